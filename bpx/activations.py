@@ -1,0 +1,286 @@
+"""σ and its derivative, side by side.
+
+z has shape (m, n), one sample a row; a = σ(z). `backward` takes ∂C/∂a and returns ∂C/∂z.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .backends import Array
+from .registry import Registry
+
+
+class Activation:
+    """σ: called with the namespace of its arrays, and stateless.
+
+    A subclass is a frozen dataclass that defines `forward`, and `derivative` where σ works
+    element by element, or else `backward`.
+
+    Attributes
+    ----------
+    name : str
+        What a user types and a file stores.
+    range : str
+        Of σ's values: ``"real"``, ``"nonnegative"``, ``"positive"``, ``"unit"`` (0 to 1) or
+        ``"simplex"`` (and rows that sum to 1). Costs refuse outputs outside their domain.
+    needs_z : bool
+        The derivative reads z. If not, a is written over z.
+    rectifies : bool
+        Layers start with He weights and zero biases unless told otherwise.
+    kernel : str or None
+        What a native kernel may replace; never set by a user's own class.
+    """
+
+    name: ClassVar[str] = ""
+    range: str = "real"
+    needs_z: ClassVar[bool] = True
+    rectifies: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls) -> None:
+        # Not inherited: a subclass of Sigmoid with a forward of its own is not the sigmoid.
+        cls.kernel = cls.__dict__.get("kernel")
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        """σ(z)."""
+        raise TypeError(f"{type(self).__name__} must define forward(xp, z)")
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        """σ'(z), element by element."""
+        raise TypeError(f"{type(self).__name__} must define derivative(xp, z, a)")
+
+    def backward(self, xp: Any, delta: Array, z: Array, a: Array) -> Array:
+        """∂C/∂z from delta = ∂C/∂a: the vector-Jacobian product, here δ ⊙ σ'(z)."""
+        return delta * self.derivative(xp, z, a)
+
+
+ACTIVATIONS = Registry("activation", Activation)
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class Identity(Activation):
+    """σ(z) = z."""
+
+    name: ClassVar[str] = "identity"
+    needs_z: ClassVar[bool] = False
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return z
+
+    def backward(self, xp: Any, delta: Array, z: Array, a: Array) -> Array:
+        return delta
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """σ(z) = 1 / (1 + e⁻ᶻ), σ' = σ (1 − σ): the book's (ch. 1)."""
+
+    name: ClassVar[str] = "sigmoid"
+    range = "unit"
+    needs_z: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = "sigmoid"
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return 0.5 * xp.tanh(0.5 * z) + 0.5  # the same function, and exp cannot overflow
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return a * (1.0 - a)
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """σ(z) = tanh z, σ' = 1 − σ²."""
+
+    name: ClassVar[str] = "tanh"
+    needs_z: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = "tanh"
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return xp.tanh(z)
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return 1.0 - a * a
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class ReLU(Activation):
+    """σ(z) = max(z, 0); its derivative at 0 is taken as 0."""
+
+    name: ClassVar[str] = "relu"
+    range = "nonnegative"
+    needs_z: ClassVar[bool] = False
+    rectifies: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "relu"
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        # not maximum(z, 0): scalars there are newer than the standard bpx asks for; NaN stays NaN
+        return xp.where(z < 0.0, xp.zeros_like(z), z)
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return xp.astype(a > 0.0, a.dtype)
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """σ(z) = z where z > 0, else `slope`·z (Maas, Hannun and Ng, 2013)."""
+
+    slope: float = 0.01
+    name: ClassVar[str] = "leaky-relu"
+    rectifies: ClassVar[bool] = True
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return xp.where(z > 0.0, z, self.slope * z)
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return xp.where(z > 0.0, xp.ones_like(z), xp.full_like(z, self.slope))
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class ELU(Activation):
+    """σ(z) = z where z > 0, else `alpha`·(eᶻ − 1) (Clevert, Unterthiner and Hochreiter, 2016)."""
+
+    alpha: float = 1.0
+    name: ClassVar[str] = "elu"
+    needs_z: ClassVar[bool] = False
+    rectifies: ClassVar[bool] = True
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        below = xp.where(z < 0.0, z, xp.zeros_like(z))  # so that exp sees no large z
+        return xp.where(z > 0.0, z, self.alpha * xp.expm1(below))
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return xp.where(a > 0.0, xp.ones_like(a), a + self.alpha)
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class GELU(Activation):
+    """σ(z) = ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))): Hendrycks and Gimpel's tanh form, 2016.
+
+    The array API standard has no erf.
+    """
+
+    name: ClassVar[str] = "gelu"
+    rectifies: ClassVar[bool] = True
+    _C: ClassVar[float] = math.sqrt(2.0 / math.pi)
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return 0.5 * z * (1.0 + xp.tanh(self._C * z * (1.0 + 0.044715 * z * z)))
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        t = xp.tanh(self._C * z * (1.0 + 0.044715 * z * z))
+        inner = self._C * (1.0 + 3.0 * 0.044715 * z * z)
+        return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * inner
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class SiLU(Activation):
+    """σ(z) = z / (1 + e⁻ᶻ), also called swish (Elfwing, Uchibe and Doya, 2018)."""
+
+    name: ClassVar[str] = "silu"
+    rectifies: ClassVar[bool] = True
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return z * (0.5 * xp.tanh(0.5 * z) + 0.5)
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        s = 0.5 * xp.tanh(0.5 * z) + 0.5
+        return s + a * (1.0 - s)
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """σ(z) = log(1 + eᶻ), σ' is the sigmoid."""
+
+    name: ClassVar[str] = "softplus"
+    range = "positive"
+    rectifies: ClassVar[bool] = True
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return xp.logaddexp(z, xp.zeros_like(z))
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return 0.5 * xp.tanh(0.5 * z) + 0.5
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class Exponential(Activation):
+    """σ(z) = eᶻ = σ': the output of a Poisson regression."""
+
+    name: ClassVar[str] = "exp"
+    range = "positive"
+    needs_z: ClassVar[bool] = False
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return xp.exp(z)
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return a
+
+
+@ACTIVATIONS.builds
+@dataclass(frozen=True)
+class Softmax(Activation):
+    """σ(z)_j = e^{z_j} / Σ_k e^{z_k} over the last axis (ch. 3).
+
+    ∂a_j/∂z_k = a_j (1{j=k} − a_k), so ∂C/∂z = a ⊙ (δ − Σ_k δ_k a_k): no diagonal Jacobian, and
+    right in a hidden layer too.
+    """
+
+    name: ClassVar[str] = "softmax"
+    range = "simplex"
+    needs_z: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = "softmax"
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
+        return e / xp.sum(e, axis=-1, keepdims=True)
+
+    def backward(self, xp: Any, delta: Array, z: Array, a: Array) -> Array:
+        return a * (delta - xp.sum(delta * a, axis=-1, keepdims=True))
+
+
+@dataclass(frozen=True, eq=False)
+class CustomActivation(Activation):
+    """An activation of one's own from a pair of functions, element by element.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(xp, z)`` returns σ(z); `xp` is the namespace of z.
+    slope : callable
+        ``slope(xp, z, a)`` returns σ'(z).
+    range : str
+        Of the values, see `Activation`; as an output, costs check it.
+
+    For one that mixes elements, like softmax, subclass `Activation` and define `backward`.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> cube = bpx.CustomActivation(lambda xp, z: z**3, lambda xp, z, a: 3 * z**2)
+    >>> net = bpx.Network([2, 3, 1], hidden=cube)
+    """
+
+    function: Callable[[Any, Array], Array]
+    slope: Callable[[Any, Array, Array], Array]
+    range: str = "real"
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        return self.function(xp, z)
+
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        return self.slope(xp, z, a)

@@ -1,0 +1,197 @@
+"""Where arrays live, and every kernel once, in pure array API.
+
+A backend is a namespace of the Python array API standard and one of its devices. A native
+backend overrides a kernel only where a measurement says that its library does it faster; the
+tests find the overrides and hold each against the standard one here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+Array = Any  # of any standard namespace: no static type covers them all
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+class BackendError(RuntimeError):
+    """A backend that is not here, cannot be used, or was given another's arrays."""
+
+
+def kernel(method: Kernel) -> Kernel:
+    """Mark a method that native backends may override."""
+    method.is_kernel = True  # type: ignore[attr-defined]
+    return method
+
+
+class Backend:
+    """Arrays of one namespace on one device.
+
+    Parameters
+    ----------
+    name : str
+        As a user writes it: ``"torch:cuda"``.
+    xp : namespace
+        A namespace of the array API standard, 2023.12 or later, whose slices are views.
+    device : optional
+        One of its devices; by default its default device.
+    is_host : bool
+        The arrays are in the memory of the host, and reading a scalar is cheap.
+
+    Raises
+    ------
+    BackendError
+        The namespace's slices are copies: bpx keeps all parameters in one flat vector and
+        trains through views into it.
+    """
+
+    def __init__(self, name: str, xp: Any, device: Any = None, *, is_host: bool = True) -> None:
+        self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
+        self._probe_views()
+        indexing = xp.__array_namespace_info__().default_dtypes(device=device)
+        self.index_dtype = indexing["indexing"]
+
+    def __repr__(self) -> str:
+        return f"<bpx backend {self.name!r}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self
+
+    def _probe_views(self) -> None:
+        # The standard leaves view semantics open, so write through a view and read the base.
+        base = self.xp.zeros(32, dtype=self.xp.float32, device=self.device)
+        try:
+            view = self.xp.reshape(base[16:20], (2, 2))
+            view[...] = 1.0
+            aliased = float(base[17]) == 1.0
+        except (TypeError, ValueError, RuntimeError):
+            aliased = False
+        if not aliased:
+            raise BackendError(
+                f"backend {self.name!r} cannot train: its slices are copies, not views, and bpx "
+                "keeps all parameters in one vector that layers view. Use numpy, cupy, torch or "
+                "array_api_strict"
+            )
+
+    # --- arrays -----------------------------------------------------------------------------
+
+    def dtype(self, name: str) -> Any:
+        """The namespace's dtype of that name.
+
+        Raises
+        ------
+        BackendError
+            The device has no such dtype (Apple's MPS has no float64).
+        """
+        dtype = getattr(self.xp, name)
+        try:
+            self.xp.zeros(1, dtype=dtype, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BackendError(f"backend {self.name!r} has no {name} on this device") from error
+        return dtype
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.xp.empty(shape, dtype=dtype, device=self.device)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.xp.zeros(shape, dtype=dtype, device=self.device)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        """A host array, here: shared where the namespace can, else copied."""
+        return self.xp.asarray(array, device=self.device)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """`array` as a NumPy array: shared where that is possible, else copied."""
+        return np.from_dlpack(array)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given."""
+
+    # --- kernels ----------------------------------------------------------------------------
+
+    @kernel
+    def gemm(
+        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
+        """``out ← β·out + α·a b``, matrices; returns `out`.
+
+        With β = 0 the old `out` is not read: 0·NaN of an unset buffer is NaN.
+        """
+        product = a @ b
+        if alpha != 1.0:
+            product = alpha * product
+        out[...] = product if beta == 0.0 else beta * out + product
+        return out
+
+    @kernel
+    def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
+        """``out ← β·out + α·x``, `x` broadcast against `out`; returns `out`."""
+        if alpha != 1.0:
+            x = alpha * x
+        out[...] = x if beta == 0.0 else (out if beta == 1.0 else beta * out) + x
+        return out
+
+    @kernel
+    def sum_rows(
+        self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
+        """``out ← β·out + α·Σ_i x_i``, the sum over the rows of a matrix; returns `out`."""
+        total = self.xp.sum(x, axis=0, dtype=x.dtype)
+        if alpha != 1.0:
+            total = alpha * total
+        out[...] = total if beta == 0.0 else beta * out + total
+        return out
+
+    @kernel
+    def subtract(self, a: Array, b: Array, out: Array) -> Array:
+        """``out ← a − b``; returns `out`."""
+        out[...] = a - b
+        return out
+
+    @kernel
+    def gather(
+        self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
+    ) -> Array:
+        """``out ← scale·source[rows] + offset``, converted to the dtype of `out`; returns `out`.
+
+        `rows` are indices or a slice. Images that came as uint8 stay uint8 until here.
+        """
+        xp = self.xp
+        batch = source[rows, ...] if isinstance(rows, slice) else xp.take(source, rows, axis=0)
+        if batch.dtype != out.dtype:
+            batch = xp.astype(batch, out.dtype)
+        if not (isinstance(scale, float) and scale == 1.0):
+            batch = batch * scale
+        if not (isinstance(offset, float) and offset == 0.0):
+            batch = batch + offset
+        out[...] = batch
+        return out
+
+    @kernel
+    def one_hot(self, labels: Array, out: Array) -> Array:
+        """Row i of `out` becomes the unit vector of ``labels[i]``; returns `out`."""
+        xp = self.xp
+        classes = xp.arange(out.shape[1], dtype=labels.dtype, device=self.device)
+        out[...] = xp.astype(labels[:, None] == classes[None, :], out.dtype)
+        return out
+
+    @kernel
+    def activate(self, activation: Any, z: Array, out: Array) -> Array:
+        """``out ← σ(z)``; `out` may be `z` itself. Returns `out`."""
+        out[...] = activation.forward(self.xp, z)
+        return out
+
+    @kernel
+    def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
+        """``delta ← `` the vector-Jacobian product of σ at z, in place; returns `delta`."""
+        delta[...] = activation.backward(self.xp, delta, z, a)
+        return delta
+
+    def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
+        """Matching pieces of vectors, for formulas with temporaries.
+
+        The whole at once here; a backend with small caches cuts it to their size.
+        """
+        yield vectors

@@ -1,0 +1,176 @@
+"""The kernels that NumPy and BLAS do faster than the standard allows to say."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ._base import Array, Backend
+
+# OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
+# NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the
+# cores (measured: 24 times slower), and every product goes to one of them.
+ONE_THREAD = 262_144
+
+# Elements of a vector that stay in a core's second cache beside three more and a temporary.
+BLOCK = 32_768
+
+
+class NumpyBackend(Backend):
+    """NumPy on the host; SciPy's BLAS, where it is installed, for ``β·out + α·ab``."""
+
+    def __init__(self) -> None:
+        super().__init__("numpy", np)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        return array
+
+    def to_host(self, array: Array) -> np.ndarray:
+        return np.asarray(array)
+
+    @cached_property
+    def _blas(self) -> ModuleType | None:
+        if importlib.util.find_spec("scipy") is None:
+            return None
+        import scipy.linalg.blas
+
+        blas: ModuleType = scipy.linalg.blas
+        return blas
+
+    def gemm(
+        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
+        plain = alpha == 1.0 and beta == 0.0
+        if plain and a.size * b.shape[1] <= ONE_THREAD:
+            return np.matmul(a, b, out=out)
+        if self._blas is None or not out.flags.c_contiguous:
+            return np.matmul(a, b, out=out) if plain else super().gemm(a, b, out, alpha, beta)
+        # BLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
+        product = self._blas.sgemm if out.dtype == np.float32 else self._blas.dgemm
+        b_t, a_t = b.T, a.T
+        b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
+        product(
+            alpha,
+            b_t if b_plain else b,
+            a_t if a_plain else a,
+            beta,
+            out.T,
+            not b_plain,
+            not a_plain,
+            True,
+        )
+        return out
+
+    def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
+        if alpha == 1.0 and beta == 1.0:
+            return np.add(out, x, out=out)
+        if x.shape != out.shape or out.size > BLOCK and out.ndim > 1:
+            return super().axpby(x, out, alpha, beta)
+        for x_block, block in self.blocks(x, out):
+            if beta == 0.0:
+                np.multiply(x_block, alpha, out=block)
+            else:
+                if beta != 1.0:
+                    block *= beta
+                block += x_block if alpha == 1.0 else x_block * alpha
+        return out
+
+    def sum_rows(
+        self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
+        if beta == 0.0:
+            np.add.reduce(x, 0, out=out)
+            if alpha != 1.0:
+                out *= alpha
+            return out
+        total = np.add.reduce(x, 0)
+        total *= alpha
+        if beta != 1.0:
+            out *= beta
+        out += total
+        return out
+
+    def subtract(self, a: Array, b: Array, out: Array) -> Array:
+        return np.subtract(a, b, out=out)
+
+    def gather(
+        self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
+    ) -> Array:
+        if isinstance(rows, slice):
+            batch = source[rows]
+        elif source.dtype == out.dtype:
+            # mode="clip" spares the copy that the default makes of `out`; indices are in range.
+            batch = source.take(rows, 0, out, "clip")
+        else:
+            batch = source.take(rows, 0)
+        if not (isinstance(scale, float) and scale == 1.0):
+            np.multiply(batch, scale, out=out, dtype=out.dtype, casting="unsafe")
+        elif batch is not out:
+            out[...] = batch
+        if not (isinstance(offset, float) and offset == 0.0):
+            out += offset
+        return out
+
+    def one_hot(self, labels: Array, out: Array) -> Array:
+        out.fill(0.0)
+        out[np.arange(len(labels)), labels] = 1.0
+        return out
+
+    def activate(self, activation: Any, z: Array, out: Array) -> Array:
+        native = _FORWARD.get(activation.kernel)
+        if native is None:
+            return super().activate(activation, z, out)
+        native(z, out)
+        return out
+
+    def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
+        native = _BACKWARD.get(activation.kernel)
+        if native is None:
+            return super().activate_backward(activation, delta, z, a)
+        native(delta, a)
+        return delta
+
+    def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
+        for start in range(0, vectors[0].shape[0], BLOCK):
+            yield tuple(vector[start : start + BLOCK] for vector in vectors)
+
+
+def _sigmoid(z: Array, out: Array) -> None:
+    # ½ tanh(½ z) + ½ never overflows, and tanh is vectorized where exp's reciprocal is not.
+    np.multiply(z, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+
+
+def _sigmoid_backward(delta: Array, a: Array) -> None:
+    delta *= a
+    delta *= 1.0 - a
+
+
+def _tanh_backward(delta: Array, a: Array) -> None:
+    delta *= 1.0 - a * a
+
+
+def _softmax(z: Array, out: Array) -> None:
+    np.subtract(z, np.maximum.reduce(z, -1, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= np.add.reduce(out, -1, keepdims=True)
+
+
+_FORWARD = {
+    "sigmoid": _sigmoid,
+    "tanh": lambda z, out: np.tanh(z, out=out),
+    "relu": lambda z, out: np.maximum(z, 0.0, out=out),
+    "softmax": _softmax,
+}
+_BACKWARD = {
+    "sigmoid": _sigmoid_backward,
+    "tanh": _tanh_backward,
+    "relu": lambda delta, a: np.multiply(delta, a > 0.0, out=delta),
+}

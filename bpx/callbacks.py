@@ -1,0 +1,290 @@
+"""What `fit` calls between steps and between epochs.
+
+A callback is an object with any of four methods, or a function, which is called after each epoch.
+Each gets the `Run`: the network, the history so far, and a way to stop.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .backends import Array
+from .history import History, describe
+from .optimizers import State
+from .registry import article
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+@dataclass
+class Run:
+    """A training run, as callbacks see it.
+
+    Attributes
+    ----------
+    net : Network
+    history : History
+        Of the epochs so far; in `on_epoch_end` its last row is the epoch that has just ended.
+    epochs : int
+        That this call of `fit` was asked for.
+    steps_per_epoch : int or None
+        None if an iterable has no length.
+    step : int
+        Steps that the network has taken in all.
+    optimizer_state : State
+        Its `factor` multiplies the learning rate.
+    """
+
+    net: Network
+    history: History
+    epochs: int
+    steps_per_epoch: int | None
+    optimizer_state: State
+    step: int = 0
+    _stop: str | None = field(default=None, repr=False)
+
+    def stop(self, reason: str) -> None:
+        """End the training after the step or epoch at hand; `reason` goes to the history."""
+        self._stop = reason
+
+    @property
+    def stopping(self) -> str | None:
+        return self._stop
+
+
+class Callback:
+    """The protocol: override what is of interest. A method that is not overridden costs nothing."""
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first step."""
+
+    def on_step_end(self, run: Run) -> None:
+        """After each update."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After an epoch and its validation; ``run.history.row()`` is the epoch's row."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """After the last epoch, also when it was stopped or interrupted, not after an error."""
+
+
+class FunctionCallback(Callback):
+    """A function of the run, called after each epoch."""
+
+    def __init__(self, function: Callable[[Run], Any]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, run: Run) -> None:
+        self.function(run)
+
+
+def as_callbacks(callbacks: Any) -> list[Any]:
+    """A list of callbacks from one, or several, or functions."""
+    names = ("on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end")
+
+    def is_one(value: Any) -> bool:
+        return any(hasattr(value, name) for name in names)
+
+    several = callbacks if isinstance(callbacks, Iterable) else [callbacks]
+    found = []
+    for callback in [callbacks] if is_one(callbacks) else several:
+        if isinstance(callback, type):
+            raise TypeError(f"expected a callback, got the class: {callback.__name__}(...)")
+        if not is_one(callback) and not callable(callback):
+            raise TypeError(
+                f"expected a callback with one of {', '.join(names)}, or a function, got "
+                f"{article(type(callback).__name__)}"
+            )
+        found.append(callback if is_one(callback) else FunctionCallback(callback))
+    return found
+
+
+def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
+    """The methods of that name which do something."""
+    base = getattr(Callback, name)
+    found = [getattr(callback, name, None) for callback in callbacks]
+    return [hook for hook in found if hook and getattr(hook, "__func__", None) is not base]
+
+
+class _Watch:
+    """The best value so far of a column of the history, and how long ago it was."""
+
+    def __init__(self, monitor: str | None, min_delta: float) -> None:
+        self.monitor, self.min_delta = monitor, min_delta
+        self.best = math.nan
+        self.epochs_since = 0
+
+    def improved(self, run: Run) -> bool:
+        if self.monitor is None:
+            columns = ("validation_accuracy", "validation_cost", "training_cost")
+            self.monitor = next(c for c in columns if c in run.history)
+        value = run.history[self.monitor][-1]
+        sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
+        if math.isnan(self.best) or sign * (value - self.best) > self.min_delta:
+            self.best, self.epochs_since = value, 0
+            return True
+        self.epochs_since += 1
+        return False
+
+
+def _check_patience(patience: int, min_delta: float) -> None:
+    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        raise ValueError(f"expected patience to be a positive number of epochs, got {patience!r}")
+    if not min_delta >= 0.0:
+        raise ValueError(f"expected min_delta >= 0, got {min_delta!r}")
+
+
+class EarlyStopping(Callback):
+    """Stop when the best is `patience` epochs old, and restore its weights.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without an improvement.
+    monitor : str, optional
+        A column of the history; accuracies are better when larger, all others when smaller. By
+        default ``"validation_accuracy"``, else ``"validation_cost"``, else ``"training_cost"``.
+    min_delta : float
+        An improvement is more than this.
+    restore_best : bool
+        When the run ends, for whatever reason but Ctrl-C, parameters and state go back to those
+        of the best epoch. The optimizer's memory does not.
+
+    Attributes
+    ----------
+    best, best_epoch : float, int
+        The best value, and the epoch (counted from 0 over the network's life) it came from.
+    """
+
+    def __init__(
+        self,
+        patience: int = 10,
+        *,
+        monitor: str | None = None,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+    ) -> None:
+        _check_patience(patience, min_delta)
+        self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
+        self.restore_best = restore_best
+        self.best, self.best_epoch = math.nan, -1
+        self._kept: tuple[Array, Array] | None = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._watch = _Watch(self.monitor, self.min_delta)
+        self._kept = None
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self._watch.improved(run):
+            self.best, self.best_epoch = self._watch.best, int(run.history["epoch"][-1])
+            if self.restore_best:
+                net = run.net
+                if self._kept is None:
+                    xp = net.backend.xp
+                    self._kept = xp.empty_like(net.parameters), xp.empty_like(net.state)
+                self._kept[0][...] = net.parameters
+                self._kept[1][...] = net.state
+        elif self._watch.epochs_since >= self.patience:
+            run.stop(
+                f"no better {self._watch.monitor} than {self.best:.6g} (epoch "
+                f"{self.best_epoch + 1}) in {self.patience} epochs"
+            )
+
+    def on_fit_end(self, run: Run) -> None:
+        if self._kept is not None and not run.history.interrupted:
+            run.net.parameters[...], run.net.state[...] = self._kept
+        self._kept = None
+
+
+class ReduceOnPlateau(Callback):
+    """Multiply the learning rate by `factor` when the best is `patience` epochs old.
+
+    With its defaults it is the book's exercise (ch. 3): halve η after ten epochs without an
+    improvement, and end when it has come to 1/128 of its first value. The reduced rate belongs to
+    the optimizer's state: `fit` called again goes on with it.
+
+    Parameters
+    ----------
+    factor : float
+        0 < factor < 1.
+    patience, monitor, min_delta
+        As for `EarlyStopping`.
+    lowest : float or None
+        End the training when the factors come to this or less; None: never.
+    """
+
+    def __init__(
+        self,
+        factor: float = 0.5,
+        patience: int = 10,
+        *,
+        monitor: str | None = None,
+        min_delta: float = 0.0,
+        lowest: float | None = 1 / 128,
+    ) -> None:
+        if not 0.0 < factor < 1.0:
+            raise ValueError(f"expected 0 < factor < 1, got {factor!r}")
+        _check_patience(patience, min_delta)
+        self.factor, self.patience, self.lowest = factor, patience, lowest
+        self.monitor, self.min_delta = monitor, min_delta
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._watch = _Watch(self.monitor, self.min_delta)
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self._watch.improved(run) or self._watch.epochs_since < self.patience:
+            return
+        self._watch.epochs_since = 0
+        state = run.optimizer_state
+        state.factor *= self.factor
+        if self.lowest is not None and state.factor <= self.lowest:
+            run.stop(f"the learning rate has come to {state.factor:g} of its first value")
+
+
+class Progress(Callback):
+    """A bar of steps in a terminal or a notebook (tqdm), and a line an epoch in a log file.
+
+    Parameters
+    ----------
+    file : text stream, optional
+        Where to; standard error by default.
+    """
+
+    def __init__(self, file: Any = None) -> None:
+        self._file = file
+        self._bar: Any = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        from tqdm.auto import tqdm
+
+        file = self._file or sys.stderr
+        self._lines = None
+        if not (file.isatty() or "ipykernel" in sys.modules):
+            self._lines = file
+            return
+        total = run.steps_per_epoch and run.epochs * run.steps_per_epoch
+        self._bar = tqdm(total=total, unit=" steps", file=file, dynamic_ncols=True)
+
+    def on_step_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_epoch_end(self, run: Run) -> None:
+        text = describe(run.history.row())
+        if self._lines is not None:
+            print(text, file=self._lines, flush=True)
+        else:
+            self._bar.set_postfix_str(text)
+
+    def on_fit_end(self, run: Run) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

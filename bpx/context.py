@@ -1,0 +1,152 @@
+"""What a layer is lent while it runs: a context, and the buffers behind it.
+
+Layers own no arrays, so that one network can run in many threads: each call of `feedforward` or
+`backprop` has a workspace of its own, and `fit` keeps one from its first step to its last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from . import random
+from .backends import Array, Backend
+
+
+def alone(array: Array) -> Array:
+    """The sum over all ranks, when there is one."""
+    return array
+
+
+class Context:
+    """What one layer is lent for one run. It is never stored on a layer or a network.
+
+    Attributes
+    ----------
+    backend : Backend
+        Its kernels, and its namespace `xp`.
+    training : bool
+        Draw masks, use and update batch statistics.
+    state : SimpleNamespace
+        The layer's views into the network's state, by name; a layer writes to them only in
+        training.
+    batch_sum : callable
+        A sum over the rows at hand → the sum over the rows of the global batch.
+    wanted : bool
+        Somebody below wants ∂C/∂x. If not, `backward` may return None.
+    key, layer, step, row : int
+        The random position: the network's key, the layer's index, the step of the training, and
+        the index of the first row in the global batch.
+    """
+
+    __slots__ = ("_workspace", "layer", "state", "wanted")
+
+    def __init__(
+        self, workspace: Workspace, layer: int, state: SimpleNamespace, wanted: bool
+    ) -> None:
+        self._workspace, self.layer, self.state, self.wanted = workspace, layer, state, wanted
+
+    @property
+    def backend(self) -> Backend:
+        return self._workspace.backend
+
+    @property
+    def training(self) -> bool:
+        return self._workspace.training
+
+    @property
+    def key(self) -> int:
+        return self._workspace.key
+
+    @property
+    def step(self) -> int:
+        return self._workspace.step
+
+    @property
+    def row(self) -> int:
+        return self._workspace.row
+
+    @property
+    def batch_sum(self) -> Callable[[Array], Array]:
+        return self._workspace.batch_sum
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """A buffer that is this layer's, with whatever the last step left in it.
+
+        Contents last until the layer asks for the same name again: from `forward` to `backward`.
+        """
+        return self._workspace.buffer((self.layer, name), shape, dtype)
+
+    def keep(self, shape: tuple[int, ...], probability: float) -> Array:
+        """A random boolean mask, True with this probability, the same on every backend."""
+        return self._workspace.keep(self.layer, shape, probability)
+
+
+class Workspace:
+    """The buffers of one run of a network, and a context for each layer.
+
+    Parameters
+    ----------
+    backend : Backend
+    dtype : dtype
+        Of the network.
+    states : sequence of SimpleNamespace
+        Each layer's views into the state.
+    key : int
+        The network's key.
+    training : bool
+    wanted : sequence of bool, optional
+        For each layer whether somebody below it wants ∂C/∂x.
+    batch_sum : callable, optional
+        The all-reduce among ranks.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        dtype: Any,
+        states: Sequence[SimpleNamespace],
+        *,
+        key: int = 0,
+        training: bool = False,
+        wanted: Sequence[bool] | None = None,
+        batch_sum: Callable[[Array], Array] = alone,
+    ) -> None:
+        self.backend, self.dtype, self.key, self.training = backend, dtype, key, training
+        self.batch_sum = batch_sum
+        self.step = self.row = 0
+        wanted = wanted or [True] * len(states)
+        self.contexts = [
+            Context(self, layer, state, want)
+            for layer, (state, want) in enumerate(zip(states, wanted, strict=True))
+        ]
+        self._buffers: dict[tuple[Hashable, tuple[int, ...]], Array] = {}
+        self._largest: dict[Hashable, Array] = {}
+
+    def buffer(self, name: Hashable, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        found = self._buffers.get((name, shape))
+        if found is None:
+            found = self._buffers[name, shape] = self._take(name, shape, dtype or self.dtype)
+        return found
+
+    def _take(self, name: Hashable, shape: tuple[int, ...], dtype: Any) -> Array:
+        # The last, smaller batch works in the first rows of the full one's buffers.
+        largest = self._largest.get(name)
+        if largest is not None and shape and largest.shape[1:] == shape[1:]:
+            if largest.shape[0] >= shape[0]:
+                return largest[: shape[0], ...]
+        self._largest[name] = fresh = self.backend.empty(shape, dtype)
+        return fresh
+
+    def keep(self, layer: int, shape: tuple[int, ...], probability: float) -> Array:
+        import numpy as np
+
+        limit = random.threshold(probability)
+        position = (self.key, layer, self.step, self.row, shape)
+        xp = self.backend.xp
+        try:
+            return random.bits(xp, *position, device=self.backend.device) < limit
+        except (AttributeError, ValueError, RuntimeError):
+            # A device without 64-bit integers: the same numbers, drawn on the host.
+            return self.backend.from_host(random.bits(np, *position) < limit)

@@ -1,0 +1,282 @@
+"""C, ∇_a C, and the pairs of cost and output activation with a short δ^L.
+
+`value` gives the cost of each sample, summed over its outputs: shape (m,) from a and y of shape
+(m, k). What is trained and reported is the mean over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
+from .backends import Array, Backend
+from .registry import Registry
+
+PROBABILITIES = frozenset({"unit", "simplex"})
+
+
+class Cost:
+    """C: called with the namespace of its arrays, and stateless.
+
+    A subclass is a frozen dataclass that defines `value` and `gradient`.
+
+    Attributes
+    ----------
+    name : str
+        What a user types and a file stores.
+    outputs : frozenset of str or None
+        The ranges of output activations on which it is defined (`Activation.range`); None: all.
+    targets : str
+        What y must be: ``"real"``, ``"nonnegative"``, ``"unit"`` (0 to 1), ``"simplex"`` (and
+        rows that sum to 1).
+    """
+
+    name: ClassVar[str] = ""
+    outputs: ClassVar[frozenset[str] | None] = None
+    targets: ClassVar[str] = "real"
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        """C of each sample, shape (m,)."""
+        raise TypeError(f"{type(self).__name__} must define value(xp, a, y)")
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        """∇_a C of each sample, shape (m, k)."""
+        raise TypeError(f"{type(self).__name__} must define gradient(xp, a, y)")
+
+
+COSTS = Registry("cost", Cost)
+
+
+def _tiny(xp: Any, a: Array) -> Array:
+    return xp.full_like(a, xp.finfo(a.dtype).smallest_normal)
+
+
+def _floor(xp: Any, a: Array) -> Array:
+    """`a`, where it is not too small to divide by or take the logarithm of."""
+    return xp.where(a > _tiny(xp, a), a, _tiny(xp, a))
+
+
+def xlogy(xp: Any, x: Array, y: Array) -> Array:
+    """x log y, and 0 where x is 0, whatever y is."""
+    return xp.where(x == 0.0, xp.zeros_like(y), x * xp.log(_floor(xp, y)))
+
+
+@COSTS.builds
+@dataclass(frozen=True)
+class Quadratic(Cost):
+    """½ ‖a − y‖²: the seed's QuadraticCost (ch. 1).
+
+    >>> import numpy as np
+    >>> Quadratic().value(np, np.asarray([[1.0, 3.0]]), np.asarray([[0.0, 1.0]])).tolist()
+    [2.5]
+    """
+
+    name: ClassVar[str] = "quadratic"
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return 0.5 * xp.sum((a - y) ** 2, axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return a - y
+
+
+@COSTS.builds
+@dataclass(frozen=True)
+class CrossEntropy(Cost):
+    """−Σ [y ln a + (1 − y) ln(1 − a)]: the seed's CrossEntropyCost (ch. 3), a label an output."""
+
+    name: ClassVar[str] = "cross-entropy"
+    outputs: ClassVar[frozenset[str] | None] = PROBABILITIES
+    targets: ClassVar[str] = "unit"
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return -xp.sum(xlogy(xp, y, a) + xlogy(xp, 1.0 - y, 1.0 - a), axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return (a - y) / _floor(xp, a * (1.0 - a))
+
+
+@COSTS.builds
+@dataclass(frozen=True)
+class LogLikelihood(Cost):
+    """−Σ y ln a, for outputs that sum to 1: the book's log-likelihood cost (ch. 3)."""
+
+    name: ClassVar[str] = "log-likelihood"
+    outputs: ClassVar[frozenset[str] | None] = frozenset({"simplex"})
+    targets: ClassVar[str] = "simplex"
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return -xp.sum(xlogy(xp, y, a), axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return -y / _floor(xp, a)
+
+
+@COSTS.builds
+@dataclass(frozen=True)
+class MeanAbsoluteError(Cost):
+    """Σ |a − y|, whose mean over the batch is the mean absolute error of each output, summed."""
+
+    name: ClassVar[str] = "mean-absolute-error"
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return xp.sum(xp.abs(a - y), axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return xp.sign(a - y)
+
+
+@COSTS.builds
+@dataclass(frozen=True)
+class Huber(Cost):
+    """Σ of ½ e² where e = |a − y| ≤ `threshold`, else threshold·(e − ½ threshold) (Huber, 1964)."""
+
+    threshold: float = 1.0
+    name: ClassVar[str] = "huber"
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0.0:
+            raise ValueError(f"Huber expects a positive threshold, got {self.threshold!r}")
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        e = xp.abs(a - y)
+        t = self.threshold
+        return xp.sum(xp.where(e <= t, 0.5 * e * e, t * (e - 0.5 * t)), axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        e = a - y
+        return xp.where(xp.abs(e) <= self.threshold, e, self.threshold * xp.sign(e))
+
+
+@COSTS.builds
+@dataclass(frozen=True)
+class Poisson(Cost):
+    """Σ [y ln(y/a) − y + a], half the Poisson deviance, for counts y ≥ 0 and outputs a > 0."""
+
+    name: ClassVar[str] = "poisson"
+    outputs: ClassVar[frozenset[str] | None] = PROBABILITIES | {"positive"}
+    targets: ClassVar[str] = "nonnegative"
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return xp.sum(xlogy(xp, y, y) - xlogy(xp, y, a) - y + a, axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return 1.0 - y / _floor(xp, a)
+
+
+@dataclass(frozen=True, eq=False)
+class CustomCost(Cost):
+    """A cost of one's own from a pair of functions.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(xp, a, y)`` returns C of each sample, shape (m,), from shapes (m, k).
+    slope : callable
+        ``slope(xp, a, y)`` returns ∂C/∂a of each sample, shape (m, k).
+
+    Examples
+    --------
+    >>> import bpx
+    >>> quartic = bpx.CustomCost(lambda xp, a, y: xp.sum((a - y)**4, axis=1),
+    ...                          lambda xp, a, y: 4 * (a - y)**3)
+    >>> net = bpx.Network([2, 3, 1], output="identity", cost=quartic)
+    """
+
+    function: Callable[[Any, Array, Array], Array]
+    slope: Callable[[Any, Array, Array], Array]
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return self.function(xp, a, y)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return self.slope(xp, a, y)
+
+
+# --- the pairs in which σ' cancels --------------------------------------------------------------
+#
+# δ^L = ∇_a C ⊙ σ'(z^L), and for these pairs it is a − y:
+#
+#   cross-entropy, sigmoid    (a − y)/(a(1 − a)) · a(1 − a)
+#   log-likelihood, softmax   a_j (−y_j/a_j + Σ_k y_k) with Σ_k y_k = 1
+#   quadratic, identity       (a − y) · 1
+#   Poisson, exp              (1 − y/a) · a
+#
+# so a saturated output learns as fast as its error is large (ch. 3), and nothing is divided by an
+# a that has underflowed. Their values are computed from z for the same reason: a sigmoid that is
+# exactly 1.0 in float32 gives 0·log 0, which is NaN, even when it is right.
+
+
+def _cross_entropy_sigmoid(xp: Any, z: Array, y: Array) -> Array:
+    """−y ln σ − (1 − y) ln(1 − σ) = ln(1 + eᶻ) − y z."""
+    return xp.sum(xp.logaddexp(z, xp.zeros_like(z)) - y * z, axis=1)
+
+
+def _log_likelihood_softmax(xp: Any, z: Array, y: Array) -> Array:
+    """−Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, where Σ y_j = 1."""
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    return xp.log(xp.sum(xp.exp(shifted), axis=1)) - xp.sum(y * shifted, axis=1)
+
+
+def _quadratic_identity(xp: Any, z: Array, y: Array) -> Array:
+    return 0.5 * xp.sum((z - y) ** 2, axis=1)
+
+
+def _poisson_exponential(xp: Any, z: Array, y: Array) -> Array:
+    return xp.sum(xlogy(xp, y, y) - y * z - y + xp.exp(z), axis=1)
+
+
+ValueFromZ = Callable[[Any, Array, Array], Array]
+
+PAIRS: dict[tuple[type[Cost], type[Activation]], ValueFromZ] = {
+    (CrossEntropy, Sigmoid): _cross_entropy_sigmoid,
+    (LogLikelihood, Softmax): _log_likelihood_softmax,
+    (Quadratic, Identity): _quadratic_identity,
+    (Poisson, Exponential): _poisson_exponential,
+}
+
+
+class Objective:
+    """A cost on an output activation: the end of the forward pass, the start of the backward.
+
+    Raises
+    ------
+    ValueError
+        The cost is not defined on what the activation gives.
+    """
+
+    def __init__(self, cost: Cost, activation: Activation) -> None:
+        if cost.outputs is not None and activation.range not in cost.outputs:
+            fitting = {
+                "unit": "sigmoid",
+                "simplex": "softmax",
+                "positive": "exp or softplus",
+            }
+            needs = " or ".join(text for key, text in fitting.items() if key in cost.outputs)
+            raise ValueError(
+                f"the cost {cost.name!r} is not defined on the outputs of "
+                f"{activation.name or 'this activation'!r}: use {needs}, or another cost"
+            )
+        self.cost, self.activation = cost, activation
+        # By the very types: a user's subclass never takes a short way that it did not define.
+        self._from_z = PAIRS.get((type(cost), type(activation)))
+
+    @property
+    def short(self) -> bool:
+        """σ' cancels: δ^L = a − y, and the value is computed from z."""
+        return self._from_z is not None
+
+    def value(self, backend: Backend, z: Array, a: Array, y: Array) -> Array:
+        """C of each sample, shape (m,)."""
+        if self._from_z is not None:
+            return self._from_z(backend.xp, z, y)
+        return self.cost.value(backend.xp, a, y)
+
+    def delta(self, backend: Backend, z: Array, a: Array, y: Array, out: Array) -> Array:
+        """δ^L of each sample into `out`, shape (m, k) (BP1)."""
+        if self._from_z is not None:
+            return backend.subtract(a, y, out)
+        out[...] = self.cost.gradient(backend.xp, a, y)  # ∇_a C
+        return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)

@@ -1,0 +1,299 @@
+"""Arrays, memory maps and iterables -> checked samples -> mini-batches.
+
+Everything a user hands in is checked here, once; inside, it is trusted. The caller's arrays are
+never shuffled or written to, and never copied whole: each mini-batch is gathered as it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .backends import Array, Backend, asarray, get
+
+CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
+
+Seed = int | np.random.Generator | None
+
+
+def check_batch_size(batch_size: int | None, n: int) -> int:
+    """The batch size, or for None the smaller of 10 and `n`."""
+    if batch_size is None:
+        return min(10, n)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+        raise TypeError(f"expected batch_size to be an integer, got {batch_size!r}")
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"expected 1 <= batch_size <= n = {n} samples, got {batch_size}")
+    return int(batch_size)
+
+
+def check_finite_rows(array: Array, what: str) -> None:
+    """Raise ValueError at the first row with NaN or infinity; block by block, without a copy."""
+    backend = get(array)
+    xp = backend.xp
+    if not xp.isdtype(array.dtype, "real floating"):
+        return
+    n = array.shape[0]
+    rows = max(1, CHECKED_AT_ONCE // max(1, _elements(array.shape[1:])))
+    for start in range(0, n, rows):
+        finite = xp.isfinite(array[start : start + rows, ...])
+        if not bool(xp.all(finite)):
+            axes = tuple(range(1, finite.ndim))
+            good = backend.to_host(xp.all(finite, axis=axes) if axes else finite)
+            row = start + int(np.argmin(good))
+            raise ValueError(
+                f"{what} has NaN or infinity, first in row {row}: clean it, or pass "
+                "check_finite=False to go on"
+            )
+
+
+def check_x(
+    backend: Backend, x: Any, shape: tuple[int, ...], what: str = "x", finite: bool = True
+) -> Array:
+    """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
+
+    A memory map stays a memory map, also for a network on a device.
+    """
+    if not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
+        x = asarray(backend, x, what)
+    dtype_kinds = ("bool", "integral", "real floating")
+    if not get(x).xp.isdtype(x.dtype, dtype_kinds):
+        raise TypeError(
+            f"{what} must be real numbers (floats, integers or booleans), got dtype {x.dtype}"
+        )
+    if tuple(x.shape[1:]) != shape or x.ndim < 1:
+        want = f"(m, {', '.join(map(str, shape))})"
+        hint = ""
+        if tuple(x.shape) == shape:
+            hint = f": one sample is {what}[None, ...]"
+        elif x.ndim > 1 and _elements(x.shape[1:]) == _elements(shape):
+            hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
+        raise ValueError(f"expected {what} of shape {want}, got {tuple(x.shape)}{hint}")
+    if x.shape[0] == 0:
+        raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
+    if finite:
+        check_finite_rows(x, what)
+    return x
+
+
+def check_y(
+    backend: Backend,
+    y: Any,
+    m: int,
+    outputs: int,
+    task: str,
+    targets: str = "real",
+    what: str = "y",
+    finite: bool = True,
+) -> Array:
+    """`y` as labels (m,) of integers, or as targets (m, outputs), on `backend`.
+
+    Parameters
+    ----------
+    m, outputs : int
+        Rows of x; outputs of the network.
+    task : str
+        ``"classification"``, ``"multilabel"`` or ``"regression"``.
+    targets : str
+        What the cost takes, see `Cost.targets`.
+    """
+    if not (isinstance(y, np.memmap) and y.dtype.kind in "biuf" and backend.name == "numpy"):
+        y = asarray(backend, y, what)
+    xp = backend.xp
+    if y.ndim >= 1 and y.shape[0] != m:
+        raise ValueError(f"expected as many rows in {what} as in x, {m}, got {y.shape[0]}")
+    whole = xp.isdtype(y.dtype, ("bool", "integral"))
+    if y.ndim == 1 and task == "classification":
+        if not whole:
+            raise TypeError(
+                f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
+                f"{what}.astype(int), or targets of shape (m, {outputs})"
+            )
+        return _check_labels(backend, y, outputs, what)
+    if y.ndim == 1 and outputs == 1:
+        y = xp.reshape(y, (m, 1))
+    if tuple(y.shape) != (m, outputs):
+        labels = " or labels (m,)" if task == "classification" else ""
+        single = " or (m,)" if outputs == 1 else ""
+        raise ValueError(
+            f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}"
+        )
+    if finite:
+        check_finite_rows(y, what)
+    _check_range(xp, y, targets, what)
+    return y
+
+
+def _check_labels(backend: Backend, y: Array, outputs: int, what: str) -> Array:
+    xp = backend.xp
+    classes = max(outputs, 2)  # one sigmoid output tells two classes apart
+    y = xp.astype(y, backend.index_dtype)
+    low, high = int(xp.min(y)), int(xp.max(y))
+    if low < 0 or high >= classes:
+        host = backend.to_host(y)
+        row = int(np.argmax((host < 0) | (host >= classes)))
+        raise ValueError(
+            f"expected labels 0 to {classes - 1} in {what} for a network with {outputs} "
+            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}"
+        )
+    return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
+
+
+def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
+    if targets == "real":
+        return
+    low, high = float(xp.min(y)), float(xp.max(y))
+    if low < 0.0:
+        raise ValueError(f"this cost expects {what} >= 0, got {low:g}")
+    if targets != "nonnegative" and high > 1.0:
+        raise ValueError(f"this cost expects {what} between 0 and 1, got {high:g}")
+    if targets == "simplex":
+        sums = xp.sum(xp.astype(y, xp.float32), axis=1)
+        worst = float(xp.max(xp.abs(sums - 1.0)))
+        if worst > 1e-3:
+            raise ValueError(
+                f"this cost expects rows of {what} that sum to 1, got one off by {worst:g}"
+            )
+
+
+def check_weight(backend: Backend, weight: Any, m: int, dtype: Any, finite: bool = True) -> Array:
+    """`weight` as an array (m,) of `dtype`, not negative and not all zero."""
+    weight = asarray(backend, weight, "sample_weight")
+    if tuple(weight.shape) != (m,):
+        raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
+    if finite:
+        check_finite_rows(weight, "sample_weight")
+    if bool(backend.xp.any(weight < 0)):
+        raise ValueError("expected sample_weight >= 0, got a negative one")
+    if not bool(backend.xp.any(weight > 0)):
+        raise ValueError("expected a positive sample_weight, got only zeros")
+    return backend.xp.astype(weight, dtype)
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked x, y and weights of n samples.
+
+    Attributes
+    ----------
+    x : array
+        (n, ...), on `backend`, or a memory map on the host.
+    y : array
+        Labels (n,) or targets (n, k).
+    weight : array or None
+        (n,).
+    """
+
+    x: Array
+    y: Array
+    weight: Array | None = None
+
+    @property
+    def n(self) -> int:
+        return int(self.x.shape[0])
+
+
+def epoch_order(generator: np.random.Generator, n: int, shuffle: bool) -> np.ndarray:
+    """The order in which an epoch visits `n` rows: a new permutation, or as they come."""
+    return generator.permutation(n) if shuffle else np.arange(n)
+
+
+class Batches:
+    """Mini-batches of arrays; what `batches` returns. Each iteration is one epoch."""
+
+    def __init__(
+        self, arrays: tuple[Array, ...], batch_size: int, generator: np.random.Generator, shuffle: bool
+    ) -> None:
+        self._arrays, self.batch_size = arrays, batch_size
+        self._generator, self.shuffle = generator, shuffle
+
+    def __len__(self) -> int:
+        return int(-(-self._arrays[0].shape[0] // self.batch_size))
+
+    def __iter__(self) -> Iterator[Any]:
+        n = self._arrays[0].shape[0]
+        order = epoch_order(self._generator, n, self.shuffle)
+        for start in range(0, n, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            batch = tuple(_take(array, rows) for array in self._arrays)
+            yield batch if len(batch) > 1 else batch[0]
+
+
+def _take(array: Array, rows: np.ndarray) -> Array:
+    backend = get(array)
+    if backend.name == "numpy":
+        return array[rows]
+    index = backend.xp.astype(backend.from_host(rows), backend.index_dtype)
+    return backend.xp.take(array, index, axis=0)
+
+
+def batches(
+    x: Any,
+    y: Any = None,
+    batch_size: int | None = None,
+    *,
+    sample_weight: Any = None,
+    seed: Seed = None,
+    shuffle: bool = True,
+) -> Batches:
+    """Mini-batches of x and y for a loop of one's own: the ones that `Network.fit` takes.
+
+    Parameters
+    ----------
+    x, y : array
+        (n, ...) each, of any one library, or memory maps. y may be left out.
+    batch_size : int, optional
+        m, at most n; by default 10, or n if that is less. The last batch may be smaller.
+    sample_weight : array, optional
+        (n,); batches are then (x, y, sample_weight).
+    seed : int, Generator or None
+        Of the permutations. With ``seed=net.generator`` they are those that the network's `fit`
+        would draw.
+    shuffle : bool
+        A new permutation each epoch.
+
+    Returns
+    -------
+    Batches
+        An iterable with a length, the steps of an epoch; each iteration is a new epoch. Batches
+        are fresh arrays, of the dtype and on the device of the whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loader = batches(np.arange(5), np.arange(5) ** 2, 2, shuffle=False)
+    >>> len(loader)
+    3
+    >>> for x, y in loader:
+    ...     print(x, y)
+    [0 1] [0 1]
+    [2 3] [4 9]
+    [4] [16]
+    """
+    given = [("x", x), ("y", y), ("sample_weight", sample_weight)]
+    arrays = tuple(_as_is(array, what) for what, array in given if array is not None)
+    n = int(arrays[0].shape[0])
+    if n == 0:
+        raise ValueError(f"expected at least one sample, got x of shape {tuple(arrays[0].shape)}")
+    for array, (what, _) in zip(arrays, [g for g in given if g[1] is not None], strict=True):
+        if array.shape[0] != n:
+            raise ValueError(f"expected as many rows in {what} as in x, {n}, got {array.shape[0]}")
+    size = check_batch_size(batch_size, n)
+    return Batches(arrays, size, np.random.default_rng(seed), shuffle)
+
+
+def _as_is(array: Any, what: str) -> Array:
+    if hasattr(array, "shape") and hasattr(array, "__array_namespace__"):
+        return array
+    backend = get("numpy") if not hasattr(array, "__dlpack__") else get(array)
+    return asarray(backend, array, what)

@@ -1,0 +1,113 @@
+"""What a training run did, an epoch a row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .registry import nearest
+
+COLUMNS = (
+    "epoch",
+    "training_cost",
+    "training_accuracy",
+    "validation_cost",
+    "validation_accuracy",
+    "learning_rate",
+    "seconds",
+)
+
+
+class History(Mapping[str, list[float]]):
+    """Columns of numbers, an epoch a row.
+
+    ``epoch`` counts all epochs of the network from 0. ``training_cost`` and
+    ``training_accuracy`` are means over the epoch's samples as its steps met them, before each
+    update; ``validation_cost`` and ``validation_accuracy`` come after the epoch. Costs are without
+    penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the epoch's time,
+    validation included. Columns that do not apply are missing.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Ctrl-C ended the run.
+    stopped : str or None
+        Why a callback ended it.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([2, 2, 1], seed=0)
+    >>> history = net.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=3)
+    >>> len(history["training_cost"])
+    3
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[float]] = {}
+        self.interrupted = False
+        self.stopped: str | None = None
+
+    def append(self, row: Mapping[str, float]) -> None:
+        for name in COLUMNS:
+            if name in row:
+                self._columns.setdefault(name, []).append(row[name])
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self._columns:
+            known = list(self._columns)
+            end = nearest(name, known) if known else "; no epoch has ended yet"
+            raise KeyError(f"the history has no column {name!r}{end}")
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @property
+    def epochs(self) -> int:
+        """Rows: the epochs that ended."""
+        return len(self._columns.get("epoch", []))
+
+    def row(self, index: int = -1) -> dict[str, float]:
+        """One epoch, the last by default."""
+        return {name: column[index] for name, column in self._columns.items()}
+
+    def best(self, name: str) -> float:
+        """The largest accuracy, or the smallest of any other column."""
+        return max(self[name]) if name.endswith("accuracy") else min(self[name])
+
+    def to_csv(self) -> str:
+        """The table as CSV text."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self._columns)
+        writer.writerows(zip(*self._columns.values(), strict=True))
+        return text.getvalue()
+
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return "<History: no epoch has ended>"
+        return f"<History of {self.epochs} epochs; last: {describe(self.row())}>"
+
+    def plot(self, path: Any = None) -> Any:
+        """The learning curves as a matplotlib figure; see `bpx.plotting.curves`."""
+        from .plotting import curves
+
+        return curves(self, path)
+
+
+def describe(row: Mapping[str, float]) -> str:
+    """A row in words, for a log or a bar."""
+    parts = [f"epoch {int(row['epoch']) + 1}"]
+    for name in ("training", "validation"):
+        if f"{name}_cost" in row:
+            part = f"{name} cost {row[f'{name}_cost']:.4g}"
+            if f"{name}_accuracy" in row:
+                part += f", accuracy {100 * row[f'{name}_accuracy']:.2f} %"
+            parts.append(part)
+    return "; ".join([*parts, f"{row['seconds']:.2f} s"])

@@ -1,0 +1,177 @@
+"""First values of parameters, drawn on the host, so that every backend starts alike.
+
+For weights of shape (n_out, n_in, ...) with k elements beyond the first two axes, fan_in is
+n_in·k and fan_out is n_out·k.
+
+When a layer names no initializer its activation does: ReLU and its relatives (leaky ReLU, ELU,
+GELU, SiLU, softplus) take `HeNormal` weights and zero biases; all others take what the book
+takes from chapter 3 on, `ScaledNormal` weights and `Normal` biases.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .registry import Registry
+
+
+class Initializer:
+    """Draws the first values of a tensor.
+
+    A subclass is a frozen dataclass with a class attribute ``name``.
+    """
+
+    name: ClassVar[str] = ""
+
+    def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """A float64 array of `shape` on the host."""
+        raise TypeError(f"{type(self).__name__} must define __call__(generator, shape)")
+
+
+INITIALIZERS = Registry("initializer", Initializer)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """fan_in and fan_out of weights of this shape; a vector of length n has both equal to n."""
+    if len(shape) < 2:
+        length = math.prod(shape)
+        return length, length
+    beyond = math.prod(shape[2:])
+    return shape[1] * beyond, shape[0] * beyond
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """N(`mean`, `std`²); with its defaults the book's first choice (its ``large_weight_initializer``).
+
+    >>> Normal()(np.random.default_rng(0), (2,)).round(3).tolist()
+    [0.126, -0.132]
+    """
+
+    std: float = 1.0
+    mean: float = 0.0
+    name: ClassVar[str] = "normal"
+
+    def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return generator.normal(self.mean, self.std, shape)
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform on [`low`, `high`)."""
+
+    low: float = -0.05
+    high: float = 0.05
+    name: ClassVar[str] = "uniform"
+
+    def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return generator.uniform(self.low, self.high, shape)
+
+
+class _Scaled(Initializer):
+    """Zero mean and a variance of ``gain / fan``."""
+
+    gain: ClassVar[float] = 1.0
+    fan: ClassVar[str] = "in"
+    uniform: ClassVar[bool] = False
+
+    def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        fan_in, fan_out = fans(shape)
+        fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
+        std = math.sqrt(self.gain / max(fan, 1))
+        if self.uniform:
+            limit = math.sqrt(3.0) * std
+            return generator.uniform(-limit, limit, shape)
+        return generator.normal(0.0, std, shape)
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class ScaledNormal(_Scaled):
+    """N(0, 1/fan_in): the book's second choice (its ``default_weight_initializer``, ch. 3)."""
+
+    name: ClassVar[str] = "scaled-normal"
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class LeCunNormal(_Scaled):
+    """N(0, 1/fan_in): LeCun, Bottou, Orr and Müller, *Efficient BackProp*, 1998."""
+
+    name: ClassVar[str] = "lecun-normal"
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class LeCunUniform(_Scaled):
+    """Uniform with variance 1/fan_in: LeCun and others, 1998."""
+
+    name: ClassVar[str] = "lecun-uniform"
+    uniform: ClassVar[bool] = True
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class GlorotNormal(_Scaled):
+    """N(0, 2/(fan_in + fan_out)): Glorot and Bengio, AISTATS 2010."""
+
+    name: ClassVar[str] = "glorot-normal"
+    fan: ClassVar[str] = "average"
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class GlorotUniform(_Scaled):
+    """Uniform with variance 2/(fan_in + fan_out): Glorot and Bengio, AISTATS 2010."""
+
+    name: ClassVar[str] = "glorot-uniform"
+    fan: ClassVar[str] = "average"
+    uniform: ClassVar[bool] = True
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class HeNormal(_Scaled):
+    """N(0, 2/fan_in): He, Zhang, Ren and Sun, ICCV 2015."""
+
+    name: ClassVar[str] = "he-normal"
+    gain: ClassVar[float] = 2.0
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class HeUniform(_Scaled):
+    """Uniform with variance 2/fan_in: He and others, 2015."""
+
+    name: ClassVar[str] = "he-uniform"
+    gain: ClassVar[float] = 2.0
+    uniform: ClassVar[bool] = True
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """Every element is `value`."""
+
+    value: float
+    name: ClassVar[str] = "constant"
+
+    def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, self.value)
+
+
+@INITIALIZERS.builds
+@dataclass(frozen=True)
+class Zeros(Initializer):
+    """Every element is 0."""
+
+    name: ClassVar[str] = "zeros"
+
+    def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(shape)

@@ -1,0 +1,17 @@
+"""The kinds of layers: frozen descriptions, with forward and backward side by side."""
+
+from ._base import LAYERS, Input, Layer, activation_field, initializer_field
+from .dense import Dense
+from .dropout import Dropout
+from .rescale import Rescale
+
+__all__ = [
+    "LAYERS",
+    "Dense",
+    "Dropout",
+    "Input",
+    "Layer",
+    "Rescale",
+    "activation_field",
+    "initializer_field",
+]

@@ -1,0 +1,166 @@
+"""What a layer is: its shapes, its tensors, forward and backward. It owns no arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from ..activations import ACTIVATIONS
+from ..backends import Array
+from ..context import Context
+from ..initializers import INITIALIZERS
+from ..parameters import Parameter
+from ..registry import Registry
+
+Shape = tuple[int, ...]
+
+
+def activation_field(default: Any = "identity") -> Any:
+    """A field that takes an `Activation` or its name."""
+    return field(default=default, metadata={"registry": ACTIVATIONS})
+
+
+def initializer_field(default: Any = None) -> Any:
+    """A field that takes an `Initializer`, its name, or None for the activation's own."""
+    return field(default=default, metadata={"registry": INITIALIZERS})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: a frozen description and two pure functions. To make one, subclass and define
+
+    - fields with defaults, as in any dataclass; ``name``, a class attribute, for files;
+    - `output_shape`, and `parameters` and `state` if it has any;
+    - ``forward(x, p, ctx) -> (y, saved)``, where x has shape (m, \\*input_shape), `p` holds the
+      layer's tensors as attributes and `ctx` is a `Context`;
+    - ``backward(delta, saved, p, out, ctx)``, which takes ∂C/∂y, which it may overwrite, and
+      returns ∂C/∂x (None if not ``ctx.wanted``). It computes that from the old parameters
+      *first*; then it hands each parameter's gradient to `out`, which has a `Destination` for
+      each of them and may update the parameter in the same call; `out` is None when the layer
+      is not trained.
+
+    All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``.
+
+    Parameters
+    ----------
+    input_shape : tuple of int or None
+        Of one sample. A `Network` fills it in.
+    trainable : bool
+        Whether optimizers see its parameters.
+    """
+
+    name: ClassVar[str] = ""
+
+    trainable: bool = field(default=True, kw_only=True)
+    input_shape: Shape | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            registry = f.metadata.get("registry")
+            value = getattr(self, f.name)
+            if registry is not None and value is not None:
+                object.__setattr__(self, f.name, registry.get(value))
+        self.validate()
+
+    def validate(self) -> None:
+        """Check the fields; raise ValueError or TypeError."""
+
+    def bind(self, input_shape: Shape) -> Layer:
+        """The same layer with its input's shape.
+
+        Raises
+        ------
+        ValueError
+            It does not work on such inputs.
+        """
+        return dataclasses.replace(self, input_shape=tuple(input_shape))
+
+    @property
+    def shape_in(self) -> Shape:
+        if self.input_shape is None:
+            raise ValueError(f"{self} has no input yet: a Network gives it one")
+        return self.input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of one sample; by default that of the input."""
+        return self.shape_in
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Its trained tensors by name; by default none."""
+        return {}
+
+    def state(self) -> dict[str, Parameter]:
+        """Its running tensors by name, never seen by an optimizer; by default none."""
+        return {}
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        """y and whatever `backward` needs."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, p, ctx)")
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        """∂C/∂x from delta = ∂C/∂y, and the parameters' gradients to `out`."""
+        raise TypeError(f"{type(self).__name__} must define backward(delta, saved, p, out, ctx)")
+
+    def config(self) -> dict[str, Any]:
+        """A dict of JSON from which `from_config` makes the layer again."""
+        config = LAYERS.describe(type(self))
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            registry = f.metadata.get("registry")
+            if registry is not None and value is not None:
+                value = registry.describe(value)
+            config[f.name] = value
+        return config
+
+    @staticmethod
+    def from_config(
+        config: Mapping[str, Any], custom: Mapping[str, Any] | None = None
+    ) -> Layer:
+        """The layer that `config` describes; `custom` names a user's own."""
+        values = dict(config)
+        cls = LAYERS.get(values.pop("name"), custom)
+        for f in dataclasses.fields(cls):
+            registry = f.metadata.get("registry")
+            value = values.get(f.name)
+            if registry is not None and value is not None:
+                values[f.name] = registry.get(value, custom)
+            elif isinstance(value, list):
+                values[f.name] = tuple(value)
+        layer: Layer = cls(**values)
+        return layer
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+
+LAYERS = Registry("layer", Layer, classes=True)
+
+
+@dataclass(frozen=True)
+class Input:
+    """The shape of one sample, as the first entry of a network's list of layers.
+
+    >>> Input((1, 28, 28)).shape
+    (1, 28, 28)
+    >>> Input(784).shape
+    (784,)
+    """
+
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+        if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
+            raise ValueError(f"Input expects positive lengths, got {self.shape!r}")
+        object.__setattr__(self, "shape", shape)

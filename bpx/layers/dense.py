@@ -1,0 +1,105 @@
+"""Every output sees every input: the layer of the book's chapters 1 to 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from ..activations import Activation
+from ..backends import Array
+from ..context import Context
+from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..parameters import Parameter
+from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Dense(Layer):
+    """a = σ(x ωᵀ + b), with weights ω of shape (units, n_in) and bias b of shape (units,).
+
+    Parameters
+    ----------
+    units : int
+        n_out, the number of its neurons.
+    activation : Activation or str
+        σ; the identity by default.
+    weights, bias : Initializer, str or None
+        First values. None: He weights and zero biases for ReLU and its relatives, else
+        N(0, 1/n_in) weights and N(0, 1) biases, as in the book's chapter 3.
+    use_bias : bool
+        False leaves b out.
+    trainable : bool
+        False keeps ω and b as they are in training.
+
+    Examples
+    --------
+    >>> Dense(30, "sigmoid").bind((784,)).parameters()["weights"].shape
+    (30, 784)
+    """
+
+    name: ClassVar[str] = "dense"
+
+    units: int
+    activation: Activation = activation_field()
+    weights: Initializer | None = initializer_field()
+    bias: Initializer | None = initializer_field()
+    use_bias: bool = True
+
+    def validate(self) -> None:
+        if not isinstance(self.units, int) or isinstance(self.units, bool) or self.units < 1:
+            raise ValueError(f"Dense expects a positive number of units, got {self.units!r}")
+
+    def bind(self, input_shape: Shape) -> Layer:
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"Dense expects flat inputs of shape (m, n), got (m, {str(input_shape)[1:]}: "
+                "reshape the samples to vectors"
+            )
+        return super().bind(input_shape)
+
+    @property
+    def output_shape(self) -> Shape:
+        return (self.units,)
+
+    def parameters(self) -> dict[str, Parameter]:
+        rectifies = self.activation.rectifies
+        weights = self.weights or (HeNormal() if rectifies else ScaledNormal())
+        bias = self.bias or (Zeros() if rectifies else Normal())
+        found = {"weights": Parameter((self.units, *self.shape_in), weights, decayed=True)}
+        if self.use_bias:
+            found["bias"] = Parameter((self.units,), bias)
+        return found
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        kernels, shape = ctx.backend, (x.shape[0], self.units)
+        z = kernels.gemm(x, p.weights.T, ctx.buffer("z", shape))
+        if self.use_bias:
+            kernels.axpby(p.bias, z)  # z^l = ω^l a^{l-1} + b^l
+        a = kernels.activate(
+            self.activation, z, ctx.buffer("a", shape) if self.activation.needs_z else z
+        )  # a^l = σ(z^l)
+        return a, (x, z, a)
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        x, z, a = saved
+        delta = ctx.backend.activate_backward(self.activation, delta, z, a)  # δ^l = … ⊙ σ'(z^l)
+        below = None
+        if ctx.wanted:  # (ω^l)ᵀ δ^l of (BP2), from the old ω
+            below = ctx.backend.gemm(delta, p.weights, ctx.buffer("delta", x.shape))
+        if out is not None:
+            out.weights.product(delta, x)  # ∂C/∂ω^l = δ^l (a^{l-1})ᵀ (BP4)
+            if self.use_bias:
+                out.bias.rows(delta)  # ∂C/∂b^l = δ^l (BP3)
+        return below
+
+    def __str__(self) -> str:
+        return f"Dense {self.units}, {self.activation.name or 'custom'}"

@@ -1,0 +1,61 @@
+"""Neurons left out at random, in training only (ch. 3; Srivastava and others, JMLR 2014)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from ..backends import Array
+from ..context import Context
+from ._base import LAYERS, Layer
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training each element is 0 with probability `rate`, else scaled by 1/(1 − rate).
+
+    The mask is a pure function of the network's key, the layer, the step, the row in the global
+    batch and the element (`bpx.random`): the same on every backend and for any number of ranks.
+    Outside training the layer does nothing.
+
+    Parameters
+    ----------
+    rate : float
+        0 ≤ rate < 1.
+    """
+
+    name: ClassVar[str] = "dropout"
+
+    rate: float = 0.5
+
+    def validate(self) -> None:
+        if not 0.0 <= self.rate < 1.0:
+            raise ValueError(f"Dropout expects 0 <= rate < 1, got {self.rate!r}")
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        if not ctx.training or self.rate == 0.0:
+            return x, None
+        kept = ctx.keep(tuple(x.shape), 1.0 - self.rate)
+        mask = ctx.buffer("mask", tuple(x.shape))
+        mask[...] = ctx.backend.xp.astype(kept, mask.dtype)
+        mask *= 1.0 / (1.0 - self.rate)
+        y = ctx.buffer("y", tuple(x.shape))
+        y[...] = x * mask
+        return y, mask
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        if saved is not None:
+            delta *= saved
+        return delta
+
+    def __str__(self) -> str:
+        return f"Dropout {self.rate:g}"

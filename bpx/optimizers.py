@@ -1,0 +1,375 @@
+"""Gradient descent and its relatives, as recursions on one flat vector θ.
+
+g is the gradient of the mean cost of a mini-batch, η the learning rate of the step. An optimizer
+is a frozen description; what it remembers between steps is a `State`, which belongs to the
+network that is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from .backends import Array, Backend
+from .parameters import Layout
+from .registry import Registry
+from .schedules import Schedule, as_schedule, positive
+
+
+class HasParameters(Protocol):
+    """What `Optimizer.start` reads of a network."""
+
+    backend: Backend
+    layout: Layout
+    parameters: Array
+
+
+@dataclass
+class State:
+    """What an optimizer remembers between steps.
+
+    Attributes
+    ----------
+    backend : Backend
+        Where its vectors live.
+    decayed : int
+        θ up to here is weights; the rest, biases and the like, is never decayed.
+    slots : dict of array
+        Vectors of the length of θ, by name.
+    step : int
+        Steps taken.
+    factor : float
+        On the learning rate; `ReduceOnPlateau` lowers it.
+    """
+
+    backend: Backend
+    decayed: int
+    slots: dict[str, Array] = field(default_factory=dict)
+    step: int = 0
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A rule that turns gradients into steps.
+
+    A subclass is a frozen dataclass that defines `update`, and `slots` if it has a memory.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        η ≥ 0, or a schedule of it over the steps.
+    """
+
+    name: ClassVar[str] = ""
+
+    learning_rate: float | Schedule
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learning_rate, Schedule):
+            positive("the learning rate", as_schedule(self.learning_rate)(0), zero=True)
+        self.validate()
+
+    def validate(self) -> None:
+        """Check the other fields; raise ValueError."""
+
+    def slots(self) -> tuple[str, ...]:
+        """The names of the vectors that it remembers."""
+        return ()
+
+    def start(self, net: HasParameters) -> State:
+        """A fresh state for the parameters of `net`, all slots zero."""
+        theta = net.parameters
+        slots = {name: net.backend.zeros(tuple(theta.shape), theta.dtype) for name in self.slots()}
+        return State(net.backend, net.layout.decayed, slots)
+
+    def rate(self, state: State, step: int) -> float:
+        """η at `step`, with the state's factor."""
+        rate = self.learning_rate
+        return state.factor * (rate(step) if isinstance(rate, Schedule) else rate)
+
+    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
+        """One step on `theta`, in place.
+
+        Parameters
+        ----------
+        theta, grad : array
+            ``net.parameters`` and ``net.backprop(...).flat``.
+        state : State
+            From `start`; its slots are written.
+        step : int
+            0, 1, 2, ...
+        """
+        raise TypeError(f"{type(self).__name__} must define update(theta, grad, state, step)")
+
+    def fused(self, theta: Array, state: State) -> Array | None:
+        """The vector into which backpropagation may write ``β·out + α·δᵀa``, or None.
+
+        The second way to update, with the same meaning: no gradient is written. An optimizer
+        that returns a vector also defines `fused_scales`, for before the backward pass, and
+        `fused_finish`, for after it.
+        """
+        return None
+
+    def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float]:
+        """α for g, β for weights, β for the rest; `decay` is λ/n."""
+        raise TypeError(f"{type(self).__name__} has no fused update")
+
+    def fused_finish(self, theta: Array, state: State, rate: float, decay: float) -> None:
+        """What is left to do after the backward pass."""
+
+
+OPTIMIZERS = Registry("optimizer", Optimizer)
+
+
+@OPTIMIZERS.builds
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
+
+    ::
+
+        v ← μ v − η g        θ ← θ + v                  momentum μ > 0
+                             θ ← θ + μ v − η g          and nesterov (Sutskever and others, 2013)
+        θ ← θ − η g                                     μ = 0
+
+    No clipping, averaging or decay unless `fit` is told to.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        η.
+    momentum : float
+        0 ≤ μ < 1.
+    nesterov : bool
+
+    Notes
+    -----
+    PyTorch's SGD keeps v ← μ v + g and steps by η v: the same while η is constant.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([2, 1], seed=0)
+    >>> optimizer = SGD(0.5)
+    >>> state = optimizer.start(net)
+    >>> grad = net.backprop([[0.0, 1.0]], [[1.0]])
+    >>> before = net.parameters.copy()
+    >>> optimizer.update(net.parameters, grad.flat, state, step=0)
+    >>> bool((net.parameters == before - 0.5 * grad.flat).all())
+    True
+    """
+
+    name: ClassVar[str] = "sgd"
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def validate(self) -> None:
+        if not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"expected 0 <= momentum < 1, got {self.momentum!r}")
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("nesterov needs a momentum: SGD(rate, momentum=0.9, nesterov=True)")
+
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
+        rate, mu = self.rate(state, step), self.momentum
+        if mu == 0.0:
+            state.backend.axpby(grad, theta, -rate)
+            return
+        for w, g, v in state.backend.blocks(theta, grad, state.slots["velocity"]):
+            v *= mu
+            v -= rate * g
+            if self.nesterov:
+                w += mu * v - rate * g
+            else:
+                w += v
+
+    def fused(self, theta: Array, state: State) -> Array | None:
+        if self.nesterov:
+            return None
+        return state.slots["velocity"] if self.momentum else theta
+
+    def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float]:
+        if self.momentum:
+            return -rate, self.momentum, self.momentum
+        return -rate, 1.0 - rate * decay, 1.0
+
+    def fused_finish(self, theta: Array, state: State, rate: float, decay: float) -> None:
+        if self.momentum:
+            velocity, kernels = state.slots["velocity"], state.backend
+            if decay:
+                weights = slice(0, state.decayed)
+                kernels.axpby(theta[weights], velocity[weights], -rate * decay)
+            kernels.axpby(velocity, theta)
+
+
+@OPTIMIZERS.builds
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
+
+    ::
+
+        v ← ρ v + (1 − ρ) g²        θ ← θ − η g / (√v + ε)
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        η.
+    rho : float
+        0 ≤ ρ < 1.
+    epsilon : float
+        ε > 0, outside the root.
+    """
+
+    name: ClassVar[str] = "rmsprop"
+
+    learning_rate: float | Schedule = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    def validate(self) -> None:
+        if not 0.0 <= self.rho < 1.0:
+            raise ValueError(f"expected 0 <= rho < 1, got {self.rho!r}")
+        positive("epsilon", self.epsilon)
+
+    def slots(self) -> tuple[str, ...]:
+        return ("square",)
+
+    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
+        rate, xp = self.rate(state, step), state.backend.xp
+        for w, g, v in state.backend.blocks(theta, grad, state.slots["square"]):
+            v *= self.rho
+            v += (1.0 - self.rho) * g * g
+            w -= rate * g / (xp.sqrt(v) + self.epsilon)
+
+
+@OPTIMIZERS.builds
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...
+
+    ::
+
+        m ← β₁ m + (1 − β₁) g        m̂ = m / (1 − β₁ᵗ)
+        v ← β₂ v + (1 − β₂) g²       v̂ = v / (1 − β₂ᵗ)
+        θ ← θ − η m̂ / (√v̂ + ε)
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        η.
+    beta1, beta2 : float
+        0 ≤ β < 1.
+    epsilon : float
+        ε > 0.
+    epsilon_hat : bool
+        The paper's section 2 form, which scikit-learn and TensorFlow use:
+        θ ← θ − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε).
+    """
+
+    name: ClassVar[str] = "adam"
+
+    learning_rate: float | Schedule = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    epsilon_hat: bool = False
+
+    def validate(self) -> None:
+        for what in ("beta1", "beta2"):
+            value = getattr(self, what)
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"expected 0 <= {what} < 1, got {value!r}")
+        positive("epsilon", self.epsilon)
+
+    def slots(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
+        rate, xp = self.rate(state, step), state.backend.xp
+        b1, b2, t = self.beta1, self.beta2, step + 1
+        root = math.sqrt(1.0 - b2**t)
+        # With ε·√(1 − β₂ᵗ) in place of ε, the two forms are one.
+        epsilon = self.epsilon if self.epsilon_hat else self.epsilon * root
+        scaled = rate * root / (1.0 - b1**t)
+        moments = state.slots["mean"], state.slots["square"]
+        for w, g, m, v in state.backend.blocks(theta, grad, *moments):
+            m *= b1
+            m += (1.0 - b1) * g
+            v *= b2
+            v += (1.0 - b2) * g * g
+            w -= scaled * m / (xp.sqrt(v) + epsilon)
+
+
+@OPTIMIZERS.builds
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first ω ← (1 − ηw) ω.
+
+    Parameters
+    ----------
+    weight_decay : float
+        w ≥ 0, on weights and never on biases (PyTorch's decays both).
+
+    The other parameters are `Adam`'s.
+    """
+
+    name: ClassVar[str] = "adamw"
+
+    weight_decay: float = 0.01
+
+    def validate(self) -> None:
+        super().validate()
+        positive("weight_decay", self.weight_decay, zero=True)
+
+    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
+        weights = theta[: state.decayed]
+        state.backend.axpby(weights, weights, -self.rate(state, step) * self.weight_decay)
+        super().update(theta, grad, state, step)
+
+
+def add_penalty(
+    backend: Backend, theta: Array, grad: Array, decayed: int, l1: float, l2: float
+) -> None:
+    """``grad ← grad + l2·ω + l1·sign ω`` on the weights; `l1` and `l2` already divided by n."""
+    weights, out = theta[:decayed], grad[:decayed]
+    if l2:
+        backend.axpby(weights, out, l2)
+    if l1:
+        for w, g in backend.blocks(weights, out):
+            g += l1 * backend.xp.sign(w)
+
+
+def clip(
+    backend: Backend, grad: Array, norm: float | None = None, value: float | None = None
+) -> None:
+    """Clip a gradient in place: each element to ±`value`, then the whole to a norm ≤ `norm`.
+
+    The norm is the Euclidean norm of the flat vector: of all parameters together. Nothing is
+    read back from a device.
+    """
+    xp = backend.xp
+    if value is not None:
+        for (g,) in backend.blocks(grad):
+            g[...] = xp.clip(g, -value, value)
+    if norm is not None:
+        # Squares of float32 overflow beyond 1e19, so divide by the largest element first.
+        largest = xp.max(xp.abs(grad))
+        safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))
+        total = safe * xp.sqrt(xp.sum((grad / safe) ** 2))
+        grad *= norm / xp.where(total > norm, total, xp.full_like(total, norm))
+
+
+def as_optimizer(optimizer: Any) -> Optimizer:
+    """An `Optimizer`, or the one of that name with its defaults."""
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise TypeError(f"expected an optimizer, got the class: {optimizer.__name__}(...)")
+    if isinstance(optimizer, str) and optimizer.lower() == "sgd":
+        raise TypeError('the optimizer "sgd" needs a learning rate: bpx.SGD(0.1)')
+    found: Optimizer = OPTIMIZERS.get(optimizer)
+    return found

@@ -1,0 +1,172 @@
+"""One flat vector θ, and each layer's views into it.
+
+    θ = [ all weights, decayed | biases, norm scales and shifts | layers that are not trained ]
+
+with the layers in order inside each part. An optimizer is a few lines on whole vectors, decay is
+one slice, a norm one reduction, an all-reduce among ranks one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from .backends import Array, Backend
+
+ALIGNMENT = 16  # elements: every view starts on a whole cache line, in float32
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor of a layer.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    initializer : Initializer
+        Draws it on the host.
+    decayed : bool
+        A weight: L1, L2 and weight decay act on it. Biases, scales and shifts are not decayed.
+    """
+
+    shape: tuple[int, ...]
+    initializer: Any
+    decayed: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor lies in the flat vector."""
+
+    layer: int
+    name: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+
+class Layout:
+    """Where each tensor of each layer lies in one flat vector.
+
+    Parameters
+    ----------
+    tensors : sequence of dict
+        Each layer's `Parameter` by name.
+    trainable : sequence of bool
+        Which layers are trained; the others come last, beyond `trained`.
+
+    Attributes
+    ----------
+    entries : tuple of Entry
+        By layer, in the order in which the layer names them.
+    size : int
+        Elements of the vector, padding included. Padding is zero and stays zero.
+    decayed : int
+        The vector up to here is weights of trained layers.
+    trained : int
+        The vector up to here is seen by optimizers.
+    """
+
+    def __init__(self, tensors: Sequence[dict[str, Parameter]], trainable: Sequence[bool]) -> None:
+        found = [
+            (layer, name, parameter)
+            for layer, by_name in enumerate(tensors)
+            for name, parameter in by_name.items()
+        ]
+        self.layers = len(tensors)
+        self.size = 0
+        starts: dict[tuple[int, str], int] = {}
+        ends = []
+        for part in (0, 1, 2):
+            for layer, name, parameter in found:
+                if part == (2 if not trainable[layer] else 0 if parameter.decayed else 1):
+                    starts[layer, name] = self.size
+                    length = math.prod(parameter.shape)
+                    self.size += -(-length // ALIGNMENT) * ALIGNMENT
+            ends.append(self.size)
+        self.decayed, self.trained, _ = ends
+        self.entries = tuple(
+            Entry(layer, name, parameter.shape, starts[layer, name])
+            for layer, name, parameter in found
+        )
+
+    def views(self, backend: Backend, flat: Array) -> list[SimpleNamespace]:
+        """Each layer's tensors, by name, as views into `flat`."""
+        spaces = [SimpleNamespace() for _ in range(self.layers)]
+        for entry in self.entries:
+            view = backend.xp.reshape(flat[entry.start : entry.stop], entry.shape)
+            setattr(spaces[entry.layer], entry.name, view)
+        return spaces
+
+
+class Scale:
+    """The two scalars of ``out ← β·out + α·gradient``, shared by all destinations of a part."""
+
+    __slots__ = ("alpha", "beta")
+
+    def __init__(self, alpha: float = 1.0, beta: float = 0.0) -> None:
+        self.alpha, self.beta = alpha, beta
+
+
+class Destination:
+    """Where a layer's gradient of one tensor goes: ``array ← β·array + α·gradient``.
+
+    With α = 1/m and β = 0 the array is the gradient of the mean cost. With the array ω itself,
+    α = −η/m and β = 1 − ηλ/n it is the seed's whole update rule, and no gradient is ever written.
+    """
+
+    __slots__ = ("array", "backend", "scale")
+
+    def __init__(self, backend: Backend, array: Array, scale: Scale) -> None:
+        self.backend, self.array, self.scale = backend, array, scale
+
+    def product(self, delta: Array, x: Array) -> None:
+        """The gradient is δᵀx, summed over the rows of the batch (BP4)."""
+        self.backend.gemm(delta.T, x, self.array, self.scale.alpha, self.scale.beta)
+
+    def rows(self, delta: Array) -> None:
+        """The gradient is the sum of the rows of δ (BP3)."""
+        self.backend.sum_rows(delta, self.array, self.scale.alpha, self.scale.beta)
+
+    def write(self, gradient: Array) -> None:
+        """The gradient is this array."""
+        self.backend.axpby(gradient, self.array, self.scale.alpha, self.scale.beta)
+
+
+class Destinations:
+    """A destination for each tensor of each trained layer, in one flat vector.
+
+    Attributes
+    ----------
+    flat : array
+        Of the layout's size.
+    layers : list of SimpleNamespace or None
+        By layer; None where a layer is not trained.
+    decayed, rest : Scale
+        The scalars for weights, and for everything else.
+    """
+
+    def __init__(self, backend: Backend, layout: Layout, flat: Array) -> None:
+        self.flat = flat
+        self.decayed, self.rest = Scale(), Scale()
+        views = layout.views(backend, flat)
+        self.layers: list[SimpleNamespace | None] = [None] * layout.layers
+        for entry in layout.entries:
+            if entry.start >= layout.trained:
+                continue
+            space = self.layers[entry.layer]
+            if space is None:
+                space = self.layers[entry.layer] = SimpleNamespace()
+            scale = self.decayed if entry.start < layout.decayed else self.rest
+            array = getattr(views[entry.layer], entry.name)
+            setattr(space, entry.name, Destination(backend, array, scale))
+
+    def scale(self, alpha: float, beta_decayed: float = 0.0, beta_rest: float = 0.0) -> None:
+        self.decayed.alpha = self.rest.alpha = alpha
+        self.decayed.beta, self.rest.beta = beta_decayed, beta_rest

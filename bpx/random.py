@@ -1,0 +1,99 @@
+"""Randomness as a pure function of a key and a position.
+
+A mask depends on the key, the layer, the step, the row in the global batch and the element in
+that row, and on nothing else: it is the same on every backend, for any number of ranks, slices
+or accumulation steps.
+
+The mixer is the finalizer of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom
+number generators*, OOPSLA 2014, as tuned by Stafford, variant 13). The array API has no shift of
+unsigned integers on every library, so it works in int64: products wrap, and a right shift is
+followed by a mask that clears the copies of the sign.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .backends import Array
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio, odd
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_64 = (1 << 64) - 1
+BITS = 53  # a uniform draw has this many bits
+
+
+def _signed(value: int) -> int:
+    """The int64 with the bits of `value` modulo 2⁶⁴."""
+    value &= _64
+    return value - (1 << 64) if value >> 63 else value
+
+
+def mix(value: int) -> int:
+    """SplitMix64's finalizer of one integer, 0 ≤ result < 2⁶⁴.
+
+    >>> hex(mix(0x9E3779B97F4A7C15))    # the first output of SplitMix64 from seed 0
+    '0xe220a8397b1dcdaf'
+    """
+    value &= _64
+    value = (value ^ (value >> 30)) * _MIX_1 & _64
+    value = (value ^ (value >> 27)) * _MIX_2 & _64
+    return value ^ (value >> 31)
+
+
+def _shift(xp: Any, value: Array, bits: int) -> Array:
+    mask = xp.asarray((1 << (64 - bits)) - 1, dtype=xp.int64, device=value.device)
+    count = xp.asarray(bits, dtype=xp.int64, device=value.device)
+    return (value >> count) & mask
+
+
+def _mix(xp: Any, value: Array) -> Array:
+    """`mix` of each element of an int64 array (never 0-d: NumPy warns when a scalar wraps)."""
+    value = (value ^ _shift(xp, value, 30)) * _signed(_MIX_1)
+    value = (value ^ _shift(xp, value, 27)) * _signed(_MIX_2)
+    return value ^ _shift(xp, value, 31)
+
+
+def bits(
+    xp: Any, key: int, layer: int, step: int, row: int, shape: tuple[int, ...], device: Any = None
+) -> Array:
+    """53 random bits for each element of a batch.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of the array API standard, with int64.
+    key : int
+        The network's 64-bit key.
+    layer, step : int
+        Where in the network and in the training.
+    row : int
+        The first row's index in the global batch.
+    shape : tuple of int
+        Of the batch, (m, ...); m ≥ 1.
+
+    Returns
+    -------
+    array of int64, `shape`
+        Uniform on 0 … 2⁵³ − 1; row i depends on ``row + i``, never on m.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bits(np, key=1, layer=2, step=3, row=4, shape=(2, 2)).tolist()
+    [[5151480029331837, 8055886811091246], [7588120026033137, 1399240096203062]]
+    """
+    stream = mix(mix(mix(key + _GOLDEN) + layer + _GOLDEN) + step + _GOLDEN)
+    elements = 1
+    for length in shape[1:]:
+        elements *= length
+    rows = xp.arange(row + 1, row + 1 + shape[0], dtype=xp.int64, device=device)
+    columns = xp.arange(1, elements + 1, dtype=xp.int64, device=device)
+    by_row = _mix(xp, rows * _signed(_GOLDEN) + _signed(stream))
+    every = _mix(xp, by_row[:, None] + (columns * _signed(_GOLDEN))[None, :])
+    return xp.reshape(_shift(xp, every, 64 - BITS), shape)
+
+
+def threshold(probability: float) -> int:
+    """The integer below which 53 random bits fall with this probability."""
+    return round(probability * (1 << BITS))

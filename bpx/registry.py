@@ -1,0 +1,152 @@
+"""Names for the things a user names: activations, costs, initializers, layers, optimizers.
+
+A file stores a name and a few numbers, never code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The end of an error message: the nearest known word, and all of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Known: {', '.join(sorted(known))}"
+
+
+class Registry:
+    """The known names of one kind of object: the classes of bpx, and what users add.
+
+    Parameters
+    ----------
+    kind : str
+        What the entries are, for messages: ``"activation"``.
+    base : type
+        The class that every entry is an instance of.
+    classes : bool
+        Users register classes (layers), not instances (activations, costs).
+    """
+
+    all: list[Registry] = []
+
+    def __init__(self, kind: str, base: type, *, classes: bool = False) -> None:
+        self.kind, self.base, self.classes = kind, base, classes
+        self.builtin: dict[str, Any] = {}
+        self.registered: dict[str, Any] = {}
+        Registry.all.append(self)
+
+    def builds(self, cls: type) -> type:
+        """Class decorator: `cls` is built by its class attribute ``name``."""
+        self.builtin[normal(cls.name)] = cls  # type: ignore[attr-defined]
+        return cls
+
+    def add(self, name: str, obj: Any) -> None:
+        name = normal(name)
+        if name in self.builtin:
+            raise ValueError(
+                f"{name!r} is bpx's own {self.kind}; register yours by another name"
+            )
+        self.registered[name] = obj
+
+    def get(self, spec: Any, custom: Mapping[str, Any] | None = None) -> Any:
+        """The object that `spec` describes: an object, a name, or a dict from a file."""
+        if isinstance(spec, self.base) or (
+            self.classes and isinstance(spec, type) and issubclass(spec, self.base)
+        ):
+            return spec
+        fields = {}
+        if isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
+            fields = {key: value for key, value in spec.items() if key != "name"}
+            spec = spec["name"]
+        if not isinstance(spec, str):
+            raise TypeError(
+                f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
+                f"object, got {type(spec).__name__}"
+            )
+        name = normal(spec)
+        own = {normal(key): value for key, value in (custom or {}).items()} | self.registered
+        if name in own:
+            return own[name]
+        if name not in self.builtin:
+            raise ValueError(
+                f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}"
+            )
+        return self.builtin[name] if self.classes else self.builtin[name](**fields)
+
+    def describe(self, obj: Any) -> dict[str, Any]:
+        """A dict of JSON from which `get` makes `obj` again.
+
+        Raises
+        ------
+        ValueError
+            `obj` is a user's own and was not registered.
+        """
+        for name, own in self.registered.items():
+            if own is obj:
+                return {"name": name}
+        name = normal(getattr(obj, "name", ""))
+        cls = obj if self.classes else type(obj)
+        if self.builtin.get(name) is not cls:
+            raise ValueError(
+                f"the {self.kind} {obj!r} has no registered name, and files store names, "
+                f'never code: call bpx.register("a-name", it) before saving'
+            )
+        if self.classes:
+            return {"name": name}
+        fields = {f.name: getattr(obj, f.name) for f in dataclasses.fields(obj)}
+        return {"name": name, **fields}
+
+
+def normal(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")
+
+
+def article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def register(name: str, obj: Any) -> Any:
+    """Give a name to an activation, a cost or an initializer, or to a layer's class, of one's own.
+
+    After that the name stands wherever bpx takes one, and `Network.save` stores it.
+
+    Parameters
+    ----------
+    name : str
+        Any name that is not bpx's own. Registering a name again replaces it.
+    obj : Activation, Cost, Initializer, or a subclass of Layer
+        What the name stands for.
+
+    Returns
+    -------
+    The same `obj`.
+
+    Raises
+    ------
+    ValueError
+        The name is one of bpx's own.
+    TypeError
+        `obj` is of none of these kinds.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> softsign = bpx.CustomActivation(
+    ...     lambda xp, z: z / (1 + xp.abs(z)),
+    ...     lambda xp, z, a: (1 - xp.abs(a)) ** 2)
+    >>> _ = bpx.register("softsign", softsign)
+    >>> net = bpx.Network([2, 3, 1], hidden="softsign")
+    """
+    for registry in Registry.all:
+        is_class = isinstance(obj, type)
+        if is_class == registry.classes and (
+            issubclass(obj, registry.base) if is_class else isinstance(obj, registry.base)
+        ):
+            registry.add(name, obj)
+            return obj
+    kinds = ", ".join(f"{r.base.__name__}{' (the class)' * r.classes}" for r in Registry.all)
+    raise TypeError(f"cannot register {article(type(obj).__name__)}: expected one of {kinds}")

@@ -1,0 +1,214 @@
+"""step -> learning rate.
+
+A step is one update of the parameters: an epoch has ``ceil(n / batch_size)`` of them
+(``len(bpx.batches(...))``). Steps are counted from 0 when an optimizer starts, and go on counting
+when `fit` is called again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .registry import Registry
+
+
+def positive(what: str, value: float, *, zero: bool = False) -> None:
+    """Raise ValueError unless `value` is positive (or zero) and finite."""
+    if not (math.isfinite(value) and (value > 0 or zero and value == 0)):
+        raise ValueError(f"expected {what} {'>= 0' if zero else '> 0'} and finite, got {value!r}")
+
+
+class Schedule:
+    """A learning rate for each step: a frozen dataclass that is called with the step."""
+
+    name: ClassVar[str] = ""
+
+    def __call__(self, step: int) -> float:
+        """η at `step` = 0, 1, 2, ..."""
+        raise TypeError(f"{type(self).__name__} must define __call__(step)")
+
+
+SCHEDULES = Registry("schedule", Schedule)
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """η = `rate`."""
+
+    rate: float
+    name: ClassVar[str] = "constant"
+
+    def __post_init__(self) -> None:
+        positive("the learning rate", self.rate, zero=True)
+
+    def __call__(self, step: int) -> float:
+        return self.rate
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """η = `initial` · `factor`^⌊step / `every`⌋.
+
+    >>> [StepDecay(1.0, every=2)(step) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    initial: float
+    every: int
+    factor: float = 0.5
+    name: ClassVar[str] = "step"
+
+    def __post_init__(self) -> None:
+        positive("the learning rate", self.initial, zero=True)
+        positive("every", self.every)
+        positive("factor", self.factor)
+
+    def __call__(self, step: int) -> float:
+        return self.initial * self.factor ** (step // self.every)
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` in the course of `steps`.
+
+    >>> Exponential(1.0, steps=10, factor=0.25)(5)
+    0.5
+    """
+
+    initial: float
+    steps: int
+    factor: float = 0.1
+    name: ClassVar[str] = "exponential"
+
+    def __post_init__(self) -> None:
+        positive("the learning rate", self.initial, zero=True)
+        positive("steps", self.steps)
+        positive("factor", self.factor)
+
+    def __call__(self, step: int) -> float:
+        return float(self.initial * self.factor ** (step / self.steps))
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from `initial` at step 0 to `final` at step `steps`, and constant after it.
+
+    η = final + ½ (initial − final)(1 + cos(π step/steps)) (Loshchilov and Hutter, SGDR, 2017,
+    without restarts).
+
+    >>> [Cosine(1.0, steps=4)(step) for step in (0, 2, 4, 9)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+
+    initial: float
+    steps: int
+    final: float = 0.0
+    name: ClassVar[str] = "cosine"
+
+    def __post_init__(self) -> None:
+        positive("the learning rate", self.initial, zero=True)
+        positive("steps", self.steps)
+        positive("the final learning rate", self.final, zero=True)
+
+    def __call__(self, step: int) -> float:
+        done = min(step / self.steps, 1.0)
+        return self.final + (self.initial - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Linear from 0 over `steps` steps, then `after` (a rate, or a schedule counted from there).
+
+    The first step already moves: η = after(0) · (step + 1)/steps while step < steps.
+
+    >>> [WarmUp(4, 0.8)(step) for step in (0, 1, 3, 4, 5)]
+    [0.2, 0.4, 0.8, 0.8, 0.8]
+    """
+
+    steps: int
+    after: float | Schedule
+    name: ClassVar[str] = "warm-up"
+
+    def __post_init__(self) -> None:
+        positive("steps", self.steps)
+        object.__setattr__(self, "after", as_schedule(self.after))
+
+    def __call__(self, step: int) -> float:
+        after = as_schedule(self.after)
+        if step < self.steps:
+            return after(0) * (step + 1) / self.steps
+        return after(step - self.steps)
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up to `peak` and down again (Smith and Topin, 2018), each along half a cosine.
+
+    From peak/`start` at step 0 to `peak` after `warm_up` of the `steps`, then to peak/`end` at
+    the last of them, and constant after it.
+
+    >>> [round(OneCycle(1.0, steps=10)(step), 3) for step in (0, 3, 10)]
+    [0.04, 1.0, 0.0]
+    """
+
+    peak: float
+    steps: int
+    warm_up: float = 0.3
+    start: float = 25.0
+    end: float = 1e4
+    name: ClassVar[str] = "one-cycle"
+
+    def __post_init__(self) -> None:
+        positive("the learning rate", self.peak, zero=True)
+        positive("steps", self.steps)
+        positive("start", self.start)
+        positive("end", self.end)
+        if not 0.0 < self.warm_up < 1.0:
+            raise ValueError(f"expected 0 < warm_up < 1, got {self.warm_up!r}")
+
+    def __call__(self, step: int) -> float:
+        top = self.warm_up * self.steps
+        if step < top:
+            a, b, done = self.peak / self.start, self.peak, step / top
+        else:
+            a, b = self.peak, self.peak / self.end
+            done = min((step - top) / (self.steps - top), 1.0)
+        return b + (a - b) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+@SCHEDULES.builds
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """η = `initial` / (step + 1)^`power`.
+
+    >>> [InverseScaling(1.0)(step) for step in (0, 3)]
+    [1.0, 0.5]
+    """
+
+    initial: float
+    power: float = 0.5
+    name: ClassVar[str] = "inverse-scaling"
+
+    def __post_init__(self) -> None:
+        positive("the learning rate", self.initial, zero=True)
+        positive("power", self.power, zero=True)
+
+    def __call__(self, step: int) -> float:
+        return float(self.initial / (step + 1) ** self.power)
+
+
+def as_schedule(rate: float | Schedule) -> Schedule:
+    """A schedule from a constant rate or a schedule."""
+    if isinstance(rate, Schedule):
+        return rate
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+        raise TypeError(f"expected a learning rate or a Schedule, got {rate!r}")
+    return Constant(float(rate))

@@ -1,0 +1,71 @@
+"""What a network is made of, as a table in text or HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Row = tuple[str, str, str, str]
+HEAD: Row = ("", "layer", "output", "parameters")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table of layers, their outputs' shapes and their parameters; `repr` is its text.
+
+    Attributes
+    ----------
+    rows : tuple of (index, layer, output shape, parameters)
+    foot : str
+        Cost, parameters in all, dtype and backend.
+    """
+
+    rows: tuple[Row, ...]
+    foot: str
+
+    @classmethod
+    def of(cls, net: Network) -> Summary:
+        rows: list[Row] = [("", "Input", _shape(net.input_shape), "")]
+        total = trained = 0
+        for index, layer in enumerate(net.layers):
+            count = sum(math.prod(p.shape) for p in layer.parameters().values())
+            total, trained = total + count, trained + count * layer.trainable
+            frozen = " (not trained)" if count and not layer.trainable else ""
+            rows.append((str(index), f"{layer}{frozen}", _shape(layer.output_shape), f"{count:,}"))
+        size = total * (4 if net.dtype == "float32" else 8)
+        frozen = f", {trained:,} of them trained" if trained != total else ""
+        foot = (
+            f"{net.cost.name or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
+            f"({size / 1024:,.0f} KiB of {net.dtype} on {net.backend.name})"
+        )
+        return cls(tuple(rows), foot)
+
+    def __repr__(self) -> str:
+        table = [HEAD, *self.rows]
+        widths = [max(len(row[i]) for row in table) for i in range(4)]
+        lines = [
+            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip()
+            for a, b, c, d in table
+        ]
+        rule = "─" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:], rule, self.foot])
+
+    def _repr_html_(self) -> str:
+        def cells(row: Row, tag: str) -> str:
+            inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+            return f"<tr>{inner}</tr>"
+
+        body = "".join(cells(row, "td") for row in self.rows)
+        return (
+            f"<table><thead>{cells(HEAD, 'th')}</thead><tbody>{body}</tbody></table>"
+            f"<p>{html.escape(self.foot)}</p>"
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"(m, {', '.join(map(str, shape))})"
