@@ -39,7 +39,7 @@ def check_finite_rows(array: Array, what: str) -> None:
     n = array.shape[0]
     rows = max(1, CHECKED_AT_ONCE // max(1, _elements(array.shape[1:])))
     for start in range(0, n, rows):
-        finite = xp.isfinite(array[start : start + rows, ...])
+        finite = xp.isfinite(array[start : min(start + rows, n), ...])
         if not bool(xp.all(finite)):
             axes = tuple(range(1, finite.ndim))
             good = backend.to_host(xp.all(finite, axis=axes) if axes else finite)

@@ -199,7 +199,7 @@ class _Arrays:
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
         for start in range(0, self.n, self.batch_size):
-            rows = slice(start, start + self.batch_size)
+            rows = slice(start, min(start + self.batch_size, self.n))
             yield (order[rows] if self._host_rows else None, moved[rows])
 
     def load(self, rows: Any, ws: Workspace) -> Batch:
