@@ -50,6 +50,7 @@ class Backend:
     def __init__(self, name: str, xp: Any, device: Any = None, *, is_host: bool = True) -> None:
         self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
         self._probe_views()
+        self._lacks = {name for name in ("float64", "int64", "uint64") if not self._has(name)}
         indexing = xp.__array_namespace_info__().default_dtypes(device=device)
         self.index_dtype = indexing["indexing"]
 
@@ -85,12 +86,16 @@ class Backend:
         BackendError
             The device has no such dtype (Apple's MPS has no float64).
         """
-        dtype = getattr(self.xp, name)
+        if name in self._lacks:
+            raise BackendError(f"backend {self.name!r} has no {name}: dtype='float32'")
+        return getattr(self.xp, name)
+
+    def _has(self, name: str) -> bool:
         try:
-            self.xp.zeros(1, dtype=dtype, device=self.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise BackendError(f"backend {self.name!r} has no {name} on this device") from error
-        return dtype
+            self.xp.zeros(1, dtype=getattr(self.xp, name), device=self.device)
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return False
+        return True
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.xp.empty(shape, dtype=dtype, device=self.device)
@@ -99,8 +104,15 @@ class Backend:
         return self.xp.zeros(shape, dtype=dtype, device=self.device)
 
     def from_host(self, array: np.ndarray) -> Array:
-        """A host array, here: shared where the namespace can, else copied."""
-        return self.xp.asarray(array, device=self.device)
+        """A host array, here: shared where the namespace can, else copied.
+
+        A device without 64-bit types gets the 32-bit ones.
+        """
+        return self.xp.asarray(self._fitting(array), device=self.device)
+
+    def _fitting(self, array: np.ndarray) -> np.ndarray:
+        name = array.dtype.name
+        return array.astype(name.replace("64", "32")) if name in self._lacks else array
 
     def to_host(self, array: Array) -> np.ndarray:
         """`array` as a NumPy array: shared where that is possible, else copied."""

@@ -19,7 +19,7 @@ class TorchBackend(Backend):
         # DLPack shares the memory, but read-only arrays cannot be exported through it.
         if self.is_host and array.flags.writeable and array.dtype != np.bool_:
             return self.xp.from_dlpack(array)
-        return self.xp.asarray(np.array(array), device=self.device)
+        return self.xp.asarray(np.array(self._fitting(array)), device=self.device)
 
     def to_host(self, array: Array) -> np.ndarray:
         return np.from_dlpack(array.detach().cpu())

@@ -1,0 +1,47 @@
+"""1,797 scans of handwritten digits, 8×8, from scikit-learn's wheel: nothing is downloaded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._split import Dataset, Split, scaled
+
+
+def digits(dtype: str = "float32") -> Dataset:
+    """scikit-learn's digits: 1,197 to train, 300 to validate, 300 to test.
+
+    The scans are put into the order of ``numpy.random.default_rng(0).permutation(1797)`` first,
+    because they come sorted by writer.
+
+    Parameters
+    ----------
+    dtype : str
+        ``"float32"`` or ``"float64"``: in [0, 1]; ``"uint8"``: 0 to 16, as they came.
+
+    Returns
+    -------
+    Dataset
+        x (n, 64), y (n,) of int64.
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> train, validation, test = bpx.datasets.digits()
+    >>> train.x.shape, validation.x.shape, test.x.shape
+    ((1197, 64), (300, 64), (300, 64))
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install 'bpx[sklearn]'") from error
+    scans = load_digits()
+    order = np.random.default_rng(0).permutation(len(scans.target))
+    x = scaled(scans.data[order].astype(np.uint8), dtype, 16)
+    y = scans.target[order].astype(np.int64)
+    parts = (slice(0, 1197), slice(1197, 1497), slice(1497, 1797))
+    return Dataset(*(Split(x[part], y[part]) for part in parts))

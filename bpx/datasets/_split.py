@@ -1,0 +1,31 @@
+"""Samples and labels, in three parts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Split(NamedTuple):
+    """Images x (n, pixels) and labels y (n,) of int64."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """What to train on, what to tune on, and what to report."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+def scaled(images: np.ndarray, dtype: str, white: int) -> np.ndarray:
+    """Images in [0, 1], or as they came for ``"uint8"``."""
+    if dtype == "uint8":
+        return images
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"expected dtype 'float32', 'float64' or 'uint8', got {dtype!r}")
+    return np.multiply(images, np.dtype(dtype).type(1 / white), dtype=dtype)
