@@ -17,9 +17,10 @@ from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .costs import Cost, CustomCost
 from .data import batches
 from .datasets import DatasetError
+from .files import load
 from .gradcheck import GradientCheck, gradient_check
 from .history import History
-from .network import Gradient, Network, load
+from .network import Gradient, Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .persistence import FileFormatError
 from .registry import register

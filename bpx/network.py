@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import data, persistence
+from . import data
 from .activations import ACTIVATIONS, Activation
 from .backends import Array, Backend, get
 from .context import Workspace
@@ -143,7 +143,7 @@ class Network:
         self._describe(bound, cost, task)
         self._place(get(backend), dtype)
         self.parameters = self._draw(self.layout, [layer.parameters() for layer in self.layers])
-        self.state = self._draw(self._state_layout, [layer.state() for layer in self.layers])
+        self.state = self._draw(self.state_layout, [layer.state() for layer in self.layers])
         self._view()
         self.steps = self.epochs = 0
         self.optimizer: Optimizer | None = None
@@ -180,7 +180,7 @@ class Network:
         self.task = task
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
-        self._state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
+        self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
         learns = [
             layer.trainable and bool(layer.parameters()) for layer in layers
         ]
@@ -210,7 +210,7 @@ class Network:
 
     def _view(self) -> None:
         self._p = self.layout.views(self.backend, self.parameters)
-        self._s = self._state_layout.views(self.backend, self.state)
+        self._s = self.state_layout.views(self.backend, self.state)
         self.weights, self.biases = self._named(self._p)
 
     @staticmethod
@@ -579,38 +579,6 @@ class Network:
             )
         return twin
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write a safetensors file: one tensor a parameter, and the architecture as JSON.
-
-        The file is written whole to a temporary one and renamed: an old file survives a full
-        disk. It holds names, numbers and arrays, never code. The optimizer's memory is not in it.
-
-        Raises
-        ------
-        ValueError
-            An activation, cost, initializer or layer of one's own that was not registered.
-        OSError
-            The file cannot be written.
-        """
-        header = {
-            "input_shape": self.input_shape,
-            "layers": [layer.config() for layer in self.layers],
-            "cost": COSTS.describe(self.cost),
-            "task": self.task,
-            "dtype": self.dtype,
-            "key": self.key,
-            "generator": self.generator.bit_generator.state,
-            "steps": self.steps,
-            "epochs": self.epochs,
-        }
-        tensors = {}
-        for flat, layout in ((self.parameters, self.layout), (self.state, self._state_layout)):
-            host = self.backend.to_host(flat)
-            for entry in layout.entries:
-                values = host[entry.start : entry.stop].reshape(entry.shape)
-                tensors[f"layers.{entry.layer}.{entry.name}"] = np.ascontiguousarray(values)
-        persistence.write(path, tensors, header)
-
     # --- further down -----------------------------------------------------------------------
 
     def fit(self, x: Any, y: Any = None, **options: Any) -> History:
@@ -618,6 +586,12 @@ class Network:
         from .training import fit
 
         return fit(self, x, y, **options)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a safetensors file; see `bpx.files.save`."""
+        from .files import save
+
+        save(self, path)
 
     def summary(self) -> Summary:
         """A table of the layers: prints as text, and as HTML in a notebook."""
@@ -663,69 +637,3 @@ def _dense_layers(
         for index, n in enumerate(sizes[1:])
     ]
     return _bind([Input(int(sizes[0])), *dense])
-
-
-def load(
-    path: str | PathLike[str],
-    *,
-    backend: Any = None,
-    custom: Mapping[str, Any] | None = None,
-) -> Network:
-    """A network from a file that `Network.save` wrote.
-
-    Parameters
-    ----------
-    path : path
-    backend : optional
-        Where it shall live; as for `Network`.
-    custom : dict, optional
-        Names to activations, costs, initializers or layer classes of one's own that the file
-        names, beside those that were registered.
-
-    Raises
-    ------
-    FileFormatError
-        Not such a file, truncated, of a later version, or with tensors that do not fit its
-        architecture.
-    ValueError
-        It names something that is neither known nor in `custom`.
-    """
-    tensors, header = persistence.read(path)
-    try:
-        layers = [Layer.from_config(config, custom) for config in header["layers"]]
-        shape, cost = tuple(header["input_shape"]), COSTS.get(header["cost"], custom)
-        options = {"dtype": header["dtype"], "task": header["task"]}
-        key, state = header["key"], header["generator"]
-        steps, epochs = header["steps"], header["epochs"]
-    except (KeyError, TypeError) as error:
-        raise persistence.FileFormatError(
-            f"{path}: its header does not describe a network ({error})"
-        ) from error
-    net = Network([Input(shape), *layers], cost=cost, backend=backend, seed=0, **options)
-    net.key, net.steps, net.epochs = key, steps, epochs
-    net.generator.bit_generator.state = state
-    for name, layout in (("parameters", net.layout), ("state", net._state_layout)):
-        setattr(net, name, net._own(_flat(path, layout, tensors)))
-    if tensors:
-        raise persistence.FileFormatError(
-            f"{path}: tensors that its architecture does not have: {', '.join(sorted(tensors))}"
-        )
-    net._view()
-    return net
-
-
-def _flat(path: Any, layout: Layout, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """The flat vector of a layout, its tensors taken out of `tensors`."""
-    host = np.zeros(layout.size)
-    for entry in layout.entries:
-        name = f"layers.{entry.layer}.{entry.name}"
-        if name not in tensors:
-            raise persistence.FileFormatError(f"{path}: tensor {name!r} is missing")
-        values = tensors.pop(name)
-        if values.shape != entry.shape or values.dtype.kind != "f":
-            raise persistence.FileFormatError(
-                f"{path}: tensor {name!r} has shape {values.shape} and dtype {values.dtype}, but "
-                f"its architecture says {entry.shape} of floats"
-            )
-        host[entry.start : entry.stop] = values.reshape(-1)
-    return host

@@ -1,0 +1,204 @@
+"""The libraries that bpx knows by name: are they here, with which devices, and if not why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..registry import nearest
+from ._base import Backend, BackendError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of a library: the name that ``backend=`` takes, what it is, bytes of memory."""
+
+    name: str
+    description: str
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Available:
+    """One library: what is here, or `why` it is not and how to mend that."""
+
+    name: str
+    version: str | None = None
+    devices: tuple[Device, ...] = ()
+    why: str | None = None
+
+
+class Library:
+    """A library by name. A subclass says how to find its devices and how to load one."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    mend: ClassVar[str]
+
+    def devices(self) -> tuple[Device, ...]:
+        """Its devices here, its default first; imports the library."""
+        raise TypeError(f"{type(self).__name__} must define devices()")
+
+    def load(self, device: str) -> Backend:
+        """The backend of a device that is here; ``""`` is the default one."""
+        raise TypeError(f"{type(self).__name__} must define load(device)")
+
+    def found(self) -> tuple[Device, ...]:
+        """`devices`, or a BackendError that says why there are none and how to mend it."""
+        spec = importlib.util.find_spec(self.name)
+        if spec is None or spec.origin is None:  # a folder of that name is no package
+            raise BackendError(f"{self.title} is not installed: {self.mend}")
+        try:
+            return self.devices()
+        except ImportError as error:
+            raise BackendError(
+                f"{self.title} is installed, but does not import: {error}"
+            ) from error
+
+    def get(self, device: str) -> Backend:
+        """The backend of a device, checked against those that are here."""
+        names = [found.name for found in self.found()]
+        device = self.short(device)
+        if self.full(device) not in names:
+            raise BackendError(f"{self.title} has no device {device!r} here{nearest(device, names)}")
+        return self.load(device)
+
+    def short(self, device: str) -> str:
+        """A device's name without what may be left out."""
+        return device
+
+    def full(self, device: str) -> str:
+        return f"{self.name}:{device}" if device else self.name
+
+    def describe(self) -> Available:
+        try:
+            devices = self.found()
+        except BackendError as error:
+            return Available(self.name, why=str(error))
+        version = getattr(sys.modules.get(self.name), "__version__", None)
+        return Available(self.name, version or importlib.metadata.version(self.name), devices)
+
+
+class Numpy(Library):
+    name, title, mend = "numpy", "NumPy", "pip install numpy"
+
+    def devices(self) -> tuple[Device, ...]:
+        return (Device("numpy", f"CPU, {os.cpu_count()} cores", host_memory()),)
+
+    def load(self, device: str) -> Backend:
+        from ._numpy import NumpyBackend
+
+        return NumpyBackend()
+
+
+class Cupy(Library):
+    name, title = "cupy", "CuPy"
+    mend = "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
+
+    def short(self, device: str) -> str:
+        return "" if device == "0" else device
+
+    def devices(self) -> tuple[Device, ...]:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        try:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
+            raise BackendError(self.why(str(error))) from error
+        found = []
+        for index in range(count):
+            properties = runtime.getDeviceProperties(index)
+            name = self.full(self.short(str(index)))
+            description = properties["name"].decode()
+            found.append(Device(name, description, properties["totalGlobalMem"]))
+        if not found:
+            raise BackendError(self.why("NoDevice"))
+        return tuple(found)
+
+    @staticmethod
+    def why(error: str) -> str:
+        """What CUDA's error means for a user."""
+        if "NoDevice" in error:
+            return "CuPy is installed, but no CUDA device was found"
+        if "InsufficientDriver" in error or "StubLibrary" in error:
+            return (
+                "CuPy is installed, but no CUDA driver was found, or it is older than CuPy's CUDA "
+                "(nvidia-smi shows it; pip install 'bpx[cuda12]' suits older ones)"
+            )
+        return f"CuPy is installed, but CUDA does not start: {error}"
+
+    def load(self, device: str) -> Backend:
+        import array_api_compat.cupy as xp
+        import cupy
+
+        from ._cupy import CupyBackend
+
+        return CupyBackend(self.full(device), xp, cupy.cuda.Device(int(device or 0)))
+
+
+class Torch(Library):
+    name, title, mend = "torch", "PyTorch", "pip install torch"
+
+    def short(self, device: str) -> str:
+        return {"cpu": "", "cuda": "cuda:0", "mps:0": "mps"}.get(device, device)
+
+    def devices(self) -> tuple[Device, ...]:
+        import torch
+
+        found = [Device("torch", f"CPU, {torch.get_num_threads()} threads", host_memory())]
+        if torch.cuda.is_available():
+            for index in range(torch.cuda.device_count()):
+                properties = torch.cuda.get_device_properties(index)
+                name, memory = f"torch:cuda:{index}", properties.total_memory
+                found.append(Device(name, properties.name, memory))
+        if torch.backends.mps.is_available():
+            found.append(Device("torch:mps", "Apple GPU"))
+        return tuple(found)
+
+    def load(self, device: str) -> Backend:
+        import array_api_compat.torch as xp
+        import torch
+
+        from ._torch import TorchBackend
+
+        return TorchBackend(self.full(device), xp, torch.device(device or "cpu"))
+
+
+class Strict(Library):
+    name, title = "array_api_strict", "array-api-strict"
+    mend = "pip install array-api-strict"
+
+    def short(self, device: str) -> str:
+        return "" if device == "CPU_DEVICE" else device
+
+    def devices(self) -> tuple[Device, ...]:
+        import array_api_strict as xp
+
+        names = [str(d).split("'")[1] for d in xp.__array_namespace_info__().devices()]
+        description = "the standard and nothing else, for tests"
+        return tuple(
+            Device(self.full(self.short(name)), description, host_memory()) for name in names
+        )
+
+    def load(self, device: str) -> Backend:
+        import array_api_strict as xp
+
+        place = xp.Device(device or "CPU_DEVICE")
+        return Backend(self.full(device), xp, place, is_host=not device)
+
+
+def host_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+LIBRARIES: dict[str, Library] = {
+    library.name: library for library in (Numpy(), Cupy(), Torch(), Strict())
+}
