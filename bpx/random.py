@@ -81,7 +81,7 @@ def bits(
     --------
     >>> import numpy as np
     >>> bits(np, key=1, layer=2, step=3, row=4, shape=(2, 2)).tolist()
-    [[5151480029331837, 8055886811091246], [7588120026033137, 1399240096203062]]
+    [[6603409388887923, 2011489540727371], [2113171450290332, 1990693172551442]]
     """
     stream = mix(mix(mix(key + _GOLDEN) + layer + _GOLDEN) + step + _GOLDEN)
     elements = 1
