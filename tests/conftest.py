@@ -1,0 +1,70 @@
+"""The backends that are here, each of them a parameter."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx.backends import Backend, BackendError
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+os.environ.setdefault("BPX_DATA", str(SHARED))
+os.environ.pop("BPX_BACKEND", None)
+
+NAMES = [
+    "numpy",
+    "numpy-readonly",  # every input is read-only
+    "numpy-standard",  # the standard kernels alone
+    "array_api_strict",
+    "array_api_strict:device1",
+    "torch",
+    "cupy",
+]
+
+
+@pytest.fixture(params=NAMES)
+def backend(request):
+    """Each backend that is here; the others skip themselves and say why."""
+    name = request.param
+    if name == "numpy-standard":
+        return Backend("numpy", np)
+    try:
+        return bpx.backends.get(name.removesuffix("-readonly"))
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def put(backend, request):
+    """Host values as an array of the backend, read-only where it is told to be."""
+    readonly = "numpy-readonly" in request.node.name
+
+    def move(values):
+        array = backend.from_host(np.array(values))
+        if readonly:
+            array.flags.writeable = False
+        return array
+
+    return move
+
+
+@pytest.fixture
+def host(backend):
+    """An array of the backend as a NumPy array."""
+    return lambda array: np.array(backend.to_host(array))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    if not any((Path(os.environ["BPX_DATA"]) / "mnist").glob("train-images*")):
+        pytest.skip("no MNIST: set BPX_DATA to a folder with mnist/train-images-idx3-ubyte.gz")
+    return bpx.datasets.mnist()

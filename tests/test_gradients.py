@@ -1,0 +1,236 @@
+"""Every derivative against central differences, and against PyTorch's autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import activations, costs, layers
+from bpx.activations import ACTIVATIONS
+from bpx.costs import COSTS, PAIRS, Objective
+from bpx.layers import LAYERS
+
+SIZES, M = (5, 4, 3), 6
+
+
+def targets(rng, cost, shape):
+    """Targets that the cost takes, away from kinks."""
+    if cost.targets == "simplex":
+        y = rng.uniform(0.1, 1.0, shape)
+        return y / y.sum(axis=1, keepdims=True)
+    if cost.targets in ("unit", "nonnegative"):
+        return rng.uniform(0.05, 0.95, shape)
+    return rng.normal(size=shape) + 3.0  # no |a − y| near 0 or at Huber's threshold
+
+
+def legal_pairs():
+    for c in COSTS.builtin:
+        for a in ACTIVATIONS.builtin:
+            cost, activation = COSTS.get(c), ACTIVATIONS.get(a)
+            if cost.outputs is None or activation.range in cost.outputs:
+                yield pytest.param(c, a, id=f"{c}-{a}")
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS.builtin))
+def test_hidden_activation(backend, put, rng, name):
+    net = bpx.Network(SIZES, hidden=name, backend=backend, dtype="float64", seed=1)
+    x, y = rng.normal(size=(M, 5)), np.arange(M) % 3
+    check = bpx.gradient_check(net, put(x), put(y), l2=0.3, l1=0.1)
+    assert check.worst < 1e-7, check
+
+
+@pytest.mark.parametrize(("cost", "output"), legal_pairs())
+def test_cost_and_output(backend, put, rng, cost, output):
+    net = bpx.Network(
+        SIZES, output=output, cost=cost, task="regression", backend=backend, dtype="float64", seed=3
+    )
+    y = targets(rng, net.cost, (M, 3))
+    if output == "exp":
+        y = y * 0.5
+    weight = rng.uniform(0.1, 2.0, M)
+    check = bpx.gradient_check(net, put(rng.normal(size=(M, 5))), put(y), sample_weight=put(weight))
+    assert check.worst < 1e-7, check
+
+
+LAYER_CASES = {
+    "dense": [layers.Dense(4, "tanh"), layers.Dense(4, "tanh", use_bias=False)],
+    "dropout": [layers.Dropout(0.4), layers.Dropout(0.0)],
+    "rescale": [
+        layers.Rescale(0.5, -1.0),
+        layers.Rescale((0.5, 1.0, 2.0, 1.5, 0.1), (1.0, 0.0, 2.0, 0.0, 1.0)),
+    ],
+}
+
+
+def test_every_layer_has_a_case():
+    assert set(LAYER_CASES) == set(LAYERS.builtin)
+
+
+@pytest.mark.parametrize("position", ["first", "inside"])
+@pytest.mark.parametrize(
+    "layer", [case for cases in LAYER_CASES.values() for case in cases], ids=repr
+)
+def test_layer(backend, put, rng, layer, position):
+    chain = [layer, layers.Dense(3)]
+    if position == "inside":
+        chain = [layers.Dense(5, "sigmoid"), *chain]
+    net = bpx.Network(
+        [layers.Input(5), *chain], cost="quadratic", backend=backend, dtype="float64", seed=5
+    )
+    check = bpx.gradient_check(net, put(rng.normal(size=(M, 5))), put(rng.normal(size=(M, 3))))
+    assert check.worst < 1e-7, check
+
+
+def test_a_wrong_gradient_is_found(rng):
+    wrong = bpx.CustomActivation(lambda xp, z: z * z, lambda xp, z, a: 2.001 * z)
+    net = bpx.Network(SIZES, hidden=wrong, dtype="float64", seed=1)
+    assert bpx.gradient_check(net, rng.normal(size=(M, 5)), np.arange(M) % 3).worst > 1e-5
+
+
+def test_trainable_false_has_no_gradient(backend, put, rng):
+    chain = [layers.Dense(4, "tanh", trainable=False), layers.Dense(4, "tanh"), layers.Dense(3)]
+    net = bpx.Network([layers.Input(5), *chain], cost="quadratic", backend=backend, dtype="float64")
+    x, y = put(rng.normal(size=(M, 5))), put(rng.normal(size=(M, 3)))
+    check = bpx.gradient_check(net, x, y, l2=0.5)
+    assert check.worst < 1e-7
+    assert "layers.0.weights" not in check.errors
+    assert float(backend.xp.sum(backend.xp.abs(net.backprop(x, y).weights[0]))) == 0.0
+
+
+def test_delta_of_ones_own(backend, put, rng, host):
+    """backprop(delta=∂C/∂a) of the quadratic mean cost is backprop(y)."""
+    net = bpx.Network(SIZES, cost="quadratic", hidden="silu", backend=backend, dtype="float64")
+    x, y = put(rng.normal(size=(M, 5))), put(rng.uniform(size=(M, 3)))
+    delta = (net.feedforward(x) - y) / M
+    one, two = net.backprop(x, y), net.backprop(x, delta=delta)
+    assert np.abs(host(one.flat) - host(two.flat)).max() < 1e-14
+    assert np.abs(host(one.inputs) - host(two.inputs)).max() < 1e-14
+    assert two.cost is None
+
+
+# --- PyTorch's autograd, the second oracle ------------------------------------------------------
+
+
+def torch_activation(torch, name, z):
+    f = torch.nn.functional
+    return {
+        "identity": lambda: z,
+        "sigmoid": lambda: torch.sigmoid(z),
+        "tanh": lambda: torch.tanh(z),
+        "relu": lambda: torch.relu(z),
+        "leaky-relu": lambda: f.leaky_relu(z, 0.01),
+        "elu": lambda: f.elu(z),
+        "gelu": lambda: f.gelu(z, approximate="tanh"),
+        "silu": lambda: f.silu(z),
+        "softplus": lambda: f.softplus(z),
+        "exp": lambda: torch.exp(z),
+        "softmax": lambda: torch.softmax(z, dim=1),
+    }[name]()
+
+
+def torch_cost(torch, name, a, y):
+    f = torch.nn.functional
+    return {
+        "quadratic": lambda: 0.5 * ((a - y) ** 2).sum(1),
+        "cross-entropy": lambda: f.binary_cross_entropy(a, y, reduction="none").sum(1),
+        "log-likelihood": lambda: -(y * torch.log(a)).sum(1),
+        "mean-absolute-error": lambda: (a - y).abs().sum(1),
+        "huber": lambda: f.huber_loss(a, y, reduction="none").sum(1),
+        "poisson": lambda: (torch.xlogy(y, y) - y * torch.log(a) - y + a).sum(1),
+    }[name]()
+
+
+@pytest.mark.parametrize("hidden", sorted(ACTIVATIONS.builtin))
+@pytest.mark.parametrize(("cost", "output"), legal_pairs())
+def test_against_autograd(rng, hidden, cost, output):
+    torch = pytest.importorskip("torch", reason="PyTorch is the second oracle")
+    net = bpx.Network(
+        SIZES, hidden=hidden, output=output, cost=cost, task="regression", dtype="float64", seed=7
+    )
+    x, y = rng.normal(size=(M, 5)), targets(rng, net.cost, (M, 3))
+    weight = rng.uniform(0.1, 2.0, M)
+    ours = net.backprop(x, y, sample_weight=weight)
+    leaves = [torch.tensor(v, requires_grad=True) for v in [x, *net.weights, *net.biases]]
+    tx, w1, w2, b1, b2 = leaves
+    a = torch_activation(torch, hidden, tx @ w1.T + b1)
+    a = torch_activation(torch, output, a @ w2.T + b2)
+    tw = torch.tensor(weight)
+    value = (tw * torch_cost(torch, cost, a, torch.tensor(y))).sum() / tw.sum()
+    value.backward()
+    assert abs(float(ours.cost) - value.item()) < 1e-12 * max(1.0, abs(value.item()))
+    mine = [ours.inputs, *ours.weights, *ours.biases]
+    for leaf, gradient in zip(leaves, mine, strict=True):
+        theirs = leaf.grad.numpy()
+        assert np.linalg.norm(gradient - theirs) <= 1e-10 * np.linalg.norm(theirs)
+
+
+# --- values where a formula in a would fail -----------------------------------------------------
+
+
+def test_short_pairs_are_the_ones_in_which_the_slope_cancels(rng):
+    z, k = rng.normal(size=(4, 3)), bpx.backends.get("numpy")
+    for cost, output in PAIRS:
+        activation = output()
+        objective = Objective(cost(), activation)
+        a = activation.forward(np, z)
+        y = targets(rng, cost(), (4, 3))
+        long = activation.backward(np, cost().gradient(np, a, y), z, a)
+        assert objective.short
+        assert np.allclose(objective.delta(k, z, a, y, np.empty_like(z)), long, rtol=1e-12)
+        assert np.allclose(objective.value(k, z, a, y), cost().value(np, a, y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_saturated_outputs_have_finite_costs(backend, put, output):
+    net = bpx.Network([2, 2], output=output, backend=backend, weights="zeros", bias="zeros")
+    net.biases[0][...] = put(np.array([300.0, -300.0], dtype=np.float32))
+    for label in (0, 1):
+        gradient = net.backprop(put(np.ones((1, 2), np.float32)), put(np.array([label])))
+        assert np.isfinite(float(gradient.cost))
+        assert bool(backend.xp.all(backend.xp.isfinite(gradient.flat)))
+    expected = 600.0
+    assert abs(float(gradient.cost) - expected) < 1e-3
+
+
+@pytest.mark.parametrize("cost", [c for c in COSTS.builtin if COSTS.get(c).outputs])
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "exp", "softplus"])
+def test_saturated_outputs_of_long_pairs_are_finite(cost, output):
+    cost, output = COSTS.get(cost), ACTIVATIONS.get(output)
+    if output.range not in cost.outputs:
+        pytest.skip("not a legal pair")
+    z = np.asarray([[80.0, -80.0], [-200.0, 0.0]], dtype=np.float32)
+    y = np.asarray([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
+    kernels, objective = bpx.backends.get("numpy"), Objective(cost, output)
+    a = kernels.activate(output, z, np.empty_like(z))
+    assert np.isfinite(objective.value(kernels, z, a, y)).all()
+    assert np.isfinite(objective.delta(kernels, z, a, y, np.empty_like(z))).all()
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS.builtin))
+def test_activations_at_the_ends(backend, put, host, name):
+    if name == "exp":
+        pytest.skip("e^z is not finite there, as it should be")
+    z = put(np.asarray([[-1e4, -50.0, 0.0, 50.0, 1e4]], dtype=np.float32))
+    activation = ACTIVATIONS.get(name)
+    a = activation.forward(backend.xp, z)
+    d = activation.backward(backend.xp, backend.xp.ones_like(z), z, a)
+    assert np.isfinite(host(a)).all()
+    assert np.isfinite(host(d)).all()
+
+
+def test_nan_is_not_swallowed(backend, put, host):
+    for name in ACTIVATIONS.builtin:
+        z = put(np.asarray([[np.nan, 1.0]]))
+        out = backend.empty((1, 2), z.dtype)
+        assert np.isnan(host(backend.activate(ACTIVATIONS.get(name), z, out))[0, 0]), name
+
+
+def test_a_subclass_is_never_replaced_by_a_native_kernel():
+    class Doubled(activations.Sigmoid):
+        def forward(self, xp, z):
+            return 2.0 * super().forward(xp, z)
+
+    kernels = bpx.backends.get("numpy")
+    assert kernels.activate(Doubled(), np.zeros((1, 1)), np.empty((1, 1)))[0, 0] == 1.0
+    assert not Objective(costs.CrossEntropy(), Doubled()).short
