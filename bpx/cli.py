@@ -362,5 +362,3 @@ def gradcheck(
     found = gradient_check(net, x, y, l1=l1, l2=l2)
     print(found)
     return 0 if found.worst < 1e-7 else 1
-
-

@@ -212,7 +212,11 @@ class Batches:
     """Mini-batches of arrays; what `batches` returns. Each iteration is one epoch."""
 
     def __init__(
-        self, arrays: tuple[Array, ...], batch_size: int, generator: np.random.Generator, shuffle: bool
+        self,
+        arrays: tuple[Array, ...],
+        batch_size: int,
+        generator: np.random.Generator,
+        shuffle: bool,
     ) -> None:
         self._arrays, self.batch_size = arrays, batch_size
         self._generator, self.shuffle = generator, shuffle

@@ -181,9 +181,7 @@ class Network:
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
-        learns = [
-            layer.trainable and bool(layer.parameters()) for layer in layers
-        ]
+        learns = [layer.trainable and bool(layer.parameters()) for layer in layers]
         self._wanted = [any(learns[:index]) for index in range(len(layers))]
         self._folded = isinstance(layers[0], Rescale)
 
@@ -304,7 +302,7 @@ class Network:
 
     def _settled(self, a: Array, x: Array) -> Array:
         """`a`, unless layers that change nothing handed the caller's own array through."""
-        return a + 0.0 if a is x or len(self.layers) == 1 and a.shape == x.shape else a
+        return a + 0.0 if a is x or (len(self.layers) == 1 and a.shape == x.shape) else a
 
     def activations(self, x: Any) -> list[Array]:
         """The activations of every layer, (m, ...) each, the input's not counted."""
@@ -535,8 +533,9 @@ class Network:
             cost, alpha = self.weigh(values, samples.weight, d)
         else:
             z, a, saved = self.forward(self.gather(self._x(x), slice(None), ws), ws)
-            given = data.check_y(self.backend, delta, z.shape[0], z.shape[1], "regression",
-                                 what="delta")
+            given = data.check_y(
+                self.backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
+            )
             d = ws.buffer("delta", tuple(z.shape))
             d[...] = self.backend.xp.astype(given, self._dtype)
             d = self.backend.activate_backward(self.objective.activation, d, z, a)
@@ -547,7 +546,12 @@ class Network:
         inputs = self.backward(d, saved, out, ws)
         if l1 or l2:
             add_penalty(
-                self.backend, self.parameters, flat, self.layout.decayed, l1 / n, l2 / n  # type: ignore[operator]
+                self.backend,
+                self.parameters,
+                flat,
+                self.layout.decayed,
+                l1 / n,
+                l2 / n,  # type: ignore[operator]
             )
         weights, biases = self._named(self.layout.views(self.backend, flat))
         return Gradient(flat, weights, biases, inputs * alpha, cost)

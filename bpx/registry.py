@@ -47,9 +47,7 @@ class Registry:
     def add(self, name: str, obj: Any) -> None:
         name = normal(name)
         if name in self.builtin:
-            raise ValueError(
-                f"{name!r} is bpx's own {self.kind}; register yours by another name"
-            )
+            raise ValueError(f"{name!r} is bpx's own {self.kind}; register yours by another name")
         self.registered[name] = obj
 
     def get(self, spec: Any, custom: Mapping[str, Any] | None = None) -> Any:
@@ -72,9 +70,7 @@ class Registry:
         if name in own:
             return own[name]
         if name not in self.builtin:
-            raise ValueError(
-                f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}"
-            )
+            raise ValueError(f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}")
         return self.builtin[name] if self.classes else self.builtin[name](**fields)
 
     def describe(self, obj: Any) -> dict[str, Any]:

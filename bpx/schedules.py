@@ -16,7 +16,7 @@ from .registry import Registry
 
 def positive(what: str, value: float, *, zero: bool = False) -> None:
     """Raise ValueError unless `value` is positive (or zero) and finite."""
-    if not (math.isfinite(value) and (value > 0 or zero and value == 0)):
+    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
         raise ValueError(f"expected {what} {'>= 0' if zero else '> 0'} and finite, got {value!r}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .backends import Array, get
+from .backends import Array
 from .callbacks import Progress, Run, as_callbacks, hooks
 from .context import Workspace
 from .data import Samples
@@ -141,7 +141,12 @@ def fit(
     _check_options(epochs, l1, l2, clip_norm, clip_value)
     if y is None:
         source: _Arrays | _Iterable = _Iterable(
-            net, x, epochs, n, bool(l1 or l2), check_finite,
+            net,
+            x,
+            epochs,
+            n,
+            bool(l1 or l2),
+            check_finite,
             {"batch_size": batch_size, "sample_weight": sample_weight},
         )
     else:
@@ -534,9 +539,7 @@ class _Trainer:
         ws.step = net.steps
         x, _, _ = self.source.load(batch, ws)
         xp = net.backend.xp
-        for index, (layer, p, ctx) in enumerate(
-            zip(net.layers, net._p, ws.contexts, strict=True)
-        ):
+        for index, (layer, p, ctx) in enumerate(zip(net.layers, net._p, ws.contexts, strict=True)):
             if index or not net._folded:
                 x, _ = layer.forward(x, p, ctx)
             if not bool(xp.all(xp.isfinite(x))):

@@ -48,7 +48,7 @@ def get(backend: Any = None) -> Backend:
         return backend
     if backend is None:
         backend = os.environ.get("BPX_BACKEND") or "numpy"
-    if isinstance(backend, ModuleType) or not isinstance(backend, str) and _is_namespace(backend):
+    if isinstance(backend, ModuleType) or (not isinstance(backend, str) and _is_namespace(backend)):
         return _from_namespace(backend)
     if not isinstance(backend, str):
         return _from_array(backend)

@@ -124,9 +124,7 @@ class Backend:
     # --- kernels ----------------------------------------------------------------------------
 
     @kernel
-    def gemm(
-        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
-    ) -> Array:
+    def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         """``out ← β·out + α·a b``, matrices; returns `out`.
 
         With β = 0 the old `out` is not read: 0·NaN of an unset buffer is NaN.
@@ -146,9 +144,7 @@ class Backend:
         return out
 
     @kernel
-    def sum_rows(
-        self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
-    ) -> Array:
+    def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         """``out ← β·out + α·Σ_i x_i``, the sum over the rows of a matrix; returns `out`."""
         total = self.xp.sum(x, axis=0, dtype=x.dtype)
         if alpha != 1.0:

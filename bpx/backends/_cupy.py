@@ -38,9 +38,7 @@ class CupyBackend(Backend):
         gemm: Callable[..., Any] = cupy.cublas.gemm
         return gemm
 
-    def gemm(
-        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
-    ) -> Array:
+    def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         # cuBLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
         b_t, a_t = b.T, a.T
         b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous

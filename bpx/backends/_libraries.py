@@ -64,7 +64,9 @@ class Library:
         names = [found.name for found in self.found()]
         device = self.short(device)
         if self.full(device) not in names:
-            raise BackendError(f"{self.title} has no device {device!r} here{nearest(device, names)}")
+            raise BackendError(
+                f"{self.title} has no device {device!r} here{nearest(device, names)}"
+            )
         return self.load(device)
 
     def short(self, device: str) -> str:

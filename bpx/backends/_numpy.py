@@ -42,9 +42,7 @@ class NumpyBackend(Backend):
         blas: ModuleType = scipy.linalg.blas
         return blas
 
-    def gemm(
-        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
-    ) -> Array:
+    def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         plain = alpha == 1.0 and beta == 0.0
         if plain and a.size * b.shape[1] <= ONE_THREAD:
             return np.matmul(a, b, out=out)
@@ -69,7 +67,7 @@ class NumpyBackend(Backend):
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
         if alpha == 1.0 and beta == 1.0:
             return np.add(out, x, out=out)
-        if x.shape != out.shape or out.size > BLOCK and out.ndim > 1:
+        if x.shape != out.shape or (out.size > BLOCK and out.ndim > 1):
             return super().axpby(x, out, alpha, beta)
         for x_block, block in self.blocks(x, out):
             if beta == 0.0:
@@ -80,9 +78,7 @@ class NumpyBackend(Backend):
                 block += x_block if alpha == 1.0 else x_block * alpha
         return out
 
-    def sum_rows(
-        self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
-    ) -> Array:
+    def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         if beta == 0.0:
             np.add.reduce(x, 0, out=out)
             if alpha != 1.0:

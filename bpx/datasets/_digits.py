@@ -38,7 +38,9 @@ def digits(dtype: str = "float32") -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits come with scikit-learn: pip install 'bpx[sklearn]'") from error
+        raise ImportError(
+            "the digits come with scikit-learn: pip install 'bpx[sklearn]'"
+        ) from error
     scans = load_digits()
     order = np.random.default_rng(0).permutation(len(scans.target))
     x = scaled(scans.data[order].astype(np.uint8), dtype, 16)

@@ -85,9 +85,7 @@ def mnist(dtype: str = "float32", *, progress: bool = True) -> Dataset:
         test_labels.astype(np.int64),
     )
     held_out = len(x) - len(x) // 6
-    return Dataset(
-        Split(x[:held_out], y[:held_out]), Split(x[held_out:], y[held_out:]), test
-    )
+    return Dataset(Split(x[:held_out], y[:held_out]), Split(x[held_out:], y[held_out:]), test)
 
 
 def cache_folder() -> Path:

@@ -124,9 +124,7 @@ class Layer:
         return config
 
     @staticmethod
-    def from_config(
-        config: Mapping[str, Any], custom: Mapping[str, Any] | None = None
-    ) -> Layer:
+    def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = None) -> Layer:
         """The layer that `config` describes; `custom` names a user's own."""
         values = dict(config)
         cls = LAYERS.get(values.pop("name"), custom)
