@@ -155,7 +155,7 @@ class ELU(Activation):
     rectifies: ClassVar[bool] = True
 
     def forward(self, xp: Any, z: Array) -> Array:
-        below = xp.where(z < 0.0, z, xp.zeros_like(z))  # so that exp sees no large z
+        below = xp.where(z > 0.0, xp.zeros_like(z), z)  # so that exp sees no large z
         return xp.where(z > 0.0, z, self.alpha * xp.expm1(below))
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:

@@ -58,7 +58,7 @@ class Run:
 
 
 class Callback:
-    """The protocol: override what is of interest. A method that is not overridden costs nothing."""
+    """The protocol: override what is of interest. What is not overridden costs nothing."""
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first step."""

@@ -38,13 +38,13 @@ On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:
 
 def main() -> None:
     """Run the command; a wrong argument is one line and exit status 2."""
-    base = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    base: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal in ASCII
     try:
         status = app(standalone_mode=False)
     except base as error:
-        _fail(error.format_message())  # type: ignore[attr-defined]
+        _fail(error.format_message())
     except DivergenceError as error:
         _fail(str(error), status=1)
     except (ValueError, TypeError, BackendError, ImportError, OSError) as error:

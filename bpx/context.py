@@ -133,9 +133,9 @@ class Workspace:
     def _take(self, name: Hashable, shape: tuple[int, ...], dtype: Any) -> Array:
         # The last, smaller batch works in the first rows of the full one's buffers.
         largest = self._largest.get(name)
-        if largest is not None and shape and largest.shape[1:] == shape[1:]:
-            if largest.shape[0] >= shape[0]:
-                return largest[: shape[0], ...]
+        fits = largest is not None and largest.shape[1:] == shape[1:]
+        if fits and largest.shape[0] >= shape[0]:
+            return largest[: shape[0], ...]
         self._largest[name] = fresh = self.backend.empty(shape, dtype)
         return fresh
 

@@ -131,7 +131,7 @@ class MeanAbsoluteError(Cost):
 @COSTS.builds
 @dataclass(frozen=True)
 class Huber(Cost):
-    """Σ of ½ e² where e = |a − y| ≤ `threshold`, else threshold·(e − ½ threshold) (Huber, 1964)."""
+    """Σ of ½ e² where e = |a − y| ≤ `threshold` t, else t·(e − ½ t) (Huber, 1964)."""
 
     threshold: float = 1.0
     name: ClassVar[str] = "huber"

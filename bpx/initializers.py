@@ -47,7 +47,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 @INITIALIZERS.builds
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """N(`mean`, `std`²); with its defaults the book's first choice (its ``large_weight_initializer``).
+    """N(`mean`, `std`²); by default the book's first choice (``large_weight_initializer``).
 
     >>> Normal()(np.random.default_rng(0), (2,)).round(3).tolist()
     [0.126, -0.132]

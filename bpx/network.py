@@ -253,7 +253,7 @@ class Network:
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
         """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
-        saved = []
+        saved: list[Any] = []
         for layer, p, ctx in zip(self._chain, self._p, ws.contexts, strict=True):
             if ctx.layer == 0 and self._folded:
                 saved.append(None)
@@ -352,7 +352,7 @@ class Network:
         return decided == truth if decided.ndim == 1 else xp.all(decided == truth, axis=1)
 
     def samples(
-        self, x: Any, y: Any, sample_weight: Any = None, what: str = "", finite: bool = True
+        self, x: Any, y: Any, sample_weight: Any = None, *, what: str = "", finite: bool = True
     ) -> data.Samples:
         """Checked samples on this backend; `what` goes before x and y in messages."""
         x = data.check_x(self.backend, x, self.input_shape, f"{what}x", finite)
@@ -543,16 +543,10 @@ class Network:
         flat = self.backend.zeros((self.layout.size,), self._dtype)
         out = Destinations(self.backend, self.layout, flat)
         out.scale(alpha)
-        inputs = self.backward(d, saved, out, ws)
-        if l1 or l2:
-            add_penalty(
-                self.backend,
-                self.parameters,
-                flat,
-                self.layout.decayed,
-                l1 / n,
-                l2 / n,  # type: ignore[operator]
-            )
+        inputs: Any = self.backward(d, saved, out, ws)
+        if n is not None:
+            decayed = self.layout.decayed
+            add_penalty(self.backend, self.parameters, flat, decayed, l1 / n, l2 / n)
         weights, biases = self._named(self.layout.views(self.backend, flat))
         return Gradient(flat, weights, biases, inputs * alpha, cost)
 
@@ -640,4 +634,4 @@ def _dense_layers(
         Dense(int(n), output if index == last else hidden, weights, bias)
         for index, n in enumerate(sizes[1:])
     ]
-    return _bind([Input(int(sizes[0])), *dense])
+    return _bind([Input((int(sizes[0]),)), *dense])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -31,7 +31,7 @@ class Registry:
         Users register classes (layers), not instances (activations, costs).
     """
 
-    all: list[Registry] = []
+    all: ClassVar[list[Registry]] = []
 
     def __init__(self, kind: str, base: type, *, classes: bool = False) -> None:
         self.kind, self.base, self.classes = kind, base, classes

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import FrameType
 from typing import Any
 
@@ -158,7 +158,7 @@ def fit(
     if validation is not None:
         if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
             raise TypeError("expected validation=(x, y) or (x, y, sample_weight)")
-        held_out = net.samples(*validation, what="validation ", finite=check_finite)
+        held_out = net.samples(*validation[:3], what="validation ", finite=check_finite)
     called = as_callbacks(callbacks) + ([Progress()] if progress else [])
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
     if chosen != net.optimizer or net.optimizer_state is None:
@@ -253,7 +253,7 @@ class _Iterable:
         if n is not None and n < 1:
             raise ValueError(f"expected n >= 1, got {n}")
         self.net, self.batches, self.n, self.finite = net, batches, n, finite
-        self.steps = len(batches) if hasattr(batches, "__len__") else None
+        self.steps = len(batches) if isinstance(batches, Sized) else None
 
     def epoch(self) -> Iterator[Samples]:
         empty = True

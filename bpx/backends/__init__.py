@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,16 @@ from ..registry import nearest
 from ._base import Array, Backend, BackendError
 from ._libraries import LIBRARIES, Available, Device
 
-__all__ = ["Available", "Backend", "BackendError", "Device", "asarray", "available", "get"]
+__all__ = [
+    "Array",
+    "Available",
+    "Backend",
+    "BackendError",
+    "Device",
+    "asarray",
+    "available",
+    "get",
+]
 
 _cache: dict[str, Backend] = {}
 
@@ -48,7 +58,9 @@ def get(backend: Any = None) -> Backend:
         return backend
     if backend is None:
         backend = os.environ.get("BPX_BACKEND") or "numpy"
-    if isinstance(backend, ModuleType) or (not isinstance(backend, str) and _is_namespace(backend)):
+    if isinstance(backend, ModuleType) or (
+        not isinstance(backend, str) and _is_namespace(backend)
+    ):
         return _from_namespace(backend)
     if not isinstance(backend, str):
         return _from_array(backend)
@@ -93,9 +105,9 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         Values that are no array of numbers: ragged lists, strings, sparse matrices.
     """
     library = _library(values)
-    if library == backend.xp.__name__.rpartition(".")[2] and library != "numpy":
-        if backend.device is None or values.device == backend.device:
-            return values.detach() if library == "torch" else values
+    own = library == backend.xp.__name__.rpartition(".")[2] and library != "numpy"
+    if own and (backend.device is None or values.device == backend.device):
+        return values.detach() if library == "torch" else values
     if library == "scipy":
         raise TypeError(f"{what} is a sparse matrix; bpx takes dense arrays: {what}.toarray()")
     if library in LIBRARIES and library != "numpy":
@@ -107,10 +119,9 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
             )
         return backend.from_host(source.to_host(values))
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
-        try:
+        # If not, it may still convert itself through __array__, below.
+        with contextlib.suppress(BufferError, RuntimeError, TypeError):
             values = np.from_dlpack(values)
-        except (BufferError, RuntimeError, TypeError):
-            pass  # it may still convert itself through __array__, below
     try:
         host = np.asarray(values)
     except (TypeError, ValueError) as error:

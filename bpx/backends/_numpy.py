@@ -52,7 +52,7 @@ class NumpyBackend(Backend):
         product = self._blas.sgemm if out.dtype == np.float32 else self._blas.dgemm
         b_t, a_t = b.T, a.T
         b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
-        product(
+        product(  # type: ignore[no-untyped-call]  # f2py's functions have no types
             alpha,
             b_t if b_plain else b,
             a_t if a_plain else a,
