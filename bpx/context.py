@@ -133,8 +133,7 @@ class Workspace:
     def _take(self, name: Hashable, shape: tuple[int, ...], dtype: Any) -> Array:
         # The last, smaller batch works in the first rows of the full one's buffers.
         largest = self._largest.get(name)
-        fits = largest is not None and largest.shape[1:] == shape[1:]
-        if fits and largest.shape[0] >= shape[0]:
+        if largest is not None and largest.shape[1:] == shape[1:] and largest.shape[0] >= shape[0]:
             return largest[: shape[0], ...]
         self._largest[name] = fresh = self.backend.empty(shape, dtype)
         return fresh

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -52,7 +52,7 @@ class NumpyBackend(Backend):
         product = self._blas.sgemm if out.dtype == np.float32 else self._blas.dgemm
         b_t, a_t = b.T, a.T
         b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
-        product(  # type: ignore[no-untyped-call]  # f2py's functions have no types
+        product(
             alpha,
             b_t if b_plain else b,
             a_t if a_plain else a,
@@ -159,13 +159,13 @@ def _softmax(z: Array, out: Array) -> None:
     out /= np.add.reduce(out, -1, keepdims=True)
 
 
-_FORWARD = {
+_FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "sigmoid": _sigmoid,
     "tanh": lambda z, out: np.tanh(z, out=out),
     "relu": lambda z, out: np.maximum(z, 0.0, out=out),
     "softmax": _softmax,
 }
-_BACKWARD = {
+_BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "sigmoid": _sigmoid_backward,
     "tanh": _tanh_backward,
     "relu": lambda delta, a: np.multiply(delta, a > 0.0, out=delta),

@@ -1,0 +1,25 @@
+"""The book's first network (ch. 1): 784-30-10, sigmoid, quadratic cost, η = 3."""
+
+import argparse
+
+import bpx
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--backend", help="numpy, cupy, torch, ...")
+parser.add_argument("--short", action="store_true", help="one epoch")
+options = parser.parse_args()
+
+train, validation, test = bpx.datasets.mnist()
+net = bpx.Network(
+    [784, 30, 10], cost="quadratic", weights="normal", backend=options.backend, seed=0
+)
+print(net.summary())
+net.fit(
+    *train,
+    epochs=1 if options.short else 30,
+    batch_size=10,
+    optimizer=bpx.SGD(3.0),
+    validation=test,
+    callbacks=lambda run: print(f"epoch {run.net.epochs}: {run.history.row()}"),
+)
+print(f"test accuracy {100 * net.accuracy(*test):.2f} %")
