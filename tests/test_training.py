@@ -1,0 +1,391 @@
+"""The seed's sums, one step on every backend, and what fit promises."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers, schedules
+from bpx.activations import ACTIVATIONS
+
+SIZES = (6, 5, 3)
+
+
+def seeds_step(sizes, weights, biases, x, y, eta, lmbda, n, cost):
+    """One mini-batch of the seed's network2.py, a sample at a time."""
+
+    def sigmoid(z):
+        return 1.0 / (1.0 + np.exp(-z))
+
+    nabla_b = [np.zeros_like(b) for b in biases]
+    nabla_w = [np.zeros_like(w) for w in weights]
+    for sample, target in zip(x, y, strict=True):
+        activation, activations, zs = sample[:, None], [sample[:, None]], []
+        for b, w in zip(biases, weights, strict=True):
+            zs.append(w @ activation + b)
+            activation = sigmoid(zs[-1])
+            activations.append(activation)
+        delta = activations[-1] - target[:, None]
+        if cost == "quadratic":
+            delta = delta * sigmoid(zs[-1]) * (1 - sigmoid(zs[-1]))
+        for back in range(1, len(sizes)):
+            if back > 1:
+                slope = sigmoid(zs[-back]) * (1 - sigmoid(zs[-back]))
+                delta = (weights[-back + 1].T @ delta) * slope
+            nabla_b[-back] += delta
+            nabla_w[-back] += delta @ activations[-back - 1].T
+    m = len(x)
+    weights = [
+        (1 - eta * lmbda / n) * w - eta / m * nw for w, nw in zip(weights, nabla_w, strict=True)
+    ]
+    biases = [b - eta / m * nb for b, nb in zip(biases, nabla_b, strict=True)]
+    return weights, biases
+
+
+@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_one_step_is_the_seeds(backend, put, host, rng, cost, fused):
+    net = bpx.Network(SIZES, cost=cost, backend=backend, dtype="float64", seed=1)
+    before_w = [host(w) for w in net.weights]
+    before_b = [host(b)[:, None] for b in net.biases]
+    x, labels = rng.normal(size=(8, 6)), rng.integers(3, size=8)
+    expected_w, expected_b = seeds_step(
+        SIZES, before_w, before_b, x, np.eye(3)[labels], 0.7, 2.0, 8, cost
+    )
+    options = {} if fused else {"clip_norm": 1e9}
+    net.fit(put(x), put(labels), epochs=1, batch_size=8, optimizer=bpx.SGD(0.7), l2=2.0, **options)
+    for got, expected in zip(net.weights, expected_w, strict=True):
+        assert np.abs(host(got) - expected).max() < 1e-12
+    for got, expected in zip(net.biases, expected_b, strict=True):
+        assert np.abs(host(got) - expected[:, 0]).max() < 1e-12
+
+
+OPTIMIZERS = [
+    bpx.SGD(0.1),
+    bpx.SGD(0.1, momentum=0.9),
+    bpx.SGD(0.1, momentum=0.9, nesterov=True),
+    bpx.RMSprop(0.01),
+    bpx.Adam(0.01),
+    bpx.Adam(0.01, epsilon_hat=True),
+    bpx.AdamW(0.01, weight_decay=0.1),
+]
+
+
+def three_steps(backend, optimizer, rng, hidden="tanh", output="softmax", cost="cross-entropy"):
+    chain = [
+        layers.Input(6),
+        layers.Rescale((1.0, 2.0, 0.5, 1.0, 1.0, 1.0), 0.1),
+        layers.Dense(5, hidden),
+        layers.Dropout(0.3),
+        layers.Dense(3, output),
+    ]
+    net = bpx.Network(
+        chain, cost=cost, backend=backend, dtype="float64", seed=4, task="regression"
+    )
+    x, y = rng.normal(size=(12, 6)), rng.uniform(0.1, 1.0, (12, 3))
+    y = y / y.sum(axis=1, keepdims=True)
+    weight = rng.uniform(0.5, 2.0, 12)
+    net.fit(x, y, epochs=1, batch_size=5, optimizer=optimizer, l2=0.3, sample_weight=weight)
+    return net.backend.to_host(net.parameters)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_steps_agree_between_backends(backend, optimizer):
+    ours = three_steps(backend, optimizer, np.random.default_rng(3))
+    numpys = three_steps("numpy", optimizer, np.random.default_rng(3))
+    assert np.abs(ours - numpys).max() < 1e-12
+
+
+@pytest.mark.parametrize("cost", sorted(bpx.costs.COSTS.builtin))
+@pytest.mark.parametrize("hidden", sorted(ACTIVATIONS.builtin))
+def test_steps_agree_for_every_cost_and_activation(backend, cost, hidden):
+    cost = bpx.costs.COSTS.get(cost)
+    options = {"cost": cost, "hidden": hidden}
+    ours = three_steps(backend, bpx.SGD(0.1), np.random.default_rng(3), **options)
+    numpys = three_steps("numpy", bpx.SGD(0.1), np.random.default_rng(3), **options)
+    assert np.abs(ours - numpys).max() < 1e-12
+
+
+def test_ten_epochs_on_digits_agree(backend):
+    (x, y), _, _ = bpx.datasets.digits("float64")
+
+    def train(where):
+        net = bpx.Network([64, 30, 10], backend=where, dtype="float64", seed=0)
+        net.fit(x, y, epochs=10, batch_size=10, optimizer=bpx.SGD(0.5))
+        return np.array(net.backend.to_host(net.parameters))
+
+    assert np.abs(train(backend) - train("numpy")).max() < 1e-10
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_fused_update_is_the_plain_one(backend, put, host, rng, momentum):
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    found = []
+    for options in ({}, {"clip_norm": 1e9}):
+        net = bpx.Network(SIZES, backend=backend, dtype="float64", seed=2)
+        optimizer = bpx.SGD(0.3, momentum=momentum)
+        net.fit(put(x), put(y), epochs=3, batch_size=6, optimizer=optimizer, l2=1.0, **options)
+        found.append(host(net.parameters))
+    assert np.abs(found[0] - found[1]).max() < 1e-12
+
+
+def test_a_loop_of_ones_own_ends_where_fit_does(rng):
+    x, y = rng.normal(size=(23, 6)), rng.integers(3, size=23)
+    chain = [layers.Input(6), layers.Dense(5), layers.Dropout(0.5), layers.Dense(3, "softmax")]
+    ours = bpx.Network(chain, dtype="float64", seed=1)
+    theirs = ours.copy()
+    theirs.fit(x, y, epochs=3, batch_size=5, optimizer=bpx.Adam(0.01), l2=0.5)
+    optimizer = bpx.Adam(0.01)
+    state, step = optimizer.start(ours), itertools.count()
+    loader = bpx.batches(x, y, 5, seed=ours.generator)
+    for _ in range(3):
+        for bx, by in loader:
+            gradient = ours.backprop(bx, by, l2=0.5, n=23)
+            optimizer.update(ours.parameters, gradient.flat, state, next(step))
+    assert np.abs(ours.parameters - theirs.parameters).max() < 1e-12
+
+
+def test_fit_again_goes_on(rng):
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    once, twice = (bpx.Network(SIZES, dtype="float64", seed=3) for _ in range(2))
+    once.fit(x, y, epochs=4, optimizer=bpx.Adam(0.01))
+    twice.fit(x, y, epochs=2, optimizer=bpx.Adam(0.01))
+    twin = twice.copy()
+    history = twice.fit(x, y, epochs=2)
+    assert history["epoch"] == [2, 3]
+    assert np.array_equal(once.parameters, twice.parameters)
+    twin.fit(x, y, epochs=2)
+    assert np.array_equal(once.parameters, twin.parameters)
+
+
+def test_sample_weights_repeat_samples(backend, put, host, rng):
+    x, y = rng.normal(size=(4, 6)), np.array([0, 1, 2, 0])
+    net = bpx.Network(SIZES, backend=backend, dtype="float64", seed=3)
+    weighted = net.backprop(put(x), put(y), sample_weight=put(np.array([2.0, 0.0, 1.0, 1.0])))
+    rows = [0, 0, 2, 3]
+    repeated = net.backprop(put(x[rows]), put(y[rows]))
+    assert np.abs(host(weighted.flat) - host(repeated.flat)).max() < 1e-14
+    assert abs(float(weighted.cost) - float(repeated.cost)) < 1e-14
+
+
+def test_l1_adds_the_sign(rng):
+    net = bpx.Network(SIZES, dtype="float64", seed=3)
+    x, y = rng.normal(size=(4, 6)), np.array([0, 1, 2, 0])
+    plain, penal = net.backprop(x, y), net.backprop(x, y, l1=0.5, n=4)
+    for w, a, b in zip(net.weights, plain.weights, penal.weights, strict=True):
+        assert np.abs(b - a - 0.125 * np.sign(w)).max() < 1e-15
+    for a, b in zip(plain.biases, penal.biases, strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("limits", [(0.1, None), (None, 0.01), (0.05, 0.01)])
+def test_clipping(backend, put, host, rng, limits):
+    grad = rng.normal(size=1000)
+    array = put(grad.copy()) + 0.0
+    bpx.optimizers.clip(backend, array, *limits)
+    expected = grad if limits[1] is None else np.clip(grad, -limits[1], limits[1])
+    if limits[0] is not None:
+        expected = expected * min(1.0, limits[0] / np.linalg.norm(expected))
+    assert np.abs(host(array) - expected).max() < 1e-15
+
+
+def test_clipping_a_huge_gradient_does_not_overflow():
+    grad = np.array([3e30, 4e30], dtype=np.float32)
+    bpx.optimizers.clip(bpx.backends.get("numpy"), grad, norm=1.0)
+    assert np.allclose(grad, [0.6, 0.8])
+
+
+def test_iterables_and_memory_maps_are_the_arrays(backend, rng, tmp_path, host):
+    x, y = rng.normal(size=(23, 6)), rng.integers(3, size=23)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    found = []
+    for data in ((x, y), (mapped, y), ([(x[i : i + 5], y[i : i + 5]) for i in range(0, 23, 5)],)):
+        net = bpx.Network(SIZES, backend=backend, dtype="float64", seed=3)
+        options = {"batch_size": 5, "shuffle": False} if len(data) == 2 else {"n": 23}
+        net.fit(*data, epochs=2, l2=0.1, **options)
+        found.append(host(net.parameters))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_uint8_is_scaled_as_it_is_gathered(backend, put, host, rng):
+    x, y = rng.integers(256, size=(20, 6), dtype=np.uint8), rng.integers(3, size=20)
+    chain = [layers.Input(6), layers.Rescale(1 / 255), layers.Dense(3, "softmax")]
+    folded = bpx.Network(chain, backend=backend, dtype="float64", seed=3)
+    folded.fit(put(x), put(y), epochs=2, batch_size=8)
+    plain = bpx.Network(
+        [layers.Input(6), layers.Dense(3, "softmax")], backend=backend, dtype="float64", seed=3
+    )
+    plain.fit(put(x / 255), put(y), epochs=2, batch_size=8)
+    assert np.abs(host(folded.parameters) - host(plain.parameters)).max() < 1e-12
+    assert folded.accuracy(put(x), put(y)) == plain.accuracy(put(x / 255), put(y))
+
+
+def test_the_book_trains_without_a_non_finite_cost(mnist):
+    (x, y), _, _ = mnist
+    net = bpx.Network([784, 100, 10], weights="normal", bias="normal", seed=0)
+    history = net.fit(x[:10000], y[:10000], epochs=3, batch_size=10, optimizer=bpx.SGD(0.5))
+    assert np.isfinite(history["training_cost"]).all()
+
+
+# --- when it does not go well -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_iterable", [False, True])
+def test_divergence_leaves_the_last_good_weights(backend, rng, host, as_iterable):
+    x, y = rng.normal(size=(20, 6)), rng.normal(size=(20, 1))
+    net = bpx.Network(
+        [6, 8, 8, 1], hidden="relu", output="identity", cost="quadratic", backend=backend, seed=1
+    )
+    twin = net.copy()
+    data = ([(x[i : i + 5], y[i : i + 5]) for i in range(0, 20, 5)],) if as_iterable else (x, y)
+    options = {} if as_iterable else {"batch_size": 5, "shuffle": False}
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(bpx.DivergenceError, match=r"not finite at epoch \d+, step \d+, first in"),
+    ):
+        net.fit(*data, epochs=50, optimizer=bpx.SGD(50.0), **options)
+    assert np.isfinite(host(net.parameters)).all()
+    good = net.steps
+    loader, steps = itertools.cycle([slice(i, i + 5) for i in range(0, 20, 5)]), 0
+    with np.errstate(all="ignore"):
+        for rows in itertools.islice(loader, good):
+            twin.fit(
+                x[rows], y[rows], epochs=1, batch_size=5, shuffle=False, optimizer=bpx.SGD(50.0)
+            )
+            steps += 1
+    assert steps == good > 0
+    assert np.array_equal(host(net.parameters), host(twin.parameters))
+
+
+def test_divergence_names_the_layer_and_keeps_the_history(rng):
+    net = bpx.Network([6, 4, 3], seed=1)
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+
+    def poison(run):
+        if run.net.epochs == 2:
+            net.weights[1][0, 0] = np.nan
+
+    with pytest.raises(bpx.DivergenceError, match="layer 1") as caught:
+        net.fit(x, y, epochs=5, callbacks=poison)
+    assert (caught.value.epoch, caught.value.step) == (2, 0)
+    assert caught.value.history.epochs == net.history.epochs == 2
+
+
+def test_ctrl_c_ends_between_two_steps(rng):
+    net, twin = (bpx.Network(SIZES, seed=1) for _ in range(2))
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+
+    class Press(bpx.Callback):
+        def on_step_end(self, run):
+            if run.step == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    history = net.fit(x, y, epochs=50, batch_size=5, callbacks=Press(), shuffle=False)
+    assert history.interrupted
+    assert history.epochs == 1
+    assert net.steps == 7
+    assert signal.getsignal(signal.SIGINT) is before
+    for rows in itertools.islice(itertools.cycle(range(0, 20, 5)), 7):
+        twin.fit(x[rows : rows + 5], y[rows : rows + 5], epochs=1, batch_size=5, shuffle=False)
+    assert np.array_equal(net.parameters, twin.parameters)
+
+
+def test_a_second_ctrl_c_raises_at_once(rng):
+    class Press(bpx.Callback):
+        def on_step_end(self, run):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    net = bpx.Network(SIZES, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(rng.normal(size=(20, 6)), rng.integers(3, size=20), callbacks=Press())
+    assert net.history.epochs == 0
+
+
+# --- callbacks ----------------------------------------------------------------------------------
+
+
+def test_early_stopping_restores_the_best(rng):
+    x, y = rng.normal(size=(30, 6)), rng.integers(3, size=30)
+    validation = rng.normal(size=(30, 6)), rng.integers(3, size=30)
+    net = bpx.Network(SIZES, seed=1)
+    kept = []
+    history = net.fit(
+        x,
+        y,
+        epochs=200,
+        optimizer=bpx.SGD(1.0),
+        validation=validation,
+        callbacks=[
+            bpx.EarlyStopping(5, monitor="validation_cost"),
+            lambda run: kept.append(run.net.parameters.copy()),
+        ],
+    )
+    best = int(np.argmin(history["validation_cost"]))
+    assert "no better validation_cost" in history.stopped
+    assert history.epochs == best + 6
+    assert np.array_equal(net.parameters, kept[best])
+
+
+def test_reduce_on_plateau_is_the_books_exercise(rng):
+    net = bpx.Network(SIZES, seed=1)
+    stop = bpx.ReduceOnPlateau(patience=2, monitor="training_cost", min_delta=1e9)
+    x, y = rng.normal(size=(30, 6)), rng.integers(3, size=30)
+    history = net.fit(x, y, epochs=99, optimizer=bpx.SGD(0.5), callbacks=stop)
+    assert "1" in history.stopped
+    assert history.epochs == 15  # the first is the best; seven times two after it
+    assert history["learning_rate"][-1] == 0.5 / 64
+    assert net.optimizer_state.factor == 1 / 128
+
+
+@pytest.mark.parametrize("name", sorted(schedules.SCHEDULES.builtin))
+def test_schedules_are_finite_and_not_negative(name):
+    arguments = {"step": (0.5, 10), "warm-up": (10, 0.5), "constant": (0.5,)}
+    cls = schedules.SCHEDULES.builtin[name]
+    schedule = cls(*arguments.get(name, (0.5, 100) if name != "inverse-scaling" else (0.5,)))
+    rates = [schedule(step) for step in range(200)]
+    assert all(0.0 <= rate <= 0.5 for rate in rates)
+    net = bpx.Network([2, 1], seed=0)
+    history = net.fit([[0.0, 1.0]], [1], epochs=3, optimizer=bpx.SGD(schedule))
+    assert history["learning_rate"] == rates[:3]
+
+
+def test_progress_in_a_log_file_is_a_line_an_epoch(rng, capsys):
+    net = bpx.Network(SIZES, seed=1)
+    net.fit(rng.normal(size=(20, 6)), rng.integers(3, size=20), epochs=3, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("epoch 3; training cost")
+
+
+def test_the_callers_arrays_are_not_touched(rng):
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    before = x.copy(), y.copy()
+    bpx.Network(SIZES, hidden="relu", dtype="float64").fit(x, y, epochs=2, batch_size=20)
+    assert np.array_equal(x, before[0])
+    assert np.array_equal(y, before[1])
+
+
+def test_defaults():
+    """Every default of fit and of the initializers, as the docstrings say."""
+    net = bpx.Network([3, 20000, 2], seed=0)
+    assert (net.dtype, net.backend.name, net.task) == ("float32", "numpy", "classification")
+    assert net.cost.name == "cross-entropy"
+    assert abs(net.weights[0].std() * np.sqrt(3) - 1) < 0.02
+    assert abs(net.biases[0].std() - 1) < 0.02
+    rectified = bpx.Network([3, 20000, 2], hidden="relu", seed=0)
+    assert abs(rectified.weights[0].std() * np.sqrt(3 / 2) - 1) < 0.02
+    assert not rectified.biases[0].any()
+    small = bpx.Network([3, 2], seed=0)
+    history = small.fit(np.eye(3), [0, 1, 1])
+    assert history.epochs == 30
+    assert small.steps == 30  # a batch of all three
+    assert small.optimizer == bpx.SGD(0.1)
