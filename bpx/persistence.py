@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import stat
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -26,56 +26,89 @@ def write(
     """Write arrays and a header as one safetensors file, whole or not at all.
 
     It goes to a temporary file in the same folder, which is flushed to the disk and renamed: an
-    old file of that name survives whatever happens before.
+    old file of that name survives whatever happens before, and its permissions are kept.
+
+    Parameters
+    ----------
+    path : path
+    tensors : mapping of str to ndarray
+        Of any shape and strides; booleans, integers, floats or complex64.
+    header : mapping
+        What `json.dumps` takes. Tuples come back as lists.
 
     Raises
     ------
     FileNotFoundError
         The folder does not exist.
+    IsADirectoryError
+        `path` is a folder.
     OSError
         The disk is full or the folder cannot be written to; an old file is untouched.
+    TypeError
+        An array's dtype or something in the header that the file cannot hold.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/a.safetensors", {"bias": np.zeros(3)}, {"epochs": 30})
+    ...     read(f"{folder}/a.safetensors")
+    ({'bias': array([0., 0., 0.])}, {'epochs': 30})
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    # A link stays a link, as with open(path, "wb").
+    target = Path(path).resolve()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {path}: there is no folder {target.parent}; make it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
     metadata = {
         "format": "bpx",
         "format_version": str(FORMAT_VERSION),
         "header": json.dumps(header),
     }
-    content = save(dict(tensors), metadata)
+    # safetensors takes an array's memory as it lies: a transposed view would come back scrambled.
+    # (`np.ascontiguousarray` would make a vector of a 0-d array.)
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
+        content = save(arrays, metadata)
+    except SafetensorError as error:
+        raise TypeError(f"cannot write {path}: {error}") from error
+    try:
+        _replace(target, content)
     except OSError as error:
-        kept = "the old file is untouched" if path.exists() else "nothing was left behind"
+        kept = "the old file is untouched" if target.exists() else "nothing was left behind"
         raise OSError(
             error.errno, f"cannot write {path}: {error.strerror or error}; {kept}"
         ) from error
-    _sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be flushed."""
+def _replace(target: Path, content: bytes) -> None:
+    """Put `content` in the place of `target`, or raise OSError and leave everything as it was."""
+    temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # no old file, or a file system without permissions
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    # Makes the rename itself durable, where the system lets a folder be flushed.
     with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            os.fsync(folder)
         finally:
-            os.close(handle)
+            os.close(folder)
 
 
 def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -97,8 +130,7 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         raise FileFormatError(f"{path} is empty, expected a .safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            header = _header(path, metadata)
+            header = _header(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except SafetensorError as error:
         raise FileFormatError(
@@ -109,17 +141,21 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
 def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("format") != "bpx":
         raise FileFormatError(f"{path} is a safetensors file, but bpx did not write it")
-    version = metadata.get("format_version", "")
-    if not version.isdecimal():
-        raise FileFormatError(f"{path} has no readable format version ({version!r})")
-    if int(version) > FORMAT_VERSION:
+    found = metadata.get("format_version", "")
+    try:
+        version = int(found)
+    except ValueError as error:
+        raise FileFormatError(f"{path} has no readable format version ({found!r})") from error
+    if version > FORMAT_VERSION:
         raise FileFormatError(
             f"{path} was written by a later bpx (format {version}; this bpx reads up to "
             f"{FORMAT_VERSION}): update bpx"
         )
+    if "header" not in metadata:
+        raise FileFormatError(f"{path} has a damaged header: there is none")
     try:
         header = json.loads(metadata["header"])
-    except (KeyError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} has a damaged header: {error}") from error
     if not isinstance(header, dict):
         raise FileFormatError(f"{path} has a damaged header: not a JSON object")

@@ -389,7 +389,8 @@ class _Trainer:
         for hook in hooks(callbacks, "on_fit_begin"):
             hook(run)
         try:
-            with _Interrupts() as interrupts:
+            # What is not finite is found and told here, with its layer; no warnings beside it.
+            with _Interrupts() as interrupts, np.errstate(all="ignore"):
                 for _ in range(epochs):
                     started = time.perf_counter()
                     means = self._epoch(run, interrupts, step_hooks)

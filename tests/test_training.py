@@ -87,7 +87,7 @@ def three_steps(backend, optimizer, rng, hidden="tanh", output="softmax", cost="
     net = bpx.Network(
         chain, cost=cost, backend=backend, dtype="float64", seed=4, task="regression"
     )
-    x, y = rng.normal(size=(12, 6)), rng.uniform(0.1, 1.0, (12, 3))
+    x, y = 0.3 * rng.normal(size=(12, 6)), rng.uniform(0.1, 1.0, (12, 3))
     y = y / y.sum(axis=1, keepdims=True)
     weight = rng.uniform(0.5, 2.0, 12)
     net.fit(x, y, epochs=1, batch_size=5, optimizer=optimizer, l2=0.3, sample_weight=weight)

@@ -25,6 +25,8 @@ def digits(dtype: str = "float32") -> Dataset:
 
     Raises
     ------
+    ValueError
+        Another dtype.
     ImportError
         scikit-learn is not installed.
 
