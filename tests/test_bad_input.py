@@ -1,0 +1,294 @@
+"""Each thing a user gets wrong, and the message that says how to mend it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers
+
+X, Y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
+
+
+def net(**options):
+    return bpx.Network([3, 4, 2], seed=0, **options)
+
+
+def fit(*data, **options):
+    return net().fit(*data, epochs=1, **options)
+
+
+def regression(y):
+    return bpx.Network([3, 1], output="identity", cost="quadratic").fit(X, y, epochs=1)
+
+
+def positive(y, **options):
+    return bpx.Network([3, 2], task="regression", **options).fit(X, y, epochs=1)
+
+
+NAN = np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+CASES = [
+    # shapes and dtypes of x
+    (
+        lambda: fit(np.zeros(3), Y),
+        ValueError,
+        "expected x of shape (m, 3), got (3,): one sample is",
+    ),
+    (lambda: fit(np.zeros((4, 5)), Y), ValueError, "expected x of shape (m, 3), got (4, 5)"),
+    (lambda: fit(np.zeros((4, 1, 3)), Y), ValueError, "x.reshape(-1, 3)"),
+    (lambda: fit(np.zeros((0, 3)), Y[:0]), ValueError, "expected at least one sample"),
+    (lambda: fit(X.astype(complex), Y), TypeError, "must be real numbers"),
+    (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
+    (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
+    (lambda: fit(NAN, Y), ValueError, "x has NaN or infinity, first in row 1"),
+    (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
+    (lambda: net().feedforward(NAN), ValueError, "x has NaN or infinity"),
+    # y
+    (lambda: fit(X, Y[:3]), ValueError, "expected as many rows in y as in x, 4, got 3"),
+    (
+        lambda: fit(X, Y + 1),
+        ValueError,
+        "expected labels 0 to 1 in y for a network with 2 outputs",
+    ),
+    (lambda: fit(X, Y - 1), ValueError, "got -1 in row 0"),
+    (lambda: fit(X, Y + 0.5), TypeError, "expected integer labels in y of shape (m,)"),
+    (lambda: fit(X, np.zeros((4, 3))), ValueError, "expected y of shape (m, 2) or labels (m,)"),
+    (lambda: fit(X, np.full((4, 2), np.nan)), ValueError, "y has NaN or infinity, first in row 0"),
+    (lambda: fit(X, np.full((4, 2), 2.0)), ValueError, "expects y between 0 and 1, got 2"),
+    (lambda: regression(np.zeros((4, 2))), ValueError, "expected y of shape (m, 1) or (m,)"),
+    (lambda: regression(np.full(4, np.inf)), ValueError, "y has NaN"),
+    (
+        lambda: positive(-np.ones((4, 2)), output="exp", cost="poisson"),
+        ValueError,
+        "expects y >= 0",
+    ),
+    (lambda: positive(np.ones((4, 2)), output="softmax"), ValueError, "rows of y that sum to 1"),
+    (lambda: fit(X, Y, validation=(X, Y[:2])), ValueError, "rows in validation y"),
+    (lambda: fit(X, Y, validation=X), TypeError, "expected validation=(x, y)"),
+    # weights
+    (lambda: fit(X, Y, sample_weight=[1, 1]), ValueError, "sample_weight of shape (4,), got (2,)"),
+    (lambda: fit(X, Y, sample_weight=[1, -1, 1, 1]), ValueError, "expected sample_weight >= 0"),
+    (
+        lambda: fit(X, Y, sample_weight=np.zeros(4)),
+        ValueError,
+        "expected a positive sample_weight",
+    ),
+    (lambda: fit(X, Y, sample_weight=[1, np.nan, 1, 1]), ValueError, "sample_weight has NaN"),
+    # options of fit
+    (
+        lambda: fit(X, Y, batch_size=5),
+        ValueError,
+        "expected 1 <= batch_size <= n = 4 samples, got 5",
+    ),
+    (lambda: fit(X, Y, batch_size=0), ValueError, "1 <= batch_size"),
+    (lambda: fit(X, Y, batch_size=2.5), TypeError, "expected batch_size to be an integer"),
+    (lambda: net().fit(X, Y, epochs=-1), ValueError, "expected epochs to be a number >= 0"),
+    (lambda: fit(X, Y, l2=-1.0), ValueError, "expected l2 >= 0 and finite, got -1.0"),
+    (lambda: fit(X, Y, l1=np.nan), ValueError, "expected l1 >= 0"),
+    (lambda: fit(X, Y, clip_norm=0.0), ValueError, "expected clip_norm > 0"),
+    (lambda: fit(X, Y, n=4), ValueError, "n= is for iterables"),
+    (
+        lambda: fit(X, Y, optimizer="adm"),
+        ValueError,
+        "unknown optimizer 'adm'; did you mean 'adam'?",
+    ),
+    (lambda: fit(X, Y, optimizer="sgd"), TypeError, "needs a learning rate: bpx.SGD(0.1)"),
+    (lambda: fit(X, Y, optimizer=bpx.Adam), TypeError, "got the class: Adam(...)"),
+    (lambda: fit(X, Y, optimizer=3), TypeError, "expected the name of an optimizer"),
+    (lambda: fit(X, Y, callbacks=3), TypeError, "expected a callback"),
+    (
+        lambda: fit(X, Y, callbacks=bpx.EarlyStopping),
+        TypeError,
+        "got the class: EarlyStopping(...)",
+    ),
+    # iterables
+    (lambda: fit(X), TypeError, "fit takes x and y, or an iterable"),
+    (lambda: fit([3]), TypeError, "expected the iterable to give (x, y)"),
+    (lambda: fit([]), ValueError, "the iterable gave no mini-batch"),
+    (lambda: fit([(X, Y)], batch_size=2), ValueError, "batch_size= is for arrays"),
+    (lambda: fit([(X, Y)], l2=1.0), ValueError, "need n=, the size of the training set"),
+    (lambda: fit([(X, Y)], n=0), ValueError, "expected n >= 1, got 0"),
+    (
+        lambda: net().fit(iter([(X, Y)]), epochs=2),
+        ValueError,
+        "a one-shot iterator is empty after",
+    ),
+    (lambda: fit([(X[:, :2], Y)]), ValueError, "expected x of shape (m, 3), got (4, 2)"),
+    # optimizers, schedules, callbacks
+    (lambda: bpx.SGD(-0.1), ValueError, "expected the learning rate >= 0 and finite, got -0.1"),
+    (lambda: bpx.SGD("0.1"), TypeError, "expected a learning rate or a Schedule, got '0.1'"),
+    (lambda: bpx.SGD(0.1, momentum=1.0), ValueError, "expected 0 <= momentum < 1, got 1.0"),
+    (lambda: bpx.SGD(0.1, nesterov=True), ValueError, "nesterov needs a momentum"),
+    (lambda: bpx.Adam(beta1=1.0), ValueError, "expected 0 <= beta1 < 1"),
+    (lambda: bpx.Adam(epsilon=0.0), ValueError, "expected epsilon > 0"),
+    (lambda: bpx.AdamW(weight_decay=-1.0), ValueError, "expected weight_decay >= 0"),
+    (lambda: bpx.RMSprop(rho=2.0), ValueError, "expected 0 <= rho < 1"),
+    (lambda: bpx.schedules.Cosine(0.1, 0), ValueError, "expected steps > 0"),
+    (lambda: bpx.schedules.OneCycle(0.1, 9, warm_up=1.0), ValueError, "expected 0 < warm_up < 1"),
+    (lambda: bpx.EarlyStopping(0), ValueError, "expected patience to be a positive number"),
+    (lambda: bpx.EarlyStopping(min_delta=-1), ValueError, "expected min_delta >= 0"),
+    (lambda: bpx.ReduceOnPlateau(2.0), ValueError, "expected 0 < factor < 1"),
+    # networks
+    (lambda: bpx.Network([3]), ValueError, "expected at least two positive sizes"),
+    (lambda: bpx.Network([3, 0]), ValueError, "expected at least two positive sizes"),
+    (lambda: bpx.Network([3, 2.5]), ValueError, "expected at least two positive sizes"),
+    (lambda: net(hidden="rleu"), ValueError, "unknown activation 'rleu'; did you mean 'relu'?"),
+    (
+        lambda: net(cost="quadratik"),
+        ValueError,
+        "unknown cost 'quadratik'; did you mean 'quadratic'",
+    ),
+    (lambda: net(weights="glorot"), ValueError, "unknown initializer 'glorot'; did you mean"),
+    (
+        lambda: net(hidden=3),
+        TypeError,
+        "expected the name of an activation or an Activation object",
+    ),
+    (
+        lambda: net(output="relu"),
+        ValueError,
+        "the cost 'cross-entropy' is not defined on the outputs",
+    ),
+    (lambda: net(output="relu", cost="poisson"), ValueError, "use sigmoid or softmax or exp"),
+    (lambda: net(cost="log-likelihood"), ValueError, "use softmax, or another cost"),
+    (lambda: net(dtype="float16"), ValueError, "expected dtype 'float32' or 'float64'"),
+    (lambda: net(task="classify"), ValueError, "expected task to be one of"),
+    (
+        lambda: net(backend="nunpy"),
+        bpx.BackendError,
+        "unknown backend 'nunpy'; did you mean 'numpy'?",
+    ),
+    (lambda: net(backend="numpy:1"), bpx.BackendError, "NumPy has no device '1' here"),
+    (lambda: net(backend=re), bpx.BackendError, "does not follow the array API standard"),
+    (lambda: bpx.Network([layers.Dense(3)]), ValueError, "expected an Input first"),
+    (
+        lambda: bpx.Network([layers.Input(3)]),
+        ValueError,
+        "expected at least one layer after Input",
+    ),
+    (lambda: bpx.Network([layers.Input(3), 4]), TypeError, "expected a layer after Input, got 4"),
+    (
+        lambda: bpx.Network([layers.Input((2, 3)), layers.Dense(3)]),
+        ValueError,
+        "layer 0, Dense 3, identity: Dense expects flat inputs of shape (m, n), got (m, 2, 3)",
+    ),
+    (
+        lambda: bpx.Network([layers.Input((2, 3)), layers.Dropout()]),
+        ValueError,
+        "expected the last layer's outputs to be flat",
+    ),
+    (
+        lambda: bpx.Network([layers.Input(3), layers.Dense(2)], hidden="relu"),
+        ValueError,
+        "hidden= is for sizes; with layers, name it in each layer",
+    ),
+    (lambda: layers.Input(0), ValueError, "Input expects positive lengths, got 0"),
+    (lambda: layers.Dense(0), ValueError, "Dense expects a positive number of units"),
+    (lambda: layers.Dropout(1.0), ValueError, "Dropout expects 0 <= rate < 1"),
+    (lambda: layers.Rescale(np.nan), ValueError, "Rescale expects a finite scale"),
+    (
+        lambda: bpx.Network([layers.Input(3), layers.Rescale((1.0, 2.0)), layers.Dense(1)]),
+        ValueError,
+        "Rescale's scale has 2 values for inputs whose last axis has 3",
+    ),
+    (lambda: layers.Dense(3).shape_in, ValueError, "has no input yet"),
+    (lambda: bpx.costs.Huber(0.0), ValueError, "Huber expects a positive threshold"),
+    # backprop and the rest
+    (lambda: net().backprop(X), ValueError, "backprop takes either y or delta="),
+    (lambda: net().backprop(X, Y, delta=X), ValueError, "backprop takes either y or delta="),
+    (lambda: net().backprop(X, Y, l2=1.0), ValueError, "l1 and l2 need n="),
+    (lambda: net().backprop(X, delta=X), ValueError, "expected delta of shape (m, 2), got (4, 3)"),
+    (
+        lambda: bpx.Network([3, 1], output="identity", cost="quadratic").accuracy(X, Y),
+        ValueError,
+        "a regression has no accuracy",
+    ),
+    (
+        lambda: bpx.register("sigmoid", bpx.activations.Tanh()),
+        ValueError,
+        "is bpx's own activation",
+    ),
+    (lambda: bpx.register("mine", 3), TypeError, "cannot register an int: expected one of"),
+    (lambda: fit(X, Y)["validation_cots"], KeyError, "no column 'validation_cots'; did you mean"),
+    (lambda: bpx.History()["cost"], KeyError, "no epoch has ended yet"),
+    (lambda: bpx.History().plot(), ValueError, "nothing to draw"),
+    (lambda: bpx.batches(X, Y[:2]), ValueError, "expected as many rows in y as in x, 4, got 2"),
+    (lambda: bpx.batches(X[:0]), ValueError, "expected at least one sample"),
+    (lambda: bpx.batches(X, Y, 9), ValueError, "expected 1 <= batch_size <= n = 4"),
+    (
+        lambda: bpx.datasets.digits("int8"),
+        ValueError,
+        "expected dtype 'float32', 'float64' or 'uint8'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), CASES, ids=[c[2][:50] for c in CASES])
+def test_message(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call()
+
+
+def test_nothing_is_trained_by_a_call_that_is_refused():
+    one = net()
+    before = one.parameters.copy()
+    with pytest.raises(ValueError, match="NaN"):
+        one.fit(NAN, Y)
+    assert np.array_equal(one.parameters, before)
+    assert one.optimizer is None
+
+
+def test_check_finite_false_lets_it_through():
+    with pytest.raises(bpx.DivergenceError):
+        fit(NAN, Y, check_finite=False)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "bool", "float16", "float64", ">f4"])
+def test_numbers_are_converted(dtype):
+    x = np.ones((4, 3)).astype(dtype)
+    fit(x, Y)
+    assert np.array_equal(net().feedforward(x), net().feedforward(np.ones((4, 3), np.float32)))
+
+
+def test_lists_and_read_only_and_strided_inputs_work():
+    fit(X.tolist(), Y.tolist())
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    fit(frozen, Y)
+    wide = np.zeros((8, 6))[::2, ::2]
+    fit(wide, Y)
+    fit(np.asfortranarray(X), Y)
+
+
+def test_device_arrays_and_a_host_network():
+    strict = pytest.importorskip("array_api_strict", reason="it has devices that are not the host")
+    x = strict.zeros((4, 3), device=strict.Device("device1"))
+    with pytest.raises(bpx.BackendError, match='backend="array_api_strict:device1"'):
+        net().feedforward(x)
+
+
+def test_host_arrays_are_moved_to_a_device():
+    strict = pytest.importorskip("array_api_strict", reason="it has devices that are not the host")
+    one = net(backend="array_api_strict:device1")
+    assert one.feedforward(X).device == strict.Device("device1")
+
+
+def test_a_namespace_without_views_is_refused():
+    class Copies:
+        """numpy, whose reshape copies."""
+
+        __name__ = "copies"
+
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        @staticmethod
+        def reshape(x, shape):
+            return np.array(np.reshape(x, shape))
+
+    with pytest.raises(bpx.BackendError, match="'copies' cannot train: its slices are copies"):
+        bpx.Network([2, 1], backend=Copies())
