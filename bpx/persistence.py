@@ -50,9 +50,11 @@ def write(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
+    >>> from bpx import persistence
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(f"{folder}/a.safetensors", {"bias": np.zeros(3)}, {"epochs": 30})
-    ...     read(f"{folder}/a.safetensors")
+    ...     persistence.write(f"{folder}/a.safetensors", {"bias": np.zeros(3)}, {"epochs": 30})
+    ...     persistence.read(f"{folder}/a.safetensors")
     ({'bias': array([0., 0., 0.])}, {'epochs': 30})
     """
     from safetensors import SafetensorError

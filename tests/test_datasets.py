@@ -1,0 +1,171 @@
+"""MNIST from a folder and from a server on this machine; digits from scikit-learn."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx.datasets import _mnist
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.tobytes()
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path, rng):
+    """Small IDX files with their sums in place of the real ones, and an empty cache."""
+    shapes = [(60, 28, 28), (60,), (10, 28, 28), (10,)]
+    contents, files = {}, {}
+    for name, shape in zip(_mnist.FILES, shapes, strict=True):
+        contents[name] = idx(rng.integers(10, size=shape, dtype=np.uint8))
+        files[name] = _mnist._File(shape, hashlib.sha256(contents[name]).hexdigest())
+    monkeypatch.setattr(_mnist, "FILES", files)
+    monkeypatch.delenv("BPX_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    return {f"/{name}.gz": gzip.compress(content) for name, content in contents.items()}
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """A mirror on 127.0.0.1 that gives what it is told; returns its address."""
+    servers = []
+
+    def start(files, missing_bytes=0):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                content = files.get(self.path)
+                if content is None:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content) + missing_bytes))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def left(tmp_path):
+    return sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_download(small, serve, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve({}), serve(small)))  # the first has nothing
+    first = bpx.datasets.mnist("uint8")
+    assert first.train.x.shape == (50, 784)
+    assert first.validation.y.shape == (10,)
+    assert "train-images" in capsys.readouterr().err  # the bar
+    assert left(tmp_path) == sorted(path[1:] for path in small)
+    monkeypatch.setattr(_mnist, "MIRRORS", ())
+    assert np.array_equal(bpx.datasets.mnist("uint8").train.x, first.train.x)
+
+
+def test_bpx_data_names_where_a_download_goes(small, serve, monkeypatch, tmp_path):
+    monkeypatch.setenv("BPX_DATA", str(tmp_path / "mine"))
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))
+    bpx.datasets.mnist(progress=False)
+    assert len(list((tmp_path / "mine" / "mnist").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "short", "message"),
+    [
+        (lambda content: content, 100, "truncated|IncompleteRead"),
+        (lambda content: content[:-20] + b"\x00" * 20, 0, "127.0.0.1"),
+        (
+            lambda content: gzip.compress(b"another file"),
+            0,
+            "expected the uncompressed SHA-256",
+        ),
+        (lambda content: None, 0, "404"),
+    ],
+    ids=["truncated", "corrupted", "another", "missing"],
+)
+def test_a_bad_mirror_leaves_nothing(small, serve, monkeypatch, tmp_path, damage, short, message):
+    files = {path: damage(content) for path, content in small.items()}
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve(files, short),))
+    with pytest.raises(bpx.DatasetError, match=message):
+        bpx.datasets.mnist(progress=False)
+    assert left(tmp_path) == []
+
+
+def test_without_a_network_the_message_says_what_to_do(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(_mnist, "MIRRORS", ("http://127.0.0.1:9/",))
+    with pytest.raises(bpx.DatasetError) as caught:
+        bpx.datasets.mnist(progress=False)
+    message = str(caught.value)
+    for path in small:
+        assert str(tmp_path / "cache" / "bpx" / "mnist" / path[1:]) in message
+    assert "BPX_DATA" in message
+
+
+def test_a_damaged_local_file_is_named(small, monkeypatch, tmp_path):
+    monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    for path, content in small.items():
+        (tmp_path / path[1:]).write_bytes(content)
+    bpx.datasets.mnist()
+    broken = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    broken.write_bytes(gzip.compress(b"other"))
+    with pytest.raises(
+        bpx.DatasetError, match=r"t10k-labels.* is damaged.*expected the uncompressed SHA-256"
+    ):
+        bpx.datasets.mnist()
+    broken.write_bytes(small["/" + broken.name][:-9])
+    with pytest.raises(bpx.DatasetError, match="truncated or damaged"):
+        bpx.datasets.mnist()
+
+
+def test_the_books_split(mnist):
+    assert [part.x.shape for part in mnist] == [(50000, 784), (10000, 784), (10000, 784)]
+    assert mnist.train.y[:5].tolist() == [5, 0, 4, 1, 9]
+    assert mnist.test.y[:5].tolist() == [7, 2, 1, 0, 4]
+    assert (mnist.train.x.dtype, mnist.train.y.dtype) == (np.float32, np.int64)
+    assert (mnist.train.x.min(), mnist.train.x.max()) == (0.0, 1.0)
+
+
+def test_wrong_dtype_is_told_before_a_download(small, monkeypatch):
+    monkeypatch.setattr(_mnist, "MIRRORS", ())
+    with pytest.raises(ValueError, match="expected dtype"):
+        bpx.datasets.mnist("int8")
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
+def test_cache_folder(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert _mnist.cache_folder().parts[-2:] == ("bpx", "mnist")
+
+
+def test_digits():
+    train, validation, test = bpx.datasets.digits("uint8")
+    assert (train.x.dtype, train.x.max(), train.y.dtype) == (np.uint8, 16, np.int64)
+    assert len(np.unique(test.y)) == 10
+    scaled = bpx.datasets.digits("float64")
+    assert np.array_equal(scaled.validation.x, validation.x / 16)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'bpx\[sklearn\]'"):
+        bpx.datasets.digits()

@@ -1,0 +1,184 @@
+"""What was saved comes back, and what is damaged is named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import bpx
+from bpx import layers, persistence
+
+
+def example(backend=None):
+    chain = [
+        layers.Input(4),
+        layers.Rescale((1.0, 2.0, 3.0, 4.0), 0.5),
+        layers.Dense(5, bpx.activations.LeakyReLU(0.2), weights="he-uniform"),
+        layers.Dropout(0.25),
+        layers.Dense(3, "softmax", use_bias=False, trainable=False),
+    ]
+    return bpx.Network(chain, backend=backend, seed=5)
+
+
+def test_round_trip(backend, put, host, rng, tmp_path):
+    net = example(backend)
+    x, y = put(rng.normal(size=(9, 4))), put(rng.integers(3, size=9))
+    net.fit(x, y, epochs=2)
+    net.save(tmp_path / "a.safetensors")
+    again = bpx.load(tmp_path / "a.safetensors", backend=backend)
+    assert again.layers == net.layers
+    assert (again.key, again.steps, again.epochs) == (net.key, net.steps, net.epochs)
+    assert again.generator.bit_generator.state == net.generator.bit_generator.state
+    assert np.array_equal(host(again.feedforward(x)), host(net.feedforward(x)))
+    tensors = load_file(tmp_path / "a.safetensors")
+    assert tensors["layers.1.weights"].shape == (5, 4)  # named, unpadded
+
+
+def test_a_file_moves_between_backends(backend, host, rng, tmp_path):
+    example().save(tmp_path / "a.safetensors")
+    net = bpx.load(tmp_path / "a.safetensors", backend=backend)
+    moved = example().to(backend)
+    x = rng.normal(size=(3, 4))
+    assert np.array_equal(host(net.feedforward(x)), host(moved.feedforward(x)))
+    assert np.abs(host(net.feedforward(x)) - example().feedforward(x)).max() < 1e-6
+
+
+def test_ones_own_need_a_name(tmp_path, monkeypatch):
+    path, x = tmp_path / "a.safetensors", np.full((2, 3), 0.3)
+    cube = bpx.CustomActivation(lambda xp, z: z**3, lambda xp, z, a: 3 * z**2)
+    quartic = bpx.CustomCost(
+        lambda xp, a, y: xp.sum((a - y) ** 4, axis=1), lambda xp, a, y: 4 * (a - y) ** 3
+    )
+    net = bpx.Network([3, 4, 1], hidden=cube, output="identity", cost=quartic, seed=0)
+    assert bpx.gradient_check(net, x, np.full((2, 1), 2.0)).worst < 1e-7
+    assert net.copy().to("numpy").layers[0].activation is cube
+    with pytest.raises(ValueError, match=r"no registered name.*bpx\.register"):
+        net.save(path)
+    assert not path.exists()
+    for registry in (bpx.activations.ACTIVATIONS, bpx.costs.COSTS):
+        monkeypatch.setattr(registry, "registered", dict(registry.registered))
+    bpx.register("test-cube", cube)
+    bpx.register("test-quartic", quartic)
+    net.save(path)
+    assert np.array_equal(bpx.load(path).feedforward(x), net.feedforward(x))
+    for registry in (bpx.activations.ACTIVATIONS, bpx.costs.COSTS):
+        registry.registered.clear()
+    with pytest.raises(ValueError, match="unknown activation 'test-cube'"):
+        bpx.load(path)
+    again = bpx.load(path, custom={"test-cube": cube, "test-quartic": quartic})
+    assert np.array_equal(again.feedforward(x), net.feedforward(x))
+
+
+def change(path, header=None, tensors=None, metadata=None):
+    """Write a file again with something changed."""
+    found, old = persistence.read(path)
+    described = {
+        "format": "bpx",
+        "format_version": "1",
+        "header": json.dumps(old | (header or {})),
+    }
+    save_file({**found, **(tensors or {})}, path, metadata={**described, **(metadata or {})})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"metadata": {"format_version": "2"}},
+            "by a later bpx (format 2; this bpx reads up to 1)",
+        ),
+        ({"metadata": {"format_version": "x"}}, "no readable format version"),
+        ({"metadata": {"header": "{"}}, "has a damaged header"),
+        ({"metadata": {"header": "[]"}}, "has a damaged header: not a JSON object"),
+        ({"metadata": {"format": "pt"}}, "but bpx did not write it"),
+        ({"tensors": {"layers.1.weights": np.zeros((2, 2))}}, "has shape (2, 2)"),
+        ({"tensors": {"layers.1.weights": np.zeros((5, 4), int)}}, "dtype int64"),
+        ({"tensors": {"more": np.zeros(3)}}, "tensors that its architecture does not have: more"),
+        ({"header": {"layers": [{"name": "dense"}]}}, "does not describe a network"),
+        ({"header": {"layers": None}}, "does not describe a network"),
+    ],
+)
+def test_a_file_that_does_not_fit(tmp_path, changes, message):
+    path = tmp_path / "a.safetensors"
+    example().save(path)
+    change(path, **changes)
+    with pytest.raises(bpx.FileFormatError) as caught:
+        bpx.load(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_tensor(tmp_path):
+    path = tmp_path / "a.safetensors"
+    example().save(path)
+    tensors, header = persistence.read(path)
+    del tensors["layers.1.bias"]
+    persistence.write(path, tensors, header)
+    with pytest.raises(bpx.FileFormatError, match=r"tensor 'layers\.1\.bias' is missing"):
+        bpx.load(path)
+
+
+def test_truncated_anywhere(tmp_path):
+    path = tmp_path / "a.safetensors"
+    example().save(path)
+    content = path.read_bytes()
+    for length in range(0, len(content), 37):
+        path.write_bytes(content[:length])
+        with pytest.raises(bpx.FileFormatError, match=r"truncated|is empty"):
+            bpx.load(path)
+
+
+def test_not_a_file(tmp_path):
+    with pytest.raises(bpx.FileFormatError, match="is a folder"):
+        bpx.load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        bpx.load(tmp_path / "none.safetensors")
+    (tmp_path / "text").write_text("not a network, but some text that is long enough")
+    with pytest.raises(bpx.FileFormatError, match="not a whole safetensors file"):
+        bpx.load(tmp_path / "text")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        example().save(tmp_path / "none" / "a.safetensors")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path, net = tmp_path / "a.safetensors", example()
+    net.save(path)
+    before = path.read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device; the old file is untouched"):
+        example().save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_write_that_really_fails(tmp_path):
+    pytest.importorskip("resource", reason="limits of file sizes are POSIX's")
+    path = tmp_path / "a.safetensors"
+    example().save(path)
+    before = path.read_bytes()
+    program = """
+import resource, signal, sys, bpx
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+net = bpx.Network([300, 300], seed=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    net.save(sys.argv[1])
+except OSError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the old file is untouched" in done.stdout
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

@@ -1,0 +1,139 @@
+"""Each native kernel against its standard twin: the same result, the same side effects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx.activations import ACTIVATIONS
+from bpx.backends import Backend
+
+KERNELS = sorted(name for name in dir(Backend) if hasattr(getattr(Backend, name), "is_kernel"))
+
+
+def gemm_cases(rng):
+    # On both sides of the size at which products change the library, in both orders of memory.
+    for m, k, n in ((1, 1, 1), (10, 784, 30), (3, 5, 7), (128, 64, 96), (700, 33, 41)):
+        for alpha, beta in ((1.0, 0.0), (-0.3, 0.9), (2.0, 0.0), (1.0, 1.0), (0.0, 0.5)):
+            a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
+            out = np.full((m, n), np.nan) if beta == 0.0 else rng.normal(size=(m, n))
+            yield (a, b, out, alpha, beta), 2
+            yield (a.T.copy().T, b.T.copy().T, out, alpha, beta), 2
+
+
+def axpby_cases(rng):
+    for shape in ((5,), (40000,), (3, 4), (300, 200)):
+        for alpha, beta in ((1.0, 1.0), (0.5, 1.0), (0.5, 0.0), (1.0, 0.0), (2.0, 0.5)):
+            out = np.full(shape, np.nan) if beta == 0.0 else rng.normal(size=shape)
+            yield (rng.normal(size=shape), out, alpha, beta), 1
+            yield (rng.normal(size=shape[-1:]), out, alpha, beta), 1
+
+
+def sum_rows_cases(rng):
+    for m, n in ((1, 3), (10, 30), (1000, 7)):
+        for alpha, beta in ((1.0, 0.0), (0.1, 0.0), (-0.3, 0.9), (1.0, 1.0)):
+            out = np.full(n, np.nan) if beta == 0.0 else rng.normal(size=n)
+            yield (rng.normal(size=(m, n)), out, alpha, beta), 1
+
+
+def subtract_cases(rng):
+    yield (rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), np.empty((3, 4))), 2
+
+
+def gather_cases(rng):
+    rows = np.array([4, 0, 2])
+    for source in (
+        rng.normal(size=(6, 5)),
+        rng.integers(255, size=(6, 5), dtype=np.uint8),
+        rng.normal(size=(6, 5)).astype(np.float32),
+        np.asfortranarray(rng.normal(size=(6, 5))),
+    ):
+        for scale, offset in ((1.0, 0.0), (0.5, 0.0), (0.5, 1.0), (1.0, 2.0)):
+            yield (source, rows, np.full((3, 5), np.nan), scale, offset), 2
+            yield (source, slice(1, 4), np.full((3, 5), np.nan), scale, offset), 2
+        vectors = rng.normal(size=5), rng.normal(size=5)
+        yield (source, rows, np.full((3, 5), np.nan), *vectors), 2
+
+
+def one_hot_cases(rng):
+    yield (np.array([2, 0, 1, 2]), np.full((4, 3), np.nan)), 1
+
+
+def activate_cases(rng):
+    for name in ACTIVATIONS.builtin:
+        z = rng.normal(size=(6, 5)) * 3
+        yield (ACTIVATIONS.get(name), z, np.full((6, 5), np.nan)), 2
+        yield (ACTIVATIONS.get(name), z, z), 2  # in place
+
+
+def activate_backward_cases(rng):
+    for name in ACTIVATIONS.builtin:
+        z = rng.normal(size=(6, 5)) * 3
+        a = ACTIVATIONS.get(name).forward(np, z)
+        yield (ACTIVATIONS.get(name), rng.normal(size=(6, 5)), z, a), 1
+
+
+CASES = {
+    "activate": activate_cases,
+    "activate_backward": activate_backward_cases,
+    "axpby": axpby_cases,
+    "gather": gather_cases,
+    "gemm": gemm_cases,
+    "one_hot": one_hot_cases,
+    "subtract": subtract_cases,
+    "sum_rows": sum_rows_cases,
+}
+
+
+def test_every_kernel_has_cases():
+    assert sorted(CASES) == KERNELS
+
+
+def run(kernels, name, arguments, written, dtype, to):
+    """The kernel's result, and every array argument after the call."""
+    moved, seen = [], {}
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            cast = argument.dtype.kind == "f" and argument.dtype != np.float32
+            if id(argument) not in seen:  # the same array twice is the same array there
+                seen[id(argument)] = to(
+                    argument.astype(dtype, order="K") if cast else argument.copy("K")
+                )
+            moved.append(seen[id(argument)])
+        else:
+            moved.append(argument)
+    result = getattr(kernels, name)(*moved)
+    assert result is moved[written], "a kernel returns what it wrote to"
+    return [np.array(kernels.to_host(a)) for a in moved if hasattr(a, "shape")]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_native_is_standard(backend, rng, name, dtype):
+    standard = Backend("numpy", np)
+    for arguments, written in CASES[name](rng):
+        expected = run(standard, name, arguments, written, dtype, np.asarray)
+        got = run(backend, name, arguments, written, dtype, backend.from_host)
+        size = 1.0
+        if name == "gemm":  # judged against |A||B|, not element by element
+            size = (np.abs(arguments[0]) @ np.abs(arguments[1])).max() + 1.0
+        for a, b in zip(got, expected, strict=True):
+            tolerance = np.finfo(dtype).eps * 16 * (size + np.abs(b).max())
+            assert a.shape == b.shape
+            assert np.abs(a - b).max() <= tolerance
+
+
+def test_without_scipy_the_results_are_the_same(rng, monkeypatch):
+    import importlib.util
+
+    from bpx.backends._numpy import NumpyBackend
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    kernels = NumpyBackend()
+    assert kernels._blas is None
+    for arguments, _ in gemm_cases(rng):
+        a, b, out, alpha, beta = arguments
+        got = kernels.gemm(a, b, out.copy(), alpha, beta)
+        expected = bpx.backends.get("numpy").gemm(a, b, out.copy(), alpha, beta)
+        assert np.abs(got - expected).max() <= 1e-12 * (1.0 + (np.abs(a) @ np.abs(b)).max())

@@ -1,0 +1,305 @@
+"""Files of arrays and JSON: what goes in comes out, and nothing else does harm."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bpx.persistence import FileFormatError, read, write
+
+HEADER = {"layers": [{"name": "dense", "units": 3}], "η": 0.5, "task": None}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "net.safetensors"
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """A file that is there already."""
+    write(path, {"w": np.ones(2)}, {"age": "old"})
+    return path
+
+
+def is_old(path: Path) -> bool:
+    tensors, header = read(path)
+    alone = [entry.name for entry in path.parent.iterdir()] == [path.name]
+    return alone and header == {"age": "old"} and tensors["w"].tolist() == [1.0, 1.0]
+
+
+TENSORS = {
+    "float32": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
+    "float64": np.array([[np.pi], [-0.0], [np.inf]]),
+    "float16": np.array([1.5], np.float16),
+    "int64": np.array([-(2**63), 2**63 - 1]),
+    "uint8": np.arange(5, dtype=np.uint8),
+    "bool": np.array([True, False]),
+    "0-d": np.array(2.5),
+    "empty": np.zeros((0, 3), np.float32),
+    "transposed": np.arange(6.0).reshape(2, 3).T,
+    "strided": np.arange(12.0).reshape(3, 4)[:, ::2],
+    "backwards": np.arange(3.0)[::-1],
+    "big-endian": np.arange(3, dtype=">f8"),
+    "read-only": np.frombuffer(b"abc", np.uint8),
+}
+SMALL = {"w": np.arange(6.0).reshape(2, 3), "b": np.zeros(3, np.float32)}
+
+
+def test_round_trip(path: Path) -> None:
+    write(path, TENSORS, HEADER)
+    tensors, header = read(path)
+    assert header == HEADER
+    assert tensors.keys() == TENSORS.keys()
+    for name, expected in TENSORS.items():
+        assert tensors[name].dtype == expected.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(tensors[name], expected, strict=name != "big-endian")
+        assert tensors[name].flags.writeable
+
+
+def test_no_arrays(path: Path) -> None:
+    write(path, {}, {})
+    assert read(path) == ({}, {})
+
+
+def test_path_as_text(path: Path) -> None:
+    write(str(path), {}, HEADER)
+    assert read(str(path)) == ({}, HEADER)
+
+
+def test_metadata(path: Path) -> None:
+    """What another program finds in the file."""
+    from safetensors import safe_open
+
+    write(path, TENSORS, HEADER)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata.keys() == {"format", "format_version", "header"}
+    assert (metadata["format"], metadata["format_version"]) == ("bpx", "1")
+    assert json.loads(metadata["header"]) == HEADER
+
+
+# --- reading what is not ours, or no longer whole ---
+
+
+def test_missing_file(path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"net\.safetensors"):
+        read(path)
+
+
+def test_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"is a folder, expected a \.safetensors file"):
+        read(tmp_path)
+
+
+def test_empty_file(path: Path) -> None:
+    path.touch()
+    with pytest.raises(FileFormatError, match=r"is empty, expected a \.safetensors file"):
+        read(path)
+
+
+@pytest.mark.parametrize("content", [b"x", b"\x80\x04N.", b"PK\x03\x04" * 9, bytes(64)])
+def test_not_safetensors(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="is not a whole safetensors file"):
+        read(path)
+
+
+def test_truncated_anywhere(path: Path) -> None:
+    write(path, SMALL, HEADER)
+    content = path.read_bytes()
+    for length in range(1, len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(FileFormatError, match="damaged or truncated"):
+            read(path)
+
+
+def test_trailing_bytes(path: Path) -> None:
+    write(path, TENSORS, HEADER)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(FileFormatError, match="damaged or truncated"):
+        read(path)
+
+
+def test_flipped_bits_in_the_header(path: Path) -> None:
+    """Each is refused, or changes a name or a value, which `bpx.load` checks."""
+    write(path, SMALL, HEADER)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    refused = 0
+    for position in range(end):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                read(path)
+            except FileFormatError:
+                refused += 1
+    assert refused > end
+
+
+def test_foreign_safetensors(path: Path) -> None:
+    for metadata in (None, {"format": "pt"}):
+        save_file({"w": np.zeros(3)}, path, metadata)
+        with pytest.raises(FileFormatError, match="a safetensors file, but bpx did not write it"):
+            read(path)
+
+
+def foreign(path: Path, **metadata: str) -> Path:
+    save_file({"w": np.zeros(3)}, path, {"format": "bpx", **metadata})
+    return path
+
+
+def test_later_version(path: Path) -> None:
+    foreign(path, format_version="2", header="{}")
+    with pytest.raises(
+        FileFormatError,
+        match=r"by a later bpx \(format 2; this bpx reads up to 1\): update bpx",
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("version", ["", "one", "1.5", "9" * 5000])
+def test_unreadable_version(path: Path, version: str) -> None:
+    with pytest.raises(FileFormatError, match=r"has no readable format version \('"):
+        read(foreign(path, format_version=version, header="{}"))
+
+
+def test_no_version(path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"has no readable format version \(''\)"):
+        read(foreign(path, header="{}"))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [("{", "damaged header: Expecting"), ("[1]", "not a JSON object"), ("[" * 10**6, "recursion")],
+)
+def test_damaged_header(path: Path, header: str, message: str) -> None:
+    with pytest.raises(FileFormatError, match=message):
+        read(foreign(path, format_version="1", header=header))
+
+
+def test_no_header(path: Path) -> None:
+    with pytest.raises(FileFormatError, match="has a damaged header: there is none"):
+        read(foreign(path, format_version="1"))
+
+
+# --- writing: whole or not at all ---
+
+
+def test_overwrite(old: Path) -> None:
+    write(old, TENSORS, HEADER)
+    assert read(old)[1] == HEADER
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*runs; make it first"):
+        write(tmp_path / "runs" / "net.safetensors", {}, {})
+
+
+def test_write_to_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="it is a folder, expected a file's name"):
+        write(tmp_path, {}, {})
+
+
+def test_unwritable_dtype(old: Path) -> None:
+    with pytest.raises(TypeError, match=r"cannot write .*net\.safetensors: .*complex128"):
+        write(old, {"w": np.zeros(2, np.complex128)}, {})
+    assert is_old(old)
+
+
+def test_unwritable_header(old: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write(old, {}, {"layers": {1, 2}})
+    assert is_old(old)
+
+
+def test_full_disk_at_fsync(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=r"No space left.*; the old file is untouched") as caught:
+        write(old, {"w": np.zeros(2)}, {"age": "new"})
+    assert caught.value.errno == errno.ENOSPC
+    assert is_old(old)
+
+
+def test_full_disk_without_an_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(source: Path, target: Path) -> None:
+        raise OSError("the disk went away")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="the disk went away; nothing was left behind"):
+        write(path, {}, {})
+    assert list(path.parent.iterdir()) == []
+
+
+def test_interrupted(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(KeyboardInterrupt):
+        write(old, {}, {"age": "new"})
+    assert is_old(old)
+
+
+def test_full_disk_in_earnest(old: Path) -> None:
+    """The kernel refuses the write itself, as a full disk does."""
+    pytest.importorskip("resource", reason="file size limits are POSIX's")
+    script = """
+import resource, sys
+import numpy as np
+from bpx.persistence import write
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write(sys.argv[1], {"w": np.zeros(100_000)}, {"age": "new"})
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", script, str(old)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert "File too large; the old file is untouched" in done.stdout.replace("'", "")
+    assert is_old(old)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
+def test_permissions_are_those_of_any_new_file(path: Path) -> None:
+    """A temporary file is often for its owner alone; a model need not be."""
+    plain = path.with_name("plain")
+    plain.touch()
+    write(path, {}, {})
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
+def test_permissions_of_an_old_file_are_kept(old: Path) -> None:
+    old.chmod(0o640)
+    write(old, {}, {})
+    assert stat.S_IMODE(old.stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
+def test_a_link_stays_a_link(old: Path) -> None:
+    link = old.with_name("latest.safetensors")
+    link.symlink_to(old.name)
+    write(link, {}, HEADER)
+    assert link.is_symlink()
+    assert read(old)[1] == HEADER
