@@ -1,0 +1,265 @@
+"""The layer protocol carries what the next layers need: state, masks and sums over the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers, random
+from bpx.context import Workspace
+from bpx.initializers import Constant
+from bpx.layers import LAYERS, Layer, initializer_field
+from bpx.parameters import Parameter
+
+
+@dataclass(frozen=True)
+class NoisyNorm(Layer):
+    """Batch normalization with a random mask on its output: state, masks, `batch_sum`."""
+
+    name: ClassVar[str] = "noisy-norm"
+
+    momentum: float = 0.9
+    keep: float = 0.8
+    gain: object = initializer_field("normal")
+
+    def parameters(self):
+        return {
+            "gamma": Parameter(self.shape_in, self.gain),
+            "beta": Parameter(self.shape_in, Constant(0.5)),
+        }
+
+    def state(self):
+        return {
+            "mean": Parameter(self.shape_in, Constant(0.0)),
+            "variance": Parameter(self.shape_in, Constant(1.0)),
+        }
+
+    def forward(self, x, p, ctx):
+        xp = ctx.backend.xp
+        if ctx.training:
+            m = ctx.batch_sum(xp.asarray([float(x.shape[0])], dtype=x.dtype, device=x.device))
+            mean = ctx.batch_sum(xp.sum(x, axis=0)) / m
+            variance = ctx.batch_sum(xp.sum((x - mean) ** 2, axis=0)) / m
+            ctx.state.mean[...] = self.momentum * ctx.state.mean + (1 - self.momentum) * mean
+            old = self.momentum * ctx.state.variance
+            ctx.state.variance[...] = old + (1 - self.momentum) * variance
+            mask = xp.astype(ctx.keep(tuple(x.shape), self.keep), x.dtype)
+        else:
+            m, mean, variance = 1.0, ctx.state.mean, ctx.state.variance
+            mask = xp.full_like(x, self.keep)
+        scale = 1.0 / xp.sqrt(variance + 1e-5)
+        normal = (x - mean) * scale
+        y = ctx.buffer("y", tuple(x.shape))
+        y[...] = (p.gamma * normal + p.beta) * mask
+        return y, (normal, scale, mask, m)
+
+    def backward(self, delta, saved, p, out, ctx):
+        normal, scale, mask, m = saved
+        xp = ctx.backend.xp
+        delta *= mask
+        below = delta * p.gamma
+        if ctx.training:
+            mean = ctx.batch_sum(xp.sum(below, axis=0)) / m
+            along = ctx.batch_sum(xp.sum(below * normal, axis=0)) / m
+            below = below - mean - normal * along
+        below = below * scale
+        if out is not None:
+            out.gamma.write(xp.sum(delta * normal, axis=0))
+            out.beta.rows(delta)
+        return below
+
+
+def network(backend=None, **options):
+    chain = [layers.Input(4), layers.Dense(5, "tanh"), NoisyNorm(**options), layers.Dense(3)]
+    return bpx.Network(chain, cost="quadratic", backend=backend, dtype="float64", seed=3)
+
+
+def test_gradient(backend, put, rng):
+    net = network(backend)
+    check = bpx.gradient_check(net, put(rng.normal(size=(7, 4))), put(rng.normal(size=(7, 3))))
+    assert check.worst < 1e-7, check
+    assert {"layers.1.gamma", "layers.1.beta", "inputs"} <= set(check.errors)
+
+
+def test_one_training_is_the_same_everywhere(backend, put, host, rng):
+    x, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
+    ours, numpys = network(backend), network("numpy")
+    ours.fit(put(x), put(y), epochs=2, batch_size=6, optimizer=bpx.SGD(0.05, momentum=0.5))
+    numpys.fit(x, y, epochs=2, batch_size=6, optimizer=bpx.SGD(0.05, momentum=0.5))
+    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-12
+    assert np.abs(host(ours.state) - numpys.state).max() < 1e-12
+    assert np.abs(host(ours.state)).max() > 0.1
+
+
+def test_two_ranks_are_one(rng):
+    """Two workspaces whose `batch_sum` sees both halves give the whole's outputs."""
+    net = network()
+    x = rng.normal(size=(8, 4))
+    whole = net.workspace(training=True)
+    _, expected, _ = net.forward(x, whole)
+    state = net.state.copy()
+    sums: list = []
+    halves = x[:5], x[5:]
+    # Both ranks take the same sums in the same order; first record each rank's, then add them.
+    partial: list[list] = [[], []]
+
+    def recorder(rank):
+        def batch_sum(array):
+            partial[rank].append(array)
+            index = len(partial[rank]) - 1
+            return sums[index] if index < len(sums) else array
+
+        return batch_sum
+
+    outputs = []
+    for _ in range(4):  # each round knows one more sum of the three
+        outputs = []
+        for rank, half in enumerate(halves):
+            partial[rank] = []
+            net.state[...] = net._draw(net.state_layout, [layer.state() for layer in net.layers])
+            ws = Workspace(
+                net.backend,
+                net._dtype,
+                net._s,
+                key=net.key,
+                training=True,
+                batch_sum=recorder(rank),
+            )
+            ws.row = 0 if rank == 0 else 5
+            outputs.append(net.forward(half, ws)[1].copy())
+        known = len(sums)
+        if known < len(partial[0]):
+            sums.append(partial[0][known] + partial[1][known])
+    assert np.abs(np.concatenate(outputs) - expected).max() < 1e-12
+    assert np.abs(net.state - state).max() < 1e-12
+
+
+def test_it_is_saved_copied_and_summarized(rng, tmp_path, monkeypatch):
+    net = network(keep=0.7)
+    net.fit(rng.normal(size=(20, 4)), rng.normal(size=(20, 3)), epochs=1)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(ValueError, match="no registered name"):
+        net.save(path)
+    monkeypatch.setattr(LAYERS, "registered", {})
+    bpx.register("noisy-norm", NoisyNorm)
+    net.save(path)
+    LAYERS.registered.clear()
+    again = bpx.load(path, custom={"noisy-norm": NoisyNorm})
+    x = rng.normal(size=(3, 4))
+    assert np.array_equal(again.feedforward(x), net.feedforward(x))
+    assert np.array_equal(net.copy().state, net.state)
+    assert "NoisyNorm" in str(net.summary())
+
+
+def test_early_stopping_restores_the_state_too(rng):
+    net, states = network(), []
+    history = net.fit(
+        rng.normal(size=(20, 4)),
+        rng.normal(size=(20, 3)),
+        epochs=8,
+        optimizer=bpx.SGD(0.2),
+        callbacks=[
+            bpx.EarlyStopping(2, monitor="training_cost"),
+            lambda run: states.append(run.net.state.copy()),
+        ],
+    )
+    best = int(np.argmin(history["training_cost"]))
+    assert np.array_equal(net.state, states[best])
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+def test_bits_are_the_same_on_every_backend(backend, host):
+    expected = random.bits(np, 2**63 + 5, 3, 1000, 7, (5, 3, 2))
+    if backend.name == "numpy":
+        integers = [
+            random.mix(random.mix(stream(2**63 + 5, 3, 1000) + (8 + i) * G) + (j + 1) * G) >> 11
+            for i in range(5)
+            for j in range(6)
+        ]
+        assert expected.reshape(-1).tolist() == integers
+    got = random.bits(backend.xp, 2**63 + 5, 3, 1000, 7, (5, 3, 2), device=backend.device)
+    assert np.array_equal(host(got), expected)
+
+
+G = random._GOLDEN
+
+
+def stream(key, layer, step):
+    return random.mix(random.mix(random.mix(key + G) + layer + G) + step + G)
+
+
+def test_a_mask_depends_on_its_row_and_not_on_the_batch():
+    whole = random.bits(np, 1, 2, 3, 0, (10, 4))
+    assert np.array_equal(random.bits(np, 1, 2, 3, 6, (4, 4)), whole[6:])
+    for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
+        assert not np.array_equal(random.bits(np, *other, 0, (10, 4)), whole)
+
+
+def test_bits_are_uniform():
+    draws = random.bits(np, 9, 0, 0, 0, (2000, 50)).reshape(-1) / 2**53
+    n = draws.size
+    assert abs(draws.mean() - 0.5) < 4 / np.sqrt(12 * n)
+    counts = np.histogram(draws, bins=100, range=(0, 1))[0]
+    chi = ((counts - n / 100) ** 2 / (n / 100)).sum()
+    assert chi < 99 + 4 * np.sqrt(2 * 99)
+    table = draws.reshape(2000, 50)
+    assert abs(np.corrcoef(table[:, 0], table[:, 1])[0, 1]) < 0.1
+    assert abs(np.corrcoef(table[:-1, 0], table[1:, 0])[0, 1]) < 0.1
+
+
+def test_dropout_keeps_the_mean_and_only_in_training(rng):
+    net = bpx.Network([layers.Input(1000), layers.Dropout(0.3)], cost="quadratic", seed=1)
+    x = np.ones((20, 1000), dtype=np.float32)
+    assert np.array_equal(net.feedforward(x), x)
+    ws = net.workspace(training=True)
+    y = net.forward(x, ws)[1].copy()
+    assert abs(y.mean() - 1.0) < 0.02
+    assert np.allclose(np.unique(y), [0.0, 1 / 0.7])
+    ws.step = 1
+    assert not np.array_equal(net.forward(x, ws)[1], y)
+
+
+def test_a_device_without_64_bit_integers_draws_the_same_masks():
+    pytest.importorskip("array_api_strict", reason="it has such a device")
+    chain = [layers.Input(6), layers.Dropout(0.5), layers.Dense(2)]
+    nets = [
+        bpx.Network(chain, cost="quadratic", backend=where, seed=1)
+        for where in ("numpy", "array_api_strict:no_x64")
+    ]
+    x, y = np.ones((5, 6), np.float32), np.zeros((5, 2), np.float32)
+    grads = [net.backend.to_host(net.backprop(x, y).flat) for net in nets]
+    assert np.abs(grads[0] - grads[1]).max() < 1e-6
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def test_prediction_in_many_threads(rng):
+    from concurrent.futures import ThreadPoolExecutor
+
+    net = bpx.Network([20, 30, 3], hidden="gelu", seed=1)
+    inputs = [rng.normal(size=(50, 20)) for _ in range(40)]
+    expected = [net.feedforward(x) for x in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        for got, want in zip(pool.map(net.feedforward, inputs), expected, strict=True):
+            assert np.array_equal(got, want)
+
+
+def test_outputs_are_never_views_of_what_comes_next(rng):
+    net = bpx.Network([6, 5, 3], seed=1)
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    first = net.feedforward(x)
+    kept = first.copy()
+    net.feedforward(x + 1)
+    assert np.array_equal(first, kept)
+    hidden = net.activations(x)
+    assert [a.shape for a in hidden] == [(4, 5), (4, 3)]
+    assert np.array_equal(hidden[1], first)
+    big = np.concatenate([x] * 700)
+    assert np.abs(net.feedforward(big)[-4:] - first).max() < 1e-6
