@@ -51,8 +51,7 @@ class Backend:
         self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
         self._probe_views()
         self._lacks = {name for name in ("float64", "int64", "uint64") if not self._has(name)}
-        indexing = xp.__array_namespace_info__().default_dtypes(device=device)
-        self.index_dtype = indexing["indexing"]
+        self.index_dtype = xp.int32 if "int64" in self._lacks else xp.int64
 
     def __repr__(self) -> str:
         return f"<bpx backend {self.name!r}>"

@@ -1,0 +1,199 @@
+"""What is here, what is not and why, and where arrays go."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import backends
+from bpx.backends import BackendError, _libraries
+from bpx.parameters import Layout, Parameter
+
+
+def test_available_names_each_library():
+    found = {library.name: library for library in backends.available()}
+    assert list(found) == ["numpy", "cupy", "torch", "array_api_strict"]
+    assert found["numpy"].version == np.__version__
+    for library in found.values():
+        assert (library.why is None) == bool(library.devices)
+        if library.why is not None:  # asking for it raises that same sentence
+            with pytest.raises(BackendError) as caught:
+                backends.get(library.name)
+            assert str(caught.value) == library.why
+
+
+def test_a_library_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name, mend in (("cupy", r"pip install 'bpx\[cuda13\]'"), ("torch", "pip install torch")):
+        monkeypatch.setattr(backends, "_cache", {})
+        with pytest.raises(BackendError, match=f"is not installed: {mend}"):
+            backends.get(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("cudaErrorInsufficientDriver: ...", "CuPy is installed, but no CUDA driver was found"),
+        ("cudaErrorStubLibrary: ...", "CuPy is installed, but no CUDA driver was found"),
+        ("cudaErrorNoDevice: ...", "CuPy is installed, but no CUDA device was found"),
+        ("cudaErrorOther", "CuPy is installed, but CUDA does not start: cudaErrorOther"),
+        (None, "CuPy is installed, but no CUDA device was found"),
+    ],
+)
+def test_cupy_without_a_gpu(monkeypatch, error, message):
+    """A CuPy that finds no device, as its own errors say it."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def count():
+        if error is not None:
+            raise CUDARuntimeError(error)
+        return 0
+
+    runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=count)
+    fake = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime), __version__="14.2.0")
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    spec = SimpleNamespace(origin="cupy/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(BackendError, match=message):
+        _libraries.Cupy().found()
+    assert message in _libraries.Cupy().describe().why
+
+
+def test_a_real_cupy_without_a_gpu():
+    pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
+    if _libraries.Cupy().describe().why is None:
+        assert backends.get("cupy").name == "cupy"
+        return
+    with pytest.raises(BackendError, match="CuPy is installed, but no CUDA d"):
+        backends.get("cupy")
+
+
+def test_a_library_that_does_not_import(monkeypatch):
+    library = _libraries.Torch()
+
+    def broken():
+        raise ImportError("libcudart.so.13: cannot open shared object file")
+
+    spec = SimpleNamespace(origin="torch/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(library, "devices", broken)
+    with pytest.raises(BackendError, match="PyTorch is installed, but does not import: libcudart"):
+        library.found()
+
+
+def test_the_environment_variable(monkeypatch):
+    monkeypatch.setenv("BPX_BACKEND", "array_api_strict")
+    pytest.importorskip("array_api_strict", reason="the environment names it")
+    assert bpx.Network([2, 1]).backend.name == "array_api_strict"
+    assert bpx.Network([2, 1], backend="numpy").backend.name == "numpy"
+
+
+def test_the_same_name_is_the_same_backend():
+    assert backends.get("numpy") is backends.get(np) is backends.get(np.zeros(2))
+    assert backends.get() is backends.get("numpy")
+    with pytest.raises(
+        BackendError, match="expected the name of a backend, a namespace or an arr"
+    ):
+        backends.get(3)
+
+
+def test_every_device_of_array_api_strict(rng):
+    pytest.importorskip("array_api_strict", reason="its devices are the parameters")
+    x, y = rng.normal(size=(12, 4)), rng.integers(3, size=12)
+    expected = bpx.Network([4, 5, 3], seed=1)
+    expected.fit(x, y, epochs=2, batch_size=5)
+    for device in backends._libraries.LIBRARIES["array_api_strict"].devices():
+        net = bpx.Network([4, 5, 3], seed=1, backend=device.name)
+        assert backends.get(net.parameters) is net.backend
+        net.fit(x, y, epochs=2, batch_size=5)
+        got = net.backend.to_host(net.parameters)
+        assert np.abs(got - expected.parameters).max() < 1e-5, device.name
+        if "float64" in device.name:
+            with pytest.raises(BackendError, match="has no float64: dtype='float32'"):
+                bpx.Network([4, 3], backend=device.name, dtype="float64")
+
+
+def test_arrays_of_other_libraries_on_the_host_are_taken(rng):
+    torch = pytest.importorskip("torch", reason="its arrays are the other library's")
+    x, net = rng.normal(size=(3, 4)), bpx.Network([4, 2], dtype="float64", seed=1)
+    tensor = torch.tensor(x, requires_grad=True)
+    assert np.array_equal(net.feedforward(tensor.detach()), net.feedforward(x))
+    there = net.to("torch")
+    assert np.abs(there.feedforward(tensor).numpy() - net.feedforward(x)).max() < 1e-15
+
+
+def test_dlpack_saves_the_copy(rng):
+    torch = pytest.importorskip("torch", reason="memory is shared with it")
+    kernels, array = backends.get("torch"), rng.normal(size=8)
+    shared = kernels.from_host(array)
+    array[0] = 7.0
+    assert float(shared[0]) == 7.0
+    assert kernels.to_host(torch.ones(3, dtype=torch.float64)).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_sparse_matrices_are_refused():
+    scipy_sparse = pytest.importorskip("scipy.sparse", reason="its matrices are sparse")
+    with pytest.raises(TypeError, match=r"x is a sparse matrix; bpx takes dense arrays"):
+        bpx.Network([3, 2]).feedforward(scipy_sparse.eye(3).tocsr())
+
+
+def test_one_seed_is_the_same_network_everywhere(backend, host):
+    net = bpx.Network([5, 4, 3], backend=backend, seed=9, dtype="float64")
+    assert np.array_equal(
+        host(net.parameters), bpx.Network([5, 4, 3], seed=9, dtype="float64").parameters
+    )
+    back = net.to("numpy")
+    assert np.array_equal(back.parameters, host(net.parameters))
+
+
+# --- one flat vector ----------------------------------------------------------------------------
+
+
+def test_layout():
+    tensors = [
+        {"weights": Parameter((3, 5), None, decayed=True), "bias": Parameter((3,), None)},
+        {"weights": Parameter((2, 3), None, decayed=True), "bias": Parameter((2,), None)},
+        {"weights": Parameter((4, 2), None, decayed=True)},
+    ]
+    layout = Layout(tensors, [True, False, True])
+    starts = {(e.layer, e.name): e.start for e in layout.entries}
+    assert all(start % 16 == 0 for start in starts.values())
+    assert starts[0, "weights"] == 0
+    assert starts[2, "weights"] == 16
+    assert layout.decayed == 32
+    assert starts[0, "bias"] == 32
+    assert layout.trained == 48
+    assert starts[1, "weights"] == 48
+    assert layout.size == 80
+
+
+def test_layers_view_the_vector_and_padding_stays_zero(backend, host, rng):
+    net = bpx.Network([5, 3, 3], backend=backend, seed=1)
+    net.fit(rng.normal(size=(9, 5)), rng.integers(3, size=9), epochs=3, l2=0.5, l1=0.1)
+    flat = host(net.parameters)
+    used = np.zeros(net.layout.size, bool)
+    for entry in net.layout.entries:
+        used[entry.start : entry.stop] = True
+    assert not flat[~used].any()
+    net.parameters[...] = 0.0
+    assert not host(net.weights[1]).any()
+    net.biases[0][...] = 1.0
+    assert host(net.parameters).sum() == 3.0
+
+
+def test_a_frozen_layer_is_never_touched(backend, host, rng):
+    chain = [bpx.layers.Dense(4, "tanh", trainable=False), bpx.layers.Dense(3, "softmax")]
+    net = bpx.Network([bpx.layers.Input(5), *chain], backend=backend, seed=1)
+    before = host(net.weights[0]), host(net.weights[1])
+    x, y = rng.normal(size=(9, 5)), rng.integers(3, size=9)
+    for optimizer in (bpx.SGD(0.1, momentum=0.9), bpx.AdamW(0.01), bpx.SGD(0.1)):
+        net.fit(x, y, epochs=2, l2=1.0, optimizer=optimizer)
+    assert np.array_equal(host(net.weights[0]), before[0])
+    assert not np.array_equal(host(net.weights[1]), before[1])

@@ -1,0 +1,126 @@
+"""The shape of the code: which way imports point, what an import costs, what is public."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bpx
+
+ROOT = Path(bpx.__file__).parent
+
+ORDER = [
+    "registry",
+    "backends",
+    "random",
+    "parameters",
+    "context",
+    "initializers",
+    "activations",
+    "layers",
+    "costs",
+    "data",
+    "datasets",
+    "schedules",
+    "optimizers",
+    "persistence",
+    "history",
+    "network",
+    "files",
+    "callbacks",
+    "training",
+    "gradcheck",
+    "summary",
+    "plotting",
+    "tables",
+    "cli",
+    "__main__",
+]
+
+# Public methods that reach down are one-line delegations with a local import. These, no more.
+DOWNWARD = {
+    ("history", "plotting"),  # History.plot
+    ("network", "files"),  # Network.save
+    ("network", "training"),  # Network.fit
+    ("network", "summary"),  # Network.summary
+}
+
+
+def imports(path):
+    """(name in bpx, whether the import is at the module's level) of each relative import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    depth = len(path.relative_to(ROOT).parts)
+    typing = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == depth and node not in typing:
+            names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+            yield from ((name, node in tree.body) for name in names)
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        name = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if name != "__init__":
+            yield name, path
+
+
+def test_every_module_has_its_place():
+    assert {name for name, _ in modules()} == set(ORDER)
+
+
+def test_imports_point_upwards():
+    down = set()
+    for module, path in modules():
+        for name, top in imports(path):
+            if name != module and ORDER.index(name) > ORDER.index(module):
+                assert not top, f"{path} imports {name}, which is further down"
+                down.add((module, name))
+    assert down == DOWNWARD
+
+
+def run(program):
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_import_loads_numpy_and_no_other_array_library():
+    loaded = run("import sys, bpx; print(*sys.modules)").split()
+    heavy = {
+        "array_api_compat", "array_api_strict", "cupy", "matplotlib", "safetensors", "scipy",
+        "sklearn", "torch", "tqdm", "typer",
+    }  # fmt: skip
+    assert heavy & {name.split(".")[0] for name in loaded} == set()
+
+
+def test_training_on_numpy_loads_no_other_array_library():
+    program = """
+import sys, bpx
+net = bpx.Network([2, 3, 1], seed=0)
+net.fit([[0., 1.], [1., 0.]], [0, 1], epochs=2)
+print(*sys.modules)
+"""
+    loaded = {name.split(".")[0] for name in run(program).split()}
+    assert loaded & {"array_api_compat", "cupy", "torch", "sklearn", "matplotlib"} == set()
+
+
+@pytest.mark.parametrize("module", [bpx, bpx.backends, bpx.datasets, bpx.layers])
+def test_public_names(module):
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    for name in module.__all__:
+        assert getattr(module, name).__doc__ or name == "Array" or name == "LAYERS"
+
+
+def test_no_pickle():
+    for _, path in modules():
+        text = path.read_text(encoding="utf-8")
+        assert "import pickle" not in text
+        assert "allow_pickle=True" not in text
