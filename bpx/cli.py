@@ -14,6 +14,7 @@ import typer
 from . import backends, datasets, layers, optimizers, schedules, tables
 from .backends import BackendError
 from .callbacks import EarlyStopping
+from .data import check_batch_size
 from .files import load
 from .gradcheck import gradient_check
 from .network import Network
@@ -233,7 +234,8 @@ def train(
     )
     if learning_rate is None:
         learning_rate = 0.001 if optimizer != "sgd" else 0.01 if net.task == "regression" else 0.5
-    steps = epochs * -(-len(train_part[0]) // max(1, batch_size))
+    check_batch_size(batch_size, len(train_part[0]))
+    steps = epochs * -(-len(train_part[0]) // batch_size)
     chosen = _optimizer(optimizer, learning_rate, momentum, nesterov, schedule, max(1, steps))
     print(net.summary())
     called: list[Any] = [] if progress else [_Table()]

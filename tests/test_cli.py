@@ -1,0 +1,222 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bpx
+
+
+def bpx_command(*arguments, cwd=None, status=0):
+    """Run ``bpx`` and return its output and its errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "bpx", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr + done.stdout
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A trained network on digits."""
+    folder = tmp_path_factory.mktemp("run")
+    out, _ = bpx_command("train", "--out", folder / "a", "--patience", 5)
+    last = out.splitlines()[-1]
+    assert last.startswith("test accuracy 9")
+    assert last.endswith(" s")
+    return folder / "a"
+
+
+def test_train_writes_model_history_and_picture(run_folder):
+    assert sorted(p.name for p in run_folder.iterdir()) == [
+        "curve.png",
+        "history.csv",
+        "model.safetensors",
+    ]
+    assert (run_folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    lines = (run_folder / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,training_cost,training_accuracy,validation_cost")
+    assert bpx.load(run_folder / "model.safetensors").input_shape == (64,)
+
+
+def test_evaluate(run_folder):
+    out, _ = bpx_command("evaluate", run_folder / "model.safetensors", "digits")
+    assert out.startswith("cost 0.")
+    assert "accuracy 9" in out
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv"])
+def test_predict(run_folder, tmp_path, kind):
+    x = bpx.datasets.digits().test.x[:5]
+    net = bpx.load(run_folder / "model.safetensors")
+    path = tmp_path / f"x.{kind}"
+    if kind == "npy":
+        np.save(path, x)
+    elif kind == "npz":
+        np.savez(path, x=x)
+    else:
+        header = ",".join(f"pixel{i}" for i in range(64))
+        np.savetxt(path, x, delimiter=",", header=header, comments="", fmt="%.9g")
+    out, _ = bpx_command("predict", run_folder / "model.safetensors", path)
+    assert [int(line) for line in out.split()] == net.predict(x).tolist()
+    bpx_command(
+        "predict", run_folder / "model.safetensors", path, "--outputs", "--out", tmp_path / "a.npy"
+    )
+    assert np.abs(np.load(tmp_path / "a.npy") - net.feedforward(x)).max() < 1e-6
+    bpx_command("predict", run_folder / "model.safetensors", path, "--out", tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().split() == out.split()
+
+
+def test_a_csv_of_ones_own(tmp_path, rng):
+    x = rng.normal(size=(200, 3)) * [1, 100, 0.01]
+    y = x @ [1, 0.01, 100] + 3.0
+    np.savetxt(tmp_path / "a.csv", np.c_[x, y], delimiter=",", header="a,b,c,price", comments="")
+    out, _ = bpx_command(
+        "train", "a.csv", "--target", "price", "--epochs", 40, "--out", "run", cwd=tmp_path
+    )
+    assert "quadratic cost, regression" in out
+    assert float(out.splitlines()[-1].split()[2]) < 0.1
+    out, _ = bpx_command("evaluate", "run/model.safetensors", "a.csv", cwd=tmp_path)
+    assert float(out.split()[1]) < 0.1
+    out, _ = bpx_command(
+        "predict", "run/model.safetensors", "a.csv", "--target", "price", cwd=tmp_path
+    )
+    assert np.corrcoef([float(v) for v in out.split()], y)[0, 1] > 0.98
+
+
+def test_an_npz_of_ones_own(tmp_path, rng):
+    x = rng.normal(size=(100, 3))
+    np.savez(tmp_path / "a.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    out, _ = bpx_command("train", "a.npz", "--epochs", 30, cwd=tmp_path)
+    assert "classification" in out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [
+            "--optimizer",
+            "adam",
+            "--schedule",
+            "cosine",
+            "--activation",
+            "relu",
+            "--hidden",
+            "20,20",
+        ],
+        ["--momentum", "0.9", "--nesterov", "--learning-rate", "0.1", "--dropout", "0.2"],
+        ["--l1", "0.1", "--l2", "0.1", "--clip-norm", "1", "--clip-value", "1", "--no-shuffle"],
+        ["--output", "sigmoid", "--cost", "quadratic", "--dtype", "float64", "--seed", "3"],
+        ["--backend", "array_api_strict", "--batch-size", "100", "--progress"],
+        *[["--schedule", s] for s in ("step", "exponential", "warm-up", "one-cycle")],
+        ["--schedule", "inverse-scaling"],
+    ],
+    ids=" ".join,
+)
+def test_options_of_train(options):
+    out, err = bpx_command("train", "--epochs", 2, *options)
+    assert "test accuracy" in out
+    assert ("epoch 2; training cost" in err) == ("--progress" in options)
+
+
+def test_backends():
+    out, _ = bpx_command("backends")
+    assert "numpy" in out.splitlines()[1]
+    assert "GiB" in out
+
+
+def test_gradcheck():
+    out, _ = bpx_command("gradcheck", "--activation", "gelu", "--l2", 0.5)
+    assert out.splitlines()[-1].startswith("worst")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "mnits"], "unknown data 'mnits'; did you mean 'mnist'?"),
+        (["train", "none.csv"], "there is no file none.csv"),
+        (["train", "notes.txt"], "there is no file notes.txt"),
+        (["train", "--epochs", "x"], "--epochs"),
+        (["train", "--activation", "rleu"], "did you mean 'relu'?"),
+        (["train", "--optimizer", "adm"], "did you mean 'adam'?"),
+        (["train", "--schedule", "cos"], "unknown schedule 'cos'"),
+        (["train", "--hidden", "a"], "expected hidden sizes such as 100 or 256,128"),
+        (["train", "--task", "regress"], "did you mean 'regression'?"),
+        (["train", "--batch-size", "5000"], "expected 1 <= batch_size <= n = 1197"),
+        (["train", "--learning-rate", "-1"], "expected the learning rate >= 0"),
+        (
+            ["train", "--optimizer", "adam", "--momentum", "0.9"],
+            "momentum and nesterov are for sgd",
+        ),
+        (["train", "--backend", "nunpy"], "unknown backend 'nunpy'"),
+        (["train", "--out", __file__], "is a file, expected a folder"),
+        (["train", "--what"], "--what"),
+        (["evaluate", "none", "digits"], "none"),
+        (["predict", "none", "x.npy", "--out", "a.txt"], "expected --out to end in .npy or .csv"),
+        (["nope"], "nope"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
+    out, err = bpx_command(*arguments, cwd=tmp_path, status=2)
+    assert message in err
+    assert err.startswith("bpx: ")
+    assert len(err.splitlines()) == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n", "no rows below its line of names"),
+        ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
+        ("a,b\n1,cat\n", "line 2, column 'b': expected a number, got 'cat' (number classes"),
+        ("a,b\n1,2\n", "has 1 samples; at least 10"),
+    ],
+)
+def test_damaged_csv(tmp_path, content, message):
+    (tmp_path / "a.csv").write_text(content)
+    _, err = bpx_command("train", tmp_path / "a.csv", status=2)
+    assert message in err
+
+
+def test_wrong_columns_and_arrays(tmp_path):
+    (tmp_path / "a.csv").write_text("size,price\n1,2\n")
+    _, err = bpx_command("train", tmp_path / "a.csv", "--target", "prise", status=2)
+    assert "has no column 'prise'; did you mean 'price'?" in err
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)))
+    _, err = bpx_command("train", tmp_path / "a.npz", status=2)
+    assert "has no array 'y'" in err
+    np.savez(tmp_path / "b.npz", x=np.array([None]), y=np.zeros(1))
+    _, err = bpx_command("train", tmp_path / "b.npz", status=2)
+    assert "is damaged or holds objects" in err
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    _, err = bpx_command("train", tmp_path / "a.npy", status=2)
+    assert "has no targets" in err
+    (tmp_path / "a.xls").write_text("")
+    _, err = bpx_command("train", tmp_path / "a.xls", status=2)
+    assert "expected a .npz, .npy or .csv file" in err
+
+
+def test_divergence_is_status_1():
+    arguments = ["--learning-rate", "1e30", "--activation", "relu", "--output", "identity"]
+    with_cost = [*arguments, "--cost", "quadratic", "--task", "classification"]
+    _, err = bpx_command("train", *with_cost, status=1)
+    assert "the cost is not finite at epoch 0" in err
+
+
+def test_without_typer():
+    program = "import sys; sys.modules['typer'] = None\nfrom bpx.__main__ import main; main()"
+    blocked = program.replace("\n", "\nimport importlib.util as u; u.find_spec = lambda n: None\n")
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "bpx: the command line needs typer: pip install 'bpx[cli]'\n"
