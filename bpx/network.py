@@ -332,7 +332,7 @@ class Network:
         if self.task == "multilabel" or a.shape[1] == 1:
             marks = xp.astype(a > 0.5, self.backend.index_dtype)
             return marks if self.task == "multilabel" else marks[:, 0]
-        return xp.argmax(a, axis=1)
+        return self.backend.argmax(a)
 
     # --- cost -------------------------------------------------------------------------------
 

@@ -478,10 +478,10 @@ class _Trainer:
         net, xp = self.net, self.net.backend.xp
         if net.task == "regression":
             return 0.0, values.shape[0] if weight is None else xp.sum(weight)
-        correct = net.correct(a, y)
+        correct = xp.astype(net.correct(a, y), values.dtype)
         if weight is None:
-            return xp.count_nonzero(correct), values.shape[0]
-        return xp.sum(weight * xp.astype(correct, weight.dtype)), xp.sum(weight)
+            return xp.sum(correct), values.shape[0]
+        return xp.sum(weight * correct), xp.sum(weight)
 
     # --- when it does not go well ---
 

@@ -120,6 +120,16 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
 
+    def argmax(self, a: Array) -> Array:
+        """The column of each row's largest element, the first of equals: (m,) of `index_dtype`."""
+        xp = self.xp
+        if self.index_dtype == xp.int64:
+            return xp.argmax(a, axis=1)
+        # A device without 64-bit integers, in which array-api-strict's argmax fails.
+        columns = xp.arange(a.shape[1], dtype=self.index_dtype, device=self.device)[None, :]
+        largest = a == xp.max(a, axis=1, keepdims=True)
+        return xp.min(xp.where(largest, columns, a.shape[1] - 1), axis=1)
+
     # --- kernels ----------------------------------------------------------------------------
 
     @kernel
