@@ -40,20 +40,14 @@ class Context:
         the index of the first row in the global batch.
     """
 
-    __slots__ = ("_workspace", "layer", "state", "wanted")
+    __slots__ = ("_views", "_workspace", "backend", "layer", "state", "training", "wanted")
 
     def __init__(
         self, workspace: Workspace, layer: int, state: SimpleNamespace, wanted: bool
     ) -> None:
         self._workspace, self.layer, self.state, self.wanted = workspace, layer, state, wanted
-
-    @property
-    def backend(self) -> Backend:
-        return self._workspace.backend
-
-    @property
-    def training(self) -> bool:
-        return self._workspace.training
+        self.backend, self.training = workspace.backend, workspace.training
+        self._views: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     @property
     def key(self) -> int:
@@ -76,7 +70,11 @@ class Context:
 
         Contents last until the layer asks for the same name again: from `forward` to `backward`.
         """
-        return self._workspace.buffer((self.layer, name), shape, dtype)
+        found = self._views.get((name, shape))
+        if found is None:
+            found = self._workspace.buffer((self.layer, name), shape, dtype)
+            self._views[name, shape] = found
+        return found
 
     def keep(self, shape: tuple[int, ...], probability: float) -> Array:
         """A random boolean mask, True with this probability, the same on every backend."""

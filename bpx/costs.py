@@ -76,7 +76,8 @@ class Quadratic(Cost):
     name: ClassVar[str] = "quadratic"
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
-        return 0.5 * xp.sum((a - y) ** 2, axis=1)
+        e = a - y
+        return 0.5 * xp.vecdot(e, e)
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return a - y
@@ -211,17 +212,18 @@ class CustomCost(Cost):
 
 def _cross_entropy_sigmoid(xp: Any, z: Array, y: Array) -> Array:
     """−y ln σ − (1 − y) ln(1 − σ) = ln(1 + eᶻ) − y z."""
-    return xp.sum(xp.logaddexp(z, xp.zeros_like(z)) - y * z, axis=1)
+    return xp.sum(xp.logaddexp(z, xp.zeros_like(z)), axis=1) - xp.vecdot(y, z)
 
 
 def _log_likelihood_softmax(xp: Any, z: Array, y: Array) -> Array:
     """−Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, where Σ y_j = 1."""
     shifted = z - xp.max(z, axis=1, keepdims=True)
-    return xp.log(xp.sum(xp.exp(shifted), axis=1)) - xp.sum(y * shifted, axis=1)
+    return xp.log(xp.sum(xp.exp(shifted), axis=1)) - xp.vecdot(y, shifted)
 
 
 def _quadratic_identity(xp: Any, z: Array, y: Array) -> Array:
-    return 0.5 * xp.sum((z - y) ** 2, axis=1)
+    e = z - y
+    return 0.5 * xp.vecdot(e, e)
 
 
 def _poisson_exponential(xp: Any, z: Array, y: Array) -> Array:

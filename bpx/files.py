@@ -44,7 +44,7 @@ def save(net: Network, path: str | PathLike[str]) -> None:
         host = net.backend.to_host(flat)
         for entry in layout.entries:
             values = host[entry.start : entry.stop].reshape(entry.shape)
-            tensors[f"layers.{entry.layer}.{entry.name}"] = np.ascontiguousarray(values)
+            tensors[f"layers.{entry.layer}.{entry.name}"] = values
     persistence.write(path, tensors, header)
 
 

@@ -464,7 +464,7 @@ class Network:
         xp = self.backend.xp
         if weight is None:
             alpha = 1.0 / values.shape[0]
-            return xp.sum(values) * alpha, alpha
+            return self.backend.total(values) * alpha, alpha
         total = xp.sum(weight)
         share = weight / xp.where(total > 0.0, total, xp.ones_like(total))
         delta *= share[:, None]

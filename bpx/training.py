@@ -213,7 +213,7 @@ class _Arrays:
         x = net.gather(samples.x, rows if on_host is None else on_host, ws)
         y, xp = samples.y, kernels.xp
         if y.ndim == 1:
-            y = xp.take(y, rows, axis=0)
+            y = kernels.gather(y, rows, ws.buffer("labels", rows.shape, kernels.index_dtype))
         else:
             y = kernels.gather(y, rows, ws.buffer("y", (rows.shape[0], *net.output_shape)))
         weight = samples.weight
@@ -478,10 +478,10 @@ class _Trainer:
         net, xp = self.net, self.net.backend.xp
         if net.task == "regression":
             return 0.0, values.shape[0] if weight is None else xp.sum(weight)
-        correct = xp.astype(net.correct(a, y), values.dtype)
+        correct = net.correct(a, y)
         if weight is None:
-            return xp.sum(correct), values.shape[0]
-        return xp.sum(weight * correct), xp.sum(weight)
+            return net.backend.total(correct), values.shape[0]
+        return xp.sum(weight * xp.astype(correct, weight.dtype)), xp.sum(weight)
 
     # --- when it does not go well ---
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import os
+import socket
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ def serve(monkeypatch):
                 pass
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/"
 
@@ -169,3 +172,142 @@ def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"pip install 'bpx\[sklearn\]'"):
         bpx.datasets.digits()
+
+
+def values(small):
+    """The arrays in the small files: images, labels, test images, test labels."""
+    files = zip(small.values(), _mnist.FILES.values(), strict=True)
+    return [
+        np.frombuffer(gzip.decompress(content)[4 + 4 * len(file.shape) :], np.uint8).reshape(
+            file.shape
+        )
+        for content, file in files
+    ]
+
+
+def check(data, small):
+    images, labels, test_images, test_labels = values(small)
+    assert np.array_equal(data.train.x, images[:50].reshape(50, 784))
+    assert np.array_equal(data.validation.x, images[50:].reshape(10, 784))
+    assert np.array_equal(data.test.x, test_images.reshape(10, 784))
+    assert np.array_equal(data.train.y, labels[:50])
+    assert np.array_equal(data.validation.y, labels[50:])
+    assert np.array_equal(data.test.y, test_labels)
+    assert all(part.x.flags.writeable and part.y.flags.writeable for part in data)
+
+
+@pytest.mark.parametrize("form", ["zipped", "plain", "plain, named .gz by a browser"])
+@pytest.mark.parametrize("where", ["data/mnist", "data", "cache/bpx/mnist"])
+def test_local_files(small, monkeypatch, tmp_path, where, form):
+    monkeypatch.setenv("BPX_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(_mnist, "MIRRORS", ())
+    (tmp_path / where).mkdir(parents=True)
+    for path, content in small.items():
+        name = path[1:].removesuffix(".gz" if form == "plain" else "")
+        (tmp_path / where / name).write_bytes(
+            content if form == "zipped" else gzip.decompress(content)
+        )
+    check(bpx.datasets.mnist("uint8"), small)
+
+
+def test_only_what_is_missing_is_downloaded(small, serve, monkeypatch, tmp_path):
+    first = next(iter(small))
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve({first: small[first]}),))
+    folder = _mnist.cache_folder()
+    folder.mkdir(parents=True)
+    for path, content in small.items():
+        if path != first:
+            (folder / path[1:]).write_bytes(content)
+    check(bpx.datasets.mnist("uint8", progress=False), small)
+
+
+def test_no_bar(small, serve, monkeypatch, capsys):
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))
+    bpx.datasets.mnist(progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_mirror_that_does_not_answer(small, serve, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(_mnist, "TIMEOUT", 0.1)
+        monkeypatch.setattr(_mnist, "MIRRORS", (address,))
+        with pytest.raises(bpx.DatasetError, match=f"{address}train-.*: timed out"):
+            bpx.datasets.mnist(progress=False)
+    monkeypatch.setattr(_mnist, "TIMEOUT", 30)
+    monkeypatch.setattr(_mnist, "MIRRORS", (address, serve(small)))
+    check(bpx.datasets.mnist("uint8", progress=False), small)
+
+
+def test_the_whole_message(small, serve, monkeypatch):
+    address = serve({})
+    monkeypatch.setattr(_mnist, "MIRRORS", (address,))
+    with pytest.raises(bpx.DatasetError) as caught:
+        bpx.datasets.mnist(progress=False)
+    files = "".join(f"\n  {_mnist.cache_folder() / path[1:]}" for path in small)
+    assert str(caught.value) == (
+        "MNIST is not here, and no mirror gave it:\n"
+        f"  {address}train-images-idx3-ubyte.gz: HTTP 404 Not Found\n"
+        f"Put these four files there by hand (with or without .gz):{files}\n"
+        "or set the environment variable BPX_DATA to a folder that has them"
+    )
+
+
+def test_a_folder_that_cannot_be_written_to(small, serve, monkeypatch, tmp_path):
+    (tmp_path / "data").write_text("a file, where a folder should be")
+    monkeypatch.setenv("BPX_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))
+    with pytest.raises(
+        bpx.DatasetError,
+        match=r"cannot keep the download as .*\.gz: .*; set the environment variable BPX_DATA",
+    ):
+        bpx.datasets.mnist(progress=False)
+
+
+def test_a_full_disk_leaves_nothing(small, serve, monkeypatch, tmp_path):
+    def replace(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(bpx.DatasetError, match=r"cannot keep the download as .*: no space left"):
+        bpx.datasets.mnist(progress=False)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/x"}, Path("/x/bpx/mnist")),
+        ("linux", {}, Path.home() / ".cache" / "bpx" / "mnist"),
+        ("darwin", {}, Path.home() / "Library" / "Caches" / "bpx" / "mnist"),
+        ("win32", {"LOCALAPPDATA": "/local"}, Path("/local/bpx/mnist")),
+        ("win32", {}, Path.home() / "AppData" / "Local" / "bpx" / "mnist"),
+    ],
+)
+def test_cache_folder_of_each_system(platform, variables, expected, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert _mnist.cache_folder() == expected
+
+
+def test_digits_are_all_of_scikit_learns():
+    """Each scan once, its label with it, in the order that the docstring says."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    order = np.random.default_rng(0).permutation(1797)
+    data = bpx.datasets.digits("uint8")
+    assert [len(part.x) for part in data] == [1197, 300, 300]
+    assert np.array_equal(np.concatenate([part.x for part in data]), scans.data[order])
+    assert np.array_equal(np.concatenate([part.y for part in data]), scans.target[order])
+
+
+def test_wrong_dtype_of_digits():
+    with pytest.raises(
+        ValueError, match="expected dtype 'float32', 'float64' or 'uint8', got 'int8'"
+    ):
+        bpx.datasets.digits("int8")

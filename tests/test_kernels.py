@@ -58,6 +58,7 @@ def gather_cases(rng):
 
 def one_hot_cases(rng):
     yield (np.array([2, 0, 1, 2]), np.full((4, 3), np.nan)), 1
+    yield (np.array([299, 0, 7]), np.full((3, 300), np.nan)), 1
 
 
 def activate_cases(rng):

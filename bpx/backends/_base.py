@@ -130,6 +130,13 @@ class Backend:
         largest = a == xp.max(a, axis=1, keepdims=True)
         return xp.min(xp.where(largest, columns, a.shape[1] - 1), axis=1)
 
+    def total(self, values: Array) -> Array:
+        """The sum of a vector, 0-d; of booleans how many are true, in the default float dtype."""
+        xp = self.xp
+        if xp.isdtype(values.dtype, "bool"):
+            values = xp.astype(values, xp.float32)
+        return xp.sum(values)
+
     # --- kernels ----------------------------------------------------------------------------
 
     @kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -81,8 +80,8 @@ class Library:
             devices = self.found()
         except BackendError as error:
             return Available(self.name, why=str(error))
-        version = getattr(sys.modules.get(self.name), "__version__", None)
-        return Available(self.name, version or importlib.metadata.version(self.name), devices)
+        version = getattr(sys.modules.get(self.name), "__version__", "unknown")
+        return Available(self.name, version, devices)
 
 
 class Numpy(Library):

@@ -1,0 +1,91 @@
+"""A step of fit, with everything included, against its bare matrix products.
+
+    python benchmarks/step.py
+
+Rounds of the two are interleaved in one process; the ratio is that of the medians. The machine's
+load moves both, so quote the ratio and not the microseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import bpx
+
+CASES = {
+    "book": ((784, 30, 10), 10, {"cost": "quadratic"}, bpx.SGD(3.0)),
+    "medium": ((784, 256, 10), 64, {"hidden": "relu", "output": "softmax"}, None),
+    "wide": ((784, 2048, 2048, 10), 256, {"hidden": "relu", "output": "softmax"}, None),
+}
+
+
+def products(sizes: tuple[int, ...], m: int) -> Callable[[int], None]:
+    """The matrix products of a step alone, in preallocated arrays."""
+    draw = np.random.default_rng(0).standard_normal
+    a = [draw((m, n), dtype=np.float32) for n in sizes]
+    d = [draw((m, n), dtype=np.float32) for n in sizes]
+    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    w = [draw((out, into), dtype=np.float32) for into, out in pairs]
+    g = [np.empty_like(weights) for weights in w]
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for i, weights in enumerate(w):
+                np.matmul(a[i], weights.T, out=a[i + 1])
+            for i in range(len(w) - 1, -1, -1):
+                if i:
+                    np.matmul(d[i + 1], w[i], out=d[i])
+                np.matmul(d[i + 1].T, a[i], out=g[i])
+
+    return run
+
+
+def training(sizes: tuple[int, ...], m: int, n: int, options: dict, optimizer: object) -> Callable:
+    """Epochs of fit on n samples that look like MNIST's."""
+    draw = np.random.default_rng(0)
+    x = (draw.random((n, sizes[0]), dtype=np.float32) < 0.2).astype(np.float32)
+    y = draw.integers(sizes[-1], size=n)
+    net = bpx.Network(sizes, seed=0, **options)
+    optimizer = optimizer or bpx.SGD(0.01, momentum=0.9)
+
+    def run(steps: int) -> None:
+        net.fit(x, y, epochs=steps * m // n, batch_size=m, optimizer=optimizer, check_finite=False)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--short", action="store_true", help="one short round of each")
+    options = parser.parse_args()
+    rounds = 1 if options.short else options.rounds
+    print(f"{platform.processor() or platform.machine()}, NumPy {np.__version__}")
+    print(f"{'case':8} {'µs a step':>10} {'products':>9} {'ratio':>6}")
+    for name, (sizes, m, network, optimizer) in CASES.items():
+        flops = sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)) * m * 6
+        steps = max(4, int((2e8 if options.short else 6e9) / flops / 4) * 4)
+        steps = min(steps, 20_000)
+        n = m * min(steps, 1000)
+        steps = steps * m // n * n // m
+        runs = training(sizes, m, n, network, optimizer), products(sizes, m)
+        times: list[list[float]] = [[], []]
+        for run in runs:
+            run(max(n // m, steps // 4))
+        for _ in range(rounds):
+            for run, into in zip(runs, times, strict=True):
+                start = time.perf_counter()
+                run(steps)
+                into.append((time.perf_counter() - start) / steps * 1e6)
+        ours, bare = (statistics.median(t) for t in times)
+        print(f"{name:8} {ours:10.1f} {bare:9.1f} {ours / bare:6.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
