@@ -13,6 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def products(sizes: tuple[int, ...], m: int) -> Callable[[int], None]:
     draw = np.random.default_rng(0).standard_normal
     a = [draw((m, n), dtype=np.float32) for n in sizes]
     d = [draw((m, n), dtype=np.float32) for n in sizes]
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(pairwise(sizes))
     w = [draw((out, into), dtype=np.float32) for into, out in pairs]
     g = [np.empty_like(weights) for weights in w]
 
@@ -69,7 +70,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, NumPy {np.__version__}")
     print(f"{'case':8} {'µs a step':>10} {'products':>9} {'ratio':>6}")
     for name, (sizes, m, network, optimizer) in CASES.items():
-        flops = sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)) * m * 6
+        flops = sum(a * b for a, b in pairwise(sizes)) * m * 6
         steps = max(4, int((2e8 if options.short else 6e9) / flops / 4) * 4)
         steps = min(steps, 20_000)
         n = m * min(steps, 1000)

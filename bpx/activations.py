@@ -14,11 +14,12 @@ from .backends import Array
 from .registry import Registry
 
 
+@dataclass(frozen=True)
 class Activation:
     """σ: called with the namespace of its arrays, and stateless.
 
-    A subclass is a frozen dataclass that defines `forward`, and `derivative` where σ works
-    element by element, or else `backward`.
+    A subclass, a frozen dataclass if it has fields, defines `forward`, and `derivative` where σ
+    works element by element, or else `backward`.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class Activation:
     """
 
     name: ClassVar[str] = ""
-    range: str = "real"
+    range = "real"
     needs_z: ClassVar[bool] = True
     rectifies: ClassVar[bool] = False
     kernel: ClassVar[str | None] = None
@@ -62,7 +63,6 @@ ACTIVATIONS = Registry("activation", Activation)
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class Identity(Activation):
     """σ(z) = z."""
 
@@ -77,7 +77,6 @@ class Identity(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class Sigmoid(Activation):
     """σ(z) = 1 / (1 + e⁻ᶻ), σ' = σ (1 − σ): the book's (ch. 1)."""
 
@@ -94,7 +93,6 @@ class Sigmoid(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class Tanh(Activation):
     """σ(z) = tanh z, σ' = 1 − σ²."""
 
@@ -110,7 +108,6 @@ class Tanh(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class ReLU(Activation):
     """σ(z) = max(z, 0); its derivative at 0 is taken as 0."""
 
@@ -163,7 +160,6 @@ class ELU(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class GELU(Activation):
     """σ(z) = ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))): Hendrycks and Gimpel's tanh form, 2016.
 
@@ -184,7 +180,6 @@ class GELU(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class SiLU(Activation):
     """σ(z) = z / (1 + e⁻ᶻ), also called swish (Elfwing, Uchibe and Doya, 2018)."""
 
@@ -200,7 +195,6 @@ class SiLU(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class Softplus(Activation):
     """σ(z) = log(1 + eᶻ), σ' is the sigmoid."""
 
@@ -216,7 +210,6 @@ class Softplus(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class Exponential(Activation):
     """σ(z) = eᶻ = σ': the output of a Poisson regression."""
 
@@ -232,7 +225,6 @@ class Exponential(Activation):
 
 
 @ACTIVATIONS.builds
-@dataclass(frozen=True)
 class Softmax(Activation):
     """σ(z)_j = e^{z_j} / Σ_k e^{z_k} over the last axis (ch. 3).
 

@@ -17,10 +17,11 @@ from .registry import Registry
 PROBABILITIES = frozenset({"unit", "simplex"})
 
 
+@dataclass(frozen=True)
 class Cost:
     """C: called with the namespace of its arrays, and stateless.
 
-    A subclass is a frozen dataclass that defines `value` and `gradient`.
+    A subclass, a frozen dataclass if it has fields, defines `value` and `gradient`.
 
     Attributes
     ----------
@@ -64,7 +65,6 @@ def xlogy(xp: Any, x: Array, y: Array) -> Array:
 
 
 @COSTS.builds
-@dataclass(frozen=True)
 class Quadratic(Cost):
     """½ ‖a − y‖²: the seed's QuadraticCost (ch. 1).
 
@@ -84,7 +84,6 @@ class Quadratic(Cost):
 
 
 @COSTS.builds
-@dataclass(frozen=True)
 class CrossEntropy(Cost):
     """−Σ [y ln a + (1 − y) ln(1 − a)]: the seed's CrossEntropyCost (ch. 3), a label an output."""
 
@@ -100,7 +99,6 @@ class CrossEntropy(Cost):
 
 
 @COSTS.builds
-@dataclass(frozen=True)
 class LogLikelihood(Cost):
     """−Σ y ln a, for outputs that sum to 1: the book's log-likelihood cost (ch. 3)."""
 
@@ -116,7 +114,6 @@ class LogLikelihood(Cost):
 
 
 @COSTS.builds
-@dataclass(frozen=True)
 class MeanAbsoluteError(Cost):
     """Σ |a − y|, whose mean over the batch is the mean absolute error of each output, summed."""
 
@@ -152,7 +149,6 @@ class Huber(Cost):
 
 
 @COSTS.builds
-@dataclass(frozen=True)
 class Poisson(Cost):
     """Σ [y ln(y/a) − y + a], half the Poisson deviance, for counts y ≥ 0 and outputs a > 0."""
 

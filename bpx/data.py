@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from .backends import Array, Backend, asarray, get
 
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
-Seed = int | np.random.Generator | None
+if TYPE_CHECKING:  # numpy.random is imported where it is first used
+    Seed = int | np.random.Generator | None
 
 
 def check_batch_size(batch_size: int | None, n: int) -> int:

@@ -19,10 +19,11 @@ import numpy as np
 from .registry import Registry
 
 
+@dataclass(frozen=True)
 class Initializer:
     """Draws the first values of a tensor.
 
-    A subclass is a frozen dataclass with a class attribute ``name``.
+    A subclass is a frozen dataclass if it has fields; its class attribute ``name`` is for files.
     """
 
     name: ClassVar[str] = ""
@@ -92,7 +93,6 @@ class _Scaled(Initializer):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class ScaledNormal(_Scaled):
     """N(0, 1/fan_in): the book's second choice (its ``default_weight_initializer``, ch. 3)."""
 
@@ -100,7 +100,6 @@ class ScaledNormal(_Scaled):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class LeCunNormal(_Scaled):
     """N(0, 1/fan_in): LeCun, Bottou, Orr and Müller, *Efficient BackProp*, 1998."""
 
@@ -108,7 +107,6 @@ class LeCunNormal(_Scaled):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class LeCunUniform(_Scaled):
     """Uniform with variance 1/fan_in: LeCun and others, 1998."""
 
@@ -117,7 +115,6 @@ class LeCunUniform(_Scaled):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class GlorotNormal(_Scaled):
     """N(0, 2/(fan_in + fan_out)): Glorot and Bengio, AISTATS 2010."""
 
@@ -126,7 +123,6 @@ class GlorotNormal(_Scaled):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class GlorotUniform(_Scaled):
     """Uniform with variance 2/(fan_in + fan_out): Glorot and Bengio, AISTATS 2010."""
 
@@ -136,7 +132,6 @@ class GlorotUniform(_Scaled):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class HeNormal(_Scaled):
     """N(0, 2/fan_in): He, Zhang, Ren and Sun, ICCV 2015."""
 
@@ -145,7 +140,6 @@ class HeNormal(_Scaled):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class HeUniform(_Scaled):
     """Uniform with variance 2/fan_in: He and others, 2015."""
 
@@ -167,7 +161,6 @@ class Constant(Initializer):
 
 
 @INITIALIZERS.builds
-@dataclass(frozen=True)
 class Zeros(Initializer):
     """Every element is 0."""
 

@@ -233,6 +233,12 @@ class Network:
             self.backend, self._dtype, self._s, key=self.key, training=training, wanted=wanted
         )
 
+    @property
+    def affine(self) -> tuple[Any, Any]:
+        """What a gather multiplies by and adds: a first `Rescale`'s, else 1 and 0."""
+        first = self.layers[0]
+        return first.affine(self._s[0]) if isinstance(first, Rescale) else (1.0, 0.0)
+
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
         """Rows of x as what the first layer takes, in the network's dtype.
 
@@ -244,12 +250,7 @@ class Network:
         if isinstance(rows, slice) and x.dtype == self._dtype and not self._folded:
             return x if rows == slice(None) else x[rows, ...]
         m = rows.shape[0] if not isinstance(rows, slice) else len(range(*rows.indices(x.shape[0])))
-        scale, offset = 1.0, 0.0
-        first = self.layers[0]
-        if isinstance(first, Rescale):
-            scale, offset = first.affine(self._s[0])
-        out = ws.buffer("x", (m, *self.input_shape))
-        return backend.gather(x, rows, out, scale, offset)
+        return backend.gather(x, rows, ws.buffer("x", (m, *self.input_shape)), *self.affine)
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
         """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
@@ -263,7 +264,7 @@ class Network:
         activation = self.objective.activation
         a = x
         if activation.name != "identity":
-            a = self.backend.activate(activation, x, ws.buffer("a", tuple(x.shape)))
+            a = self.backend.activate(activation, x, ws.buffer("a", x.shape))
         return x, a, saved
 
     def _x(self, x: Any) -> Array:
@@ -528,7 +529,7 @@ class Network:
             samples = self.samples(x, y, sample_weight)
             z, a, saved = self.forward(self.gather(samples.x, slice(None), ws), ws)
             y = self.targets(samples.y, ws)
-            d = self.objective.delta(self.backend, z, a, y, ws.buffer("delta", tuple(z.shape)))
+            d = self.objective.delta(self.backend, z, a, y, ws.buffer("delta", z.shape))
             values = self.objective.value(self.backend, z, a, y)
             cost, alpha = self.weigh(values, samples.weight, d)
         else:
@@ -536,7 +537,7 @@ class Network:
             given = data.check_y(
                 self.backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
             )
-            d = ws.buffer("delta", tuple(z.shape))
+            d = ws.buffer("delta", z.shape)
             d[...] = self.backend.xp.astype(given, self._dtype)
             d = self.backend.activate_backward(self.objective.activation, d, z, a)
             cost, alpha = None, 1.0

@@ -6,13 +6,14 @@ A file stores a name and a few numbers, never code.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
 def nearest(word: str, known: list[str]) -> str:
     """The end of an error message: the nearest known word, and all of them."""
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{hint} Known: {', '.join(sorted(known))}"

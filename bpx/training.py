@@ -192,6 +192,7 @@ class _Arrays:
         self.net, self.samples, self.shuffle = net, samples, shuffle
         self.batch_size, self.n = batch_size, samples.n
         self.steps = -(-samples.n // batch_size)
+        self._on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
         # Between two reads of the costs; a read of a host's scalar costs nothing.
         self.piece = self.steps if net.backend.is_host else min(self.steps, STEPS_A_READ)
 
@@ -199,25 +200,28 @@ class _Arrays:
         """Each mini-batch's rows."""
         order = data.epoch_order(self.net.generator, self.n, self.shuffle)
         backend = self.net.backend
-        self._host_rows = isinstance(self.samples.x, np.memmap) and backend.name != "numpy"
         moved = order
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
         for start in range(0, self.n, self.batch_size):
             rows = slice(start, min(start + self.batch_size, self.n))
-            yield (order[rows] if self._host_rows else None, moved[rows])
+            yield (order[rows] if self._on_disk else None, moved[rows])
 
     def load(self, rows: Any, ws: Workspace) -> Batch:
         on_host, rows = rows
-        net, samples, kernels = self.net, self.samples, self.net.backend
-        x = net.gather(samples.x, rows if on_host is None else on_host, ws)
-        y, xp = samples.y, kernels.xp
-        if y.ndim == 1:
-            y = kernels.gather(y, rows, ws.buffer("labels", rows.shape, kernels.index_dtype))
+        net, samples, kernels, m = self.net, self.samples, self.net.backend, rows.shape[0]
+        if on_host is None:
+            out = ws.buffer("x", (m, *net.input_shape))
+            x = kernels.gather(samples.x, rows, out, *net.affine)
         else:
-            y = kernels.gather(y, rows, ws.buffer("y", (rows.shape[0], *net.output_shape)))
+            x = net.gather(samples.x, on_host, ws)
+        y = samples.y
+        if y.ndim == 1:
+            y = kernels.gather(y, rows, ws.buffer("labels", (m,), kernels.index_dtype))
+        else:
+            y = kernels.gather(y, rows, ws.buffer("y", (m, *net.output_shape)))
         weight = samples.weight
-        return x, y, None if weight is None else xp.take(weight, rows, axis=0)
+        return x, y, None if weight is None else kernels.xp.take(weight, rows, axis=0)
 
 
 class _Iterable:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
 import sys
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +126,10 @@ def _load(name: str, progress: bool) -> np.ndarray:
 
 def _parse(content: bytes, name: str) -> np.ndarray:
     """The array in the bytes of an IDX file, plain or gzipped, of uint8."""
+    import gzip
+    import hashlib
+    import zlib
+
     if content.startswith(b"\x1f\x8b"):
         try:
             content = gzip.decompress(content)

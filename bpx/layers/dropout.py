@@ -37,11 +37,11 @@ class Dropout(Layer):
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         if not ctx.training or self.rate == 0.0:
             return x, None
-        kept = ctx.keep(tuple(x.shape), 1.0 - self.rate)
-        mask = ctx.buffer("mask", tuple(x.shape))
+        kept = ctx.keep(x.shape, 1.0 - self.rate)
+        mask = ctx.buffer("mask", x.shape)
         mask[...] = ctx.backend.xp.astype(kept, mask.dtype)
         mask *= 1.0 / (1.0 - self.rate)
-        y = ctx.buffer("y", tuple(x.shape))
+        y = ctx.buffer("y", x.shape)
         y[...] = x * mask
         return y, mask
 
