@@ -68,6 +68,7 @@ class Identity(Activation):
 
     name: ClassVar[str] = "identity"
     needs_z: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = "identity"
 
     def forward(self, xp: Any, z: Array) -> Array:
         return z

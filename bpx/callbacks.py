@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .backends import Array
@@ -38,6 +38,8 @@ class Run:
         Steps that the network has taken in all.
     optimizer_state : State
         Its `factor` multiplies the learning rate.
+    stopped : str or None
+        Why the run is to end, once `stop` was called.
     """
 
     net: Network
@@ -46,15 +48,11 @@ class Run:
     steps_per_epoch: int | None
     optimizer_state: State
     step: int = 0
-    _stop: str | None = field(default=None, repr=False)
+    stopped: str | None = None
 
     def stop(self, reason: str) -> None:
         """End the training after the step or epoch at hand; `reason` goes to the history."""
-        self._stop = reason
-
-    @property
-    def stopping(self) -> str | None:
-        return self._stop
+        self.stopped = reason
 
 
 class Callback:

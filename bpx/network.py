@@ -255,10 +255,11 @@ class Network:
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
         """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
         saved: list[Any] = []
-        for layer, p, ctx in zip(self._chain, self._p, ws.contexts, strict=True):
-            if ctx.layer == 0 and self._folded:
-                saved.append(None)
-                continue
+        stages = zip(self._chain, self._p, ws.contexts, strict=True)
+        if self._folded:
+            next(stages)
+            saved.append(None)
+        for layer, p, ctx in stages:
             x, kept = layer.forward(x, p, ctx)
             saved.append(kept)
         activation = self.objective.activation
@@ -346,10 +347,9 @@ class Network:
     def correct(self, a: Array, y: Array) -> Array:
         """Which rows are right, (m,) of bool: the label, or every label of a multilabel row."""
         xp = self.backend.xp
-        decided = self._decide(a)
         if y.ndim == 1:
-            return decided == y
-        truth = self._decide(y)
+            return self.backend.argmax(a) == y
+        decided, truth = self._decide(a), self._decide(y)
         return decided == truth if decided.ndim == 1 else xp.all(decided == truth, axis=1)
 
     def samples(

@@ -410,14 +410,14 @@ class _Trainer:
                     net.epochs += 1
                     for hook in hooks(callbacks, "on_epoch_end"):
                         hook(run)
-                    if run.stopping or interrupts.noted:
+                    if run.stopped or interrupts.noted:
                         break
                 history.interrupted = interrupts.noted
         finally:
             for callback in callbacks:
                 if isinstance(callback, Progress):
                     callback.close()
-        history.stopped = run.stopping
+        history.stopped = run.stopped
         for hook in hooks(callbacks, "on_fit_end"):
             hook(run)
         return history
@@ -445,7 +445,7 @@ class _Trainer:
                 piece, log = [], []
             for hook in step_hooks:
                 hook(run)
-            if run.stopping or interrupts.noted:
+            if run.stopped or interrupts.noted:
                 self._read(piece, log, done)
                 return None
         sums += self._read(piece, log, done)
@@ -503,7 +503,9 @@ class _Trainer:
         """The sums over a piece; on a device this is where the host waits for it."""
         if not log:
             return np.zeros(3)
-        rows = np.asarray([[float(number) for number in row] for row in log], dtype=np.float64)
+        if not self.is_host:
+            log = [tuple(float(number) for number in row) for row in log]
+        rows = np.array(log, dtype=np.float64)
         if not np.isfinite(rows).all():
             self._diverged(piece, done)
         sums: np.ndarray = rows.sum(axis=0)

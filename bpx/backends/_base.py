@@ -204,13 +204,17 @@ class Backend:
     @kernel
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
         """``out ← σ(z)``; `out` may be `z` itself. Returns `out`."""
-        out[...] = activation.forward(self.xp, z)
+        a = activation.forward(self.xp, z)
+        if a is not out:
+            out[...] = a
         return out
 
     @kernel
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         """``delta ← `` the vector-Jacobian product of σ at z, in place; returns `delta`."""
-        delta[...] = activation.backward(self.xp, delta, z, a)
+        below = activation.backward(self.xp, delta, z, a)
+        if below is not delta:
+            delta[...] = below
         return delta
 
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:

@@ -178,6 +178,11 @@ def _sigmoid_backward(delta: Array, a: Array) -> None:
     delta *= np.subtract(_ONE[a.dtype], a)
 
 
+def _identity(z: Array, out: Array) -> None:
+    if out is not z:
+        out[...] = z
+
+
 def _tanh_backward(delta: Array, a: Array) -> None:
     delta *= np.subtract(_ONE[a.dtype], a * a)
 
@@ -189,12 +194,14 @@ def _softmax(z: Array, out: Array) -> None:
 
 
 _FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+    "identity": _identity,
     "sigmoid": _sigmoid,
     "tanh": lambda z, out: np.tanh(z, out),
     "relu": lambda z, out: np.maximum(z, 0.0, out=out),
     "softmax": _softmax,
 }
 _BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+    "identity": lambda delta, a: None,
     "sigmoid": _sigmoid_backward,
     "tanh": _tanh_backward,
     "relu": lambda delta, a: np.multiply(delta, a > 0.0, delta),
