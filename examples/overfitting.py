@@ -26,8 +26,8 @@ for l2 in (0.0, 0.1):
     row = histories[l2].row()
     print(
         f"λ = {l2}: cost {row['training_cost']:.4f} in training, "
-        f"{row['validation_cost']:.4f} on the test set; accuracy {100 * row['training_accuracy']:.1f} and "
-        f"{100 * row['validation_accuracy']:.1f} %"
+        f"{row['validation_cost']:.4f} on the test set; "
+        f"accuracy {row['training_accuracy']:.1%} and {row['validation_accuracy']:.1%}"
     )
 
 try:
