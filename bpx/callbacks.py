@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .backends import Array
+from .checks import fraction, positive, whole
 from .history import History, describe
 from .optimizers import State
 from .registry import article
@@ -131,10 +132,8 @@ class _Watch:
 
 
 def _check_patience(patience: int, min_delta: float) -> None:
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise ValueError(f"expected patience to be a positive number of epochs, got {patience!r}")
-    if not min_delta >= 0.0:
-        raise ValueError(f"expected min_delta >= 0, got {min_delta!r}")
+    whole("patience", patience)
+    positive("min_delta", min_delta, zero=True)
 
 
 class EarlyStopping(Callback):
@@ -156,7 +155,7 @@ class EarlyStopping(Callback):
     Attributes
     ----------
     best, best_epoch : float, int
-        The best value, and the epoch (counted from 0 over the network's life) it came from.
+        The best value, and the epoch (counted from 1 over the network's life) it came from.
     """
 
     def __init__(
@@ -170,7 +169,7 @@ class EarlyStopping(Callback):
         _check_patience(patience, min_delta)
         self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
         self.restore_best = restore_best
-        self.best, self.best_epoch = math.nan, -1
+        self.best, self.best_epoch = math.nan, 0
         self._kept: tuple[Array, Array] | None = None
 
     def on_fit_begin(self, run: Run) -> None:
@@ -190,7 +189,7 @@ class EarlyStopping(Callback):
         elif self._watch.epochs_since >= self.patience:
             run.stop(
                 f"no better {self._watch.monitor} than {self.best:.6g} (epoch "
-                f"{self.best_epoch + 1}) in {self.patience} epochs"
+                f"{self.best_epoch}) in {self.patience} epochs"
             )
 
     def on_fit_end(self, run: Run) -> None:
@@ -225,8 +224,7 @@ class ReduceOnPlateau(Callback):
         min_delta: float = 0.0,
         lowest: float | None = 1 / 128,
     ) -> None:
-        if not 0.0 < factor < 1.0:
-            raise ValueError(f"expected 0 < factor < 1, got {factor!r}")
+        fraction("factor", factor)
         _check_patience(patience, min_delta)
         self.factor, self.patience, self.lowest = factor, patience, lowest
         self.monitor, self.min_delta = monitor, min_delta

@@ -165,7 +165,7 @@ class _Table:
         for name, title in titles.items():
             value = row[name]
             if name == "epoch":
-                text = f"{int(value) + 1}"
+                text = f"{value}"
             elif name.endswith("accuracy"):
                 text = f"{100 * value:.2f} %"
             else:
@@ -271,8 +271,7 @@ def train(
 def _score(net: Network, x: np.ndarray, y: np.ndarray) -> str:
     if net.task == "regression":
         return f"test cost {net.total_cost(x, y):.5g}"
-    found = net.evaluate(net.samples(x, y))
-    return f"test accuracy {100 * found['accuracy']:.2f} %"
+    return f"test accuracy {100 * net.accuracy(x, y):.2f} %"
 
 
 @app.command()
@@ -285,8 +284,7 @@ def evaluate(model: Model, data: Data, target: Target = None, backend: On = None
         table = tables.read(Path(data), target)
         assert table.y is not None
         x, y = table.x, table.y
-    samples = net.samples(x, y)
-    for name, value in net.evaluate(samples).items():
+    for name, value in net.evaluate(x, y).items():
         print(f"{name} {100 * value:.2f} %" if name == "accuracy" else f"{name} {value:.6g}")
 
 

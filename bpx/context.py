@@ -111,6 +111,7 @@ class Workspace:
         wanted: Sequence[bool] | None = None,
         batch_sum: Callable[[Array], Array] = alone,
     ) -> None:
+        backend.use()
         self.backend, self.dtype, self.key, self.training = backend, dtype, key, training
         self.batch_sum = batch_sum
         self.step = self.row = 0

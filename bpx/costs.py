@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
+from .checks import positive
 from .registry import Registry
 
 PROBABILITIES = frozenset({"unit", "simplex"})
@@ -135,8 +136,7 @@ class Huber(Cost):
     name: ClassVar[str] = "huber"
 
     def __post_init__(self) -> None:
-        if not self.threshold > 0.0:
-            raise ValueError(f"Huber expects a positive threshold, got {self.threshold!r}")
+        positive("the threshold of Huber", self.threshold)
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         e = xp.abs(a - y)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, Backend, asarray, get
+from .checks import whole
 
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
@@ -24,11 +25,10 @@ def check_batch_size(batch_size: int | None, n: int) -> int:
     """The batch size, or for None the smaller of 10 and `n`."""
     if batch_size is None:
         return min(10, n)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-        raise TypeError(f"expected batch_size to be an integer, got {batch_size!r}")
-    if not 1 <= batch_size <= n:
-        raise ValueError(f"expected 1 <= batch_size <= n = {n} samples, got {batch_size}")
-    return int(batch_size)
+    size = whole("batch_size", batch_size)
+    if size > n:
+        raise ValueError(f"expected 1 <= batch_size <= n = {n} samples, got {size}")
+    return size
 
 
 def check_finite_rows(array: Array, what: str) -> None:

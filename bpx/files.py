@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from . import persistence
+from .architecture import Architecture, bind
+from .backends import get
+from .chain import Chain
 from .costs import COSTS
 from .layers import Input, Layer
 from .network import Network
@@ -34,17 +37,19 @@ def save(net: Network, path: str | PathLike[str]) -> None:
         "cost": COSTS.describe(net.cost),
         "task": net.task,
         "dtype": net.dtype,
-        "key": net.key,
+        "key": net.chain.key,
         "generator": net.generator.bit_generator.state,
         "steps": net.steps,
         "epochs": net.epochs,
     }
-    tensors = {}
-    for flat, layout in ((net.parameters, net.layout), (net.state, net.state_layout)):
+    tensors: dict[str, np.ndarray] = {}
+    described = net.chain.architecture
+    for flat, layout in (
+        (net.parameters, described.layout),
+        (net.state, described.state_layout),
+    ):
         host = net.backend.to_host(flat)
-        for entry in layout.entries:
-            values = host[entry.start : entry.stop].reshape(entry.shape)
-            tensors[f"layers.{entry.layer}.{entry.name}"] = values
+        tensors |= {entry.path: entry.view(np, host) for entry in layout.entries}
     persistence.write(path, tensors, header)
 
 
@@ -74,41 +79,41 @@ def load(
         It names something that is neither known nor in `custom`.
     """
     tensors, header = persistence.read(path)
+    generator = np.random.default_rng()
     try:
         layers = [Layer.from_config(config, custom) for config in header["layers"]]
-        shape, cost = tuple(header["input_shape"]), COSTS.get(header["cost"], custom)
-        options = {"dtype": header["dtype"], "task": header["task"]}
-        key, state = header["key"], header["generator"]
-        steps, epochs = header["steps"], header["epochs"]
-    except (KeyError, TypeError) as error:
+        chain = bind([Input(tuple(header["input_shape"])), *layers])
+        described = Architecture(chain, COSTS.get(header["cost"], custom), header["task"])
+        dtype, key = header["dtype"], int(header["key"])
+        generator.bit_generator.state = header["generator"]
+        steps, epochs = int(header["steps"]), int(header["epochs"])
+    except (KeyError, TypeError, AttributeError) as error:
         raise persistence.FileFormatError(
             f"{path}: its header does not describe a network ({error})"
         ) from error
-    net = Network([Input(shape), *layers], cost=cost, backend=backend, seed=0, **options)
-    net.key, net.steps, net.epochs = key, steps, epochs
-    net.generator.bit_generator.state = state
-    for name, layout in (("parameters", net.layout), ("state", net.state_layout)):
-        setattr(net, name, net._own(_flat(path, layout, tensors)))
+    layouts = described.layout, described.state_layout
+    vectors = [_flat(path, layout, tensors) for layout in layouts]
     if tensors:
         raise persistence.FileFormatError(
             f"{path}: tensors that its architecture does not have: {', '.join(sorted(tensors))}"
         )
-    net._view()
+    net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
+    net.steps, net.epochs = steps, epochs
     return net
 
 
 def _flat(path: Any, layout: Layout, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """The flat vector of a layout, its tensors taken out of `tensors`."""
-    host = np.zeros(layout.size)
     for entry in layout.entries:
-        name = f"layers.{entry.layer}.{entry.name}"
-        if name not in tensors:
-            raise persistence.FileFormatError(f"{path}: tensor {name!r} is missing")
-        values = tensors.pop(name)
+        if entry.path not in tensors:
+            raise persistence.FileFormatError(f"{path}: tensor {entry.path!r} is missing")
+        values = tensors[entry.path]
         if values.shape != entry.shape or values.dtype.kind != "f":
             raise persistence.FileFormatError(
-                f"{path}: tensor {name!r} has shape {values.shape} and dtype {values.dtype}, but "
-                f"its architecture says {entry.shape} of floats"
+                f"{path}: tensor {entry.path!r} has shape {values.shape} and dtype "
+                f"{values.dtype}, but its architecture says {entry.shape} of floats"
             )
-        host[entry.start : entry.stop] = values.reshape(-1)
+    host = np.zeros(layout.size)  # after the checks: its size is what the file's tensors are
+    for entry in layout.entries:
+        entry.view(np, host)[...] = tensors.pop(entry.path)
     return host

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import positive
 from .network import Network
 
 
@@ -73,7 +74,8 @@ def gradient_check(
     >>> bpx.gradient_check(net, [[0.1, -0.4, 0.3], [0.5, 0.2, -0.1]], [0, 1]).worst < 1e-7
     True
     """
-    twin = _float64(net)
+    epsilon = positive("epsilon", epsilon)
+    twin = net.copy() if "float64" in net.backend.lacks else net.to(dtype="float64")
     samples = twin.samples(x, y, sample_weight)
     xs = twin.backend.to_host(samples.x).astype(twin.dtype)
     weight = samples.weight
@@ -81,7 +83,7 @@ def gradient_check(
 
     def cost(inputs: np.ndarray) -> float:
         gradient = twin.backprop(inputs, y, sample_weight=weight, step=0)
-        return float(gradient.cost) + twin.penalty(n, l1, l2)  # type: ignore[arg-type]
+        return float(gradient.cost) + twin.chain.penalty(n, l1, l2)  # type: ignore[arg-type]
 
     state = twin.backend.to_host(twin.state).copy()
     analytic = twin.backprop(xs, y, sample_weight=weight, l1=l1, l2=l2, n=n, step=0)
@@ -98,8 +100,7 @@ def gradient_check(
         if entry.start < twin.layout.trained:
             part = np.arange(entry.start, entry.stop)
             estimate = _differences(at, theta, part, epsilon)
-            name = f"layers.{entry.layer}.{entry.name}"
-            errors[name] = relative_error(flat[entry.start : entry.stop], estimate)
+            errors[entry.path] = relative_error(flat[entry.start : entry.stop], estimate)
     twin.parameters[...] = twin.backend.from_host(theta)
     ravelled = xs.reshape(-1)
 
@@ -111,17 +112,6 @@ def gradient_check(
     inputs = twin.backend.to_host(analytic.inputs).reshape(-1)
     errors["inputs"] = relative_error(inputs, estimate)
     return GradientCheck(errors)
-
-
-def _float64(net: Network) -> Network:
-    if net.dtype == "float64":
-        return net.copy()
-    twin = net.copy()
-    theta, state = (net.backend.to_host(v) for v in (net.parameters, net.state))
-    twin._place(net.backend, "float64")
-    twin.parameters, twin.state = twin._own(theta), twin._own(state)
-    twin._view()
-    return twin
 
 
 def _differences(cost: Any, values: np.ndarray, part: np.ndarray, epsilon: float) -> np.ndarray:

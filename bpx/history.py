@@ -21,7 +21,7 @@ COLUMNS = (
 class History(Mapping[str, list[float]]):
     """Columns of numbers, an epoch a row.
 
-    ``epoch`` counts all epochs of the network from 0. ``training_cost`` and
+    ``epoch`` counts all epochs of the network, from 1. ``training_cost`` and
     ``training_accuracy`` are means over the epoch's samples as its steps met them, before each
     update; ``validation_cost`` and ``validation_accuracy`` come after the epoch. Costs are without
     penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the epoch's time,
@@ -104,7 +104,7 @@ class History(Mapping[str, list[float]]):
 
 def describe(row: Mapping[str, float]) -> str:
     """A row in words, for a log or a bar."""
-    parts = [f"epoch {int(row['epoch']) + 1}"]
+    parts = [f"epoch {row['epoch']}"]
     for name in ("training", "validation"):
         if f"{name}_cost" in row:
             part = f"{name} cost {row[f'{name}_cost']:.4g}"

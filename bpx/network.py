@@ -1,4 +1,4 @@
-"""Layers composed: feedforward and backpropagation."""
+"""The network that a user holds: its public face, which checks what it is given."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import data
-from .activations import ACTIVATIONS, Activation
+from . import architecture, data
+from .activations import Activation
+from .architecture import Architecture
 from .backends import Array, Backend, get
-from .context import Workspace
-from .costs import COSTS, Cost, Objective
-from .layers import Dense, Input, Layer, Rescale
+from .chain import Chain
+from .checks import whole
+from .costs import Cost
+from .layers import Input, Layer
 from .optimizers import Optimizer, State, add_penalty
 from .parameters import Destinations, Layout
 
 if TYPE_CHECKING:
     from .history import History
     from .summary import Summary
-
-TASKS = ("classification", "multilabel", "regression")
-ROWS_AT_ONCE = 1024  # of a feedforward pass: products are at full speed, activations stay small
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Gradient:
     ----------
     flat : array
         In the layout of ``net.parameters``; zero where layers are not trained.
-    weights, biases : list of array
+    weights, biases : tuple of array
         Views into `flat`, shaped like ``net.weights`` and ``net.biases``.
     inputs : array
         ∂C/∂x, (m, ...).
@@ -46,8 +44,8 @@ class Gradient:
     """
 
     flat: Array
-    weights: list[Array]
-    biases: list[Array]
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
     inputs: Array
     cost: Array | None
 
@@ -59,9 +57,11 @@ class Network:
     ----------
     layers : sequence of int, or of Input and Layer
         Sizes, input first, for dense layers; or an `Input` and the layers.
-    hidden, output : Activation or str
-        For sizes only: σ of the hidden layers and of the last, both the sigmoid by default. With
-        layers, each names its own.
+    hidden : Activation or str, or a sequence of them
+        For sizes only: σ of the hidden layers, one for all or one for each; the sigmoid by
+        default. With layers, each names its own.
+    output : Activation or str
+        For sizes only: σ of the last layer; the sigmoid by default.
     cost : Cost or str
         ``"cross-entropy"`` (default; with softmax outputs the log-likelihood), ``"quadratic"``,
         ``"log-likelihood"``, ``"mean-absolute-error"``, ``"huber"``, ``"poisson"``, a registered
@@ -80,23 +80,14 @@ class Network:
 
     Attributes
     ----------
-    parameters : array
-        θ, all parameters in one flat vector (see `bpx.parameters`).
-    weights, biases : list of array
-        Views into θ, counting the layers that have them.
-    state : array
-        Running statistics of layers in one flat vector.
-    layers : tuple of Layer
-    cost : Cost
-    backend : Backend
-    dtype : str
-    task : str
-    input_shape, output_shape : tuple of int
-        Of one sample.
+    chain : Chain
+        The layers with their numbers, for what trains or extends a network.
     generator : numpy.random.Generator
         Draws the permutations.
-    key : int
-        64 bits, from which masks are computed.
+    steps, epochs : int
+        That it has been trained for in all.
+    optimizer, optimizer_state : Optimizer or None, State or None
+        Of the last `fit`.
     history : History or None
         Of the last `fit`.
 
@@ -120,13 +111,13 @@ class Network:
         self,
         layers: Sequence[Any],
         *,
-        hidden: Activation | str = "sigmoid",
+        hidden: Activation | str | Sequence[Activation | str] = "sigmoid",
         output: Activation | str = "sigmoid",
         cost: Cost | str = "cross-entropy",
         weights: Any = None,
         bias: Any = None,
         backend: Any = None,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         seed: data.Seed = None,
         task: str | None = None,
     ) -> None:
@@ -135,149 +126,106 @@ class Network:
             chosen |= {"weights": weights is not None, "bias": bias is not None}
             for what in (name for name, given in chosen.items() if given):
                 raise ValueError(f"{what}= is for sizes; with layers, name it in each layer")
-            bound = _bind(layers)
+            bound = architecture.bind(layers)
         else:
-            bound = _dense_layers(layers, hidden, output, weights, bias)
-        self.generator = np.random.default_rng(seed)
-        self.key = int(self.generator.integers(1 << 64, dtype=np.uint64))
-        self._describe(bound, cost, task)
-        self._place(get(backend), dtype)
-        self.parameters = self._draw(self.layout, [layer.parameters() for layer in self.layers])
-        self.state = self._draw(self.state_layout, [layer.state() for layer in self.layers])
-        self._view()
+            bound = architecture.dense(layers, hidden, output, weights, bias)
+        described = Architecture(bound, cost, task)
+        generator = np.random.default_rng(seed)
+        key = int(generator.integers(1 << 64, dtype=np.uint64))
+        first = (layout.draw(generator) for layout in (described.layout, described.state_layout))
+        self._begin(Chain(described, get(backend), dtype, key, *first), generator)
+
+    def _begin(self, chain: Chain, generator: np.random.Generator) -> None:
+        """As before any training."""
+        self.chain, self.generator = chain, generator
         self.steps = self.epochs = 0
         self.optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
 
-    # --- what it is -------------------------------------------------------------------------
-
-    def _describe(self, layers: tuple[Layer, ...], cost: Cost | str, task: str | None) -> None:
-        self.layers = layers
-        self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
-        if len(self.output_shape) != 1:
-            raise ValueError(
-                f"expected the last layer's outputs to be flat, got shape {self.output_shape}: "
-                "end with a Dense layer"
-            )
-        # The output activation is the network's own step: there δ^L starts, from z^L (BP1).
-        activation = getattr(layers[-1], "activation", None) or ACTIVATIONS.get("identity")
-        self._chain = layers
-        if hasattr(layers[-1], "activation"):
-            plain: Any = dataclasses.replace(
-                layers[-1],
-                activation=ACTIVATIONS.get("identity"),  # type: ignore[call-arg]
-            )
-            self._chain = (*layers[:-1], plain)
-        if cost == "cross-entropy" and activation.range == "simplex":
-            cost = "log-likelihood"
-        self.cost: Cost = COSTS.get(cost)
-        self.objective = Objective(self.cost, activation)
-        if task is None:
-            task = "classification" if activation.range in ("unit", "simplex") else "regression"
-        if task not in TASKS:
-            raise ValueError(f"expected task to be one of {', '.join(TASKS)}, got {task!r}")
-        self.task = task
-        trainable = [layer.trainable for layer in layers]
-        self.layout = Layout([layer.parameters() for layer in layers], trainable)
-        self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
-        learns = [layer.trainable and bool(layer.parameters()) for layer in layers]
-        self._wanted = [any(learns[:index]) for index in range(len(layers))]
-        self._folded = isinstance(layers[0], Rescale)
-
-    def _place(self, backend: Backend, dtype: str) -> None:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"expected dtype 'float32' or 'float64', got {dtype!r}")
-        self.backend, self.dtype = backend, dtype
-        self._dtype = backend.dtype(dtype)
-
-    def _draw(self, layout: Layout, tensors: list[dict[str, Any]]) -> Array:
-        """First values, drawn on the host in float64, so that every backend starts alike."""
-        host = np.zeros(layout.size)
-        for entry in layout.entries:
-            tensor = tensors[entry.layer][entry.name]
-            values = np.asarray(tensor.initializer(self.generator, tensor.shape))
-            host[entry.start : entry.stop] = values.reshape(-1)
-        return self._own(host)
-
-    def _own(self, host: np.ndarray) -> Array:
-        """A copy of a host array, on this backend and in this dtype."""
-        fresh = self.backend.empty(host.shape, self._dtype)
-        fresh[...] = self.backend.from_host(host.astype(self.dtype))
-        return fresh
-
-    def _view(self) -> None:
-        self._p = self.layout.views(self.backend, self.parameters)
-        self._s = self.state_layout.views(self.backend, self.state)
-        self.weights, self.biases = self._named(self._p)
-
-    @staticmethod
-    def _named(spaces: list[SimpleNamespace]) -> tuple[list[Array], list[Array]]:
-        weights = [p.weights for p in spaces if hasattr(p, "weights")]
-        biases = [p.bias for p in spaces if hasattr(p, "bias")]
-        return weights, biases
+    @classmethod
+    def of(cls, chain: Chain, generator: np.random.Generator) -> Network:
+        """A network of a chain that is there already, as when it comes from a file."""
+        net = cls.__new__(cls)
+        net._begin(chain, generator)
+        return net
 
     def __repr__(self) -> str:
         chain = ", ".join(map(str, self.layers))
-        return f"<Network {self.input_shape} → {chain}; {self.cost.name}, {self.backend.name}>"
+        cost = self.cost.name or "custom cost"
+        return f"<Network {self.input_shape} → {chain}; {cost}, {self.backend.name}>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
-        return self.copy()
+    # --- what it is -------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers, each with its input's shape."""
+        return self.chain.architecture.layers
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self.chain.architecture.input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one sample: (k,)."""
+        return self.chain.architecture.output_shape
+
+    @property
+    def cost(self) -> Cost:
+        """The cost object."""
+        return self.chain.architecture.cost
+
+    @property
+    def task(self) -> str:
+        """``"classification"``, ``"multilabel"`` or ``"regression"``."""
+        return self.chain.task
+
+    @property
+    def backend(self) -> Backend:
+        """Where its arrays live."""
+        return self.chain.backend
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"`` or ``"float64"``."""
+        return self.chain.dtype
+
+    @property
+    def layout(self) -> Layout:
+        """Where each tensor lies in θ."""
+        return self.chain.architecture.layout
+
+    @property
+    def parameters(self) -> Array:
+        """θ, all parameters in one flat vector (see `bpx.parameters`): write into it in place."""
+        return self.chain.parameters
+
+    @property
+    def state(self) -> Array:
+        """Running statistics of layers in one flat vector."""
+        return self.chain.state
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """ω, views into θ, counting the layers that have them: ``net.weights[0][...] = 0.0``."""
+        return tuple(p.weights for p in self.chain.p if hasattr(p, "weights"))
+
+    @property
+    def biases(self) -> tuple[Array, ...]:
+        """b, views into θ, counting the layers that have them."""
+        return tuple(p.bias for p in self.chain.p if hasattr(p, "bias"))
 
     # --- forward ----------------------------------------------------------------------------
 
-    def workspace(self, *, training: bool = False, inputs: bool = False) -> Workspace:
-        """Buffers and contexts for a run; `inputs`: ∂C/∂x of the network is wanted too."""
-        wanted = [True] * len(self.layers) if inputs else self._wanted
-        return Workspace(
-            self.backend, self._dtype, self._s, key=self.key, training=training, wanted=wanted
-        )
-
-    @property
-    def affine(self) -> tuple[Any, Any]:
-        """What a gather multiplies by and adds: a first `Rescale`'s, else 1 and 0."""
-        first = self.layers[0]
-        return first.affine(self._s[0]) if isinstance(first, Rescale) else (1.0, 0.0)
-
-    def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
-        """Rows of x as what the first layer takes, in the network's dtype.
-
-        A first `Rescale` is folded in. A memory map on the host is read here.
-        """
-        backend = self.backend
-        if isinstance(x, np.memmap) and backend.name != "numpy":
-            x, rows = backend.from_host(np.ascontiguousarray(x[rows])), slice(None)
-        if isinstance(rows, slice) and x.dtype == self._dtype and not self._folded:
-            return x if rows == slice(None) else x[rows, ...]
-        m = rows.shape[0] if not isinstance(rows, slice) else len(range(*rows.indices(x.shape[0])))
-        return backend.gather(x, rows, ws.buffer("x", (m, *self.input_shape)), *self.affine)
-
-    def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
-        """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
-        saved: list[Any] = []
-        stages = zip(self._chain, self._p, ws.contexts, strict=True)
-        if self._folded:
-            next(stages)
-            saved.append(None)
-        for layer, p, ctx in stages:
-            x, kept = layer.forward(x, p, ctx)
-            saved.append(kept)
-        activation = self.objective.activation
-        a = x
-        if activation.name != "identity":
-            a = self.backend.activate(activation, x, ws.buffer("a", x.shape))
-        return x, a, saved
-
-    def _x(self, x: Any) -> Array:
-        return data.check_x(self.backend, x, self.input_shape)
-
     def feedforward(self, x: Any) -> Array:
-        """The activations of the last layer, (m, k), on the network's backend.
+        r"""The activations of the last layer, (m, k), on the network's backend.
 
         Parameters
         ----------
         x : array
-            (m, \\*input_shape), real numbers. Host arrays are moved to the network's device.
+            (m, \*input_shape), real numbers. Host arrays are moved to the network's device.
 
         Raises
         ------
@@ -287,37 +235,27 @@ class Network:
             Not real numbers.
         BackendError
             A device array for a network on the host.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 3, 1], weights="zeros", bias="zeros")
+        >>> net.feedforward([[0.0, 1.0], [2.0, 3.0]]).tolist()
+        [[0.5], [0.5]]
         """
-        return self._feedforward(self._x(x))
+        return self.chain.outputs(self._x(x))
 
     __call__ = feedforward
 
-    def _feedforward(self, x: Array) -> Array:
-        ws, m = self.workspace(), x.shape[0]
-        if m <= ROWS_AT_ONCE:
-            return self._settled(self.forward(self.gather(x, slice(0, m), ws), ws)[1], x)
-        out = self.backend.empty((m, *self.output_shape), self._dtype)
-        for start in range(0, m, ROWS_AT_ONCE):
-            rows = slice(start, min(start + ROWS_AT_ONCE, m))
-            out[rows, ...] = self.forward(self.gather(x, rows, ws), ws)[1]
-        return out
-
-    def _settled(self, a: Array, x: Array) -> Array:
-        """`a`, unless layers that change nothing handed the caller's own array through."""
-        return a + 0.0 if a is x or (len(self.layers) == 1 and a.shape == x.shape) else a
+    def _x(self, x: Any) -> Array:
+        return data.check_x(self.backend, x, self.input_shape)
 
     def activations(self, x: Any) -> list[Array]:
         """The activations of every layer, (m, ...) each, the input's not counted."""
-        x, ws = self._x(x), self.workspace()
-        a = self.gather(x, slice(None), ws)
-        found = []
-        for index, (layer, p, ctx) in enumerate(
-            zip(self.layers, self._p, ws.contexts, strict=True)
-        ):
-            if index or not self._folded:
-                a, _ = layer.forward(a, p, ctx)
-            found.append(a + 0.0)  # a layer may hand its input's buffer through
-        return found
+        ws = self.chain.workspace()
+        gathered = self.chain.gather(self._x(x), slice(None), ws)
+        # Copied, because a layer may hand its input's buffer through.
+        return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
 
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
@@ -325,82 +263,35 @@ class Network:
         One sigmoid output tells classes 0 and 1 apart at ½; several, or a softmax, name the
         class of the largest.
         """
-        return self._decide(self.feedforward(x))
-
-    def _decide(self, a: Array) -> Array:
-        xp = self.backend.xp
-        if self.task == "regression":
-            return a
-        if self.task == "multilabel" or a.shape[1] == 1:
-            marks = xp.astype(a > 0.5, self.backend.index_dtype)
-            return marks if self.task == "multilabel" else marks[:, 0]
-        return self.backend.argmax(a)
+        return self.chain.decide(self.feedforward(x))
 
     # --- cost -------------------------------------------------------------------------------
-
-    def targets(self, y: Array, ws: Workspace) -> Array:
-        """Labels (m,) as unit vectors, targets (m, k) in the network's dtype."""
-        if y.ndim == 1:
-            return self.backend.one_hot(y, ws.buffer("y", (y.shape[0], *self.output_shape)))
-        return y if y.dtype == self._dtype else self.backend.xp.astype(y, self._dtype)
-
-    def correct(self, a: Array, y: Array) -> Array:
-        """Which rows are right, (m,) of bool: the label, or every label of a multilabel row."""
-        xp = self.backend.xp
-        if y.ndim == 1:
-            return self.backend.argmax(a) == y
-        decided, truth = self._decide(a), self._decide(y)
-        return decided == truth if decided.ndim == 1 else xp.all(decided == truth, axis=1)
 
     def samples(
         self, x: Any, y: Any, sample_weight: Any = None, *, what: str = "", finite: bool = True
     ) -> data.Samples:
         """Checked samples on this backend; `what` goes before x and y in messages."""
-        x = data.check_x(self.backend, x, self.input_shape, f"{what}x", finite)
-        y = data.check_y(
-            self.backend,
-            y,
-            x.shape[0],
-            self.output_shape[0],
-            self.task,
-            self.cost.targets,
-            f"{what}y",
-            finite,
-        )
+        backend = self.backend
+        x = data.check_x(backend, x, self.input_shape, f"{what}x", finite)
+        m, outputs = x.shape[0], self.output_shape[0]
+        targets = self.cost.targets
+        y = data.check_y(backend, y, m, outputs, self.task, targets, f"{what}y", finite)
         if sample_weight is not None:
-            sample_weight = data.check_weight(
-                self.backend, sample_weight, x.shape[0], self._dtype, finite
-            )
+            dtype = self.chain.xp_dtype
+            sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite)
         return data.Samples(x, y, sample_weight)
 
-    def evaluate(self, samples: data.Samples, ws: Workspace | None = None) -> dict[str, float]:
-        """The mean cost, without penalties, and the accuracy (not for a regression)."""
-        ws, xp = ws or self.workspace(), self.backend.xp
-        cost = right = total = 0.0
-        for start in range(0, samples.n, ROWS_AT_ONCE):
-            rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
-            z, a, _ = self.forward(self.gather(samples.x, rows, ws), ws)
-            y = samples.y[rows, ...]
-            values = self.objective.value(self.backend, z, a, self.targets(y, ws))
-            weight = xp.ones_like(values) if samples.weight is None else samples.weight[rows]
-            total += float(xp.sum(weight))
-            cost += float(xp.sum(weight * values))
-            if self.task != "regression":
-                right += float(xp.sum(weight * xp.astype(self.correct(a, y), weight.dtype)))
-        found = {"cost": cost / total}
-        if self.task != "regression":
-            found["accuracy"] = right / total
-        return found
+    def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
+        """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
 
-    def penalty(self, n: int, l1: float, l2: float) -> float:
-        """λ₂/2n Σω² + λ₁/n Σ|ω| over the weights of trained layers."""
-        xp, weights = self.backend.xp, self.parameters[: self.layout.decayed]
-        found = 0.0
-        if l2:
-            found += 0.5 * l2 / n * float(xp.sum(weights * weights))
-        if l1:
-            found += l1 / n * float(xp.sum(xp.abs(weights)))
-        return found
+        Parameters
+        ----------
+        x, y : array
+            (m, ...) and labels (m,) or targets (m, k).
+        sample_weight : array, optional
+            (m,); both are then means weighted by it.
+        """
+        return self.chain.evaluate(self.samples(x, y, sample_weight))
 
     def total_cost(
         self,
@@ -426,7 +317,8 @@ class Network:
             By which they are divided; m by default, as in the seed.
         """
         samples = self.samples(x, y, sample_weight)
-        return self.evaluate(samples)["cost"] + self.penalty(n or samples.n, l1, l2)
+        penalty = self.chain.penalty(samples.n if n is None else whole("n", n), l1, l2)
+        return self.chain.evaluate(samples)["cost"] + penalty
 
     def accuracy(self, x: Any, y: Any, *, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; multilabel: in every label.
@@ -438,38 +330,9 @@ class Network:
         """
         if self.task == "regression":
             raise ValueError("a regression has no accuracy; its cost is net.total_cost(x, y)")
-        return self.evaluate(self.samples(x, y, sample_weight))["accuracy"]
+        return self.evaluate(x, y, sample_weight=sample_weight)["accuracy"]
 
     # --- backward ---------------------------------------------------------------------------
-
-    def backward(
-        self, delta: Array, saved: list[Any], out: Destinations, ws: Workspace
-    ) -> Array | None:
-        """BP2 to BP4, from δ^L down: gradients to `out`, and ∂C/∂x if the first layer wants it."""
-        below: Array | None = delta
-        for index in range(len(self._chain) - 1, -1, -1):
-            ctx, to = ws.contexts[index], out.layers[index]
-            if not ctx.wanted and to is None:
-                return None
-            if index == 0 and self._folded and saved[0] is None:
-                return self._chain[0].backward(below, None, self._p[0], None, ctx)
-            below = self._chain[index].backward(below, saved[index], self._p[index], to, ctx)
-        return below
-
-    def weigh(self, values: Array, weight: Array | None, delta: Array) -> tuple[Array, float]:
-        """The mean cost of a batch, and α of its gradient.
-
-        Without weights α = 1/m. With them the rows of `delta` are multiplied by w/Σw, on the
-        device, and α = 1.
-        """
-        xp = self.backend.xp
-        if weight is None:
-            alpha = 1.0 / values.shape[0]
-            return self.backend.total(values) * alpha, alpha
-        total = xp.sum(weight)
-        share = weight / xp.where(total > 0.0, total, xp.ones_like(total))
-        delta *= share[:, None]
-        return xp.sum(values * share), 1.0
 
     def backprop(
         self,
@@ -521,70 +384,165 @@ class Network:
             raise ValueError("backprop takes either y or delta=, the gradient of your own cost")
         if (l1 or l2) and n is None:
             raise ValueError("l1 and l2 need n=, the size of the training set, which divides them")
-        ws = self.workspace(training=training, inputs=True)
+        chain, backend = self.chain, self.backend
+        ws = chain.workspace(training=training, inputs=True)
         ws.step = self.steps if step is None else step
         if step is None and training:
             self.steps += 1
         if delta is None:
             samples = self.samples(x, y, sample_weight)
-            z, a, saved = self.forward(self.gather(samples.x, slice(None), ws), ws)
-            y = self.targets(samples.y, ws)
-            d = self.objective.delta(self.backend, z, a, y, ws.buffer("delta", z.shape))
-            values = self.objective.value(self.backend, z, a, y)
-            cost, alpha = self.weigh(values, samples.weight, d)
+            z, a, saved = chain.forward(chain.gather(samples.x, slice(None), ws), ws)
+            y = chain.targets(samples.y, ws)
+            d = chain.objective.delta(backend, z, a, y, ws.buffer("delta", z.shape))
+            values = chain.objective.value(backend, z, a, y)
+            cost, alpha = chain.weigh(values, samples.weight, d)
         else:
-            z, a, saved = self.forward(self.gather(self._x(x), slice(None), ws), ws)
+            z, a, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
             given = data.check_y(
-                self.backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
+                backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
             )
             d = ws.buffer("delta", z.shape)
-            d[...] = self.backend.xp.astype(given, self._dtype)
-            d = self.backend.activate_backward(self.objective.activation, d, z, a)
+            d[...] = backend.xp.astype(given, chain.xp_dtype)
+            d = backend.activate_backward(chain.objective.activation, d, z, a)
             cost, alpha = None, 1.0
-        flat = self.backend.zeros((self.layout.size,), self._dtype)
-        out = Destinations(self.backend, self.layout, flat)
+        layout = self.layout
+        flat = backend.zeros((layout.size,), chain.xp_dtype)
+        out = Destinations(backend, layout, flat)
         out.scale(alpha)
-        inputs: Any = self.backward(d, saved, out, ws)
+        inputs: Any = chain.backward(d, saved, out, ws)
         if n is not None:
-            decayed = self.layout.decayed
-            add_penalty(self.backend, self.parameters, flat, decayed, l1 / n, l2 / n)
-        weights, biases = self._named(self.layout.views(self.backend, flat))
+            add_penalty(backend, self.parameters, flat, layout.decayed, l1 / n, l2 / n)
+        views = layout.views(backend.xp, flat)
+        weights = tuple(p.weights for p in views if hasattr(p, "weights"))
+        biases = tuple(p.bias for p in views if hasattr(p, "bias"))
         return Gradient(flat, weights, biases, inputs * alpha, cost)
 
-    # --- copies and files -------------------------------------------------------------------
+    # --- copies -----------------------------------------------------------------------------
 
-    def to(self, backend: Any) -> Network:
-        """A copy on another backend: parameters, state and the optimizer's memory are moved."""
-        return self._copy(get(backend))
+    def to(self, backend: Any = None, dtype: Any = None) -> Network:
+        """A copy on another backend, or in another dtype, or both.
 
-    def copy(self) -> Network:
-        """A copy that shares nothing with this one; its training goes on alike."""
-        return self._copy(self.backend)
-
-    def _copy(self, backend: Backend) -> Network:
+        Parameters, state and the optimizer's memory are moved. What is None stays as it is.
+        """
+        chain = self.chain.moved(self.backend if backend is None else get(backend), dtype)
         twin = copy.copy(self)
-        twin._place(backend, self.dtype)
-        twin.generator = copy.deepcopy(self.generator)
-        twin.parameters = twin._own(self.backend.to_host(self.parameters))
-        twin.state = twin._own(self.backend.to_host(self.state))
-        twin._view()
+        twin.chain, twin.generator = chain, copy.deepcopy(self.generator)
         twin.history = copy.deepcopy(self.history)
         if self.optimizer_state is not None:
-            slots = self.optimizer_state.slots
+            slots = self.optimizer_state.slots.items()
             twin.optimizer_state = dataclasses.replace(
                 self.optimizer_state,
-                backend=backend,
-                slots={k: twin._own(self.backend.to_host(v)) for k, v in slots.items()},
+                backend=chain.backend,
+                slots={name: chain.own(self.backend.to_host(slot)) for name, slot in slots},
             )
         return twin
 
+    def copy(self) -> Network:
+        """A copy that shares nothing with this one; its training goes on alike."""
+        return self.to()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        return self.copy()
+
     # --- further down -----------------------------------------------------------------------
 
-    def fit(self, x: Any, y: Any = None, **options: Any) -> History:
-        """Train; see `bpx.training.fit`, whose first argument is this network."""
-        from .training import fit
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        epochs: int = 30,
+        batch_size: int | None = None,
+        optimizer: Optimizer | str | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        sample_weight: Any = None,
+        validation: Any = None,
+        callbacks: Any = (),
+        shuffle: bool = True,
+        progress: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        n: int | None = None,
+        check_finite: bool = True,
+    ) -> History:
+        """Train by mini-batch gradient descent.
 
-        return fit(self, x, y, **options)
+        The objective of a step is the mean cost of its mini-batch plus λ₂/2n Σω² + λ₁/n Σ|ω|,
+        over weights and never biases. Called again, it goes on where it stopped.
+
+        Parameters
+        ----------
+        x : array, memory map, or iterable
+            (n, \\*input_shape). Or, without y, an iterable of (x, y) or (x, y, sample_weight)
+            mini-batches, which is gone through once an epoch.
+        y : array
+            Labels (n,) of integers, or targets (n, k).
+        epochs : int
+            Further passes over the data; 30 by default.
+        batch_size : int, optional
+            m ≤ n; by default 10, or n if that is less. The last, smaller batch of an epoch is
+            trained on too.
+        optimizer : Optimizer or str, optional
+            By default that of the last `fit`, else ``SGD(0.1)``. An optimizer equal to the last
+            one goes on with its memory, a different one starts anew.
+        l1, l2 : float
+            λ₁ and λ₂ ≥ 0; they are divided by the size of the training set. 0 by default.
+        sample_weight : array, optional
+            (n,), not negative: a batch's cost is Σ wC / Σ w.
+        validation : (x, y) or (x, y, sample_weight), optional
+            Evaluated after each epoch.
+        callbacks : callback, function, or sequence of them
+            See `bpx.callbacks`.
+        shuffle : bool
+            A new permutation each epoch, from ``net.generator``; True by default.
+        progress : bool
+            A bar in a terminal or notebook, a line an epoch in a log file; False by default.
+        clip_norm, clip_value : float, optional
+            Clip the gradient, penalties included: each element to ±clip_value, then its Euclidean
+            norm over all parameters to clip_norm. None (default): do not.
+        n : int, optional
+            For an iterable with l1 or l2: the size of the training set.
+        check_finite : bool
+            Look for NaN and infinity in the data first; True by default.
+
+        Returns
+        -------
+        History
+            Of this call; also ``net.history``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Bad data or options; nothing has been trained then.
+        BackendError
+            Device arrays for a network on the host.
+        DivergenceError
+            A cost that is not finite; the weights of the last good step stay.
+
+        Notes
+        -----
+        Ctrl-C is acted on between two steps: `fit` returns the history so far, with
+        ``history.interrupted`` set, and the network has the weights of the last full step. A
+        second Ctrl-C raises KeyboardInterrupt at once.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 4, 1], seed=2, dtype="float64")
+        >>> x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> history = net.fit(x, y, epochs=500, optimizer=bpx.SGD(1.0, momentum=0.9))
+        >>> net.predict(x).tolist()
+        [0, 1, 1, 0]
+        """
+        from .training import train
+
+        return train(
+            self, x, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
+            sample_weight=sample_weight, validation=validation, callbacks=callbacks,
+            shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
+            check_finite=check_finite,
+        )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a safetensors file; see `bpx.files.save`."""
@@ -597,42 +555,3 @@ class Network:
         from .summary import Summary
 
         return Summary.of(self)
-
-
-def _bind(layers: Sequence[Any]) -> tuple[Layer, ...]:
-    """Layers, each with its input's shape."""
-    if not isinstance(layers[0], Input):
-        raise ValueError(
-            f"expected an Input first, got {layers[0]}: Network([bpx.layers.Input(784), ...])"
-        )
-    shape, bound = layers[0].shape, []
-    for index, layer in enumerate(layers[1:]):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"expected a layer after Input, got {layer!r} at position {index + 1}")
-        try:
-            layer = layer.bind(shape)
-        except ValueError as error:
-            raise ValueError(f"layer {index}, {layer}: {error}") from None
-        bound.append(layer)
-        shape = layer.output_shape
-    if not bound:
-        raise ValueError("expected at least one layer after Input")
-    return tuple(bound)
-
-
-def _dense_layers(
-    sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any
-) -> tuple[Layer, ...]:
-    """Dense layers of these sizes."""
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
-    if len(sizes) < 2 or not whole or any(n < 1 for n in sizes):
-        raise ValueError(
-            "expected at least two positive sizes, input and output, such as [784, 30, 10], or "
-            f"an Input and layers; got {list(sizes)!r}"
-        )
-    last = len(sizes) - 2
-    dense = [
-        Dense(int(n), output if index == last else hidden, weights, bias)
-        for index, n in enumerate(sizes[1:])
-    ]
-    return _bind([Input((int(sizes[0]),)), *dense])

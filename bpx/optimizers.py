@@ -7,22 +7,29 @@ network that is trained.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from .backends import Array, Backend
+from .checks import fraction, positive
 from .parameters import Layout
 from .registry import Registry
-from .schedules import Schedule, as_schedule, positive
+from .schedules import Schedule
 
 
 class HasParameters(Protocol):
     """What `Optimizer.start` reads of a network."""
 
-    backend: Backend
-    layout: Layout
-    parameters: Array
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def parameters(self) -> Array: ...
 
 
 @dataclass
@@ -67,8 +74,12 @@ class Optimizer:
     learning_rate: float | Schedule
 
     def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.generic):  # a float64 one would make float32 arrays float64
+                object.__setattr__(self, f.name, value.item())
         if not isinstance(self.learning_rate, Schedule):
-            positive("the learning rate", as_schedule(self.learning_rate)(0), zero=True)
+            positive("the learning rate (or a Schedule)", self.learning_rate, zero=True)
         self.validate()
 
     def validate(self) -> None:
@@ -87,7 +98,7 @@ class Optimizer:
     def rate(self, state: State, step: int) -> float:
         """η at `step`, with the state's factor."""
         rate = self.learning_rate
-        return state.factor * (rate(step) if isinstance(rate, Schedule) else rate)
+        return float(state.factor * (rate(step) if isinstance(rate, Schedule) else rate))
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         """One step on `theta`, in place.
@@ -167,8 +178,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def validate(self) -> None:
-        if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"expected 0 <= momentum < 1, got {self.momentum!r}")
+        fraction("momentum", self.momentum, zero=True)
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov needs a momentum: SGD(rate, momentum=0.9, nesterov=True)")
 
@@ -233,8 +243,7 @@ class RMSprop(Optimizer):
     epsilon: float = 1e-8
 
     def validate(self) -> None:
-        if not 0.0 <= self.rho < 1.0:
-            raise ValueError(f"expected 0 <= rho < 1, got {self.rho!r}")
+        fraction("rho", self.rho, zero=True)
         positive("epsilon", self.epsilon)
 
     def slots(self) -> tuple[str, ...]:
@@ -281,10 +290,8 @@ class Adam(Optimizer):
     epsilon_hat: bool = False
 
     def validate(self) -> None:
-        for what in ("beta1", "beta2"):
-            value = getattr(self, what)
-            if not 0.0 <= value < 1.0:
-                raise ValueError(f"expected 0 <= {what} < 1, got {value!r}")
+        fraction("beta1", self.beta1, zero=True)
+        fraction("beta2", self.beta2, zero=True)
         positive("epsilon", self.epsilon)
 
     def slots(self) -> tuple[str, ...]:

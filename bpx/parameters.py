@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from .backends import Array, Backend
 
 ALIGNMENT = 16  # elements: every view starts on a whole cache line, in float32
@@ -43,12 +45,25 @@ class Entry:
 
     layer: int
     name: str
-    shape: tuple[int, ...]
+    parameter: Parameter
     start: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.parameter.shape
 
     @property
     def stop(self) -> int:
         return self.start + math.prod(self.shape)
+
+    @property
+    def path(self) -> str:
+        """What files and tables call it: ``"layers.0.weights"``."""
+        return f"layers.{self.layer}.{self.name}"
+
+    def view(self, xp: Any, flat: Array) -> Array:
+        """The tensor in a flat vector of the namespace `xp`."""
+        return xp.reshape(flat[self.start : self.stop], self.shape)
 
 
 class Layout:
@@ -92,16 +107,22 @@ class Layout:
             ends.append(self.size)
         self.decayed, self.trained, _ = ends
         self.entries = tuple(
-            Entry(layer, name, parameter.shape, starts[layer, name])
-            for layer, name, parameter in found
+            Entry(layer, name, parameter, starts[layer, name]) for layer, name, parameter in found
         )
 
-    def views(self, backend: Backend, flat: Array) -> list[SimpleNamespace]:
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """First values: on the host in float64, so that every backend starts alike."""
+        flat = np.zeros(self.size)
+        for entry in self.entries:
+            tensor = entry.view(np, flat)
+            tensor[...] = entry.parameter.initializer(generator, entry.shape)
+        return flat
+
+    def views(self, xp: Any, flat: Array) -> list[SimpleNamespace]:
         """Each layer's tensors, by name, as views into `flat`."""
         spaces = [SimpleNamespace() for _ in range(self.layers)]
         for entry in self.entries:
-            view = backend.xp.reshape(flat[entry.start : entry.stop], entry.shape)
-            setattr(spaces[entry.layer], entry.name, view)
+            setattr(spaces[entry.layer], entry.name, entry.view(xp, flat))
         return spaces
 
 
@@ -155,7 +176,7 @@ class Destinations:
     def __init__(self, backend: Backend, layout: Layout, flat: Array) -> None:
         self.flat = flat
         self.decayed, self.rest = Scale(), Scale()
-        views = layout.views(backend, flat)
+        views = layout.views(backend.xp, flat)
         self.layers: list[SimpleNamespace | None] = [None] * layout.layers
         for entry in layout.entries:
             if entry.start >= layout.trained:

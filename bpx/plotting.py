@@ -36,7 +36,7 @@ def curves(history: History, path: Any = None) -> Any:
         raise ValueError("nothing to draw: no epoch has ended")
     kinds = [k for k in ("cost", "accuracy") if f"training_{k}" in history]
     figure = Figure(figsize=(4.5 * len(kinds), 3.4), layout="constrained")
-    epochs = [epoch + 1 for epoch in history["epoch"]]
+    epochs = history["epoch"]
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         for name, color in (("training", "tab:blue"), ("validation", "tab:orange")):
             if f"{name}_{kind}" in history:

@@ -94,8 +94,13 @@ class Registry:
             )
         if self.classes:
             return {"name": name}
-        fields = {f.name: getattr(obj, f.name) for f in dataclasses.fields(obj)}
+        fields = {f.name: plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
         return {"name": name, **fields}
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's number, which JSON takes; all else as it is."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def normal(name: str) -> str:

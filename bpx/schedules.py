@@ -11,13 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .checks import fraction, number, positive, whole
 from .registry import Registry
-
-
-def positive(what: str, value: float, *, zero: bool = False) -> None:
-    """Raise ValueError unless `value` is positive (or zero) and finite."""
-    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
-        raise ValueError(f"expected {what} {'>= 0' if zero else '> 0'} and finite, got {value!r}")
 
 
 class Schedule:
@@ -64,7 +59,7 @@ class StepDecay(Schedule):
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)
-        positive("every", self.every)
+        whole("every", self.every)
         positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
@@ -87,7 +82,7 @@ class Exponential(Schedule):
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)
-        positive("steps", self.steps)
+        whole("steps", self.steps)
         positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
@@ -113,7 +108,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)
-        positive("steps", self.steps)
+        whole("steps", self.steps)
         positive("the final learning rate", self.final, zero=True)
 
     def __call__(self, step: int) -> float:
@@ -137,7 +132,7 @@ class WarmUp(Schedule):
     name: ClassVar[str] = "warm-up"
 
     def __post_init__(self) -> None:
-        positive("steps", self.steps)
+        whole("steps", self.steps)
         object.__setattr__(self, "after", as_schedule(self.after))
 
     def __call__(self, step: int) -> float:
@@ -168,11 +163,10 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.peak, zero=True)
-        positive("steps", self.steps)
+        whole("steps", self.steps)
         positive("start", self.start)
         positive("end", self.end)
-        if not 0.0 < self.warm_up < 1.0:
-            raise ValueError(f"expected 0 < warm_up < 1, got {self.warm_up!r}")
+        fraction("warm_up", self.warm_up)
 
     def __call__(self, step: int) -> float:
         top = self.warm_up * self.steps
@@ -209,6 +203,4 @@ def as_schedule(rate: float | Schedule) -> Schedule:
     """A schedule from a constant rate or a schedule."""
     if isinstance(rate, Schedule):
         return rate
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"expected a learning rate or a Schedule, got {rate!r}")
-    return Constant(float(rate))
+    return Constant(number("the learning rate (or a Schedule)", rate))

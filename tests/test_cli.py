@@ -152,7 +152,7 @@ def test_gradcheck():
         (["train", "--hidden", "a"], "expected hidden sizes such as 100 or 256,128"),
         (["train", "--task", "regress"], "did you mean 'regression'?"),
         (["train", "--batch-size", "5000"], "expected 1 <= batch_size <= n = 1197"),
-        (["train", "--learning-rate", "-1"], "expected the learning rate >= 0"),
+        (["train", "--learning-rate", "-1"], "expected the learning rate (or a Schedule) >= 0"),
         (
             ["train", "--optimizer", "adam", "--momentum", "0.9"],
             "momentum and nesterov are for sgd",
@@ -211,7 +211,7 @@ def test_divergence_is_status_1():
     arguments = ["--learning-rate", "1e30", "--activation", "relu", "--output", "identity"]
     with_cost = [*arguments, "--cost", "quadratic", "--task", "classification"]
     _, err = bpx_command("train", *with_cost, status=1)
-    assert "the cost is not finite at epoch 0" in err
+    assert "the cost is not finite at step 2 of epoch 1" in err
 
 
 def test_without_typer():

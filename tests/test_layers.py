@@ -99,9 +99,9 @@ def test_two_ranks_are_one(rng):
     """Two workspaces whose `batch_sum` sees both halves give the whole's outputs."""
     net = network()
     x = rng.normal(size=(8, 4))
-    whole = net.workspace(training=True)
-    _, expected, _ = net.forward(x, whole)
-    state = net.state.copy()
+    whole = net.chain.workspace(training=True)
+    _, expected, _ = net.chain.forward(x, whole)
+    state, state_layout = net.state.copy(), net.chain.architecture.state_layout
     sums: list = []
     halves = x[:5], x[5:]
     # Both ranks take the same sums in the same order; first record each rank's, then add them.
@@ -120,17 +120,17 @@ def test_two_ranks_are_one(rng):
         outputs = []
         for rank, half in enumerate(halves):
             partial[rank] = []
-            net.state[...] = net._draw(net.state_layout, [layer.state() for layer in net.layers])
+            net.state[...] = state_layout.draw(None)
             ws = Workspace(
                 net.backend,
-                net._dtype,
-                net._s,
-                key=net.key,
+                net.chain.xp_dtype,
+                net.chain.s,
+                key=net.chain.key,
                 training=True,
                 batch_sum=recorder(rank),
             )
             ws.row = 0 if rank == 0 else 5
-            outputs.append(net.forward(half, ws)[1].copy())
+            outputs.append(net.chain.forward(half, ws)[1].copy())
         known = len(sums)
         if known < len(partial[0]):
             sums.append(partial[0][known] + partial[1][known])
@@ -217,12 +217,12 @@ def test_dropout_keeps_the_mean_and_only_in_training(rng):
     net = bpx.Network([layers.Input(1000), layers.Dropout(0.3)], cost="quadratic", seed=1)
     x = np.ones((20, 1000), dtype=np.float32)
     assert np.array_equal(net.feedforward(x), x)
-    ws = net.workspace(training=True)
-    y = net.forward(x, ws)[1].copy()
+    ws = net.chain.workspace(training=True)
+    y = net.chain.forward(x, ws)[1].copy()
     assert abs(y.mean() - 1.0) < 0.02
     assert np.allclose(np.unique(y), [0.0, 1 / 0.7])
     ws.step = 1
-    assert not np.array_equal(net.forward(x, ws)[1], y)
+    assert not np.array_equal(net.chain.forward(x, ws)[1], y)
 
 
 def test_a_device_without_64_bit_integers_draws_the_same_masks():

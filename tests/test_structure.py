@@ -15,6 +15,7 @@ ROOT = Path(bpx.__file__).parent
 
 ORDER = [
     "registry",
+    "checks",
     "backends",
     "random",
     "parameters",
@@ -29,9 +30,13 @@ ORDER = [
     "optimizers",
     "persistence",
     "history",
+    "architecture",
+    "chain",
     "network",
     "files",
     "callbacks",
+    "sources",
+    "updates",
     "training",
     "gradcheck",
     "summary",

@@ -7,7 +7,7 @@ tests find the overrides and hold each against the standard one here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +40,13 @@ class Backend:
     is_host : bool
         The arrays are in the memory of the host, and reading a scalar is cheap.
 
+    Attributes
+    ----------
+    lacks : set of str
+        Of float64, int64 and uint64 those that the device has not.
+    index_dtype : dtype
+        Of labels and indices: int64, or int32 where there is none.
+
     Raises
     ------
     BackendError
@@ -50,8 +57,8 @@ class Backend:
     def __init__(self, name: str, xp: Any, device: Any = None, *, is_host: bool = True) -> None:
         self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
         self._probe_views()
-        self._lacks = {name for name in ("float64", "int64", "uint64") if not self._has(name)}
-        self.index_dtype = xp.int32 if "int64" in self._lacks else xp.int64
+        self.lacks = {name for name in ("float64", "int64", "uint64") if not self._has(name)}
+        self.index_dtype = xp.int32 if "int64" in self.lacks else xp.int64
 
     def __repr__(self) -> str:
         return f"<bpx backend {self.name!r}>"
@@ -85,7 +92,7 @@ class Backend:
         BackendError
             The device has no such dtype (Apple's MPS has no float64).
         """
-        if name in self._lacks:
+        if name in self.lacks:
             raise BackendError(f"backend {self.name!r} has no {name}: dtype='float32'")
         return getattr(self.xp, name)
 
@@ -111,15 +118,35 @@ class Backend:
 
     def _fitting(self, array: np.ndarray) -> np.ndarray:
         name = array.dtype.name
-        return array.astype(name.replace("64", "32")) if name in self._lacks else array
+        return array.astype(name.replace("64", "32")) if name in self.lacks else array
 
     def to_host(self, array: Array) -> np.ndarray:
         """`array` as a NumPy array: shared where that is possible, else copied."""
         return np.from_dlpack(array)
 
+    def use(self) -> None:
+        """Make its device the calling thread's current one, where a library has such a thing."""
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
 
+    def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
+        """Rows of numbers and 0-d arrays as a host matrix of float64.
+
+        A device is waited for once a column, not once a number.
+        """
+
+        def host(column: tuple[Any, ...]) -> Any:
+            if self.is_host or not hasattr(column[0], "dtype"):
+                return [float(value) for value in column]
+            return self.to_host(self.xp.stack(list(column)))
+
+        columns = [host(column) for column in zip(*rows, strict=True)]
+        return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+
+    # --- kernels ----------------------------------------------------------------------------
+
+    @kernel
     def argmax(self, a: Array) -> Array:
         """The column of each row's largest element, the first of equals: (m,) of `index_dtype`."""
         xp = self.xp
@@ -130,14 +157,13 @@ class Backend:
         largest = a == xp.max(a, axis=1, keepdims=True)
         return xp.min(xp.where(largest, columns, a.shape[1] - 1), axis=1)
 
+    @kernel
     def total(self, values: Array) -> Array:
-        """The sum of a vector, 0-d; of booleans how many are true, in the default float dtype."""
+        """The sum of a vector, 0-d; of booleans how many are true."""
         xp = self.xp
         if xp.isdtype(values.dtype, "bool"):
             values = xp.astype(values, xp.float32)
         return xp.sum(values)
-
-    # --- kernels ----------------------------------------------------------------------------
 
     @kernel
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:

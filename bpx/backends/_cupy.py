@@ -14,13 +14,16 @@ from ._base import Array, Backend
 class CupyBackend(Backend):
     """`xp` is ``array_api_compat.cupy``, `device` a ``cupy.cuda.Device``.
 
-    CuPy works on the calling thread's current device, so the backend makes its own current
-    when it is chosen: one process drives one device, and more devices are more processes.
+    CuPy works on the calling thread's current device, so each run of a network makes its own
+    device current first (`use`), and leaves it so.
     """
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         device.use()
         super().__init__(name, xp, device, is_host=False)
+
+    def use(self) -> None:
+        self.device.use()
 
     def to_host(self, array: Array) -> np.ndarray:
         host: np.ndarray = array.get()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
@@ -18,7 +18,6 @@ ONE_THREAD = 262_144
 
 # Elements of a vector that stay in a core's second cache beside three more and a temporary.
 BLOCK = 32_768
-
 
 # Elements of a matrix whose product with a vector BLAS keeps on the calling thread.
 SMALL = 8_192
@@ -38,6 +37,9 @@ class NumpyBackend(Backend):
 
     def to_host(self, array: Array) -> np.ndarray:
         return np.asarray(array)
+
+    def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
+        return np.array(rows, dtype=np.float64)
 
     @cached_property
     def _products(self) -> dict[Any, Callable[..., Array]]:

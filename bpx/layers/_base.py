@@ -13,7 +13,7 @@ from ..backends import Array
 from ..context import Context
 from ..initializers import INITIALIZERS
 from ..parameters import Parameter
-from ..registry import Registry
+from ..registry import Registry, plain
 
 Shape = tuple[int, ...]
 
@@ -120,7 +120,7 @@ class Layer:
             registry = f.metadata.get("registry")
             if registry is not None and value is not None:
                 value = registry.describe(value)
-            config[f.name] = value
+            config[f.name] = plain(value)
         return config
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ..activations import Activation
 from ..backends import Array
+from ..checks import whole
 from ..context import Context
 from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
@@ -48,8 +49,7 @@ class Dense(Layer):
     use_bias: bool = True
 
     def validate(self) -> None:
-        if not isinstance(self.units, int) or isinstance(self.units, bool) or self.units < 1:
-            raise ValueError(f"Dense expects a positive number of units, got {self.units!r}")
+        object.__setattr__(self, "units", whole("the units of Dense", self.units))
 
     def bind(self, input_shape: Shape) -> Layer:
         if len(input_shape) != 1:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from ..backends import Array
+from ..checks import fraction
 from ..context import Context
 from ._base import LAYERS, Layer
 
@@ -31,8 +32,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def validate(self) -> None:
-        if not 0.0 <= self.rate < 1.0:
-            raise ValueError(f"Dropout expects 0 <= rate < 1, got {self.rate!r}")
+        fraction("the rate of Dropout", self.rate, zero=True)
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         if not ctx.training or self.rate == 0.0:

@@ -1,0 +1,125 @@
+"""What a network is: layers that fit each other, a cost, a task, and where each tensor lies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .activations import ACTIVATIONS, Activation
+from .costs import COSTS, Cost, Objective
+from .layers import Dense, Input, Layer, Rescale
+from .parameters import Layout
+from .registry import nearest
+
+TASKS = ("classification", "multilabel", "regression")
+
+
+class Architecture:
+    """Layers, cost and task; no arrays.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Each with its input's shape, see `bind`.
+    cost : Cost or str
+    task : str or None
+        None: by the output activation.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    stages : tuple of Layer
+        The same, but the last without its activation: that is the `objective`'s, because there
+        δ^L starts, from z^L (BP1).
+    cost : Cost
+    objective : Objective
+    task : str
+    layout, state_layout : Layout
+        Of the parameters, and of the running state.
+    input_shape, output_shape : tuple of int
+        Of one sample.
+    folded : bool
+        The first layer is a `Rescale`, which is done as a mini-batch is gathered.
+
+    Raises
+    ------
+    ValueError
+        The cost is not defined on the outputs, outputs that are not flat, or an unknown name.
+    """
+
+    def __init__(self, layers: Sequence[Layer], cost: Cost | str, task: str | None) -> None:
+        self.layers = tuple(layers)
+        self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
+        if len(self.output_shape) != 1:
+            raise ValueError(
+                f"expected the last layer's outputs to be flat, got shape {self.output_shape}: "
+                "end with a Dense layer"
+            )
+        identity: Activation = ACTIVATIONS.get("identity")
+        activation: Activation = getattr(layers[-1], "activation", identity)
+        last: Any = layers[-1]
+        if activation is not identity and hasattr(last, "activation"):
+            last = dataclasses.replace(last, activation=identity)
+        self.stages = (*self.layers[:-1], last)
+        if cost == "cross-entropy" and activation.range == "simplex":
+            cost = "log-likelihood"
+        self.cost: Cost = COSTS.get(cost)
+        self.objective = Objective(self.cost, activation)
+        if task is None:
+            task = "classification" if activation.range in ("unit", "simplex") else "regression"
+        if task not in TASKS:
+            raise ValueError(f"unknown task {task!r}{nearest(str(task), list(TASKS))}")
+        self.task = task
+        self.folded = isinstance(layers[0], Rescale)
+        trainable = [layer.trainable for layer in layers]
+        self.layout = Layout([layer.parameters() for layer in layers], trainable)
+        self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
+        learns = [layer.trainable and bool(layer.parameters()) for layer in layers]
+        self._wanted = [any(learns[:index]) for index in range(len(layers))]
+
+    def wanted(self, inputs: bool) -> list[bool]:
+        """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
+        return [True] * len(self.layers) if inputs else self._wanted
+
+
+def bind(layers: Sequence[Any]) -> list[Layer]:
+    """The layers after an `Input`, each with its input's shape."""
+    if not isinstance(layers[0], Input):
+        raise ValueError(
+            f"expected an Input first, got {layers[0]}: Network([bpx.layers.Input(784), ...])"
+        )
+    shape, bound = layers[0].shape, []
+    for index, layer in enumerate(layers[1:]):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"expected a layer after Input, got {layer!r} at position {index + 1}")
+        try:
+            layer = layer.bind(shape)
+        except ValueError as error:
+            raise ValueError(f"layer {index}, {layer}: {error}") from None
+        bound.append(layer)
+        shape = layer.output_shape
+    if not bound:
+        raise ValueError("expected at least one layer after Input")
+    return bound
+
+
+def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any) -> list[Layer]:
+    """Dense layers of these sizes; `hidden` is one activation, or one for each hidden layer."""
+    integers = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes)
+    if len(sizes) < 2 or not integers or any(n < 1 for n in sizes):
+        raise ValueError(
+            "expected at least two positive sizes, input and output, such as [784, 30, 10], or "
+            f"an Input and layers; got {list(sizes)!r}"
+        )
+    count = len(sizes) - 2
+    each = list(hidden) if isinstance(hidden, list | tuple) else [hidden] * count
+    if len(each) != count:
+        raise ValueError(
+            f"expected one activation for all hidden layers or {count} of them, got {len(each)}"
+        )
+    chosen = zip(sizes[1:], [*each, output], strict=True)
+    layers = [Dense(int(n), activation, weights, bias) for n, activation in chosen]
+    return bind([Input(int(sizes[0])), *layers])  # type: ignore[arg-type]

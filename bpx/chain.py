@@ -1,0 +1,250 @@
+"""Layers with their parameters: the forward and the backward pass, on checked arrays.
+
+`Network` and `fit` check what a user hands in; here it is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .architecture import Architecture
+from .backends import Array, Backend
+from .context import Workspace
+from .data import Samples
+from .layers import Rescale
+from .parameters import Destinations
+
+ROWS_AT_ONCE = 1024  # of a pass without gradients: products at full speed, small activations
+
+
+class Chain:
+    """An architecture with its numbers, on one backend.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    backend : Backend
+    dtype : str
+        ``"float32"`` or ``"float64"``, or NumPy's dtype of that name.
+    key : int
+        64 bits, from which masks are computed.
+    parameters, state : ndarray
+        On the host, in the architecture's layouts; copied.
+
+    Attributes
+    ----------
+    parameters, state : array
+        θ and the running state, on `backend`.
+    p, s : list of SimpleNamespace
+        Each layer's views into them, by name.
+    xp_dtype : dtype
+        The namespace's own.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        backend: Backend,
+        dtype: Any,
+        key: int,
+        parameters: np.ndarray,
+        state: np.ndarray,
+    ) -> None:
+        self.architecture, self.backend, self.key = architecture, backend, key
+        self.dtype = _dtype_name(dtype)
+        self.xp_dtype = backend.dtype(self.dtype)
+        self.objective, self.task = architecture.objective, architecture.task
+        backend.use()
+        self.parameters, self.state = self.own(parameters), self.own(state)
+        self.p = architecture.layout.views(backend.xp, self.parameters)
+        self.s = architecture.state_layout.views(backend.xp, self.state)
+
+    def own(self, host: np.ndarray) -> Array:
+        """A copy of a host array, on this backend and in this dtype."""
+        fresh = self.backend.empty(host.shape, self.xp_dtype)
+        fresh[...] = self.backend.from_host(host.astype(self.dtype))
+        return fresh
+
+    def moved(self, backend: Backend, dtype: Any = None) -> Chain:
+        """A copy on another backend or in another dtype."""
+        vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))
+        return Chain(self.architecture, backend, dtype or self.dtype, self.key, *vectors)
+
+    def workspace(self, *, training: bool = False, inputs: bool = False) -> Workspace:
+        """Buffers and contexts for a run; `inputs`: ∂C/∂x of the whole is wanted too."""
+        return Workspace(
+            self.backend,
+            self.xp_dtype,
+            self.s,
+            key=self.key,
+            training=training,
+            wanted=self.architecture.wanted(inputs),
+        )
+
+    # --- forward ----------------------------------------------------------------------------
+
+    @property
+    def affine(self) -> tuple[Any, Any]:
+        """What a gather multiplies by and adds: a first `Rescale`'s, else 1 and 0."""
+        first = self.architecture.layers[0]
+        return first.affine(self.s[0]) if isinstance(first, Rescale) else (1.0, 0.0)
+
+    def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
+        """Rows of x (indices or a slice) as what the first layer takes, in the chain's dtype.
+
+        A first `Rescale` is folded in. A memory map on the host is read here.
+        """
+        backend = self.backend
+        if isinstance(x, np.memmap) and backend.name != "numpy":
+            x, rows = backend.from_host(np.ascontiguousarray(x[rows])), slice(None)
+        if isinstance(rows, slice):
+            if x.dtype == self.xp_dtype and not self.architecture.folded:
+                return x if rows == slice(None) else x[rows, ...]
+            m = len(range(*rows.indices(x.shape[0])))
+        else:
+            m = rows.shape[0]
+        out = ws.buffer("x", (m, *self.architecture.input_shape))
+        return backend.gather(x, rows, out, *self.affine)
+
+    def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
+        """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
+        saved: list[Any] = []
+        stages = zip(self.architecture.stages, self.p, ws.contexts, strict=True)
+        if self.architecture.folded:
+            next(stages)
+            saved.append(None)
+        for layer, p, ctx in stages:
+            x, kept = layer.forward(x, p, ctx)
+            saved.append(kept)
+        activation = self.objective.activation
+        a = x
+        if activation.name != "identity":
+            a = self.backend.activate(activation, x, ws.buffer("a", x.shape))
+        return x, a, saved
+
+    def outputs(self, x: Array) -> Array:
+        """a^L of any number of rows, a fresh array."""
+        ws, m = self.workspace(), x.shape[0]
+        out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
+        for start in range(0, m, ROWS_AT_ONCE):
+            rows = slice(start, min(start + ROWS_AT_ONCE, m))
+            out[rows, ...] = self.forward(self.gather(x, rows, ws), ws)[1]
+        return out
+
+    def layer_outputs(self, x: Array, ws: Workspace) -> Iterator[Array]:
+        """The output of each layer in turn, from gathered rows; in the workspace."""
+        layers = zip(self.architecture.layers, self.p, ws.contexts, strict=True)
+        for index, (layer, p, ctx) in enumerate(layers):
+            if index or not self.architecture.folded:
+                x, _ = layer.forward(x, p, ctx)
+            yield x
+
+    # --- cost and accuracy ------------------------------------------------------------------
+
+    def targets(self, y: Array, ws: Workspace) -> Array:
+        """Labels (m,) as unit vectors, targets (m, k) in the chain's dtype."""
+        if y.ndim == 1:
+            shape = (y.shape[0], *self.architecture.output_shape)
+            return self.backend.one_hot(y, ws.buffer("y", shape))
+        return y if y.dtype == self.xp_dtype else self.backend.xp.astype(y, self.xp_dtype)
+
+    def decide(self, a: Array) -> Array:
+        """Labels (m,), marks (m, k) for multilabel, or `a` itself for a regression."""
+        xp = self.backend.xp
+        if self.task == "regression":
+            return a
+        if self.task == "multilabel" or a.shape[1] == 1:
+            marks = xp.astype(a > 0.5, self.backend.index_dtype)
+            return marks if self.task == "multilabel" else marks[:, 0]
+        return self.backend.argmax(a)
+
+    def correct(self, a: Array, y: Array) -> Array:
+        """Which rows are right, (m,) of bool: the label, or every label of a multilabel row."""
+        if y.ndim == 1:
+            return self.backend.argmax(a) == y
+        decided, truth = self.decide(a), self.decide(y)
+        if decided.ndim == 1:
+            return decided == truth
+        return self.backend.xp.all(decided == truth, axis=1)
+
+    def weigh(self, values: Array, weight: Array | None, delta: Array) -> tuple[Array, float]:
+        """The mean cost of a batch, and α of its gradient.
+
+        Without weights α = 1/m. With them the rows of `delta` are multiplied by w/Σw, on the
+        device, and α = 1.
+        """
+        xp = self.backend.xp
+        if weight is None:
+            alpha = 1.0 / values.shape[0]
+            return self.backend.total(values) * alpha, alpha
+        total = xp.sum(weight)
+        share = weight / xp.where(total > 0.0, total, xp.ones_like(total))
+        delta *= share[:, None]
+        return xp.sum(values * share), 1.0
+
+    def right(self, a: Array, y: Array, weight: Array | None) -> tuple[Any, Any]:
+        """How many samples are right, 0 for a regression, and how many there are, by weight."""
+        xp = self.backend.xp
+        total = a.shape[0] if weight is None else xp.sum(weight)
+        if self.task == "regression":
+            return 0.0, total
+        correct = self.correct(a, y)
+        if weight is None:
+            return self.backend.total(correct), total
+        return xp.sum(weight * xp.astype(correct, weight.dtype)), total
+
+    def evaluate(self, samples: Samples, ws: Workspace | None = None) -> dict[str, float]:
+        """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression)."""
+        ws, backend = ws or self.workspace(), self.backend
+        sums = []
+        for start in range(0, samples.n, ROWS_AT_ONCE):
+            rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
+            z, a, _ = self.forward(self.gather(samples.x, rows, ws), ws)
+            y = samples.y[rows, ...]
+            values = self.objective.value(backend, z, a, self.targets(y, ws))
+            weight = None if samples.weight is None else samples.weight[rows]
+            cost = backend.total(values if weight is None else weight * values)
+            sums.append((cost, *self.right(a, y, weight)))
+        cost, right, total = backend.read(sums).sum(axis=0)
+        found = {"cost": float(cost / total)}
+        if self.task != "regression":
+            found["accuracy"] = float(right / total)
+        return found
+
+    def penalty(self, n: int, l1: float, l2: float) -> float:
+        """λ₂/2n Σω² + λ₁/n Σ|ω| over the weights of trained layers."""
+        xp, weights = self.backend.xp, self.parameters[: self.architecture.layout.decayed]
+        found = 0.0
+        if l2:
+            found += 0.5 * l2 / n * float(xp.sum(weights * weights))
+        if l1:
+            found += l1 / n * float(xp.sum(xp.abs(weights)))
+        return found
+
+    # --- backward ---------------------------------------------------------------------------
+
+    def backward(
+        self, delta: Array, saved: list[Any], out: Destinations, ws: Workspace
+    ) -> Array | None:
+        """BP2 to BP4, from δ^L down: gradients to `out`, and ∂C/∂x if it is wanted."""
+        below: Array | None = delta
+        stages = self.architecture.stages
+        for index in range(len(stages) - 1, -1, -1):
+            ctx, to = ws.contexts[index], out.layers[index]
+            if not ctx.wanted and to is None:
+                return None
+            below = stages[index].backward(below, saved[index], self.p[index], to, ctx)
+        return below
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        name = "" if dtype is None else np.dtype(dtype).name  # NumPy's dtype(None) is float64
+    except TypeError:
+        name = ""
+    if name not in ("float32", "float64"):
+        raise ValueError(f"expected dtype 'float32' or 'float64', got {dtype!r}")
+    return name

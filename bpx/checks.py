@@ -1,0 +1,49 @@
+"""Numbers that a user passes: what was expected, and what came."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+
+def number(what: str, value: Any) -> float:
+    """`value` as a float.
+
+    Raises
+    ------
+    TypeError
+        It is no real number.
+    ValueError
+        It is NaN or infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"expected {what} to be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"expected {what} to be finite, got {value!r}")
+    return float(value)
+
+
+def positive(what: str, value: Any, *, zero: bool = False) -> float:
+    """`value` as a float; ValueError unless it is positive, or zero where that is allowed."""
+    found = number(what, value)
+    if found < 0.0 or (found == 0.0 and not zero):
+        raise ValueError(f"expected {what} {'>= 0' if zero else '> 0'}, got {value!r}")
+    return found
+
+
+def fraction(what: str, value: Any, *, zero: bool = False) -> float:
+    """`value` as a float; ValueError unless 0 < value < 1, or 0 where that is allowed."""
+    found = number(what, value)
+    if not 0.0 <= found < 1.0 or (found == 0.0 and not zero):
+        raise ValueError(f"expected 0 {'<=' if zero else '<'} {what} < 1, got {value!r}")
+    return found
+
+
+def whole(what: str, value: Any, least: int = 1) -> int:
+    """`value` as an int; TypeError for what is no integer, ValueError below `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"expected {what} to be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"expected {what} >= {least}, got {value!r}")
+    return int(value)

@@ -1,0 +1,110 @@
+"""Where the mini-batches of `fit` come from: arrays and memory maps, or a user's iterable.
+
+A source says how many steps an epoch has and in which order rows come (`epoch`), and brings one
+mini-batch to the backend (`load`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import numpy as np
+
+from . import data
+from .backends import Array
+from .checks import whole
+from .context import Workspace
+from .data import Samples
+from .network import Network
+
+STEPS_A_READ = 256  # on a device: how many steps' costs are read back at once
+
+Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
+
+
+class Arrays:
+    """Mini-batches of arrays and memory maps, each gathered into the workspace's buffers."""
+
+    def __init__(self, net: Network, samples: Samples, batch_size: int, shuffle: bool) -> None:
+        self.chain, self.generator = net.chain, net.generator
+        self.samples, self.shuffle = samples, shuffle
+        self.batch_size, self.n = batch_size, samples.n
+        self.steps = -(-samples.n // batch_size)
+        self._on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
+        # Between two reads of the costs; a read of a host's scalar costs nothing.
+        self.piece = self.steps if net.backend.is_host else min(self.steps, STEPS_A_READ)
+
+    def epoch(self) -> Iterator[Any]:
+        """Each mini-batch's rows."""
+        order = data.epoch_order(self.generator, self.n, self.shuffle)
+        backend = self.chain.backend
+        moved = order
+        if backend.name != "numpy":
+            moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
+        for start in range(0, self.n, self.batch_size):
+            rows = slice(start, min(start + self.batch_size, self.n))
+            yield (order[rows] if self._on_disk else None, moved[rows])
+
+    def load(self, rows: Any, ws: Workspace) -> Batch:
+        on_host, rows = rows
+        chain, samples, kernels, m = self.chain, self.samples, self.chain.backend, rows.shape[0]
+        x = chain.gather(samples.x, rows if on_host is None else on_host, ws)
+        y = samples.y
+        if y.ndim == 1:
+            y = kernels.gather(y, rows, ws.buffer("labels", (m,), kernels.index_dtype))
+        else:
+            y = kernels.gather(y, rows, ws.buffer("y", (m, *chain.architecture.output_shape)))
+        weight = samples.weight
+        return x, y, None if weight is None else kernels.xp.take(weight, rows, axis=0)
+
+
+class Stream:
+    """Mini-batches that a user's iterable brings, each checked as it comes."""
+
+    piece = 1  # a batch that is gone can't be run again, so each step is read at once
+
+    def __init__(
+        self,
+        net: Network,
+        batches: Any,
+        epochs: int,
+        n: int | None,
+        penalized: bool,
+        finite: bool,
+        for_arrays: dict[str, Any],
+    ) -> None:
+        for what, value in for_arrays.items():
+            if value is not None:
+                raise ValueError(f"{what}= is for arrays; an iterable brings its own batches")
+        if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+            raise TypeError(
+                "fit takes x and y, or an iterable of (x, y) mini-batches; got "
+                f"{type(batches).__name__} and no y"
+            )
+        if isinstance(batches, Iterator) and epochs > 1:
+            raise ValueError(
+                f"a one-shot iterator is empty after one epoch, and epochs is {epochs}: pass "
+                "something that can be gone through again, such as a list or bpx.batches(...)"
+            )
+        if penalized and n is None:
+            raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
+        self.net, self.batches, self.finite = net, batches, finite
+        self.n = None if n is None else whole("n", n)
+        self.steps = len(batches) if isinstance(batches, Sized) else None
+
+    def epoch(self) -> Iterator[Samples]:
+        empty = True
+        for batch in self.batches:
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise TypeError(
+                    "expected the iterable to give (x, y) or (x, y, sample_weight), got "
+                    f"{type(batch).__name__}"
+                )
+            empty = False
+            yield self.net.samples(*batch, finite=self.finite)
+        if empty:
+            raise ValueError("the iterable gave no mini-batch")
+
+    def load(self, samples: Samples, ws: Workspace) -> Batch:
+        return self.net.chain.gather(samples.x, slice(None), ws), samples.y, samples.weight
