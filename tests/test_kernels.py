@@ -28,6 +28,8 @@ def axpby_cases(rng):
             out = np.full(shape, np.nan) if beta == 0.0 else rng.normal(size=shape)
             yield (rng.normal(size=shape), out, alpha, beta), 1
             yield (rng.normal(size=shape[-1:]), out, alpha, beta), 1
+            if beta == 1.0:
+                yield (out, out, alpha, beta), 1  # out ← (1 + α)·out
 
 
 def sum_rows_cases(rng):
@@ -157,7 +159,7 @@ def test_without_scipy_the_results_are_the_same(rng, monkeypatch):
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     kernels = _numpy.NumpyBackend()
-    assert kernels._products == {}
+    assert kernels._blas == {}
     for arguments, _ in gemm_cases(rng):
         a, b, out, alpha, beta = arguments
         got = kernels.gemm(a, b, out.copy(), alpha, beta)

@@ -42,26 +42,27 @@ class NumpyBackend(Backend):
         return np.array(rows, dtype=np.float64)
 
     @cached_property
-    def _products(self) -> dict[Any, Callable[..., Array]]:
-        """BLAS's gemm by dtype; empty without SciPy."""
+    def _blas(self) -> dict[Any, tuple[Callable[..., Array], Callable[..., Array]]]:
+        """BLAS's gemm and axpy by dtype; empty without SciPy."""
         if importlib.util.find_spec("scipy") is None:
             return {}
         import scipy.linalg.blas as blas
 
-        return {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
+        single, double = (blas.sgemm, blas.saxpy), (blas.dgemm, blas.daxpy)
+        return {np.dtype(np.float32): single, np.dtype(np.float64): double}
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         plain = alpha == 1.0 and beta == 0.0
         if plain and a.size * b.shape[1] <= ONE_THREAD:
             return np.dot(a, b, out)  # half a microsecond less than matmul
-        product = self._products.get(out.dtype)
-        if product is None or not out.flags.c_contiguous:
+        blas = self._blas.get(out.dtype)
+        if blas is None or not out.flags.c_contiguous:
             return np.matmul(a, b, out=out) if plain else super().gemm(a, b, out, alpha, beta)
         # BLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
         b_t, a_t = b.T, a.T
         b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
         first, second = b_t if b_plain else b, a_t if a_plain else a
-        product(alpha, first, second, beta, out.T, not b_plain, not a_plain, True)
+        blas[0](alpha, first, second, beta, out.T, not b_plain, not a_plain, True)
         return out
 
     def argmax(self, a: Array) -> Array:
@@ -73,6 +74,11 @@ class NumpyBackend(Backend):
         return np.add.reduce(values)
 
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
+        if beta == 1.0 and out.size > BLOCK and x.ndim == out.ndim == 1:
+            blas = self._blas.get(out.dtype)
+            if blas is not None and x.flags.c_contiguous and out.flags.c_contiguous:
+                blas[1](x, out, a=alpha)  # on all cores; NumPy's sum uses one
+                return out
         if alpha == 1.0 and beta == 1.0:
             out += x
             return out
