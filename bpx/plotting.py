@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from .history import History
@@ -19,7 +20,7 @@ def curves(history: History, path: Any = None) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-        Not registered with pyplot, so nothing has to be closed.
+        Not registered with pyplot, so nothing has to be closed. A notebook shows it.
 
     Raises
     ------
@@ -34,8 +35,15 @@ def curves(history: History, path: Any = None) -> Any:
         raise ImportError("pictures need matplotlib: pip install 'bpx[plot]'") from error
     if not history.epochs:
         raise ValueError("nothing to draw: no epoch has ended")
+
+    class Curves(Figure):
+        def _repr_png_(self) -> bytes:  # notebooks draw pyplot's figures only
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
     kinds = [k for k in ("cost", "accuracy") if f"training_{k}" in history]
-    figure = Figure(figsize=(4.5 * len(kinds), 3.4), layout="constrained")
+    figure = Curves(figsize=(4.5 * len(kinds), 3.4), layout="constrained")
     epochs = history["epoch"]
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         for name, color in (("training", "tab:blue"), ("validation", "tab:orange")):

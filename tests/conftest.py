@@ -15,6 +15,20 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 os.environ.setdefault("BPX_DATA", str(SHARED))
 os.environ.pop("BPX_BACKEND", None)
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--standard-kernels",
+        action="store_true",
+        help="the whole suite with NumPy's native kernels switched off",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--standard-kernels"):
+        bpx.backends._cache["numpy"] = Backend("numpy", np)
+
+
 NAMES = [
     "numpy",
     "numpy-readonly",  # every input is read-only

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -237,6 +239,31 @@ def test_the_book_trains_without_a_non_finite_cost(mnist):
 # --- when it does not go well -------------------------------------------------------------------
 
 
+def test_a_last_update_that_overflows_is_found(rng):
+    """Its cost was finite, and no step comes after it that would tell."""
+    net = bpx.Network([2, 1], output="identity", cost="quadratic", seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(bpx.DivergenceError, match=r"step 1 of epoch 1, first in the parameters"):
+        net.fit([[1.0, 2.0]], [3.0], epochs=1, optimizer=bpx.SGD(1e39))
+    assert np.array_equal(net.parameters, before)
+    assert net.history.epochs == 0
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored(rng):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        net = bpx.Network(SIZES, seed=1)
+        data = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+        history = net.fit(
+            *data, epochs=3, callbacks=lambda run: signal.raise_signal(signal.SIGINT)
+        )
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not history.interrupted
+    assert history.epochs == 3
+
+
 @pytest.mark.parametrize("as_iterable", [False, True])
 def test_divergence_leaves_the_last_good_weights(backend, rng, host, as_iterable):
     x, y = rng.normal(size=(20, 6)), rng.normal(size=(20, 1))
@@ -364,6 +391,30 @@ def test_progress_in_a_log_file_is_a_line_an_epoch(rng, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("epoch 3; training cost")
+
+
+def test_progress_in_a_terminal_is_a_bar(rng, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    net = bpx.Network(SIZES, seed=1)
+    data = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    history = net.fit(*data, epochs=3, progress=True, callbacks=lambda run: None)
+    written = sys.stderr.getvalue()
+    assert "6/6" in written
+    assert "epoch 3; training cost" in written
+    with pytest.raises(RuntimeError, match="mine"):
+        net.fit(*data, progress=True, callbacks=[Broken()])
+    assert sys.stderr.getvalue().endswith("\n"), "the bar is closed"
+    pytest.importorskip("matplotlib", reason="it draws the curves")
+    assert history.plot()._repr_png_().startswith(b"\x89PNG")
+
+
+class Broken(bpx.Callback):
+    def on_step_end(self, run):
+        raise RuntimeError("mine")
 
 
 def test_the_callers_arrays_are_not_touched(rng):

@@ -1,0 +1,160 @@
+"""Each optimizer, schedule and initializer against an oracle that is not ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import initializers, schedules
+from bpx.initializers import INITIALIZERS
+from bpx.optimizers import OPTIMIZERS
+
+N = 37
+
+
+class Weights:
+    """What an optimizer sees of a network: θ, all of it weights."""
+
+    def __init__(self, backend, theta):
+        self.backend, self.parameters = backend, theta
+        self.layout = type("Layout", (), {"decayed": N})
+
+
+AGAINST_TORCH = [
+    (bpx.SGD(0.1), "SGD", {"lr": 0.1}),
+    (bpx.SGD(0.1, momentum=0.9), "SGD", {"lr": 0.1, "momentum": 0.9}),
+    (
+        bpx.SGD(0.1, momentum=0.9, nesterov=True),
+        "SGD",
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+    ),
+    (bpx.RMSprop(0.01, rho=0.8), "RMSprop", {"lr": 0.01, "alpha": 0.8, "eps": 1e-8}),
+    (bpx.Adam(0.01), "Adam", {"lr": 0.01}),
+    (bpx.AdamW(0.01, weight_decay=0.1), "AdamW", {"lr": 0.01, "weight_decay": 0.1}),
+]
+
+
+def test_every_optimizer_is_here():
+    assert {type(ours) for ours, _, _ in AGAINST_TORCH} == set(OPTIMIZERS.builtin.values())
+
+
+@pytest.mark.parametrize(("ours", "name", "options"), AGAINST_TORCH, ids=lambda v: str(v)[:40])
+def test_ten_steps_are_pytorchs(backend, put, host, rng, ours, name, options):
+    torch = pytest.importorskip("torch", reason="PyTorch's optimizers are the oracle")
+    start = rng.normal(size=N)
+    leaf = torch.tensor(start, requires_grad=True)
+    theirs = getattr(torch.optim, name)([leaf], **options)
+    theta = backend.from_host(start.copy())
+    state = ours.start(Weights(backend, theta))
+    for step in range(10):
+        gradient = rng.normal(size=N)
+        leaf.grad = torch.tensor(gradient)
+        theirs.step()
+        ours.update(theta, put(gradient), state, step)
+        state.step += 1
+        assert np.abs(host(theta) - leaf.detach().numpy()).max() < 1e-14
+
+
+def test_adam_with_epsilon_hat_is_the_papers_second_form(rng):
+    optimizer = bpx.Adam(0.01, epsilon=1e-2, epsilon_hat=True)
+    theta = rng.normal(size=N)
+    state = optimizer.start(Weights(bpx.backends.get("numpy"), theta))
+    expected, m, v = theta.copy(), np.zeros(N), np.zeros(N)
+    for step in range(10):
+        g = rng.normal(size=N)
+        optimizer.update(theta, g, state, step)
+        m, v, t = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g, step + 1
+        expected -= 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-2)
+    assert np.abs(theta - expected).max() < 1e-14
+
+
+def test_decay_leaves_biases_alone(rng):
+    net = bpx.Network([3, 2], seed=0, dtype="float64")
+    optimizer = bpx.AdamW(0.1, weight_decay=0.5)
+    before = net.weights[0].copy(), net.biases[0].copy()
+    optimizer.update(net.parameters, np.zeros(net.layout.size), optimizer.start(net), 0)
+    assert np.abs(net.weights[0] - 0.95 * before[0]).max() < 1e-15
+    assert np.array_equal(net.biases[0], before[1])
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32])
+def test_numbers_of_numpy_do_not_change_the_precision(number, rng):
+    """A float64 rate of NumPy's would make float64 temporaries of float32 arrays."""
+    optimizer = bpx.SGD(number(0.5), momentum=number(0.5))
+    assert type(optimizer.learning_rate) is type(optimizer.momentum) is float
+    schedule = schedules.Cosine(number(0.5), 10)
+    net = bpx.Network([2, 1], seed=0)
+    state = bpx.SGD(schedule).start(net)
+    assert type(bpx.SGD(schedule).rate(state, 3)) is float
+
+
+def test_schedules_are_pytorchs():
+    torch = pytest.importorskip("torch", reason="PyTorch's schedules are the oracle")
+    there = torch.optim.lr_scheduler
+
+    def rates(make):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+        schedule, found = make(optimizer), []
+        for _ in range(40):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    pairs = [
+        (schedules.Cosine(0.5, 40, 0.1), lambda o: there.CosineAnnealingLR(o, 40, 0.1)),
+        # PyTorch's peak comes at step pct_start·total_steps − 1, its end at total_steps − 1, and
+        # it counts the end from the start.
+        (
+            schedules.OneCycle(0.5, 40, end=25e4),
+            lambda o: there.OneCycleLR(o, 0.5, total_steps=41, pct_start=13 / 41),
+        ),
+        (schedules.StepDecay(0.5, 7, 0.3), lambda o: there.StepLR(o, 7, 0.3)),
+        (schedules.Exponential(0.5, 10, 0.3), lambda o: there.ExponentialLR(o, 0.3**0.1)),
+        (
+            schedules.InverseScaling(0.5, 0.7),
+            lambda o: there.LambdaLR(o, lambda t: (t + 1) ** -0.7),
+        ),
+        (
+            schedules.WarmUp(8, schedules.StepDecay(0.5, 7, 0.3)),
+            lambda o: there.LambdaLR(o, lambda t: (t + 1) / 8 if t < 8 else 0.3 ** ((t - 8) // 7)),
+        ),
+    ]
+    for ours, theirs in pairs:
+        assert np.allclose([ours(step) for step in range(40)], rates(theirs), rtol=1e-12), ours
+
+
+# --- initializers -------------------------------------------------------------------------------
+
+VARIANCES = {  # of weights (n_out, n_in, k) = (200, 100, 5): fan_in 500, fan_out 1000
+    "normal": 1.0,
+    "uniform": 0.1**2 / 12,
+    "scaled-normal": 1 / 500,
+    "lecun-normal": 1 / 500,
+    "lecun-uniform": 1 / 500,
+    "glorot-normal": 2 / 1500,
+    "glorot-uniform": 2 / 1500,
+    "he-normal": 2 / 500,
+    "he-uniform": 2 / 500,
+    "zeros": 0.0,
+    "constant": 0.0,
+}
+
+
+def test_every_initializer_is_here():
+    assert set(VARIANCES) == set(INITIALIZERS.builtin)
+
+
+@pytest.mark.parametrize("name", VARIANCES)
+def test_mean_variance_and_bounds(rng, name):
+    initializer = initializers.Constant(0.7) if name == "constant" else INITIALIZERS.get(name)
+    drawn = initializer(rng, (200, 100, 5))
+    variance, n = VARIANCES[name], drawn.size
+    assert drawn.dtype == np.float64
+    assert abs(drawn.mean() - (0.7 if name == "constant" else 0.0)) <= 5 * np.sqrt(variance / n)
+    assert abs(drawn.var() - variance) <= 5 * variance * np.sqrt(2 / n) + 1e-30
+    if "uniform" in name:
+        assert np.abs(drawn).max() <= np.sqrt(3 * variance)
+    again = initializer(np.random.default_rng(1), (3, 2))
+    assert np.array_equal(again, initializer(np.random.default_rng(1), (3, 2)))
