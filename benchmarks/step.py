@@ -77,6 +77,7 @@ def main() -> None:
         times: list[list[float]] = [[], []]
         for _ in range(2 if options.short else options.rounds + 1):
             for run, into in zip(runs, times, strict=True):
+                time.sleep(0.2)  # idle threads of the other's BLAS spin for a while
                 start = time.perf_counter()
                 run(steps)
                 into.append((time.perf_counter() - start) / steps * 1e6)

@@ -13,7 +13,7 @@ import typer
 
 from . import backends, datasets, layers, optimizers, schedules, tables
 from .backends import BackendError
-from .callbacks import EarlyStopping
+from .callbacks import EarlyStopping, ReduceOnPlateau
 from .data import check_batch_size
 from .files import load
 from .gradcheck import gradient_check
@@ -23,7 +23,6 @@ from .training import DivergenceError
 
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,6 +38,8 @@ On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:
 
 def main() -> None:
     """Run the command; a wrong argument is one line and exit status 2."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     base: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal in ASCII
@@ -119,6 +120,7 @@ def _optimizer(
 ) -> optimizers.Optimizer:
     shapes: dict[str, Any] = {
         "constant": rate,
+        "plateau": rate,  # and a callback
         "step": lambda: schedules.StepDecay(rate, max(1, steps // 3), 0.1),
         "exponential": lambda: schedules.Exponential(rate, steps, 0.01),
         "cosine": lambda: schedules.Cosine(rate, steps),
@@ -169,7 +171,7 @@ class _Table:
             elif name.endswith("accuracy"):
                 text = f"{100 * value:.2f} %"
             else:
-                text = f"{value:.5f}" if name.endswith("cost") else f"{value:.2f}"
+                text = f"{value:.5f}" if name.endswith("cost") else f"{value:.3f}"
             cells.append(text.rjust(len(title)))
         print("  ".join(cells), flush=True)
 
@@ -186,29 +188,33 @@ def train(
     output: Annotated[str | None, typer.Option(help="Output activation; by the task.")] = None,
     cost: Annotated[str | None, typer.Option(help="By the task.")] = None,
     dropout: Annotated[float, typer.Option(help="After each hidden layer.")] = 0.0,
-    epochs: int = 30,
-    batch_size: int = 10,
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Samples in a mini-batch.")] = 10,
     optimizer: Annotated[str, typer.Option(help="sgd, rmsprop, adam or adamw.")] = "sgd",
     learning_rate: Annotated[
         float | None, typer.Option(help="0.5 (0.01 for regression), others than sgd 0.001.")
     ] = None,
-    momentum: float = 0.0,
-    nesterov: bool = False,
+    momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
+    nesterov: Annotated[bool, typer.Option(help="For sgd with momentum.")] = False,
     schedule: Annotated[
-        str, typer.Option(help="constant, step, exponential, cosine, one-cycle, ...")
+        str,
+        typer.Option(
+            help="Of the learning rate: constant, step, exponential, cosine, warm-up, one-cycle, "
+            "inverse-scaling or plateau (halved)."
+        ),
     ] = "constant",
-    l1: float = 0.0,
-    l2: float = 0.0,
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-    shuffle: bool = True,
+    l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
+    l2: Annotated[float, typer.Option(help="λ on squared weights, as in the book.")] = 0.0,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
+    clip_value: Annotated[float | None, typer.Option(help="Largest element of one.")] = None,
+    shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = True,
     patience: Annotated[
         int | None, typer.Option(help="Stop early after so many epochs, restore the best.")
     ] = None,
     standardize: Annotated[bool, typer.Option(help="The columns of a file.")] = True,
     backend: On = None,
-    dtype: str = "float32",
-    seed: int = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Of first weights, order and masks.")] = 0,
     progress: Annotated[bool, typer.Option(help="A bar instead of a table.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="A folder for model, history and learning curve.")
@@ -241,6 +247,8 @@ def train(
     called: list[Any] = [] if progress else [_Table()]
     if patience is not None:
         called.append(EarlyStopping(patience))
+    if schedule == "plateau":
+        called.append(ReduceOnPlateau())
     history = net.fit(
         *train_part,
         epochs=epochs,
@@ -334,14 +342,14 @@ def list_backends() -> None:
 @app.command()
 def gradcheck(
     sizes: Annotated[str, typer.Option(help="Input, hidden and output sizes.")] = "5,4,3",
-    activation: str = "sigmoid",
-    output: str = "softmax",
-    cost: str = "cross-entropy",
-    samples: int = 6,
-    l1: float = 0.0,
-    l2: float = 0.0,
+    activation: Annotated[str, typer.Option(help="Of the hidden layers.")] = "sigmoid",
+    output: Annotated[str, typer.Option(help="Of the last layer.")] = "softmax",
+    cost: Annotated[str, typer.Option(help="Legal on that output.")] = "cross-entropy",
+    samples: Annotated[int, typer.Option(help="Drawn at random.")] = 6,
+    l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
+    l2: Annotated[float, typer.Option(help="λ on squared weights.")] = 0.0,
     backend: On = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
 ) -> int:
     """Hold backpropagation against central differences; exit status 1 above 1e-7."""
     net = Network(

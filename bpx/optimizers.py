@@ -118,17 +118,17 @@ class Optimizer:
         """The vector into which backpropagation may write ``β·out + α·δᵀa``, or None.
 
         The second way to update, with the same meaning: no gradient is written. An optimizer
-        that returns a vector also defines `fused_scales`, for before the backward pass, and
-        `fused_finish`, for after it.
+        that returns a vector also defines `fused_scales`.
         """
         return None
 
-    def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float]:
-        """α for g, β for weights, β for the rest; `decay` is λ/n."""
-        raise TypeError(f"{type(self).__name__} has no fused update")
+    def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float, float]:
+        """α for g, β for weights, β for the rest, and γ for weights; `decay` is λ/n.
 
-    def fused_finish(self, theta: Array, state: State, rate: float, decay: float) -> None:
-        """What is left to do after the backward pass."""
+        Where the vector is not θ itself, γω is added to its part of the weights, and then it is
+        added to θ.
+        """
+        raise TypeError(f"{type(self).__name__} has no fused update")
 
 
 OPTIMIZERS = Registry("optimizer", Optimizer)
@@ -203,18 +203,10 @@ class SGD(Optimizer):
             return None
         return state.slots["velocity"] if self.momentum else theta
 
-    def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float]:
+    def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float, float]:
         if self.momentum:
-            return -rate, self.momentum, self.momentum
-        return -rate, 1.0 - rate * decay, 1.0
-
-    def fused_finish(self, theta: Array, state: State, rate: float, decay: float) -> None:
-        if self.momentum:
-            velocity, kernels = state.slots["velocity"], state.backend
-            if decay:
-                weights = slice(0, state.decayed)
-                kernels.axpby(theta[weights], velocity[weights], -rate * decay)
-            kernels.axpby(velocity, theta)
+            return -rate, self.momentum, self.momentum, -rate * decay
+        return -rate, 1.0 - rate * decay, 1.0, 0.0
 
 
 @OPTIMIZERS.builds

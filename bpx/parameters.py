@@ -9,7 +9,7 @@ one slice, a norm one reduction, an all-reduce among ranks one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -140,24 +140,36 @@ class Destination:
 
     With α = 1/m and β = 0 the array is the gradient of the mean cost. With the array ω itself,
     α = −η/m and β = 1 − ηλ/n it is the seed's whole update rule, and no gradient is ever written.
+
+    Attributes
+    ----------
+    then : callable or None
+        Called after each write, while the array is still in the processor's caches.
     """
 
-    __slots__ = ("array", "backend", "scale")
+    __slots__ = ("array", "backend", "scale", "then")
 
     def __init__(self, backend: Backend, array: Array, scale: Scale) -> None:
         self.backend, self.array, self.scale = backend, array, scale
+        self.then: Callable[[], None] | None = None
 
     def product(self, delta: Array, x: Array) -> None:
         """The gradient is δᵀx, summed over the rows of the batch (BP4)."""
         self.backend.gemm(delta.T, x, self.array, self.scale.alpha, self.scale.beta)
+        if self.then is not None:
+            self.then()
 
     def rows(self, delta: Array) -> None:
         """The gradient is the sum of the rows of δ (BP3)."""
         self.backend.sum_rows(delta, self.array, self.scale.alpha, self.scale.beta)
+        if self.then is not None:
+            self.then()
 
     def write(self, gradient: Array) -> None:
         """The gradient is this array."""
         self.backend.axpby(gradient, self.array, self.scale.alpha, self.scale.beta)
+        if self.then is not None:
+            self.then()
 
 
 class Destinations:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .backends import Array
 from .chain import Chain
@@ -62,6 +64,10 @@ class GradientUpdate:
 class FusedUpdate:
     """Backpropagation writes into θ or the velocity itself: ``β·out + α·δᵀa``.
 
+    A velocity is added to θ afterwards: on the host a tensor at a time, as soon as it is there
+    and while the caches hold it (784-2048-2048-10: 25 ms a step for products and sums, against
+    29 for the sum of the whole at the end); on a device at once, in as few calls as can be.
+
     Attributes
     ----------
     out : Destinations
@@ -70,16 +76,44 @@ class FusedUpdate:
     def __init__(
         self, chain: Chain, optimizer: Optimizer, state: State, decay: float, into: Array
     ) -> None:
-        self.chain, self.optimizer, self.state, self.decay = chain, optimizer, state, decay
-        self.out = Destinations(chain.backend, chain.architecture.layout, into)
+        self.backend, self.optimizer, self.state, self.decay = (
+            chain.backend,
+            optimizer,
+            state,
+            decay,
+        )
+        layout, theta = chain.architecture.layout, chain.parameters
+        self.out = Destinations(chain.backend, layout, into)
+        self._at_the_end: list[Callable[[], None]] = []
+        if into is theta:
+            return
+        if chain.backend.is_host:
+            for entry in layout.entries:
+                space = self.out.layers[entry.layer]
+                if space is not None:
+                    to = getattr(space, entry.name)
+                    omega = getattr(chain.p[entry.layer], entry.name)
+                    to.then = partial(self._add, omega, to.array, entry.parameter.decayed)
+        else:
+            for part, decayed in (
+                (slice(0, layout.decayed), True),
+                (slice(layout.decayed, layout.trained), False),
+            ):
+                self._at_the_end.append(partial(self._add, theta[part], into[part], decayed))
+
+    def _add(self, theta: Array, velocity: Array, decayed: bool) -> None:
+        if decayed and self._gamma:
+            self.backend.axpby(theta, velocity, self._gamma)
+        self.backend.axpby(velocity, theta)
 
     def before(self, alpha: float) -> None:
-        self.rate = self.optimizer.rate(self.state, self.state.step)
-        scale, decayed, rest = self.optimizer.fused_scales(self.rate, self.decay)
+        rate = self.optimizer.rate(self.state, self.state.step)
+        scale, decayed, rest, self._gamma = self.optimizer.fused_scales(rate, self.decay)
         self.out.scale(scale * alpha, decayed, rest)
 
     def after(self) -> None:
-        self.optimizer.fused_finish(self.chain.parameters, self.state, self.rate, self.decay)
+        for add in self._at_the_end:
+            add()
 
 
 def update_for(

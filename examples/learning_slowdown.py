@@ -44,6 +44,6 @@ for panel, cost in zip(axes, ("quadratic", "cross-entropy"), strict=True):
     panel.set(title=f"{cost} cost", xlabel="epoch", ylim=(0, 1))
     panel.grid(alpha=0.3)
 axes[0].set_ylabel("output (0 is right)")
-axes[0].legend()
+axes[1].legend()
 figure.savefig(options.out, dpi=110)
 print(f"wrote {options.out}")

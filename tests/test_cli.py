@@ -117,7 +117,7 @@ def test_an_npz_of_ones_own(tmp_path, rng):
         ["--l1", "0.1", "--l2", "0.1", "--clip-norm", "1", "--clip-value", "1", "--no-shuffle"],
         ["--output", "sigmoid", "--cost", "quadratic", "--dtype", "float64", "--seed", "3"],
         ["--backend", "array_api_strict", "--batch-size", "100", "--progress"],
-        *[["--schedule", s] for s in ("step", "exponential", "warm-up", "one-cycle")],
+        *[["--schedule", s] for s in ("step", "exponential", "warm-up", "one-cycle", "plateau")],
         ["--schedule", "inverse-scaling"],
     ],
     ids=" ".join,
@@ -132,6 +132,13 @@ def test_backends():
     out, _ = bpx_command("backends")
     assert "numpy" in out.splitlines()[1]
     assert "GiB" in out
+
+
+def test_alone_it_shows_its_help():
+    out, _ = bpx_command()
+    assert out.startswith("Usage: ")
+    assert "gradcheck" in out
+    assert all(name in bpx_command("train", "--help")[0] for name in ("--l2", "[default: digits]"))
 
 
 def test_gradcheck():

@@ -22,6 +22,12 @@ def gemm_cases(rng):
             yield (a.T.copy().T, b.T.copy().T, out, alpha, beta), 2
 
 
+def affine_cases(rng):
+    for m, k, n in ((1, 1, 1), (10, 784, 30), (700, 33, 41)):
+        x, w, b = rng.normal(size=(m, k)), rng.normal(size=(n, k)), rng.normal(size=n)
+        yield (x, w, b, np.full((m, n), np.nan)), 3
+
+
 def axpby_cases(rng):
     for shape in ((5,), (40000,), (3, 4), (300, 200)):
         for alpha, beta in ((1.0, 1.0), (0.5, 1.0), (0.5, 0.0), (1.0, 0.0), (2.0, 0.5)):
@@ -90,6 +96,7 @@ def total_cases(rng):
 CASES = {
     "activate": activate_cases,
     "activate_backward": activate_backward_cases,
+    "affine": affine_cases,
     "argmax": argmax_cases,
     "axpby": axpby_cases,
     "gather": gather_cases,
@@ -146,8 +153,9 @@ def test_native_is_standard(backend, rng, name, dtype):
         expected = run(standard, name, arguments, written, dtype, np.asarray)
         got = run(backend, name, arguments, written, dtype, backend.from_host)
         size = 1.0
-        if name == "gemm":  # judged against |A||B|, not element by element
-            size = (np.abs(arguments[0]) @ np.abs(arguments[1])).max() + 1.0
+        if name in ("gemm", "affine"):  # judged against |A||B|, not element by element
+            left, right = (np.abs(matrix) for matrix in arguments[:2])
+            size = (left @ (right if name == "gemm" else right.T)).max() + 1.0
         for a, b in zip(got, expected, strict=True):
             tolerance = np.finfo(dtype).eps * 16 * (size + np.abs(b).max())
             assert a.shape == b.shape

@@ -178,6 +178,12 @@ class Backend:
         return out
 
     @kernel
+    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
+        """``out ← x wᵀ + b``, with a sample a row of `x` and a neuron a row of `w`."""
+        out[...] = x @ w.T + b
+        return out
+
+    @kernel
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
         """``out ← β·out + α·x``, `x` broadcast against `out`; returns `out`."""
         if alpha != 1.0:

@@ -65,6 +65,14 @@ class NumpyBackend(Backend):
         blas[0](alpha, first, second, beta, out.T, not b_plain, not a_plain, True)
         return out
 
+    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
+        if x.size * w.shape[0] <= ONE_THREAD:
+            np.dot(x, w.T, out)
+            out += b
+            return out
+        out[...] = b  # and accumulate on it: a pass over `out` less
+        return self.gemm(x, w.T, out, 1.0, 1.0)
+
     def argmax(self, a: Array) -> Array:
         return a.argmax(1)
 
@@ -74,10 +82,10 @@ class NumpyBackend(Backend):
         return np.add.reduce(values)
 
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
-        if beta == 1.0 and out.size > BLOCK and x.ndim == out.ndim == 1:
+        if beta == 1.0 and out.size > BLOCK and x.shape == out.shape:
             blas = self._blas.get(out.dtype)
             if blas is not None and x.flags.c_contiguous and out.flags.c_contiguous:
-                blas[1](x, out, a=alpha)  # on all cores; NumPy's sum uses one
+                blas[1](x.reshape(-1), out.reshape(-1), a=alpha)  # on all cores; NumPy uses one
                 return out
         if alpha == 1.0 and beta == 1.0:
             out += x
@@ -172,6 +180,7 @@ class NumpyBackend(Backend):
 
 # Constants as 0-d arrays: a ufunc takes one in 0.28 µs and a Python float in 0.61.
 _HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
+_ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
 _ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")}
 
 
@@ -215,5 +224,5 @@ _BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "identity": lambda delta, a: None,
     "sigmoid": _sigmoid_backward,
     "tanh": _tanh_backward,
-    "relu": lambda delta, a: np.multiply(delta, a > 0.0, delta),
+    "relu": lambda delta, a: np.multiply(delta, np.greater(a, _ZERO[a.dtype]), delta),
 }

@@ -74,9 +74,11 @@ class Dense(Layer):
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         kernels, shape = ctx.backend, (x.shape[0], self.units)
-        z = kernels.gemm(x, p.weights.T, ctx.buffer("z", shape))
+        z = ctx.buffer("z", shape)
         if self.use_bias:
-            kernels.axpby(p.bias, z)  # z^l = ω^l a^{l-1} + b^l
+            kernels.affine(x, p.weights, p.bias, z)  # z^l = ω^l a^{l-1} + b^l
+        else:
+            kernels.gemm(x, p.weights.T, z)
         a = kernels.activate(
             self.activation, z, ctx.buffer("a", shape) if self.activation.needs_z else z
         )  # a^l = σ(z^l)
