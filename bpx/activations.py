@@ -34,6 +34,16 @@ class Activation:
         Layers start with He weights and zero biases unless told otherwise.
     kernel : str or None
         What a native kernel may replace; never set by a user's own class.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> class Square(bpx.Activation):
+    ...     def forward(self, xp, z):
+    ...         return z * z
+    ...     def derivative(self, xp, z, a):
+    ...         return 2 * z
+    >>> net = bpx.Network([2, 3, 1], hidden=Square())
     """
 
     name: ClassVar[str] = ""

@@ -57,7 +57,17 @@ class Run:
 
 
 class Callback:
-    """The protocol: override what is of interest. What is not overridden costs nothing."""
+    """The protocol: override what is of interest. What is not overridden costs nothing.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> class Steps(bpx.Callback):
+    ...     def on_fit_end(self, run):
+    ...         print(run.step, "steps")
+    >>> history = bpx.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=3, callbacks=Steps())
+    3 steps
+    """
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first step."""
@@ -156,6 +166,15 @@ class EarlyStopping(Callback):
     ----------
     best, best_epoch : float, int
         The best value, and the epoch (counted from 1 over the network's life) it came from.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([1, 1], seed=0)
+    >>> still = bpx.SGD(0.0)  # learns nothing, so the first epoch stays the best
+    >>> history = net.fit([[0.0], [1.0]], [0, 1], optimizer=still, callbacks=EarlyStopping(2))
+    >>> history.epochs
+    3
     """
 
     def __init__(
@@ -213,6 +232,15 @@ class ReduceOnPlateau(Callback):
         As for `EarlyStopping`.
     lowest : float or None
         End the training when the factors come to this or less; None: never.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([1, 1], seed=0)
+    >>> plateau = ReduceOnPlateau(patience=1, min_delta=10.0)  # no epoch is that much better
+    >>> history = net.fit([[0.0], [1.0]], [0, 1], optimizer=bpx.SGD(0.8), callbacks=plateau)
+    >>> history["learning_rate"]
+    [0.8, 0.8, 0.4, 0.2, 0.1, 0.05, 0.025, 0.0125]
     """
 
     def __init__(

@@ -33,6 +33,16 @@ class Cost:
     targets : str
         What y must be: ``"real"``, ``"nonnegative"``, ``"unit"`` (0 to 1), ``"simplex"`` (and
         rows that sum to 1).
+
+    Examples
+    --------
+    >>> import bpx
+    >>> class Quartic(bpx.Cost):
+    ...     def value(self, xp, a, y):
+    ...         return xp.sum((a - y) ** 4, axis=1)
+    ...     def gradient(self, xp, a, y):
+    ...         return 4 * (a - y) ** 3
+    >>> net = bpx.Network([2, 3, 1], output="identity", cost=Quartic())
     """
 
     name: ClassVar[str] = ""

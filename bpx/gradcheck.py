@@ -22,6 +22,13 @@ class GradientCheck:
         zero, and of ``"inputs"``.
     worst : float
         The largest.
+
+    Examples
+    --------
+    >>> print(GradientCheck({"layers.0.weights": 2e-10, "inputs": 5e-10}))
+    layers.0.weights  2.00e-10
+    inputs            5.00e-10
+    worst             5.00e-10
     """
 
     errors: dict[str, float]

@@ -41,6 +41,13 @@ class Gradient:
         ∂C/∂x, (m, ...).
     cost : array
         The mean cost itself, 0-d and without penalties; None after a delta of one's own.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> grad = bpx.Network([2, 3, 1], seed=0).backprop([[0.0, 1.0]], [1])
+    >>> [w.shape for w in grad.weights], [b.shape for b in grad.biases], grad.inputs.shape
+    ([(3, 2), (1, 3)], [(3,), (1,)], (1, 2))
     """
 
     flat: Array

@@ -226,6 +226,14 @@ class RMSprop(Optimizer):
         0 ≤ ρ < 1.
     epsilon : float
         ε > 0, outside the root.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([2, 1], seed=0)
+    >>> history = net.fit([[0.0, 1.0]], [1], epochs=2, optimizer=RMSprop(0.01))
+    >>> sorted(net.optimizer_state.slots)
+    ['square']
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -271,6 +279,18 @@ class Adam(Optimizer):
     epsilon_hat : bool
         The paper's section 2 form, which scikit-learn and TensorFlow use:
         θ ← θ − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε).
+
+    Examples
+    --------
+    The first step is η long in every element, whatever the gradient's size:
+
+    >>> import bpx
+    >>> net = bpx.Network([2, 1], seed=0, dtype="float64")
+    >>> optimizer, before = Adam(0.01), net.parameters.copy()
+    >>> grad = net.backprop([[3.0, -1.0]], [1])
+    >>> optimizer.update(net.parameters, grad.flat, optimizer.start(net), step=0)
+    >>> (net.weights[0] - before[:2]).round(6).tolist()
+    [[0.01, -0.01]]
     """
 
     name: ClassVar[str] = "adam"
@@ -316,6 +336,11 @@ class AdamW(Adam):
         w ≥ 0, on weights and never on biases (PyTorch's decays both).
 
     The other parameters are `Adam`'s.
+
+    Examples
+    --------
+    >>> AdamW(0.001, weight_decay=0.1).weight_decay
+    0.1
     """
 
     name: ClassVar[str] = "adamw"

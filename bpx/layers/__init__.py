@@ -1,5 +1,6 @@
 """The kinds of layers: frozen descriptions, with forward and backward side by side."""
 
+from ..parameters import Parameter
 from ._base import LAYERS, Input, Layer, activation_field, initializer_field
 from .dense import Dense
 from .dropout import Dropout
@@ -11,6 +12,7 @@ __all__ = [
     "Dropout",
     "Input",
     "Layer",
+    "Parameter",
     "Rescale",
     "activation_field",
     "initializer_field",

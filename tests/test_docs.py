@@ -1,0 +1,90 @@
+"""What the docs say: their programs run, their lines of code and their links are there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import bpx
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def programs(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_programs_run(page, tmp_path, monkeypatch, request):
+    if not programs(page):
+        pytest.skip("a page without a program")
+    if "datasets.mnist()" in "".join(programs(page)):
+        request.getfixturevalue("mnist")
+    if "plot(" in "".join(programs(page)):
+        pytest.importorskip("matplotlib", reason="it draws the curves")
+    monkeypatch.chdir(tmp_path)
+    for registry in bpx.registry.Registry.all:
+        monkeypatch.setattr(registry, "registered", dict(registry.registered))
+    module = ModuleType("docs")
+    monkeypatch.setitem(sys.modules, "docs", module)  # dataclasses look for it
+    for program in programs(page):
+        exec(compile(program, str(page), "exec"), vars(module))
+
+
+def test_the_lines_beside_the_equations_are_in_the_code():
+    rows = re.findall(r"^\|.*?\| (`.*`) \| \[(.*?)\]\((.*?)\) \|$", PAGES[0].read_text(), re.M)
+    assert len(rows) == 7
+    for lines, _, path in rows:
+        code = (ROOT / path).read_text(encoding="utf-8")
+        for line in re.findall(r"`(.*?)`", lines):
+            assert line in code, f"{path} has no line {line}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_pictures_are_small():
+    for picture in (ROOT / "docs").rglob("*.png"):
+        assert picture.stat().st_size < 200_000
+
+
+def test_every_module_is_in_the_list_of_contributing():
+    listed = re.findall(r"`(\w+)/?`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    modules = {path.stem for path in (ROOT / "bpx").glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in (ROOT / "bpx").glob("*/__init__.py")}
+    assert (modules | folders) <= set(listed)
+
+
+def documented():
+    """Public classes and functions, with the module they are reached through."""
+    modules = [bpx, bpx.activations, bpx.costs, bpx.initializers, bpx.layers, bpx.schedules]
+    for module in modules:
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", "").startswith("bpx")
+            public = (
+                own and not name.startswith("_") and (inspect.isclass(value) or callable(value))
+            )
+            if public and not inspect.ismodule(value):
+                yield pytest.param(value, id=f"{module.__name__}.{name}")
+
+
+@pytest.mark.parametrize("value", list(documented()))
+def test_public_names_have_docstrings(value):
+    assert inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("name", [n for n in bpx.__all__ if n[0].isupper() or n == "register"])
+def test_what_a_user_types_has_an_example(name):
+    value = getattr(bpx, name)
+    if isinstance(value, type) and issubclass(value, Exception):
+        return
+    assert ">>> " in inspect.getdoc(value), f"{name} has no doctest"
