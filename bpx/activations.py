@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .backends import Array
+from .checks import number, positive
 from .registry import Registry
 
 
@@ -145,6 +146,9 @@ class LeakyReLU(Activation):
     name: ClassVar[str] = "leaky-relu"
     rectifies: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        number("the slope of LeakyReLU", self.slope)
+
     def forward(self, xp: Any, z: Array) -> Array:
         return xp.where(z > 0.0, z, self.slope * z)
 
@@ -161,6 +165,9 @@ class ELU(Activation):
     name: ClassVar[str] = "elu"
     needs_z: ClassVar[bool] = False
     rectifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive("the alpha of ELU", self.alpha)
 
     def forward(self, xp: Any, z: Array) -> Array:
         below = xp.where(z > 0.0, xp.zeros_like(z), z)  # so that exp sees no large z
@@ -217,7 +224,7 @@ class Softplus(Activation):
         return xp.logaddexp(z, xp.zeros_like(z))
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
-        return 0.5 * xp.tanh(0.5 * z) + 0.5
+        return xp.exp(-xp.logaddexp(-z, xp.zeros_like(z)))  # right to the last digit where small
 
 
 @ACTIVATIONS.builds

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from .activations import ACTIVATIONS, Activation
 from .costs import COSTS, Cost, Objective
 from .layers import Dense, Input, Layer, Rescale
 from .parameters import Layout
-from .registry import nearest
+from .registry import nearest, normal
 
 TASKS = ("classification", "multilabel", "regression")
 
@@ -64,7 +66,11 @@ class Architecture:
         if activation is not identity and hasattr(last, "activation"):
             last = dataclasses.replace(last, activation=identity)
         self.stages = (*self.layers[:-1], last)
-        if cost == "cross-entropy" and activation.range == "simplex":
+        if (
+            isinstance(cost, str)
+            and normal(cost) == "cross-entropy"
+            and activation.range == "simplex"
+        ):
             cost = "log-likelihood"
         self.cost: Cost = COSTS.get(cost)
         self.objective = Objective(self.cost, activation)
@@ -77,8 +83,8 @@ class Architecture:
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
-        learns = [layer.trainable and bool(layer.parameters()) for layer in layers]
-        self._wanted = [any(learns[:index]) for index in range(len(layers))]
+        learns = (layer.trainable and bool(layer.parameters()) for layer in layers)
+        self._wanted = list(accumulate(learns, operator.or_, initial=False))[:-1]
 
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from .backends import Array
 from .checks import fraction, positive, whole
-from .history import History, describe
+from .history import History, brief, describe
 from .optimizers import State
-from .registry import article
+from .registry import article, nearest
 
 if TYPE_CHECKING:
     from .network import Network
@@ -35,6 +35,8 @@ class Run:
         That this call of `fit` was asked for.
     steps_per_epoch : int or None
         None if an iterable has no length.
+    columns : tuple of str
+        Of the history that is to come.
     step : int
         Steps that the network has taken in all.
     optimizer_state : State
@@ -48,16 +50,30 @@ class Run:
     epochs: int
     steps_per_epoch: int | None
     optimizer_state: State
+    columns: tuple[str, ...]
     step: int = 0
     stopped: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that the network has been trained for in all."""
+        return self.net.epochs
 
     def stop(self, reason: str) -> None:
         """End the training after the step or epoch at hand; `reason` goes to the history."""
         self.stopped = reason
 
 
+HOOKS = ("on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end")
+
+
 class Callback:
     """The protocol: override what is of interest. What is not overridden costs nothing.
+
+    Raises
+    ------
+    TypeError
+        When a subclass is made that has another method ``on_...``: it would never be called.
 
     Examples
     --------
@@ -68,6 +84,11 @@ class Callback:
     >>> history = bpx.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=3, callbacks=Steps())
     3 steps
     """
+
+    def __init_subclass__(cls) -> None:
+        for name in vars(cls):
+            if name.startswith("on_") and name not in HOOKS:
+                raise TypeError(f"callbacks have no hook {name!r}{nearest(name, list(HOOKS))}")
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first step."""
@@ -94,10 +115,9 @@ class FunctionCallback(Callback):
 
 def as_callbacks(callbacks: Any) -> list[Any]:
     """A list of callbacks from one, or several, or functions."""
-    names = ("on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end")
 
     def is_one(value: Any) -> bool:
-        return any(hasattr(value, name) for name in names)
+        return any(hasattr(value, name) for name in HOOKS)
 
     several = callbacks if isinstance(callbacks, Iterable) else [callbacks]
     found = []
@@ -106,7 +126,7 @@ def as_callbacks(callbacks: Any) -> list[Any]:
             raise TypeError(f"expected a callback, got the class: {callback.__name__}(...)")
         if not is_one(callback) and not callable(callback):
             raise TypeError(
-                f"expected a callback with one of {', '.join(names)}, or a function, got "
+                f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "
                 f"{article(type(callback).__name__)}"
             )
         found.append(callback if is_one(callback) else FunctionCallback(callback))
@@ -123,15 +143,19 @@ def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
 class _Watch:
     """The best value so far of a column of the history, and how long ago it was."""
 
-    def __init__(self, monitor: str | None, min_delta: float) -> None:
+    def __init__(self, run: Run, monitor: str | None, min_delta: float) -> None:
+        columns = list(run.columns)
+        if monitor is None:
+            monitor = next(c for c in ("validation_cost", "training_cost") if c in columns)
+        if monitor not in columns:
+            raise ValueError(
+                f"this fit has no column {monitor!r} to monitor{nearest(monitor, columns)}"
+            )
         self.monitor, self.min_delta = monitor, min_delta
         self.best = math.nan
         self.epochs_since = 0
 
     def improved(self, run: Run) -> bool:
-        if self.monitor is None:
-            columns = ("validation_accuracy", "validation_cost", "training_cost")
-            self.monitor = next(c for c in columns if c in run.history)
         value = run.history[self.monitor][-1]
         sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
         if math.isnan(self.best) or sign * (value - self.best) > self.min_delta:
@@ -149,13 +173,16 @@ def _check_patience(patience: int, min_delta: float) -> None:
 class EarlyStopping(Callback):
     """Stop when the best is `patience` epochs old, and restore its weights.
 
+    Each call of `fit` counts anew.
+
     Parameters
     ----------
     patience : int
         Epochs without an improvement.
     monitor : str, optional
         A column of the history; accuracies are better when larger, all others when smaller. By
-        default ``"validation_accuracy"``, else ``"validation_cost"``, else ``"training_cost"``.
+        default ``"validation_cost"``, without validation ``"training_cost"``. (The book watches
+        the accuracy, which on a small set has many ties.)
     min_delta : float
         An improvement is more than this.
     restore_best : bool
@@ -192,7 +219,7 @@ class EarlyStopping(Callback):
         self._kept: tuple[Array, Array] | None = None
 
     def on_fit_begin(self, run: Run) -> None:
-        self._watch = _Watch(self.monitor, self.min_delta)
+        self._watch = _Watch(run, self.monitor, self.min_delta)
         self._kept = None
 
     def on_epoch_end(self, run: Run) -> None:
@@ -256,9 +283,11 @@ class ReduceOnPlateau(Callback):
         _check_patience(patience, min_delta)
         self.factor, self.patience, self.lowest = factor, patience, lowest
         self.monitor, self.min_delta = monitor, min_delta
+        if lowest is not None:
+            positive("lowest", lowest)
 
     def on_fit_begin(self, run: Run) -> None:
-        self._watch = _Watch(self.monitor, self.min_delta)
+        self._watch = _Watch(run, self.monitor, self.min_delta)
 
     def on_epoch_end(self, run: Run) -> None:
         if self._watch.improved(run) or self._watch.epochs_since < self.patience:
@@ -266,7 +295,8 @@ class ReduceOnPlateau(Callback):
         self._watch.epochs_since = 0
         state = run.optimizer_state
         state.factor *= self.factor
-        if self.lowest is not None and state.factor <= self.lowest:
+        rounding = 1.0 + 1e-9  # 0.1·0.1·0.1 is more than 0.001
+        if self.lowest is not None and state.factor <= self.lowest * rounding:
             run.stop(f"the learning rate has come to {state.factor:g} of its first value")
 
 
@@ -292,18 +322,19 @@ class Progress(Callback):
             self._lines = file
             return
         total = run.steps_per_epoch and run.epochs * run.steps_per_epoch
-        self._bar = tqdm(total=total, unit=" steps", file=file, dynamic_ncols=True)
+        # 80 columns hold all of it.
+        shape = "{percentage:3.0f}% {bar:12} {elapsed}<{remaining}{postfix}"
+        self._bar = tqdm(total=total, file=file, dynamic_ncols=True, bar_format=shape)
 
     def on_step_end(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.update()
 
     def on_epoch_end(self, run: Run) -> None:
-        text = describe(run.history.row())
         if self._lines is not None:
-            print(text, file=self._lines, flush=True)
+            print(describe(run.history.row()), file=self._lines, flush=True)
         else:
-            self._bar.set_postfix_str(text)
+            self._bar.set_postfix_str(brief(run.history.row()))
 
     def on_fit_end(self, run: Run) -> None:
         self.close()

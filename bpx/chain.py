@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .activations import Identity
 from .architecture import Architecture
-from .backends import Array, Backend
+from .backends import Array, Backend, BackendError, native
 from .context import Workspace
 from .data import Samples
 from .layers import Rescale
@@ -75,6 +76,11 @@ class Chain:
 
     def workspace(self, *, training: bool = False, inputs: bool = False) -> Workspace:
         """Buffers and contexts for a run; `inputs`: ∂C/∂x of the whole is wanted too."""
+        if getattr(self.parameters, "requires_grad", False):
+            raise BackendError(
+                "a PyTorch tensor that requires a gradient was copied into the parameters, and "
+                "each step would be recorded: copy tensor.detach(), and make the network anew"
+            )
         return Workspace(
             self.backend,
             self.xp_dtype,
@@ -86,12 +92,6 @@ class Chain:
 
     # --- forward ----------------------------------------------------------------------------
 
-    @property
-    def affine(self) -> tuple[Any, Any]:
-        """What a gather multiplies by and adds: a first `Rescale`'s, else 1 and 0."""
-        first = self.architecture.layers[0]
-        return first.affine(self.s[0]) if isinstance(first, Rescale) else (1.0, 0.0)
-
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
         """Rows of x (indices or a slice) as what the first layer takes, in the chain's dtype.
 
@@ -99,7 +99,7 @@ class Chain:
         """
         backend = self.backend
         if isinstance(x, np.memmap) and backend.name != "numpy":
-            x, rows = backend.from_host(np.ascontiguousarray(x[rows])), slice(None)
+            x, rows = backend.from_host(native(np.ascontiguousarray(x[rows]))), slice(None)
         if isinstance(rows, slice):
             if x.dtype == self.xp_dtype and not self.architecture.folded:
                 return x if rows == slice(None) else x[rows, ...]
@@ -107,7 +107,10 @@ class Chain:
         else:
             m = rows.shape[0]
         out = ws.buffer("x", (m, *self.architecture.input_shape))
-        return backend.gather(x, rows, out, *self.affine)
+        first = self.architecture.layers[0]
+        if isinstance(first, Rescale):
+            return backend.gather(x, rows, out, *first.affine(ws.contexts[0]))
+        return backend.gather(x, rows, out)
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
         """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
@@ -121,7 +124,7 @@ class Chain:
             saved.append(kept)
         activation = self.objective.activation
         a = x
-        if activation.name != "identity":
+        if type(activation) is not Identity:
             a = self.backend.activate(activation, x, ws.buffer("a", x.shape))
         return x, a, saved
 
@@ -165,6 +168,8 @@ class Chain:
         """Which rows are right, (m,) of bool: the label, or every label of a multilabel row."""
         if y.ndim == 1:
             return self.backend.argmax(a) == y
+        if y.dtype != a.dtype:
+            y = self.backend.xp.astype(y, a.dtype)
         decided, truth = self.decide(a), self.decide(y)
         if decided.ndim == 1:
             return decided == truth

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from . import random
 from .backends import Array, Backend
 
@@ -76,6 +78,10 @@ class Context:
             self._views[name, shape] = found
         return found
 
+    def constant(self, name: str, values: Sequence[float]) -> Array:
+        """Numbers of the layer's as a vector of float64 (float32 where there is none)."""
+        return self._workspace.constant((self.layer, name), values)
+
     def keep(self, shape: tuple[int, ...], probability: float) -> Array:
         """A random boolean mask, True with this probability, the same on every backend."""
         return self._workspace.keep(self.layer, shape, probability)
@@ -122,6 +128,7 @@ class Workspace:
         ]
         self._buffers: dict[tuple[Hashable, tuple[int, ...]], Array] = {}
         self._largest: dict[Hashable, Array] = {}
+        self._constants: dict[Hashable, Array] = {}
 
     def buffer(self, name: Hashable, shape: tuple[int, ...], dtype: Any = None) -> Array:
         found = self._buffers.get((name, shape))
@@ -132,14 +139,20 @@ class Workspace:
     def _take(self, name: Hashable, shape: tuple[int, ...], dtype: Any) -> Array:
         # The last, smaller batch works in the first rows of the full one's buffers.
         largest = self._largest.get(name)
-        if largest is not None and largest.shape[1:] == shape[1:] and largest.shape[0] >= shape[0]:
+        fits = largest is not None and largest.dtype == dtype and largest.shape[1:] == shape[1:]
+        if largest is not None and fits and largest.shape[0] >= shape[0]:
             return largest[: shape[0], ...]
         self._largest[name] = fresh = self.backend.empty(shape, dtype)
         return fresh
 
-    def keep(self, layer: int, shape: tuple[int, ...], probability: float) -> Array:
-        import numpy as np
+    def constant(self, name: Hashable, values: Sequence[float]) -> Array:
+        found = self._constants.get(name)
+        if found is None:
+            made = self.backend.from_host(np.asarray(values, dtype=np.float64))
+            found = self._constants[name] = made
+        return found
 
+    def keep(self, layer: int, shape: tuple[int, ...], probability: float) -> Array:
         limit = random.threshold(probability)
         position = (self.key, layer, self.step, self.row, shape)
         xp = self.backend.xp

@@ -170,7 +170,9 @@ class Poisson(Cost):
         return xp.sum(xlogy(xp, y, y) - xlogy(xp, y, a) - y + a, axis=1)
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
-        return 1.0 - y / _floor(xp, a)
+        ratio = y / _floor(xp, a)  # of a small a it may be infinite, and 0·∞ is NaN
+        largest = xp.full_like(ratio, xp.finfo(ratio.dtype).max)
+        return 1.0 - xp.minimum(ratio, largest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +267,8 @@ class Objective:
             needs = " or ".join(text for key, text in fitting.items() if key in cost.outputs)
             raise ValueError(
                 f"the cost {cost.name!r} is not defined on the outputs of "
-                f"{activation.name or 'this activation'!r}: use {needs}, or another cost"
+                f"{activation.name or 'this activation'!r}: use {needs}, or another cost "
+                '(cost="quadratic" is defined on all)'
             )
         self.cost, self.activation = cost, activation
         # By the very types: a user's subclass never takes a short way that it did not define.
@@ -280,7 +283,14 @@ class Objective:
         """C of each sample, shape (m,)."""
         if self._from_z is not None:
             return self._from_z(backend.xp, z, y)
-        return self.cost.value(backend.xp, a, y)
+        values = self.cost.value(backend.xp, a, y)
+        if tuple(getattr(values, "shape", ())) != (a.shape[0],):
+            raise ValueError(
+                f"expected the value of the cost {self.cost.name or type(self.cost).__name__!r} "
+                f"of each sample, shape ({a.shape[0]},), got {getattr(values, 'shape', values)}: "
+                "sum over the last axis only"
+            )
+        return values
 
     def delta(self, backend: Backend, z: Array, a: Array, y: Array, out: Array) -> Array:
         """δ^L of each sample into `out`, shape (m, k) (BP1)."""

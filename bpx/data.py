@@ -6,6 +6,7 @@ never shuffled or written to, and never copied whole: each mini-batch is gathere
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,16 +61,13 @@ def check_x(
     """
     if not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         x = asarray(backend, x, what)
-    dtype_kinds = ("bool", "integral", "real floating")
-    if not get(x).xp.isdtype(x.dtype, dtype_kinds):
-        raise TypeError(
-            f"{what} must be real numbers (floats, integers or booleans), got dtype {x.dtype}"
-        )
     if tuple(x.shape[1:]) != shape or x.ndim < 1:
         want = f"(m, {', '.join(map(str, shape))})"
         hint = ""
         if tuple(x.shape) == shape:
             hint = f": one sample is {what}[None, ...]"
+        elif x.ndim == 2 and tuple(x.shape[:1]) == shape:
+            hint = f": a sample is a row here, so {what}.T"
         elif x.ndim > 1 and _elements(x.shape[1:]) == _elements(shape):
             hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
         raise ValueError(f"expected {what} of shape {want}, got {tuple(x.shape)}{hint}")
@@ -119,8 +117,9 @@ def check_y(
     if tuple(y.shape) != (m, outputs):
         labels = " or labels (m,)" if task == "classification" else ""
         single = " or (m,)" if outputs == 1 else ""
+        hint = f": {what}.reshape(-1)" if labels and whole and tuple(y.shape) == (m, 1) else ""
         raise ValueError(
-            f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}"
+            f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}{hint}"
         )
     if finite:
         check_finite_rows(y, what)
@@ -143,14 +142,20 @@ def _check_labels(backend: Backend, y: Array, outputs: int, what: str) -> Array:
     return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
 
 
+_OTHER_COSTS = '; cost="quadratic" takes any (for a regression with output="identity")'
+
+
 def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
     if targets == "real":
         return
+    if xp.isdtype(y.dtype, "bool"):
+        y = xp.astype(y, xp.uint8)
     low, high = float(xp.min(y)), float(xp.max(y))
     if low < 0.0:
-        raise ValueError(f"this cost expects {what} >= 0, got {low:g}")
+        least = ">= 0" if targets == "nonnegative" else "between 0 and 1"
+        raise ValueError(f"this cost expects {what} {least}, got {low:g}{_OTHER_COSTS}")
     if targets != "nonnegative" and high > 1.0:
-        raise ValueError(f"this cost expects {what} between 0 and 1, got {high:g}")
+        raise ValueError(f"this cost expects {what} between 0 and 1, got {high:g}{_OTHER_COSTS}")
     if targets == "simplex":
         sums = xp.sum(xp.astype(y, xp.float32), axis=1)
         worst = float(xp.max(xp.abs(sums - 1.0)))
@@ -160,18 +165,23 @@ def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
             )
 
 
-def check_weight(backend: Backend, weight: Any, m: int, dtype: Any, finite: bool = True) -> Array:
-    """`weight` as an array (m,) of `dtype`, not negative and not all zero."""
-    weight = asarray(backend, weight, "sample_weight")
+def check_weight(
+    backend: Backend, weight: Any, m: int, dtype: Any, finite: bool = True, some: bool = True
+) -> Array:
+    """`weight` as an array (m,) of `dtype`, not negative, and where `some` is set not all zero."""
+    xp, weight = backend.xp, asarray(backend, weight, "sample_weight")
     if tuple(weight.shape) != (m,):
         raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
     if finite:
         check_finite_rows(weight, "sample_weight")
-    if bool(backend.xp.any(weight < 0)):
+    weight = xp.astype(weight, dtype)
+    if bool(xp.any(weight < 0)):
         raise ValueError("expected sample_weight >= 0, got a negative one")
-    if not bool(backend.xp.any(weight > 0)):
-        raise ValueError("expected a positive sample_weight, got only zeros")
-    return backend.xp.astype(weight, dtype)
+    if some and not bool(xp.any(weight > 0)):
+        raise ValueError(f"expected a positive sample_weight, got only zeros (in {dtype})")
+    if finite and not math.isfinite(float(xp.sum(weight))):
+        raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
+    return weight
 
 
 def _elements(shape: tuple[int, ...]) -> int:
@@ -202,6 +212,16 @@ class Samples:
     @property
     def n(self) -> int:
         return int(self.x.shape[0])
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """A generator from a seed, or itself."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"expected seed to be an integer >= 0, a numpy.random.Generator or None, got {seed!r}"
+        ) from None
 
 
 def epoch_order(generator: np.random.Generator, n: int, shuffle: bool) -> np.ndarray:
@@ -294,7 +314,7 @@ def batches(
         if array.shape[0] != n:
             raise ValueError(f"expected as many rows in {what} as in x, {n}, got {array.shape[0]}")
     size = check_batch_size(batch_size, n)
-    return Batches(arrays, size, np.random.default_rng(seed), shuffle)
+    return Batches(arrays, size, generator(seed), shuffle)
 
 
 def _as_is(array: Any, what: str) -> Array:

@@ -35,7 +35,7 @@ class GradientCheck:
 
     @property
     def worst(self) -> float:
-        return max(self.errors.values())
+        return float(np.max(list(self.errors.values())))  # NaN is the worst
 
     def __str__(self) -> str:
         width = max(map(len, self.errors))
@@ -84,7 +84,8 @@ def gradient_check(
     epsilon = positive("epsilon", epsilon)
     twin = net.copy() if "float64" in net.backend.lacks else net.to(dtype="float64")
     samples = twin.samples(x, y, sample_weight)
-    xs = twin.backend.to_host(samples.x).astype(twin.dtype)
+    x = samples.x if isinstance(samples.x, np.ndarray) else twin.backend.to_host(samples.x)
+    xs = np.array(x, dtype=twin.dtype)
     weight = samples.weight
     n = samples.n
 
@@ -135,4 +136,4 @@ def _differences(cost: Any, values: np.ndarray, part: np.ndarray, epsilon: float
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     """‖a − b‖ / max(‖a‖, ‖b‖), and 0 where both are zero."""
     largest = max(float(np.linalg.norm(a)), float(np.linalg.norm(b)))
-    return float(np.linalg.norm(a - b)) / largest if largest else 0.0
+    return float(np.linalg.norm(a - b)) / largest if largest != 0.0 else 0.0

@@ -102,6 +102,18 @@ class History(Mapping[str, list[float]]):
         return curves(self, path)
 
 
+def brief(row: Mapping[str, float]) -> str:
+    """A row in few words, for a bar."""
+    parts = []
+    for kind, title in (("training", f"epoch {row['epoch']}:"), ("validation", "validation")):
+        if f"{kind}_cost" in row:
+            part = f"{title} {row[f'{kind}_cost']:.4g}"
+            if f"{kind}_accuracy" in row:
+                part += f" {100 * row[f'{kind}_accuracy']:.2f}%"
+            parts.append(part)
+    return ", ".join(parts)
+
+
 def describe(row: Mapping[str, float]) -> str:
     """A row in words, for a log or a bar."""
     parts = [f"epoch {row['epoch']}"]

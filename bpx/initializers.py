@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .checks import number, positive
 from .registry import Registry
 
 
@@ -58,6 +59,10 @@ class Normal(Initializer):
     mean: float = 0.0
     name: ClassVar[str] = "normal"
 
+    def __post_init__(self) -> None:
+        positive("the std of Normal", self.std, zero=True)
+        number("the mean of Normal", self.mean)
+
     def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return generator.normal(self.mean, self.std, shape)
 
@@ -70,6 +75,10 @@ class Uniform(Initializer):
     low: float = -0.05
     high: float = 0.05
     name: ClassVar[str] = "uniform"
+
+    def __post_init__(self) -> None:
+        if number("the low of Uniform", self.low) > number("the high of Uniform", self.high):
+            raise ValueError(f"expected low <= high, got Uniform({self.low}, {self.high})")
 
     def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return generator.uniform(self.low, self.high, shape)
@@ -155,6 +164,9 @@ class Constant(Initializer):
 
     value: float
     name: ClassVar[str] = "constant"
+
+    def __post_init__(self) -> None:
+        number("the value of Constant", self.value)
 
     def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return np.full(shape, self.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
 from .chain import Chain
-from .checks import whole
+from .checks import positive, whole
 from .costs import Cost
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, add_penalty
@@ -92,7 +92,7 @@ class Network:
     generator : numpy.random.Generator
         Draws the permutations.
     steps, epochs : int
-        That it has been trained for in all.
+        Of its training: those of `fit`, and calls of `backprop` that behave as in training.
     optimizer, optimizer_state : Optimizer or None, State or None
         Of the last `fit`.
     history : History or None
@@ -128,6 +128,9 @@ class Network:
         seed: data.Seed = None,
         task: str | None = None,
     ) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"expected sizes or layers, such as [784, 30, 10], got {layers!r}")
+        layers = list(layers)
         if any(isinstance(layer, Layer | Input) for layer in layers):
             chosen = {"hidden": hidden != "sigmoid", "output": output != "sigmoid"}
             chosen |= {"weights": weights is not None, "bias": bias is not None}
@@ -137,7 +140,7 @@ class Network:
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)
-        generator = np.random.default_rng(seed)
+        generator = data.generator(seed)
         key = int(generator.integers(1 << 64, dtype=np.uint64))
         first = (layout.draw(generator) for layout in (described.layout, described.state_layout))
         self._begin(Chain(described, get(backend), dtype, key, *first), generator)
@@ -275,9 +278,19 @@ class Network:
     # --- cost -------------------------------------------------------------------------------
 
     def samples(
-        self, x: Any, y: Any, sample_weight: Any = None, *, what: str = "", finite: bool = True
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        what: str = "",
+        finite: bool = True,
+        whole: bool = True,
     ) -> data.Samples:
-        """Checked samples on this backend; `what` goes before x and y in messages."""
+        """Checked samples on this backend; `what` goes before x and y in messages.
+
+        They are the whole set, or only a mini-batch, in which all weights may be zero.
+        """
         backend = self.backend
         x = data.check_x(backend, x, self.input_shape, f"{what}x", finite)
         m, outputs = x.shape[0], self.output_shape[0]
@@ -285,7 +298,7 @@ class Network:
         y = data.check_y(backend, y, m, outputs, self.task, targets, f"{what}y", finite)
         if sample_weight is not None:
             dtype = self.chain.xp_dtype
-            sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite)
+            sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite, whole)
         return data.Samples(x, y, sample_weight)
 
     def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
@@ -324,6 +337,7 @@ class Network:
             By which they are divided; m by default, as in the seed.
         """
         samples = self.samples(x, y, sample_weight)
+        l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
         penalty = self.chain.penalty(samples.n if n is None else whole("n", n), l1, l2)
         return self.chain.evaluate(samples)["cost"] + penalty
 
@@ -391,13 +405,16 @@ class Network:
             raise ValueError("backprop takes either y or delta=, the gradient of your own cost")
         if (l1 or l2) and n is None:
             raise ValueError("l1 and l2 need n=, the size of the training set, which divides them")
+        if delta is not None and sample_weight is not None:
+            raise ValueError("sample_weight is for y; weigh the rows of your own delta yourself")
+        l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
+        if n is not None:
+            n = whole("n", n)
         chain, backend = self.chain, self.backend
         ws = chain.workspace(training=training, inputs=True)
-        ws.step = self.steps if step is None else step
-        if step is None and training:
-            self.steps += 1
+        ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
-            samples = self.samples(x, y, sample_weight)
+            samples = self.samples(x, y, sample_weight, whole=False)
             z, a, saved = chain.forward(chain.gather(samples.x, slice(None), ws), ws)
             y = chain.targets(samples.y, ws)
             d = chain.objective.delta(backend, z, a, y, ws.buffer("delta", z.shape))
@@ -422,6 +439,8 @@ class Network:
         views = layout.views(backend.xp, flat)
         weights = tuple(p.weights for p in views if hasattr(p, "weights"))
         biases = tuple(p.bias for p in views if hasattr(p, "bias"))
+        if step is None and training:
+            self.steps += 1
         return Gradient(flat, weights, biases, inputs * alpha, cost)
 
     # --- copies -----------------------------------------------------------------------------

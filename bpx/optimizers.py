@@ -73,6 +73,11 @@ class Optimizer:
 
     learning_rate: float | Schedule
 
+    def __init_subclass__(cls) -> None:
+        # Not inherited by a class with an `update` of its own, which it would pass over.
+        if "update" in cls.__dict__ and "fused" not in cls.__dict__:
+            cls.fused = Optimizer.fused  # type: ignore[method-assign]
+
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
@@ -379,9 +384,12 @@ def clip(
     """
     xp = backend.xp
     if value is not None:
+        limit = xp.full((1,), value, dtype=grad.dtype, device=backend.device)
         for (g,) in backend.blocks(grad):
-            g[...] = xp.clip(g, -value, value)
+            g[...] = xp.minimum(xp.maximum(g, -limit), limit)  # compat's clip waits on CuPy
     if norm is not None:
+        if grad.shape[0] == 0:
+            return
         # Squares of float32 overflow beyond 1e19, so divide by the largest element first.
         largest = xp.max(xp.abs(grad))
         safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))

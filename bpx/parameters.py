@@ -85,7 +85,7 @@ class Layout:
     decayed : int
         The vector up to here is weights of trained layers.
     trained : int
-        The vector up to here is seen by optimizers.
+        The vector beyond is layers that are not trained: its gradient is zero.
     """
 
     def __init__(self, tensors: Sequence[dict[str, Parameter]], trainable: Sequence[bool]) -> None:

@@ -41,17 +41,15 @@ def mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _shift(xp: Any, value: Array, bits: int) -> Array:
-    mask = xp.asarray((1 << (64 - bits)) - 1, dtype=xp.int64, device=value.device)
-    count = xp.asarray(bits, dtype=xp.int64, device=value.device)
-    return (value >> count) & mask
+def _shift(value: Array, bits: int) -> Array:
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _mix(xp: Any, value: Array) -> Array:
+def _mix(value: Array) -> Array:
     """`mix` of each element of an int64 array (never 0-d: NumPy warns when a scalar wraps)."""
-    value = (value ^ _shift(xp, value, 30)) * _signed(_MIX_1)
-    value = (value ^ _shift(xp, value, 27)) * _signed(_MIX_2)
-    return value ^ _shift(xp, value, 31)
+    value = (value ^ _shift(value, 30)) * _signed(_MIX_1)
+    value = (value ^ _shift(value, 27)) * _signed(_MIX_2)
+    return value ^ _shift(value, 31)
 
 
 def bits(
@@ -89,9 +87,9 @@ def bits(
         elements *= length
     rows = xp.arange(row + 1, row + 1 + shape[0], dtype=xp.int64, device=device)
     columns = xp.arange(1, elements + 1, dtype=xp.int64, device=device)
-    by_row = _mix(xp, rows * _signed(_GOLDEN) + _signed(stream))
-    every = _mix(xp, by_row[:, None] + (columns * _signed(_GOLDEN))[None, :])
-    return xp.reshape(_shift(xp, every, 64 - BITS), shape)
+    by_row = _mix(rows * _signed(_GOLDEN) + _signed(stream))
+    every = _mix(by_row[:, None] + (columns * _signed(_GOLDEN))[None, :])
+    return xp.reshape(_shift(every, 64 - BITS), shape)
 
 
 def threshold(probability: float) -> int:

@@ -10,11 +10,31 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
+# What other libraries call what bpx has.
+_ELSEWHERE = {
+    "bce": "cross-entropy",
+    "binary-crossentropy": "cross-entropy",
+    "categorical-crossentropy": "log-likelihood",
+    "l1": "mean-absolute-error",
+    "linear": "identity",
+    "logistic": "sigmoid",
+    "mae": "mean-absolute-error",
+    "mse": "quadratic",
+    "nll": "log-likelihood",
+    "squared-error": "quadratic",
+    "swish": "silu",
+    "val-accuracy": "validation_accuracy",
+    "val-loss": "validation_cost",
+    "xavier": "glorot-uniform",
+}
+
+
 def nearest(word: str, known: list[str]) -> str:
     """The end of an error message: the nearest known word, and all of them."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    meant = _ELSEWHERE.get(normal(word))
+    close = [meant] if meant in known else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{hint} Known: {', '.join(sorted(known))}"
 
@@ -57,6 +77,8 @@ class Registry:
             self.classes and isinstance(spec, type) and issubclass(spec, self.base)
         ):
             return spec
+        if isinstance(spec, type) and issubclass(spec, self.base):
+            raise TypeError(f"expected {article(self.kind)}, got the class: {spec.__name__}(...)")
         fields = {}
         if isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
             fields = {key: value for key, value in spec.items() if key != "name"}
@@ -67,7 +89,7 @@ class Registry:
                 f"object, got {type(spec).__name__}"
             )
         name = normal(spec)
-        own = {normal(key): value for key, value in (custom or {}).items()} | self.registered
+        own = self.registered | {normal(key): value for key, value in (custom or {}).items()}
         if name in own:
             return own[name]
         if name not in self.builtin:

@@ -99,10 +99,10 @@ class Stream:
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(
                     "expected the iterable to give (x, y) or (x, y, sample_weight), got "
-                    f"{type(batch).__name__}"
+                    f"{type(batch).__name__}; a pair of arrays is fit(x, y), or fit(*pair)"
                 )
             empty = False
-            yield self.net.samples(*batch, finite=self.finite)
+            yield self.net.samples(*batch, finite=self.finite, whole=False)
         if empty:
             raise ValueError("the iterable gave no mini-batch")
 

@@ -41,7 +41,7 @@ class DivergenceError(ArithmeticError):
         super().__init__(
             f"the cost is not finite at step {step} of epoch {epoch}, first in {layer}; the "
             "network keeps the weights of the last good step. A lower learning rate, clip_norm=, "
-            "or inputs scaled to about 1 may help"
+            "or inputs and targets scaled to about 1 may help"
         )
 
 
@@ -141,15 +141,20 @@ class _Trainer:
         self.optimizer, self.state = optimizer, state
         self.ws = net.chain.workspace(training=True)
         self.update = update_for(net.chain, optimizer, state, penalty)
-        self.is_host = net.backend.is_host
+        self.is_host, self.piece = net.backend.is_host, source.piece
         self._vectors = [net.parameters, net.state, *state.slots.values()]
         self._copies = [net.backend.xp.empty_like(vector) for vector in self._vectors]
 
     def run(self, epochs: int, held_out: Samples | None, callbacks: list[Any]) -> History:
         net, history = self.net, History()
         net.history = history
-        run = Run(net, history, epochs, self.source.steps, self.state, net.steps)
+        kinds = ("cost",) if net.task == "regression" else ("cost", "accuracy")
+        parts = ("training",) if held_out is None else ("training", "validation")
+        columns = tuple(f"{part}_{kind}" for part in parts for kind in kinds)
+        run = Run(net, history, epochs, self.source.steps, self.state, columns, net.steps)
         step_hooks = hooks(callbacks, "on_step_end")
+        if hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"):
+            self.piece = 1  # a hook may change the network, and is not called again in a replay
         checks = self.chain.workspace()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
@@ -190,7 +195,7 @@ class _Trainer:
         log: list[tuple[Any, Any, Any]] = []  # what came of those that were not read yet
         done = 0
         for batch in self.source.epoch():
-            if len(piece) == self.source.piece:
+            if len(piece) == self.piece:
                 done += len(piece)
                 piece = []
             if not piece:
@@ -199,9 +204,9 @@ class _Trainer:
             try:
                 log.append(self._step(batch))
             except _NonFinite:
-                self._diverged(piece, done)
+                raise self._diverged(piece, done) from None
             run.step = self.net.steps
-            if len(piece) == self.source.piece:
+            if len(piece) == self.piece:
                 sums += self._read(piece, log, done)
                 log = []
             for hook in step_hooks:
@@ -209,8 +214,6 @@ class _Trainer:
             if run.stopped or interrupts.noted:
                 break
         sums += self._read(piece, log, done)
-        if not all(self._finite(vector) for vector in self._vectors):  # by the very last update
-            self._diverged(piece, done)
         if run.stopped or interrupts.noted:
             return None
         cost, right, weight = sums
@@ -255,16 +258,19 @@ class _Trainer:
         self.net.steps, self.state.step = self._steps
 
     def _read(self, piece: list[Any], log: list[Any], done: int) -> np.ndarray:
-        """The sums over a piece; on a device this is where the host waits for it."""
+        """The sums over a piece; on a device this is where the host waits for it.
+
+        The vectors are looked at too: an update can overflow after a cost that was finite.
+        """
         if not log:
             return np.zeros(3)
         sums: np.ndarray = self.chain.backend.read(log).sum(axis=0)
-        if not np.isfinite(sums).all():
-            self._diverged(piece, done)
+        if not (np.isfinite(sums).all() and all(map(self._finite, self._vectors))):
+            raise self._diverged(piece, done)
         return sums
 
-    def _diverged(self, piece: list[Any], done: int) -> None:
-        """Run the piece again from its start, step by step, to the last good one; then raise."""
+    def _diverged(self, piece: list[Any], done: int) -> DivergenceError:
+        """Run the piece again from its start, step by step, to the last good one."""
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self._restore()
@@ -277,12 +283,13 @@ class _Trainer:
             layer = self._bad_parameters() if good else self._bad_output(batch)
             if layer is not None:
                 self._restore()
-                raise DivergenceError(epoch, done + index + 1, layer, history)
-        raise DivergenceError(epoch, done + len(piece), "the cost", history)
+                return DivergenceError(epoch, done + index + 1, layer, history)
+        return DivergenceError(epoch, done + len(piece), "the cost", history)
 
     def _finite(self, array: Array) -> bool:
         xp = self.chain.backend.xp
-        return bool(xp.all(xp.isfinite(array)))
+        # A sum is one pass without a temporary; only where it overflows is each element asked.
+        return math.isfinite(float(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
 
     def _bad_parameters(self) -> str | None:
         """After a step with a finite cost: the first layer whose new parameters are not."""

@@ -202,10 +202,14 @@ CASES = [
         ValueError,
         "hidden= is for sizes; with layers, name it in each layer",
     ),
-    (lambda: layers.Input(0), ValueError, "Input expects positive lengths, got 0"),
+    (lambda: layers.Input(0), ValueError, "expected a length of Input >= 1, got 0"),
     (lambda: layers.Dense(0), ValueError, "expected the units of Dense >= 1, got 0"),
     (lambda: layers.Dropout(1.0), ValueError, "expected 0 <= the rate of Dropout < 1, got 1.0"),
-    (lambda: layers.Rescale(np.nan), ValueError, "Rescale expects a finite scale"),
+    (
+        lambda: layers.Rescale(np.nan),
+        ValueError,
+        "expected the scale of Rescale to be finite, got nan",
+    ),
     (
         lambda: bpx.Network([layers.Input(3), layers.Rescale((1.0, 2.0)), layers.Dense(1)]),
         ValueError,

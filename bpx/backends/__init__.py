@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..registry import nearest
-from ._base import Array, Backend, BackendError
+from ._base import Array, Backend, BackendError, native
 from ._libraries import LIBRARIES, Available, Device
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "asarray",
     "available",
     "get",
+    "native",
+    "on_host",
 ]
 
 _cache: dict[str, Backend] = {}
@@ -104,35 +106,63 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     TypeError
         Values that are no array of numbers: ragged lists, strings, sparse matrices.
     """
+    backend.use()
     library = _library(values)
-    own = library == backend.xp.__name__.rpartition(".")[2] and library != "numpy"
-    if own and (backend.device is None or values.device == backend.device):
-        return values.detach() if library == "torch" else values
     if library == "scipy":
         raise TypeError(f"{what} is a sparse matrix; bpx takes dense arrays: {what}.toarray()")
     if library in LIBRARIES and library != "numpy":
-        source = _from_array(values)
-        if backend.is_host and not source.is_host:
-            raise BackendError(
-                f"{what} is on {source.name!r}, and the network is on {backend.name!r}: make it "
-                f'there with backend="{source.name}" (or move it: net.to("{source.name}"))'
-            )
-        return backend.from_host(source.to_host(values))
+        return _from_library(backend, values, what)
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
         # If not, it may still convert itself through __array__, below.
         with contextlib.suppress(BufferError, RuntimeError, TypeError):
             values = np.from_dlpack(values)
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise TypeError(f"{what} has masked elements; fill them first: {what}.filled(...)")
     try:
         host = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{what} is not an array of numbers: {error}") from error
     if host.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{what} must be real numbers (floats, integers or booleans), got dtype {host.dtype}"
+        labels = f"; number the classes: np.unique({what}, return_inverse=True)"
+        hint = labels if host.dtype.kind in "OSU" and host.ndim == 1 and what[-1] == "y" else ""
+        raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{hint}")
+    return backend.from_host(native(host))
+
+
+_NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
+
+
+def _from_library(backend: Backend, values: Array, what: str) -> Array:
+    """An array of PyTorch, CuPy or array-api-strict, on `backend`."""
+    source = _from_array(values)
+    if not source.xp.isdtype(values.dtype, ("bool", "integral", "real floating")):
+        raise TypeError(_NUMBERS.format(what, values.dtype))
+    if source is backend:
+        return values.detach() if _library(values) == "torch" else values
+    if backend.is_host and not source.is_host:
+        raise BackendError(
+            f"{what} is on {source.name!r}, and the network is on {backend.name!r}: make it "
+            f'there with backend="{source.name}" (or move it: net.to("{source.name}"))'
         )
-    if not host.dtype.isnative:
-        host = host.astype(host.dtype.newbyteorder("="))
-    return backend.from_host(host)
+    if not source.is_host:  # of two libraries on one device: shared
+        with contextlib.suppress(AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+            shared = backend.xp.from_dlpack(values)
+            if _from_array(shared) is backend:
+                return shared
+    try:
+        return backend.from_host(source.to_host(values))
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"{what} has dtype {values.dtype}, which cannot be moved to {backend.name!r} "
+            f"({error}): convert it to float32 first"
+        ) from error
+
+
+def on_host(values: Any) -> Any:
+    """An array of any library as NumPy's; what is no array as it is."""
+    if _library(values) in LIBRARIES and _library(values) != "numpy":
+        return _from_array(values).to_host(values)
+    return values
 
 
 def _library(values: Any) -> str:
@@ -144,7 +174,7 @@ def _is_namespace(value: Any) -> bool:
 
 
 def _from_namespace(xp: Any) -> Backend:
-    name = xp.__name__.rpartition(".")[2]
+    name = xp.__name__.removeprefix("array_api_compat.")
     if name in LIBRARIES:
         return get(name)
     if not _is_namespace(xp):

@@ -20,6 +20,13 @@ class BackendError(RuntimeError):
     """A backend that is not here, cannot be used, or was given another's arrays."""
 
 
+def native(array: np.ndarray) -> np.ndarray:
+    """`array` in this machine's order of bytes, and in a dtype that other libraries have too."""
+    if array.dtype.itemsize > 8:  # long double
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def kernel(method: Kernel) -> Kernel:
     """Mark a method that native backends may override."""
     method.is_kernel = True  # type: ignore[attr-defined]
@@ -104,9 +111,11 @@ class Backend:
         return True
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        self.use()
         return self.xp.empty(shape, dtype=dtype, device=self.device)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        self.use()
         return self.xp.zeros(shape, dtype=dtype, device=self.device)
 
     def from_host(self, array: np.ndarray) -> Array:
@@ -114,6 +123,7 @@ class Backend:
 
         A device without 64-bit types gets the 32-bit ones.
         """
+        self.use()
         return self.xp.asarray(self._fitting(array), device=self.device)
 
     def _fitting(self, array: np.ndarray) -> np.ndarray:
@@ -216,13 +226,14 @@ class Backend:
         """
         xp = self.xp
         batch = source[rows, ...] if isinstance(rows, slice) else xp.take(source, rows, axis=0)
-        if batch.dtype != out.dtype:
+        floats = xp.isdtype(batch.dtype, "real floating")
+        if not floats or xp.finfo(batch.dtype).bits < xp.finfo(out.dtype).bits:
             batch = xp.astype(batch, out.dtype)
         if not (isinstance(scale, float) and scale == 1.0):
             batch = batch * scale
         if not (isinstance(offset, float) and offset == 0.0):
             batch = batch + offset
-        out[...] = batch
+        out[...] = xp.astype(batch, out.dtype, copy=False)  # once, after a sum that may cancel
         return out
 
     @kernel

@@ -19,8 +19,8 @@ class CupyBackend(Backend):
     """
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:
-        device.use()
-        super().__init__(name, xp, device, is_host=False)
+        with device:
+            super().__init__(name, xp, device, is_host=False)
 
     def use(self) -> None:
         self.device.use()

@@ -53,7 +53,9 @@ class Library:
             raise BackendError(f"{self.title} is not installed: {self.mend}")
         try:
             return self.devices()
-        except ImportError as error:
+        except BackendError:
+            raise
+        except Exception as error:  # a library may raise anything while it is imported
             raise BackendError(
                 f"{self.title} is installed, but does not import: {error}"
             ) from error
@@ -167,7 +169,9 @@ class Torch(Library):
 
         from ._torch import TorchBackend
 
-        return TorchBackend(self.full(device), xp, torch.device(device or "cpu"))
+        # Tensors say "mps:0", which PyTorch does not hold equal to "mps".
+        place = "mps:0" if device == "mps" else device or "cpu"
+        return TorchBackend(self.full(device), xp, torch.device(place))
 
 
 class Strict(Library):

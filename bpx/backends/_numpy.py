@@ -102,7 +102,7 @@ class NumpyBackend(Backend):
         return out
 
     def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        if x.size <= SMALL:
+        if x.size <= SMALL and x.ndim == 2:
             # A product takes half the time of a reduction, while it stays on one thread.
             alphas = self._constant(x.shape[0], alpha, x.dtype)
             if beta == 0.0:
@@ -131,19 +131,23 @@ class NumpyBackend(Backend):
     def gather(
         self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
     ) -> Array:
+        plain = isinstance(scale, float) and isinstance(offset, float)
         if isinstance(rows, slice):
             batch = source[rows]
-        elif source.dtype == out.dtype:
+        elif source.dtype == out.dtype and plain:
             # mode="clip" spares the copy that the default makes of `out`; indices are in range.
             batch = source.take(rows, 0, out, "clip")
         else:
             batch = source.take(rows, 0)
-        if not (isinstance(scale, float) and scale == 1.0):
-            np.multiply(batch, scale, out=out, dtype=out.dtype, casting="unsafe")
-        elif batch is not out:
-            out[...] = batch
-        if not (isinstance(offset, float) and offset == 0.0):
-            out += offset
+        if plain and batch.dtype.itemsize <= out.dtype.itemsize:
+            if scale != 1.0:
+                np.multiply(batch, scale, out=out, dtype=out.dtype, casting="unsafe")
+            elif batch is not out:
+                out[...] = batch
+            if offset != 0.0:
+                out += offset
+        else:  # in double precision, since the sum may cancel
+            out[...] = batch * scale + offset
         return out
 
     def one_hot(self, labels: Array, out: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Array, Backend
+from ._base import Array, Backend, native
 
 
 class TorchBackend(Backend):
@@ -16,6 +16,7 @@ class TorchBackend(Backend):
         super().__init__(name, xp, device, is_host=device.type == "cpu")
 
     def from_host(self, array: np.ndarray) -> Array:
+        array = native(array)
         # DLPack shares the memory, but read-only arrays cannot be exported through it.
         if self.is_host and array.flags.writeable and array.dtype != np.bool_:
             return self.xp.from_dlpack(array)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from ..activations import ACTIVATIONS
 from ..backends import Array
+from ..checks import whole
 from ..context import Context
 from ..initializers import INITIALIZERS
 from ..parameters import Parameter
@@ -49,7 +50,7 @@ class Layer:
     input_shape : tuple of int or None
         Of one sample. A `Network` fills it in.
     trainable : bool
-        Whether optimizers see its parameters.
+        Whether its parameters are trained. If not, their gradient is zero.
     """
 
     name: ClassVar[str] = ""
@@ -63,6 +64,8 @@ class Layer:
             value = getattr(self, f.name)
             if registry is not None and value is not None:
                 object.__setattr__(self, f.name, registry.get(value))
+        if not isinstance(self.trainable, bool):
+            raise TypeError(f"expected trainable to be True or False, got {self.trainable!r}")
         self.validate()
 
     def validate(self) -> None:
@@ -158,7 +161,8 @@ class Input:
     shape: Shape
 
     def __post_init__(self) -> None:
-        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
-        if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
-            raise ValueError(f"Input expects positive lengths, got {self.shape!r}")
+        lengths = self.shape if isinstance(self.shape, Iterable) else (self.shape,)
+        shape = tuple(whole("a length of Input", n) for n in lengths)
+        if not shape:
+            raise ValueError("expected Input to have at least one length, got none")
         object.__setattr__(self, "shape", shape)
