@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
+import math
 import sys
 import time
 from pathlib import Path
@@ -12,9 +14,12 @@ import numpy as np
 import typer
 
 from . import backends, datasets, layers, optimizers, schedules, tables
+from .architecture import TASKS
 from .backends import BackendError
 from .callbacks import EarlyStopping, ReduceOnPlateau
+from .checks import whole
 from .data import check_batch_size
+from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
 from .network import Network
@@ -31,9 +36,25 @@ app = typer.Typer(
 Data = Annotated[str, typer.Argument(help="digits, mnist, or a .npz or .csv file.")]
 Model = Annotated[Path, typer.Argument(help="A file that train wrote.")]
 Target = Annotated[
-    str | None, typer.Option(help="The column of targets (.csv: the last; .npz: y).")
+    str | None,
+    typer.Option(help="The column of targets, or columns: a,b (.csv: the last; .npz: y)."),
 ]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        print(f"bpx {importlib.metadata.version('bpx')}")
+        raise typer.Exit
+
+
+@app.callback()
+def bpx(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="And end.")
+    ] = False,
+) -> None:
+    """Feed-forward networks by backpropagation."""
 
 
 def main() -> None:
@@ -49,6 +70,11 @@ def main() -> None:
         _fail(error.format_message())
     except DivergenceError as error:
         _fail(str(error), status=1)
+    except datasets.DatasetError as error:  # a list of files to fetch is not for one line
+        print(f"bpx: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}", status=1)
     except (ValueError, TypeError, BackendError, ImportError, OSError) as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
@@ -61,9 +87,14 @@ def _fail(message: str, status: int = 2) -> None:
     raise SystemExit(status)
 
 
-def _parts(data: str, target: str | None, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def _parts(data: str, target: str | None, seed: int) -> list[Part]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random."""
     if data in ("digits", "mnist"):
+        if target is not None:
+            raise ValueError(f"--target is for files; {data} has its own labels")
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [tuple(part) for part in dataset]  # type: ignore[misc]
     if not Path(data).suffix:
@@ -75,33 +106,49 @@ def _parts(data: str, target: str | None, seed: int) -> list[tuple[np.ndarray, n
     n = len(x)
     if n < 10:
         raise ValueError(f"{data} has {n} samples; at least 10 are split into three parts")
-    order = np.random.default_rng(seed).permutation(n)
+    order = data_generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
     return [(x[rows], y[rows]) for rows in cuts]
 
 
+def _task(y: np.ndarray, task: str | None) -> tuple[str, int]:
+    """The task, and the number of outputs, that targets ask for."""
+    labels = y.ndim == 1 and y.dtype.kind in "biu"
+    if task is None:
+        # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
+        present = np.unique(y) if labels else np.zeros(0)
+        few = 2 <= len(present) <= len(y) / 2
+        numbered = few and np.array_equal(present, np.arange(len(present)))
+        task = "classification" if numbered else "regression"
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
+    if task == "classification":
+        if not labels:
+            raise ValueError("a classification needs a column of whole numbers, 0 to k-1")
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= len(y) or high == 0:
+            raise ValueError(
+                f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
+                f"{len(y)} samples: --task regression for numbers"
+            )
+        return task, high + 1
+    return task, 1 if y.ndim == 1 else y.shape[1]
+
+
 def _network(
     x: np.ndarray,
-    y: np.ndarray,
+    outputs: int,
     hidden: list[int],
     activation: str,
     output: str | None,
     cost: str | None,
     dropout: float,
-    task: str | None,
+    task: str,
     own_scale: bool,
     **options: Any,
 ) -> Network:
     """A network whose inputs and outputs fit the data."""
-    whole = y.ndim == 1 and y.dtype.kind in "biu"
-    task = task or ("classification" if whole else "regression")
-    if task == "classification" and y.ndim == 1:
-        outputs = int(y.max()) + 1
-    else:
-        outputs = 1 if y.ndim == 1 else y.shape[1]
     default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
-    if task not in default:
-        raise ValueError(f"unknown task {task!r}{nearest(task, list(default))}")
     output = output or default[task]
     cost = cost or ("quadratic" if task == "regression" else "cross-entropy")
     chain: list[Any] = [layers.Input(x.shape[1:])]
@@ -113,6 +160,24 @@ def _network(
             chain.append(layers.Dropout(dropout))
     chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]
     return Network(chain, cost=cost, task=task, **options)
+
+
+def _standardized(parts: list[Part]) -> tuple[list[Part], layers.Rescale]:
+    """Targets with mean 0 and standard deviation 1, and the layer that undoes it."""
+    y = parts[0][1].reshape(len(parts[0][1]), -1).astype(np.float64)
+    there = layers.Rescale.standardizing(y)
+    scale, offset = np.array(there.scale), np.array(there.offset)
+    scaled = [(x, y.reshape(len(y), -1) * scale + offset) for x, y in parts]
+    return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
+
+
+def _followed_by(net: Network, layer: layers.Layer) -> Network:
+    """The network with one more layer, which has no parameters."""
+    chain = [layers.Input(net.input_shape), *net.layers, layer]
+    twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
+    twin.parameters[...] = net.parameters
+    twin.steps, twin.epochs = net.steps, net.epochs
+    return twin
 
 
 def _optimizer(
@@ -152,28 +217,30 @@ def _sizes(text: str) -> list[int]:
 
 
 class _Table:
-    """A line an epoch, in columns."""
+    """A line an epoch, in columns that 80 characters hold."""
 
     def __init__(self) -> None:
         self.started = False
 
     def __call__(self, run: Any) -> None:
         row = {k: v for k, v in run.history.row().items() if k != "learning_rate"}
-        titles = {name: name.replace("_", " ") for name in row}
         if not self.started:
-            print("  ".join(titles.values()))
+            titles = [name.partition("_")[2] or name for name in row]
+            over = [name.partition("_")[0] if "_" in name else "" for name in row]
+            over = [name if name not in over[:index] else "" for index, name in enumerate(over)]
+            for line in (over, titles):
+                print("  ".join(text.rjust(10) for text in line)[5:])
             self.started = True
         cells = []
-        for name, title in titles.items():
-            value = row[name]
+        for name, value in row.items():
             if name == "epoch":
                 text = f"{value}"
             elif name.endswith("accuracy"):
                 text = f"{100 * value:.2f} %"
             else:
-                text = f"{value:.5f}" if name.endswith("cost") else f"{value:.3f}"
-            cells.append(text.rjust(len(title)))
-        print("  ".join(cells), flush=True)
+                text = f"{value:.5g}" if name.endswith("cost") else f"{value:.3f}"
+            cells.append(text.rjust(10))
+        print("  ".join(cells)[5:], flush=True)
 
 
 @app.command()
@@ -181,7 +248,11 @@ def train(
     data: Data = "digits",
     target: Target = None,
     task: Annotated[
-        str | None, typer.Option(help="classification, multilabel or regression.")
+        str | None,
+        typer.Option(
+            help="classification (by default where the targets are 0 to k-1, each seen), "
+            "multilabel, or regression."
+        ),
     ] = None,
     hidden: Annotated[str, typer.Option(help="Sizes of the hidden layers: 256,128.")] = "30",
     activation: Annotated[str, typer.Option(help="Of the hidden layers.")] = "sigmoid",
@@ -192,7 +263,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Samples in a mini-batch.")] = 10,
     optimizer: Annotated[str, typer.Option(help="sgd, rmsprop, adam or adamw.")] = "sgd",
     learning_rate: Annotated[
-        float | None, typer.Option(help="0.5 (0.01 for regression), others than sgd 0.001.")
+        float | None, typer.Option(help="sgd 0.5, regression 0.1; others than sgd 0.001.")
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
     nesterov: Annotated[bool, typer.Option(help="For sgd with momentum.")] = False,
@@ -209,9 +280,10 @@ def train(
     clip_value: Annotated[float | None, typer.Option(help="Largest element of one.")] = None,
     shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = True,
     patience: Annotated[
-        int | None, typer.Option(help="Stop early after so many epochs, restore the best.")
+        int | None,
+        typer.Option(help="Stop after so many epochs without a better one; keep the best."),
     ] = None,
-    standardize: Annotated[bool, typer.Option(help="The columns of a file.")] = True,
+    standardize: Annotated[bool, typer.Option(help="A file's columns, and real targets.")] = True,
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of first weights, order and masks.")] = 0,
@@ -222,35 +294,46 @@ def train(
 ) -> int:
     """Train a network; the last line has the accuracy on samples it has never seen."""
     started = time.perf_counter()
-    if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file, expected a folder")
-    train_part, validation, test = _parts(data, target, seed)
-    net = _network(
-        *train_part,
-        hidden=_sizes(hidden),
-        activation=activation,
-        output=output,
-        cost=cost,
-        dropout=dropout,
-        task=task,
-        own_scale=data in ("digits", "mnist") or not standardize,
-        backend=backend,
-        dtype=dtype,
-        seed=seed,
-    )
-    if learning_rate is None:
-        learning_rate = 0.001 if optimizer != "sgd" else 0.01 if net.task == "regression" else 0.5
-    check_batch_size(batch_size, len(train_part[0]))
-    steps = epochs * -(-len(train_part[0]) // batch_size)
-    chosen = _optimizer(optimizer, learning_rate, momentum, nesterov, schedule, max(1, steps))
-    print(net.summary())
+    sizes, whole_epochs = _sizes(hidden), whole("epochs", epochs, 0)
     called: list[Any] = [] if progress else [_Table()]
     if patience is not None:
         called.append(EarlyStopping(patience))
     if schedule == "plateau":
         called.append(ReduceOnPlateau())
+    built_in = data in ("digits", "mnist")
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is a file, expected a folder")
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    parts = _parts(data, target, seed)
+    task, outputs = _task(np.concatenate([y for _, y in parts]), task)
+    check_batch_size(batch_size, len(parts[0][0]))
+    net = _network(
+        parts[0][0],
+        outputs,
+        hidden=sizes,
+        activation=activation,
+        output=output,
+        cost=cost,
+        dropout=dropout,
+        task=task,
+        own_scale=built_in or not standardize,
+        backend=backend,
+        dtype=dtype,
+        seed=seed,
+    )
+    undo = None
+    fitted = parts
+    if task == "regression" and standardize and output in (None, "identity"):
+        fitted, undo = _standardized(parts)
+    if learning_rate is None:
+        plain = 0.5 if task != "regression" else 0.01 if undo is None else 0.1
+        learning_rate = plain if optimizer == "sgd" else 0.001
+    steps = max(1, whole_epochs * -(-len(parts[0][0]) // batch_size))
+    chosen = _optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
+    print(net.summary())
     history = net.fit(
-        *train_part,
+        *fitted[0],
         epochs=epochs,
         batch_size=batch_size,
         optimizer=chosen,
@@ -259,41 +342,55 @@ def train(
         clip_norm=clip_norm,
         clip_value=clip_value,
         shuffle=shuffle,
-        validation=validation,
+        validation=fitted[1],
         callbacks=called,
         progress=progress,
     )
     if history.stopped:
         print(f"stopped: {history.stopped}")
+    if history.interrupted:
+        print("interrupted: the network has the weights of the last full step")
+    if undo is not None:
+        net = _followed_by(net, undo)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        net.save(out / "model.safetensors")
-        (out / "history.csv").write_text(history.to_csv(), encoding="utf-8")
-        if history.epochs:
-            history.plot(out / "curve.png")
-        print(f"wrote model.safetensors, history.csv and curve.png to {out}")
-    print(f"{_score(net, *test)} in {time.perf_counter() - started:.1f} s", flush=True)
+        _write(net, history, out)
+    print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
 
 
+def _write(net: Network, history: Any, out: Path) -> None:
+    files = ["model.safetensors", "history.csv"]
+    net.save(out / files[0])
+    (out / files[1]).write_text(history.to_csv(), encoding="utf-8")
+    if history.epochs:
+        files.append("curve.png")
+        history.plot(out / files[2])
+    print(f"wrote {', '.join(files)} to {out}")
+
+
 def _score(net: Network, x: np.ndarray, y: np.ndarray) -> str:
-    if net.task == "regression":
-        return f"test cost {net.total_cost(x, y):.5g}"
-    return f"test accuracy {100 * net.accuracy(x, y):.2f} %"
+    """The accuracy, or how far off a regression is, and the share of the variance it explains."""
+    if net.task != "regression":
+        return f"accuracy {100 * net.accuracy(x, y):.2f} %"
+    truth = y.reshape(len(y), -1).astype(np.float64)
+    errors = net.backend.to_host(net.predict(x)) - truth
+    spread = ((truth - truth.mean(axis=0)) ** 2).sum()
+    explained = 1.0 - (errors**2).sum() / spread if spread else math.nan
+    return f"root mean square error {np.sqrt((errors**2).mean()):.5g}, R² {explained:.4f}"
 
 
 @app.command()
 def evaluate(model: Model, data: Data, target: Target = None, backend: On = None) -> None:
-    """Cost and accuracy of a trained network (on the test part of digits or mnist)."""
+    """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
         x, y = _parts(data, target, 0)[2]
     else:
-        table = tables.read(Path(data), target)
-        assert table.y is not None
-        x, y = table.x, table.y
-    for name, value in net.evaluate(x, y).items():
-        print(f"{name} {100 * value:.2f} %" if name == "accuracy" else f"{name} {value:.6g}")
+        x, found = tables.read(Path(data), target)
+        assert found is not None
+        y = found
+    print(f"cost {net.total_cost(x, y):.6g}")
+    print(_score(net, x, y))
 
 
 @app.command()
@@ -361,7 +458,8 @@ def gradcheck(
         dtype="float64",
         seed=seed,
     )
-    generator = np.random.default_rng(seed)
+    generator = data_generator(seed)
+    samples = whole("samples", samples)
     k = net.output_shape[0]
     x = generator.normal(size=(samples, *net.input_shape))
     y: np.ndarray = generator.uniform(size=(samples, k))

@@ -170,9 +170,9 @@ class Poisson(Cost):
         return xp.sum(xlogy(xp, y, y) - xlogy(xp, y, a) - y + a, axis=1)
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
-        ratio = y / _floor(xp, a)  # of a small a it may be infinite, and 0·∞ is NaN
-        largest = xp.full_like(ratio, xp.finfo(ratio.dtype).max)
-        return 1.0 - xp.minimum(ratio, largest)
+        # The second bound keeps y/a finite: times a slope of 0, infinity would be NaN.
+        least = xp.maximum(_floor(xp, a), y * (4.0 / xp.finfo(a.dtype).max))
+        return 1.0 - y / least
 
 
 @dataclass(frozen=True, eq=False)

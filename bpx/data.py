@@ -179,8 +179,11 @@ def check_weight(
         raise ValueError("expected sample_weight >= 0, got a negative one")
     if some and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive sample_weight, got only zeros (in {dtype})")
-    if finite and not math.isfinite(float(xp.sum(weight))):
-        raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
+    if finite:
+        with np.errstate(over="ignore"):
+            total = float(xp.sum(weight))
+        if not math.isfinite(total):
+            raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
     return weight
 
 

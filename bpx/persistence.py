@@ -134,7 +134,10 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         with safe_open(path, framework="numpy") as file:
             header = _header(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except SafetensorError as error:
+    except FileFormatError:
+        raise
+    # What safetensors raises for a dtype that NumPy has not is a TypeError or AttributeError.
+    except (SafetensorError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise FileFormatError(
             f"{path} is not a whole safetensors file, or is damaged or truncated: {error}"
         ) from error
@@ -148,6 +151,8 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         version = int(found)
     except ValueError as error:
         raise FileFormatError(f"{path} has no readable format version ({found!r})") from error
+    if version < 1:
+        raise FileFormatError(f"{path} has no readable format version ({found!r})")
     if version > FORMAT_VERSION:
         raise FileFormatError(
             f"{path} was written by a later bpx (format {version}; this bpx reads up to "

@@ -53,6 +53,7 @@ def curves(history: History, path: Any = None) -> Any:
                 marker = "o" if len(epochs) < 3 else None
                 axes.plot(epochs, scaled, color=color, label=name, marker=marker)
         axes.set(xlabel="epoch", ylabel="accuracy (%)" if kind == "accuracy" else "mean cost")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
     if path is not None:

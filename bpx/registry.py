@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-
 # What other libraries call what bpx has.
 _ELSEWHERE = {
     "bce": "cross-entropy",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +15,7 @@ from .registry import nearest
 
 
 class Table(NamedTuple):
-    """Features x (n, k), and targets y (n,) or (n, outputs) if the file has them."""
+    """Features x (n, ...), and targets y (n,) or (n, outputs) if the file has them."""
 
     x: np.ndarray
     y: np.ndarray | None
@@ -26,24 +29,37 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
     path : Path
         .npz with arrays ``x`` and ``y``; .npy with x alone; .csv with a line of names.
     target : str, optional
-        The array or column of targets; by default ``y`` in .npz, the last column in .csv.
+        The array of targets, or the columns, with commas between them; by default ``y`` in .npz,
+        the last column in .csv.
     labelled : bool
         Targets are needed. If not, they are left out of x only where `target` names them.
 
     Raises
     ------
     ValueError
-        Another kind of file, no such column, or cells that are not numbers.
+        Another kind of file, a damaged one, no such column, or cells that are not numbers.
     """
     if not path.exists():
         raise ValueError(f"there is no file {path}")
-    readers = {".npz": _npz, ".npy": _npy, ".csv": _csv}
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a .npz, .npy or .csv file")
+    readers: dict[str, Callable[[Path, str | None, bool], Table]] = {
+        ".npz": _npz,
+        ".npy": _npy,
+        ".csv": _csv,
+    }
     if path.suffix.lower() not in readers:
         raise ValueError(f"expected a .npz, .npy or .csv file, got {path.name!r}")
-    table = readers[path.suffix.lower()](path, target, labelled)
-    if labelled and table.y is None:
+    x, y = readers[path.suffix.lower()](path, target, labelled)
+    if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
-    return table
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(
+            f"{path}: expected samples of shape (n, k) with a column at least, got {x.shape}"
+        )
+    if y is not None and (y.ndim < 1 or len(y) != len(x)):
+        raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
+    return Table(x, y)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -53,48 +69,82 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             return {"x": found}
         with found:
             return {name: found[name] for name in found.files}
-    except (ValueError, EOFError, OSError) as error:
+    except MemoryError as error:
+        raise ValueError(f"{path} claims more elements than memory holds: {error}") from error
+    # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
+    except (Exception, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or holds objects: {error}") from error
 
 
 def _npy(path: Path, target: str | None, labelled: bool) -> Table:
+    if target is not None:
+        raise ValueError(f"{path} has samples alone; --target is for .csv and .npz")
     return Table(_load(path)["x"], None)
 
 
 def _npz(path: Path, target: str | None, labelled: bool) -> Table:
     arrays = _load(path)
-    for name in ("x", target or "y") if labelled else ("x",):
+    for name in ("x", target or "y") if labelled or target else ("x",):
         if name not in arrays:
             raise ValueError(f"{path} has no array {name!r}{nearest(name, list(arrays))}")
     return Table(arrays["x"], arrays.get(target or "y"))
 
 
 def _csv(path: Path, target: str | None, labelled: bool) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
+    names, lines = _lines(path)
+    wanted = [] if target is None else [name.strip() for name in target.split(",")]
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}")
+    if target is None and labelled:
+        wanted = names[-1:]
+    chosen = [names.index(name) for name in wanted]
+    values = np.empty((len(lines), len(names)))
+    for index, (number, row) in enumerate(lines):
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(row)}")
+        for column, cell in enumerate(row):
+            value = _number(cell)
+            if value is None:
+                classes = " (number classes 0, 1, 2, ...)" if column in chosen else ""
+                shown = f"got {cell!r}" if cell.strip() else "the cell is empty: fill it, or leave"
+                end = "" if cell.strip() else " the line out"
+                raise ValueError(
+                    f"{path}, line {number}, column {names[column]!r}: expected a number, "
+                    f"{shown}{end}{classes}"
+                )
+            values[index, column] = value
+    x = np.delete(values, chosen, axis=1)
+    if not chosen:
+        return Table(x, None)
+    y = values[:, chosen[0]] if len(chosen) == 1 else values[:, chosen]
+    whole = (y == np.round(y)).all() and np.abs(y).max() < 2**53
+    return Table(x, y.astype(np.int64) if whole else y)
+
+
+def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names, and each line that is not blank with its number."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
     if len(rows) < 2:
         raise ValueError(f"{path} has no rows below its line of names")
-    names = [name.strip() for name in rows[0]]
-    if target is not None and target not in names:
-        raise ValueError(f"{path} has no column {target!r}{nearest(target, names)}")
-    values = np.empty((len(rows) - 1, len(names)))
-    for index, row in enumerate(rows[1:]):
-        if len(row) != len(names):
-            raise ValueError(
-                f"{path}, line {index + 2}: expected {len(names)} cells, got {len(row)}"
-            )
-        for column, cell in enumerate(row):
-            try:
-                values[index, column] = float(cell)
-            except ValueError:
-                raise ValueError(
-                    f"{path}, line {index + 2}, column {names[column]!r}: expected a number, got "
-                    f"{cell!r} (number classes 0, 1, 2, ...)"
-                ) from None
-    if target is None and not labelled:
-        return Table(values, None)
-    chosen = names.index(target) if target is not None else len(names) - 1
-    y = values[:, chosen]
-    if np.isfinite(y).all() and (y == np.round(y)).all():
-        y = y.astype(np.int64)
-    return Table(np.delete(values, chosen, axis=1), y)
+    names = [name.strip() for name in rows[0][1]]
+    if all(_number(name) is not None for name in names):
+        raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise ValueError(f"{path} has two columns {doubled!r}")
+    return names, rows[1:]
+
+
+def _number(cell: str) -> float | None:
+    """The finite number in a cell, if it is one."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

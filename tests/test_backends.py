@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +86,66 @@ def test_a_library_that_does_not_import(monkeypatch):
     monkeypatch.setattr(library, "devices", broken)
     with pytest.raises(BackendError, match="PyTorch is installed, but does not import: libcudart"):
         library.found()
+
+
+def test_a_library_that_breaks_while_it_is_imported(monkeypatch):
+    library = _libraries.Torch()
+
+    def broken():
+        raise OSError("libtorch.so: invalid ELF header")
+
+    spec = SimpleNamespace(origin="torch/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(library, "devices", broken)
+    assert "does not import: libtorch.so: invalid ELF header" in library.describe().why
+
+
+def test_a_namespace_is_known_by_its_whole_name():
+    other = ModuleType("jax.numpy")
+    other.__dict__.update(vars(np) | {"__name__": "jax.numpy"})
+    assert backends.get(other).name == "jax.numpy"
+
+
+def test_arrays_between_two_devices(rng):
+    """Through the host where they cannot be shared."""
+    strict = pytest.importorskip("array_api_strict", reason="it has two devices that are no host")
+    x = rng.normal(size=(3, 4))
+    net = bpx.Network([4, 2], backend="array_api_strict:device2", dtype="float64", seed=1)
+    there = strict.asarray(x, device=strict.Device("device1"))
+    got = net.backend.to_host(net.feedforward(there))
+    assert np.abs(got - bpx.Network([4, 2], dtype="float64", seed=1).feedforward(x)).max() < 1e-14
+
+
+def test_tensors_that_numpy_cannot_hold(rng):
+    torch = pytest.importorskip("torch", reason="it has such tensors")
+    net = bpx.Network([4, 2], seed=1)
+    with pytest.raises(TypeError, match=r"x has dtype torch\.bfloat16.*convert it to float32"):
+        net.feedforward(torch.zeros((3, 4), dtype=torch.bfloat16))
+    y = torch.zeros((3, 2), dtype=torch.complex64)
+    with pytest.raises(TypeError, match="y must be real numbers"):
+        bpx.Network([4, 2], backend="torch").fit(torch.zeros((3, 4)), y)
+
+
+def test_a_tensor_that_requires_a_gradient_does_not_record_the_training():
+    torch = pytest.importorskip("torch", reason="it records")
+    net = bpx.Network([2, 1], backend="torch", seed=1)
+    net.weights[0][...] = torch.ones((1, 2), requires_grad=True)
+    with pytest.raises(BackendError, match=r"copy tensor\.detach\(\)"):
+        net.feedforward([[0.0, 1.0]])
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", "longdouble", "float16", ">i2"])
+def test_memory_in_another_order_of_bytes(backend, host, rng, tmp_path, kind):
+    x, y = rng.integers(9, size=(20, 6)).astype(kind), rng.integers(3, size=20)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    expected = bpx.Network([6, 3], seed=1, dtype="float64", backend=backend)
+    expected.fit(x.astype(float), y, epochs=1)
+    for given in (x, mapped):
+        net = bpx.Network([6, 3], seed=1, dtype="float64", backend=backend)
+        net.fit(given, y, epochs=1)
+        assert np.array_equal(host(net.parameters), host(expected.parameters))
+        assert bpx.gradient_check(net, given[:2], y[:2]).worst < 1e-7
 
 
 def test_the_environment_variable(monkeypatch):

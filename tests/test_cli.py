@@ -84,13 +84,52 @@ def test_a_csv_of_ones_own(tmp_path, rng):
         "train", "a.csv", "--target", "price", "--epochs", 40, "--out", "run", cwd=tmp_path
     )
     assert "quadratic cost, regression" in out
-    assert float(out.splitlines()[-1].split()[2]) < 0.1
+    assert "R² 0.9" in out.splitlines()[-1]
     out, _ = bpx_command("evaluate", "run/model.safetensors", "a.csv", cwd=tmp_path)
     assert float(out.split()[1]) < 0.1
+    assert "R²" in out
     out, _ = bpx_command(
         "predict", "run/model.safetensors", "a.csv", "--target", "price", cwd=tmp_path
     )
     assert np.corrcoef([float(v) for v in out.split()], y)[0, 1] > 0.98
+
+
+def houses(path, rng, n=300):
+    """Prices in whole numbers, which are no classes."""
+    area, rooms = rng.uniform(30, 200, n), rng.integers(1, 7, n)
+    price = np.round(2500 * area + 9000 * rooms + 5000 * rng.normal(size=n))
+    lines = [f"{a:.1f},{r},{p:.0f}" for a, r, p in zip(area, rooms, price, strict=True)]
+    path.write_text("area,rooms,price\n" + "\n".join(lines) + "\n\n")
+    return price
+
+
+def test_whole_numbers_that_are_no_classes(tmp_path, rng):
+    price = houses(tmp_path / "houses.csv", rng)
+    out, _ = bpx_command("train", "houses.csv", "--target", "price", "--out", "run", cwd=tmp_path)
+    assert "regression" in out
+    assert "R² 0.9" in out.splitlines()[-1]
+    out, _ = bpx_command(
+        "predict", "run/model.safetensors", "houses.csv", "--target", "price", cwd=tmp_path
+    )
+    assert np.corrcoef([float(v) for v in out.split()], price)[0, 1] > 0.95
+    _, err = bpx_command("train", "houses.csv", "--task", "classification", cwd=tmp_path, status=2)
+    assert "at least two classes" in err
+    assert "--task regression" in err
+
+
+def test_several_columns_of_targets(tmp_path, rng):
+    x = rng.normal(size=(200, 2))
+    table = np.c_[x, x[:, 0] > 0, x[:, 1] > 0]
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header="a,b,up,right", comments="")
+    arguments = ["train", "a.csv", "--target", "up,right", "--task", "multilabel"]
+    out, _ = bpx_command(*arguments, "--epochs", 60, cwd=tmp_path)
+    assert "Dense 2, sigmoid" in out
+    assert "(m, 2)" in out.splitlines()[2]
+    assert float(out.splitlines()[-1].split()[2]) > 90
+
+
+def test_version():
+    assert bpx_command("--version")[0] == f"bpx {bpx.__version__}\n"
 
 
 def test_an_npz_of_ones_own(tmp_path, rng):
@@ -170,6 +209,12 @@ def test_gradcheck():
         (["evaluate", "none", "digits"], "none"),
         (["predict", "none", "x.npy", "--out", "a.txt"], "expected --out to end in .npy or .csv"),
         (["nope"], "nope"),
+        (["train", "--epochs", "-1"], "expected epochs >= 0, got -1"),
+        (["train", "--patience", "0"], "expected patience >= 1, got 0"),
+        (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
+        (["train", "--target", "y"], "--target is for files; digits has its own labels"),
+        (["gradcheck", "--samples", "0"], "expected samples >= 1, got 0"),
+        (["gradcheck", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -188,6 +233,14 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
         ("a,b\n1,cat\n", "line 2, column 'b': expected a number, got 'cat' (number classes"),
         ("a,b\n1,2\n", "has 1 samples; at least 10"),
+        ("a,b\n1,\n", "line 2, column 'b': expected a number, the cell is empty"),
+        ("a,b\nnan,1\n", "line 2, column 'a': expected a number, got 'nan'"),
+        ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
+        ("1,2\n3,4\n", "has numbers in its first line, expected the columns' names"),
+        ("a,a\n3,4\n", "has two columns 'a'"),
+        ("a\n" + "3\n" * 20, "expected samples of shape (n, k) with a column at least"),
+        ('a,b\n1,"2\n', "is no CSV file in UTF-8: unexpected end of data"),
+        ("a;b\n1;2\n", "column 'a;b': expected a number, got '1;2'"),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):
@@ -209,6 +262,30 @@ def test_wrong_columns_and_arrays(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
     _, err = bpx_command("train", tmp_path / "a.npy", status=2)
     assert "has no targets" in err
+    np.savez(tmp_path / "c.npz", x=np.zeros((12, 2)), y=np.zeros(11))
+    _, err = bpx_command("train", tmp_path / "c.npz", status=2)
+    assert "expected as many targets as samples, 12, got (11,)" in err
+    np.savez(tmp_path / "d.npz", x=np.zeros((12, 2)), y=np.arange(12) % 2 * 7)
+    arguments = ["train", tmp_path / "d.npz", "--task", "multilabel", "--batch-size", 2]
+    _, err = bpx_command(*arguments, status=2)
+    assert "expects y between 0 and 1, got 7" in err
+    content = (tmp_path / "c.npz").read_bytes()
+    for damaged in (
+        b"PK\x03\x04" + b"x" * 60,
+        content[:80],
+        b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8'",
+    ):
+        (tmp_path / "e.npz").write_bytes(damaged)
+        _, err = bpx_command("train", tmp_path / "e.npz", status=2)
+        assert "e.npz is damaged or holds objects" in err
+    (tmp_path / "latin.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    _, err = bpx_command("train", tmp_path / "latin.csv", status=2)
+    assert "latin.csv is no CSV file in UTF-8" in err
+    _, err = bpx_command("train", tmp_path / "latin.csv" / "x.csv", status=2)
+    assert "there is no file" in err
+    (tmp_path / "folder.csv").mkdir()
+    _, err = bpx_command("train", tmp_path / "folder.csv", status=2)
+    assert "is a folder" in err
     (tmp_path / "a.xls").write_text("")
     _, err = bpx_command("train", tmp_path / "a.xls", status=2)
     assert "expected a .npz, .npy or .csv file" in err
@@ -219,6 +296,21 @@ def test_divergence_is_status_1():
     with_cost = [*arguments, "--cost", "quadratic", "--task", "classification"]
     _, err = bpx_command("train", *with_cost, status=1)
     assert "the cost is not finite at step 2 of epoch 1" in err
+
+
+def test_an_out_that_cannot_be_made_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    out, err = bpx_command("train", "--out", tmp_path / "file" / "run", status=2)
+    assert "Not a directory" in err
+    assert out == ""
+
+
+def test_mnist_that_is_not_here_is_a_list_of_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    _, err = bpx_command("train", "mnist", status=1)
+    assert len(err.splitlines()) > 6
+    assert "Traceback" not in err
 
 
 def test_without_typer():

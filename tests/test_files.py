@@ -71,7 +71,7 @@ def test_ones_own_need_a_name(tmp_path, monkeypatch):
     assert np.array_equal(bpx.load(path).feedforward(x), net.feedforward(x))
     for registry in (bpx.activations.ACTIVATIONS, bpx.costs.COSTS):
         registry.registered.clear()
-    with pytest.raises(ValueError, match="unknown activation 'test-cube'"):
+    with pytest.raises(bpx.FileFormatError, match=r"unknown activation 'test-cube'.*custom="):
         bpx.load(path)
     again = bpx.load(path, custom={"test-cube": cube, "test-quartic": quartic})
     assert np.array_equal(again.feedforward(x), net.feedforward(x))
@@ -104,6 +104,19 @@ def change(path, header=None, tensors=None, metadata=None):
         ({"tensors": {"more": np.zeros(3)}}, "tensors that its architecture does not have: more"),
         ({"header": {"layers": [{"name": "dense"}]}}, "does not describe a network"),
         ({"header": {"layers": None}}, "does not describe a network"),
+        ({"header": {"input_shape": [0]}}, "a length of Input >= 1, got 0"),
+        ({"header": {"dtype": "float16"}}, "no network is of dtype 'float16'"),
+        ({"header": {"task": "magic"}}, "unknown task 'magic'"),
+        ({"header": {"steps": "x"}}, "expected steps to be an integer"),
+        ({"header": {"key": -1}}, "expected key >= 0"),
+        ({"header": {"generator": {"bit_generator": "RandomState"}}}, "unknown generator"),
+        ({"header": {"generator": {"bit_generator": "PCG64"}}}, "does not describe a network"),
+        (
+            {"header": {"layers": [{"name": "dense", "units": 10**12, "activation": "softmax"}]}},
+            "tensor 'layers.0.weights' is missing",
+        ),
+        ({"metadata": {"format_version": "-7"}}, "no readable format version"),
+        ({"tensors": {"layers.1.weights": np.full((5, 4), np.nan)}}, "has NaN or infinity"),
     ],
 )
 def test_a_file_that_does_not_fit(tmp_path, changes, message):
@@ -183,3 +196,63 @@ except OSError as error:
     assert "the old file is untouched" in done.stdout
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
+def test_every_generator_of_numpy_goes_on(tmp_path, name):
+    generator = np.random.Generator(getattr(np.random, name)(3))
+    net = bpx.Network([3, 2], seed=generator)
+    net.save(tmp_path / "a.safetensors")
+    again = bpx.load(tmp_path / "a.safetensors")
+    assert again.generator.random(5).tolist() == net.generator.random(5).tolist()
+
+
+def test_a_generator_of_ones_own_cannot_be_saved(tmp_path):
+    class Mine(np.random.PCG64):
+        @property
+        def state(self):
+            return {"bit_generator": "Mine"}
+
+    net = bpx.Network([3, 2], seed=0)
+    net.generator = np.random.Generator(Mine(0))
+    with pytest.raises(ValueError, match="cannot hold the generator Mine"):
+        net.save(tmp_path / "a.safetensors")
+
+
+def test_a_tensor_of_a_dtype_that_numpy_has_not(tmp_path):
+    path = tmp_path / "a.safetensors"
+    example().save(path)
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"', 1))
+    with pytest.raises(bpx.FileFormatError, match="dtype int32"):
+        bpx.load(path)
+    path.write_bytes(path.read_bytes().replace(b'"I32"', b'"F8_E4M3"', 1))
+    with pytest.raises(bpx.FileFormatError, match="damaged or truncated"):
+        bpx.load(path)
+
+
+def test_any_field_of_the_header_may_be_wrong(tmp_path):
+    """Whatever is put in the place of any value, `load` works or says which file is wrong."""
+    path = tmp_path / "a.safetensors"
+    example().save(path)
+    tensors, header = persistence.read(path)
+
+    def places(value, at=()):
+        if isinstance(value, dict | list):
+            for key in value if isinstance(value, dict) else range(len(value)):
+                yield (*at, key)
+                yield from places(value[key], (*at, key))
+
+    refused = 0
+    for at in places(header):
+        for wrong in (None, -1, 1e308, "x", [], {}, [[1]], True, 10**30, float("nan")):
+            damaged = json.loads(json.dumps(header))
+            inner = damaged
+            for key in at[:-1]:
+                inner = inner[key]
+            inner[at[-1]] = wrong
+            persistence.write(path, tensors, damaged)
+            try:
+                bpx.load(path).summary()
+            except bpx.FileFormatError as error:
+                refused += str(path) in str(error)
+    assert refused > 300

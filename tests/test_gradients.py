@@ -100,6 +100,37 @@ def test_a_wrong_gradient_is_found(rng):
     assert bpx.gradient_check(net, rng.normal(size=(M, 5)), np.arange(M) % 3).worst > 1e-5
 
 
+def test_a_gradient_of_nan_is_the_worst():
+    assert np.isnan(bpx.GradientCheck({"a": float("nan"), "b": 1e-10}).worst)
+    assert np.isnan(bpx.GradientCheck({"b": 1e-10, "a": float("nan")}).worst)
+
+
+def test_small_outputs_still_learn():
+    """Softplus and its slope to the last digit, where a float32 sigmoid by tanh is 0."""
+    net = bpx.Network([1, 1], output="softplus", cost="poisson", weights="zeros")
+    for z in (-18.0, -20.0, -60.0):
+        net.biases[0][...] = z
+        gradient = net.backprop([[0.0]], [[1.0]])
+        assert abs(float(gradient.biases[0][0]) + 1.0) < 1e-5
+    net.biases[0][...] = -95.0
+    assert np.isfinite(net.backprop([[0.0]], [[50.0]]).flat).all()
+
+
+def test_an_output_of_ones_own_that_is_nearly_the_identity():
+    class Shifted(activations.Identity):
+        def forward(self, xp, z):
+            return z + 1.0
+
+    net = bpx.Network([1, 1], output=Shifted(), cost="quadratic", weights="zeros", bias="zeros")
+    assert net.feedforward([[0.0]]).tolist() == net.activations([[0.0]])[-1].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "cross_entropy", "Cross-Entropy"])
+def test_a_name_in_any_spelling_is_the_same_cost(name):
+    net = bpx.Network([2, 3], output="softmax", cost=name)
+    assert net.cost.name == "log-likelihood"
+
+
 def test_trainable_false_has_no_gradient(backend, put, rng):
     chain = [layers.Dense(4, "tanh", trainable=False), layers.Dense(4, "tanh"), layers.Dense(3)]
     net = bpx.Network(

@@ -43,6 +43,7 @@ def sum_rows_cases(rng):
         for alpha, beta in ((1.0, 0.0), (0.1, 0.0), (-0.3, 0.9), (1.0, 1.0)):
             out = np.full(n, np.nan) if beta == 0.0 else rng.normal(size=n)
             yield (rng.normal(size=(m, n)), out, alpha, beta), 1
+    yield (rng.normal(size=(5, 2, 3)), rng.normal(size=(2, 3)), 0.5, 0.5), 1
 
 
 def subtract_cases(rng):

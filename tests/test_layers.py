@@ -237,6 +237,38 @@ def test_a_device_without_64_bit_integers_draws_the_same_masks():
     assert np.abs(grads[0] - grads[1]).max() < 1e-6
 
 
+# --- Rescale -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_columns_far_from_zero_keep_their_spread(backend, put, host, rng, position):
+    """1.7e9 ± 1 standardized in float32 would be noise."""
+    x = 1.7e9 + rng.normal(size=(500, 2)) * [1.0, 1000.0]
+    chain = [layers.Rescale.standardizing(x), layers.Dropout(0.5)]
+    chain = chain if position == 0 else chain[::-1]
+    if position and backend.name != "numpy":
+        pytest.skip("inside a network all is float32; the first layer is what matters")
+    dtype = "float32" if position == 0 else "float64"
+    net = bpx.Network([layers.Input(2), *chain], cost="quadratic", backend=backend, dtype=dtype)
+    y = host(net.feedforward(put(x)))
+    assert np.abs(y.mean(axis=0)).max() < 1e-5
+    assert np.abs(y.std(axis=0) - 1.0).max() < 1e-5
+
+
+def test_a_constant_column_is_only_shifted():
+    x = np.full((100, 3), [0.1, 7.7, 0.0])
+    rescale = layers.Rescale.standardizing(x)
+    assert rescale.scale == (1.0, 1.0, 1.0)
+    net = bpx.Network([layers.Input(3), rescale], cost="quadratic")
+    assert np.abs(net.feedforward(x)).max() < 1e-6
+
+
+def test_standardizing_arrays_of_other_libraries():
+    strict = pytest.importorskip("array_api_strict", reason="its arrays are another library's")
+    x = strict.asarray([[0.0, 5.0], [4.0, 5.0]], device=strict.Device("device1"))
+    assert layers.Rescale.standardizing(x).scale == (0.5, 1.0)
+
+
 # --- threads ------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -264,6 +265,93 @@ def test_ctrl_c_that_is_ignored_stays_ignored(rng):
     assert history.epochs == 3
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_an_update_that_overflows_in_an_iterable_is_found(backend, host, pieces):
+    """Each of its steps is read at once: the next one's copy must not be of infinite weights."""
+    net = bpx.Network([2, 1], output="identity", cost="quadratic", backend=backend, seed=0)
+    before = host(net.parameters).copy()
+    with pytest.raises(bpx.DivergenceError) as caught, np.errstate(all="ignore"):
+        net.fit([([[1.0, 2.0]], [3.0])] * pieces, epochs=1, optimizer=bpx.SGD(1e39))
+    assert caught.value.step == 1
+    assert caught.value.__cause__ is None
+    assert np.array_equal(host(net.parameters), before)
+    assert net.steps == 0
+
+
+def test_an_update_that_overflows_at_the_end_of_a_piece_of_a_device(monkeypatch):
+    strict = pytest.importorskip("array_api_strict", reason="it has a device that is no host")
+    assert strict
+    monkeypatch.setattr("bpx.sources.STEPS_A_READ", 4)
+    found = []
+    for where in ("numpy", "array_api_strict:device1"):
+        net = bpx.Network([2, 1], output="identity", cost="quadratic", backend=where, seed=0)
+        x, y = np.ones((12, 2)), np.ones(12)
+        rate = bpx.schedules.StepDecay(1e-3, every=3, factor=1e42)  # the fourth step overflows
+        with pytest.raises(bpx.DivergenceError) as caught, np.errstate(all="ignore"):
+            net.fit(x, y, epochs=1, batch_size=1, optimizer=bpx.SGD(rate))
+        assert (caught.value.step, net.steps) == (4, 3)
+        found.append(net.backend.to_host(net.parameters))
+    assert np.isfinite(found[0]).all()
+    assert np.abs(found[0] - found[1]).max() < 1e-6
+
+
+def test_recovery_keeps_what_a_callback_does_to_the_weights(rng):
+    class Bound(bpx.Callback):
+        def on_step_end(self, run):
+            seen.append(run.net.parameters.clip(-0.5, 0.5))
+            run.net.parameters[...] = seen[-1]
+
+    seen: list = []
+    net = bpx.Network([6, 8, 1], hidden="relu", output="identity", cost="quadratic", seed=1)
+    x = np.concatenate([rng.normal(size=(30, 6)), np.full((1, 6), 1e30)])
+    with pytest.raises(bpx.DivergenceError):
+        net.fit(x, np.ones(31), shuffle=False, batch_size=1, callbacks=Bound())
+    assert np.array_equal(net.parameters, seen[-1])
+
+
+def test_an_update_of_ones_own_is_used(rng):
+    @dataclass(frozen=True)
+    class Sign(bpx.SGD):
+        def update(self, theta, grad, state, step):
+            theta -= self.rate(state, step) * np.sign(grad)
+
+    net = bpx.Network(SIZES, dtype="float64", seed=1)
+    before = net.weights[0].copy()
+    net.fit(rng.normal(size=(9, 6)), rng.integers(3, size=9), epochs=1, optimizer=Sign(0.01))
+    assert np.abs(np.abs(net.weights[0] - before) - 0.01).max() < 1e-15
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.uint8, np.float32])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_targets_and_weights_of_any_kind(backend, put, rng, kind, outputs):
+    net = bpx.Network([4, outputs], backend=backend, task="multilabel", seed=1)
+    x, y = rng.normal(size=(8, 4)), rng.integers(2, size=(8, outputs)).astype(kind)
+    weight = np.array([1, 0, 1, 1, 1, 0, 1, 1], dtype=kind)
+    data = put(x), put(y), put(weight)
+    net.fit(*data[:2], sample_weight=data[2], epochs=1, validation=data)
+    net.fit([data], epochs=1)
+    assert 0.0 <= net.accuracy(*data[:2], sample_weight=data[2]) <= 1.0
+
+
+def test_a_batch_of_zero_weights_changes_nothing(rng):
+    x, y, weight = rng.normal(size=(4, 6)), np.array([0, 1, 2, 0]), np.array([1.0, 1.0, 0, 0])
+    nets = [bpx.Network(SIZES, dtype="float64", seed=1) for _ in range(2)]
+    nets[0].fit(x, y, sample_weight=weight, batch_size=2, shuffle=False, epochs=1)
+    batches = bpx.batches(x, y, 2, sample_weight=weight, shuffle=False)
+    nets[1].fit(batches, epochs=1)
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    for batch in batches:
+        gradient = nets[0].backprop(batch[0], batch[1], sample_weight=batch[2])
+    assert not gradient.flat.any()
+
+
+def test_a_refused_batch_is_no_step(rng):
+    net = bpx.Network(SIZES, seed=1)
+    with pytest.raises(ValueError, match="expected x"):
+        net.backprop(np.zeros((2, 5)), [0, 1])
+    assert net.steps == 0
+
+
 @pytest.mark.parametrize("as_iterable", [False, True])
 def test_divergence_leaves_the_last_good_weights(backend, rng, host, as_iterable):
     x, y = rng.normal(size=(20, 6)), rng.normal(size=(20, 1))
@@ -362,6 +450,32 @@ def test_early_stopping_restores_the_best(rng):
     assert np.array_equal(net.parameters, kept[best])
 
 
+def test_what_is_monitored_must_be_there(rng):
+    net, x, y = bpx.Network(SIZES, seed=1), rng.normal(size=(9, 6)), rng.integers(3, size=9)
+    before = net.parameters.copy()
+    for monitor, hint in (("val_loss", "did you mean 'validation_cost'"), ("cost", "Known: ")):
+        stop = bpx.EarlyStopping(monitor=monitor)
+        with pytest.raises(ValueError, match=f"no column '{monitor}' to monitor.*{hint}"):
+            net.fit(x, y, validation=(x, y), callbacks=stop)
+    with pytest.raises(ValueError, match="no column 'validation_cost' to monitor"):
+        net.fit(x, y, callbacks=bpx.ReduceOnPlateau(monitor="validation_cost"))
+    assert np.array_equal(net.parameters, before)
+
+
+def test_a_hook_that_would_never_be_called():
+    with pytest.raises(TypeError, match=r"no hook 'on_epoch_begin'; did you mean 'on_epoch_end'"):
+
+        class Mine(bpx.Callback):
+            def on_epoch_begin(self, run):
+                pass
+
+
+def test_rates_come_to_their_lowest_in_spite_of_rounding(rng):
+    plateau = bpx.ReduceOnPlateau(0.1, patience=1, min_delta=1e9, lowest=1e-3)
+    history = bpx.Network([1, 1], seed=0).fit([[1.0]], [1], epochs=99, callbacks=plateau)
+    assert history.epochs == 4
+
+
 def test_reduce_on_plateau_is_the_books_exercise(rng):
     net = bpx.Network(SIZES, seed=1)
     stop = bpx.ReduceOnPlateau(patience=2, monitor="training_cost", min_delta=1e9)
@@ -403,7 +517,7 @@ def test_progress_in_a_terminal_is_a_bar(rng, monkeypatch):
     data = rng.normal(size=(20, 6)), rng.integers(3, size=20)
     history = net.fit(*data, epochs=3, progress=True, callbacks=lambda run: None)
     written = sys.stderr.getvalue()
-    assert "6/6" in written
+    assert "100%" in written
     assert "epoch 3: " in written
     with pytest.raises(RuntimeError, match="mine"):
         net.fit(*data, progress=True, callbacks=[Broken()])

@@ -128,7 +128,9 @@ class Backend:
 
     def _fitting(self, array: np.ndarray) -> np.ndarray:
         name = array.dtype.name
-        return array.astype(name.replace("64", "32")) if name in self.lacks else array
+        if name in self.lacks:
+            return array.astype(name.replace("64", "32"))
+        return array.astype(np.float32) if name == "float16" and not self._has(name) else array
 
     def to_host(self, array: Array) -> np.ndarray:
         """`array` as a NumPy array: shared where that is possible, else copied."""
