@@ -66,12 +66,11 @@ class Architecture:
         if activation is not identity and hasattr(last, "activation"):
             last = dataclasses.replace(last, activation=identity)
         self.stages = (*self.layers[:-1], last)
-        if (
-            isinstance(cost, str)
-            and normal(cost) == "cross-entropy"
-            and activation.range == "simplex"
-        ):
-            cost = "log-likelihood"
+        if activation.range == "simplex":
+            if self.output_shape == (1,):
+                raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
+            if isinstance(cost, str) and normal(cost) == "cross-entropy":
+                cost = "log-likelihood"
         self.cost: Cost = COSTS.get(cost)
         self.objective = Objective(self.cost, activation)
         if task is None:
@@ -121,7 +120,8 @@ def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: An
             f"an Input and layers; got {list(sizes)!r}"
         )
     count = len(sizes) - 2
-    each = list(hidden) if isinstance(hidden, list | tuple) else [hidden] * count
+    several = isinstance(hidden, list | tuple)
+    each = list(hidden) if several else [ACTIVATIONS.get(hidden)] * count
     if len(each) != count:
         raise ValueError(
             f"expected one activation for all hidden layers or {count} of them, got {len(each)}"

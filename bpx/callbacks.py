@@ -323,7 +323,7 @@ class Progress(Callback):
             return
         total = run.steps_per_epoch and run.epochs * run.steps_per_epoch
         # 80 columns hold all of it.
-        shape = "{percentage:3.0f}% {bar:12} {elapsed}<{remaining}{postfix}"
+        shape = "{percentage:3.0f}% {bar:8} {elapsed}<{remaining}{postfix}"
         self._bar = tqdm(total=total, file=file, dynamic_ncols=True, bar_format=shape)
 
     def on_step_end(self, run: Run) -> None:

@@ -69,6 +69,11 @@ class Chain:
         fresh[...] = self.backend.from_host(host.astype(self.dtype))
         return fresh
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From host vectors, or the views into θ would come back as copies.
+        vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))
+        return Chain, (self.architecture, self.backend, self.dtype, self.key, *vectors)
+
     def moved(self, backend: Backend, dtype: Any = None) -> Chain:
         """A copy on another backend or in another dtype."""
         vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))

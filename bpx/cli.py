@@ -229,7 +229,7 @@ class _Table:
             over = [name.partition("_")[0] if "_" in name else "" for name in row]
             over = [name if name not in over[:index] else "" for index, name in enumerate(over)]
             for line in (over, titles):
-                print("  ".join(text.rjust(10) for text in line)[5:])
+                print("  ".join(text.rjust(10) for text in line)[5:].rstrip())
             self.started = True
         cells = []
         for name, value in row.items():
@@ -305,6 +305,8 @@ def train(
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is a file, expected a folder")
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    if built_in and not standardize:
+        raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     parts = _parts(data, target, seed)
     task, outputs = _task(np.concatenate([y for _, y in parts]), task)
     check_batch_size(batch_size, len(parts[0][0]))
@@ -324,7 +326,7 @@ def train(
     )
     undo = None
     fitted = parts
-    if task == "regression" and standardize and output in (None, "identity"):
+    if task == "regression" and standardize and not built_in and output in (None, "identity"):
         fitted, undo = _standardized(parts)
     if learning_rate is None:
         plain = 0.5 if task != "regression" else 0.01 if undo is None else 0.1
@@ -411,6 +413,11 @@ def predict(
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
     x = tables.read(data, target, labelled=False).x
+    if data.suffix == ".csv" and x.shape[1:] != net.input_shape:
+        raise ValueError(
+            f"{data} has {x.shape[1]} columns of inputs, and the network takes "
+            f"{net.input_shape[0]}: --target names those that are no inputs"
+        )
     found = net.feedforward(x) if outputs else net.predict(x)
     host = net.backend.to_host(found)
     if out is not None and out.suffix == ".npy":

@@ -77,7 +77,7 @@ def xlogy(xp: Any, x: Array, y: Array) -> Array:
 
 @COSTS.builds
 class Quadratic(Cost):
-    """½ ‖a − y‖²: the seed's QuadraticCost (ch. 1).
+    """½ ‖a − y‖²: the book's QuadraticCost (ch. 1).
 
     >>> import numpy as np
     >>> Quadratic().value(np, np.asarray([[1.0, 3.0]]), np.asarray([[0.0, 1.0]])).tolist()
@@ -96,7 +96,7 @@ class Quadratic(Cost):
 
 @COSTS.builds
 class CrossEntropy(Cost):
-    """−Σ [y ln a + (1 − y) ln(1 − a)]: the seed's CrossEntropyCost (ch. 3), a label an output."""
+    """−Σ [y ln a + (1 − y) ln(1 − a)]: the book's CrossEntropyCost (ch. 3), a label an output."""
 
     name: ClassVar[str] = "cross-entropy"
     outputs: ClassVar[frozenset[str] | None] = PROBABILITIES

@@ -334,7 +334,7 @@ class Network:
         l1, l2 : float
             λ₁ and λ₂.
         n : int, optional
-            By which they are divided; m by default, as in the seed.
+            By which they are divided; m by default, as in the book.
         """
         samples = self.samples(x, y, sample_weight)
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)

@@ -56,6 +56,14 @@ class State:
     step: int = 0
     factor: float = 1.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        slots = {name: self.backend.to_host(slot) for name, slot in self.slots.items()}
+        return self.__dict__ | {"slots": slots}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.slots = {name: self.backend.from_host(slot) for name, slot in self.slots.items()}
+
 
 @dataclass(frozen=True)
 class Optimizer:

@@ -139,7 +139,7 @@ class Destination:
     """Where a layer's gradient of one tensor goes: ``array ← β·array + α·gradient``.
 
     With α = 1/m and β = 0 the array is the gradient of the mean cost. With the array ω itself,
-    α = −η/m and β = 1 − ηλ/n it is the seed's whole update rule, and no gradient is ever written.
+    α = −η/m and β = 1 − ηλ/n it is the book's whole update rule, and no gradient is ever written.
 
     Attributes
     ----------

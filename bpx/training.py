@@ -44,6 +44,9 @@ class DivergenceError(ArithmeticError):
             "or inputs and targets scaled to about 1 may help"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
+        return DivergenceError, (self.epoch, self.step, self.layer, self.history)
+
 
 def train(
     net: Network,

@@ -217,6 +217,8 @@ CASES = [
     ),
     (lambda: layers.Dense(3).shape_in, ValueError, "has no input yet"),
     (lambda: bpx.costs.Huber(0.0), ValueError, "expected the threshold of Huber > 0, got 0.0"),
+    (lambda: bpx.Network([3, 2], hidden="nonsense"), ValueError, "unknown activation 'nonsense'"),
+    (lambda: bpx.Network([3, 1], output="softmax"), ValueError, "one softmax output is always 1"),
     (lambda: bpx.Network(784), TypeError, "expected sizes or layers, such as [784, 30, 10]"),
     (lambda: bpx.Network([3, 2], seed=-1), ValueError, "expected seed to be an integer >= 0"),
     (lambda: bpx.Network([3, 2], seed="a"), TypeError, "expected seed to be an integer >= 0"),

@@ -112,6 +112,8 @@ def test_whole_numbers_that_are_no_classes(tmp_path, rng):
         "predict", "run/model.safetensors", "houses.csv", "--target", "price", cwd=tmp_path
     )
     assert np.corrcoef([float(v) for v in out.split()], price)[0, 1] > 0.95
+    _, err = bpx_command("predict", "run/model.safetensors", "houses.csv", cwd=tmp_path, status=2)
+    assert "has 3 columns of inputs, and the network takes 2: --target names those" in err
     _, err = bpx_command("train", "houses.csv", "--task", "classification", cwd=tmp_path, status=2)
     assert "at least two classes" in err
     assert "--task regression" in err
@@ -213,6 +215,7 @@ def test_gradcheck():
         (["train", "--patience", "0"], "expected patience >= 1, got 0"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
+        (["train", "--no-standardize"], "--no-standardize is for files"),
         (["gradcheck", "--samples", "0"], "expected samples >= 1, got 0"),
         (["gradcheck", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
     ],

@@ -295,3 +295,23 @@ def test_outputs_are_never_views_of_what_comes_next(rng):
     assert np.array_equal(hidden[1], first)
     big = np.concatenate([x] * 700)
     assert np.abs(net.feedforward(big)[-4:] - first).max() < 1e-6
+
+
+def test_processes_get_the_same_network(backend, host, rng):
+    """Through pickle, as multiprocessing and joblib send it; files never are."""
+    import pickle
+
+    if backend.name == "numpy" and type(backend) is bpx.backends.Backend:
+        pytest.skip("a backend made by hand comes back as the one of its name")
+    net = network(backend)
+    x, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
+    net.fit(x, y, epochs=1, optimizer=bpx.SGD(0.05, momentum=0.5))
+    twin = pickle.loads(pickle.dumps(net))
+    assert twin.backend is net.backend
+    for one in (net, twin):
+        one.fit(x, y, epochs=1)
+    assert np.array_equal(host(twin.parameters), host(net.parameters))
+    assert np.array_equal(host(twin.weights[0]), host(net.weights[0]))
+    assert np.array_equal(host(twin.state), host(net.state))
+    error = bpx.DivergenceError(3, 7, "layer 1", net.history)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

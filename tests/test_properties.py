@@ -63,6 +63,9 @@ def networks(draw):
         for name in sorted(ACTIVATIONS.builtin)
         if cost.outputs is None or ACTIVATIONS.get(name).range in cost.outputs
     ]
+    if sizes[-1] == 1:
+        fitting = [name for name in fitting if name != "softmax"] or ["softmax"]
+        sizes[-1] += fitting == ["softmax"]
     chain.append(layers.Dense(sizes[-1], draw(st.sampled_from(fitting))))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     n = draw(st.integers(1, 12))

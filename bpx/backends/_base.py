@@ -73,6 +73,11 @@ class Backend:
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        from . import get  # by name, in the process that unpickles it
+
+        return get, (self.name,)
+
     def _probe_views(self) -> None:
         # The standard leaves view semantics open, so write through a view and read the base.
         base = self.xp.zeros(32, dtype=self.xp.float32, device=self.device)
