@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from . import backends, datasets, layers, optimizers, schedules, tables
-from .architecture import TASKS
+from . import backends, datasets, recipe, tables
 from .backends import BackendError
 from .callbacks import EarlyStopping, ReduceOnPlateau
 from .checks import whole
@@ -23,7 +22,6 @@ from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
 from .network import Network
-from .registry import nearest
 from .training import DivergenceError
 
 app = typer.Typer(
@@ -85,135 +83,6 @@ def main() -> None:
 def _fail(message: str, status: int = 2) -> None:
     print("bpx: " + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(status)
-
-
-Part = tuple[np.ndarray, np.ndarray]
-
-
-def _parts(data: str, target: str | None, seed: int) -> list[Part]:
-    """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random."""
-    if data in ("digits", "mnist"):
-        if target is not None:
-            raise ValueError(f"--target is for files; {data} has its own labels")
-        dataset = datasets.digits() if data == "digits" else datasets.mnist()
-        return [tuple(part) for part in dataset]  # type: ignore[misc]
-    if not Path(data).suffix:
-        raise ValueError(
-            f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz or .csv file"
-        )
-    x, y = tables.read(Path(data), target)
-    assert y is not None
-    n = len(x)
-    if n < 10:
-        raise ValueError(f"{data} has {n} samples; at least 10 are split into three parts")
-    order = data_generator(seed).permutation(n)
-    cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
-    return [(x[rows], y[rows]) for rows in cuts]
-
-
-def _task(y: np.ndarray, task: str | None) -> tuple[str, int]:
-    """The task, and the number of outputs, that targets ask for."""
-    labels = y.ndim == 1 and y.dtype.kind in "biu"
-    if task is None:
-        # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
-        present = np.unique(y) if labels else np.zeros(0)
-        few = 2 <= len(present) <= len(y) / 2
-        numbered = few and np.array_equal(present, np.arange(len(present)))
-        task = "classification" if numbered else "regression"
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
-    if task == "classification":
-        if not labels:
-            raise ValueError("a classification needs a column of whole numbers, 0 to k-1")
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= len(y) or high == 0:
-            raise ValueError(
-                f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
-                f"{len(y)} samples: --task regression for numbers"
-            )
-        return task, high + 1
-    return task, 1 if y.ndim == 1 else y.shape[1]
-
-
-def _network(
-    x: np.ndarray,
-    outputs: int,
-    hidden: list[int],
-    activation: str,
-    output: str | None,
-    cost: str | None,
-    dropout: float,
-    task: str,
-    own_scale: bool,
-    **options: Any,
-) -> Network:
-    """A network whose inputs and outputs fit the data."""
-    default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
-    output = output or default[task]
-    cost = cost or ("quadratic" if task == "regression" else "cross-entropy")
-    chain: list[Any] = [layers.Input(x.shape[1:])]
-    if not own_scale:
-        chain.append(layers.Rescale.standardizing(x))
-    for units in hidden:
-        chain.append(layers.Dense(units, activation))  # type: ignore[arg-type]
-        if dropout:
-            chain.append(layers.Dropout(dropout))
-    chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]
-    return Network(chain, cost=cost, task=task, **options)
-
-
-def _standardized(parts: list[Part]) -> tuple[list[Part], layers.Rescale]:
-    """Targets with mean 0 and standard deviation 1, and the layer that undoes it."""
-    y = parts[0][1].reshape(len(parts[0][1]), -1).astype(np.float64)
-    there = layers.Rescale.standardizing(y)
-    scale, offset = np.array(there.scale), np.array(there.offset)
-    scaled = [(x, y.reshape(len(y), -1) * scale + offset) for x, y in parts]
-    return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
-
-
-def _followed_by(net: Network, layer: layers.Layer) -> Network:
-    """The network with one more layer, which has no parameters."""
-    chain = [layers.Input(net.input_shape), *net.layers, layer]
-    twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
-    twin.parameters[...] = net.parameters
-    twin.steps, twin.epochs = net.steps, net.epochs
-    return twin
-
-
-def _optimizer(
-    name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
-) -> optimizers.Optimizer:
-    shapes: dict[str, Any] = {
-        "constant": rate,
-        "plateau": rate,  # and a callback
-        "step": lambda: schedules.StepDecay(rate, max(1, steps // 3), 0.1),
-        "exponential": lambda: schedules.Exponential(rate, steps, 0.01),
-        "cosine": lambda: schedules.Cosine(rate, steps),
-        "warm-up": lambda: schedules.WarmUp(max(1, steps // 10), rate),
-        "one-cycle": lambda: schedules.OneCycle(rate, steps),
-        "inverse-scaling": lambda: schedules.InverseScaling(rate),
-    }
-    if schedule not in shapes:
-        raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
-    shape = shapes[schedule]
-    eta = shape() if callable(shape) else shape
-    if name == "sgd":
-        return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
-    if momentum or nesterov:
-        raise ValueError("momentum and nesterov are for sgd")
-    cls = optimizers.OPTIMIZERS.builtin.get(name)
-    if cls is None:
-        known = list(optimizers.OPTIMIZERS.builtin)
-        raise ValueError(f"unknown optimizer {name!r}{nearest(name, known)}")
-    made: optimizers.Optimizer = cls(eta)
-    return made
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ValueError(f"expected hidden sizes such as 100 or 256,128, got {text!r}") from None
 
 
 class _Table:
@@ -294,7 +163,7 @@ def train(
 ) -> int:
     """Train a network; the last line has the accuracy on samples it has never seen."""
     started = time.perf_counter()
-    sizes, whole_epochs = _sizes(hidden), whole("epochs", epochs, 0)
+    sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
     called: list[Any] = [] if progress else [_Table()]
     if patience is not None:
         called.append(EarlyStopping(patience))
@@ -307,10 +176,10 @@ def train(
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
-    parts = _parts(data, target, seed)
-    task, outputs = _task(np.concatenate([y for _, y in parts]), task)
+    parts = recipe.parts(data, target, seed)
+    task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
     check_batch_size(batch_size, len(parts[0][0]))
-    net = _network(
+    net = recipe.network(
         parts[0][0],
         outputs,
         hidden=sizes,
@@ -327,12 +196,12 @@ def train(
     undo = None
     fitted = parts
     if task == "regression" and standardize and not built_in and output in (None, "identity"):
-        fitted, undo = _standardized(parts)
+        fitted, undo = recipe.standardized(parts)
     if learning_rate is None:
         plain = 0.5 if task != "regression" else 0.01 if undo is None else 0.1
         learning_rate = plain if optimizer == "sgd" else 0.001
     steps = max(1, whole_epochs * -(-len(parts[0][0]) // batch_size))
-    chosen = _optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
+    chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
     print(net.summary())
     history = net.fit(
         *fitted[0],
@@ -353,7 +222,7 @@ def train(
     if history.interrupted:
         print("interrupted: the network has the weights of the last full step")
     if undo is not None:
-        net = _followed_by(net, undo)
+        net = recipe.followed_by(net, undo)
     if out is not None:
         _write(net, history, out)
     print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
@@ -386,7 +255,7 @@ def evaluate(model: Model, data: Data, target: Target = None, backend: On = None
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
-        x, y = _parts(data, target, 0)[2]
+        x, y = recipe.parts(data, target, 0)[2]
     else:
         x, found = tables.read(Path(data), target)
         assert found is not None
@@ -457,7 +326,7 @@ def gradcheck(
 ) -> int:
     """Hold backpropagation against central differences; exit status 1 above 1e-7."""
     net = Network(
-        _sizes(sizes),
+        recipe.sizes(sizes),
         hidden=activation,
         output=output,
         cost=cost,

@@ -42,6 +42,7 @@ ORDER = [
     "summary",
     "plotting",
     "tables",
+    "recipe",
     "cli",
     "__main__",
 ]

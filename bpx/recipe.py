@@ -1,0 +1,142 @@
+"""From data and a few words to parts, a network and an optimizer, for the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import datasets, layers, optimizers, schedules, tables
+from .architecture import TASKS
+from .data import generator
+from .network import Network
+from .registry import nearest
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def parts(data: str, target: str | None, seed: int) -> list[Part]:
+    """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random."""
+    if data in ("digits", "mnist"):
+        if target is not None:
+            raise ValueError(f"--target is for files; {data} has its own labels")
+        dataset = datasets.digits() if data == "digits" else datasets.mnist()
+        return [tuple(part) for part in dataset]  # type: ignore[misc]
+    if not Path(data).suffix:
+        raise ValueError(
+            f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz or .csv file"
+        )
+    x, y = tables.read(Path(data), target)
+    assert y is not None
+    n = len(x)
+    if n < 10:
+        raise ValueError(f"{data} has {n} samples; at least 10 are split into three parts")
+    order = generator(seed).permutation(n)
+    cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
+    return [(x[rows], y[rows]) for rows in cuts]
+
+
+def task(y: np.ndarray, task: str | None) -> tuple[str, int]:
+    """The task, and the number of outputs, that targets ask for."""
+    labels = y.ndim == 1 and y.dtype.kind in "biu"
+    if task is None:
+        # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
+        present = np.unique(y) if labels else np.zeros(0)
+        few = 2 <= len(present) <= len(y) / 2
+        numbered = few and np.array_equal(present, np.arange(len(present)))
+        task = "classification" if numbered else "regression"
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
+    if task == "classification":
+        if not labels:
+            raise ValueError("a classification needs a column of whole numbers, 0 to k-1")
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= len(y) or high == 0:
+            raise ValueError(
+                f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
+                f"{len(y)} samples: --task regression for numbers"
+            )
+        return task, high + 1
+    return task, 1 if y.ndim == 1 else y.shape[1]
+
+
+def network(
+    x: np.ndarray,
+    outputs: int,
+    hidden: list[int],
+    activation: str,
+    output: str | None,
+    cost: str | None,
+    dropout: float,
+    task: str,
+    own_scale: bool,
+    **options: Any,
+) -> Network:
+    """A network whose inputs and outputs fit the data."""
+    default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
+    output = output or default[task]
+    cost = cost or ("quadratic" if task == "regression" else "cross-entropy")
+    chain: list[Any] = [layers.Input(x.shape[1:])]
+    if not own_scale:
+        chain.append(layers.Rescale.standardizing(x))
+    for units in hidden:
+        chain.append(layers.Dense(units, activation))  # type: ignore[arg-type]
+        if dropout:
+            chain.append(layers.Dropout(dropout))
+    chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]
+    return Network(chain, cost=cost, task=task, **options)
+
+
+def standardized(parts: list[Part]) -> tuple[list[Part], layers.Rescale]:
+    """Targets with mean 0 and standard deviation 1, and the layer that undoes it."""
+    y = parts[0][1].reshape(len(parts[0][1]), -1).astype(np.float64)
+    there = layers.Rescale.standardizing(y)
+    scale, offset = np.array(there.scale), np.array(there.offset)
+    scaled = [(x, y.reshape(len(y), -1) * scale + offset) for x, y in parts]
+    return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
+
+
+def followed_by(net: Network, layer: layers.Layer) -> Network:
+    """The network with one more layer, which has no parameters."""
+    chain = [layers.Input(net.input_shape), *net.layers, layer]
+    twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
+    twin.parameters[...] = net.parameters
+    twin.steps, twin.epochs = net.steps, net.epochs
+    return twin
+
+
+def optimizer(
+    name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
+) -> optimizers.Optimizer:
+    shapes: dict[str, Any] = {
+        "constant": rate,
+        "plateau": rate,  # and a callback
+        "step": lambda: schedules.StepDecay(rate, max(1, steps // 3), 0.1),
+        "exponential": lambda: schedules.Exponential(rate, steps, 0.01),
+        "cosine": lambda: schedules.Cosine(rate, steps),
+        "warm-up": lambda: schedules.WarmUp(max(1, steps // 10), rate),
+        "one-cycle": lambda: schedules.OneCycle(rate, steps),
+        "inverse-scaling": lambda: schedules.InverseScaling(rate),
+    }
+    if schedule not in shapes:
+        raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
+    shape = shapes[schedule]
+    eta = shape() if callable(shape) else shape
+    if name == "sgd":
+        return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
+    if momentum or nesterov:
+        raise ValueError("momentum and nesterov are for sgd")
+    cls = optimizers.OPTIMIZERS.builtin.get(name)
+    if cls is None:
+        known = list(optimizers.OPTIMIZERS.builtin)
+        raise ValueError(f"unknown optimizer {name!r}{nearest(name, known)}")
+    made: optimizers.Optimizer = cls(eta)
+    return made
+
+
+def sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"expected hidden sizes such as 100 or 256,128, got {text!r}") from None
