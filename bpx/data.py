@@ -104,9 +104,9 @@ def check_y(
     xp = backend.xp
     if y.ndim >= 1 and y.shape[0] != m:
         raise ValueError(f"expected as many rows in {what} as in x, {m}, got {y.shape[0]}")
-    whole = xp.isdtype(y.dtype, ("bool", "integral"))
+    integers = xp.isdtype(y.dtype, ("bool", "integral"))
     if y.ndim == 1 and task == "classification":
-        if not whole:
+        if not integers:
             raise TypeError(
                 f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
                 f"{what}.astype(int), or targets of shape (m, {outputs})"
@@ -117,7 +117,7 @@ def check_y(
     if tuple(y.shape) != (m, outputs):
         labels = " or labels (m,)" if task == "classification" else ""
         single = " or (m,)" if outputs == 1 else ""
-        hint = f": {what}.reshape(-1)" if labels and whole and tuple(y.shape) == (m, 1) else ""
+        hint = f": {what}.reshape(-1)" if labels and integers and tuple(y.shape) == (m, 1) else ""
         raise ValueError(
             f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}{hint}"
         )

@@ -76,12 +76,8 @@ class FusedUpdate:
     def __init__(
         self, chain: Chain, optimizer: Optimizer, state: State, decay: float, into: Array
     ) -> None:
-        self.backend, self.optimizer, self.state, self.decay = (
-            chain.backend,
-            optimizer,
-            state,
-            decay,
-        )
+        self.backend, self.decay = chain.backend, decay
+        self.optimizer, self.state = optimizer, state
         layout, theta = chain.architecture.layout, chain.parameters
         self.out = Destinations(chain.backend, layout, into)
         self._at_the_end: list[Callable[[], None]] = []
@@ -95,11 +91,10 @@ class FusedUpdate:
                     omega = getattr(chain.p[entry.layer], entry.name)
                     to.then = partial(self._add, omega, to.array, entry.parameter.decayed)
         else:
-            for part, decayed in (
-                (slice(0, layout.decayed), True),
-                (slice(layout.decayed, layout.trained), False),
-            ):
-                self._at_the_end.append(partial(self._add, theta[part], into[part], decayed))
+            weights, rest = slice(0, layout.decayed), slice(layout.decayed, layout.trained)
+            for part in (weights, rest):
+                add = partial(self._add, theta[part], into[part], part is weights)
+                self._at_the_end.append(add)
 
     def _add(self, theta: Array, velocity: Array, decayed: bool) -> None:
         if decayed and self._gamma:
