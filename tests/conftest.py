@@ -10,6 +10,7 @@ import pytest
 
 import bpx
 from bpx.backends import Backend, BackendError
+from bpx.backends._cupy import CupyBackend
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 os.environ.setdefault("BPX_DATA", str(SHARED))
@@ -29,6 +30,42 @@ def pytest_configure(config):
         bpx.backends._cache["numpy"] = Backend("numpy", np)
 
 
+class CupyRehearsed(CupyBackend):
+    """The CuPy backend's own code on NumPy's arrays: a device to all that asks.
+
+    It has run where CuPy has not; what CUDA itself would do is not in it.
+    """
+
+    class Device(str):
+        """NumPy takes "cpu"; CuPy's is a context, and is made the current one."""
+
+        __slots__ = ()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def use(self):
+            pass
+
+    def __init__(self):
+        super().__init__("cupy-rehearsed", np, self.Device("cpu"))
+
+    def to_host(self, array):
+        return np.asarray(array)
+
+    @staticmethod
+    def _gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
+        """By the documentation of ``cupy.cublas.gemm``."""
+        assert a.dtype == b.dtype == out.dtype
+        assert out.flags.f_contiguous
+        op = {"N": lambda matrix: matrix, "T": lambda matrix: matrix.T}
+        product = alpha * (op[transa](a) @ op[transb](b))
+        out[...] = product if beta == 0.0 else product + beta * out
+
+
 NAMES = [
     "numpy",
     "numpy-readonly",  # every input is read-only
@@ -36,6 +73,7 @@ NAMES = [
     "array_api_strict",
     "array_api_strict:device1",
     "torch",
+    "cupy-rehearsed",
     "cupy",
 ]
 
@@ -46,6 +84,8 @@ def backend(request):
     name = request.param
     if name == "numpy-standard":
         return Backend("numpy", np)
+    if name == "cupy-rehearsed":
+        return CupyRehearsed()
     try:
         return bpx.backends.get(name.removesuffix("-readonly"))
     except BackendError as error:

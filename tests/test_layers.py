@@ -301,8 +301,8 @@ def test_processes_get_the_same_network(backend, host, rng):
     """Through pickle, as multiprocessing and joblib send it; files never are."""
     import pickle
 
-    if backend.name == "numpy" and type(backend) is bpx.backends.Backend:
-        pytest.skip("a backend made by hand comes back as the one of its name")
+    if backend not in bpx.backends._cache.values():
+        pytest.skip("a backend made by hand is not found by its name")
     net = network(backend)
     x, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
     net.fit(x, y, epochs=1, optimizer=bpx.SGD(0.05, momentum=0.5))
