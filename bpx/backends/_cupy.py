@@ -56,5 +56,10 @@ class CupyBackend(Backend):
         )
         return out
 
+    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
+        self.gemm(x, w.T, out)
+        out += b
+        return out
+
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         return self.xp.subtract(a, b, out=out)
