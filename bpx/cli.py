@@ -14,14 +14,16 @@ import numpy as np
 import typer
 
 from . import backends, datasets, recipe, tables
+from .activations import Identity
 from .backends import BackendError
-from .callbacks import EarlyStopping, ReduceOnPlateau
+from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .checks import whole
 from .data import check_batch_size
 from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
 from .network import Network
+from .registry import normal
 from .training import DivergenceError
 
 app = typer.Typer(
@@ -85,13 +87,20 @@ def _fail(message: str, status: int = 2) -> None:
     raise SystemExit(status)
 
 
-class _Table:
+class _Summary(Callback):
+    """The network's table, once `fit` has found everything in order."""
+
+    def on_fit_begin(self, run: Any) -> None:
+        print(run.net.summary())
+
+
+class _Table(Callback):
     """A line an epoch, in columns that 80 characters hold."""
 
     def __init__(self) -> None:
         self.started = False
 
-    def __call__(self, run: Any) -> None:
+    def on_epoch_end(self, run: Any) -> None:
         row = {k: v for k, v in run.history.row().items() if k != "learning_rate"}
         if not self.started:
             titles = [name.partition("_")[2] or name for name in row]
@@ -129,10 +138,13 @@ def train(
     cost: Annotated[str | None, typer.Option(help="By the task.")] = None,
     dropout: Annotated[float, typer.Option(help="After each hidden layer.")] = 0.0,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
-    batch_size: Annotated[int, typer.Option(help="Samples in a mini-batch.")] = 10,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples in a mini-batch; 10, or all of a smaller set.")
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="sgd, rmsprop, adam or adamw.")] = "sgd",
     learning_rate: Annotated[
-        float | None, typer.Option(help="sgd 0.5, regression 0.1; others than sgd 0.001.")
+        float | None,
+        typer.Option(help="sgd 0.5 (regression 0.1, raw targets 0.01), others 0.001."),
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
     nesterov: Annotated[bool, typer.Option(help="For sgd with momentum.")] = False,
@@ -164,21 +176,19 @@ def train(
     """Train a network; the last line has the accuracy on samples it has never seen."""
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
-    called: list[Any] = [] if progress else [_Table()]
+    called: list[Any] = [_Summary()] if progress else [_Summary(), _Table()]
     if patience is not None:
         called.append(EarlyStopping(patience))
     if schedule == "plateau":
         called.append(ReduceOnPlateau())
     built_in = data in ("digits", "mnist")
-    if out is not None:
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out {out} is a file, expected a folder")
-        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     parts = recipe.parts(data, target, seed)
     task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
-    check_batch_size(batch_size, len(parts[0][0]))
+    batch_size = check_batch_size(batch_size, len(parts[0][0]))
     net = recipe.network(
         parts[0][0],
         outputs,
@@ -195,34 +205,40 @@ def train(
     )
     undo = None
     fitted = parts
-    if task == "regression" and standardize and not built_in and output in (None, "identity"):
+    is_linear = type(net.chain.objective.activation) is Identity
+    if task == "regression" and standardize and not built_in and is_linear:
         fitted, undo = recipe.standardized(parts)
     if learning_rate is None:
         plain = 0.5 if task != "regression" else 0.01 if undo is None else 0.1
-        learning_rate = plain if optimizer == "sgd" else 0.001
+        learning_rate = plain if normal(optimizer) == "sgd" else 0.001
     steps = max(1, whole_epochs * -(-len(parts[0][0]) // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
-    print(net.summary())
-    history = net.fit(
-        *fitted[0],
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=chosen,
-        l1=l1,
-        l2=l2,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        shuffle=shuffle,
-        validation=fitted[1],
-        callbacks=called,
-        progress=progress,
-    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    try:
+        history = net.fit(
+            *fitted[0],
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=chosen,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            shuffle=shuffle,
+            validation=fitted[1],
+            callbacks=called,
+            progress=progress,
+        )
+    except DivergenceError as error:
+        if out is not None:
+            _write(recipe.followed_by(net, undo), error.history, out)
+        raise
+    net = recipe.followed_by(net, undo)
     if history.stopped:
         print(f"stopped: {history.stopped}")
     if history.interrupted:
         print("interrupted: the network has the weights of the last full step")
-    if undo is not None:
-        net = recipe.followed_by(net, undo)
     if out is not None:
         _write(net, history, out)
     print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
@@ -259,7 +275,7 @@ def evaluate(model: Model, data: Data, target: Target = None, backend: On = None
     else:
         x, found = tables.read(Path(data), target)
         assert found is not None
-        y = found
+        x, y = recipe.shaped(net, x), found
     print(f"cost {net.total_cost(x, y):.6g}")
     print(_score(net, x, y))
 
@@ -278,18 +294,18 @@ def predict(
     backend: On = None,
 ) -> None:
     """Labels or values for samples, a line each."""
-    if out is not None and out.suffix not in (".npy", ".csv"):
+    if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    x = tables.read(data, target, labelled=False).x
-    if data.suffix == ".csv" and x.shape[1:] != net.input_shape:
+    x = recipe.shaped(net, tables.read(data, target, labelled=False).x)
+    if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "
             f"{net.input_shape[0]}: --target names those that are no inputs"
         )
     found = net.feedforward(x) if outputs else net.predict(x)
     host = net.backend.to_host(found)
-    if out is not None and out.suffix == ".npy":
+    if out is not None and out.suffix.lower() == ".npy":
         np.save(out, host)
         return
     rows = host.reshape(len(host), -1).tolist()

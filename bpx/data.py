@@ -1,7 +1,8 @@
 """Arrays, memory maps and iterables -> checked samples -> mini-batches.
 
 Everything a user hands in is checked here, once; inside, it is trusted. The caller's arrays are
-never shuffled or written to, and never copied whole: each mini-batch is gathered as it is needed.
+never shuffled or written to, and x on the host is never copied whole (unless its order of bytes is
+not the machine's): each mini-batch is gathered as it is needed.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from . import datasets, layers, optimizers, schedules, tables
 from .architecture import TASKS
 from .data import generator
 from .network import Network
-from .registry import nearest
+from .registry import nearest, normal
 
 Part = tuple[np.ndarray, np.ndarray]
 
@@ -32,6 +33,7 @@ def parts(data: str, target: str | None, seed: int) -> list[Part]:
     n = len(x)
     if n < 10:
         raise ValueError(f"{data} has {n} samples; at least 10 are split into three parts")
+    x = x.reshape(n, -1)  # images as vectors
     order = generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
     return [(x[rows], y[rows]) for rows in cuts]
@@ -97,11 +99,20 @@ def standardized(parts: list[Part]) -> tuple[list[Part], layers.Rescale]:
     return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
 
 
-def followed_by(net: Network, layer: layers.Layer) -> Network:
-    """The network with one more layer, which has no parameters."""
+def shaped(net: Network, x: np.ndarray) -> np.ndarray:
+    """Samples as the network takes them: images as vectors, where the numbers are as many."""
+    fits = math.prod(x.shape[1:]) == math.prod(net.input_shape)
+    return x.reshape(-1, *net.input_shape) if fits else x
+
+
+def followed_by(net: Network, layer: layers.Layer | None) -> Network:
+    """The network with one more layer, which has no parameters, or itself."""
+    if layer is None:
+        return net
     chain = [layers.Input(net.input_shape), *net.layers, layer]
     twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
-    twin.parameters[...] = net.parameters
+    twin.parameters[...], twin.state[...] = net.parameters, net.state
+    twin.chain.key, twin.generator = net.chain.key, net.generator
     twin.steps, twin.epochs = net.steps, net.epochs
     return twin
 
@@ -123,6 +134,7 @@ def optimizer(
         raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
     shape = shapes[schedule]
     eta = shape() if callable(shape) else shape
+    name = normal(name)
     if name == "sgd":
         return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
     if momentum or nesterov:

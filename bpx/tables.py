@@ -59,7 +59,16 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
         )
     if y is not None and (y.ndim < 1 or len(y) != len(x)):
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
-    return Table(x, y)
+    return Table(x, None if y is None else _plain(y))
+
+
+def _plain(y: np.ndarray) -> np.ndarray:
+    """One column as a vector, and whole numbers as integers."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.dtype.kind == "f" and y.size and (y == np.round(y)).all() and np.abs(y).max() < 2**53:
+        return y.astype(np.int64)
+    return y
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -117,9 +126,7 @@ def _csv(path: Path, target: str | None, labelled: bool) -> Table:
     x = np.delete(values, chosen, axis=1)
     if not chosen:
         return Table(x, None)
-    y = values[:, chosen[0]] if len(chosen) == 1 else values[:, chosen]
-    whole = (y == np.round(y)).all() and np.abs(y).max() < 2**53
-    return Table(x, y.astype(np.int64) if whole else y)
+    return Table(x, values[:, chosen])
 
 
 def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

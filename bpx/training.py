@@ -220,6 +220,8 @@ class _Trainer:
         if run.stopped or interrupts.noted:
             return None
         cost, right, weight = sums
+        if weight == 0.0:
+            raise ValueError("all sample weights of the epoch were zero: nothing was learned")
         means = {"training_cost": float(cost / weight)}
         if self.net.task != "regression":
             means["training_accuracy"] = float(right / weight)

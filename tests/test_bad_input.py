@@ -118,6 +118,7 @@ CASES = [
         ValueError,
         "a one-shot iterator is empty after",
     ),
+    (lambda: fit([(X, Y, [0] * 4)]), ValueError, "all sample weights of the epoch were zero"),
     (lambda: fit([(X[:, :2], Y)]), ValueError, "expected x of shape (m, 3), got (4, 2)"),
     # optimizers, schedules, callbacks
     (

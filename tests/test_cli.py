@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import bpx
+from bpx import persistence
 
 
 def bpx_command(*arguments, cwd=None, status=0):
@@ -130,6 +131,39 @@ def test_several_columns_of_targets(tmp_path, rng):
     assert float(out.splitlines()[-1].split()[2]) > 90
 
 
+def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
+    """Ten samples; images; labels as floats and as a column; names in any case."""
+    labels = np.arange(10) % 2
+    x = rng.normal(size=(10, 4, 4)) + 3.0 * labels[:, None, None]
+    for y in (labels, labels.astype(float), labels[:, None]):
+        np.savez(tmp_path / "a.npz", x=x, y=y)
+        arguments = ["train", "a.npz", "--epochs", 3, "--optimizer", "Adam", "--out", "run"]
+        out, _ = bpx_command(*arguments, cwd=tmp_path)
+        assert "classification" in out
+    np.save(tmp_path / "b.npy", x)
+    out, _ = bpx_command("predict", "run/model.safetensors", "b.npy", cwd=tmp_path)
+    assert len(out.split()) == 10
+    assert "accuracy" in bpx_command("evaluate", "run/model.safetensors", "a.npz", cwd=tmp_path)[0]
+
+
+def test_a_regression_is_saved_whole(tmp_path, rng):
+    """With its generator and key, on the scale of the targets, in whatever case it is asked."""
+    price, files = houses(tmp_path / "HOUSES.CSV", rng), []
+    for name in ("identity", "Identity"):
+        arguments = ["train", "HOUSES.CSV", "--output", name, "--epochs", 5, "--out", name]
+        bpx_command(*arguments, cwd=tmp_path)
+        files.append(persistence.read(tmp_path / name / "model.safetensors"))
+    (tensors, header), (others, other) = files
+    assert header == other
+    assert all(np.array_equal(tensors[key], others[key]) for key in tensors)
+    net = bpx.load(tmp_path / "Identity" / "model.safetensors")
+    assert abs(net.predict([[100.0, 3.0]])[0, 0] / price.mean() - 1) < 0.3
+    _, err = bpx_command(
+        "predict", "Identity/model.safetensors", "HOUSES.CSV", cwd=tmp_path, status=2
+    )
+    assert "--target names those that are no inputs" in err
+
+
 def test_version():
     assert bpx_command("--version")[0] == f"bpx {bpx.__version__}\n"
 
@@ -213,6 +247,9 @@ def test_gradcheck():
         (["nope"], "nope"),
         (["train", "--epochs", "-1"], "expected epochs >= 0, got -1"),
         (["train", "--patience", "0"], "expected patience >= 1, got 0"),
+        (["train", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
+        (["train", "--clip-norm", "0"], "expected clip_norm > 0, got 0.0"),
+        (["train", "none.csv", "--out", "run"], "there is no file none.csv"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
         (["train", "--no-standardize"], "--no-standardize is for files"),
@@ -227,6 +264,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
     assert err.startswith("bpx: ")
     assert len(err.splitlines()) == 1
     assert out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -294,11 +332,13 @@ def test_wrong_columns_and_arrays(tmp_path):
     assert "expected a .npz, .npy or .csv file" in err
 
 
-def test_divergence_is_status_1():
+def test_divergence_is_status_1_and_keeps_the_last_good_weights(tmp_path):
     arguments = ["--learning-rate", "1e30", "--activation", "relu", "--output", "identity"]
     with_cost = [*arguments, "--cost", "quadratic", "--task", "classification"]
-    _, err = bpx_command("train", *with_cost, status=1)
+    out, err = bpx_command("train", *with_cost, "--out", tmp_path / "run", status=1)
     assert "the cost is not finite at step 2 of epoch 1" in err
+    assert "wrote model.safetensors" in out
+    assert np.isfinite(bpx.load(tmp_path / "run" / "model.safetensors").parameters).all()
 
 
 def test_an_out_that_cannot_be_made_is_told_before_the_work(tmp_path):

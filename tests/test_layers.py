@@ -255,6 +255,16 @@ def test_columns_far_from_zero_keep_their_spread(backend, put, host, rng, positi
     assert np.abs(y.std(axis=0) - 1.0).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint32, np.float64])
+@pytest.mark.parametrize("scalar", [True, False])
+def test_large_numbers_are_not_rounded_before_they_are_shifted(backend, put, host, kind, scalar):
+    x = (1_700_000_000 + np.arange(12).reshape(6, 2)).astype(kind)
+    offset = -1.7e9 if scalar else (-1.7e9, -1.7e9)
+    chain = [layers.Rescale(1.0 if scalar else (1.0, 1.0), offset), layers.Dropout(0.0)]
+    net = bpx.Network([layers.Input(2), *chain], cost="quadratic", backend=backend)
+    assert np.array_equal(host(net.feedforward(put(x))), np.arange(12).reshape(6, 2))
+
+
 def test_a_constant_column_is_only_shifted():
     x = np.full((100, 3), [0.1, 7.7, 0.0])
     rescale = layers.Rescale.standardizing(x)

@@ -233,15 +233,24 @@ class Backend:
         """
         xp = self.xp
         batch = source[rows, ...] if isinstance(rows, slice) else xp.take(source, rows, axis=0)
-        floats = xp.isdtype(batch.dtype, "real floating")
-        if not floats or xp.finfo(batch.dtype).bits < xp.finfo(out.dtype).bits:
-            batch = xp.astype(batch, out.dtype)
+        batch = xp.astype(batch, self._wider(batch.dtype, out.dtype), copy=False)
         if not (isinstance(scale, float) and scale == 1.0):
             batch = batch * scale
         if not (isinstance(offset, float) and offset == 0.0):
             batch = batch + offset
         out[...] = xp.astype(batch, out.dtype, copy=False)  # once, after a sum that may cancel
         return out
+
+    def _wider(self, source: Any, out: Any) -> Any:
+        """The dtype in which values are scaled: theirs or the result's, whichever tells more.
+
+        Integers of more than 16 bits, which float32 rounds, count as float64 where there is one.
+        """
+        xp = self.xp
+        if xp.isdtype(source, "real floating"):
+            return source if xp.finfo(source).bits > xp.finfo(out).bits else out
+        large = xp.isdtype(source, "integral") and xp.iinfo(source).bits > 16
+        return xp.float64 if large and "float64" not in self.lacks else out
 
     @kernel
     def one_hot(self, labels: Array, out: Array) -> Array:

@@ -139,7 +139,7 @@ class NumpyBackend(Backend):
             batch = source.take(rows, 0, out, "clip")
         else:
             batch = source.take(rows, 0)
-        if plain and batch.dtype.itemsize <= out.dtype.itemsize:
+        if plain and self._wider(batch.dtype, out.dtype) == out.dtype:
             if scale != 1.0:
                 np.multiply(batch, scale, out=out, dtype=out.dtype, casting="unsafe")
             elif batch is not out:
