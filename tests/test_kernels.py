@@ -55,6 +55,10 @@ def gather_cases(rng):
     for source in (
         rng.normal(size=(6, 5)),
         rng.integers(255, size=(6, 5), dtype=np.uint8),
+        rng.integers(2**30, size=(6, 5), dtype=np.int32),
+        rng.integers(2**40, size=(6, 5)),
+        rng.integers(2, size=(6, 5)).astype(bool),
+        rng.normal(size=(6, 5)).astype(np.float16),
         rng.normal(size=(6, 5)).astype(np.float32),
         np.asfortranarray(rng.normal(size=(6, 5))),
     ):
@@ -114,7 +118,7 @@ def test_every_kernel_has_cases():
 
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
-PLACES = {"__init__", "from_host", "to_host", "use", "synchronize", "read", "blocks"}
+PLACES = {"__init__", "from_host", "to_host", "use", "synchronize", "read", "blocks", "_wider"}
 
 
 def test_only_kernels_are_overridden():

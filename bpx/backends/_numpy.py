@@ -139,7 +139,8 @@ class NumpyBackend(Backend):
             batch = source.take(rows, 0, out, "clip")
         else:
             batch = source.take(rows, 0)
-        if plain and self._wider(batch.dtype, out.dtype) == out.dtype:
+        same = batch.dtype == out.dtype
+        if plain and (same or self._wider(batch.dtype, out.dtype) == out.dtype):
             if scale != 1.0:
                 np.multiply(batch, scale, out=out, dtype=out.dtype, casting="unsafe")
             elif batch is not out:
@@ -149,6 +150,12 @@ class NumpyBackend(Backend):
         else:  # in double precision, since the sum may cancel
             out[...] = batch * scale + offset
         return out
+
+    def _wider(self, source: np.dtype[Any], out: np.dtype[Any]) -> np.dtype[Any]:
+        # In 0.3 µs, where the namespace's own questions take 3.
+        if source.kind in "iu" and source.itemsize > 2:
+            return np.dtype(np.float64)
+        return source if source.kind == "f" and source.itemsize > out.itemsize else out
 
     def one_hot(self, labels: Array, out: Array) -> Array:
         classes = out.shape[1]
