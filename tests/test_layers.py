@@ -255,6 +255,16 @@ def test_columns_far_from_zero_keep_their_spread(backend, put, host, rng, positi
     assert np.abs(y.std(axis=0) - 1.0).max() < 1e-5
 
 
+def test_a_first_rescale_is_applied_once(backend, put, host, rng):
+    chain = [layers.Rescale(0.5, 1.0), layers.Dense(3, "tanh"), layers.Dense(2, "softmax")]
+    net = bpx.Network([layers.Input(4), *chain], backend=backend, dtype="float64", seed=1)
+    x = rng.normal(size=(5, 4))
+    scaled, hidden, outputs = net.activations(put(x))
+    assert np.abs(host(scaled) - (0.5 * x + 1.0)).max() < 1e-15
+    assert host(hidden).shape == (5, 3)
+    assert np.array_equal(host(outputs), host(net.feedforward(put(x))))
+
+
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint32, np.float64])
 @pytest.mark.parametrize("scalar", [True, False])
 def test_large_numbers_are_not_rounded_before_they_are_shifted(backend, put, host, kind, scalar):

@@ -107,6 +107,21 @@ def test_import_loads_numpy_and_no_other_array_library():
     assert heavy & {name.split(".")[0] for name in loaded} == set()
 
 
+def test_what_is_loaded_later_is_there():
+    program = """
+import bpx
+assert set(bpx.__all__) <= set(dir(bpx))
+assert bpx.load.__module__ == "bpx.files" and bpx.datasets.mnist and bpx.DivergenceError
+from bpx import *
+assert EarlyStopping is bpx.EarlyStopping is bpx.callbacks.EarlyStopping
+try:
+    bpx.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert run(program) == "module 'bpx' has no attribute 'nothing'\n"
+
+
 def test_training_on_numpy_loads_no_other_array_library():
     program = """
 import sys, bpx
