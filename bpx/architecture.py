@@ -128,4 +128,4 @@ def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: An
         )
     chosen = zip(sizes[1:], [*each, output], strict=True)
     layers = [Dense(int(n), activation, weights, bias) for n, activation in chosen]
-    return bind([Input(int(sizes[0])), *layers])  # type: ignore[arg-type]
+    return bind([Input((int(sizes[0]),)), *layers])

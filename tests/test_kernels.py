@@ -118,7 +118,7 @@ def test_every_kernel_has_cases():
 
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
-PLACES = {"__init__", "from_host", "to_host", "use", "synchronize", "read", "blocks", "_wider"}
+PLACES = {"__init__", "from_host", "to_host", "use", "read", "blocks", "_wider"}
 
 
 def test_only_kernels_are_overridden():

@@ -144,9 +144,6 @@ class Backend:
     def use(self) -> None:
         """Make its device the calling thread's current one, where a library has such a thing."""
 
-    def synchronize(self) -> None:
-        """Wait until the device has done what it was given."""
-
     def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
         """Rows of numbers and 0-d arrays as a host matrix of float64.
 
@@ -247,6 +244,8 @@ class Backend:
         Integers of more than 16 bits, which float32 rounds, count as float64 where there is one.
         """
         xp = self.xp
+        if source == out:
+            return out
         if xp.isdtype(source, "real floating"):
             return source if xp.finfo(source).bits > xp.finfo(out).bits else out
         large = xp.isdtype(source, "integral") and xp.iinfo(source).bits > 16

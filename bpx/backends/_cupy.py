@@ -29,11 +29,6 @@ class CupyBackend(Backend):
         host: np.ndarray = array.get()
         return host
 
-    def synchronize(self) -> None:
-        import cupy
-
-        cupy.cuda.get_current_stream().synchronize()
-
     @cached_property
     def _gemm(self) -> Callable[..., Any]:
         import cupy.cublas

@@ -24,11 +24,3 @@ class TorchBackend(Backend):
 
     def to_host(self, array: Array) -> np.ndarray:
         return np.from_dlpack(array.detach().cpu())
-
-    def synchronize(self) -> None:
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
