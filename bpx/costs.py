@@ -275,6 +275,14 @@ class Objective:
         self._from_z = PAIRS.get((type(cost), type(activation)))
 
     @property
+    def kernel(self) -> tuple[str, str] | None:
+        """Cost and activation, where a native kernel may replace them; None for a user's own."""
+        cost, activation = type(self.cost), self.activation.kernel
+        if activation is None or cost not in (CrossEntropy, LogLikelihood, Quadratic):
+            return None
+        return cost.name, activation
+
+    @property
     def short(self) -> bool:
         """σ' cancels: δ^L = a − y, and the value is computed from z."""
         return self._from_z is not None

@@ -75,13 +75,20 @@ class Optimizer:
     ----------
     learning_rate : float or Schedule
         η ≥ 0, or a schedule of it over the steps.
+
+    Attributes
+    ----------
+    kernel : str or None
+        What a native kernel may replace; never set by a user's own class.
     """
 
     name: ClassVar[str] = ""
+    kernel: ClassVar[str | None] = None
 
     learning_rate: float | Schedule
 
     def __init_subclass__(cls) -> None:
+        cls.kernel = cls.__dict__.get("kernel")  # not inherited, as for activations
         # Not inherited by a class with an `update` of its own, which it would pass over.
         if "update" in cls.__dict__ and "fused" not in cls.__dict__:
             cls.fused = Optimizer.fused  # type: ignore[method-assign]
@@ -186,6 +193,7 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
+    kernel: ClassVar[str | None] = "sgd"
 
     momentum: float = 0.0
     nesterov: bool = False
@@ -250,6 +258,7 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
+    kernel: ClassVar[str | None] = "rmsprop"
 
     learning_rate: float | Schedule = 0.001
     rho: float = 0.9
@@ -307,6 +316,7 @@ class Adam(Optimizer):
     """
 
     name: ClassVar[str] = "adam"
+    kernel: ClassVar[str | None] = "adam"
 
     learning_rate: float | Schedule = 0.001
     beta1: float = 0.9
@@ -322,13 +332,17 @@ class Adam(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
-        rate, xp = self.rate(state, step), state.backend.xp
-        b1, b2, t = self.beta1, self.beta2, step + 1
-        root = math.sqrt(1.0 - b2**t)
+    def corrected(self, state: State, step: int) -> tuple[float, float]:
+        """η and ε with the corrections for moments that began at zero."""
+        t = step + 1
+        root = math.sqrt(1.0 - self.beta2**t)
         # With ε·√(1 − β₂ᵗ) in place of ε, the two forms are one.
         epsilon = self.epsilon if self.epsilon_hat else self.epsilon * root
-        scaled = rate * root / (1.0 - b1**t)
+        return self.rate(state, step) * root / (1.0 - self.beta1**t), epsilon
+
+    def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
+        xp, b1, b2 = state.backend.xp, self.beta1, self.beta2
+        scaled, epsilon = self.corrected(state, step)
         moments = state.slots["mean"], state.slots["square"]
         for w, g, m, v in state.backend.blocks(theta, grad, *moments):
             m *= b1
@@ -357,6 +371,7 @@ class AdamW(Adam):
     """
 
     name: ClassVar[str] = "adamw"
+    kernel: ClassVar[str | None] = "adamw"
 
     weight_decay: float = 0.01
 

@@ -235,8 +235,8 @@ class _Trainer:
         x, labels, weight = self.source.load(batch, ws)
         z, a, saved = chain.forward(x, ws)
         y = chain.targets(labels, ws)
-        values = objective.value(kernels, z, a, y)
-        delta = objective.delta(kernels, z, a, y, ws.buffer("delta", z.shape))
+        delta = ws.buffer("delta", z.shape)
+        values = kernels.cost_and_delta(objective, z, a, y, delta)
         cost, alpha = chain.weigh(values, weight, delta)
         if self.is_host:
             cost = float(cost)

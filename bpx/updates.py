@@ -58,7 +58,7 @@ class GradientUpdate:
         penalty = self.penalty
         add_penalty(backend, theta, grad, self.state.decayed, penalty.l1, penalty.l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
-        self.optimizer.update(theta, grad, self.state, self.state.step)
+        backend.optimize(self.optimizer, theta, grad, self.state, self.state.step)
 
 
 class FusedUpdate:

@@ -8,6 +8,8 @@ import pytest
 import bpx
 from bpx.activations import ACTIVATIONS
 from bpx.backends import Backend, _cupy, _numpy, _torch
+from bpx.costs import COSTS, Objective
+from bpx.optimizers import State
 
 KERNELS = sorted(name for name in dir(Backend) if hasattr(getattr(Backend, name), "is_kernel"))
 
@@ -98,15 +100,54 @@ def total_cases(rng):
     yield (rng.normal(size=1000) > 0.0,), None
 
 
+def cost_and_delta_cases(rng):
+    for cost, output in (
+        ("quadratic", "sigmoid"),
+        ("quadratic", "tanh"),
+        ("quadratic", "identity"),
+        ("quadratic", "relu"),
+        ("quadratic", "softmax"),
+        ("cross-entropy", "sigmoid"),
+        ("log-likelihood", "softmax"),
+        ("poisson", "exp"),
+        ("huber", "identity"),
+    ):
+        activation = ACTIVATIONS.get(output)
+        objective = Objective(COSTS.get(cost), activation)
+        for m, k in ((1, 1), (6, 5), (40, 300)):
+            z = rng.normal(size=(m, k)) * 3
+            y = np.eye(k)[rng.integers(k, size=m)]
+            yield (objective, z, activation.forward(np, z), y, np.full((m, k), np.nan)), None
+
+
+def optimize_cases(rng):
+    backend = bpx.backends.get("numpy")
+    for optimizer in (
+        bpx.SGD(0.1),
+        bpx.SGD(0.1, momentum=0.9),
+        bpx.SGD(0.1, momentum=0.9, nesterov=True),
+        bpx.RMSprop(),
+        bpx.Adam(),
+        bpx.Adam(epsilon_hat=True),
+        bpx.AdamW(weight_decay=0.1),
+    ):
+        for size in (48, 40_000):
+            slots = {name: rng.random(size) for name in optimizer.slots()}
+            state = State(backend, size // 2, slots, step=3)
+            yield (optimizer, rng.normal(size=size), rng.normal(size=size), state, 3), None
+
+
 CASES = {
     "activate": activate_cases,
     "activate_backward": activate_backward_cases,
     "affine": affine_cases,
     "argmax": argmax_cases,
     "axpby": axpby_cases,
+    "cost_and_delta": cost_and_delta_cases,
     "gather": gather_cases,
     "gemm": gemm_cases,
     "one_hot": one_hot_cases,
+    "optimize": optimize_cases,
     "subtract": subtract_cases,
     "sum_rows": sum_rows_cases,
     "total": total_cases,
@@ -131,7 +172,10 @@ def run(kernels, name, arguments, written, dtype, to):
     """The kernel's result, and every array argument after the call."""
     moved, seen = [], {}
     for argument in arguments:
-        if isinstance(argument, np.ndarray):
+        if isinstance(argument, State):
+            slots = {key: to(slot.astype(dtype)) for key, slot in argument.slots.items()}
+            moved.append(State(kernels, argument.decayed, slots, argument.step))
+        elif isinstance(argument, np.ndarray):
             cast = argument.dtype.kind == "f" and argument.dtype != np.float32
             if id(argument) not in seen:  # the same array twice is the same array there
                 seen[id(argument)] = to(
@@ -142,6 +186,9 @@ def run(kernels, name, arguments, written, dtype, to):
             moved.append(argument)
     result = getattr(kernels, name)(*moved)
     found = [np.array(kernels.to_host(a)) for a in moved if hasattr(a, "shape")]
+    if name == "optimize":
+        theta, _, *others = found  # the gradient may be overwritten
+        return [theta, *others, *(np.array(kernels.to_host(s)) for s in moved[3].slots.values())]
     if written is None:
         is_vector = getattr(result, "ndim", 0) > 0
         numbers = kernels.to_host(result).tolist() if is_vector else [result]

@@ -275,6 +275,18 @@ class Backend:
             delta[...] = below
         return delta
 
+    @kernel
+    def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:
+        """``out ← δ^L`` (BP1); returns the cost of each sample, shape (m,)."""
+        values = objective.value(self, z, a, y)
+        objective.delta(self, z, a, y, out)
+        return values
+
+    @kernel
+    def optimize(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
+        """One step of an optimizer on `theta`, in place; `grad` may be overwritten."""
+        optimizer.update(theta, grad, state, step)
+
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         """Matching pieces of vectors, for formulas with temporaries.
 

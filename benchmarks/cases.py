@@ -1,0 +1,70 @@
+"""What is timed: networks, batch sizes, optimizers, and data that look like the real ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training problem, the same for every library.
+
+    `rate` and `momentum` are those of SGD; without a rate the optimizer is Adam. `n` samples make
+    an epoch, which is what one round of the benchmark runs.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    m: int
+    n: int
+    hidden: str
+    output: str
+    cost: str
+    rate: float | None = None
+    momentum: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        return -(-self.n // self.m)
+
+    @property
+    def is_regression(self) -> bool:
+        return self.output == "identity"
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """x in float32, like MNIST's pixels four fifths of it zero; labels, or targets (n, 1)."""
+        draw = np.random.default_rng(0)
+        if self.is_regression:
+            x = draw.standard_normal((self.n, self.sizes[0]), dtype=np.float32)
+            y = np.sin(x[:, :1]) + x[:, 1:2] * x[:, 2:3]
+            return x, y.astype(np.float32)
+        x = draw.random((self.n, self.sizes[0]), dtype=np.float32)
+        x *= draw.random((self.n, self.sizes[0]), dtype=np.float32) < 0.2
+        return x, draw.integers(self.sizes[-1], size=self.n)
+
+    def initial(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Weights (n_out, n_in) and biases."""
+        draw = np.random.default_rng(1)
+        return [
+            (
+                (draw.standard_normal((into, out)) / np.sqrt(into)).T.astype(
+                    np.float32, order="C"
+                ),
+                np.zeros(out, np.float32),
+            )
+            for into, out in zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        ]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("book", (784, 30, 10), 10, 50_000, "sigmoid", "sigmoid", "quadratic", 3.0),
+        Case("medium", (784, 256, 10), 64, 50_000, "relu", "softmax", "nll", 0.01, 0.9),
+        Case("wide", (784, 2048, 2048, 10), 256, 12_800, "relu", "softmax", "nll", 0.01, 0.9),
+        Case("deep", (784, *[128] * 6, 10), 32, 50_000, "relu", "softmax", "nll"),
+        Case("regression", (20, 64, 64, 1), 1024, 1_000_000, "relu", "identity", "quadratic"),
+    )
+}

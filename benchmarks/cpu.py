@@ -1,0 +1,233 @@
+"""bpx and every peer that is installed, on the same work, in one run: ratios.
+
+    python benchmarks/cpu.py                   all cases, a few minutes; prints the table
+    python benchmarks/cpu.py --write           and writes it into benchmarks/README.md
+    python benchmarks/cpu.py book --rounds 9   one case
+
+Each peer is a process of its own, so that thread pools do not fight; they take turns, and while
+one works the others sleep. Every figure is the median over the rounds, every ratio one of
+medians. The machine's load moves them all, so quote the ratios and not the microseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from cases import CASES
+from peers import INFERENCE, TRAINING, inference
+
+HERE = Path(__file__).parent
+LIBRARIES = ("numpy", "scipy", "numba", "torch", "jax", "scikit-learn", "thinc", "onnxruntime")
+PEERS = ("JAX scan", "PyTorch", "torch.compile", "scikit-learn", "thinc", "ONNX Runtime")
+SECONDS_A_ROUND = 1.0  # of each peer, at least; slow peers run one pass of at most 300 steps
+PREDICTIONS = {
+    name: dataclasses.replace(CASES["book"], name=name, n=n)
+    for name, n in (("predict 1", 1), ("predict 10,000", 10_000))
+}
+
+
+def worker(connection: Connection, peer: str, name: str) -> None:
+    """One peer in a process of its own: told how many steps, it says how long they took."""
+    os.environ["BPX_FAST"] = "1" if peer == "bpx fast" else "0"
+    predicts = name in PREDICTIONS
+    try:
+        case = PREDICTIONS[name] if predicts else CASES[name]
+        run = inference(peer, case) if predicts else TRAINING[peer](case)
+        start = time.perf_counter()
+        run(1)  # what compiles, compiles
+        first = time.perf_counter() - start
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    except (ImportError, LookupError) as error:
+        connection.send(str(error) or type(error).__name__)
+        return
+    connection.send((first, before))
+    while steps := connection.recv():
+        start = time.perf_counter()
+        run(steps)
+        connection.send((time.perf_counter() - start) / steps)
+
+
+class Peer:
+    """The other end of a worker."""
+
+    def __init__(self, name: str, case: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name, self.times = name, []
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=worker, args=(theirs, name, case), daemon=True)
+        self.process.start()
+        theirs.close()
+        answer = self.connection.recv()
+        self.why = answer if isinstance(answer, str) else None
+        self.first = None if self.why else answer[0]
+
+    def time(self, steps: int) -> float:
+        self.connection.send(steps)
+        seconds = self.connection.recv()
+        time.sleep(0.05)  # idle threads of its pools spin for a while
+        return seconds
+
+    def close(self) -> None:
+        if self.why is None:
+            self.connection.send(0)
+        self.process.join()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+
+def measure(name: str, peers: list[str], rounds: int) -> list[Peer]:
+    """The peers that are here, with their times."""
+    predicts = name in PREDICTIONS
+    here = []
+    for peer in peers:
+        started = Peer(peer, name)
+        if started.why is None:
+            here.append(started)
+        else:
+            print(f"  without {peer}: {started.why}", file=sys.stderr)
+    limit = 20_000 if predicts else CASES[name].steps
+    steps = {}
+    for peer in here:
+        peer.time(1)
+        few = peer.time(min(limit, 10))
+        wanted = int(SECONDS_A_ROUND / few)
+        # bpx runs whole epochs, as its users do, and so does whoever is as fast.
+        steps[peer.name] = max(1, min(limit, wanted))
+        peer.time(steps[peer.name])  # a scan compiles once more for this length
+    for _ in range(rounds):
+        for peer in here:
+            peer.times.append(peer.time(steps[peer.name]))
+    for peer in here:
+        peer.close()
+    return here
+
+
+def table(results: dict[str, list[Peer]]) -> str:
+    """Rows are cases; microseconds a step, and what matters of it as ratios."""
+    names = [n for n in dict.fromkeys([*TRAINING, *INFERENCE]) if any(
+        p.name == n for peers in results.values() for p in peers)]  # fmt: skip
+    lines = [
+        "| µs a step | " + " | ".join(results) + " |",
+        "|---|" + "---|" * len(results),
+    ]
+    for name in names:
+        cells = []
+        for peers in results.values():
+            found = [p for p in peers if p.name == name]
+            cells.append(f"{found[0].median * 1e6:,.1f}" if found else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for ours in ("bpx", "bpx fast"):
+        if ours not in names:
+            continue
+        for title, against in (("the best peer", PEERS), ("the products", ("products",))):
+            cells = []
+            for peers in results.values():
+                times = {p.name: p.median for p in peers}
+                rivals = [times[p] for p in against if p in times]
+                if ours not in times or not rivals:
+                    cells.append("")
+                elif against is PEERS:
+                    cells.append(f"{min(rivals) / times[ours]:.2f} × faster")
+                else:
+                    cells.append(f"{times[ours] / rivals[0]:.2f}")
+            lines.append(f"| **{ours}, against {title}** | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cold_start(rounds: int) -> str:
+    """Seconds from the start of a process to 97 % on MNIST's test images."""
+    peers = ("bpx", "bpx fast", "JAX", "PyTorch", "scikit-learn")
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds + 1):
+        for peer in peers:
+            environment = os.environ | {"BPX_FAST": "1" if peer == "bpx fast" else "0"}
+            start = time.perf_counter()
+            command = [sys.executable, str(HERE / "cold_start.py"), peer]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                print(f"  without {peer}: {done.stderr.strip()[-200:]}", file=sys.stderr)
+                continue
+            times.setdefault(peer, []).append(time.perf_counter() - start)
+    medians = {peer: statistics.median(found[1:]) for peer, found in times.items()}
+    best = min((s for p, s in medians.items() if not p.startswith("bpx")), default=None)
+    lines = ["| cold start to 97 % | seconds | times faster than the best peer |", "|---|---|---|"]
+    for peer, seconds in medians.items():
+        ratio = f"{best / seconds:.2f}" if best and peer.startswith("bpx") else ""
+        lines.append(f"| {peer} | {seconds:.2f} | {ratio} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What it was measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+        model = info.split("model name")[1].split(":")[1].split("\n")[0].strip()
+    except (OSError, IndexError):
+        pass
+    versions = [f"Python {platform.python_version()}"]
+    for library in LIBRARIES:
+        try:
+            versions.append(f"{library} {importlib.metadata.version(library)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    kernels = os.environ.get("OPENBLAS_CORETYPE")
+    blas = f", OpenBLAS's {kernels} kernels" if kernels else ""
+    return (
+        f"{time.strftime('%Y-%m-%d')}: {model}, {os.cpu_count()} cores{blas}; "
+        f"{', '.join(versions)}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    every = [*CASES, *PREDICTIONS, "cold"]
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(every)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", help="only these, with commas between")
+    parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
+    parser.add_argument("--short", action="store_true", help="one round of bpx on the first case")
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(every):
+        parser.error(f"unknown case {sorted(unknown)[0]!r}: {', '.join(every)}")
+    cases = options.cases or every
+    if options.short:
+        cases, options.rounds, options.peers = ["book"], 1, "bpx,products"
+    results = {}
+    for name in cases:
+        if name == "cold":
+            continue
+        peers = list(INFERENCE if name in PREDICTIONS else TRAINING)
+        if options.peers:
+            peers = [peer for peer in peers if peer in options.peers.split(",")]
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        results[name] = measure(name, peers, options.rounds)
+        print(table({name: results[name]}), file=sys.stderr, flush=True)
+    text = table(results) if results else ""
+    if "cold" in cases:
+        text += "\n\n" + cold_start(options.rounds)
+    text += f"\n\nMedians of {options.rounds} rounds, {machine()}.\n"
+    print(text)
+    if options.write:
+        readme = HERE / "README.md"
+        head, _, rest = readme.read_text().partition("<!-- cpu -->\n")
+        tail = rest.partition("<!-- /cpu -->")[2]
+        readme.write_text(f"{head}<!-- cpu -->\n{text}<!-- /cpu -->{tail}")
+
+
+if __name__ == "__main__":
+    main()
