@@ -312,6 +312,7 @@ class Progress(Callback):
     def __init__(self, file: Any = None) -> None:
         self._file = file
         self._bar: Any = None
+        self._step = 0
 
     def on_fit_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
@@ -322,13 +323,15 @@ class Progress(Callback):
             self._lines = file
             return
         total = run.steps_per_epoch and run.epochs * run.steps_per_epoch
+        self._step = run.step
         # 80 columns hold all of it.
         shape = "{percentage:3.0f}% {bar:8} {elapsed}<{remaining}{postfix}"
         self._bar = tqdm(total=total, file=file, dynamic_ncols=True, bar_format=shape)
 
     def on_step_end(self, run: Run) -> None:
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(run.step - self._step)
+            self._step = run.step
 
     def on_epoch_end(self, run: Run) -> None:
         if self._lines is not None:

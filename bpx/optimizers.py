@@ -120,6 +120,10 @@ class Optimizer:
         rate = self.learning_rate
         return float(state.factor * (rate(step) if isinstance(rate, Schedule) else rate))
 
+    def numbers(self, state: State, step: int) -> tuple[float, float, float]:
+        """What of the recursion changes from step to step; η first."""
+        return self.rate(state, step), 0.0, 0.0
+
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         """One step on `theta`, in place.
 
@@ -317,6 +321,7 @@ class Adam(Optimizer):
 
     name: ClassVar[str] = "adam"
     kernel: ClassVar[str | None] = "adam"
+    weight_decay: ClassVar[float] = 0.0
 
     learning_rate: float | Schedule = 0.001
     beta1: float = 0.9
@@ -332,17 +337,18 @@ class Adam(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def corrected(self, state: State, step: int) -> tuple[float, float]:
-        """η and ε with the corrections for moments that began at zero."""
+    def numbers(self, state: State, step: int) -> tuple[float, float, float]:
+        """η and ε, corrected for moments that began at zero; AdamW's ηw."""
         t = step + 1
         root = math.sqrt(1.0 - self.beta2**t)
         # With ε·√(1 − β₂ᵗ) in place of ε, the two forms are one.
         epsilon = self.epsilon if self.epsilon_hat else self.epsilon * root
-        return self.rate(state, step) * root / (1.0 - self.beta1**t), epsilon
+        rate = self.rate(state, step)
+        return rate * root / (1.0 - self.beta1**t), epsilon, rate * self.weight_decay
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         xp, b1, b2 = state.backend.xp, self.beta1, self.beta2
-        scaled, epsilon = self.corrected(state, step)
+        scaled, epsilon, _ = self.numbers(state, step)
         moments = state.slots["mean"], state.slots["square"]
         for w, g, m, v in state.backend.blocks(theta, grad, *moments):
             m *= b1
@@ -373,7 +379,7 @@ class AdamW(Adam):
     name: ClassVar[str] = "adamw"
     kernel: ClassVar[str | None] = "adamw"
 
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # type: ignore[misc]
 
     def validate(self) -> None:
         super().validate()
@@ -381,7 +387,7 @@ class AdamW(Adam):
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         weights = theta[: state.decayed]
-        state.backend.axpby(weights, weights, -self.rate(state, step) * self.weight_decay)
+        state.backend.axpby(weights, weights, -self.numbers(state, step)[2])
         super().update(theta, grad, state, step)
 
 

@@ -35,9 +35,13 @@ class Arrays:
         # Between two reads of the costs; a read of a host's scalar costs nothing.
         self.piece = self.steps if net.backend.is_host else min(self.steps, STEPS_A_READ)
 
+    def order(self) -> np.ndarray:
+        """The rows of an epoch, in the order in which they come."""
+        return data.epoch_order(self.generator, self.n, self.shuffle)
+
     def epoch(self) -> Iterator[Any]:
         """Each mini-batch's rows."""
-        order = data.epoch_order(self.generator, self.n, self.shuffle)
+        order = self.order()
         backend = self.chain.backend
         moved = order
         if backend.name != "numpy":

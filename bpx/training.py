@@ -19,6 +19,7 @@ from .data import Samples
 from .history import History
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
+from .program import compiled
 from .sources import Arrays, Stream
 from .updates import Penalty, update_for
 
@@ -145,6 +146,7 @@ class _Trainer:
         self.ws = net.chain.workspace(training=True)
         self.update = update_for(net.chain, optimizer, state, penalty)
         self.is_host, self.piece = net.backend.is_host, source.piece
+        self.compiled = compiled(net.chain, source, self.update)
         self._vectors = [net.parameters, net.state, *state.slots.values()]
         self._copies = [net.backend.xp.empty_like(vector) for vector in self._vectors]
 
@@ -158,6 +160,7 @@ class _Trainer:
         step_hooks = hooks(callbacks, "on_step_end")
         if hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"):
             self.piece = 1  # a hook may change the network, and is not called again in a replay
+            self.compiled = None
         checks = self.chain.workspace()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
@@ -166,7 +169,8 @@ class _Trainer:
             with _Interrupts() as interrupts, np.errstate(all="ignore"):
                 while history.epochs < epochs and not (run.stopped or interrupts.noted):
                     started = time.perf_counter()
-                    means = self._epoch(run, interrupts, step_hooks)
+                    epoch = self._epoch if self.compiled is None else self._compiled_epoch
+                    means = epoch(run, interrupts, step_hooks)
                     if means is None:
                         break
                     net.epochs += 1
@@ -219,6 +223,52 @@ class _Trainer:
         sums += self._read(piece, log, done)
         if run.stopped or interrupts.noted:
             return None
+        return self._means(sums)
+
+    def _compiled_epoch(
+        self, run: Run, interrupts: _Interrupts, step_hooks: list[Any]
+    ) -> dict[str, float] | None:
+        """The same, many steps a call of a compiled function."""
+        assert self.compiled is not None and isinstance(self.source, Arrays)
+        program, function = self.compiled
+        m, steps = program.batch_size, self.source.steps
+        order = self.source.order()
+        log = np.zeros((steps, 3))
+        self._keep()
+        for start in range(0, steps, program.steps_a_call):
+            rows = order[start * m : (start + program.steps_a_call) * m]
+            count = -(-len(rows) // m)
+            numbers = self.update.numbers
+            table = np.array([numbers(self.state.step + step) for step in range(count)])
+            done = function(rows, table, log[start : start + count])
+            self.state.step += done
+            self.net.steps += done
+            if done < count:
+                raise self._stopped_at(order, start + done)
+            run.step = self.net.steps
+            for hook in step_hooks:
+                hook(run)
+            if run.stopped or interrupts.noted:
+                break
+        if not all(map(self._finite, self._vectors)):
+            raise self._diverged(self._batches(order, 0, start + count), 0)
+        if run.stopped or interrupts.noted:
+            return None
+        return self._means(log.sum(axis=0))
+
+    def _batches(self, order: np.ndarray, start: int, stop: int) -> list[Any]:
+        """The batches of some steps of an epoch, as `Arrays.load` takes them."""
+        m = self.source.batch_size
+        return [(None, order[step * m : (step + 1) * m]) for step in range(start, stop)]
+
+    def _stopped_at(self, order: np.ndarray, step: int) -> DivergenceError:
+        """A compiled run found a cost that is not finite, and wrote nothing of that step."""
+        if not all(map(self._finite, self._vectors)):  # the step before has overflowed
+            return self._diverged(self._batches(order, 0, step + 1), 0)
+        self._keep()
+        return self._diverged(self._batches(order, step, step + 1), step)
+
+    def _means(self, sums: np.ndarray) -> dict[str, float]:
         cost, right, weight = sums
         if weight == 0.0:
             raise ValueError("all sample weights of the epoch were zero: nothing was learned")

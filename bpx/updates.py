@@ -49,6 +49,18 @@ class GradientUpdate:
         flat = chain.backend.zeros((layout.size,), chain.xp_dtype)
         self.out = Destinations(chain.backend, layout, flat)
 
+    @property
+    def rule(self) -> str | None:
+        """What a compiled run does with the gradient; None: it cannot."""
+        kernel = self.optimizer.kernel if self.penalty.folds else None
+        if kernel == "sgd":
+            return "nesterov" if getattr(self.optimizer, "nesterov", False) else None
+        return kernel
+
+    def numbers(self, step: int) -> tuple[float, float, float, float]:
+        """The scalars of a step: the optimizer's three, and λ₂/n."""
+        return *self.optimizer.numbers(self.state, step), self.penalty.l2
+
     def before(self, alpha: float) -> None:
         """`alpha` makes the mean of a sum over the batch."""
         self.out.scale(alpha)
@@ -78,7 +90,8 @@ class FusedUpdate:
     ) -> None:
         self.backend, self.decay = chain.backend, decay
         self.optimizer, self.state = optimizer, state
-        layout, theta = chain.architecture.layout, chain.parameters
+        layout = chain.architecture.layout
+        self.theta = theta = chain.parameters
         self.out = Destinations(chain.backend, layout, into)
         self._at_the_end: list[Callable[[], None]] = []
         if into is theta:
@@ -101,9 +114,17 @@ class FusedUpdate:
             self.backend.axpby(theta, velocity, self._gamma)
         self.backend.axpby(velocity, theta)
 
+    @property
+    def rule(self) -> str:
+        """Where a compiled run writes."""
+        return "theta" if self.out.flat is self.theta else "velocity"
+
+    def numbers(self, step: int) -> tuple[float, float, float, float]:
+        """The scalars of a step: α, β of weights, β of the rest, γ."""
+        return self.optimizer.fused_scales(self.optimizer.rate(self.state, step), self.decay)
+
     def before(self, alpha: float) -> None:
-        rate = self.optimizer.rate(self.state, self.state.step)
-        scale, decayed, rest, self._gamma = self.optimizer.fused_scales(rate, self.decay)
+        scale, decayed, rest, self._gamma = self.numbers(self.state.step)
         self.out.scale(scale * alpha, decayed, rest)
 
     def after(self) -> None:

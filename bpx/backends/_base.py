@@ -287,6 +287,12 @@ class Backend:
         """One step of an optimizer on `theta`, in place; `grad` may be overwritten."""
         optimizer.update(theta, grad, state, step)
 
+    # --- whole runs -------------------------------------------------------------------------
+
+    def compile(self, program: Any) -> Callable[..., int] | None:
+        """A function that does the steps of a `bpx.program.Program`; None: go step by step."""
+        return None
+
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         """Matching pieces of vectors, for formulas with temporaries.
 

@@ -93,9 +93,9 @@ class Numpy(Library):
         return (Device("numpy", f"CPU, {os.cpu_count()} cores", host_memory()),)
 
     def load(self, device: str) -> Backend:
-        from ._numpy import NumpyBackend
+        from . import _fast, _numpy
 
-        return NumpyBackend()
+        return _fast.FastBackend() if _fast.installed() else _numpy.NumpyBackend()
 
 
 class Cupy(Library):

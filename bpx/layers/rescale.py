@@ -99,6 +99,13 @@ class Rescale(Layer):
             ctx.constant("offset", offset) if isinstance(offset, tuple) else offset,
         )
 
+    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and offset of each element of the last axis, in float64."""
+        assert self.input_shape is not None
+        length = self.input_shape[-1]
+        scale, offset = (np.broadcast_to(v, length) for v in (self.scale, self.offset))
+        return scale.astype(np.float64), offset.astype(np.float64)
+
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         scale, offset = self.affine(ctx)
         y = ctx.buffer("y", tuple(x.shape))

@@ -1,0 +1,85 @@
+"""NumPy with Numba: networks of dense layers trained and run by compiled loops."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ._base import Array
+from ._numpy import NumpyBackend
+
+# Numba does not know float16, and compiles once more for each other dtype.
+INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
+
+
+def installed() -> bool:
+    """Numba and SciPy, whose BLAS it calls, are here, and ``BPX_FAST=0`` is not set."""
+    wanted = os.environ.get("BPX_FAST", "1") != "0"
+    return wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
+
+
+class FastBackend(NumpyBackend):
+    """Numba is imported when a network is first trained: it takes a third of a second."""
+
+    def compile(self, program: Any) -> Callable[..., int] | None:
+        from . import _numba
+
+        layers, x = program.layers, program.x
+        rule = _RULES.get(program.rule)
+        cost = _numba.COSTS.get(program.objective)
+        if cost is None or rule is None or x.dtype.name not in INPUTS or x.ndim != 2:
+            return None
+        codes = [*layers.activations[:-1], program.objective[1]]
+        dtype, m = program.theta.dtype, program.batch_size
+        net = (
+            np.array(layers.sizes),
+            np.array(layers.weights),
+            np.array(layers.bias),
+            np.array([_numba.ACTIVATIONS[name] for name in codes]),
+            np.array(layers.trained),
+        )
+        at = np.concatenate([[0], np.cumsum(net[0])]) * m
+        flat = np.zeros((3, at[-1]), dtype)
+        buffers = flat[0], flat[1], flat[2, : m * layers.sizes[-1]], at
+        none = np.empty(0, dtype)
+        theta, into = program.theta, program.into[: program.trained]
+        slots = [slot[: program.trained] for slot in program.slots]
+        first, second = (*slots, none, none)[:2]
+        weight = none if program.weight is None else program.weight
+        is_labels = program.y.ndim == 1
+        labels = program.y.astype(np.int64, copy=False) if is_labels else np.empty(0, np.int64)
+        targets = np.empty((0, 0), dtype) if is_labels else program.y
+        scaling = self._scaling(layers, x.dtype, dtype)
+        data = np.asarray(x), labels, targets, weight.astype(dtype, copy=False), *scaling
+        constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
+        fixed = net, (theta, into, first, second), buffers
+        what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(into))
+
+        def run(order: np.ndarray, numbers: np.ndarray, log: np.ndarray) -> int:
+            done: int = _numba.steps(data, order, m, *fixed, *what, numbers, constants, log)
+            return done
+
+        return run
+
+    def _scaling(self, layers: Any, source: Any, dtype: Any) -> tuple[Array, Array]:
+        """Scale and offset for each input; empty where there are none."""
+        if layers.scale is None:
+            return np.empty(0, dtype), np.empty(0, dtype)
+        plain = layers.scale.max() == layers.scale.min() and not layers.offset.any()
+        wide = dtype if plain and self._wider(source, dtype) == dtype else np.dtype(np.float64)
+        return layers.scale.astype(wide), layers.offset.astype(wide)
+
+
+# A rule's number in `_numba`, and the optimizer's fields that it reads.
+_RULES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "theta": (0, ()),
+    "velocity": (1, ()),
+    "nesterov": (2, ("momentum", "momentum")),
+    "rmsprop": (3, ("rho", "epsilon")),
+    "adam": (4, ("beta1", "beta2")),
+    "adamw": (4, ("beta1", "beta2")),
+}

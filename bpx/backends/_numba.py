@@ -1,0 +1,385 @@
+"""Dense layers trained and run by compiled loops: the same equations, without Python between.
+
+Matrix products go to the BLAS that SciPy carries, through the function that Numba's own `np.dot`
+calls; everything else is a loop that the compiler vectorizes. Compiled once and kept on disk.
+
+Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l in
+``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at ``omega[l]``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+# No "nnan" and "ninf": a cost that is not finite must be seen.
+_jit = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+
+ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
+# δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
+COSTS = {
+    ("quadratic", "identity"): 0,
+    ("quadratic", "sigmoid"): 0,
+    ("quadratic", "tanh"): 0,
+    ("quadratic", "relu"): 0,
+    ("quadratic", "softmax"): 0,
+    ("cross-entropy", "sigmoid"): 1,
+    ("log-likelihood", "softmax"): 2,
+}
+TASKS = {"regression": 0, "classification": 1, "multilabel": 2}
+INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
+
+SMALL_ROWS = 1024  # elements that are worked on at once: rows of a narrow layer are taken together
+
+
+# --- matrix products ----------------------------------------------------------------------------
+
+
+def _external(real: Any) -> Any:
+    pointer, size, char = types.CPointer(real), types.intp, types.char
+    return types.ExternalFunction(
+        "numba_xxgemm",
+        types.intc(
+            char, char, char, size, size, size,
+            pointer, pointer, size, pointer, size, pointer, pointer, size,
+        ),
+    )  # fmt: skip
+
+
+_sgemm, _dgemm = _external(types.float32), _external(types.float64)
+_N, _T, _S, _D = ord("n"), ord("t"), ord("s"), ord("d")
+
+
+def _gemm(trans_a, trans_b, m, n, k, scalars, a, lda, b, ldb, c, ldc):
+    """BLAS's gemm, column-major: ``c ← scalars[1]·c + scalars[0]·op(a) op(b)``."""
+
+
+@overload(_gemm)
+def _gemm_by_dtype(trans_a, trans_b, m, n, k, scalars, a, lda, b, ldb, c, ldc):
+    kind, external = (_S, _sgemm) if c.dtype == types.float32 else (_D, _dgemm)
+
+    def call(trans_a, trans_b, m, n, k, scalars, a, lda, b, ldb, c, ldc):
+        alpha, beta = scalars[0:1].ctypes, scalars[1:2].ctypes
+        external(kind, trans_a, trans_b, m, n, k, alpha,
+                 a.ctypes, lda, b.ctypes, ldb, beta, c.ctypes, ldc)  # fmt: skip
+
+    return call
+
+
+# --- activations --------------------------------------------------------------------------------
+
+
+def _tanh(z):
+    """``z ← tanh z``."""
+
+
+@overload(_tanh)
+def _tanh_by_dtype(z):
+    if z.dtype != types.float32:
+
+        def scalar(z):
+            for i in range(z.size):
+                z[i] = math.tanh(z[i])
+
+        return scalar
+
+    # Eigen's rational approximation (generic_fast_tanh_float): within 3e-7, and all of it
+    # arithmetic that vectorizes. Beyond ±7.9 tanh is ±1 in float32.
+    f = np.float32
+    p1, p3, p5, p7 = f(4.89352455891786e-3), f(6.37261928875436e-4), f(1.48572235717979e-5), f(5.12229709037114e-8)  # noqa: E501  # fmt: skip
+    p9, p11, p13 = f(-8.60467152213735e-11), f(2.00018790482477e-13), f(-2.76076847742355e-16)
+    q0, q2, q4, q6 = f(4.89352518554385e-3), f(2.2684346324390e-3), f(1.18534705686654e-4), f(1.19825839466702e-6)  # noqa: E501  # fmt: skip
+    low, high = f(-7.90531110763549805), f(7.90531110763549805)
+
+    def rational(z):
+        for i in range(z.size):
+            x = z[i]
+            x = low if x < low else high if x > high else x  # NaN stays NaN
+            s = x * x
+            p = ((((((p13 * s + p11) * s + p9) * s + p7) * s + p5) * s + p3) * s + p1) * x
+            q = ((q6 * s + q4) * s + q2) * s + q0
+            z[i] = p / q
+
+    return rational
+
+
+@_jit
+def _activate(code, z, rows, n):
+    """``z ← σ(z)``, rows of n."""
+    half, zero = z.dtype.type(0.5), z.dtype.type(0.0)
+    if code == 1:
+        for i in range(z.size):
+            z[i] *= half
+        _tanh(z)
+        for i in range(z.size):
+            z[i] = half * z[i] + half
+    elif code == 2:
+        _tanh(z)
+    elif code == 3:
+        for i in range(z.size):
+            z[i] = zero if z[i] < zero else z[i]
+    elif code == 4:
+        for r in range(rows):
+            row = z[r * n : (r + 1) * n]
+            largest = row.max()
+            total = zero
+            for j in range(n):
+                row[j] = math.exp(row[j] - largest)
+                total += row[j]
+            for j in range(n):
+                row[j] /= total
+
+
+@_jit
+def _activate_backward(code, delta, a, rows, n):
+    """``delta ← delta ⊙ σ'``, from a = σ(z)."""
+    one, zero = a.dtype.type(1.0), a.dtype.type(0.0)
+    if code == 1:
+        for i in range(a.size):
+            delta[i] *= a[i] * (one - a[i])
+    elif code == 2:
+        for i in range(a.size):
+            delta[i] *= one - a[i] * a[i]
+    elif code == 3:
+        for i in range(a.size):
+            # A product, as in the standard: what is not finite above stays so.
+            delta[i] *= one if a[i] > zero else zero
+    elif code == 4:
+        for r in range(rows):
+            total = zero
+            for j in range(r * n, (r + 1) * n):
+                total += delta[j] * a[j]
+            for j in range(r * n, (r + 1) * n):
+                delta[j] = a[j] * (delta[j] - total)
+
+
+# --- forward ------------------------------------------------------------------------------------
+
+
+@_jit
+def _layer(code, x, theta, omega, bias, z, rows, into, out, one):
+    """``z ← σ(x ωᵀ + b)``."""
+    _gemm(_T, _N, out, rows, into, one, theta[omega:], into, x, into, z, out)
+    step = max(1, SMALL_ROWS // out)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        if bias >= 0:
+            for r in range(first, last):
+                for j in range(out):
+                    z[r * out + j] += theta[bias + j]
+        _activate(code, z[first * out : last * out], last - first, out)
+
+
+@_jit
+def _gather(x, order, scale, offset, out):
+    """``out ← scale·x[order] + offset``; an empty `scale` is 1, an empty `offset` 0."""
+    n = x.shape[1]
+    for i in range(order.size):
+        row = order[i]
+        into = out[i * n : (i + 1) * n]
+        if scale.size == 0:
+            for j in range(n):
+                into[j] = x[row, j]
+        else:
+            for j in range(n):
+                into[j] = x[row, j] * scale[j] + offset[j]
+
+
+@_jit
+def forward(x, theta, sizes, omega, bias, codes, a, at):
+    """a^L of the rows of x, which is in the dtype of θ: a view into `a`."""
+    rows, one = x.shape[0], np.array([1.0, 0.0], theta.dtype)
+    below = x.reshape(-1)
+    for k in range(codes.size):
+        z = a[at[k] : at[k + 1]]
+        _layer(codes[k], below, theta, omega[k], bias[k], z, rows, sizes[k], sizes[k + 1], one)
+        below = z
+
+
+# --- the end of the forward pass, the start of the backward -------------------------------------
+
+
+@_jit
+def _output(cost, code, task, z, y, delta, weight, rows, k, log):
+    """a^L from z, δ^L (BP1), and the sums of cost, right samples and weight to `log`.
+
+    `z` becomes a, which is why the costs that need z itself are worked out first.
+    """
+    real = z.dtype.type
+    total = 0.0
+    for r in range(rows):
+        total += weight[r] if weight.size else 1.0
+    if total == 0.0:
+        total = 1.0
+    costs = right = 0.0
+    for r in range(rows):
+        first, last = r * k, (r + 1) * k
+        value = 0.0
+        if cost == 1:  # ln(1 + eᶻ) − y z
+            for j in range(first, last):
+                value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
+                value += 0.0 * z[j]  # max(NaN, 0) may be 0
+        elif cost == 2:  # ln Σ e^{z_k} − Σ y_j z_j
+            largest = z[first:last].max()
+            summed = 0.0
+            for j in range(first, last):
+                summed += math.exp(z[j] - largest)
+                value -= y[j] * (z[j] - largest)
+            value += math.log(summed)
+        _activate(code, z[first:last], 1, k)
+        for j in range(first, last):
+            delta[j] = z[j] - y[j]
+            if cost == 0:
+                value += 0.5 * delta[j] * delta[j]
+        if cost == 0:
+            _activate_backward(code, delta[first:last], z[first:last], 1, k)
+        w = weight[r] if weight.size else 1.0
+        if weight.size:
+            for j in range(first, last):
+                delta[j] *= real(w / total)
+        costs += w * value
+        if task > 0:
+            right += w * _is_right(task, z[first:last], y[first:last])
+    log[0], log[1], log[2] = costs, right, total if weight.size == 0 else weight[:rows].sum()
+    return costs
+
+
+@_jit
+def _is_right(task, a, y):
+    if task == 1 and a.size > 1:
+        best = truth = 0
+        for j in range(1, a.size):
+            best = j if a[j] > a[best] else best
+            truth = j if y[j] > y[truth] else truth
+        return best == truth
+    for j in range(a.size):
+        if (a[j] > 0.5) != (y[j] > 0.5):
+            return False
+    return True
+
+
+# --- backward -----------------------------------------------------------------------------------
+
+
+@_jit
+def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, rows, scales, one):
+    """BP2 to BP4: δᵀa, and the sums of δ, as ``β·into + α·…`` at the places of ω and b."""
+    real = theta.dtype.type
+    alpha = real(scales[0])
+    product = np.array([scales[0], scales[1]], theta.dtype)
+    keep = real(scales[2])
+    layers = codes.size
+    lowest = 0
+    while lowest < layers and not trained[lowest]:
+        lowest += 1
+    for k in range(layers - 1, lowest - 1, -1):
+        n, out = sizes[k], sizes[k + 1]
+        d = delta[at[k + 1] : at[k + 2]]
+        if k > lowest:
+            below, x = delta[at[k] : at[k + 1]], a[at[k] : at[k + 1]]
+            _gemm(_N, _N, n, rows, out, one, theta[omega[k] :], n, d, out, below, n)
+            _activate_backward(codes[k - 1], below, x, rows, n)
+        if trained[k]:
+            x = a[at[k] : at[k + 1]]
+            _gemm(_N, _T, n, out, rows, product, x, n, d, out, into[omega[k] :], n)
+            if bias[k] >= 0:
+                b = into[bias[k] : bias[k] + out]
+                for j in range(out):
+                    b[j] = real(0.0) if keep == 0.0 else keep * b[j]
+                for r in range(rows):
+                    for j in range(out):
+                        b[j] += alpha * d[r * out + j]
+
+
+# --- optimizers, as in bpx/optimizers.py --------------------------------------------------------
+
+
+@_jit
+def _update(rule, theta, into, first, second, decayed, numbers, constants):
+    """From the velocity or the gradient in `into` to θ; `into` up to `decayed` is of weights."""
+    real = theta.dtype.type
+    one = real(1.0)
+    n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
+    c0, c1 = real(constants[0]), real(constants[1])
+    if rule == INTO_VELOCITY:
+        for i in range(decayed):
+            into[i] += n3 * theta[i]
+            theta[i] += into[i]
+        for i in range(decayed, into.size):
+            theta[i] += into[i]
+        return
+    if n3 != 0.0:  # the gradient of λ/2n Σω²
+        for i in range(decayed):
+            into[i] += n3 * theta[i]
+    if rule == NESTEROV:
+        for i in range(into.size):
+            first[i] = c0 * first[i] - n0 * into[i]
+            theta[i] += c0 * first[i] - n0 * into[i]
+    elif rule == RMSPROP:
+        for i in range(into.size):
+            first[i] = c0 * first[i] + (one - c0) * into[i] * into[i]
+            theta[i] -= n0 * into[i] / (math.sqrt(first[i]) + c1)
+    elif rule == ADAM:
+        if n2 != 0.0:  # AdamW's decay
+            for i in range(decayed):
+                theta[i] -= n2 * theta[i]
+        for i in range(into.size):
+            first[i] = c0 * first[i] + (one - c0) * into[i]
+            second[i] = c1 * second[i] + (one - c1) * into[i] * into[i]
+            theta[i] -= n0 * first[i] / (math.sqrt(second[i]) + n1)
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+@_jit
+def steps(
+    data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers, constants, log
+):
+    """Forward, delta, backward, update, for each mini-batch of `order`.
+
+    Returns how many steps were done: all, or those before the first whose cost is not finite,
+    of which nothing is written.
+    """
+    x, labels, targets, weights, scale, offset = data
+    sizes, omega, bias, codes, trained = net
+    theta, into, first, second = vectors
+    a, delta, y, at = buffers
+    layers, k = codes.size, sizes[-1]
+    one = np.array([1.0, 0.0], theta.dtype)
+    for step in range(log.shape[0]):
+        picked = order[step * m : (step + 1) * m]
+        rows = picked.size
+        # The last, smaller batch works in the first rows of each layer's part.
+        _gather(x, picked, scale, offset, a[at[0] : at[1]])
+        for i in range(layers):
+            z = a[at[i + 1] : at[i + 2]][: rows * sizes[i + 1]]
+            code = codes[i] if i < layers - 1 else 0
+            _layer(code, a[at[i] : at[i + 1]], theta, omega[i], bias[i], z, rows,
+                   sizes[i], sizes[i + 1], one)  # fmt: skip
+        for r in range(rows):
+            for j in range(k):
+                if labels.size:
+                    y[r * k + j] = 1.0 if labels[picked[r]] == j else 0.0
+                else:
+                    y[r * k + j] = targets[picked[r], j]
+        weight = weights[picked] if weights.size else weights
+        top = a[at[layers] : at[layers] + rows * k], delta[at[layers] : at[layers] + rows * k]
+        found = _output(cost, codes[-1], task, top[0], y, top[1], weight, rows, k,
+                        log[step])  # fmt: skip
+        if not math.isfinite(found):
+            return step
+        scales = numbers[step].copy()
+        scales[0] = 1.0 if rule > INTO_VELOCITY else numbers[step, 0]
+        if not weights.size:
+            scales[0] /= rows
+        if rule > INTO_VELOCITY:
+            scales[1] = scales[2] = 0.0
+        _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, rows, scales, one)
+        if rule != INTO_THETA:
+            _update(rule, theta, into, first, second, decayed, numbers[step], constants)
+    return log.shape[0]

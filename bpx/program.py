@@ -1,0 +1,151 @@
+"""A run of training as plain data, which a native backend may run whole.
+
+What is described is what the step in `training` does, for dense layers that bpx knows by name; a
+layer, activation, cost or optimizer of a user's own is never described, and goes step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .architecture import Architecture
+from .backends import Array
+from .chain import Chain
+from .layers import Dense, Rescale
+from .sources import Arrays
+from .updates import FusedUpdate, GradientUpdate
+
+# Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
+WORK_A_CALL = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class DenseLayers:
+    """A chain of dense layers: where each lies in θ, and its activation's name.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Of the inputs, and of each layer's outputs.
+    weights, bias : tuple of int
+        Where each layer's tensors begin in θ; −1 without a bias.
+    activations : tuple of str
+    trained : tuple of bool
+    scale, offset : ndarray or None
+        Of a first `Rescale`, for each input, in float64.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[int, ...]
+    bias: tuple[int, ...]
+    activations: tuple[str, ...]
+    trained: tuple[bool, ...]
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds of a sample's forward and backward pass, at most."""
+        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        return 3 * sum(into * out for into, out in pairs)
+
+
+def dense_layers(architecture: Architecture) -> DenseLayers | None:
+    """The description, or None where a layer or an activation is not one of bpx's own."""
+    layers = architecture.layers[1:] if architecture.folded else architecture.layers
+    scale = offset = None
+    first = architecture.layers[0]
+    if architecture.folded:
+        assert isinstance(first, Rescale)
+        scale, offset = first.vectors()
+    if not layers or any(type(layer) is not Dense for layer in layers):
+        return None
+    starts = {(entry.layer, entry.name): entry.start for entry in architecture.layout.entries}
+    indices = range(len(architecture.layers) - len(layers), len(architecture.layers))
+    names = [layer.activation.kernel for layer in layers]  # type: ignore[attr-defined]
+    if None in names:
+        return None
+    return DenseLayers(
+        sizes=(architecture.input_shape[0], *(layer.output_shape[0] for layer in layers)),
+        weights=tuple(starts[i, "weights"] for i in indices),
+        bias=tuple(starts.get((i, "bias"), -1) for i in indices),
+        activations=tuple(names),
+        trained=tuple(layer.trainable for layer in layers),
+        scale=scale,
+        offset=offset,
+    )
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that the steps of one call of `fit` read and write.
+
+    Attributes
+    ----------
+    layers : DenseLayers
+    objective : tuple of str
+        The names of cost and output activation.
+    task : str
+    rule : str
+        What becomes of δᵀa: ``"theta"`` and ``"velocity"`` for the fused updates, else the name
+        of the optimizer's recursion on a gradient.
+    optimizer : Optimizer
+        Its constants.
+    theta, into : array
+        θ, and where δᵀa goes: θ itself, the velocity, or the gradient.
+    slots : tuple of array
+        The optimizer's memory.
+    decayed, trained : int
+        θ up to `decayed` is weights, up to `trained` it is trained.
+    x, y, weight : array
+        The training set.
+    batch_size : int
+    """
+
+    layers: DenseLayers
+    objective: tuple[str, str]
+    task: str
+    rule: str
+    optimizer: Any
+    theta: Array
+    into: Array
+    slots: tuple[Array, ...]
+    decayed: int
+    trained: int
+    x: Array
+    y: Array
+    weight: Array | None
+    batch_size: int
+
+    @property
+    def steps_a_call(self) -> int:
+        return max(1, WORK_A_CALL // (self.layers.products * self.batch_size))
+
+
+Steps = Callable[[np.ndarray, np.ndarray, np.ndarray], int]
+
+
+def compiled(
+    chain: Chain, source: Any, update: FusedUpdate | GradientUpdate
+) -> tuple[Program, Steps] | None:
+    """The run as a program, and the backend's function for it; None: go step by step.
+
+    The function takes rows of the training set for some steps, the steps' numbers (`numbers` of
+    the update) and a log, of which it fills a row a step: the sums of cost and of right samples,
+    and the weight. It returns how many steps it did, fewer where a cost was not finite.
+    """
+    layers, objective = dense_layers(chain.architecture), chain.objective.kernel
+    if layers is None or objective is None or update.rule is None or type(source) is not Arrays:
+        return None
+    samples, layout = source.samples, chain.architecture.layout
+    program = Program(
+        layers, objective, chain.task, update.rule, update.optimizer, chain.parameters,
+        update.out.flat, tuple(update.state.slots.values()), layout.decayed, layout.trained,
+        samples.x, samples.y, samples.weight, source.batch_size,
+    )  # fmt: skip
+    function = chain.backend.compile(program)
+    return None if function is None else (program, function)
