@@ -204,59 +204,65 @@ def forward(x, theta, sizes, omega, bias, codes, a, at):
 
 
 @_jit
-def _output(cost, code, task, z, y, delta, weight, rows, k, log):
-    """a^L from z, δ^L (BP1), and the sums of cost, right samples and weight to `log`.
-
-    `z` becomes a, which is why the costs that need z itself are worked out first.
-    """
-    real = z.dtype.type
-    total = 0.0
-    for r in range(rows):
-        total += weight[r] if weight.size else 1.0
-    if total == 0.0:
-        total = 1.0
-    costs = right = 0.0
-    for r in range(rows):
-        first, last = r * k, (r + 1) * k
-        value = 0.0
-        if cost == 1:  # ln(1 + eᶻ) − y z
-            for j in range(first, last):
-                value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
-                value += 0.0 * z[j]  # max(NaN, 0) may be 0
-        elif cost == 2:  # ln Σ e^{z_k} − Σ y_j z_j
-            largest = z[first:last].max()
-            summed = 0.0
-            for j in range(first, last):
-                summed += math.exp(z[j] - largest)
-                value -= y[j] * (z[j] - largest)
-            value += math.log(summed)
-        _activate(code, z[first:last], 1, k)
+def _value(cost, z, y, first, last):
+    """C of one row from z, where it must be; 0 where it follows from a."""
+    value = 0.0
+    if cost == 1:  # ln(1 + eᶻ) − y z
         for j in range(first, last):
-            delta[j] = z[j] - y[j]
-            if cost == 0:
-                value += 0.5 * delta[j] * delta[j]
-        if cost == 0:
-            _activate_backward(code, delta[first:last], z[first:last], 1, k)
+            value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
+            value += 0.0 * z[j]  # max(NaN, 0) may be 0
+    elif cost == 2:  # ln Σ e^{z_k} − Σ y_j z_j
+        largest = z[first]
+        for j in range(first, last):
+            largest = max(largest, z[j])
+        summed = 0.0
+        for j in range(first, last):
+            summed += math.exp(z[j] - largest)
+            value -= y[j] * (z[j] - largest)
+        value += math.log(summed)
+    return value
+
+
+@_jit
+def _output(cost, code, task, z, y, delta, weight, rows, k, log):
+    """a^L over z, δ^L (BP1), and the sums of cost, right samples and weight to `log`."""
+    costs = right = weights = 0.0
+    for r in range(rows):
         w = weight[r] if weight.size else 1.0
-        if weight.size:
-            for j in range(first, last):
-                delta[j] *= real(w / total)
-        costs += w * value
-        if task > 0:
-            right += w * _is_right(task, z[first:last], y[first:last])
-    log[0], log[1], log[2] = costs, right, total if weight.size == 0 else weight[:rows].sum()
+        weights += w
+        if cost > 0:
+            costs += w * _value(cost, z, y, r * k, (r + 1) * k)
+    _activate(code, z, rows, k)
+    for i in range(rows * k):
+        delta[i] = z[i] - y[i]
+    if cost == 0:
+        for r in range(rows):
+            w = weight[r] if weight.size else 1.0
+            for j in range(r * k, (r + 1) * k):
+                costs += w * 0.5 * delta[j] * delta[j]
+        _activate_backward(code, delta, z, rows, k)
+    if task > 0:
+        for r in range(rows):
+            w = weight[r] if weight.size else 1.0
+            right += w * _is_right(task, z, y, r * k, (r + 1) * k)
+    if weight.size:
+        share = 1.0 / weights if weights > 0.0 else 0.0
+        for r in range(rows):
+            for j in range(r * k, (r + 1) * k):
+                delta[j] *= share * weight[r]
+    log[0], log[1], log[2] = costs, right, weights
     return costs
 
 
 @_jit
-def _is_right(task, a, y):
-    if task == 1 and a.size > 1:
-        best = truth = 0
-        for j in range(1, a.size):
+def _is_right(task, a, y, first, last):
+    if task == 1 and last - first > 1:
+        best = truth = first
+        for j in range(first + 1, last):
             best = j if a[j] > a[best] else best
             truth = j if y[j] > y[truth] else truth
         return best == truth
-    for j in range(a.size):
+    for j in range(first, last):
         if (a[j] > 0.5) != (y[j] > 0.5):
             return False
     return True
