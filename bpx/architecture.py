@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -17,6 +19,37 @@ from .parameters import Layout
 from .registry import nearest, normal
 
 TASKS = ("classification", "multilabel", "regression")
+
+
+@dataclass(frozen=True)
+class DenseLayers:
+    """A chain of dense layers: where each lies in θ, and its activation's name.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Of the inputs, and of each layer's outputs.
+    weights, bias : tuple of int
+        Where each layer's tensors begin in θ; −1 without a bias.
+    activations : tuple of str
+    trained : tuple of bool
+    scale, offset : ndarray or None
+        Of a first `Rescale`, for each input, in float64.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[int, ...]
+    bias: tuple[int, ...]
+    activations: tuple[str, ...]
+    trained: tuple[bool, ...]
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds of a sample's forward and backward pass, at most."""
+        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        return 3 * sum(into * out for into, out in pairs)
 
 
 class Architecture:
@@ -84,6 +117,29 @@ class Architecture:
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
         learns = (layer.trainable and bool(layer.parameters()) for layer in layers)
         self._wanted = list(accumulate(learns, operator.or_, initial=False))[:-1]
+
+    @cached_property
+    def dense(self) -> DenseLayers | None:
+        """The chain as dense layers; None where a layer or an activation is not bpx's own."""
+        skipped = int(self.folded)
+        layers, first = self.layers[skipped:], self.layers[0]
+        if not layers or any(type(layer) is not Dense for layer in layers):
+            return None
+        names = [layer.activation.kernel for layer in layers]  # type: ignore[attr-defined]
+        if None in names:
+            return None
+        starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
+        indices = range(skipped, len(self.layers))
+        scale, offset = first.vectors() if isinstance(first, Rescale) else (None, None)
+        return DenseLayers(
+            sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
+            weights=tuple(starts[i, "weights"] for i in indices),
+            bias=tuple(starts.get((i, "bias"), -1) for i in indices),
+            activations=tuple(names),
+            trained=tuple(layer.trainable for layer in layers),
+            scale=scale,
+            offset=offset,
+        )
 
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""

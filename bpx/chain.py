@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .data import Samples
 from .layers import Rescale
 from .parameters import Destinations
 
+FEW_ROWS = 64  # for which the time goes to calls and not to arithmetic
 ROWS_AT_ONCE = 1024  # of a pass without gradients: products at full speed, small activations
 
 
@@ -135,12 +137,23 @@ class Chain:
 
     def outputs(self, x: Array) -> Array:
         """a^L of any number of rows, a fresh array."""
-        ws, m = self.workspace(), x.shape[0]
+        m = x.shape[0]
+        if m <= FEW_ROWS and self._small is not None and x.dtype == self.xp_dtype:
+            return self._small(x)
+        ws = self.workspace()
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
         for start in range(0, m, ROWS_AT_ONCE):
             rows = slice(start, min(start + ROWS_AT_ONCE, m))
             out[rows, ...] = self.forward(self.gather(x, rows, ws), ws)[1]
         return out
+
+    @cached_property
+    def _small(self) -> Callable[[Array], Array] | None:
+        """The backend's way through a few rows of a chain of dense layers, if it has one."""
+        dense = self.architecture.dense
+        if dense is None or self.architecture.folded:
+            return None
+        return self.backend.compile_forward(dense, self.parameters)
 
     def layer_outputs(self, x: Array, ws: Workspace) -> Iterator[Array]:
         """The output of each layer in turn, from gathered rows; in the workspace."""

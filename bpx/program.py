@@ -12,72 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from .architecture import Architecture
+from .architecture import DenseLayers
 from .backends import Array
 from .chain import Chain
-from .layers import Dense, Rescale
 from .sources import Arrays
 from .updates import FusedUpdate, GradientUpdate
 
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
-
-
-@dataclass(frozen=True)
-class DenseLayers:
-    """A chain of dense layers: where each lies in θ, and its activation's name.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Of the inputs, and of each layer's outputs.
-    weights, bias : tuple of int
-        Where each layer's tensors begin in θ; −1 without a bias.
-    activations : tuple of str
-    trained : tuple of bool
-    scale, offset : ndarray or None
-        Of a first `Rescale`, for each input, in float64.
-    """
-
-    sizes: tuple[int, ...]
-    weights: tuple[int, ...]
-    bias: tuple[int, ...]
-    activations: tuple[str, ...]
-    trained: tuple[bool, ...]
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds of a sample's forward and backward pass, at most."""
-        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
-        return 3 * sum(into * out for into, out in pairs)
-
-
-def dense_layers(architecture: Architecture) -> DenseLayers | None:
-    """The description, or None where a layer or an activation is not one of bpx's own."""
-    layers = architecture.layers[1:] if architecture.folded else architecture.layers
-    scale = offset = None
-    first = architecture.layers[0]
-    if architecture.folded:
-        assert isinstance(first, Rescale)
-        scale, offset = first.vectors()
-    if not layers or any(type(layer) is not Dense for layer in layers):
-        return None
-    starts = {(entry.layer, entry.name): entry.start for entry in architecture.layout.entries}
-    indices = range(len(architecture.layers) - len(layers), len(architecture.layers))
-    names = [layer.activation.kernel for layer in layers]  # type: ignore[attr-defined]
-    if None in names:
-        return None
-    return DenseLayers(
-        sizes=(architecture.input_shape[0], *(layer.output_shape[0] for layer in layers)),
-        weights=tuple(starts[i, "weights"] for i in indices),
-        bias=tuple(starts.get((i, "bias"), -1) for i in indices),
-        activations=tuple(names),
-        trained=tuple(layer.trainable for layer in layers),
-        scale=scale,
-        offset=offset,
-    )
 
 
 @dataclass(frozen=True)
@@ -138,7 +80,7 @@ def compiled(
     the update) and a log, of which it fills a row a step: the sums of cost and of right samples,
     and the weight. It returns how many steps it did, fewer where a cost was not finite.
     """
-    layers, objective = dense_layers(chain.architecture), chain.objective.kernel
+    layers, objective = chain.architecture.dense, chain.objective.kernel
     if layers is None or objective is None or update.rule is None or type(source) is not Arrays:
         return None
     samples, layout = source.samples, chain.architecture.layout

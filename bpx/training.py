@@ -229,7 +229,8 @@ class _Trainer:
         self, run: Run, interrupts: _Interrupts, step_hooks: list[Any]
     ) -> dict[str, float] | None:
         """The same, many steps a call of a compiled function."""
-        assert self.compiled is not None and isinstance(self.source, Arrays)
+        assert self.compiled is not None
+        assert isinstance(self.source, Arrays)
         program, function = self.compiled
         m, steps = program.batch_size, self.source.steps
         order = self.source.order()
@@ -258,6 +259,7 @@ class _Trainer:
 
     def _batches(self, order: np.ndarray, start: int, stop: int) -> list[Any]:
         """The batches of some steps of an epoch, as `Arrays.load` takes them."""
+        assert isinstance(self.source, Arrays)
         m = self.source.batch_size
         return [(None, order[step * m : (step + 1) * m]) for step in range(start, stop)]
 

@@ -11,6 +11,7 @@ import pytest
 import bpx
 from bpx.backends import Backend, BackendError
 from bpx.backends._cupy import CupyBackend
+from bpx.backends._numpy import NumpyBackend
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 os.environ.setdefault("BPX_DATA", str(SHARED))
@@ -67,7 +68,8 @@ class CupyRehearsed(CupyBackend):
 
 
 NAMES = [
-    "numpy",
+    "numpy",  # with compiled runs where Numba is installed
+    "numpy-plain",  # without Numba
     "numpy-readonly",  # every input is read-only
     "numpy-standard",  # the standard kernels alone
     "array_api_strict",
@@ -82,6 +84,8 @@ NAMES = [
 def backend(request):
     """Each backend that is here; the others skip themselves and say why."""
     name = request.param
+    if name == "numpy-plain":
+        return NumpyBackend()
     if name == "numpy-standard":
         return Backend("numpy", np)
     if name == "cupy-rehearsed":

@@ -139,7 +139,8 @@ def test_memory_in_another_order_of_bytes(backend, host, rng, tmp_path, kind):
     for given in (x, mapped):
         net = bpx.Network([6, 3], seed=1, dtype="float64", backend=backend)
         net.fit(given, y, epochs=1)
-        assert np.array_equal(host(net.parameters), host(expected.parameters))
+        # A compiled run, which takes native bytes only, adds in another order than the steps.
+        assert np.abs(host(net.parameters) - host(expected.parameters)).max() < 1e-14
         assert bpx.gradient_check(net, given[:2], y[:2]).worst < 1e-7
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import bpx
 from bpx.activations import ACTIVATIONS
-from bpx.backends import Backend, _cupy, _numpy, _torch
+from bpx.backends import Backend, _cupy, _fast, _numpy, _torch
 from bpx.costs import COSTS, Objective
 from bpx.optimizers import State
 
@@ -160,12 +160,13 @@ def test_every_kernel_has_cases():
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
 PLACES = {"__init__", "from_host", "to_host", "use", "read", "blocks", "_wider"}
+COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test_compiled.py
 
 
 def test_only_kernels_are_overridden():
-    for cls in (_numpy.NumpyBackend, _cupy.CupyBackend, _torch.TorchBackend):
+    for cls in (_numpy.NumpyBackend, _fast.FastBackend, _cupy.CupyBackend, _torch.TorchBackend):
         overridden = {name for name in vars(cls) if callable(getattr(Backend, name, None))}
-        assert overridden <= PLACES | set(KERNELS)
+        assert overridden <= PLACES | COMPILED | set(KERNELS)
 
 
 def run(kernels, name, arguments, written, dtype, to):

@@ -37,6 +37,7 @@ ORDER = [
     "callbacks",
     "sources",
     "updates",
+    "program",
     "training",
     "gradcheck",
     "summary",

@@ -214,7 +214,8 @@ def test_iterables_and_memory_maps_are_the_arrays(backend, rng, tmp_path, host):
         net.fit(*data, epochs=2, l2=0.1, **options)
         found.append(host(net.parameters))
     assert np.array_equal(found[0], found[1])
-    assert np.array_equal(found[0], found[2])
+    # Arrays may run compiled, which adds in another order than step by step.
+    assert np.abs(found[0] - found[2]).max() < 1e-14
 
 
 def test_uint8_is_scaled_as_it_is_gathered(backend, put, host, rng):
@@ -339,7 +340,7 @@ def test_a_batch_of_zero_weights_changes_nothing(rng):
     nets[0].fit(x, y, sample_weight=weight, batch_size=2, shuffle=False, epochs=1)
     batches = bpx.batches(x, y, 2, sample_weight=weight, shuffle=False)
     nets[1].fit(batches, epochs=1)
-    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert np.abs(nets[0].parameters - nets[1].parameters).max() < 1e-14
     for batch in batches:
         gradient = nets[0].backprop(batch[0], batch[1], sample_weight=batch[2])
     assert not gradient.flat.any()
@@ -371,9 +372,9 @@ def test_divergence_leaves_the_last_good_weights(backend, rng, host, as_iterable
     loader, steps = itertools.cycle([slice(i, i + 5) for i in range(0, 20, 5)]), 0
     with np.errstate(all="ignore"):
         for rows in itertools.islice(loader, good):
-            twin.fit(
-                x[rows], y[rows], epochs=1, batch_size=5, shuffle=False, optimizer=bpx.SGD(50.0)
-            )
+            # Both step by step or both compiled: what diverges tells the last digit apart.
+            step = ([(x[rows], y[rows])],) if as_iterable else (x[rows], y[rows])
+            twin.fit(*step, epochs=1, optimizer=bpx.SGD(50.0), **options)
             steps += 1
     assert steps == good > 0
     assert np.array_equal(host(net.parameters), host(twin.parameters))
@@ -409,7 +410,7 @@ def test_ctrl_c_ends_between_two_steps(rng):
     assert net.steps == 7
     assert signal.getsignal(signal.SIGINT) is before
     for rows in itertools.islice(itertools.cycle(range(0, 20, 5)), 7):
-        twin.fit(x[rows : rows + 5], y[rows : rows + 5], epochs=1, batch_size=5, shuffle=False)
+        twin.fit([(x[rows : rows + 5], y[rows : rows + 5])], epochs=1)
     assert np.array_equal(net.parameters, twin.parameters)
 
 

@@ -107,6 +107,8 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         Values that are no array of numbers: ragged lists, strings, sparse matrices.
     """
     backend.use()
+    if type(values) is np.ndarray and values.dtype.kind in "biuf":
+        return backend.from_host(native(values))
     library = _library(values)
     if library == "scipy":
         raise TypeError(f"{what} is a sparse matrix; bpx takes dense arrays: {what}.toarray()")

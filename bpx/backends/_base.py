@@ -293,6 +293,13 @@ class Backend:
         """A function that does the steps of a `bpx.program.Program`; None: go step by step."""
         return None
 
+    def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
+        """A function from a few rows to a^L, for a `bpx.architecture.DenseLayers`.
+
+        The rows are in the dtype of θ; the result is a fresh array.
+        """
+        return None
+
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         """Matching pieces of vectors, for formulas with temporaries.
 

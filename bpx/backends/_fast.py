@@ -31,7 +31,8 @@ class FastBackend(NumpyBackend):
         layers, x = program.layers, program.x
         rule = _RULES.get(program.rule)
         cost = _numba.COSTS.get(program.objective)
-        if cost is None or rule is None or x.dtype.name not in INPUTS or x.ndim != 2:
+        plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
+        if cost is None or rule is None or not plain:
             return None
         codes = [*layers.activations[:-1], program.objective[1]]
         dtype, m = program.theta.dtype, program.batch_size
@@ -64,6 +65,19 @@ class FastBackend(NumpyBackend):
             return done
 
         return run
+
+    def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
+        from . import _numba
+
+        codes = [_numba.ACTIVATIONS[name] for name in layers.activations]
+        net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
+
+        def forward(x: Array) -> Array:
+            if not x.flags.c_contiguous:
+                x = np.ascontiguousarray(x)
+            return _numba.forward(x, theta, net)
+
+        return forward
 
     def _scaling(self, layers: Any, source: Any, dtype: Any) -> tuple[Array, Array]:
         """Scale and offset for each input; empty where there are none."""

@@ -190,14 +190,17 @@ def _gather(x, order, scale, offset, out):
 
 
 @_jit
-def forward(x, theta, sizes, omega, bias, codes, a, at):
-    """a^L of the rows of x, which is in the dtype of θ: a view into `a`."""
-    rows, one = x.shape[0], np.array([1.0, 0.0], theta.dtype)
-    below = x.reshape(-1)
-    for k in range(codes.size):
-        z = a[at[k] : at[k + 1]]
-        _layer(codes[k], below, theta, omega[k], bias[k], z, rows, sizes[k], sizes[k + 1], one)
-        below = z
+def forward(x, theta, net):
+    """a^L of the rows of x, a fresh array. `net`: inputs, outputs, ω, b, activation by column."""
+    rows, layers = x.shape[0], net.shape[1]
+    one = np.array([1.0, 0.0], theta.dtype)
+    a = x.reshape(-1)
+    for i in range(layers):
+        into, out = net[0, i], net[1, i]
+        z = np.empty(rows * out, theta.dtype)
+        _layer(net[4, i], a, theta, net[2, i], net[3, i], z, rows, into, out, one)
+        a = z
+    return a.reshape(rows, net[1, layers - 1])
 
 
 # --- the end of the forward pass, the start of the backward -------------------------------------
@@ -308,9 +311,12 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
 def _update(rule, theta, into, first, second, decayed, numbers, constants):
     """From the velocity or the gradient in `into` to θ; `into` up to `decayed` is of weights."""
     real = theta.dtype.type
-    one = real(1.0)
     n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
     c0, c1 = real(constants[0]), real(constants[1])
+    d0, d1 = (
+        real(1.0 - constants[0]),
+        real(1.0 - constants[1]),
+    )  # in double: 1 − 0.999f is not 0.001
     if rule == INTO_VELOCITY:
         for i in range(decayed):
             into[i] += n3 * theta[i]
@@ -327,15 +333,15 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
             theta[i] += c0 * first[i] - n0 * into[i]
     elif rule == RMSPROP:
         for i in range(into.size):
-            first[i] = c0 * first[i] + (one - c0) * into[i] * into[i]
+            first[i] = c0 * first[i] + d0 * into[i] * into[i]
             theta[i] -= n0 * into[i] / (math.sqrt(first[i]) + c1)
     elif rule == ADAM:
         if n2 != 0.0:  # AdamW's decay
             for i in range(decayed):
                 theta[i] -= n2 * theta[i]
         for i in range(into.size):
-            first[i] = c0 * first[i] + (one - c0) * into[i]
-            second[i] = c1 * second[i] + (one - c1) * into[i] * into[i]
+            first[i] = c0 * first[i] + d0 * into[i]
+            second[i] = c1 * second[i] + d1 * into[i] * into[i]
             theta[i] -= n0 * first[i] / (math.sqrt(second[i]) + n1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,23 @@ class NumpyBackend(Backend):
             np.divide(m, t, t)
             t *= rate
             w -= t
+
+    def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
+        stages: list[tuple[Array, Array | None, Callable[[Array, Array], Any]]] = []
+        at = zip(layers.weights, layers.bias, layers.activations, strict=True)
+        for (into, out), (w, b, name) in zip(pairwise(layers.sizes), at, strict=True):
+            weights = theta[w : w + into * out].reshape(out, into)
+            stages.append((weights.T, None if b < 0 else theta[b : b + out], _FORWARD[name]))
+
+        def forward(x: Array) -> Array:
+            for w, b, sigma in stages:
+                x = np.dot(x, w)
+                if b is not None:
+                    x += b
+                sigma(x, x)
+            return x
+
+        return forward
 
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], BLOCK):

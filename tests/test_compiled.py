@@ -1,0 +1,262 @@
+"""Compiled runs and predictions against the steps in Python: the same numbers, the same errors."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import training
+from bpx.backends import _fast, _numpy
+
+pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+
+PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
+HIDDEN = ("identity", "sigmoid", "tanh", "relu", "softmax")
+ENDS = (
+    ("quadratic", "identity"),
+    ("quadratic", "sigmoid"),
+    ("quadratic", "tanh"),
+    ("quadratic", "relu"),
+    ("quadratic", "softmax"),
+    ("cross-entropy", "sigmoid"),
+    ("log-likelihood", "softmax"),
+)
+OPTIMIZERS = (
+    bpx.SGD(0.3),
+    bpx.SGD(0.1, momentum=0.9),
+    bpx.SGD(0.1, momentum=0.9, nesterov=True),
+    bpx.SGD(bpx.schedules.Exponential(0.3, 2, 0.9)),
+    bpx.RMSprop(),
+    bpx.Adam(0.01),
+    bpx.AdamW(0.01, weight_decay=0.1),
+)
+
+
+def fits(make, x, y, *, compiled=True, **options):
+    """Networks of `make`, trained step by step and compiled."""
+    nets = []
+    for backend in (PLAIN, FAST):
+        net = make(backend)
+        seen = []
+        original = training.compiled
+
+        def spy(*arguments, seen=seen, original=original):
+            found = original(*arguments)
+            seen.append(found is not None)
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "compiled", spy)
+            net.fit(x, y, **options)
+        assert seen == [backend is FAST and compiled], "the compiled way, and not a fallback"
+        nets.append(net)
+    return nets
+
+
+def agree(one, two, dtype="float64"):
+    tolerance = {"float64": 1e-12, "float32": 2e-6}[dtype]
+    size = np.abs(one.parameters).max()
+    assert np.abs(one.parameters - two.parameters).max() <= tolerance * size
+    for column, expected in one.history.row().items():
+        if column != "seconds":
+            assert abs(two.history.row()[column] - expected) <= 10 * tolerance * (1 + expected)
+    assert one.steps == two.steps
+    assert one.optimizer_state.step == two.optimizer_state.step
+    for name, slot in one.optimizer_state.slots.items():
+        other = two.optimizer_state.slots[name]
+        assert np.abs(slot - other).max() <= tolerance * np.abs(slot).max()
+
+
+@pytest.fixture
+def classes(rng):
+    return rng.normal(size=(23, 7)), rng.integers(4, size=23)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("cost", "output"), ENDS)
+def test_each_activation_and_cost(rng, dtype, cost, output):
+    x = rng.normal(size=(23, 7))
+    y = rng.random(size=(23, 4))
+    if output == "softmax":
+        y /= y.sum(axis=1, keepdims=True)
+    for hidden in HIDDEN:
+
+        def make(backend, hidden=hidden):
+            return bpx.Network([7, 6, 5, 4], hidden=hidden, output=output, cost=cost, seed=0,
+                               dtype=dtype, backend=backend)  # fmt: skip
+
+        agree(*fits(make, x, y, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_each_optimizer(classes, dtype, optimizer, l2):
+    def make(backend):
+        return bpx.Network([7, 6, 4], seed=0, dtype=dtype, backend=backend)
+
+    agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=optimizer, l2=l2), dtype)
+
+
+@pytest.mark.parametrize("kind", _fast.INPUTS)
+@pytest.mark.parametrize("scaled", [None, (0.5, 0.0), (0.5, 1.0), "columns"])
+def test_each_kind_of_input(rng, kind, scaled):
+    x = rng.integers(2, size=(23, 3)).astype(kind)
+    y = rng.integers(2, size=23)
+    layers = [bpx.layers.Input(3), bpx.layers.Dense(4, "tanh"), bpx.layers.Dense(2, "softmax")]
+    if scaled == "columns":
+        layers.insert(1, bpx.layers.Rescale((1.0, 2.0, 3.0), (0.0, -1.0, 0.5)))
+    elif scaled:
+        layers.insert(1, bpx.layers.Rescale(*scaled))
+
+    def make(backend):
+        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+    agree(*fits(make, x, y, epochs=1, batch_size=4, optimizer=bpx.SGD(0.1)))
+
+
+def test_other_memory_orders_and_read_only_and_memory_maps(rng, tmp_path):
+    x, y = rng.normal(size=(40, 6)), rng.integers(3, size=40)
+    readonly = x.copy()
+    readonly.flags.writeable = False
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    def make(backend):
+        return bpx.Network([6, 5, 3], seed=0, dtype="float64", backend=backend)
+
+    for other in (np.asfortranarray(x), np.hstack([x, x])[:, ::2], readonly, mapped):
+        agree(*fits(make, other, y, epochs=1, batch_size=8, optimizer=bpx.SGD(0.1)))
+
+
+def test_weights_frozen_layers_no_bias_multilabel_and_one_output(rng, classes):
+    x, y = classes
+    weight = rng.random(23) * (rng.random(23) < 0.7)
+    dense, rate = bpx.layers.Dense, {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2)}
+    cases = itertools.product((True, False), repeat=3)
+    for first, second, use_bias in cases:
+
+        def make(backend, first=first, second=second, use_bias=use_bias):
+            return bpx.Network(
+                [bpx.layers.Input(7), dense(6, "tanh", trainable=first),
+                 dense(5, "relu", trainable=second, use_bias=use_bias), dense(4, "softmax")],
+                seed=0, dtype="float64", backend=backend,
+            )  # fmt: skip
+
+        agree(*fits(make, x, y, sample_weight=weight, **rate))
+    for task, outputs, targets in (
+        ("multilabel", 4, rng.integers(2, size=(23, 4))),
+        ("classification", 1, y % 2),
+        ("regression", 1, rng.normal(size=23)),
+    ):
+
+        def make(backend, task=task, outputs=outputs):
+            output = "identity" if task == "regression" else "sigmoid"
+            cost = "quadratic" if task == "regression" else "cross-entropy"
+            return bpx.Network([7, 6, outputs], output=output, cost=cost, task=task, seed=0,
+                               dtype="float64", backend=backend)  # fmt: skip
+
+        agree(*fits(make, x, targets, **rate))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"clip_norm": 1.0}, {"clip_value": 0.1}, {"l1": 0.1}, {"callbacks": "steps"}],
+    ids=str,
+)
+def test_what_is_not_compiled_goes_step_by_step(classes, options):
+    def make(backend):
+        return bpx.Network([7, 6, 4], seed=0, dtype="float64", backend=backend)
+
+    class Steps(bpx.Callback):
+        def on_step_end(self, run):
+            pass
+
+    compiled = "callbacks" in options  # described, and not used
+    options = {"callbacks": Steps()} if compiled else options
+    agree(*fits(make, *classes, compiled=compiled, epochs=1, batch_size=5,
+                optimizer=bpx.SGD(0.1), **options))  # fmt: skip
+
+
+def test_an_activation_of_ones_own_is_never_replaced(classes):
+    cube = bpx.CustomActivation(lambda xp, z: z**3, lambda xp, z, a: 3 * z**2)
+
+    def make(backend):
+        return bpx.Network([7, 6, 4], hidden=cube, seed=0, dtype="float64", backend=backend)
+
+    agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
+
+
+@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+def test_divergence_is_told_alike(rng, hidden):
+    x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
+    found = []
+    for backend in (PLAIN, FAST):
+        net = bpx.Network([5, 8, 2], hidden=hidden, output="identity", cost="quadratic", seed=0,
+                          backend=backend)  # fmt: skip
+        with pytest.raises(bpx.DivergenceError) as error:
+            net.fit(x, y, epochs=50, batch_size=10, optimizer=bpx.SGD(1e6))
+        assert np.isfinite(net.parameters).all()
+        found.append((error.value.epoch, error.value.step, error.value.layer, net.steps))
+    assert found[0] == found[1]
+
+
+def test_ctrl_c_ends_after_the_call_at_hand(classes, monkeypatch):
+    from bpx import program
+
+    monkeypatch.setattr(program, "WORK_A_CALL", 1)  # a call a step
+    net = bpx.Network([7, 6, 4], seed=0, backend=FAST)
+    steps = []
+
+    class Stop(bpx.callbacks.Progress):
+        def on_step_end(self, run):
+            steps.append(run.step)
+            if run.step == 2:
+                run.stop("enough")
+
+    history = net.fit(*classes, epochs=3, batch_size=5, optimizer=bpx.SGD(0.1), callbacks=Stop())
+    assert steps == [1, 2]
+    assert history.stopped == "enough"
+    assert net.steps == net.optimizer_state.step == 2
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [1, 3, 64, 65])
+def test_a_few_rows_as_many(rng, dtype, rows):
+    x = rng.normal(size=(rows, 7)).astype(dtype)
+    for activation in HIDDEN:
+        one, two = (
+            bpx.Network([7, 6, 300, 4], hidden=activation, output=activation, cost="quadratic",
+                        seed=0, dtype=dtype, backend=backend)
+            for backend in (PLAIN, FAST)
+        )  # fmt: skip
+        expected = one.activations(x)[-1]
+        size = {"float64": 1e-12, "float32": 2e-6}[dtype] * (1.0 + np.abs(expected).max())
+        for net in (one, two):
+            for given in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+                before = given.copy()
+                got = net.feedforward(given)
+                assert got.shape == expected.shape
+                assert got.dtype == dtype
+                assert np.abs(got - expected).max() <= size
+                assert np.array_equal(given, before)
+
+
+def test_saturated_outputs_and_huge_inputs_stay_as_they_are(rng):
+    x = np.array([[1e30, -1e30], [1e-30, 0.0], [50.0, -50.0]], dtype=np.float32)
+    one, two = (
+        bpx.Network([2, 3, 2], hidden="tanh", seed=0, backend=backend) for backend in (PLAIN, FAST)
+    )
+    assert np.abs(one.feedforward(x) - two.feedforward(x)).max() <= 1e-6
+    assert np.abs(two.feedforward(x)).max() <= 1.0
+
+
+def test_it_is_switched_off_by_the_environment(monkeypatch):
+    monkeypatch.setenv("BPX_FAST", "0")
+    assert not _fast.installed()
+    monkeypatch.delenv("BPX_FAST")
+    assert _fast.installed()
