@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 GOAL, M, RATE, MOMENTUM, SIZES = 0.97, 64, 0.1, 0.9, (784, 100, 10)
@@ -55,7 +56,7 @@ def jax_() -> float:
     draw = np.random.default_rng(0)
     params = [
         (jnp.asarray(draw.standard_normal((a, b)) * (2 / a) ** 0.5, jnp.float32), jnp.zeros(b))
-        for a, b in zip(SIZES[:-1], SIZES[1:], strict=True)
+        for a, b in pairwise(SIZES)
     ]
 
     def logits(params, x):

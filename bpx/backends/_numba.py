@@ -265,10 +265,10 @@ def _is_right(task, a, y, first, last):
             best = j if a[j] > a[best] else best
             truth = j if y[j] > y[truth] else truth
         return best == truth
+    wrong = 0
     for j in range(first, last):
-        if (a[j] > 0.5) != (y[j] > 0.5):
-            return False
-    return True
+        wrong += (a[j] > 0.5) != (y[j] > 0.5)
+    return wrong == 0
 
 
 # --- backward -----------------------------------------------------------------------------------
@@ -318,10 +318,10 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
         real(1.0 - constants[1]),
     )  # in double: 1 − 0.999f is not 0.001
     if rule == INTO_VELOCITY:
-        for i in range(decayed):
-            into[i] += n3 * theta[i]
-            theta[i] += into[i]
-        for i in range(decayed, into.size):
+        if n3 != 0.0:
+            for i in range(decayed):
+                into[i] += n3 * theta[i]
+        for i in range(into.size):
             theta[i] += into[i]
         return
     if n3 != 0.0:  # the gradient of λ/2n Σω²
