@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,6 +141,11 @@ class Architecture:
             scale=scale,
             offset=offset,
         )
+
+    @property
+    def largest(self) -> int:
+        """Multiply-adds of its largest product, for each sample."""
+        return max((math.prod(entry.shape) for entry in self.layout.entries), default=0)
 
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""

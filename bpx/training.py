@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -166,7 +167,7 @@ class _Trainer:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
             # What is not finite is found and told here, with its layer; no warnings beside it.
-            with _Interrupts() as interrupts, np.errstate(all="ignore"):
+            with self._threads(), _Interrupts() as interrupts, np.errstate(all="ignore"):
                 while history.epochs < epochs and not (run.stopped or interrupts.noted):
                     started = time.perf_counter()
                     epoch = self._epoch if self.compiled is None else self._compiled_epoch
@@ -192,6 +193,10 @@ class _Trainer:
                 if isinstance(callback, Progress):
                     callback.close()
         return history
+
+    def _threads(self) -> AbstractContextManager[None]:
+        rows = self.source.batch_size if isinstance(self.source, Arrays) else self.source.n or 1
+        return self.chain.backend.threads(self.chain.architecture.largest * rows)
 
     def _epoch(
         self, run: Run, interrupts: _Interrupts, step_hooks: list[Any]

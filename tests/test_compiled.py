@@ -260,3 +260,49 @@ def test_it_is_switched_off_by_the_environment(monkeypatch):
     assert not _fast.installed()
     monkeypatch.delenv("BPX_FAST")
     assert _fast.installed()
+
+
+def test_small_products_take_one_thread_and_the_setting_comes_back(monkeypatch, rng):
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    if not any(pool["num_threads"] > 1 for pool in blas.info()):
+        pytest.skip("BLAS has one thread here")
+
+    def counts():
+        return [pool["num_threads"] for pool in blas.info()]
+
+    before, seen = counts(), {}
+    for name, width, m in (("tiny", 5, 5), ("small", 1000, 10), ("large", 1000, 200)):
+        net = bpx.Network([300, width, 3], seed=0, backend=PLAIN)
+
+        class Look(bpx.Callback):
+            def on_step_end(self, run, name=name):
+                seen[name] = counts()
+
+        x, y = rng.normal(size=(m, 300)), rng.integers(3, size=m)
+        net.fit(x, y, epochs=1, batch_size=m, callbacks=Look())
+        assert counts() == before
+    assert seen == {"tiny": before, "small": [1] * len(before), "large": before}
+
+
+def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
+    from bpx.backends import _threads
+
+    events = []
+
+    class Controller:
+        def limit(self, limits):
+            events.append(limits)
+            return self
+
+        def restore_original_limits(self):
+            events.append("restored")
+
+    monkeypatch.setattr(_threads, "_controller", Controller)
+    first, second = _threads.one_thread(), _threads.one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert events == [1]
+    second.__exit__(None, None, None)
+    assert events == [1, "restored"]

@@ -159,7 +159,7 @@ def test_every_kernel_has_cases():
 
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
-PLACES = {"__init__", "from_host", "to_host", "use", "read", "blocks", "_wider"}
+PLACES = {"__init__", "from_host", "to_host", "use", "read", "blocks", "threads", "_wider"}
 COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test_compiled.py
 
 

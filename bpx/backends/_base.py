@@ -7,6 +7,7 @@ tests find the overrides and hold each against the standard one here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -286,6 +287,10 @@ class Backend:
     def optimize(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
         """One step of an optimizer on `theta`, in place; `grad` may be overwritten."""
         optimizer.update(theta, grad, state, step)
+
+    def threads(self, largest: int) -> contextlib.AbstractContextManager[None]:
+        """For a run whose largest product has that many multiply-adds: how many threads."""
+        return contextlib.nullcontext()
 
     # --- whole runs -------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _threads
 from ._base import Array, Backend
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
@@ -41,6 +43,10 @@ class NumpyBackend(Backend):
 
     def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
         return np.array(rows, dtype=np.float64)
+
+    def threads(self, largest: int) -> contextlib.AbstractContextManager[None]:
+        few = ONE_THREAD < largest <= _threads.ONE_CORE
+        return _threads.one_thread() if few else contextlib.nullcontext()
 
     @cached_property
     def _blas(self) -> dict[Any, tuple[Callable[..., Array], Callable[..., Array]]]:
