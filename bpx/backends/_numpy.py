@@ -45,8 +45,10 @@ class NumpyBackend(Backend):
         return np.array(rows, dtype=np.float64)
 
     def threads(self, largest: int) -> contextlib.AbstractContextManager[None]:
-        few = ONE_THREAD < largest <= _threads.ONE_CORE
-        return _threads.one_thread() if few else contextlib.nullcontext()
+        if not ONE_THREAD < largest <= _threads.ONE_CORE:
+            return contextlib.nullcontext()
+        _ = self._blas  # SciPy's library must be loaded to be found
+        return _threads.one_thread()
 
     @cached_property
     def _blas(self) -> dict[Any, tuple[Callable[..., Array], Callable[..., Array]]]:
