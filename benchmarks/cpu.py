@@ -21,6 +21,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -171,6 +172,28 @@ def cold_start(rounds: int) -> str:
     return "\n".join(lines)
 
 
+FIRST_FIT = """
+import time, numpy as np, bpx
+x, y = np.zeros((20, 784), np.float32), np.arange(20) % 10
+net = bpx.Network([784, 30, 10], seed=0)
+start = time.perf_counter()
+net.fit(x, y, epochs=1, batch_size=10)
+print(time.perf_counter() - start)
+"""
+
+
+def first_fit() -> str:
+    """Seconds of a process's first `fit`, where Numba has compiled before and where not."""
+    found = []
+    with tempfile.TemporaryDirectory() as cache:
+        for fast in ("0", "1", "1"):
+            environment = os.environ | {"BPX_FAST": fast, "NUMBA_CACHE_DIR": cache}
+            command = [sys.executable, "-c", FIRST_FIT]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            found.append(f"{float(done.stdout):.2f} s")
+    return "The first `fit` of a process: bpx {}; bpx fast {}, once compiled {}.".format(*found)
+
+
 def machine() -> str:
     """What it was measured on."""
     model = platform.processor() or platform.machine()
@@ -219,7 +242,7 @@ def main() -> None:
         print(table({name: results[name]}), file=sys.stderr, flush=True)
     text = table(results) if results else ""
     if "cold" in cases:
-        text += "\n\n" + cold_start(options.rounds)
+        text += f"\n\n{cold_start(options.rounds)}\n\n{first_fit()}"
     text += f"\n\nMedians of {options.rounds} rounds, {machine()}.\n"
     print(text)
     if options.write:
