@@ -25,7 +25,7 @@ static Dimension gridDim, blockDim, blockIdx, threadIdx;
 
 namespace host {
 
-const unsigned WARP = 32, MOST = 64;  // threads of a block
+const unsigned WARP = 32, MOST = 1024;  // threads of a block
 
 // --- threads --------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ struct Thread {
   bool made = false;
   ucontext_t start;
   jmp_buf at;  // a jump is some hundred times faster than swapcontext, which asks the kernel
-  char stack[64 * 1024];
+  char stack[16 * 1024];
 };
 
 static Thread threads[MOST];

@@ -20,8 +20,8 @@ from bpx.backends import _cuda
 
 SHIM = Path(__file__).with_name("cuda_on_host.h")
 
-# Few threads, so that loops go round more than once; two of each, so that they have neighbours.
-MOST_BLOCKS, MOST_THREADS = 2, 64
+# Few, so that loops go round more than once; two blocks of two warps, so that all have neighbours.
+FEW = _cuda.Threads(2, 64)
 
 
 class NoCompiler(RuntimeError):
@@ -63,11 +63,11 @@ def library(dtype, folder):
 
 
 class Kernels:
-    """In the place of `_cuda.Kernels`."""
+    """In the place of `_cuda.Kernels`, with at most so many threads a launch."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: _cuda.Threads = FEW) -> None:
         compiler()
-        self.folder = folder
+        self.folder, self.most = folder, most
         self.launched: set[str] = set()
 
     def __call__(self, name, dtype, threads, arguments):
@@ -75,7 +75,7 @@ class Kernels:
         assert threads.a_block in range(32, 1025, 32)
         values = [pointed(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        blocks, a_block = min(threads.blocks, MOST_BLOCKS), min(threads.a_block, MOST_THREADS)
+        blocks, a_block = map(min, threads, self.most)
         getattr(library(dtype, self.folder), f"launch_{name}")(blocks, a_block, addresses)
         self.launched.add(name)
 

@@ -26,8 +26,8 @@ SOURCES = {
 }
 LABELS = {np.dtype(name): f"one_hot_{name}" for name in ("int64", "int32")}
 
-# Activations by their `kernel`. Softmax works on rows, the others element by element.
-ELEMENTWISE = ("identity", "sigmoid", "tanh", "relu")
+# Activations by `Activation.kernel`: softmax works on rows, the others element by element.
+ELEMENTWISE = ("sigmoid", "tanh", "relu")
 ACTIVATE = {name: f"activate_{name}" for name in (*ELEMENTWISE, "softmax")}
 BACKWARD = {name: f"backward_{name}" for name in (*ELEMENTWISE, "softmax")}
 
@@ -35,7 +35,7 @@ BACKWARD = {name: f"backward_{name}" for name in (*ELEMENTWISE, "softmax")}
 COSTS = {
     ("cross-entropy", "sigmoid"): "cross_entropy_sigmoid",
     ("log-likelihood", "softmax"): "log_likelihood_softmax",
-    **{("quadratic", name): f"quadratic_{name}" for name in ELEMENTWISE},
+    **{("quadratic", name): f"quadratic_{name}" for name in ("identity", *ELEMENTWISE)},
 }
 
 NAMES = (

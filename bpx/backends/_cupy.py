@@ -110,10 +110,10 @@ class CupyBackend(Backend):
         self, source: Array, rows: Any, out: Array, scale: Any, offset: Any
     ) -> Array:
         """In one call where nothing is converted."""
-        plain = isinstance(scale, float) and isinstance(offset, float)
-        if plain and (scale, offset) == (1.0, 0.0) and source.dtype == out.dtype:
-            if not isinstance(rows, slice):
-                return self.xp.take(source, rows, axis=0, out=out)
+        numbers = isinstance(scale, float) and isinstance(offset, float)
+        same = source.dtype == out.dtype and numbers and (scale, offset) == (1.0, 0.0)
+        if same and not isinstance(rows, slice):
+            return self.xp.take(source, rows, axis=0, out=out)
         return super().gather(source, rows, out, scale, offset)
 
     @staticmethod
@@ -152,18 +152,16 @@ class CupyBackend(Backend):
         name = _cuda.ACTIVATE.get(activation.kernel)
         if name is None or not self._dense(z, out):
             return super().activate(activation, z, out)
-        if activation.kernel != "identity" or out is not z:
-            threads, sizes = _cuda.extent(activation.kernel, out)
-            self._launch(name, threads, out, z, out, *sizes)
+        threads, sizes = _cuda.extent(activation.kernel, out)
+        self._launch(name, threads, out, z, out, *sizes)
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         name = _cuda.BACKWARD.get(activation.kernel)
         if name is None or not self._dense(delta, a):
             return super().activate_backward(activation, delta, z, a)
-        if activation.kernel != "identity":
-            threads, sizes = _cuda.extent(activation.kernel, delta)
-            self._launch(name, threads, delta, delta, a, *sizes)
+        threads, sizes = _cuda.extent(activation.kernel, delta)
+        self._launch(name, threads, delta, delta, a, *sizes)
         return delta
 
     def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:

@@ -123,7 +123,9 @@ struct PerColumn {
   const double* at;
   int64 length;
   double value;
-  __device__ double operator()(int64 column) const { return at ? at[column % length] : value; }
+  __device__ double operator()(int64 column) const {
+    return at ? at[Place(column, length).column] : value;
+  }
 };
 
 // Which rows, in which order: indices of one of two widths, or a slice.
@@ -198,7 +200,6 @@ extern "C" __global__ void one_hot_int32(const int* labels, real* out, int64 cou
 // --- activations: sigma, and its derivative by a = sigma(z) -----------------------------------
 
 struct Identity {
-  __device__ static real forward(real z) { return z; }
   __device__ static real slope(real) { return real(1); }
 };
 
@@ -250,17 +251,23 @@ __device__ void quadratic(const real* a, const real* y, real* delta, real* value
   }                                                                                              \
   extern "C" __global__ void backward_##name(real* delta, const real* a, int64 count) {          \
     backward<Activation>(delta, a, count);                                                       \
-  }                                                                                              \
+  }
+
+ACTIVATION(sigmoid, Sigmoid)
+ACTIVATION(tanh, Tanh)
+ACTIVATION(relu, Relu)
+
+#define QUADRATIC(name, Activation)                                                              \
   extern "C" __global__ void quadratic_##name(const real*, const real* a, const real* y,         \
                                               real* delta, real* values, int64 rows,             \
                                               int64 columns) {                                   \
     quadratic<Activation>(a, y, delta, values, rows, columns);                                   \
   }
 
-ACTIVATION(identity, Identity)
-ACTIVATION(sigmoid, Sigmoid)
-ACTIVATION(tanh, Tanh)
-ACTIVATION(relu, Relu)
+QUADRATIC(identity, Identity)
+QUADRATIC(sigmoid, Sigmoid)
+QUADRATIC(tanh, Tanh)
+QUADRATIC(relu, Relu)
 
 // `out` may be z: a lane reads an element before it writes that one, and row_max is done by then.
 extern "C" __global__ void activate_softmax(const real* z, real* out, int64 rows,
