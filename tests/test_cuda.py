@@ -38,13 +38,13 @@ def nvrtc():
     return ctypes.CDLL(str(paths[0]))
 
 
-def cubin(nvrtc, text, options):
+def cubin(nvrtc, text, flags):
     """What NVRTC makes of `text`, or an AssertionError with its log."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     source, name = text.encode(), b"kernels.cu"
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, name, 0, None, None) == 0
-    flags = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    failed = nvrtc.nvrtcCompileProgram(program, len(options), flags)
+    flags = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
+    failed = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
     what = "ProgramLog" if failed else "CUBIN"
     assert getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
     found = ctypes.create_string_buffer(size.value)
@@ -54,18 +54,27 @@ def cubin(nvrtc, text, options):
     return found.raw
 
 
+def options(real, architecture):
+    """The backend's, and those that CuPy 14 adds."""
+    added = "-ftz=true", "--device-as-default-execution-space"
+    return [*_cuda.options(np.dtype(real)), *added, f"--gpu-architecture={architecture}"]
+
+
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("real", REALS)
 def test_every_kernel_compiles(nvrtc, real, architecture):
-    options = [*_cuda.options(np.dtype(real)), f"--gpu-architecture={architecture}"]
-    code = cubin(nvrtc, _cuda.source(), options)
+    code = cubin(nvrtc, _cuda.source(), options(real, architecture))
     assert [name for name in _cuda.NAMES if f".text.{name}\0".encode() not in code] == []
 
 
 def test_a_wrong_kernel_does_not_compile(nvrtc):
-    options = [*_cuda.options(np.dtype("float32")), "--gpu-architecture=sm_90"]
+    wrong = _cuda.source().replace("warp_sum(sum)", "warp_product(sum)")
     with pytest.raises(AssertionError, match='"warp_product" is undefined'):
-        cubin(nvrtc, _cuda.source().replace("warp_sum(sum)", "warp_product(sum)"), options)
+        cubin(nvrtc, wrong, options("float32", "sm_90"))
+
+
+def test_the_source_is_ascii():
+    assert _cuda.source().isascii()  # CuPy writes it to a file in the locale's encoding
 
 
 # --- run on the host ----------------------------------------------------------------------------
@@ -102,6 +111,12 @@ def test_gather_converts_as_the_standard_does(rehearsed, rng, real, source):
     if source == real:
         as_it_is = rehearsed.gather(values, rows, np.empty((5, 3), real))
         assert np.array_equal(as_it_is, values[rows], equal_nan=True)
+
+
+def test_every_float16_is_converted_exactly(rehearsed):
+    source = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    got = rehearsed.gather(source, slice(None), np.empty(2**16, np.float32))
+    assert np.array_equal(got, source.astype(np.float32), equal_nan=True)
 
 
 def test_large_integers_are_shifted_in_double_precision(rehearsed):

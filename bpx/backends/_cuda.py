@@ -86,12 +86,13 @@ def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
 
 def number(value: float | Array) -> tuple[Any, float]:
     """Two arguments of a kernel: an array of one float64 to read when it runs, or a number."""
-    return (0, float(value)) if isinstance(value, int | float) else (value, 0.0)
+    is_number = isinstance(value, int | float | np.number)
+    return (0, float(value)) if is_number else (value, 0.0)
 
 
 def per_column(value: float | Array) -> tuple[Any, int, float] | None:
     """Three arguments: a vector of float64 over the last axis and its length, or a number."""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | np.number):
         return 0, 1, float(value)
     fits = value.ndim == 1 and value.dtype == np.float64 and value.flags.c_contiguous
     return (value, value.shape[0], 0.0) if fits else None

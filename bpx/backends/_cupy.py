@@ -96,7 +96,7 @@ class CupyBackend(Backend):
         self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
     ) -> Array:
         if not self._dense(out):
-            return self._gather_labels(source, rows, out, scale, offset)
+            return self._take(source, rows, out, scale, offset)
         by, plus = _cuda.per_column(scale), _cuda.per_column(offset)
         strides, picked = self._strides(source), self._picked(source, rows)
         if by is None or plus is None or strides is None or picked is None:
@@ -106,13 +106,11 @@ class CupyBackend(Backend):
         self._launch(_cuda.SOURCES[source.dtype], _cuda.an_element(out.size), out, *arguments)
         return out
 
-    def _gather_labels(
-        self, source: Array, rows: Any, out: Array, scale: Any, offset: Any
-    ) -> Array:
-        """In one call where nothing is converted."""
+    def _take(self, source: Array, rows: Any, out: Array, scale: Any, offset: Any) -> Array:
+        """Labels, which are of no dtype of the kernels: in one call where none is converted."""
         numbers = isinstance(scale, float) and isinstance(offset, float)
         same = source.dtype == out.dtype and numbers and (scale, offset) == (1.0, 0.0)
-        if same and not isinstance(rows, slice):
+        if same and isinstance(rows, type(out)) and out.flags.c_contiguous:
             return self.xp.take(source, rows, axis=0, out=out)
         return super().gather(source, rows, out, scale, offset)
 

@@ -100,13 +100,19 @@ extern "C" __global__ void sum_rows(const real* x, real* out, int64 rows, int64 
 
 // --- rows of the data -----------------------------------------------------------------------
 
-// The format's 10 bits of mantissa and 5 of exponent; without the headers of CUDA.
+// A sign, 5 bits of exponent and 10 of mantissa; CUDA's own type needs headers. CuPy compiles with
+// -ftz=true, so that no step of this may be a subnormal float.
 struct Half {
   unsigned short bits;
   __device__ operator float() const {
-    const unsigned sign = (bits & 0x8000u) << 16, rest = (bits & 0x7fffu) << 13;
-    if (rest >= 0x0f800000u) return __uint_as_float(sign | rest | 0x7f800000u);  // infinity, NaN
-    return __uint_as_float(sign | rest) * 5.192296858534828e33f;  // 2^112: exponents' offsets
+    const unsigned sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
+    if (rest < 0x0400u) {
+      const float magnitude = float(rest) * 5.9604644775390625e-8f;  // 2^-24: a subnormal's unit
+      return sign ? -magnitude : magnitude;
+    }
+    const unsigned wide = rest << 13;
+    if (rest >= 0x7c00u) return __uint_as_float(sign | wide | 0x7f800000u);  // infinity and NaN
+    return __uint_as_float(sign | (wide + (112u << 23)));  // exponents count from -127, not -15
   }
 };
 
