@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cuda_on_host
 import numpy as np
 import pytest
 
@@ -34,7 +35,7 @@ def pytest_configure(config):
 class CupyRehearsed(CupyBackend):
     """The CuPy backend's own code on NumPy's arrays: a device to all that asks.
 
-    It has run where CuPy has not; what CUDA itself would do is not in it.
+    Its CUDA kernels run too, compiled for the host; only their launch is replaced.
     """
 
     class Device(str):
@@ -51,8 +52,9 @@ class CupyRehearsed(CupyBackend):
         def use(self):
             pass
 
-    def __init__(self):
+    def __init__(self, folder):
         super().__init__("cupy-rehearsed", np, self.Device("cpu"))
+        self._kernels = cuda_on_host.Kernels(folder)
 
     def to_host(self, array):
         return np.asarray(array)
@@ -80,6 +82,21 @@ NAMES = [
 ]
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """A folder for what is compiled once, for all processes of the run."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture
+def rehearsed(compiled):
+    try:
+        return CupyRehearsed(compiled)
+    except cuda_on_host.NoCompiler as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(params=NAMES)
 def backend(request):
     """Each backend that is here; the others skip themselves and say why."""
@@ -89,7 +106,7 @@ def backend(request):
     if name == "numpy-standard":
         return Backend("numpy", np)
     if name == "cupy-rehearsed":
-        return CupyRehearsed()
+        return request.getfixturevalue("rehearsed")
     try:
         return bpx.backends.get(name.removesuffix("-readonly"))
     except BackendError as error:

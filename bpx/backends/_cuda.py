@@ -1,0 +1,169 @@
+"""The kernels of ``kernels.cu``: compiled when first asked for, and with how many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._base import Array
+
+SOURCE = Path(__file__).with_name("kernels.cu")
+
+# The dtypes they compute in, and the C++ name of each.
+REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+# What they gather from.
+SOURCES = {
+    np.dtype(name): f"gather_{name}"
+    for name in (
+        *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+        *("float16", "float32", "float64"),
+    )
+}
+LABELS = {np.dtype(name): f"one_hot_{name}" for name in ("int64", "int32")}
+
+# Activations by `Activation.kernel`: softmax works on rows, the others element by element.
+ELEMENTWISE = ("sigmoid", "tanh", "relu")
+ACTIVATE = {name: f"activate_{name}" for name in (*ELEMENTWISE, "softmax")}
+BACKWARD = {name: f"backward_{name}" for name in (*ELEMENTWISE, "softmax")}
+
+# Costs by `Objective.kernel`.
+COSTS = {
+    ("cross-entropy", "sigmoid"): "cross_entropy_sigmoid",
+    ("log-likelihood", "softmax"): "log_likelihood_softmax",
+    **{("quadratic", name): f"quadratic_{name}" for name in ("identity", *ELEMENTWISE)},
+}
+
+NAMES = (
+    *("axpby", "sum_rows", "momentum", "rmsprop", "adam"),
+    *SOURCES.values(),
+    *LABELS.values(),
+    *ACTIVATE.values(),
+    *BACKWARD.values(),
+    *COSTS.values(),
+)
+
+WARP = 32  # threads that run together
+MOST_WARPS = 32  # in a block
+MOST_BLOCKS = 4096  # fill every device; the kernels' loops go on from there
+
+
+class Threads(NamedTuple):
+    """Blocks of a launch, and threads of a block."""
+
+    blocks: int
+    a_block: int
+
+
+def an_element(count: int) -> Threads:
+    """A thread an element."""
+    return Threads(min(-(-count // 256), MOST_BLOCKS), 256)
+
+
+def a_row(rows: int) -> Threads:
+    """A warp a row."""
+    return Threads(min(-(-rows // 4), MOST_BLOCKS), 4 * WARP)
+
+
+def a_column(rows: int, columns: int) -> Threads:
+    """A block for as many columns as a warp has threads, a warp of it for eight rows or more."""
+    warps = min(max(-(-rows // 8), 1), MOST_WARPS)
+    return Threads(min(-(-columns // WARP), MOST_BLOCKS), warps * WARP)
+
+
+def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
+    """For an activation's kernel: its threads, and the sizes that it takes."""
+    if activation in ELEMENTWISE:
+        return an_element(out.size), (out.size,)
+    columns = out.shape[-1]
+    rows = out.size // max(columns, 1)
+    return a_row(rows), (rows, columns)
+
+
+def number(value: float | Array) -> tuple[Any, float]:
+    """Two arguments of a kernel: an array of one float64 to read when it runs, or a number."""
+    is_number = isinstance(value, int | float | np.number)
+    return (0, float(value)) if is_number else (value, 0.0)
+
+
+def per_column(value: float | Array) -> tuple[Any, int, float] | None:
+    """Three arguments: a vector of float64 over the last axis and its length, or a number."""
+    if isinstance(value, int | float | np.number):
+        return 0, 1, float(value)
+    fits = value.ndim == 1 and value.dtype == np.float64 and value.flags.c_contiguous
+    return (value, value.shape[0], 0.0) if fits else None
+
+
+# --- what an optimizer's kernel takes after the vectors and their length ------------------------
+
+
+def _momentum(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
+    rate = optimizer.rate(state, step)
+    return float(optimizer.momentum), int(optimizer.nesterov), *number(rate)
+
+
+def _rmsprop(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
+    rate = optimizer.rate(state, step)
+    return float(optimizer.rho), float(optimizer.epsilon), *number(rate)
+
+
+def _adam(optimizer: Any, state: Any, step: int, decay: float = 0.0) -> tuple[Any, ...]:
+    rate, epsilon = optimizer.corrected(state, step)
+    betas = float(optimizer.beta1), float(optimizer.beta2)
+    return state.decayed, *betas, *number(rate), *number(epsilon), *number(decay)
+
+
+def _adamw(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
+    decay = optimizer.rate(state, step) * optimizer.weight_decay
+    return _adam(optimizer, state, step, decay)
+
+
+OPTIMIZE: dict[str | None, tuple[str, Callable[[Any, Any, int], tuple[Any, ...]]]] = {
+    "sgd": ("momentum", _momentum),
+    "rmsprop": ("rmsprop", _rmsprop),
+    "adam": ("adam", _adam),
+    "adamw": ("adam", _adamw),
+}
+
+# --- compiling and launching --------------------------------------------------------------------
+
+
+@cache
+def source() -> str:
+    return SOURCE.read_text(encoding="utf-8")
+
+
+def options(dtype: Any) -> tuple[str, ...]:
+    """The compiler's, for a dtype to compute in."""
+    return "--std=c++17", f"-DREAL={REALS[dtype]}"
+
+
+class Kernels:
+    """Launches of the kernels through CuPy, on its current device and stream.
+
+    CuPy keeps what it compiled on disk, so that only the first process ever waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._modules: dict[Any, Any] = {}
+        self._functions: dict[tuple[str, Any], Callable[..., None]] = {}
+
+    def __call__(
+        self, name: str, dtype: Any, threads: Threads, arguments: tuple[Any, ...]
+    ) -> None:
+        """Arrays are passed as pointers, an int as int64, a float as double."""
+        function = self._functions.get((name, dtype))
+        if function is None:
+            function = self._functions[name, dtype] = self._module(dtype).get_function(name)
+        function((threads.blocks,), (threads.a_block,), arguments)
+
+    def _module(self, dtype: Any) -> Any:
+        import cupy
+
+        if dtype not in self._modules:
+            self._modules[dtype] = cupy.RawModule(code=source(), options=options(dtype))
+        return self._modules[dtype]

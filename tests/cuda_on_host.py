@@ -1,0 +1,88 @@
+"""The CUDA kernels themselves, run on the host: `kernels.cu` behind `cuda_on_host.h`.
+
+For what a compiler and NumPy's arrays can show: the arithmetic, the indices, the barriers, and
+the arguments that the backend passes. Races and speed only a device shows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from bpx.backends import _cuda
+
+SHIM = Path(__file__).with_name("cuda_on_host.h")
+
+# Few, so that loops go round more than once; two blocks of two warps, so that all have neighbours.
+FEW = _cuda.Threads(2, 64)
+
+
+class NoCompiler(RuntimeError):
+    """Nothing here can compile the kernels."""
+
+
+def compiler():
+    found = shutil.which("g++")
+    if sys.platform != "linux" or found is None:
+        raise NoCompiler("the CUDA kernels run on the host through g++ on Linux: not found")
+    return found
+
+
+def program():
+    entries = "".join(
+        f'extern "C" void launch_{name}(unsigned blocks, unsigned threads, void** arguments) '
+        f"{{ host::launch({name}, blocks, threads, arguments); }}\n"
+        for name in _cuda.NAMES
+    )
+    return f"{SHIM.read_text(encoding='utf-8')}\n{_cuda.source()}\n{entries}"
+
+
+@cache
+def library(dtype, folder):
+    """The kernels for a dtype as a shared library, compiled once for all processes of a run."""
+    import fcntl
+
+    text, real = program(), _cuda.REALS[dtype]
+    path = folder / f"kernels-{real}-{sha256(text.encode()).hexdigest()[:16]}.so"
+    with open(folder / f"{real}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-w", f"-DREAL={real}"]
+            flags.append("-U_FORTIFY_SOURCE")  # which takes a jump between stacks for an attack
+            command = [compiler(), *flags, "-x", "c++", "-", "-o", str(path)]
+            done = subprocess.run(command, input=text, text=True, capture_output=True)
+            assert done.returncode == 0, done.stderr
+    return ctypes.PyDLL(str(path))  # which keeps Python's lock: the threads' state is static
+
+
+class Kernels:
+    """In the place of `_cuda.Kernels`, with at most so many threads a launch."""
+
+    def __init__(self, folder: Path, most: _cuda.Threads = FEW) -> None:
+        compiler()
+        self.folder, self.most = folder, most
+        self.launched: set[str] = set()
+
+    def __call__(self, name, dtype, threads, arguments):
+        assert 1 <= threads.blocks < 2**31
+        assert threads.a_block in range(32, 1025, 32)
+        values = [pointed(argument) for argument in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        blocks, a_block = map(min, threads, self.most)
+        getattr(library(dtype, self.folder), f"launch_{name}")(blocks, a_block, addresses)
+        self.launched.add(name)
+
+
+def pointed(argument):
+    """As CuPy passes it to a raw kernel; a NumPy scalar it would pass in its own size."""
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(argument.ctypes.data)
+    assert type(argument) in (int, float), f"a kernel's argument is a {type(argument).__name__}"
+    return (ctypes.c_longlong if type(argument) is int else ctypes.c_double)(argument)
