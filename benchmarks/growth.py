@@ -110,9 +110,7 @@ def main() -> None:
     lines: dict[str, list[tuple[int, float, float | None]]] = {}
     print(f"{'':8} {'':>10} {'µs a step':>12} {'products':>12} {'ratio':>6}")
     for name, value, case in shapes(short):
-        work = (
-            3 * case.m * sum(a * b for a, b in pairwise(case.sizes))
-        )
+        work = 3 * case.m * sum(a * b for a, b in pairwise(case.sizes))
         steps = int(np.clip(2e10 // work, 3, 500))
         if short:
             steps = min(steps, 20)

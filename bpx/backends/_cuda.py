@@ -111,22 +111,17 @@ def _rmsprop(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
     return float(optimizer.rho), float(optimizer.epsilon), *number(rate)
 
 
-def _adam(optimizer: Any, state: Any, step: int, decay: float = 0.0) -> tuple[Any, ...]:
-    rate, epsilon = optimizer.corrected(state, step)
+def _adam(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
+    rate, epsilon, decay = optimizer.numbers(state, step)
     betas = float(optimizer.beta1), float(optimizer.beta2)
     return state.decayed, *betas, *number(rate), *number(epsilon), *number(decay)
-
-
-def _adamw(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
-    decay = optimizer.rate(state, step) * optimizer.weight_decay
-    return _adam(optimizer, state, step, decay)
 
 
 OPTIMIZE: dict[str | None, tuple[str, Callable[[Any, Any, int], tuple[Any, ...]]]] = {
     "sgd": ("momentum", _momentum),
     "rmsprop": ("rmsprop", _rmsprop),
     "adam": ("adam", _adam),
-    "adamw": ("adam", _adamw),
+    "adamw": ("adam", _adam),
 }
 
 # --- compiling and launching --------------------------------------------------------------------
