@@ -77,7 +77,16 @@ def test_the_source_is_ascii():
     assert _cuda.source().isascii()  # CuPy writes it to a file in the locale's encoding
 
 
-# --- run on the host ----------------------------------------------------------------------------
+# --- run on the host, and on a device where there is one -----------------------------------------
+
+on_both = pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
+
+
+def call(backend, name, *arguments):
+    """A kernel's result, and all arrays after the call, on the host."""
+    moved = [backend.from_host(a.copy()) if isinstance(a, np.ndarray) else a for a in arguments]
+    result = getattr(backend, name)(*moved)
+    return [backend.to_host(a) for a in (result, *moved) if hasattr(a, "shape")]
 
 
 @pytest.mark.parametrize("real", REALS)
@@ -91,9 +100,10 @@ def test_every_kernel_runs_and_none_passes_to_its_twin_unseen(rehearsed, rng, re
     assert set(_cuda.NAMES) == rehearsed._kernels.launched
 
 
+@on_both
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("source", _cuda.SOURCES, ids=str)
-def test_gather_converts_as_the_standard_does(rehearsed, rng, real, source):
+def test_gather_converts_as_the_standard_does(backend, rng, real, source):
     if source.kind == "f":
         some = [0.0, 1.0, -2.5, 6e-8, -6e-5, 65504.0, np.inf, -np.inf, np.nan, 1 / 3, 1e-3, -7.0]
         values = np.array(some, source).reshape(4, 3)
@@ -102,39 +112,54 @@ def test_gather_converts_as_the_standard_does(rehearsed, rng, real, source):
         values = rng.choice(np.array([*limits, 1], source), size=(4, 3))
     rows = np.array([3, 0, 1, 2, 3])
     vectors = rng.normal(size=3), rng.normal(size=3)
+    tolerance = 4 * np.finfo(real).eps
     for scale, offset in ((1.0, 0.0), (0.5, 0.0), (1.0, 2.0), vectors):
         for picked in (rows, rows.astype(np.int32), slice(0, 4), slice(3, None, -2)):
-            out = np.empty((len(values[picked]), 3), real)
-            got = rehearsed.gather(values, picked, out.copy(), scale, offset)
-            expected = STANDARD.gather(values, picked, out.copy(), scale, offset)
-            np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(real).eps)
+            arguments = values, picked, np.empty((len(values[picked]), 3), real), scale, offset
+            got, expected = (call(b, "gather", *arguments)[0] for b in (backend, STANDARD))
+            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
     if source == real:
-        as_it_is = rehearsed.gather(values, rows, np.empty((5, 3), real))
+        as_it_is = call(backend, "gather", values, rows, np.empty((5, 3), real))[0]
         assert np.array_equal(as_it_is, values[rows], equal_nan=True)
 
 
-def test_every_float16_is_converted_exactly(rehearsed):
+@on_both
+def test_every_float16_is_converted_exactly(backend):
     source = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    got = rehearsed.gather(source, slice(None), np.empty(2**16, np.float32))
+    got = call(backend, "gather", source, slice(None), np.empty(2**16, np.float32))[0]
     assert np.array_equal(got, source.astype(np.float32), equal_nan=True)
 
 
-def test_large_integers_are_shifted_in_double_precision(rehearsed):
+@on_both
+def test_large_integers_are_shifted_in_double_precision(backend):
     source = np.array([[2**24 + 1], [2**24 + 3]])
     for dtype in ("int32", "uint32", "int64", "uint64", "float64"):
-        out = np.empty((2, 1), np.float32)
-        rehearsed.gather(source.astype(dtype), slice(None), out, 1.0, -(2.0**24))
-        assert out[:, 0].tolist() == [1.0, 3.0]
+        arguments = source.astype(dtype), slice(None), np.empty((2, 1), np.float32)
+        got = call(backend, "gather", *arguments, 1.0, -(2.0**24))[0]
+        assert got[:, 0].tolist() == [1.0, 3.0]
 
 
-def test_gather_from_views(rehearsed, rng):
+@on_both
+def test_gather_from_views(backend, rng):
     whole = rng.normal(size=(6, 8, 2))
-    for source in (whole[:, 1], whole[::2, :3, 0], whole[::-1, ::2, 1].T, whole, whole[:, ::2]):
-        out = np.empty((2, *source.shape[1:]))
-        assert np.array_equal(rehearsed.gather(source, np.array([2, 0]), out), source[[2, 0]])
+    moved, rows = backend.from_host(whole), backend.from_host(np.array([2, 0]))
+    for view in (
+        lambda a: a[:, 1],
+        lambda a: a[::2, :3, 0],
+        lambda a: a[::-1, ::2, 1].T,
+        lambda a: a,
+        lambda a: a[:, ::2],
+    ):
+        out = backend.empty((2, *view(whole).shape[1:]), whole.dtype)
+        got = backend.to_host(backend.gather(view(moved), rows, out))
+        assert np.array_equal(got, view(whole)[[2, 0]])
+
+
+@on_both
+def test_labels_are_gathered_as_they_are(backend):
     labels, out = np.arange(5) * 3, np.empty(2, np.int64)
-    assert rehearsed.gather(labels, np.array([4, 1]), out).tolist() == [12, 3]
-    assert rehearsed.gather(labels, slice(1, 3), out).tolist() == [3, 6]
+    assert call(backend, "gather", labels, np.array([4, 1]), out)[0].tolist() == [12, 3]
+    assert call(backend, "gather", labels, slice(1, 3), out)[0].tolist() == [3, 6]
 
 
 def test_what_the_kernels_do_not_know_passes_to_the_standard(rehearsed, rng):
@@ -145,43 +170,45 @@ def test_what_the_kernels_do_not_know_passes_to_the_standard(rehearsed, rng):
     assert rehearsed._kernels.launched == set()
 
 
+@on_both
 @pytest.mark.parametrize("real", REALS)
-def test_numbers_may_lie_on_the_device(rehearsed, rng, real):
+def test_numbers_may_lie_on_the_device(backend, rng, real):
     x, out = rng.normal(size=(2, 5, 3)).astype(real)
     alpha, beta = 0.3, -1.7
-    on_device = np.array([alpha]), np.array([beta])
-    for kernel, to in ((rehearsed.axpby, out), (rehearsed.sum_rows, out[0])):
-        by_value = kernel(x, to.copy(), alpha, beta)
-        assert np.array_equal(kernel(x, to.copy(), *on_device), by_value)
+    for name, to in (("axpby", out), ("sum_rows", out[0])):
+        by_value = call(backend, name, x, to, alpha, beta)[0]
+        by_place = call(backend, name, x, to, np.array([alpha]), np.array([beta]))[0]
+        assert np.array_equal(by_value, by_place)
 
 
+@on_both
 @pytest.mark.parametrize("real", REALS)
-def test_nan_stays_nan(rehearsed, real):
+def test_nan_stays_nan(backend, real):
     z = np.array([[1.0, np.nan, -1.0], [np.nan, 0.0, 0.0], [1.0, 2.0, 3.0]], real)
     y = np.eye(3, dtype=real)
     for name in _cuda.ACTIVATE:
         activation = ACTIVATIONS.get(name)
-        a = rehearsed.activate(activation, z, np.empty_like(z))
+        a = call(backend, "activate", activation, z, np.empty_like(z))[0]
         assert np.array_equal(np.isnan(a), np.isnan(activation.forward(np, z)))
     for cost, name in _cuda.COSTS:
-        objective, out = Objective(COSTS.get(cost), ACTIVATIONS.get(name)), np.empty_like(z)
-        a = rehearsed.activate(objective.activation, z, out.copy())
-        values = rehearsed.cost_and_delta(objective, z, a, y, out)
-        assert np.isnan(values).tolist() == [True, True, False]
-        assert np.array_equal(np.isnan(out), np.isnan(a))
+        objective = Objective(COSTS.get(cost), ACTIVATIONS.get(name))
+        a = objective.activation.forward(np, z)
+        found = call(backend, "cost_and_delta", objective, z, a, y, np.empty_like(z))
+        assert np.isnan(found[0]).tolist() == [True, True, False]
+        assert np.array_equal(np.isnan(found[-1]), np.isnan(a))
 
 
+@on_both
 @pytest.mark.parametrize("real", REALS)
-def test_costs_of_saturated_outputs_are_finite(rehearsed, real):
+def test_costs_of_saturated_outputs_are_finite(backend, real):
     z = np.array([[800.0, -800.0, 30.0], [-800.0, 800.0, -30.0]], real)
     y = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], real)
     for cost, name in (("cross-entropy", "sigmoid"), ("log-likelihood", "softmax")):
         objective = Objective(COSTS.get(cost), ACTIVATIONS.get(name))
-        a = rehearsed.activate(objective.activation, z, np.empty_like(z))
-        out = np.empty_like(z)
-        values = rehearsed.cost_and_delta(objective, z, a, y, out)
-        assert values == pytest.approx(objective.value(STANDARD, z, a, y))
-        assert np.array_equal(out, a - y)
+        a = objective.activation.forward(np, z)
+        found = call(backend, "cost_and_delta", objective, z, a, y, np.empty_like(z))
+        assert found[0] == pytest.approx(objective.value(STANDARD, z, a, y))
+        assert np.array_equal(found[-1], a - y)
 
 
 def test_as_many_threads_as_on_a_device(rehearsed, rng, compiled):
