@@ -328,7 +328,7 @@ def scikit_learn(case: Case) -> Run:
         "solver": "sgd", "learning_rate_init": min(case.rate, 0.1), "momentum": case.momentum,
     }  # fmt: skip
     model = kind(
-        case.sizes[1:-1],
+        hidden_layer_sizes=case.sizes[1:-1],
         activation={"sigmoid": "logistic"}.get(case.hidden, case.hidden),
         batch_size=case.m,
         alpha=0.0,
