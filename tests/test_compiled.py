@@ -306,3 +306,14 @@ def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
     assert events == [1]
     second.__exit__(None, None, None)
     assert events == [1, "restored"]
+
+
+@pytest.mark.parametrize(("momentum", "compiled"), [(0.0, True), (0.9, False)])
+def test_a_large_velocity_is_added_by_blas(rng, momentum, compiled):
+    x, y = rng.normal(size=(6, 1100)), rng.integers(3, size=6)
+
+    def make(backend):
+        return bpx.Network([1100, 1000, 3], seed=0, dtype="float64", backend=backend)
+
+    agree(*fits(make, x, y, compiled=compiled, epochs=1, batch_size=3,
+                optimizer=bpx.SGD(0.1, momentum)))  # fmt: skip

@@ -12,6 +12,10 @@ import numpy as np
 from ._base import Array
 from ._numpy import NumpyBackend
 
+# Elements of θ from which a velocity is better added to it by BLAS's axpy, on all cores, than by a
+# compiled loop on one: 784-2048-2048-10 takes 24.0 ms a step in Python, and compiled 26.0.
+LARGE = 1 << 20
+
 # Numba does not know float16, and compiles once more for each other dtype.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
 
@@ -31,6 +35,8 @@ class FastBackend(NumpyBackend):
         layers, x = program.layers, program.x
         rule = _RULES.get(program.rule)
         cost = _numba.COSTS.get(program.objective)
+        if program.rule == "velocity" and program.theta.size > LARGE:
+            return None
         plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
         if cost is None or rule is None or not plain:
             return None
