@@ -30,7 +30,9 @@ def products(case: Case) -> Run:
     draw = np.random.default_rng(0).standard_normal
     a = [draw((case.m, n), dtype=np.float32) for n in case.sizes]
     d = [draw((case.m, n), dtype=np.float32) for n in case.sizes]
-    w = [draw((out, into), dtype=np.float32) for into, out in pairwise(case.sizes)]
+    # Scaled, so that nothing overflows however deep it is.
+    w = [weights for weights, _ in case.initial()]
+    d = [delta * np.float32(1e-3) for delta in d]
     g = [np.empty_like(weights) for weights in w]
 
     def run(steps: int) -> None:
