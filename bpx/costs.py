@@ -66,8 +66,8 @@ def _tiny(xp: Any, a: Array) -> Array:
 
 
 def _floor(xp: Any, a: Array) -> Array:
-    """`a`, where it is not too small to divide by or take the logarithm of."""
-    return xp.where(a > _tiny(xp, a), a, _tiny(xp, a))
+    """`a`, where it is not too small to divide by or take the logarithm of; NaN stays NaN."""
+    return xp.where(a < _tiny(xp, a), _tiny(xp, a), a)
 
 
 def xlogy(xp: Any, x: Array, y: Array) -> Array:

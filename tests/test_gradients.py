@@ -287,3 +287,14 @@ def test_a_subclass_is_never_replaced_by_a_native_kernel():
     kernels = bpx.backends.get("numpy")
     assert kernels.activate(Doubled(), np.zeros((1, 1)), np.empty((1, 1)))[0, 0] == 1.0
     assert not Objective(costs.CrossEntropy(), Doubled()).short
+
+
+@pytest.mark.parametrize(
+    ("cost", "output"), [("cross-entropy", "softmax"), ("poisson", "softplus")]
+)
+def test_a_cost_of_nan_is_nan(cost, output):
+    """Or a run that diverges would be told late."""
+    a = np.array([[np.nan, 0.5], [0.5, 0.5]])
+    objective = Objective(COSTS.get(cost), ACTIVATIONS.get(output))
+    values = objective.cost.value(np, a, np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert np.isnan(values).tolist() == [True, False]
