@@ -46,18 +46,16 @@ def worker(connection: Connection, peer: str, name: str) -> None:
     try:
         case = PREDICTIONS[name] if predicts else CASES[name]
         run = inference(peer, case) if predicts else TRAINING[peer](case)
-        start = time.perf_counter()
         run(1)  # what compiles, compiles
-        first = time.perf_counter() - start
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     except (ImportError, LookupError) as error:
         connection.send(str(error) or type(error).__name__)
         return
-    connection.send((first, before))
+    connection.send(None)
     while steps := connection.recv():
         start = time.perf_counter()
         run(steps)
         connection.send((time.perf_counter() - start) / steps)
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 class Peer:
@@ -70,9 +68,7 @@ class Peer:
         self.process = context.Process(target=worker, args=(theirs, name, case), daemon=True)
         self.process.start()
         theirs.close()
-        answer = self.connection.recv()
-        self.why = answer if isinstance(answer, str) else None
-        self.first = None if self.why else answer[0]
+        self.why: str | None = self.connection.recv()
 
     def time(self, steps: int) -> float:
         self.connection.send(steps)
@@ -83,6 +79,7 @@ class Peer:
     def close(self) -> None:
         if self.why is None:
             self.connection.send(0)
+            self.megabytes = self.connection.recv()
         self.process.join()
 
     @property
@@ -146,6 +143,10 @@ def table(results: dict[str, list[Peer]]) -> str:
                 else:
                     cells.append(f"{times[ours] / rivals[0]:.2f}")
             lines.append(f"| **{ours}, against {title}** | " + " | ".join(cells) + " |")
+    for name in names:
+        peaks = [[p.megabytes for p in peers if p.name == name] for peers in results.values()]
+        cells = [f"{peak[0]:,.0f}" if peak else "" for peak in peaks]
+        lines.append(f"| MB at the peak: {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

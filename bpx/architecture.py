@@ -8,7 +8,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,7 @@ class DenseLayers:
     @property
     def products(self) -> int:
         """Multiply-adds of a sample's forward and backward pass, at most."""
-        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
-        return 3 * sum(into * out for into, out in pairs)
+        return 3 * sum(into * out for into, out in pairwise(self.sizes))
 
 
 class Architecture:

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -147,7 +147,6 @@ class _Trainer:
         self.ws = net.chain.workspace(training=True)
         self.update = update_for(net.chain, optimizer, state, penalty)
         self.is_host, self.piece = net.backend.is_host, source.piece
-        self.compiled = compiled(net.chain, source, self.update)
         self._vectors = [net.parameters, net.state, *state.slots.values()]
         self._copies = [net.backend.xp.empty_like(vector) for vector in self._vectors]
 
@@ -162,6 +161,8 @@ class _Trainer:
         if hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"):
             self.piece = 1  # a hook may change the network, and is not called again in a replay
             self.compiled = None
+        else:
+            self.compiled = compiled(self.chain, self.source, self.update)
         checks = self.chain.workspace()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
@@ -195,8 +196,10 @@ class _Trainer:
         return history
 
     def _threads(self) -> AbstractContextManager[None]:
-        rows = self.source.batch_size if isinstance(self.source, Arrays) else self.source.n or 1
-        return self.chain.backend.threads(self.chain.architecture.largest * rows)
+        if isinstance(self.source, Stream):  # whose batches may be of any size
+            return nullcontext()
+        largest = self.chain.architecture.largest * self.source.batch_size
+        return self.chain.backend.threads(largest)
 
     def _epoch(
         self, run: Run, interrupts: _Interrupts, step_hooks: list[Any]
@@ -244,8 +247,8 @@ class _Trainer:
         for start in range(0, steps, program.steps_a_call):
             rows = order[start * m : (start + program.steps_a_call) * m]
             count = -(-len(rows) // m)
-            numbers = self.update.numbers
-            table = np.array([numbers(self.state.step + step) for step in range(count)])
+            first = self.state.step
+            table = np.array([self.update.numbers(first + step) for step in range(count)])
             done = function(rows, table, log[start : start + count])
             self.state.step += done
             self.net.steps += done

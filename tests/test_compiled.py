@@ -52,7 +52,7 @@ def fits(make, x, y, *, compiled=True, **options):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "compiled", spy)
             net.fit(x, y, **options)
-        assert seen == [backend is FAST and compiled], "the compiled way, and not a fallback"
+        assert any(seen) == (backend is FAST and compiled), "compiled, and not a fallback"
         nets.append(net)
     return nets
 
@@ -176,9 +176,8 @@ def test_what_is_not_compiled_goes_step_by_step(classes, options):
         def on_step_end(self, run):
             pass
 
-    compiled = "callbacks" in options  # described, and not used
-    options = {"callbacks": Steps()} if compiled else options
-    agree(*fits(make, *classes, compiled=compiled, epochs=1, batch_size=5,
+    options = {"callbacks": Steps()} if "callbacks" in options else options
+    agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5,
                 optimizer=bpx.SGD(0.1), **options))  # fmt: skip
 
 

@@ -30,15 +30,15 @@ class FastBackend(NumpyBackend):
     """Numba is imported when a network is first trained: it takes a third of a second."""
 
     def compile(self, program: Any) -> Callable[..., int] | None:
-        from . import _numba
-
         layers, x = program.layers, program.x
         rule = _RULES.get(program.rule)
-        cost = _numba.COSTS.get(program.objective)
-        if program.rule == "velocity" and program.theta.size > LARGE:
-            return None
         plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
-        if cost is None or rule is None or not plain:
+        if rule is None or not plain or (rule[0] == 1 and program.theta.size > LARGE):
+            return None
+        from . import _numba
+
+        cost = _numba.COSTS.get(program.objective)
+        if cost is None:
             return None
         codes = [*layers.activations[:-1], program.objective[1]]
         dtype, m = program.theta.dtype, program.batch_size
