@@ -52,10 +52,10 @@ class GradientUpdate:
     @property
     def rule(self) -> str | None:
         """What a compiled run does with the gradient; None: it cannot."""
-        kernel = self.optimizer.kernel if self.penalty.folds else None
-        if kernel == "sgd":
-            return "nesterov" if getattr(self.optimizer, "nesterov", False) else None
-        return kernel
+        if not self.penalty.folds:
+            return None
+        kernel = self.optimizer.kernel
+        return "nesterov" if kernel == "sgd" else kernel  # SGD without it has a fused update
 
     def numbers(self, step: int) -> tuple[float, float, float, float]:
         """The scalars of a step: the optimizer's three, and λ₂/n."""

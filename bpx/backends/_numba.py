@@ -315,10 +315,8 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
     real = theta.dtype.type
     n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
     c0, c1 = real(constants[0]), real(constants[1])
-    d0, d1 = (
-        real(1.0 - constants[0]),
-        real(1.0 - constants[1]),
-    )  # in double: 1 − 0.999f is not 0.001
+    # Subtracted in double precision: in single, 1 − 0.999 is off by 1e-5 of itself.
+    d0, d1 = real(1.0 - constants[0]), real(1.0 - constants[1])
     if rule == INTO_VELOCITY:
         if n3 != 0.0:
             for i in range(decayed):

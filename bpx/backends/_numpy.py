@@ -194,9 +194,10 @@ class NumpyBackend(Backend):
         return delta
 
     def optimize(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
-        if optimizer.kernel == "adam" or optimizer.kernel == "adamw":
-            return self._adam(optimizer, theta, grad, state, step)
-        return super().optimize(optimizer, theta, grad, state, step)
+        if optimizer.kernel in ("adam", "adamw"):
+            self._adam(optimizer, theta, grad, state, step)
+        else:
+            super().optimize(optimizer, theta, grad, state, step)
 
     def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
         """`Adam.update` in place: twelve passes over a block that stays in the cache."""
