@@ -76,6 +76,13 @@ class Chain:
         vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))
         return Chain, (self.architecture, self.backend, self.dtype, self.key, *vectors)
 
+    def on(self, backend: Backend) -> Chain:
+        """The same numbers, shared, worked on by another backend of the same arrays."""
+        other = object.__new__(Chain)  # a copy would have numbers of its own
+        other.__dict__ |= self.__dict__ | {"backend": backend}
+        other.__dict__.pop("_small", None)
+        return other
+
     def moved(self, backend: Backend, dtype: Any = None) -> Chain:
         """A copy on another backend or in another dtype."""
         vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))
@@ -182,8 +189,13 @@ class Chain:
             return marks if self.task == "multilabel" else marks[:, 0]
         return self.backend.argmax(a)
 
-    def correct(self, a: Array, y: Array) -> Array:
-        """Which rows are right, (m,) of bool: the label, or every label of a multilabel row."""
+    def correct(self, a: Array, y: Array) -> Array | None:
+        """Which rows are right, (m,) of bool: the label, or every label of a multilabel row.
+
+        None for a regression.
+        """
+        if self.task == "regression":
+            return None
         if y.ndim == 1:
             return self.backend.argmax(a) == y
         if y.dtype != a.dtype:
@@ -193,45 +205,39 @@ class Chain:
             return decided == truth
         return self.backend.xp.all(decided == truth, axis=1)
 
-    def weigh(self, values: Array, weight: Array | None, delta: Array) -> tuple[Array, float]:
-        """The mean cost of a batch, and α of its gradient.
+    def weigh(self, delta: Array, weight: Array | None) -> Array:
+        """Multiply the rows of `delta` by w/Σw, if there are weights; returns `delta`.
 
-        Without weights α = 1/m. With them the rows of `delta` are multiplied by w/Σw, on the
-        device, and α = 1.
+        What makes the mean of a sum over the batch is then 1, and not 1/m.
         """
-        xp = self.backend.xp
-        if weight is None:
-            alpha = 1.0 / values.shape[0]
-            return self.backend.total(values) * alpha, alpha
-        total = xp.sum(weight)
-        share = weight / xp.where(total > 0.0, total, xp.ones_like(total))
-        delta *= share[:, None]
-        return xp.sum(values * share), 1.0
+        if weight is not None:
+            delta *= self._shares(weight)[:, None]
+        return delta
 
-    def right(self, a: Array, y: Array, weight: Array | None) -> tuple[Any, Any]:
-        """How many samples are right, 0 for a regression, and how many there are, by weight."""
-        xp = self.backend.xp
-        total = a.shape[0] if weight is None else xp.sum(weight)
-        if self.task == "regression":
-            return 0.0, total
-        correct = self.correct(a, y)
+    def mean(self, values: Array, weight: Array | None) -> Array:
+        """The mean cost of a batch, 0-d."""
         if weight is None:
-            return self.backend.total(correct), total
-        return xp.sum(weight * xp.astype(correct, weight.dtype)), total
+            return self.backend.total(values) * (1.0 / values.shape[0])
+        return self.backend.xp.sum(values * self._shares(weight))
+
+    def _shares(self, weight: Array) -> Array:
+        xp = self.backend.xp
+        total = xp.sum(weight)
+        return weight / xp.where(total > 0.0, total, xp.ones_like(total))
 
     def evaluate(self, samples: Samples, ws: Workspace | None = None) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression)."""
         ws, backend = ws or self.workspace(), self.backend
-        sums = []
-        for start in range(0, samples.n, ROWS_AT_ONCE):
+        starts = range(0, samples.n, ROWS_AT_ONCE)
+        log = backend.empty((len(starts), 3), self.xp_dtype)
+        for at, start in enumerate(starts):
             rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
             z, a, _ = self.forward(self.gather(samples.x, rows, ws), ws)
             y = samples.y[rows, ...]
             values = self.objective.value(backend, z, a, self.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
-            cost = backend.total(values if weight is None else weight * values)
-            sums.append((cost, *self.right(a, y, weight)))
-        cost, right, total = backend.read(sums).sum(axis=0)
+            backend.tally(values, self.correct(a, y), weight, log, at)
+        cost, right, total = backend.to_host(log).sum(axis=0, dtype=np.float64)
         found = {"cost": float(cost / total)}
         if self.task != "regression":
             found["accuracy"] = float(right / total)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from . import random
 from .backends import Array, Backend
 
 
@@ -153,11 +152,4 @@ class Workspace:
         return found
 
     def keep(self, layer: int, shape: tuple[int, ...], probability: float) -> Array:
-        limit = random.threshold(probability)
-        position = (self.key, layer, self.step, self.row, shape)
-        xp = self.backend.xp
-        try:
-            return random.bits(xp, *position, device=self.backend.device) < limit
-        except (AttributeError, ValueError, RuntimeError):
-            # A device without 64-bit integers: the same numbers, drawn on the host.
-            return self.backend.from_host(random.bits(np, *position) < limit)
+        return self.backend.keep(self.key, layer, self.step, self.row, shape, probability)

@@ -419,7 +419,9 @@ class Network:
             y = chain.targets(samples.y, ws)
             d = chain.objective.delta(backend, z, a, y, ws.buffer("delta", z.shape))
             values = chain.objective.value(backend, z, a, y)
-            cost, alpha = chain.weigh(values, samples.weight, d)
+            cost = chain.mean(values, samples.weight)
+            chain.weigh(d, samples.weight)
+            alpha = 1.0 if samples.weight is not None else 1.0 / z.shape[0]
         else:
             z, a, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
             given = data.check_y(
@@ -491,6 +493,8 @@ class Network:
         clip_value: float | None = None,
         n: int | None = None,
         check_finite: bool = True,
+        graph: bool | str = "auto",
+        precision: str | None = None,
     ) -> History:
         """Train by mini-batch gradient descent.
 
@@ -531,6 +535,17 @@ class Network:
             For an iterable with l1 or l2: the size of the training set.
         check_finite : bool
             Look for NaN and infinity in the data first; True by default.
+        graph : "auto" or bool
+            On CuPy: record a step as a CUDA graph and replay it, which spares the host its
+            launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
+            without callbacks that have ``on_step_end``; it holds two replays to the same steps
+            done one by one, and goes on without a graph, with a warning, where they differ.
+            True raises where there can be none; False never makes one.
+        precision : str, optional
+            On CuPy, of the matrix products of a float32 network: ``"tf32"``, ``"float16"`` or
+            ``"bfloat16"`` round their factors, and sum in float32; parameters and all else stay
+            float32. float16's factors are each scaled by a power of two that fits their largest
+            element, which is what loss scaling is for. By default all is in the network's dtype.
 
         Returns
         -------
@@ -567,7 +582,7 @@ class Network:
             self, x, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
             sample_weight=sample_weight, validation=validation, callbacks=callbacks,
             shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
-            check_finite=check_finite,
+            check_finite=check_finite, graph=graph, precision=precision,
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:

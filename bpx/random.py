@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .backends import Array
+Array = Any  # of any standard namespace: no static type covers them all
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio, odd
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -23,7 +23,7 @@ _64 = (1 << 64) - 1
 BITS = 53  # a uniform draw has this many bits
 
 
-def _signed(value: int) -> int:
+def signed(value: int) -> int:
     """The int64 with the bits of `value` modulo 2⁶⁴."""
     value &= _64
     return value - (1 << 64) if value >> 63 else value
@@ -47,9 +47,14 @@ def _shift(value: Array, bits: int) -> Array:
 
 def _mix(value: Array) -> Array:
     """`mix` of each element of an int64 array (never 0-d: NumPy warns when a scalar wraps)."""
-    value = (value ^ _shift(value, 30)) * _signed(_MIX_1)
-    value = (value ^ _shift(value, 27)) * _signed(_MIX_2)
+    value = (value ^ _shift(value, 30)) * signed(_MIX_1)
+    value = (value ^ _shift(value, 27)) * signed(_MIX_2)
     return value ^ _shift(value, 31)
+
+
+def of_layer(key: int, layer: int) -> int:
+    """What the streams of a layer's steps begin from, 64 bits."""
+    return mix(mix(key + _GOLDEN) + layer + _GOLDEN)
 
 
 def bits(
@@ -81,14 +86,14 @@ def bits(
     >>> bits(np, key=1, layer=2, step=3, row=4, shape=(2, 2)).tolist()
     [[6603409388887923, 2011489540727371], [2113171450290332, 1990693172551442]]
     """
-    stream = mix(mix(mix(key + _GOLDEN) + layer + _GOLDEN) + step + _GOLDEN)
+    stream = mix(of_layer(key, layer) + step + _GOLDEN)
     elements = 1
     for length in shape[1:]:
         elements *= length
     rows = xp.arange(row + 1, row + 1 + shape[0], dtype=xp.int64, device=device)
     columns = xp.arange(1, elements + 1, dtype=xp.int64, device=device)
-    by_row = _mix(rows * _signed(_GOLDEN) + _signed(stream))
-    every = _mix(by_row[:, None] + (columns * _signed(_GOLDEN))[None, :])
+    by_row = _mix(rows * signed(_GOLDEN) + signed(stream))
+    every = _mix(by_row[:, None] + (columns * signed(_GOLDEN))[None, :])
     return xp.reshape(_shift(every, 64 - BITS), shape)
 
 

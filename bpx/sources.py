@@ -1,7 +1,7 @@
 """Where the mini-batches of `fit` come from: arrays and memory maps, or a user's iterable.
 
-A source says how many steps an epoch has and in which order rows come (`epoch`), and brings one
-mini-batch to the backend (`load`).
+A source says how many steps an epoch has and in which `order` rows come, names the mini-batches
+of that order (`batches`), and brings one to the backend (`load`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from .context import Workspace
 from .data import Samples
 from .network import Network
 
-STEPS_A_READ = 256  # on a device: how many steps' costs are read back at once
-
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
 
 
@@ -31,24 +29,26 @@ class Arrays:
         self.samples, self.shuffle = samples, shuffle
         self.batch_size, self.n = batch_size, samples.n
         self.steps = -(-samples.n // batch_size)
-        self._on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
-        # Between two reads of the costs; a read of a host's scalar costs nothing.
-        self.piece = self.steps if net.backend.is_host else min(self.steps, STEPS_A_READ)
+        self.piece = self.steps  # between two reads of a device's log
+        self.on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
 
     def order(self) -> np.ndarray:
         """The rows of an epoch, in the order in which they come."""
         return data.epoch_order(self.generator, self.n, self.shuffle)
 
-    def epoch(self) -> Iterator[Any]:
+    def batches(self, order: Any) -> Iterator[Any]:
         """Each mini-batch's rows."""
-        order = self.order()
         backend = self.chain.backend
         moved = order
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
         for start in range(0, self.n, self.batch_size):
             rows = slice(start, min(start + self.batch_size, self.n))
-            yield (order[rows] if self._on_disk else None, moved[rows])
+            yield (order[rows] if self.on_disk else None, moved[rows])
+
+    def alpha(self, batch: Any) -> float:
+        """What makes the mean of a sum over the batch: 1/m, or 1 where the rows are weighed."""
+        return 1.0 if self.samples.weight is not None else 1.0 / batch[1].shape[0]
 
     def load(self, rows: Any, ws: Workspace) -> Batch:
         on_host, rows = rows
@@ -60,7 +60,9 @@ class Arrays:
         else:
             y = kernels.gather(y, rows, ws.buffer("y", (m, *chain.architecture.output_shape)))
         weight = samples.weight
-        return x, y, None if weight is None else kernels.xp.take(weight, rows, axis=0)
+        if weight is not None:
+            weight = kernels.gather(weight, rows, ws.buffer("weight", (m,)))
+        return x, y, weight
 
 
 class Stream:
@@ -93,13 +95,17 @@ class Stream:
             )
         if penalized and n is None:
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
-        self.net, self.batches, self.finite = net, batches, finite
+        self.net, self._iterable, self.finite = net, batches, finite
         self.n = None if n is None else whole("n", n)
         self.steps = len(batches) if isinstance(batches, Sized) else None
 
-    def epoch(self) -> Iterator[Samples]:
+    def order(self) -> Any:
+        """There is none: batches come as they come."""
+        return None
+
+    def batches(self, order: Any) -> Iterator[Samples]:
         empty = True
-        for batch in self.batches:
+        for batch in self._iterable:
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(
                     "expected the iterable to give (x, y) or (x, y, sample_weight), got "
@@ -109,6 +115,9 @@ class Stream:
             yield self.net.samples(*batch, finite=self.finite, whole=False)
         if empty:
             raise ValueError("the iterable gave no mini-batch")
+
+    def alpha(self, samples: Any) -> float:
+        return 1.0 if samples.weight is not None else 1.0 / samples.n
 
     def load(self, samples: Samples, ws: Workspace) -> Batch:
         return self.net.chain.gather(samples.x, slice(None), ws), samples.y, samples.weight

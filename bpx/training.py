@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
-from types import FrameType
+import warnings
+from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,17 @@ import numpy as np
 from . import data
 from .backends import Array
 from .callbacks import Progress, Run, as_callbacks, hooks
+from .captured import Captured, agree, why_not_captured
+from .chain import Chain
 from .checks import positive, whole
 from .data import Samples
 from .history import History
+from .interrupts import Interrupts
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
 from .program import compiled
 from .sources import Arrays, Stream
-from .updates import Penalty, update_for
+from .updates import Numbers, Penalty, update_for
 
 
 class DivergenceError(ArithmeticError):
@@ -69,6 +71,8 @@ def train(
     clip_value: float | None,
     n: int | None,
     check_finite: bool,
+    graph: bool | str,
+    precision: str | None,
 ) -> History:
     """What `Network.fit` does; its docstring has the parameters, and their defaults."""
     epochs = whole("epochs", epochs, 0)
@@ -77,6 +81,8 @@ def train(
         clip_norm = positive("clip_norm", clip_norm)
     if clip_value is not None:
         clip_value = positive("clip_value", clip_value)
+    if graph not in ("auto", True, False):
+        raise ValueError(f'expected graph "auto", True or False, got {graph!r}')
     source: Arrays | Stream
     if y is None:
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
@@ -97,38 +103,29 @@ def train(
         net.optimizer, net.optimizer_state = chosen, chosen.start(net)
     size = source.n or 1  # a stream without penalties need not know its size
     penalty = Penalty(l1 / size, l2 / size, clip_norm, clip_value)
-    trainer = _Trainer(net, source, chosen, net.optimizer_state, penalty)
+    chain = net.chain if precision is None else _in_precision(net.chain, precision)
+    trainer = _Trainer(net, chain, source, chosen, net.optimizer_state, penalty, graph)
     return trainer.run(epochs, held_out, called)
+
+
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+
+
+def _in_precision(chain: Chain, precision: str) -> Chain:
+    """The chain with its products in a precision; θ and everything else stay as they are."""
+    if precision not in PRECISIONS:
+        names = ", ".join(map(repr, PRECISIONS))
+        raise ValueError(f"expected precision to be one of {names}, got {precision!r}")
+    if chain.dtype != "float32":
+        raise ValueError(
+            f"precision={precision!r} is for a network of float32, and this one is of "
+            f"{chain.dtype}: leave it out, or make the network with dtype='float32'"
+        )
+    return chain if precision == "float32" else chain.on(chain.backend.in_precision(precision))
 
 
 class _NonFinite(Exception):
     """A step's cost is not finite; nothing of that step was written."""
-
-
-class _Interrupts:
-    """Note a first Ctrl-C, raise at a second.
-
-    Not in other threads than the main one, where Python lets no handler be set, and not where
-    Ctrl-C is ignored or handled outside Python.
-    """
-
-    def __enter__(self) -> _Interrupts:
-        self.noted = False
-        self._before = signal.getsignal(signal.SIGINT)
-        main = threading.current_thread() is threading.main_thread()
-        self._ours = main and self._before not in (None, signal.SIG_IGN)
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted:
-            raise KeyboardInterrupt
-        self.noted = True
-
-    def __exit__(self, *error: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, self._before)
 
 
 class _Trainer:
@@ -137,17 +134,20 @@ class _Trainer:
     def __init__(
         self,
         net: Network,
+        chain: Chain,
         source: Arrays | Stream,
         optimizer: Optimizer,
         state: State,
         penalty: Penalty,
+        graph: bool | str,
     ) -> None:
-        self.net, self.chain, self.source = net, net.chain, source
-        self.optimizer, self.state = optimizer, state
-        self.ws = net.chain.workspace(training=True)
-        self.update = update_for(net.chain, optimizer, state, penalty)
+        self.net, self.chain, self.source = net, chain, source
+        self.optimizer, self.state, self.graph = optimizer, state, graph
+        self.ws = chain.workspace(training=True)
+        self.update = update_for(chain, optimizer, state, penalty)
         self.is_host, self.piece = net.backend.is_host, source.piece
         self._vectors = [net.parameters, net.state, *state.slots.values()]
+        self.checked = False
         self._copies = [net.backend.xp.empty_like(vector) for vector in self._vectors]
 
     def run(self, epochs: int, held_out: Samples | None, callbacks: list[Any]) -> History:
@@ -158,27 +158,28 @@ class _Trainer:
         columns = tuple(f"{part}_{kind}" for part in parts for kind in kinds)
         run = Run(net, history, epochs, self.source.steps, self.state, columns, net.steps)
         step_hooks = hooks(callbacks, "on_step_end")
-        if hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"):
+        hooked = bool(hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"))
+        if hooked:
             self.piece = 1  # a hook may change the network, and is not called again in a replay
-            self.compiled = None
-        else:
-            self.compiled = compiled(self.chain, self.source, self.update)
-        checks = self.chain.workspace()
+        by_itself = hooked or self.graph is True
+        self.compiled = None if by_itself else compiled(self.chain, self.source, self.update)
+        self.captured = self._to_capture(hooked)
+        self.log = net.backend.zeros((self.piece, 3), self.chain.xp_dtype)
+        checks = net.chain.workspace()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
             # What is not finite is found and told here, with its layer; no warnings beside it.
-            with self._threads(), _Interrupts() as interrupts, np.errstate(all="ignore"):
+            with self._surrounded(), Interrupts() as interrupts, np.errstate(all="ignore"):
                 while history.epochs < epochs and not (run.stopped or interrupts.noted):
                     started = time.perf_counter()
-                    epoch = self._epoch if self.compiled is None else self._compiled_epoch
-                    means = epoch(run, interrupts, step_hooks)
+                    means = self._epoch(run, interrupts, step_hooks)
                     if means is None:
                         break
                     net.epochs += 1
                     row = {"epoch": net.epochs, **means}
                     if held_out is not None:
-                        found = self.chain.evaluate(held_out, checks)
+                        found = net.chain.evaluate(held_out, checks)
                         row |= {f"validation_{name}": value for name, value in found.items()}
                     row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
                     row["seconds"] = time.perf_counter() - started
@@ -195,21 +196,25 @@ class _Trainer:
                     callback.close()
         return history
 
-    def _threads(self) -> AbstractContextManager[None]:
-        if isinstance(self.source, Stream):  # whose batches may be of any size
-            return nullcontext()
-        largest = self.chain.architecture.largest * self.source.batch_size
-        return self.chain.backend.threads(largest)
+    def _surrounded(self) -> AbstractContextManager[None]:
+        largest = None
+        if isinstance(self.source, Arrays):  # a stream's batches may be of any size
+            largest = self.chain.architecture.largest * self.source.batch_size
+        return self.chain.backend.surround(largest)
 
     def _epoch(
-        self, run: Run, interrupts: _Interrupts, step_hooks: list[Any]
+        self, run: Run, interrupts: Interrupts, step_hooks: list[Any]
     ) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
+        order = self.source.order()
+        if self.compiled is not None:
+            return self._compiled_epoch(order, run, interrupts, step_hooks)
+        if self.captured is not None and self._can_replay(order):
+            return self._captured_epoch(order, run, interrupts, step_hooks)
         sums = np.zeros(3)
         piece: list[Any] = []  # the batches since the copies were made
-        log: list[tuple[Any, Any, Any]] = []  # what came of those that were not read yet
         done = 0
-        for batch in self.source.epoch():
+        for batch in self.source.batches(order):
             if len(piece) == self.piece:
                 done += len(piece)
                 piece = []
@@ -217,31 +222,107 @@ class _Trainer:
                 self._keep()
             piece.append(batch)
             try:
-                log.append(self._step(batch))
+                self._step(batch, len(piece) - 1)
             except _NonFinite:
                 raise self._diverged(piece, done) from None
             run.step = self.net.steps
             if len(piece) == self.piece:
-                sums += self._read(piece, log, done)
-                log = []
+                sums += self._read(piece, done)
             for hook in step_hooks:
                 hook(run)
             if run.stopped or interrupts.noted:
                 break
-        sums += self._read(piece, log, done)
+        if len(piece) < self.piece:
+            sums += self._read(piece, done)
         if run.stopped or interrupts.noted:
             return None
         return self._means(sums)
 
-    def _compiled_epoch(
-        self, run: Run, interrupts: _Interrupts, step_hooks: list[Any]
+    # --- many steps a launch of a recording ---
+
+    def _to_capture(self, hooked: bool) -> Captured | None:
+        """What will be recorded; None: nothing is."""
+        why = why_not_captured(self.chain, self.source, self.optimizer, hooked)
+        if self.graph is True and why:
+            raise ValueError(f"graph=True: {why}")
+        wanted = self.graph is not False and self.compiled is None and not why
+        if not wanted or not isinstance(self.source, Arrays):
+            return None
+        return Captured(self.chain, self.source, self.update, self._recorded)
+
+    def _recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
+        self.ws.step = step
+        self._work((None, rows), numbers, at)
+
+    def _can_replay(self, order: Any) -> bool:
+        """Hold the first two replays to the same steps done one by one; say so if they differ."""
+        captured = self.captured
+        if self.checked or captured is None:
+            return True
+        self._keep()
+        start = self._snapshot()
+        for at, batch in enumerate(islice(self.source.batches(order), 2)):
+            self._step(batch, at)
+        expected = self._snapshot()
+        self._restore()
+        why = "two of them did not give what the steps give one by one"
+        try:
+            captured.begin(order, self.net.steps)
+            captured.run(1)
+            captured.run(1)
+            self.checked = agree(start, expected, self._snapshot())
+        except Exception as error:  # what CUDA refuses to record, whatever it is, runs unrecorded
+            why = str(error) or type(error).__name__
+        self._restore()
+        if not self.checked:
+            self.captured = None
+            message = f"the steps cannot be replayed as a CUDA graph: {why}"
+            if self.graph is True:
+                raise RuntimeError(message)
+            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
+        return self.checked
+
+    def _snapshot(self) -> list[np.ndarray]:
+        """The vectors, and the sums of an epoch's first two steps, on the host."""
+        to_host = self.chain.backend.to_host
+        return [to_host(vector).copy() for vector in (*self._vectors, self.log[:2, ...])]
+
+    def _captured_epoch(
+        self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
     ) -> dict[str, float] | None:
-        """The same, many steps a call of a compiled function."""
+        """The same by replays; the last, smaller mini-batch is a step by itself."""
+        captured = self.captured
+        assert captured is not None
+        self._keep()
+        captured.begin(order, self.net.steps)
+        done = 0
+        while done < self.piece and not (run.stopped or interrupts.noted):
+            if done < captured.steps:
+                count = captured.run(captured.steps - done)
+                self.state.step += count
+                self.net.steps += count
+            else:
+                count = 1
+                (batch,) = self._batches(order, done, done + 1)
+                self._step(batch, done)
+            done += count
+            run.step = self.net.steps
+            for hook in step_hooks:
+                hook(run)
+        sums = self._sums(done)
+        if sums is None:
+            raise self._diverged(self._batches(order, 0, done), 0)
+        return None if run.stopped or interrupts.noted else self._means(sums)
+
+    # --- many steps a call of a compiled function ---
+
+    def _compiled_epoch(
+        self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
+    ) -> dict[str, float] | None:
         assert self.compiled is not None
         assert isinstance(self.source, Arrays)
         program, function = self.compiled
         m, steps = program.batch_size, self.source.steps
-        order = self.source.order()
         log = np.zeros((steps, 3))
         self._keep()
         for start in range(0, steps, program.steps_a_call):
@@ -265,13 +346,11 @@ class _Trainer:
             return None
         return self._means(log.sum(axis=0))
 
-    def _batches(self, order: np.ndarray, start: int, stop: int) -> list[Any]:
-        """The batches of some steps of an epoch, as `Arrays.load` takes them."""
-        assert isinstance(self.source, Arrays)
-        m = self.source.batch_size
-        return [(None, order[step * m : (step + 1) * m]) for step in range(start, stop)]
+    def _batches(self, order: Any, start: int, stop: int) -> list[Any]:
+        """The batches of some steps of an epoch."""
+        return list(islice(self.source.batches(order), start, stop))
 
-    def _stopped_at(self, order: np.ndarray, step: int) -> DivergenceError:
+    def _stopped_at(self, order: Any, step: int) -> DivergenceError:
         """A compiled run found a cost that is not finite, and wrote nothing of that step."""
         if not all(map(self._finite, self._vectors)):  # the step before has overflowed
             return self._diverged(self._batches(order, 0, step + 1), 0)
@@ -287,28 +366,32 @@ class _Trainer:
             means["training_accuracy"] = float(right / weight)
         return means
 
-    def _step(self, batch: Any) -> tuple[Any, Any, Any]:
-        """Forward, delta, backward, update. The sums of cost and of right samples, and weight."""
+    def _step(self, batch: Any, at: int) -> None:
+        """One step by itself; what came of it goes to row `at` of the log."""
+        self.ws.step = self.net.steps
+        self._work(batch, self.update.numbers(self.state.step, self.source.alpha(batch)), at)
+        self.state.step += 1
+        self.net.steps += 1
+
+    def _work(self, batch: Any, numbers: Numbers, at: Any) -> None:
+        """Forward, delta, backward, update. The sums of cost, right samples and weight are logged.
+
+        In a recording `numbers`, `at` and ``ws.step`` are arrays on the device.
+        """
         chain, ws = self.chain, self.ws
         kernels, objective = chain.backend, chain.objective
-        ws.step = self.net.steps
         x, labels, weight = self.source.load(batch, ws)
         z, a, saved = chain.forward(x, ws)
         y = chain.targets(labels, ws)
         delta = ws.buffer("delta", z.shape)
         values = kernels.cost_and_delta(objective, z, a, y, delta)
-        cost, alpha = chain.weigh(values, weight, delta)
-        if self.is_host:
-            cost = float(cost)
-            if not math.isfinite(cost):
-                raise _NonFinite
-        right, total = chain.right(a, labels, weight)
-        self.update.before(alpha)
+        kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
+        if self.is_host and not math.isfinite(float(self.log[at, 0])):
+            raise _NonFinite
+        chain.weigh(delta, weight)
+        self.update.before(numbers, self.source.alpha(batch))
         chain.backward(delta, saved, self.update.out, ws)
-        self.update.after()
-        self.state.step += 1
-        self.net.steps += 1
-        return cost * total, right, total
+        self.update.after(numbers, self.state.step)
 
     # --- when it does not go well ---
 
@@ -322,15 +405,19 @@ class _Trainer:
             vector[...] = copy
         self.net.steps, self.state.step = self._steps
 
-    def _read(self, piece: list[Any], log: list[Any], done: int) -> np.ndarray:
-        """The sums over a piece; on a device this is where the host waits for it.
+    def _sums(self, count: int) -> np.ndarray | None:
+        """The sums of so many rows of the log; on a device this is where the host waits for it.
 
-        The vectors are looked at too: an update can overflow after a cost that was finite.
+        None where they are not finite, or the vectors: an update can overflow after a finite cost.
         """
-        if not log:
-            return np.zeros(3)
-        sums: np.ndarray = self.chain.backend.read(log).sum(axis=0)
-        if not (np.isfinite(sums).all() and all(map(self._finite, self._vectors))):
+        log = self.chain.backend.to_host(self.log[:count, ...])
+        sums: np.ndarray = log.sum(axis=0, dtype=np.float64)
+        good = np.isfinite(sums).all() and all(map(self._finite, self._vectors))
+        return sums if good else None
+
+    def _read(self, piece: list[Any], done: int) -> np.ndarray:
+        sums = self._sums(len(piece))
+        if sums is None:
             raise self._diverged(piece, done)
         return sums
 
@@ -342,7 +429,8 @@ class _Trainer:
         for index, batch in enumerate(piece):
             self._keep()
             try:
-                good = math.isfinite(float(self._step(batch)[0]))
+                self._step(batch, 0)
+                good = math.isfinite(float(self.log[0, 0]))
             except _NonFinite:
                 good = False
             layer = self._bad_parameters() if good else self._bad_output(batch)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from .backends import Array
 from .chain import Chain
 from .optimizers import Optimizer, State, add_penalty, clip
 from .parameters import Destinations
+
+Numbers = tuple[Any, ...]  # floats, or arrays of one element on the device
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,20 @@ class GradientUpdate:
         kernel = self.optimizer.kernel
         return "nesterov" if kernel == "sgd" else kernel  # SGD without it has a fused update
 
-    def numbers(self, step: int) -> tuple[float, float, float, float]:
+    def numbers(self, step: int, alpha: float = 1.0) -> Numbers:
         """The scalars of a step: the optimizer's three, and λ₂/n."""
         return *self.optimizer.numbers(self.state, step), self.penalty.l2
 
-    def before(self, alpha: float) -> None:
-        """`alpha` makes the mean of a sum over the batch."""
+    def before(self, numbers: Numbers, alpha: float) -> None:
+        """`alpha` makes the mean of a sum over the batch; `numbers` may lie on the device."""
         self.out.scale(alpha)
 
-    def after(self) -> None:
+    def after(self, numbers: Numbers, step: int) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         penalty = self.penalty
         add_penalty(backend, theta, grad, self.state.decayed, penalty.l1, penalty.l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
-        backend.optimize(self.optimizer, theta, grad, self.state, self.state.step)
+        backend.optimize(self.optimizer, theta, grad, self.state, step, numbers[:3])
 
 
 class FusedUpdate:
@@ -110,7 +113,7 @@ class FusedUpdate:
                 self._at_the_end.append(add)
 
     def _add(self, theta: Array, velocity: Array, decayed: bool) -> None:
-        if decayed and self._gamma:
+        if decayed and self.decay:
             self.backend.axpby(theta, velocity, self._gamma)
         self.backend.axpby(velocity, theta)
 
@@ -119,15 +122,18 @@ class FusedUpdate:
         """Where a compiled run writes."""
         return "theta" if self.out.flat is self.theta else "velocity"
 
-    def numbers(self, step: int) -> tuple[float, float, float, float]:
-        """The scalars of a step: α, β of weights, β of the rest, γ."""
-        return self.optimizer.fused_scales(self.optimizer.rate(self.state, step), self.decay)
+    def numbers(self, step: int, alpha: float = 1.0) -> Numbers:
+        """The scalars of a step: α, with `alpha` in it, β of weights, β of the rest, γ."""
+        scale, *others = self.optimizer.fused_scales(
+            self.optimizer.rate(self.state, step), self.decay
+        )
+        return scale * alpha, *others
 
-    def before(self, alpha: float) -> None:
-        scale, decayed, rest, self._gamma = self.numbers(self.state.step)
-        self.out.scale(scale * alpha, decayed, rest)
+    def before(self, numbers: Numbers, alpha: float) -> None:
+        scale, decayed, rest, self._gamma = numbers
+        self.out.scale(scale, decayed, rest)
 
-    def after(self) -> None:
+    def after(self, numbers: Numbers, step: int) -> None:
         for add in self._at_the_end:
             add()
 

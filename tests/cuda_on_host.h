@@ -152,3 +152,15 @@ static inline float __uint_as_float(unsigned bits) {
   memcpy(&value, &bits, sizeof value);
   return value;
 }
+
+static inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+static inline unsigned atomicMax(unsigned* at, unsigned value) {
+  const unsigned old = *at;
+  if (value > old) *at = value;
+  return old;
+}

@@ -97,6 +97,9 @@ def test_every_kernel_runs_and_none_passes_to_its_twin_unseen(rehearsed, rng, re
     for source in map(np.zeros, (3,) * len(_cuda.SOURCES), _cuda.SOURCES):
         rehearsed.gather(source, slice(None), np.empty(3, real))
     rehearsed.one_hot(np.array([1, 0], np.int32), np.empty((2, 3), real))
+    single = np.ones((2, 2), np.float32)
+    for precision in ("float16", "bfloat16"):
+        rehearsed.in_precision(precision).gemm(single, single, single.copy())
     assert set(_cuda.NAMES) == rehearsed._kernels.launched
 
 
@@ -177,7 +180,8 @@ def test_numbers_may_lie_on_the_device(backend, rng, real):
     alpha, beta = 0.3, -1.7
     for name, to in (("axpby", out), ("sum_rows", out[0])):
         by_value = call(backend, name, x, to, alpha, beta)[0]
-        by_place = call(backend, name, x, to, np.array([alpha]), np.array([beta]))[0]
+        places = np.array([alpha], real), np.array([beta], real)
+        by_place = call(backend, name, x, to, *places)[0]
         assert np.array_equal(by_value, by_place)
 
 

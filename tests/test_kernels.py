@@ -120,6 +120,35 @@ def cost_and_delta_cases(rng):
             yield (objective, z, activation.forward(np, z), y, np.full((m, k), np.nan)), None
 
 
+def affine_activate_cases(rng):
+    for name in ACTIVATIONS.builtin:
+        x, w, b = rng.normal(size=(6, 4)), rng.normal(size=(5, 4)), rng.normal(size=5)
+        z = np.full((6, 5), np.nan)
+        yield (x, w, b, ACTIVATIONS.get(name), z, np.full((6, 5), np.nan)), 5
+        yield (x, w, b, ACTIVATIONS.get(name), z, z), 5  # in place
+
+
+def keep_cases(rng):
+    for shape in ((1, 1), (6, 5), (3, 40, 2)):
+        for probability in (0.0, 0.3, 1.0):
+            yield (2**63 + 11, 2, 7, 3, shape, probability), None
+
+
+def tally_cases(rng):
+    for m in (1, 6, 1000):
+        values, right, weight = rng.normal(size=m), rng.random(m) > 0.5, rng.random(m)
+        yield (values, right, None, np.full((4, 3), 7.0), 2), 3
+        yield (values, None, None, np.full((4, 3), 7.0), 0), 3
+        yield (values, right, weight, np.full((4, 3), 7.0), 3), 3
+        yield (values, None, weight, np.full((4, 3), 7.0), 1), 3
+
+
+def tick_cases(rng):
+    table, order = rng.normal(size=(4, 5)), rng.permutation(12)
+    clock, rows = np.array([2, 1, 40]), np.zeros(3, np.int64)
+    yield (clock, table, np.full(5, np.nan), order, rows), 0
+
+
 def optimize_cases(rng):
     backend = bpx.backends.get("numpy")
     for optimizer in (
@@ -141,15 +170,19 @@ CASES = {
     "activate": activate_cases,
     "activate_backward": activate_backward_cases,
     "affine": affine_cases,
+    "affine_activate": affine_activate_cases,
     "argmax": argmax_cases,
     "axpby": axpby_cases,
     "cost_and_delta": cost_and_delta_cases,
     "gather": gather_cases,
     "gemm": gemm_cases,
+    "keep": keep_cases,
     "one_hot": one_hot_cases,
     "optimize": optimize_cases,
     "subtract": subtract_cases,
     "sum_rows": sum_rows_cases,
+    "tally": tally_cases,
+    "tick": tick_cases,
     "total": total_cases,
 }
 
@@ -159,7 +192,8 @@ def test_every_kernel_has_cases():
 
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
-PLACES = {"__init__", "from_host", "to_host", "use", "read", "blocks", "threads", "_wider"}
+PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
+PLACES |= {"surround", "capture", "in_precision"}
 COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test_compiled.py
 
 
@@ -191,9 +225,8 @@ def run(kernels, name, arguments, written, dtype, to):
         theta, _, *others = found  # the gradient may be overwritten
         return [theta, *others, *(np.array(kernels.to_host(s)) for s in moved[3].slots.values())]
     if written is None:
-        is_vector = getattr(result, "ndim", 0) > 0
-        numbers = kernels.to_host(result).tolist() if is_vector else [result]
-        return [*found, kernels.read([[number] for number in numbers])]
+        is_array = getattr(result, "ndim", 0) > 0
+        return [*found, kernels.to_host(result) if is_array else np.asarray(float(result))]
     assert result is moved[written], "a kernel returns what it wrote to"
     return found
 

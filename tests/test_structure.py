@@ -16,8 +16,8 @@ ROOT = Path(bpx.__file__).parent
 ORDER = [
     "registry",
     "checks",
-    "backends",
     "random",
+    "backends",
     "parameters",
     "context",
     "initializers",
@@ -38,6 +38,8 @@ ORDER = [
     "sources",
     "updates",
     "program",
+    "captured",
+    "interrupts",
     "training",
     "gradcheck",
     "summary",

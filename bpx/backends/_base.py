@@ -8,12 +8,14 @@ tests find the overrides and hold each against the standard one here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
-Array = Any  # of any standard namespace: no static type covers them all
+from .. import random
+from ..random import Array as Array
+
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
@@ -50,6 +52,8 @@ class Backend:
 
     Attributes
     ----------
+    captures : bool
+        It has `capture`.
     lacks : set of str
         Of float64, int64 and uint64 those that the device has not.
     index_dtype : dtype
@@ -64,6 +68,7 @@ class Backend:
 
     def __init__(self, name: str, xp: Any, device: Any = None, *, is_host: bool = True) -> None:
         self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
+        self.captures = False
         self._probe_views()
         self.lacks = {name for name in ("float64", "int64", "uint64") if not self._has(name)}
         self.index_dtype = xp.int32 if "int64" in self.lacks else xp.int64
@@ -145,20 +150,6 @@ class Backend:
     def use(self) -> None:
         """Make its device the calling thread's current one, where a library has such a thing."""
 
-    def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
-        """Rows of numbers and 0-d arrays as a host matrix of float64.
-
-        A device is waited for once a column, not once a number.
-        """
-
-        def host(column: tuple[Any, ...]) -> Any:
-            if self.is_host or not hasattr(column[0], "dtype"):
-                return [float(value) for value in column]
-            return self.to_host(self.xp.stack(list(column)))
-
-        columns = [host(column) for column in zip(*rows, strict=True)]
-        return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
-
     # --- kernels ----------------------------------------------------------------------------
 
     @kernel
@@ -197,6 +188,13 @@ class Backend:
         """``out ← x wᵀ + b``, with a sample a row of `x` and a neuron a row of `w`."""
         out[...] = x @ w.T + b
         return out
+
+    @kernel
+    def affine_activate(
+        self, x: Array, w: Array, b: Array, activation: Any, z: Array, out: Array
+    ) -> Array:
+        """``z ← x wᵀ + b`` and ``out ← σ(z)``; `out` may be `z` itself. Returns `out`."""
+        return self.activate(activation, self.affine(x, w, b, z), out)
 
     @kernel
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
@@ -284,15 +282,87 @@ class Backend:
         return values
 
     @kernel
-    def optimize(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
-        """One step of an optimizer on `theta`, in place; `grad` may be overwritten."""
+    def optimize(
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+    ) -> None:
+        """One step of an optimizer on `theta`, in place; `grad` may be overwritten.
+
+        `numbers` are those of ``optimizer.numbers``, where they lie on the device already.
+        """
         optimizer.update(theta, grad, state, step)
 
-    def threads(self, largest: int) -> contextlib.AbstractContextManager[None]:
-        """For a run whose largest product has that many multiply-adds: how many threads."""
-        return contextlib.nullcontext()
+    @kernel
+    def keep(
+        self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
+    ) -> Array:
+        """A mask of booleans for a batch, True with this probability; see `bpx.random`."""
+        limit = random.threshold(probability)
+        try:
+            return random.bits(self.xp, key, layer, step, row, shape, self.device) < limit
+        except (AttributeError, ValueError, RuntimeError):
+            # A device without 64-bit integers: the same numbers, drawn on the host.
+            return self.from_host(random.bits(np, key, layer, step, row, shape) < limit)
+
+    @kernel
+    def tally(
+        self, values: Array, right: Array | None, weight: Array | None, log: Array, at: Any
+    ) -> Array:
+        """``log[at] ← `` Σ wC, Σ w over the right samples, and Σ w; returns `log`.
+
+        Without `right` the second is 0, without `weight` w = 1.
+        """
+        xp = self.xp
+        log[at, 0] = self.total(values if weight is None else weight * values)
+        if right is None:
+            log[at, 1] = 0.0
+        else:
+            if weight is not None:
+                right = weight * xp.astype(right, weight.dtype)
+            log[at, 1] = self.total(right)
+        log[at, 2] = values.shape[0] if weight is None else self.total(weight)
+        return log
+
+    @kernel
+    def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
+        """The next step's numbers and rows: ``table[at]``, and its part of `order`.
+
+        Returns `clock`.
+
+        `clock` holds the epoch's next step, its present one, and the present one of all training.
+        """
+        at, m = int(clock[0]), rows.shape[0]
+        numbers[...] = table[at, ...]
+        rows[...] = order[at * m : (at + 1) * m]
+        clock[0], clock[1], clock[2] = at + 1, at, int(clock[2]) + 1
+        return clock
 
     # --- whole runs -------------------------------------------------------------------------
+
+    def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
+        """What `fit` runs in: so many threads on a host, a stream of its own on a device.
+
+        `largest` are the multiply-adds of its largest product; None: they are not known.
+        """
+        return contextlib.nullcontext()
+
+    def in_precision(self, precision: str) -> Backend:
+        """This backend with the products of float32 in ``"tf32"``, ``"float16"``, ``"bfloat16"``.
+
+        Raises
+        ------
+        ValueError
+            It has no such products.
+        """
+        raise ValueError(
+            f'precision={precision!r} needs backend="cupy"; this network is on {self.name!r}'
+        )
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """Record what `work` does on the device, for doing it again without the host.
+
+        Nothing is done yet. None: this backend records nothing.
+        """
+        return None
 
     def compile(self, program: Any) -> Callable[..., int] | None:
         """A function that does the steps of a `bpx.program.Program`; None: go step by step."""

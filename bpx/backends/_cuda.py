@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from ._base import Array
 SOURCE = Path(__file__).with_name("kernels.cu")
 
 # The dtypes they compute in, and the C++ name of each.
-REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+REALS = {FLOAT32: "float", FLOAT64: "double"}
 
 # What they gather from.
 SOURCES = {
@@ -24,12 +25,16 @@ SOURCES = {
         *("float16", "float32", "float64"),
     )
 }
+# To factors of a product in 16 bits.
+NARROW = {name: f"narrow_{name}" for name in ("float16", "bfloat16")}
+
 LABELS = {np.dtype(name): f"one_hot_{name}" for name in ("int64", "int32")}
 
 # Activations by `Activation.kernel`: softmax works on rows, the others element by element.
 ELEMENTWISE = ("sigmoid", "tanh", "relu")
 ACTIVATE = {name: f"activate_{name}" for name in (*ELEMENTWISE, "softmax")}
 BACKWARD = {name: f"backward_{name}" for name in (*ELEMENTWISE, "softmax")}
+BIAS = {name: f"bias_{name}" for name in ELEMENTWISE}
 
 # Costs by `Objective.kernel`.
 COSTS = {
@@ -39,11 +44,14 @@ COSTS = {
 }
 
 NAMES = (
-    *("axpby", "sum_rows", "momentum", "rmsprop", "adam"),
+    *("axpby", "sum_rows", "argmax", "keep", "momentum", "rmsprop", "adam"),
+    *("descend", "tick", "tally", "largest", "unscale"),
+    *NARROW.values(),
     *SOURCES.values(),
     *LABELS.values(),
     *ACTIVATE.values(),
     *BACKWARD.values(),
+    *BIAS.values(),
     *COSTS.values(),
 )
 
@@ -75,6 +83,12 @@ def a_column(rows: int, columns: int) -> Threads:
     return Threads(min(-(-columns // WARP), MOST_BLOCKS), warps * WARP)
 
 
+def a_block(count: int) -> Threads:
+    """One block, a thread an element as far as they go."""
+    warps = min(max(-(-count // WARP), 1), MOST_WARPS)
+    return Threads(1, warps * WARP)
+
+
 def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
     """For an activation's kernel: its threads, and the sizes that it takes."""
     if activation in ELEMENTWISE:
@@ -85,9 +99,14 @@ def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
 
 
 def number(value: float | Array) -> tuple[Any, float]:
-    """Two arguments of a kernel: an array of one float64 to read when it runs, or a number."""
+    """Two arguments of a kernel: an array of one number to read when it runs, or a number."""
     is_number = isinstance(value, int | float | np.number)
     return (0, float(value)) if is_number else (value, 0.0)
+
+
+def whole_number(value: int | Array) -> tuple[Any, int]:
+    """The same for an integer: an array of one int64, or a number."""
+    return (value, 0) if hasattr(value, "dtype") else (0, int(value))
 
 
 def per_column(value: float | Array) -> tuple[Any, int, float] | None:
@@ -101,23 +120,22 @@ def per_column(value: float | Array) -> tuple[Any, int, float] | None:
 # --- what an optimizer's kernel takes after the vectors and their length ------------------------
 
 
-def _momentum(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
-    rate = optimizer.rate(state, step)
-    return float(optimizer.momentum), int(optimizer.nesterov), *number(rate)
+def _momentum(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
+    return float(optimizer.momentum), int(optimizer.nesterov), *number(numbers[0])
 
 
-def _rmsprop(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
-    rate = optimizer.rate(state, step)
-    return float(optimizer.rho), float(optimizer.epsilon), *number(rate)
+def _rmsprop(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
+    return float(optimizer.rho), float(optimizer.epsilon), *number(numbers[0])
 
 
-def _adam(optimizer: Any, state: Any, step: int) -> tuple[Any, ...]:
-    rate, epsilon, decay = optimizer.numbers(state, step)
+def _adam(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
+    rate, epsilon, decay = numbers
     betas = float(optimizer.beta1), float(optimizer.beta2)
-    return state.decayed, *betas, *number(rate), *number(epsilon), *number(decay)
+    return decayed, *betas, *number(rate), *number(epsilon), *number(decay)
 
 
-OPTIMIZE: dict[str | None, tuple[str, Callable[[Any, Any, int], tuple[Any, ...]]]] = {
+Arguments = Callable[[Any, int, Sequence[Any]], tuple[Any, ...]]
+OPTIMIZE: dict[str | None, tuple[str, Arguments]] = {
     "sgd": ("momentum", _momentum),
     "rmsprop": ("rmsprop", _rmsprop),
     "adam": ("adam", _adam),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from . import _cuda
+from .. import random
+from . import _cublas, _cuda
 from ._base import Array, Backend
 
 
@@ -22,7 +24,12 @@ class CupyBackend(Backend):
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         with device:
             super().__init__(name, xp, device, is_host=False)
+        self.captures = True
         self._kernels: Callable[..., None] = _cuda.Kernels()
+        self._products = _cublas.Cublas(
+            _cublas.library, self._stream_address, self._bytes, self._address
+        )
+        self._precision = "float32"
 
     def use(self) -> None:
         self.device.use()
@@ -31,34 +38,168 @@ class CupyBackend(Backend):
         host: np.ndarray = array.get()
         return host
 
-    @cached_property
-    def _gemm(self) -> Callable[..., Any]:
-        import cupy.cublas
+    # --- what CuPy is asked for -----------------------------------------------------------------
 
-        gemm: Callable[..., Any] = cupy.cublas.gemm
-        return gemm
+    @staticmethod
+    def _address(array: Array) -> int:
+        address: int = array.data.ptr
+        return address
+
+    def _bytes(self, count: int) -> Array:
+        return self.empty((count,), self.xp.uint8)
+
+    @staticmethod
+    def _stream_address() -> int:
+        import cupy
+
+        address: int = cupy.cuda.get_current_stream().ptr
+        return address
+
+    @contextlib.contextmanager
+    def surround(self, largest: int | None) -> Iterator[None]:
+        """A stream of its own, since the default one cannot be captured."""
+        import cupy
+
+        self.use()
+        outer, stream = cupy.cuda.get_current_stream(), cupy.cuda.Stream(non_blocking=True)
+        stream.wait_event(outer.record())
+        try:
+            with stream:
+                yield
+        finally:
+            outer.wait_event(stream.record())
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        import cupy
+
+        stream, pool = cupy.cuda.get_current_stream(), cupy.cuda.MemoryPool()
+        # A pool of its own: what the recording uses in passing stays the recording's.
+        with cupy.cuda.using_allocator(pool.malloc):
+            stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):
+                    stream.end_capture()  # or the stream stays unusable
+                raise
+            graph = stream.end_capture()
+        graph.upload(stream)
+
+        def launch(pool: Any = pool) -> None:
+            graph.launch(cupy.cuda.get_current_stream())
+
+        return launch
+
+    # --- products -------------------------------------------------------------------------------
+
+    def in_precision(self, precision: str) -> CupyBackend:
+        other = object.__new__(type(self))  # a copy would be the backend of this name
+        other.__dict__ |= self.__dict__ | {"_precision": precision}
+        return other
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        # cuBLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
-        b_t, a_t = b.T, a.T
-        b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
-        self._gemm(
-            "N" if b_plain else "T",
-            "N" if a_plain else "T",
-            b_t if b_plain else b,
-            a_t if a_plain else a,
-            out=out.T,
-            alpha=alpha,
-            beta=beta,
-        )
+        factors = a, b
+        if not self._dense(out) or any(not self._is_factor(f, out.dtype) for f in factors):
+            return super().gemm(a, b, out, alpha, beta)
+        if not out.size:
+            return out
+        if out.dtype == _cuda.FLOAT64:
+            self._products.gemm(a, b, out, alpha, beta, _cublas.FLOAT64)
+        elif self._precision == "float16":
+            a, a_most = self._to_float16(a)
+            b, b_most = self._to_float16(b)
+            scalars = self.empty((2,), out.dtype)
+            given = (*_cuda.number(alpha), *_cuda.number(beta))
+            self._launch("unscale", _cuda.a_block(1), out, scalars, a_most, b_most, *given)
+            both = scalars[:1], scalars[1:]
+            self._products.gemm(a, b, out, *both, _cublas.FLOAT16)
+        elif self._precision == "bfloat16":
+            a, b = (self._narrow("bfloat16", factor) for factor in factors)
+            self._products.gemm(a, b, out, alpha, beta, _cublas.BFLOAT16)
+        else:
+            tf32 = self._precision == "tf32"
+            self._products.gemm(a, b, out, alpha, beta, _cublas.TF32 if tf32 else _cublas.FLOAT32)
         return out
+
+    @staticmethod
+    def _is_factor(matrix: Array, dtype: Any) -> bool:
+        flags = matrix.flags
+        return matrix.dtype == dtype and bool(flags.c_contiguous or flags.f_contiguous)
+
+    def _to_float16(self, matrix: Array) -> tuple[Array, Array]:
+        """In 16 bits, scaled by a power of two, and the bits of the largest element before."""
+        most = self.zeros((1,), self.xp.uint32)
+        threads = _cuda.Threads(min(-(-matrix.size // 256), 256), 256)
+        self._launch("largest", threads, matrix, matrix, matrix.size, most)
+        return self._narrow("float16", matrix, most), most
+
+    def _narrow(self, to: str, matrix: Array, *scaled_by: Array) -> Array:
+        """The bits of a matrix in 16, in its own order of memory."""
+        if matrix.flags.c_contiguous:
+            narrow = self.empty(matrix.shape, self.xp.uint16)
+        else:
+            narrow = self.empty(matrix.shape[::-1], self.xp.uint16).T
+        threads = _cuda.an_element(matrix.size)
+        arguments = matrix, narrow, matrix.size, *scaled_by
+        self._launch(_cuda.NARROW[to], threads, matrix, *arguments)
+        return narrow
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
         self.gemm(x, w.T, out)
         return self.axpby(b, out)
 
+    def affine_activate(
+        self, x: Array, w: Array, b: Array, activation: Any, z: Array, out: Array
+    ) -> Array:
+        name = _cuda.BIAS.get(activation.kernel)
+        if name is None or z is not out or not self._dense(b, out):
+            return super().affine_activate(x, w, b, activation, z, out)
+        self.gemm(x, w.T, out)
+        self._launch(name, _cuda.an_element(out.size), out, b, out, out.size, out.shape[-1])
+        return out
+
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         return self.xp.subtract(a, b, out=out)
+
+    def argmax(self, a: Array) -> Array:
+        if a.ndim != 2 or not self._dense(a):
+            return super().argmax(a)
+        out = self.empty(a.shape[:1], self.index_dtype)
+        self._launch("argmax", _cuda.a_row(a.shape[0]), a, a, out, *a.shape)
+        return out
+
+    def keep(
+        self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
+    ) -> Array:
+        out = self.empty(shape, self.xp.bool)
+        columns = math.prod(shape[1:])
+        place = random.signed(random.of_layer(key, layer)), *_cuda.whole_number(step)
+        limit = random.threshold(probability)
+        threads, arguments = (
+            _cuda.an_element(out.size),
+            (out, out.size, columns, *place, row, limit),
+        )
+        if threads.blocks:
+            self._kernels("keep", _cuda.FLOAT32, threads, arguments)
+        return out
+
+    def tally(
+        self, values: Array, right: Array | None, weight: Array | None, log: Array, at: Any
+    ) -> Array:
+        vectors = [v for v in (values, weight, log) if v is not None]
+        if not self._dense(*vectors) or (right is not None and not right.flags.c_contiguous):
+            return super().tally(values, right, weight, log, at)
+        sources = values, 0 if right is None else right, 0 if weight is None else weight
+        rows = values.shape[0]
+        place = _cuda.whole_number(at)
+        self._launch("tally", _cuda.a_block(rows), log, *sources, rows, log, *place)
+        return log
+
+    def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
+        width, m = numbers.shape[0], rows.shape[0]
+        arguments = clock, table, numbers, width, order, rows, m
+        self._launch("tick", _cuda.a_block(m), numbers, *arguments)
+        return clock
 
     # --- the kernels of kernels.cu ------------------------------------------------------------
 
@@ -170,13 +311,19 @@ class CupyBackend(Backend):
         self._launch(name, _cuda.a_row(out.shape[0]), out, z, a, y, out, values, *out.shape)
         return values
 
-    def optimize(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
+    def optimize(
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+    ) -> None:
         name, arguments = _cuda.OPTIMIZE.get(optimizer.kernel, (None, None))
         slots = [state.slots[slot] for slot in optimizer.slots()]
-        if name is None or arguments is None or not slots or not self._dense(theta, grad, *slots):
+        if name is None or arguments is None or not self._dense(theta, grad, *slots):
             super().optimize(optimizer, theta, grad, state, step)
             return
-        vectors = theta, grad, *slots, theta.size
-        self._launch(
-            name, _cuda.an_element(theta.size), theta, *vectors, *arguments(optimizer, state, step)
-        )
+        if numbers is None:
+            numbers = optimizer.numbers(state, step)
+        threads, size = _cuda.an_element(theta.size), theta.size
+        if slots:
+            given = arguments(optimizer, state.decayed, numbers)
+            self._launch(name, threads, theta, theta, grad, *slots, size, *given)
+        else:
+            self._launch("descend", threads, theta, theta, grad, size, *_cuda.number(numbers[0]))

@@ -44,8 +44,8 @@ class NumpyBackend(Backend):
     def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
         return np.array(rows, dtype=np.float64)
 
-    def threads(self, largest: int) -> contextlib.AbstractContextManager[None]:
-        if not ONE_THREAD < largest <= _threads.ONE_CORE:
+    def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
+        if largest is None or not ONE_THREAD < largest <= _threads.ONE_CORE:
             return contextlib.nullcontext()
         _ = self._blas  # SciPy's library must be loaded to be found
         return _threads.one_thread()
@@ -193,7 +193,9 @@ class NumpyBackend(Backend):
         native(delta, a)
         return delta
 
-    def optimize(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
+    def optimize(
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+    ) -> None:
         if optimizer.kernel in ("adam", "adamw"):
             self._adam(optimizer, theta, grad, state, step)
         else:

@@ -13,7 +13,7 @@ typedef unsigned long long uint64;
 const unsigned WARP = 32;
 const unsigned FULL = 0xffffffffu;
 
-__device__ inline real number(const double* at, double value) { return real(at ? *at : value); }
+__device__ inline real number(const real* at, double value) { return at ? *at : real(value); }
 
 __device__ inline int64 first() { return int64(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64 stride() { return int64(gridDim.x) * blockDim.x; }
@@ -65,8 +65,8 @@ __device__ inline real row_max(const real* row, int64 columns) {
 
 // out <- beta out + alpha x; x is as long as out, or a row that is repeated.
 extern "C" __global__ void axpby(const real* x, real* out, int64 count, int64 period,
-                                 const double* alpha_at, double alpha_value,
-                                 const double* beta_at, double beta_value) {
+                                 const real* alpha_at, double alpha_value,
+                                 const real* beta_at, double beta_value) {
   const real alpha = number(alpha_at, alpha_value), beta = number(beta_at, beta_value);
   for (int64 k = first(); k < count; k += stride()) {
     const real scaled = alpha * x[period == count ? k : Place(k, period).column];
@@ -77,8 +77,8 @@ extern "C" __global__ void axpby(const real* x, real* out, int64 count, int64 pe
 // out <- beta out + alpha (the sum of the rows of x). A block has 32 columns; its warps share the
 // rows, and the first adds up what they have.
 extern "C" __global__ void sum_rows(const real* x, real* out, int64 rows, int64 columns,
-                                    const double* alpha_at, double alpha_value,
-                                    const double* beta_at, double beta_value) {
+                                    const real* alpha_at, double alpha_value,
+                                    const real* beta_at, double beta_value) {
   __shared__ real partial[WARP][WARP];
   const real alpha = number(alpha_at, alpha_value), beta = number(beta_at, beta_value);
   const unsigned warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
@@ -345,8 +345,14 @@ extern "C" __global__ void log_likelihood_softmax(const real* z, const real* a, 
 
 // --- optimizers: the recursions of optimizers.py -----------------------------------------------
 
+extern "C" __global__ void descend(real* theta, const real* grad, int64 count,
+                                   const real* rate_at, double rate_value) {
+  const real rate = number(rate_at, rate_value);
+  for (int64 k = first(); k < count; k += stride()) theta[k] -= rate * grad[k];
+}
+
 extern "C" __global__ void momentum(real* theta, const real* grad, real* velocity, int64 count,
-                                    double mu_value, int64 nesterov, const double* rate_at,
+                                    double mu_value, int64 nesterov, const real* rate_at,
                                     double rate_value) {
   const real rate = number(rate_at, rate_value), mu = mu_value;
   for (int64 k = first(); k < count; k += stride()) {
@@ -357,7 +363,7 @@ extern "C" __global__ void momentum(real* theta, const real* grad, real* velocit
 }
 
 extern "C" __global__ void rmsprop(real* theta, const real* grad, real* square, int64 count,
-                                   double rho, double epsilon, const double* rate_at,
+                                   double rho, double epsilon, const real* rate_at,
                                    double rate_value) {
   const real rate = number(rate_at, rate_value), kept = rho, fresh = 1.0 - rho, eps = epsilon;
   for (int64 k = first(); k < count; k += stride()) {
@@ -370,9 +376,9 @@ extern "C" __global__ void rmsprop(real* theta, const real* grad, real* square, 
 // `rate` and `epsilon` are corrected for the step; the first `decayed` elements shrink by `decay`.
 extern "C" __global__ void adam(real* theta, const real* grad, real* mean, real* square,
                                 int64 count, int64 decayed, double beta1, double beta2,
-                                const double* rate_at, double rate_value,
-                                const double* epsilon_at, double epsilon_value,
-                                const double* decay_at, double decay_value) {
+                                const real* rate_at, double rate_value,
+                                const real* epsilon_at, double epsilon_value,
+                                const real* decay_at, double decay_value) {
   const real rate = number(rate_at, rate_value), epsilon = number(epsilon_at, epsilon_value);
   const real decay = number(decay_at, decay_value);
   const real b1 = beta1, b2 = beta2, fresh1 = 1.0 - beta1, fresh2 = 1.0 - beta2;
@@ -382,5 +388,168 @@ extern "C" __global__ void adam(real* theta, const real* grad, real* mean, real*
     square[k] = v;
     const real w = k < decayed ? theta[k] - decay * theta[k] : theta[k];
     theta[k] = w - rate * m / (sqrt(v) + epsilon);
+  }
+}
+
+// --- the steps of a captured run -----------------------------------------------------------------
+
+// The next step's numbers and rows to where every launch of a step finds them; one block.
+// clock: the epoch's next step, its present one, and the present one of all training.
+extern "C" __global__ void tick(int64* clock, const real* table, real* numbers, int64 width,
+                                const int64* order, int64* rows, int64 m) {
+  const int64 at = clock[0];
+  for (int64 k = threadIdx.x; k < width; k += blockDim.x) numbers[k] = table[at * width + k];
+  for (int64 k = threadIdx.x; k < m; k += blockDim.x) rows[k] = order[at * m + k];
+  __syncthreads();  // all have read the clock
+  if (threadIdx.x == 0) {
+    clock[0] = at + 1;
+    clock[1] = at;
+    clock[2] += 1;
+  }
+}
+
+// log[at] <- the sums of w values, of w where right, and of w; one block.
+extern "C" __global__ void tally(const real* values, const bool* right, const real* weight,
+                                 int64 rows, real* log, const int64* at, int64 at_value) {
+  __shared__ real partial[3][WARP];
+  real sums[3] = {0, 0, 0};
+  for (int64 i = threadIdx.x; i < rows; i += blockDim.x) {
+    const real w = weight ? weight[i] : real(1);
+    sums[0] += w * values[i];
+    sums[1] += right && right[i] ? w : real(0);
+    sums[2] += w;
+  }
+  for (unsigned s = 0; s < 3; ++s) {
+    sums[s] = warp_sum(sums[s]);
+    if (lane() == 0) partial[s][threadIdx.x / WARP] = sums[s];
+  }
+  __syncthreads();
+  if (threadIdx.x < 3) {
+    real sum = 0;
+    for (unsigned warp = 0; warp < blockDim.x / WARP; ++warp) sum += partial[threadIdx.x][warp];
+    log[(at ? *at : at_value) * 3 + threadIdx.x] = sum;
+  }
+}
+
+// The column of each row's largest element, the first of equals; a NaN counts as the largest.
+extern "C" __global__ void argmax(const real* a, int64* out, int64 rows, int64 columns) {
+  for (int64 i = first_row(); i < rows; i += row_stride()) {
+    int64 best = lane() < columns ? lane() : 0;
+    real most = a[i * columns + best];
+    for (int64 j = best + WARP; j < columns; j += WARP) {
+      const real value = a[i * columns + j];
+      if (value > most || (value != value && most == most)) best = j, most = value;
+    }
+    for (unsigned other = WARP / 2; other > 0; other /= 2) {
+      const real value = __shfl_xor_sync(FULL, most, other);
+      const int64 column = __shfl_xor_sync(FULL, best, other);
+      const bool equal = value == most || (value != value && most != most);
+      const bool more = value > most || (value != value && most == most);
+      if (more || (equal && column < best)) best = column, most = value;
+    }
+    if (lane() == 0) out[i] = best;
+  }
+}
+
+// SplitMix64's finalizer, as in random.py.
+__device__ inline uint64 mix(uint64 value) {
+  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9ull;
+  value = (value ^ (value >> 27)) * 0x94D049BB133111EBull;
+  return value ^ (value >> 31);
+}
+
+// Which elements of a batch stay: those whose 53 random bits are below `limit`.
+extern "C" __global__ void keep(bool* out, int64 count, int64 columns, int64 layer,
+                                const int64* step_at, int64 step_value, int64 row, int64 limit) {
+  const uint64 golden = 0x9E3779B97F4A7C15ull;
+  const uint64 stream = mix(uint64(layer) + uint64(step_at ? *step_at : step_value) + golden);
+  for (int64 k = first(); k < count; k += stride()) {
+    const Place at(k, columns);
+    const uint64 by_row = mix(uint64(row + 1 + at.row) * golden + stream);
+    out[k] = int64(mix(by_row + uint64(at.column + 1) * golden) >> 11) < limit;
+  }
+}
+
+// --- bias and activation -------------------------------------------------------------------------
+
+// out <- sigma(out + the bias of the column)
+template <typename Activation>
+__device__ void bias(const real* b, real* out, int64 count, int64 columns) {
+  for (int64 k = first(); k < count; k += stride()) {
+    out[k] = Activation::forward(out[k] + b[Place(k, columns).column]);
+  }
+}
+
+#define BIAS(name, Activation)                                                                   \
+  extern "C" __global__ void bias_##name(const real* b, real* out, int64 count,                  \
+                                         int64 columns) {                                        \
+    bias<Activation>(b, out, count, columns);                                                    \
+  }
+
+BIAS(sigmoid, Sigmoid)
+BIAS(tanh, Tanh)
+BIAS(relu, Relu)
+
+// --- products of 16-bit factors ------------------------------------------------------------------
+
+// *most <- the bits of the largest magnitude, where it was 0. A maximum is the same in any order,
+// so that atomics do no harm. NaN has more bits than infinity.
+extern "C" __global__ void largest(const real* x, int64 count, unsigned* most) {
+  float mine = 0;
+  for (int64 k = first(); k < count; k += stride()) {
+    const float value = fabsf(float(x[k]));
+    mine = value > mine || value != value ? value : mine;
+  }
+  unsigned bits = __float_as_uint(mine);
+  for (unsigned other = WARP / 2; other > 0; other /= 2) {
+    const unsigned theirs = __shfl_xor_sync(FULL, bits, other);
+    bits = theirs > bits ? theirs : bits;
+  }
+  if (lane() == 0) atomicMax(most, bits);
+}
+
+// The power of two that brings the largest magnitude to 2^14 or a little more: float16 ends at
+// 65504, and its smallest normal number is 2^-14.
+__device__ inline float scale_of(const unsigned* most) {
+  const int exponent = int(*most >> 23) - 127;
+  if (*most == 0 || exponent == 128) return 1.0f;
+  return ldexpf(1.0f, exponent < -46 ? 60 : 14 - exponent);  // their product stays finite
+}
+
+// To the nearest, ties to even (after F. Giesen's float_to_half_fast3_rtne).
+__device__ inline unsigned short float16_of(float value) {
+  const unsigned bits = __float_as_uint(value), sign = (bits >> 16) & 0x8000u;
+  unsigned rest = bits & 0x7fffffffu;
+  if (rest >= 0x47800000u) return sign | (rest > 0x7f800000u ? 0x7e00u : 0x7c00u);
+  if (rest < 0x38800000u) {  // a subnormal: the sum with 1/2 rounds at its last bit
+    return sign | (__float_as_uint(__uint_as_float(rest) + 0.5f) - 0x3f000000u);
+  }
+  rest += 0xc8000fffu + ((rest >> 13) & 1u);
+  return sign | (rest >> 13);
+}
+
+__device__ inline unsigned short bfloat16_of(float value) {
+  const unsigned bits = __float_as_uint(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fc0u;
+  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+}
+
+extern "C" __global__ void narrow_float16(const real* x, unsigned short* out, int64 count,
+                                          const unsigned* most) {
+  const float scale = scale_of(most);
+  for (int64 k = first(); k < count; k += stride()) out[k] = float16_of(scale * float(x[k]));
+}
+
+extern "C" __global__ void narrow_bfloat16(const real* x, unsigned short* out, int64 count) {
+  for (int64 k = first(); k < count; k += stride()) out[k] = bfloat16_of(float(x[k]));
+}
+
+// A product's two scalars, alpha without what its factors were scaled by; one block.
+extern "C" __global__ void unscale(real* scalars, const unsigned* most_a, const unsigned* most_b,
+                                   const real* alpha_at, double alpha_value, const real* beta_at,
+                                   double beta_value) {
+  if (threadIdx.x == 0) {
+    scalars[0] = number(alpha_at, alpha_value) / (scale_of(most_a) * scale_of(most_b));
+    scalars[1] = number(beta_at, beta_value);
   }
 }

@@ -75,13 +75,11 @@ class Dense(Layer):
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         kernels, shape = ctx.backend, (x.shape[0], self.units)
         z = ctx.buffer("z", shape)
-        if self.use_bias:
-            kernels.affine(x, p.weights, p.bias, z)  # z^l = ω^l a^{l-1} + b^l
+        a = ctx.buffer("a", shape) if self.activation.needs_z else z
+        if self.use_bias:  # z^l = ω^l a^{l-1} + b^l, a^l = σ(z^l)
+            kernels.affine_activate(x, p.weights, p.bias, self.activation, z, a)
         else:
-            kernels.gemm(x, p.weights.T, z)
-        a = kernels.activate(
-            self.activation, z, ctx.buffer("a", shape) if self.activation.needs_z else z
-        )  # a^l = σ(z^l)
+            kernels.activate(self.activation, kernels.gemm(x, p.weights.T, z), a)
         return a, (x, z, a)
 
     def backward(

@@ -1,0 +1,167 @@
+"""Matrix products by cuBLAS itself.
+
+CuPy's own calls of cuBLAS refuse a stream that is being captured (cupy issue 6290); the library
+does not, if its handle, stream and workspace were set before (cuBLAS manual, "CUDA Graphs
+Support"). The same call takes α and β from the host or from the device, and factors of 16 bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ._base import Array, BackendError
+
+WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for Hopper
+
+# cublasOperation_t, cublasPointerMode_t, cublasGemmAlgo_t
+PLAIN, TRANSPOSED = 0, 1
+ON_HOST, ON_DEVICE = 0, 1
+DEFAULT = -1
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a product is computed: cudaDataType of the factors and the result, cublasComputeType_t.
+
+    Attributes
+    ----------
+    factors, result : int
+    compute : int
+    scalar : type
+        Of α and β.
+    """
+
+    factors: int
+    result: int
+    compute: int
+    scalar: Any
+
+
+FLOAT64 = Precision(1, 1, 70, ctypes.c_double)
+FLOAT32 = Precision(0, 0, 68, ctypes.c_float)
+TF32 = Precision(0, 0, 77, ctypes.c_float)
+FLOAT16 = Precision(2, 0, 68, ctypes.c_float)
+BFLOAT16 = Precision(14, 0, 68, ctypes.c_float)
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The cuBLAS that belongs to this CuPy, found as CuPy finds it."""
+    from cuda import pathfinder
+
+    return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+
+
+@dataclass
+class _Handle:
+    """A thread's handle, and how it is set."""
+
+    pointer: ctypes.c_void_p
+    workspace: Array
+    destroy: Callable[[ctypes.c_void_p], Any]
+    stream: int | None = None
+    mode: int = ON_HOST
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # when CUDA may be gone before
+            self.destroy(self.pointer)
+
+
+class Cublas:
+    """Products on one device: a handle a thread, on the stream that is the thread's current one.
+
+    Parameters
+    ----------
+    load : callable
+        Gives the library.
+    stream : callable
+        Gives the address of the current stream.
+    allocate : callable
+        Bytes on the device, from their number.
+    address : callable
+        Where an array begins.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        stream: Callable[[], int],
+        allocate: Callable[[int], Array],
+        address: Callable[[Array], int],
+    ) -> None:
+        self._load, self._stream = load, stream
+        self._allocate, self._address = allocate, address
+        self._local = threading.local()
+
+    def gemm(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        alpha: float | Array,
+        beta: float | Array,
+        precision: Precision,
+    ) -> None:
+        """``out ← β·out + α·a b``.
+
+        `out` lies row after row, each factor row after row or column after column. α and β are
+        both numbers, or both arrays of one element on the device.
+        """
+        handle = self._current()
+        (m, k), n = a.shape, b.shape[1]
+        on_device = hasattr(alpha, "dtype")
+        self._set_mode(handle, ON_DEVICE if on_device else ON_HOST)
+        scalars: list[Any]
+        if on_device:
+            scalars = [ctypes.c_void_p(self._address(value)) for value in (alpha, beta)]
+        else:
+            scalars = [ctypes.byref(precision.scalar(value)) for value in (alpha, beta)]
+        # cuBLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
+        by_row = [bool(factor.flags.c_contiguous) for factor in (b, a)]
+        operations = [PLAIN if rows else TRANSPOSED for rows in by_row]
+        first = self._factor(b, n if by_row[0] else k, precision)
+        second = self._factor(a, k if by_row[1] else m, precision)
+        self._call(
+            "cublasGemmEx", handle.pointer, *operations, n, m, k, scalars[0], *first, *second,
+            scalars[1], ctypes.c_void_p(self._address(out)), precision.result, n,
+            precision.compute, DEFAULT,
+        )  # fmt: skip
+
+    def _factor(self, matrix: Array, leading: int, precision: Precision) -> tuple[Any, int, int]:
+        return ctypes.c_void_p(self._address(matrix)), precision.factors, leading
+
+    def _current(self) -> _Handle:
+        """The thread's handle, on its current stream."""
+        handle: _Handle | None = getattr(self._local, "handle", None)
+        if handle is None:
+            pointer = ctypes.c_void_p()
+            self._call("cublasCreate_v2", ctypes.byref(pointer))
+            destroy = self._load().cublasDestroy_v2
+            handle = _Handle(pointer, self._allocate(WORKSPACE), destroy)
+            self._local.handle = handle
+        stream = self._stream()
+        if handle.stream != stream:
+            self._call("cublasSetStream_v2", handle.pointer, ctypes.c_void_p(stream))
+            workspace = ctypes.c_void_p(self._address(handle.workspace))  # the stream resets it
+            size = ctypes.c_size_t(WORKSPACE)
+            self._call("cublasSetWorkspace_v2", handle.pointer, workspace, size)
+            handle.stream = stream
+        return handle
+
+    def _set_mode(self, handle: _Handle, mode: int) -> None:
+        if handle.mode != mode:
+            self._call("cublasSetPointerMode_v2", handle.pointer, mode)
+            handle.mode = mode
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._load(), name)(*arguments)
+        if status:
+            raise BackendError(
+                f"cuBLAS could not do a matrix product: {name} gave status {status}"
+            )

@@ -1,0 +1,117 @@
+"""Steps that a device does without the host: recorded once, replayed for whole epochs.
+
+What changes from step to step lies on the device: a clock, the numbers of each step of the epoch
+(rate, momentum, decay) and the order of its rows. Each replay begins by reading its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .backends import Array
+from .chain import Chain
+from .optimizers import Optimizer
+from .sources import Arrays, Stream
+from .updates import FusedUpdate, GradientUpdate
+
+STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
+
+# From rows, numbers, the step's row in the log and its place in all training, all on the device.
+Work = Callable[[Array, tuple[Array, ...], Array, Array], None]
+
+
+def why_not_captured(
+    chain: Chain, source: Arrays | Stream, optimizer: Optimizer, hooked: bool
+) -> str:
+    """What makes each step wait for the host; empty: nothing known beforehand."""
+    if not chain.backend.captures:
+        return f'a graph needs backend="cupy", and the network is on {chain.backend.name!r}'
+    if not isinstance(source, Arrays) or source.on_disk:
+        return "a graph needs x and y in memory, not mini-batches that the host brings"
+    if optimizer.kernel is None:
+        return f"an optimizer of your own, {type(optimizer).__name__}, runs on the host"
+    if hooked:
+        return "a callback with on_step_end runs on the host between the steps"
+    if source.n < 2 * source.batch_size:
+        return "a graph needs two full mini-batches or more"
+    return ""
+
+
+class Captured:
+    """A step on full mini-batches as a recording.
+
+    Parameters
+    ----------
+    chain : Chain
+        Its backend captures.
+    source : Arrays
+    update : FusedUpdate or GradientUpdate
+        Whose `numbers` the steps read.
+    work : callable
+        The step.
+
+    Attributes
+    ----------
+    steps : int
+        Of an epoch; a last, smaller mini-batch is not among them.
+    """
+
+    def __init__(
+        self, chain: Chain, source: Arrays, update: FusedUpdate | GradientUpdate, work: Work
+    ) -> None:
+        self.backend, self.source, self.update, self.work = chain.backend, source, update, work
+        self.steps = source.n // source.batch_size
+        width, dtype, index = len(update.numbers(0)), chain.xp_dtype, self.backend.xp.int64
+        self.clock = self.backend.zeros((3,), index)
+        self.table = self.backend.zeros((self.steps, width), dtype)
+        self.numbers = self.backend.zeros((width,), dtype)
+        self.order = self.backend.zeros((self.steps * source.batch_size,), index)
+        self.rows = self.backend.zeros((source.batch_size,), index)
+        self._launches: dict[int, Callable[[], None]] = {}
+
+    def begin(self, order: np.ndarray, trained: int) -> None:
+        """An epoch whose rows come in this order, after so many steps of all training."""
+        alpha, first = self.source.alpha((None, self.rows)), self.update.state.step
+        steps = range(first, first + self.steps)
+        table = np.array([self.update.numbers(step, alpha) for step in steps])
+        self._write(self.clock, np.array([0, 0, trained - 1]))
+        self._write(self.order, order[: self.order.shape[0]])
+        self._write(self.table, table)
+
+    def _write(self, array: Array, values: np.ndarray) -> None:
+        array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)
+
+    def run(self, most: int) -> int:
+        """One launch, of at most so many steps; returns how many."""
+        count = STEPS_A_LAUNCH if most >= STEPS_A_LAUNCH else 1
+        launch = self._launches.get(count)
+        if launch is None:
+            recorded = self.backend.capture(lambda: self._record(count))
+            assert recorded is not None
+            launch = self._launches[count] = recorded
+        launch()
+        return count
+
+    def _record(self, count: int) -> None:
+        numbers = tuple(self.numbers[k : k + 1] for k in range(self.numbers.shape[0]))
+        for _ in range(count):
+            self.backend.tick(self.clock, self.table, self.numbers, self.order, self.rows)
+            self.work(self.rows, numbers, self.clock[1:2], self.clock[2:3])
+
+
+def agree(
+    start: Sequence[np.ndarray], expected: Sequence[np.ndarray], got: Sequence[np.ndarray]
+) -> bool:
+    """Two ways from `start` have the same end: to 1 % of the way, and to rounding.
+
+    A row of another batch or a rate of another step would be of the size of the way itself.
+    """
+    for old, one, other in zip(start, expected, got, strict=True):
+        if not one.size:
+            continue
+        way, size = np.abs(one - old).max(), np.abs(one).max()
+        if not np.abs(one - other).max() <= 0.01 * way + 8 * np.finfo(one.dtype).eps * size:
+            return False
+    return True
