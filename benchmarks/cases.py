@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,6 +33,30 @@ class Case:
     @property
     def is_regression(self) -> bool:
         return self.output == "identity"
+
+    @property
+    def parameters(self) -> int:
+        return sum((into + 1) * out for into, out in pairwise(self.sizes))
+
+    @property
+    def slots(self) -> int:
+        """Vectors as long as the parameters that the optimizer keeps."""
+        return 2 if self.rate is None else int(self.momentum > 0.0)
+
+    @property
+    def products(self) -> list[tuple[int, int, int]]:
+        """A step's matrix products, (rows, summed over, columns).
+
+        Forward, the gradient of the weights, and backward but for the first layer.
+        """
+        layers = list(pairwise(self.sizes))
+        forward = [(self.m, into, out) for into, out in layers]
+        weights = [(out, self.m, into) for into, out in layers]
+        return [*forward, *weights, *((self.m, out, into) for into, out in layers[1:])]
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(m * k * n for m, k, n in self.products)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """x in float32, like MNIST's pixels four fifths of it zero; labels, or targets (n, 1)."""

@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
-import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from cases import CASES
+from harness import Peer, Timed, measure, present, versions, write
 from peers import INFERENCE, TRAINING, inference
 
 HERE = Path(__file__).parent
@@ -39,79 +36,28 @@ PREDICTIONS = {
 }
 
 
-def worker(connection: Connection, peer: str, name: str) -> None:
-    """One peer in a process of its own: told how many steps, it says how long they took."""
+def prepare(peer: str, name: str) -> Timed:
+    """A peer's work on a case, in steps or predictions."""
     os.environ["BPX_FAST"] = "1" if peer == "bpx fast" else "0"
-    predicts = name in PREDICTIONS
-    try:
-        case = PREDICTIONS[name] if predicts else CASES[name]
-        run = inference(peer, case) if predicts else TRAINING[peer](case)
-        run(1)  # what compiles, compiles
-    except (ImportError, LookupError) as error:
-        connection.send(str(error) or type(error).__name__)
-        return
-    connection.send(None)
-    while steps := connection.recv():
+    if name in PREDICTIONS:
+        run = inference(peer, PREDICTIONS[name])
+    else:
+        run = TRAINING[peer](CASES[name])
+
+    def timed(steps: int) -> float:
         start = time.perf_counter()
         run(steps)
-        connection.send((time.perf_counter() - start) / steps)
-    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return (time.perf_counter() - start) / steps
+
+    return timed
 
 
-class Peer:
-    """The other end of a worker."""
-
-    def __init__(self, name: str, case: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.name, self.times = name, []
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=worker, args=(theirs, name, case), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.why: str | None = self.connection.recv()
-
-    def time(self, steps: int) -> float:
-        self.connection.send(steps)
-        seconds = self.connection.recv()
-        time.sleep(0.05)  # idle threads of its pools spin for a while
-        return seconds
-
-    def close(self) -> None:
-        if self.why is None:
-            self.connection.send(0)
-            self.megabytes = self.connection.recv()
-        self.process.join()
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.times)
-
-
-def measure(name: str, peers: list[str], rounds: int) -> list[Peer]:
+def measured(name: str, peers: list[str], rounds: int) -> list[Peer]:
     """The peers that are here, with their times."""
-    predicts = name in PREDICTIONS
-    here = []
-    for peer in peers:
-        started = Peer(peer, name)
-        if started.why is None:
-            here.append(started)
-        else:
-            print(f"  without {peer}: {started.why}", file=sys.stderr)
-    limit = 20_000 if predicts else CASES[name].steps
-    steps = {}
-    for peer in here:
-        peer.time(1)
-        few = peer.time(min(limit, 10))
-        wanted = int(SECONDS_A_ROUND / few)
-        # bpx runs whole epochs, as its users do, and so does whoever is as fast.
-        steps[peer.name] = max(1, min(limit, wanted))
-        peer.time(steps[peer.name])  # a scan compiles once more for this length
-    for _ in range(rounds):
-        for peer in here:
-            peer.times.append(peer.time(steps[peer.name]))
-    for peer in here:
-        peer.close()
-    return here
+    here = present(Peer(peer, prepare, name) for peer in peers)
+    # bpx runs whole epochs, as its users do, and so does whoever is as fast.
+    most = 20_000 if name in PREDICTIONS else CASES[name].steps
+    return measure(here, rounds, SECONDS_A_ROUND, 10, most)
 
 
 def table(results: dict[str, list[Peer]]) -> str:
@@ -203,17 +149,11 @@ def machine() -> str:
         model = info.split("model name")[1].split(":")[1].split("\n")[0].strip()
     except (OSError, IndexError):
         pass
-    versions = [f"Python {platform.python_version()}"]
-    for library in LIBRARIES:
-        try:
-            versions.append(f"{library} {importlib.metadata.version(library)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
     kernels = os.environ.get("OPENBLAS_CORETYPE")
     blas = f", OpenBLAS's {kernels} kernels" if kernels else ""
     return (
         f"{time.strftime('%Y-%m-%d')}: {model}, {os.cpu_count()} cores{blas}; "
-        f"{', '.join(versions)}"
+        f"{versions(LIBRARIES)}"
     )
 
 
@@ -239,7 +179,7 @@ def main() -> None:
         if options.peers:
             peers = [peer for peer in peers if peer in options.peers.split(",")]
         print(f"{name} ...", file=sys.stderr, flush=True)
-        results[name] = measure(name, peers, options.rounds)
+        results[name] = measured(name, peers, options.rounds)
         print(table({name: results[name]}), file=sys.stderr, flush=True)
     text = table(results) if results else ""
     if "cold" in cases:
@@ -247,10 +187,7 @@ def main() -> None:
     text += f"\n\nMedians of {options.rounds} rounds, {machine()}.\n"
     print(text)
     if options.write:
-        readme = HERE / "README.md"
-        head, _, rest = readme.read_text().partition("<!-- cpu -->\n")
-        tail = rest.partition("<!-- /cpu -->")[2]
-        readme.write_text(f"{head}<!-- cpu -->\n{text}<!-- /cpu -->{tail}")
+        write("cpu", text)
 
 
 if __name__ == "__main__":

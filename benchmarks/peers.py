@@ -182,20 +182,24 @@ def seed_loop(case: Case) -> Run:
 # --- bpx ----------------------------------------------------------------------------------------
 
 
-def bpx_network(case: Case):
+def bpx_network(case: Case, backend: str | None = None):
     import bpx
 
     cost = {"nll": "log-likelihood"}.get(case.cost, case.cost)
-    return bpx.Network(case.sizes, hidden=case.hidden, output=case.output, cost=cost, seed=0)
+    return bpx.Network(case.sizes, hidden=case.hidden, output=case.output, cost=cost, seed=0,
+                       backend=backend)  # fmt: skip
+
+
+def bpx_optimizer(case: Case):
+    import bpx
+
+    return bpx.Adam() if case.rate is None else bpx.SGD(case.rate, case.momentum)
 
 
 def bpx_fit(case: Case) -> Run:
     """`Network.fit`, with everything that it does: costs, accuracies, history."""
-    import bpx
-
     x, y = case.data()
-    net = bpx_network(case)
-    optimizer = bpx.Adam() if case.rate is None else bpx.SGD(case.rate, case.momentum)
+    net, optimizer = bpx_network(case), bpx_optimizer(case)
 
     def run(steps: int) -> None:
         rows = min(steps * case.m, case.n)
@@ -225,18 +229,14 @@ def torch_model(case: Case):
     return torch.nn.Sequential(*layers)
 
 
-def torch_eager(case: Case, *, compiled: bool = False) -> Run:
+def torch_problem(case: Case, device: str = "cpu"):
+    """The model, the cost of a batch, and x and y, on a device."""
     import torch
 
-    x, y = (torch.from_numpy(array) for array in case.data())
+    x, y = (torch.from_numpy(array).to(device) for array in case.data())
     if case.cost == "quadratic" and not case.is_regression:
-        y = torch.nn.functional.one_hot(y).float()
-    model = torch_model(case)
-    parameters = list(model.parameters())
-    if case.rate is None:
-        optimizer = torch.optim.Adam(parameters, 0.001)
-    else:
-        optimizer = torch.optim.SGD(parameters, case.rate, momentum=case.momentum)
+        y = torch.nn.functional.one_hot(y, case.sizes[-1]).float()
+    model = torch_model(case).to(device)
 
     def loss(x, y):
         out = model(x)
@@ -244,6 +244,22 @@ def torch_eager(case: Case, *, compiled: bool = False) -> Run:
             return torch.nn.functional.cross_entropy(out, y)
         return 0.5 * ((out - y) ** 2).sum(1).mean()
 
+    return model, loss, x, y
+
+
+def torch_optimizer(case: Case, model, **options):
+    import torch
+
+    if case.rate is None:
+        return torch.optim.Adam(model.parameters(), 0.001, **options)
+    return torch.optim.SGD(model.parameters(), case.rate, momentum=case.momentum, **options)
+
+
+def torch_eager(case: Case, *, compiled: bool = False) -> Run:
+    import torch
+
+    model, loss, x, y = torch_problem(case)
+    optimizer = torch_optimizer(case, model)
     if compiled:
         loss = torch.compile(loss)
 
@@ -260,8 +276,11 @@ def torch_compiled(case: Case) -> Run:
     return torch_eager(case, compiled=True)
 
 
-def jax_scan(case: Case) -> Run:
-    """The epoch in one `lax.scan`, each batch gathered inside it."""
+def jax_scan(case: Case, *, shuffled_there: bool = False) -> Run:
+    """The epoch in one `lax.scan`, each batch gathered inside it.
+
+    The permutation is NumPy's, or drawn where JAX computes.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -309,13 +328,24 @@ def jax_scan(case: Case) -> Run:
         return jax.lax.scan(partial(step, x, y), state, order)
 
     state = jax.tree.map(jnp.array, state)  # donated buffers must not be shared
-    draw = np.random.default_rng(0)
+
+    @partial(jax.jit, static_argnums=1)
+    def there(key, steps):
+        key, here = jax.random.split(key)
+        order = jax.random.permutation(here, case.n)[: steps * case.m]
+        return key, order.reshape(steps, case.m)
+
+    draw, key = np.random.default_rng(0), jax.random.key(0)
 
     def run(steps: int) -> None:
-        nonlocal state
+        nonlocal state, key
         steps = min(steps, case.n // case.m)
-        order = draw.permutation(case.n)[: steps * case.m].reshape(steps, case.m)
-        state, costs = epoch(x, y, state, order.astype(np.int32))
+        if shuffled_there:
+            key, order = there(key, steps)
+        else:
+            order = draw.permutation(case.n)[: steps * case.m].reshape(steps, case.m)
+            order = order.astype(np.int32)
+        state, costs = epoch(x, y, state, order)
         costs.block_until_ready()
 
     return run

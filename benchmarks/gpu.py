@@ -1,0 +1,204 @@
+"""Checks and times bpx on a CUDA device, beside every peer that is installed, in eight minutes.
+
+    python benchmarks/gpu.py               kernels, tests, rates, all cases; prints the table
+    python benchmarks/gpu.py --write       and writes it into benchmarks/README.md
+    python benchmarks/gpu.py book          one case
+    python benchmarks/gpu.py --short       one round of one case, and no tests
+    python benchmarks/gpu.py --rehearse    without a device: everything here but CUDA's calls
+
+Each peer is a process of its own, and they take turns. A figure is the median over rounds of
+whole epochs, between two CUDA events; for JAX between two readings of the host's clock, after
+block_until_ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from cases import CASES, Case
+from gpu_peers import LOW, PEERS, RIVALS, names, prepare, whole
+from gpu_rates import rates, shares, summary
+from harness import Peer, measure, present, row, versions, write
+
+HERE = Path(__file__).resolve().parent
+BUDGET = 480.0  # seconds for everything
+CHECK, TESTS, RATES = 60.0, 150.0, 40.0  # at most, of the budget; the cases have what is left
+STARTING = 0.6  # of a case's time, at most
+ROUNDS = 7
+SECONDS_A_ROUND = 0.25  # of each peer, at least; slow peers run one epoch
+MOST_EPOCHS = 50  # a round
+LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "jax")
+
+Results = dict[str, dict[str, float]]  # seconds a step, by case and peer
+
+
+# --- is it right? -------------------------------------------------------------------------------
+
+
+def passes(command: list[str], seconds: float) -> bool:
+    """Run a Python program of the checkout; what it prints is shown."""
+    try:
+        done = subprocess.run([sys.executable, *command], cwd=HERE.parent, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {seconds:.0f} s", flush=True)
+        return False
+    return done.returncode == 0
+
+
+def kernels_are_right(rehearse: bool) -> bool:
+    print("--- kernels, against their standard twins", flush=True)
+    arguments = ["--rehearse"] if rehearse else []
+    return passes([str(HERE / "gpu_check.py"), *arguments], CHECK)
+
+
+def tests_pass() -> bool:
+    print("--- the test suite on CuPy", flush=True)
+    parallel = ["-n", "4"] if importlib.util.find_spec("xdist") else []
+    return passes(["-m", "pytest", "-q", "-k", "cupy", *parallel], TESTS)
+
+
+# --- how fast is it? ----------------------------------------------------------------------------
+
+
+def timed(
+    case: str, peers: list[str], rehearse: bool, rounds: int, until: float
+) -> dict[str, float]:
+    """Seconds a step of the peers that are here: they start, all at once, and then take turns."""
+    print(f"--- {case}", file=sys.stderr, flush=True)
+    made = partial(prepare, is_device=not rehearse)
+    now = time.monotonic()
+    ready = now + STARTING * (until - now)
+    here = (Peer(peer, made, case, ready) for peer in peers)
+    here = present(here if rehearse else list(here))  # a host without a device has few cores
+    for peer in here:
+        peer.until = until
+    steps = whole(CASES[case], not rehearse).steps
+    last = measure(here, rounds, SECONDS_A_ROUND, 1, MOST_EPOCHS)
+    return {peer.name: peer.median / steps for peer in last}
+
+
+def table(results: Results, measured: dict[str, float]) -> str:
+    """Columns are cases; microseconds a step, and how they compare."""
+    lines = [row("µs a step", results), "|---|" + "---|" * len(results)]
+    suffixes = {"float32": ""} | {precision: f", {precision}" for precision in LOW}
+    for name in (peer + suffix for suffix in suffixes.values() for peer in PEERS):
+        if any(name in times for times in results.values()):
+            cells = (f"{t[name] * 1e6:,.1f}" if name in t else "" for t in results.values())
+            lines.append(row(name, cells))
+    for precision, suffix in suffixes.items():
+        columns = []
+        for case, times in results.items():
+            of = {peer: times[peer + suffix] for peer in PEERS if peer + suffix in times}
+            columns.append(compared(CASES[case], of, precision, measured))
+        for title in dict.fromkeys(title for cells in columns for title in cells):
+            subject, _, what = title.partition(", ")
+            cells = (cells.get(title, "") for cells in columns)
+            lines.append(row(f"**{subject}{suffix}, {what}**", cells))
+    return "\n".join(lines)
+
+
+def compared(
+    case: Case, times: dict[str, float], precision: str, measured: dict[str, float]
+) -> dict[str, str]:
+    """What the times in one precision say of bpx and of the products, by title."""
+    cells = {}
+    if "bpx" in times:
+        if rivals := [times[peer] for peer in RIVALS if peer in times]:
+            cells["bpx, against the best peer"] = f"{min(rivals) / times['bpx']:.2f} × faster"
+        if "products" in times:
+            cells["bpx, against the products"] = f"{times['bpx'] / times['products']:.2f}"
+        cells |= shares("bpx", case, times["bpx"], precision, measured)
+    if "products" in times:
+        cells |= shares("products", case, times["products"], precision, measured)
+    return cells
+
+
+def machine() -> str:
+    """The device, its driver, CUDA and the libraries."""
+    import cupy
+
+    runtime, driver = cupy.cuda.runtime, "unknown"
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "-i", "0", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True).stdout.strip() or driver
+    name = runtime.getDeviceProperties(0)["name"].decode()
+    major, minor = divmod(runtime.runtimeGetVersion() // 10, 100)
+    return f"{name}, driver {driver}, CUDA {major}.{minor}; {versions(LIBRARIES)}"
+
+
+def missing() -> str | None:
+    """Why nothing can run on a device here."""
+    import bpx
+
+    try:
+        bpx.backends.get("cupy")
+    except bpx.backends.BackendError as error:
+        return (
+            f"{error}\nThis benchmark needs an NVIDIA GPU with its driver, CuPy, and pytest; "
+            "PyTorch and JAX with CUDA are timed where they are installed.\n"
+            "Without a GPU: python benchmarks/gpu.py --rehearse"
+        )
+    return None
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--rehearse", action="store_true", help="on the host, without a device")
+    parser.add_argument("--short", action="store_true", help="one round of the first case")
+    parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"unknown case {sorted(unknown)[0]!r}: {', '.join(CASES)}")
+    if options.rehearse and options.write:
+        parser.error("a rehearsal's figures are not written")
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    if not options.rehearse and (why := missing()):
+        print(why, file=sys.stderr)
+        return 1
+    end = time.monotonic() + BUDGET
+    rounds = 1 if options.short else ROUNDS
+    cases = (options.cases or list(CASES))[: 1 if options.short else None]
+    right = kernels_are_right(options.rehearse)
+    if not (options.rehearse or options.short):
+        right = tests_pass() and right
+    measured = {} if options.rehearse else rates(RATES)
+    results: Results = {}
+    for index, case in enumerate(cases):
+        now = time.monotonic()
+        until = now + (end - now) / (len(cases) - index)
+        peers = names(case, not options.rehearse)
+        if options.rehearse and options.short:
+            peers.remove("torch.compile")  # compiles for longer than all else takes
+        results[case] = timed(case, peers, options.rehearse, rounds, until)
+    where = "a rehearsal on the host" if options.rehearse else machine()
+    notes = "" if options.rehearse else f"{summary(measured)}\n\n"
+    text = (
+        f"{table(results, measured)}\n\n{notes}"
+        f"Medians of {rounds} rounds, {time.strftime('%Y-%m-%d')}: {where}.\n"
+    )
+    print(text)
+    if not right:
+        print("not right, see above: nothing is written", file=sys.stderr)
+        return 1
+    if options.write:
+        write("gpu", text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

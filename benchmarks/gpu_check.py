@@ -1,0 +1,73 @@
+"""Every CuPy kernel against its standard twin on the random inputs of tests/test_kernels.py.
+
+    python benchmarks/gpu_check.py               on the CUDA device
+    python benchmarks/gpu_check.py --rehearse    on the host, the kernels compiled by g++
+
+`python benchmarks/gpu.py` runs it first.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+LIMITS = {"float32": 1e-6, "float64": 1e-12}  # of the size of the result
+
+
+def backend(folder: str):
+    """The device's; or for the rehearsal, with a folder for what is compiled."""
+    import bpx
+
+    if not folder:
+        return bpx.backends.get("cupy")
+    from conftest import CupyRehearsed
+
+    return CupyRehearsed(Path(folder))
+
+
+def line(kernels, name: str) -> tuple[bool, str]:
+    """Whether a kernel is right, and its line of the table."""
+    from test_kernels import worst_difference
+
+    found, right = [], True
+    for dtype, limit in LIMITS.items():
+        try:
+            worst = worst_difference(kernels, name, dtype, np.random.default_rng(20260101))
+        except Exception as error:  # the other kernels are still to be looked at
+            return False, f"{name:20} {type(error).__name__}: {error}"
+        found.append(f"{dtype} {worst:8.1e}")
+        right = right and worst <= limit  # False for a NaN
+    return right, f"{name:20} {'   '.join(found)}   {'as its twin' if right else 'DIFFERS'}"
+
+
+def main() -> int:
+    sys.path.insert(0, str(TESTS))
+    try:
+        from test_kernels import CASES
+    except ImportError as error:
+        print(f"the inputs are those of the tests, which need more ({error}): "
+              "pip install -e '.[test]'")  # fmt: skip
+        return 1
+    rehearse = "--rehearse" in sys.argv
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            kernels = backend(folder if rehearse else "")
+        except RuntimeError as error:  # no device; or no compiler, and nothing to rehearse
+            print(error)
+            return 0 if rehearse else 1
+        wrong = []
+        for name in CASES:
+            right, text = line(kernels, name)
+            print(text, flush=True)
+            wrong += [] if right else [name]
+    if wrong:
+        print(f"not as their standard twins: {', '.join(wrong)}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

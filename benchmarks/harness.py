@@ -1,0 +1,157 @@
+"""Peers in processes of their own that take turns, and the tables of benchmarks/README.md."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import multiprocessing
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+README = Path(__file__).with_name("README.md")
+
+Timed = Callable[[int], float]  # works so many units, and says how many seconds one took
+Prepare = Callable[[str, str], Timed]  # of a peer and a case; called in the peer's process
+
+
+class Gone(RuntimeError):
+    """A peer ended or took too long; the message says which."""
+
+
+def worker(connection: Connection, prepare: Prepare, peer: str, case: str) -> None:
+    """One peer in a process of its own: told how many units, it says how long one took."""
+    try:
+        timed = prepare(peer, case)
+        timed(1)  # what compiles, compiles
+    except (ImportError, LookupError) as error:
+        connection.send(str(error) or type(error).__name__)
+        return
+    connection.send(None)
+    while units := connection.recv():
+        connection.send(timed(units))
+    connection.send(peak())
+
+
+def peak() -> float:
+    """Megabytes of this process, at most so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Peer:
+    """The other end of a worker; until a time of `time.monotonic` it may take."""
+
+    def __init__(self, name: str, prepare: Prepare, case: str, until: float = math.inf) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name, self.until, self.times = name, until, []
+        self.connection, theirs = context.Pipe()
+        arguments = theirs, prepare, name, case
+        self.process = context.Process(target=worker, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def answer(self, share: float = 1.0) -> object:
+        """Waited for during a share of the time that is left."""
+        left = max(share * (self.until - time.monotonic()), 0.0)
+        try:
+            if not self.connection.poll(None if left == math.inf else left):
+                raise Gone("out of time")
+            return self.connection.recv()
+        except (EOFError, ConnectionError):
+            raise Gone("its process ended") from None
+
+    def time(self, units: int) -> float:
+        self.connection.send(units)
+        seconds = self.answer(0.5)  # whoever hangs leaves time for the others
+        time.sleep(0.05)  # idle threads of its pools spin for a while
+        return seconds
+
+    def close(self) -> None:
+        self.until = max(self.until, time.monotonic() + 10.0)
+        self.connection.send(0)
+        self.megabytes = self.answer()
+        self.process.join()
+
+    def drop(self, why: object) -> None:
+        print(f"  without {self.name}: {why}", file=sys.stderr, flush=True)
+        self.process.kill()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+
+def present(peers: Iterable[Peer]) -> list[Peer]:
+    """Those that start; of the others it is said why not. A generator starts them in turn."""
+    here = []
+    for peer in peers:
+        try:
+            why = peer.answer()
+        except Gone as error:
+            why = error
+        if why is None:
+            here.append(peer)
+        else:
+            peer.drop(why)
+    return here
+
+
+def measure(peers: list[Peer], rounds: int, seconds: float, few: int, most: int) -> list[Peer]:
+    """Those that last, with their times: each round `seconds` of each, `most` units at most."""
+    units: dict[str, int] = {}
+
+    def start(peer: Peer) -> None:
+        peer.time(1)
+        tried = min(most, few)
+        units[peer.name] = max(1, min(most, int(seconds / peer.time(tried))))
+        if units[peer.name] != tried:  # a scan compiles once more for this length
+            peer.time(units[peer.name])
+
+    def again(peer: Peer) -> None:
+        longest = units[peer.name] * max(peer.times, default=0.0)
+        if not peer.times or time.monotonic() + 2.0 * longest < peer.until:
+            peer.times.append(peer.time(units[peer.name]))
+
+    here = peers
+    for turn in (start, *[again] * rounds, Peer.close):
+        here = [peer for peer in here if lasts(peer, turn)]
+    return here
+
+
+def lasts(peer: Peer, turn: Callable[[Peer], object]) -> bool:
+    try:
+        turn(peer)
+    except (Gone, ConnectionError) as error:
+        peer.drop(error)
+        return False
+    return True
+
+
+def row(title: str, cells: Iterable[str]) -> str:
+    """Of a table in Markdown."""
+    return f"| {title} | " + " | ".join(cells) + " |"
+
+
+def versions(libraries: Iterable[str]) -> str:
+    """Of Python, and of the libraries that are installed."""
+    found = [f"Python {platform.python_version()}"]
+    for library in libraries:
+        try:
+            found.append(f"{library} {importlib.metadata.version(library)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def write(name: str, text: str) -> None:
+    """Put `text` between the markers ``<!-- name -->`` and ``<!-- /name -->`` of the README."""
+    opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, _, rest = README.read_text(encoding="utf-8").partition(opening)
+    tail = rest.partition(closing)[2]
+    README.write_text(f"{head}{opening}{text}{closing}{tail}", encoding="utf-8")
