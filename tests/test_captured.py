@@ -6,6 +6,7 @@ must not depend on stand still; on a device CUDA replays its graph.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ import pytest
 
 import bpx
 from bpx.activations import Activation
+from bpx.backends import BackendError, _cublas
 from bpx.backends._numpy import NumpyBackend
 from bpx.captured import STEPS_A_LAUNCH, Captured
 
@@ -155,6 +157,16 @@ def test_divergence_is_found_at_its_step(backend, launches):
         assert np.isfinite(net.backend.to_host(net.parameters)).all()
     assert found[0].args == found[1].args
     assert found[0].step == 8
+
+
+@on_both
+def test_divergence_at_once_is_no_fault_of_the_graph(backend):
+    x, _ = problem()
+    x[3] = 1e200
+    net = network(backend, bpx.layers.Dense(1), cost="quadratic")
+    with pytest.raises(bpx.DivergenceError) as caught:
+        net.fit(x, x[:, :1], batch_size=10, graph=True, shuffle=False, optimizer=bpx.SGD(0.1))
+    assert caught.value.step == 1
 
 
 @on_both
@@ -362,6 +374,32 @@ def test_training_in_fewer_bits(backend, launches, precision):
     assert costs[2] == pytest.approx(costs[0], rel=0.02)
     assert (costs[2] != costs[0]) or precision == "tf32"  # which the host does not know
     assert net.backend is backend
+
+
+def test_a_refusal_of_cublas_is_told(rehearsed, monkeypatch):
+    a = np.ones((2, 2))
+    monkeypatch.setattr(rehearsed.cublas, "_cublasGemmEx", lambda *_: 7)
+    with pytest.raises(BackendError, match=r"cuBLAS refused .* cublasGemmEx gave status 7"):
+        rehearsed.gemm(a, a, a.copy())
+
+
+def test_cublas_that_is_not_found(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    _cublas.library.cache_clear()
+    with pytest.raises(BackendError, match=r"cuBLAS, .* was not found .*: pip install 'bpx\[cuda"):
+        _cublas.library()
+
+
+def test_a_handle_is_set_before_its_first_product_and_kept(rehearsed):
+    a = np.ones((2, 2))
+    for _ in range(2):
+        rehearsed.gemm(a, a, a.copy())
+    rehearsed.gemm(a, a, a.copy(), np.ones(1), np.ones(1))
+    first = ["cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2"]
+    rest = ["cublasGemmEx", "cublasGemmEx", "cublasSetPointerMode_v2", "cublasGemmEx"]
+    assert rehearsed.cublas.called == first + rest
+    del rehearsed._products._local.handle
+    assert rehearsed.cublas.called[-1] == "cublasDestroy_v2"
 
 
 def test_precisions_that_are_not_there():

@@ -52,10 +52,22 @@ BFLOAT16 = Precision(14, 0, 68, ctypes.c_float)
 
 @cache
 def library() -> ctypes.CDLL:
-    """The cuBLAS that belongs to this CuPy, found as CuPy finds it."""
-    from cuda import pathfinder
+    """The cuBLAS that belongs to this CuPy, found as CuPy finds it.
 
-    return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    Raises
+    ------
+    BackendError
+        It is not found.
+    """
+    try:
+        from cuda import pathfinder
+
+        return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackendError(
+            f"cuBLAS, which does CuPy's matrix products, was not found ({error}): "
+            "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
+        ) from error
 
 
 @dataclass
@@ -162,6 +174,4 @@ class Cublas:
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._load(), name)(*arguments)
         if status:
-            raise BackendError(
-                f"cuBLAS could not do a matrix product: {name} gave status {status}"
-            )
+            raise BackendError(f"cuBLAS refused a matrix product: {name} gave status {status}")

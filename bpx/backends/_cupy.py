@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ class CupyBackend(Backend):
             _cublas.library, self._stream_address, self._bytes, self._address
         )
         self._precision = "float32"
+        self._local = threading.local()
 
     def use(self) -> None:
         self.device.use()
@@ -57,11 +59,13 @@ class CupyBackend(Backend):
 
     @contextlib.contextmanager
     def surround(self, largest: int | None) -> Iterator[None]:
-        """A stream of its own, since the default one cannot be captured."""
+        """The thread's own stream, since the default one cannot be captured."""
         import cupy
 
         self.use()
-        outer, stream = cupy.cuda.get_current_stream(), cupy.cuda.Stream(non_blocking=True)
+        outer, stream = cupy.cuda.get_current_stream(), getattr(self._local, "stream", None)
+        if stream is None:
+            stream = self._local.stream = cupy.cuda.Stream(non_blocking=True)
         stream.wait_event(outer.record())
         try:
             with stream:
