@@ -241,6 +241,7 @@ def torch_clock(epoch: Epoch, epochs: int) -> float:
 
 PEERS: dict[str, tuple[Callable[[Case, Place], Epoch], Callable[[Epoch, int], float]]] = {
     "bpx": (bpx_fit, cupy_clock),
+    "bpx graph": (partial(bpx_fit, graph=True), cupy_clock),
     "bpx eager": (partial(bpx_fit, graph=False), cupy_clock),
     "products": (products, torch_clock),
     "JAX scan": (jax_epoch, host_clock),

@@ -161,7 +161,8 @@ class _Trainer:
         hooked = bool(hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"))
         if hooked:
             self.piece = 1  # a hook may change the network, and is not called again in a replay
-        by_itself = hooked or self.graph is True
+        asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
+        by_itself = hooked or asked
         self.compiled = None if by_itself else compiled(self.chain, self.source, self.update)
         self.captured = self._to_capture(hooked)
         self.log = net.backend.zeros((self.piece, 3), self.chain.xp_dtype)
