@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import cuda_on_host
 import numpy as np
@@ -42,6 +43,7 @@ class CupyRehearsed(CupyBackend):
         """NumPy takes "cpu"; CuPy's is a context, and is made the current one."""
 
         __slots__ = ()
+        attributes: ClassVar = {"MaxSharedMemoryPerBlockOptin": cuda_on_host.SHARED}
 
         def __enter__(self):
             return self

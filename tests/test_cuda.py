@@ -97,6 +97,7 @@ def test_every_kernel_runs_and_none_passes_to_its_twin_unseen(rehearsed, rng, re
     for source in map(np.zeros, (3,) * len(_cuda.SOURCES), _cuda.SOURCES):
         rehearsed.gather(source, slice(None), np.empty(3, real))
     rehearsed.one_hot(np.array([1, 0], np.int32), np.empty((2, 3), real))
+    bpx.Network([3, 2], backend=rehearsed, dtype=real).fit(np.eye(3), [0, 1, 1])
     assert set(_cuda.NAMES) == rehearsed._kernels.launched
 
 

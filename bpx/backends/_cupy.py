@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _cuda
+from . import _cuda, _cuda_run
 from ._base import Array, Backend
 
 
@@ -59,6 +59,11 @@ class CupyBackend(Backend):
 
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         return self.xp.subtract(a, b, out=out)
+
+    def compile(self, program: Any) -> Callable[..., int] | None:
+        x, on_device = program.x, type(program.x) is type(program.theta)  # no memory map
+        strides = self._strides(x) if on_device else None
+        return strides and _cuda_run.compiled(self, self._kernels, program, strides)
 
     # --- the kernels of kernels.cu ------------------------------------------------------------
 

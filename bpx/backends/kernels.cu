@@ -145,26 +145,18 @@ struct Rows {
 };
 
 template <typename Work, typename Source>
-__device__ void gather_in(const Source* __restrict__ source, int64 row_stride,
-                          int64 column_stride, Rows rows, real* __restrict__ out, int64 count,
-                          int64 columns, PerColumn scale, PerColumn offset) {
-#pragma unroll 4  // so many loads are under way at once
-  for (int64 k = first(); k < count; k += stride()) {
-    const Place at(k, columns);
-    const Source value = source[rows(at.row) * row_stride + at.column * column_stride];
-    out[k] = real(Work(scale(at.column)) * Work(value) + Work(offset(at.column)));
-  }
+__device__ real affine(Source value, double scale, double offset) {
+  return real(Work(scale) * Work(value) + Work(offset));
 }
 
-template <typename Source>
+template <typename Work, typename Source>
 __device__ void gather(const Source* source, int64 row_stride, int64 column_stride, Rows rows,
                        real* out, int64 count, int64 columns, PerColumn scale,
                        PerColumn offset) {
-  if (scale.at || offset.at) {  // vectors are in double precision, and so is what they scale
-    gather_in<double>(source, row_stride, column_stride, rows, out, count, columns, scale, offset);
-  } else {
-    typedef typename Wider<Source>::type Work;
-    gather_in<Work>(source, row_stride, column_stride, rows, out, count, columns, scale, offset);
+  for (int64 k = first(); k < count; k += stride()) {
+    const Place at(k, columns);
+    const Source value = source[rows(at.row) * row_stride + at.column * column_stride];
+    out[k] = affine<Work>(value, scale(at.column), offset(at.column));
   }
 }
 
@@ -177,7 +169,12 @@ __device__ void gather(const Source* source, int64 row_stride, int64 column_stri
     const Rows rows = {wide, narrow, start, step};                                               \
     const PerColumn by = {scales, scale_length, scale};                                          \
     const PerColumn plus = {offsets, offset_length, offset};                                     \
-    gather(source, row_stride, column_stride, rows, out, count, columns, by, plus);              \
+    if (scales || offsets) { /* vectors are in double precision, and so is what they scale */    \
+      gather<double>(source, row_stride, column_stride, rows, out, count, columns, by, plus);    \
+    } else {                                                                                     \
+      gather<Wider<Source>::type>(source, row_stride, column_stride, rows, out, count, columns,  \
+                                  by, plus);                                                     \
+    }                                                                                            \
   }
 
 GATHER(bool, bool)
