@@ -7,6 +7,7 @@ What changes from step to step lies on the device: a clock, the numbers of each 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -83,18 +84,22 @@ class Captured:
     def _write(self, array: Array, values: np.ndarray) -> None:
         array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)
 
+    def prepare(self) -> None:
+        """Record a step, and many in one; what is loaded at its first use is loaded before."""
+        self.steps_in_turn(1)
+        for count in (1, STEPS_A_LAUNCH) if self.steps >= STEPS_A_LAUNCH else (1,):
+            recorded = self.backend.capture(partial(self.steps_in_turn, count))
+            assert recorded is not None
+            self._launches[count] = recorded
+
     def run(self, most: int) -> int:
         """One launch, of at most so many steps; returns how many."""
         count = STEPS_A_LAUNCH if most >= STEPS_A_LAUNCH else 1
-        launch = self._launches.get(count)
-        if launch is None:
-            recorded = self.backend.capture(lambda: self._record(count))
-            assert recorded is not None
-            launch = self._launches[count] = recorded
-        launch()
+        self._launches[count]()
         return count
 
-    def _record(self, count: int) -> None:
+    def steps_in_turn(self, count: int) -> None:
+        """What is recorded."""
         numbers = tuple(self.numbers[k : k + 1] for k in range(self.numbers.shape[0]))
         for _ in range(count):
             self.backend.tick(self.clock, self.table, self.numbers, self.order, self.rows)

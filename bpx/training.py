@@ -271,6 +271,9 @@ class _Trainer:
         why = "two of them did not give what the steps give one by one"
         try:
             captured.begin(order, self.net.steps)
+            captured.prepare()
+            self._restore()
+            captured.begin(order, self.net.steps)
             captured.run(1)
             captured.run(1)
             self.checked = agree(start, expected, self._snapshot())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import cublas_on_host
 import cuda_on_host
@@ -44,6 +45,7 @@ class CupyRehearsed(CupyBackend):
         """NumPy takes "cpu"; CuPy's is a context, and is made the current one."""
 
         __slots__ = ()
+        attributes: ClassVar = {"MaxSharedMemoryPerBlockOptin": cuda_on_host.SHARED}
 
         def __enter__(self):
             return self

@@ -2,7 +2,7 @@
 // block, each thread of a block on a stack of its own.
 //
 // A thread runs until it waits at a barrier, then the next one does. Shared memory can be static
-// since blocks run one after another.
+// since blocks run one after another; the memory of a size that the launch gives is `dynamic`.
 
 #include <math.h>
 #include <setjmp.h>
@@ -17,11 +17,14 @@
 #define __device__
 #define __global__
 #define __shared__ static
+#define __launch_bounds__(threads)
 
 struct Dimension {
   unsigned x;
 };
 static Dimension gridDim, blockDim, blockIdx, threadIdx;
+
+static double dynamic[227 * 1024 / sizeof(double)];
 
 namespace host {
 
@@ -39,7 +42,7 @@ struct Thread {
 
 static Thread threads[MOST];
 static jmp_buf scheduler;
-static bool progress;
+static bool progress, backwards;  // in which order threads run between two barriers
 static void (*task)(void*);
 static void* task_data;
 
@@ -83,7 +86,8 @@ static void run_block() {
   for (unsigned running = blockDim.x; running > 0;) {
     progress = false;
     running = 0;
-    for (unsigned t = 0; t < blockDim.x; ++t) {
+    for (unsigned i = 0; i < blockDim.x; ++i) {
+      const unsigned t = backwards ? blockDim.x - 1 - i : i;
       if (threads[t].state == Thread::RUNNING) resume(t);
       running += threads[t].state == Thread::RUNNING;
     }
@@ -133,7 +137,11 @@ void launch(void (*kernel)(P...), unsigned blocks, unsigned a_block, void** argu
 
 }  // namespace host
 
+extern "C" void run_backwards(unsigned yes) { host::backwards = yes; }
+
 static inline void __syncthreads() { host::of_block.wait(blockDim.x); }
+
+static inline void __syncwarp() { host::of_warp[threadIdx.x / host::WARP].wait(host::WARP); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, unsigned other) {

@@ -1,4 +1,4 @@
-"""The CUDA kernels themselves, run on the host: `kernels.cu` behind `cuda_on_host.h`.
+"""The CUDA kernels themselves, run on the host: their sources behind `cuda_on_host.h`.
 
 For what a compiler and NumPy's arrays can show: the arithmetic, the indices, the barriers, and
 the arguments that the backend passes. Races and speed only a device shows.
@@ -24,6 +24,9 @@ SHIM = Path(__file__).with_name("cuda_on_host.h")
 FEW = _cuda.Threads(2, 64)
 
 
+SHARED = 227 * 1024  # bytes: what a block may have on compute capability 9.0
+
+
 class NoCompiler(RuntimeError):
     """Nothing here can compile the kernels."""
 
@@ -41,7 +44,8 @@ def program():
         f"{{ host::launch({name}, blocks, threads, arguments); }}\n"
         for name in _cuda.NAMES
     )
-    return f"{SHIM.read_text(encoding='utf-8')}\n{_cuda.source()}\n{entries}"
+    source = _cuda.source().replace("extern __shared__ double dynamic[];", "")
+    return f"{SHIM.read_text(encoding='utf-8')}\n{source}\n{entries}"
 
 
 @cache
@@ -63,20 +67,28 @@ def library(dtype, folder):
 
 
 class Kernels:
-    """In the place of `_cuda.Kernels`, with at most so many threads a launch."""
+    """In the place of `_cuda.Kernels`, with at most so many threads a launch.
 
-    def __init__(self, folder: Path, most: _cuda.Threads = FEW) -> None:
+    Between two barriers threads run one after another, the first one first, or last: `backwards`.
+    """
+
+    def __init__(
+        self, folder: Path, most: _cuda.Threads = FEW, *, backwards: bool = False
+    ) -> None:
         compiler()
-        self.folder, self.most = folder, most
+        self.folder, self.most, self.backwards = folder, most, backwards
         self.launched: set[str] = set()
 
-    def __call__(self, name, dtype, threads, arguments):
+    def __call__(self, name, dtype, threads, arguments, shared=0):
+        assert 0 <= shared <= SHARED
         assert 1 <= threads.blocks < 2**31
         assert threads.a_block in range(32, 1025, 32)
         values = [pointed(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         blocks, a_block = map(min, threads, self.most)
-        getattr(library(dtype, self.folder), f"launch_{name}")(blocks, a_block, addresses)
+        kernels = library(dtype, self.folder)
+        kernels.run_backwards(int(self.backwards))
+        getattr(kernels, f"launch_{name}")(blocks, a_block, addresses)
         self.launched.add(name)
 
 

@@ -6,6 +6,7 @@ must not depend on stand still; on a device CUDA replays its graph.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -233,6 +234,18 @@ def test_no_value_is_asked_for_in_a_step(rehearsed, monkeypatch, graph):
     assert Waiting.waits[-1] == "__bool__"  # they are counted
 
 
+def test_cupys_namespace_does_not_wait(monkeypatch):
+    compat = pytest.importorskip("array_api_compat.numpy", reason="it poses as CuPy's")
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
+    monkeypatch.delitem(sys.modules, "bpx.backends._cupy_namespace", raising=False)
+    xp = importlib.import_module("bpx.backends._cupy_namespace")
+    x = np.array([[-2.0, -0.0, 0.0], [np.nan, 3.0, np.inf]])
+    assert np.array_equal(xp.sign(x), np.sign(x), equal_nan=True)
+    assert np.array_equal(xp.vecdot(x, x), np.vecdot(x, x), equal_nan=True)
+    assert xp.exp is compat.exp
+    sys.modules.pop("bpx.backends._cupy_namespace")
+
+
 # --- where there is no graph ---------------------------------------------------------------------
 
 
@@ -271,7 +284,8 @@ def test_what_cannot_be_recorded_goes_step_by_step(rehearsed, monkeypatch):
 
     monkeypatch.setattr(rehearsed, "capture", refuse)
     x, y = problem()
-    net, plain = network(rehearsed), network(rehearsed)
+    layers = bpx.layers.Dropout(0.1), bpx.layers.Dense(4, "softmax")  # not one kernel's
+    net, plain = network(rehearsed, *layers), network(rehearsed, *layers)
     with pytest.warns(RuntimeWarning, match=r"StreamCaptureUnsupported; each is launched"):
         net.fit(x, y, epochs=2, batch_size=10)
     plain.fit(x, y, epochs=2, batch_size=10, graph=False)

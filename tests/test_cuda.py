@@ -100,6 +100,7 @@ def test_every_kernel_runs_and_none_passes_to_its_twin_unseen(rehearsed, rng, re
     single = np.ones((2, 2), np.float32)
     for precision in ("float16", "bfloat16"):
         rehearsed.in_precision(precision).gemm(single, single, single.copy())
+    bpx.Network([3, 2], backend=rehearsed, dtype=real).fit(np.eye(3), [0, 1, 1])
     assert set(_cuda.NAMES) == rehearsed._kernels.launched
 
 

@@ -41,7 +41,7 @@ class NoisyNorm(Layer):
     def forward(self, x, p, ctx):
         xp = ctx.backend.xp
         if ctx.training:
-            m = ctx.batch_sum(xp.asarray([float(x.shape[0])], dtype=x.dtype, device=x.device))
+            m = ctx.batch_sum(xp.full((1,), float(x.shape[0]), dtype=x.dtype, device=x.device))
             mean = ctx.batch_sum(xp.sum(x, axis=0)) / m
             variance = ctx.batch_sum(xp.sum((x - mean) ** 2, axis=0)) / m
             ctx.state.mean[...] = self.momentum * ctx.state.mean + (1 - self.momentum) * mean

@@ -137,8 +137,8 @@ class Cublas:
         # cuBLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
         by_row = [bool(factor.flags.c_contiguous) for factor in (b, a)]
         operations = [PLAIN if rows else TRANSPOSED for rows in by_row]
-        first = self._factor(b, n if by_row[0] else k, precision)
-        second = self._factor(a, k if by_row[1] else m, precision)
+        first = self._factor(b, max(n if by_row[0] else k, 1), precision)
+        second = self._factor(a, max(k if by_row[1] else m, 1), precision)
         self._call(
             "cublasGemmEx", handle.pointer, *operations, n, m, k, scalars[0], *first, *second,
             scalars[1], ctypes.c_void_p(self._address(out)), precision.result, n,

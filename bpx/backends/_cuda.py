@@ -1,4 +1,4 @@
-"""The kernels of ``kernels.cu``: compiled when first asked for, and with how many threads."""
+"""The kernels of the ``.cu`` files: compiled when first asked for, and with how many threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ._base import Array
 
-SOURCE = Path(__file__).with_name("kernels.cu")
+FILES = [Path(__file__).with_name(name) for name in ("kernels.cu", "run.cu")]
 
 # The dtypes they compute in, and the C++ name of each.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -44,7 +44,7 @@ COSTS = {
 }
 
 NAMES = (
-    *("axpby", "sum_rows", "argmax", "keep", "momentum", "rmsprop", "adam"),
+    *("axpby", "sum_rows", "argmax", "keep", "momentum", "rmsprop", "adam", "run_steps"),
     *("descend", "tick", "tally", "largest", "unscale"),
     *NARROW.values(),
     *SOURCES.values(),
@@ -147,7 +147,7 @@ OPTIMIZE: dict[str | None, tuple[str, Arguments]] = {
 
 @cache
 def source() -> str:
-    return SOURCE.read_text(encoding="utf-8")
+    return "\n".join(file.read_text(encoding="utf-8") for file in FILES)
 
 
 def options(dtype: Any) -> tuple[str, ...]:
@@ -163,16 +163,21 @@ class Kernels:
 
     def __init__(self) -> None:
         self._modules: dict[Any, Any] = {}
-        self._functions: dict[tuple[str, Any], Callable[..., None]] = {}
+        self._functions: dict[tuple[str, Any], Any] = {}
 
     def __call__(
-        self, name: str, dtype: Any, threads: Threads, arguments: tuple[Any, ...]
+        self, name: str, dtype: Any, threads: Threads, arguments: tuple[Any, ...], shared: int = 0
     ) -> None:
-        """Arrays are passed as pointers, an int as int64, a float as double."""
+        """Arrays are passed as pointers, an int as int64, a float as double.
+
+        `shared` is the bytes of shared memory that a block gets beside what it declares.
+        """
         function = self._functions.get((name, dtype))
         if function is None:
             function = self._functions[name, dtype] = self._module(dtype).get_function(name)
-        function((threads.blocks,), (threads.a_block,), arguments)
+        if shared:  # beyond 48 KB it has to be asked for
+            function.max_dynamic_shared_size_bytes = shared
+        function((threads.blocks,), (threads.a_block,), arguments, shared_mem=shared)
 
     def _module(self, dtype: Any) -> Any:
         import cupy

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from . import _cublas, _cuda
+from . import _cublas, _cuda, _cuda_run
 from ._base import Array, Backend
 
 
@@ -204,6 +204,11 @@ class CupyBackend(Backend):
         arguments = clock, table, numbers, width, order, rows, m
         self._launch("tick", _cuda.a_block(m), numbers, *arguments)
         return clock
+
+    def compile(self, program: Any) -> Callable[..., int] | None:
+        x, on_device = program.x, type(program.x) is type(program.theta)  # no memory map
+        strides = self._strides(x) if on_device else None
+        return strides and _cuda_run.compiled(self, self._kernels, program, strides)
 
     # --- the kernels of kernels.cu ------------------------------------------------------------
 

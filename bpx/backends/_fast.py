@@ -31,7 +31,7 @@ class FastBackend(NumpyBackend):
 
     def compile(self, program: Any) -> Callable[..., int] | None:
         layers, x = program.layers, program.x
-        rule = _RULES.get(program.rule)
+        rule = RULES.get(program.rule)
         plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
         if rule is None or not plain or (rule[0] == 1 and program.theta.size > LARGE):
             return None
@@ -95,7 +95,7 @@ class FastBackend(NumpyBackend):
 
 
 # A rule's number in `_numba`, and the optimizer's fields that it reads.
-_RULES: dict[str, tuple[int, tuple[str, ...]]] = {
+RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "theta": (0, ()),
     "velocity": (1, ()),
     "nesterov": (2, ("momentum", "momentum")),

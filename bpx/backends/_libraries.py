@@ -136,9 +136,9 @@ class Cupy(Library):
         return f"CuPy is installed, but CUDA does not start: {error}"
 
     def load(self, device: str) -> Backend:
-        import array_api_compat.cupy as xp
         import cupy
 
+        from . import _cupy_namespace as xp
         from ._cupy import CupyBackend
 
         return CupyBackend(self.full(device), xp, cupy.cuda.Device(int(device or 0)))

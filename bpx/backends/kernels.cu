@@ -145,13 +145,18 @@ struct Rows {
 };
 
 template <typename Work, typename Source>
+__device__ real affine(Source value, double scale, double offset) {
+  return real(Work(scale) * Work(value) + Work(offset));
+}
+
+template <typename Work, typename Source>
 __device__ void gather(const Source* source, int64 row_stride, int64 column_stride, Rows rows,
                        real* out, int64 count, int64 columns, PerColumn scale,
                        PerColumn offset) {
   for (int64 k = first(); k < count; k += stride()) {
     const Place at(k, columns);
     const Source value = source[rows(at.row) * row_stride + at.column * column_stride];
-    out[k] = real(Work(scale(at.column)) * Work(value) + Work(offset(at.column)));
+    out[k] = affine<Work>(value, scale(at.column), offset(at.column));
   }
 }
 
@@ -234,23 +239,6 @@ __device__ void backward(real* delta, const real* a, int64 count) {
   for (int64 k = first(); k < count; k += stride()) delta[k] *= Activation::slope(a[k]);
 }
 
-// values <- the sum over the columns of (a - y)^2 / 2; delta <- (a - y) sigma'.
-template <typename Activation>
-__device__ void quadratic(const real* a, const real* y, real* delta, real* values, int64 rows,
-                          int64 columns) {
-  for (int64 i = first_row(); i < rows; i += row_stride()) {
-    const int64 start = i * columns;
-    real sum = 0;
-    for (int64 k = start + lane(); k < start + columns; k += WARP) {
-      const real error = a[k] - y[k];
-      sum += error * error;
-      delta[k] = error * Activation::slope(a[k]);
-    }
-    sum = warp_sum(sum);
-    if (lane() == 0) values[i] = real(0.5) * sum;
-  }
-}
-
 #define ACTIVATION(name, Activation)                                                             \
   extern "C" __global__ void activate_##name(const real* z, real* out, int64 count) {            \
     activate<Activation>(z, out, count);                                                         \
@@ -263,32 +251,23 @@ ACTIVATION(sigmoid, Sigmoid)
 ACTIVATION(tanh, Tanh)
 ACTIVATION(relu, Relu)
 
-#define QUADRATIC(name, Activation)                                                              \
-  extern "C" __global__ void quadratic_##name(const real*, const real* a, const real* y,         \
-                                              real* delta, real* values, int64 rows,             \
-                                              int64 columns) {                                   \
-    quadratic<Activation>(a, y, delta, values, rows, columns);                                   \
-  }
-
-QUADRATIC(identity, Identity)
-QUADRATIC(sigmoid, Sigmoid)
-QUADRATIC(tanh, Tanh)
-QUADRATIC(relu, Relu)
-
 // `out` may be z: a lane reads an element before it writes that one, and row_max is done by then.
+__device__ inline void softmax_row(const real* z, real* out, int64 columns) {
+  const real largest = row_max(z, columns);
+  real sum = 0;
+  for (int64 k = lane(); k < columns; k += WARP) {
+    const real e = exp(z[k] - largest);
+    out[k] = e;
+    sum += e;
+  }
+  sum = warp_sum(sum);
+  for (int64 k = lane(); k < columns; k += WARP) out[k] /= sum;
+}
+
 extern "C" __global__ void activate_softmax(const real* z, real* out, int64 rows,
                                             int64 columns) {
   for (int64 i = first_row(); i < rows; i += row_stride()) {
-    const int64 start = i * columns, end = start + columns;
-    const real largest = row_max(z + start, columns);
-    real sum = 0;
-    for (int64 k = start + lane(); k < end; k += WARP) {
-      const real e = exp(z[k] - largest);
-      out[k] = e;
-      sum += e;
-    }
-    sum = warp_sum(sum);
-    for (int64 k = start + lane(); k < end; k += WARP) out[k] /= sum;
+    softmax_row(z + i * columns, out + i * columns, columns);
   }
 }
 
@@ -304,46 +283,100 @@ extern "C" __global__ void backward_softmax(real* delta, const real* a, int64 ro
   }
 }
 
-// --- costs from z, with the short delta = a - y ------------------------------------------------
+// --- costs: of a row by a warp, which also writes delta ----------------------------------------
 
-// ln(1 + e^z) - y z, in the form that neither overflows nor cancels.
-extern "C" __global__ void cross_entropy_sigmoid(const real* z, const real* a, const real* y,
-                                                 real* delta, real* values, int64 rows,
-                                                 int64 columns) {
-  for (int64 i = first_row(); i < rows; i += row_stride()) {
-    const int64 start = i * columns;
+// Of a row: the sum over the columns of (a - y)^2 / 2; delta <- (a - y) sigma'.
+template <typename Activation>
+struct Quadratic {
+  __device__ static real row(const real*, const real* a, const real* y, real* delta,
+                             int64 columns) {
     real sum = 0;
-    for (int64 k = start + lane(); k < start + columns; k += WARP) {
+    for (int64 k = lane(); k < columns; k += WARP) {
+      const real error = a[k] - y[k];
+      sum += error * error;
+      delta[k] = error * Activation::slope(a[k]);
+    }
+    return real(0.5) * warp_sum(sum);
+  }
+};
+
+// From z, with the short delta = a - y: ln(1 + e^z) - y z, in the form that neither overflows nor
+// cancels.
+struct CrossEntropy {
+  __device__ static real row(const real* z, const real* a, const real* y, real* delta,
+                             int64 columns) {
+    real sum = 0;
+    for (int64 k = lane(); k < columns; k += WARP) {
       const real positive = z[k] > real(0) ? z[k] : real(0);
       sum += (positive - y[k] * z[k]) + log1p(exp(-fabs(z[k])));
       delta[k] = a[k] - y[k];
     }
-    sum = warp_sum(sum);
-    if (lane() == 0) values[i] = sum;
+    return warp_sum(sum);
   }
-}
+};
 
-// ln(sum of e^(z - max)) - the sum of y (z - max)
-extern "C" __global__ void log_likelihood_softmax(const real* z, const real* a, const real* y,
-                                                  real* delta, real* values, int64 rows,
-                                                  int64 columns) {
-  for (int64 i = first_row(); i < rows; i += row_stride()) {
-    const int64 start = i * columns;
-    const real largest = row_max(z + start, columns);
+// The same for softmax: ln(sum of e^(z - max)) - the sum of y (z - max).
+struct LogLikelihood {
+  __device__ static real row(const real* z, const real* a, const real* y, real* delta,
+                             int64 columns) {
+    const real largest = row_max(z, columns);
     real exponentials = 0, chosen = 0;
-    for (int64 k = start + lane(); k < start + columns; k += WARP) {
+    for (int64 k = lane(); k < columns; k += WARP) {
       const real shifted = z[k] - largest;
       exponentials += exp(shifted);
       chosen += y[k] * shifted;
       delta[k] = a[k] - y[k];
     }
-    exponentials = warp_sum(exponentials);
-    chosen = warp_sum(chosen);
-    if (lane() == 0) values[i] = log(exponentials) - chosen;
+    return log(warp_sum(exponentials)) - warp_sum(chosen);
   }
-}
+};
 
-// --- optimizers: the recursions of optimizers.py -----------------------------------------------
+#define COST(name, Cost)                                                                         \
+  extern "C" __global__ void name(const real* z, const real* a, const real* y, real* delta,      \
+                                  real* values, int64 rows, int64 columns) {                     \
+    for (int64 i = first_row(); i < rows; i += row_stride()) {                                   \
+      const int64 at = i * columns;                                                              \
+      const real value = Cost::row(z + at, a + at, y + at, delta + at, columns);                 \
+      if (lane() == 0) values[i] = value;                                                        \
+    }                                                                                            \
+  }
+
+COST(quadratic_identity, Quadratic<Identity>)
+COST(quadratic_sigmoid, Quadratic<Sigmoid>)
+COST(quadratic_tanh, Quadratic<Tanh>)
+COST(quadratic_relu, Quadratic<Relu>)
+COST(cross_entropy_sigmoid, CrossEntropy)
+COST(log_likelihood_softmax, LogLikelihood)
+
+// --- optimizers: the recursions of optimizers.py, on an element ---------------------------------
+
+struct Momentum {
+  real mu, rate;
+  bool nesterov;
+  __device__ void operator()(real& w, real g, real& velocity) const {
+    const real step = rate * g;
+    velocity = mu * velocity - step;
+    w += nesterov ? mu * velocity - step : velocity;
+  }
+};
+
+struct RMSprop {
+  real kept, fresh, rate, epsilon;
+  __device__ void operator()(real& w, real g, real& square) const {
+    square = kept * square + fresh * g * g;
+    w -= rate * g / (sqrt(square) + epsilon);
+  }
+};
+
+// `rate` and `epsilon` are corrected for the step; w shrinks by `decay` of itself.
+struct Adam {
+  real kept1, fresh1, kept2, fresh2, rate, epsilon;
+  __device__ void operator()(real& w, real g, real& mean, real& square, real decay) const {
+    mean = kept1 * mean + fresh1 * g;
+    square = kept2 * square + fresh2 * g * g;
+    w = (w - decay * w) - rate * mean / (sqrt(square) + epsilon);
+  }
+};
 
 extern "C" __global__ void descend(real* theta, const real* grad, int64 count,
                                    const real* rate_at, double rate_value) {
@@ -352,42 +385,29 @@ extern "C" __global__ void descend(real* theta, const real* grad, int64 count,
 }
 
 extern "C" __global__ void momentum(real* theta, const real* grad, real* velocity, int64 count,
-                                    double mu_value, int64 nesterov, const real* rate_at,
-                                    double rate_value) {
-  const real rate = number(rate_at, rate_value), mu = mu_value;
-  for (int64 k = first(); k < count; k += stride()) {
-    const real step = rate * grad[k], v = mu * velocity[k] - step;
-    velocity[k] = v;
-    theta[k] += nesterov ? mu * v - step : v;
-  }
+                                    double mu, int64 nesterov, const real* rate_at,
+                                    double rate) {
+  const Momentum step = {real(mu), number(rate_at, rate), nesterov != 0};
+  for (int64 k = first(); k < count; k += stride()) step(theta[k], grad[k], velocity[k]);
 }
 
 extern "C" __global__ void rmsprop(real* theta, const real* grad, real* square, int64 count,
                                    double rho, double epsilon, const real* rate_at,
-                                   double rate_value) {
-  const real rate = number(rate_at, rate_value), kept = rho, fresh = 1.0 - rho, eps = epsilon;
-  for (int64 k = first(); k < count; k += stride()) {
-    const real g = grad[k], v = kept * square[k] + fresh * g * g;
-    square[k] = v;
-    theta[k] -= rate * g / (sqrt(v) + eps);
-  }
+                                   double rate) {
+  const RMSprop step = {real(rho), real(1.0 - rho), number(rate_at, rate), real(epsilon)};
+  for (int64 k = first(); k < count; k += stride()) step(theta[k], grad[k], square[k]);
 }
 
-// `rate` and `epsilon` are corrected for the step; the first `decayed` elements shrink by `decay`.
+// The first `decayed` elements are weights.
 extern "C" __global__ void adam(real* theta, const real* grad, real* mean, real* square,
                                 int64 count, int64 decayed, double beta1, double beta2,
-                                const real* rate_at, double rate_value,
-                                const real* epsilon_at, double epsilon_value,
-                                const real* decay_at, double decay_value) {
-  const real rate = number(rate_at, rate_value), epsilon = number(epsilon_at, epsilon_value);
+                                const real* rate_at, double rate, const real* epsilon_at,
+                                double epsilon, const real* decay_at, double decay_value) {
+  const Adam step = {real(beta1), real(1.0 - beta1), real(beta2), real(1.0 - beta2),
+                     number(rate_at, rate), number(epsilon_at, epsilon)};
   const real decay = number(decay_at, decay_value);
-  const real b1 = beta1, b2 = beta2, fresh1 = 1.0 - beta1, fresh2 = 1.0 - beta2;
   for (int64 k = first(); k < count; k += stride()) {
-    const real g = grad[k], m = b1 * mean[k] + fresh1 * g, v = b2 * square[k] + fresh2 * g * g;
-    mean[k] = m;
-    square[k] = v;
-    const real w = k < decayed ? theta[k] - decay * theta[k] : theta[k];
-    theta[k] = w - rate * m / (sqrt(v) + epsilon);
+    step(theta[k], grad[k], mean[k], square[k], k < decayed ? decay : real(0));
   }
 }
 
