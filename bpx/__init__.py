@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .gradcheck import GradientCheck, gradient_check
     from .history import History
     from .persistence import FileFormatError
-    from .training import DivergenceError
+    from .steps import DivergenceError
 
 __version__ = "0.1.0"
 

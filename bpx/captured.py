@@ -57,6 +57,8 @@ class Captured:
     ----------
     steps : int
         Of an epoch; a last, smaller mini-batch is not among them.
+    checked : bool
+        Its replays were held to steps done one by one.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Captured:
         self.numbers = self.backend.zeros((width,), dtype)
         self.order = self.backend.zeros((self.steps * source.batch_size,), index)
         self.rows = self.backend.zeros((source.batch_size,), index)
+        self.checked = False
         self._launches: dict[int, Callable[[], None]] = {}
 
     def begin(self, order: np.ndarray, trained: int) -> None:

@@ -126,8 +126,8 @@ class Chain:
             return backend.gather(x, rows, out, *first.affine(ws.contexts[0]))
         return backend.gather(x, rows, out)
 
-    def forward(self, x: Array, ws: Workspace) -> tuple[Array, Array, list[Any]]:
-        """z^L, a^L and what each layer saved, from gathered rows; all in the workspace."""
+    def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
+        """z^L and what each layer saved, from gathered rows; all in the workspace."""
         saved: list[Any] = []
         stages = zip(self.architecture.stages, self.p, ws.contexts, strict=True)
         if self.architecture.folded:
@@ -136,11 +136,17 @@ class Chain:
         for layer, p, ctx in stages:
             x, kept = layer.forward(x, p, ctx)
             saved.append(kept)
-        activation = self.objective.activation
-        a = x
-        if type(activation) is not Identity:
-            a = self.backend.activate(activation, x, ws.buffer("a", x.shape))
-        return x, a, saved
+        return x, saved
+
+    def room(self, z: Array, ws: Workspace) -> Array:
+        """Where a^L goes: with the identity it is z^L."""
+        is_z = type(self.objective.activation) is Identity
+        return z if is_z else ws.buffer("a", z.shape)
+
+    def activated(self, z: Array, ws: Workspace) -> Array:
+        """a^L, in the workspace."""
+        a = self.room(z, ws)
+        return a if a is z else self.backend.activate(self.objective.activation, z, a)
 
     def outputs(self, x: Array) -> Array:
         """a^L of any number of rows, a fresh array."""
@@ -151,7 +157,8 @@ class Chain:
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
         for start in range(0, m, ROWS_AT_ONCE):
             rows = slice(start, min(start + ROWS_AT_ONCE, m))
-            out[rows, ...] = self.forward(self.gather(x, rows, ws), ws)[1]
+            z, _ = self.forward(self.gather(x, rows, ws), ws)
+            out[rows, ...] = self.activated(z, ws)
         return out
 
     @cached_property
@@ -205,22 +212,8 @@ class Chain:
             return decided == truth
         return self.backend.xp.all(decided == truth, axis=1)
 
-    def weigh(self, delta: Array, weight: Array | None) -> Array:
-        """Multiply the rows of `delta` by w/Σw, if there are weights; returns `delta`.
-
-        What makes the mean of a sum over the batch is then 1, and not 1/m.
-        """
-        if weight is not None:
-            delta *= self._shares(weight)[:, None]
-        return delta
-
-    def mean(self, values: Array, weight: Array | None) -> Array:
-        """The mean cost of a batch, 0-d."""
-        if weight is None:
-            return self.backend.total(values) * (1.0 / values.shape[0])
-        return self.backend.xp.sum(values * self._shares(weight))
-
-    def _shares(self, weight: Array) -> Array:
+    def shares(self, weight: Array) -> Array:
+        """w/Σw, by which a weighted batch's rows of delta are multiplied: see `mean_factor`."""
         xp = self.backend.xp
         total = xp.sum(weight)
         return weight / xp.where(total > 0.0, total, xp.ones_like(total))
@@ -232,7 +225,8 @@ class Chain:
         log = backend.empty((len(starts), 3), self.xp_dtype)
         for at, start in enumerate(starts):
             rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
-            z, a, _ = self.forward(self.gather(samples.x, rows, ws), ws)
+            z, _ = self.forward(self.gather(samples.x, rows, ws), ws)
+            a = self.activated(z, ws)
             y = samples.y[rows, ...]
             values = self.objective.value(backend, z, a, self.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
@@ -267,6 +261,11 @@ class Chain:
                 return None
             below = stages[index].backward(below, saved[index], self.p[index], to, ctx)
         return below
+
+
+def mean_factor(rows: int, weight: Array | None) -> float:
+    """α, which makes the mean of a sum over the batch: 1/m, or 1 where the rows are weighed."""
+    return 1.0 / rows if weight is None else 1.0
 
 
 def _dtype_name(dtype: Any) -> str:

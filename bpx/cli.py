@@ -24,7 +24,7 @@ from .files import load
 from .gradcheck import gradient_check
 from .network import Network
 from .registry import normal
-from .training import DivergenceError
+from .steps import DivergenceError
 
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",

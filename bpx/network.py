@@ -15,7 +15,7 @@ from . import architecture, data
 from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
-from .chain import Chain
+from .chain import Chain, mean_factor
 from .checks import positive, whole
 from .costs import Cost
 from .layers import Input, Layer
@@ -415,15 +415,19 @@ class Network:
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
             samples = self.samples(x, y, sample_weight, whole=False)
-            z, a, saved = chain.forward(chain.gather(samples.x, slice(None), ws), ws)
-            y = chain.targets(samples.y, ws)
-            d = chain.objective.delta(backend, z, a, y, ws.buffer("delta", z.shape))
-            values = chain.objective.value(backend, z, a, y)
-            cost = chain.mean(values, samples.weight)
-            chain.weigh(d, samples.weight)
-            alpha = 1.0 if samples.weight is not None else 1.0 / z.shape[0]
+            z, saved = chain.forward(chain.gather(samples.x, slice(None), ws), ws)
+            y, d = chain.targets(samples.y, ws), ws.buffer("delta", z.shape)
+            values = backend.cost_and_delta(chain.objective, z, chain.room(z, ws), y, d)
+            alpha = mean_factor(samples.n, samples.weight)
+            if samples.weight is None:
+                cost = backend.total(values) * alpha
+            else:
+                shares = chain.shares(samples.weight)
+                cost = backend.total(values * shares)
+                d *= shares[:, None]
         else:
-            z, a, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
+            z, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
+            a = chain.activated(z, ws)
             given = data.check_y(
                 backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
             )

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import data
 from .backends import Array
+from .chain import mean_factor
 from .checks import whole
 from .context import Workspace
 from .data import Samples
@@ -47,8 +48,8 @@ class Arrays:
             yield (order[rows] if self.on_disk else None, moved[rows])
 
     def alpha(self, batch: Any) -> float:
-        """What makes the mean of a sum over the batch: 1/m, or 1 where the rows are weighed."""
-        return 1.0 if self.samples.weight is not None else 1.0 / batch[1].shape[0]
+        """α of its gradient."""
+        return mean_factor(batch[1].shape[0], self.samples.weight)
 
     def load(self, rows: Any, ws: Workspace) -> Batch:
         on_host, rows = rows
@@ -117,7 +118,7 @@ class Stream:
             raise ValueError("the iterable gave no mini-batch")
 
     def alpha(self, samples: Any) -> float:
-        return 1.0 if samples.weight is not None else 1.0 / samples.n
+        return mean_factor(samples.n, samples.weight)
 
     def load(self, samples: Samples, ws: Workspace) -> Batch:
         return self.net.chain.gather(samples.x, slice(None), ws), samples.y, samples.weight

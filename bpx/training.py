@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from contextlib import AbstractContextManager
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .backends import Array
 from .callbacks import Progress, Run, as_callbacks, hooks
 from .captured import Captured, agree, why_not_captured
 from .chain import Chain
@@ -24,32 +22,8 @@ from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
 from .program import compiled
 from .sources import Arrays, Stream
-from .updates import Numbers, Penalty, update_for
-
-
-class DivergenceError(ArithmeticError):
-    """The cost is no longer finite. The network has the weights of the last good step.
-
-    Attributes
-    ----------
-    epoch, step : int
-        Of the first bad step: the network's epoch and the mini-batch in it, both from 1.
-    layer : str
-        The first layer whose output or parameters are not finite, or ``"the cost"``.
-    history : History
-        Of the epochs before.
-    """
-
-    def __init__(self, epoch: int, step: int, layer: str, history: History) -> None:
-        self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
-        super().__init__(
-            f"the cost is not finite at step {step} of epoch {epoch}, first in {layer}; the "
-            "network keeps the weights of the last good step. A lower learning rate, clip_norm=, "
-            "or inputs and targets scaled to about 1 may help"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
-        return DivergenceError, (self.epoch, self.step, self.layer, self.history)
+from .steps import DivergenceError, NonFinite, Steps
+from .updates import Penalty, update_for
 
 
 def train(
@@ -124,10 +98,6 @@ def _in_precision(chain: Chain, precision: str) -> Chain:
     return chain if precision == "float32" else chain.on(chain.backend.in_precision(precision))
 
 
-class _NonFinite(Exception):
-    """A step's cost is not finite; nothing of that step was written."""
-
-
 class _Trainer:
     """One call of `fit`, after its arguments were checked."""
 
@@ -143,12 +113,8 @@ class _Trainer:
     ) -> None:
         self.net, self.chain, self.source = net, chain, source
         self.optimizer, self.state, self.graph = optimizer, state, graph
-        self.ws = chain.workspace(training=True)
         self.update = update_for(chain, optimizer, state, penalty)
-        self.is_host, self.piece = net.backend.is_host, source.piece
-        self._vectors = [net.parameters, net.state, *state.slots.values()]
-        self.checked = False
-        self._copies = [net.backend.xp.empty_like(vector) for vector in self._vectors]
+        self.piece = source.piece
 
     def run(self, epochs: int, held_out: Samples | None, callbacks: list[Any]) -> History:
         net, history = self.net, History()
@@ -164,8 +130,8 @@ class _Trainer:
         asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
         by_itself = hooked or asked
         self.compiled = None if by_itself else compiled(self.chain, self.source, self.update)
+        self.steps = Steps(net, self.chain, self.source, self.update, self.state, self.piece)
         self.captured = self._to_capture(hooked)
-        self.log = net.backend.zeros((self.piece, 3), self.chain.xp_dtype)
         checks = net.chain.workspace()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
@@ -220,12 +186,12 @@ class _Trainer:
                 done += len(piece)
                 piece = []
             if not piece:
-                self._keep()
+                self.steps.keep()
             piece.append(batch)
             try:
-                self._step(batch, len(piece) - 1)
-            except _NonFinite:
-                raise self._diverged(piece, done) from None
+                self.steps.one(batch, len(piece) - 1)
+            except NonFinite:
+                raise self.steps.diverged(piece, done) from None
             run.step = self.net.steps
             if len(piece) == self.piece:
                 sums += self._read(piece, done)
@@ -239,6 +205,12 @@ class _Trainer:
             return None
         return self._means(sums)
 
+    def _read(self, piece: list[Any], done: int) -> np.ndarray:
+        sums = self.steps.sums(len(piece))
+        if sums is None:
+            raise self.steps.diverged(piece, done)
+        return sums
+
     # --- many steps a launch of a recording ---
 
     def _to_capture(self, hooked: bool) -> Captured | None:
@@ -249,49 +221,50 @@ class _Trainer:
         wanted = self.graph is not False and self.compiled is None and not why
         if not wanted or not isinstance(self.source, Arrays):
             return None
-        return Captured(self.chain, self.source, self.update, self._recorded)
-
-    def _recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
-        self.ws.step = step
-        self._work((None, rows), numbers, at)
+        return Captured(self.chain, self.source, self.update, self.steps.recorded)
 
     def _can_replay(self, order: Any) -> bool:
         """Hold the first two replays to the same steps done one by one; say so if they differ."""
-        captured = self.captured
-        if self.checked or captured is None:
-            return True
-        self._keep()
-        start = self._snapshot()
-        for at, batch in enumerate(islice(self.source.batches(order), 2)):
-            self._step(batch, at)
-        expected = self._snapshot()
-        self._restore()
-        if not all(np.isfinite(array).all() for array in expected):
-            return False  # it is said by the steps, with their layer
-        why = "two of them did not give what the steps give one by one"
+        captured, steps = self.captured, self.steps
+        if captured is None or captured.checked:
+            return captured is not None
+        steps.keep()
+        start = steps.snapshot(2)
         try:
-            captured.begin(order, self.net.steps)
-            captured.prepare()
-            self._restore()
-            captured.begin(order, self.net.steps)
-            captured.run(1)
-            captured.run(1)
-            self.checked = agree(start, expected, self._snapshot())
-        except Exception as error:  # what CUDA refuses to record, whatever it is, runs unrecorded
-            why = str(error) or type(error).__name__
-        self._restore()
-        if not self.checked:
+            for at, batch in enumerate(islice(self.source.batches(order), 2)):
+                steps.one(batch, at)
+            expected = steps.snapshot(2)
+            steps.restore()
+            if not all(np.isfinite(array).all() for array in expected):
+                return False  # it is said by the steps, with their layer
+            why = self._replay_twice(captured, order, start, expected)
+        finally:
+            steps.restore()
+        if why:
             self.captured = None
             message = f"the steps cannot be replayed as a CUDA graph: {why}"
             if self.graph is True:
                 raise RuntimeError(message)
             warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
-        return self.checked
+        return not why
 
-    def _snapshot(self) -> list[np.ndarray]:
-        """The vectors, and the sums of an epoch's first two steps, on the host."""
-        to_host = self.chain.backend.to_host
-        return [to_host(vector).copy() for vector in (*self._vectors, self.log[:2, ...])]
+    def _replay_twice(
+        self, captured: Captured, order: Any, start: list[Any], expected: list[Any]
+    ) -> str:
+        """Why it does not give what the steps gave; empty: it does."""
+        try:
+            captured.begin(order, self.net.steps)
+            captured.prepare()
+            self.steps.restore()
+            captured.begin(order, self.net.steps)
+            captured.run(1)
+            captured.run(1)
+            captured.checked = agree(start, expected, self.steps.snapshot(2))
+        except Exception as error:  # what CUDA refuses to record, whatever it is, runs unrecorded
+            return str(error) or type(error).__name__
+        if captured.checked:
+            return ""
+        return "two of them did not give what the steps give one by one"
 
     def _captured_epoch(
         self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
@@ -299,25 +272,24 @@ class _Trainer:
         """The same by replays; the last, smaller mini-batch is a step by itself."""
         captured = self.captured
         assert captured is not None
-        self._keep()
+        self.steps.keep()
         captured.begin(order, self.net.steps)
         done = 0
         while done < self.piece and not (run.stopped or interrupts.noted):
             if done < captured.steps:
                 count = captured.run(captured.steps - done)
-                self.state.step += count
-                self.net.steps += count
+                self.steps.count(count)
             else:
                 count = 1
                 (batch,) = self._batches(order, done, done + 1)
-                self._step(batch, done)
+                self.steps.one(batch, done)
             done += count
             run.step = self.net.steps
             for hook in step_hooks:
                 hook(run)
-        sums = self._sums(done)
+        sums = self.steps.sums(done)
         if sums is None:
-            raise self._diverged(self._batches(order, 0, done), 0)
+            raise self.steps.diverged(self._batches(order, 0, done), 0)
         return None if run.stopped or interrupts.noted else self._means(sums)
 
     # --- many steps a call of a compiled function ---
@@ -330,15 +302,14 @@ class _Trainer:
         program, function = self.compiled
         m, steps = program.batch_size, self.source.steps
         log = np.zeros((steps, 3))
-        self._keep()
+        self.steps.keep()
         for start in range(0, steps, program.steps_a_call):
             rows = order[start * m : (start + program.steps_a_call) * m]
             count = -(-len(rows) // m)
             first = self.state.step
             table = np.array([self.update.numbers(first + step) for step in range(count)])
             done = function(rows, table, log[start : start + count])
-            self.state.step += done
-            self.net.steps += done
+            self.steps.count(done)
             if done < count:
                 raise self._stopped_at(order, start + done)
             run.step = self.net.steps
@@ -346,8 +317,8 @@ class _Trainer:
                 hook(run)
             if run.stopped or interrupts.noted:
                 break
-        if not all(map(self._finite, self._vectors)):
-            raise self._diverged(self._batches(order, 0, start + count), 0)
+        if not self.steps.all_finite():
+            raise self.steps.diverged(self._batches(order, 0, start + count), 0)
         if run.stopped or interrupts.noted:
             return None
         return self._means(log.sum(axis=0))
@@ -358,10 +329,10 @@ class _Trainer:
 
     def _stopped_at(self, order: Any, step: int) -> DivergenceError:
         """A compiled run found a cost that is not finite, and wrote nothing of that step."""
-        if not all(map(self._finite, self._vectors)):  # the step before has overflowed
-            return self._diverged(self._batches(order, 0, step + 1), 0)
-        self._keep()
-        return self._diverged(self._batches(order, step, step + 1), step)
+        if not self.steps.all_finite():  # the step before has overflowed
+            return self.steps.diverged(self._batches(order, 0, step + 1), 0)
+        self.steps.keep()
+        return self.steps.diverged(self._batches(order, step, step + 1), step)
 
     def _means(self, sums: np.ndarray) -> dict[str, float]:
         cost, right, weight = sums
@@ -371,103 +342,3 @@ class _Trainer:
         if self.net.task != "regression":
             means["training_accuracy"] = float(right / weight)
         return means
-
-    def _step(self, batch: Any, at: int) -> None:
-        """One step by itself; what came of it goes to row `at` of the log."""
-        self.ws.step = self.net.steps
-        self._work(batch, self.update.numbers(self.state.step, self.source.alpha(batch)), at)
-        self.state.step += 1
-        self.net.steps += 1
-
-    def _work(self, batch: Any, numbers: Numbers, at: Any) -> None:
-        """Forward, delta, backward, update. The sums of cost, right samples and weight are logged.
-
-        In a recording `numbers`, `at` and ``ws.step`` are arrays on the device.
-        """
-        chain, ws = self.chain, self.ws
-        kernels, objective = chain.backend, chain.objective
-        x, labels, weight = self.source.load(batch, ws)
-        z, a, saved = chain.forward(x, ws)
-        y = chain.targets(labels, ws)
-        delta = ws.buffer("delta", z.shape)
-        values = kernels.cost_and_delta(objective, z, a, y, delta)
-        kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
-        if self.is_host and not math.isfinite(float(self.log[at, 0])):
-            raise _NonFinite
-        chain.weigh(delta, weight)
-        self.update.before(numbers, self.source.alpha(batch))
-        chain.backward(delta, saved, self.update.out, ws)
-        self.update.after(numbers, self.state.step)
-
-    # --- when it does not go well ---
-
-    def _keep(self) -> None:
-        for copy, vector in zip(self._copies, self._vectors, strict=True):
-            copy[...] = vector
-        self._steps = self.net.steps, self.state.step
-
-    def _restore(self) -> None:
-        for copy, vector in zip(self._copies, self._vectors, strict=True):
-            vector[...] = copy
-        self.net.steps, self.state.step = self._steps
-
-    def _sums(self, count: int) -> np.ndarray | None:
-        """The sums of so many rows of the log; on a device this is where the host waits for it.
-
-        None where they are not finite, or the vectors: an update can overflow after a finite cost.
-        """
-        log = self.chain.backend.to_host(self.log[:count, ...])
-        sums: np.ndarray = log.sum(axis=0, dtype=np.float64)
-        good = np.isfinite(sums).all() and all(map(self._finite, self._vectors))
-        return sums if good else None
-
-    def _read(self, piece: list[Any], done: int) -> np.ndarray:
-        sums = self._sums(len(piece))
-        if sums is None:
-            raise self._diverged(piece, done)
-        return sums
-
-    def _diverged(self, piece: list[Any], done: int) -> DivergenceError:
-        """Run the piece again from its start, step by step, to the last good one."""
-        assert self.net.history is not None
-        epoch, history = self.net.epochs + 1, self.net.history
-        self._restore()
-        for index, batch in enumerate(piece):
-            self._keep()
-            try:
-                self._step(batch, 0)
-                good = math.isfinite(float(self.log[0, 0]))
-            except _NonFinite:
-                good = False
-            layer = self._bad_parameters() if good else self._bad_output(batch)
-            if layer is not None:
-                self._restore()
-                return DivergenceError(epoch, done + index + 1, layer, history)
-        return DivergenceError(epoch, done + len(piece), "the cost", history)
-
-    def _finite(self, array: Array) -> bool:
-        xp = self.chain.backend.xp
-        # A sum is one pass without a temporary; only where it overflows is each element asked.
-        return math.isfinite(float(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
-
-    def _bad_parameters(self) -> str | None:
-        """After a step with a finite cost: the first layer whose new parameters are not."""
-        if all(self._finite(vector) for vector in self._vectors):
-            return None
-        for index, (layer, p) in enumerate(zip(self.net.layers, self.chain.p, strict=True)):
-            if not all(self._finite(tensor) for tensor in vars(p).values()):
-                return f"the parameters of layer {index} ({layer})"
-        return "the optimizer's memory"
-
-    def _bad_output(self, batch: Any) -> str:
-        """The first layer whose output is not finite on this batch, with the weights before it."""
-        self._restore()
-        self.ws.step = self.net.steps
-        x, _, _ = self.source.load(batch, self.ws)
-        if not self._finite(x):
-            return "the inputs"
-        outputs = self.chain.layer_outputs(x, self.ws)
-        for index, (layer, a) in enumerate(zip(self.net.layers, outputs, strict=True)):
-            if not self._finite(a):
-                return f"layer {index} ({layer})"
-        return "the cost"

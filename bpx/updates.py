@@ -68,12 +68,13 @@ class GradientUpdate:
         """`alpha` makes the mean of a sum over the batch; `numbers` may lie on the device."""
         self.out.scale(alpha)
 
-    def after(self, numbers: Numbers, step: int) -> None:
+    def after(self, numbers: Numbers) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         penalty = self.penalty
         add_penalty(backend, theta, grad, self.state.decayed, penalty.l1, penalty.l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
-        backend.optimize(self.optimizer, theta, grad, self.state, step, numbers[:3])
+        step, of_step = self.state.step, numbers[:3]
+        backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
 
 
 class FusedUpdate:
@@ -133,7 +134,7 @@ class FusedUpdate:
         scale, decayed, rest, self._gamma = numbers
         self.out.scale(scale, decayed, rest)
 
-    def after(self, numbers: Numbers, step: int) -> None:
+    def after(self, numbers: Numbers) -> None:
         for add in self._at_the_end:
             add()
 

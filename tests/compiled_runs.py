@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,37 @@ def agree(one, two, dtype="float64"):
     for name, slot in one.optimizer_state.slots.items():
         other = two.optimizer_state.slots[name]
         assert np.abs(slot - other).max() <= tolerance * np.abs(slot).max()
+
+
+def of_each_kind(rng, x, y):
+    """Networks (from a backend), data and options: weights, frozen layers, no bias, the tasks.
+
+    `y` are labels of four classes. A first mini-batch has no weight at all.
+    """
+    weight = rng.random(len(x)) * (rng.random(len(x)) < 0.7)
+    weight[:5] = 0.0
+    dense, n = bpx.layers.Dense, x.shape[1]
+    options = {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2)}
+    for first, second, use_bias in itertools.product((True, False), repeat=3):
+
+        def frozen(backend, first=first, second=second, use_bias=use_bias):
+            return bpx.Network(
+                [bpx.layers.Input(n), dense(6, "tanh", trainable=first),
+                 dense(5, "relu", trainable=second, use_bias=use_bias), dense(4, "softmax")],
+                seed=0, dtype="float64", backend=backend,
+            )  # fmt: skip
+
+        yield frozen, x, y, options | {"sample_weight": weight}
+    for task, outputs, targets in (
+        ("multilabel", 4, rng.integers(2, size=(len(x), 4))),
+        ("classification", 1, y % 2),
+        ("regression", 1, rng.normal(size=len(x))),
+    ):
+
+        def of_task(backend, task=task, outputs=outputs):
+            output = "identity" if task == "regression" else "sigmoid"
+            cost = "quadratic" if task == "regression" else "cross-entropy"
+            return bpx.Network([n, 6, outputs], output=output, cost=cost, task=task, seed=0,
+                               dtype="float64", backend=backend)  # fmt: skip
+
+        yield of_task, x, targets, options

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import bpx
+from bpx import steps
 from bpx.activations import Activation
 from bpx.backends import BackendError, _cublas
 from bpx.backends._numpy import NumpyBackend
@@ -215,14 +216,14 @@ def test_no_value_is_asked_for_in_a_step(rehearsed, monkeypatch, graph):
     for name in ("empty", "zeros"):
         make = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda self, *a, make=make: make(self, *a).view(Waiting))
-    work = bpx.training._Trainer._work
+    work = steps.Steps._work
 
     def noted(self, *arguments):
         before = len(Waiting.waits)
         work(self, *arguments)
         counts.append(len(Waiting.waits) - before)
 
-    monkeypatch.setattr(bpx.training._Trainer, "_work", noted)
+    monkeypatch.setattr(steps.Steps, "_work", noted)
     x, y = problem()
     layers = bpx.layers.Dense(8, "relu"), bpx.layers.Dropout(0.4), bpx.layers.Dense(4, "softmax")
     network(rehearsed, *layers).fit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import partial
 
 import compiled_runs
@@ -83,33 +82,8 @@ def test_other_memory_orders_and_read_only_and_memory_maps(rng, tmp_path):
 
 
 def test_weights_frozen_layers_no_bias_multilabel_and_one_output(rng, classes):
-    x, y = classes
-    weight = rng.random(23) * (rng.random(23) < 0.7)
-    dense, rate = bpx.layers.Dense, {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2)}
-    cases = itertools.product((True, False), repeat=3)
-    for first, second, use_bias in cases:
-
-        def make(backend, first=first, second=second, use_bias=use_bias):
-            return bpx.Network(
-                [bpx.layers.Input(7), dense(6, "tanh", trainable=first),
-                 dense(5, "relu", trainable=second, use_bias=use_bias), dense(4, "softmax")],
-                seed=0, dtype="float64", backend=backend,
-            )  # fmt: skip
-
-        agree(*fits(make, x, y, sample_weight=weight, **rate))
-    for task, outputs, targets in (
-        ("multilabel", 4, rng.integers(2, size=(23, 4))),
-        ("classification", 1, y % 2),
-        ("regression", 1, rng.normal(size=23)),
-    ):
-
-        def make(backend, task=task, outputs=outputs):
-            output = "identity" if task == "regression" else "sigmoid"
-            cost = "quadratic" if task == "regression" else "cross-entropy"
-            return bpx.Network([7, 6, outputs], output=output, cost=cost, task=task, seed=0,
-                               dtype="float64", backend=backend)  # fmt: skip
-
-        agree(*fits(make, x, targets, **rate))
+    for make, x, y, options in compiled_runs.of_each_kind(rng, *classes):
+        agree(*fits(make, x, y, **options))
 
 
 @pytest.mark.parametrize(

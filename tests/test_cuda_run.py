@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import compiled_runs
 import cuda_on_host
 import numpy as np
@@ -96,32 +94,8 @@ def test_each_kind_of_input(fits, rng, dtype, kind, scaled):
 
 
 def test_weights_frozen_layers_no_bias_multilabel_and_one_output(fits, rng, classes):
-    x, y = classes
-    weight = rng.random(23) * (rng.random(23) < 0.7)
-    weight[:5] = 0.0
-    dense, rate = bpx.layers.Dense, {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2)}
-    for first, second, use_bias in itertools.product((True, False), repeat=3):
-
-        def make(backend, first=first, second=second, use_bias=use_bias):
-            return bpx.Network(
-                [bpx.layers.Input(7), dense(6, "tanh", trainable=first),
-                 dense(5, "relu", trainable=second, use_bias=use_bias), dense(4, "softmax")],
-                seed=0, dtype="float64", backend=backend,
-            )  # fmt: skip
-
-        agree(*fits(make, x, y, sample_weight=weight, **rate))
-    for task, outputs, targets in (
-        ("multilabel", 4, rng.integers(2, size=(23, 4))),
-        ("classification", 1, y % 2),
-        ("regression", 1, rng.normal(size=23)),
-    ):
-
-        def make(backend, task=task, outputs=outputs):
-            output = "identity" if task == "regression" else "sigmoid"
-            cost = "quadratic" if task == "regression" else "cross-entropy"
-            return plain(backend, (7, 6, outputs), output=output, cost=cost, task=task)
-
-        agree(*fits(make, x, targets, **rate))
+    for make, x, y, options in compiled_runs.of_each_kind(rng, *classes):
+        agree(*fits(make, x, y, **options))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23])

@@ -37,6 +37,7 @@ ORDER = [
     "callbacks",
     "sources",
     "updates",
+    "steps",
     "program",
     "captured",
     "interrupts",

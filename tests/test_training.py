@@ -213,8 +213,10 @@ def test_iterables_and_memory_maps_are_the_arrays(backend, rng, tmp_path, host):
         options = {"batch_size": 5, "shuffle": False} if len(data) == 2 else {"n": 23}
         net.fit(*data, epochs=2, l2=0.1, **options)
         found.append(host(net.parameters))
-    for other in found[1:]:  # arrays may run compiled, which adds in another order
-        assert np.abs(found[0] - other).max() < 1e-14
+    # Arrays may run compiled, which adds in another order than step by step; on a device a memory
+    # map goes step by step too.
+    assert np.abs(found[0] - found[1]).max() <= (0.0 if backend.is_host else 1e-14)
+    assert np.abs(found[0] - found[2]).max() < 1e-14
 
 
 def test_uint8_is_scaled_as_it_is_gathered(backend, put, host, rng):

@@ -66,9 +66,10 @@ class Backend:
         trains through views into it.
     """
 
+    captures = False
+
     def __init__(self, name: str, xp: Any, device: Any = None, *, is_host: bool = True) -> None:
         self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
-        self.captures = False
         self._probe_views()
         self.lacks = {name for name in ("float64", "int64", "uint64") if not self._has(name)}
         self.index_dtype = xp.int32 if "int64" in self.lacks else xp.int64
@@ -276,7 +277,12 @@ class Backend:
 
     @kernel
     def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:
-        """``out ← δ^L`` (BP1); returns the cost of each sample, shape (m,)."""
+        """``a ← a^L`` and ``out ← δ^L`` (BP1), from z^L; returns the cost of each sample, (m,).
+
+        With the identity `a` may be `z` itself.
+        """
+        if a is not z:
+            self.activate(objective.activation, z, a)
         values = objective.value(self, z, a, y)
         objective.delta(self, z, a, y, out)
         return values
@@ -324,9 +330,7 @@ class Backend:
 
     @kernel
     def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
-        """The next step's numbers and rows: ``table[at]``, and its part of `order`.
-
-        Returns `clock`.
+        """The next step's numbers, a row of `table`, and rows, a part of `order`; returns `clock`.
 
         `clock` holds the epoch's next step, its present one, and the present one of all training.
         """

@@ -16,16 +16,17 @@ from ._base import Array, Backend
 
 
 class CupyBackend(Backend):
-    """`xp` is ``array_api_compat.cupy``, `device` a ``cupy.cuda.Device``.
+    """`xp` is the namespace in ``_cupy_namespace``, `device` a ``cupy.cuda.Device``.
 
     CuPy works on the calling thread's current device, so each run of a network makes its own
     device current first (`use`), and leaves it so.
     """
 
+    captures = True
+
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         with device:
             super().__init__(name, xp, device, is_host=False)
-        self.captures = True
         self._kernels: Callable[..., None] = _cuda.Kernels()
         self._products = _cublas.Cublas(
             _cublas.library, self._stream_address, self._bytes, self._address
@@ -178,11 +179,8 @@ class CupyBackend(Backend):
         out = self.empty(shape, self.xp.bool)
         columns = math.prod(shape[1:])
         place = random.signed(random.of_layer(key, layer)), *_cuda.whole_number(step)
-        limit = random.threshold(probability)
-        threads, arguments = (
-            _cuda.an_element(out.size),
-            (out, out.size, columns, *place, row, limit),
-        )
+        threads, limit = _cuda.an_element(out.size), random.threshold(probability)
+        arguments = out, out.size, columns, *place, row, limit
         if threads.blocks:
             self._kernels("keep", _cuda.FLOAT32, threads, arguments)
         return out
@@ -206,9 +204,12 @@ class CupyBackend(Backend):
         return clock
 
     def compile(self, program: Any) -> Callable[..., int] | None:
-        x, on_device = program.x, type(program.x) is type(program.theta)  # no memory map
-        strides = self._strides(x) if on_device else None
-        return strides and _cuda_run.compiled(self, self._kernels, program, strides)
+        if type(program.x) is not type(program.theta):  # a memory map
+            return None
+        strides = self._strides(program.x)
+        if strides is None:
+            return None
+        return _cuda_run.compiled(self, self._kernels, program, strides)
 
     # --- the kernels of kernels.cu ------------------------------------------------------------
 

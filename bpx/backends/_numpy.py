@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -40,9 +40,6 @@ class NumpyBackend(Backend):
 
     def to_host(self, array: Array) -> np.ndarray:
         return np.asarray(array)
-
-    def read(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
-        return np.array(rows, dtype=np.float64)
 
     def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
         if largest is None or not ONE_THREAD < largest <= _threads.ONE_CORE:

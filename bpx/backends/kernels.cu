@@ -211,6 +211,7 @@ extern "C" __global__ void one_hot_int32(const int* labels, real* out, int64 cou
 // --- activations: sigma, and its derivative by a = sigma(z) -----------------------------------
 
 struct Identity {
+  __device__ static real forward(real z) { return z; }
   __device__ static real slope(real) { return real(1); }
 };
 
@@ -283,15 +284,15 @@ extern "C" __global__ void backward_softmax(real* delta, const real* a, int64 ro
   }
 }
 
-// --- costs: of a row by a warp, which also writes delta ----------------------------------------
+// --- costs: of a row by a warp, from z, which also writes a and delta --------------------------
 
 // Of a row: the sum over the columns of (a - y)^2 / 2; delta <- (a - y) sigma'.
 template <typename Activation>
 struct Quadratic {
-  __device__ static real row(const real*, const real* a, const real* y, real* delta,
-                             int64 columns) {
+  __device__ static real row(const real* z, real* a, const real* y, real* delta, int64 columns) {
     real sum = 0;
     for (int64 k = lane(); k < columns; k += WARP) {
+      a[k] = Activation::forward(z[k]);
       const real error = a[k] - y[k];
       sum += error * error;
       delta[k] = error * Activation::slope(a[k]);
@@ -303,10 +304,10 @@ struct Quadratic {
 // From z, with the short delta = a - y: ln(1 + e^z) - y z, in the form that neither overflows nor
 // cancels.
 struct CrossEntropy {
-  __device__ static real row(const real* z, const real* a, const real* y, real* delta,
-                             int64 columns) {
+  __device__ static real row(const real* z, real* a, const real* y, real* delta, int64 columns) {
     real sum = 0;
     for (int64 k = lane(); k < columns; k += WARP) {
+      a[k] = Sigmoid::forward(z[k]);
       const real positive = z[k] > real(0) ? z[k] : real(0);
       sum += (positive - y[k] * z[k]) + log1p(exp(-fabs(z[k])));
       delta[k] = a[k] - y[k];
@@ -317,22 +318,26 @@ struct CrossEntropy {
 
 // The same for softmax: ln(sum of e^(z - max)) - the sum of y (z - max).
 struct LogLikelihood {
-  __device__ static real row(const real* z, const real* a, const real* y, real* delta,
-                             int64 columns) {
+  __device__ static real row(const real* z, real* a, const real* y, real* delta, int64 columns) {
     const real largest = row_max(z, columns);
     real exponentials = 0, chosen = 0;
     for (int64 k = lane(); k < columns; k += WARP) {
       const real shifted = z[k] - largest;
-      exponentials += exp(shifted);
+      a[k] = exp(shifted);
+      exponentials += a[k];
       chosen += y[k] * shifted;
+    }
+    exponentials = warp_sum(exponentials);
+    for (int64 k = lane(); k < columns; k += WARP) {
+      a[k] /= exponentials;
       delta[k] = a[k] - y[k];
     }
-    return log(warp_sum(exponentials)) - warp_sum(chosen);
+    return log(exponentials) - warp_sum(chosen);
   }
 };
 
 #define COST(name, Cost)                                                                         \
-  extern "C" __global__ void name(const real* z, const real* a, const real* y, real* delta,      \
+  extern "C" __global__ void name(const real* z, real* a, const real* y, real* delta,            \
                                   real* values, int64 rows, int64 columns) {                     \
     for (int64 i = first_row(); i < rows; i += row_stride()) {                                   \
       const int64 at = i * columns;                                                              \

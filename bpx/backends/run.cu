@@ -37,8 +37,8 @@ __device__ inline real slope(int activation, real a) {
   }
 }
 
-__device__ inline real cost_row(int cost, int activation, const real* z, const real* a,
-                                const real* y, real* delta, int columns) {
+__device__ inline real cost_row(int cost, int activation, const real* z, real* a, const real* y,
+                                real* delta, int columns) {
   if (cost == 1) return CrossEntropy::row(z, a, y, delta, columns);
   if (cost == 2) return LogLikelihood::row(z, a, y, delta, columns);
   switch (activation) {
@@ -230,6 +230,21 @@ struct Update {
   }
 };
 
+// The elements of a tile of the weights that are not beyond an edge.
+template <typename Work>
+__device__ inline void each_inside(const Layer& layer, int top, int left, Work work) {
+#pragma unroll
+  for (int p = 0; p < TILE; ++p) {
+#pragma unroll
+    for (int c = 0; c < TILE; ++c) {
+      const int row = top + p, column = left + c * int(WARP) + int(lane());
+      if (row < layer.out && column < layer.into) {
+        work(p, c, layer.weights + row * layer.into + column);
+      }
+    }
+  }
+}
+
 // The sums of delta^T x (BP4) and of delta (BP3), and with each of them the update. `turn` is the
 // warp that begins, so that all have work when several layers are done one after another.
 template <int SLOTS>
@@ -240,26 +255,12 @@ __device__ void backward_layer(const Layer& layer, const real* delta, const real
   for (int tile = (warp() + warps() - turn) % warps(); tile < tiles; tile += warps()) {
     const int top = tile / across * TILE, left = tile % across * TILE * WARP;
     real sums[TILE][TILE] = {}, u[TILE][TILE] = {}, v[TILE][TILE] = {};
-    const int start = layer.weights + left + lane();
-#pragma unroll
-    for (int p = 0; p < TILE; ++p) {
-#pragma unroll
-      for (int c = 0; c < TILE; ++c) {
-        const bool inside = top + p < layer.out && left + c * int(WARP) + int(lane()) < columns;
-        const int k = start + (top + p) * columns + c * WARP;
-        if (inside) update.get<SLOTS>(k, u[p][c], v[p][c]);
-      }
-    }
+    each_inside(layer, top, left,
+                [&](int p, int c, int k) { update.get<SLOTS>(k, u[p][c], v[p][c]); });
     outer(delta, 1, layer.out, x, top, rows, left, columns, sums);
-#pragma unroll
-    for (int p = 0; p < TILE; ++p) {
-#pragma unroll
-      for (int c = 0; c < TILE; ++c) {
-        const bool inside = top + p < layer.out && left + c * int(WARP) + int(lane()) < columns;
-        const int k = start + (top + p) * columns + c * WARP;
-        if (inside) update.set<SLOTS>(theta[k], k, sums[p][c], u[p][c], v[p][c]);
-      }
-    }
+    each_inside(layer, top, left, [&](int p, int c, int k) {
+      update.set<SLOTS>(theta[k], k, sums[p][c], u[p][c], v[p][c]);
+    });
   }
   turn = (turn + tiles) % warps();
   if (layer.bias < 0) return;
@@ -407,11 +408,6 @@ run_steps(const int64* plan, int64 layers, int64 a_row, int64 m, real* theta, in
     for (int r = warp(); r < rows; r += warps()) {
       const real *z = at.z + r * outputs, *y = at.y + r * outputs;
       real *a = a_top + r * outputs, *delta = top + r * outputs;
-      if (output == SOFTMAX) {
-        softmax_row(z, a, outputs);
-      } else {
-        for (int j = lane(); j < outputs; j += WARP) a[j] = sigma(output, z[j]);
-      }
       const real value = cost_row(cost, output, z, a, y, delta, outputs);
       __syncwarp();  // other lanes read what this one wrote to a
       const real right = task == REGRESSION ? real(0) : real(is_right(task, a, y, outputs));

@@ -1,0 +1,202 @@
+"""Single steps of a run, and the way back to the last good one when one goes wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .backends import Array
+from .chain import Chain
+from .history import History
+from .network import Network
+from .optimizers import State
+from .sources import Arrays, Stream
+from .updates import FusedUpdate, GradientUpdate, Numbers
+
+
+class DivergenceError(ArithmeticError):
+    """The cost is no longer finite. The network has the weights of the last good step.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Of the first bad step: the network's epoch and the mini-batch in it, both from 1.
+    layer : str
+        The first layer whose output or parameters are not finite, or ``"the cost"``.
+    history : History
+        Of the epochs before.
+    """
+
+    def __init__(self, epoch: int, step: int, layer: str, history: History) -> None:
+        self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
+        super().__init__(
+            f"the cost is not finite at step {step} of epoch {epoch}, first in {layer}; the "
+            "network keeps the weights of the last good step. A lower learning rate, clip_norm=, "
+            "or inputs and targets scaled to about 1 may help"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
+        return DivergenceError, (self.epoch, self.step, self.layer, self.history)
+
+
+class NonFinite(Exception):
+    """A step's cost is not finite; nothing of that step was written."""
+
+
+class Steps:
+    """Forward, delta, backward, update: on mini-batches of `source`, one after another.
+
+    Parameters
+    ----------
+    net : Network
+        Which is trained.
+    chain : Chain
+        Its own, or one that works on the same numbers in another precision.
+    source : Arrays or Stream
+    update : FusedUpdate or GradientUpdate
+    state : State
+        The optimizer's.
+    rows : int
+        Of the log: the most steps between two reads of it.
+
+    Attributes
+    ----------
+    log : array
+        (rows, 3): of each step the sums of cost, of right samples and of weight.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        chain: Chain,
+        source: Arrays | Stream,
+        update: FusedUpdate | GradientUpdate,
+        state: State,
+        rows: int,
+    ) -> None:
+        self.net, self.chain, self.source = net, chain, source
+        self.update, self.state = update, state
+        self.ws = chain.workspace(training=True)
+        self.log = chain.backend.zeros((rows, 3), chain.xp_dtype)
+        self._vectors = [net.parameters, net.state, *state.slots.values()]
+        self._copies = [chain.backend.xp.empty_like(vector) for vector in self._vectors]
+
+    def one(self, batch: Any, at: int) -> None:
+        """A step by itself; what came of it goes to row `at` of the log.
+
+        Raises
+        ------
+        NonFinite
+            On a host; on a device a look at the cost would make the host wait.
+        """
+        self.ws.step = self.net.steps
+        alpha = self.source.alpha(batch)
+        self._work(batch, self.update.numbers(self.state.step, alpha), alpha, at)
+        self.count(1)
+
+    def recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
+        """The same with all that changes from step to step on the device; it is not counted."""
+        self.ws.step = step
+        batch = None, rows
+        self._work(batch, numbers, self.source.alpha(batch), at)
+
+    def count(self, steps: int) -> None:
+        self.state.step += steps
+        self.net.steps += steps
+
+    def _work(self, batch: Any, numbers: Numbers, alpha: float, at: Any) -> None:
+        chain, ws = self.chain, self.ws
+        kernels = chain.backend
+        x, labels, weight = self.source.load(batch, ws)
+        z, saved = chain.forward(x, ws)
+        a, y, delta = chain.room(z, ws), chain.targets(labels, ws), ws.buffer("delta", z.shape)
+        values = kernels.cost_and_delta(chain.objective, z, a, y, delta)
+        kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
+        if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
+            raise NonFinite
+        if weight is not None:
+            delta *= chain.shares(weight)[:, None]
+        self.update.before(numbers, alpha)
+        chain.backward(delta, saved, self.update.out, ws)
+        self.update.after(numbers)
+
+    # --- what came of them ---
+
+    def sums(self, count: int) -> np.ndarray | None:
+        """The sums of so many rows of the log; on a device this is where the host waits for it.
+
+        None where they are not finite, or the vectors: an update can overflow after a finite cost.
+        """
+        log = self.chain.backend.to_host(self.log[:count, ...])
+        sums: np.ndarray = log.sum(axis=0, dtype=np.float64)
+        return sums if np.isfinite(sums).all() and self.all_finite() else None
+
+    def all_finite(self) -> bool:
+        """Everything that is trained, and what is remembered of the training."""
+        return all(map(self._finite, self._vectors))
+
+    def _finite(self, array: Array) -> bool:
+        xp = self.chain.backend.xp
+        # A sum is one pass without a temporary; only where it overflows is each element asked.
+        return math.isfinite(float(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
+
+    def snapshot(self, count: int) -> list[np.ndarray]:
+        """The vectors, and so many rows of the log, on the host."""
+        to_host = self.chain.backend.to_host
+        return [to_host(array).copy() for array in (*self._vectors, self.log[:count, ...])]
+
+    # --- the way back ---
+
+    def keep(self) -> None:
+        """Remember everything as it is now."""
+        for copy, vector in zip(self._copies, self._vectors, strict=True):
+            copy[...] = vector
+        self._counters = self.net.steps, self.state.step
+
+    def restore(self) -> None:
+        """Everything as it was kept."""
+        for copy, vector in zip(self._copies, self._vectors, strict=True):
+            vector[...] = copy
+        self.net.steps, self.state.step = self._counters
+
+    def diverged(self, piece: list[Any], done: int) -> DivergenceError:
+        """From what was kept run the piece again, step by step, to the last good one."""
+        assert self.net.history is not None
+        epoch, history = self.net.epochs + 1, self.net.history
+        self.restore()
+        for index, batch in enumerate(piece):
+            self.keep()
+            try:
+                self.one(batch, 0)
+                good = math.isfinite(float(self.log[0, 0]))
+            except NonFinite:
+                good = False
+            layer = self._bad_parameters() if good else self._bad_output(batch)
+            if layer is not None:
+                self.restore()
+                return DivergenceError(epoch, done + index + 1, layer, history)
+        return DivergenceError(epoch, done + len(piece), "the cost", history)
+
+    def _bad_parameters(self) -> str | None:
+        """After a step with a finite cost: the first layer whose new parameters are not."""
+        if self.all_finite():
+            return None
+        for index, (layer, p) in enumerate(zip(self.net.layers, self.chain.p, strict=True)):
+            if not all(self._finite(tensor) for tensor in vars(p).values()):
+                return f"the parameters of layer {index} ({layer})"
+        return "the optimizer's memory"
+
+    def _bad_output(self, batch: Any) -> str:
+        """The first layer whose output is not finite on this batch, with the weights before it."""
+        self.restore()
+        self.ws.step = self.net.steps
+        x, _, _ = self.source.load(batch, self.ws)
+        if not self._finite(x):
+            return "the inputs"
+        outputs = self.chain.layer_outputs(x, self.ws)
+        for index, (layer, a) in enumerate(zip(self.net.layers, outputs, strict=True)):
+            if not self._finite(a):
+                return f"layer {index} ({layer})"
+        return "the cost"
