@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .files import load
     from .gradcheck import GradientCheck, gradient_check
     from .history import History
+    from .onnx import export_onnx
     from .persistence import FileFormatError
     from .steps import DivergenceError
 
@@ -50,6 +51,7 @@ __all__ = [
     "callbacks",
     "costs",
     "datasets",
+    "export_onnx",
     "gradient_check",
     "initializers",
     "layers",
@@ -60,7 +62,9 @@ __all__ = [
 ]
 
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
-_LATER = ("callbacks", "history", "training", "persistence", "files", "gradcheck", "datasets")
+_LATER = (
+    "callbacks", "history", "training", "persistence", "files", "onnx", "gradcheck", "datasets",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

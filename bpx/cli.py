@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, backends, gradcheck (typer)."""
+"""The command line: train, evaluate, predict, export, backends, gradcheck (typer)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
 from .network import Network
+from .onnx import export_onnx
 from .registry import normal
 from .steps import DivergenceError
 
@@ -314,6 +315,25 @@ def predict(
             csv.writer(file).writerows(rows)
         return
     csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="A .onnx file, to be written.")],
+    classes: Annotated[
+        str | None, typer.Option(help="What its labels say instead of 0, 1, ...: cat,dog.")
+    ] = None,
+) -> None:
+    """Write a trained network as an ONNX model."""
+    if out.suffix.lower() != ".onnx":
+        raise ValueError(f"expected a file that ends in .onnx, got {out.name!r}")
+    net = load(model, backend="numpy")
+    names = None if classes is None else classes.split(",")
+    written = export_onnx(net, out, classes=names).graph
+    shape = ", ".join(map(str, ("m", *net.input_shape)))
+    outputs = ", ".join(value.name for value in written.output)
+    print(f"wrote {out}: inputs ({shape}) of {net.dtype} to {outputs}")
 
 
 @app.command(name="backends")

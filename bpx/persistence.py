@@ -60,14 +60,6 @@ def write(
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    # A link stays a link, as with open(path, "wb").
-    target = Path(path).resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {path}: there is no folder {target.parent}; make it first"
-        )
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
     metadata = {
         "format": "bpx",
         "format_version": str(FORMAT_VERSION),
@@ -80,6 +72,19 @@ def write(
         content = save(arrays, metadata)
     except SafetensorError as error:
         raise TypeError(f"cannot write {path}: {error}") from error
+    write_bytes(path, content)
+
+
+def write_bytes(path: str | PathLike[str], content: bytes) -> None:
+    """Write one file, whole or not at all, as `write` does; its OSErrors."""
+    # A link stays a link, as with open(path, "wb").
+    target = Path(path).resolve()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {path}: there is no folder {target.parent}; make it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
     try:
         _replace(target, content)
     except OSError as error:

@@ -77,6 +77,27 @@ def test_predict(run_folder, tmp_path, kind):
     assert (tmp_path / "a.csv").read_text().split() == out.split()
 
 
+def test_export(run_folder, tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    path = tmp_path / "a.onnx"
+    out, _ = bpx_command("export", run_folder / "model.safetensors", path)
+    assert out == f"wrote {path}: inputs (m, 64) of float32 to label, probabilities\n"
+    _, err = bpx_command(
+        "export", run_folder / "model.safetensors", path, "--classes", "cat,dog", status=2
+    )
+    assert err.startswith("bpx: expected 10 different classes, one for each, got ['cat', 'dog']")
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    x = bpx.datasets.digits().test.x
+    found = runtime.InferenceSession(path).run(["label"], {"inputs": x.astype(np.float32)})
+    assert np.array_equal(
+        found[0], bpx.load(run_folder / "model.safetensors").predict(x.astype(np.float32))
+    )
+    names = ",".join("abcdefghij")
+    bpx_command("export", run_folder / "model.safetensors", path, "--classes", names)
+    named = runtime.InferenceSession(path).run(["label"], {"inputs": x.astype(np.float32)})
+    assert named[0].tolist() == ["abcdefghij"[label] for label in found[0]]
+
+
 def test_a_csv_of_ones_own(tmp_path, rng):
     x = rng.normal(size=(200, 3)) * [1, 100, 0.01]
     y = x @ [1, 0.01, 100] + 3.0
@@ -244,6 +265,8 @@ def test_gradcheck():
         (["train", "--what"], "--what"),
         (["evaluate", "none", "digits"], "none"),
         (["predict", "none", "x.npy", "--out", "a.txt"], "expected --out to end in .npy or .csv"),
+        (["export", "none", "a.onnx"], "none"),
+        (["export", "a.safetensors", "a.safetensors"], "expected a file that ends in .onnx"),
         (["nope"], "nope"),
         (["train", "--epochs", "-1"], "expected epochs >= 0, got -1"),
         (["train", "--patience", "0"], "expected patience >= 1, got 0"),
@@ -362,3 +385,13 @@ def test_without_typer():
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "bpx: the command line needs typer: pip install 'bpx[cli]'\n"
+
+
+def test_export_without_onnx(run_folder, tmp_path):
+    program = "import sys; sys.modules['onnx'] = None\nfrom bpx.__main__ import main; main()"
+    arguments = ["export", run_folder / "model.safetensors", tmp_path / "a.onnx"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == "bpx: ONNX models need onnx: pip install 'bpx[onnx]'\n"

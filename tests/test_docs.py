@@ -28,6 +28,9 @@ def test_programs_run(page, tmp_path, monkeypatch, request):
         request.getfixturevalue("mnist")
     if "plot(" in "".join(programs(page)):
         pytest.importorskip("matplotlib", reason="it draws the curves")
+    if "import onnxruntime" in "".join(programs(page)):
+        for needed in ("onnx", "onnxruntime"):
+            pytest.importorskip(needed, reason=f"{needed} is not installed: it runs the models")
     monkeypatch.chdir(tmp_path)
     for registry in bpx.registry.Registry.all:
         monkeypatch.setattr(registry, "registered", dict(registry.registered))

@@ -34,6 +34,7 @@ ORDER = [
     "chain",
     "network",
     "files",
+    "onnx",
     "callbacks",
     "sources",
     "updates",
@@ -105,8 +106,8 @@ def run(program):
 def test_import_loads_numpy_and_no_other_array_library():
     loaded = run("import sys, bpx; print(*sys.modules)").split()
     heavy = {
-        "array_api_compat", "array_api_strict", "cupy", "matplotlib", "safetensors", "scipy",
-        "sklearn", "torch", "tqdm", "typer",
+        "array_api_compat", "array_api_strict", "cupy", "matplotlib", "onnx", "safetensors",
+        "scipy", "sklearn", "torch", "tqdm", "typer",
     }  # fmt: skip
     assert heavy & {name.split(".")[0] for name in loaded} == set()
 
@@ -116,6 +117,7 @@ def test_what_is_loaded_later_is_there():
 import bpx
 assert set(bpx.__all__) <= set(dir(bpx))
 assert bpx.load.__module__ == "bpx.files" and bpx.datasets.mnist and bpx.DivergenceError
+assert bpx.export_onnx.__module__ == "bpx.onnx"
 from bpx import *
 assert EarlyStopping is bpx.EarlyStopping is bpx.callbacks.EarlyStopping
 try:

@@ -1,0 +1,353 @@
+"""A trained network as an ONNX model, which other programs run without bpx."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Set
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from . import activations, persistence
+from .checks import whole
+from .layers import Dense, Dropout, Layer, Rescale
+from .network import Network
+
+OLDEST_OPSET = 13  # Softmax over one axis, Squeeze with its axes as an input
+LARGEST = 2**31 - 2**20  # bytes of tensors: a protobuf message ends at 2 GiB
+
+
+def export_onnx(
+    net: Network,
+    path: str | PathLike[str] | None = None,
+    *,
+    classes: Iterable[str] | Iterable[int] | None = None,
+    opset: int = 17,
+) -> Any:
+    """The network, as it predicts, as an ONNX model of standard operators.
+
+    Its input is ``inputs`` (m, \\*input_shape), of the network's dtype and for any m. Its outputs
+    are, by the task,
+
+    - for a regression ``outputs`` (m, k);
+    - for a classification ``label`` (m,), of int64 or what `classes` has, and ``probabilities``
+      (m, k), where one sigmoid output p becomes the two columns 1 − p and p;
+    - for multilabel ``label`` (m, k), int64 of 0 and 1, and ``probabilities`` (m, k).
+
+    Where the last activation gives no probabilities, as the identity in a classification, they
+    are called ``outputs`` there too, and come as they are.
+
+    Parameters
+    ----------
+    net : Network
+        On any backend, of bpx's own layers and activations.
+    path : path, optional
+        Write the model there, whole or not at all.
+    classes : sequence of str or of int, optional
+        What ``label`` says for the classes 0, 1, ...; for a classification.
+    opset : int
+        Version of the operators, 13 or later. The default, 17, is read by ONNX Runtime 1.12 (of
+        2022) and later.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ImportError
+        onnx is not installed.
+    ValueError
+        A layer or an activation of one's own; `classes` that are not one for each class; an
+        `opset` that the installed onnx does not know; parameters of 2 GiB or more.
+    TypeError
+        Not a `Network`, or `classes` that are neither all strings nor all integers.
+    OSError
+        The file cannot be written; an old one is untouched.
+
+    Notes
+    -----
+    `Dropout` does nothing when a network predicts, and is left out. `Rescale` works in the
+    network's dtype, also where bpx itself takes float64: for columns that vary little beside
+    their mean, export a float64 network, ``net.to(dtype="float64")``.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([4, 8, 2], output="softmax", seed=0)
+    >>> model = bpx.export_onnx(net, classes=["cat", "dog"])  # doctest: +SKIP
+    >>> [node.op_type for node in model.graph.node]  # doctest: +SKIP
+    ['Gemm', 'Sigmoid', 'Gemm', 'Softmax', 'Identity', 'ArgMax', 'Gather']
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("ONNX models need onnx: pip install 'bpx[onnx]'") from error
+    if not isinstance(net, Network):
+        raise TypeError(f"expected a Network to export, got {type(net).__name__}")
+    newest = onnx.defs.onnx_opset_version()
+    if whole("opset", opset, OLDEST_OPSET) > newest:
+        raise ValueError(
+            f"expected opset <= {newest}, the last that onnx {onnx.__version__} knows, got "
+            f"{opset}: update onnx, or leave opset out"
+        )
+    graph = _Graph(net)
+    names = None if classes is None else _names(classes, net)
+    a = _feedforward(graph, net)
+    model = graph.model(_results(graph, net, a, names), opset)
+    if path is not None:
+        persistence.write_bytes(path, model.SerializeToString())
+    return model
+
+
+class _Graph:
+    """The nodes and tensors of a model, as they are put together.
+
+    Attributes
+    ----------
+    scope : str
+        Names of values begin with it: a layer's path in bpx's own files, ``"layers.0"``.
+    nodes : list of onnx.NodeProto
+    tensors : dict of ndarray
+        The network's parameters, and constants.
+    """
+
+    def __init__(self, net: Network) -> None:
+        host = net.backend.to_host(net.parameters)
+        self.net, self.scope = net, ""
+        self.nodes: list[Any] = []
+        self.tensors = {entry.path: entry.view(np, host) for entry in net.layout.entries}
+        size = sum(tensor.nbytes for tensor in self.tensors.values())
+        if size > LARGEST:
+            raise ValueError(
+                f"an ONNX model holds less than 2 GiB, and the parameters are "
+                f'{size / 2**30:.1f} GiB: net.to(dtype="float32") halves those of float64'
+            )
+
+    def add(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """A node; returns the name of its value."""
+        from onnx import helper
+
+        name = name or f"{self.scope}.{op}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """A number or a vector, in the network's dtype unless told otherwise."""
+        name = f"constant_{len(self.tensors)}"
+        self.tensors[name] = np.asarray(value, dtype or self.net.dtype)
+        return name
+
+    def value(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """What the model says of an input or an output: (m, \\*shape)."""
+        from onnx import helper
+
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.net.dtype))
+        return helper.make_tensor_value_info(name, kind, ("m", *shape))
+
+    def model(self, results: list[Any], opset: int) -> Any:
+        from onnx import helper, numpy_helper
+
+        from bpx import __version__
+
+        net, version = self.net, [helper.make_opsetid("", opset)]
+        layers = " → ".join(map(str, net.layers))
+        graph = helper.make_graph(
+            self.nodes,
+            "network",
+            [self.value("inputs", net.input_shape)],
+            results,
+            [numpy_helper.from_array(tensor, name) for name, tensor in self.tensors.items()],
+        )
+        return helper.make_model(
+            graph,
+            opset_imports=version,
+            ir_version=helper.find_min_ir_version_for(version),  # else the newest, read by few
+            producer_name="bpx",
+            producer_version=__version__,
+            doc_string=f"{net.input_shape} → {layers}; {net.task}",
+        )
+
+
+# ONNX Runtime has no float64 kernels of LeakyRelu, Elu and Softplus (whose attributes are float32
+# too), nor of what it makes of others when it fuses them: Gemm with an activation before 1.18
+# (microsoft/onnxruntime 19612), a transposed MatMul (10151), z·sigmoid(z) (32421). For float64 the
+# nodes are therefore others, which no version that was tried fuses, 1.15 to 1.32.
+
+# --- layers ---------------------------------------------------------------------------------
+
+
+def _feedforward(graph: _Graph, net: Network) -> str:
+    x = "inputs"
+    for index, layer in enumerate(net.layers):
+        graph.scope = f"layers.{index}"
+        if type(layer) not in _LAYERS:
+            raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
+        activation = getattr(layer, "activation", None)
+        if activation is not None and type(activation) not in _ACTIVATIONS:
+            known = [known.name for known in _ACTIVATIONS]
+            raise _unknown(index, layer, "activation", activation, known)
+        x = _LAYERS[type(layer)](graph, layer, x)
+    return x
+
+
+def _unknown(index: int, layer: Layer, kind: str, it: Any, known: list[str]) -> ValueError:
+    return ValueError(
+        f"layer {index}, {layer}: expected one of bpx's own {kind}s, for which ONNX has operators "
+        f"({', '.join(sorted(known))}), got {type(it).__name__}: train with one of these, or ship "
+        "bpx and the file of net.save"
+    )
+
+
+def _dense(graph: _Graph, dense: Dense, x: str) -> str:
+    weights, bias = f"{graph.scope}.weights", [f"{graph.scope}.bias"] * dense.use_bias
+    if graph.net.dtype == "float32":
+        z = graph.add("Gemm", x, weights, *bias, transB=1)
+    else:
+        graph.tensors[weights] = graph.tensors[weights].T
+        z = graph.add("MatMul", x, weights)
+        z = graph.add("Add", z, *bias) if bias else z
+    return _ACTIVATIONS[type(dense.activation)](graph, dense.activation, z)
+
+
+def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
+    if rescale.scale != 1.0:
+        x = graph.add("Mul", x, graph.constant(rescale.scale))
+    if rescale.offset != 0.0:
+        x = graph.add("Add", x, graph.constant(rescale.offset))
+    return x
+
+
+_LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+    Dense: _dense,
+    Dropout: lambda graph, dropout, x: x,
+    Rescale: _rescale,
+}
+
+# --- activations ----------------------------------------------------------------------------
+
+
+def _leaky_relu(graph: _Graph, leaky: activations.LeakyReLU, z: str) -> str:
+    if graph.net.dtype == "float32":
+        return graph.add("LeakyRelu", z, alpha=leaky.slope)
+    positive = graph.add("Greater", z, graph.constant(0.0))
+    return graph.add("Where", positive, z, graph.add("Mul", z, graph.constant(leaky.slope)))
+
+
+def _elu(graph: _Graph, elu: activations.ELU, z: str) -> str:
+    if graph.net.dtype == "float32":
+        return graph.add("Elu", z, alpha=elu.alpha)
+    below = graph.add("Min", z, graph.constant(0.0))
+    # eᶻ − 1 = tanh(z/2) (eᶻ + 1), which does not cancel near 0
+    tanh = graph.add("Tanh", graph.add("Mul", below, graph.constant(0.5)))
+    expm1 = graph.add("Mul", tanh, graph.add("Add", graph.add("Exp", below), graph.constant(1.0)))
+    scaled = graph.add("Mul", expm1, graph.constant(elu.alpha))
+    return graph.add("Add", graph.add("Relu", z), scaled)
+
+
+def _gelu(graph: _Graph, gelu: activations.GELU, z: str) -> str:
+    # written out, because the operator Gelu came with opset 20
+    square = graph.add("Mul", graph.add("Mul", z, z), graph.constant(0.044715))
+    slope = graph.add("Add", square, graph.constant(1.0))
+    scaled = graph.add("Mul", z, graph.constant(gelu._C))
+    tanh = graph.add("Tanh", graph.add("Mul", scaled, slope))
+    share = graph.add("Add", tanh, graph.constant(1.0))
+    return graph.add("Mul", graph.add("Mul", z, graph.constant(0.5)), share)
+
+
+def _silu(graph: _Graph, silu: activations.SiLU, z: str) -> str:
+    if graph.net.dtype == "float32":
+        return graph.add("Mul", z, graph.add("Sigmoid", z))
+    e = graph.add("Exp", graph.add("Neg", z))  # infinity for very negative z, and z/∞ is right
+    return graph.add("Div", z, graph.add("Add", e, graph.constant(1.0)))
+
+
+def _softplus(graph: _Graph, softplus: activations.Softplus, z: str) -> str:
+    if graph.net.dtype == "float32":
+        return graph.add("Softplus", z)
+    # max(z, 0) + log(1 + e), where e = e^−|z| cannot overflow. 1 + e is rounded, to u, and
+    # log(u) e/(u − 1) is right all the same (Goldberg 1991, theorem 4).
+    one = graph.constant(1.0)
+    e = graph.add("Exp", graph.add("Neg", graph.add("Abs", z)))
+    u = graph.add("Add", e, one)
+    ratio = graph.add("Div", e, graph.add("Sub", u, one))
+    rounded = graph.add("Mul", graph.add("Log", u), ratio)
+    log1p = graph.add("Where", graph.add("Equal", u, one), e, rounded)
+    return graph.add("Add", graph.add("Relu", z), log1p)
+
+
+_ACTIVATIONS: dict[type[activations.Activation], Callable[[_Graph, Any, str], str]] = {
+    activations.Identity: lambda graph, identity, z: z,
+    activations.Sigmoid: lambda graph, sigmoid, z: graph.add("Sigmoid", z),
+    activations.Tanh: lambda graph, tanh, z: graph.add("Tanh", z),
+    activations.ReLU: lambda graph, relu, z: graph.add("Relu", z),
+    activations.LeakyReLU: _leaky_relu,
+    activations.ELU: _elu,
+    activations.GELU: _gelu,
+    activations.SiLU: _silu,
+    activations.Softplus: _softplus,
+    activations.Exponential: lambda graph, exponential, z: graph.add("Exp", z),
+    activations.Softmax: lambda graph, softmax, z: graph.add("Softmax", z, axis=-1),
+}
+
+# --- what comes out -------------------------------------------------------------------------
+
+
+def _names(classes: Any, net: Network) -> np.ndarray:
+    """One name for each class, as strings or int64."""
+    if net.task != "classification":
+        raise ValueError(
+            f"classes= is for a classification, and this network's task is {net.task!r}: leave "
+            "it out"
+        )
+    ordered = isinstance(classes, Iterable) and not isinstance(
+        classes, str | bytes | Mapping | Set
+    )
+    names = list(classes) if ordered else []
+    strings = all(isinstance(name, str) for name in names)
+    integers = all(
+        isinstance(name, numbers.Integral) and not isinstance(name, bool) for name in names
+    )
+    if not ordered or not (strings or integers):
+        raise TypeError(
+            'expected classes to be a list of strings, such as ["cat", "dog"], or one of '
+            f"integers, got {classes!r}"
+        )
+    count = max(net.output_shape[0], 2)
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(f"expected {count} different classes, one for each, got {names!r}")
+    return np.array(names, dtype=object if strings else np.int64)
+
+
+def _results(graph: _Graph, net: Network, a: str, names: np.ndarray | None) -> list[Any]:
+    """The model's outputs, from those of the last layer."""
+    graph.scope, k = "results", net.output_shape[0]
+    unit = net.chain.objective.activation.range in ("unit", "simplex")
+    name = "probabilities" if unit and net.task != "regression" else "outputs"
+    if name == "probabilities" and net.task == "classification" and k == 1:
+        other = graph.add("Sub", graph.constant(1.0), a)
+        outputs = graph.value(graph.add("Concat", other, a, name=name, axis=1), (2,))
+    else:
+        outputs = graph.value(graph.add("Identity", a, name=name), (k,))
+    return [outputs] if net.task == "regression" else [_label(graph, net, a, names), outputs]
+
+
+def _label(graph: _Graph, net: Network, a: str, names: np.ndarray | None) -> Any:
+    """What ``net.predict`` decides, by name where there are names."""
+    from onnx import TensorProto
+
+    k = net.output_shape[0]
+    if net.task == "multilabel" or k == 1:
+        marks = graph.add("Greater", a, graph.constant(0.5))
+        if net.task == "multilabel":
+            graph.add("Cast", marks, name="label", to=TensorProto.INT64)
+            return graph.value("label", (k,), np.int64)
+        marks = graph.add("Cast", marks, to=TensorProto.INT64)
+        index = graph.add("Squeeze", marks, graph.constant([1], np.int64))
+    else:
+        index = graph.add("ArgMax", a, axis=1, keepdims=0)
+    if names is None:
+        return graph.value(graph.add("Identity", index, name="label"), (), np.int64)
+    graph.add("Gather", graph.constant(names, names.dtype), index, name="label")
+    return graph.value("label", (), names.dtype)
