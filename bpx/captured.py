@@ -6,8 +6,9 @@ What changes from step to step lies on the device: a clock, the numbers of each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 
@@ -79,7 +80,11 @@ class Captured:
         """An epoch whose rows come in this order, after so many steps of all training."""
         alpha, first = self.source.alpha((None, self.rows)), self.update.state.step
         steps = range(first, first + self.steps)
-        table = np.array([self.update.numbers(step, alpha) for step in steps])
+        totals: Iterable[float | None] = repeat(None, self.steps)
+        if self.update.penalty.by_batch:
+            totals = self.source.totals(order[: self.order.shape[0]])
+        pairs = zip(steps, totals, strict=True)
+        table = np.array([self.update.numbers(step, alpha, total) for step, total in pairs])
         self._write(self.clock, np.array([0, 0, trained - 1]))
         self._write(self.order, order[: self.order.shape[0]])
         self._write(self.table, table)

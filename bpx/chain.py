@@ -148,17 +148,17 @@ class Chain:
         a = self.room(z, ws)
         return a if a is z else self.backend.activate(self.objective.activation, z, a)
 
-    def outputs(self, x: Array) -> Array:
-        """a^L of any number of rows, a fresh array."""
+    def outputs(self, x: Array, *, activated: bool = True) -> Array:
+        """a^L, or else z^L, of any number of rows, a fresh array."""
         m = x.shape[0]
-        if m <= FEW_ROWS and self._small is not None and x.dtype == self.xp_dtype:
+        if activated and m <= FEW_ROWS and self._small is not None and x.dtype == self.xp_dtype:
             return self._small(x)
         ws = self.workspace()
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
         for start in range(0, m, ROWS_AT_ONCE):
             rows = slice(start, min(start + ROWS_AT_ONCE, m))
             z, _ = self.forward(self.gather(x, rows, ws), ws)
-            out[rows, ...] = self.activated(z, ws)
+            out[rows, ...] = self.activated(z, ws) if activated else z
         return out
 
     @cached_property

@@ -234,8 +234,21 @@ def generator(seed: Seed) -> np.random.Generator:
         ) from None
 
 
-def epoch_order(generator: np.random.Generator, n: int, shuffle: bool) -> np.ndarray:
-    """The order in which an epoch visits `n` rows: a new permutation, or as they come."""
+def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:
+    """The order in which an epoch visits `n` rows; `shuffle` is that of `Network.fit`."""
+    if callable(shuffle):
+        order = np.asarray(shuffle())
+        if order.shape != (n,) or order.dtype.kind not in "iu":
+            raise ValueError(
+                f"expected shuffle() to return the rows of an epoch, {n} integers, got an array "
+                f"of shape {order.shape} and dtype {order.dtype}"
+            )
+        if order.min() < 0 or order.max() >= n:
+            raise ValueError(
+                f"expected shuffle() to return rows 0 to {n - 1}, got {order.min()} to "
+                f"{order.max()}"
+            )
+        return order
     return generator.permutation(n) if shuffle else np.arange(n)
 
 

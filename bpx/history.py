@@ -11,6 +11,7 @@ COLUMNS = (
     "epoch",
     "training_cost",
     "training_accuracy",
+    "training_objective",
     "validation_cost",
     "validation_accuracy",
     "learning_rate",

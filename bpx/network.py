@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -491,11 +491,11 @@ class Network:
         sample_weight: Any = None,
         validation: Any = None,
         callbacks: Any = (),
-        shuffle: bool = True,
+        shuffle: bool | Callable[[], Any] = True,
         progress: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        n: int | None = None,
+        n: int | str | None = None,
         check_finite: bool = True,
         graph: bool | str = "auto",
         precision: str | None = None,
@@ -521,22 +521,25 @@ class Network:
             By default that of the last `fit`, else ``SGD(0.1)``. An optimizer equal to the last
             one goes on with its memory, a different one starts anew.
         l1, l2 : float
-            λ₁ and λ₂ ≥ 0; they are divided by the size of the training set. 0 by default.
+            λ₁ and λ₂ ≥ 0; they are divided by `n`. 0 by default.
         sample_weight : array, optional
             (n,), not negative: a batch's cost is Σ wC / Σ w.
         validation : (x, y) or (x, y, sample_weight), optional
             Evaluated after each epoch.
         callbacks : callback, function, or sequence of them
             See `bpx.callbacks`.
-        shuffle : bool
-            A new permutation each epoch, from ``net.generator``; True by default.
+        shuffle : bool or function
+            A new permutation each epoch, from ``net.generator``; True by default. A function
+            without arguments gives each epoch's rows, n integers.
         progress : bool
             A bar in a terminal or notebook, a line an epoch in a log file; False by default.
         clip_norm, clip_value : float, optional
             Clip the gradient, penalties included: each element to ±clip_value, then its Euclidean
             norm over all parameters to clip_norm. None (default): do not.
-        n : int, optional
-            For an iterable with l1 or l2: the size of the training set.
+        n : int or "batch", optional
+            By which l1 and l2 are divided: by default the size of the training set, which an
+            iterable must tell. ``"batch"``: each mini-batch's sum of weights, which without
+            `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
             Look for NaN and infinity in the data first; True by default.
         graph : "auto" or bool

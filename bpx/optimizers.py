@@ -394,11 +394,15 @@ class AdamW(Adam):
 def add_penalty(
     backend: Backend, theta: Array, grad: Array, decayed: int, l1: float, l2: float
 ) -> None:
-    """``grad ← grad + l2·ω + l1·sign ω`` on the weights; `l1` and `l2` already divided by n."""
+    """``grad ← grad + l2·ω + l1·sign ω`` on the weights; `l1` and `l2` already divided by n.
+
+    They are floats, or lie on the device, where no look is taken at them.
+    """
     weights, out = theta[:decayed], grad[:decayed]
-    if l2:
+    given = [not (isinstance(value, float) and value == 0.0) for value in (l1, l2)]
+    if given[1]:
         backend.axpby(weights, out, l2)
-    if l1:
+    if given[0]:
         for w, g in backend.blocks(weights, out):
             g += l1 * backend.xp.sign(w)
 

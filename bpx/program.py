@@ -46,6 +46,8 @@ class Program:
     x, y, weight : array
         The training set.
     batch_size : int
+    squares : bool
+        Σω² before each step is wanted.
     """
 
     layers: DenseLayers
@@ -62,23 +64,25 @@ class Program:
     y: Array
     weight: Array | None
     batch_size: int
+    squares: bool = False
 
     @property
     def steps_a_call(self) -> int:
         return max(1, WORK_A_CALL // (self.layers.products * self.batch_size))
 
 
-Steps = Callable[[np.ndarray, np.ndarray, np.ndarray], int]
+Steps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
 def compiled(
-    chain: Chain, source: Any, update: FusedUpdate | GradientUpdate
+    chain: Chain, source: Any, update: FusedUpdate | GradientUpdate, squares: bool = False
 ) -> tuple[Program, Steps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 
     The function takes rows of the training set for some steps, the steps' numbers (`numbers` of
-    the update) and a log, of which it fills a row a step: the sums of cost and of right samples,
-    and the weight. It returns how many steps it did, fewer where a cost was not finite.
+    the update), a log, of which it fills a row a step (the sums of cost and of right samples, and
+    the weight), and a vector for Σω² before each step, or an empty one. It returns how many steps
+    it did, fewer where a cost was not finite.
     """
     layers, objective = chain.architecture.dense, chain.objective.kernel
     if layers is None or objective is None or update.rule is None or type(source) is not Arrays:
@@ -87,7 +91,7 @@ def compiled(
     program = Program(
         layers, objective, chain.task, update.rule, update.optimizer, chain.parameters,
         update.out.flat, tuple(update.state.slots.values()), layout.decayed, layout.trained,
-        samples.x, samples.y, samples.weight, source.batch_size,
+        samples.x, samples.y, samples.weight, source.batch_size, squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)

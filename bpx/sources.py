@@ -6,7 +6,8 @@ of that order (`batches`), and brings one to the backend (`load`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,18 @@ import numpy as np
 from . import data
 from .backends import Array
 from .chain import mean_factor
-from .checks import whole
 from .context import Workspace
 from .data import Samples
 from .network import Network
 
+Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
 
 
 class Arrays:
     """Mini-batches of arrays and memory maps, each gathered into the workspace's buffers."""
 
-    def __init__(self, net: Network, samples: Samples, batch_size: int, shuffle: bool) -> None:
+    def __init__(self, net: Network, samples: Samples, batch_size: int, shuffle: Order) -> None:
         self.chain, self.generator = net.chain, net.generator
         self.samples, self.shuffle = samples, shuffle
         self.batch_size, self.n = batch_size, samples.n
@@ -45,7 +46,22 @@ class Arrays:
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
         for start in range(0, self.n, self.batch_size):
             rows = slice(start, min(start + self.batch_size, self.n))
-            yield (order[rows] if self.on_disk else None, moved[rows])
+            yield order[rows], moved[rows]
+
+    def totals(self, order: Any) -> list[float]:
+        """The sum of weights of each mini-batch of these rows on the host, or its size."""
+        starts = np.arange(0, len(order), self.batch_size)
+        if self.samples.weight is None:
+            return [float(rows) for rows in np.diff(starts, append=len(order))]
+        found: list[float] = np.add.reduceat(self._weight_on_host[order], starts).tolist()
+        return found
+
+    def total(self, batch: Any) -> float:
+        return self.totals(batch[0])[0]
+
+    @cached_property
+    def _weight_on_host(self) -> np.ndarray:
+        return self.chain.backend.to_host(self.samples.weight).astype(np.float64)
 
     def alpha(self, batch: Any) -> float:
         """α of its gradient."""
@@ -54,7 +70,7 @@ class Arrays:
     def load(self, rows: Any, ws: Workspace) -> Batch:
         on_host, rows = rows
         chain, samples, kernels, m = self.chain, self.samples, self.chain.backend, rows.shape[0]
-        x = chain.gather(samples.x, rows if on_host is None else on_host, ws)
+        x = chain.gather(samples.x, on_host if self.on_disk else rows, ws)
         y = samples.y
         if y.ndim == 1:
             y = kernels.gather(y, rows, ws.buffer("labels", (m,), kernels.index_dtype))
@@ -77,7 +93,6 @@ class Stream:
         batches: Any,
         epochs: int,
         n: int | None,
-        penalized: bool,
         finite: bool,
         for_arrays: dict[str, Any],
     ) -> None:
@@ -94,10 +109,8 @@ class Stream:
                 f"a one-shot iterator is empty after one epoch, and epochs is {epochs}: pass "
                 "something that can be gone through again, such as a list or bpx.batches(...)"
             )
-        if penalized and n is None:
-            raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         self.net, self._iterable, self.finite = net, batches, finite
-        self.n = None if n is None else whole("n", n)
+        self.n = n
         self.steps = len(batches) if isinstance(batches, Sized) else None
 
     def order(self) -> Any:
@@ -116,6 +129,12 @@ class Stream:
             yield self.net.samples(*batch, finite=self.finite, whole=False)
         if empty:
             raise ValueError("the iterable gave no mini-batch")
+
+    def total(self, samples: Any) -> float:
+        """The sum of its weights; without any, its rows."""
+        if samples.weight is None:
+            return float(samples.n)
+        return float(self.net.backend.xp.sum(samples.weight))
 
     def alpha(self, samples: Any) -> float:
         return mean_factor(samples.n, samples.weight)

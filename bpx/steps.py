@@ -60,11 +60,15 @@ class Steps:
         The optimizer's.
     rows : int
         Of the log: the most steps between two reads of it.
+    squares : bool
+        Write down Σω² of each step too.
 
     Attributes
     ----------
     log : array
         (rows, 3): of each step the sums of cost, of right samples and of weight.
+    squares : array
+        (rows,): Σω² before each step; empty if it is not wanted.
     """
 
     def __init__(
@@ -75,11 +79,13 @@ class Steps:
         update: FusedUpdate | GradientUpdate,
         state: State,
         rows: int,
+        squares: bool = False,
     ) -> None:
         self.net, self.chain, self.source = net, chain, source
         self.update, self.state = update, state
         self.ws = chain.workspace(training=True)
         self.log = chain.backend.zeros((rows, 3), chain.xp_dtype)
+        self.squares = chain.backend.zeros((rows if squares else 0,), chain.xp_dtype)
         self._vectors = [net.parameters, net.state, *state.slots.values()]
         self._copies = [chain.backend.xp.empty_like(vector) for vector in self._vectors]
 
@@ -93,7 +99,8 @@ class Steps:
         """
         self.ws.step = self.net.steps
         alpha = self.source.alpha(batch)
-        self._work(batch, self.update.numbers(self.state.step, alpha), alpha, at)
+        total = self.source.total(batch) if self.update.penalty.by_batch else None
+        self._work(batch, self.update.numbers(self.state.step, alpha, total), alpha, at)
         self.count(1)
 
     def recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
@@ -116,6 +123,9 @@ class Steps:
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
+        if self.squares.shape[0]:
+            omega = chain.parameters[: self.state.decayed]
+            self.squares[at] = kernels.xp.vecdot(omega, omega)
         if weight is not None:
             delta *= chain.shares(weight)[:, None]
         self.update.before(numbers, alpha)
@@ -124,14 +134,18 @@ class Steps:
 
     # --- what came of them ---
 
-    def sums(self, count: int) -> np.ndarray | None:
-        """The sums of so many rows of the log; on a device this is where the host waits for it.
+    def read(self, count: int) -> np.ndarray | None:
+        """So many rows of the log in float64; on a device this is where the host waits for it.
+
+        With a fourth column of Σω² where it is written down.
 
         None where they are not finite, or the vectors: an update can overflow after a finite cost.
         """
-        log = self.chain.backend.to_host(self.log[:count, ...])
-        sums: np.ndarray = log.sum(axis=0, dtype=np.float64)
-        return sums if np.isfinite(sums).all() and self.all_finite() else None
+        to_host = self.chain.backend.to_host
+        log = to_host(self.log[:count, ...]).astype(np.float64)
+        if self.squares.shape[0]:
+            log = np.column_stack([log, to_host(self.squares[:count])])
+        return log if np.isfinite(log).all() and self.all_finite() else None
 
     def all_finite(self) -> bool:
         """Everything that is trained, and what is remembered of the training."""

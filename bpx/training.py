@@ -21,7 +21,7 @@ from .interrupts import Interrupts
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
 from .program import compiled
-from .sources import Arrays, Stream
+from .sources import Arrays, Order, Stream
 from .steps import DivergenceError, NonFinite, Steps
 from .updates import Penalty, update_for
 
@@ -39,16 +39,21 @@ def train(
     sample_weight: Any,
     validation: Any,
     callbacks: Any,
-    shuffle: bool,
+    shuffle: Order,
     progress: bool,
     clip_norm: float | None,
     clip_value: float | None,
-    n: int | None,
+    n: int | str | None,
     check_finite: bool,
     graph: bool | str,
     precision: str | None,
+    objective: float | None = None,
 ) -> History:
-    """What `Network.fit` does; its docstring has the parameters, and their defaults."""
+    """What `Network.fit` does; its docstring has the parameters, and their defaults.
+
+    With `objective`, a factor on the cost, the history has the mean over the epoch's samples of
+    each step's objective, its L2 penalty included, before its update. It is for arrays.
+    """
     epochs = whole("epochs", epochs, 0)
     l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
     if clip_norm is not None:
@@ -57,13 +62,16 @@ def train(
         clip_value = positive("clip_value", clip_value)
     if graph not in ("auto", True, False):
         raise ValueError(f'expected graph "auto", True or False, got {graph!r}')
+    if isinstance(n, str) and n != "batch":
+        raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
+    size = None if n is None or isinstance(n, str) else whole("n", n)
     source: Arrays | Stream
     if y is None:
+        if n is None and (l1 or l2):
+            raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
-        source = Stream(net, x, epochs, n, bool(l1 or l2), check_finite, for_arrays)
+        source = Stream(net, x, epochs, size, check_finite, for_arrays)
     else:
-        if n is not None:
-            raise ValueError("n= is for iterables; arrays have their own length")
         samples = net.samples(x, y, sample_weight, finite=check_finite)
         source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
     held_out = None
@@ -75,10 +83,12 @@ def train(
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
     if chosen != net.optimizer or net.optimizer_state is None:
         net.optimizer, net.optimizer_state = chosen, chosen.start(net)
-    size = source.n or 1  # a stream without penalties need not know its size
-    penalty = Penalty(l1 / size, l2 / size, clip_norm, clip_value)
+    # A stream without penalties need not know its size.
+    divisor = None if n == "batch" else size or source.n or 1
+    penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
     chain = net.chain if precision is None else _in_precision(net.chain, precision)
     trainer = _Trainer(net, chain, source, chosen, net.optimizer_state, penalty, graph)
+    trainer.objective = objective
     return trainer.run(epochs, held_out, called)
 
 
@@ -100,6 +110,8 @@ def _in_precision(chain: Chain, precision: str) -> Chain:
 
 class _Trainer:
     """One call of `fit`, after its arguments were checked."""
+
+    objective: float | None = None
 
     def __init__(
         self,
@@ -129,8 +141,9 @@ class _Trainer:
             self.piece = 1  # a hook may change the network, and is not called again in a replay
         asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
         by_itself = hooked or asked
-        self.compiled = None if by_itself else compiled(self.chain, self.source, self.update)
-        self.steps = Steps(net, self.chain, self.source, self.update, self.state, self.piece)
+        ways, squares = (self.chain, self.source, self.update), self.objective is not None
+        self.compiled = None if by_itself else compiled(*ways, squares)
+        self.steps = Steps(net, *ways, self.state, self.piece, squares)
         self.captured = self._to_capture(hooked)
         checks = net.chain.workspace()
         try:
@@ -178,7 +191,7 @@ class _Trainer:
             return self._compiled_epoch(order, run, interrupts, step_hooks)
         if self.captured is not None and self._can_replay(order):
             return self._captured_epoch(order, run, interrupts, step_hooks)
-        sums = np.zeros(3)
+        logs = []
         piece: list[Any] = []  # the batches since the copies were made
         done = 0
         for batch in self.source.batches(order):
@@ -194,22 +207,22 @@ class _Trainer:
                 raise self.steps.diverged(piece, done) from None
             run.step = self.net.steps
             if len(piece) == self.piece:
-                sums += self._read(piece, done)
+                logs.append(self._read(piece, done))
             for hook in step_hooks:
                 hook(run)
             if run.stopped or interrupts.noted:
                 break
         if len(piece) < self.piece:
-            sums += self._read(piece, done)
+            logs.append(self._read(piece, done))
         if run.stopped or interrupts.noted:
             return None
-        return self._means(sums)
+        return self._means(np.concatenate(logs))
 
     def _read(self, piece: list[Any], done: int) -> np.ndarray:
-        sums = self.steps.sums(len(piece))
-        if sums is None:
+        log = self.steps.read(len(piece))
+        if log is None:
             raise self.steps.diverged(piece, done)
-        return sums
+        return log
 
     # --- many steps a launch of a recording ---
 
@@ -287,10 +300,10 @@ class _Trainer:
             run.step = self.net.steps
             for hook in step_hooks:
                 hook(run)
-        sums = self.steps.sums(done)
-        if sums is None:
+        log = self.steps.read(done)
+        if log is None:
             raise self.steps.diverged(self._batches(order, 0, done), 0)
-        return None if run.stopped or interrupts.noted else self._means(sums)
+        return None if run.stopped or interrupts.noted else self._means(log)
 
     # --- many steps a call of a compiled function ---
 
@@ -301,14 +314,15 @@ class _Trainer:
         assert isinstance(self.source, Arrays)
         program, function = self.compiled
         m, steps = program.batch_size, self.source.steps
-        log = np.zeros((steps, 3))
+        log, squares = np.zeros((steps, 3)), np.zeros(0 if self.objective is None else steps)
         self.steps.keep()
         for start in range(0, steps, program.steps_a_call):
             rows = order[start * m : (start + program.steps_a_call) * m]
             count = -(-len(rows) // m)
             first = self.state.step
-            table = np.array([self.update.numbers(first + step) for step in range(count)])
-            done = function(rows, table, log[start : start + count])
+            table = self._table(first, count, rows)
+            part = slice(start, start + count)
+            done = function(rows, table, log[part], squares[part])
             self.steps.count(done)
             if done < count:
                 raise self._stopped_at(order, start + done)
@@ -321,7 +335,13 @@ class _Trainer:
             raise self.steps.diverged(self._batches(order, 0, start + count), 0)
         if run.stopped or interrupts.noted:
             return None
-        return self._means(log.sum(axis=0))
+        return self._means(log if self.objective is None else np.column_stack([log, squares]))
+
+    def _table(self, first: int, count: int, rows: np.ndarray) -> np.ndarray:
+        """The numbers of steps on these rows."""
+        assert isinstance(self.source, Arrays)
+        totals = self.source.totals(rows) if self.update.penalty.by_batch else [None] * count
+        return np.array([self.update.numbers(first + k, 1.0, totals[k]) for k in range(count)])
 
     def _batches(self, order: Any, start: int, stop: int) -> list[Any]:
         """The batches of some steps of an epoch."""
@@ -334,11 +354,23 @@ class _Trainer:
         self.steps.keep()
         return self.steps.diverged(self._batches(order, step, step + 1), step)
 
-    def _means(self, sums: np.ndarray) -> dict[str, float]:
-        cost, right, weight = sums
+    def _means(self, log: np.ndarray) -> dict[str, float]:
+        cost, right, weight = log[:, :3].sum(axis=0)
         if weight == 0.0:
             raise ValueError("all sample weights of the epoch were zero: nothing was learned")
         means = {"training_cost": float(cost / weight)}
         if self.net.task != "regression":
             means["training_accuracy"] = float(right / weight)
+        if self.objective is not None:
+            means["training_objective"] = self._mean_objective(log, self.objective)
         return means
+
+    def _mean_objective(self, log: np.ndarray, factor: float) -> float:
+        assert isinstance(self.source, Arrays)
+        n, m, penalty = self.source.n, self.source.batch_size, self.update.penalty
+        cost, _, weight, squares = log.T
+        weight = np.where(weight > 0.0, weight, 1.0)
+        divisor = weight if penalty.n is None else penalty.n
+        rows = np.minimum(m, n - m * np.arange(len(log)))
+        objective = factor * cost / weight + 0.5 * penalty.l2 * squares / divisor
+        return float((rows * objective).sum() / n)

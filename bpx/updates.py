@@ -22,14 +22,28 @@ class Penalty:
     Attributes
     ----------
     l1, l2 : float
-        λ₁/n and λ₂/n.
+        λ₁ and λ₂.
+    n : float or None
+        By which they are divided, the size of the training set; None: by the sum of weights of
+        each mini-batch, as in scikit-learn.
     clip_norm, clip_value : float or None
     """
 
     l1: float = 0.0
     l2: float = 0.0
+    n: float | None = 1.0
     clip_norm: float | None = None
     clip_value: float | None = None
+
+    @property
+    def by_batch(self) -> bool:
+        """It has to know each mini-batch's sum of weights."""
+        return self.n is None and bool(self.l1 or self.l2)
+
+    def divided(self, total: float | None) -> tuple[float, float]:
+        """λ₁ and λ₂ over n, or over `total`, of a mini-batch."""
+        n = self.n if self.n is not None else total or 1.0  # without weight, nothing is learned
+        return self.l1 / n, self.l2 / n
 
     @property
     def folds(self) -> bool:
@@ -60,9 +74,10 @@ class GradientUpdate:
         kernel = self.optimizer.kernel
         return "nesterov" if kernel == "sgd" else kernel  # SGD without it has a fused update
 
-    def numbers(self, step: int, alpha: float = 1.0) -> Numbers:
-        """The scalars of a step: the optimizer's three, and λ₂/n."""
-        return *self.optimizer.numbers(self.state, step), self.penalty.l2
+    def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
+        """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0."""
+        l1, l2 = self.penalty.divided(total)
+        return *self.optimizer.numbers(self.state, step), l2, *([l1] if l1 else [])
 
     def before(self, numbers: Numbers, alpha: float) -> None:
         """`alpha` makes the mean of a sum over the batch; `numbers` may lie on the device."""
@@ -71,7 +86,8 @@ class GradientUpdate:
     def after(self, numbers: Numbers) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         penalty = self.penalty
-        add_penalty(backend, theta, grad, self.state.decayed, penalty.l1, penalty.l2)
+        l1, l2 = numbers[4] if penalty.l1 else 0.0, numbers[3] if penalty.l2 else 0.0
+        add_penalty(backend, theta, grad, self.state.decayed, l1, l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
         step, of_step = self.state.step, numbers[:3]
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
@@ -90,9 +106,9 @@ class FusedUpdate:
     """
 
     def __init__(
-        self, chain: Chain, optimizer: Optimizer, state: State, decay: float, into: Array
+        self, chain: Chain, optimizer: Optimizer, state: State, penalty: Penalty, into: Array
     ) -> None:
-        self.backend, self.decay = chain.backend, decay
+        self.backend, self.penalty = chain.backend, penalty
         self.optimizer, self.state = optimizer, state
         layout = chain.architecture.layout
         self.theta = theta = chain.parameters
@@ -114,7 +130,7 @@ class FusedUpdate:
                 self._at_the_end.append(add)
 
     def _add(self, theta: Array, velocity: Array, decayed: bool) -> None:
-        if decayed and self.decay:
+        if decayed and self.penalty.l2:
             self.backend.axpby(theta, velocity, self._gamma)
         self.backend.axpby(velocity, theta)
 
@@ -123,10 +139,10 @@ class FusedUpdate:
         """Where a compiled run writes."""
         return "theta" if self.out.flat is self.theta else "velocity"
 
-    def numbers(self, step: int, alpha: float = 1.0) -> Numbers:
+    def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
         """The scalars of a step: α, with `alpha` in it, β of weights, β of the rest, γ."""
         scale, *others = self.optimizer.fused_scales(
-            self.optimizer.rate(self.state, step), self.decay
+            self.optimizer.rate(self.state, step), self.penalty.divided(total)[1]
         )
         return scale * alpha, *others
 
@@ -146,4 +162,4 @@ def update_for(
     into = optimizer.fused(chain.parameters, state) if penalty.folds else None
     if into is None:
         return GradientUpdate(chain, optimizer, state, penalty)
-    return FusedUpdate(chain, optimizer, state, penalty.l2, into)
+    return FusedUpdate(chain, optimizer, state, penalty, into)

@@ -91,7 +91,13 @@ CASES = [
     (lambda: fit(X, Y, l2=-1.0), ValueError, "expected l2 >= 0, got -1.0"),
     (lambda: fit(X, Y, l1=np.nan), ValueError, "expected l1 to be finite, got nan"),
     (lambda: fit(X, Y, clip_norm=0.0), ValueError, "expected clip_norm > 0"),
-    (lambda: fit(X, Y, n=4), ValueError, "n= is for iterables"),
+    (lambda: fit(X, Y, n="epoch"), ValueError, 'expected n to be an integer or "batch"'),
+    (lambda: fit(X, Y, shuffle=lambda: [0]), ValueError, "expected shuffle() to return the rows"),
+    (
+        lambda: fit(X, Y, shuffle=lambda: np.arange(1, len(Y) + 1)),
+        ValueError,
+        "expected shuffle() to return rows 0 to",
+    ),
     (
         lambda: fit(X, Y, optimizer="adm"),
         ValueError,

@@ -143,7 +143,7 @@ def test_nothing_is_written_of_a_step_whose_cost_is_not_finite(rehearsed, monkey
         vector[...] = 0.0
     program.theta[...] = plain(PLAIN).parameters
     table, log = np.tile([-0.1, 0.9, 0.9, 0.0], (5, 1)), np.full((5, 3), np.nan)
-    assert function(np.arange(23), table, log) == 2
+    assert function(np.arange(23), table, log, np.empty(0)) == 2
     assert np.abs(program.theta - good.parameters).max() <= 1e-14
     assert np.abs(program.slots[0] - good.optimizer_state.slots["velocity"]).max() <= 1e-14
     assert log[:2, 2].tolist() == [5.0, 5.0]

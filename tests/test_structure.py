@@ -43,6 +43,8 @@ ORDER = [
     "captured",
     "interrupts",
     "training",
+    "lbfgs",
+    "sklearn",
     "gradcheck",
     "summary",
     "plotting",

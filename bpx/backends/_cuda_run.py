@@ -40,7 +40,12 @@ def compiled(
     """
     layers, theta, m = program.layers, program.theta, program.batch_size
     dtype, rule = theta.dtype, RULES.get(program.rule)
-    if rule is None or program.objective not in _cuda.COSTS or dtype not in _cuda.REALS:
+    if (
+        rule is None
+        or program.squares
+        or program.objective not in _cuda.COSTS
+        or dtype not in _cuda.REALS
+    ):
         return None
     codes = [*layers.activations[:-1], program.objective[1]]
     if "softmax" in codes[:-1] or len(codes) > MOST_LAYERS:
@@ -64,7 +69,7 @@ def compiled(
     )  # fmt: skip
     threads = _cuda.Threads(1, 4096 // dtype.itemsize)
 
-    def run(rows: np.ndarray, table: np.ndarray, log: np.ndarray) -> int:
+    def run(rows: np.ndarray, table: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
         backend.use()
         order, numbers = map(backend.from_host, (rows.astype(np.int64, copy=False), table))
         out = backend.zeros((log.size + 1,), np.dtype(np.float64))

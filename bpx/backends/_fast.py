@@ -66,8 +66,11 @@ class FastBackend(NumpyBackend):
         fixed = net, (theta, into, first, second), buffers
         what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(into))
 
-        def run(order: np.ndarray, numbers: np.ndarray, log: np.ndarray) -> int:
-            done: int = _numba.steps(data, order, m, *fixed, *what, numbers, constants, log)
+        def run(
+            order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray
+        ) -> int:
+            tables = numbers, constants, log, squares
+            done: int = _numba.steps(data, order, m, *fixed, *what, *tables)
             return done
 
         return run

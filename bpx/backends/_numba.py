@@ -350,9 +350,12 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 
 @_jit
 def steps(
-    data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers, constants, log
-):
+    data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers, constants, log,
+    squares
+):  # fmt: skip
     """Forward, delta, backward, update, for each mini-batch of `order`.
+
+    Σω² goes to `squares` before each step, unless that is empty.
 
     Returns how many steps were done: all, or those before the first whose cost is not finite,
     of which nothing is written.
@@ -385,6 +388,11 @@ def steps(
                         log[step])  # fmt: skip
         if not math.isfinite(found):
             return step
+        if squares.size:
+            summed = theta.dtype.type(0.0)
+            for i in range(decayed):
+                summed += theta[i] * theta[i]
+            squares[step] = summed
         scales = numbers[step].copy()
         scales[0] = 1.0 if rule > INTO_VELOCITY else numbers[step, 0]
         if not weights.size:

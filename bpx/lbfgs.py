@@ -1,0 +1,119 @@
+"""L-BFGS over θ: SciPy's minimizer, with cost and gradient of the whole training set from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .backends import Array
+from .data import Samples
+from .network import Network
+from .parameters import Destinations
+
+ROWS_AT_ONCE = 1024  # activations of so many rows stay in a processor's caches
+
+
+class Objective:
+    """The mean cost of samples plus λ/2n Σω², and its gradient, as functions of θ.
+
+    Parameters
+    ----------
+    net : Network
+        Its parameters are overwritten at each call.
+    samples : Samples
+    l2 : float
+        λ; n is the sum of weights, which without `samples.weight` is their number.
+    factor : float
+        On the cost's value and not on its gradient: scikit-learn's squared error is a mean over
+        the outputs, and its gradient that of their sum.
+    """
+
+    def __init__(self, net: Network, samples: Samples, l2: float, factor: float = 1.0) -> None:
+        self.net, self.samples, self.l2, self.factor = net, samples, l2, factor
+        chain, weight = net.chain, samples.weight
+        self.n = float(samples.n) if weight is None else float(chain.backend.xp.sum(weight))
+        self.ws = chain.workspace(training=True)
+        flat = chain.backend.zeros((net.layout.size,), chain.xp_dtype)
+        self.out = Destinations(chain.backend, net.layout, flat)
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value, and the gradient in float64, both on the host."""
+        chain, kernels, n = self.net.chain, self.net.backend, self.n
+        chain.parameters[...] = kernels.from_host(theta.astype(chain.dtype, copy=False))
+        cost, self.ws.step = 0.0, self.net.steps
+        for start in range(0, self.samples.n, ROWS_AT_ONCE):
+            beta = 0.0 if start == 0 else 1.0
+            self.out.scale(1.0 / n, beta, beta)
+            cost += self._add(slice(start, min(start + ROWS_AT_ONCE, self.samples.n)))
+        self.net.steps += 1
+        decayed = self.net.layout.decayed
+        gradient = kernels.to_host(self.out.flat).astype(np.float64)
+        weights = theta[:decayed]
+        gradient[:decayed] += self.l2 / n * weights
+        value = self.factor * cost + 0.5 * self.l2 * float(weights @ weights)
+        return value / n, gradient
+
+    def _add(self, rows: slice) -> float:
+        """The cost of some rows; their gradient is added to that of the rows before."""
+        chain, ws, samples = self.net.chain, self.ws, self.samples
+        kernels, ws.row = chain.backend, rows.start
+        z, saved = chain.forward(chain.gather(samples.x, rows, ws), ws)
+        a, delta = chain.room(z, ws), ws.buffer("delta", z.shape)
+        targets = chain.targets(samples.y[rows, ...], ws)
+        values: Array = kernels.cost_and_delta(chain.objective, z, a, targets, delta)
+        if samples.weight is not None:
+            values = values * samples.weight[rows]
+            delta *= samples.weight[rows][:, None]
+        chain.backward(delta, saved, self.out, ws)
+        return float(kernels.total(values))
+
+
+def minimize(
+    net: Network,
+    samples: Samples,
+    *,
+    l2: float,
+    max_iter: int,
+    max_fun: int,
+    tol: float,
+    factor: float = 1.0,
+    callback: Callable[[Any], None] | None = None,
+) -> Any:
+    """Train `net` by L-BFGS-B on all samples at once (Zhu, Byrd, Lu and Nocedal, 1997).
+
+    Parameters
+    ----------
+    l2 : float
+        λ, divided by the samples' sum of weights.
+    max_iter, max_fun : int
+        Iterations, and evaluations of the cost, at most.
+    tol : float
+        It ends where no element of the gradient is larger.
+    factor : float
+        See `Objective`.
+    callback : callable, optional
+        Called with ``intermediate_result`` after each iteration, see `scipy.optimize.minimize`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x`` is in ``net.parameters`` too.
+    """
+    from scipy.optimize import minimize as scipy_minimize
+
+    objective = Objective(net, samples, l2, factor)
+    chain = net.chain
+    theta = chain.backend.to_host(chain.parameters).astype(np.float64)
+    with chain.backend.surround(chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)):
+        found = scipy_minimize(
+            objective,
+            theta,
+            method="L-BFGS-B",
+            jac=True,
+            callback=callback,
+            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+        )
+    chain.parameters[...] = chain.backend.from_host(found.x.astype(chain.dtype))
+    return found

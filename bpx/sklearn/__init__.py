@@ -1,0 +1,16 @@
+"""scikit-learn's MLPClassifier and MLPRegressor, trained by bpx: drop-in estimators.
+
+``from bpx.sklearn import MLPClassifier`` where ``sklearn.neural_network`` stood, and nothing else
+changes: the same parameters, attributes, messages, and with the same ``random_state`` the same
+weights and mini-batches, so that results agree to rounding.
+"""
+
+try:
+    import sklearn  # noqa: F401
+except ImportError as error:
+    raise ImportError("bpx.sklearn needs scikit-learn: pip install 'bpx[sklearn]'") from error
+
+from ._classifier import MLPClassifier
+from ._regressor import MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

@@ -1,0 +1,323 @@
+"""What the two estimators share: from checked arrays to a fitted network."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABCMeta, abstractmethod
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.special import expit
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .. import lbfgs
+from ..activations import ACTIVATIONS
+from ..backends import Backend, get
+from ..initializers import Zeros
+from ..layers import Dense, Dropout, Input
+from ..network import Network
+from ..steps import DivergenceError
+from ..training import train
+from . import _stochastic
+
+STOCHASTIC = ("sgd", "adam")
+NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
+COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
+ROWS_AT_ONCE = 1024  # of a sparse matrix that are made dense
+
+
+class BaseMLP(BaseEstimator, metaclass=ABCMeta):
+    """A multi-layer perceptron with scikit-learn's interface."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [str, "array-like"],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "backend": [str, None],
+    }
+
+    # --- fitted attributes ------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_network" in vars(self)
+
+    @property
+    def _fitted(self) -> Network:
+        if "_network" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet: call fit first")
+        network: Network = self._network
+        return network
+
+    @property
+    def coefs_(self) -> list[Any]:
+        """Weight matrices (n_in, n_out), views: what is written into them is used."""
+        return [w.T for w in self._fitted.weights]
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        for w, value in zip(self._fitted.weights, values, strict=True):
+            w[...] = w.dtype.type(value).T if np.isscalar(value) else np.asarray(value).T
+
+    @property
+    def intercepts_(self) -> list[Any]:
+        """Bias vectors (n_out,), views."""
+        return list(self._fitted.biases)
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        for b, value in zip(self._fitted.biases, values, strict=True):
+            b[...] = np.asarray(value)
+
+    def to_network(self) -> Network:
+        """A copy of the fitted network as a `bpx.Network`, with all that it can do."""
+        check_is_fitted(self)
+        return self._fitted.copy()
+
+    # --- fit --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
+        """Checked X, targets (n, k), and labels that the cost takes."""
+
+    @abstractmethod
+    def _output(self) -> tuple[str, str]:
+        """scikit-learn's name of the output activation, and the task."""
+
+    @abstractmethod
+    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """Of outputs of `_forward` on checked X."""
+
+    def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        return sample_weight
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        sizes = self._hidden_sizes()
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        given = y
+        X, y = self._validate_input(X, y, incremental, reset=first_pass)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        sample_weight = self._weigh(given, sample_weight, incremental)
+        self._random_state = check_random_state(self.random_state)
+        self.n_outputs_ = y.shape[1]
+        if first_pass:
+            self._initialize(X, sizes)
+        if issparse(X):
+            X = X.toarray()
+        try:
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(X, y, sample_weight)
+            else:
+                self._fit_stochastic(X, y, sample_weight, incremental)
+        except DivergenceError as error:
+            if not self.early_stopping:
+                raise ValueError(_NOT_FINITE) from error
+            # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
+            self.validation_scores_.append(float("nan"))
+            self._network.parameters[...] = self._best_parameters
+        if not np.isfinite(self._network.backend.to_host(self._network.parameters)).all():
+            raise ValueError(_NOT_FINITE)
+        return self
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return sizes
+
+    def _initialize(self, X: Any, sizes: list[int]) -> None:
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(sizes) + 2
+        self.out_activation_, task = self._output()
+        activations = self._activations(len(sizes))
+        layers: list[Any] = [Input((X.shape[1],))]
+        for units, activation in zip(sizes, activations, strict=True):
+            layers.append(Dense(int(units), activation, Zeros(), Zeros()))
+            if self.dropout:
+                layers.append(Dropout(float(self.dropout)))
+        output = ACTIVATIONS.get(NAMES.get(self.out_activation_, self.out_activation_))
+        layers.append(Dense(self.n_outputs_, output, Zeros(), Zeros()))
+        backend = get("numpy" if self.backend is None else self.backend)
+        cost: Any = COSTS.get(self.loss, self.loss)
+        dtype = np.dtype(X.dtype).name
+        network = Network(layers, cost=cost, task=task, dtype=dtype, backend=backend, seed=0)
+        self._draw(network, [*activations, activations[-1] if activations else self.activation])
+        if self.dropout:
+            network.chain.key = int(self._random_state.randint(2**31))
+        self._network, self._best_parameters = network, network.parameters + 0.0
+        if self.solver in STOCHASTIC:
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _activations(self, count: int) -> list[Any]:
+        one = isinstance(self.activation, str) or not hasattr(self.activation, "__len__")
+        found = [self.activation] * count if one else list(self.activation)
+        if len(found) != count:
+            raise ValueError(
+                f"expected one activation, or one for each of the {count} hidden layers, got "
+                f"{len(found)}"
+            )
+        return [ACTIVATIONS.get(NAMES.get(a, a) if isinstance(a, str) else a) for a in found]
+
+    def _draw(self, network: Network, activations: list[Any]) -> None:
+        """Glorot's uniform weights and biases, in the order in which scikit-learn draws them."""
+        tensors = zip(network.weights, network.biases, activations, strict=True)
+        for weights, bias, activation in tensors:
+            fan_out, fan_in = weights.shape
+            factor = 2.0 if getattr(activation, "name", activation) == "sigmoid" else 6.0
+            bound = np.sqrt(factor / (fan_in + fan_out))
+            coef = self._random_state.uniform(-bound, bound, (fan_in, fan_out))
+            intercept = self._random_state.uniform(-bound, bound, fan_out)
+            for tensor, values in ((weights, coef.T), (bias, intercept)):
+                tensor[...] = network.backend.from_host(values.astype(network.dtype))
+
+    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any) -> None:
+        network = self._network
+        samples = network.samples(X, y, sample_weight, finite=False)
+        found = lbfgs.minimize(
+            network, samples, l2=self.alpha, max_iter=self.max_iter, max_fun=self.max_fun,
+            tol=self.tol, factor=self._cost_factor(),
+        )  # fmt: skip
+        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
+        self.loss_ = found.fun
+
+    def _cost_factor(self) -> float:
+        """scikit-learn's squared error is a mean over the outputs, its gradient is of the sum."""
+        return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
+
+    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
+        network = self._network
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = _stochastic.optimizer(self)
+            network.optimizer = network.optimizer_state = None
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        score = None
+        if self.early_stopping:
+            X, y, sample_weight, score = self._hold_out(X, y, sample_weight)
+        n = X.shape[0]
+        books = _stochastic.Bookkeeper(self, n, incremental, score)
+        self.n_iter_ = 0
+        history = train(
+            network, X, y, epochs=1 if incremental else self.max_iter,
+            batch_size=self._batch_size(n), optimizer=self._optimizer, l1=0.0, l2=self.alpha,
+            sample_weight=sample_weight, validation=None, callbacks=[books],
+            shuffle=_stochastic.orders(n, self._random_state) if self.shuffle else False,
+            progress=False, clip_norm=None, clip_value=None, n="batch", check_finite=False,
+            graph="auto", precision=None, objective=self._cost_factor(),
+        )  # fmt: skip
+        if history.interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        if self.early_stopping:
+            network.parameters[...] = self._best_parameters
+
+    def _batch_size(self, n: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, n)
+        if self.batch_size > n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
+                stacklevel=5,
+            )
+        return int(min(self.batch_size, n))
+
+    def _hold_out(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        """The part to train on, and the score of the rest as a function."""
+        stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
+        given = [X, y] if sample_weight is None else [X, y, sample_weight]
+        parts = train_test_split(
+            *given, random_state=self._random_state, test_size=self.validation_fraction,
+            stratify=stratify,
+        )  # fmt: skip
+        X, X_val, y, y_val, *weights = parts
+        if X_val.shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        weight, weight_val = weights or (None, None)
+        return X, y, weight, lambda: self._score(X_val, y_val, weight_val)
+
+    # --- predict ----------------------------------------------------------------------------
+
+    def _checked(self, X: Any) -> Any:
+        """X as `fit` would take it; for one row scikit-learn's own checks take 50 µs."""
+        if (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.shape[0] > 0
+            and X.dtype == self._network.dtype
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and np.isfinite(X).all()
+        ):
+            return X
+        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def _forward(self, X: Any) -> np.ndarray:
+        """a^L of checked X, (n, k), on the host."""
+        if issparse(X):
+            X = X.tocsr()
+            starts = range(0, X.shape[0], ROWS_AT_ONCE)
+            return np.vstack([self._forward(X[at : at + ROWS_AT_ONCE].toarray()) for at in starts])
+        backend: Backend = self._network.backend
+        x, chain = backend.from_host(X), self._network.chain
+        if self.out_activation_ == "logistic":
+            # bpx's sigmoid is 0 below z = -38; here its logarithm may be asked for.
+            return expit(backend.to_host(chain.outputs(x, activated=False)))  # type: ignore[no-any-return]
+        return backend.to_host(chain.outputs(x))
+
+    def _check_solver(self) -> bool:
+        if self.solver not in STOCHASTIC:
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+_NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)

@@ -1,0 +1,271 @@
+"""The classifier: labels in, labels and probabilities out."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    type_of_target,
+    unique_labels,
+)
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._base import BaseMLP
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """Multi-layer perceptron classifier, with the interface of scikit-learn's.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of int, or int
+        Neurons of the hidden layers, in their order.
+    activation : str or Activation, or a sequence of them
+        Of the hidden layers: ``"identity"``, ``"logistic"``, ``"tanh"``, ``"relu"``, any other
+        of bpx's or of your own; a sequence has one for each layer.
+    solver : {"lbfgs", "sgd", "adam"}
+    alpha : float
+        L2 penalty; it is divided by the sum of weights of the mini-batch.
+    batch_size : int or "auto"
+        ``"auto"`` is min(200, n_samples); not for ``"lbfgs"``.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For ``"sgd"``.
+    learning_rate_init, power_t : float
+        The first rate, and its exponent for ``"invscaling"``.
+    max_iter : int
+        Epochs, or iterations of ``"lbfgs"``, at most.
+    shuffle : bool
+    random_state : int, RandomState or None
+        Of first weights, permutations, the part held out and dropout's masks.
+    tol : float
+        An improvement is more than this.
+    verbose : bool
+    warm_start : bool
+        `fit` goes on from the weights that are there; the optimizer's memory starts anew.
+    momentum : float
+    nesterovs_momentum : bool
+        Both for ``"sgd"``.
+    early_stopping : bool
+        Hold out `validation_fraction`, stop when its score no longer improves, and keep the best
+        weights.
+    validation_fraction : float
+    beta_1, beta_2, epsilon : float
+        Of ``"adam"``.
+    n_iter_no_change : int
+        Epochs without an improvement before the training ends.
+    max_fun : int
+        Evaluations of the cost by ``"lbfgs"``, at most.
+    dropout : float
+        Share of each hidden layer's outputs that is dropped in training. Not in scikit-learn.
+    backend : str, optional
+        Where bpx trains, see `bpx.backends.get`: ``"numpy"`` (default), ``"cupy"``, ... X is
+        moved there, and results come back as NumPy arrays. Not in scikit-learn.
+    class_weight : dict, "balanced" or None
+        Weights of the classes, as in scikit-learn's other classifiers. Not in its MLP.
+
+    Attributes
+    ----------
+    classes_ : array
+    coefs_, intercepts_ : list of array
+        Weights (n_in, n_out) and biases of each layer; views, so that writing to them counts.
+    loss_, best_loss_, loss_curve_ : float, float, list of float
+        Of the epochs: the mean over the samples of the objective, L2 penalty included, as its
+        steps met it.
+    validation_scores_, best_validation_score_ : list of float, float
+        With early stopping.
+    n_iter_, t_ : int
+        Epochs of the last call, and samples seen in all.
+    n_layers_, n_outputs_, n_features_in_ : int
+    out_activation_ : str
+    feature_names_in_ : array of str
+        Where X has names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = MLPClassifier(random_state=0, max_iter=300).fit(X[:1000], y[:1000])
+    >>> bool(clf.score(X[1000:], y[1000:]) > 0.9)
+    True
+    """
+
+    loss = "log_loss"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [dict, list, str, None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: Any = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001,
+        power_t: Any = 0.5,
+        max_iter: Any = 200,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: Any = 15000,
+        dropout: Any = 0.0,
+        backend: Any = None,
+        class_weight: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dropout = dropout
+        self.backend = backend
+        self.class_weight = class_weight
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(unique_labels(y))
+        return X, self._label_binarizer.transform(y).astype(X.dtype)
+
+    def _check_classes(self, classes: Any) -> None:
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the "
+                    f"previous call to fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _output(self) -> tuple[str, str]:
+        kind = self._label_binarizer.y_type_
+        if kind == "multiclass":
+            return "softmax", "classification"
+        return "logistic", "multilabel" if kind.startswith("multilabel") else "classification"
+
+    def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which does not see "
+                "all of y: use compute_class_weight('balanced', classes=classes, y=y), and pass "
+                "the weights as a dict"
+            )
+        weight = compute_sample_weight(self.class_weight, y)
+        return weight if sample_weight is None else weight * sample_weight
+
+    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        a = self._forward(X)
+        if not np.isfinite(a).all():
+            return float("nan")
+        truth, found = self._label_binarizer.inverse_transform(y), self._decide(a)
+        return float(accuracy_score(truth, found, sample_weight=sample_weight))
+
+    def _decide(self, a: np.ndarray) -> np.ndarray:
+        a = a.ravel() if self.n_outputs_ == 1 else a
+        return self._label_binarizer.inverse_transform(a)  # type: ignore[no-any-return]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+        """Train on X (n_samples, n_features) and labels y (n_samples,), or marks (n_samples, k).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix
+            float32 stays float32; anything else becomes float64.
+        y : array-like
+            Labels of any kind; a matrix of zeros and ones for several labels a sample.
+        sample_weight : array-like, optional
+            (n_samples,).
+        """
+        return self._fit(X, y, sample_weight, incremental=False)  # type: ignore[no-any-return]
+
+    @available_if(lambda est: est._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+    ) -> MLPClassifier:
+        """One epoch over the given data, with the weights and the optimizer's memory as they are.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array-like, optional
+            All classes that will ever come; needed in the first call.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            several = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
+        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels (n_samples,), or marks (n_samples, k) where a sample has several."""
+        check_is_fitted(self)
+        return self._decide(self._forward(self._checked(X)))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n_samples, n_classes), in the order of `classes_`."""
+        check_is_fitted(self)
+        a = self._forward(self._checked(X))
+        return np.hstack([1.0 - a, a]) if self.n_outputs_ == 1 else a
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Their logarithms."""
+        return np.asarray(np.log(self.predict_proba(X)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,209 @@
+"""The regressor: real numbers, or counts, out."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..costs import Cost
+from ._base import BaseMLP
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """Multi-layer perceptron regressor, with the interface of scikit-learn's.
+
+    Parameters
+    ----------
+    loss : str or Cost
+        ``"squared_error"`` (½ of it, a mean over the outputs), ``"poisson"`` (half the deviance,
+        y ≥ 0, with exp as output activation), or bpx's ``"huber"`` and
+        ``"mean-absolute-error"``, or a `bpx.Cost`.
+    hidden_layer_sizes : array-like of int, or int
+        Neurons of the hidden layers, in their order.
+    activation : str or Activation, or a sequence of them
+        Of the hidden layers: ``"identity"``, ``"logistic"``, ``"tanh"``, ``"relu"``, any other
+        of bpx's or of your own; a sequence has one for each layer.
+    solver : {"lbfgs", "sgd", "adam"}
+    alpha : float
+        L2 penalty; it is divided by the sum of weights of the mini-batch.
+    batch_size : int or "auto"
+        ``"auto"`` is min(200, n_samples); not for ``"lbfgs"``.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For ``"sgd"``.
+    learning_rate_init, power_t : float
+        The first rate, and its exponent for ``"invscaling"``.
+    max_iter : int
+        Epochs, or iterations of ``"lbfgs"``, at most.
+    shuffle : bool
+    random_state : int, RandomState or None
+        Of first weights, permutations, the part held out and dropout's masks.
+    tol : float
+        An improvement is more than this.
+    verbose : bool
+    warm_start : bool
+        `fit` goes on from the weights that are there; the optimizer's memory starts anew.
+    momentum : float
+    nesterovs_momentum : bool
+        Both for ``"sgd"``.
+    early_stopping : bool
+        Hold out `validation_fraction`, stop when its score no longer improves, and keep the best
+        weights.
+    validation_fraction : float
+    beta_1, beta_2, epsilon : float
+        Of ``"adam"``.
+    n_iter_no_change : int
+        Epochs without an improvement before the training ends.
+    max_fun : int
+        Evaluations of the cost by ``"lbfgs"``, at most.
+    dropout : float
+        Share of each hidden layer's outputs that is dropped in training. Not in scikit-learn.
+    backend : str, optional
+        Where bpx trains, see `bpx.backends.get`: ``"numpy"`` (default), ``"cupy"``, ... X is
+        moved there, and results come back as NumPy arrays. Not in scikit-learn.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of array
+        Weights (n_in, n_out) and biases of each layer; views, so that writing to them counts.
+    loss_, best_loss_, loss_curve_ : float, float, list of float
+        Of the epochs: the mean over the samples of the objective, L2 penalty included, as its
+        steps met it.
+    validation_scores_, best_validation_score_ : list of float, float
+        With early stopping.
+    n_iter_, t_ : int
+        Epochs of the last call, and samples seen in all.
+    n_layers_, n_outputs_, n_features_in_ : int
+    out_activation_ : str
+    feature_names_in_ : array of str
+        Where X has names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.linspace(-1.0, 1.0, 50)[:, None]
+    >>> reg = MLPRegressor(solver="lbfgs", random_state=0, max_iter=500).fit(X, X[:, 0] ** 2)
+    >>> bool(reg.score(X, X[:, 0] ** 2) > 0.99)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [
+            StrOptions({"squared_error", "poisson", "huber", "mean-absolute-error"}),
+            Cost,
+        ],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: Any = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001,
+        power_t: Any = 0.5,
+        max_iter: Any = 200,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: Any = 15000,
+        dropout: Any = 0.0,
+        backend: Any = None,
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dropout = dropout
+        self.backend = backend
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y.reshape(len(y), -1).astype(X.dtype, copy=False)
+
+    def _output(self) -> tuple[str, str]:
+        return "exp" if self.loss == "poisson" else "identity", "regression"
+
+    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        a = self._forward(X)
+        if not np.isfinite(a).all():
+            return float("nan")
+        return float(r2_score(y, a, sample_weight=sample_weight))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix
+            float32 stays float32; anything else becomes float64.
+        y : array-like
+        sample_weight : array-like, optional
+            (n_samples,).
+        """
+        return self._fit(X, y, sample_weight, incremental=False)  # type: ignore[no-any-return]
+
+    @available_if(lambda est: est._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """One epoch over the given data, with the weights and the optimizer's memory as they are.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Values (n_samples,), or (n_samples, n_outputs) where there are several."""
+        check_is_fitted(self)
+        a = self._forward(self._checked(X))
+        return a.ravel() if a.shape[1] == 1 else a

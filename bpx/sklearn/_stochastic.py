@@ -1,0 +1,118 @@
+"""Mini-batch solvers: scikit-learn's bookkeeping around bpx's `fit`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import shuffle
+
+from ..callbacks import Run
+from ..optimizers import SGD, Adam, Optimizer
+
+
+def optimizer(est: Any) -> Optimizer:
+    """The optimizer that the parameters of an estimator describe."""
+    rate = float(est.learning_rate_init)
+    if est.solver == "adam":
+        return Adam(rate, est.beta_1, est.beta_2, est.epsilon, epsilon_hat=True)
+    # scikit-learn allows 1, which bpx does not: the largest number below differs by 1e-16.
+    momentum = min(float(est.momentum), math.nextafter(1.0, 0.0))
+    return SGD(rate, momentum, nesterov=est.nesterovs_momentum and momentum > 0.0)
+
+
+def orders(n: int, random_state: Any) -> Callable[[], np.ndarray]:
+    """The rows of epoch after epoch, each a permutation of the one before, as scikit-learn's."""
+    order = np.arange(n)
+
+    def following() -> np.ndarray:
+        nonlocal order
+        order = np.asarray(shuffle(order, random_state=random_state))
+        return order
+
+    return following
+
+
+class Bookkeeper:
+    """What scikit-learn does after each epoch: curves, messages, rates, and when to stop.
+
+    Parameters
+    ----------
+    est : estimator
+        Whose attributes are written.
+    n : int
+        Samples of an epoch.
+    incremental : bool
+        It is `partial_fit`, of one epoch.
+    score : callable or None
+        The score of the held-out part; None: there is no early stopping.
+    """
+
+    def __init__(
+        self, est: Any, n: int, incremental: bool, score: Callable[[], float] | None
+    ) -> None:
+        self.est, self.n, self.incremental, self.score = est, n, incremental, score
+
+    def on_epoch_end(self, run: Run) -> None:
+        est, state = self.est, run.optimizer_state
+        est.n_iter_ += 1
+        est.loss_ = run.history["training_objective"][-1]
+        est.t_ += self.n
+        est.loss_curve_.append(est.loss_)
+        if est.verbose:
+            print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
+        self._count(run)
+        if est.solver == "sgd" and est.learning_rate == "invscaling":
+            state.factor = 1.0 / (est.t_ + 1) ** est.power_t
+        if est._no_improvement_count > est.n_iter_no_change:
+            if self._stops(run):
+                return
+            est._no_improvement_count = 0
+        if not self.incremental and est.n_iter_ == est.max_iter:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    def _count(self, run: Run) -> None:
+        """Epochs in a row without an improvement of `tol`, by the score or by the loss."""
+        est = self.est
+        if self.score is None:
+            worse = est.loss_ > est.best_loss_ - est.tol
+            est.best_loss_ = min(est.best_loss_, est.loss_)
+        else:
+            score = self.score()
+            est.validation_scores_.append(score)
+            if est.verbose:
+                print(f"Validation score: {score:f}")
+            worse = score < est.best_validation_score_ + est.tol
+            if score > est.best_validation_score_:
+                est.best_validation_score_ = score
+                est._best_parameters[...] = run.net.parameters
+        est._no_improvement_count = est._no_improvement_count + 1 if worse else 0
+
+    def _stops(self, run: Run) -> bool:
+        """Stop, or with an adaptive rate go on at a fifth of it."""
+        est, state = self.est, run.optimizer_state
+        what = "Training loss" if self.score is None else "Validation score"
+        message = (
+            f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change:g} "
+            "consecutive epochs."
+        )
+        adaptive = est.solver == "sgd" and est.learning_rate == "adaptive"
+        small = adaptive and est.learning_rate_init * state.factor <= 1e-6
+        if adaptive and not small:
+            state.factor /= 5.0
+            message += f" Setting learning rate to {est.learning_rate_init * state.factor:f}"
+        else:
+            message += " Learning rate too small. Stopping." if small else " Stopping."
+            run.stop(message)
+        if est.verbose:
+            print(message)
+        return run.stopped is not None

@@ -1,0 +1,400 @@
+"""The estimators against scikit-learn's own: the same numbers, messages and contract."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklearn]'")
+
+from sklearn import neural_network
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits, make_regression
+from sklearn.ensemble import BaggingClassifier, StackingClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import bpx
+from bpx import sklearn as ours
+
+SOLVERS = ("adam", "sgd", "lbfgs")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return x[:400] / 16.0, y[:400]
+
+
+@pytest.fixture(scope="module")
+def houses():
+    x, y = make_regression(300, 8, n_targets=3, random_state=0)
+    return x, y / 100.0
+
+
+def quiet(est, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return est.fit(*args, **kwargs)
+
+
+def both(kind, x, y, weight=None, **options):
+    """Theirs and ours, fitted alike, after a comparison of all that a fit leaves behind."""
+    theirs, mine = (
+        quiet(getattr(module, kind)(random_state=0, **options), x, y, weight)
+        for module in (neural_network, ours)
+    )
+    size = max(np.abs(w).max() for w in theirs.coefs_)
+    for one, other in zip(
+        theirs.coefs_ + theirs.intercepts_, mine.coefs_ + mine.intercepts_, strict=True
+    ):
+        assert one.shape == other.shape
+        assert np.abs(one - other).max() <= 1e-10 * size
+    assert mine.loss_ == pytest.approx(theirs.loss_, rel=1e-10)
+    for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "n_features_in_", "out_activation_"):
+        assert getattr(mine, name) == getattr(theirs, name)
+    if options.get("solver") != "lbfgs":
+        assert mine.loss_curve_ == pytest.approx(theirs.loss_curve_, rel=1e-10)
+        assert (mine.best_loss_ is None) == (theirs.best_loss_ is None)
+        assert mine.best_loss_ in (None, min(mine.loss_curve_))
+        assert (mine.validation_scores_ is None) == (theirs.validation_scores_ is None)
+        if mine.validation_scores_ is not None:
+            assert mine.validation_scores_ == pytest.approx(theirs.validation_scores_, rel=1e-9)
+            assert mine.best_validation_score_ == max(mine.validation_scores_)
+    return theirs, mine
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_each_activation_and_solver(digits, solver, activation):
+    x, y = digits
+    sizes = {"hidden_layer_sizes": (20, 10), "max_iter": 4, "alpha": 0.5}
+    theirs, mine = both("MLPClassifier", x, y, solver=solver, activation=activation, **sizes)
+    assert np.array_equal(theirs.predict(x), mine.predict(x))
+    assert np.allclose(theirs.predict_proba(x), mine.predict_proba(x), rtol=1e-9, atol=1e-12)
+    assert np.allclose(theirs.predict_log_proba(x), mine.predict_log_proba(x), atol=1e-9)
+    assert theirs.score(x, y) == mine.score(x, y)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["binary", "strings", "multilabel"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_each_kind_of_labels(digits, rng, solver, kind, weighted):
+    x, y = digits
+    y = {
+        "binary": y % 2,
+        "strings": np.array(["zero", "one", "two"])[y % 3],
+        "multilabel": np.eye(10, dtype=int)[y],
+    }[kind]
+    weight = rng.random(len(y)) if weighted else None
+    options = {"hidden_layer_sizes": 12, "max_iter": 4, "alpha": 0.5, "batch_size": 150}
+    theirs, mine = both("MLPClassifier", x, y, weight, solver=solver, **options)
+    assert np.array_equal(theirs.predict(x), mine.predict(x))
+    assert np.array_equal(theirs.classes_, mine.classes_)
+    assert np.allclose(theirs.predict_proba(x), mine.predict_proba(x), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_each_loss_of_a_regression(houses, rng, solver, outputs, loss, weighted):
+    x, y = houses
+    y = np.abs(y[:, :outputs]).reshape(len(y), -1)
+    y = y[:, 0] if outputs == 1 else y
+    weight = rng.random(len(y)) if weighted else None
+    options = {"loss": loss, "hidden_layer_sizes": 12, "max_iter": 4, "alpha": 0.5}
+    theirs, mine = both("MLPRegressor", x, y, weight, solver=solver, **options)
+    assert theirs.predict(x).shape == mine.predict(x).shape
+    assert np.allclose(theirs.predict(x), mine.predict(x), rtol=1e-9)
+    assert theirs.score(x, y) == pytest.approx(mine.score(x, y), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "sgd", "learning_rate": "invscaling", "power_t": 0.3},
+        {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.05, "n_iter_no_change": 1},
+        {"solver": "sgd", "nesterovs_momentum": False},
+        {"solver": "sgd", "momentum": 0.0},
+        {"solver": "sgd", "momentum": 1.0, "learning_rate_init": 1e-4},
+        {"solver": "sgd", "shuffle": False, "batch_size": 64},
+        {"solver": "adam", "beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
+        {"solver": "adam", "early_stopping": True, "n_iter_no_change": 2},
+        {"solver": "adam", "tol": 0.1, "n_iter_no_change": 2},
+        {"solver": "adam", "n_iter_no_change": np.inf, "hidden_layer_sizes": ()},
+    ],
+    ids=str,
+)
+def test_each_setting(digits, capsys, options):
+    options = {"hidden_layer_sizes": 12, "max_iter": 15, "learning_rate_init": 0.05} | options
+    both("MLPClassifier", *digits, verbose=True, **options)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]
+
+
+def test_one_step_from_scikit_learns_weights(digits):
+    x, y = digits
+    for solver in ("adam", "sgd"):
+        theirs = neural_network.MLPClassifier(12, random_state=0, solver=solver, batch_size=100)
+        mine = ours.MLPClassifier(12, random_state=0, solver=solver, batch_size=100)
+        theirs.partial_fit(x, y, classes=np.arange(10))
+        mine.partial_fit(x, y, classes=np.arange(10))
+        for at in range(0, 300, 100):
+            theirs.partial_fit(x[at : at + 100], y[at : at + 100])
+            mine.partial_fit(x[at : at + 100], y[at : at + 100])
+            for one, other in zip(theirs.coefs_, mine.coefs_, strict=True):
+                assert np.abs(one - other).max() <= 1e-10
+        mine.coefs_, mine.intercepts_ = theirs.coefs_, theirs.intercepts_
+        assert np.array_equal(mine.coefs_[0], theirs.coefs_[0])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_warm_start(digits, solver):
+    x, y = digits
+    pair = []
+    for module in (neural_network, ours):
+        est = module.MLPClassifier(12, solver=solver, warm_start=True, max_iter=3, random_state=0)
+        quiet(est, x, y)
+        pair.append(quiet(est, x, y))
+    for one, other in zip(pair[0].coefs_, pair[1].coefs_, strict=True):
+        assert np.abs(one - other).max() <= 1e-10
+    with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same"):
+        pair[1].fit(x, y % 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtypes_and_sparse_input(digits, dtype):
+    sparse = pytest.importorskip("scipy.sparse", reason="its matrices are sparse")
+    x, y = digits[0].astype(dtype), digits[1]
+    dense = quiet(ours.MLPClassifier(12, max_iter=3, random_state=0), x, y)
+    assert {w.dtype for w in dense.coefs_} == {np.dtype(dtype)}
+    assert dense.predict_proba(x).dtype == dtype
+    for form in (sparse.csr_matrix, sparse.csc_matrix):
+        thin = quiet(ours.MLPClassifier(12, max_iter=3, random_state=0), form(x), y)
+        assert np.allclose(thin.coefs_[0], dense.coefs_[0], atol=1e-6)
+        assert np.allclose(thin.predict_proba(form(x)), dense.predict_proba(x), atol=1e-6)
+
+
+MESSAGES = [
+    ({"hidden_layer_sizes": -1}, "hidden_layer_sizes"),
+    ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes must be > 0, got"),
+    ({"activation": "ghost"}, "activation"),
+    ({"solver": "hadoken"}, "The 'solver' parameter of MLPClassifier must be a str among"),
+    ({"alpha": -1}, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
+    ({"batch_size": 0}, "The 'batch_size' parameter"),
+    ({"momentum": 2}, "The 'momentum' parameter"),
+    ({"dropout": 1.0}, "The 'dropout' parameter"),
+    ({"activation": ["relu", "tanh"]}, "one for each of the 1 hidden layers, got 2"),
+    ({"early_stopping": True, "validation_fraction": 0.002}, "The validation set is too small"),
+    ({"solver": "sgd", "learning_rate_init": 1e200}, "Solver produced non-finite parameter"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MESSAGES)
+def test_messages(digits, options, message):
+    with pytest.raises(ValueError, match=message):
+        ours.MLPClassifier(**({"hidden_layer_sizes": 5} | options)).fit(*digits)
+
+
+def test_other_messages(digits):
+    x, y = digits
+    with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample"):
+        quiet(ours.MLPClassifier(5, batch_size=1000, max_iter=1), x, y)
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(1\) reached"):
+        ours.MLPClassifier(5, max_iter=1).fit(x, y)
+    with pytest.raises(AttributeError, match="partial_fit"):
+        _ = ours.MLPClassifier(solver="lbfgs").partial_fit
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+        ours.MLPClassifier(5, early_stopping=True).partial_fit(x, y, classes=np.arange(10))
+    est = ours.MLPClassifier(5).partial_fit(x, y, classes=np.arange(10))
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self\.classes_`"):
+        est.partial_fit(x, y + 5)
+    with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial"):
+        ours.MLPClassifier(5, class_weight="balanced").partial_fit(x, y, classes=np.arange(10))
+    with pytest.raises(AttributeError, match="not fitted yet: call fit first"):
+        _ = ours.MLPClassifier().coefs_
+
+
+def test_a_diverging_run_with_early_stopping_keeps_the_best(houses):
+    x, y = houses
+    est = ours.MLPRegressor(
+        hidden_layer_sizes=10, solver="sgd", learning_rate_init=1e4, early_stopping=True, random_state=0
+    )
+    with np.errstate(all="ignore"):
+        est.fit(x, y * 1e4)
+    assert np.isnan(est.validation_scores_[-1])
+    assert all(np.isfinite(w).all() for w in est.coefs_)
+
+
+def test_ctrl_c(digits, monkeypatch):
+    est = ours.MLPClassifier(5, max_iter=50, random_state=0)
+    stochastic = importlib.import_module("bpx.sklearn._stochastic")
+    original = stochastic.Bookkeeper.on_epoch_end
+
+    def interrupted(self, run):
+        original(self, run)
+        if self.est.n_iter_ == 2:
+            run.history.interrupted = True
+            run.stop("as by Ctrl-C")
+
+    monkeypatch.setattr(stochastic.Bookkeeper, "on_epoch_end", interrupted)
+    train = importlib.import_module("bpx.training").train
+
+    def noting(*args, **kwargs):
+        history = train(*args, **kwargs)
+        history.interrupted = True
+        return history
+
+    monkeypatch.setattr("bpx.sklearn._base.train", noting)
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        est.fit(*digits)
+    assert est.n_iter_ == 2
+
+
+def test_probabilities_far_from_one_half(digits):
+    x, y = digits
+    theirs, mine = (
+        quiet(module.MLPClassifier(5, max_iter=2, random_state=0), x, y % 2)
+        for module in (neural_network, ours)
+    )
+    for est in (theirs, mine):
+        est.intercepts_[-1][...] = -60.0
+    assert np.isfinite(mine.predict_log_proba(x)).all()
+    assert np.allclose(theirs.predict_log_proba(x), mine.predict_log_proba(x), rtol=1e-9)
+
+
+# --- beyond -------------------------------------------------------------------------------------
+
+
+def test_class_weight_is_a_sample_weight(digits):
+    x, y = digits
+    y = (y == 0).astype(int)
+    weights = {0: 1.0, 1: 9.0}
+    one = quiet(ours.MLPClassifier(8, max_iter=3, random_state=0, class_weight=weights), x, y)
+    other = quiet(
+        ours.MLPClassifier(8, max_iter=3, random_state=0), x, y, np.where(y == 1, 9.0, 1.0)
+    )
+    assert np.array_equal(one.coefs_[0], other.coefs_[0])
+    half = {0: 0.5, 1: 4.5}
+    twice = quiet(
+        ours.MLPClassifier(8, max_iter=3, random_state=0, class_weight=half, alpha=0.0),
+        x, y, np.full(len(y), 2.0),
+    )  # fmt: skip
+    same = quiet(
+        ours.MLPClassifier(8, max_iter=3, random_state=0, class_weight=weights, alpha=0.0), x, y
+    )
+    assert np.allclose(twice.coefs_[0], same.coefs_[0], rtol=0, atol=1e-12)
+
+
+def test_an_activation_a_layer_dropout_and_other_costs(digits, houses):
+    x, y = digits
+    est = ours.MLPClassifier((20, 10), activation=["gelu", "tanh"], dropout=0.2, max_iter=60,
+                             learning_rate_init=0.02, random_state=0)  # fmt: skip
+    net = quiet(est, x, y).to_network()
+    names = [layer.activation.name for layer in net.layers if hasattr(layer, "activation")]
+    assert names == ["gelu", "tanh", "softmax"]
+    assert np.array_equal(net.predict(x), est.predict(x))
+    net.parameters[...] = 0.0  # a copy
+    assert est.score(x, y) > 0.8
+    again = quiet(ours.MLPClassifier(**est.get_params()), x, y)
+    assert np.array_equal(again.coefs_[0], est.coefs_[0]), "masks come from random_state"
+    for loss in ("huber", "mean-absolute-error", bpx.costs.Huber(0.5)):
+        reg = quiet(ours.MLPRegressor(loss, 20, max_iter=50, random_state=0), *houses)
+        assert reg.loss_curve_[-1] < reg.loss_curve_[0]
+
+
+def test_another_backend(digits):
+    x, y = digits
+    pytest.importorskip("array_api_strict", reason="it is the other backend")
+    one = quiet(ours.MLPClassifier(8, max_iter=3, random_state=0), x, y)
+    other = ours.MLPClassifier(8, max_iter=3, random_state=0, backend="array_api_strict")
+    quiet(other, x, y)
+    assert type(other.predict(x)) is np.ndarray
+    assert np.allclose(one.predict_proba(x), other.predict_proba(x), rtol=1e-10)
+
+
+# --- in scikit-learn's company ------------------------------------------------------------------
+
+
+@parametrize_with_checks(
+    [
+        ours.MLPClassifier(max_iter=100),
+        ours.MLPRegressor(max_iter=100),
+        ours.MLPClassifier(solver="lbfgs", max_iter=100),
+    ]
+)
+def test_scikit_learns_checks(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+@pytest.fixture
+def small(digits):
+    return digits[0][:200], digits[1][:200] % 3
+
+
+def mlp(**options):
+    return ours.MLPClassifier(
+        10, random_state=0, learning_rate_init=0.02, **({"max_iter": 20} | options)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+class TestInCompany:
+    def test_pipeline(self, small):
+        est = make_pipeline(StandardScaler(), mlp(max_iter=60)).fit(*small)
+        assert est.score(*small) > 0.9
+
+    def test_grid_search_in_processes(self, small, monkeypatch):
+        monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+        search = GridSearchCV(mlp(), {"alpha": [0.0, 1.0]}, cv=2, n_jobs=2).fit(*small)
+        assert search.best_params_["alpha"] in (0.0, 1.0)
+
+    def test_cross_validation(self, small):
+        assert cross_val_score(mlp(max_iter=60), *small, cv=3).min() > 0.7
+
+    def test_calibration(self, small):
+        proba = CalibratedClassifierCV(mlp(), cv=2).fit(*small).predict_proba(small[0])
+        assert np.allclose(proba.sum(axis=1), 1.0)
+
+    def test_bagging(self, small):
+        assert (
+            BaggingClassifier(mlp(max_iter=60), 3, random_state=0).fit(*small).score(*small) > 0.8
+        )
+
+    def test_one_against_the_rest(self, small):
+        assert OneVsRestClassifier(mlp(max_iter=60)).fit(*small).score(*small) > 0.8
+
+    def test_stacking(self, small):
+        est = StackingClassifier([("mlp", mlp())], LogisticRegression(), cv=2)
+        assert est.fit(*small).predict(small[0]).shape == (200,)
+
+    def test_permutation_importance(self, small):
+        found = permutation_importance(mlp().fit(*small), *small, n_repeats=2, random_state=0)
+        assert found.importances_mean.shape == (64,)
+
+    def test_pickle(self, small):
+        est = mlp().fit(*small)
+        twin = pickle.loads(pickle.dumps(est))
+        assert np.array_equal(twin.predict_proba(small[0]), est.predict_proba(small[0]))
+
+
+def test_predictions_of_frames(digits):
+    pandas = pytest.importorskip("pandas", reason="its frames name their columns")
+    frame = pandas.DataFrame(digits[0][:, :4], columns=list("abcd"))
+    est = quiet(ours.MLPClassifier(5, max_iter=3), frame, digits[1])
+    assert est.feature_names_in_.tolist() == list("abcd")
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        est.predict(digits[0][:, :4])
