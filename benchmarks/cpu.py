@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import time
 from pathlib import Path
 
 from cases import CASES
-from harness import Peer, Timed, measure, present, versions, write
+from harness import Peer, Timed, machine, measure, present, write
 from peers import INFERENCE, TRAINING, inference
 
 HERE = Path(__file__).parent
@@ -141,22 +140,6 @@ def first_fit() -> str:
     return "The first `fit` of a process: bpx {}; bpx fast {}, once compiled {}.".format(*found)
 
 
-def machine() -> str:
-    """What it was measured on."""
-    model = platform.processor() or platform.machine()
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-        model = info.split("model name")[1].split(":")[1].split("\n")[0].strip()
-    except (OSError, IndexError):
-        pass
-    kernels = os.environ.get("OPENBLAS_CORETYPE")
-    blas = f", OpenBLAS's {kernels} kernels" if kernels else ""
-    return (
-        f"{time.strftime('%Y-%m-%d')}: {model}, {os.cpu_count()} cores{blas}; "
-        f"{versions(LIBRARIES)}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     every = [*CASES, *PREDICTIONS, "cold"]
@@ -184,7 +167,7 @@ def main() -> None:
     text = table(results) if results else ""
     if "cold" in cases:
         text += f"\n\n{cold_start(options.rounds)}\n\n{first_fit()}"
-    text += f"\n\nMedians of {options.rounds} rounds, {machine()}.\n"
+    text += f"\n\nMedians of {options.rounds} rounds, {machine(LIBRARIES)}.\n"
     print(text)
     if options.write:
         write("cpu", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import multiprocessing
+import os
 import platform
 import statistics
 import sys
@@ -15,7 +16,9 @@ from pathlib import Path
 
 README = Path(__file__).with_name("README.md")
 
-Timed = Callable[[int], float]  # works so many units, and says how many seconds one took
+# Works so many units, and says how many seconds one took; or more than that, to whoever calls
+# `Peer.time` without `measure`.
+Timed = Callable[[int], float]
 Prepare = Callable[[str, str], Timed]  # of a peer and a case; called in the peer's process
 
 
@@ -147,6 +150,22 @@ def versions(libraries: Iterable[str]) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return ", ".join(found)
+
+
+def machine(libraries: Iterable[str]) -> str:
+    """What it was measured on, and when."""
+    model = platform.processor() or platform.machine()
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+        model = info.split("model name")[1].split(":")[1].split("\n")[0].strip()
+    except (OSError, IndexError):
+        pass
+    kernels = os.environ.get("OPENBLAS_CORETYPE")
+    blas = f", OpenBLAS's {kernels} kernels" if kernels else ""
+    return (
+        f"{time.strftime('%Y-%m-%d')}: {model}, {os.cpu_count()} cores{blas}; "
+        f"{versions(libraries)}"
+    )
 
 
 def write(name: str, text: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from cases import Case
 
 Run = Callable[[int], object]
+Arrays = list[np.ndarray]
 
 
 def batches(order: np.ndarray, m: int, steps: int) -> Iterator[np.ndarray]:
@@ -33,18 +34,45 @@ def products(case: Case) -> Run:
     # Scaled, so that nothing overflows however deep it is.
     w = [weights for weights, _ in case.initial()]
     d = [delta * np.float32(1e-3) for delta in d]
-    g = [np.empty_like(weights) for weights in w]
+    multiply = multiplier(a, d, w, [np.empty_like(weights) for weights in w])
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            for i, weights in enumerate(w):
-                np.matmul(a[i], weights.T, out=a[i + 1])
-            for i in range(len(w) - 1, -1, -1):
-                if i:
-                    np.matmul(d[i + 1], w[i], out=d[i])
-                np.matmul(d[i + 1].T, a[i], out=g[i])
+            multiply()
 
     return run
+
+
+def multiplier(a: Arrays, d: Arrays, w: Arrays, g: Arrays) -> Callable[[], None]:
+    """A step's products, between these arrays: activations, deltas, weights, gradients."""
+
+    def multiply() -> None:
+        for i, weights in enumerate(w):
+            np.matmul(a[i], weights.T, out=a[i + 1])
+        for i in range(len(w) - 1, -1, -1):
+            if i:
+                np.matmul(d[i + 1], w[i], out=d[i])
+            np.matmul(d[i + 1].T, a[i], out=g[i])
+
+    return multiply
+
+
+def adam(
+    p: np.ndarray, g: np.ndarray, v: np.ndarray, s: np.ndarray, t: np.ndarray, rate: float
+) -> None:
+    """One update of p, in place; the rate has the corrections of the step, t is scratch."""
+    v *= 0.9
+    np.multiply(g, 0.1, t)
+    v += t
+    np.multiply(g, g, g)
+    s *= 0.999
+    g *= 0.001
+    s += g
+    np.sqrt(s, t)
+    t += 1e-8
+    np.divide(v, t, t)
+    t *= rate
+    p -= t
 
 
 def careful_numpy(case: Case) -> Run:
@@ -101,18 +129,8 @@ def careful_numpy(case: Case) -> Run:
         for p, g, v, s, t in zip(params, grads, slots[0], slots[1], scratch, strict=True):
             if case.rate is None:
                 np.divide(g, np.float32(len(rows)), g)
-                v *= np.float32(0.9)
-                np.multiply(g, np.float32(0.1), t)
-                v += t
-                np.multiply(g, g, g)
-                s *= np.float32(0.999)
-                g *= np.float32(0.001)
-                s += g
-                np.sqrt(s, t)
-                t += np.float32(1e-8)
-                np.divide(v, t, t)
-                t *= np.float32(0.001 * (1 - 0.999**ticks) ** 0.5 / (1 - 0.9**ticks))
-                p -= t
+                rate = 0.001 * (1 - 0.999**ticks) ** 0.5 / (1 - 0.9**ticks)
+                adam(p, g, v, s, t, rate)
             else:
                 np.multiply(g, np.float32(case.rate / len(rows)), g)
                 if case.momentum:
