@@ -229,7 +229,11 @@ def test_other_messages(digits):
 def test_a_diverging_run_with_early_stopping_keeps_the_best(houses):
     x, y = houses
     est = ours.MLPRegressor(
-        hidden_layer_sizes=10, solver="sgd", learning_rate_init=1e4, early_stopping=True, random_state=0
+        hidden_layer_sizes=10,
+        solver="sgd",
+        learning_rate_init=1e4,
+        early_stopping=True,
+        random_state=0,
     )
     with np.errstate(all="ignore"):
         est.fit(x, y * 1e4)
