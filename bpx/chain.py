@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,16 @@ class Chain:
             rows = slice(start, min(start + ROWS_AT_ONCE, m))
             z, _ = self.forward(self.gather(x, rows, ws), ws)
             out[rows, ...] = self.activated(z, ws) if activated else z
+        return out
+
+    def hidden(self, x: Array, layers: int) -> Array:
+        """The outputs of the first so many layers, of any number of rows, a fresh array."""
+        ws, shape = self.workspace(), self.architecture.layers[layers - 1].output_shape
+        out = self.backend.empty((x.shape[0], *shape), self.xp_dtype)
+        for start in range(0, x.shape[0], ROWS_AT_ONCE):
+            rows = slice(start, min(start + ROWS_AT_ONCE, x.shape[0]))
+            *_, a = islice(self.layer_outputs(self.gather(x, rows, ws), ws), layers)
+            out[rows, ...] = a
         return out
 
     @cached_property

@@ -28,10 +28,21 @@ class Objective:
     factor : float
         On the cost's value and not on its gradient: scikit-learn's squared error is a mean over
         the outputs, and its gradient that of their sum.
+    most : float, optional
+        A sample's cost is counted as no more than this, while its gradient is as it is:
+        scikit-learn takes no probability below the smallest float above 0 at 1.
     """
 
-    def __init__(self, net: Network, samples: Samples, l2: float, factor: float = 1.0) -> None:
-        self.net, self.samples, self.l2, self.factor = net, samples, l2, factor
+    def __init__(
+        self,
+        net: Network,
+        samples: Samples,
+        l2: float,
+        factor: float = 1.0,
+        most: float | None = None,
+    ) -> None:
+        self.net, self.samples, self.l2 = net, samples, l2
+        self.factor, self.most = factor, most
         chain, weight = net.chain, samples.weight
         self.n = float(samples.n) if weight is None else float(chain.backend.xp.sum(weight))
         self.ws = chain.workspace(training=True)
@@ -63,6 +74,8 @@ class Objective:
         a, delta = chain.room(z, ws), ws.buffer("delta", z.shape)
         targets = chain.targets(samples.y[rows, ...], ws)
         values: Array = kernels.cost_and_delta(chain.objective, z, a, targets, delta)
+        if self.most is not None:
+            values = kernels.xp.minimum(values, kernels.xp.full_like(values, self.most))
         if samples.weight is not None:
             values = values * samples.weight[rows]
             delta *= samples.weight[rows][:, None]
@@ -79,6 +92,7 @@ def minimize(
     max_fun: int,
     tol: float,
     factor: float = 1.0,
+    most: float | None = None,
     callback: Callable[[Any], None] | None = None,
 ) -> Any:
     """Train `net` by L-BFGS-B on all samples at once (Zhu, Byrd, Lu and Nocedal, 1997).
@@ -91,7 +105,7 @@ def minimize(
         Iterations, and evaluations of the cost, at most.
     tol : float
         It ends where no element of the gradient is larger.
-    factor : float
+    factor, most : float
         See `Objective`.
     callback : callable, optional
         Called with ``intermediate_result`` after each iteration, see `scipy.optimize.minimize`.
@@ -103,7 +117,7 @@ def minimize(
     """
     from scipy.optimize import minimize as scipy_minimize
 
-    objective = Objective(net, samples, l2, factor)
+    objective = Objective(net, samples, l2, factor, most)
     chain = net.chain
     theta = chain.backend.to_host(chain.parameters).astype(np.float64)
     with chain.backend.surround(chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)):

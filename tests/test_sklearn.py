@@ -278,6 +278,12 @@ def test_probabilities_far_from_one_half(digits):
     assert np.allclose(theirs.predict_log_proba(x), mine.predict_log_proba(x), rtol=1e-9)
 
 
+def test_saturated_outputs_of_lbfgs(digits):
+    x, y = digits
+    both("MLPClassifier", 64.0 * x, y, solver="lbfgs", hidden_layer_sizes=20, max_iter=2)
+    both("MLPClassifier", 64.0 * x, y % 2, solver="lbfgs", hidden_layer_sizes=20, max_iter=2)
+
+
 # --- beyond -------------------------------------------------------------------------------------
 
 
@@ -316,6 +322,34 @@ def test_an_activation_a_layer_dropout_and_other_costs(digits, houses):
     for loss in ("huber", "mean-absolute-error", bpx.costs.Huber(0.5)):
         reg = quiet(ours.MLPRegressor(loss, 20, max_iter=50, random_state=0), *houses)
         assert reg.loss_curve_[-1] < reg.loss_curve_[0]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("sizes", [(), (8,), (8, 6)])
+def test_transform_gives_the_last_hidden_layer(digits, sizes):
+    x, y = digits
+    est = quiet(ours.MLPClassifier(sizes, max_iter=3, random_state=0, dropout=0.1), x, y)
+    found = est.transform(x)
+    assert found.shape == (len(x), sizes[-1] if sizes else 64)
+    last = x
+    for w, b in zip(est.coefs_[:-1], est.intercepts_[:-1], strict=True):
+        last = np.maximum(last @ w + b, 0.0)
+    assert np.allclose(found, last, atol=1e-12)
+    assert len(est.get_feature_names_out()) == found.shape[1]
+    assert np.array_equal(est.fit_transform(x, y), est.transform(x))
+
+
+def test_onnx(digits, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="it runs the model")
+    x, y = digits
+    names = np.array(["zero", "one", "two"])
+    for labels in (y, y % 2, names[y % 3], np.eye(10, dtype=int)[y]):
+        est = quiet(ours.MLPClassifier(8, max_iter=3, random_state=0), x, labels)
+        model = est.to_onnx(tmp_path / "mlp.onnx").SerializeToString()
+        session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        label, probabilities = session.run(None, {"inputs": x})
+        assert np.array_equal(label, est.predict(x))
+        assert np.abs(probabilities - est.predict_proba(x)).max() <= 1e-5
 
 
 def test_another_backend(digits):

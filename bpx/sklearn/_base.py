@@ -10,7 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    is_classifier,
+)
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -23,6 +28,7 @@ from ..backends import Backend, get
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
+from ..onnx import export_onnx
 from ..steps import DivergenceError
 from ..training import train
 from . import _stochastic
@@ -33,7 +39,7 @@ COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 ROWS_AT_ONCE = 1024  # of a sparse matrix that are made dense
 
 
-class BaseMLP(BaseEstimator, metaclass=ABCMeta):
+class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """A multi-layer perceptron with scikit-learn's interface."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -211,10 +217,15 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         samples = network.samples(X, y, sample_weight, finite=False)
         found = lbfgs.minimize(
             network, samples, l2=self.alpha, max_iter=self.max_iter, max_fun=self.max_fun,
-            tol=self.tol, factor=self._cost_factor(),
+            tol=self.tol, factor=self._cost_factor(), most=self._largest_cost(),
         )  # fmt: skip
         self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
         self.loss_ = found.fun
+
+    def _largest_cost(self) -> float | None:
+        """Of a sample with one label, where scikit-learn clips its probabilities."""
+        clips = self.loss == "log_loss" and self._network.task == "classification"
+        return -float(np.log(np.finfo(self._network.dtype).eps)) if clips else None
 
     def _cost_factor(self) -> float:
         """scikit-learn's squared error is a mean over the outputs, its gradient is of the sum."""
@@ -289,6 +300,48 @@ class BaseMLP(BaseEstimator, metaclass=ABCMeta):
         ):
             return X
         return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The activations of the last hidden layer, (n_samples, units); X where there is none.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix
+            (n_samples, n_features).
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        if issparse(X):
+            X = X.toarray()
+        network = self._network
+        layers = len(network.layers) - 1
+        if layers == 0:
+            return np.asarray(X, dtype=network.dtype)
+        x = network.backend.from_host(X)
+        return network.backend.to_host(network.chain.hidden(x, layers))
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self._network.layers[-1].shape_in[0])
+
+    def to_onnx(self, path: Any = None) -> Any:
+        """The fitted network as an ONNX model, see `bpx.export_onnx`.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to write it.
+
+        Returns
+        -------
+        onnx.ModelProto
+            With outputs ``label`` and ``probabilities`` for a classifier.
+        """
+        check_is_fitted(self)
+        classes = getattr(self, "classes_", None)
+        multilabel = self._network.task == "multilabel"
+        named = None if classes is None or multilabel else classes.tolist()
+        return export_onnx(self._network, path, classes=named)
 
     def _forward(self, X: Any) -> np.ndarray:
         """a^L of checked X, (n, k), on the host."""
