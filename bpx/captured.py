@@ -6,9 +6,8 @@ What changes from step to step lies on the device: a clock, the numbers of each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import repeat
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from .backends import Array
 from .chain import Chain
 from .optimizers import Optimizer
 from .sources import Arrays, Stream
-from .updates import FusedUpdate, GradientUpdate
+from .updates import FusedUpdate, GradientUpdate, table
 
 STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
 
@@ -79,15 +78,10 @@ class Captured:
     def begin(self, order: np.ndarray, trained: int) -> None:
         """An epoch whose rows come in this order, after so many steps of all training."""
         alpha, first = self.source.alpha((None, self.rows)), self.update.state.step
-        steps = range(first, first + self.steps)
-        totals: Iterable[float | None] = repeat(None, self.steps)
-        if self.update.penalty.by_batch:
-            totals = self.source.totals(order[: self.order.shape[0]])
-        pairs = zip(steps, totals, strict=True)
-        table = np.array([self.update.numbers(step, alpha, total) for step, total in pairs])
+        rows = order[: self.order.shape[0]]
         self._write(self.clock, np.array([0, 0, trained - 1]))
-        self._write(self.order, order[: self.order.shape[0]])
-        self._write(self.table, table)
+        self._write(self.order, rows)
+        self._write(self.table, table(self.update, self.source, rows, first, alpha))
 
     def _write(self, array: Array, values: np.ndarray) -> None:
         array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)

@@ -149,6 +149,18 @@ class Chain:
         a = self.room(z, ws)
         return a if a is z else self.backend.activate(self.objective.activation, z, a)
 
+    def cost_and_delta(
+        self, x: Array, y: Array, ws: Workspace
+    ) -> tuple[Array, Array, Array, list[Any]]:
+        """The cost of each sample, a^L, δ^L (BP1), and what the layers saved; in the workspace.
+
+        From gathered rows, and labels or targets.
+        """
+        z, saved = self.forward(x, ws)
+        a, delta = self.room(z, ws), ws.buffer("delta", z.shape)
+        y = self.targets(y, ws)
+        return self.backend.cost_and_delta(self.objective, z, a, y, delta), a, delta, saved
+
     def outputs(self, x: Array, *, activated: bool = True) -> Array:
         """a^L, or else z^L, of any number of rows, a fresh array."""
         m = x.shape[0]

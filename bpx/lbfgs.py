@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Array
+from .chain import ROWS_AT_ONCE
 from .data import Samples
 from .network import Network
 from .parameters import Destinations
-
-ROWS_AT_ONCE = 1024  # activations of so many rows stay in a processor's caches
 
 
 class Objective:
@@ -21,7 +19,8 @@ class Objective:
     Parameters
     ----------
     net : Network
-        Its parameters are overwritten at each call.
+        Its parameters are overwritten at each call. Masks are the same at each call: a line search
+        needs one function.
     samples : Samples
     l2 : float
         λ; n is the sum of weights, which without `samples.weight` is their number.
@@ -53,12 +52,11 @@ class Objective:
         """The value, and the gradient in float64, both on the host."""
         chain, kernels, n = self.net.chain, self.net.backend, self.n
         chain.parameters[...] = kernels.from_host(theta.astype(chain.dtype, copy=False))
-        cost, self.ws.step = 0.0, self.net.steps
+        cost = 0.0
         for start in range(0, self.samples.n, ROWS_AT_ONCE):
             beta = 0.0 if start == 0 else 1.0
             self.out.scale(1.0 / n, beta, beta)
             cost += self._add(slice(start, min(start + ROWS_AT_ONCE, self.samples.n)))
-        self.net.steps += 1
         decayed = self.net.layout.decayed
         gradient = kernels.to_host(self.out.flat).astype(np.float64)
         weights = theta[:decayed]
@@ -70,10 +68,8 @@ class Objective:
         """The cost of some rows; their gradient is added to that of the rows before."""
         chain, ws, samples = self.net.chain, self.ws, self.samples
         kernels, ws.row = chain.backend, rows.start
-        z, saved = chain.forward(chain.gather(samples.x, rows, ws), ws)
-        a, delta = chain.room(z, ws), ws.buffer("delta", z.shape)
-        targets = chain.targets(samples.y[rows, ...], ws)
-        values: Array = kernels.cost_and_delta(chain.objective, z, a, targets, delta)
+        x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
+        values, _, delta, saved = chain.cost_and_delta(x, y, ws)
         if self.most is not None:
             values = kernels.xp.minimum(values, kernels.xp.full_like(values, self.most))
         if samples.weight is not None:

@@ -415,9 +415,8 @@ class Network:
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
             samples = self.samples(x, y, sample_weight, whole=False)
-            z, saved = chain.forward(chain.gather(samples.x, slice(None), ws), ws)
-            y, d = chain.targets(samples.y, ws), ws.buffer("delta", z.shape)
-            values = backend.cost_and_delta(chain.objective, z, chain.room(z, ws), y, d)
+            gathered = chain.gather(samples.x, slice(None), ws)
+            values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws)
             alpha = mean_factor(samples.n, samples.weight)
             if samples.weight is None:
                 cost = backend.total(values) * alpha
@@ -441,7 +440,9 @@ class Network:
         out.scale(alpha)
         inputs: Any = chain.backward(d, saved, out, ws)
         if n is not None:
-            add_penalty(backend, self.parameters, flat, layout.decayed, l1 / n, l2 / n)
+            add_penalty(
+                backend, self.parameters, flat, layout.decayed, l1 / n or None, l2 / n or None
+            )
         views = layout.views(backend.xp, flat)
         weights = tuple(p.weights for p in views if hasattr(p, "weights"))
         biases = tuple(p.bias for p in views if hasattr(p, "bias"))

@@ -392,17 +392,16 @@ class AdamW(Adam):
 
 
 def add_penalty(
-    backend: Backend, theta: Array, grad: Array, decayed: int, l1: float, l2: float
+    backend: Backend, theta: Array, grad: Array, decayed: int, l1: Any, l2: Any
 ) -> None:
     """``grad ← grad + l2·ω + l1·sign ω`` on the weights; `l1` and `l2` already divided by n.
 
-    They are floats, or lie on the device, where no look is taken at them.
+    None adds nothing; they are floats, or lie on the device, where no look is taken at them.
     """
     weights, out = theta[:decayed], grad[:decayed]
-    given = [not (isinstance(value, float) and value == 0.0) for value in (l1, l2)]
-    if given[1]:
+    if l2 is not None:
         backend.axpby(weights, out, l2)
-    if given[0]:
+    if l1 is not None:
         for w, g in backend.blocks(weights, out):
             g += l1 * backend.xp.sign(w)
 

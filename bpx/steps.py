@@ -117,9 +117,7 @@ class Steps:
         chain, ws = self.chain, self.ws
         kernels = chain.backend
         x, labels, weight = self.source.load(batch, ws)
-        z, saved = chain.forward(x, ws)
-        a, y, delta = chain.room(z, ws), chain.targets(labels, ws), ws.buffer("delta", z.shape)
-        values = kernels.cost_and_delta(chain.objective, z, a, y, delta)
+        values, a, delta, saved = chain.cost_and_delta(x, labels, ws)
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite

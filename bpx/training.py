@@ -23,7 +23,7 @@ from .optimizers import SGD, Optimizer, State, as_optimizer
 from .program import compiled
 from .sources import Arrays, Order, Stream
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import Penalty, update_for
+from .updates import Penalty, table, update_for
 
 
 def train(
@@ -87,8 +87,7 @@ def train(
     divisor = None if n == "batch" else size or source.n or 1
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
     chain = net.chain if precision is None else _in_precision(net.chain, precision)
-    trainer = _Trainer(net, chain, source, chosen, net.optimizer_state, penalty, graph)
-    trainer.objective = objective
+    trainer = _Trainer(net, chain, source, chosen, net.optimizer_state, penalty, graph, objective)
     return trainer.run(epochs, held_out, called)
 
 
@@ -111,8 +110,6 @@ def _in_precision(chain: Chain, precision: str) -> Chain:
 class _Trainer:
     """One call of `fit`, after its arguments were checked."""
 
-    objective: float | None = None
-
     def __init__(
         self,
         net: Network,
@@ -122,9 +119,11 @@ class _Trainer:
         state: State,
         penalty: Penalty,
         graph: bool | str,
+        objective: float | None,
     ) -> None:
         self.net, self.chain, self.source = net, chain, source
         self.optimizer, self.state, self.graph = optimizer, state, graph
+        self.objective = objective
         self.update = update_for(chain, optimizer, state, penalty)
         self.piece = source.piece
 
@@ -320,9 +319,9 @@ class _Trainer:
             rows = order[start * m : (start + program.steps_a_call) * m]
             count = -(-len(rows) // m)
             first = self.state.step
-            table = self._table(first, count, rows)
             part = slice(start, start + count)
-            done = function(rows, table, log[part], squares[part])
+            numbers = table(self.update, self.source, rows, first)
+            done = function(rows, numbers, log[part], squares[part])
             self.steps.count(done)
             if done < count:
                 raise self._stopped_at(order, start + done)
@@ -336,12 +335,6 @@ class _Trainer:
         if run.stopped or interrupts.noted:
             return None
         return self._means(log if self.objective is None else np.column_stack([log, squares]))
-
-    def _table(self, first: int, count: int, rows: np.ndarray) -> np.ndarray:
-        """The numbers of steps on these rows."""
-        assert isinstance(self.source, Arrays)
-        totals = self.source.totals(rows) if self.update.penalty.by_batch else [None] * count
-        return np.array([self.update.numbers(first + k, 1.0, totals[k]) for k in range(count)])
 
     def _batches(self, order: Any, start: int, stop: int) -> list[Any]:
         """The batches of some steps of an epoch."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .backends import Array
 from .chain import Chain
 from .optimizers import Optimizer, State, add_penalty, clip
 from .parameters import Destinations
+from .sources import Arrays
 
 Numbers = tuple[Any, ...]  # floats, or arrays of one element on the device
 
@@ -86,7 +89,7 @@ class GradientUpdate:
     def after(self, numbers: Numbers) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         penalty = self.penalty
-        l1, l2 = numbers[4] if penalty.l1 else 0.0, numbers[3] if penalty.l2 else 0.0
+        l1, l2 = numbers[4] if penalty.l1 else None, numbers[3] if penalty.l2 else None
         add_penalty(backend, theta, grad, self.state.decayed, l1, l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
         step, of_step = self.state.step, numbers[:3]
@@ -153,6 +156,20 @@ class FusedUpdate:
     def after(self, numbers: Numbers) -> None:
         for add in self._at_the_end:
             add()
+
+
+def table(
+    update: GradientUpdate | FusedUpdate,
+    source: Arrays,
+    rows: np.ndarray,
+    first: int,
+    alpha: float = 1.0,
+) -> np.ndarray:
+    """The numbers of the steps on these rows of the training set, the first of them `first`."""
+    totals: list[Any] = [None] * -(-len(rows) // source.batch_size)
+    if update.penalty.by_batch:
+        totals = source.totals(rows)
+    return np.array([update.numbers(first + k, alpha, total) for k, total in enumerate(totals)])
 
 
 def update_for(

@@ -97,6 +97,7 @@ def test_replays_are_the_steps(backend, launches, optimizer):
         {"clip_norm": 0.1},
         {"clip_value": 0.01},
         {"sample_weight": np.linspace(0.0, 2.0, 230)},
+        {"n": "batch", "l2": 1.0, "sample_weight": np.linspace(0.0, 2.0, 230)},
         {"shuffle": False},
         {"validation": (problem()[0][:20], problem()[1][:20])},
     ],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
+import signal
 import warnings
 
 import numpy as np
@@ -157,6 +157,8 @@ def test_one_step_from_scikit_learns_weights(digits):
                 assert np.abs(one - other).max() <= 1e-10
         mine.coefs_, mine.intercepts_ = theirs.coefs_, theirs.intercepts_
         assert np.array_equal(mine.coefs_[0], theirs.coefs_[0])
+        with pytest.raises(ValueError, match="expected arrays of shapes"):
+            mine.coefs_ = mine.coefs_[:1]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -195,6 +197,8 @@ MESSAGES = [
     ({"batch_size": 0}, "The 'batch_size' parameter"),
     ({"momentum": 2}, "The 'momentum' parameter"),
     ({"dropout": 1.0}, "The 'dropout' parameter"),
+    ({"dropout": 0.5, "solver": "lbfgs"}, "needs one function: use solver='adam' or 'sgd'"),
+    ({"class_weight": "blanced"}, "The 'class_weight' parameter"),
     ({"activation": ["relu", "tanh"]}, "one for each of the 1 hidden layers, got 2"),
     ({"early_stopping": True, "validation_fraction": 0.002}, "The validation set is too small"),
     ({"solver": "sgd", "learning_rate_init": 1e200}, "Solver produced non-finite parameter"),
@@ -242,25 +246,17 @@ def test_a_diverging_run_with_early_stopping_keeps_the_best(houses):
 
 
 def test_ctrl_c(digits, monkeypatch):
-    est = ours.MLPClassifier(5, max_iter=50, random_state=0)
-    stochastic = importlib.import_module("bpx.sklearn._stochastic")
-    original = stochastic.Bookkeeper.on_epoch_end
+    from bpx.sklearn import _stochastic
+
+    original = _stochastic.Bookkeeper.on_epoch_end
 
     def interrupted(self, run):
         original(self, run)
         if self.est.n_iter_ == 2:
-            run.history.interrupted = True
-            run.stop("as by Ctrl-C")
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(stochastic.Bookkeeper, "on_epoch_end", interrupted)
-    train = importlib.import_module("bpx.training").train
-
-    def noting(*args, **kwargs):
-        history = train(*args, **kwargs)
-        history.interrupted = True
-        return history
-
-    monkeypatch.setattr("bpx.sklearn._base.train", noting)
+    monkeypatch.setattr(_stochastic.Bookkeeper, "on_epoch_end", interrupted)
+    est = ours.MLPClassifier(5, max_iter=50, random_state=0)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         est.fit(*digits)
     assert est.n_iter_ == 2

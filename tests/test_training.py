@@ -203,6 +203,59 @@ def test_clipping_a_huge_gradient_does_not_overflow():
     assert np.allclose(grad, [0.6, 0.8])
 
 
+@pytest.mark.parametrize("form", ["arrays", "iterable"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("penalties", [{"l2": 0.7}, {"l2": 0.7, "l1": 0.3}], ids=str)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_penalties_divided_by_the_batch(backend, rng, momentum, penalties, weighted, form):
+    x, y = rng.normal(size=(13, 3)), rng.integers(2, size=13)
+    weight = rng.random(13) if weighted else None
+    one, other = (
+        bpx.Network([3, 4, 2], seed=0, dtype="float64", backend=backend) for _ in range(2)
+    )
+    optimizer = bpx.SGD(0.3, momentum=momentum)
+    slices = [slice(0, 5), slice(5, 10), slice(10, 13)]
+    batches = [(x[s], y[s]) if weight is None else (x[s], y[s], weight[s]) for s in slices]
+    options = {"epochs": 1, "optimizer": optimizer, "n": "batch", **penalties}
+    if form == "arrays":
+        options |= {"batch_size": 5, "shuffle": lambda: np.arange(13), "sample_weight": weight}
+        one.fit(x, y, **options)
+    else:
+        one.fit(batches, **options)
+    state = optimizer.start(other)
+    for step, batch in enumerate(batches):
+        total = len(batch[0]) if weight is None else float(batch[2].sum())
+        # λ/1 with λ divided here is what λ/Σw must be.
+        divided = {name: value / total for name, value in penalties.items()}
+        gradient = other.backprop(*batch[:2], sample_weight=(*batch, None)[2], n=1, **divided)
+        optimizer.update(other.parameters, gradient.flat, state, step)
+    theirs = other.backend.to_host(other.parameters)
+    assert np.abs(one.backend.to_host(one.parameters) - theirs).max() <= 1e-12
+
+
+@pytest.mark.parametrize("n", [None, "batch"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_objective_of_the_steps(backend, rng, weighted, n):
+    """Its mean over the samples; a rate of 0 leaves the weights for a sum by hand."""
+    x, y = rng.normal(size=(13, 3)), rng.integers(2, size=13)
+    weight = rng.random(13) if weighted else None
+    net = bpx.Network([3, 4, 2], seed=0, dtype="float64", backend=backend)
+    options = dict.fromkeys(("validation", "clip_norm", "clip_value", "precision"))
+    history = bpx.training.train(
+        net, x, y, epochs=1, batch_size=5, optimizer=bpx.SGD(0.0), l1=0.0, l2=0.7,
+        sample_weight=weight, callbacks=(), shuffle=False, progress=False, n=n,
+        check_finite=True, graph="auto", objective=0.5, **options,
+    )  # fmt: skip
+    squares = sum(float((net.backend.to_host(w) ** 2).sum()) for w in net.weights)
+    expected = 0.0
+    for s in (slice(0, 5), slice(5, 10), slice(10, 13)):
+        w = None if weight is None else weight[s]
+        total = (s.stop - s.start if w is None else w.sum()) if n == "batch" else 13
+        cost = net.evaluate(x[s], y[s], sample_weight=w)["cost"]
+        expected += (s.stop - s.start) * (0.5 * cost + 0.35 * squares / total) / 13
+    assert history["training_objective"][0] == pytest.approx(expected, rel=1e-12)
+
+
 def test_iterables_and_memory_maps_are_the_arrays(backend, rng, tmp_path, host):
     x, y = rng.normal(size=(23, 6)), rng.integers(3, size=23)
     np.save(tmp_path / "x.npy", x)

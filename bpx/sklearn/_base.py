@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .. import lbfgs
 from ..activations import ACTIVATIONS
 from ..backends import Backend, get
+from ..chain import ROWS_AT_ONCE
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
@@ -36,7 +38,6 @@ from . import _stochastic
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
 COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
-ROWS_AT_ONCE = 1024  # of a sparse matrix that are made dense
 
 
 class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -73,6 +74,10 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         "backend": [str, None],
     }
 
+    def _keep(self, given: dict[str, Any]) -> None:
+        """The parameters of a constructor, as its ``locals()`` has them, as attributes."""
+        self.__dict__ |= {name: given[name] for name in self._get_param_names()}
+
     # --- fitted attributes ------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -92,8 +97,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     @coefs_.setter
     def coefs_(self, values: Any) -> None:
-        for w, value in zip(self._fitted.weights, values, strict=True):
-            w[...] = w.dtype.type(value).T if np.isscalar(value) else np.asarray(value).T
+        self._write(self.coefs_, values)
 
     @property
     def intercepts_(self) -> list[Any]:
@@ -102,8 +106,17 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     @intercepts_.setter
     def intercepts_(self, values: Any) -> None:
-        for b, value in zip(self._fitted.biases, values, strict=True):
-            b[...] = np.asarray(value)
+        self._write(self.intercepts_, values)
+
+    def _write(self, tensors: list[Any], values: Any) -> None:
+        arrays = [np.asarray(value, self._network.dtype) for value in values]
+        expected = [tuple(tensor.shape) for tensor in tensors]
+        if [array.shape for array in arrays] != expected:
+            raise ValueError(
+                f"expected arrays of shapes {expected}, got {[a.shape for a in arrays]}"
+            )
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor[...] = self._network.backend.from_host(array)
 
     def to_network(self) -> Network:
         """A copy of the fitted network as a `bpx.Network`, with all that it can do."""
@@ -147,11 +160,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             else:
                 self._fit_stochastic(X, y, sample_weight, incremental)
         except DivergenceError as error:
-            if not self.early_stopping:
-                raise ValueError(_NOT_FINITE) from error
-            # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
-            self.validation_scores_.append(float("nan"))
-            self._network.parameters[...] = self._best_parameters
+            raise ValueError(_NOT_FINITE) from error
         if not np.isfinite(self._network.backend.to_host(self._network.parameters)).all():
             raise ValueError(_NOT_FINITE)
         return self
@@ -213,6 +222,11 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 tensor[...] = network.backend.from_host(values.astype(network.dtype))
 
     def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any) -> None:
+        if self.dropout:
+            raise ValueError(
+                "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
+                "solver='adam' or 'sgd'"
+            )
         network = self._network
         samples = network.samples(X, y, sample_weight, finite=False)
         found = lbfgs.minimize(
@@ -232,28 +246,34 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
         network = self._network
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = _stochastic.optimizer(self)
             network.optimizer = network.optimizer_state = None
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
         score = None
         if self.early_stopping:
             X, y, sample_weight, score = self._hold_out(X, y, sample_weight)
         n = X.shape[0]
         books = _stochastic.Bookkeeper(self, n, incremental, score)
         self.n_iter_ = 0
-        history = train(
-            network, X, y, epochs=1 if incremental else self.max_iter,
+        fit = partial(
+            train, network, X, y, epochs=1 if incremental else self.max_iter,
             batch_size=self._batch_size(n), optimizer=self._optimizer, l1=0.0, l2=self.alpha,
             sample_weight=sample_weight, validation=None, callbacks=[books],
             shuffle=_stochastic.orders(n, self._random_state) if self.shuffle else False,
             progress=False, clip_norm=None, clip_value=None, n="batch", check_finite=False,
             graph="auto", precision=None, objective=self._cost_factor(),
         )  # fmt: skip
-        if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+        try:
+            if fit().interrupted:
+                warnings.warn("Training interrupted by user.", stacklevel=4)
+        except DivergenceError:
+            if not self.early_stopping:
+                raise
+            # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
+            self.validation_scores_.append(float("nan"))
         if self.early_stopping:
             network.parameters[...] = self._best_parameters
 
