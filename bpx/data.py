@@ -34,17 +34,17 @@ def check_batch_size(batch_size: int | None, n: int) -> int:
     return size
 
 
-def check_finite_rows(array: Array, what: str) -> None:
-    """Raise ValueError at the first row with NaN or infinity; block by block, without a copy."""
+def first_not_finite(array: Array) -> int | None:
+    """The first row with NaN or infinity, None if there is none; block by block, no copy."""
     if type(array) is np.ndarray and array.dtype.kind != "f":
-        return
+        return None
     # One prediction takes a few microseconds, and the namespace's own questions as many.
     if type(array) is np.ndarray and array.size <= SMALL and np.isfinite(array).all():
-        return
+        return None
     backend = get(array)
     xp = backend.xp
     if not xp.isdtype(array.dtype, "real floating"):
-        return
+        return None
     n = array.shape[0]
     rows = max(1, CHECKED_AT_ONCE // max(1, _elements(array.shape[1:])))
     for start in range(0, n, rows):
@@ -52,11 +52,18 @@ def check_finite_rows(array: Array, what: str) -> None:
         if not bool(xp.all(finite)):
             axes = tuple(range(1, finite.ndim))
             good = backend.to_host(xp.all(finite, axis=axes) if axes else finite)
-            row = start + int(np.argmin(good))
-            raise ValueError(
-                f"{what} has NaN or infinity, first in row {row}: clean it, or pass "
-                "check_finite=False to go on"
-            )
+            return start + int(np.argmin(good))
+    return None
+
+
+def check_finite_rows(array: Array, what: str) -> None:
+    """Raise ValueError if there is NaN or infinity."""
+    row = first_not_finite(array)
+    if row is not None:
+        raise ValueError(
+            f"{what} has NaN or infinity, first in row {row}: clean it, or pass "
+            "check_finite=False to go on"
+        )
 
 
 def check_x(
@@ -273,11 +280,12 @@ class Batches:
         order = epoch_order(self._generator, n, self.shuffle)
         for start in range(0, n, self.batch_size):
             rows = order[start : start + self.batch_size]
-            batch = tuple(_take(array, rows) for array in self._arrays)
+            batch = tuple(take(array, rows) for array in self._arrays)
             yield batch if len(batch) > 1 else batch[0]
 
 
-def _take(array: Array, rows: np.ndarray) -> Array:
+def take(array: Array, rows: np.ndarray) -> Array:
+    """Some rows, by their indices on the host: a fresh array where the whole lives."""
     backend = get(array)
     if backend.name == "numpy":
         return array[rows]

@@ -20,6 +20,7 @@ from bpx.backends._numpy import NumpyBackend
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 os.environ.setdefault("BPX_DATA", str(SHARED))
 os.environ.pop("BPX_BACKEND", None)
+os.environ["SCIPY_ARRAY_API"] = "1"  # or scikit-learn skips its array API checks
 
 
 def pytest_addoption(parser):

@@ -27,7 +27,9 @@ __all__ = [
     "asarray",
     "available",
     "get",
+    "move",
     "native",
+    "of",
     "on_host",
 ]
 
@@ -139,20 +141,13 @@ def _from_library(backend: Backend, values: Array, what: str) -> Array:
     source = _from_array(values)
     if not source.xp.isdtype(values.dtype, ("bool", "integral", "real floating")):
         raise TypeError(_NUMBERS.format(what, values.dtype))
-    if source is backend:
-        return values.detach() if _library(values) == "torch" else values
     if backend.is_host and not source.is_host:
         raise BackendError(
             f"{what} is on {source.name!r}, and the network is on {backend.name!r}: make it "
             f'there with backend="{source.name}" (or move it: net.to("{source.name}"))'
         )
-    if not source.is_host:  # of two libraries on one device: shared
-        with contextlib.suppress(AttributeError, BufferError, RuntimeError, TypeError, ValueError):
-            shared = backend.xp.from_dlpack(values)
-            if _from_array(shared) is backend:
-                return shared
     try:
-        return backend.from_host(source.to_host(values))
+        return move(backend, values)
     except (BufferError, RuntimeError, TypeError) as error:
         raise TypeError(
             f"{what} has dtype {values.dtype}, which cannot be moved to {backend.name!r} "
@@ -160,11 +155,32 @@ def _from_library(backend: Backend, values: Array, what: str) -> Array:
         ) from error
 
 
+def move(backend: Backend, array: Array) -> Array:
+    """An array of any library on `backend`: shared where that can be, else copied.
+
+    Where `asarray` refuses to bring a device's array back to the host, this does.
+    """
+    source = _from_array(array)
+    if source is backend:
+        return array.detach() if _library(array) == "torch" else array
+    if not source.is_host:  # of two libraries on one device: shared
+        with contextlib.suppress(AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+            shared = backend.xp.from_dlpack(array)
+            if _from_array(shared) is backend:
+                return shared
+    return backend.from_host(source.to_host(array))
+
+
+def of(values: Any) -> Backend | None:
+    """Where an array lives; None for what is none: lists, frames, sparse matrices."""
+    known = _library(values) in LIBRARIES or hasattr(values, "__array_namespace__")
+    return _from_array(values) if known else None
+
+
 def on_host(values: Any) -> Any:
     """An array of any library as NumPy's; what is no array as it is."""
-    if _library(values) in LIBRARIES and _library(values) != "numpy":
-        return _from_array(values).to_host(values)
-    return values
+    source = of(values)
+    return values if source is None or source.name == "numpy" else source.to_host(values)
 
 
 def _library(values: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -15,18 +16,20 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    clone,
     is_classifier,
 )
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import lbfgs
 from ..activations import ACTIVATIONS
-from ..backends import Backend, get
+from ..backends import Array, Backend, asarray, get, move, on_host
 from ..chain import ROWS_AT_ONCE
+from ..data import first_not_finite, take
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
@@ -34,6 +37,16 @@ from ..onnx import export_onnx
 from ..steps import DivergenceError
 from ..training import train
 from . import _stochastic
+from ._arrays import (
+    HOST,
+    check_same,
+    checked,
+    checked_weight,
+    checked_y,
+    float_dtype,
+    library,
+    trains_on,
+)
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
@@ -42,6 +55,8 @@ COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 
 class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """A multi-layer perceptron with scikit-learn's interface."""
+
+    _network: Network
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -71,7 +86,9 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "backend": [str, None],
+        "backend": [str, Backend, None],
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "device": [str, None],
     }
 
     def _keep(self, given: dict[str, Any]) -> None:
@@ -87,8 +104,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _fitted(self) -> Network:
         if "_network" not in vars(self):
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: call fit first")
-        network: Network = self._network
-        return network
+        return self._network
 
     @property
     def coefs_(self) -> list[Any]:
@@ -109,7 +125,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self._write(self.intercepts_, values)
 
     def _write(self, tensors: list[Any], values: Any) -> None:
-        arrays = [np.asarray(value, self._network.dtype) for value in values]
+        arrays = [np.asarray(on_host(value), self._network.dtype) for value in values]
         expected = [tuple(tensor.shape) for tensor in tensors]
         if [array.shape for array in arrays] != expected:
             raise ValueError(
@@ -126,8 +142,8 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     # --- fit --------------------------------------------------------------------------------
 
     @abstractmethod
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
-        """Checked X, targets (n, k), and labels that the cost takes."""
+    def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
+        """Targets (n, k) of checked y, which is on the host or on `backend`."""
 
     @abstractmethod
     def _output(self) -> tuple[str, str]:
@@ -140,20 +156,41 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight
 
+    def _validate(self, X: Any, y: Any, source: Backend, backend: Backend, reset: bool) -> Any:
+        """Checked X and y."""
+        numeric = not is_classifier(self)
+        if source.name == HOST:
+            X, y = validate_data(
+                self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
+                y_numeric=numeric, dtype=(np.float64, np.float32), reset=reset,
+            )  # fmt: skip
+        else:
+            X = checked(self, X, source, reset=reset)
+            y = checked_y(self, y, X.shape[0], backend, numeric)
+        if y.ndim == 2 and y.shape[1] == 1:
+            column_or_1d(np.empty((1, 1)), warn=True)  # for the warning
+            y = y.reshape(-1) if isinstance(y, np.ndarray) else backend.xp.reshape(y, (-1,))
+        return X, y
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        given = y
-        X, y = self._validate_input(X, y, incremental, reset=first_pass)
+        source = library(self, X)
+        if not first_pass:
+            check_same(self, X, "partial_fit" if incremental else "fit")
+        backend = trains_on(self, source, X, sizes) if first_pass else self._network.backend
+        X, labels = self._validate(X, y, source, backend, reset=first_pass)
+        dtype = float_dtype(self, X, source, backend) if first_pass else self._network.dtype
+        y = asarray(backend, self._targets(labels, dtype, backend, incremental))
+        sample_weight = checked_weight(self, sample_weight, X.shape[0], dtype, backend)
+        sample_weight = self._weigh(labels, sample_weight, incremental)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        sample_weight = self._weigh(given, sample_weight, incremental)
+            sample_weight = asarray(backend, sample_weight)
         self._random_state = check_random_state(self.random_state)
         self.n_outputs_ = y.shape[1]
         if first_pass:
-            self._initialize(X, sizes)
-        if issparse(X):
-            X = X.toarray()
+            self._initialize(X.shape[1], sizes, dtype, backend)
+        X = move(backend, X.toarray() if issparse(X) else X)
         try:
             if self.solver == "lbfgs":
                 self._fit_lbfgs(X, y, sample_weight)
@@ -161,7 +198,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 self._fit_stochastic(X, y, sample_weight, incremental)
         except DivergenceError as error:
             raise ValueError(_NOT_FINITE) from error
-        if not np.isfinite(self._network.backend.to_host(self._network.parameters)).all():
+        if first_not_finite(self._network.parameters) is not None:
             raise ValueError(_NOT_FINITE)
         return self
 
@@ -172,21 +209,19 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
-    def _initialize(self, X: Any, sizes: list[int]) -> None:
+    def _initialize(self, inputs: int, sizes: list[int], dtype: str, backend: Backend) -> None:
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = len(sizes) + 2
         self.out_activation_, task = self._output()
         activations = self._activations(len(sizes))
-        layers: list[Any] = [Input((X.shape[1],))]
+        layers: list[Any] = [Input((inputs,))]
         for units, activation in zip(sizes, activations, strict=True):
             layers.append(Dense(int(units), activation, Zeros(), Zeros()))
             if self.dropout:
                 layers.append(Dropout(float(self.dropout)))
         output = ACTIVATIONS.get(NAMES.get(self.out_activation_, self.out_activation_))
         layers.append(Dense(self.n_outputs_, output, Zeros(), Zeros()))
-        backend = get("numpy" if self.backend is None else self.backend)
         cost: Any = COSTS.get(self.loss, self.loss)
-        dtype = np.dtype(X.dtype).name
         network = Network(layers, cost=cost, task=task, dtype=dtype, backend=backend, seed=0)
         self._draw(network, [*activations, activations[-1] if activations else self.activation])
         if self.dropout:
@@ -290,22 +325,34 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     def _hold_out(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """The part to train on, and the score of the rest as a function."""
-        stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
-        given = [X, y] if sample_weight is None else [X, y, sample_weight]
-        parts = train_test_split(
-            *given, random_state=self._random_state, test_size=self.validation_fraction,
-            stratify=stratify,
+        stratify = on_host(y) > 0.5 if is_classifier(self) and self.n_outputs_ == 1 else None
+        fitted, held_out = train_test_split(
+            np.arange(X.shape[0]), random_state=self._random_state,
+            test_size=self.validation_fraction, stratify=stratify,
         )  # fmt: skip
-        X, X_val, y, y_val, *weights = parts
-        if X_val.shape[0] < 2:
+        if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        weight, weight_val = weights or (None, None)
-        return X, y, weight, lambda: self._score(X_val, y_val, weight_val)
+        given = (X, y, sample_weight)
+        parts = (
+            [None if array is None else take(array, rows) for array in given]
+            for rows in (fitted, held_out)
+        )
+        training, validation = parts
+        return *training, lambda: self._score(*validation)
 
     # --- predict ----------------------------------------------------------------------------
+
+    def _received(self, X: Any, method: str) -> tuple[Any, Backend]:
+        """Checked X, and where results go back to."""
+        check_is_fitted(self)
+        check_same(self, X, method)
+        source = library(self, X)
+        if source.name == HOST:
+            return self._checked(X), source
+        return checked(self, X, source, reset=False), source
 
     def _checked(self, X: Any) -> Any:
         """X as `fit` would take it; for one row scikit-learn's own checks take 50 µs."""
@@ -321,7 +368,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             return X
         return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> Array:
         """The activations of the last hidden layer, (n_samples, units); X where there is none.
 
         Parameters
@@ -329,16 +376,14 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         X : array-like or sparse matrix
             (n_samples, n_features).
         """
-        check_is_fitted(self)
-        X = self._checked(X)
+        X, source = self._received(X, "transform")
         if issparse(X):
             X = X.toarray()
         network = self._network
         layers = len(network.layers) - 1
         if layers == 0:
-            return np.asarray(X, dtype=network.dtype)
-        x = network.backend.from_host(X)
-        return network.backend.to_host(network.chain.hidden(x, layers))
+            return source.xp.astype(X, source.dtype(network.dtype))
+        return move(source, network.chain.hidden(move(network.backend, X), layers))
 
     @property
     def _n_features_out(self) -> int:
@@ -363,18 +408,23 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         named = None if classes is None or multilabel else classes.tolist()
         return export_onnx(self._network, path, classes=named)
 
-    def _forward(self, X: Any) -> np.ndarray:
-        """a^L of checked X, (n, k), on the host."""
+    def _forward(self, X: Any) -> Array:
+        """a^L of checked X, (n, k), on the network's backend."""
         if issparse(X):
             X = X.tocsr()
             starts = range(0, X.shape[0], ROWS_AT_ONCE)
-            return np.vstack([self._forward(X[at : at + ROWS_AT_ONCE].toarray()) for at in starts])
+            parts = [self._forward(X[at : at + ROWS_AT_ONCE].toarray()) for at in starts]
+            return self._network.backend.xp.concat(parts)
         backend: Backend = self._network.backend
-        x, chain = backend.from_host(X), self._network.chain
-        if self.out_activation_ == "logistic":
-            # bpx's sigmoid is 0 below z = -38; here its logarithm may be asked for.
-            return expit(backend.to_host(chain.outputs(x, activated=False)))  # type: ignore[no-any-return]
-        return backend.to_host(chain.outputs(x))
+        x, chain = move(backend, X), self._network.chain
+        if self.out_activation_ != "logistic":
+            return chain.outputs(x)
+        # bpx's sigmoid is 0 below z = -38; here its logarithm may be asked for.
+        z = chain.outputs(x, activated=False)
+        if backend.name == HOST:
+            return expit(z)
+        with np.errstate(over="ignore"):
+            return 1.0 / (1.0 + backend.xp.exp(-z))
 
     def _check_solver(self) -> bool:
         if self.solver not in STOCHASTIC:
@@ -387,7 +437,18 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.array_api_support = True
         return tags
+
+    def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> BaseMLP:
+        """A copy whose network lives where `converter` takes arrays to."""
+        moved: BaseMLP = clone(self)
+        moved.__dict__ |= vars(self)
+        if "_network" in vars(self):
+            to = get(converter(self._network.parameters))
+            moved._network = self._network.to(to)
+            moved._best_parameters = move(to, self._best_parameters)
+        return moved
 
 
 _NOT_FINITE = (

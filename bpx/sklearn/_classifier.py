@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
@@ -16,8 +17,10 @@ from sklearn.utils.multiclass import (
     type_of_target,
     unique_labels,
 )
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..backends import Array, Backend, get, move, on_host
+from ..data import first_not_finite
+from . import _labels
 from ._base import BaseMLP
 
 
@@ -65,9 +68,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Evaluations of the cost by ``"lbfgs"``, at most.
     dropout : float
         Share of each hidden layer's outputs that is dropped in training. Not in scikit-learn.
-    backend : str, optional
-        Where bpx trains, see `bpx.backends.get`: ``"numpy"`` (default), ``"cupy"``, ... X is
-        moved there, and results come back as NumPy arrays. Not in scikit-learn.
+    backend : str or Backend, optional
+        Where bpx trains, see `bpx.backends.get`: ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...
+        Arrays of any library are moved there, and results come back to the library and device of
+        X. ``"auto"``: where X is, if that is a device; else on a CUDA device that CuPy finds, for
+        mini-batches of 2 million multiply-adds or more; else NumPy. None: NumPy, or under
+        scikit-learn's ``array_api_dispatch`` where X is. Not in scikit-learn.
+    dtype : {"float32", "float64"}, optional
+        Of the network, and of what it computes. None: float32 for X in float32, else float64.
+        Not in scikit-learn.
+    device : str, optional
+        Of the library that `backend` names: ``backend="torch", device="cuda"``. Not in
+        scikit-learn.
     class_weight : dict, "balanced" or None
         Weights of the classes, as in scikit-learn's other classifiers. Not in its MLP.
 
@@ -132,23 +144,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         max_fun: Any = 15000,
         dropout: Any = 0.0,
         backend: Any = None,
+        dtype: Any = None,
+        device: Any = None,
         class_weight: Any = None,
     ) -> None:
         self._keep(locals())
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+    def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
+        kinds = _labels.kinds(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = LabelBinarizer().fit(kinds)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._check_classes(unique_labels(y))
-        return X, self._label_binarizer.transform(y).astype(X.dtype)
+            self._check_classes(unique_labels(kinds))
+        if kinds is y:
+            return self._label_binarizer.transform(y).astype(dtype)
+        return _labels.encoded(y, self._label_binarizer, backend.dtype(dtype))
 
     def _check_classes(self, classes: Any) -> None:
         if self.warm_start:
@@ -178,19 +189,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "all of y: use compute_class_weight('balanced', classes=classes, y=y), and pass "
                 "the weights as a dict"
             )
-        weight = compute_sample_weight(self.class_weight, y)
-        return weight if sample_weight is None else weight * sample_weight
+        weight = compute_sample_weight(self.class_weight, on_host(y))
+        return weight if sample_weight is None else weight * on_host(sample_weight)
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         a = self._forward(X)
-        if not np.isfinite(a).all():
+        if first_not_finite(a) is not None:
             return float("nan")
-        truth, found = self._label_binarizer.inverse_transform(y), self._decide(a)
-        return float(accuracy_score(truth, found, sample_weight=sample_weight))
+        right = self._network.chain.correct(a, y)
+        return _labels.share(right, sample_weight)
 
-    def _decide(self, a: np.ndarray) -> np.ndarray:
-        a = a.ravel() if self.n_outputs_ == 1 else a
-        return self._label_binarizer.inverse_transform(a)  # type: ignore[no-any-return]
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The accuracy on X (n_samples, n_features) and y, of all labels of a sample.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        """
+        found = self.predict(X)
+        if get_config()["array_api_dispatch"] or isinstance(found, np.ndarray):
+            given = [on_host(array) for array in (y, sample_weight)]
+            return float(accuracy_score(given[0], found, sample_weight=given[1]))
+        backend = get(found)
+        y = move(backend, y)
+        right = found == y if found.ndim == 1 else backend.xp.all(found == y, axis=1)
+        return _labels.share(right, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
@@ -221,25 +245,34 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         classes : array-like, optional
             All classes that will ever come; needed in the first call.
         """
+        classes = None if classes is None else np.asarray(on_host(classes))
         if _check_partial_fit_first_call(self, classes):
-            several = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
+            kinds = _labels.kinds(y)
+            several = type_of_target(kinds).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(kinds if several else classes)
         return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Labels (n_samples,), or marks (n_samples, k) where a sample has several."""
-        check_is_fitted(self)
-        return self._decide(self._forward(self._checked(X)))
+    def predict(self, X: Any) -> Array:
+        """Labels (n_samples,), or marks (n_samples, k) where a sample has several.
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+        In the library of X; labels that are no numbers are NumPy's.
+        """
+        X, source = self._received(X, "predict")
+        return _labels.decoded(move(source, self._forward(X)), self._label_binarizer)
+
+    def predict_proba(self, X: Any) -> Array:
         """Probabilities (n_samples, n_classes), in the order of `classes_`."""
-        check_is_fitted(self)
-        a = self._forward(self._checked(X))
-        return np.hstack([1.0 - a, a]) if self.n_outputs_ == 1 else a
+        return self._probabilities(X, "predict_proba")[0]
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Any) -> Array:
         """Their logarithms."""
-        return np.asarray(np.log(self.predict_proba(X)))
+        probabilities, source = self._probabilities(X, "predict_log_proba")
+        return source.xp.log(probabilities)
+
+    def _probabilities(self, X: Any, method: str) -> tuple[Array, Backend]:
+        X, source = self._received(X, method)
+        a = move(source, self._forward(X))
+        return source.xp.concat([1.0 - a, a], axis=1) if self.n_outputs_ == 1 else a, source
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

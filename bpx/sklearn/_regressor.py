@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..backends import Array, Backend, get, move, on_host
 from ..costs import Cost
+from ..data import first_not_finite
 from ._base import BaseMLP
 
 
@@ -64,9 +65,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Evaluations of the cost by ``"lbfgs"``, at most.
     dropout : float
         Share of each hidden layer's outputs that is dropped in training. Not in scikit-learn.
-    backend : str, optional
-        Where bpx trains, see `bpx.backends.get`: ``"numpy"`` (default), ``"cupy"``, ... X is
-        moved there, and results come back as NumPy arrays. Not in scikit-learn.
+    backend : str or Backend, optional
+        Where bpx trains, see `bpx.backends.get`: ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...
+        Arrays of any library are moved there, and results come back to the library and device of
+        X. ``"auto"``: where X is, if that is a device; else on a CUDA device that CuPy finds, for
+        mini-batches of 2 million multiply-adds or more; else NumPy. None: NumPy, or under
+        scikit-learn's ``array_api_dispatch`` where X is. Not in scikit-learn.
+    dtype : {"float32", "float64"}, optional
+        Of the network, and of what it computes. None: float32 for X in float32, else float64.
+        Not in scikit-learn.
+    device : str, optional
+        Of the library that `backend` names: ``backend="torch", device="cuda"``. Not in
+        scikit-learn.
 
     Attributes
     ----------
@@ -130,26 +140,42 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         max_fun: Any = 15000,
         dropout: Any = 0.0,
         backend: Any = None,
+        dtype: Any = None,
+        device: Any = None,
     ) -> None:
         self._keep(locals())
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y.reshape(len(y), -1).astype(X.dtype, copy=False)
+    def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
+        if isinstance(y, np.ndarray):
+            return y.reshape(len(y), -1).astype(dtype, copy=False)
+        xp = backend.xp
+        return xp.reshape(xp.astype(y, backend.dtype(dtype)), (y.shape[0], -1))
 
     def _output(self) -> tuple[str, str]:
         return "exp" if self.loss == "poisson" else "identity", "regression"
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         a = self._forward(X)
-        if not np.isfinite(a).all():
+        if first_not_finite(a) is not None:
             return float("nan")
-        return float(r2_score(y, a, sample_weight=sample_weight))
+        return _r2(y, a, sample_weight)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R² on X (n_samples, n_features) and y, the mean over the outputs.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        """
+        found = self.predict(X)
+        if get_config()["array_api_dispatch"] or isinstance(found, np.ndarray):
+            given = [on_host(array) for array in (y, sample_weight)]
+            return float(r2_score(given[0], found, sample_weight=given[1]))
+        backend, xp, n = get(found), get(found).xp, found.shape[0]
+        y = xp.astype(move(backend, y), found.dtype)
+        weight = None if sample_weight is None else move(backend, sample_weight)
+        return _r2(xp.reshape(y, (n, -1)), xp.reshape(found, (n, -1)), weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
@@ -177,8 +203,23 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Values (n_samples,), or (n_samples, n_outputs) where there are several."""
-        check_is_fitted(self)
-        a = self._forward(self._checked(X))
-        return a.ravel() if a.shape[1] == 1 else a
+    def predict(self, X: Any) -> Array:
+        """Values (n_samples,), or (n_samples, n_outputs) where there are several.
+
+        In the library of X.
+        """
+        X, source = self._received(X, "predict")
+        a = move(source, self._forward(X))
+        return source.xp.reshape(a, (-1,)) if a.shape[1] == 1 else a
+
+
+def _r2(y: Array, a: Array, weight: Array | None) -> float:
+    """R² of values (n, k), the mean over the outputs, as `sklearn.metrics.r2_score` has it."""
+    xp = get(a).xp
+    w = xp.ones_like(a[:, :1]) if weight is None else xp.astype(weight, a.dtype)[:, None]
+    mean = xp.sum(w * y, axis=0) / xp.sum(w)
+    residual, spread = xp.sum(w * (y - a) ** 2, axis=0), xp.sum(w * (y - mean) ** 2, axis=0)
+    constant = spread == 0.0  # 1 where that is predicted, else 0
+    share = residual / xp.where(constant, xp.ones_like(spread), spread)
+    share = xp.where(constant & (residual > 0.0), xp.ones_like(share), share)
+    return float(xp.mean(1.0 - share))

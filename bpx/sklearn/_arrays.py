@@ -1,0 +1,140 @@
+"""Arrays of other libraries than NumPy: which are taken as they are, their checks, the way back.
+
+With ``backend=None`` scikit-learn's rules hold: under ``array_api_dispatch`` everything follows
+X; without it everything becomes NumPy's. With ``backend=`` given, arrays of any library are taken
+as they are, moved to that backend, and results go back to the library and device of X.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
+
+from ..backends import Array, Backend, BackendError, get, move, of
+from ..data import first_not_finite
+
+HOST = "numpy"
+
+# Multiply-adds of a mini-batch's forward pass, from which `backend="auto"` takes a CUDA device. A
+# step has three times as many, and two cores do them in 0.25 ms (float32, benchmarks/README.md);
+# as long as the host takes for 25 calls of CuPy.
+WORTH_A_DEVICE = 2_000_000
+
+
+def library(est: Any, array: Any) -> Backend:
+    """Where an array is taken from: its own library and device, or NumPy."""
+    taken = est.backend is not None or get_config()["array_api_dispatch"]
+    return (of(array) if taken else None) or get(HOST)
+
+
+def trains_on(est: Any, source: Backend, X: Any, sizes: list[int]) -> Backend:
+    """The backend that `backend=` and `device=` name, by default that of X."""
+    if est.device is not None and (est.backend is None or est.backend == "auto"):
+        raise ValueError(
+            f"device={est.device!r} is one of a library: name that too, as in backend='torch'"
+        )
+    if est.backend is None:
+        return source
+    if est.backend == "auto":
+        return automatic(source, est.batch_size, X, sizes)
+    if est.device is None or isinstance(est.backend, Backend):
+        return get(est.backend)
+    return get(f"{est.backend}:{est.device}")
+
+
+def automatic(source: Backend, batch_size: Any, X: Any, sizes: list[int]) -> Backend:
+    """Where X is, if that is a device; else a CUDA device for large steps, else NumPy."""
+    if not source.is_host:
+        return source
+    rows, inputs = getattr(X, "shape", None) or (len(X), len(X[0]))
+    widths = [inputs, *sizes]
+    m = min(rows, 200 if batch_size == "auto" else batch_size)
+    products: int = m * sum(into * out for into, out in pairwise(widths))
+    if products >= WORTH_A_DEVICE:
+        with contextlib.suppress(BackendError):
+            return get("cupy")
+    return get(HOST)
+
+
+def float_dtype(est: Any, X: Any, source: Backend, backend: Backend) -> str:
+    """Of the network: `dtype=`, else float32 for X in float32, and float64 for any other."""
+    if est.dtype is not None:
+        return str(est.dtype)
+    narrow = X.dtype == source.xp.float32 or "float64" in backend.lacks
+    return "float32" if narrow else "float64"
+
+
+def checked(est: Any, X: Array, source: Backend, *, reset: bool) -> Array:
+    """An array of another library: its shape by scikit-learn's own rules, and its numbers.
+
+    The rules see a row of zeros, so that the array stays where it is.
+    """
+    if not source.xp.isdtype(X.dtype, ("bool", "integral", "real floating")):
+        raise ValueError(f"expected X to be real numbers, got dtype {X.dtype}")
+    shape = tuple(X.shape)
+    validate_data(est, np.zeros((*map(_one, shape[:1]), *shape[1:])), reset=reset)
+    check_finite(X, "X")
+    return X
+
+
+def _one(length: int) -> int:
+    return min(length, 1)
+
+
+def checked_y(est: Any, y: Any, n: int, backend: Backend, numeric: bool) -> Any:
+    """y beside an array of another library: such a one on `backend`, any other on the host."""
+    if library(est, y).name == HOST:
+        return check_X_y(np.zeros((n, 1)), y, multi_output=True, y_numeric=numeric)[1]
+    check_length(y, n, "y")
+    check_finite(y, "y")
+    return move(backend, y)
+
+
+def check_finite(array: Array, what: str) -> None:
+    row = first_not_finite(array)
+    if row is not None:
+        raise ValueError(f"Input {what} contains NaN or infinity, first in row {row}.")
+
+
+def check_length(array: Array, n: int, what: str) -> None:
+    if array.ndim < 1 or array.shape[0] != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n}, {what} has "
+            f"shape {tuple(array.shape)}"
+        )
+
+
+def checked_weight(est: Any, sample_weight: Any, n: int, dtype: str, backend: Backend) -> Any:
+    """Checked weights (n,): an array of another library on `backend`, any other on the host."""
+    if sample_weight is None:
+        return None
+    if library(est, sample_weight).name == HOST:
+        return _check_sample_weight(sample_weight, np.empty((n, 0), dtype))
+    if tuple(sample_weight.shape) != (n,):
+        raise ValueError(f"sample_weight.shape == {tuple(sample_weight.shape)}, expected {(n,)}!")
+    check_finite(sample_weight, "sample_weight")
+    return move(backend, sample_weight)
+
+
+def check_same(est: Any, X: Any, method: str) -> None:
+    """scikit-learn's rule under dispatch: X comes from where the estimator was fitted.
+
+    Raises
+    ------
+    ValueError
+        It does not.
+    """
+    if est.backend is not None or not get_config()["array_api_dispatch"]:
+        return
+    fitted, given = est._network.backend, library(est, X)
+    if given is not fitted:
+        raise ValueError(
+            f"Inputs passed to {type(est).__name__}.{method}() must use the same namespace and "
+            f"the same device as those passed to fit(): it was fitted on {fitted.name!r}, and X "
+            f"is on {given.name!r}. sklearn.utils._array_api.move_estimator_to moves an estimator"
+        )

@@ -1,0 +1,64 @@
+"""Labels of any kind as targets (n, k), and back; other libraries' arrays stay where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import LabelBinarizer
+
+from ..backends import Array, get, move
+
+
+def kinds(y: Any) -> Any:
+    """What scikit-learn's rules for labels look at: y itself, or of another library's array each
+    value once, as rows of its width.
+    """
+    if isinstance(y, np.ndarray) or not hasattr(y, "__dlpack__"):
+        return y
+    backend = get(y)
+    values = backend.to_host(backend.xp.unique_values(y))
+    return values if y.ndim == 1 else np.repeat(values[:, None], y.shape[1], axis=1)
+
+
+def encoded(y: Array, binarizer: LabelBinarizer, dtype: Any) -> Array:
+    """`binarizer.transform(y)` of another library's array, where it is."""
+    backend = get(y)
+    xp = backend.xp
+    if y.ndim == 2:
+        return xp.astype(y, dtype)
+    if xp.isdtype(y.dtype, "bool"):
+        y = xp.astype(y, xp.uint8)
+    classes = xp.astype(backend.from_host(np.asarray(binarizer.classes_) + 0), y.dtype)
+    marks = xp.astype(y[:, None] == classes[None, :], dtype)
+    if classes.shape[0] > 2:
+        return marks
+    return marks[:, 1:] if classes.shape[0] == 2 else xp.zeros_like(marks)
+
+
+def decoded(a: Array, binarizer: LabelBinarizer) -> Array:
+    """Labels (n,) of outputs (n, k), or marks; in the library of `a`, if they are numbers."""
+    if isinstance(a, np.ndarray):
+        return binarizer.inverse_transform(a.ravel() if a.shape[1] == 1 else a)
+    backend, classes = get(a), binarizer.classes_
+    xp = backend.xp
+    if binarizer.y_type_.startswith("multilabel"):
+        return xp.astype(a > 0.5, backend.index_dtype)
+    if a.shape[1] == 1:
+        codes = xp.astype(a[:, 0] > 0.5, backend.index_dtype) * (len(classes) - 1)
+    else:
+        codes = backend.argmax(a)
+    if classes.dtype.kind not in "biuf":
+        return classes[backend.to_host(codes)]
+    return xp.take(backend.from_host(classes), codes, axis=0)
+
+
+def share(right: Array, weight: Any) -> float:
+    """The accuracy: which are right, as a mean that `weight` weighs."""
+    backend = get(right)
+    xp = backend.xp
+    dtype = backend.dtype("float32" if "float64" in backend.lacks else "float64")
+    if weight is None:
+        return float(xp.mean(xp.astype(right, dtype)))
+    weight = xp.astype(move(backend, weight), dtype)
+    return float(xp.sum(weight * xp.astype(right, dtype)) / xp.sum(weight))
