@@ -57,7 +57,8 @@ class Arrays:
         return found
 
     def total(self, batch: Any) -> float:
-        return self.totals(batch[0])[0]
+        rows = batch[0]
+        return float(len(rows)) if self.samples.weight is None else self.totals(rows)[0]
 
     @cached_property
     def _weight_on_host(self) -> np.ndarray:

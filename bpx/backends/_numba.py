@@ -166,6 +166,15 @@ def _activate_backward(code, delta, a, rows, n):
 def _layer(code, x, theta, omega, bias, z, rows, into, out, one):
     """``z ← σ(x ωᵀ + b)``."""
     _gemm(_T, _N, out, rows, into, one, theta[omega:], into, x, into, z, out)
+    if code == 3 and bias >= 0:
+        # In one loop, which the compiler vectorizes: 3.6 µs for 200 × 100, where the two take 13
+        # (where ReLU alone leaves a value as it is, nothing is stored, and that is a branch).
+        zero = z.dtype.type(0.0)
+        for r in range(rows):
+            for j in range(out):
+                value = z[r * out + j] + theta[bias + j]
+                z[r * out + j] = zero if value < zero else value
+        return
     step = max(1, SMALL_ROWS // out)
     for first in range(0, rows, step):
         last = min(first + step, rows)
@@ -209,23 +218,28 @@ def forward(x, theta, net):
 
 
 @_jit
-def _value(cost, z, y, first, last):
-    """C of one row from z, where it must be; 0 where it follows from a."""
+def _cross_entropy(z, y, first, last):
+    """ln(1 + eᶻ) − y z of one row."""
     value = 0.0
-    if cost == 1:  # ln(1 + eᶻ) − y z
-        for j in range(first, last):
-            value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
-            value += 0.0 * z[j]  # max(NaN, 0) may be 0
-    elif cost == 2:  # ln Σ e^{z_k} − Σ y_j z_j
-        largest = z[first]
-        for j in range(first, last):
-            largest = max(largest, z[j])
-        summed = 0.0
-        for j in range(first, last):
-            summed += math.exp(z[j] - largest)
-            value -= y[j] * (z[j] - largest)
-        value += math.log(summed)
+    for j in range(first, last):
+        value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
+        value += 0.0 * z[j]  # max(NaN, 0) may be 0
     return value
+
+
+@_jit
+def _log_likelihood(z, y, first, last):
+    """ln Σ e^{z_k} − Σ y_j z_j of one row, and its softmax over z, from the same exponentials."""
+    value, summed, largest = 0.0, 0.0, z[first]
+    for j in range(first, last):
+        largest = max(largest, z[j])
+    for j in range(first, last):
+        value -= y[j] * (z[j] - largest)
+        z[j] = math.exp(z[j] - largest)
+        summed += z[j]
+    for j in range(first, last):
+        z[j] /= summed
+    return value + math.log(summed)
 
 
 @_jit
@@ -235,9 +249,12 @@ def _output(cost, code, task, z, y, delta, weight, rows, k, log):
     for r in range(rows):
         w = weight[r] if weight.size else 1.0
         weights += w
-        if cost > 0:
-            costs += w * _value(cost, z, y, r * k, (r + 1) * k)
-    _activate(code, z, rows, k)
+        if cost == 1:
+            costs += w * _cross_entropy(z, y, r * k, (r + 1) * k)
+        elif cost == 2:
+            costs += w * _log_likelihood(z, y, r * k, (r + 1) * k)
+    if cost != 2:
+        _activate(code, z, rows, k)
     for i in range(rows * k):
         delta[i] = z[i] - y[i]
     if cost == 0:

@@ -25,6 +25,9 @@ BLOCK = 32_768
 # Elements of a matrix whose product with a vector BLAS keeps on the calling thread.
 SMALL = 8_192
 
+# Columns of a matrix whose rows' largest are better found by columns.
+NARROW = 32
+
 # Classes whose unit vectors are kept as a matrix, to be gathered from.
 FEW = 256
 
@@ -190,6 +193,16 @@ class NumpyBackend(Backend):
         native(delta, a)
         return delta
 
+    def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:
+        if objective.kernel != ("log-likelihood", "softmax"):
+            return super().cost_and_delta(objective, z, a, y, out)
+        # −Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, from the softmax's own exponentials.
+        np.subtract(z, _row_max(z), out)
+        values = np.vecdot(y, out)
+        total = _exponentials(out, a)
+        np.subtract(a, y, out)
+        return np.log(total) - values
+
     def optimize(
         self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
     ) -> None:
@@ -274,9 +287,29 @@ def _tanh_backward(delta: Array, a: Array) -> None:
 
 
 def _softmax(z: Array, out: Array) -> None:
-    np.subtract(z, np.maximum.reduce(z, -1, keepdims=True), out=out)
-    np.exp(out, out)
-    out /= np.add.reduce(out, -1, keepdims=True)
+    np.subtract(z, _row_max(z), out)
+    _exponentials(out, out)
+
+
+def _exponentials(z: Array, out: Array) -> Array:
+    """``out ← `` the exponentials of each row as shares of their sum; returns the sums, (m,)."""
+    np.exp(z, out)
+    total = np.dot(out, _ones(out.shape[1], out.dtype))  # 1.3 µs for 200 × 7; a reduction takes 6
+    out /= total[:, None]
+    return total
+
+
+def _row_max(z: Array) -> Array:
+    """(m, 1)."""
+    if z.shape[1] > NARROW:
+        return np.maximum.reduce(z, -1, keepdims=True)
+    # By columns, each in a row of its own: 3.2 µs for 200 × 7; along the rows it takes 9.4.
+    return np.maximum.reduce(np.ascontiguousarray(z.T), 0)[:, None]
+
+
+@cache
+def _ones(length: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.ones(length, dtype)
 
 
 _FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {

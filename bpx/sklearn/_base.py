@@ -143,7 +143,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     @abstractmethod
     def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
-        """Targets (n, k) of checked y, which is on the host or on `backend`."""
+        """Codes (n,) or targets (n, k) of checked y, which is on the host or on `backend`."""
 
     @abstractmethod
     def _output(self) -> tuple[str, str]:
@@ -187,7 +187,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         if sample_weight is not None:
             sample_weight = asarray(backend, sample_weight)
         self._random_state = check_random_state(self.random_state)
-        self.n_outputs_ = y.shape[1]
+        self.n_outputs_ = y.shape[1] if y.ndim == 2 else len(self.classes_)
         if first_pass:
             self._initialize(X.shape[1], sizes, dtype, backend)
         X = move(backend, X.toarray() if issparse(X) else X)

@@ -157,9 +157,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(kinds))
-        if kinds is y:
-            return self._label_binarizer.transform(y).astype(dtype)
-        return _labels.encoded(y, self._label_binarizer, backend.dtype(dtype))
+        host = kinds is y
+        return _labels.encoded(y, self._label_binarizer, dtype if host else backend.dtype(dtype))
 
     def _check_classes(self, classes: Any) -> None:
         if self.warm_start:

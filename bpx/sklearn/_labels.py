@@ -21,19 +21,18 @@ def kinds(y: Any) -> Any:
     return values if y.ndim == 1 else np.repeat(values[:, None], y.shape[1], axis=1)
 
 
-def encoded(y: Array, binarizer: LabelBinarizer, dtype: Any) -> Array:
-    """`binarizer.transform(y)` of another library's array, where it is."""
-    backend = get(y)
-    xp = backend.xp
+def encoded(y: Any, binarizer: LabelBinarizer, dtype: Any) -> Array:
+    """Codes (n,) of more than two classes, 0 or 1 (n, 1) of two, or marks (n, k)."""
     if y.ndim == 2:
-        return xp.astype(y, dtype)
-    if xp.isdtype(y.dtype, "bool"):
-        y = xp.astype(y, xp.uint8)
-    classes = xp.astype(backend.from_host(np.asarray(binarizer.classes_) + 0), y.dtype)
-    marks = xp.astype(y[:, None] == classes[None, :], dtype)
-    if classes.shape[0] > 2:
-        return marks
-    return marks[:, 1:] if classes.shape[0] == 2 else xp.zeros_like(marks)
+        on_host = not hasattr(y, "__dlpack__") or isinstance(y, np.ndarray)  # it may be sparse
+        return binarizer.transform(y).astype(dtype) if on_host else get(y).xp.astype(y, dtype)
+    backend, classes = get(y), binarizer.classes_
+    xp = backend.xp
+    if backend.name != "numpy":
+        y = xp.astype(y, xp.uint8) if xp.isdtype(y.dtype, "bool") else y
+        classes = xp.astype(backend.from_host(np.asarray(classes) + 0), y.dtype)
+    codes = xp.searchsorted(classes, y)
+    return codes if classes.shape[0] > 2 else xp.astype(codes[:, None], dtype)
 
 
 def decoded(a: Array, binarizer: LabelBinarizer) -> Array:

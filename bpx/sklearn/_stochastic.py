@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import shuffle
 
 from ..callbacks import Run
 from ..optimizers import SGD, Adam, Optimizer
@@ -31,7 +30,9 @@ def orders(n: int, random_state: Any) -> Callable[[], np.ndarray]:
 
     def following() -> np.ndarray:
         nonlocal order
-        order = np.asarray(shuffle(order, random_state=random_state))
+        rows = np.arange(n)
+        random_state.shuffle(rows)  # what sklearn.utils.shuffle draws
+        order = order[rows]
         return order
 
     return following
