@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ class Objective:
     most : float, optional
         A sample's cost is counted as no more than this, while its gradient is as it is:
         scikit-learn takes no probability below the smallest float above 0 at 1.
+    parts : int
+        Into which the samples are divided, each with a gradient of its own.
+    pool : Executor, optional
+        Of threads that work on the parts at once; without, one after the other.
     """
 
     def __init__(
@@ -39,44 +44,66 @@ class Objective:
         l2: float,
         factor: float = 1.0,
         most: float | None = None,
+        parts: int = 1,
+        pool: Executor | None = None,
     ) -> None:
         self.net, self.samples, self.l2 = net, samples, l2
-        self.factor, self.most = factor, most
+        self.factor, self.most, self.pool = factor, most, pool
         chain, weight = net.chain, samples.weight
         self.n = float(samples.n) if weight is None else float(chain.backend.xp.sum(weight))
-        self.ws = chain.workspace(training=True)
-        flat = chain.backend.zeros((net.layout.size,), chain.xp_dtype)
-        self.out = Destinations(chain.backend, net.layout, flat)
+        # Each part begins with a whole block: only the last block of the last one is smaller.
+        blocks = range(0, samples.n, ROWS_AT_ONCE)
+        each = -(-len(blocks) // parts)
+        self.parts = [_Part(net, blocks[at : at + each]) for at in range(0, len(blocks), each)]
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The value, and the gradient in float64, both on the host."""
         chain, kernels, n = self.net.chain, self.net.backend, self.n
         chain.parameters[...] = kernels.from_host(theta.astype(chain.dtype, copy=False))
-        cost = 0.0
-        for start in range(0, self.samples.n, ROWS_AT_ONCE):
-            beta = 0.0 if start == 0 else 1.0
-            self.out.scale(1.0 / n, beta, beta)
-            cost += self._add(slice(start, min(start + ROWS_AT_ONCE, self.samples.n)))
+        costs = (
+            map(self._add, self.parts)
+            if self.pool is None
+            else self.pool.map(self._add, self.parts)
+        )
+        cost = sum(costs)
+        gradient = np.zeros(theta.shape)
+        for part in self.parts:
+            gradient += kernels.to_host(part.out.flat)
         decayed = self.net.layout.decayed
-        gradient = kernels.to_host(self.out.flat).astype(np.float64)
         weights = theta[:decayed]
         gradient[:decayed] += self.l2 / n * weights
         value = self.factor * cost + 0.5 * self.l2 * float(weights @ weights)
         return value / n, gradient
 
-    def _add(self, rows: slice) -> float:
-        """The cost of some rows; their gradient is added to that of the rows before."""
-        chain, ws, samples = self.net.chain, self.ws, self.samples
-        kernels, ws.row = chain.backend, rows.start
-        x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
-        values, _, delta, saved = chain.cost_and_delta(x, y, ws)
-        if self.most is not None:
-            values = kernels.xp.minimum(values, kernels.xp.full_like(values, self.most))
-        if samples.weight is not None:
-            values = values * samples.weight[rows]
-            delta *= samples.weight[rows][:, None]
-        chain.backward(delta, saved, self.out, ws)
-        return float(kernels.total(values))
+    def _add(self, part: _Part) -> float:
+        """The cost of a part's rows; their gradient goes to the part."""
+        chain, samples, ws, out = self.net.chain, self.samples, part.ws, part.out
+        kernels, cost = chain.backend, 0.0
+        for start in part.blocks:
+            rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
+            beta = 0.0 if start == part.blocks[0] else 1.0
+            out.scale(1.0 / self.n, beta, beta)
+            ws.row = start
+            x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
+            values, _, delta, saved = chain.cost_and_delta(x, y, ws)
+            if self.most is not None:
+                values = kernels.xp.minimum(values, kernels.xp.full_like(values, self.most))
+            if samples.weight is not None:
+                values = values * samples.weight[rows]
+                delta *= samples.weight[rows][:, None]
+            chain.backward(delta, saved, out, ws)
+            cost += float(kernels.total(values))
+        return cost
+
+
+class _Part:
+    """Blocks of rows, each named by its first, with a workspace and a gradient of their own."""
+
+    def __init__(self, net: Network, blocks: range) -> None:
+        chain = net.chain
+        self.blocks, self.ws = blocks, chain.workspace(training=True)
+        flat = chain.backend.zeros((net.layout.size,), chain.xp_dtype)
+        self.out = Destinations(chain.backend, net.layout, flat)
 
 
 def minimize(
@@ -113,10 +140,17 @@ def minimize(
     """
     from scipy.optimize import minimize as scipy_minimize
 
-    objective = Objective(net, samples, l2, factor, most)
-    chain = net.chain
-    theta = chain.backend.to_host(chain.parameters).astype(np.float64)
-    with chain.backend.surround(chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)):
+    chain, backend = net.chain, net.backend
+    # Each core takes a part of the samples from end to end, and they wait for each other once an
+    # evaluation, where a product that all of them share makes them wait at its end.
+    parts = min(backend.cores, -(-samples.n // ROWS_AT_ONCE))
+    largest = chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)
+    theta = backend.to_host(chain.parameters).astype(np.float64)
+    with (
+        ThreadPoolExecutor(parts) as pool,
+        backend.surround(largest) if parts == 1 else backend.one_thread(),
+    ):
+        objective = Objective(net, samples, l2, factor, most, parts, pool if parts > 1 else None)
         found = scipy_minimize(
             objective,
             theta,

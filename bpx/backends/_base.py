@@ -349,6 +349,15 @@ class Backend:
         """
         return contextlib.nullcontext()
 
+    @property
+    def cores(self) -> int:
+        """Threads that may each work on a part of the samples, with `one_thread` around them."""
+        return 1
+
+    def one_thread(self) -> contextlib.AbstractContextManager[None]:
+        """Products stay on the thread that calls for them."""
+        return contextlib.nullcontext()
+
     def in_precision(self, precision: str) -> Backend:
         """This backend with the products of float32 in ``"tf32"``, ``"float16"``, ``"bfloat16"``.
 

@@ -47,7 +47,15 @@ class NumpyBackend(Backend):
     def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
         if largest is None or not ONE_THREAD < largest <= _threads.ONE_CORE:
             return contextlib.nullcontext()
+        return self.one_thread()
+
+    @property
+    def cores(self) -> int:
         _ = self._blas  # SciPy's library must be loaded to be found
+        return _threads.count()
+
+    def one_thread(self) -> contextlib.AbstractContextManager[None]:
+        _ = self._blas
         return _threads.one_thread()
 
     @cached_property

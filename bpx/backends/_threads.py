@@ -30,6 +30,13 @@ def _controller() -> Any:
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
+def count() -> int:
+    """Threads that BLAS may use now, by its libraries' own settings; 1 if they are not known."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return 1
+    return max((library["num_threads"] for library in _controller().info()), default=1)
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """BLAS on one thread, for all threads of the process, until the last run at hand ends."""
