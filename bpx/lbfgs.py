@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from .chain import ROWS_AT_ONCE
+from .chain import ROWS_AT_ONCE, Chain
 from .data import Samples
 from .network import Network
 from .parameters import Destinations
@@ -19,7 +20,7 @@ class Objective:
 
     Parameters
     ----------
-    net : Network
+    chain : Chain
         Its parameters are overwritten at each call. Masks are the same at each call: a line search
         needs one function.
     samples : Samples
@@ -39,7 +40,7 @@ class Objective:
 
     def __init__(
         self,
-        net: Network,
+        chain: Chain,
         samples: Samples,
         l2: float,
         factor: float = 1.0,
@@ -47,18 +48,18 @@ class Objective:
         parts: int = 1,
         pool: Executor | None = None,
     ) -> None:
-        self.net, self.samples, self.l2 = net, samples, l2
+        self.chain, self.samples, self.l2 = chain, samples, l2
         self.factor, self.most, self.pool = factor, most, pool
-        chain, weight = net.chain, samples.weight
+        weight = samples.weight
         self.n = float(samples.n) if weight is None else float(chain.backend.xp.sum(weight))
         # Each part begins with a whole block: only the last block of the last one is smaller.
         blocks = range(0, samples.n, ROWS_AT_ONCE)
         each = -(-len(blocks) // parts)
-        self.parts = [_Part(net, blocks[at : at + each]) for at in range(0, len(blocks), each)]
+        self.parts = [_Part(chain, blocks[at : at + each]) for at in range(0, len(blocks), each)]
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The value, and the gradient in float64, both on the host."""
-        chain, kernels, n = self.net.chain, self.net.backend, self.n
+        chain, kernels, n = self.chain, self.chain.backend, self.n
         chain.parameters[...] = kernels.from_host(theta.astype(chain.dtype, copy=False))
         costs = (
             map(self._add, self.parts)
@@ -69,7 +70,7 @@ class Objective:
         gradient = np.zeros(theta.shape)
         for part in self.parts:
             gradient += kernels.to_host(part.out.flat)
-        decayed = self.net.layout.decayed
+        decayed = chain.architecture.layout.decayed
         weights = theta[:decayed]
         gradient[:decayed] += self.l2 / n * weights
         value = self.factor * cost + 0.5 * self.l2 * float(weights @ weights)
@@ -77,7 +78,7 @@ class Objective:
 
     def _add(self, part: _Part) -> float:
         """The cost of a part's rows; their gradient goes to the part."""
-        chain, samples, ws, out = self.net.chain, self.samples, part.ws, part.out
+        chain, samples, ws, out = self.chain, self.samples, part.ws, part.out
         kernels, cost = chain.backend, 0.0
         for start in part.blocks:
             rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
@@ -99,11 +100,11 @@ class Objective:
 class _Part:
     """Blocks of rows, each named by its first, with a workspace and a gradient of their own."""
 
-    def __init__(self, net: Network, blocks: range) -> None:
-        chain = net.chain
+    def __init__(self, chain: Chain, blocks: range) -> None:
         self.blocks, self.ws = blocks, chain.workspace(training=True)
-        flat = chain.backend.zeros((net.layout.size,), chain.xp_dtype)
-        self.out = Destinations(chain.backend, net.layout, flat)
+        layout = chain.architecture.layout
+        flat = chain.backend.zeros((layout.size,), chain.xp_dtype)
+        self.out = Destinations(chain.backend, layout, flat)
 
 
 def minimize(
@@ -146,11 +147,14 @@ def minimize(
     parts = min(backend.cores, -(-samples.n // ROWS_AT_ONCE))
     largest = chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)
     theta = backend.to_host(chain.parameters).astype(np.float64)
-    with (
-        ThreadPoolExecutor(parts) as pool,
-        backend.surround(largest) if parts == 1 else backend.one_thread(),
-    ):
-        objective = Objective(net, samples, l2, factor, most, parts, pool if parts > 1 else None)
+    with contextlib.ExitStack() as around:
+        pool, within = None, backend
+        if parts == 1:
+            around.enter_context(backend.surround(largest))
+        else:
+            pool = around.enter_context(ThreadPoolExecutor(parts))
+            within = around.enter_context(backend.in_threads())
+        objective = Objective(chain.on(within), samples, l2, factor, most, parts, pool)
         found = scipy_minimize(
             objective,
             theta,

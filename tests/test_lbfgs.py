@@ -30,7 +30,7 @@ def samples(net, weighted=False):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_value_is_the_total_cost_and_the_gradient_its_slope(net, weighted):
     given = samples(net, weighted)
-    objective = lbfgs.Objective(net, given, l2=0.3)
+    objective = lbfgs.Objective(net.chain, given, l2=0.3)
     theta = net.parameters.copy()
     value, gradient = objective(theta)
     n = N if given.weight is None else given.weight.sum()
@@ -48,10 +48,12 @@ def test_the_value_is_the_total_cost_and_the_gradient_its_slope(net, weighted):
 @pytest.mark.parametrize("parts", [2, 3, 9])
 def test_parts_add_up_to_the_whole(net, parts, weighted):
     given, theta = samples(net, weighted), net.parameters.copy()
-    value, gradient = lbfgs.Objective(net, given, l2=0.3)(theta)
+    value, gradient = lbfgs.Objective(net.chain, given, l2=0.3)(theta)
     with ThreadPoolExecutor(parts) as pool:
         for threads in (pool, None):
-            divided = lbfgs.Objective(net, given, l2=0.3, parts=parts, pool=threads)
+            with net.backend.in_threads() as backend:
+                chain = net.chain.on(backend)
+                divided = lbfgs.Objective(chain, given, l2=0.3, parts=parts, pool=threads)
             assert len(divided.parts) == min(parts, 6)
             for _ in range(2):  # what the first call wrote is not added to
                 found = divided(theta)
@@ -95,5 +97,5 @@ def test_threads_are_as_many_as_blas_may_use():
     with threadpoolctl.threadpool_limits(1):
         assert backend.cores == 1
     assert backend.cores >= 1
-    with backend.one_thread():
+    with backend.in_threads():
         assert backend.cores == 1

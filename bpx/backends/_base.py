@@ -351,12 +351,13 @@ class Backend:
 
     @property
     def cores(self) -> int:
-        """Threads that may each work on a part of the samples, with `one_thread` around them."""
+        """Threads that may each work on a part of the samples, see `in_threads`."""
         return 1
 
-    def one_thread(self) -> contextlib.AbstractContextManager[None]:
-        """Products stay on the thread that calls for them."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def in_threads(self) -> Iterator[Backend]:
+        """For several threads at once: products stay on the thread that calls for them."""
+        yield self
 
     def in_precision(self, precision: str) -> Backend:
         """This backend with the products of float32 in ``"tf32"``, ``"float16"``, ``"bfloat16"``.

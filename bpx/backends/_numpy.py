@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,16 +47,18 @@ class NumpyBackend(Backend):
     def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
         if largest is None or not ONE_THREAD < largest <= _threads.ONE_CORE:
             return contextlib.nullcontext()
-        return self.one_thread()
+        _ = self._blas  # SciPy's library must be loaded to be found
+        return _threads.one_thread()
 
     @property
     def cores(self) -> int:
-        _ = self._blas  # SciPy's library must be loaded to be found
+        _ = self._blas
         return _threads.count()
 
-    def one_thread(self) -> contextlib.AbstractContextManager[None]:
-        _ = self._blas
-        return _threads.one_thread()
+    @contextlib.contextmanager
+    def in_threads(self) -> Iterator[Backend]:
+        with _threads.one_thread():
+            yield _InThreads()
 
     @cached_property
     def _blas(self) -> dict[Any, tuple[Callable[..., Array], Callable[..., Array]]]:
@@ -74,7 +76,9 @@ class NumpyBackend(Backend):
             return np.dot(a, b, out)  # half a microsecond less than matmul
         blas = self._blas.get(out.dtype)
         if blas is None or not out.flags.c_contiguous:
-            return np.matmul(a, b, out=out) if plain else super().gemm(a, b, out, alpha, beta)
+            if plain:
+                return np.matmul(a, b, out=out)
+            return self.axpby(np.matmul(a, b), out, alpha, beta)
         # BLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
         b_t, a_t = b.T, a.T
         b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
@@ -83,7 +87,7 @@ class NumpyBackend(Backend):
         return out
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
-        if x.size * w.shape[0] <= ONE_THREAD:
+        if x.size * w.shape[0] <= ONE_THREAD or not self._blas:
             np.dot(x, w.T, out)
             out += b
             return out
@@ -263,6 +267,12 @@ class NumpyBackend(Backend):
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], BLOCK):
             yield tuple(vector[start : start + BLOCK] for vector in vectors)
+
+
+class _InThreads(NumpyBackend):
+    """NumPy's products alone: SciPy's keep the interpreter's lock, and other threads waiting."""
+
+    _blas: ClassVar[dict[Any, Any]] = {}
 
 
 # Constants as 0-d arrays: a ufunc takes one in 0.28 µs and a Python float in 0.61.
