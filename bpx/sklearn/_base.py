@@ -15,9 +15,8 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    is_classifier,
 )
-from sklearn.model_selection import train_test_split
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
@@ -33,7 +32,8 @@ from ..network import Network
 from ..onnx import export_onnx
 from ..steps import DivergenceError
 from ..training import train
-from . import _stochastic
+from . import _stochastic, _validation
+from ._lbfgs import Iterations
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
@@ -72,6 +72,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "backend": [str, None],
+        "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
     }
 
     def _keep(self, given: dict[str, Any]) -> None:
@@ -118,6 +119,20 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         for tensor, array in zip(tensors, arrays, strict=True):
             tensor[...] = self._network.backend.from_host(array)
 
+    def restore_best(self) -> BaseMLP:
+        """Put the weights of `best_validation_score_` back, for a loop of `partial_fit`.
+
+        `fit` with early stopping ends with them, and so does `partial_fit` when it stops.
+        """
+        check_is_fitted(self)
+        if not self.early_stopping:
+            raise ValueError(
+                "the best weights are kept with early_stopping=True only, and it is "
+                f"{self.early_stopping!r}"
+            )
+        self._network.parameters[...] = self._best_parameters
+        return self
+
     def to_network(self) -> Network:
         """A copy of the fitted network as a `bpx.Network`, with all that it can do."""
         check_is_fitted(self)
@@ -130,6 +145,10 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         """Checked X, targets (n, k), and labels that the cost takes."""
 
     @abstractmethod
+    def _encode(self, y: Any) -> Any:
+        """Further labels or values, not those of `_validate_input`, as the cost takes them."""
+
+    @abstractmethod
     def _output(self) -> tuple[str, str]:
         """scikit-learn's name of the output activation, and the task."""
 
@@ -140,7 +159,9 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
+    ) -> Any:
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         given = y
@@ -152,13 +173,16 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self.n_outputs_ = y.shape[1]
         if first_pass:
             self._initialize(X, sizes)
+        held_out = None
+        if validation_data is not None:
+            held_out = _validation.given(self, validation_data)
         if issparse(X):
             X = X.toarray()
         try:
             if self.solver == "lbfgs":
-                self._fit_lbfgs(X, y, sample_weight)
+                self._fit_lbfgs(X, y, sample_weight, held_out)
             else:
-                self._fit_stochastic(X, y, sample_weight, incremental)
+                self._fit_stochastic(X, y, sample_weight, incremental, held_out)
         except DivergenceError as error:
             raise ValueError(_NOT_FINITE) from error
         if not np.isfinite(self._network.backend.to_host(self._network.parameters)).all():
@@ -173,8 +197,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         return sizes
 
     def _initialize(self, X: Any, sizes: list[int]) -> None:
-        self.n_iter_ = self.t_ = 0
-        self.n_layers_ = len(sizes) + 2
         self.out_activation_, task = self._output()
         activations = self._activations(len(sizes))
         layers: list[Any] = [Input((X.shape[1],))]
@@ -191,7 +213,15 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self._draw(network, [*activations, activations[-1] if activations else self.activation])
         if self.dropout:
             network.chain.key = int(self._random_state.randint(2**31))
+        self._begin(network)
+
+    def _begin(self, network: Network) -> None:
+        """With this network, as before any training."""
         self._network, self._best_parameters = network, network.parameters + 0.0
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(network.weights) + 1
+        self.stopped_: str | None = None
+        self.validation_loss_curve_: list[float] | None = None
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -221,7 +251,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             for tensor, values in ((weights, coef.T), (bias, intercept)):
                 tensor[...] = network.backend.from_host(values.astype(network.dtype))
 
-    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, held_out: Any) -> None:
         if self.dropout:
             raise ValueError(
                 "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
@@ -229,9 +259,12 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             )
         network = self._network
         samples = network.samples(X, y, sample_weight, finite=False)
+        self._begin_validation_curve(held_out)
+        iterations = Iterations(self, held_out)
         found = lbfgs.minimize(
             network, samples, l2=self.alpha, max_iter=self.max_iter, max_fun=self.max_fun,
             tol=self.tol, factor=self._cost_factor(), most=self._largest_cost(),
+            callback=iterations if iterations.wanted else None,
         )  # fmt: skip
         self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
         self.loss_ = found.fun
@@ -245,36 +278,59 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         """scikit-learn's squared error is a mean over the outputs, its gradient is of the sum."""
         return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
-    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
+    def _begin_validation_curve(self, held_out: Any) -> None:
+        if held_out is not None and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
+
+    def _fit_stochastic(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        incremental: bool,
+        held_out: Any,
+    ) -> None:
+        if self.early_stopping and incremental and held_out is None:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True without validation_data: parts "
+                "split off from call to call would not be comparable; pass "
+                "validation_data=(X_val, y_val), the same in each call"
+            )
         network = self._network
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = _stochastic.optimizer(self)
             network.optimizer = network.optimizer_state = None
         score = None
         if self.early_stopping:
-            X, y, sample_weight, score = self._hold_out(X, y, sample_weight)
+            if held_out is None:
+                X, y, sample_weight, held_out = _validation.split(self, X, y, sample_weight)
+            score = _validation.score(self, held_out)
+        self._begin_validation_curve(held_out)
         n = X.shape[0]
         books = _stochastic.Bookkeeper(self, n, incremental, score)
         self.n_iter_ = 0
         fit = partial(
             train, network, X, y, epochs=1 if incremental else self.max_iter,
             batch_size=self._batch_size(n), optimizer=self._optimizer, l1=0.0, l2=self.alpha,
-            sample_weight=sample_weight, validation=None, callbacks=[books],
+            sample_weight=sample_weight, callbacks=[books],
+            validation=held_out and (held_out.X, held_out.y, held_out.weight),
             shuffle=_stochastic.orders(n, self._random_state) if self.shuffle else False,
             progress=False, clip_norm=None, clip_value=None, n="batch", check_finite=False,
             graph="auto", precision=None, objective=self._cost_factor(),
         )  # fmt: skip
         try:
-            if fit().interrupted:
+            history = fit()
+            self.stopped_ = history.stopped
+            if history.interrupted:
                 warnings.warn("Training interrupted by user.", stacklevel=4)
-        except DivergenceError:
+        except DivergenceError as error:
             if not self.early_stopping:
                 raise
             # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
             self.validation_scores_.append(float("nan"))
-        if self.early_stopping:
+            self.validation_loss_curve_.append(float("nan"))
+            self.stopped_ = str(error)
+        if self.early_stopping and (self.stopped_ or not incremental):
             network.parameters[...] = self._best_parameters
 
     def _batch_size(self, n: int) -> int:
@@ -287,23 +343,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 stacklevel=5,
             )
         return int(min(self.batch_size, n))
-
-    def _hold_out(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        """The part to train on, and the score of the rest as a function."""
-        stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
-        given = [X, y] if sample_weight is None else [X, y, sample_weight]
-        parts = train_test_split(
-            *given, random_state=self._random_state, test_size=self.validation_fraction,
-            stratify=stratify,
-        )  # fmt: skip
-        X, X_val, y, y_val, *weights = parts
-        if X_val.shape[0] < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        weight, weight_val = weights or (None, None)
-        return X, y, weight, lambda: self._score(X_val, y_val, weight_val)
 
     # --- predict ----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import (
     type_of_target,
     unique_labels,
 )
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
 from ._base import BaseMLP
 
@@ -70,6 +70,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         moved there, and results come back as NumPy arrays. Not in scikit-learn.
     class_weight : dict, "balanced" or None
         Weights of the classes, as in scikit-learn's other classifiers. Not in its MLP.
+    scoring : str, callable or None
+        What early stopping looks at: None is the accuracy, ``"loss"`` the validation loss (with
+        its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
+        scikit-learn.
 
     Attributes
     ----------
@@ -81,6 +85,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         steps met it.
     validation_scores_, best_validation_score_ : list of float, float
         With early stopping.
+    validation_loss_curve_ : list of float or None
+        Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
+        nothing was.
+    stopped_ : str or None
+        Why the last call has ended before `max_iter`; of `partial_fit`: why to call it no more.
     n_iter_, t_ : int
         Epochs of the last call, and samples seen in all.
     n_layers_, n_outputs_, n_features_in_ : int
@@ -133,6 +142,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         dropout: Any = 0.0,
         backend: Any = None,
         class_weight: Any = None,
+        scoring: Any = None,
     ) -> None:
         self._keep(locals())
 
@@ -162,6 +172,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "`y` has classes not in `self.classes_`. "
                 f"`self.classes_` has {self.classes_}. 'y' has {classes}."
             )
+
+    def _encode(self, y: Any) -> Any:
+        y = _check_y(y, multi_output=True, estimator=self)
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        unknown = np.setdiff1d(unique_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"expected labels among classes_, {self.classes_}, got {unknown} too: leave those "
+                "rows out, or train on all classes"
+            )
+        return self._label_binarizer.transform(y).astype(self._network.dtype)
 
     def _output(self) -> tuple[str, str]:
         kind = self._label_binarizer.y_type_
@@ -193,7 +214,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._label_binarizer.inverse_transform(a)  # type: ignore[no-any-return]
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPClassifier:
         """Train on X (n_samples, n_features) and labels y (n_samples,), or marks (n_samples, k).
 
         Parameters
@@ -204,19 +227,33 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Labels of any kind; a matrix of zeros and ones for several labels a sample.
         sample_weight : array-like, optional
             (n_samples,).
+        validation_data : tuple of arrays, optional
+            (X, y) or (X, y, sample_weight) that are not trained on: for `validation_loss_curve_`,
+            and with early stopping in place of a part of X. Not in scikit-learn.
         """
-        return self._fit(X, y, sample_weight, incremental=False)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        return self
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        classes: Any = None,
+        *,
+        validation_data: Any = None,
     ) -> MLPClassifier:
         """One epoch over the given data, with the weights and the optimizer's memory as they are.
 
+        With early stopping, which needs `validation_data` here, scores and best weights are kept
+        from call to call. When it stops, `stopped_` says so and the best weights are back; a
+        further call goes on from them, and counts epochs without an improvement anew.
+
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, validation_data
             As for `fit`.
         classes : array-like, optional
             All classes that will ever come; needed in the first call.
@@ -224,7 +261,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if _check_partial_fit_first_call(self, classes):
             several = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if several else classes)
-        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n_samples,), or marks (n_samples, k) where a sample has several."""

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
 from ..costs import Cost
 from ._base import BaseMLP
@@ -67,6 +67,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     backend : str, optional
         Where bpx trains, see `bpx.backends.get`: ``"numpy"`` (default), ``"cupy"``, ... X is
         moved there, and results come back as NumPy arrays. Not in scikit-learn.
+    scoring : str, callable or None
+        What early stopping looks at: None is the R², ``"loss"`` the validation loss (with
+        its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
+        scikit-learn.
 
     Attributes
     ----------
@@ -77,6 +81,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         steps met it.
     validation_scores_, best_validation_score_ : list of float, float
         With early stopping.
+    validation_loss_curve_ : list of float or None
+        Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
+        nothing was.
+    stopped_ : str or None
+        Why the last call has ended before `max_iter`; of `partial_fit`: why to call it no more.
     n_iter_, t_ : int
         Epochs of the last call, and samples seen in all.
     n_layers_, n_outputs_, n_features_in_ : int
@@ -130,6 +139,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         max_fun: Any = 15000,
         dropout: Any = 0.0,
         backend: Any = None,
+        scoring: Any = None,
     ) -> None:
         self._keep(locals())
 
@@ -142,6 +152,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             y = column_or_1d(y, warn=True)
         return X, y.reshape(len(y), -1).astype(X.dtype, copy=False)
 
+    def _encode(self, y: Any) -> Any:
+        y = _check_y(y, multi_output=True, y_numeric=True, estimator=self)
+        return y.reshape(len(y), -1).astype(self._network.dtype, copy=False)
+
     def _output(self) -> tuple[str, str]:
         return "exp" if self.loss == "poisson" else "identity", "regression"
 
@@ -152,7 +166,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return float(r2_score(y, a, sample_weight=sample_weight))
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPRegressor:
         """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
 
         Parameters
@@ -162,20 +178,31 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : array-like
         sample_weight : array-like, optional
             (n_samples,).
+        validation_data : tuple of arrays, optional
+            (X, y) or (X, y, sample_weight) that are not trained on: for `validation_loss_curve_`,
+            and with early stopping in place of a part of X. Not in scikit-learn.
         """
-        return self._fit(X, y, sample_weight, incremental=False)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        return self
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPRegressor:
         """One epoch over the given data, with the weights and the optimizer's memory as they are.
+
+        With early stopping, which needs `validation_data` here, scores and best weights are kept
+        from call to call. When it stops, `stopped_` says so and the best weights are back; a
+        further call goes on from them, and counts epochs without an improvement anew.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, validation_data
             As for `fit`.
         """
-        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Values (n_samples,), or (n_samples, n_outputs) where there are several."""

@@ -63,16 +63,22 @@ class Bookkeeper:
         est.loss_ = run.history["training_objective"][-1]
         est.t_ += self.n
         est.loss_curve_.append(est.loss_)
+        if "validation_cost" in run.history:
+            cost = run.history["validation_cost"][-1]
+            est.validation_loss_curve_.append(est._cost_factor() * cost)
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         self._count(run)
         if est.solver == "sgd" and est.learning_rate == "invscaling":
             state.factor = 1.0 / (est.t_ + 1) ** est.power_t
         if est._no_improvement_count > est.n_iter_no_change:
-            if self._stops(run):
-                return
-            est._no_improvement_count = 0
-        if not self.incremental and est.n_iter_ == est.max_iter:
+            counts_anew = self.incremental and self.score is not None
+            if not self._stops(run) or counts_anew:
+                est._no_improvement_count = 0
+
+    def on_fit_end(self, run: Run) -> None:
+        est = self.est
+        if not (self.incremental or run.stopped) and est.n_iter_ == est.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
