@@ -1,7 +1,9 @@
-"""What scikit-learn's estimators lack in training: held-out data of one's own, other scores."""
+"""What training has beyond scikit-learn: held-out data of one's own, scores, callbacks."""
 
 from __future__ import annotations
 
+import io
+import pickle
 import warnings
 
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklearn]'")
 
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import balanced_accuracy_score, log_loss, mean_squared_error
 
+import bpx
 from bpx.sklearn import MLPClassifier, MLPRegressor, _validation
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -195,3 +199,42 @@ def test_scoring_of_frames_asks_for_no_names(digits):
 def test_unknown_scoring(digits):
     with pytest.raises(ValueError, match="The 'scoring' parameter of MLPClassifier must be a str"):
         MLPClassifier(scoring="acuracy").fit(*digits)
+
+
+# --- callbacks ----------------------------------------------------------------------------------
+
+
+def test_callbacks(digits, others):
+    text, rows = io.StringIO(), []
+    callbacks = [
+        bpx.EarlyStopping(2, min_delta=1e9),  # no epoch is that much better
+        bpx.callbacks.Progress(text),
+        lambda run: rows.append(run.history.row()),
+    ]
+    est = MLPClassifier(8, random_state=0, callbacks=callbacks)
+    assert est.callbacks is callbacks
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it has stopped, and not run out of epochs
+        clone(est).set_params(max_iter=3).fit(*digits, validation_data=others)
+        est.fit(*digits, validation_data=others)
+    assert "no better validation_cost" in est.stopped_
+    assert [row["validation_cost"] for row in rows[3:]] == est.validation_loss_curve_
+    assert est.n_iter_ == 3 == text.getvalue().count("validation cost") // 2
+    best = log_loss(others[1], est.predict_proba(others[0]))
+    assert best == pytest.approx(est.validation_loss_curve_[0], rel=1e-10)
+
+
+def test_one_callback_clone_and_pickle(digits, capsys):
+    est = MLPClassifier(8, max_iter=2, callbacks=bpx.callbacks.Progress()).fit(*digits)
+    again = clone(pickle.loads(pickle.dumps(est))).fit(*digits)
+    assert type(again.callbacks) is bpx.callbacks.Progress
+    assert capsys.readouterr().err.count("epoch 2; training cost") == 2
+    stopping = MLPClassifier(8, callbacks=lambda run: run.stop("enough"))
+    assert stopping.partial_fit(*digits, classes=np.arange(10)).stopped_ == "enough"
+
+
+def test_wrong_callbacks(digits):
+    with pytest.raises(TypeError, match=r"expected a callback with one of .*, got an int"):
+        MLPClassifier(8, callbacks=3).fit(*digits)
+    with pytest.raises(ValueError, match="solver='lbfgs' has none: use solver='adam' or 'sgd'"):
+        MLPClassifier(8, solver="lbfgs", callbacks=bpx.callbacks.Progress()).fit(*digits)

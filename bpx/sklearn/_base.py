@@ -25,6 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .. import lbfgs
 from ..activations import ACTIVATIONS
 from ..backends import Backend, get
+from ..callbacks import as_callbacks
 from ..chain import ROWS_AT_ONCE
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
@@ -43,7 +44,7 @@ COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """A multi-layer perceptron with scikit-learn's interface."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [str, "array-like"],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
@@ -73,6 +74,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "backend": [str, None],
         "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+        "callbacks": "no_validation",  # as_callbacks does, and says more
     }
 
     def _keep(self, given: dict[str, Any]) -> None:
@@ -221,7 +223,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = len(network.weights) + 1
         self.stopped_: str | None = None
-        self.validation_loss_curve_: list[float] | None = None
+        self.validation_loss_curve_: Any = None
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -257,6 +259,11 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
                 "solver='adam' or 'sgd'"
             )
+        if self._given_callbacks():
+            raise ValueError(
+                "callbacks are called after steps and epochs, and solver='lbfgs' has none: use "
+                "solver='adam' or 'sgd'"
+            )
         network = self._network
         samples = network.samples(X, y, sample_weight, finite=False)
         self._begin_validation_curve(held_out)
@@ -277,6 +284,9 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _cost_factor(self) -> float:
         """scikit-learn's squared error is a mean over the outputs, its gradient is of the sum."""
         return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
+
+    def _given_callbacks(self) -> list[Any]:
+        return [] if self.callbacks is None else as_callbacks(self.callbacks)
 
     def _begin_validation_curve(self, held_out: Any) -> None:
         if held_out is not None and self.validation_loss_curve_ is None:
@@ -312,7 +322,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         fit = partial(
             train, network, X, y, epochs=1 if incremental else self.max_iter,
             batch_size=self._batch_size(n), optimizer=self._optimizer, l1=0.0, l2=self.alpha,
-            sample_weight=sample_weight, callbacks=[books],
+            sample_weight=sample_weight, callbacks=[books, *self._given_callbacks()],
             validation=held_out and (held_out.X, held_out.y, held_out.weight),
             shuffle=_stochastic.orders(n, self._random_state) if self.shuffle else False,
             progress=False, clip_norm=None, clip_value=None, n="batch", check_finite=False,

@@ -74,6 +74,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         What early stopping looks at: None is the accuracy, ``"loss"`` the validation loss (with
         its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
         scikit-learn.
+    callbacks : callback, function, sequence of them, or None
+        bpx's, see `bpx.callbacks`: ``bpx.EarlyStopping(5)``, ``bpx.callbacks.Progress()``, ... For
+        ``"adam"`` and ``"sgd"``; each `partial_fit` is a run of one epoch. Not in scikit-learn.
 
     Attributes
     ----------
@@ -108,7 +111,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     loss = "log_loss"
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
@@ -143,6 +146,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend: Any = None,
         class_weight: Any = None,
         scoring: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self._keep(locals())
 

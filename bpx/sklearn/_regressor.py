@@ -71,6 +71,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         What early stopping looks at: None is the R², ``"loss"`` the validation loss (with
         its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
         scikit-learn.
+    callbacks : callback, function, sequence of them, or None
+        bpx's, see `bpx.callbacks`: ``bpx.EarlyStopping(5)``, ``bpx.callbacks.Progress()``, ... For
+        ``"adam"`` and ``"sgd"``; each `partial_fit` is a run of one epoch. Not in scikit-learn.
 
     Attributes
     ----------
@@ -102,7 +105,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "loss": [
             StrOptions({"squared_error", "poisson", "huber", "mean-absolute-error"}),
@@ -140,6 +143,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dropout: Any = 0.0,
         backend: Any = None,
         scoring: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self._keep(locals())
 
