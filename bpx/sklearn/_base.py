@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABCMeta, abstractmethod
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -19,10 +17,8 @@ from sklearn.base import (
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import lbfgs
 from ..activations import ACTIVATIONS
 from ..backends import Backend, get
 from ..callbacks import as_callbacks
@@ -32,16 +28,20 @@ from ..layers import Dense, Dropout, Input
 from ..network import Network
 from ..onnx import export_onnx
 from ..steps import DivergenceError
-from ..training import train
-from . import _stochastic, _validation
-from ._lbfgs import Iterations
+from . import _callbacks, _lbfgs, _stochastic, _validation
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
 COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 
 
-class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseMLP(
+    _callbacks.CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
     """A multi-layer perceptron with scikit-learn's interface."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -166,11 +166,11 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     ) -> Any:
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        given = y
+        given = X, y, sample_weight
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
-        sample_weight = self._weigh(given, sample_weight, incremental)
+        sample_weight = self._weigh(given[1], sample_weight, incremental)
         self._random_state = check_random_state(self.random_state)
         self.n_outputs_ = y.shape[1]
         if first_pass:
@@ -180,15 +180,16 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             held_out = _validation.given(self, validation_data)
         if issparse(X):
             X = X.toarray()
-        try:
-            if self.solver == "lbfgs":
-                self._fit_lbfgs(X, y, sample_weight, held_out)
-            else:
-                self._fit_stochastic(X, y, sample_weight, incremental, held_out)
-        except DivergenceError as error:
-            raise ValueError(_NOT_FINITE) from error
-        if not np.isfinite(self._network.backend.to_host(self._network.parameters)).all():
-            raise ValueError(_NOT_FINITE)
+        with _callbacks.task(self, incremental, *given) as tasks:
+            try:
+                if self.solver == "lbfgs":
+                    _lbfgs.fit(self, X, y, sample_weight, held_out, tasks)
+                else:
+                    _stochastic.fit(self, X, y, sample_weight, held_out, tasks, incremental)
+            except DivergenceError as error:
+                raise ValueError(_NOT_FINITE) from error
+            if not np.isfinite(self._network.backend.to_host(self._network.parameters)).all():
+                raise ValueError(_NOT_FINITE)
         return self
 
     def _hidden_sizes(self) -> list[int]:
@@ -253,106 +254,12 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             for tensor, values in ((weights, coef.T), (bias, intercept)):
                 tensor[...] = network.backend.from_host(values.astype(network.dtype))
 
-    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, held_out: Any) -> None:
-        if self.dropout:
-            raise ValueError(
-                "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
-                "solver='adam' or 'sgd'"
-            )
-        if self._given_callbacks():
-            raise ValueError(
-                "callbacks are called after steps and epochs, and solver='lbfgs' has none: use "
-                "solver='adam' or 'sgd'"
-            )
-        network = self._network
-        samples = network.samples(X, y, sample_weight, finite=False)
-        self._begin_validation_curve(held_out)
-        iterations = Iterations(self, held_out)
-        found = lbfgs.minimize(
-            network, samples, l2=self.alpha, max_iter=self.max_iter, max_fun=self.max_fun,
-            tol=self.tol, factor=self._cost_factor(), most=self._largest_cost(),
-            callback=iterations if iterations.wanted else None,
-        )  # fmt: skip
-        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        self.loss_ = found.fun
-
-    def _largest_cost(self) -> float | None:
-        """Of a sample with one label, where scikit-learn clips its probabilities."""
-        clips = self.loss == "log_loss" and self._network.task == "classification"
-        return -float(np.log(np.finfo(self._network.dtype).eps)) if clips else None
-
     def _cost_factor(self) -> float:
         """scikit-learn's squared error is a mean over the outputs, its gradient is of the sum."""
         return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _given_callbacks(self) -> list[Any]:
         return [] if self.callbacks is None else as_callbacks(self.callbacks)
-
-    def _begin_validation_curve(self, held_out: Any) -> None:
-        if held_out is not None and self.validation_loss_curve_ is None:
-            self.validation_loss_curve_ = []
-
-    def _fit_stochastic(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        incremental: bool,
-        held_out: Any,
-    ) -> None:
-        if self.early_stopping and incremental and held_out is None:
-            raise ValueError(
-                "partial_fit does not support early_stopping=True without validation_data: parts "
-                "split off from call to call would not be comparable; pass "
-                "validation_data=(X_val, y_val), the same in each call"
-            )
-        network = self._network
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = _stochastic.optimizer(self)
-            network.optimizer = network.optimizer_state = None
-        score = None
-        if self.early_stopping:
-            if held_out is None:
-                X, y, sample_weight, held_out = _validation.split(self, X, y, sample_weight)
-            score = _validation.score(self, held_out)
-        self._begin_validation_curve(held_out)
-        n = X.shape[0]
-        books = _stochastic.Bookkeeper(self, n, incremental, score)
-        self.n_iter_ = 0
-        fit = partial(
-            train, network, X, y, epochs=1 if incremental else self.max_iter,
-            batch_size=self._batch_size(n), optimizer=self._optimizer, l1=0.0, l2=self.alpha,
-            sample_weight=sample_weight, callbacks=[books, *self._given_callbacks()],
-            validation=held_out and (held_out.X, held_out.y, held_out.weight),
-            shuffle=_stochastic.orders(n, self._random_state) if self.shuffle else False,
-            progress=False, clip_norm=None, clip_value=None, n="batch", check_finite=False,
-            graph="auto", precision=None, objective=self._cost_factor(),
-        )  # fmt: skip
-        try:
-            history = fit()
-            self.stopped_ = history.stopped
-            if history.interrupted:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
-        except DivergenceError as error:
-            if not self.early_stopping:
-                raise
-            # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
-            self.validation_scores_.append(float("nan"))
-            self.validation_loss_curve_.append(float("nan"))
-            self.stopped_ = str(error)
-        if self.early_stopping and (self.stopped_ or not incremental):
-            network.parameters[...] = self._best_parameters
-
-    def _batch_size(self, n: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, n)
-        if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                "clipped",
-                stacklevel=5,
-            )
-        return int(min(self.batch_size, n))
 
     # --- predict ----------------------------------------------------------------------------
 

@@ -31,6 +31,17 @@ class HeldOut:
     y: Any
     weight: Any
 
+    @property
+    def arrays(self) -> tuple[Any, Any, Any]:
+        return self.X, self.y, self.weight
+
+
+def _held_out(est: Any, *arrays: Any) -> HeldOut:
+    """With it begins the curve of its loss, if that has not yet."""
+    if est.validation_loss_curve_ is None:
+        est.validation_loss_curve_ = []
+    return HeldOut(*arrays)
+
 
 def given(est: Any, validation_data: Any) -> HeldOut:
     """A user's ``validation_data=``, for an estimator that knows its classes and features."""
@@ -49,7 +60,7 @@ def given(est: Any, validation_data: Any) -> HeldOut:
             weight = _check_sample_weight(weight, X)
     except ValueError as error:
         raise ValueError(f"validation_data: {error}") from error
-    return HeldOut(X.toarray() if issparse(X) else X, y, weight)
+    return _held_out(est, X.toarray() if issparse(X) else X, y, weight)
 
 
 def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, HeldOut]:
@@ -67,12 +78,12 @@ def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, 
             "your dataset."
         )
     weight, weight_val = weights or (None, None)
-    return X, y, weight, HeldOut(X_val, y_val, weight_val)
+    return X, y, weight, _held_out(est, X_val, y_val, weight_val)
 
 
 def score(est: Any, held_out: HeldOut) -> Callable[[], float]:
     """What early stopping looks at after an epoch; larger is better."""
-    X, y, weight = held_out.X, held_out.y, held_out.weight
+    X, y, weight = held_out.arrays
     if est.scoring is None:
         return lambda: float(est._score(X, y, weight))
     if est.scoring == "loss":
