@@ -238,3 +238,41 @@ def test_wrong_callbacks(digits):
         MLPClassifier(8, callbacks=3).fit(*digits)
     with pytest.raises(ValueError, match="solver='lbfgs' has none: use solver='adam' or 'sgd'"):
         MLPClassifier(8, solver="lbfgs", callbacks=bpx.callbacks.Progress()).fit(*digits)
+
+
+# --- a warm start that goes on ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "adam"},
+        {"solver": "adam", "dropout": 0.2},
+        {"solver": "sgd", "learning_rate": "invscaling"},
+        {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.5, "n_iter_no_change": 1},
+    ],
+    ids=str,
+)
+def test_two_fits_of_five_epochs_are_one_of_ten(digits, options):
+    options |= {"shuffle": False, "random_state": 0, "learning_rate_init": 0.01}
+    whole = MLPClassifier(8, max_iter=10, **options).fit(*digits)
+    halves = MLPClassifier(8, max_iter=5, warm_start="optimizer", **options)
+    halves.fit(*digits).fit(*digits)
+    assert same(halves, whole)
+    assert halves.loss_curve_ == whole.loss_curve_
+    anew = MLPClassifier(8, max_iter=5, warm_start=True, **options)
+    assert not same(anew.fit(*digits).fit(*digits), whole)
+
+
+def test_a_warm_start_under_another_rate(digits):
+    est = MLPClassifier(8, max_iter=2, warm_start="optimizer", random_state=0).fit(*digits)
+    state = est.to_network().optimizer_state
+    est.set_params(learning_rate_init=1e-12).fit(*digits)
+    assert est.to_network().optimizer_state.step == 2 * state.step
+    est.set_params(solver="sgd").fit(*digits)  # whose memory is of another kind
+    assert est.to_network().optimizer_state.step == state.step
+
+
+def test_wrong_warm_start(digits):
+    with pytest.raises(ValueError, match="The 'warm_start' parameter of MLPClassifier must be a"):
+        MLPClassifier(warm_start="weights").fit(*digits)

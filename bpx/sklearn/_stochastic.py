@@ -39,8 +39,7 @@ def fit(
         )
     network = est._network
     if not incremental or not hasattr(est, "_optimizer"):
-        est._optimizer = optimizer(est)
-        network.optimizer = network.optimizer_state = None
+        _begin_optimizer(est)
     score = None
     if est.early_stopping:
         if held_out is None:
@@ -72,6 +71,17 @@ def fit(
         est.stopped_ = str(error)
     if est.early_stopping and (est.stopped_ or not incremental):
         network.parameters[...] = est._best_parameters
+
+
+def _begin_optimizer(est: Any) -> None:
+    """A new optimizer, with the memory of the last where that is to go on, and fits."""
+    est._optimizer, network = optimizer(est), est._network
+    memory = network.optimizer_state
+    goes_on = est.warm_start == "optimizer" and memory is not None
+    if goes_on and set(memory.slots) == set(est._optimizer.slots()):
+        network.optimizer = est._optimizer
+    else:
+        network.optimizer = network.optimizer_state = None
 
 
 def _batch_size(est: Any, n: int) -> int:
