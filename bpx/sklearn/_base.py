@@ -13,13 +13,15 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    is_classifier,
 )
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..activations import ACTIVATIONS
+from .. import costs
+from ..activations import ACTIVATIONS, Activation
 from ..backends import Backend, get
 from ..callbacks import as_callbacks
 from ..chain import ROWS_AT_ONCE
@@ -210,7 +212,7 @@ class BaseMLP(
         output = ACTIVATIONS.get(NAMES.get(self.out_activation_, self.out_activation_))
         layers.append(Dense(self.n_outputs_, output, Zeros(), Zeros()))
         backend = get("numpy" if self.backend is None else self.backend)
-        cost: Any = COSTS.get(self.loss, self.loss)
+        cost = self._cost(output)
         dtype = np.dtype(X.dtype).name
         network = Network(layers, cost=cost, task=task, dtype=dtype, backend=backend, seed=0)
         self._draw(network, [*activations, activations[-1] if activations else self.activation])
@@ -231,6 +233,18 @@ class BaseMLP(
             self.validation_scores_: Any = [] if self.early_stopping else None
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _cost(self, output: Activation) -> Any:
+        """What `Network` takes for the loss, if that is defined on the outputs."""
+        cost = COSTS.get(self.loss, self.loss)
+        domain = costs.COSTS.get(cost).outputs
+        if domain is not None and output.range not in domain:
+            raise ValueError(
+                f"the loss {self.loss!r} is not defined on the outputs of the "
+                f"{self.out_activation_} that {type(self).__name__} has for this y: use "
+                f"loss={'log_loss' if is_classifier(self) else 'squared_error'!r}, which is"
+            )
+        return cost
 
     def _activations(self, count: int) -> list[Any]:
         one = isinstance(self.activation, str) or not hasattr(self.activation, "__len__")

@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import (
 )
 from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
+from ..costs import COSTS, Cost
 from ._base import BaseMLP
 
 
@@ -80,6 +81,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     callbacks : callback, function, sequence of them, or None
         bpx's, see `bpx.callbacks`: ``bpx.EarlyStopping(5)``, ``bpx.callbacks.Progress()``, ... For
         ``"adam"`` and ``"sgd"``; each `partial_fit` is a run of one epoch. Not in scikit-learn.
+    loss : str or Cost
+        ``"log_loss"``, any other of bpx's costs (``"quadratic"``, ``"huber"``, ...) or a
+        `bpx.Cost`, on the outputs of the softmax, or of the sigmoid for two classes and for
+        several labels a sample; summed over the outputs. `predict_proba` gives these outputs,
+        whatever the loss. All of bpx's but one are least where they are the probabilities of
+        the classes (``"quadratic"`` is Brier's score); ``"mean-absolute-error"`` pulls them to 0
+        and 1, and only the class is to be trusted. scikit-learn has ``"log_loss"`` alone.
 
     Attributes
     ----------
@@ -112,11 +120,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     True
     """
 
-    loss = "log_loss"
-
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
+        "loss": [StrOptions({"log_loss", *COSTS.builtin}), Cost],
     }
 
     def __init__(
@@ -150,6 +157,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         class_weight: Any = None,
         scoring: Any = None,
         callbacks: Any = None,
+        loss: Any = "log_loss",
     ) -> None:
         self._keep(locals())
 
