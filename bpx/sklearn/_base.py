@@ -31,6 +31,8 @@ from ..network import Network
 from ..onnx import export_onnx
 from ..steps import DivergenceError
 from . import _callbacks, _lbfgs, _stochastic, _validation
+from ._callbacks import CallbackSupportMixin
+from ._display import ShowsLayers
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
@@ -38,7 +40,8 @@ COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 
 
 class BaseMLP(
-    _callbacks.CallbackSupportMixin,
+    CallbackSupportMixin,
+    ShowsLayers,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
