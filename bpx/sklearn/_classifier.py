@@ -19,7 +19,9 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
 from ..costs import COSTS, Cost
+from ..network import Network
 from ._base import BaseMLP
+from ._from_network import fitted
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -228,6 +230,44 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         a = a.ravel() if self.n_outputs_ == 1 else a
         return self._label_binarizer.inverse_transform(a)  # type: ignore[no-any-return]
 
+    @classmethod
+    def from_network(cls, net: Network, classes: Any = None, **params: Any) -> MLPClassifier:
+        """A fitted classifier with a copy of a network's weights.
+
+        `hidden_layer_sizes`, `activation`, `dropout`, `backend` and `loss` are read off the
+        network; `partial_fit`, and `fit` with a warm start, go on from its weights, and from the
+        optimizer's memory where that is the estimator's own optimizer.
+
+        Parameters
+        ----------
+        net : Network
+            Of dense layers with softmax outputs, or with one sigmoid output for two classes, or
+            with several for the task ``"multilabel"``.
+        classes : array-like, optional
+            What the outputs stand for, in ascending order; 0, 1, ... by default.
+        **params
+            The other parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            Layers, outputs or a task that an estimator does not have.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([4, 8, 3], hidden="tanh", output="softmax", seed=0)
+        >>> MLPClassifier.from_network(net, ["cat", "dog", "fish"])
+        MLPClassifier(activation='tanh', hidden_layer_sizes=(8,))
+        """
+
+        def name(est: MLPClassifier) -> None:
+            est._label_binarizer = LabelBinarizer().fit(_labels(net, classes))
+            est.classes_ = est._label_binarizer.classes_
+
+        found: MLPClassifier = fitted(cls, net, params, name)
+        return found
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
@@ -298,3 +338,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _labels(net: Network, classes: Any) -> Any:
+    """Labels for each class of a network once; unit vectors for several labels a sample."""
+    outputs = net.output_shape[0]
+    if net.task == "multilabel":
+        if classes is not None:
+            raise ValueError(
+                "classes= is for one label a sample, and the network's task is 'multilabel', "
+                "whose labels are marks, 0 or 1: leave it out"
+            )
+        return np.eye(outputs, dtype=int)
+    count = max(outputs, 2)  # one sigmoid output tells two classes apart
+    if classes is None:
+        return np.arange(count)
+    labels = np.asarray(classes)
+    if labels.shape != (count,) or not np.array_equal(np.unique(labels), labels):
+        raise ValueError(
+            f"expected {count} classes in ascending order, as classes_ has them, got {classes!r}: "
+            "np.unique(y, return_inverse=True) numbers labels in that order"
+        )
+    return labels

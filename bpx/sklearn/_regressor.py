@@ -13,7 +13,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 
 from ..costs import Cost
+from ..network import Network
 from ._base import BaseMLP
+from ._from_network import fitted
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -171,6 +173,36 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         if not np.isfinite(a).all():
             return float("nan")
         return float(r2_score(y, a, sample_weight=sample_weight))
+
+    @classmethod
+    def from_network(cls, net: Network, **params: Any) -> MLPRegressor:
+        """A fitted regressor with a copy of a network's weights.
+
+        `hidden_layer_sizes`, `activation`, `dropout`, `backend` and `loss` are read off the
+        network; `partial_fit`, and `fit` with a warm start, go on from its weights, and from the
+        optimizer's memory where that is the estimator's own optimizer.
+
+        Parameters
+        ----------
+        net : Network
+            Of dense layers with the identity as output, or exp with the Poisson cost.
+        **params
+            The other parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            Layers, outputs or a task that an estimator does not have.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([4, 8, 1], hidden="relu", output="identity", cost="huber", seed=0)
+        >>> MLPRegressor.from_network(net, max_iter=50)
+        MLPRegressor(hidden_layer_sizes=(8,), loss=Huber(threshold=1.0), max_iter=50)
+        """
+        found: MLPRegressor = fitted(cls, net, params)
+        return found
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
