@@ -60,8 +60,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     nesterovs_momentum : bool
         Both for ``"sgd"``.
     early_stopping : bool
-        Hold out `validation_fraction`, stop when its score no longer improves, and keep the best
-        weights.
+        Hold out `validation_fraction`, or watch the `validation_data` of `fit`, stop when the
+        score no longer improves, and keep the best weights. For ``"adam"`` and ``"sgd"``.
     validation_fraction : float
     beta_1, beta_2, epsilon : float
         Of ``"adam"``.
@@ -87,9 +87,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ``"log_loss"``, any other of bpx's costs (``"quadratic"``, ``"huber"``, ...) or a
         `bpx.Cost`, on the outputs of the softmax, or of the sigmoid for two classes and for
         several labels a sample; summed over the outputs. `predict_proba` gives these outputs,
-        whatever the loss. All of bpx's but one are least where they are the probabilities of
-        the classes (``"quadratic"`` is Brier's score); ``"mean-absolute-error"`` pulls them to 0
-        and 1, and only the class is to be trusted. scikit-learn has ``"log_loss"`` alone.
+        whatever the loss: estimates of probabilities, but not with ``"mean-absolute-error"``,
+        which pulls them to 0 and 1. scikit-learn has ``"log_loss"`` alone.
 
     Attributes
     ----------

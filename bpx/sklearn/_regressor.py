@@ -58,8 +58,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     nesterovs_momentum : bool
         Both for ``"sgd"``.
     early_stopping : bool
-        Hold out `validation_fraction`, stop when its score no longer improves, and keep the best
-        weights.
+        Hold out `validation_fraction`, or watch the `validation_data` of `fit`, stop when the
+        score no longer improves, and keep the best weights. For ``"adam"`` and ``"sgd"``.
     validation_fraction : float
     beta_1, beta_2, epsilon : float
         Of ``"adam"``.
