@@ -145,6 +145,16 @@ def test_a_loop_of_partial_fit_stops_where_fit_does(digits, others):
     assert same(loop.restore_best(), whole)
 
 
+def test_early_stopping_may_begin_and_end_between_calls(digits, others):
+    est = MLPClassifier(8, random_state=0).partial_fit(*digits, classes=np.arange(10))
+    est.set_params(early_stopping=True).partial_fit(*digits, validation_data=others)
+    assert est.validation_scores_ == [est.best_validation_score_]
+    est.set_params(early_stopping=False).partial_fit(*digits, validation_data=others)
+    assert est.best_loss_ == est.loss_curve_[-1]
+    assert len(est.loss_curve_) == 3
+    assert len(est.validation_loss_curve_) == 2
+
+
 def test_early_stopping_under_partial_fit_needs_validation_data(digits):
     est = MLPClassifier(5, early_stopping=True)
     with pytest.raises(ValueError, match=r"^partial_fit does not support early_stopping=True wit"):

@@ -232,10 +232,14 @@ class BaseMLP(
         self.validation_loss_curve_: Any = None
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.validation_scores_: Any = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self._begin_counting()
+
+    def _begin_counting(self) -> None:
+        """Epochs without an improvement, from a best that is yet to come."""
+        self._no_improvement_count = 0
+        self.validation_scores_: Any = [] if self.early_stopping else None
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else np.inf
 
     def _cost(self, output: Activation) -> Any:
         """What `Network` takes for the loss, if that is defined on the outputs."""

@@ -40,6 +40,8 @@ def fit(
     network = est._network
     if not incremental or not hasattr(est, "_optimizer"):
         _begin_optimizer(est)
+    if est.early_stopping != (est.validation_scores_ is not None):  # set_params has changed it
+        est._begin_counting()
     score = None
     if est.early_stopping:
         if held_out is None:
