@@ -6,6 +6,7 @@ Each gets the `Run`: the network, the history so far, and a way to stop.
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -312,13 +313,18 @@ class Progress(Callback):
     def __init__(self, file: Any = None) -> None:
         self._file = file
         self._bar: Any = None
+        self._lines: Any = None
         self._step = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Progress:
+        twin = copy.copy(self)  # a stream cannot be copied, and is shared
+        twin._bar = twin._lines = None
+        return twin
 
     def on_fit_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
         file = self._file or sys.stderr
-        self._lines = None
         if not (file.isatty() or "ipykernel" in sys.modules):
             self._lines = file
             return
@@ -343,6 +349,7 @@ class Progress(Callback):
         self.close()
 
     def close(self) -> None:
+        self._lines = None
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -274,3 +274,19 @@ def test_bad_weights_and_columns_of_a_library(library, digits):
         est.fit(x, y, there(library, np.full(120, np.nan)))
     with pytest.warns(DataConversionWarning, match="column-vector"):
         quiet(est, x, library.xp.reshape(y, (-1, 1)))
+
+
+@pytest.mark.parametrize("scoring", [None, "loss", "accuracy"])
+def test_validation_data_follow_x(library, digits, scoring):
+    x, y = digits
+    options = FEW | {"early_stopping": True, "scoring": scoring}
+    expected = quiet(MLPClassifier(**options), x, y, validation_data=(x[:40], y[:40]))
+    x2, y2 = there(library, x), there(library, y)
+    with config_context(array_api_dispatch=True):
+        found = quiet(MLPClassifier(**options), x2, y2, validation_data=(x2[:40, :], y2[:40]))
+    assert found.validation_scores_ == pytest.approx(expected.validation_scores_)
+    assert found.validation_loss_curve_ == pytest.approx(expected.validation_loss_curve_)
+    network = found.to_network()
+    again = MLPClassifier.from_network(network)
+    with config_context(array_api_dispatch=True):
+        assert (here(again.predict(x2)) == here(found.predict(x2))).all()

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
-from scipy.special import expit
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    clone,
     is_classifier,
 )
-from sklearn.model_selection import train_test_split
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from .. import lbfgs
-from ..activations import ACTIVATIONS
-from ..backends import Array, Backend, asarray, get, move, on_host
-from ..chain import ROWS_AT_ONCE
-from ..data import first_not_finite, take
+from .. import costs
+from ..activations import ACTIVATIONS, Activation
+from ..backends import Backend, asarray, move, on_host
+from ..callbacks import as_callbacks
+from ..data import first_not_finite
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
-from ..onnx import export_onnx
 from ..steps import DivergenceError
-from ..training import train
-from . import _stochastic
+from . import _callbacks, _lbfgs, _stochastic, _validation
 from ._arrays import (
     HOST,
     check_same,
@@ -47,18 +38,26 @@ from ._arrays import (
     library,
     trains_on,
 )
+from ._callbacks import CallbackSupportMixin
+from ._display import ShowsLayers
+from ._fitted import HasNetwork
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
 COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 
 
-class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseMLP(
+    CallbackSupportMixin,
+    ShowsLayers,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    HasNetwork,
+    metaclass=ABCMeta,
+):
     """A multi-layer perceptron with scikit-learn's interface."""
 
-    _network: Network
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [str, "array-like"],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
@@ -72,7 +71,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
-        "warm_start": ["boolean"],
+        "warm_start": ["boolean", StrOptions({"optimizer"})],
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
         "early_stopping": ["boolean"],
@@ -89,61 +88,29 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         "backend": [str, Backend, None],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "device": [str, None],
+        "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+        "callbacks": "no_validation",  # as_callbacks does, and says more
     }
 
     def _keep(self, given: dict[str, Any]) -> None:
         """The parameters of a constructor, as its ``locals()`` has them, as attributes."""
         self.__dict__ |= {name: given[name] for name in self._get_param_names()}
 
-    # --- fitted attributes ------------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "_network" in vars(self)
-
-    @property
-    def _fitted(self) -> Network:
-        if "_network" not in vars(self):
-            raise AttributeError(f"this {type(self).__name__} is not fitted yet: call fit first")
-        return self._network
-
-    @property
-    def coefs_(self) -> list[Any]:
-        """Weight matrices (n_in, n_out), views: what is written into them is used."""
-        return [w.T for w in self._fitted.weights]
-
-    @coefs_.setter
-    def coefs_(self, values: Any) -> None:
-        self._write(self.coefs_, values)
-
-    @property
-    def intercepts_(self) -> list[Any]:
-        """Bias vectors (n_out,), views."""
-        return list(self._fitted.biases)
-
-    @intercepts_.setter
-    def intercepts_(self, values: Any) -> None:
-        self._write(self.intercepts_, values)
-
-    def _write(self, tensors: list[Any], values: Any) -> None:
-        arrays = [np.asarray(on_host(value), self._network.dtype) for value in values]
-        expected = [tuple(tensor.shape) for tensor in tensors]
-        if [array.shape for array in arrays] != expected:
-            raise ValueError(
-                f"expected arrays of shapes {expected}, got {[a.shape for a in arrays]}"
-            )
-        for tensor, array in zip(tensors, arrays, strict=True):
-            tensor[...] = self._network.backend.from_host(array)
-
-    def to_network(self) -> Network:
-        """A copy of the fitted network as a `bpx.Network`, with all that it can do."""
-        check_is_fitted(self)
-        return self._fitted.copy()
-
     # --- fit --------------------------------------------------------------------------------
 
     @abstractmethod
-    def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
+    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
         """Codes (n,) or targets (n, k) of checked y, which is on the host or on `backend`."""
+
+    def _learn_labels(self, y: Any, incremental: bool) -> None:
+        """Of checked y, or hold them against those that are known."""
+
+    def _check_known(self, y: Any) -> None:
+        """The labels of checked y."""
+
+    @abstractmethod
+    def _decode(self, y: Any) -> Any:
+        """Labels or values of outputs (n, k), or of what `_encode` gives; where they are."""
 
     @abstractmethod
     def _output(self) -> tuple[str, str]:
@@ -172,16 +139,20 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             y = y.reshape(-1) if isinstance(y, np.ndarray) else backend.xp.reshape(y, (-1,))
         return X, y
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
+    ) -> Any:
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        given = X, y, sample_weight
         source = library(self, X)
         if not first_pass:
             check_same(self, X, "partial_fit" if incremental else "fit")
         backend = trains_on(self, source, X, sizes) if first_pass else self._network.backend
         X, labels = self._validate(X, y, source, backend, reset=first_pass)
         dtype = float_dtype(self, X, source, backend) if first_pass else self._network.dtype
-        y = asarray(backend, self._targets(labels, dtype, backend, incremental))
+        self._learn_labels(labels, incremental)
+        y = asarray(backend, self._encode(labels, dtype, backend))
         sample_weight = checked_weight(self, sample_weight, X.shape[0], dtype, backend)
         sample_weight = self._weigh(labels, sample_weight, incremental)
         if sample_weight is not None:
@@ -190,16 +161,20 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self.n_outputs_ = y.shape[1] if y.ndim == 2 else len(self.classes_)
         if first_pass:
             self._initialize(X.shape[1], sizes, dtype, backend)
+        held_out = None
+        if validation_data is not None:
+            held_out = _validation.given(self, validation_data)
         X = move(backend, X.toarray() if issparse(X) else X)
-        try:
-            if self.solver == "lbfgs":
-                self._fit_lbfgs(X, y, sample_weight)
-            else:
-                self._fit_stochastic(X, y, sample_weight, incremental)
-        except DivergenceError as error:
-            raise ValueError(_NOT_FINITE) from error
-        if first_not_finite(self._network.parameters) is not None:
-            raise ValueError(_NOT_FINITE)
+        with _callbacks.task(self, incremental, *given) as tasks:
+            try:
+                if self.solver == "lbfgs":
+                    _lbfgs.fit(self, X, y, sample_weight, held_out, tasks)
+                else:
+                    _stochastic.fit(self, X, y, sample_weight, held_out, tasks, incremental)
+            except DivergenceError as error:
+                raise ValueError(_NOT_FINITE) from error
+            if first_not_finite(self._network.parameters) is not None:
+                raise ValueError(_NOT_FINITE)
         return self
 
     def _hidden_sizes(self) -> list[int]:
@@ -210,8 +185,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         return sizes
 
     def _initialize(self, inputs: int, sizes: list[int], dtype: str, backend: Backend) -> None:
-        self.n_iter_ = self.t_ = 0
-        self.n_layers_ = len(sizes) + 2
         self.out_activation_, task = self._output()
         activations = self._activations(len(sizes))
         layers: list[Any] = [Input((inputs,))]
@@ -221,18 +194,42 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 layers.append(Dropout(float(self.dropout)))
         output = ACTIVATIONS.get(NAMES.get(self.out_activation_, self.out_activation_))
         layers.append(Dense(self.n_outputs_, output, Zeros(), Zeros()))
-        cost: Any = COSTS.get(self.loss, self.loss)
+        cost = self._cost(output)
         network = Network(layers, cost=cost, task=task, dtype=dtype, backend=backend, seed=0)
         self._draw(network, [*activations, activations[-1] if activations else self.activation])
         if self.dropout:
             network.chain.key = int(self._random_state.randint(2**31))
+        self._begin(network)
+
+    def _begin(self, network: Network) -> None:
+        """With this network, as before any training."""
         self._network, self._best_parameters = network, network.parameters + 0.0
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(network.weights) + 1
+        self.stopped_: str | None = None
+        self.validation_loss_curve_: Any = None
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.validation_scores_: Any = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self._begin_counting()
+
+    def _begin_counting(self) -> None:
+        """Epochs without an improvement, from a best that is yet to come."""
+        self._no_improvement_count = 0
+        self.validation_scores_: Any = [] if self.early_stopping else None
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _cost(self, output: Activation) -> Any:
+        """What `Network` takes for the loss, if that is defined on the outputs."""
+        cost = COSTS.get(self.loss, self.loss)
+        domain = costs.COSTS.get(cost).outputs
+        if domain is not None and output.range not in domain:
+            raise ValueError(
+                f"the loss {self.loss!r} is not defined on the outputs of the "
+                f"{self.out_activation_} that {type(self).__name__} has for this y: use "
+                f"loss={'log_loss' if is_classifier(self) else 'squared_error'!r}, which is"
+            )
+        return cost
 
     def _activations(self, count: int) -> list[Any]:
         one = isinstance(self.activation, str) or not hasattr(self.activation, "__len__")
@@ -256,175 +253,12 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             for tensor, values in ((weights, coef.T), (bias, intercept)):
                 tensor[...] = network.backend.from_host(values.astype(network.dtype))
 
-    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any) -> None:
-        if self.dropout:
-            raise ValueError(
-                "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
-                "solver='adam' or 'sgd'"
-            )
-        network = self._network
-        samples = network.samples(X, y, sample_weight, finite=False)
-        found = lbfgs.minimize(
-            network, samples, l2=self.alpha, max_iter=self.max_iter, max_fun=self.max_fun,
-            tol=self.tol, factor=self._cost_factor(), most=self._largest_cost(),
-        )  # fmt: skip
-        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        self.loss_ = found.fun
-
-    def _largest_cost(self) -> float | None:
-        """Of a sample with one label, where scikit-learn clips its probabilities."""
-        clips = self.loss == "log_loss" and self._network.task == "classification"
-        return -float(np.log(np.finfo(self._network.dtype).eps)) if clips else None
-
     def _cost_factor(self) -> float:
         """scikit-learn's squared error is a mean over the outputs, its gradient is of the sum."""
         return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
-    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> None:
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        network = self._network
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = _stochastic.optimizer(self)
-            network.optimizer = network.optimizer_state = None
-        score = None
-        if self.early_stopping:
-            X, y, sample_weight, score = self._hold_out(X, y, sample_weight)
-        n = X.shape[0]
-        books = _stochastic.Bookkeeper(self, n, incremental, score)
-        self.n_iter_ = 0
-        fit = partial(
-            train, network, X, y, epochs=1 if incremental else self.max_iter,
-            batch_size=self._batch_size(n), optimizer=self._optimizer, l1=0.0, l2=self.alpha,
-            sample_weight=sample_weight, validation=None, callbacks=[books],
-            shuffle=_stochastic.orders(n, self._random_state) if self.shuffle else False,
-            progress=False, clip_norm=None, clip_value=None, n="batch", check_finite=False,
-            graph="auto", precision=None, objective=self._cost_factor(),
-        )  # fmt: skip
-        try:
-            if fit().interrupted:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
-        except DivergenceError:
-            if not self.early_stopping:
-                raise
-            # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
-            self.validation_scores_.append(float("nan"))
-        if self.early_stopping:
-            network.parameters[...] = self._best_parameters
-
-    def _batch_size(self, n: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, n)
-        if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                "clipped",
-                stacklevel=5,
-            )
-        return int(min(self.batch_size, n))
-
-    def _hold_out(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        """The part to train on, and the score of the rest as a function."""
-        stratify = on_host(y) > 0.5 if is_classifier(self) and self.n_outputs_ == 1 else None
-        fitted, held_out = train_test_split(
-            np.arange(X.shape[0]), random_state=self._random_state,
-            test_size=self.validation_fraction, stratify=stratify,
-        )  # fmt: skip
-        if len(held_out) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        given = (X, y, sample_weight)
-        parts = (
-            [None if array is None else take(array, rows) for array in given]
-            for rows in (fitted, held_out)
-        )
-        training, validation = parts
-        return *training, lambda: self._score(*validation)
-
-    # --- predict ----------------------------------------------------------------------------
-
-    def _received(self, X: Any, method: str) -> tuple[Any, Backend]:
-        """Checked X, and where results go back to."""
-        check_is_fitted(self)
-        check_same(self, X, method)
-        source = library(self, X)
-        if source.name == HOST:
-            return self._checked(X), source
-        return checked(self, X, source, reset=False), source
-
-    def _checked(self, X: Any) -> Any:
-        """X as `fit` would take it; for one row scikit-learn's own checks take 50 µs."""
-        if (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.shape[0] > 0
-            and X.dtype == self._network.dtype
-            and X.shape[1] == self.n_features_in_
-            and not hasattr(self, "feature_names_in_")
-            and np.isfinite(X).all()
-        ):
-            return X
-        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-
-    def transform(self, X: Any) -> Array:
-        """The activations of the last hidden layer, (n_samples, units); X where there is none.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix
-            (n_samples, n_features).
-        """
-        X, source = self._received(X, "transform")
-        if issparse(X):
-            X = X.toarray()
-        network = self._network
-        layers = len(network.layers) - 1
-        if layers == 0:
-            return source.xp.astype(X, source.dtype(network.dtype))
-        return move(source, network.chain.hidden(move(network.backend, X), layers))
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self._network.layers[-1].shape_in[0])
-
-    def to_onnx(self, path: Any = None) -> Any:
-        """The fitted network as an ONNX model, see `bpx.export_onnx`.
-
-        Parameters
-        ----------
-        path : path, optional
-            Where to write it.
-
-        Returns
-        -------
-        onnx.ModelProto
-            With outputs ``label`` and ``probabilities`` for a classifier.
-        """
-        check_is_fitted(self)
-        classes = getattr(self, "classes_", None)
-        multilabel = self._network.task == "multilabel"
-        named = None if classes is None or multilabel else classes.tolist()
-        return export_onnx(self._network, path, classes=named)
-
-    def _forward(self, X: Any) -> Array:
-        """a^L of checked X, (n, k), on the network's backend."""
-        if issparse(X):
-            X = X.tocsr()
-            starts = range(0, X.shape[0], ROWS_AT_ONCE)
-            parts = [self._forward(X[at : at + ROWS_AT_ONCE].toarray()) for at in starts]
-            return self._network.backend.xp.concat(parts)
-        backend: Backend = self._network.backend
-        x, chain = move(backend, X), self._network.chain
-        if self.out_activation_ != "logistic":
-            return chain.outputs(x)
-        # bpx's sigmoid is 0 below z = -38; here its logarithm may be asked for.
-        z = chain.outputs(x, activated=False)
-        if backend.name == HOST:
-            return expit(z)
-        with np.errstate(over="ignore"):
-            return 1.0 / (1.0 + backend.xp.exp(-z))
+    def _given_callbacks(self) -> list[Any]:
+        return [] if self.callbacks is None else as_callbacks(self.callbacks)
 
     def _check_solver(self) -> bool:
         if self.solver not in STOCHASTIC:
@@ -439,16 +273,6 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
-
-    def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> BaseMLP:
-        """A copy whose network lives where `converter` takes arrays to."""
-        moved: BaseMLP = clone(self)
-        moved.__dict__ |= vars(self)
-        if "_network" in vars(self):
-            to = get(converter(self._network.parameters))
-            moved._network = self._network.to(to)
-            moved._best_parameters = move(to, self._best_parameters)
-        return moved
 
 
 _NOT_FINITE = (

@@ -19,9 +19,12 @@ from sklearn.utils.multiclass import (
 )
 
 from ..backends import Array, Backend, get, move, on_host
+from ..costs import COSTS, Cost
 from ..data import first_not_finite
+from ..network import Network
 from . import _labels
 from ._base import BaseMLP
+from ._from_network import fitted
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -51,14 +54,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     tol : float
         An improvement is more than this.
     verbose : bool
-    warm_start : bool
-        `fit` goes on from the weights that are there; the optimizer's memory starts anew.
+    warm_start : bool or "optimizer"
+        `fit` goes on from the weights that are there. True starts the optimizer's memory anew;
+        ``"optimizer"``, which is not in scikit-learn, goes on with its moments, its count of
+        steps and the rate that it has come to, also where `learning_rate_init` and the like have
+        changed: with ``shuffle=False`` two fits of five epochs are one of ten.
     momentum : float
     nesterovs_momentum : bool
         Both for ``"sgd"``.
     early_stopping : bool
-        Hold out `validation_fraction`, stop when its score no longer improves, and keep the best
-        weights.
+        Hold out `validation_fraction`, or watch the `validation_data` of `fit`, stop when the
+        score no longer improves, and keep the best weights. For ``"adam"`` and ``"sgd"``.
     validation_fraction : float
     beta_1, beta_2, epsilon : float
         Of ``"adam"``.
@@ -82,6 +88,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scikit-learn.
     class_weight : dict, "balanced" or None
         Weights of the classes, as in scikit-learn's other classifiers. Not in its MLP.
+    scoring : str, callable or None
+        What early stopping looks at: None is the accuracy, ``"loss"`` the validation loss (with
+        its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
+        scikit-learn.
+    callbacks : callback, function, sequence of them, or None
+        bpx's, see `bpx.callbacks`: ``bpx.EarlyStopping(5)``, ``bpx.callbacks.Progress()``, ... For
+        ``"adam"`` and ``"sgd"``; each `partial_fit` is a run of one epoch. Not in scikit-learn.
+    loss : str or Cost
+        ``"log_loss"``, any other of bpx's costs (``"quadratic"``, ``"huber"``, ...) or a
+        `bpx.Cost`, on the outputs of the softmax, or of the sigmoid for two classes and for
+        several labels a sample; summed over the outputs. `predict_proba` gives these outputs,
+        whatever the loss: estimates of probabilities, but not with ``"mean-absolute-error"``,
+        which pulls them to 0 and 1. scikit-learn has ``"log_loss"`` alone.
 
     Attributes
     ----------
@@ -93,6 +112,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         steps met it.
     validation_scores_, best_validation_score_ : list of float, float
         With early stopping.
+    validation_loss_curve_ : list of float or None
+        Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
+        nothing was.
+    stopped_ : str or None
+        Why the last call has ended before `max_iter`; of `partial_fit`: why to call it no more.
     n_iter_, t_ : int
         Epochs of the last call, and samples seen in all.
     n_layers_, n_outputs_, n_features_in_ : int
@@ -109,11 +133,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     True
     """
 
-    loss = "log_loss"
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
+        "loss": [StrOptions({"log_loss", *COSTS.builtin}), Cost],
     }
 
     def __init__(
@@ -147,18 +170,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         dtype: Any = None,
         device: Any = None,
         class_weight: Any = None,
+        scoring: Any = None,
+        callbacks: Any = None,
+        loss: Any = "log_loss",
     ) -> None:
         self._keep(locals())
 
-    def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
+    def _learn_labels(self, y: Any, incremental: bool) -> None:
         kinds = _labels.kinds(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(kinds)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(kinds))
-        host = kinds is y
-        return _labels.encoded(y, self._label_binarizer, dtype if host else backend.dtype(dtype))
 
     def _check_classes(self, classes: Any) -> None:
         if self.warm_start:
@@ -171,6 +195,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(
                 "`y` has classes not in `self.classes_`. "
                 f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
+        host = isinstance(y, np.ndarray) or not hasattr(y, "__dlpack__")  # it may be sparse
+        return _labels.encoded(y, self._label_binarizer, dtype if host else backend.dtype(dtype))
+
+    def _check_known(self, y: Any) -> None:
+        unknown = np.setdiff1d(unique_labels(_labels.kinds(y)), self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"expected labels among classes_, {self.classes_}, got {unknown} too: leave those "
+                "rows out, or train on all classes"
             )
 
     def _output(self) -> tuple[str, str]:
@@ -190,6 +226,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         weight = compute_sample_weight(self.class_weight, on_host(y))
         return weight if sample_weight is None else weight * on_host(sample_weight)
+
+    def _decode(self, y: Any) -> Any:
+        return _labels.decoded(y, self._label_binarizer)
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         a = self._forward(X)
@@ -215,8 +254,48 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         right = found == y if found.ndim == 1 else backend.xp.all(found == y, axis=1)
         return _labels.share(right, sample_weight)
 
+    @classmethod
+    def from_network(cls, net: Network, classes: Any = None, **params: Any) -> MLPClassifier:
+        """A fitted classifier with a copy of a network's weights.
+
+        `hidden_layer_sizes`, `activation`, `dropout`, `backend` and `loss` are read off the
+        network; `partial_fit`, and `fit` with a warm start, go on from its weights, and from the
+        optimizer's memory where that is the estimator's own optimizer.
+
+        Parameters
+        ----------
+        net : Network
+            Of dense layers with softmax outputs, or with one sigmoid output for two classes, or
+            with several for the task ``"multilabel"``.
+        classes : array-like, optional
+            What the outputs stand for, in ascending order; 0, 1, ... by default.
+        **params
+            The other parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            Layers, outputs or a task that an estimator does not have.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([4, 8, 3], hidden="tanh", output="softmax", seed=0)
+        >>> MLPClassifier.from_network(net, ["cat", "dog", "fish"])
+        MLPClassifier(activation='tanh', hidden_layer_sizes=(8,))
+        """
+
+        def name(est: MLPClassifier) -> None:
+            est._label_binarizer = LabelBinarizer().fit(_labels.of_network(net, classes))
+            est.classes_ = est._label_binarizer.classes_
+
+        found: MLPClassifier = fitted(cls, net, params, name)
+        return found
+
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPClassifier:
         """Train on X (n_samples, n_features) and labels y (n_samples,), or marks (n_samples, k).
 
         Parameters
@@ -227,19 +306,33 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Labels of any kind; a matrix of zeros and ones for several labels a sample.
         sample_weight : array-like, optional
             (n_samples,).
+        validation_data : tuple of arrays, optional
+            (X, y) or (X, y, sample_weight) that are not trained on: for `validation_loss_curve_`,
+            and with early stopping in place of a part of X. Not in scikit-learn.
         """
-        return self._fit(X, y, sample_weight, incremental=False)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        return self
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        classes: Any = None,
+        *,
+        validation_data: Any = None,
     ) -> MLPClassifier:
         """One epoch over the given data, with the weights and the optimizer's memory as they are.
 
+        With early stopping, which needs `validation_data` here, scores and best weights are kept
+        from call to call. When it stops, `stopped_` says so and the best weights are back; a
+        further call goes on from them, and counts epochs without an improvement anew.
+
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, validation_data
             As for `fit`.
         classes : array-like, optional
             All classes that will ever come; needed in the first call.
@@ -249,7 +342,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             kinds = _labels.kinds(y)
             several = type_of_target(kinds).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(kinds if several else classes)
-        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
 
     def predict(self, X: Any) -> Array:
         """Labels (n_samples,), or marks (n_samples, k) where a sample has several.
@@ -257,7 +351,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         In the library of X; labels that are no numbers are NumPy's.
         """
         X, source = self._received(X, "predict")
-        return _labels.decoded(move(source, self._forward(X)), self._label_binarizer)
+        return self._decode(move(source, self._forward(X)))
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n_samples, n_classes), in the order of `classes_`."""

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
 from ..backends import Array, get, move
+from ..network import Network
 
 
 def kinds(y: Any) -> Any:
@@ -36,7 +37,11 @@ def encoded(y: Any, binarizer: LabelBinarizer, dtype: Any) -> Array:
 
 
 def decoded(a: Array, binarizer: LabelBinarizer) -> Array:
-    """Labels (n,) of outputs (n, k), or marks; in the library of `a`, if they are numbers."""
+    """Labels (n,) of outputs (n, k) or of codes (n,), or marks; in the library of `a`, if they
+    are numbers.
+    """
+    if a.ndim == 1:
+        return _named(a, binarizer.classes_)
     if isinstance(a, np.ndarray):
         return binarizer.inverse_transform(a.ravel() if a.shape[1] == 1 else a)
     backend, classes = get(a), binarizer.classes_
@@ -47,9 +52,14 @@ def decoded(a: Array, binarizer: LabelBinarizer) -> Array:
         codes = xp.astype(a[:, 0] > 0.5, backend.index_dtype) * (len(classes) - 1)
     else:
         codes = backend.argmax(a)
+    return _named(codes, classes)
+
+
+def _named(codes: Array, classes: np.ndarray) -> Array:
+    backend = get(codes)
     if classes.dtype.kind not in "biuf":
         return classes[backend.to_host(codes)]
-    return xp.take(backend.from_host(classes), codes, axis=0)
+    return backend.xp.take(backend.from_host(classes), codes, axis=0)
 
 
 def share(right: Array, weight: Any) -> float:
@@ -61,3 +71,25 @@ def share(right: Array, weight: Any) -> float:
         return float(xp.mean(xp.astype(right, dtype)))
     weight = xp.astype(move(backend, weight), dtype)
     return float(xp.sum(weight * xp.astype(right, dtype)) / xp.sum(weight))
+
+
+def of_network(net: Network, classes: Any) -> Any:
+    """Labels for each class of a network once; unit vectors for several labels a sample."""
+    outputs = net.output_shape[0]
+    if net.task == "multilabel":
+        if classes is not None:
+            raise ValueError(
+                "classes= is for one label a sample, and the network's task is 'multilabel', "
+                "whose labels are marks, 0 or 1: leave it out"
+            )
+        return np.eye(outputs, dtype=int)
+    count = max(outputs, 2)  # one sigmoid output tells two classes apart
+    if classes is None:
+        return np.arange(count)
+    labels = np.asarray(classes)
+    if labels.shape != (count,) or not np.array_equal(np.unique(labels), labels):
+        raise ValueError(
+            f"expected {count} classes in ascending order, as classes_ has them, got {classes!r}: "
+            "np.unique(y, return_inverse=True) numbers labels in that order"
+        )
+    return labels

@@ -14,7 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from ..backends import Array, Backend, get, move, on_host
 from ..costs import Cost
 from ..data import first_not_finite
+from ..network import Network
 from ._base import BaseMLP
+from ._from_network import fitted
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -48,14 +50,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     tol : float
         An improvement is more than this.
     verbose : bool
-    warm_start : bool
-        `fit` goes on from the weights that are there; the optimizer's memory starts anew.
+    warm_start : bool or "optimizer"
+        `fit` goes on from the weights that are there. True starts the optimizer's memory anew;
+        ``"optimizer"``, which is not in scikit-learn, goes on with its moments, its count of
+        steps and the rate that it has come to, also where `learning_rate_init` and the like have
+        changed: with ``shuffle=False`` two fits of five epochs are one of ten.
     momentum : float
     nesterovs_momentum : bool
         Both for ``"sgd"``.
     early_stopping : bool
-        Hold out `validation_fraction`, stop when its score no longer improves, and keep the best
-        weights.
+        Hold out `validation_fraction`, or watch the `validation_data` of `fit`, stop when the
+        score no longer improves, and keep the best weights. For ``"adam"`` and ``"sgd"``.
     validation_fraction : float
     beta_1, beta_2, epsilon : float
         Of ``"adam"``.
@@ -77,6 +82,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     device : str, optional
         Of the library that `backend` names: ``backend="torch", device="cuda"``. Not in
         scikit-learn.
+    scoring : str, callable or None
+        What early stopping looks at: None is the R², ``"loss"`` the validation loss (with
+        its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
+        scikit-learn.
+    callbacks : callback, function, sequence of them, or None
+        bpx's, see `bpx.callbacks`: ``bpx.EarlyStopping(5)``, ``bpx.callbacks.Progress()``, ... For
+        ``"adam"`` and ``"sgd"``; each `partial_fit` is a run of one epoch. Not in scikit-learn.
 
     Attributes
     ----------
@@ -87,6 +99,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         steps met it.
     validation_scores_, best_validation_score_ : list of float, float
         With early stopping.
+    validation_loss_curve_ : list of float or None
+        Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
+        nothing was.
+    stopped_ : str or None
+        Why the last call has ended before `max_iter`; of `partial_fit`: why to call it no more.
     n_iter_, t_ : int
         Epochs of the last call, and samples seen in all.
     n_layers_, n_outputs_, n_features_in_ : int
@@ -103,7 +120,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "loss": [
             StrOptions({"squared_error", "poisson", "huber", "mean-absolute-error"}),
@@ -142,14 +159,19 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         backend: Any = None,
         dtype: Any = None,
         device: Any = None,
+        scoring: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self._keep(locals())
 
-    def _targets(self, y: Any, dtype: str, backend: Backend, incremental: bool) -> Any:
+    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
         if isinstance(y, np.ndarray):
             return y.reshape(len(y), -1).astype(dtype, copy=False)
         xp = backend.xp
         return xp.reshape(xp.astype(y, backend.dtype(dtype)), (y.shape[0], -1))
+
+    def _decode(self, y: Any) -> Any:
+        return get(y).xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
 
     def _output(self) -> tuple[str, str]:
         return "exp" if self.loss == "poisson" else "identity", "regression"
@@ -177,8 +199,40 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         weight = None if sample_weight is None else move(backend, sample_weight)
         return _r2(xp.reshape(y, (n, -1)), xp.reshape(found, (n, -1)), weight)
 
+    @classmethod
+    def from_network(cls, net: Network, **params: Any) -> MLPRegressor:
+        """A fitted regressor with a copy of a network's weights.
+
+        `hidden_layer_sizes`, `activation`, `dropout`, `backend` and `loss` are read off the
+        network; `partial_fit`, and `fit` with a warm start, go on from its weights, and from the
+        optimizer's memory where that is the estimator's own optimizer.
+
+        Parameters
+        ----------
+        net : Network
+            Of dense layers with the identity as output, or exp with the Poisson cost.
+        **params
+            The other parameters of the constructor.
+
+        Raises
+        ------
+        ValueError
+            Layers, outputs or a task that an estimator does not have.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([4, 8, 1], hidden="relu", output="identity", cost="huber", seed=0)
+        >>> MLPRegressor.from_network(net, max_iter=50)
+        MLPRegressor(hidden_layer_sizes=(8,), loss=Huber(threshold=1.0), max_iter=50)
+        """
+        found: MLPRegressor = fitted(cls, net, params)
+        return found
+
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPRegressor:
         """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
 
         Parameters
@@ -188,20 +242,31 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : array-like
         sample_weight : array-like, optional
             (n_samples,).
+        validation_data : tuple of arrays, optional
+            (X, y) or (X, y, sample_weight) that are not trained on: for `validation_loss_curve_`,
+            and with early stopping in place of a part of X. Not in scikit-learn.
         """
-        return self._fit(X, y, sample_weight, incremental=False)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        return self
 
     @available_if(lambda est: est._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPRegressor:
         """One epoch over the given data, with the weights and the optimizer's memory as they are.
+
+        With early stopping, which needs `validation_data` here, scores and best weights are kept
+        from call to call. When it stops, `stopped_` says so and the best weights are back; a
+        further call goes on from them, and counts epochs without an improvement anew.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, validation_data
             As for `fit`.
         """
-        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
 
     def predict(self, X: Any) -> Array:
         """Values (n_samples,), or (n_samples, n_outputs) where there are several.
@@ -209,8 +274,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         In the library of X.
         """
         X, source = self._received(X, "predict")
-        a = move(source, self._forward(X))
-        return source.xp.reshape(a, (-1,)) if a.shape[1] == 1 else a
+        return self._decode(move(source, self._forward(X)))
 
 
 def _r2(y: Array, a: Array, weight: Array | None) -> float:

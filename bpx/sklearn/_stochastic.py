@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,87 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..callbacks import Run
 from ..optimizers import SGD, Adam, Optimizer
+from ..steps import DivergenceError
+from ..training import train
+from . import _validation
+from ._callbacks import Subtasks
+from ._validation import HeldOut
+
+
+def fit(
+    est: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    held_out: HeldOut | None,
+    tasks: Subtasks | None,
+    incremental: bool,
+) -> None:
+    """Train an estimator's network on checked samples, and set what `fit` leaves behind."""
+    if est.early_stopping and incremental and held_out is None:
+        raise ValueError(
+            "partial_fit does not support early_stopping=True without validation_data: parts "
+            "split off from call to call would not be comparable; pass "
+            "validation_data=(X_val, y_val), the same in each call"
+        )
+    network = est._network
+    if not incremental or not hasattr(est, "_optimizer"):
+        _begin_optimizer(est)
+    if est.early_stopping != (est.validation_scores_ is not None):  # set_params has changed it
+        est._begin_counting()
+    score = None
+    if est.early_stopping:
+        if held_out is None:
+            X, y, sample_weight, held_out = _validation.split(est, X, y, sample_weight)
+        score = _validation.score(est, held_out)
+    n = X.shape[0]
+    callbacks = [Bookkeeper(est, n, incremental, score), *est._given_callbacks()]
+    run = partial(
+        train, network, X, y, epochs=1 if incremental else est.max_iter,
+        batch_size=_batch_size(est, n), optimizer=est._optimizer, l1=0.0, l2=est.alpha,
+        sample_weight=sample_weight, validation=held_out and held_out.arrays,
+        callbacks=callbacks if tasks is None else [*callbacks, tasks],
+        shuffle=orders(n, est._random_state) if est.shuffle else False, progress=False,
+        clip_norm=None, clip_value=None, n="batch", check_finite=False, graph="auto",
+        precision=None, objective=est._cost_factor(),
+    )  # fmt: skip
+    est.n_iter_ = 0
+    try:
+        history = run()
+        est.stopped_ = history.stopped
+        if history.interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+    except DivergenceError as error:
+        if not est.early_stopping:
+            raise
+        # scikit-learn goes on with scores of NaN, until it stops and takes the best weights.
+        est.validation_scores_.append(float("nan"))
+        est.validation_loss_curve_.append(float("nan"))
+        est.stopped_ = str(error)
+    if est.early_stopping and (est.stopped_ or not incremental):
+        network.parameters[...] = est._best_parameters
+
+
+def _begin_optimizer(est: Any) -> None:
+    """A new optimizer, with the memory of the last where that is to go on, and fits."""
+    est._optimizer, network = optimizer(est), est._network
+    memory = network.optimizer_state
+    goes_on = est.warm_start == "optimizer" and memory is not None
+    if goes_on and set(memory.slots) == set(est._optimizer.slots()):
+        network.optimizer = est._optimizer
+    else:
+        network.optimizer = network.optimizer_state = None
+
+
+def _batch_size(est: Any, n: int) -> int:
+    if est.batch_size == "auto":
+        return min(200, n)
+    if est.batch_size > n:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=5,
+        )
+    return int(min(est.batch_size, n))
 
 
 def optimizer(est: Any) -> Optimizer:
@@ -64,16 +146,22 @@ class Bookkeeper:
         est.loss_ = run.history["training_objective"][-1]
         est.t_ += self.n
         est.loss_curve_.append(est.loss_)
+        if "validation_cost" in run.history:
+            cost = run.history["validation_cost"][-1]
+            est.validation_loss_curve_.append(est._cost_factor() * cost)
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         self._count(run)
         if est.solver == "sgd" and est.learning_rate == "invscaling":
             state.factor = 1.0 / (est.t_ + 1) ** est.power_t
         if est._no_improvement_count > est.n_iter_no_change:
-            if self._stops(run):
-                return
-            est._no_improvement_count = 0
-        if not self.incremental and est.n_iter_ == est.max_iter:
+            counts_anew = self.incremental and self.score is not None
+            if not self._stops(run) or counts_anew:
+                est._no_improvement_count = 0
+
+    def on_fit_end(self, run: Run) -> None:
+        est = self.est
+        if not (self.incremental or run.stopped) and est.n_iter_ == est.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
                 "optimization hasn't converged yet.",

@@ -1,0 +1,174 @@
+"""What a fitted estimator has and does: weights to read and write, outputs, a network to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.special import expit
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..backends import Array, Backend, get, move, on_host
+from ..chain import ROWS_AT_ONCE
+from ..network import Network
+from ..onnx import export_onnx
+from ._arrays import HOST, check_same, checked, library
+
+
+class HasNetwork(BaseEstimator):
+    """An estimator around a network, its fit left to a subclass."""
+
+    _network: Network
+    _best_parameters: Array
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_network" in vars(self)
+
+    @property
+    def _fitted(self) -> Network:
+        if "_network" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet: call fit first")
+        return self._network
+
+    @property
+    def coefs_(self) -> list[Any]:
+        """Weight matrices (n_in, n_out), views: what is written into them is used."""
+        return [w.T for w in self._fitted.weights]
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        self._write(self.coefs_, values)
+
+    @property
+    def intercepts_(self) -> list[Any]:
+        """Bias vectors (n_out,), views."""
+        return list(self._fitted.biases)
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        self._write(self.intercepts_, values)
+
+    def _write(self, tensors: list[Any], values: Any) -> None:
+        arrays = [np.asarray(on_host(value), self._network.dtype) for value in values]
+        expected = [tuple(tensor.shape) for tensor in tensors]
+        if [array.shape for array in arrays] != expected:
+            raise ValueError(
+                f"expected arrays of shapes {expected}, got {[a.shape for a in arrays]}"
+            )
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor[...] = self._network.backend.from_host(array)
+
+    def restore_best(self) -> Self:
+        """Put the weights of `best_validation_score_` back, for a loop of `partial_fit`.
+
+        `fit` with early stopping ends with them, and so does `partial_fit` when it stops.
+        """
+        check_is_fitted(self)
+        if not self.early_stopping:
+            raise ValueError(
+                "the best weights are kept with early_stopping=True only, and it is "
+                f"{self.early_stopping!r}"
+            )
+        self._network.parameters[...] = self._best_parameters
+        return self
+
+    def to_network(self) -> Network:
+        """A copy of the fitted network as a `bpx.Network`, with all that it can do."""
+        check_is_fitted(self)
+        return self._fitted.copy()
+
+    def to_onnx(self, path: Any = None) -> Any:
+        """The fitted network as an ONNX model, see `bpx.export_onnx`.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to write it.
+
+        Returns
+        -------
+        onnx.ModelProto
+            With outputs ``label`` and ``probabilities`` for a classifier.
+        """
+        check_is_fitted(self)
+        classes = getattr(self, "classes_", None)
+        multilabel = self._network.task == "multilabel"
+        named = None if classes is None or multilabel else classes.tolist()
+        return export_onnx(self._network, path, classes=named)
+
+    def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Self:
+        """A copy whose network lives where `converter` takes arrays to."""
+        moved: Self = clone(self)
+        moved.__dict__ |= vars(self)
+        if "_network" in vars(self):
+            to = get(converter(self._network.parameters))
+            moved._network = self._network.to(to)
+            moved._best_parameters = move(to, self._best_parameters)
+        return moved
+
+    # --- outputs ----------------------------------------------------------------------------
+
+    def _received(self, X: Any, method: str) -> tuple[Any, Backend]:
+        """Checked X, and where results go back to."""
+        check_is_fitted(self)
+        check_same(self, X, method)
+        source = library(self, X)
+        if source.name == HOST:
+            return self._checked(X), source
+        return checked(self, X, source, reset=False), source
+
+    def _checked(self, X: Any) -> Any:
+        """X as `fit` would take it; for one row scikit-learn's own checks take 50 µs."""
+        if (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.shape[0] > 0
+            and X.dtype == self._network.dtype
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and np.isfinite(X).all()
+        ):
+            return X
+        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def transform(self, X: Any) -> Array:
+        """The activations of the last hidden layer, (n_samples, units); X where there is none.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix
+            (n_samples, n_features).
+        """
+        X, source = self._received(X, "transform")
+        if issparse(X):
+            X = X.toarray()
+        network = self._network
+        layers = len(network.layers) - 1
+        if layers == 0:
+            return source.xp.astype(X, source.dtype(network.dtype))
+        return move(source, network.chain.hidden(move(network.backend, X), layers))
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self._network.layers[-1].shape_in[0])
+
+    def _forward(self, X: Any) -> Array:
+        """a^L of checked X, (n, k), on the network's backend."""
+        if issparse(X):
+            X = X.tocsr()
+            starts = range(0, X.shape[0], ROWS_AT_ONCE)
+            parts = [self._forward(X[at : at + ROWS_AT_ONCE].toarray()) for at in starts]
+            return self._network.backend.xp.concat(parts)
+        backend: Backend = self._network.backend
+        x, chain = move(backend, X), self._network.chain
+        if self.out_activation_ != "logistic":
+            return chain.outputs(x)
+        # bpx's sigmoid is 0 below z = -38; here its logarithm may be asked for.
+        z = chain.outputs(x, activated=False)
+        if backend.name == HOST:
+            return expit(z)
+        with np.errstate(over="ignore"):
+            return 1.0 / (1.0 + backend.xp.exp(-z))

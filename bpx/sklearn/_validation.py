@@ -1,0 +1,109 @@
+"""Samples that are not trained on: a user's own, or a part split off; and what scores them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+
+from ..backends import asarray, move, on_host
+from ..data import take
+from ._arrays import checked_weight, library
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Checked samples.
+
+    Attributes
+    ----------
+    X : array
+        Dense.
+    y : array
+        (n, k), as the cost takes it: labels are encoded.
+    weight : array or None
+    """
+
+    X: Any
+    y: Any
+    weight: Any
+
+    @property
+    def arrays(self) -> tuple[Any, Any, Any]:
+        return self.X, self.y, self.weight
+
+
+def _held_out(est: Any, *arrays: Any) -> HeldOut:
+    """With it begins the curve of its loss, if that has not yet."""
+    if est.validation_loss_curve_ is None:
+        est.validation_loss_curve_ = []
+    return HeldOut(*arrays)
+
+
+def given(est: Any, validation_data: Any) -> HeldOut:
+    """A user's ``validation_data=``, for an estimator that knows its classes and features."""
+    try:
+        X, y, *weights = validation_data
+        (weight,) = weights or [None]
+    except (TypeError, ValueError):
+        raise TypeError(
+            "expected validation_data=(X, y) or (X, y, sample_weight), got "
+            f"{type(validation_data).__name__}"
+        ) from None
+    try:
+        network = est._network
+        backend, dtype = network.backend, network.dtype
+        X, y = est._validate(X, y, library(est, X), backend, reset=False)
+        est._check_known(y)
+        y = asarray(backend, est._encode(y, dtype, backend))
+        weight = checked_weight(est, weight, X.shape[0], dtype, backend)
+    except ValueError as error:
+        raise ValueError(f"validation_data: {error}") from error
+    if weight is not None:
+        weight = asarray(backend, weight)
+    return _held_out(est, move(backend, X.toarray() if issparse(X) else X), y, weight)
+
+
+def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, HeldOut]:
+    """The part to train on, and the rest, as scikit-learn draws them for early stopping."""
+    stratify = on_host(y) > 0.5 if is_classifier(est) and est.n_outputs_ == 1 else None
+    fitted, rest = train_test_split(
+        np.arange(X.shape[0]), random_state=est._random_state, test_size=est.validation_fraction,
+        stratify=stratify,
+    )  # fmt: skip
+    if len(rest) < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of "
+            "your dataset."
+        )
+    arrays = X, y, sample_weight
+    training, held_out = (
+        [None if array is None else take(array, rows) for array in arrays]
+        for rows in (fitted, rest)
+    )
+    X, y, sample_weight = training
+    return X, y, sample_weight, _held_out(est, *held_out)
+
+
+def score(est: Any, held_out: HeldOut) -> Callable[[], float]:
+    """What early stopping looks at after an epoch; larger is better."""
+    X, y, weight = held_out.arrays
+    if est.scoring is None:
+        return lambda: float(est._score(X, y, weight))
+    if est.scoring == "loss":
+        return lambda: -float(est.validation_loss_curve_[-1])
+    scorer = check_scoring(est, scoring=est.scoring)
+    labels = est._decode(y)
+    weights = {} if weight is None else {"sample_weight": weight}
+    # X is an array here, also where it came as a frame: this copy, of the same network, does not
+    # ask for the names of its columns.
+    nameless = copy.copy(est)
+    vars(nameless).pop("feature_names_in_", None)
+    return lambda: float(scorer(nameless, X, labels, **weights))

@@ -1,0 +1,90 @@
+"""bpx's costs as losses of a classifier."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklearn]'")
+
+from sklearn.datasets import load_iris
+
+import bpx
+from bpx.costs import COSTS
+from bpx.sklearn import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+LOSSES = ["log_loss", *COSTS.builtin, bpx.costs.Huber(0.3)]
+KINDS = {  # labels, and what a cost takes for them
+    "binary": (lambda y: y % 2, lambda y: 1.0 * (y % 2)[:, None]),
+    "multiclass": (lambda y: y, lambda y: np.eye(3)[y]),
+    "multilabel": (lambda y: np.eye(3, dtype=int)[y], lambda y: np.eye(3)[y]),
+}
+
+
+@pytest.fixture(scope="module")
+def iris():
+    x, y = load_iris(return_X_y=True)
+    return (x - x.mean(axis=0)) / x.std(axis=0), y
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_each_loss_and_its_gradient_by_central_differences(iris, loss, kind):
+    x, classes = iris[0][::5], iris[1][::5]
+    labels, targets = (make(classes) for make in KINDS[kind])
+    alpha, rate, h = 0.5, 0.1, 1e-6
+    est = MLPClassifier(
+        4, "tanh", solver="sgd", momentum=0.0, learning_rate_init=rate, alpha=alpha,
+        batch_size=len(x), random_state=0, loss=loss,
+    )  # fmt: skip
+    if loss == "log-likelihood" and kind != "multiclass":
+        with pytest.raises(ValueError, match=r"'log-likelihood' is not defined on .* logistic"):
+            est.fit(x, labels)
+        return
+    est.partial_fit(x, labels, classes=np.arange(targets.shape[1] if kind != "binary" else 2))
+    cost, before = est.to_network().cost, [w.copy() for w in est.coefs_]
+    biases = [b.copy() for b in est.intercepts_]
+
+    def objective():
+        a = est.predict_proba(x)[:, -targets.shape[1] :]
+        squares = sum(np.sum(w * w) for w in est.coefs_)
+        return cost.value(np, a, targets).mean() + 0.5 * alpha / len(x) * squares
+
+    start = objective()
+    est.partial_fit(x, labels)
+    assert est.loss_ == pytest.approx(start, rel=1e-12)
+    step = [(w - v) / rate for w, v in zip(before, est.coefs_, strict=True)]
+    est.coefs_, est.intercepts_ = before, biases
+    for w, gradient in zip(est.coefs_, step, strict=True):
+        for at in np.ndindex(w.shape):
+            middle, sides = w[at], []
+            for side in (-h, h):
+                w[at] = middle + side
+                sides.append(objective())
+            w[at] = middle
+            assert gradient[at] == pytest.approx((sides[1] - sides[0]) / (2 * h), abs=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["quadratic", "mean-absolute-error", "cross-entropy"])
+def test_lbfgs_and_adam_learn_by_another_loss(iris, loss):
+    for options in ({"solver": "lbfgs"}, {"learning_rate_init": 0.05}):
+        est = MLPClassifier(8, "tanh", max_iter=60, random_state=0, loss=loss, **options)
+        assert est.fit(*iris).score(*iris) > 0.9
+
+
+def test_a_cost_of_ones_own(iris):
+    cube = bpx.CustomCost(
+        lambda xp, a, y: xp.sum(xp.abs(a - y) ** 3, axis=1),
+        lambda xp, a, y: 3 * (a - y) * xp.abs(a - y),
+    )
+    est = MLPClassifier(8, max_iter=80, learning_rate_init=0.05, random_state=0, loss=cube)
+    assert est.fit(*iris).score(*iris) > 0.9
+
+
+def test_what_is_not_defined_on_the_outputs(iris):
+    with pytest.raises(ValueError, match=r"outputs of the identity .* use loss='squared_error'"):
+        MLPRegressor(bpx.costs.CrossEntropy()).fit(*iris)
+    with pytest.raises(ValueError, match="The 'loss' parameter of MLPClassifier must be a str am"):
+        MLPClassifier(loss="hinge").fit(*iris)
