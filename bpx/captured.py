@@ -29,7 +29,7 @@ def why_not_captured(
     """What makes each step wait for the host; empty: nothing known beforehand."""
     if not chain.backend.captures:
         return f'a graph needs backend="cupy", and the network is on {chain.backend.name!r}'
-    if not isinstance(source, Arrays) or source.on_disk:
+    if not isinstance(source, Arrays) or source.by_host:
         return "a graph needs x and y in memory, not mini-batches that the host brings"
     if optimizer.kernel is None:
         return f"an optimizer of your own, {type(optimizer).__name__}, runs on the host"

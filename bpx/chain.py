@@ -16,8 +16,8 @@ from .activations import Identity
 from .architecture import Architecture
 from .backends import Array, Backend, BackendError, native
 from .context import Workspace
-from .data import Samples
-from .layers import Rescale
+from .data import Samples, is_sparse
+from .layers import Dense, Rescale
 from .parameters import Destinations
 
 FEW_ROWS = 64  # for which the time goes to calls and not to arithmetic
@@ -110,10 +110,17 @@ class Chain:
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
         """Rows of x (indices or a slice) as what the first layer takes, in the chain's dtype.
 
-        A first `Rescale` is folded in. A memory map on the host is read here.
+        A first `Rescale` is folded in. A memory map on the host is read here, and rows of a sparse
+        matrix are made dense, unless the first layer multiplies by them as they are.
         """
         backend = self.backend
-        if isinstance(x, np.memmap) and backend.name != "numpy":
+        if is_sparse(x):
+            whole = isinstance(rows, slice) and rows == slice(None)
+            x, rows = x if whole else x[rows], slice(None)
+            if self._multiplies(x):
+                return x.astype(self.dtype, copy=False)
+            x = backend.from_host(native(x.toarray()))
+        elif isinstance(x, np.memmap) and backend.name != "numpy":
             x, rows = backend.from_host(native(np.ascontiguousarray(x[rows]))), slice(None)
         if isinstance(rows, slice):
             if x.dtype == self.xp_dtype and not self.architecture.folded:
@@ -126,6 +133,11 @@ class Chain:
         if isinstance(first, Rescale):
             return backend.gather(x, rows, out, *first.affine(ws.contexts[0]))
         return backend.gather(x, rows, out)
+
+    def _multiplies(self, x: Any) -> bool:
+        share = x.nnz / max(1, x.shape[0] * x.shape[1])
+        first = self.architecture.layers[0]
+        return type(first) is Dense and share <= self.backend.sparse_up_to
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
@@ -164,7 +176,8 @@ class Chain:
     def outputs(self, x: Array, *, activated: bool = True) -> Array:
         """a^L, or else z^L, of any number of rows, a fresh array."""
         m = x.shape[0]
-        if activated and m <= FEW_ROWS and self._small is not None and x.dtype == self.xp_dtype:
+        small = activated and m <= FEW_ROWS and x.dtype == self.xp_dtype and not is_sparse(x)
+        if small and self._small is not None:
             return self._small(x)
         ws = self.workspace()
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:  # numpy.random is imported where it is first used
     Seed = int | np.random.Generator | None
 
 
+def is_sparse(x: Any) -> bool:
+    """A matrix of SciPy's, which stays one: mini-batches are made of its rows."""
+    return type(x).__module__.startswith("scipy.sparse")
+
+
 def check_batch_size(batch_size: int | None, n: int) -> int:
     """The batch size, or for None the smaller of 10 and `n`."""
     if batch_size is None:
@@ -71,9 +76,12 @@ def check_x(
 ) -> Array:
     """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
 
-    A memory map stays a memory map, also for a network on a device.
+    A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
+    compressed rows on the host.
     """
-    if not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
+    if is_sparse(x) and len(shape) == 1:
+        x = _compressed(x, what)
+    elif not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         x = asarray(backend, x, what)
     if tuple(x.shape[1:]) != shape or x.ndim < 1:
         want = f"(m, {', '.join(map(str, shape))})"
@@ -88,8 +96,14 @@ def check_x(
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
     if finite:
-        check_finite_rows(x, what)
+        check_finite_rows(x.data if is_sparse(x) else x, f"{what}.data" if is_sparse(x) else what)
     return x
+
+
+def _compressed(x: Any, what: str) -> Any:
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must be a sparse matrix of real numbers, got dtype {x.dtype}")
+    return x.tocsr()
 
 
 def check_y(
@@ -286,6 +300,8 @@ class Batches:
 
 def take(array: Array, rows: np.ndarray) -> Array:
     """Some rows, by their indices on the host: a fresh array where the whole lives."""
+    if is_sparse(array):
+        return array.tocsr()[rows]
     backend = get(array)
     if backend.name == "numpy":
         return array[rows]

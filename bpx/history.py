@@ -61,6 +61,9 @@ class History(Mapping[str, list[float]]):
             raise KeyError(f"the history has no column {name!r}{end}")
         return self._columns[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns  # a Mapping's own would look for the nearest name each time
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 

@@ -15,6 +15,7 @@ import numpy as np
 from .architecture import DenseLayers
 from .backends import Array
 from .chain import Chain
+from .data import is_sparse
 from .sources import Arrays
 from .updates import FusedUpdate, GradientUpdate
 
@@ -88,6 +89,8 @@ def compiled(
     if layers is None or objective is None or update.rule is None or type(source) is not Arrays:
         return None
     samples, layout = source.samples, chain.architecture.layout
+    if is_sparse(samples.x):
+        return None
     program = Program(
         layers, objective, chain.task, update.rule, update.optimizer, chain.parameters,
         update.out.flat, tuple(update.state.slots.values()), layout.decayed, layout.trained,

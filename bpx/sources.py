@@ -32,7 +32,8 @@ class Arrays:
         self.batch_size, self.n = batch_size, samples.n
         self.steps = -(-samples.n // batch_size)
         self.piece = self.steps  # between two reads of a device's log
-        self.on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
+        on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
+        self.by_host = on_disk or data.is_sparse(samples.x)  # it picks the rows
 
     def order(self) -> np.ndarray:
         """The rows of an epoch, in the order in which they come."""
@@ -71,7 +72,7 @@ class Arrays:
     def load(self, rows: Any, ws: Workspace) -> Batch:
         on_host, rows = rows
         chain, samples, kernels, m = self.chain, self.samples, self.chain.backend, rows.shape[0]
-        x = chain.gather(samples.x, on_host if self.on_disk else rows, ws)
+        x = chain.gather(samples.x, on_host if self.by_host else rows, ws)
         y = samples.y
         if y.ndim == 1:
             y = kernels.gather(y, rows, ws.buffer("labels", (m,), kernels.index_dtype))

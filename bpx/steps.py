@@ -123,7 +123,7 @@ class Steps:
             raise NonFinite
         if self.squares.shape[0]:
             omega = chain.parameters[: self.state.decayed]
-            self.squares[at] = kernels.xp.vecdot(omega, omega)
+            self.squares[at] = kernels.square(omega)
         if weight is not None:
             delta *= chain.shares(weight)[:, None]
         self.update.before(numbers, alpha)

@@ -194,10 +194,13 @@ def test_dlpack_saves_the_copy(rng):
     assert kernels.to_host(torch.ones(3, dtype=torch.float64)).tolist() == [1.0, 1.0, 1.0]
 
 
-def test_sparse_matrices_are_refused():
+def test_sparse_matrices_are_refused_where_they_cannot_be():
     scipy_sparse = pytest.importorskip("scipy.sparse", reason="its matrices are sparse")
-    with pytest.raises(TypeError, match=r"x is a sparse matrix; bpx takes dense arrays"):
-        bpx.Network([3, 2]).feedforward(scipy_sparse.eye(3).tocsr())
+    eye = scipy_sparse.eye(3).tocsr()
+    with pytest.raises(TypeError, match=r"y is a sparse matrix, and cannot be one here: y.toarra"):
+        bpx.Network([3, 3]).evaluate(np.eye(3), eye)
+    with pytest.raises(TypeError, match="x must be a sparse matrix of real numbers, got dtype co"):
+        bpx.Network([3, 2]).feedforward(eye * 1j)
 
 
 def test_one_seed_is_the_same_network_everywhere(backend, host):

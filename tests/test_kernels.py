@@ -100,6 +100,11 @@ def total_cases(rng):
     yield (rng.normal(size=1000) > 0.0,), None
 
 
+def square_cases(rng):
+    yield (rng.normal(size=7),), None
+    yield (rng.normal(size=9_000),), None  # on the other library's threads
+
+
 def cost_and_delta_cases(rng):
     for cost, output in (
         ("quadratic", "sigmoid"),
@@ -184,6 +189,7 @@ CASES = {
     "sum_rows": sum_rows_cases,
     "tally": tally_cases,
     "tick": tick_cases,
+    "square": square_cases,
     "total": total_cases,
 }
 

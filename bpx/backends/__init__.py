@@ -113,7 +113,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         return backend.from_host(native(values))
     library = _library(values)
     if library == "scipy":
-        raise TypeError(f"{what} is a sparse matrix; bpx takes dense arrays: {what}.toarray()")
+        raise TypeError(f"{what} is a sparse matrix, and cannot be one here: {what}.toarray()")
     if library in LIBRARIES and library != "numpy":
         return _from_library(backend, values, what)
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):

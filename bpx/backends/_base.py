@@ -54,6 +54,9 @@ class Backend:
     ----------
     captures : bool
         It has `capture`.
+    sparse_up_to : float
+        The share of elements that are not zero, up to which `affine` and `gemm` take a sparse x of
+        SciPy's as it is.
     lacks : set of str
         Of float64, int64 and uint64 those that the device has not.
     index_dtype : dtype
@@ -67,6 +70,7 @@ class Backend:
     """
 
     captures = False
+    sparse_up_to = 0.0
 
     def __init__(self, name: str, xp: Any, device: Any = None, *, is_host: bool = True) -> None:
         self.name, self.xp, self.device, self.is_host = name, xp, device, is_host
@@ -171,6 +175,11 @@ class Backend:
         if xp.isdtype(values.dtype, "bool"):
             values = xp.astype(values, xp.float32)
         return xp.sum(values)
+
+    @kernel
+    def square(self, x: Array) -> Array:
+        """Σ x_i² of a vector, 0-d."""
+        return self.xp.vecdot(x, x)
 
     @kernel
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:

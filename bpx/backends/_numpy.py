@@ -28,12 +28,17 @@ SMALL = 8_192
 # Columns of a matrix whose rows' largest are better found by columns.
 NARROW = 32
 
+# Rows of ω beside a sparse x that are worked on at once.
+STRIP = 16
+
 # Classes whose unit vectors are kept as a matrix, to be gathered from.
 FEW = 256
 
 
 class NumpyBackend(Backend):
     """NumPy on the host; SciPy's BLAS, where it is installed, for ``β·out + α·ab``."""
+
+    sparse_up_to = 0.02
 
     def __init__(self) -> None:
         super().__init__("numpy", np)
@@ -61,16 +66,25 @@ class NumpyBackend(Backend):
             yield _InThreads()
 
     @cached_property
-    def _blas(self) -> dict[Any, tuple[Callable[..., Array], Callable[..., Array]]]:
-        """BLAS's gemm and axpy by dtype; empty without SciPy."""
+    def _blas(self) -> dict[Any, tuple[Callable[..., Array], ...]]:
+        """BLAS's gemm, axpy and dot by dtype; empty without SciPy."""
         if importlib.util.find_spec("scipy") is None:
             return {}
         import scipy.linalg.blas as blas
 
-        single, double = (blas.sgemm, blas.saxpy), (blas.dgemm, blas.daxpy)
+        single, double = (blas.sgemm, blas.saxpy, blas.sdot), (blas.dgemm, blas.daxpy, blas.ddot)
         return {np.dtype(np.float32): single, np.dtype(np.float64): double}
 
+    def square(self, x: Array) -> Array:
+        blas = self._blas.get(x.dtype)
+        # NumPy's own, above this on several threads, would wake a second pool of them.
+        return np.vecdot(x, x) if blas is None or x.size <= SMALL else blas[2](x, x)
+
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if not isinstance(b, np.ndarray):  # a sparse x
+            for part in _strips(a.shape[0]):
+                self.axpby((b.T @ a[part].T).T, out[part], alpha, beta)
+            return out
         plain = alpha == 1.0 and beta == 0.0
         if plain and a.size * b.shape[1] <= ONE_THREAD:
             return np.dot(a, b, out)  # half a microsecond less than matmul
@@ -87,6 +101,10 @@ class NumpyBackend(Backend):
         return out
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
+        if not isinstance(x, np.ndarray):  # sparse
+            for part in _strips(w.shape[0]):
+                np.add(x @ w[part].T, b[part], out[:, part])
+            return out
         if x.size * w.shape[0] <= ONE_THREAD or not self._blas:
             np.dot(x, w.T, out)
             out += b
@@ -267,6 +285,12 @@ class NumpyBackend(Backend):
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], BLOCK):
             yield tuple(vector[start : start + BLOCK] for vector in vectors)
+
+
+def _strips(rows: int) -> Iterator[slice]:
+    """Of a matrix that SciPy's sparse products want transposed: narrow ones are faster to turn."""
+    for start in range(0, rows, STRIP):
+        yield slice(start, start + STRIP)
 
 
 class _InThreads(NumpyBackend):

@@ -164,7 +164,8 @@ class BaseMLP(
         held_out = None
         if validation_data is not None:
             held_out = _validation.given(self, validation_data)
-        X = move(backend, X.toarray() if issparse(X) else X)
+        if not issparse(X):
+            X = move(backend, X)
         with _callbacks.task(self, incremental, *given) as tasks:
             try:
                 if self.solver == "lbfgs":

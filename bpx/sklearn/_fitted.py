@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import Array, Backend, get, move, on_host
-from ..chain import ROWS_AT_ONCE
 from ..network import Network
 from ..onnx import export_onnx
 from ._arrays import HOST, check_same, checked, library
@@ -143,13 +142,16 @@ class HasNetwork(BaseEstimator):
             (n_samples, n_features).
         """
         X, source = self._received(X, "transform")
-        if issparse(X):
-            X = X.toarray()
         network = self._network
         layers = len(network.layers) - 1
         if layers == 0:
+            X = X.toarray() if issparse(X) else X
             return source.xp.astype(X, source.dtype(network.dtype))
-        return move(source, network.chain.hidden(move(network.backend, X), layers))
+        return move(source, network.chain.hidden(self._there(X), layers))
+
+    def _there(self, X: Any) -> Any:
+        """On the network's backend; a sparse matrix stays on the host, compressed by rows."""
+        return X.tocsr() if issparse(X) else move(self._network.backend, X)
 
     @property
     def _n_features_out(self) -> int:
@@ -157,13 +159,8 @@ class HasNetwork(BaseEstimator):
 
     def _forward(self, X: Any) -> Array:
         """a^L of checked X, (n, k), on the network's backend."""
-        if issparse(X):
-            X = X.tocsr()
-            starts = range(0, X.shape[0], ROWS_AT_ONCE)
-            parts = [self._forward(X[at : at + ROWS_AT_ONCE].toarray()) for at in starts]
-            return self._network.backend.xp.concat(parts)
         backend: Backend = self._network.backend
-        x, chain = move(backend, X), self._network.chain
+        x, chain = self._there(X), self._network.chain
         if self.out_activation_ != "logistic":
             return chain.outputs(x)
         # bpx's sigmoid is 0 below z = -38; here its logarithm may be asked for.

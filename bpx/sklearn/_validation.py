@@ -25,7 +25,7 @@ class HeldOut:
     Attributes
     ----------
     X : array
-        Dense.
+        Or a sparse matrix.
     y : array
         (n, k), as the cost takes it: labels are encoded.
     weight : array or None
@@ -68,7 +68,7 @@ def given(est: Any, validation_data: Any) -> HeldOut:
         raise ValueError(f"validation_data: {error}") from error
     if weight is not None:
         weight = asarray(backend, weight)
-    return _held_out(est, move(backend, X.toarray() if issparse(X) else X), y, weight)
+    return _held_out(est, X if issparse(X) else move(backend, X), y, weight)
 
 
 def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, HeldOut]:

@@ -1,0 +1,123 @@
+"""Sparse x: the same numbers as dense, and never all of it dense."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
+
+from scipy import sparse
+
+import bpx
+from bpx.backends._numpy import NumpyBackend
+
+N = 120
+MATRICES = {
+    "csr": sparse.csr_matrix,
+    "csr array": sparse.csr_array,
+    "csc": sparse.csc_matrix,
+    "coo": sparse.coo_array,
+}
+
+
+@pytest.fixture(scope="module")
+def dense():
+    rng = np.random.default_rng(0)
+    return np.where(rng.random((N, 40)) < 0.1, rng.normal(size=(N, 40)), 0.0)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return np.random.default_rng(1).integers(0, 3, N)
+
+
+@pytest.fixture(params=[0.0, 1.0], ids=["made dense", "as it is"])
+def share(request, monkeypatch):
+    """Up to which the first layer multiplies by what is sparse."""
+    monkeypatch.setattr(NumpyBackend, "sparse_up_to", request.param)
+
+
+def network(backend="numpy", dtype="float64"):
+    options = {"hidden": "tanh", "output": "softmax", "dtype": dtype, "backend": backend}
+    return bpx.Network([40, 20, 3], seed=0, **options)
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_everything_takes_it(dense, labels, share, kind):
+    x, net = MATRICES[kind](dense), network()
+    for method in ("feedforward", "predict"):
+        np.testing.assert_allclose(getattr(net, method)(x), getattr(net, method)(dense))
+    assert np.allclose(net.feedforward(x.tocsr()[:3]), net.feedforward(dense[:3]))
+    assert net.evaluate(x, labels) == pytest.approx(net.evaluate(dense, labels))
+    np.testing.assert_allclose(net.activations(x)[0], net.activations(dense)[0])
+    expected, found = net.backprop(dense, labels), net.backprop(x, labels)
+    np.testing.assert_allclose(found.flat, expected.flat, atol=1e-15)
+    np.testing.assert_allclose(found.inputs, expected.inputs)
+
+
+@pytest.mark.parametrize("optimizer", [bpx.SGD(0.3, 0.9), bpx.Adam()], ids=["sgd", "adam"])
+def test_training_on_it_is_training_on_the_dense(dense, labels, share, optimizer):
+    one, other = network(), network()
+    options = {"epochs": 4, "batch_size": 25, "optimizer": optimizer, "l2": 0.1}
+    one.fit(dense, labels, validation=(dense[:30], labels[:30]), **options)
+    held_out = sparse.csr_matrix(dense[:30]), labels[:30]
+    other.fit(sparse.csc_matrix(dense), labels, validation=held_out, **options)
+    np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-10, atol=1e-12)
+    assert other.history["validation_cost"] == pytest.approx(one.history["validation_cost"])
+
+
+def test_float32_and_integers(dense, labels, share):
+    counts = sparse.csr_matrix((3.0 * dense).astype(np.int64))
+    one, other = network(dtype="float32"), network(dtype="float32")
+    one.fit(counts.toarray(), labels, epochs=2)
+    other.fit(counts, labels, epochs=2)
+    np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-4, atol=1e-6)
+
+
+def test_other_libraries_get_each_mini_batch_dense(dense, labels, backend):
+    one, other = network(backend), network(backend)
+    one.fit(dense, labels, epochs=2, batch_size=50)
+    other.fit(sparse.csr_matrix(dense), labels, epochs=2, batch_size=50)
+    to_host = one.backend.to_host
+    np.testing.assert_allclose(to_host(other.parameters), to_host(one.parameters), rtol=1e-12)
+
+
+def test_layers_that_need_it_dense(dense, labels):
+    rescaled = [bpx.layers.Input(40), bpx.layers.Rescale(0.5, 0.1), bpx.layers.Dense(3, "softmax")]
+    dropped = [bpx.layers.Input(40), bpx.layers.Dropout(0.3), bpx.layers.Dense(3, "softmax")]
+    for layers in (rescaled, dropped):
+        one, other = (bpx.Network(layers, dtype="float64", seed=0) for _ in range(2))
+        one.fit(dense, labels, epochs=2)
+        other.fit(sparse.csr_matrix(dense), labels, epochs=2)
+        np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_no_more_than_a_block_of_rows_is_dense(monkeypatch, solver, share):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklea")
+    from bpx.sklearn import MLPClassifier
+
+    most = []
+    toarray = sparse.csr_matrix.toarray
+    for kind in (sparse.csr_matrix, sparse.csr_array):
+        monkeypatch.setattr(
+            kind, "toarray", lambda self, *a, **k: most.append(self.shape[0]) or toarray(self, *a)
+        )
+    x = sparse.random(3000, 30, 0.05, format="csr", random_state=0)
+    y = np.arange(3000) % 2
+    options = {"max_iter": 3, "random_state": 0, "tol": 10.0, "n_iter_no_change": 1}
+    est = MLPClassifier(8, solver=solver, **options).fit(x, y, validation_data=(x, y))
+    est.predict(x)
+    est.transform(x)
+    assert max(most, default=0) <= 1024
+
+
+def test_bad_ones(dense, labels):
+    net = network()
+    with pytest.raises(ValueError, match=r"expected x of shape \(m, 40\), got \(120, 39\)"):
+        net.feedforward(sparse.csr_matrix(dense[:, 1:]))
+    broken = sparse.csr_matrix(dense)
+    broken.data[3] = np.nan
+    with pytest.raises(ValueError, match=r"x.data has NaN or infinity, first in row 3"):
+        net.fit(broken, labels)
