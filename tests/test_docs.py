@@ -31,6 +31,8 @@ def test_programs_run(page, tmp_path, monkeypatch, request):
     if "import onnxruntime" in "".join(programs(page)):
         for needed in ("onnx", "onnxruntime"):
             pytest.importorskip(needed, reason=f"{needed} is not installed: it runs the models")
+    if "import torch" in "".join(programs(page)):
+        pytest.importorskip("torch", reason="PyTorch is not installed: it owns an array there")
     monkeypatch.chdir(tmp_path)
     for registry in bpx.registry.Registry.all:
         monkeypatch.setattr(registry, "registered", dict(registry.registered))
