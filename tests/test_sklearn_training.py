@@ -290,3 +290,19 @@ def test_a_warm_start_under_another_rate(digits):
 def test_wrong_warm_start(digits):
     with pytest.raises(ValueError, match="The 'warm_start' parameter of MLPClassifier must be a"):
         MLPClassifier(warm_start="weights").fit(*digits)
+
+
+def test_what_is_refused_loses_nothing(digits):
+    x, y = digits
+    est = MLPClassifier(8, max_iter=2, random_state=0).fit(x, y)
+    before, expected = dict(vars(est)), est.predict_proba(x)
+    with pytest.raises(ValueError, match="validation_data: X has 63 features"):
+        est.fit(x, y % 3, validation_data=(x[:, 1:], y % 3))
+    with pytest.raises(ValueError, match=r"Found input variables with incons|sample_weight.shape"):
+        est.fit(x, y % 3, np.ones(5))
+    with pytest.raises(ValueError, match="dropout draws new masks at each step"):
+        est.set_params(solver="lbfgs", dropout=0.5).fit(x[:, :9], y)
+    est.set_params(solver="adam", dropout=before["dropout"])
+    assert vars(est).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(est).items() if name != "solver")
+    assert (est.predict_proba(x) == expected).all()

@@ -155,12 +155,11 @@ def _from_library(backend: Backend, values: Array, what: str) -> Array:
         ) from error
 
 
-def move(backend: Backend, array: Array) -> Array:
-    """An array of any library on `backend`: shared where that can be, else copied.
-
-    Where `asarray` refuses to bring a device's array back to the host, this does.
-    """
-    source = _from_array(array)
+def move(backend: Backend, array: Any) -> Array:
+    """As `asarray`, which refuses to bring a device's array back to the host: this does."""
+    source = of(array)
+    if source is None:
+        return asarray(backend, array)
     if source is backend:
         return array.detach() if _library(array) == "torch" else array
     if not source.is_host:  # of two libraries on one device: shared

@@ -34,7 +34,7 @@ def library(est: Any, array: Any) -> Backend:
 
 def trains_on(est: Any, source: Backend, X: Any, sizes: list[int]) -> Backend:
     """The backend that `backend=` and `device=` name, by default that of X."""
-    if est.device is not None and (est.backend is None or est.backend == "auto"):
+    if est.device is not None and (est.backend == "auto" or not isinstance(est.backend, str)):
         raise ValueError(
             f"device={est.device!r} is one of a library: name that too, as in backend='torch'"
         )
@@ -42,19 +42,16 @@ def trains_on(est: Any, source: Backend, X: Any, sizes: list[int]) -> Backend:
         return source
     if est.backend == "auto":
         return automatic(source, est.batch_size, X, sizes)
-    if est.device is None or isinstance(est.backend, Backend):
-        return get(est.backend)
-    return get(f"{est.backend}:{est.device}")
+    return get(est.backend if est.device is None else f"{est.backend}:{est.device}")
 
 
 def automatic(source: Backend, batch_size: Any, X: Any, sizes: list[int]) -> Backend:
     """Where X is, if that is a device; else a CUDA device for large steps, else NumPy."""
     if not source.is_host:
         return source
-    rows, inputs = getattr(X, "shape", None) or (len(X), len(X[0]))
-    widths = [inputs, *sizes]
-    m = min(rows, 200 if batch_size == "auto" else batch_size)
-    products: int = m * sum(into * out for into, out in pairwise(widths))
+    shape = getattr(X, "shape", None) or np.shape(X)
+    m = min(shape[0], 200 if batch_size == "auto" else batch_size)
+    products = m * sum(into * out for into, out in pairwise([*shape[1:], *sizes]))
     if products >= WORTH_A_DEVICE:
         with contextlib.suppress(BackendError):
             return get("cupy")

@@ -142,9 +142,31 @@ class BaseMLP(
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
     ) -> Any:
+        given = X, y, sample_weight
+        before = dict(self.__dict__)
+        try:
+            X, y, sample_weight, held_out = self._prepare(*given, validation_data, incremental)
+        except Exception:  # what was fitted before is not lost
+            self.__dict__ = before
+            raise
+        with _callbacks.task(self, incremental, *given) as tasks:
+            try:
+                if self.solver == "lbfgs":
+                    _lbfgs.fit(self, X, y, sample_weight, held_out, tasks)
+                else:
+                    _stochastic.fit(self, X, y, sample_weight, held_out, tasks, incremental)
+            except DivergenceError as error:
+                raise ValueError(_NOT_FINITE) from error
+            if first_not_finite(self._network.parameters) is not None:
+                raise ValueError(_NOT_FINITE)
+        return self
+
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
+    ) -> tuple[Any, Any, Any, Any]:
+        """Checked X, y, weights and validation data, for the network that is to be trained."""
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        given = X, y, sample_weight
         source = library(self, X)
         if not first_pass:
             check_same(self, X, "partial_fit" if incremental else "fit")
@@ -164,19 +186,11 @@ class BaseMLP(
         held_out = None
         if validation_data is not None:
             held_out = _validation.given(self, validation_data)
-        if not issparse(X):
-            X = move(backend, X)
-        with _callbacks.task(self, incremental, *given) as tasks:
-            try:
-                if self.solver == "lbfgs":
-                    _lbfgs.fit(self, X, y, sample_weight, held_out, tasks)
-                else:
-                    _stochastic.fit(self, X, y, sample_weight, held_out, tasks, incremental)
-            except DivergenceError as error:
-                raise ValueError(_NOT_FINITE) from error
-            if first_not_finite(self._network.parameters) is not None:
-                raise ValueError(_NOT_FINITE)
-        return self
+        if self.solver == "lbfgs":
+            _lbfgs.check(self)
+        else:
+            _stochastic.check(self, held_out, incremental)
+        return X if issparse(X) else move(backend, X), y, sample_weight, held_out
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes

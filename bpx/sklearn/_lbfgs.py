@@ -12,10 +12,8 @@ from ._callbacks import ASKED, Subtasks
 from ._validation import HeldOut
 
 
-def fit(
-    est: Any, X: Any, y: Any, sample_weight: Any, held_out: HeldOut | None, tasks: Subtasks | None
-) -> None:
-    """Train an estimator's network on checked samples, and set what `fit` leaves behind."""
+def check(est: Any) -> None:
+    """What the solver cannot do."""
     if est.dropout:
         raise ValueError(
             "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
@@ -26,6 +24,12 @@ def fit(
             "callbacks are called after steps and epochs, and solver='lbfgs' has none: use "
             "solver='adam' or 'sgd', or scikit-learn's own callbacks (set_callbacks)"
         )
+
+
+def fit(
+    est: Any, X: Any, y: Any, sample_weight: Any, held_out: HeldOut | None, tasks: Subtasks | None
+) -> None:
+    """Train an estimator's network on checked samples, and set what `fit` leaves behind."""
     network = est._network
     iterations = _Iterations(est, held_out, tasks)
     found = lbfgs.minimize(

@@ -20,6 +20,17 @@ from ._callbacks import Subtasks
 from ._validation import HeldOut
 
 
+def check(est: Any, held_out: HeldOut | None, incremental: bool) -> None:
+    """What the solvers cannot do."""
+    if est.early_stopping and incremental and held_out is None:
+        raise ValueError(
+            "partial_fit does not support early_stopping=True without validation_data: parts "
+            "split off from call to call would not be comparable; pass "
+            "validation_data=(X_val, y_val), the same in each call"
+        )
+    est._given_callbacks()
+
+
 def fit(
     est: Any,
     X: Any,
@@ -30,12 +41,6 @@ def fit(
     incremental: bool,
 ) -> None:
     """Train an estimator's network on checked samples, and set what `fit` leaves behind."""
-    if est.early_stopping and incremental and held_out is None:
-        raise ValueError(
-            "partial_fit does not support early_stopping=True without validation_data: parts "
-            "split off from call to call would not be comparable; pass "
-            "validation_data=(X_val, y_val), the same in each call"
-        )
     network = est._network
     if not incremental or not hasattr(est, "_optimizer"):
         _begin_optimizer(est)
