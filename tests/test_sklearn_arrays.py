@@ -85,6 +85,8 @@ def test_dispatch_follows_x(library, digits, kind, options):
         assert found.score(x2, y2) == pytest.approx(expected.score(x, y))
     if "early_stopping" in options:
         assert expected.validation_scores_ == pytest.approx(found.validation_scores_)
+    with config_context(array_api_dispatch=True):
+        assert bpx.backends.get(found.classes_) is library
     same(expected.classes_, found.classes_)
 
 

@@ -180,8 +180,9 @@ class BaseMLP(
         if sample_weight is not None:
             sample_weight = asarray(backend, sample_weight)
         self._random_state = check_random_state(self.random_state)
-        self.n_outputs_ = y.shape[1] if y.ndim == 2 else len(self.classes_)
+        self.n_outputs_ = y.shape[1] if y.ndim == 2 else self.classes_.shape[0]
         if first_pass:
+            self._source = source
             self._initialize(X.shape[1], sizes, dtype, backend)
         held_out = None
         if validation_data is not None:

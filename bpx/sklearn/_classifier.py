@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
@@ -13,7 +12,6 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
-    _check_partial_fit_first_call,
     type_of_target,
     unique_labels,
 )
@@ -176,25 +174,33 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ) -> None:
         self._keep(locals())
 
+    @property
+    def classes_(self) -> Array:
+        """In ascending order; numbers are in the library of the X of `fit`."""
+        found = self._label_binarizer.classes_
+        if self._source is None or found.dtype.kind not in "biuf":
+            return found
+        return move(self._source, found)
+
     def _learn_labels(self, y: Any, incremental: bool) -> None:
         kinds = _labels.kinds(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(kinds)
-            self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(kinds))
 
     def _check_classes(self, classes: Any) -> None:
+        known = self._label_binarizer.classes_
         if self.warm_start:
-            if set(classes) != set(self.classes_):
+            if set(classes) != set(known):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the "
-                    f"previous call to fit. Previously got {self.classes_}, `y` has {classes}"
+                    f"previous call to fit. Previously got {known}, `y` has {classes}"
                 )
-        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+        elif len(np.setdiff1d(classes, known, assume_unique=True)):
             raise ValueError(
                 "`y` has classes not in `self.classes_`. "
-                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+                f"`self.classes_` has {known}. 'y' has {classes}."
             )
 
     def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
@@ -202,11 +208,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return _labels.encoded(y, self._label_binarizer, dtype if host else backend.dtype(dtype))
 
     def _check_known(self, y: Any) -> None:
-        unknown = np.setdiff1d(unique_labels(_labels.kinds(y)), self.classes_)
+        known = self._label_binarizer.classes_
+        unknown = np.setdiff1d(unique_labels(_labels.kinds(y)), known)
         if len(unknown):
             raise ValueError(
-                f"expected labels among classes_, {self.classes_}, got {unknown} too: leave those "
-                "rows out, or train on all classes"
+                f"expected labels among classes_, {known}, got {unknown} too: leave those rows "
+                "out, or train on all classes"
             )
 
     def _output(self) -> tuple[str, str]:
@@ -246,7 +253,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             As for `fit`.
         """
         found = self.predict(X)
-        if get_config()["array_api_dispatch"] or isinstance(found, np.ndarray):
+        if isinstance(found, np.ndarray):
             given = [on_host(array) for array in (y, sample_weight)]
             return float(accuracy_score(given[0], found, sample_weight=given[1]))
         backend = get(found)
@@ -287,7 +294,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         def name(est: MLPClassifier) -> None:
             est._label_binarizer = LabelBinarizer().fit(_labels.of_network(net, classes))
-            est.classes_ = est._label_binarizer.classes_
 
         found: MLPClassifier = fitted(cls, net, params, name)
         return found
@@ -337,11 +343,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         classes : array-like, optional
             All classes that will ever come; needed in the first call.
         """
-        classes = None if classes is None else np.asarray(on_host(classes))
-        if _check_partial_fit_first_call(self, classes):
+        first = not hasattr(self, "classes_")
+        if first and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if classes is not None:
+            classes = np.asarray(on_host(classes))
+        if first:
             kinds = _labels.kinds(y)
             several = type_of_target(kinds).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(kinds if several else classes)
+        elif classes is not None:
+            known = self._label_binarizer.classes_
+            if not np.array_equal(known, unique_labels(classes)):
+                raise ValueError(
+                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                    f"{known!r}"
+                )
         self._fit(X, y, sample_weight, validation_data, incremental=True)
         return self
 

@@ -22,6 +22,7 @@ class HasNetwork(BaseEstimator):
 
     _network: Network
     _best_parameters: Array
+    _source: Backend | None = None  # of X, for arrays that are not the network's
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_network" in vars(self)
@@ -95,7 +96,7 @@ class HasNetwork(BaseEstimator):
         check_is_fitted(self)
         classes = getattr(self, "classes_", None)
         multilabel = self._network.task == "multilabel"
-        named = None if classes is None or multilabel else classes.tolist()
+        named = None if classes is None or multilabel else on_host(classes).tolist()
         return export_onnx(self._network, path, classes=named)
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Self:
@@ -106,6 +107,7 @@ class HasNetwork(BaseEstimator):
             to = get(converter(self._network.parameters))
             moved._network = self._network.to(to)
             moved._best_parameters = move(to, self._best_parameters)
+            moved._source = to
         return moved
 
     # --- outputs ----------------------------------------------------------------------------

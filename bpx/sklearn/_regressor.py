@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
@@ -191,7 +190,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             As for `fit`.
         """
         found = self.predict(X)
-        if get_config()["array_api_dispatch"] or isinstance(found, np.ndarray):
+        if isinstance(found, np.ndarray):
             given = [on_host(array) for array in (y, sample_weight)]
             return float(r2_score(given[0], found, sample_weight=given[1]))
         backend, xp, n = get(found), get(found).xp, found.shape[0]
