@@ -511,8 +511,8 @@ class Network:
         x : array, memory map, sparse matrix, or iterable
             (n, \\*input_shape). SciPy's sparse matrices, for inputs of one dimension, are made
             dense by the mini-batch; on NumPy a first dense layer multiplies by rows as they are
-            where 2 % of the elements or fewer are not zero. Or, without y, an iterable of (x, y) or (x, y, sample_weight)
-            mini-batches, which is gone through once an epoch.
+            where 2 % of the elements or fewer are not zero. Or, without y, an iterable of (x, y)
+            or (x, y, sample_weight) mini-batches, which is gone through once an epoch.
         y : array
             Labels (n,) of integers, or targets (n, k).
         epochs : int
