@@ -333,6 +333,9 @@ def test_transform_gives_the_last_hidden_layer(digits, sizes):
     assert np.allclose(found, last, atol=1e-12)
     assert len(est.get_feature_names_out()) == found.shape[1]
     assert np.array_equal(est.fit_transform(x, y), est.transform(x))
+    frame = est.set_output(transform="pandas").transform(x)
+    assert list(frame.columns) == list(est.get_feature_names_out())
+    assert np.array_equal(frame.to_numpy(), found)
 
 
 def test_onnx(digits, tmp_path):

@@ -8,11 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import (
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    is_classifier,
-)
+from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -47,14 +43,7 @@ NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
 COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 
 
-class BaseMLP(
-    CallbackSupportMixin,
-    ShowsLayers,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    HasNetwork,
-    metaclass=ABCMeta,
-):
+class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
     """A multi-layer perceptron with scikit-learn's interface."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

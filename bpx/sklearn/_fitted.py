@@ -8,7 +8,12 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import Array, Backend, get, move, on_host
@@ -17,7 +22,7 @@ from ..onnx import export_onnx
 from ._arrays import HOST, check_same, checked, library
 
 
-class HasNetwork(BaseEstimator):
+class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An estimator around a network, its fit left to a subclass."""
 
     _network: Network
