@@ -15,6 +15,7 @@ from .registry import register
 if TYPE_CHECKING:
     from . import callbacks, datasets
     from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
+    from .checkpoints import Checkpoint
     from .datasets import DatasetError
     from .files import load
     from .gradcheck import GradientCheck, gradient_check
@@ -32,6 +33,7 @@ __all__ = [
     "AdamW",
     "BackendError",
     "Callback",
+    "Checkpoint",
     "Cost",
     "CustomActivation",
     "CustomCost",
@@ -64,6 +66,7 @@ __all__ = [
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
     "callbacks", "history", "training", "persistence", "files", "onnx", "gradcheck", "datasets",
+    "checkpoints",
 )  # fmt: skip
 
 
