@@ -53,6 +53,7 @@ ORDER = [
     "plotting",
     "tables",
     "recipe",
+    "runs",
     "cli",
     "__main__",
 ]
