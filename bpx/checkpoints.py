@@ -124,7 +124,6 @@ class Checkpoints:
         """
         path = self.folder / f"checkpoint-{run.net.steps:012d}.safetensors"
         tensors, header = contents(run, epoch, self.callbacks, self.arguments)
-        self._at = run.net.epochs, run.net.steps, time.monotonic()
         try:
             if self._last is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +139,8 @@ class Checkpoints:
                 stacklevel=5,
             )
             return
+        finally:  # after a slow write, and after one that failed, time is for training first
+            self._at = run.net.epochs, run.net.steps, time.monotonic()
         self._last = path
         # Those of later steps are damaged, or `newest` would have given one of them.
         older = [other for other in _found(self.folder) if other.name <= path.name]

@@ -57,7 +57,7 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
     if not isinstance(options, dict):
         raise ValueError(f"{path} is damaged: expected a JSON object of options")
     for name, value in options.items():
-        if not isinstance(value, kinds.get(name, ())):
+        if name in ("out", "resume") or not isinstance(value, kinds.get(name, ())):
             raise ValueError(f"{path} is damaged: {name} = {value!r} is no option of bpx train")
     if not (out / CHECKPOINTS).is_dir():
         raise ValueError(f"the run in {out} has ended, there is nothing to go on with")
