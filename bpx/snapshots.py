@@ -93,11 +93,15 @@ def with_state(callbacks: list[Any]) -> list[Stateful]:
     return [callback for callback in callbacks if isinstance(callback, Stateful)]
 
 
+def _described(value: Any) -> str:
+    """Its fields; where in memory a user's own object lies says nothing."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
 def arguments_of(source: Arrays | Stream, callbacks: list[Any], **others: Any) -> dict[str, Any]:
     """What has to be the same when a run is taken up again."""
     described = {
-        # Where a user's own object lies in memory says nothing.
-        name: re.sub(r" at 0x[0-9a-fA-F]+", "", value if isinstance(value, str) else repr(value))
+        name: value if isinstance(value, int | float | str | None) else _described(value)
         for name, value in others.items()
     }
     remembering = [type(callback).__name__ for callback in with_state(callbacks)]
@@ -235,7 +239,14 @@ class Snapshot:
         """
         net = run.net
         self._check(net, source, arguments, run.epochs)
-        source.load_state(self.epoch.source, self.history.epochs)
+        try:
+            source.load_state(self.epoch.source, self.history.epochs)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if self.epoch.source is None:
+                raise  # of a user's own function
+            raise FileFormatError(
+                f"{self.path}: the state of the data does not fit it ({error!r})"
+            ) from error
         net.generator.bit_generator.state = self.net.generator.bit_generator.state
         self._copy(self.net.parameters, net, net.parameters)
         self._copy(self.net.state, net, net.state)

@@ -91,7 +91,7 @@ def train(
     checkpoints = resumed = None
     if checkpoint is not None:
         arguments = arguments_of(
-            source, called, optimizer=chosen, penalty=penalty, precision=precision,
+            source, called, optimizer=chosen, precision=precision, **vars(penalty),
             validation=held_out and held_out.n,
         )  # fmt: skip
         checkpoints = Checkpoints(checkpoint, arguments, called)

@@ -303,10 +303,13 @@ def test_the_one_that_a_run_went_on_from_outlives_a_damaged_newer_one(data, tmp_
             r"checkpoint-0+33\.safetensors is of another run: batch_size was 5 and",
         ),
         ({"optimizer": bpx.SGD(0.2)}, r"optimizer was 'SGD\(learning_rate=0.1, .* and is 'SGD"),
-        ({"l2": 1.0}, r"penalty was 'Penalty\(l1=0.0, l2=0.0"),
+        (
+            {"l2": 1.0, "n": 5},
+            r"l2 was 0\.0 and is 1\.0; n was 53 and is 5\. Pass what was passed",
+        ),
         ({"shuffle": False}, "shuffle was True and is False"),
         ({"callbacks": bpx.EarlyStopping()}, r"callbacks with a state was \[\] and is \['Early"),
-        ({"validation": True}, "validation was 'None' and is '53'"),
+        ({"validation": True}, "validation was None and is 53"),
         ({"sample_weight": np.ones(53)}, "sample_weight was False and is True"),
         ({"net": dense}, "layers was "),
         ({"net": lambda: network(seed=np.random.Generator(np.random.Philox(1)))}, "generator was"),
@@ -540,6 +543,19 @@ def test_tensors_that_do_not_fit(one, name, tensor, message):
     persistence.write(path, tensors | {name: tensor}, header)
     with pytest.raises(bpx.FileFormatError, match=message):
         go_on()
+
+
+def test_a_state_of_the_data_that_does_not_fit(data, tmp_path):
+    def fit(**options):
+        network().fit(bpx.batches(*data, 5, seed=1), epochs=1, checkpoint=tmp_path, **options)
+
+    fit()
+    path = tmp_path / names(tmp_path)[-1]
+    tensors, header = persistence.read(path)
+    header["training"]["epoch"]["source"] = {"bit_generator": "PCG64", "state": 3}
+    persistence.write(path, tensors, header)
+    with pytest.raises(bpx.FileFormatError, match="the state of the data does not fit it"):
+        fit(resume=True)
 
 
 def test_a_network_alone_is_no_checkpoint(data, tmp_path):
