@@ -181,6 +181,7 @@ class Compiled:
     ) -> None:
         self.steps, self.source, self.update = steps, source, update
         self.program, self.function = program, function
+        self.steps_a_call = program.steps_a_call
 
     def begin(self, order: Any, first: int) -> None:
         self._order, self._done, self._kept = order, first, -1
@@ -189,7 +190,7 @@ class Compiled:
 
     def advance(self, most: int) -> int:
         m, done = self.program.batch_size, self._done
-        count = min(self.program.steps_a_call, self.source.steps - done, most)
+        count = min(self.steps_a_call, self.source.steps - done, most)
         if not count:
             return 0
         if self._kept < 0:

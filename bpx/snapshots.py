@@ -24,7 +24,7 @@ from .sources import Arrays, Stream
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
 
 
-@dataclass
+@dataclass(slots=True)
 class Epoch:
     """The epoch at hand, as far as it has come.
 

@@ -271,7 +271,7 @@ class _Trainer:
             epoch.log.append(going.read())
         if run.stopped or interrupts.noted:
             return None
-        return self._means(np.concatenate(epoch.log))
+        return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
 
     def _means(self, log: np.ndarray) -> dict[str, float]:
         cost, right, weight = log[:, :3].sum(axis=0)
