@@ -403,6 +403,31 @@ def test_a_signal_leaves_a_checkpoint(data, tmp_path, number, hook):
     assert state_of(resumed) == state_of(whole)
 
 
+@pytest.mark.parametrize("presses", [1, 2])
+def test_a_signal_while_a_checkpoint_is_written(data, tmp_path, monkeypatch, presses):
+    """It becomes whole; a second Ctrl-C leaves the one before."""
+    whole, stopped, resumed = (network() for _ in range(3))
+    whole.fit(*data, epochs=4, batch_size=5)
+    saved = bpx.Checkpoint(tmp_path, steps=3)
+    pressed = []
+
+    def fsync(handle):
+        while stopped.steps == 15 and len(pressed) < presses:
+            pressed.append(handle)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if presses == 1:
+        assert stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved).interrupted
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved)
+    last = f"checkpoint-{16 if presses == 1 else 12:012d}.safetensors"
+    assert names(tmp_path)[-1] == last
+    resumed.fit(*data, epochs=4, batch_size=5, checkpoint=saved, resume=True)
+    assert state_of(resumed) == state_of(whole)
+
+
 def test_in_another_thread_no_handler_is_set(data, tmp_path):
     found = []
     before = signal.getsignal(signal.SIGTERM)
