@@ -15,6 +15,7 @@ from .registry import register
 if TYPE_CHECKING:
     from . import callbacks, datasets
     from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
+    from .checkpoints import Checkpoint
     from .datasets import DatasetError
     from .files import load
     from .gradcheck import GradientCheck, gradient_check
@@ -32,6 +33,7 @@ __all__ = [
     "AdamW",
     "BackendError",
     "Callback",
+    "Checkpoint",
     "Cost",
     "CustomActivation",
     "CustomCost",
@@ -63,13 +65,14 @@ __all__ = [
 
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
-    "callbacks", "history", "training", "persistence", "files", "onnx", "gradcheck", "datasets",
+    "callbacks", "history", "steps", "training", "persistence", "files", "onnx", "gradcheck",
+    "datasets", "checkpoints",
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__ or name in _LATER:
-        for module in _LATER:
+        for module in [name] if name in _LATER else _LATER:
             found = import_module(f"{__name__}.{module}")
             value = found if name == module else getattr(found, name, None)
             if value is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .backends import Array
+from .backends import Array, get
 from .checks import fraction, positive, whole
 from .history import History, brief, describe
 from .optimizers import State
@@ -44,6 +44,8 @@ class Run:
         Its `factor` multiplies the learning rate.
     stopped : str or None
         Why the run is to end, once `stop` was called.
+    begun : int
+        What `step` was when the run began.
     """
 
     net: Network
@@ -54,6 +56,7 @@ class Run:
     columns: tuple[str, ...]
     step: int = 0
     stopped: str | None = None
+    begun: int = 0
 
     @property
     def epoch(self) -> int:
@@ -70,6 +73,10 @@ HOOKS = ("on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end")
 
 class Callback:
     """The protocol: override what is of interest. What is not overridden costs nothing.
+
+    What a callback remembers from one hook to the next goes to checkpoints, and comes back when
+    the run is taken up again, if it has the methods ``state()``, a dict of JSON and arrays, and
+    ``load_state(state)``, which is called after `on_fit_begin`.
 
     Raises
     ------
@@ -156,6 +163,13 @@ class _Watch:
         self.best = math.nan
         self.epochs_since = 0
 
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "epochs_since": self.epochs_since}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.best = float(state["best"])
+        self.epochs_since = whole("epochs_since", state["epochs_since"], 0)
+
     def improved(self, run: Run) -> bool:
         value = run.history[self.monitor][-1]
         sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
@@ -221,18 +235,35 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         self._watch = _Watch(run, self.monitor, self.min_delta)
+        self.best, self.best_epoch = math.nan, 0
         self._kept = None
+        if self.restore_best:
+            net, xp = run.net, run.net.backend.xp
+            self._kept = xp.empty_like(net.parameters), xp.empty_like(net.state)
+
+    def state(self) -> dict[str, Any]:
+        kept = {}
+        if self._kept is not None and self.best_epoch:
+            kept = dict(zip(("parameters", "running"), self._kept, strict=True))
+        return {**self._watch.state(), "best_epoch": self.best_epoch, **kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._watch.load_state(state)
+        self.best, self.best_epoch = self._watch.best, whole("best_epoch", state["best_epoch"], 0)
+        if self._kept is not None and self.best_epoch:
+            for kept, name in zip(self._kept, ("parameters", "running"), strict=True):
+                if kept.shape != state[name].shape:
+                    raise ValueError(
+                        f"expected {name} of shape {kept.shape}, got {state[name].shape}"
+                    )
+                kept[...] = get(kept).from_host(state[name])
 
     def on_epoch_end(self, run: Run) -> None:
         if self._watch.improved(run):
             self.best, self.best_epoch = self._watch.best, int(run.history["epoch"][-1])
-            if self.restore_best:
-                net = run.net
-                if self._kept is None:
-                    xp = net.backend.xp
-                    self._kept = xp.empty_like(net.parameters), xp.empty_like(net.state)
-                self._kept[0][...] = net.parameters
-                self._kept[1][...] = net.state
+            if self._kept is not None:
+                self._kept[0][...] = run.net.parameters
+                self._kept[1][...] = run.net.state
         elif self._watch.epochs_since >= self.patience:
             run.stop(
                 f"no better {self._watch.monitor} than {self.best:.6g} (epoch "
@@ -240,7 +271,7 @@ class EarlyStopping(Callback):
             )
 
     def on_fit_end(self, run: Run) -> None:
-        if self._kept is not None and not run.history.interrupted:
+        if self._kept is not None and self.best_epoch and not run.history.interrupted:
             run.net.parameters[...], run.net.state[...] = self._kept
         self._kept = None
 
@@ -290,6 +321,12 @@ class ReduceOnPlateau(Callback):
     def on_fit_begin(self, run: Run) -> None:
         self._watch = _Watch(run, self.monitor, self.min_delta)
 
+    def state(self) -> dict[str, Any]:
+        return self._watch.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._watch.load_state(state)
+
     def on_epoch_end(self, run: Run) -> None:
         if self._watch.improved(run) or self._watch.epochs_since < self.patience:
             return
@@ -332,7 +369,10 @@ class Progress(Callback):
         self._step = run.step
         # 80 columns hold all of it.
         shape = "{percentage:3.0f}% {bar:8} {elapsed}<{remaining}{postfix}"
-        self._bar = tqdm(total=total, file=file, dynamic_ncols=True, bar_format=shape)
+        self._bar = tqdm(
+            total=total, initial=run.step - run.begun, file=file, dynamic_ncols=True,
+            bar_format=shape,
+        )  # fmt: skip
 
     def on_step_end(self, run: Run) -> None:
         if self._bar is not None:

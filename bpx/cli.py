@@ -8,12 +8,12 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 import typer
 
-from . import backends, datasets, recipe, tables
+from . import backends, datasets, recipe, runs, tables
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
@@ -124,6 +124,7 @@ class _Table(Callback):
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Data = "digits",
     target: Target = None,
     task: Annotated[
@@ -171,10 +172,23 @@ def train(
     seed: Annotated[int, typer.Option(help="Of first weights, order and masks.")] = 0,
     progress: Annotated[bool, typer.Option(help="A bar instead of a table.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for model, history and learning curve.")
+        Path | None,
+        typer.Option(help="A folder for checkpoints, then model, history and learning curve."),
+    ] = None,
+    save_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 10.0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on in a folder of --out whose run was cut short; alone."),
     ] = None,
 ) -> int:
     """Train a network; the last line has the accuracy on samples it has never seen."""
+    if resume is not None:
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        given = [
+            name for name, source in sources.items() if source and source.name == "COMMANDLINE"
+        ]
+        return train(context, **runs.recipe(resume, get_type_hints(train), given), out=resume)
+    going_on = context.params["resume"] is not None
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
     called: list[Any] = [_Summary()] if progress else [_Summary(), _Table()]
@@ -214,8 +228,11 @@ def train(
         learning_rate = plain if normal(optimizer) == "sgd" else 0.001
     steps = max(1, whole_epochs * -(-len(parts[0][0]) // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    checkpoint = None if out is None else runs.checkpoint(out, save_every)
+    if out is not None and not going_on:
+        where = data if built_in else str(Path(data).resolve())
+        others = {k: v for k, v in context.params.items() if k not in ("out", "resume")}
+        runs.begin(out, others | {"data": where})
     try:
         history = net.fit(
             *fitted[0],
@@ -230,10 +247,13 @@ def train(
             validation=fitted[1],
             callbacks=called,
             progress=progress,
+            checkpoint=checkpoint,
+            resume=going_on,
         )
     except DivergenceError as error:
         if out is not None:
-            _write(recipe.followed_by(net, undo), error.history, out)
+            runs.write(recipe.followed_by(net, undo), error.history, out)
+            runs.end(out)
         raise
     net = recipe.followed_by(net, undo)
     if history.stopped:
@@ -241,19 +261,13 @@ def train(
     if history.interrupted:
         print("interrupted: the network has the weights of the last full step")
     if out is not None:
-        _write(net, history, out)
+        runs.write(net, history, out)
+        if history.interrupted:
+            print(f"bpx train --resume {out} goes on")
+        else:
+            runs.end(out)
     print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
-
-
-def _write(net: Network, history: Any, out: Path) -> None:
-    files = ["model.safetensors", "history.csv"]
-    net.save(out / files[0])
-    (out / files[1]).write_text(history.to_csv(), encoding="utf-8")
-    if history.epochs:
-        files.append("curve.png")
-        history.plot(out / files[2])
-    print(f"wrote {', '.join(files)} to {out}")
 
 
 def _score(net: Network, x: np.ndarray, y: np.ndarray) -> str:

@@ -289,6 +289,14 @@ class Batches:
     def __len__(self) -> int:
         return int(-(-self._arrays[0].shape[0] // self.batch_size))
 
+    def state(self) -> dict[str, Any]:
+        """Of the generator, between two epochs."""
+        return dict(self._generator.bit_generator.state)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Further epochs are those that came after `state`."""
+        self._generator.bit_generator.state = state
+
     def __iter__(self) -> Iterator[Any]:
         n = self._arrays[0].shape[0]
         order = epoch_order(self._generator, n, self.shuffle)

@@ -20,6 +20,7 @@ from .network import Network
 from .parameters import Layout
 from .registry import nearest
 
+TRAINING = "training"  # in a checkpoint's header, and before the names of what is not the network
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # of NumPy
 
 
@@ -36,6 +37,14 @@ def save(net: Network, path: str | PathLike[str]) -> None:
     OSError
         The file cannot be written.
     """
+    persistence.write(path, *contents(net))
+
+
+def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A network's tensors, and its header."""
+    bits = net.generator.bit_generator.state["bit_generator"]
+    if bits not in GENERATORS:
+        raise ValueError(f"a file cannot hold the generator {bits}; expected one of {GENERATORS}")
     header = {
         "input_shape": net.input_shape,
         "layers": [layer.config() for layer in net.layers],
@@ -43,24 +52,23 @@ def save(net: Network, path: str | PathLike[str]) -> None:
         "task": net.task,
         "dtype": net.dtype,
         "key": net.chain.key,
-        "generator": json.loads(
-            json.dumps(net.generator.bit_generator.state, default=lambda array: array.tolist())
-        ),
+        "generator": as_json(net.generator.bit_generator.state),
         "steps": net.steps,
         "epochs": net.epochs,
     }
-    tensors: dict[str, np.ndarray] = {}
-    bits = net.generator.bit_generator.state["bit_generator"]
-    if bits not in GENERATORS:
-        raise ValueError(f"a file cannot hold the generator {bits}; expected one of {GENERATORS}")
-    described = net.chain.architecture
-    for flat, layout in (
-        (net.parameters, described.layout),
-        (net.state, described.state_layout),
-    ):
-        host = net.backend.to_host(flat)
-        tensors |= {entry.path: entry.view(np, host) for entry in layout.entries}
-    persistence.write(path, tensors, header)
+    described, to_host = net.chain.architecture, net.backend.to_host
+    tensors = unpacked(described.layout, to_host(net.parameters))
+    return tensors | unpacked(described.state_layout, to_host(net.state)), header
+
+
+def as_json(value: Any) -> Any:
+    """As it comes back from a file: tuples and arrays are lists."""
+    return json.loads(json.dumps(value, default=lambda array: array.tolist()))
+
+
+def unpacked(layout: Layout, host: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
+    """A flat vector as named tensors, views into it."""
+    return {prefix + entry.path: entry.view(np, host) for entry in layout.entries}
 
 
 def load(
@@ -69,7 +77,7 @@ def load(
     backend: Any = None,
     custom: Mapping[str, Any] | None = None,
 ) -> Network:
-    """A network from a file that `Network.save` wrote.
+    """A network from a file that `Network.save` wrote, or from a checkpoint of `Network.fit`.
 
     Parameters
     ----------
@@ -87,6 +95,25 @@ def load(
         architecture or are not finite, or with a name that is neither known nor in `custom`.
     """
     tensors, header = persistence.read(path)
+    if TRAINING in header:
+        tensors = {n: array for n, array in tensors.items() if not n.startswith(f"{TRAINING}.")}
+    net = network(path, tensors, header, backend=backend, custom=custom)
+    if tensors:
+        raise persistence.FileFormatError(
+            f"{path}: tensors that its architecture does not have: {', '.join(sorted(tensors))}"
+        )
+    return net
+
+
+def network(
+    path: str | PathLike[str],
+    tensors: dict[str, np.ndarray],
+    header: Mapping[str, Any],
+    *,
+    backend: Any = None,
+    custom: Mapping[str, Any] | None = None,
+) -> Network:
+    """A network from what a file holds; its tensors are taken out of `tensors`."""
     try:
         described = _architecture(header, custom)
         generator = _generator(header["generator"])
@@ -99,11 +126,7 @@ def load(
             'load(path, custom={"name": it})'
         ) from error
     layouts = described.layout, described.state_layout
-    vectors = [_flat(path, layout, tensors) for layout in layouts]
-    if tensors:
-        raise persistence.FileFormatError(
-            f"{path}: tensors that its architecture does not have: {', '.join(sorted(tensors))}"
-        )
+    vectors = [packed(path, layout, tensors) for layout in layouts]
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network is of dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
@@ -127,20 +150,23 @@ def _generator(state: Any) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
-def _flat(path: Any, layout: Layout, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def packed(
+    path: Any, layout: Layout, tensors: dict[str, np.ndarray], prefix: str = ""
+) -> np.ndarray:
     """The flat vector of a layout, its tensors taken out of `tensors`."""
     for entry in layout.entries:
-        if entry.path not in tensors:
-            raise persistence.FileFormatError(f"{path}: tensor {entry.path!r} is missing")
-        values = tensors[entry.path]
+        name = prefix + entry.path
+        if name not in tensors:
+            raise persistence.FileFormatError(f"{path}: tensor {name!r} is missing")
+        values = tensors[name]
         if values.shape != entry.shape or values.dtype.kind != "f":
             raise persistence.FileFormatError(
-                f"{path}: tensor {entry.path!r} has shape {values.shape} and dtype "
+                f"{path}: tensor {name!r} has shape {values.shape} and dtype "
                 f"{values.dtype}, but its architecture says {entry.shape} of floats"
             )
         if not np.isfinite(values).all():
-            raise persistence.FileFormatError(f"{path}: tensor {entry.path!r} has NaN or infinity")
+            raise persistence.FileFormatError(f"{path}: tensor {name!r} has NaN or infinity")
     host = np.zeros(layout.size)  # after the checks: its size is what the file's tensors are
     for entry in layout.entries:
-        entry.view(np, host)[...] = tensors.pop(entry.path)
+        entry.view(np, host)[...] = tensors.pop(prefix + entry.path)
     return host

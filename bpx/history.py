@@ -49,6 +49,17 @@ class History(Mapping[str, list[float]]):
         self.interrupted = False
         self.stopped: str | None = None
 
+    @classmethod
+    def of(cls, columns: Mapping[str, list[float]]) -> History:
+        """A history of these columns; ValueError where they are none."""
+        history = cls()
+        lengths = {len(column) for column in columns.values()}
+        if not columns.keys() <= set(COLUMNS) or len(lengths) > 1:
+            raise ValueError(f"expected columns of a history, of one length, got {list(columns)}")
+        for name, column in columns.items():
+            history._columns[name] = [_number(name, value) for value in column]
+        return history
+
     def append(self, row: Mapping[str, float]) -> None:
         for name in COLUMNS:
             if name in row:
@@ -104,6 +115,13 @@ class History(Mapping[str, list[float]]):
         from .plotting import curves
 
         return curves(self, path)
+
+
+def _number(column: str, value: Any) -> float:
+    kinds = (int,) if column == "epoch" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ValueError(f"expected numbers in the history's {column}, got {value!r}")
+    return value
 
 
 def brief(row: Mapping[str, float]) -> str:

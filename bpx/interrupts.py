@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 
 class Interrupts:
@@ -12,15 +13,25 @@ class Interrupts:
 
     Not in other threads than the main one, where Python lets no handler be set, and not where
     Ctrl-C is ignored or handled outside Python.
+
+    Parameters
+    ----------
+    others : int
+        Signals that are taken like Ctrl-C.
     """
 
-    def __enter__(self) -> Interrupts:
+    def __init__(self, *others: int) -> None:
+        self.signals = (signal.SIGINT, *others)
         self.noted = False
-        self._before = signal.getsignal(signal.SIGINT)
-        main = threading.current_thread() is threading.main_thread()
-        self._ours = main and self._before not in (None, signal.SIG_IGN)
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
+
+    def __enter__(self) -> Interrupts:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in self.signals:
+                before = signal.getsignal(number)
+                if before not in (None, signal.SIG_IGN):
+                    self._before[number] = before
+                    signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -29,5 +40,5 @@ class Interrupts:
         self.noted = True
 
     def __exit__(self, *error: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)

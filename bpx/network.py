@@ -500,6 +500,8 @@ class Network:
         check_finite: bool = True,
         graph: bool | str = "auto",
         precision: str | None = None,
+        checkpoint: Any = None,
+        resume: bool = False,
     ) -> History:
         """Train by mini-batch gradient descent.
 
@@ -556,6 +558,14 @@ class Network:
             ``"bfloat16"`` round their factors, and sum in float32; parameters and all else stay
             float32. float16's factors are each scaled by a power of two that fits their largest
             element, which is what loss scaling is for. By default all is in the network's dtype.
+        checkpoint : path or Checkpoint, optional
+            A folder to which all that further steps depend on is written, after each epoch or
+            when `bpx.Checkpoint` says. By default nothing is.
+        resume : bool
+            Go on from the newest whole checkpoint there, or begin where there is none. The
+            network, the data and all arguments have to be those of the run that wrote it, but
+            `epochs`, of the whole run, may be more. On NumPy the run ends as one that never
+            stopped, to the last bit. False by default.
 
         Returns
         -------
@@ -570,12 +580,16 @@ class Network:
             Device arrays for a network on the host.
         DivergenceError
             A cost that is not finite; the weights of the last good step stay.
+        FileExistsError, FileFormatError, OSError
+            Checkpoints of an earlier run, and no `resume`; none of them is whole; or the first of
+            this run could not be written. Later ones that cannot be are a RuntimeWarning.
 
         Notes
         -----
         Ctrl-C is acted on between two steps: `fit` returns the history so far, with
         ``history.interrupted`` set, and the network has the weights of the last full step. A
-        second Ctrl-C raises KeyboardInterrupt at once.
+        second Ctrl-C raises KeyboardInterrupt at once. With `checkpoint`, SIGTERM is taken like
+        Ctrl-C, and a last checkpoint is written.
 
         Examples
         --------
@@ -592,7 +606,8 @@ class Network:
             self, x, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
             sample_weight=sample_weight, validation=validation, callbacks=callbacks,
             shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
-            check_finite=check_finite, graph=graph, precision=precision,
+            check_finite=check_finite, graph=graph, precision=precision, checkpoint=checkpoint,
+            resume=resume,
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:

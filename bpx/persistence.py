@@ -6,14 +6,26 @@ import contextlib
 import json
 import os
 import stat
+import zlib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 FORMAT_VERSION = 1
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What a run that is taken up again has to find as it was: a callback, or an iterable."""
+
+    def state(self) -> dict[str, Any]:
+        """Numbers, texts, lists and dicts of them, and arrays; it may share memory."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from there; arrays come as NumPy's. ValueError where it does not fit."""
 
 
 class FileFormatError(ValueError):
@@ -60,19 +72,32 @@ def write(
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    metadata = {
-        "format": "bpx",
-        "format_version": str(FORMAT_VERSION),
-        "header": json.dumps(header),
-    }
     # safetensors takes an array's memory as it lies: a transposed view would come back scrambled.
     # (`np.ascontiguousarray` would make a vector of a 0-d array.)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    text = json.dumps(header)
+    metadata = {
+        "format": "bpx",
+        "format_version": str(FORMAT_VERSION),
+        "header": text,
+        "checksum": _checksum(text, arrays),
+    }
     try:
         content = save(arrays, metadata)
     except SafetensorError as error:
         raise TypeError(f"cannot write {path}: {error}") from error
     write_bytes(path, content)
+
+
+def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """CRC-32 of the header, and of each array's name and bytes: safetensors itself has none."""
+    found = zlib.crc32(header.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        # In the file they are little-endian.
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        found = zlib.crc32(np.atleast_1d(little).data, zlib.crc32(name.encode(), found))
+    return f"crc32:{found:08x}"
 
 
 def write_bytes(path: str | PathLike[str], content: bytes) -> None:
@@ -137,8 +162,15 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         raise FileFormatError(f"{path} is empty, expected a .safetensors file")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = _header(path, file.metadata() or {})
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+            metadata = file.metadata() or {}
+            header = _header(path, metadata)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        expected = metadata.get("checksum")
+        if expected is not None and expected != _checksum(metadata["header"], arrays):
+            raise FileFormatError(
+                f"{path} is damaged: what is in it is not what was written (expected {expected})"
+            )
+        return arrays, header
     except FileFormatError:
         raise
     # What safetensors raises for a dtype that NumPy has not is a TypeError or AttributeError.

@@ -1,7 +1,11 @@
 """Where the mini-batches of `fit` come from: arrays and memory maps, or a user's iterable.
 
 A source says how many steps an epoch has and in which `order` rows come, names the mini-batches
-of that order (`batches`), and brings one to the backend (`load`).
+of that order (`batches`, from any step on), and brings one to the backend (`load`).
+
+So that a run can be taken up again it says what it brings (`arguments`, which have to be the same
+then), and between two epochs what the further ones depend on beside `Network.generator`
+(`state`, of JSON), which `load_state` takes back.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from .chain import mean_factor
 from .context import Workspace
 from .data import Samples
 from .network import Network
+from .persistence import Stateful
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
@@ -39,13 +44,32 @@ class Arrays:
         """The rows of an epoch, in the order in which they come."""
         return data.epoch_order(self.generator, self.n, self.shuffle)
 
-    def batches(self, order: Any) -> Iterator[Any]:
-        """Each mini-batch's rows."""
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "samples": self.n,
+            "dtype of x": str(self.samples.x.dtype),
+            "batch_size": self.batch_size,
+            "sample_weight": self.samples.weight is not None,
+            "shuffle": "a function" if callable(self.shuffle) else bool(self.shuffle),
+        }
+
+    def state(self) -> Any:
+        """Nothing: a function that gives the rows is called again for each epoch."""
+        return None
+
+    def load_state(self, state: Any, epochs: int) -> None:
+        """So many epochs have ended."""
+        if callable(self.shuffle):
+            for _ in range(epochs):
+                self.shuffle()
+
+    def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
+        """Each mini-batch's rows, from step `first` on."""
         backend = self.chain.backend
         moved = order
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
-        for start in range(0, self.n, self.batch_size):
+        for start in range(first * self.batch_size, self.n, self.batch_size):
             rows = slice(start, min(start + self.batch_size, self.n))
             yield order[rows], moved[rows]
 
@@ -119,9 +143,23 @@ class Stream:
         """There is none: batches come as they come."""
         return None
 
-    def batches(self, order: Any) -> Iterator[Samples]:
+    def arguments(self) -> dict[str, Any]:
+        return {"x": type(self._iterable).__name__}
+
+    def state(self) -> Any:
+        """That of the iterable, if it has one; else each of its epochs is taken to be alike."""
+        return self._iterable.state() if isinstance(self._iterable, Stateful) else None
+
+    def load_state(self, state: Any, epochs: int) -> None:
+        if isinstance(self._iterable, Stateful):
+            self._iterable.load_state(state)
+
+    def batches(self, order: Any, first: int = 0) -> Iterator[Samples]:
         empty = True
-        for batch in self._iterable:
+        for step, batch in enumerate(self._iterable):
+            if step < first:
+                empty = False
+                continue
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(
                     "expected the iterable to give (x, y) or (x, y, sample_weight), got "

@@ -132,7 +132,7 @@ class Steps:
 
     # --- what came of them ---
 
-    def read(self, count: int) -> np.ndarray | None:
+    def read(self, count: int, first: int = 0) -> np.ndarray | None:
         """So many rows of the log in float64; on a device this is where the host waits for it.
 
         With a fourth column of Σω² where it is written down.
@@ -140,9 +140,10 @@ class Steps:
         None where they are not finite, or the vectors: an update can overflow after a finite cost.
         """
         to_host = self.chain.backend.to_host
-        log = to_host(self.log[:count, ...]).astype(np.float64)
+        rows = slice(first, first + count)
+        log = to_host(self.log[rows, ...]).astype(np.float64)
         if self.squares.shape[0]:
-            log = np.column_stack([log, to_host(self.squares[:count])])
+            log = np.column_stack([log, to_host(self.squares[rows])])
         return log if np.isfinite(log).all() and self.all_finite() else None
 
     def all_finite(self) -> bool:

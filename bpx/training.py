@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import time
-import warnings
+import signal
 from contextlib import AbstractContextManager
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from . import data
 from .callbacks import Progress, Run, as_callbacks, hooks
-from .captured import Captured, agree, why_not_captured
+from .captured import Captured, why_not_captured
 from .chain import Chain
+from .checkpoints import Checkpoints
 from .checks import positive, whole
 from .data import Samples
 from .history import History
 from .interrupts import Interrupts
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
+from .passes import NO_LIMIT, Compiled, Pass, Replayed, StepByStep
 from .program import compiled
+from .snapshots import Epoch, Snapshot, arguments_of, load_states
 from .sources import Arrays, Order, Stream
-from .steps import DivergenceError, NonFinite, Steps
-from .updates import Penalty, table, update_for
+from .steps import Steps
+from .updates import Penalty, update_for
 
 
 def train(
@@ -47,6 +48,8 @@ def train(
     check_finite: bool,
     graph: bool | str,
     precision: str | None,
+    checkpoint: Any = None,
+    resume: bool = False,
     objective: float | None = None,
 ) -> History:
     """What `Network.fit` does; its docstring has the parameters, and their defaults.
@@ -81,14 +84,29 @@ def train(
         held_out = net.samples(*validation, what="validation ", finite=check_finite)
     called = as_callbacks(callbacks) + ([Progress()] if progress else [])
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
-    if chosen != net.optimizer or net.optimizer_state is None:
-        net.optimizer, net.optimizer_state = chosen, chosen.start(net)
     # A stream without penalties need not know its size.
     divisor = None if n == "batch" else size or source.n or 1
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
     chain = net.chain if precision is None else _in_precision(net.chain, precision)
-    trainer = _Trainer(net, chain, source, chosen, net.optimizer_state, penalty, graph, objective)
-    return trainer.run(epochs, held_out, called)
+    checkpoints = resumed = None
+    if checkpoint is not None:
+        arguments = arguments_of(
+            source, called, optimizer=chosen, precision=precision, **vars(penalty),
+            validation=held_out and held_out.n,
+        )  # fmt: skip
+        checkpoints = Checkpoints(checkpoint, arguments, called)
+        if resume:
+            resumed = checkpoints.newest()
+        else:
+            checkpoints.refuse_others()
+    elif resume:
+        raise ValueError("resume=True needs checkpoint=, the folder to go on from")
+    if chosen != net.optimizer or net.optimizer_state is None:
+        net.optimizer, net.optimizer_state = chosen, chosen.start(net)
+    trainer = _Trainer(
+        net, chain, source, chosen, net.optimizer_state, penalty, graph, objective, checkpoints
+    )
+    return trainer.run(epochs, held_out, called, resumed)
 
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
@@ -120,52 +138,67 @@ class _Trainer:
         penalty: Penalty,
         graph: bool | str,
         objective: float | None,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self.net, self.chain, self.source = net, chain, source
         self.optimizer, self.state, self.graph = optimizer, state, graph
-        self.objective = objective
+        self.objective, self.checkpoints = objective, checkpoints
         self.update = update_for(chain, optimizer, state, penalty)
-        self.piece = source.piece
 
-    def run(self, epochs: int, held_out: Samples | None, callbacks: list[Any]) -> History:
-        net, history = self.net, History()
-        net.history = history
+    def run(
+        self,
+        epochs: int,
+        held_out: Samples | None,
+        callbacks: list[Any],
+        resumed: Snapshot | None = None,
+    ) -> History:
+        net, source, checkpoints = self.net, self.source, self.checkpoints
         kinds = ("cost",) if net.task == "regression" else ("cost", "accuracy")
         parts = ("training",) if held_out is None else ("training", "validation")
         columns = tuple(f"{part}_{kind}" for part in parts for kind in kinds)
-        run = Run(net, history, epochs, self.source.steps, self.state, columns, net.steps)
-        step_hooks = hooks(callbacks, "on_step_end")
-        hooked = bool(hooks([c for c in callbacks if not isinstance(c, Progress)], "on_step_end"))
-        if hooked:
-            self.piece = 1  # a hook may change the network, and is not called again in a replay
-        asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
-        by_itself = hooked or asked
-        ways, squares = (self.chain, self.source, self.update), self.objective is not None
-        self.compiled = None if by_itself else compiled(*ways, squares)
-        self.steps = Steps(net, *ways, self.state, self.piece, squares)
-        self.captured = self._to_capture(hooked)
-        checks = net.chain.workspace()
+        run = Run(
+            net, History(), epochs, source.steps, self.state, columns, net.steps, begun=net.steps
+        )
+        at_hand: Epoch | None = None  # until it ends
+        if resumed is not None and checkpoints is not None:
+            at_hand = resumed.restore(run, source, checkpoints.arguments)
+            self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
+        net.history = history = run.history
+        self._choose_passes(callbacks)
+        step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
+        # A scheduler's SIGTERM is worth a last checkpoint.
+        also = () if checkpoints is None else (signal.SIGTERM,)
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
+            if resumed is not None:
+                load_states(resumed.path, callbacks, resumed.callbacks)
             # What is not finite is found and told here, with its layer; no warnings beside it.
-            with self._surrounded(), Interrupts() as interrupts, np.errstate(all="ignore"):
+            with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
                 while history.epochs < epochs and not (run.stopped or interrupts.noted):
-                    started = time.perf_counter()
-                    means = self._epoch(run, interrupts, step_hooks)
+                    if checkpoints is None:
+                        at_hand = Epoch()
+                    else:
+                        at_hand = at_hand or Epoch.next(net, source)
+                        if checkpoints.due(run):
+                            checkpoints.write(run, at_hand)
+                    means = self._epoch(at_hand, run, interrupts, step_hooks)
                     if means is None:
                         break
+                    epoch, at_hand = at_hand, None
                     net.epochs += 1
                     row = {"epoch": net.epochs, **means}
                     if held_out is not None:
                         found = net.chain.evaluate(held_out, checks)
                         row |= {f"validation_{name}": value for name, value in found.items()}
                     row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
-                    row["seconds"] = time.perf_counter() - started
+                    row["seconds"] = epoch.took
                     history.append(row)
                     for hook in hooks(callbacks, "on_epoch_end"):
                         hook(run)
                 history.interrupted = interrupts.noted
+                if checkpoints is not None:
+                    checkpoints.write(run, at_hand or Epoch.next(net, source))
             history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
@@ -181,171 +214,64 @@ class _Trainer:
             largest = self.chain.architecture.largest * self.source.batch_size
         return self.chain.backend.surround(largest)
 
-    def _epoch(
-        self, run: Run, interrupts: Interrupts, step_hooks: list[Any]
-    ) -> dict[str, float] | None:
-        """The epoch's means; None if it did not end."""
-        order = self.source.order()
-        if self.compiled is not None:
-            return self._compiled_epoch(order, run, interrupts, step_hooks)
-        if self.captured is not None and self._can_replay(order):
-            return self._captured_epoch(order, run, interrupts, step_hooks)
-        logs = []
-        piece: list[Any] = []  # the batches since the copies were made
-        done = 0
-        for batch in self.source.batches(order):
-            if len(piece) == self.piece:
-                done += len(piece)
-                piece = []
-            if not piece:
-                self.steps.keep()
-            piece.append(batch)
-            try:
-                self.steps.one(batch, len(piece) - 1)
-            except NonFinite:
-                raise self.steps.diverged(piece, done) from None
-            run.step = self.net.steps
-            if len(piece) == self.piece:
-                logs.append(self._read(piece, done))
-            for hook in step_hooks:
-                hook(run)
-            if run.stopped or interrupts.noted:
-                break
-        if len(piece) < self.piece:
-            logs.append(self._read(piece, done))
-        if run.stopped or interrupts.noted:
-            return None
-        return self._means(np.concatenate(logs))
-
-    def _read(self, piece: list[Any], done: int) -> np.ndarray:
-        log = self.steps.read(len(piece))
-        if log is None:
-            raise self.steps.diverged(piece, done)
-        return log
-
-    # --- many steps a launch of a recording ---
-
-    def _to_capture(self, hooked: bool) -> Captured | None:
-        """What will be recorded; None: nothing is."""
-        why = why_not_captured(self.chain, self.source, self.optimizer, hooked)
+    def _choose_passes(self, callbacks: list[Any]) -> None:
+        """Compiled, by replays, and step by step, what neither of them can do."""
+        source, squares = self.source, self.objective is not None
+        others = [callback for callback in callbacks if not isinstance(callback, Progress)]
+        hooked = bool(hooks(others, "on_step_end"))
+        # A hook may change the network, and is not called again where steps are done again.
+        piece = 1 if hooked else source.piece
+        asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
+        by_itself = hooked or asked
+        ways = self.chain, source, self.update
+        found = None if by_itself else compiled(*ways, squares)
+        steps = Steps(self.net, *ways, self.state, piece, squares)
+        self.step_by_step = StepByStep(steps, source, piece)
+        self.compiled = self.replayed = None
+        why = why_not_captured(self.chain, source, self.optimizer, hooked)
         if self.graph is True and why:
             raise ValueError(f"graph=True: {why}")
-        wanted = self.graph is not False and self.compiled is None and not why
-        if not wanted or not isinstance(self.source, Arrays):
-            return None
-        return Captured(self.chain, self.source, self.update, self.steps.recorded)
+        if not isinstance(source, Arrays):
+            return
+        if found is not None:
+            self.compiled = Compiled(steps, source, self.update, *found)
+        elif self.graph is not False and not why:
+            captured = Captured(self.chain, source, self.update, steps.recorded)
+            self.replayed = Replayed(steps, source, captured, self.graph is True)
 
-    def _can_replay(self, order: Any) -> bool:
-        """Hold the first two replays to the same steps done one by one; say so if they differ."""
-        captured, steps = self.captured, self.steps
-        if captured is None or captured.checked:
-            return captured is not None
-        steps.keep()
-        start = steps.snapshot(2)
-        try:
-            for at, batch in enumerate(islice(self.source.batches(order), 2)):
-                steps.one(batch, at)
-            expected = steps.snapshot(2)
-            steps.restore()
-            if not all(np.isfinite(array).all() for array in expected):
-                return False  # it is said by the steps, with their layer
-            why = self._replay_twice(captured, order, start, expected)
-        finally:
-            steps.restore()
-        if why:
-            self.captured = None
-            message = f"the steps cannot be replayed as a CUDA graph: {why}"
-            if self.graph is True:
-                raise RuntimeError(message)
-            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
-        return not why
-
-    def _replay_twice(
-        self, captured: Captured, order: Any, start: list[Any], expected: list[Any]
-    ) -> str:
-        """Why it does not give what the steps gave; empty: it does."""
-        try:
-            captured.begin(order, self.net.steps)
-            captured.prepare()
-            self.steps.restore()
-            captured.begin(order, self.net.steps)
-            captured.run(1)
-            captured.run(1)
-            captured.checked = agree(start, expected, self.steps.snapshot(2))
-        except Exception as error:  # what CUDA refuses to record, whatever it is, runs unrecorded
-            return str(error) or type(error).__name__
-        if captured.checked:
-            return ""
-        return "two of them did not give what the steps give one by one"
-
-    def _captured_epoch(
-        self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
+    def _epoch(
+        self, epoch: Epoch, run: Run, interrupts: Interrupts, step_hooks: list[Any]
     ) -> dict[str, float] | None:
-        """The same by replays; the last, smaller mini-batch is a step by itself."""
-        captured = self.captured
-        assert captured is not None
-        self.steps.keep()
-        captured.begin(order, self.net.steps)
-        done = 0
-        while done < self.piece and not (run.stopped or interrupts.noted):
-            if done < captured.steps:
-                count = captured.run(captured.steps - done)
-                self.steps.count(count)
-            else:
-                count = 1
-                (batch,) = self._batches(order, done, done + 1)
-                self.steps.one(batch, done)
-            done += count
-            run.step = self.net.steps
-            for hook in step_hooks:
-                hook(run)
-        log = self.steps.read(done)
-        if log is None:
-            raise self.steps.diverged(self._batches(order, 0, done), 0)
-        return None if run.stopped or interrupts.noted else self._means(log)
-
-    # --- many steps a call of a compiled function ---
-
-    def _compiled_epoch(
-        self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
-    ) -> dict[str, float] | None:
-        assert self.compiled is not None
-        assert isinstance(self.source, Arrays)
-        program, function = self.compiled
-        m, steps = program.batch_size, self.source.steps
-        log, squares = np.zeros((steps, 3)), np.zeros(0 if self.objective is None else steps)
-        self.steps.keep()
-        for start in range(0, steps, program.steps_a_call):
-            rows = order[start * m : (start + program.steps_a_call) * m]
-            count = -(-len(rows) // m)
-            first = self.state.step
-            part = slice(start, start + count)
-            numbers = table(self.update, self.source, rows, first)
-            done = function(rows, numbers, log[part], squares[part])
-            self.steps.count(done)
-            if done < count:
-                raise self._stopped_at(order, start + done)
+        """The epoch's means; None if it did not end."""
+        epoch.begin(self.source)
+        going: Pass = self.compiled or self.step_by_step
+        # What is left of an epoch after a checkpoint is not replayed.
+        if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):
+            going = self.replayed
+        going.begin(epoch.order, epoch.done)
+        checkpoints, most, unread = self.checkpoints, NO_LIMIT, False
+        while True:
+            if checkpoints is not None:
+                most = checkpoints.most(run)
+            count = going.advance(most)
+            if not count:
+                break
+            epoch.done += count
+            unread = True
             run.step = self.net.steps
             for hook in step_hooks:
                 hook(run)
             if run.stopped or interrupts.noted:
                 break
-        if not self.steps.all_finite():
-            raise self.steps.diverged(self._batches(order, 0, start + count), 0)
+            if checkpoints is not None and checkpoints.due(run):
+                epoch.log.append(going.read())
+                unread = False
+                checkpoints.write(run, epoch)
+        if unread:
+            epoch.log.append(going.read())
         if run.stopped or interrupts.noted:
             return None
-        return self._means(log if self.objective is None else np.column_stack([log, squares]))
-
-    def _batches(self, order: Any, start: int, stop: int) -> list[Any]:
-        """The batches of some steps of an epoch."""
-        return list(islice(self.source.batches(order), start, stop))
-
-    def _stopped_at(self, order: Any, step: int) -> DivergenceError:
-        """A compiled run found a cost that is not finite, and wrote nothing of that step."""
-        if not self.steps.all_finite():  # the step before has overflowed
-            return self.steps.diverged(self._batches(order, 0, step + 1), 0)
-        self.steps.keep()
-        return self.steps.diverged(self._batches(order, step, step + 1), step)
+        return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
 
     def _means(self, log: np.ndarray) -> dict[str, float]:
         cost, right, weight = log[:, :3].sum(axis=0)

@@ -42,6 +42,7 @@ def test_train_writes_model_history_and_picture(run_folder):
         "curve.png",
         "history.csv",
         "model.safetensors",
+        "recipe.json",
     ]
     assert (run_folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     lines = (run_folder / "history.csv").read_text().splitlines()
@@ -53,6 +54,59 @@ def test_evaluate(run_folder):
     out, _ = bpx_command("evaluate", run_folder / "model.safetensors", "digits")
     assert out.startswith("cost 0.")
     assert "accuracy 9" in out
+
+
+def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
+    """Terminated, and taken up from another folder: the model of a run that was not."""
+    x = rng.normal(size=(200, 3))
+    np.savez(tmp_path / "a.npz", x=x, y=x @ [1.0, 2.0, 3.0])
+    options = ["a.npz", "--optimizer", "adam", "--dropout", 0.1, "--patience", 5000]
+    options += ["--epochs", 400, "--save-every", 0.3]
+    bpx_command("train", *options, "--out", "whole", cwd=tmp_path)
+    started = [sys.executable, "-m", "bpx", "train", *map(str, options), "--out", "run"]
+    environment = os.environ | {"MPLBACKEND": "Agg"}
+    with subprocess.Popen(
+        started, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as running:
+        for line in running.stdout:
+            if line.split()[:1] == ["20"]:
+                running.terminate()
+                break
+        rest = running.stdout.read()
+    assert running.returncode == 130
+    assert "bpx train --resume run goes on" in rest
+    _, err = bpx_command("train", "a.npz", "--out", "run", cwd=tmp_path, status=2)
+    assert "run has a run that has not ended: bpx train --resume run goes on with it" in err
+    arguments = ["train", "--resume", tmp_path / "run", "--epochs", 3]
+    _, err = bpx_command(*arguments, status=2)
+    assert "recipe.json: leave out epochs" in err
+    out, _ = bpx_command(*arguments[:3])
+    assert "R² " in out.splitlines()[-1]
+    files = (tmp_path / name / "model.safetensors" for name in ("whole", "run"))
+    (tensors, header), (theirs, other) = map(persistence.read, files)
+    assert header == other
+    assert all(np.array_equal(tensors[name], theirs[name]) for name in tensors)
+    _, err = bpx_command(*arguments[:3], status=2)
+    assert "has ended, there is nothing to go on with" in err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (None, "expected a folder that bpx train --out has made"),
+        ("{", "recipe.json is damaged: Expecting"),
+        ("[" * 10**5, "recipe.json is damaged: maximum recursion"),
+        ("[]", "recipe.json is damaged: expected a JSON object of options"),
+        ('{"hidden": 5}', "recipe.json is damaged: hidden = 5 is no option of bpx train"),
+        ('{"out": null}', "recipe.json is damaged: out = None is no option of bpx train"),
+    ],
+)
+def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
+    if recipe is not None:
+        (tmp_path / "recipe.json").write_text(recipe)
+    _, err = bpx_command("train", "--resume", tmp_path, status=2)
+    assert message in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv"])

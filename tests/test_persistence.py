@@ -83,7 +83,7 @@ def test_metadata(path: Path) -> None:
     write(path, TENSORS, HEADER)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-    assert metadata.keys() == {"format", "format_version", "header"}
+    assert metadata.keys() == {"format", "format_version", "header", "checksum"}
     assert (metadata["format"], metadata["format_version"]) == ("bpx", "1")
     assert json.loads(metadata["header"]) == HEADER
 
@@ -146,6 +146,38 @@ def test_flipped_bits_in_the_header(path: Path) -> None:
             except FileFormatError:
                 refused += 1
     assert refused > end
+
+
+def test_flipped_bits_in_the_arrays(path: Path) -> None:
+    """safetensors itself has no checksum; a file without one is read as before."""
+    write(path, SMALL, HEADER)
+    content = path.read_bytes()
+    for position in range(8 + int.from_bytes(content[:8], "little"), len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 16
+        path.write_bytes(damaged)
+        with pytest.raises(FileFormatError, match="is damaged: what is in it is not what was"):
+            read(path)
+    foreign(path, format_version="1", header="{}")
+    assert read(path)[0]["w"].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [[1 << 60], [1 << 32, 1 << 32], [0, 1 << 63], [-1], [1 << 70]])
+def test_a_header_that_claims_more_than_there_is(path: Path, shape: list[int]) -> None:
+    """Refused before any memory is asked for."""
+    told = {"__metadata__": {"format": "bpx", "format_version": "1", "header": "{}"}}
+    for offsets in ([0, 8], [0, 8 * (shape[0] % (1 << 64))], [8, 0]):
+        claims = {"w": {"dtype": "F64", "shape": shape, "data_offsets": offsets}}
+        text = json.dumps(told | claims).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+        with pytest.raises(FileFormatError, match="damaged or truncated"):
+            read(path)
+
+
+def test_names_that_look_like_paths_are_only_names(path: Path, tmp_path: Path) -> None:
+    write(path, {"../../evil": np.zeros(1)}, {"../x": "/etc/passwd"})
+    assert read(path)[0].keys() == {"../../evil"}
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_foreign_safetensors(path: Path) -> None:

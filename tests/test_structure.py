@@ -42,6 +42,9 @@ ORDER = [
     "program",
     "captured",
     "interrupts",
+    "passes",
+    "snapshots",
+    "checkpoints",
     "training",
     "lbfgs",
     "sklearn",
@@ -50,6 +53,7 @@ ORDER = [
     "plotting",
     "tables",
     "recipe",
+    "runs",
     "cli",
     "__main__",
 ]

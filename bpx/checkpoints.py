@@ -1,0 +1,204 @@
+"""The folder of a run's checkpoints: when one is written, which are kept, which is the newest."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from . import persistence
+from .callbacks import Run
+from .checks import positive, whole
+from .passes import NO_LIMIT
+from .persistence import FileFormatError
+from .snapshots import Epoch, Snapshot, contents
+
+_NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
+_TEMPORARY = re.compile(r"\.bpx-[0-9a-f]{16}\.tmp")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and when `fit` writes down all that its further steps depend on.
+
+    One is also written when the run begins, which shows that the folder can be written to, and
+    when it ends, is stopped or is interrupted.
+
+    Parameters
+    ----------
+    folder : path
+        It is made if it is not there. A file is named by the steps that its network has taken:
+        ``checkpoint-000000001200.safetensors``, which `bpx.load` reads too.
+    epochs, steps, seconds : number, optional
+        Write when so many have passed since the last one; any of them may be given, and without
+        any it is each epoch. Seconds are looked at between two steps (compiled ones: every 30 ms).
+    keep : int
+        The newest so many stay; the others are deleted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import bpx
+    >>> x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saved = bpx.Checkpoint(folder, steps=10, keep=2)
+    ...     history = bpx.Network([2, 3, 1]).fit(x, y, epochs=25, batch_size=4, checkpoint=saved)
+    ...     again = bpx.Network([2, 3, 1])
+    ...     history = again.fit(x, y, epochs=40, batch_size=4, checkpoint=saved, resume=True)
+    >>> history.epochs
+    40
+    """
+
+    folder: str | PathLike[str]
+    epochs: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.folder, str | PathLike):
+            raise TypeError(
+                f"expected the folder of checkpoints as a path, got {type(self.folder).__name__}"
+            )
+        for name in ("epochs", "steps"):
+            if getattr(self, name) is not None:
+                whole(f"{name} between checkpoints", getattr(self, name))
+        if self.seconds is not None:
+            positive("seconds between checkpoints", self.seconds)
+        whole("keep", self.keep)
+        if self.epochs is self.steps is self.seconds is None:
+            object.__setattr__(self, "epochs", 1)
+
+
+class Checkpoints:
+    """The checkpoints of one call of `fit`.
+
+    Parameters
+    ----------
+    wanted : Checkpoint or path
+    arguments : mapping
+        See `arguments_of`.
+    callbacks : list
+        Of the run.
+    """
+
+    def __init__(self, wanted: Any, arguments: Mapping[str, Any], callbacks: list[Any]) -> None:
+        self.wanted = wanted if isinstance(wanted, Checkpoint) else Checkpoint(wanted)
+        self.folder = Path(self.wanted.folder)
+        self.arguments, self.callbacks = arguments, callbacks
+        self._last: Path | None = None  # that this call has written
+        self._at = 0, 0, 0.0  # epochs, steps and time when the last one was due
+
+    # --- writing ---
+
+    def due(self, run: Run) -> bool:
+        """One is to be written now."""
+        wanted, (epochs, steps, seconds) = self.wanted, self._at
+        return (
+            self._last is None
+            or (wanted.steps is not None and run.net.steps - steps >= wanted.steps)
+            or (wanted.epochs is not None and run.net.epochs - epochs >= wanted.epochs)
+            or (wanted.seconds is not None and time.monotonic() - seconds >= wanted.seconds)
+        )
+
+    def most(self, run: Run) -> int:
+        """Steps until one may be due."""
+        if self.wanted.steps is None:
+            return NO_LIMIT
+        return max(1, self._at[1] + self.wanted.steps - run.net.steps)
+
+    def write(self, run: Run, epoch: Epoch) -> None:
+        """Write one, and delete those that are too old.
+
+        Raises
+        ------
+        OSError
+            The folder cannot be written to, at the first one. Later it is a warning: the training
+            is worth more than one checkpoint, and the one before is still there.
+        """
+        path = self.folder / f"checkpoint-{run.net.steps:012d}.safetensors"
+        tensors, header = contents(run, epoch, self.callbacks, self.arguments)
+        try:
+            if self._last is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._clean()
+            persistence.write(path, tensors, header)
+        except OSError as error:
+            if self._last is None:
+                raise
+            warnings.warn(
+                f"no checkpoint at step {run.net.steps}, and the training goes on: {error}. The "
+                f"last one is {self._last}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            return
+        finally:  # after a slow write, and after one that failed, time is for training first
+            self._at = run.net.epochs, run.net.steps, time.monotonic()
+        self._last = path
+        # Those of later steps are damaged, or `newest` would have given one of them.
+        older = [other for other in _found(self.folder) if other.name <= path.name]
+        for other in older[: -self.wanted.keep]:
+            with contextlib.suppress(OSError):
+                other.unlink()
+
+    def _clean(self) -> None:
+        """Remove what a killed process has left half written."""
+        for path in self.folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    # --- reading ---
+
+    def refuse_others(self) -> None:
+        """FileExistsError where there are checkpoints, with which a new run would mix its own."""
+        found = _found(self.folder)
+        if found:
+            raise FileExistsError(
+                f"{self.folder} has checkpoints of an earlier run, the newest {found[-1].name}: "
+                "resume=True goes on from it; to begin anew delete them, or name another folder"
+            )
+
+    def newest(self) -> Snapshot | None:
+        """The newest one that is whole; None if there is none at all.
+
+        Raises
+        ------
+        FileFormatError
+            All of them are damaged.
+        """
+        found = _found(self.folder)
+        reasons = []
+        for path in reversed(found):
+            try:
+                snapshot = Snapshot.read(path)
+            except (FileFormatError, OSError) as error:
+                reasons.append(str(error))
+                continue
+            for reason in reasons:
+                warnings.warn(
+                    f"a damaged checkpoint is passed over for {path.name}: {reason}",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            return snapshot
+        if found:
+            raise FileFormatError(
+                f"all {len(found)} checkpoints in {self.folder} are damaged; delete them to begin "
+                f"anew: {'; '.join(reasons)}"
+            )
+        return None
+
+
+def _found(folder: Path) -> list[Path]:
+    """From the oldest to the newest."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))

@@ -1,0 +1,225 @@
+"""Ways through the steps of an epoch: one by one, by replays of a recording, or compiled."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from .captured import Captured, agree
+from .program import Program
+from .program import Steps as Function
+from .sources import Arrays, Stream
+from .steps import DivergenceError, NonFinite, Steps
+from .updates import FusedUpdate, GradientUpdate, table
+
+NO_LIMIT = sys.maxsize
+
+
+class Pass(Protocol):
+    """Steps of one epoch, some at a time."""
+
+    def begin(self, order: Any, first: int) -> None:
+        """From step `first` of an epoch on, whose rows come in this order."""
+
+    def advance(self, most: int) -> int:
+        """Do some steps, at most so many; how many they were, 0 at the end of the epoch."""
+
+    def read(self) -> np.ndarray:
+        """The log of the steps, one or more, since `begin` or the last `read`; see `Steps.read`.
+
+        Raises
+        ------
+        DivergenceError
+            One of these steps went wrong; `advance` may have said so before.
+        """
+
+
+def _batches(source: Arrays, order: Any, start: int, stop: int) -> list[Any]:
+    return list(islice(source.batches(order, start), stop - start))
+
+
+class StepByStep:
+    """Each step by itself; the log is read every `piece` of them."""
+
+    def __init__(self, steps: Steps, source: Arrays | Stream, piece: int) -> None:
+        self.steps, self.source, self.piece = steps, source, piece
+
+    def begin(self, order: Any, first: int) -> None:
+        self._batches: Iterator[Any] = self.source.batches(order, first)
+        self._done = first
+        self._since: list[Any] = []  # the batches since the copies were made
+        self._logs: list[np.ndarray] = []
+
+    def advance(self, most: int) -> int:
+        batch = next(self._batches, None)
+        if batch is None:
+            return 0
+        since = self._since
+        if not since:
+            self.steps.keep()
+        since.append(batch)
+        try:
+            self.steps.one(batch, len(since) - 1)
+        except NonFinite:
+            raise self.steps.diverged(since, self._done) from None
+        if len(since) == self.piece:
+            self._read()
+        return 1
+
+    def _read(self) -> None:
+        log = self.steps.read(len(self._since))
+        if log is None:
+            raise self.steps.diverged(self._since, self._done)
+        self._logs.append(log)
+        self._done += len(self._since)
+        self._since = []
+
+    def read(self) -> np.ndarray:
+        if self._since:
+            self._read()
+        logs, self._logs = self._logs, []
+        return np.concatenate(logs)
+
+
+class Replayed:
+    """Many steps a launch of a recording; the last, smaller mini-batch is a step by itself."""
+
+    def __init__(self, steps: Steps, source: Arrays, captured: Captured, required: bool) -> None:
+        self.steps, self.source, self.captured = steps, source, captured
+        self.required = required
+        self.refused = False
+
+    def holds(self, order: Any) -> bool:
+        """Hold the first two replays to the same steps done one by one; say so if they differ."""
+        captured, steps = self.captured, self.steps
+        if captured.checked or self.refused:
+            return captured.checked
+        steps.keep()
+        start = steps.snapshot(2)
+        try:
+            for at, batch in enumerate(islice(self.source.batches(order), 2)):
+                steps.one(batch, at)
+            expected = steps.snapshot(2)
+            steps.restore()
+            if not all(np.isfinite(array).all() for array in expected):
+                return False  # it is said by the steps, with their layer
+            why = self._replay_twice(order, start, expected)
+        finally:
+            steps.restore()
+        if why:
+            self.refused = True
+            message = f"the steps cannot be replayed as a CUDA graph: {why}"
+            if self.required:
+                raise RuntimeError(message)
+            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
+        return not why
+
+    def _replay_twice(self, order: Any, start: list[Any], expected: list[Any]) -> str:
+        """Why it does not give what the steps gave; empty: it does."""
+        captured, steps = self.captured, self.steps
+        try:
+            captured.begin(order, steps.net.steps)
+            captured.prepare()
+            steps.restore()
+            captured.begin(order, steps.net.steps)
+            captured.run(1)
+            captured.run(1)
+            captured.checked = agree(start, expected, steps.snapshot(2))
+        except Exception as error:  # what CUDA refuses to record, whatever it is, runs unrecorded
+            return str(error) or type(error).__name__
+        if captured.checked:
+            return ""
+        return "two of them did not give what the steps give one by one"
+
+    def begin(self, order: Any, first: int) -> None:
+        assert first == 0  # the rest of an epoch goes step by step
+        self._order, self._done, self._kept = order, 0, -1
+        self.captured.begin(order, self.steps.net.steps)
+
+    def advance(self, most: int) -> int:
+        done, replays = self._done, self.captured.steps
+        if done == self.source.steps:
+            return 0
+        if self._kept < 0:
+            self.steps.keep()
+            self._kept = done
+        if done < replays:
+            count = self.captured.run(min(most, replays - done))
+            self.steps.count(count)
+        else:
+            count = 1
+            (batch,) = _batches(self.source, self._order, done, done + 1)
+            self.steps.one(batch, done)
+        self._done += count
+        return count
+
+    def read(self) -> np.ndarray:
+        start = self._kept
+        log = self.steps.read(self._done - start, start)
+        if log is None:
+            piece = _batches(self.source, self._order, start, self._done)
+            raise self.steps.diverged(piece, start)
+        self._kept = -1
+        return log
+
+
+class Compiled:
+    """Many steps a call of a compiled function."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        source: Arrays,
+        update: FusedUpdate | GradientUpdate,
+        program: Program,
+        function: Function,
+    ) -> None:
+        self.steps, self.source, self.update = steps, source, update
+        self.program, self.function = program, function
+        self.steps_a_call = program.steps_a_call
+
+    def begin(self, order: Any, first: int) -> None:
+        self._order, self._done, self._kept = order, first, -1
+        self._log = np.zeros((self.source.steps, 3))
+        self._squares = np.zeros(self.source.steps if self.program.squares else 0)
+
+    def advance(self, most: int) -> int:
+        m, done = self.program.batch_size, self._done
+        count = min(self.steps_a_call, self.source.steps - done, most)
+        if not count:
+            return 0
+        if self._kept < 0:
+            self.steps.keep()
+            self._kept = done
+        rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
+        numbers = table(self.update, self.source, rows, self.update.state.step)
+        good = self.function(rows, numbers, self._log[part], self._squares[part])
+        self.steps.count(good)
+        if good < count:
+            raise self._stopped_at(done + good)
+        self._done += count
+        return count
+
+    def _stopped_at(self, step: int) -> DivergenceError:
+        """A cost is not finite, and nothing of that step was written."""
+        if self.steps.all_finite():
+            self.steps.keep()
+            self._kept = step
+        # Else the step before has overflowed, and all since the copies are run again.
+        piece = _batches(self.source, self._order, self._kept, step + 1)
+        return self.steps.diverged(piece, self._kept)
+
+    def read(self) -> np.ndarray:
+        start = self._kept
+        if not self.steps.all_finite():
+            piece = _batches(self.source, self._order, start, self._done)
+            raise self.steps.diverged(piece, start)
+        self._kept = -1
+        part = slice(start, self._done)
+        log = self._log[part]
+        return np.column_stack([log, self._squares[part]]) if self.program.squares else log

@@ -1,0 +1,88 @@
+"""The folder of a run from the command line: its recipe, its checkpoints, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .checkpoints import Checkpoint
+from .history import History
+from .network import Network
+from .persistence import write_bytes
+
+RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
+
+
+def begin(out: Path, options: Mapping[str, Any]) -> None:
+    """Make the folder and write the recipe, from which the run can be taken up again.
+
+    Raises
+    ------
+    ValueError
+        There is a run in it that has not ended.
+    """
+    folder = out / CHECKPOINTS
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"{out} has a run that has not ended: bpx train --resume {out} goes on with it; to "
+            f"begin anew delete {folder}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode())
+
+
+def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, Any]:
+    """The options of the run in a folder, each of the kind that it has to have.
+
+    Raises
+    ------
+    ValueError
+        There is none, it is damaged, the run has ended, or other options than ``resume`` are
+        `given` beside it.
+    """
+    path = out / RECIPE
+    others = " and ".join(name for name in given if name != "resume")
+    if others:
+        raise ValueError(f"--resume takes all other options from {path}: leave out {others}")
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"there is no {path}: expected a folder that bpx train --out has made"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} is damaged: expected a JSON object of options")
+    for name, value in options.items():
+        if name in ("out", "resume") or not isinstance(value, kinds.get(name, ())):
+            raise ValueError(f"{path} is damaged: {name} = {value!r} is no option of bpx train")
+    if not (out / CHECKPOINTS).is_dir():
+        raise ValueError(f"the run in {out} has ended, there is nothing to go on with")
+    return options
+
+
+def checkpoint(out: Path, seconds: float) -> Checkpoint:
+    """Where and when its checkpoints are written."""
+    return Checkpoint(out / CHECKPOINTS, seconds=seconds)
+
+
+def write(net: Network, history: History, out: Path) -> None:
+    """The model, the history and the learning curve."""
+    files = ["model.safetensors", "history.csv"]
+    net.save(out / files[0])
+    (out / files[1]).write_text(history.to_csv(), encoding="utf-8")
+    if history.epochs:
+        files.append("curve.png")
+        history.plot(out / files[2])
+    print(f"wrote {', '.join(files)} to {out}")
+
+
+def end(out: Path) -> None:
+    """There is nothing to go on with: remove the checkpoints, the newest last."""
+    folder = out / CHECKPOINTS
+    for path in sorted(folder.iterdir()):
+        path.unlink()
+    folder.rmdir()

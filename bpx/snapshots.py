@@ -1,0 +1,316 @@
+"""A run at one moment as arrays and JSON, and back: all that its further steps depend on."""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from . import files, persistence
+from .callbacks import Run
+from .checks import number, whole
+from .files import TRAINING
+from .history import History
+from .network import Network
+from .persistence import FileFormatError, Stateful
+from .sources import Arrays, Stream
+
+NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
+
+
+@dataclass(slots=True)
+class Epoch:
+    """The epoch at hand, as far as it has come.
+
+    Attributes
+    ----------
+    generator, source : JSON
+        The states of the network's generator and of the source before it began.
+    order : array or None
+        Its rows, once they are drawn.
+    digest : int or None
+        That of `order`; before it is drawn, what it has to be after a checkpoint in the epoch.
+    done : int
+        Its steps so far.
+    log : list of array
+        What they left, see `Steps.read`.
+    seconds : float
+        That they took before `since`.
+    since : float
+        A time of `time.perf_counter`.
+    """
+
+    generator: Any = None
+    source: Any = None
+    order: Any = None
+    digest: int | None = None
+    done: int = 0
+    log: list[np.ndarray] = field(default_factory=list)
+    seconds: float = 0.0
+    since: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def next(cls, net: Network, source: Arrays | Stream) -> Epoch:
+        """One that is to begin, as checkpoints need it."""
+        return cls(files.as_json(net.generator.bit_generator.state), source.state())
+
+    @property
+    def took(self) -> float:
+        return self.seconds + time.perf_counter() - self.since
+
+    def begin(self, source: Arrays | Stream) -> None:
+        """Draw its rows; they have to be those from which a checkpoint was made."""
+        self.order = source.order()
+        if self.digest is not None and self.digest != self._digest():
+            raise ValueError(
+                "the rows of the epoch that the checkpoint is in came in another order: shuffle= "
+                "has to give the same rows again, call by call, from the beginning of the run"
+            )
+
+    def _digest(self) -> int | None:
+        is_array = isinstance(self.order, np.ndarray)
+        return zlib.crc32(np.ascontiguousarray(self.order).data) if is_array else None
+
+    def position(self) -> dict[str, Any]:
+        """Where it is, as JSON."""
+        if self.done and self.digest is None:
+            self.digest = self._digest()
+        return {
+            "source": files.as_json(self.source),
+            "digest": self.digest,
+            "done": self.done,
+            "seconds": self.took,
+        }
+
+
+def with_state(callbacks: list[Any]) -> list[Stateful]:
+    return [callback for callback in callbacks if isinstance(callback, Stateful)]
+
+
+def _described(value: Any) -> str:
+    """Its fields; where in memory a user's own object lies says nothing."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def arguments_of(source: Arrays | Stream, callbacks: list[Any], **others: Any) -> dict[str, Any]:
+    """What has to be the same when a run is taken up again."""
+    described = {
+        name: value if isinstance(value, int | float | str | None) else _described(value)
+        for name, value in others.items()
+    }
+    remembering = [type(callback).__name__ for callback in with_state(callbacks)]
+    return {**source.arguments(), **described, "callbacks with a state": remembering}
+
+
+def contents(
+    run: Run, epoch: Epoch, callbacks: list[Any], arguments: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and the header of a checkpoint. `bpx.load` finds a network in them."""
+    net, state = run.net, run.optimizer_state
+    tensors, header = files.contents(net)
+    header["generator"] = epoch.generator
+    for name, slot in state.slots.items():
+        prefix = f"{TRAINING}.optimizer.{name}."
+        tensors |= files.unpacked(net.layout, net.backend.to_host(slot), prefix)
+    if epoch.log:
+        tensors[f"{TRAINING}.log"] = np.concatenate(epoch.log)
+    remembered = []
+    for index, callback in enumerate(with_state(callbacks)):
+        plain = {}
+        for name, value in callback.state().items():
+            if hasattr(value, "shape") and value.shape:
+                host = value if isinstance(value, np.ndarray) else net.backend.to_host(value)
+                tensors[f"{TRAINING}.callbacks.{index}.{name}"] = host
+            else:
+                plain[name] = value.item() if hasattr(value, "item") else value
+        try:
+            remembered.append(files.as_json(plain))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TypeError(
+                f"expected state() of {type(callback).__name__} to give arrays and what JSON "
+                f"takes, got {plain!r} ({error})"
+            ) from error
+    header[TRAINING] = {
+        "arguments": dict(arguments),
+        "optimizer": {"step": state.step, "factor": state.factor, "slots": sorted(state.slots)},
+        "epoch": epoch.position(),
+        "history": {name: list(run.history[name]) for name in run.history},
+        "stopped": run.stopped,
+        "begun": run.begun,
+        "callbacks": remembered,
+    }
+    return tensors, header
+
+
+@dataclass
+class Snapshot:
+    """A checkpoint that was read and found whole.
+
+    Attributes
+    ----------
+    net : Network
+        On the host.
+    arguments : dict
+        Of its run, see `arguments_of`.
+    slots : dict of array
+        The optimizer's memory.
+    step, factor : int, float
+        The optimizer's state.
+    epoch : Epoch
+    history : History
+    stopped, begun
+        As in `Run`.
+    callbacks : list of dict
+        The states of those that have one.
+    """
+
+    path: Any
+    net: Network
+    arguments: dict[str, Any]
+    slots: dict[str, np.ndarray]
+    step: int
+    factor: float
+    epoch: Epoch
+    history: History
+    stopped: str | None
+    begun: int
+    callbacks: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Snapshot:
+        """FileFormatError for all that no run wrote."""
+        tensors, header = persistence.read(path)
+        if TRAINING not in header:
+            raise FileFormatError(f"{path} is no checkpoint, but a network alone: bpx.load(path)")
+        net = files.network(path, tensors, header, backend="numpy")
+        try:
+            found = cls._of(path, net, tensors, header)
+        except FileFormatError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise FileFormatError(
+                f"{path}: its header does not describe a run of fit ({error!r})"
+            ) from error
+        if tensors:
+            names = ", ".join(sorted(tensors))
+            raise FileFormatError(f"{path}: tensors that no run has written: {names}")
+        return found
+
+    @classmethod
+    def _of(cls, path: Any, net: Network, tensors: dict[str, Any], header: Any) -> Snapshot:
+        run = header[TRAINING]
+        optimizer, at = run["optimizer"], run["epoch"]
+        done = whole("done", at["done"], 0)
+        log = [_log(path, tensors.pop(f"{TRAINING}.log"), done)] if done else []
+        digest = None if at["digest"] is None else whole("digest", at["digest"], 0)
+        slots = {
+            str(name): files.packed(path, net.layout, tensors, f"{TRAINING}.optimizer.{name}.")
+            for name in optimizer["slots"]
+        }
+        callbacks = [dict(state) for state in run["callbacks"]]
+        for index, state in enumerate(callbacks):
+            prefix = f"{TRAINING}.callbacks.{index}."
+            for name in [name for name in tensors if name.startswith(prefix)]:
+                state[name.removeprefix(prefix)] = tensors.pop(name)
+        if not (run["stopped"] is None or isinstance(run["stopped"], str)):
+            raise ValueError(f"expected stopped to be a text or null, got {run['stopped']!r}")
+        return cls(
+            path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
+            whole("step", optimizer["step"], 0), number("factor", optimizer["factor"]),
+            Epoch(header["generator"], at["source"], None, digest, done, log,
+                  number("seconds", at["seconds"])),
+            History.of(run["history"]), run["stopped"], whole("begun", run["begun"], 0),
+            callbacks,
+        )  # fmt: skip
+
+    def restore(self, run: Run, source: Arrays | Stream, arguments: Mapping[str, Any]) -> Epoch:
+        """Everything as it was, and the epoch to go on with; `run` has to be one that begins.
+
+        Raises
+        ------
+        ValueError
+            It is of a run with other arguments; nothing was changed then.
+        """
+        net = run.net
+        self._check(net, source, arguments, run.epochs)
+        try:
+            source.load_state(self.epoch.source, self.history.epochs)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if self.epoch.source is None:
+                raise  # of a user's own function
+            raise FileFormatError(
+                f"{self.path}: the state of the data does not fit it ({error!r})"
+            ) from error
+        net.generator.bit_generator.state = self.net.generator.bit_generator.state
+        self._copy(self.net.parameters, net, net.parameters)
+        self._copy(self.net.state, net, net.state)
+        for name, slot in run.optimizer_state.slots.items():
+            self._copy(self.slots[name], net, slot)
+        net.chain.key, net.steps, net.epochs = self.net.chain.key, self.net.steps, self.net.epochs
+        run.optimizer_state.step, run.optimizer_state.factor = self.step, self.factor
+        run.step, run.begun, run.stopped = net.steps, self.begun, self.stopped
+        run.history = net.history = self.history
+        self.epoch.since = time.perf_counter()
+        return self.epoch
+
+    @staticmethod
+    def _copy(host: np.ndarray, net: Network, vector: Any) -> None:
+        vector[...] = net.chain.own(host)
+
+    def _check(
+        self, net: Network, source: Arrays | Stream, arguments: Mapping[str, Any], epochs: int
+    ) -> None:
+        _, header = files.contents(net)
+        here = files.as_json({name: header[name] for name in NETWORK} | dict(arguments))
+        here["generator"] = header["generator"]["bit_generator"]
+        there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
+        different = [
+            f"{name} was {_brief(there.get(name))} and is {_brief(here.get(name))}"
+            for name in {**here, **there}
+            if here.get(name) != there.get(name)
+        ]
+        if self.history.epochs > epochs:
+            different.append(f"epochs is {epochs}, and {self.history.epochs} have ended")
+        if source.steps is not None and self.epoch.done > source.steps:
+            different.append(f"an epoch has {source.steps} steps, and {self.epoch.done} are done")
+        if different:
+            raise ValueError(
+                f"{self.path} is of another run: {'; '.join(different)}. Pass what was passed "
+                "then, or begin anew in another folder"
+            )
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _log(path: Any, log: np.ndarray, done: int) -> np.ndarray:
+    fits = log.dtype == np.float64 and log.shape in ((done, 3), (done, 4))
+    if not fits or not np.isfinite(log).all():
+        raise FileFormatError(
+            f"{path}: expected a log of ({done}, 3) finite float64, got {log.shape} {log.dtype}"
+        )
+    return log
+
+
+def load_states(path: Any, callbacks: list[Any], states: list[dict[str, Any]]) -> None:
+    """Give each callback back what it has to remember."""
+    remembering = with_state(callbacks)
+    if len(remembering) != len(states):
+        raise FileFormatError(
+            f"{path}: expected states of {len(remembering)} callbacks, got {len(states)}"
+        )
+    for callback, state in zip(remembering, states, strict=True):
+        try:
+            callback.load_state(state)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(
+                f"{path}: the state of {type(callback).__name__} does not fit it ({error!r})"
+            ) from error

@@ -1,0 +1,620 @@
+"""A run that was killed and taken up again ends as one that was not."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers, persistence
+from bpx.backends import _fast
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt(bpx.Callback):
+    """An end at some epoch that no handler sees."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, run):
+        if run.epoch == self.epoch:
+            raise Killed
+
+
+def network(backend=None, dtype="float32", seed=1, **options):
+    chain = [
+        layers.Input(6),
+        layers.Dense(5, "tanh"),
+        layers.Dropout(0.3),
+        layers.Dense(3, "softmax"),
+    ]
+    return bpx.Network(chain, backend=backend, dtype=dtype, seed=seed, **options)
+
+
+def dense(backend=None, dtype="float32", seed=1):
+    return bpx.Network(
+        [6, 5, 3], hidden="relu", output="softmax", backend=backend, dtype=dtype, seed=seed
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """These are no tests of what is on the disk when the power fails."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(53, 6)), rng.integers(3, size=53)
+
+
+def state_of(net):
+    """Everything of a network that training goes on from."""
+    to_host, memory = net.backend.to_host, net.optimizer_state
+    vectors = [net.parameters, net.state, *memory.slots.values()]
+    history = {name: net.history[name] for name in net.history if name != "seconds"}
+    return (
+        [to_host(vector).tobytes() for vector in vectors],
+        history, net.history.stopped, net.steps, net.epochs, net.chain.key, memory.step,
+        memory.factor, str(net.generator.bit_generator.state),
+    )  # fmt: skip
+
+
+def ends_alike(make, fit, checkpoint):
+    """Train whole; then be killed, and go on with a network of another seed."""
+    whole, killed, resumed = make(), make(), make(seed=99)
+    fit(whole)
+    with pytest.raises(Killed):
+        fit(killed, KillAt(4), checkpoint=checkpoint)
+    fit(resumed, checkpoint=checkpoint, resume=True)
+    assert state_of(resumed) == state_of(whole)
+    return whole, resumed
+
+
+OPTIMIZERS = [
+    bpx.SGD(0.1),
+    bpx.SGD(bpx.schedules.Exponential(0.2, 30), momentum=0.9),
+    bpx.Adam(bpx.schedules.WarmUp(20, bpx.schedules.Cosine(0.01, 60))),
+]
+
+
+@pytest.mark.parametrize("when", [{"steps": 7}, {"epochs": 2}, {"seconds": 1e-9}], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: type(optimizer).__name__)
+def test_a_killed_run_ends_as_one_that_was_not(data, tmp_path, optimizer, when):
+    """Step by step, with masks, validation, early stopping that restores, and a plateau."""
+
+    def fit(net, *more, **options):
+        called = [bpx.EarlyStopping(5), bpx.ReduceOnPlateau(patience=1, min_delta=0.01), *more]
+        net.fit(
+            *data, epochs=12, batch_size=5, optimizer=optimizer, l2=0.1, validation=data,
+            callbacks=called, **options,
+        )  # fmt: skip
+
+    ends_alike(network, fit, bpx.Checkpoint(tmp_path / "run", **when))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: type(optimizer).__name__)
+def test_compiled_steps(data, tmp_path, optimizer, dtype):
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    fast = _fast.FastBackend()
+
+    def make(seed=1):
+        return dense(fast, dtype, seed)
+
+    def fit(net, *more, **options):
+        net.fit(
+            *data, epochs=8, batch_size=5, optimizer=optimizer, l2=0.1, callbacks=more, **options
+        )
+
+    ends_alike(make, fit, bpx.Checkpoint(tmp_path, steps=4, keep=1))
+
+
+@pytest.mark.parametrize("kind", ["function", "own batches", "list", "bpx.batches", "weights"])
+def test_data_of_each_kind(data, tmp_path, kind):
+    x, y = data
+
+    class Own:
+        """Batches in an order of their own, which goes on."""
+
+        def __init__(self):
+            self.draw = np.random.Generator(np.random.MT19937(3))
+
+        def __iter__(self):
+            order = self.draw.permutation(53)
+            return ((x[order[i : i + 5]], y[order[i : i + 5]]) for i in range(0, 53, 5))
+
+        def state(self):
+            return self.draw.bit_generator.state
+
+        def load_state(self, state):
+            self.draw.bit_generator.state = state
+
+    def fit(net, *more, **options):
+        if kind == "function":
+            draw = np.random.default_rng(3)
+            given, options = data, options | {"shuffle": lambda: draw.permutation(53)}
+        elif kind == "weights":
+            given, options = data, options | {"sample_weight": np.linspace(0, 1, 53)}
+        else:
+            pieces = [(x[i : i + 5], y[i : i + 5]) for i in range(0, 53, 5)]
+            brought = {"own batches": Own, "list": lambda: pieces}
+            given = (brought.get(kind, lambda: bpx.batches(x, y, 5, seed=4))(),)
+        if len(given) == 2:
+            options |= {"batch_size": 5}
+        net.fit(*given, epochs=6, callbacks=more, **options)
+
+    ends_alike(network, fit, bpx.Checkpoint(tmp_path, steps=3))
+
+
+def test_each_backend(backend, put, data, tmp_path):
+    given = put(data[0]), put(data[1])
+
+    def make(seed=1):
+        return network(backend, seed=seed)
+
+    def fit(net, *more, **options):
+        net.fit(
+            *given, epochs=6, batch_size=5, optimizer=bpx.Adam(0.01), graph=False,
+            callbacks=[bpx.EarlyStopping(9), *more], validation=given, **options,
+        )  # fmt: skip
+
+    ends_alike(make, fit, bpx.Checkpoint(tmp_path, steps=6))
+
+
+def test_replays_go_on(rehearsed, data, tmp_path):
+    """Between two reads of the log, and step by step in what is left of an epoch."""
+
+    def fit(net, *more, **options):
+        net.fit(*data, epochs=5, batch_size=5, graph=True, callbacks=more, **options)
+
+    whole, killed, resumed = (network(rehearsed, "float64", seed) for seed in (1, 1, 9))
+    fit(whole)
+    saved = bpx.Checkpoint(tmp_path, steps=7)
+    with pytest.raises(Killed):
+        fit(killed, KillAt(2), checkpoint=saved)
+    fit(resumed, checkpoint=saved, resume=True)
+    assert np.abs(resumed.parameters - whole.parameters).max() <= 1e-12
+    assert resumed.history["training_cost"] == pytest.approx(whole.history["training_cost"])
+
+
+def test_a_run_that_has_ended_ends_again(data, tmp_path):
+    """Stopped by a callback, which restores the best weights once more."""
+    nets = [network(seed=seed) for seed in (1, 9)]
+    for net in nets:
+        history = net.fit(
+            *data, epochs=90, optimizer=bpx.SGD(0.3), checkpoint=tmp_path, resume=True,
+            callbacks=bpx.EarlyStopping(2),
+        )  # fmt: skip
+        assert "no better training_cost" in history.stopped
+    assert state_of(nets[0]) == state_of(nets[1])
+
+
+def test_more_epochs_than_were_asked_for(data, tmp_path):
+    whole, first, second = (network() for _ in range(3))
+    whole.fit(*data, epochs=5)
+    first.fit(*data, epochs=3, checkpoint=tmp_path)
+    assert second.fit(*data, epochs=5, checkpoint=tmp_path, resume=True)["epoch"] == [*range(1, 6)]
+    assert state_of(second) == state_of(whole)
+    with pytest.raises(ValueError, match="epochs is 4, and 5 have ended"):
+        network().fit(*data, epochs=4, checkpoint=tmp_path, resume=True)
+
+
+def test_a_second_fit_of_a_network(data, tmp_path):
+    """`epochs` and the history are of one call; the network's own counters go on."""
+    whole, killed, resumed = (network() for _ in range(3))
+    for net in (whole, killed):
+        net.fit(*data, epochs=2)
+    whole.fit(*data, epochs=4)
+    with pytest.raises(Killed):
+        killed.fit(*data, epochs=4, checkpoint=tmp_path, callbacks=KillAt(4))
+    resumed.fit(*data, epochs=4, checkpoint=tmp_path, resume=True)
+    assert resumed.history["epoch"] == [3, 4, 5, 6]
+    assert state_of(resumed) == state_of(whole)
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_last_few_are_kept_and_others_files_too(data, tmp_path):
+    (tmp_path / ".bpx-0123456789abcdef.tmp").touch()  # of a process that was killed
+    (tmp_path / "notes.tmp").touch()
+    net = network()
+    net.fit(*data, epochs=9, batch_size=53, checkpoint=bpx.Checkpoint(tmp_path, epochs=2, keep=2))
+    assert names(tmp_path) == [
+        "checkpoint-000000000008.safetensors",
+        "checkpoint-000000000009.safetensors",
+        "notes.tmp",
+    ]
+    again = bpx.load(tmp_path / names(tmp_path)[1])
+    assert np.array_equal(again.parameters, net.parameters)
+    assert again.epochs == 9
+
+
+def test_a_run_does_not_mix_with_an_earlier_one(data, tmp_path):
+    network().fit(*data, epochs=1, checkpoint=tmp_path)
+    before = names(tmp_path)
+    with pytest.raises(FileExistsError, match=r"has checkpoints of an earlier run.*resume=True"):
+        network().fit(*data, epochs=1, checkpoint=tmp_path)
+    assert names(tmp_path) == before
+
+
+def damage(path, kind):
+    content = bytearray(path.read_bytes())
+    if kind == "truncated":
+        del content[-7:]
+    elif kind == "empty":
+        content.clear()
+    else:
+        content[-9] ^= 4  # in the last tensor, where safetensors looks for nothing
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "one bit"])
+def test_a_damaged_one_is_passed_over(data, tmp_path, kind):
+    whole, killed, resumed = (network() for _ in range(3))
+    saved = bpx.Checkpoint(tmp_path, keep=2)
+    whole.fit(*data, epochs=6)
+    with pytest.raises(Killed):
+        killed.fit(*data, epochs=6, checkpoint=saved, callbacks=KillAt(4))
+    old, new = names(tmp_path)
+    damage(tmp_path / new, kind)
+    with pytest.warns(RuntimeWarning, match=rf"passed over for {old}: .*{new} is .*damaged|empty"):
+        resumed.fit(*data, epochs=6, checkpoint=saved, resume=True)
+    assert state_of(resumed) == state_of(whole)
+    for name in names(tmp_path):
+        damage(tmp_path / name, kind)
+    with pytest.raises(bpx.FileFormatError, match=r"all 2 checkpoints in .* are damaged; delete"):
+        network().fit(*data, checkpoint=saved, resume=True)
+
+
+def test_the_one_that_a_run_went_on_from_outlives_a_damaged_newer_one(data, tmp_path):
+    saved = bpx.Checkpoint(tmp_path, keep=1)
+    network().fit(*data, epochs=1, checkpoint=saved)
+    (sound,) = names(tmp_path)
+    newer = tmp_path / "checkpoint-000000099999.safetensors"
+    newer.touch()
+    with pytest.warns(RuntimeWarning, match="checkpoint-000000099999.safetensors is empty"):
+        network().fit(*data, epochs=1, checkpoint=saved, resume=True)
+    assert names(tmp_path) == [sound, newer.name]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"batch_size": 7},
+            r"checkpoint-0+33\.safetensors is of another run: batch_size was 5 and",
+        ),
+        ({"optimizer": bpx.SGD(0.2)}, r"optimizer was 'SGD\(learning_rate=0.1, .* and is 'SGD"),
+        (
+            {"l2": 1.0, "n": 5},
+            r"l2 was 0\.0 and is 1\.0; n was 53 and is 5\. Pass what was passed",
+        ),
+        ({"shuffle": False}, "shuffle was True and is False"),
+        ({"callbacks": bpx.EarlyStopping()}, r"callbacks with a state was \[\] and is \['Early"),
+        ({"validation": True}, "validation was None and is 53"),
+        ({"sample_weight": np.ones(53)}, "sample_weight was False and is True"),
+        ({"net": dense}, "layers was "),
+        ({"net": lambda: network(seed=np.random.Generator(np.random.Philox(1)))}, "generator was"),
+        ({"net": lambda: network(dtype="float64")}, "dtype was 'float32' and is 'float64'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_other_arguments_are_refused_by_name(data, tmp_path, options, message):
+    network().fit(*data, epochs=3, batch_size=5, checkpoint=tmp_path)
+    net = options.pop("net", network)()
+    if "validation" in options:
+        options["validation"] = data
+    before = state = net.parameters.copy()
+    with pytest.raises(ValueError, match=message):
+        net.fit(
+            *data, checkpoint=tmp_path, resume=True, **{"epochs": 3, "batch_size": 5, **options}
+        )
+    assert np.array_equal(before, state)
+    assert net.steps == 0
+
+
+def test_other_rows_are_refused(data, tmp_path):
+    def fit(seed, **options):
+        draw = np.random.default_rng(seed)
+        network().fit(
+            *data, epochs=3, batch_size=5, shuffle=lambda: draw.permutation(53),
+            checkpoint=bpx.Checkpoint(tmp_path, steps=4), **options,
+        )  # fmt: skip
+
+    with pytest.raises(Killed):
+        fit(1, callbacks=KillAt(1))
+    with pytest.raises(ValueError, match="came in another order: shuffle= has to give the same"):
+        fit(2, resume=True)
+
+
+def test_what_is_asked_of_a_checkpoint(data, tmp_path):
+    for options, message in (
+        ({"epochs": 0}, "expected epochs between checkpoints >= 1, got 0"),
+        ({"steps": 1.5}, "expected steps between checkpoints to be an integer"),
+        ({"seconds": 0}, "expected seconds between checkpoints > 0"),
+        ({"keep": 0}, "expected keep >= 1, got 0"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            bpx.Checkpoint(tmp_path, **options)
+    with pytest.raises(TypeError, match="expected the folder of checkpoints as a path, got int"):
+        network().fit(*data, checkpoint=3)
+    with pytest.raises(
+        ValueError, match="resume=True needs checkpoint=, the folder to go on from"
+    ):
+        network().fit(*data, resume=True)
+
+
+def test_a_state_that_no_file_holds(data, tmp_path):
+    class Mine(bpx.Callback):
+        def state(self):
+            return {"seen": {1, 2}}
+
+        def load_state(self, state):
+            pass
+
+    with pytest.raises(
+        TypeError, match=r"expected state\(\) of Mine to give arrays and what JSON"
+    ):
+        network().fit(*data, epochs=1, checkpoint=tmp_path, callbacks=Mine())
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("hook", ["on_step_end", "on_epoch_end"])
+def test_a_signal_leaves_a_checkpoint(data, tmp_path, number, hook):
+    class Press(bpx.Callback):
+        pass
+
+    def press(self, run):
+        if run.step == 22:
+            signal.raise_signal(number)
+
+    setattr(Press, hook, press)
+    whole, stopped, resumed = (network() for _ in range(3))
+    before = signal.getsignal(number)
+    whole.fit(*data, epochs=4, batch_size=5)
+    saved = bpx.Checkpoint(tmp_path, epochs=99)
+    history = stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved, callbacks=Press())
+    assert history.interrupted
+    assert stopped.steps == 22
+    assert signal.getsignal(number) is before
+    assert names(tmp_path)[-1] == "checkpoint-000000000022.safetensors"
+    resumed.fit(*data, epochs=4, batch_size=5, checkpoint=saved, resume=True)
+    assert state_of(resumed) == state_of(whole)
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_a_signal_while_a_checkpoint_is_written(data, tmp_path, monkeypatch, presses):
+    """It becomes whole; a second Ctrl-C leaves the one before."""
+    whole, stopped, resumed = (network() for _ in range(3))
+    whole.fit(*data, epochs=4, batch_size=5)
+    saved = bpx.Checkpoint(tmp_path, steps=3)
+    pressed = []
+
+    def fsync(handle):
+        while stopped.steps == 15 and len(pressed) < presses:
+            pressed.append(handle)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if presses == 1:
+        assert stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved).interrupted
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved)
+    last = f"checkpoint-{16 if presses == 1 else 12:012d}.safetensors"
+    assert names(tmp_path)[-1] == last
+    resumed.fit(*data, epochs=4, batch_size=5, checkpoint=saved, resume=True)
+    assert state_of(resumed) == state_of(whole)
+
+
+def test_in_another_thread_no_handler_is_set(data, tmp_path):
+    found = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def fit():
+        network().fit(
+            *data, epochs=1, checkpoint=tmp_path,
+            callbacks=lambda run: found.append(signal.getsignal(signal.SIGTERM)),
+        )  # fmt: skip
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    thread.join()
+    assert found == [before]
+    network().fit(*data, epochs=1, callbacks=lambda run: found.append(signal.getsignal(15)))
+    assert found == [before, before], "without checkpoints SIGTERM ends the process as ever"
+
+
+# --- disks --------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_does_not_end_the_training(data, tmp_path, monkeypatch):
+    whole, net = network(), network()
+    whole.fit(*data, epochs=4)
+    calls = []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) > 2:  # the file and the folder of the first one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(RuntimeWarning, match=r"no checkpoint at step \d+, and the training goes"):
+        net.fit(*data, epochs=4, checkpoint=tmp_path)
+    assert state_of(net) == state_of(whole)
+    assert names(tmp_path) == ["checkpoint-000000000000.safetensors"]
+    monkeypatch.undo()
+    resumed = network(seed=9)
+    resumed.fit(*data, epochs=4, checkpoint=tmp_path, resume=True)
+    assert state_of(resumed) == state_of(whole)
+
+
+def test_a_folder_that_vanishes_is_a_warning(data, tmp_path):
+    whole, net = network(), network()
+    whole.fit(*data, epochs=3)
+
+    def vanish(run):
+        if run.epoch == 1:
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
+
+    with pytest.warns(RuntimeWarning, match=r"there is no folder .*run; make it first"):
+        net.fit(*data, epochs=3, checkpoint=tmp_path / "run", callbacks=vanish)
+    assert state_of(net) == state_of(whole)
+    assert names(tmp_path) == ["elsewhere"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_first(data, tmp_path, monkeypatch):
+    net = network()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        net.fit(*data, checkpoint=tmp_path / "file")
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint-0+\.safetensors: Permission"):
+        net.fit(*data, checkpoint=tmp_path / "run")
+    assert names(tmp_path / "run") == []
+    assert net.steps == 0
+
+
+# --- damaged and hostile files ------------------------------------------------------------------
+
+
+@pytest.fixture
+def one(data, tmp_path):
+    """A checkpoint in the middle of an epoch, alone in its folder."""
+
+    def fit(**options):
+        return network().fit(
+            *data, epochs=3, batch_size=5, optimizer=bpx.Adam(), validation=data,
+            checkpoint=bpx.Checkpoint(tmp_path, steps=4, keep=1), **options,
+        )  # fmt: skip
+
+    with pytest.raises(Killed):
+        fit(callbacks=[bpx.EarlyStopping(9), KillAt(2)])
+    (name,) = names(tmp_path)
+    return tmp_path / name, lambda: fit(callbacks=bpx.EarlyStopping(9), resume=True)
+
+
+def test_any_field_of_a_checkpoint_may_be_wrong(one):
+    """Whatever is put in the place of any value, `fit` goes on or says what is wrong with it."""
+    path, go_on = one
+    tensors, header = persistence.read(path)
+    content = path.read_bytes()
+
+    def places(value, at=()):
+        if isinstance(value, dict | list):
+            for key in value if isinstance(value, dict) else range(len(value)):
+                yield (*at, key)
+                yield from places(value[key], (*at, key))
+
+    refused = 0
+    for at in places(header["training"], ("training",)):
+        for wrong in (None, -1, "x", [[1]], 10**30):
+            damaged = json.loads(json.dumps(header))
+            inner = damaged
+            for key in at[:-1]:
+                inner = inner[key]
+            inner[at[-1]] = wrong
+            persistence.write(path, tensors, damaged)
+            try:
+                go_on()
+            except ValueError as error:  # FileFormatError is one
+                refused += path.name in str(error)
+            for other in path.parent.iterdir():
+                other.unlink()
+    assert refused > 100
+    path.write_bytes(content)
+    go_on()
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("training.log", np.zeros((5, 2)), r"expected a log of \(\d+, 3\)"),
+        ("training.log", np.full((1, 3), np.nan), r"expected a log of"),
+        ("training.more", np.zeros(3), "tensors that no run has written: training.more"),
+        ("training.optimizer.mean.layers.0.weights", np.zeros((5, 5)), r"has shape \(5, 5\)"),
+        ("training.optimizer.mean.layers.0.bias", np.full(5, np.inf), "has NaN or infinity"),
+        ("training.callbacks.0.parameters", np.zeros(3), "state of EarlyStopping does not fit"),
+    ],
+)
+def test_tensors_that_do_not_fit(one, name, tensor, message):
+    path, go_on = one
+    tensors, header = persistence.read(path)
+    persistence.write(path, tensors | {name: tensor}, header)
+    with pytest.raises(bpx.FileFormatError, match=message):
+        go_on()
+
+
+def test_a_state_of_the_data_that_does_not_fit(data, tmp_path):
+    def fit(**options):
+        network().fit(bpx.batches(*data, 5, seed=1), epochs=1, checkpoint=tmp_path, **options)
+
+    fit()
+    path = tmp_path / names(tmp_path)[-1]
+    tensors, header = persistence.read(path)
+    header["training"]["epoch"]["source"] = {"bit_generator": "PCG64", "state": 3}
+    persistence.write(path, tensors, header)
+    with pytest.raises(bpx.FileFormatError, match="the state of the data does not fit it"):
+        fit(resume=True)
+
+
+def test_a_network_alone_is_no_checkpoint(data, tmp_path):
+    network().save(tmp_path / "checkpoint-000000000001.safetensors")
+    with pytest.raises(bpx.FileFormatError, match="is no checkpoint, but a network alone"):
+        network().fit(*data, checkpoint=tmp_path, resume=True)
+
+
+def test_a_killed_process_goes_on(data, tmp_path):
+    """SIGKILL while a checkpoint is written after every step."""
+    np.savez(tmp_path / "data.npz", x=data[0], y=data[1])
+    program = """
+import os, sys, numpy as np, bpx
+folder, resume = sys.argv[1], len(sys.argv) > 2
+data = np.load(f"{folder}/data.npz")
+net = bpx.Network([6, 5, 3], seed=1)
+class Print(bpx.Callback):
+    def on_step_end(self, run):
+        if not resume:
+            print(run.step, flush=True)
+history = net.fit(data["x"], data["y"], epochs=20 if resume else 10**6, batch_size=5,
+                  checkpoint=bpx.Checkpoint(f"{folder}/run", steps=1), resume=True,
+                  callbacks=Print())
+net.save(f"{folder}/net.safetensors")
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        for line in running.stdout:
+            if int(line) == 50:
+                running.kill()
+                break
+    subprocess.run([*command, "resume"], check=True)
+    whole = bpx.Network([6, 5, 3], seed=1)
+    none = bpx.Callback()
+    none.on_step_end = lambda run: None
+    whole.fit(*data, epochs=20, batch_size=5, callbacks=none)
+    assert np.array_equal(bpx.load(tmp_path / "net.safetensors").parameters, whole.parameters)
