@@ -14,6 +14,7 @@ from .registry import register
 
 if TYPE_CHECKING:
     from . import callbacks, datasets
+    from .blocks import open_data
     from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from .datasets import DatasetError
     from .files import load
@@ -56,6 +57,7 @@ __all__ = [
     "initializers",
     "layers",
     "load",
+    "open_data",
     "optimizers",
     "register",
     "schedules",
@@ -64,6 +66,7 @@ __all__ = [
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
     "callbacks", "history", "training", "persistence", "files", "onnx", "gradcheck", "datasets",
+    "blocks",
 )  # fmt: skip
 
 

@@ -1,12 +1,15 @@
-"""Where the mini-batches of `fit` come from: arrays and memory maps, or a user's iterable.
+"""Where the mini-batches of `fit` come from: arrays, data on disk, or a user's iterable.
 
-A source says how many steps an epoch has and in which `order` rows come, names the mini-batches
-of that order (`batches`), and brings one to the backend (`load`).
+A source says how many steps an epoch has and in which `order` rows come, and gives the `parts` of
+an epoch that are in memory, itself or others; these name the mini-batches of an order (`batches`),
+and bring one to the backend (`load`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from contextlib import closing
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 
 from . import data
 from .backends import Array
+from .blocks import Blocks, Epoch
 from .chain import mean_factor
 from .context import Workspace
 from .data import Samples
@@ -39,14 +43,18 @@ class Arrays:
         """The rows of an epoch, in the order in which they come."""
         return data.epoch_order(self.generator, self.n, self.shuffle)
 
+    def parts(self, order: Any, first: int = 0) -> Generator[tuple[Arrays, Any]]:
+        """What an epoch goes through from a step on, in pieces that are in memory: here all."""
+        yield self, order[first * self.batch_size :]
+
     def batches(self, order: Any) -> Iterator[Any]:
         """Each mini-batch's rows."""
         backend = self.chain.backend
         moved = order
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
-        for start in range(0, self.n, self.batch_size):
-            rows = slice(start, min(start + self.batch_size, self.n))
+        for start in range(0, len(order), self.batch_size):
+            rows = slice(start, min(start + self.batch_size, len(order)))
             yield order[rows], moved[rows]
 
     def totals(self, order: Any) -> list[float]:
@@ -84,6 +92,85 @@ class Arrays:
         return x, y, weight
 
 
+class Windows:
+    """Mini-batches of data on disk, of which two windows are in memory."""
+
+    def __init__(
+        self,
+        net: Network,
+        blocks: Blocks,
+        held: tuple[Array, Array | None],
+        batch_size: int,
+        shuffle: bool,
+        finite: bool,
+    ) -> None:
+        self.net, self.blocks, self.held = net, blocks, held
+        self.batch_size, self.shuffle, self.finite = batch_size, shuffle, finite
+        self.n = blocks.n
+        self.steps = -(-self.n // batch_size)
+        self.plan = blocks.plan(batch_size, bytes_of_a_row(held))
+        shape = self.plan.capacity, *blocks.shape[1:]
+        self.slots = [net.backend.slot(shape, blocks.reader.dtype) for _ in range(2)]
+        self.piece = -(-self.plan.capacity // batch_size)  # the steps of a window, at most
+
+    def order(self) -> int | None:
+        """A seed, of which the order of an epoch is a function; None: as the file has it."""
+        return int(self.net.generator.integers(1 << 63)) if self.shuffle else None
+
+    def parts(self, order: Any, first: int = 0) -> Generator[tuple[Arrays, Any]]:
+        """Each window's rows as arrays, and the order in which they come, from a step on.
+
+        A mini-batch that two windows share is in the second.
+        """
+        epoch = Epoch(self.blocks, self.plan, self.slots, order, self.finite)
+        with closing(epoch.windows(first * self.batch_size)) as windows:
+            for window in windows:
+                if len(window.order):
+                    y, weight = (a if a is None else data.take(a, window.rows) for a in self.held)
+                    samples = Samples(window.x, y, weight)
+                    yield Arrays(self.net, samples, self.batch_size, self.shuffle), window.order
+        self.finite = self.finite and first > 0  # each block is looked at once
+
+
+def bytes_of_a_row(held: Sequence[Array | None]) -> int:
+    """Of what is held in memory beside x, at 8 a number."""
+    return sum(8 * math.prod(array.shape[1:]) for array in held if array is not None)
+
+
+def of_blocks(
+    net: Network,
+    blocks: Blocks,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    shuffle: Order,
+    finite: bool,
+) -> Arrays | Windows:
+    """What `bpx.open_data` gave: as arrays if it fits into its budget, else in windows."""
+    for what, given, own in (
+        ("y", y, blocks.y),
+        ("sample_weight", sample_weight, blocks.sample_weight),
+    ):
+        if given is not None and own is not None:
+            raise ValueError(f"the data has {what} already: open it without, or leave {what} out")
+    y = blocks.y if y is None else y
+    weight = blocks.sample_weight if sample_weight is None else sample_weight
+    if y is None:
+        raise ValueError("the data has no y: open_data(x, y), target=, or fit(data, y)")
+    size = data.check_batch_size(batch_size, blocks.n)
+    data.check_row_shape(blocks.shape, net.input_shape)
+    held = net.targets(blocks.n, y, weight, finite=finite)
+    if blocks.fits(bytes_of_a_row(held)):
+        x = data.check_x(net.backend, blocks.read(finite), net.input_shape, finite=False)
+        return Arrays(net, Samples(x, *held), size, shuffle)
+    if callable(shuffle):
+        raise ValueError(
+            "shuffle= as a function picks rows from all over the file, which is read in blocks: "
+            "True or False, or a larger budget"
+        )
+    return Windows(net, blocks, held, size, shuffle, finite)
+
+
 class Stream:
     """Mini-batches that a user's iterable brings, each checked as it comes."""
 
@@ -118,6 +205,9 @@ class Stream:
     def order(self) -> Any:
         """There is none: batches come as they come."""
         return None
+
+    def parts(self, order: Any, first: int = 0) -> Generator[tuple[Stream, Any]]:
+        yield self, order
 
     def batches(self, order: Any) -> Iterator[Samples]:
         empty = True

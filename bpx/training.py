@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from . import data
+from .blocks import Blocks
 from .callbacks import Progress, Run, as_callbacks, hooks
 from .captured import Captured, agree, why_not_captured
 from .chain import Chain
@@ -21,7 +22,7 @@ from .interrupts import Interrupts
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
 from .program import compiled
-from .sources import Arrays, Order, Stream
+from .sources import Arrays, Order, Stream, Windows, of_blocks
 from .steps import DivergenceError, NonFinite, Steps
 from .updates import Penalty, table, update_for
 
@@ -65,8 +66,10 @@ def train(
     if isinstance(n, str) and n != "batch":
         raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
     size = None if n is None or isinstance(n, str) else whole("n", n)
-    source: Arrays | Stream
-    if y is None:
+    source: Arrays | Stream | Windows
+    if isinstance(x, Blocks):
+        source = of_blocks(net, x, y, sample_weight, batch_size, shuffle, check_finite)
+    elif y is None:
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
@@ -114,7 +117,7 @@ class _Trainer:
         self,
         net: Network,
         chain: Chain,
-        source: Arrays | Stream,
+        source: Arrays | Stream | Windows,
         optimizer: Optimizer,
         state: State,
         penalty: Penalty,
@@ -139,10 +142,10 @@ class _Trainer:
         if hooked:
             self.piece = 1  # a hook may change the network, and is not called again in a replay
         asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
-        by_itself = hooked or asked
+        self.by_itself = hooked or asked
         ways, squares = (self.chain, self.source, self.update), self.objective is not None
-        self.compiled = None if by_itself else compiled(*ways, squares)
         self.steps = Steps(net, *ways, self.state, self.piece, squares)
+        self._take_up(self.source)
         self.captured = self._to_capture(hooked)
         checks = net.chain.workspace()
         try:
@@ -177,7 +180,7 @@ class _Trainer:
 
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
-        if isinstance(self.source, Arrays):  # a stream's batches may be of any size
+        if not isinstance(self.source, Stream):  # whose batches may be of any size
             largest = self.chain.architecture.largest * self.source.batch_size
         return self.chain.backend.surround(largest)
 
@@ -185,15 +188,39 @@ class _Trainer:
         self, run: Run, interrupts: Interrupts, step_hooks: list[Any]
     ) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
-        order = self.source.order()
+        logs: list[np.ndarray] = []
+        self.done = 0  # steps of the parts before
+        with closing(self.source.parts(self.source.order())) as parts:
+            for part, order in parts:
+                if part is not self.part:
+                    self._take_up(part)
+                log = self._part(order, run, interrupts, step_hooks)
+                if log is None:
+                    return None
+                logs.append(log)
+                self.done += len(log)
+        return self._means(np.concatenate(logs))
+
+    def _take_up(self, part: Arrays | Stream | Windows) -> None:
+        """Make steps on this part of the source from now on."""
+        self.part: Any = part
+        self.steps.source = part
+        squares = self.objective is not None
+        ways = self.chain, part, self.update, squares
+        self.compiled = None if self.by_itself else compiled(*ways)
+
+    def _part(
+        self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
+    ) -> np.ndarray | None:
+        """The log of these rows' steps; None if it was stopped."""
         if self.compiled is not None:
-            return self._compiled_epoch(order, run, interrupts, step_hooks)
+            return self._compiled_part(order, run, interrupts, step_hooks)
         if self.captured is not None and self._can_replay(order):
-            return self._captured_epoch(order, run, interrupts, step_hooks)
+            return self._captured_part(order, run, interrupts, step_hooks)
         logs = []
         piece: list[Any] = []  # the batches since the copies were made
-        done = 0
-        for batch in self.source.batches(order):
+        done = self.done
+        for batch in self.part.batches(order):
             if len(piece) == self.piece:
                 done += len(piece)
                 piece = []
@@ -213,9 +240,7 @@ class _Trainer:
                 break
         if len(piece) < self.piece:
             logs.append(self._read(piece, done))
-        if run.stopped or interrupts.noted:
-            return None
-        return self._means(np.concatenate(logs))
+        return None if run.stopped or interrupts.noted else np.concatenate(logs)
 
     def _read(self, piece: list[Any], done: int) -> np.ndarray:
         log = self.steps.read(len(piece))
@@ -243,7 +268,7 @@ class _Trainer:
         steps.keep()
         start = steps.snapshot(2)
         try:
-            for at, batch in enumerate(islice(self.source.batches(order), 2)):
+            for at, batch in enumerate(islice(self.part.batches(order), 2)):
                 steps.one(batch, at)
             expected = steps.snapshot(2)
             steps.restore()
@@ -257,7 +282,7 @@ class _Trainer:
             message = f"the steps cannot be replayed as a CUDA graph: {why}"
             if self.graph is True:
                 raise RuntimeError(message)
-            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=6)
         return not why
 
     def _replay_twice(
@@ -278,9 +303,9 @@ class _Trainer:
             return ""
         return "two of them did not give what the steps give one by one"
 
-    def _captured_epoch(
+    def _captured_part(
         self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
-    ) -> dict[str, float] | None:
+    ) -> np.ndarray | None:
         """The same by replays; the last, smaller mini-batch is a step by itself."""
         captured = self.captured
         assert captured is not None
@@ -302,17 +327,17 @@ class _Trainer:
         log = self.steps.read(done)
         if log is None:
             raise self.steps.diverged(self._batches(order, 0, done), 0)
-        return None if run.stopped or interrupts.noted else self._means(log)
+        return None if run.stopped or interrupts.noted else log
 
     # --- many steps a call of a compiled function ---
 
-    def _compiled_epoch(
+    def _compiled_part(
         self, order: Any, run: Run, interrupts: Interrupts, step_hooks: list[Any]
-    ) -> dict[str, float] | None:
+    ) -> np.ndarray | None:
         assert self.compiled is not None
-        assert isinstance(self.source, Arrays)
         program, function = self.compiled
-        m, steps = program.batch_size, self.source.steps
+        m = program.batch_size
+        steps = -(-len(order) // m)
         log, squares = np.zeros((steps, 3)), np.zeros(0 if self.objective is None else steps)
         self.steps.keep()
         for start in range(0, steps, program.steps_a_call):
@@ -320,7 +345,7 @@ class _Trainer:
             count = -(-len(rows) // m)
             first = self.state.step
             part = slice(start, start + count)
-            numbers = table(self.update, self.source, rows, first)
+            numbers = table(self.update, self.part, rows, first)
             done = function(rows, numbers, log[part], squares[part])
             self.steps.count(done)
             if done < count:
@@ -331,21 +356,21 @@ class _Trainer:
             if run.stopped or interrupts.noted:
                 break
         if not self.steps.all_finite():
-            raise self.steps.diverged(self._batches(order, 0, start + count), 0)
+            raise self.steps.diverged(self._batches(order, 0, start + count), self.done)
         if run.stopped or interrupts.noted:
             return None
-        return self._means(log if self.objective is None else np.column_stack([log, squares]))
+        return log if self.objective is None else np.column_stack([log, squares])
 
     def _batches(self, order: Any, start: int, stop: int) -> list[Any]:
-        """The batches of some steps of an epoch."""
-        return list(islice(self.source.batches(order), start, stop))
+        """The batches of some steps of a part."""
+        return list(islice(self.part.batches(order), start, stop))
 
     def _stopped_at(self, order: Any, step: int) -> DivergenceError:
         """A compiled run found a cost that is not finite, and wrote nothing of that step."""
         if not self.steps.all_finite():  # the step before has overflowed
-            return self.steps.diverged(self._batches(order, 0, step + 1), 0)
+            return self.steps.diverged(self._batches(order, 0, step + 1), self.done)
         self.steps.keep()
-        return self.steps.diverged(self._batches(order, step, step + 1), step)
+        return self.steps.diverged(self._batches(order, step, step + 1), self.done + step)
 
     def _means(self, log: np.ndarray) -> dict[str, float]:
         cost, right, weight = log[:, :3].sum(axis=0)

@@ -25,6 +25,8 @@ ORDER = [
     "layers",
     "costs",
     "data",
+    "readers",
+    "blocks",
     "datasets",
     "schedules",
     "optimizers",
