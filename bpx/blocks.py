@@ -291,7 +291,7 @@ class Epoch:
     def windows(self, row: int = 0) -> Generator[Window]:
         """From this row of the order on, one read ahead; closing the iterator ends the thread.
 
-        A window is good until the one after the next is asked for.
+        A window is good until the next one is asked for.
         """
         from concurrent.futures import ThreadPoolExecutor
 

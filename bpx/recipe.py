@@ -47,11 +47,12 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
 
 
 def _in_blocks(data: str, target: str | None, seed: int, budget: int | str) -> list[Part]:
-    if target is None and Path(data).suffix.lower() != ".npz":
-        raise ValueError(f"{data} is read in blocks: --target names the column of targets")
     whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
     if whole.y is None:
-        raise ValueError(f"{data} has no array 'y': --target names that of the targets")
+        raise ValueError(
+            f"{data} is read in blocks, and has no targets: --target names the column of a .parquet "
+            "or .csv file, or the array of a .npz that is not y"
+        )
     whole.flatten()
     draw, few = generator(seed), min(whole.n // 10, 10_000)
     rest, test = whole.hold_out(few, draw)
