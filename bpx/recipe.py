@@ -50,8 +50,8 @@ def _in_blocks(data: str, target: str | None, seed: int, budget: int | str) -> l
     whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
     if whole.y is None:
         raise ValueError(
-            f"{data} is read in blocks, and has no targets: --target names the column of a .parquet "
-            "or .csv file, or the array of a .npz that is not y"
+            f"{data} is read in blocks, and has no targets: --target names the column of a "
+            ".parquet or .csv file, or the array of a .npz that is not y"
         )
     whole.flatten()
     draw, few = generator(seed), min(whole.n // 10, 10_000)

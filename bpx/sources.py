@@ -17,11 +17,12 @@ import numpy as np
 
 from . import data
 from .backends import Array
-from .blocks import Blocks, Epoch
+from .blocks import Blocks
 from .chain import mean_factor
 from .context import Workspace
 from .data import Samples
 from .network import Network
+from .windows import Epoch
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights

@@ -26,6 +26,7 @@ ORDER = [
     "costs",
     "data",
     "readers",
+    "windows",
     "blocks",
     "datasets",
     "schedules",
