@@ -131,9 +131,11 @@ def shuffles(folder: Path, short: bool) -> list[str]:
     order = np.argsort(y, kind="stable")
     x, y = np.ascontiguousarray(x[order]), y[order]
     np.save(folder / "sorted.npy", x)
-    lines = [row(f"{name} sorted by label", [f"after {e} epochs, %" for e in epochs])]
+    lines = [
+        row(f"{name} sorted by label", [f"% right after {e} epoch{'s' * (e > 1)}" for e in epochs])
+    ]
     lines.append("|---|" + "---|" * len(epochs))
-    parts = {"all of it": 1.5, "a half": 1.0, "a quarter": 0.5, "a tenth": 0.2}
+    parts = {"all of it": 1.5, "a third": 0.8, "a tenth": 0.22, "a thirtieth": 0.08}
     for what, share in [*parts.items(), ("the file's order", 0.5)]:
         budget = max(int(share * x.nbytes), 200_000)
         data = bpx.open_data(folder / "sorted.npy", y, budget=budget)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .data import Seed
 
 BLOCK = 1 << 20  # bytes: a disk reads them about as fast as the whole
-BLOCKS = 8  # a window has at least so many, from all over the file
+BLOCKS = 32  # a window has at least so many, from all over the file
 A_ROW = 32  # bytes of a window's row beside x: where it comes from, and its place in the order
 
 
@@ -196,8 +196,8 @@ def open_data(
     """Data on disk for `Network.fit`, which reads x in blocks and stays within a budget.
 
     ``net.fit(data)`` then is what ``net.fit(x, y)`` is for arrays: the same number of steps, of
-    the same sizes. With ``shuffle=True`` an epoch goes through the blocks (of about 1 MB) in a new
-    order, a window of them at a time, and shuffles the rows of each window; a window is nearly
+    the same sizes. With ``shuffle=True`` an epoch deals the blocks (of 1 MB or less) out to
+    windows, each from all over the file, and shuffles the rows of each window; a window is nearly
     half of the budget. What fits into the budget as a whole is read as a whole.
 
     Parameters

@@ -1,8 +1,8 @@
 """Blocks in a new order, and rows in a new order inside windows of them, read a window ahead.
 
-An epoch goes through the blocks in an order of its own, as many at a time as a window holds, and
-through the rows of a window in an order of theirs. Two windows are in memory: one is trained on,
-the next one is read on a thread.
+An epoch deals the blocks out to windows, each from all over the file, and goes through the rows of
+a window in an order of their own. Two windows are in memory: one is trained on, the next one is
+read on a thread.
 """
 
 from __future__ import annotations
@@ -49,19 +49,33 @@ class Plan:
     def windows(self, seed: int | None) -> list[np.ndarray]:
         """The blocks of each window of an epoch, a pure function of its seed; None: as they come.
 
-        Inside a window they are read in the order of the file.
+        Of k windows each gets one of every k neighbouring blocks, so that it has rows from all
+        over the file, also of one that is sorted. They are read in the order of the file.
         """
         sizes, room = np.diff(self.borders), self.capacity - self.batch_size + 1
-        blocks = np.arange(len(sizes))
-        if seed is not None:
-            blocks = np.random.default_rng((seed, 0)).permutation(blocks)
+        if seed is None:
+            return self._as_they_come(sizes.tolist(), room)
+        draw = np.random.default_rng((seed, 0))
+        count = -(-int(sizes.sum()) // room)
+        while True:
+            groups = -(-len(sizes) // count)
+            dealt = draw.permuted(np.tile(np.arange(count), (groups, 1)), axis=1).ravel()
+            dealt = dealt[: len(sizes)]
+            if np.bincount(dealt, weights=sizes).max() <= room:
+                break
+            count += 1  # blocks of different sizes; at last it is a block a window
+        ends = np.cumsum(np.bincount(dealt))
+        return np.split(np.argsort(dealt, kind="stable"), ends[:-1])
+
+    @staticmethod
+    def _as_they_come(sizes: list[int], room: int) -> list[np.ndarray]:
         found, first, rows = [], 0, 0
-        for at, size in enumerate(sizes[blocks].tolist()):
+        for at, size in enumerate(sizes):
             if rows + size > room:
-                found.append(np.sort(blocks[first:at]))
+                found.append(np.arange(first, at))
                 first, rows = at, 0
             rows += size
-        return [*found, np.sort(blocks[first:])]
+        return [*found, np.arange(first, len(sizes))]
 
     @staticmethod
     def order(seed: int | None, window: int, rows: int) -> np.ndarray:

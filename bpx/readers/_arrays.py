@@ -6,7 +6,6 @@ import math
 import mmap
 import os
 import struct
-import zipfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +71,7 @@ def load(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarra
     except MemoryError as error:
         raise ValueError(f"{path} claims more elements than memory holds: {error}") from error
     # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
-    except (Exception, zipfile.BadZipFile) as error:
+    except Exception as error:
         raise ValueError(f"{path} is damaged or holds objects: {error}") from error
 
 
@@ -84,6 +83,8 @@ def npy(path: Path) -> RawRows:
 
 def member(path: Path, name: str) -> RawRows:
     """The rows of an array in a .npz file that is not compressed."""
+    import zipfile  # as csv in `_tables`, only where it is used: they take as long as bpx.training
+
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import io
 from abc import abstractmethod
@@ -201,6 +200,8 @@ class Csv(Table):
 
 
 def _header(path: Path, line: bytes) -> list[str]:
+    import csv
+
     try:
         cells = next(csv.reader(io.StringIO(line.decode("utf-8-sig")), strict=True), [])
     except (csv.Error, UnicodeDecodeError) as error:
