@@ -14,6 +14,7 @@ from .registry import register
 
 if TYPE_CHECKING:
     from . import callbacks, datasets
+    from .blocks import open_data
     from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from .checkpoints import Checkpoint
     from .datasets import DatasetError
@@ -58,6 +59,7 @@ __all__ = [
     "initializers",
     "layers",
     "load",
+    "open_data",
     "optimizers",
     "register",
     "schedules",
@@ -66,7 +68,7 @@ __all__ = [
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
     "callbacks", "history", "steps", "training", "persistence", "files", "onnx", "gradcheck",
-    "datasets", "checkpoints",
+    "datasets", "checkpoints", "blocks",
 )  # fmt: skip
 
 

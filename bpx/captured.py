@@ -14,7 +14,7 @@ import numpy as np
 from .backends import Array
 from .chain import Chain
 from .optimizers import Optimizer
-from .sources import Arrays, Stream
+from .sources import Arrays, Source
 from .updates import FusedUpdate, GradientUpdate, table
 
 STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
@@ -23,9 +23,7 @@ STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one o
 Work = Callable[[Array, tuple[Array, ...], Array, Array], None]
 
 
-def why_not_captured(
-    chain: Chain, source: Arrays | Stream, optimizer: Optimizer, hooked: bool
-) -> str:
+def why_not_captured(chain: Chain, source: Source, optimizer: Optimizer, hooked: bool) -> str:
     """What makes each step wait for the host; empty: nothing known beforehand."""
     if not chain.backend.captures:
         return f'a graph needs backend="cupy", and the network is on {chain.backend.name!r}'

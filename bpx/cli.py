@@ -34,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Data = Annotated[str, typer.Argument(help="digits, mnist, or a .npz or .csv file.")]
+Data = Annotated[str, typer.Argument(help="digits, mnist, or a .npz, .csv or .parquet file.")]
 Model = Annotated[Path, typer.Argument(help="A file that train wrote.")]
 Target = Annotated[
     str | None,
@@ -170,6 +170,9 @@ def train(
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of first weights, order and masks.")] = 0,
+    budget: Annotated[
+        str, typer.Option(help="A larger file is read in blocks, in so much memory.")
+    ] = "1 GB",
     progress: Annotated[bool, typer.Option(help="A bar instead of a table.")] = False,
     out: Annotated[
         Path | None,
@@ -201,11 +204,11 @@ def train(
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
-    parts = recipe.parts(data, target, seed)
+    parts = recipe.parts(data, target, seed, budget)
     task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
     net = recipe.network(
-        parts[0][0],
+        recipe.sample(parts),
         outputs,
         hidden=sizes,
         activation=activation,
@@ -286,7 +289,7 @@ def evaluate(model: Model, data: Data, target: Target = None, backend: On = None
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
-        x, y = recipe.parts(data, target, 0)[2]
+        x, y = recipe.parts(data, target, 0, 1)[2]
     else:
         x, found = tables.read(Path(data), target)
         assert found is not None

@@ -71,6 +71,30 @@ def check_finite_rows(array: Array, what: str) -> None:
         )
 
 
+def as_integers(y: np.ndarray) -> np.ndarray:
+    """Targets of a table: one column as a vector, and whole numbers as integers."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.dtype.kind == "f" and y.size and (y == np.round(y)).all() and np.abs(y).max() < 2**53:
+        return y.astype(np.int64)
+    return y
+
+
+def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x") -> None:
+    """ValueError unless an array of shape `got` has rows of `shape`, with what mends it."""
+    if got[1:] == shape and got:
+        return
+    want = f"(m, {', '.join(map(str, shape))})"
+    hint = ""
+    if got == shape:
+        hint = f": one sample is {what}[None, ...]"
+    elif len(got) == 2 and got[:1] == shape:
+        hint = f": a sample is a row here, so {what}.T"
+    elif len(got) > 1 and _elements(got[1:]) == _elements(shape):
+        hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
+    raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")
+
+
 def check_x(
     backend: Backend, x: Any, shape: tuple[int, ...], what: str = "x", finite: bool = True
 ) -> Array:
@@ -83,16 +107,7 @@ def check_x(
         x = _compressed(x, what)
     elif not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         x = asarray(backend, x, what)
-    if tuple(x.shape[1:]) != shape or x.ndim < 1:
-        want = f"(m, {', '.join(map(str, shape))})"
-        hint = ""
-        if tuple(x.shape) == shape:
-            hint = f": one sample is {what}[None, ...]"
-        elif x.ndim == 2 and tuple(x.shape[:1]) == shape:
-            hint = f": a sample is a row here, so {what}.T"
-        elif x.ndim > 1 and _elements(x.shape[1:]) == _elements(shape):
-            hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
-        raise ValueError(f"expected {what} of shape {want}, got {tuple(x.shape)}{hint}")
+    check_row_shape(tuple(x.shape), shape, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
     if finite:

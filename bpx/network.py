@@ -291,15 +291,27 @@ class Network:
 
         They are the whole set, or only a mini-batch, in which all weights may be zero.
         """
-        backend = self.backend
-        x = data.check_x(backend, x, self.input_shape, f"{what}x", finite)
-        m, outputs = x.shape[0], self.output_shape[0]
-        targets = self.cost.targets
-        y = data.check_y(backend, y, m, outputs, self.task, targets, f"{what}y", finite)
+        x = data.check_x(self.backend, x, self.input_shape, f"{what}x", finite)
+        named = what, finite, whole
+        return data.Samples(x, *self.targets(x.shape[0], y, sample_weight, *named))
+
+    def targets(
+        self,
+        m: int,
+        y: Any,
+        sample_weight: Any = None,
+        what: str = "",
+        finite: bool = True,
+        whole: bool = True,
+    ) -> tuple[Array, Array | None]:
+        """Checked labels or targets of m samples, and their weights, as in `samples`."""
+        backend, outputs = self.backend, self.output_shape[0]
+        wanted = self.cost.targets
+        y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
         if sample_weight is not None:
             dtype = self.chain.xp_dtype
             sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite, whole)
-        return data.Samples(x, y, sample_weight)
+        return y, sample_weight
 
     def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
@@ -510,11 +522,13 @@ class Network:
 
         Parameters
         ----------
-        x : array, memory map, sparse matrix, or iterable
+        x : array, memory map, sparse matrix, Blocks, or iterable
             (n, \\*input_shape). SciPy's sparse matrices, for inputs of one dimension, are made
             dense by the mini-batch; on NumPy a first dense layer multiplies by rows as they are
-            where 2 % of the elements or fewer are not zero. Or, without y, an iterable of (x, y)
-            or (x, y, sample_weight) mini-batches, which is gone through once an epoch.
+            where 2 % of the elements or fewer are not zero. Or `bpx.open_data` of what is larger
+            than memory, which brings y and weights if they are not given here. Or, without y, an
+            iterable of (x, y) or (x, y, sample_weight) mini-batches, which is gone through once
+            an epoch.
         y : array
             Labels (n,) of integers, or targets (n, k).
         epochs : int
@@ -535,7 +549,7 @@ class Network:
             See `bpx.callbacks`.
         shuffle : bool or function
             A new permutation each epoch, from ``net.generator``; True by default. A function
-            without arguments gives each epoch's rows, n integers.
+            without arguments gives each epoch's rows, n integers; not of data in blocks.
         progress : bool
             A bar in a terminal or notebook, a line an epoch in a log file; False by default.
         clip_norm, clip_value : float, optional

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from .captured import Captured, agree
 from .program import Program
 from .program import Steps as Function
-from .sources import Arrays, Stream
+from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
 from .updates import FusedUpdate, GradientUpdate, table
 
@@ -23,8 +23,8 @@ NO_LIMIT = sys.maxsize
 class Pass(Protocol):
     """Steps of one epoch, some at a time."""
 
-    def begin(self, order: Any, first: int) -> None:
-        """From step `first` of an epoch on, whose rows come in this order."""
+    def begin(self, order: Any, first: int, before: int = 0) -> None:
+        """From step `first` of this order on; so many steps of the epoch are before the order."""
 
     def advance(self, most: int) -> int:
         """Do some steps, at most so many; how many they were, 0 at the end of the epoch."""
@@ -38,6 +38,9 @@ class Pass(Protocol):
             One of these steps went wrong; `advance` may have said so before.
         """
 
+    def close(self) -> None:
+        """The epoch ends here, whatever is left of it."""
+
 
 def _batches(source: Arrays, order: Any, start: int, stop: int) -> list[Any]:
     return list(islice(source.batches(order, start), stop - start))
@@ -49,9 +52,9 @@ class StepByStep:
     def __init__(self, steps: Steps, source: Arrays | Stream, piece: int) -> None:
         self.steps, self.source, self.piece = steps, source, piece
 
-    def begin(self, order: Any, first: int) -> None:
+    def begin(self, order: Any, first: int, before: int = 0) -> None:
         self._batches: Iterator[Any] = self.source.batches(order, first)
-        self._done = first
+        self._done = before + first
         self._since: list[Any] = []  # the batches since the copies were made
         self._logs: list[np.ndarray] = []
 
@@ -84,6 +87,9 @@ class StepByStep:
             self._read()
         logs, self._logs = self._logs, []
         return np.concatenate(logs)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Replayed:
@@ -136,8 +142,8 @@ class Replayed:
             return ""
         return "two of them did not give what the steps give one by one"
 
-    def begin(self, order: Any, first: int) -> None:
-        assert first == 0  # the rest of an epoch goes step by step
+    def begin(self, order: Any, first: int, before: int = 0) -> None:
+        assert first == before == 0  # the rest of an epoch goes step by step
         self._order, self._done, self._kept = order, 0, -1
         self.captured.begin(order, self.steps.net.steps)
 
@@ -167,6 +173,9 @@ class Replayed:
         self._kept = -1
         return log
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 class Compiled:
     """Many steps a call of a compiled function."""
@@ -183,14 +192,15 @@ class Compiled:
         self.program, self.function = program, function
         self.steps_a_call = program.steps_a_call
 
-    def begin(self, order: Any, first: int) -> None:
-        self._order, self._done, self._kept = order, first, -1
-        self._log = np.zeros((self.source.steps, 3))
-        self._squares = np.zeros(self.source.steps if self.program.squares else 0)
+    def begin(self, order: Any, first: int, before: int = 0) -> None:
+        self._order, self._done, self._kept, self._before = order, first, -1, before
+        self._steps = -(-len(order) // self.program.batch_size)
+        self._log = np.zeros((self._steps, 3))
+        self._squares = np.zeros(self._steps if self.program.squares else 0)
 
     def advance(self, most: int) -> int:
         m, done = self.program.batch_size, self._done
-        count = min(self.steps_a_call, self.source.steps - done, most)
+        count = min(self.steps_a_call, self._steps - done, most)
         if not count:
             return 0
         if self._kept < 0:
@@ -212,14 +222,65 @@ class Compiled:
             self._kept = step
         # Else the step before has overflowed, and all since the copies are run again.
         piece = _batches(self.source, self._order, self._kept, step + 1)
-        return self.steps.diverged(piece, self._kept)
+        return self.steps.diverged(piece, self._before + self._kept)
 
     def read(self) -> np.ndarray:
         start = self._kept
         if not self.steps.all_finite():
             piece = _batches(self.source, self._order, start, self._done)
-            raise self.steps.diverged(piece, start)
+            raise self.steps.diverged(piece, self._before + start)
         self._kept = -1
         part = slice(start, self._done)
         log = self._log[part]
         return np.column_stack([log, self._squares[part]]) if self.program.squares else log
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class InWindows:
+    """Data on disk: window after window in memory, each with a pass of its own.
+
+    Parameters
+    ----------
+    source : Windows
+    through : callable
+        The pass through arrays.
+    """
+
+    def __init__(self, source: Windows, through: Callable[[Arrays], Pass]) -> None:
+        self.source, self.through = source, through
+
+    def begin(self, order: Any, first: int, before: int = 0) -> None:
+        self._parts = self.source.parts(order, first)
+        self._going: Pass | None = None
+        self._done, self._unread = before + first, False
+        self._logs: list[np.ndarray] = []
+
+    def advance(self, most: int) -> int:
+        while True:
+            count = 0 if self._going is None else self._going.advance(most)
+            if count:
+                self._done += count
+                self._unread = True
+                return count
+            self._read()  # while the window is there
+            part, order = next(self._parts, (None, None))
+            if part is None:
+                return 0
+            self._going = self.through(part)
+            self._going.begin(order, 0, self._done)
+
+    def _read(self) -> None:
+        if self._unread and self._going is not None:
+            self._logs.append(self._going.read())
+            self._unread = False
+
+    def read(self) -> np.ndarray:
+        self._read()
+        logs, self._logs = self._logs, []
+        return np.concatenate(logs)
+
+    def close(self) -> None:
+        """The thread that reads ahead ends."""
+        self._parts.close()

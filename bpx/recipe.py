@@ -10,6 +10,8 @@ import numpy as np
 
 from . import datasets, layers, optimizers, schedules, tables
 from .architecture import TASKS
+from .blocks import Blocks, open_data
+from .checks import count_of_bytes
 from .data import generator
 from .network import Network
 from .registry import nearest, normal
@@ -17,8 +19,11 @@ from .registry import nearest, normal
 Part = tuple[np.ndarray, np.ndarray]
 
 
-def parts(data: str, target: str | None, seed: int) -> list[Part]:
-    """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random."""
+def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[Part]:
+    """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
+
+    What is larger than the budget is trained on in blocks, with 10,000 samples held out at most.
+    """
     if data in ("digits", "mnist"):
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
@@ -28,6 +33,8 @@ def parts(data: str, target: str | None, seed: int) -> list[Part]:
         raise ValueError(
             f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz or .csv file"
         )
+    if Path(data).is_file() and Path(data).stat().st_size > count_of_bytes("budget", budget):
+        return _in_blocks(data, target, seed, budget)
     x, y = tables.read(Path(data), target)
     assert y is not None
     n = len(x)
@@ -37,6 +44,26 @@ def parts(data: str, target: str | None, seed: int) -> list[Part]:
     order = generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
     return [(x[rows], y[rows]) for rows in cuts]
+
+
+def _in_blocks(data: str, target: str | None, seed: int, budget: int | str) -> list[Part]:
+    whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
+    if whole.y is None:
+        raise ValueError(
+            f"{data} is read in blocks, and has no targets: --target names the column of a "
+            ".parquet or .csv file, or the array of a .npz that is not y"
+        )
+    whole.flatten()
+    draw, few = generator(seed), min(whole.n // 10, 10_000)
+    rest, test = whole.hold_out(few, draw)
+    rest, validation = rest.hold_out(few, draw)
+    without_y = Blocks(rest.reader, None, None, rest.budget, rest.kept)
+    return [(without_y, rest.y), validation, test]
+
+
+def sample(parts: list[Part]) -> np.ndarray:
+    """Inputs in memory, for their shape, mean and deviation."""
+    return parts[1 if isinstance(parts[0][0], Blocks) else 0][0]
 
 
 def task(y: np.ndarray, task: str | None) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from .files import TRAINING
 from .history import History
 from .network import Network
 from .persistence import FileFormatError, Stateful
-from .sources import Arrays, Stream
+from .sources import Source
 
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
 
@@ -56,7 +56,7 @@ class Epoch:
     since: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def next(cls, net: Network, source: Arrays | Stream) -> Epoch:
+    def next(cls, net: Network, source: Source) -> Epoch:
         """One that is to begin, as checkpoints need it."""
         return cls(files.as_json(net.generator.bit_generator.state), source.state())
 
@@ -64,7 +64,7 @@ class Epoch:
     def took(self) -> float:
         return self.seconds + time.perf_counter() - self.since
 
-    def begin(self, source: Arrays | Stream) -> None:
+    def begin(self, source: Source) -> None:
         """Draw its rows; they have to be those from which a checkpoint was made."""
         self.order = source.order()
         if self.digest is not None and self.digest != self._digest():
@@ -98,7 +98,7 @@ def _described(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
-def arguments_of(source: Arrays | Stream, callbacks: list[Any], **others: Any) -> dict[str, Any]:
+def arguments_of(source: Source, callbacks: list[Any], **others: Any) -> dict[str, Any]:
     """What has to be the same when a run is taken up again."""
     described = {
         name: value if isinstance(value, int | float | str | None) else _described(value)
@@ -229,7 +229,7 @@ class Snapshot:
             callbacks,
         )  # fmt: skip
 
-    def restore(self, run: Run, source: Arrays | Stream, arguments: Mapping[str, Any]) -> Epoch:
+    def restore(self, run: Run, source: Source, arguments: Mapping[str, Any]) -> Epoch:
         """Everything as it was, and the epoch to go on with; `run` has to be one that begins.
 
         Raises
@@ -264,7 +264,11 @@ class Snapshot:
         vector[...] = net.chain.own(host)
 
     def _check(
-        self, net: Network, source: Arrays | Stream, arguments: Mapping[str, Any], epochs: int
+        self,
+        net: Network,
+        source: Source,
+        arguments: Mapping[str, Any],
+        epochs: int,
     ) -> None:
         _, header = files.contents(net)
         here = files.as_json({name: header[name] for name in NETWORK} | dict(arguments))

@@ -1,7 +1,8 @@
-"""Where the mini-batches of `fit` come from: arrays and memory maps, or a user's iterable.
+"""Where the mini-batches of `fit` come from: arrays, data on disk, or a user's iterable.
 
 A source says how many steps an epoch has and in which `order` rows come, names the mini-batches
-of that order (`batches`, from any step on), and brings one to the backend (`load`).
+of that order (`batches`, from any step on), and brings one to the backend (`load`). Data on disk
+give the `parts` of an epoch that are in memory, each with its part of the order.
 
 So that a run can be taken up again it says what it brings (`arguments`, which have to be the same
 then), and between two epochs what the further ones depend on beside `Network.generator`
@@ -10,7 +11,9 @@ then), and between two epochs what the further ones depend on beside `Network.ge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from contextlib import closing
 from functools import cached_property
 from typing import Any
 
@@ -18,11 +21,13 @@ import numpy as np
 
 from . import data
 from .backends import Array
+from .blocks import Blocks
 from .chain import mean_factor
 from .context import Workspace
 from .data import Samples
 from .network import Network
 from .persistence import Stateful
+from .windows import Epoch
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
@@ -69,8 +74,8 @@ class Arrays:
         moved = order
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
-        for start in range(first * self.batch_size, self.n, self.batch_size):
-            rows = slice(start, min(start + self.batch_size, self.n))
+        for start in range(first * self.batch_size, len(order), self.batch_size):
+            rows = slice(start, min(start + self.batch_size, len(order)))
             yield order[rows], moved[rows]
 
     def totals(self, order: Any) -> list[float]:
@@ -106,6 +111,103 @@ class Arrays:
         if weight is not None:
             weight = kernels.gather(weight, rows, ws.buffer("weight", (m,)))
         return x, y, weight
+
+
+class Windows:
+    """Mini-batches of data on disk, of which two windows are in memory."""
+
+    def __init__(
+        self,
+        net: Network,
+        blocks: Blocks,
+        held: tuple[Array, Array | None],
+        batch_size: int,
+        shuffle: bool,
+        finite: bool,
+    ) -> None:
+        self.net, self.blocks, self.held = net, blocks, held
+        self.batch_size, self.shuffle, self.finite = batch_size, shuffle, finite
+        self.n = blocks.n
+        self.steps = -(-self.n // batch_size)
+        self.plan = blocks.plan(batch_size, bytes_of_a_row(held))
+        shape = self.plan.capacity, *blocks.shape[1:]
+        self.slots = [net.backend.slot(shape, blocks.reader.dtype) for _ in range(2)]
+        self.piece = -(-self.plan.capacity // batch_size)  # the steps of a window, at most
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "samples": self.n,
+            "dtype of x": str(self.blocks.reader.dtype),
+            "batch_size": self.batch_size,
+            "sample_weight": self.held[1] is not None,
+            "shuffle": self.shuffle,
+            "rows in memory": self.plan.capacity,
+            "blocks": len(self.plan.counts),
+        }
+
+    def state(self) -> Any:
+        """Nothing: an epoch is a function of the seed that it draws."""
+        return None
+
+    def load_state(self, state: Any, epochs: int) -> None:
+        """There is none."""
+
+    def order(self) -> int | None:
+        """A seed, of which the order of an epoch is a function; None: as the file has it."""
+        return int(self.net.generator.integers(1 << 63)) if self.shuffle else None
+
+    def parts(self, order: Any, first: int = 0) -> Generator[tuple[Arrays, Any]]:
+        """Each window's rows as arrays, and the order in which they come, from a step on.
+
+        A mini-batch that two windows share is in the second.
+        """
+        epoch = Epoch(self.blocks, self.plan, self.slots, order, self.finite)
+        with closing(epoch.windows(first * self.batch_size)) as windows:
+            for window in windows:
+                if len(window.order):
+                    y, weight = (a if a is None else data.take(a, window.rows) for a in self.held)
+                    samples = Samples(window.x, y, weight)
+                    yield Arrays(self.net, samples, self.batch_size, self.shuffle), window.order
+        self.finite = self.finite and first > 0  # each block is looked at once
+
+
+def bytes_of_a_row(held: Sequence[Array | None]) -> int:
+    """Of what is held in memory beside x, at 8 a number."""
+    return sum(8 * math.prod(array.shape[1:]) for array in held if array is not None)
+
+
+def of_blocks(
+    net: Network,
+    blocks: Blocks,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    shuffle: Order,
+    finite: bool,
+) -> Arrays | Windows:
+    """What `bpx.open_data` gave: as arrays if it fits into its budget, else in windows."""
+    for what, given, own in (
+        ("y", y, blocks.y),
+        ("sample_weight", sample_weight, blocks.sample_weight),
+    ):
+        if given is not None and own is not None:
+            raise ValueError(f"the data has {what} already: open it without, or leave {what} out")
+    y = blocks.y if y is None else y
+    weight = blocks.sample_weight if sample_weight is None else sample_weight
+    if y is None:
+        raise ValueError("the data has no y: open_data(x, y), target=, or fit(data, y)")
+    size = data.check_batch_size(batch_size, blocks.n)
+    data.check_row_shape(blocks.shape, net.input_shape)
+    held = net.targets(blocks.n, y, weight, finite=finite)
+    if blocks.fits(bytes_of_a_row(held)):
+        x = data.check_x(net.backend, blocks.read(finite), net.input_shape, finite=False)
+        return Arrays(net, Samples(x, *held), size, shuffle)
+    if callable(shuffle):
+        raise ValueError(
+            "shuffle= as a function picks rows from all over the file, which is read in blocks: "
+            "True or False, or a larger budget"
+        )
+    return Windows(net, blocks, held, size, shuffle, finite)
 
 
 class Stream:
@@ -181,3 +283,6 @@ class Stream:
 
     def load(self, samples: Samples, ws: Workspace) -> Batch:
         return self.net.chain.gather(samples.x, slice(None), ws), samples.y, samples.weight
+
+
+Source = Arrays | Windows | Stream

@@ -12,7 +12,7 @@ from .chain import Chain
 from .history import History
 from .network import Network
 from .optimizers import State
-from .sources import Arrays, Stream
+from .sources import Source
 from .updates import FusedUpdate, GradientUpdate, Numbers
 
 
@@ -54,7 +54,8 @@ class Steps:
         Which is trained.
     chain : Chain
         Its own, or one that works on the same numbers in another precision.
-    source : Arrays or Stream
+    source : Arrays, Stream or Windows
+        Of which the part that is in memory then takes the place.
     update : FusedUpdate or GradientUpdate
     state : State
         The optimizer's.
@@ -75,13 +76,14 @@ class Steps:
         self,
         net: Network,
         chain: Chain,
-        source: Arrays | Stream,
+        source: Source,
         update: FusedUpdate | GradientUpdate,
         state: State,
         rows: int,
         squares: bool = False,
     ) -> None:
-        self.net, self.chain, self.source = net, chain, source
+        self.net, self.chain = net, chain
+        self.source: Any = source
         self.update, self.state = update, state
         self.ws = chain.workspace(training=True)
         self.log = chain.backend.zeros((rows, 3), chain.xp_dtype)

@@ -1,16 +1,17 @@
-"""Samples from .npz, .npy and .csv files, for the command line."""
+"""Samples from .npz, .npy, .csv and .parquet files, for the command line."""
 
 from __future__ import annotations
 
 import csv
-import math
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from .blocks import open_data
+from .data import as_integers
+from .readers import check_names, finite_number, load
 from .registry import nearest
 
 
@@ -27,10 +28,10 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
     Parameters
     ----------
     path : Path
-        .npz with arrays ``x`` and ``y``; .npy with x alone; .csv with a line of names.
+        .npz with arrays ``x`` and ``y``; .npy with x alone; .csv with a line of names; .parquet.
     target : str, optional
         The array of targets, or the columns, with commas between them; by default ``y`` in .npz,
-        the last column in .csv.
+        the last column in .csv; .parquet needs it.
     labelled : bool
         Targets are needed. If not, they are left out of x only where `target` names them.
 
@@ -42,14 +43,15 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
     if not path.exists():
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected a .npz, .npy or .csv file")
+        raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
     readers: dict[str, Callable[[Path, str | None, bool], Table]] = {
         ".npz": _npz,
         ".npy": _npy,
         ".csv": _csv,
+        ".parquet": _parquet,
     }
     if path.suffix.lower() not in readers:
-        raise ValueError(f"expected a .npz, .npy or .csv file, got {path.name!r}")
+        raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
     x, y = readers[path.suffix.lower()](path, target, labelled)
     if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
@@ -59,44 +61,28 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
         )
     if y is not None and (y.ndim < 1 or len(y) != len(x)):
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
-    return Table(x, None if y is None else _plain(y))
-
-
-def _plain(y: np.ndarray) -> np.ndarray:
-    """One column as a vector, and whole numbers as integers."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.dtype.kind == "f" and y.size and (y == np.round(y)).all() and np.abs(y).max() < 2**53:
-        return y.astype(np.int64)
-    return y
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"x": found}
-        with found:
-            return {name: found[name] for name in found.files}
-    except MemoryError as error:
-        raise ValueError(f"{path} claims more elements than memory holds: {error}") from error
-    # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
-    except (Exception, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or holds objects: {error}") from error
+    return Table(x, None if y is None else as_integers(y))
 
 
 def _npy(path: Path, target: str | None, labelled: bool) -> Table:
     if target is not None:
         raise ValueError(f"{path} has samples alone; --target is for .csv and .npz")
-    return Table(_load(path)["x"], None)
+    return Table(load(path)["x"], None)
 
 
 def _npz(path: Path, target: str | None, labelled: bool) -> Table:
-    arrays = _load(path)
+    arrays = load(path)
     for name in ("x", target or "y") if labelled or target else ("x",):
         if name not in arrays:
             raise ValueError(f"{path} has no array {name!r}{nearest(name, list(arrays))}")
     return Table(arrays["x"], arrays.get(target or "y"))
+
+
+def _parquet(path: Path, target: str | None, labelled: bool) -> Table:
+    if target is None and labelled:
+        raise ValueError(f"{path}: --target names the column of targets")
+    data = open_data(path, target=None if target is None else target.split(","))
+    return Table(data.read(finite=False), data.y)
 
 
 def _csv(path: Path, target: str | None, labelled: bool) -> Table:
@@ -113,7 +99,7 @@ def _csv(path: Path, target: str | None, labelled: bool) -> Table:
         if len(row) != len(names):
             raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(row)}")
         for column, cell in enumerate(row):
-            value = _number(cell)
+            value = finite_number(cell)
             if value is None:
                 classes = " (number classes 0, 1, 2, ...)" if column in chosen else ""
                 shown = f"got {cell!r}" if cell.strip() else "the cell is empty: fill it, or leave"
@@ -140,18 +126,5 @@ def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if len(rows) < 2:
         raise ValueError(f"{path} has no rows below its line of names")
     names = [name.strip() for name in rows[0][1]]
-    if all(_number(name) is not None for name in names):
-        raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        raise ValueError(f"{path} has two columns {doubled!r}")
+    check_names(path, names)
     return names, rows[1:]
-
-
-def _number(cell: str) -> float | None:
-    """The finite number in a cell, if it is one."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

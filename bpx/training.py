@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import numpy as np
 
 from . import data
+from .blocks import Blocks
 from .callbacks import Progress, Run, as_callbacks, hooks
 from .captured import Captured, why_not_captured
 from .chain import Chain
@@ -19,10 +20,10 @@ from .history import History
 from .interrupts import Interrupts
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
-from .passes import NO_LIMIT, Compiled, Pass, Replayed, StepByStep
+from .passes import NO_LIMIT, Compiled, InWindows, Pass, Replayed, StepByStep
 from .program import compiled
 from .snapshots import Epoch, Snapshot, arguments_of, load_states
-from .sources import Arrays, Order, Stream
+from .sources import Arrays, Order, Source, Stream, Windows, of_blocks
 from .steps import Steps
 from .updates import Penalty, update_for
 
@@ -68,8 +69,10 @@ def train(
     if isinstance(n, str) and n != "batch":
         raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
     size = None if n is None or isinstance(n, str) else whole("n", n)
-    source: Arrays | Stream
-    if y is None:
+    source: Source
+    if isinstance(x, Blocks):
+        source = of_blocks(net, x, y, sample_weight, batch_size, shuffle, check_finite)
+    elif y is None:
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
@@ -132,7 +135,7 @@ class _Trainer:
         self,
         net: Network,
         chain: Chain,
-        source: Arrays | Stream,
+        source: Source,
         optimizer: Optimizer,
         state: State,
         penalty: Penalty,
@@ -210,7 +213,7 @@ class _Trainer:
 
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
-        if isinstance(self.source, Arrays):  # a stream's batches may be of any size
+        if not isinstance(self.source, Stream):  # whose batches may be of any size
             largest = self.chain.architecture.largest * self.source.batch_size
         return self.chain.backend.surround(largest)
 
@@ -222,20 +225,26 @@ class _Trainer:
         # A hook may change the network, and is not called again where steps are done again.
         piece = 1 if hooked else source.piece
         asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
-        by_itself = hooked or asked
-        ways = self.chain, source, self.update
-        found = None if by_itself else compiled(*ways, squares)
-        steps = Steps(self.net, *ways, self.state, piece, squares)
-        self.step_by_step = StepByStep(steps, source, piece)
-        self.compiled = self.replayed = None
+        steps = Steps(self.net, self.chain, source, self.update, self.state, piece, squares)
         why = why_not_captured(self.chain, source, self.optimizer, hooked)
         if self.graph is True and why:
             raise ValueError(f"graph=True: {why}")
-        if not isinstance(source, Arrays):
+
+        def through(source: Arrays | Stream) -> Pass:
+            steps.source = source
+            ways = self.chain, source, self.update, squares
+            found = None if hooked or asked else compiled(*ways)
+            if found is None or isinstance(source, Stream):
+                return StepByStep(steps, source, piece)
+            return Compiled(steps, source, self.update, *found)
+
+        self.replayed = None
+        if isinstance(source, Windows):
+            self.usual: Pass = InWindows(source, through)
             return
-        if found is not None:
-            self.compiled = Compiled(steps, source, self.update, *found)
-        elif self.graph is not False and not why:
+        self.usual = through(source)
+        wanted = self.graph is not False and not why and isinstance(self.usual, StepByStep)
+        if wanted and isinstance(source, Arrays):
             captured = Captured(self.chain, source, self.update, steps.recorded)
             self.replayed = Replayed(steps, source, captured, self.graph is True)
 
@@ -244,11 +253,21 @@ class _Trainer:
     ) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
         epoch.begin(self.source)
-        going: Pass = self.compiled or self.step_by_step
+        going: Pass = self.usual
         # What is left of an epoch after a checkpoint is not replayed.
         if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):
             going = self.replayed
         going.begin(epoch.order, epoch.done)
+        with closing(going):
+            self._steps(going, epoch, run, interrupts, step_hooks)
+        if run.stopped or interrupts.noted:
+            return None
+        return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
+
+    def _steps(
+        self, going: Pass, epoch: Epoch, run: Run, interrupts: Interrupts, step_hooks: list[Any]
+    ) -> None:
+        """To the end of the epoch, or until somebody wants it to stop."""
         checkpoints, most, unread = self.checkpoints, NO_LIMIT, False
         while True:
             if checkpoints is not None:
@@ -269,9 +288,6 @@ class _Trainer:
                 checkpoints.write(run, epoch)
         if unread:
             epoch.log.append(going.read())
-        if run.stopped or interrupts.noted:
-            return None
-        return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
 
     def _means(self, log: np.ndarray) -> dict[str, float]:
         cost, right, weight = log[:, :3].sum(axis=0)

@@ -170,6 +170,25 @@ def test_a_csv_of_ones_own(tmp_path, rng):
     assert np.corrcoef([float(v) for v in out.split()], y)[0, 1] > 0.98
 
 
+def test_a_file_larger_than_the_budget(tmp_path, rng):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+
+    x = rng.normal(size=(3000, 4)) * [1, 100, 0.01, 1]
+    columns = {f"c{k}": x[:, k] for k in range(4)} | {"label": (x[:, 0] > 0).astype(int)}
+    parquet.write_table(arrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
+    arguments = "train", "a.parquet", "--epochs", 5, "--budget"
+    _, err = bpx_command(*arguments, "150 kB", cwd=tmp_path, status=2)
+    assert "has no targets: --target names the column of a .parquet" in err
+    labelled = "--target", "label", "--out", "run"
+    out, _ = bpx_command(*arguments, "150 kB", *labelled, cwd=tmp_path)
+    assert out.splitlines()[-1].startswith("test accuracy 9")
+    out, _ = bpx_command(
+        "evaluate", "run/model.safetensors", "a.parquet", "--target", "label", cwd=tmp_path
+    )
+    assert "accuracy 9" in out
+
+
 def houses(path, rng, n=300):
     """Prices in whole numbers, which are no classes."""
     area, rooms = rng.uniform(30, 200, n), rng.integers(1, 7, n)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from .. import random
 from ..random import Array as Array
+
+if TYPE_CHECKING:
+    from ._slot import Slot
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -151,6 +154,12 @@ class Backend:
     def to_host(self, array: Array) -> np.ndarray:
         """`array` as a NumPy array: shared where that is possible, else copied."""
         return np.from_dlpack(array)
+
+    def slot(self, shape: tuple[int, ...], dtype: Any) -> Slot:
+        """A buffer for rows that come from a disk, to be moved here while others are worked on."""
+        from ._slot import Slot
+
+        return Slot(self, shape, dtype)
 
     def use(self) -> None:
         """Make its device the calling thread's current one, where a library has such a thing."""

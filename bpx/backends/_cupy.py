@@ -13,6 +13,7 @@ import numpy as np
 from .. import random
 from . import _cublas, _cuda, _cuda_run
 from ._base import Array, Backend
+from ._slot import PinnedSlot, Slot
 
 
 class CupyBackend(Backend):
@@ -40,6 +41,9 @@ class CupyBackend(Backend):
     def to_host(self, array: Array) -> np.ndarray:
         host: np.ndarray = array.get()
         return host
+
+    def slot(self, shape: tuple[int, ...], dtype: Any) -> Slot:
+        return PinnedSlot(self, shape, dtype)
 
     # --- what CuPy is asked for -----------------------------------------------------------------
 

@@ -17,7 +17,10 @@ from numba import njit, types
 from numba.extending import overload
 
 # No "nnan" and "ninf": a cost that is not finite must be seen.
-_jit = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+_jit = njit(cache=True, error_model="numpy", fastmath=_FAST)
+# Without the interpreter's lock, which a thread needs between the blocks that it reads ahead.
+_jit_alone = njit(cache=True, error_model="numpy", nogil=True, fastmath=_FAST)
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
 # δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
@@ -365,7 +368,7 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 # --- steps --------------------------------------------------------------------------------------
 
 
-@_jit
+@_jit_alone
 def steps(
     data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers, constants, log,
     squares

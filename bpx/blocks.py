@@ -1,0 +1,275 @@
+"""Data larger than memory: samples on disk, which are read in blocks within a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .checks import count_of_bytes, whole
+from .data import as_integers, first_not_finite, generator
+from .readers import TABLES, Read, Reader, load, reader, suffix
+from .windows import Plan
+
+if TYPE_CHECKING:
+    from .data import Seed
+
+BLOCK = 1 << 20  # bytes: a disk reads them about as fast as the whole
+BLOCKS = 32  # a window has at least so many, from all over the file
+A_ROW = 32  # bytes of a window's row beside x: where it comes from, and its place in the order
+
+
+class Blocks:
+    """Samples whose x is on disk; what `open_data` returns, for `Network.fit`.
+
+    Attributes
+    ----------
+    reader : Reader
+    y, sample_weight : array or None
+        In memory.
+    budget : int
+        Bytes.
+    kept : ndarray or None
+        Which of the reader's rows these are, a bool of each; None: all.
+    n : int
+    shape : tuple of int
+        Of x, (n, ...).
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        y: Any,
+        sample_weight: Any,
+        budget: int,
+        kept: np.ndarray | None = None,
+    ) -> None:
+        self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
+        self.kept = kept
+        self.n = reader.shape[0] if kept is None else int(kept.sum())
+        self.shape = self.n, *reader.shape[1:]
+
+    def __repr__(self) -> str:
+        size = self.n * self._row / 1e6
+        return f"<{self.reader.name}: {self.shape} of {self.reader.dtype}, {size:,.1f} MB>"
+
+    def __len__(self) -> int:
+        return self.n
+
+    def flatten(self) -> None:
+        """Give each sample of x as a vector."""
+        self.reader.flatten()
+        self.shape = self.n, *self.reader.shape[1:]
+
+    @property
+    def _row(self) -> int:
+        return math.prod(self.shape[1:]) * int(self.reader.dtype.itemsize)
+
+    def hold_out(self, n: int, seed: Seed = None) -> tuple[Blocks, tuple[Any, ...]]:
+        """n samples at random, in memory, and the data without them.
+
+        Parameters
+        ----------
+        n : int
+        seed : int, Generator or None
+
+        Returns
+        -------
+        data : Blocks
+        held_out : (x, y) or (x, y, sample_weight)
+            For ``fit(data, validation=held_out)``; x alone of data without y.
+
+        Examples
+        --------
+        >>> data = open_data(np.arange(40.0).reshape(20, 2), np.arange(20))
+        >>> data, (x, y) = data.hold_out(5, seed=0)
+        >>> data.n, x.shape, y.shape
+        (15, (5, 2), (5,))
+        """
+        if whole("n", n) >= self.n:
+            raise ValueError(f"expected n < {self.n}, the samples that there are, got {n}")
+        chosen = np.zeros(self.n, bool)
+        chosen[generator(seed).choice(self.n, n, replace=False)] = True
+        rows = np.ones(self.reader.shape[0], bool) if self.kept is None else self.kept.copy()
+        rows[np.flatnonzero(rows)[~chosen]] = False
+        kept = ~rows if self.kept is None else self.kept & ~rows
+        beside = [None if a is None else np.asarray(a) for a in (self.y, self.sample_weight)]
+        others = [None if a is None else a[~chosen] for a in beside]
+        x = Blocks(self.reader, None, None, self.budget, rows).read(finite=False)
+        held_out = x, *(a[chosen] for a in beside if a is not None)
+        return Blocks(self.reader, others[0], others[1], self.budget, kept), held_out
+
+    def fits(self, held: int) -> bool:
+        """All rows fit into the budget, with `held` bytes of each beside x."""
+        return self.n * (self._row + 2 * held + A_ROW) + self.reader.beside <= self.budget
+
+    def read(self, finite: bool) -> np.ndarray:
+        """All of x."""
+        x = np.empty(self.shape, self.reader.dtype)
+        borders = self._borders(self.reader.shape[0])
+        room = np.empty((int(np.diff(borders).max()), *self.shape[1:]), self.reader.dtype)
+        at = 0
+        with self.reader.opened() as read:
+            for k, (start, stop) in enumerate(pairwise(borders.tolist())):
+                inside = self.inside(start, stop)
+                if len(inside) == stop - start:
+                    self.read_block(read, k, start, x[at : at + len(inside)], finite)
+                elif len(inside):
+                    self.read_block(read, k, start, room[: stop - start], finite)
+                    x[at : at + len(inside)] = room[inside]
+                at += len(inside)
+        return x
+
+    def inside(self, start: int, stop: int) -> np.ndarray:
+        """Which of the reader's rows from `start` on these are, counted from there."""
+        return np.arange(stop - start) if self.kept is None else self.kept[start:stop].nonzero()[0]
+
+    def read_block(self, read: Read, k: int, start: int, out: np.ndarray, finite: bool) -> None:
+        """The block of this number, which begins at row `start`; what goes wrong names it."""
+        stop = start + len(out)
+        where = f"{self.reader.name}, block {k} (rows {start} to {stop - 1})"
+        try:
+            read(start, stop, out)
+        except Exception as error:  # of any library's array
+            raise OSError(f"{where} could not be read: {error}") from error
+        row = first_not_finite(out) if finite else None
+        if row is not None:
+            raise ValueError(
+                f"{where} has NaN or infinity, first in row {start + row}: clean it, or pass "
+                "check_finite=False to go on"
+            )
+
+    def plan(self, batch_size: int, held: int) -> Plan:
+        """How epochs go through the rows within the budget, as in `fits`.
+
+        Raises
+        ------
+        ValueError
+            The budget is too small for two windows.
+        """
+        a_row = 2 * (self._row + held + A_ROW)
+        # y and the weights are there as they came, and once more as they were checked.
+        fixed = 2 * self.n * held + self.reader.beside
+        capacity = (self.budget - fixed) // a_row
+        window = capacity - batch_size + 1
+        borders = self._borders(max(window, 1))
+        largest = int(np.diff(borders).max())
+        least = max(batch_size, largest)
+        if window < least:
+            mended = f"budget={fixed + a_row * (least + batch_size)} at least"
+            if largest > batch_size and self.reader.smaller:
+                mended += f", or {self.reader.smaller}"
+            raise ValueError(
+                f"a budget of {self.budget} bytes holds {max(window, 0)} rows in each of two "
+                f"windows, expected {least}, the largest block or mini-batch: {mended}"
+            )
+        counts = np.diff(borders)
+        if self.kept is not None:
+            counts = np.add.reduceat(self.kept, borders[:-1], dtype=np.int64)
+        return Plan(borders, counts, capacity, batch_size)
+
+    def _borders(self, window: int) -> np.ndarray:
+        """Where blocks begin, and n."""
+        if self.reader.borders is not None:
+            return self.reader.borders
+        most, chunk = window // BLOCKS, self.reader.chunk
+        rows = max(1, min(BLOCK // self._row, most))
+        if chunk <= most:
+            rows = -(-rows // chunk) * chunk
+        n = self.reader.shape[0]
+        return np.append(np.arange(0, n, rows), n)
+
+
+def open_data(
+    x: Any,
+    y: Any = None,
+    *,
+    target: str | Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    sample_weight: Any = None,
+    budget: int | str = "1 GB",
+) -> Blocks:
+    """Data on disk for `Network.fit`, which reads x in blocks and stays within a budget.
+
+    ``net.fit(data)`` then is what ``net.fit(x, y)`` is for arrays: the same number of steps, of
+    the same sizes. With ``shuffle=True`` an epoch deals the blocks (of 1 MB or less) out to
+    windows, each from all over the file, and shuffles the rows of each window; a window is nearly
+    half of the budget. What fits into the budget as a whole is read as a whole.
+
+    Parameters
+    ----------
+    x : path, or array
+        A .npy file, an uncompressed .npz (array ``x``), a .parquet or a .csv file; a memory map;
+        or anything with ``shape`` and slices, such as an array of HDF5 or Zarr. It is read on
+        another thread.
+    y : array or path, optional
+        Labels (n,) or targets (n, k), or a .npy file of them; held in memory.
+    target : str or list of str, optional
+        Instead of y: columns of the table, or the array's name in a .npz, by default ``"y"``.
+    columns : list of str, optional
+        Columns of the table that are x; by default all but the target and the weights.
+    sample_weight : array, path or str, optional
+        (n,); of a table the name of a column.
+    budget : int or str
+        Bytes, or words such as ``"500 MB"`` (the default is ``"1 GB"``): for both windows, y and
+        the weights; not for the network.
+
+    Returns
+    -------
+    Blocks
+        For ``net.fit(data)``, or ``net.fit(data, y)`` where it has no y.
+
+    Raises
+    ------
+    ValueError, TypeError
+        No such file, a damaged, truncated or compressed one, no such column, no numbers.
+    ImportError
+        Parquet and CSV need pyarrow.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, bpx
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.npy"
+    >>> np.save(path, np.zeros((1000, 20), np.float32))
+    >>> data = bpx.open_data(path, np.arange(1000) % 2, budget="60 kB")
+    >>> data.n
+    1000
+    >>> history = bpx.Network([20, 2], seed=0).fit(data, epochs=2, batch_size=32)
+    """
+    size = count_of_bytes("budget", budget)
+    targets = [target] if isinstance(target, str) else list(target or ())
+    if y is not None and targets:
+        raise ValueError("y and target= both say what the targets are: pass one of them")
+    kind = suffix(x)
+    if kind in TABLES:
+        weights = [sample_weight] if isinstance(sample_weight, str) else []
+        table = TABLES[kind](Path(x), [*targets, *weights], columns)
+        if targets:
+            y = as_integers(np.column_stack([table.held[name] for name in targets]))
+        if weights:
+            sample_weight = table.held[weights[0]]
+        return Blocks(table, _held(y), _held(sample_weight), size)
+    if columns is not None or (targets and kind != ".npz"):
+        raise ValueError(
+            "target= and columns= name columns of a .parquet or .csv file (target= also an array "
+            "in a .npz); here pass y, an array or a .npy file"
+        )
+    if kind == ".npz" and y is None:
+        found = load(Path(x), targets or ["y"])
+        if targets and not found:
+            raise ValueError(f"{x} has no array {targets[0]!r}")
+        y = next(iter(found.values()), None)
+    return Blocks(reader(x), _held(y), _held(sample_weight), size)
+
+
+def _held(array: Any) -> Any:
+    """What is held in memory: an array, or all of a .npy file."""
+    if suffix(array) == ".npy":
+        return load(Path(array))["x"]
+    if suffix(array):
+        raise ValueError(f"expected an array or a .npy file, got {array}")
+    return array

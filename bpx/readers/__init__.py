@@ -1,0 +1,53 @@
+"""Rows of files, and of arrays on disk, read a block at a time into buffers of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ._arrays import Slices, load, mapped, member, npy
+from ._base import Read, Reader
+from ._names import check_names, finite_number
+from ._tables import Csv, Parquet, Table
+
+__all__ = ["TABLES", "Read", "Reader", "Table", "check_names", "finite_number", "load", "reader",
+           "suffix"]  # fmt: skip
+
+TABLES: dict[str, Callable[[Path, Sequence[str], Sequence[str] | None], Table]] = {
+    ".parquet": Parquet,
+    ".csv": Csv,
+}
+
+
+def suffix(x: Any) -> str:
+    """How the name of a file ends, in lower case; empty for what is no path.
+
+    Raises
+    ------
+    ValueError
+        There is no such file, or no such kind of file.
+    """
+    if not isinstance(x, str | os.PathLike):
+        return ""
+    path = Path(x)
+    found = path.suffix.lower()
+    if found not in (".npy", ".npz", *TABLES):
+        raise ValueError(
+            f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}; of HDF5 and Zarr "
+            "hand over the array itself, such as h5py.File(path)['x']"
+        )
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return found
+
+
+def reader(x: Any) -> Reader:
+    """What reads rows of a .npy file, of ``x`` in a .npz, or of anything with shape and slices."""
+    kind = suffix(x)
+    if kind:
+        return npy(Path(x)) if kind == ".npy" else member(Path(x), "x")
+    if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
+        raise TypeError(f"expected a path, or an array with shape and slices, got {x!r}")
+    return mapped(x) or Slices(x)

@@ -1,0 +1,57 @@
+"""What a reader is."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+Read = Callable[[int, int, np.ndarray], None]  # from row, to row, and where they go
+
+
+class Reader(ABC):
+    """n rows of one shape and dtype, of which some are read at a time.
+
+    Attributes
+    ----------
+    name : str
+        In messages.
+    shape : tuple of int
+        (n, ...).
+    dtype : dtype
+        Of the buffers that it reads into, in this machine's order of bytes.
+    borders : ndarray or None
+        Where blocks begin, and n; None: anywhere.
+    chunk : int
+        Rows that are stored together; blocks are multiples of it where that is sensible.
+    beside : int
+        Bytes that reading a block takes beside the buffer.
+    smaller : str
+        What would give smaller blocks, where the borders are the file's.
+    """
+
+    borders: np.ndarray | None = None
+    chunk = 1
+    beside = 0
+    smaller = ""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        dtype = np.dtype(dtype)
+        if dtype.kind not in "biuf":
+            raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+        if len(shape) < 2 or 0 in shape:
+            raise ValueError(f"expected rows of shape (n, ...) in {name}, got {tuple(shape)}")
+        self.name, self.shape = name, tuple(int(length) for length in shape)
+        self.dtype = dtype.newbyteorder("=")
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[Read]:
+        """Read through the function that this lends; it may be used in one thread at a time."""
+
+    def flatten(self) -> None:
+        """Give each row as a vector from now on."""
+        self.shape = self.shape[0], math.prod(self.shape[1:])

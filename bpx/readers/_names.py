@@ -1,0 +1,24 @@
+"""The names in a table's first line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+
+def check_names(path: Path, names: list[str]) -> None:
+    """ValueError unless they are names, each of them once."""
+    if all(finite_number(name) is not None for name in names):
+        raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise ValueError(f"{path} has two columns {doubled!r}")
+
+
+def finite_number(cell: str) -> float | None:
+    """The finite number in a cell, if it is one."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,211 @@
+"""Parquet and CSV, through pyarrow: blocks are row groups, or whole lines."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..registry import nearest
+from ._base import Read, Reader
+from ._names import check_names
+
+LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
+BATCH = 1 << 14  # rows of a row group that are decoded at once
+
+Decoded = Callable[[int], Iterable[Any]]  # from a block's number to pieces of a table of pyarrow's
+
+
+def _arrow(module: str) -> Any:
+    try:
+        return importlib.import_module(f"pyarrow.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "Parquet and CSV in blocks need pyarrow: pip install 'bpx[data]'"
+        ) from error
+
+
+class Table(Reader):
+    """Columns with names: some are x, others are held in memory, for targets and weights.
+
+    Attributes
+    ----------
+    columns : list of str
+        Of x.
+    held : dict
+        The columns that were asked for, (n,) each.
+    borders : ndarray
+    """
+
+    columns: list[str]
+    held: dict[str, np.ndarray]
+    borders: np.ndarray
+
+    @contextmanager
+    def opened(self) -> Iterator[Read]:
+        number = {start: k for k, start in enumerate(self.borders.tolist())}
+        with self._decoder() as decoded:
+
+            def read(start: int, stop: int, out: np.ndarray) -> None:
+                at = 0
+                for piece in decoded(number[start]):
+                    part = out[at : at + piece.num_rows]
+                    for index, name in enumerate(self.columns):
+                        part[:, index] = _numbers(piece, name)
+                    at += piece.num_rows
+                if at != stop - start:
+                    raise OSError(f"expected {stop - start} rows, got {at}: open the data again")
+
+            yield read
+
+    @abstractmethod
+    def _decoder(self) -> AbstractContextManager[Decoded]:
+        """Lends what decodes the columns of x."""
+
+
+def _numbers(table: Any, name: str) -> np.ndarray:
+    column = table.column(name)
+    if column.null_count:
+        raise ValueError(f"column {name!r} has an empty cell: fill it, or leave the row out")
+    found: np.ndarray = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _of_x(
+    path: Path, names: list[str], held: Sequence[str], columns: Sequence[str] | None
+) -> list[str]:
+    for name in [*held, *(columns or ())]:
+        if name not in names:
+            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}")
+    found = [name for name in columns or names if name not in held]
+    if not found:
+        raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
+    return found
+
+
+class Parquet(Table):
+    """A block is a row group: the smallest part of the file that is decoded by itself."""
+
+    smaller = "smaller row groups: pyarrow.parquet.write_table(..., row_group_size=)"
+
+    def __init__(self, path: Path, held: Sequence[str], columns: Sequence[str] | None) -> None:
+        try:
+            file = _arrow("parquet").ParquetFile(path)
+        except ImportError:
+            raise
+        except Exception as error:  # pyarrow raises errors of many kinds
+            raise ValueError(f"{path} is damaged, or no Parquet file: {error}") from error
+        with file:
+            schema, metadata = file.schema_arrow, file.metadata
+            self.columns = _of_x(path, schema.names, held, columns)
+            dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
+            for name in held:
+                _dtype(path, schema.field(name))
+            shape = metadata.num_rows, len(self.columns)
+            super().__init__(str(path), shape, np.result_type(*dtypes))
+            beside = file.read(columns=list(held)) if held else None
+            self.held = {name: _numbers(beside, name) for name in held}
+        self.path, self._metadata = path, metadata
+        groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+        self._groups = [k for k, group in enumerate(groups) if group.num_rows]
+        self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
+        self.beside = max(group.total_byte_size for group in groups)
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoded]:
+        with _arrow("parquet").ParquetFile(self.path, metadata=self._metadata) as file:
+
+            def decoded(block: int) -> Iterable[Any]:
+                groups, names = [self._groups[block]], self.columns
+                pieces: Iterable[Any] = file.iter_batches(
+                    BATCH, groups, columns=names, use_threads=False
+                )
+                return pieces
+
+            yield decoded
+
+
+def _dtype(path: Path, field: Any) -> np.dtype:
+    try:
+        dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
+    except (NotImplementedError, TypeError):
+        dtype = np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise TypeError(
+            f"{path}: column {field.name!r} is of {field.type}, expected numbers; columns= names "
+            "those that are x"
+        )
+    return dtype
+
+
+class Csv(Table):
+    """A line of names and lines of numbers; a block is a number of whole lines.
+
+    The file is gone through once when it is opened, to find its blocks, and parsed in each epoch.
+    """
+
+    def __init__(self, path: Path, held: Sequence[str], columns: Sequence[str] | None) -> None:
+        _arrow("csv")
+        self.path = path
+        with path.open("rb") as file:
+            self.names = _header(path, file.readline())
+            self.columns = _of_x(path, self.names, held, columns)
+            spans, sizes, parts = [], [], []
+            start = file.tell()
+            while text := file.read(LINES) + file.readline():
+                piece = self._parsed(text, [*held] or self.columns[:1], start)
+                parts.append([_numbers(piece, name) for name in held])
+                spans.append((start, file.tell()))
+                sizes.append(piece.num_rows)
+                start = file.tell()
+        self._spans = [span for span, size in zip(spans, sizes, strict=True) if size]
+        self.borders = np.cumsum([0, *(size for size in sizes if size)])
+        super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
+        columns_held = zip(*parts, strict=True)
+        self.held = {n: np.concatenate(c) for n, c in zip(held, columns_held, strict=True)}
+        self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
+
+    def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
+        parser = _arrow("csv")
+        try:
+            return parser.read_csv(
+                io.BytesIO(text),
+                parser.ReadOptions(column_names=self.names, use_threads=False),
+                convert_options=parser.ConvertOptions(
+                    include_columns=columns, column_types=dict.fromkeys(columns, "float64")
+                ),
+            )
+        except ValueError as error:  # pyarrow's ArrowInvalid
+            raise ValueError(
+                f"{self.path}: expected lines of {len(self.names)} numbers behind byte {start}: "
+                f"{error}"
+            ) from error
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoded]:
+        with self.path.open("rb", buffering=0) as file:
+
+            def decoded(block: int) -> Iterable[Any]:
+                start, stop = self._spans[block]
+                file.seek(start)
+                return [self._parsed(file.read(stop - start), self.columns, start)]
+
+            yield decoded
+
+
+def _header(path: Path, line: bytes) -> list[str]:
+    import csv
+
+    try:
+        cells = next(csv.reader(io.StringIO(line.decode("utf-8-sig")), strict=True), [])
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
+    names = [name.strip() for name in cells]
+    check_names(path, names)
+    return names

@@ -1,0 +1,181 @@
+"""Blocks in a new order, and rows in a new order inside windows of them, read a window ahead.
+
+An epoch deals the blocks out to windows, each from all over the file, and goes through the rows of
+a window in an order of their own. Two windows are in memory: one is trained on, the next one is
+read on a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .backends import Array
+
+if TYPE_CHECKING:
+    from .backends._slot import Slot
+    from .blocks import Blocks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How epochs go through the rows.
+
+    Attributes
+    ----------
+    borders : ndarray
+        Block k is the reader's rows from ``borders[k]`` to ``borders[k + 1]``.
+    counts : ndarray
+        Samples in each block: its rows, but for those that are held out.
+    capacity : int
+        Rows of a buffer: of a window, and what the window before left over, less than a batch.
+    batch_size : int
+    """
+
+    borders: np.ndarray
+    counts: np.ndarray
+    capacity: int
+    batch_size: int
+
+    @property
+    def first(self) -> np.ndarray:
+        """The first sample of each block."""
+        first: np.ndarray = np.cumsum(self.counts) - self.counts
+        return first
+
+    def windows(self, seed: int | None) -> list[np.ndarray]:
+        """The blocks of each window of an epoch, a pure function of its seed; None: as they come.
+
+        Of k windows each gets one of every k neighbouring blocks, so that it has rows from all
+        over the file, also of one that is sorted. They are read in the order of the file.
+        """
+        sizes, room = np.diff(self.borders), self.capacity - self.batch_size + 1
+        if seed is None:
+            return self._as_they_come(sizes.tolist(), room)
+        draw = np.random.default_rng((seed, 0))
+        count = -(-int(sizes.sum()) // room)
+        while True:
+            groups = -(-len(sizes) // count)
+            dealt = draw.permuted(np.tile(np.arange(count), (groups, 1)), axis=1).ravel()
+            dealt = dealt[: len(sizes)]
+            if np.bincount(dealt, weights=sizes).max() <= room:
+                break
+            count += 1  # blocks of different sizes; at last it is a block a window
+        ends = np.cumsum(np.bincount(dealt))
+        return np.split(np.argsort(dealt, kind="stable"), ends[:-1])
+
+    @staticmethod
+    def _as_they_come(sizes: list[int], room: int) -> list[np.ndarray]:
+        found, first, rows = [], 0, 0
+        for at, size in enumerate(sizes):
+            if rows + size > room:
+                found.append(np.arange(first, at))
+                first, rows = at, 0
+            rows += size
+        return [*found, np.arange(first, len(sizes))]
+
+    @staticmethod
+    def order(seed: int | None, window: int, rows: int) -> np.ndarray:
+        """In which the rows of a window come."""
+        if seed is None:
+            return np.arange(rows)
+        return np.random.default_rng((seed, window + 1)).permutation(rows)
+
+
+class Window(NamedTuple):
+    """Rows in memory.
+
+    Attributes
+    ----------
+    x : array
+        On the backend.
+    host : ndarray
+        The same.
+    rows : ndarray
+        Which of the data's samples they are, where they are in `order` or `left`.
+    order : ndarray
+        Whole mini-batches of these rows, one after another; in the last window, all.
+    left : ndarray
+        Rows for the next window.
+    """
+
+    x: Array
+    host: np.ndarray
+    rows: np.ndarray
+    order: np.ndarray
+    left: np.ndarray
+
+
+class Epoch:
+    """One way through all rows.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    plan : Plan
+    slots : two Slot
+        The buffers, of ``plan.capacity`` rows.
+    seed : int or None
+        Of its order; None: the file's.
+    finite : bool
+        Look for NaN and infinity.
+    """
+
+    def __init__(
+        self, blocks: Blocks, plan: Plan, slots: Sequence[Slot], seed: int | None, finite: bool
+    ) -> None:
+        self.blocks, self.plan, self.slots = blocks, plan, slots
+        self.seed, self.finite = seed, finite
+        self._windows, self._closed = plan.windows(seed), False
+
+    def windows(self, row: int = 0) -> Generator[Window]:
+        """From this row of the order on, one read ahead; closing the iterator ends the thread.
+
+        A window is good until the next one is asked for.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        sizes = [int(self.plan.counts[blocks].sum()) for blocks in self._windows]
+        ends = np.cumsum(sizes)
+        first = int(np.searchsorted(ends, row, side="right"))
+        skipped = row - int(ends[first] - sizes[first])
+        with ThreadPoolExecutor(1, "bpx-blocks") as thread:
+            try:
+                coming = thread.submit(self._window, first, None, skipped)
+                for k in range(first + 1, len(sizes) + 1):
+                    window = coming.result()
+                    if k < len(sizes):
+                        coming = thread.submit(self._window, k, window)
+                    yield window
+            finally:
+                self._closed = True
+
+    def _window(self, k: int, before: Window | None, skipped: int = 0) -> Window:
+        """On the thread: read it behind what the one before has left, and move it."""
+        slot, plan = self.slots[k % 2], self.plan
+        borders, first, m = plan.borders, plan.first, plan.batch_size
+        left = 0 if before is None else len(before.left)
+        rows = np.zeros(plan.capacity, np.int64)
+        if before is not None:
+            slot.host[:left] = before.host[before.left]
+            rows[:left] = before.rows[before.left]
+        at, places = left, [np.arange(0)]
+        with self.blocks.reader.opened() as read:
+            for block in self._windows[k].tolist():
+                if self._closed:
+                    raise InterruptedError("nobody waits for it any more")
+                start, stop = int(borders[block]), int(borders[block + 1])
+                out = slot.host[at : at + stop - start]
+                self.blocks.read_block(read, block, start, out, self.finite)
+                places.append(at + self.blocks.inside(start, stop))
+                rows[places[-1]] = first[block] + np.arange(len(places[-1]))
+                at += stop - start
+        place = np.concatenate(places)
+        order = place[plan.order(self.seed, k, len(place))][skipped:]
+        order = np.concatenate([np.arange(left), order])
+        last = k == len(self._windows) - 1
+        whole = len(order) if last else len(order) // m * m
+        return Window(slot.moved(at), slot.host[:at], rows[:at], order[:whole], order[whole:])

@@ -1,0 +1,378 @@
+"""Data on disk: the numbers of training in memory, within a budget, and what can go wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers
+from bpx.backends._numpy import NumpyBackend
+from bpx.blocks import Blocks
+from bpx.readers import _tables
+from bpx.sources import Arrays, Windows, of_blocks
+
+N, SMALL = 500, 60_000  # bytes, in which a window holds about 200 rows of 12 float64
+SIZES = (12, 8, 3)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(N, 12)), rng.integers(3, size=N), rng.random(N)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("bpx-blocks")]
+
+
+@pytest.fixture
+def path(samples, tmp_path):
+    np.save(tmp_path / "x.npy", samples[0])
+    return tmp_path / "x.npy"
+
+
+def network(backend="numpy", seed=0):
+    return bpx.Network(SIZES, backend=backend, dtype="float64", seed=seed)
+
+
+def source(net, data, batch_size=7, shuffle=True):
+    found = of_blocks(net, data, None, None, batch_size, shuffle, True)
+    assert isinstance(found, Windows)
+    return found
+
+
+@pytest.mark.parametrize("m", [7, 64])
+def test_in_the_files_order_it_is_training_in_memory(backend, samples, path, host, m):
+    x, y, weight = samples
+    options = {"epochs": 2, "batch_size": m, "shuffle": False, "optimizer": bpx.SGD(0.1, 0.9)}
+    options |= {"l2": 0.3, "validation": (x[:50], y[:50]), "sample_weight": weight}
+    one, other = network(backend), network(backend)
+    expected = one.fit(x, y, **options)
+    found = other.fit(bpx.open_data(path, budget=SMALL), y, **options)
+    # Arrays of a device may go by recorded or compiled steps, which add in another order.
+    off = np.abs(host(other.parameters) - host(one.parameters)).max()
+    assert off <= (0.0 if backend.is_host else 1e-13)
+    assert one.steps == other.steps
+    for name in ("training_cost", "training_accuracy", "validation_cost"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-12)
+
+
+def written(kind, folder, x):
+    """x in each form that `open_data` takes."""
+    path = folder / f"x.{kind}"
+    if kind in ("h5", "zarr"):
+        library = pytest.importorskip({"h5": "h5py"}.get(kind, kind), reason=f"no {kind}")
+        if kind == "h5":
+            file = library.File(path, "w")
+            return file.create_dataset("x", data=x, chunks=(2, 12))
+        return library.create_array(str(path), data=x, chunks=(2, 12))
+    if kind == "npz":
+        np.savez(path, x=x, y=np.arange(len(x)) % 3)
+    elif kind in ("parquet", "csv"):
+        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+        columns = {f"c{k}": x[:, k] for k in range(12)} | {"label": np.arange(len(x)) % 3}
+        table = arrow.table(columns | {"w": np.ones(len(x))})
+        if kind == "parquet":
+            import pyarrow.parquet as parquet
+
+            parquet.write_table(table, path, row_group_size=40)
+        else:
+            from pyarrow import csv
+
+            csv.write_csv(table, path)
+    else:
+        order = ">" if kind == "big-endian" else "="
+        np.save(folder / "x.npy", x.astype(x.dtype.newbyteorder(order)))
+        mapped = np.load(folder / "x.npy", mmap_mode="r")
+        return {"map": mapped, "big-endian": folder / "x.npy"}.get(kind, mapped)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "map", "big-endian", "parquet", "csv", "h5", "zarr"])
+def test_what_it_reads(samples, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(_tables, "LINES", 2000)
+    x, y = samples[0], np.arange(N) % 3
+    given = written(kind, tmp_path, x)
+    if kind in ("parquet", "csv"):
+        arguments = {"target": "label", "sample_weight": "w"}
+    else:
+        arguments = {} if kind == "npz" else {"y": y}
+    data = bpx.open_data(given, budget="50 kB", **arguments)
+    assert (data.n, data.shape) == (N, (N, 12))
+    assert np.array_equal(data.y, y)
+    one, other = network(), network()
+    one.fit(x, y, epochs=1, shuffle=False, sample_weight=data.sample_weight)
+    assert isinstance(source(network(), data), Windows)
+    other.fit(data, epochs=1, shuffle=False)
+    assert np.array_equal(one.parameters, other.parameters)
+    borders = data.plan(10, 16).borders
+    assert kind not in ("h5", "zarr") or not (borders[:-1] % 2).any(), "whole chunks"
+
+
+def test_a_part_of_a_memory_map_and_columns_of_a_table(samples, path, tmp_path):
+    mapped = np.load(path, mmap_mode="r")
+    data = bpx.open_data(mapped[100:300], samples[1][100:300], budget="1 MB")
+    assert np.array_equal(data.read(True), samples[0][100:300])
+    table = written("parquet", tmp_path, samples[0])
+    data = bpx.open_data(table, target=["c0", "w"], columns=["c3", "c1"], budget="1 MB")
+    assert np.array_equal(data.read(True), samples[0][:, [3, 1]])
+    assert np.array_equal(data.y, np.c_[samples[0][:, 0], np.ones(N)])
+
+
+def test_uint8_is_scaled_as_it_is_gathered(tmp_path):
+    x, y = np.random.default_rng(0).integers(256, size=(N, 12), dtype=np.uint8), np.arange(N) % 3
+    np.save(tmp_path / "x.npy", x)
+    chain = [layers.Input(12), layers.Rescale(1 / 255), layers.Dense(3, "softmax")]
+    one, other = (bpx.Network(chain, seed=0) for _ in range(2))
+    one.fit(x, y, epochs=2, shuffle=False)
+    other.fit(bpx.open_data(tmp_path / "x.npy", y, budget="20 kB"), epochs=2, shuffle=False)
+    assert np.array_equal(one.parameters, other.parameters)
+
+
+def test_what_fits_into_the_budget_is_shuffled_as_a_whole(samples, path):
+    one, other = network(), network()
+    one.fit(*samples[:2], epochs=2)
+    other.fit(bpx.open_data(path, samples[1]), epochs=2)
+    assert np.array_equal(one.parameters, other.parameters)
+
+
+def rows_of(found, order, first=0):
+    """The data's own row numbers in each mini-batch; x has them in its first column."""
+    batches = []
+    for part, rows in found.parts(order, first):
+        assert isinstance(part, Arrays)
+        batches += [part.samples.x[batch[0], 0].astype(int).tolist() for batch in
+                    part.batches(rows)]  # fmt: skip
+    return batches
+
+
+def test_an_epoch_is_all_rows_shuffled_and_a_function_of_generator_and_step(samples, tmp_path):
+    x = samples[0].copy()
+    x[:, 0] = np.arange(N)
+    np.save(tmp_path / "x.npy", x)
+    data = bpx.open_data(tmp_path / "x.npy", samples[1], budget=SMALL)
+    one, other = source(network(), data), source(network(), data)
+    first, second = (rows_of(one, one.order()) for _ in range(2))
+    assert first == rows_of(other, other.order())
+    assert second != first
+    assert [len(batch) for batch in first] == [7] * (N // 7) + [N % 7]
+    flat = np.concatenate(first)
+    assert np.array_equal(np.sort(flat), np.arange(N))
+    assert np.corrcoef(flat, np.arange(N))[0, 1] < 0.5
+    assert np.ptp(np.bincount(flat[:150] // 50)) < 15, "a window is from all over the file"
+    seed = one.order()
+    whole = rows_of(one, seed)
+    for step in (0, 1, 13, 40, len(whole) - 1):
+        assert rows_of(one, seed, step) == whole[step:]
+
+
+def test_samples_that_are_held_out(samples, tmp_path):
+    x = samples[0].copy()
+    x[:, 0] = np.arange(N)
+    np.save(tmp_path / "x.npy", x)
+    data = bpx.open_data(tmp_path / "x.npy", np.arange(N), budget=SMALL)
+    data, (tx, ty) = data.hold_out(40, seed=1)
+    data, (vx, vy) = data.hold_out(60, seed=2)
+    assert np.array_equal(vx, x[vy])
+    assert np.array_equal(tx, x[ty])
+    assert data.n == len(data.y) == 400
+    left = np.setdiff1d(np.arange(N), [*ty, *vy])
+    assert np.array_equal(data.y, left)
+    assert np.array_equal(data.read(True), x[left])
+    found = source(network(), Blocks(data.reader, data.y % 3, None, 40_000, data.kept))
+    for part, order in found.parts(found.order()):
+        assert np.array_equal(part.samples.y[order], part.samples.x[order, 0] % 3)
+    batches = rows_of(found, found.order())
+    assert np.array_equal(np.sort(np.concatenate(batches)), left)
+    with pytest.raises(ValueError, match="expected n < 400, the samples that there are, got 400"):
+        data.hold_out(400)
+
+
+def test_training_repeats_itself_and_stays_within_the_budget(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20_000, 50)).astype(np.float32), rng.integers(3, size=20_000)
+    np.save(tmp_path / "x.npy", x)
+    data = bpx.open_data(tmp_path / "x.npy", y, budget="1 MB")
+    one, other = (bpx.Network([50, 10, 3], seed=0) for _ in range(2))
+    one.fit(data, batch_size=50, epochs=1)
+    tracemalloc.start()
+    try:
+        other.fit(data, batch_size=50, epochs=1)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(one.parameters, other.parameters)
+    assert most < 1_200_000, "the budget, and the network with its buffers"
+    assert most > 600_000, "the budget is used"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_divergence_counts_the_steps_of_the_epoch(samples, tmp_path, fast):
+    x = samples[0].copy()
+    x[333] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    net, twin = (network(None if fast else NumpyBackend()) for _ in range(2))
+    data = bpx.open_data(tmp_path / "x.npy", samples[1], budget=SMALL)
+    with pytest.raises(bpx.DivergenceError, match="step 34 of epoch 1, first in the inputs"):
+        net.fit(data, shuffle=False, check_finite=False)
+    twin.fit(samples[0][:330], samples[1][:330], epochs=1, shuffle=False)
+    assert np.array_equal(net.parameters, twin.parameters)
+    with pytest.raises(ValueError, match=r"x.npy, block \d+ \(rows .* infinity, first in row 333"):
+        network().fit(data)
+
+
+class Failing:
+    """An array that cannot be read from some row on."""
+
+    def __init__(self, x, row, change=None):
+        self.x, self.row, self.shape, self.dtype, self.change = x, row, x.shape, x.dtype, change
+
+    def __getitem__(self, rows):
+        if rows.stop > self.row:
+            raise RuntimeError("the disk is on fire")
+        return self.x[rows]
+
+
+def test_what_fails_on_the_thread_is_told_in_fit(samples):
+    net, twin = network(), network()
+    data = bpx.open_data(Failing(samples[0], 400), samples[1], budget=SMALL)
+    with pytest.raises(
+        OSError, match=r"Failing, block \d+ \(rows 400 to .* read: the disk is on fire"
+    ):
+        net.fit(data, shuffle=False)
+    assert 100 < 10 * net.steps < 400
+    done = slice(0, 10 * net.steps)
+    twin.fit(samples[0][done], samples[1][done], epochs=1, shuffle=False)
+    assert np.array_equal(net.parameters, twin.parameters)
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000])
+def test_a_file_that_changes_its_size(samples, path, size):
+    net = network()
+    data = bpx.open_data(path, samples[1], budget=SMALL)
+    with pytest.raises(OSError, match=rf"the file has {size} bytes and had .*: open the"):
+        net.fit(data, callbacks=lambda run: os.truncate(path, size))
+    assert net.epochs == 1
+    assert np.isfinite(net.parameters).all()
+
+
+def test_stopping_and_ctrl_c_end_the_thread(samples, path):
+    data = bpx.open_data(path, samples[1], budget=SMALL)
+
+    class Stop(bpx.Callback):
+        def on_step_end(self, run):
+            if run.step == 3:
+                run.stop("enough")
+
+    class Press(bpx.Callback):
+        def on_step_end(self, run):
+            if run.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    for callback in (Stop(), Press()):
+        net, twin = network(), network()
+        history = net.fit(data, callbacks=callback, shuffle=False)
+        assert history.stopped == "enough" or history.interrupted
+        twin.fit(samples[0][:30], samples[1][:30], epochs=1, shuffle=False)
+        assert net.steps == 3
+        np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-13)  # one was compiled
+
+
+def test_files_that_cannot_be_read(samples, tmp_path):
+    x = samples[0]
+
+    def refused(name, match, kind=ValueError, **arguments):
+        given = tmp_path / name if isinstance(name, str) else name
+        with pytest.raises(kind, match=match):
+            bpx.open_data(given, **arguments)
+
+    np.save(tmp_path / "f.npy", np.asfortranarray(x))
+    refused("f.npy", r"stored by columns .* np.save\(path, np.ascontiguousarray\(x\)\)")
+    np.savez_compressed(tmp_path / "c.npz", x=x)
+    refused("c.npz", "'x' in .* is compressed.*: write it with np.savez")
+    np.savez(tmp_path / "a.npz", a=x)
+    refused("a.npz", "has no array 'x'; it has a")
+    np.savez(tmp_path / "x.npz", x=x)
+    refused("x.npz", "has no array 'label'", target="label")
+    (tmp_path / "bad.npz").write_bytes(b"PK")
+    refused("bad.npz", "bad.npz is damaged")
+    (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY\x01\x00\x05\x00{'a'}")
+    refused("bad.npy", "has no header of NumPy's that can be read")
+    np.save(tmp_path / "t.npy", x)
+    os.truncate(tmp_path / "t.npy", 1000)
+    refused("t.npy", "truncated: 500 rows of 96 bytes end at 48128, and it has 1000 bytes")
+    np.save(tmp_path / "o.npy", np.array([["a"]]))
+    refused("o.npy", "o.npy must hold real numbers, got dtype <U1", TypeError)
+    np.save(tmp_path / "v.npy", np.zeros(3))
+    refused("v.npy", r"expected rows of shape \(n, ...\) in .*v.npy, got \(3,\)")
+    refused("none.npy", "there is no file .*none.npy")
+    refused("a.h5", r"expected a .npy, .npz, .parquet or .csv file, got 'a.h5'; of HDF5 and Zarr")
+    refused([[1.0]], r"expected a path, or an array with shape and slices", TypeError)
+    np.save(tmp_path / "x.npy", x)
+    refused("x.npy", "target= and columns= name columns of a .parquet or .csv", target="label")
+    refused("x.npy", "y and target= both say what the targets are", target="label", y=samples[1])
+    refused("x.npy", r"expected an array or a .npy file, got .*a.npz", y=tmp_path / "a.npz")
+    refused("x.npy", 'expected budget as bytes or words such as "500 MB", got', budget="much")
+    refused("x.npy", "expected budget >= 1, got 0", budget=0)
+
+
+def test_tables_that_cannot_be_read(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+
+    def refused(name, match, kind=ValueError, **arguments):
+        with pytest.raises(kind, match=match):
+            bpx.open_data(tmp_path / name, **arguments)
+
+    table = arrow.table({"a": [1.0, None], "name": ["x", "y"], "label": [0, 1]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
+    refused("t.parquet", "'name' is of string, expected numbers; columns= names", TypeError)
+    refused("t.parquet", "column 'a' has an empty cell: fill it", target="a", columns=["label"])
+    data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
+    with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):
+        bpx.Network([1, 2]).fit(data)
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    refused("bad.parquet", "bad.parquet is damaged, or no Parquet file")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n1,x\n")
+    refused("t.csv", r"t.csv: expected lines of 2 numbers behind byte 4: .*x", target="b")
+    refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
+    (tmp_path / "n.csv").write_text("1,2\n3,4\n")
+    refused("n.csv", "has numbers in its first line")
+
+
+def test_without_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.csv", None)
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ImportError, match=r"need pyarrow: pip install 'bpx\[data\]'"):
+        bpx.open_data(tmp_path / "t.csv", target="b")
+
+
+def test_what_fit_refuses(samples, path):
+    _, y, weight = samples
+
+    def refused(match, data, *arguments, **options):
+        with pytest.raises(ValueError, match=match):
+            network().fit(data, *arguments, **options)
+
+    data = bpx.open_data(path, y, sample_weight=weight, budget=SMALL)
+    assert repr(data).endswith("x.npy: (500, 12) of float64, 0.0 MB>")
+    refused("the data has y already", data, y)
+    refused("the data has sample_weight already", data, sample_weight=weight)
+    refused("shuffle= as a function picks rows from all over", data, shuffle=lambda: np.arange(N))
+    refused("expected 1 <= batch_size <= n = 500 samples, got 501", data, batch_size=501)
+    refused("the data has no y", bpx.open_data(path, budget=SMALL))
+    refused("expected as many rows in y as in x, 500, got 499", bpx.open_data(path, y[1:]))
+    small = bpx.open_data(path, y, budget=20_000)
+    needed = r"expected 300, the largest block or mini-batch: budget=\d+ at least"
+    refused(f"a budget of 20000 bytes holds 0 rows .* {needed}", small, batch_size=300)
+    with pytest.raises(ValueError, match=r"expected x of shape \(m, 5\), got \(500, 12\)"):
+        bpx.Network([5, 3]).fit(data)
