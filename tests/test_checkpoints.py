@@ -15,7 +15,8 @@ import pytest
 
 import bpx
 from bpx import layers, persistence
-from bpx.backends import _fast
+from bpx.backends import _fast, _numpy
+from bpx.sources import Windows, of_blocks
 
 
 class Killed(Exception):
@@ -120,6 +121,38 @@ def test_compiled_steps(data, tmp_path, optimizer, dtype):
         )
 
     ends_alike(make, fit, bpx.Checkpoint(tmp_path, steps=4, keep=1))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_data_on_disk(data, tmp_path, shuffle, fast):
+    if fast:
+        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    x, y = np.tile(data[0], (20, 1)), np.tile(data[1], 20)
+    np.save(tmp_path / "x.npy", x)
+
+    def make(seed=1):
+        return dense(_fast.FastBackend() if fast else _numpy.NumpyBackend(), "float64", seed)
+
+    def fit(net, *more, **options):
+        opened = bpx.open_data(tmp_path / "x.npy", budget=60_000)
+        found = of_blocks(net, opened, y, None, 7, shuffle, True)
+        assert isinstance(found, Windows)
+        net.fit(
+            opened, y, epochs=6, batch_size=7, shuffle=shuffle, callbacks=more,
+            optimizer=bpx.SGD(0.1, momentum=0.9), **options,
+        )  # fmt: skip
+
+    ends_alike(make, fit, bpx.Checkpoint(tmp_path / "run", steps=40))
+
+
+def test_another_budget_is_another_run(data, tmp_path):
+    np.save(tmp_path / "x.npy", np.tile(data[0], (20, 1)))
+    options = {"epochs": 1, "checkpoint": tmp_path / "run"}
+    y = np.tile(data[1], 20)
+    dense().fit(bpx.open_data(tmp_path / "x.npy", budget=60_000), y, **options)
+    with pytest.raises(ValueError, match="rows in memory was"):
+        dense().fit(bpx.open_data(tmp_path / "x.npy", budget=70_000), y, resume=True, **options)
 
 
 @pytest.mark.parametrize("kind", ["function", "own batches", "list", "bpx.batches", "weights"])
