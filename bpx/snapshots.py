@@ -44,6 +44,8 @@ class Epoch:
         That they took before `since`.
     since : float
         A time of `time.perf_counter`.
+    path : path or None
+        The checkpoint in which it was, if it was begun before.
     """
 
     generator: Any = None
@@ -54,6 +56,7 @@ class Epoch:
     log: list[np.ndarray] = field(default_factory=list)
     seconds: float = 0.0
     since: float = field(default_factory=time.perf_counter)
+    path: Any = None
 
     @classmethod
     def next(cls, net: Network, source: Source) -> Epoch:
@@ -69,8 +72,8 @@ class Epoch:
         self.order = source.order()
         if self.digest is not None and self.digest != self._digest():
             raise ValueError(
-                "the rows of the epoch that the checkpoint is in came in another order: shuffle= "
-                "has to give the same rows again, call by call, from the beginning of the run"
+                f"{self.path}: the rows of its epoch came in another order: shuffle= has to give "
+                "the same rows again, call by call, from the beginning of the run"
             )
 
     def _digest(self) -> int | None:
@@ -224,7 +227,7 @@ class Snapshot:
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
             whole("step", optimizer["step"], 0), number("factor", optimizer["factor"]),
             Epoch(header["generator"], at["source"], None, digest, done, log,
-                  number("seconds", at["seconds"])),
+                  number("seconds", at["seconds"]), path=path),
             History.of(run["history"]), run["stopped"], whole("begun", run["begun"], 0),
             callbacks,
         )  # fmt: skip

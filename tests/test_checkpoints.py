@@ -374,7 +374,7 @@ def test_other_rows_are_refused(data, tmp_path):
 
     with pytest.raises(Killed):
         fit(1, callbacks=KillAt(1))
-    with pytest.raises(ValueError, match="came in another order: shuffle= has to give the same"):
+    with pytest.raises(ValueError, match=r"checkpoint-0.*came in another order: shuffle= has to"):
         fit(2, resume=True)
 
 
