@@ -115,7 +115,8 @@ class Parquet(Table):
         groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
-        self.beside = max(group.total_byte_size for group in groups)
+        # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
+        self.beside = 4 * max(group.total_byte_size for group in groups)
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoded]:
