@@ -139,7 +139,7 @@ def shuffles(folder: Path, short: bool) -> list[str]:
     lines.append("|---|" + "---|" * len(epochs))
     parts = {"all of it": 1.5, "a third": 0.8, "a tenth": 0.22, "a thirtieth": 0.08}
     for what, share in [*parts.items(), ("the file's order", 0.5)]:
-        budget = max(int(share * x.nbytes), 200_000)
+        budget = max(int(share * x.nbytes), 1_000_000)
         data = bpx.open_data(folder / "sorted.npy", y, budget=budget)
         found = []
         for seed in range(seeds):

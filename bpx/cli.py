@@ -34,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Data = Annotated[str, typer.Argument(help="digits, mnist, or a .npz, .csv or .parquet file.")]
+Data = Annotated[str, typer.Argument(help="digits, mnist, .npz, .csv or .parquet.")]
 Model = Annotated[Path, typer.Argument(help="A file that train wrote.")]
 Target = Annotated[
     str | None,

@@ -83,7 +83,7 @@ def written(kind, folder, x):
         if kind == "parquet":
             import pyarrow.parquet as parquet
 
-            parquet.write_table(table, path, row_group_size=40)
+            parquet.write_table(table, path, row_group_size=20)
         else:
             from pyarrow import csv
 

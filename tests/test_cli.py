@@ -174,14 +174,14 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
     import pyarrow.parquet as parquet
 
-    x = rng.normal(size=(3000, 4)) * [1, 100, 0.01, 1]
+    x = rng.normal(size=(5000, 4)) * [1, 100, 0.01, 1]
     columns = {f"c{k}": x[:, k] for k in range(4)} | {"label": (x[:, 0] > 0).astype(int)}
     parquet.write_table(arrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
     arguments = "train", "a.parquet", "--epochs", 5, "--budget"
-    _, err = bpx_command(*arguments, "150 kB", cwd=tmp_path, status=2)
+    _, err = bpx_command(*arguments, "200 kB", cwd=tmp_path, status=2)
     assert "has no targets: --target names the column of a .parquet" in err
     labelled = "--target", "label", "--out", "run"
-    out, _ = bpx_command(*arguments, "150 kB", *labelled, cwd=tmp_path)
+    out, _ = bpx_command(*arguments, "200 kB", *labelled, cwd=tmp_path)
     assert out.splitlines()[-1].startswith("test accuracy 9")
     out, _ = bpx_command(
         "evaluate", "run/model.safetensors", "a.parquet", "--target", "label", cwd=tmp_path
@@ -425,7 +425,7 @@ def test_wrong_columns_and_arrays(tmp_path):
     assert "is a folder" in err
     (tmp_path / "a.xls").write_text("")
     _, err = bpx_command("train", tmp_path / "a.xls", status=2)
-    assert "expected a .npz, .npy or .csv file" in err
+    assert "expected a .npz, .npy, .csv or .parquet file" in err
 
 
 def test_divergence_is_status_1_and_keeps_the_last_good_weights(tmp_path):
