@@ -31,7 +31,8 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
         return [tuple(part) for part in dataset]  # type: ignore[misc]
     if not Path(data).suffix:
         raise ValueError(
-            f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz or .csv file"
+            f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz, .csv or "
+            ".parquet file"
         )
     if Path(data).is_file() and Path(data).stat().st_size > count_of_bytes("budget", budget):
         return _in_blocks(data, target, seed, budget)

@@ -204,8 +204,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
-        host = isinstance(y, np.ndarray) or not hasattr(y, "__dlpack__")  # it may be sparse
-        return _labels.encoded(y, self._label_binarizer, dtype if host else backend.dtype(dtype))
+        return _labels.encoded(y, self._label_binarizer, dtype)
 
     def _check_known(self, y: Any) -> None:
         known = self._label_binarizer.classes_

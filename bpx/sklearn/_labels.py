@@ -7,33 +7,41 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from ..backends import Array, get, move
+from ..backends import Array, get, move, of
 from ..network import Network
+
+
+def _is_array_elsewhere(y: Any) -> bool:
+    """Of another library than NumPy and SciPy, whose sparse marks are taken as NumPy's."""
+    source = of(y)
+    return source is not None and source.name != "numpy"
 
 
 def kinds(y: Any) -> Any:
     """What scikit-learn's rules for labels look at: y itself, or of another library's array each
     value once, as rows of its width.
     """
-    if isinstance(y, np.ndarray) or not hasattr(y, "__dlpack__"):
+    if not _is_array_elsewhere(y):
         return y
     backend = get(y)
     values = backend.to_host(backend.xp.unique_values(y))
     return values if y.ndim == 1 else np.repeat(values[:, None], y.shape[1], axis=1)
 
 
-def encoded(y: Any, binarizer: LabelBinarizer, dtype: Any) -> Array:
+def encoded(y: Any, binarizer: LabelBinarizer, dtype: str) -> Array:
     """Codes (n,) of more than two classes, 0 or 1 (n, 1) of two, or marks (n, k)."""
-    if y.ndim == 2:
-        on_host = not hasattr(y, "__dlpack__") or isinstance(y, np.ndarray)  # it may be sparse
-        return binarizer.transform(y).astype(dtype) if on_host else get(y).xp.astype(y, dtype)
+    elsewhere = _is_array_elsewhere(y)
+    if y.ndim == 2 and not elsewhere:
+        return binarizer.transform(y).astype(dtype)
     backend, classes = get(y), binarizer.classes_
-    xp = backend.xp
-    if backend.name != "numpy":
+    xp, kind = backend.xp, backend.dtype(dtype)
+    if y.ndim == 2:
+        return xp.astype(y, kind)
+    if elsewhere:
         y = xp.astype(y, xp.uint8) if xp.isdtype(y.dtype, "bool") else y
         classes = xp.astype(backend.from_host(np.asarray(classes) + 0), y.dtype)
     codes = xp.searchsorted(classes, y)
-    return codes if classes.shape[0] > 2 else xp.astype(codes[:, None], dtype)
+    return codes if classes.shape[0] > 2 else xp.astype(codes[:, None], kind)
 
 
 def decoded(a: Array, binarizer: LabelBinarizer) -> Array:

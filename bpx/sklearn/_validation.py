@@ -27,7 +27,7 @@ class HeldOut:
     X : array
         Or a sparse matrix.
     y : array
-        (n, k), as the cost takes it: labels are encoded.
+        Codes (n,) or targets (n, k), as the cost takes it.
     weight : array or None
     """
 
@@ -66,8 +66,6 @@ def given(est: Any, validation_data: Any) -> HeldOut:
         weight = checked_weight(est, weight, X.shape[0], dtype, backend)
     except ValueError as error:
         raise ValueError(f"validation_data: {error}") from error
-    if weight is not None:
-        weight = asarray(backend, weight)
     return _held_out(est, X if issparse(X) else move(backend, X), y, weight)
 
 
