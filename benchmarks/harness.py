@@ -168,9 +168,9 @@ def machine(libraries: Iterable[str]) -> str:
     )
 
 
-def write(name: str, text: str) -> None:
-    """Put `text` between the markers ``<!-- name -->`` and ``<!-- /name -->`` of the README."""
+def write(name: str, text: str, page: Path = README) -> None:
+    """Put `text` between the markers ``<!-- name -->`` and ``<!-- /name -->`` of a page."""
     opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    head, _, rest = README.read_text(encoding="utf-8").partition(opening)
+    head, _, rest = page.read_text(encoding="utf-8").partition(opening)
     tail = rest.partition(closing)[2]
-    README.write_text(f"{head}{opening}{text}{closing}{tail}", encoding="utf-8")
+    page.write_text(f"{head}{opening}{text}{closing}{tail}", encoding="utf-8")
