@@ -22,6 +22,7 @@ from .checks import positive
 from .ranks import Alone, RankError, Ranks, Summing, named
 
 AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
+RESCUE = 20.0  # seconds in which rank 0 may write a last checkpoint, before others end it
 ANSWER = 5.0  # seconds in which a rank that waits answers for certain
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
 
@@ -177,13 +178,15 @@ class MpiRanks:
 
     def _lost(self, error: RankError) -> RankError:
         """The process has to be ended by MPI: to leave it politely it would wait for all ranks."""
-        atexit.register(self._abort)
+        first = self.rank == 0 or 0 in error.ranks
+        atexit.register(self._abort, 1.0 if first else RESCUE)
         return error
 
-    def _abort(self) -> None:
+    def _abort(self, seconds: float) -> None:
+        """It ends all of them, so first others say why, and rank 0 writes its checkpoint."""
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        time.sleep(1.0)  # so that others, too, can say why
+        time.sleep(seconds)
         self._mpi.COMM_WORLD.Abort(1)
 
     def _who(self, rank: int) -> str:

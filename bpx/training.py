@@ -308,7 +308,11 @@ class _Trainer:
             going = self.replayed
         going.begin(epoch.order, epoch.done)
         with closing(going):
-            ended = self._steps(going, epoch, run, step_hooks)
+            try:
+                ended = self._steps(going, epoch, run, step_hooks)
+            except RankError:
+                self._rescue(going, epoch, run)
+                raise
         if not ended:
             return None
         if ranks.size > 1:
@@ -321,11 +325,7 @@ class _Trainer:
         while True:
             if checkpoints is not None:
                 most = checkpoints.most(run)
-            try:
-                count = going.advance(most)
-            except RankError:
-                self._rescue(going, epoch, run, unread)
-                raise
+            count = going.advance(most)
             if not count:
                 break
             epoch.done += count
@@ -345,11 +345,11 @@ class _Trainer:
             epoch.log.append(going.read())
         return not stop
 
-    def _rescue(self, going: Pass, epoch: Epoch, run: Run, unread: bool) -> None:
+    def _rescue(self, going: Pass, epoch: Epoch, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""
         if self.checkpoints is not None:
             with contextlib.suppress(RankError, DivergenceError, OSError):
-                if unread:
+                if sum(map(len, epoch.log)) < epoch.done:
                     epoch.log.append(going.read())
                 self.checkpoints.write(run, epoch)
 
