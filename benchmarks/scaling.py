@@ -420,7 +420,7 @@ def runs(case: Case, counts: list[int]) -> list[tuple[str, int, int]]:
 
 def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -> list[str]:
     """The tables of constants, of steps, and of efficiencies."""
-    short = rounds < 3
+    short = rounds == 1
     reduce = {}
     constants = [
         row("all-reduce, µs", ["α", "β, GB/s", *(f"{size:,} B" for size in SWEPT)]),
@@ -510,7 +510,7 @@ def main() -> None:
         raise SystemExit(start([*sys.argv[1:], "--under-mpiexec"], max(2, len(cores()))))
     world = World()
     cases = dict(list(CASES.items())[:1]) if given.short else CASES
-    rounds, seconds = (2, 0.02) if given.short else (given.rounds, 0.2)
+    rounds, seconds = (1, 0.02) if given.short else (given.rounds, 0.2)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     tables = compare(world, cases, rounds, seconds)
     world.say("\n".join(tables))
