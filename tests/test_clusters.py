@@ -1,4 +1,4 @@
-"""What the docs say of several processes: programs and commands run, files for clusters are whole."""
+"""What the docs say of several processes: programs and commands run, clusters' files are whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import sys
 import pytest
 from test_docs import PAGES, ROOT
 from test_parallel import mpiexec, started
+
+import bpx
+from bpx.backends import _threads
 
 CLUSTERS = ROOT / "docs" / "clusters.md"
 
@@ -62,6 +65,15 @@ def test_commands_run_on_one_host(tmp_path):
         assert ended.returncode == 0, command + ended.stdout + ended.stderr
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert (tmp_path / "net.safetensors").exists()
+
+
+def test_ranks_take_no_more_threads_than_the_user_has_set(monkeypatch):
+    pytest.importorskip("threadpoolctl")
+    monkeypatch.setattr(_threads, "for_each_of", lambda processes: 64)
+    backend = bpx.backends.get("numpy")
+    assert backend.cores
+    with _threads.limited(1), backend.surround(None, processes=2):
+        assert backend.cores == 1
 
 
 def test_the_batch_script_is_one():

@@ -58,7 +58,7 @@ class NumpyBackend(Backend):
         if threads is None or (largest is not None and largest <= ONE_THREAD):
             return contextlib.nullcontext()
         _ = self._blas  # SciPy's library must be loaded to be found
-        return _threads.limited(threads)
+        return _threads.limited(min(threads, _threads.count()))  # a setting of the user's counts
 
     @property
     def cores(self) -> int:
