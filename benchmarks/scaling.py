@@ -465,8 +465,7 @@ def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -
     steps += ["waiting", "efficiency", "wall"]
     lines = [row("a step, ms", steps), "|---" * (1 + len(steps)) + "|"]
     names = ["ranks", "products", "GFlop/s a rank", "elementwise", "update"]
-    names += ["in turn", "fixed", "all-reduce"]
-    names.append("MB")
+    names += ["in turn", "fixed", "all-reduce", "MB", "m½, rows"]
     pieces = [row("the model's parts, ms", names), "|---" * (1 + len(names)) + "|"]
     for key in trains:
         (name, which, count), case = key, cases[key[0]]
@@ -488,7 +487,10 @@ def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -
         rate = case.flops * own / multiplied / 1e9
         cells = [f"{count}", f"{1e3 * multiplied:.3f}", f"{rate:.1f}", f"{1e3 * others:.3f}"]
         cells += [f"{1e3 * value:.3f}" for value in (update, kernels, base, sums)]
-        cells.append("" if count == 1 else f"{size / MB:.2f}")
+        if count > 1:
+            cells += [f"{size / MB:.2f}", f"{4 * rate * 1e9 / (6 * reduce[count].beta):.0f}"]
+        else:
+            cells += [""] * 2
         pieces.append(row(title, cells))
     return [*lines, "", *pieces, "", *constants]
 
