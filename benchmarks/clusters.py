@@ -221,18 +221,19 @@ def draw(path: Path) -> None:
             at = Setting(model, rows)
             here = [ranks for ranks in counts() if ranks <= rows]
             axes[0].plot(here, [100 * at.efficiency(ranks) for ranks in here], style, color=color,
-                         label=f"{name}, {rows:,}")  # fmt: skip
+                         label=f"{name}, {rows:,} rows")  # fmt: skip
         for rows, style in ((256, "--"), (2048, "-")):
             at, here = Setting(model, rows), list(counts())
             axes[1].plot(here, [100 * at.weakly(ranks) for ranks in here], style, color=color,
-                         label=f"{name}, {rows:,}")  # fmt: skip
-    titles = ("a mini-batch of so many rows on all GPUs", "so many rows on each GPU")
+                         label=f"{name}, {rows:,} rows")  # fmt: skip
+    titles = ("strong: one mini-batch on all GPUs", "weak: as many rows on each GPU")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel="GPUs", xscale="log", ylim=(0, 105))
         axis.axvline(GPUS, color="0.7", linewidth=0.8)
+        axis.text(GPUS, 2, " one host", color="0.5", fontsize=7)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
-    axes[0].set_ylabel("efficiency, % (calculated)")
+    axes[0].set_ylabel("efficiency, % (calculated, float32)")
     figure.savefig(path, dpi=90)
 
 
