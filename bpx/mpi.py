@@ -52,6 +52,10 @@ class DataParallel:
     Under ``mpiexec -n 4 python script.py`` each process runs::
 
         net.fit(x, y, parallel=bpx.DataParallel(timeout=60))
+
+    >>> import bpx
+    >>> bpx.DataParallel(timeout=60)
+    DataParallel(comm=None, timeout=60)
     """
 
     comm: Any = None
