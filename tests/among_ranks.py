@@ -286,9 +286,9 @@ def dies(folder):
     return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-def leaves(folder):
-    """It is gone, and the launcher sees nothing wrong."""
-    return _fails(folder, lambda: os._exit(0))
+def stands(folder):
+    """The whole process, threads of MPI too."""
+    return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 def differs(folder):
