@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 
 import bpx
 from bpx import launcher, mpi
+from bpx.backends import _threads
+from bpx.interrupts import Interrupts
 from bpx.layers import Dense, Dropout, Input
 from bpx.ranks import Alone, RankError, agreed, same, share
 from bpx.shared import cut
@@ -379,7 +383,46 @@ def test_one_process_alone_agrees_with_itself():
     assert not agreed(Alone(), False)
     same(Alone(), "it", "text")
     error = RankError("rank 1 is gone", (1,))
-    import copy
-
     again = copy.copy(error)
     assert (str(again), again.ranks) == ("rank 1 is gone", (1,))
+
+
+def test_a_signal_that_comes_twice_is_one(monkeypatch):
+    def both(number):
+        with Interrupts(signal.SIGTERM) as interrupts:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+        return interrupts.noted
+
+    assert both(signal.SIGTERM)  # of a scheduler, which means it once
+    with pytest.raises(KeyboardInterrupt):
+        both(signal.SIGINT)
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert both(signal.SIGINT)  # the terminal's, and the same passed on by mpiexec
+    monkeypatch.setattr("bpx.interrupts.TWICE", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        both(signal.SIGINT)
+
+
+def test_cores_are_divided_among_the_processes_of_a_host(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert [_threads.for_each_of(n) for n in (1, 2, 3, 16)] == [None, 4, 2, 1]
+    # The launcher has bound it to its own cores, which BLAS counts by itself.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5}, raising=False)
+    assert _threads.for_each_of(4) is None
+
+
+def test_blas_takes_its_part_of_the_cores(monkeypatch):
+    pytest.importorskip("threadpoolctl")
+    monkeypatch.setattr(_threads, "for_each_of", lambda processes: processes)
+    numpy = bpx.backends._numpy.NumpyBackend()
+    before = _threads.count()
+    with numpy.surround(None, 3):
+        assert _threads.count() == 3
+    with numpy.surround(10**9, 2):
+        assert _threads.count() == 2
+    with numpy.surround(10**6, 2):
+        assert _threads.count() == 1  # a small product
+    assert _threads.count() == before
