@@ -256,7 +256,7 @@ class MpiRanks:
                 continue
             self._listen()
             limit_now = self.timeout if limit is None else limit
-            if self.hurried():  # by a launcher, perhaps, because a rank is dead
+            if self.hurried():
                 limit_now = min(limit_now, ANSWER)
             if waited > limit_now:
                 self._call_the_roll(done, waited)

@@ -56,7 +56,7 @@ class Ranks(Protocol):
     doing : callable
         What is being done, for messages.
     hurried : callable
-        The user, or a launcher that cleans up, wants this process to end.
+        This process was told to end, perhaps by a launcher that cleans up after a dead one.
     """
 
     rank: int

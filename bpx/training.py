@@ -190,11 +190,14 @@ class _Trainer:
         at_hand: Epoch | None = None  # until it ends
         if resumed is not None:
             at_hand = resumed.restore(run, source, self.arguments)
+        others = [callback for callback in callbacks if not isinstance(callback, Progress)]
+        self.hooked = bool(hooks(others, "on_step_end"))
         if ranks.size > 1:
-            begin_alike(net, self.state, ranks, self.arguments)
+            arguments = self.arguments | {"a callback with on_step_end": self.hooked}
+            begin_alike(net, self.state, ranks, arguments)
         self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
         net.history = history = run.history
-        self._choose_passes(callbacks)
+        self._choose_passes()
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
         # A scheduler's SIGTERM is worth a last checkpoint.
         also = () if checkpoints is None else (signal.SIGTERM,)
@@ -247,7 +250,8 @@ class _Trainer:
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
         if not isinstance(self.source, Stream):  # whose batches may be of any size
-            largest = self.chain.architecture.largest * self.source.batch_size
+            rows = -(-self.source.batch_size // (self.ranks.size * (self.slices or 1)))
+            largest = self.chain.architecture.largest * rows
         return self.chain.backend.surround(largest, self.ranks.processes)
 
     def _ask(self, run: Run, ending: Callable[[], bool]) -> None:
@@ -257,11 +261,9 @@ class _Trainer:
         self.ending = ending
         self.ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
 
-    def _choose_passes(self, callbacks: list[Any]) -> None:
+    def _choose_passes(self) -> None:
         """Compiled, by replays, and step by step, what neither of them can do."""
-        source, squares = self.source, self.objective is not None
-        others = [callback for callback in callbacks if not isinstance(callback, Progress)]
-        hooked = bool(hooks(others, "on_step_end"))
+        source, squares, hooked = self.source, self.objective is not None, self.hooked
         # A hook may change the network, and is not called again where steps are done again.
         piece = 1 if hooked else source.piece
         asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
@@ -334,7 +336,9 @@ class _Trainer:
             for hook in step_hooks:
                 hook(run)
             # Hooks may have stopped it after the step's own question was answered.
-            stop = agreed(self.ranks, self.ending()) if step_hooks else self.steps.answer("ending")
+            stop = self.steps.answer("ending")
+            if self.hooked:
+                stop = agreed(self.ranks, self.ending())
             if stop:
                 break
             if checkpoints is not None and checkpoints.due(run, self.steps.answer("late")):

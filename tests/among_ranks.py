@@ -83,6 +83,7 @@ def steps():
     found["penalties"] = both(network, x, y, l1=0.1, l2=0.3, clip_norm=0.05, **few)
     found["penalties by batch"] = both(network, x, y, l2=0.3, n="batch", sample_weight=w, **few)
     found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
+    found["progress"] = both(network, x, y, progress=True, **few)
     rest = {"validation": (x[:9], y[:9], w[:9]), "callbacks": bpx.EarlyStopping(1)}
     turns = bpx.SGD(1.0)  # stops after some epochs
     found["validation"] = both(network, x, y, epochs=9, batch_size=7, optimizer=turns, **rest)
@@ -150,6 +151,15 @@ def alike():
         network().fit(x, y, batch_size=5 + (RANK == 1), parallel="mpi")
     except ValueError as error:
         found["arguments"] = str(error)
+
+    class Watch(bpx.Callback):
+        def on_step_end(self, run):
+            pass
+
+    try:
+        network().fit(x, y, callbacks=Watch() if RANK == 0 else (), parallel="mpi")
+    except ValueError as error:
+        found["hooks"] = str(error)
 
     def spoil(run):
         if run.rank == 1:
@@ -271,6 +281,15 @@ def _fails(folder, what):
     return {}
 
 
+def finish(folder):
+    """The run that was lost, to its end."""
+    x, y, _ = samples()
+    net, alone, options = network(), network(), {"batch_size": 7, "epochs": 9}
+    net.fit(x, y, checkpoint=folder, resume=True, parallel=SOON, **options)
+    alone.fit(x, y, **options)
+    return {"difference": differ(alone, net), "steps": net.steps}
+
+
 def raises(folder):
     def broken():
         raise OSError("the plotter is on fire")
@@ -286,9 +305,9 @@ def dies(folder):
     return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-def leaves(folder):
-    """It is gone, and the launcher sees nothing wrong."""
-    return _fails(folder, lambda: os._exit(0))
+def stands(folder):
+    """The whole process, threads of MPI too."""
+    return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
 def differs(folder):
