@@ -302,17 +302,17 @@ class Line:
         return self.alpha + size / self.beta
 
 
-def sweep(comm: Any, repeats: int) -> list[tuple[int, float]]:
-    """Bytes, and seconds of bpx's all-reduce from when the last rank has come."""
+def sweep(comm: Any) -> dict[int, list[float]]:
+    """By bytes, seconds of bpx's all-reduces from when the last rank has come."""
     import bpx
 
-    found = []
+    found = {}
     others = np.ones(2**20, np.float32)
     with bpx.DataParallel(comm).join() as ranks:
         for size in SWEPT:
             vector, fresh = np.zeros(size // 4, np.float32), normals(size // 4)
             times = []
-            for _ in range(max(5, min(repeats, int(repeats * 2**20 / size)))):
+            for _ in range(min(50, max(10, 2**24 // size))):
                 others.sum()  # as in a step, whose kernels have used the second cache
                 vector[...] = fresh
                 came = time.perf_counter()
@@ -320,13 +320,13 @@ def sweep(comm: Any, repeats: int) -> list[tuple[int, float]]:
                 times.append((came, time.perf_counter()))
             whole = np.array(comm.allgather(times))
             seconds = (whole[:, :, 1] - whole[:, :, 0].max(axis=0)).mean(axis=0)
-            found.append((size, float(np.quantile(seconds, LEAST))))
+            found[size] = seconds.tolist()
     return found
 
 
-def line(found: list[tuple[int, float]]) -> Line:
+def line(found: dict[int, float]) -> Line:
     """Least squares of the relative errors."""
-    sizes, seconds = np.array(found).T
+    sizes, seconds = np.array(list(found.items())).T
     ways = np.stack([1.0 / seconds, sizes / seconds], axis=1)
     (alpha, slope), *_ = np.linalg.lstsq(ways, np.ones(len(found)), rcond=None)
     return Line(float(alpha), float(1.0 / slope))
@@ -422,21 +422,6 @@ def runs(case: Case, counts: list[int]) -> list[tuple[str, int, int]]:
 
 def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -> list[str]:
     """The tables of constants, of steps, and of efficiencies."""
-    short = rounds == 1
-    reduce = {}
-    constants = [
-        row("all-reduce, µs", ["α", "β, GB/s", *(f"{size:,} B" for size in SWEPT)]),
-        "|---" * (3 + len(SWEPT)) + "|",
-    ]
-    for count in world.counts[1:]:
-        found = world.among(count, partial(sweep, repeats=20 if short else 200))
-        if found:
-            reduce[count] = at = line(found)
-            cells = [f"{1e6 * value:,.1f}" for _, value in found]
-            cells = [f"{1e6 * at.alpha:.1f}", f"{at.beta / 1e9:.2f}", *cells]
-            constants.append(row(f"{count} ranks", cells))
-    world.say("\n".join(constants))
-
     trains = {
         (name, which, count): training(case, rows)
         for name, case in cases.items()
@@ -450,7 +435,11 @@ def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -
     measured: dict[Any, list[np.ndarray]] = {}
     fixed: dict[Any, list[np.ndarray]] = {}
     parts: dict[Any, list[list[float]]] = {}
+    sums: dict[int, dict[int, list[float]]] = {count: {} for count in world.counts[1:]}
     for _ in range(rounds):
+        for count, found in sums.items():
+            for size, times in (world.among(count, sweep) or {}).items():
+                found.setdefault(size, []).extend(times)
         for key, train in trains.items():
             (name, which, count), case = key, cases[key[0]]
             for into, work in ((measured, train), (fixed, thin[key])):
@@ -463,6 +452,17 @@ def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -
             parts.setdefault(key, []).append(values)
     if world.comm.rank:
         return []
+    constants = [
+        row("all-reduce, µs", ["α", "β, GB/s", *(f"{size:,} B" for size in SWEPT)]),
+        "|---" * (3 + len(SWEPT)) + "|",
+    ]
+    reduce = {}
+    for count, found in sums.items():
+        quick = {size: float(np.quantile(times, LEAST)) for size, times in found.items()}
+        reduce[count] = at = line(quick)
+        cells = [f"{1e6 * at.alpha:.1f}", f"{at.beta / 1e9:.2f}"]
+        cells += [f"{1e6 * value:,.1f}" for value in quick.values()]
+        constants.append(row(f"{count} ranks", cells))
     steps = ["ranks", "rows a rank", "measured", "predicted", "off by", "arithmetic", "all-reduce"]
     steps += ["waiting", "efficiency", "wall"]
     lines = [row("a step, ms", steps), "|---" * (1 + len(steps)) + "|"]
@@ -477,8 +477,8 @@ def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -
         of_parts = np.quantile(np.array(parts[key]), LEAST, axis=0).tolist()
         others, multiplied, update, kernels = of_parts
         size = 4.0 * sum(a * b + b for a, b in pairwise(case.sizes))
-        sums = 0.0 if count == 1 else reduce[count](size)
-        predicted = kernels + base + sums
+        summed = 0.0 if count == 1 else reduce[count](size)
+        predicted = kernels + base + summed
         efficiency = alone / whole / (count if which == "strong" else 1)
         title = f"{name} {which}".strip()
         cells = [f"{count}", f"{own:g}", f"{1e3 * whole:.3f}", f"{1e3 * predicted:.3f}"]
@@ -488,7 +488,7 @@ def compare(world: World, cases: dict[str, Case], rounds: int, seconds: float) -
         lines.append(row(title, cells))
         rate = case.flops * own / multiplied / 1e9
         cells = [f"{count}", f"{1e3 * multiplied:.3f}", f"{rate:.1f}", f"{1e3 * others:.3f}"]
-        cells += [f"{1e3 * value:.3f}" for value in (update, kernels, base, sums)]
+        cells += [f"{1e3 * value:.3f}" for value in (update, kernels, base, summed)]
         if count > 1:
             cells += [f"{size / MB:.2f}", f"{4 * rate * 1e9 / (6 * reduce[count].beta):.0f}"]
         else:
