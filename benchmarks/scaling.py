@@ -515,12 +515,13 @@ def main() -> None:
     world = World()
     cases = dict(list(CASES.items())[:1]) if given.short else CASES
     rounds, seconds = (1, 0.02) if given.short else (given.rounds, 0.2)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    before = os.getloadavg()[0]
     tables = compare(world, cases, rounds, seconds)
     world.say("\n".join(tables))
     chosen = cases if given.short else {name: CASES[name] for name in OVERLAPPED}
     found = overlaps(world, rounds, chosen)
-    where = f"{machine(['numpy', 'scipy', 'numba', 'mpi4py', 'mpich'])}; load before it {load:.1f}"
+    where = f"{machine(['numpy', 'scipy', 'numba', 'mpi4py', 'mpich'])}; load {before:.1f} before it"
+    where += f" and {os.getloadavg()[0]:.1f} after"
     world.say("\n".join([*found, "", where]))
     if given.write and world.comm.rank == 0:
         write("scaling", "\n".join([*tables, "", where]) + "\n", PAGE)
