@@ -17,8 +17,8 @@ from . import backends, datasets, recipe, runs, tables
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from .checks import whole
-from .data import check_batch_size
+from .checks import count_of_bytes, whole
+from .data import check_batch_size, first_not_finite
 from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
@@ -41,6 +41,7 @@ Target = Annotated[
     typer.Option(help="The column of targets, or columns: a,b (.csv: the last; .npz: y)."),
 ]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
+Budget = Annotated[str, typer.Option(help="What a compressed file may take in memory.")]
 
 
 def _version(shown: bool) -> None:
@@ -66,7 +67,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal in ASCII
     try:
-        status = app(standalone_mode=False)
+        # What is not finite is found and told; no warnings beside it.
+        with np.errstate(all="ignore"):
+            status = app(standalone_mode=False)
     except base as error:
         _fail(error.format_message())
     except DivergenceError as error:
@@ -84,7 +87,10 @@ def main() -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    print("bpx: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    # A file's names may be of any length, and of characters that a terminal obeys.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -285,16 +291,22 @@ def _score(net: Network, x: np.ndarray, y: np.ndarray) -> str:
 
 
 @app.command()
-def evaluate(model: Model, data: Data, target: Target = None, backend: On = None) -> None:
+def evaluate(
+    model: Model, data: Data, target: Target = None, backend: On = None, budget: Budget = "1 GB"
+) -> None:
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
         x, y = recipe.parts(data, target, 0, 1)[2]
     else:
-        x, found = tables.read(Path(data), target)
+        size = count_of_bytes("budget", budget)
+        x, found = tables.read(Path(data), target, budget=size)
         assert found is not None
         x, y = recipe.shaped(net, x), found
-    print(f"cost {net.total_cost(x, y):.6g}")
+    cost = net.total_cost(x, y)
+    if not math.isfinite(cost):
+        raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
+    print(f"cost {cost:.6g}")
     print(_score(net, x, y))
 
 
@@ -310,19 +322,24 @@ def predict(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="A .npy or .csv file; else stdout.")] = None,
     backend: On = None,
+    budget: Budget = "1 GB",
 ) -> None:
     """Labels or values for samples, a line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    x = recipe.shaped(net, tables.read(data, target, labelled=False).x)
+    size = count_of_bytes("budget", budget)
+    x = recipe.shaped(net, tables.read(data, target, labelled=False, budget=size).x)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "
             f"{net.input_shape[0]}: --target names those that are no inputs"
         )
-    found = net.feedforward(x) if outputs else net.predict(x)
-    host = net.backend.to_host(found)
+    found = net.feedforward(x)
+    row = first_not_finite(found)
+    if row is not None:
+        raise ValueError(f"the outputs for row {row} of {data} {recipe.too_large(net)}")
+    host = net.backend.to_host(found if outputs else net.chain.decide(found))
     if out is not None and out.suffix.lower() == ".npy":
         np.save(out, host)
         return

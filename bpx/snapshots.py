@@ -14,7 +14,7 @@ import numpy as np
 
 from . import files, persistence
 from .callbacks import Run
-from .checks import number, whole
+from .checks import number, shortened, whole
 from .files import TRAINING
 from .history import History
 from .network import Network
@@ -278,7 +278,7 @@ class Snapshot:
         here["generator"] = header["generator"]["bit_generator"]
         there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
         different = [
-            f"{name} was {_brief(there.get(name))} and is {_brief(here.get(name))}"
+            f"{name} was {shortened(there.get(name))} and is {shortened(here.get(name))}"
             for name in {**here, **there}
             if here.get(name) != there.get(name)
         ]
@@ -291,11 +291,6 @@ class Snapshot:
                 f"{self.path} is of another run: {'; '.join(different)}. Pass what was passed "
                 "then, or begin anew in another folder"
             )
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _log(path: Any, log: np.ndarray, done: int) -> np.ndarray:
