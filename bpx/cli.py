@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import math
 import sys
 import time
@@ -24,6 +25,7 @@ from .files import load
 from .gradcheck import gradient_check
 from .network import Network
 from .onnx import export_onnx
+from .persistence import write_bytes
 from .registry import normal
 from .steps import DivergenceError
 
@@ -270,7 +272,12 @@ def train(
     if history.interrupted:
         print("interrupted: the network has the weights of the last full step")
     if out is not None:
-        runs.write(net, history, out)
+        try:
+            runs.write(net, history, out)
+        except OSError as error:
+            raise OSError(
+                f"{error}; then bpx train --resume {out} writes what is missing"
+            ) from error
         if history.interrupted:
             print(f"bpx train --resume {out} goes on")
         else:
@@ -341,14 +348,17 @@ def predict(
         raise ValueError(f"the outputs for row {row} of {data} {recipe.too_large(net)}")
     host = net.backend.to_host(found if outputs else net.chain.decide(found))
     if out is not None and out.suffix.lower() == ".npy":
-        np.save(out, host)
+        content = io.BytesIO()
+        np.save(content, host)
+        write_bytes(out, content.getvalue())
         return
-    rows = host.reshape(len(host), -1).tolist()
-    if out is not None:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        return
-    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+    text = io.StringIO()
+    end = "\n" if out is None else "\r\n"
+    csv.writer(text, lineterminator=end).writerows(host.reshape(len(host), -1).tolist())
+    if out is None:
+        print(text.getvalue(), end="")
+    else:
+        write_bytes(out, text.getvalue().encode())
 
 
 @app.command()

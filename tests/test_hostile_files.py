@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import cli, tables
+from bpx import cli, runs, tables
 from bpx.readers import _tables
 
 N = 40
@@ -355,3 +355,77 @@ def test_names_in_an_archive_are_no_paths(tmp_path, command, name):
     before = everything(tmp_path)
     assert "test accuracy" in command("train", path, "--target", name, "--epochs", 1, status=0)
     assert everything(tmp_path) == before
+
+
+needs_links = pytest.mark.skipif(os.name != "posix", reason="links are POSIX's here")
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """Files outside of a run's folder, and what they have to be afterwards."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    names = ("notes.txt", "checkpoint-000000000003.safetensors", ".bpx-0123456789abcdef.tmp")
+    for name in names:
+        (outside / name).write_text("precious")
+    yield outside
+    assert sorted(path.name for path in outside.iterdir()) == sorted(names)
+    assert {path.read_text() for path in outside.iterdir()} == {"precious"}
+
+
+@needs_links
+def test_links_in_the_folder_of_a_run(tmp_path, command, precious):
+    """They give their place to the run's own files, and lead it nowhere."""
+    out = tmp_path / "run"
+    out.mkdir()
+    names = ("recipe.json", "model.safetensors", "history.csv", "curve.png")
+    for name in names:
+        (out / name).symlink_to(precious / "notes.txt")
+    (tmp_path / "a.npz").write_bytes(SOUND)
+    command("train", "a.npz", "--epochs", 1, "--out", out, status=0)
+    assert not any((out / name).is_symlink() for name in names)
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+
+
+@needs_links
+def test_a_link_in_the_place_of_the_checkpoints(tmp_path, command, precious):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.json").write_text('{"data": "digits"}')
+    (out / "checkpoints").symlink_to(precious)
+    for arguments in (["--resume", out], ["digits", "--out", out]):
+        assert "is a link, expected the run's own folder" in command("train", *arguments)
+
+
+@needs_links
+def test_links_among_checkpoints(tmp_path, precious):
+    """They are not read, not written through, and not what is deleted."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for step in (0, 4, 8, 99):
+        name = f"checkpoint-{step:012d}.safetensors"
+        (folder / name).symlink_to(precious / "checkpoint-000000000003.safetensors")
+    (folder / ".bpx-0123456789abcdef.tmp").symlink_to(precious / "notes.txt")
+    net = bpx.Network([4, 3, 3], seed=0)
+    net.fit(X, Y, epochs=2, batch_size=10, checkpoint=bpx.Checkpoint(folder, keep=1), resume=True)
+    assert net.steps == 8
+    bpx.load(folder / "checkpoint-000000000008.safetensors")
+    assert not (folder / ".bpx-0123456789abcdef.tmp").is_symlink()
+
+
+def test_a_run_that_ends_deletes_its_own_checkpoints_only(tmp_path):
+    runs.begin(tmp_path, {})
+    there = tmp_path / "checkpoints"
+    (there / "notes.txt").write_text("mine")
+    bpx.Network([4, 3, 3]).fit(X, Y, epochs=1, checkpoint=runs.checkpoint(tmp_path, 1.0))
+    assert len(list(there.iterdir())) > 1
+    runs.end(tmp_path)
+    assert [path.name for path in there.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["out", "resume", "__class__", "../data"])
+def test_a_recipe_names_no_folder_to_write_to(tmp_path, command, name):
+    (tmp_path / "recipe.json").write_text(f'{{"{name}": "/elsewhere"}}')
+    assert f"{name} = '/elsewhere' is no option of bpx train" in command(
+        "train", "--resume", tmp_path
+    )
