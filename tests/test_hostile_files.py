@@ -336,6 +336,44 @@ def test_a_bias_for_each_of_many(tmp_path, command, model):
     assert not os.path.exists("a.onnx")
 
 
+@pytest.mark.parametrize("where", ["units", "input_shape"])
+def test_a_network_of_exabytes(tmp_path, where):
+    """In a model, and in a checkpoint, whose tensors are as they were."""
+    net, run = bpx.Network([4, 3, 3], seed=0), tmp_path / "run"
+    net.fit(X, Y, epochs=1, checkpoint=run)
+    model = tmp_path / "model.safetensors"
+    net.save(model)
+    for path in (model, max(run.iterdir())):
+        tensors, header = bpx.persistence.read(path)
+        if where == "units":
+            header["layers"][0]["units"] = 1 << 60
+        else:
+            header["input_shape"] = [1 << 60]
+        bpx.persistence.write(path, tensors, header)
+        with (
+            within(1 << 20),
+            pytest.raises(bpx.FileFormatError, match=r"has shape .* but its arc"),
+        ):
+            bpx.load(path)
+    with (
+        pytest.warns(RuntimeWarning, match="a damaged checkpoint is passed over"),
+        within(1 << 21),
+    ):
+        bpx.Network([4, 3, 3], seed=0).fit(
+            X, Y, epochs=1, checkpoint=tmp_path / "run", resume=True
+        )
+
+
+def test_an_hdf5_array_of_exabytes(tmp_path):
+    """A file of a few kilobytes may say so: nothing of it has been written yet."""
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: it reads HDF5")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        x = file.create_dataset("x", shape=(1 << 60, 4), chunks=(1024, 4), dtype="f8")
+        data = bpx.open_data(x, Y)
+        with within(1 << 20), pytest.raises(ValueError, match=r"as many rows in y as in x, 11529"):
+            bpx.Network([4, 3]).fit(data)
+
+
 # --- names that are paths -----------------------------------------------------------------------
 
 
