@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from .files import load
     from .gradcheck import GradientCheck, gradient_check
     from .history import History
+    from .mpi import DataParallel
     from .onnx import export_onnx
     from .persistence import FileFormatError
+    from .ranks import RankError
     from .steps import DivergenceError
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ __all__ = [
     "Cost",
     "CustomActivation",
     "CustomCost",
+    "DataParallel",
     "DatasetError",
     "DivergenceError",
     "EarlyStopping",
@@ -47,6 +50,7 @@ __all__ = [
     "History",
     "Network",
     "RMSprop",
+    "RankError",
     "ReduceOnPlateau",
     "activations",
     "backends",
@@ -68,7 +72,7 @@ __all__ = [
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
     "callbacks", "history", "steps", "training", "persistence", "files", "onnx", "gradcheck",
-    "datasets", "checkpoints", "blocks",
+    "datasets", "checkpoints", "blocks", "ranks", "mpi",
 )  # fmt: skip
 
 

@@ -46,6 +46,8 @@ class Run:
         Why the run is to end, once `stop` was called.
     begun : int
         What `step` was when the run began.
+    rank, ranks : int
+        Which process this is of how many that train together; callbacks run in each of them.
     """
 
     net: Network
@@ -57,6 +59,8 @@ class Run:
     step: int = 0
     stopped: str | None = None
     begun: int = 0
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def epoch(self) -> int:

@@ -19,6 +19,7 @@ from .context import Workspace
 from .data import Samples, is_sparse
 from .layers import Dense, Rescale
 from .parameters import Destinations
+from .ranks import Alone, Ranks, share
 
 FEW_ROWS = 64  # for which the time goes to calls and not to arithmetic
 ROWS_AT_ONCE = 1024  # of a pass without gradients: products at full speed, small activations
@@ -254,20 +255,26 @@ class Chain:
         total = xp.sum(weight)
         return weight / xp.where(total > 0.0, total, xp.ones_like(total))
 
-    def evaluate(self, samples: Samples, ws: Workspace | None = None) -> dict[str, float]:
-        """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression)."""
-        ws, backend = ws or self.workspace(), self.backend
-        starts = range(0, samples.n, ROWS_AT_ONCE)
+    def evaluate(
+        self, samples: Samples, ws: Workspace | None = None, ranks: Ranks | None = None
+    ) -> dict[str, float]:
+        """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
+
+        Among ranks each takes a part of the samples.
+        """
+        ws, backend, ranks = ws or self.workspace(), self.backend, ranks or Alone()
+        first, stop = share(ranks, samples.n)
+        starts = range(first, stop, ROWS_AT_ONCE)
         log = backend.empty((len(starts), 3), self.xp_dtype)
         for at, start in enumerate(starts):
-            rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
+            rows = slice(start, min(start + ROWS_AT_ONCE, stop))
             z, _ = self.forward(self.gather(samples.x, rows, ws), ws)
             a = self.activated(z, ws)
             y = samples.y[rows, ...]
             values = self.objective.value(backend, z, a, self.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
             backend.tally(values, self.correct(a, y), weight, log, at)
-        cost, right, total = backend.to_host(log).sum(axis=0, dtype=np.float64)
+        cost, right, total = ranks.sum(backend.to_host(log).sum(axis=0, dtype=np.float64))
         found = {"cost": float(cost / total)}
         if self.task != "regression":
             found["accuracy"] = float(right / total)

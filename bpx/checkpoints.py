@@ -86,25 +86,39 @@ class Checkpoints:
         See `arguments_of`.
     callbacks : list
         Of the run.
+    writes : bool
+        Not on ranks other than 0, which only keep time with it.
     """
 
-    def __init__(self, wanted: Any, arguments: Mapping[str, Any], callbacks: list[Any]) -> None:
+    def __init__(
+        self,
+        wanted: Any,
+        arguments: Mapping[str, Any],
+        callbacks: list[Any],
+        *,
+        writes: bool = True,
+    ) -> None:
         self.wanted = wanted if isinstance(wanted, Checkpoint) else Checkpoint(wanted)
         self.folder = Path(self.wanted.folder)
-        self.arguments, self.callbacks = arguments, callbacks
+        self.arguments, self.callbacks, self.writes = arguments, callbacks, writes
         self._last: Path | None = None  # that this call has written
         self._at = 0, 0, 0.0  # epochs, steps and time when the last one was due
 
     # --- writing ---
 
-    def due(self, run: Run) -> bool:
-        """One is to be written now."""
-        wanted, (epochs, steps, seconds) = self.wanted, self._at
+    def late(self) -> bool:
+        """So many seconds have passed since the last one."""
+        seconds = self.wanted.seconds
+        return seconds is not None and time.monotonic() - self._at[2] >= seconds
+
+    def due(self, run: Run, late: bool) -> bool:
+        """One is to be written now; `late`, as any rank has found it."""
+        wanted, (epochs, steps, _) = self.wanted, self._at
         return (
             self._last is None
+            or late
             or (wanted.steps is not None and run.net.steps - steps >= wanted.steps)
             or (wanted.epochs is not None and run.net.epochs - epochs >= wanted.epochs)
-            or (wanted.seconds is not None and time.monotonic() - seconds >= wanted.seconds)
         )
 
     def most(self, run: Run) -> int:
@@ -123,6 +137,9 @@ class Checkpoints:
             is worth more than one checkpoint, and the one before is still there.
         """
         path = self.folder / f"checkpoint-{run.net.steps:012d}.safetensors"
+        if not self.writes:
+            self._last, self._at = path, (run.net.epochs, run.net.steps, time.monotonic())
+            return
         tensors, header = contents(run, epoch, self.callbacks, self.arguments)
         try:
             if self._last is None:
@@ -152,7 +169,7 @@ class Checkpoints:
 
     def refuse_others(self) -> None:
         """FileExistsError where there are checkpoints, with which a new run would mix its own."""
-        found = _found(self.folder)
+        found = _found(self.folder) if self.writes else []
         if found:
             raise FileExistsError(
                 f"{self.folder} has checkpoints of an earlier run, the newest {found[-1].name}: "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.metadata
 import io
+import json
 import math
 import sys
 import time
@@ -14,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 import typer
 
-from . import backends, datasets, recipe, runs, tables
+from . import backends, datasets, launcher, recipe, runs, tables
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
@@ -23,9 +25,11 @@ from .data import check_batch_size, first_not_finite
 from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
+from .mpi import launched
 from .network import Network
 from .onnx import export_onnx
 from .persistence import write_bytes
+from .ranks import Alone, RankError, Ranks
 from .registry import normal
 from .steps import DivergenceError
 
@@ -54,11 +58,18 @@ def _version(shown: bool) -> None:
 
 @app.callback()
 def bpx(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="And end.")
     ] = False,
 ) -> None:
     """Feed-forward networks by backpropagation."""
+    if _rank() and context.invoked_subcommand != "train":
+        raise typer.Exit  # rank 0 does it
+
+
+def _rank() -> int:
+    return launcher.rank() or 0
 
 
 def main() -> None:
@@ -69,11 +80,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal in ASCII
     try:
+        # Rank 0 alone prints.
+        quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()
         # What is not finite is found and told; no warnings beside it.
-        with np.errstate(all="ignore"):
-            status = app(standalone_mode=False)
+        with launched() as ranks, quiet, np.errstate(all="ignore"):
+            status = app(standalone_mode=False, obj=ranks)
     except base as error:
         _fail(error.format_message())
+    except RankError as error:
+        _fail(str(error), status=1)
     except DivergenceError as error:
         _fail(str(error), status=1)
     except datasets.DatasetError as error:  # a list of files to fetch is not for one line
@@ -89,6 +104,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
+    if _rank():  # what it was, rank 0 hears from this one
+        raise SystemExit(status)
     line = " ".join(message.split())
     # A file's names may be of any length, and of characters that a terminal obeys.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
@@ -101,6 +118,8 @@ class _Summary(Callback):
 
     def on_fit_begin(self, run: Any) -> None:
         print(run.net.summary())
+        if run.ranks > 1:
+            print(f"{run.ranks} processes, each with a part of every mini-batch")
 
 
 class _Table(Callback):
@@ -151,6 +170,9 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(help="Samples in a mini-batch; 10, or all of a smaller set.")
     ] = None,
+    accumulate: Annotated[
+        int, typer.Option(help="Slices of each mini-batch, one after another: less memory.")
+    ] = 1,
     optimizer: Annotated[str, typer.Option(help="sgd, rmsprop, adam or adamw.")] = "sgd",
     learning_rate: Annotated[
         float | None,
@@ -193,12 +215,17 @@ def train(
     ] = None,
 ) -> int:
     """Train a network; the last line has the accuracy on samples it has never seen."""
+    ranks: Ranks = context.obj or Alone()
     if resume is not None:
         sources = {name: context.get_parameter_source(name) for name in context.params}
         given = [
             name for name, source in sources.items() if source and source.name == "COMMANDLINE"
         ]
-        return train(context, **runs.recipe(resume, get_type_hints(train), given), out=resume)
+        kinds = get_type_hints(train)
+        # Only rank 0 need see the folder.
+        found = runs.recipe(resume, kinds, given) if ranks.rank == 0 else {}
+        options = json.loads(ranks.broadcast(json.dumps(found).encode()))
+        return train(context, **options, out=resume)
     going_on = context.params["resume"] is not None
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
@@ -212,7 +239,7 @@ def train(
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
-    parts = recipe.parts(data, target, seed, budget)
+    parts = ranks.first(lambda: recipe.parts(data, target, seed, budget))
     task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
     net = recipe.network(
@@ -240,10 +267,11 @@ def train(
     steps = max(1, whole_epochs * -(-len(parts[0][0]) // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
     checkpoint = None if out is None else runs.checkpoint(out, save_every)
-    if out is not None and not going_on:
+    written = None if ranks.rank else out
+    if written is not None and not going_on:
         where = data if built_in else str(Path(data).resolve())
         others = {k: v for k, v in context.params.items() if k not in ("out", "resume")}
-        runs.begin(out, others | {"data": where})
+        runs.begin(written, others | {"data": where})
     try:
         history = net.fit(
             *fitted[0],
@@ -260,28 +288,30 @@ def train(
             progress=progress,
             checkpoint=checkpoint,
             resume=going_on,
+            accumulate=accumulate,
+            parallel=ranks,
         )
     except DivergenceError as error:
-        if out is not None:
-            runs.write(recipe.followed_by(net, undo), error.history, out)
-            runs.end(out)
+        if written is not None:
+            runs.write(recipe.followed_by(net, undo), error.history, written)
+            runs.end(written)
         raise
     net = recipe.followed_by(net, undo)
     if history.stopped:
         print(f"stopped: {history.stopped}")
     if history.interrupted:
         print("interrupted: the network has the weights of the last full step")
-    if out is not None:
+    if written is not None:
         try:
-            runs.write(net, history, out)
+            runs.write(net, history, written)
         except OSError as error:
             raise OSError(
-                f"{error}; then bpx train --resume {out} writes what is missing"
+                f"{error}; then bpx train --resume {written} writes what is missing"
             ) from error
         if history.interrupted:
-            print(f"bpx train --resume {out} goes on")
+            print(f"bpx train --resume {written} goes on")
         else:
-            runs.end(out)
+            runs.end(written)
     print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
+
+from . import launcher
+
+# Seconds in which a launcher passes on what the terminal or the scheduler sent to each process.
+TWICE = 1.0
 
 
 class Interrupts:
@@ -17,12 +23,12 @@ class Interrupts:
     Parameters
     ----------
     others : int
-        Signals that are taken like Ctrl-C.
+        Signals that are taken like a first Ctrl-C.
     """
 
     def __init__(self, *others: int) -> None:
         self.signals = (signal.SIGINT, *others)
-        self.noted = False
+        self.noted, self._since = False, 0.0
 
     def __enter__(self) -> Interrupts:
         self._before: dict[int, Any] = {}
@@ -35,9 +41,12 @@ class Interrupts:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted:
+        now = time.monotonic()
+        passed_on = launcher.rank() is not None and now - self._since < TWICE
+        if self.noted and number == signal.SIGINT and not passed_on:
             raise KeyboardInterrupt
-        self.noted = True
+        if not self.noted:
+            self.noted, self._since = True, now
 
     def __exit__(self, *error: object) -> None:
         for number, before in self._before.items():

@@ -514,6 +514,8 @@ class Network:
         precision: str | None = None,
         checkpoint: Any = None,
         resume: bool = False,
+        accumulate: int = 1,
+        parallel: Any = None,
     ) -> History:
         """Train by mini-batch gradient descent.
 
@@ -580,6 +582,17 @@ class Network:
             network, the data and all arguments have to be those of the run that wrote it, but
             `epochs`, of the whole run, may be more. On NumPy the run ends as one that never
             stopped, to the last bit. False by default.
+        accumulate : int
+            Slices into which each mini-batch is cut, one after another through the network, with
+            one update for their sum: the same step in a part of the memory for activations. 1 by
+            default.
+        parallel : "mpi", DataParallel or communicator of mpi4py, optional
+            Processes, started by ``mpiexec``, that train the same network on the same data: each
+            takes a part of each mini-batch and of the validation data, their gradients are
+            summed, and all do the same update. Rank 0's first parameters and random state are
+            those of all, and it alone prints and writes checkpoints; callbacks run on every rank.
+            An iterable brings each rank's own part of the mini-batches. By default one process
+            trains alone.
 
         Returns
         -------
@@ -594,6 +607,8 @@ class Network:
             Device arrays for a network on the host.
         DivergenceError
             A cost that is not finite; the weights of the last good step stay.
+        RankError
+            Among ranks: another one has failed, is dead or does not come; it is named.
         FileExistsError, FileFormatError, OSError
             Checkpoints of an earlier run, and no `resume`; none of them is whole; or the first of
             this run could not be written. Later ones that cannot be are a RuntimeWarning.
@@ -621,7 +636,7 @@ class Network:
             sample_weight=sample_weight, validation=validation, callbacks=callbacks,
             shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
             check_finite=check_finite, graph=graph, precision=precision, checkpoint=checkpoint,
-            resume=resume,
+            resume=resume, accumulate=accumulate, parallel=parallel,
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -70,6 +70,9 @@ class StepByStep:
             self.steps.one(batch, len(since) - 1)
         except NonFinite:
             raise self.steps.diverged(since, self._done) from None
+        except BaseException:
+            since.pop()  # it was not done, and its row of the log says nothing
+            raise
         if len(since) == self.piece:
             self._read()
         return 1

@@ -70,20 +70,21 @@ class Epoch:
     def begin(self, source: Source) -> None:
         """Draw its rows; they have to be those from which a checkpoint was made."""
         self.order = source.order()
-        if self.digest is not None and self.digest != self._digest():
+        if self.digest is not None and self.digest != self.digest_of_order():
             raise ValueError(
                 f"{self.path}: the rows of its epoch came in another order: shuffle= has to give "
                 "the same rows again, call by call, from the beginning of the run"
             )
 
-    def _digest(self) -> int | None:
+    def digest_of_order(self) -> int | None:
+        """CRC-32 of its rows; None where an order is no array."""
         is_array = isinstance(self.order, np.ndarray)
         return zlib.crc32(np.ascontiguousarray(self.order).data) if is_array else None
 
     def position(self) -> dict[str, Any]:
         """Where it is, as JSON."""
         if self.done and self.digest is None:
-            self.digest = self._digest()
+            self.digest = self.digest_of_order()
         return {
             "source": files.as_json(self.source),
             "digest": self.digest,
@@ -96,19 +97,19 @@ def with_state(callbacks: list[Any]) -> list[Stateful]:
     return [callback for callback in callbacks if isinstance(callback, Stateful)]
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Its fields; where in memory a user's own object lies says nothing."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def arguments_of(source: Source, callbacks: list[Any], **others: Any) -> dict[str, Any]:
     """What has to be the same when a run is taken up again."""
-    described = {
-        name: value if isinstance(value, int | float | str | None) else _described(value)
+    plain = {
+        name: value if isinstance(value, int | float | str | None) else described(value)
         for name, value in others.items()
     }
     remembering = [type(callback).__name__ for callback in with_state(callbacks)]
-    return {**source.arguments(), **described, "callbacks with a state": remembering}
+    return {**source.arguments(), **plain, "callbacks with a state": remembering}
 
 
 def contents(

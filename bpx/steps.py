@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class DivergenceError(ArithmeticError):
     history : History
         Of the epochs before.
     """
+
+    of_all_ranks = True  # the log is the same everywhere
 
     def __init__(self, epoch: int, step: int, layer: str, history: History) -> None:
         self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
@@ -88,6 +91,7 @@ class Steps:
         self.ws = chain.workspace(training=True)
         self.log = chain.backend.zeros((rows, 3), chain.xp_dtype)
         self.squares = chain.backend.zeros((rows if squares else 0,), chain.xp_dtype)
+        self._questions: dict[str, Callable[[], bool]] = {}
         self._vectors = [net.parameters, net.state, *state.slots.values()]
         self._copies = [chain.backend.xp.empty_like(vector) for vector in self._vectors]
 
@@ -131,6 +135,13 @@ class Steps:
         self.update.before(numbers, alpha)
         chain.backward(delta, saved, self.update.out, ws)
         self.update.after(numbers)
+
+    def ask(self, **questions: Callable[[], bool]) -> None:
+        """What is to be known after each step; among ranks, whether one of them says so."""
+        self._questions = questions
+
+    def answer(self, name: str) -> bool:
+        return self._questions[name]()
 
     # --- what came of them ---
 
@@ -207,11 +218,16 @@ class Steps:
         """The first layer whose output is not finite on this batch, with the weights before it."""
         self.restore()
         self.ws.step = self.net.steps
+        first = self._first_bad(batch)
+        if first < 0:
+            return "the inputs"
+        layers = self.net.layers
+        return f"layer {first} ({layers[first]})" if first < len(layers) else "the cost"
+
+    def _first_bad(self, batch: Any) -> int:
+        """The layer's index; -1: the inputs; their number: none of them."""
         x, _, _ = self.source.load(batch, self.ws)
         if not self._finite(x):
-            return "the inputs"
-        outputs = self.chain.layer_outputs(x, self.ws)
-        for index, (layer, a) in enumerate(zip(self.net.layers, outputs, strict=True)):
-            if not self._finite(a):
-                return f"layer {index} ({layer})"
-        return "the cost"
+            return -1
+        outputs = enumerate(self.chain.layer_outputs(x, self.ws))
+        return next((at for at, a in outputs if not self._finite(a)), len(self.net.layers))

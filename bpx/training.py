@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from typing import Any
 
@@ -18,21 +20,31 @@ from .checks import positive, whole
 from .data import Samples
 from .history import History
 from .interrupts import Interrupts
+from .mpi import joined
 from .network import Network
 from .optimizers import SGD, Optimizer, State, as_optimizer
 from .passes import NO_LIMIT, Compiled, InWindows, Pass, Replayed, StepByStep
 from .program import compiled
+from .ranks import RankError, Ranks, agreed, same
+from .shared import BEHIND, SharedSteps, SharedStream, at_the_end, begin_alike, compare, newest
 from .snapshots import Epoch, Snapshot, arguments_of, load_states
 from .sources import Arrays, Order, Source, Stream, Windows, of_blocks
-from .steps import Steps
+from .steps import DivergenceError, Steps
 from .updates import Penalty, update_for
 
 
-def train(
+def train(net: Network, x: Any, y: Any, *, parallel: Any = None, **options: Any) -> History:
+    """What `Network.fit` does; its docstring has the parameters, and their defaults."""
+    with joined(parallel) as ranks:
+        return _train(net, x, y, ranks=ranks, **options)
+
+
+def _train(
     net: Network,
     x: Any,
     y: Any,
     *,
+    ranks: Ranks,
     epochs: int,
     batch_size: int | None,
     optimizer: Optimizer | str | None,
@@ -51,9 +63,10 @@ def train(
     precision: str | None,
     checkpoint: Any = None,
     resume: bool = False,
+    accumulate: int = 1,
     objective: float | None = None,
 ) -> History:
-    """What `Network.fit` does; its docstring has the parameters, and their defaults.
+    """As one rank of several, or alone.
 
     With `objective`, a factor on the cost, the history has the mean over the epoch's samples of
     each step's objective, its L2 penalty included, before its update. It is for arrays.
@@ -69,6 +82,8 @@ def train(
     if isinstance(n, str) and n != "batch":
         raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
     size = None if n is None or isinstance(n, str) else whole("n", n)
+    accumulate = whole("accumulate", accumulate)
+    cut = ranks.size > 1 or accumulate > 1
     source: Source
     if isinstance(x, Blocks):
         source = of_blocks(net, x, y, sample_weight, batch_size, shuffle, check_finite)
@@ -76,7 +91,8 @@ def train(
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
-        source = Stream(net, x, epochs, size, check_finite, for_arrays)
+        stream = net, x, epochs, size, check_finite, for_arrays
+        source = SharedStream(ranks, accumulate, *stream) if cut else Stream(*stream)
     else:
         samples = net.samples(x, y, sample_weight, finite=check_finite)
         source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
@@ -86,20 +102,22 @@ def train(
             raise TypeError("expected validation=(x, y) or (x, y, sample_weight)")
         held_out = net.samples(*validation, what="validation ", finite=check_finite)
     called = as_callbacks(callbacks) + ([Progress()] if progress else [])
+    if ranks.rank:  # rank 0 alone prints
+        called = [callback for callback in called if not isinstance(callback, Progress)]
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
     # A stream without penalties need not know its size.
     divisor = None if n == "batch" else size or source.n or 1
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
     chain = net.chain if precision is None else _in_precision(net.chain, precision)
+    arguments = arguments_of(
+        source, called, optimizer=chosen, precision=precision, **vars(penalty),
+        validation=held_out and held_out.n,
+    )  # fmt: skip
     checkpoints = resumed = None
     if checkpoint is not None:
-        arguments = arguments_of(
-            source, called, optimizer=chosen, precision=precision, **vars(penalty),
-            validation=held_out and held_out.n,
-        )  # fmt: skip
-        checkpoints = Checkpoints(checkpoint, arguments, called)
+        checkpoints = Checkpoints(checkpoint, arguments, called, writes=ranks.rank == 0)
         if resume:
-            resumed = checkpoints.newest()
+            resumed = newest(checkpoints, ranks)
         else:
             checkpoints.refuse_others()
     elif resume:
@@ -107,8 +125,9 @@ def train(
     if chosen != net.optimizer or net.optimizer_state is None:
         net.optimizer, net.optimizer_state = chosen, chosen.start(net)
     trainer = _Trainer(
-        net, chain, source, chosen, net.optimizer_state, penalty, graph, objective, checkpoints
-    )
+        net, chain, source, chosen, net.optimizer_state, penalty, graph, objective, checkpoints,
+        arguments, ranks, accumulate if cut else None,
+    )  # fmt: skip
     return trainer.run(epochs, held_out, called, resumed)
 
 
@@ -142,11 +161,16 @@ class _Trainer:
         graph: bool | str,
         objective: float | None,
         checkpoints: Checkpoints | None,
+        arguments: dict[str, Any],
+        ranks: Ranks,
+        slices: int | None,
     ) -> None:
         self.net, self.chain, self.source = net, chain, source
         self.optimizer, self.state, self.graph = optimizer, state, graph
         self.objective, self.checkpoints = objective, checkpoints
-        self.update = update_for(chain, optimizer, state, penalty)
+        self.arguments, self.ranks, self.slices = arguments, ranks, slices
+        behind = None if slices is None else BEHIND
+        self.update = update_for(chain, optimizer, state, penalty, behind)
 
     def run(
         self,
@@ -155,19 +179,25 @@ class _Trainer:
         callbacks: list[Any],
         resumed: Snapshot | None = None,
     ) -> History:
-        net, source, checkpoints = self.net, self.source, self.checkpoints
+        net, source, checkpoints, ranks = self.net, self.source, self.checkpoints, self.ranks
         kinds = ("cost",) if net.task == "regression" else ("cost", "accuracy")
         parts = ("training",) if held_out is None else ("training", "validation")
         columns = tuple(f"{part}_{kind}" for part in parts for kind in kinds)
         run = Run(
-            net, History(), epochs, source.steps, self.state, columns, net.steps, begun=net.steps
-        )
+            net, History(), epochs, source.steps, self.state, columns, net.steps, begun=net.steps,
+            rank=ranks.rank, ranks=ranks.size,
+        )  # fmt: skip
         at_hand: Epoch | None = None  # until it ends
-        if resumed is not None and checkpoints is not None:
-            at_hand = resumed.restore(run, source, checkpoints.arguments)
-            self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
+        if resumed is not None:
+            at_hand = resumed.restore(run, source, self.arguments)
+        others = [callback for callback in callbacks if not isinstance(callback, Progress)]
+        self.hooked = bool(hooks(others, "on_step_end"))
+        if ranks.size > 1:
+            arguments = self.arguments | {"a callback with on_step_end": self.hooked}
+            begin_alike(net, self.state, ranks, arguments)
+        self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
         net.history = history = run.history
-        self._choose_passes(callbacks)
+        self._choose_passes()
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
         # A scheduler's SIGTERM is worth a last checkpoint.
         also = () if checkpoints is None else (signal.SIGTERM,)
@@ -178,28 +208,34 @@ class _Trainer:
                 load_states(resumed.path, callbacks, resumed.callbacks)
             # What is not finite is found and told here, with its layer; no warnings beside it.
             with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
-                while history.epochs < epochs and not (run.stopped or interrupts.noted):
+
+                def ending() -> bool:
+                    return bool(run.stopped) or interrupts.noted
+
+                self._ask(run, ending)
+                ranks.hurried = lambda: interrupts.noted
+                while history.epochs < epochs and not agreed(ranks, ending()):
                     if checkpoints is None:
                         at_hand = Epoch()
                     else:
                         at_hand = at_hand or Epoch.next(net, source)
-                        if checkpoints.due(run):
+                        if checkpoints.due(run, self.steps.answer("late")):
                             checkpoints.write(run, at_hand)
-                    means = self._epoch(at_hand, run, interrupts, step_hooks)
+                    means = self._epoch(at_hand, run, step_hooks)
                     if means is None:
                         break
                     epoch, at_hand = at_hand, None
                     net.epochs += 1
                     row = {"epoch": net.epochs, **means}
                     if held_out is not None:
-                        found = net.chain.evaluate(held_out, checks)
+                        found = net.chain.evaluate(held_out, checks, ranks)
                         row |= {f"validation_{name}": value for name, value in found.items()}
                     row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
                     row["seconds"] = epoch.took
                     history.append(row)
                     for hook in hooks(callbacks, "on_epoch_end"):
                         hook(run)
-                history.interrupted = interrupts.noted
+                run.stopped, history.interrupted = at_the_end(ranks, run.stopped, interrupts.noted)
                 if checkpoints is not None:
                     checkpoints.write(run, at_hand or Epoch.next(net, source))
             history.stopped = run.stopped
@@ -214,26 +250,40 @@ class _Trainer:
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
         if not isinstance(self.source, Stream):  # whose batches may be of any size
-            largest = self.chain.architecture.largest * self.source.batch_size
-        return self.chain.backend.surround(largest)
+            rows = -(-self.source.batch_size // (self.ranks.size * (self.slices or 1)))
+            largest = self.chain.architecture.largest * rows
+        return self.chain.backend.surround(largest, self.ranks.processes)
 
-    def _choose_passes(self, callbacks: list[Any]) -> None:
+    def _ask(self, run: Run, ending: Callable[[], bool]) -> None:
+        """What the loop has to know after each step."""
+        checkpoints = self.checkpoints
+        self.steps.ask(ending=ending, late=bool if checkpoints is None else checkpoints.late)
+        self.ending = ending
+        self.ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
+
+    def _choose_passes(self) -> None:
         """Compiled, by replays, and step by step, what neither of them can do."""
-        source, squares = self.source, self.objective is not None
-        others = [callback for callback in callbacks if not isinstance(callback, Progress)]
-        hooked = bool(hooks(others, "on_step_end"))
+        source, squares, hooked = self.source, self.objective is not None, self.hooked
         # A hook may change the network, and is not called again where steps are done again.
         piece = 1 if hooked else source.piece
         asked = self.graph != "auto" and self.chain.backend.captures  # for a graph, or for none
-        steps = Steps(self.net, self.chain, source, self.update, self.state, piece, squares)
+        for_steps = self.net, self.chain, source, self.update, self.state, piece, squares
+        if self.slices is None:
+            steps = Steps(*for_steps)
+        else:
+            steps = SharedSteps(*for_steps, self.ranks, self.slices)
+        self.steps = steps
         why = why_not_captured(self.chain, source, self.optimizer, hooked)
+        if self.slices is not None:
+            why = why or "accumulate= and parallel= make more of a step than one recording"
         if self.graph is True and why:
             raise ValueError(f"graph=True: {why}")
 
         def through(source: Arrays | Stream) -> Pass:
             steps.source = source
             ways = self.chain, source, self.update, squares
-            found = None if hooked or asked else compiled(*ways)
+            cut = self.slices is not None
+            found = None if hooked or asked or cut else compiled(*ways)
             if found is None or isinstance(source, Stream):
                 return StepByStep(steps, source, piece)
             return Compiled(steps, source, self.update, *found)
@@ -248,27 +298,32 @@ class _Trainer:
             captured = Captured(self.chain, source, self.update, steps.recorded)
             self.replayed = Replayed(steps, source, captured, self.graph is True)
 
-    def _epoch(
-        self, epoch: Epoch, run: Run, interrupts: Interrupts, step_hooks: list[Any]
-    ) -> dict[str, float] | None:
+    def _epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
         epoch.begin(self.source)
+        ranks = self.ranks
+        if ranks.size > 1:
+            same(ranks, "the order of rows", str(epoch.digest_of_order()))
         going: Pass = self.usual
         # What is left of an epoch after a checkpoint is not replayed.
         if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):
             going = self.replayed
         going.begin(epoch.order, epoch.done)
         with closing(going):
-            self._steps(going, epoch, run, interrupts, step_hooks)
-        if run.stopped or interrupts.noted:
+            try:
+                ended = self._steps(going, epoch, run, step_hooks)
+            except RankError:
+                self._rescue(going, epoch, run)
+                raise
+        if not ended:
             return None
+        if ranks.size > 1:
+            compare(self.net, ranks)
         return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
 
-    def _steps(
-        self, going: Pass, epoch: Epoch, run: Run, interrupts: Interrupts, step_hooks: list[Any]
-    ) -> None:
-        """To the end of the epoch, or until somebody wants it to stop."""
-        checkpoints, most, unread = self.checkpoints, NO_LIMIT, False
+    def _steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
+        """To the end of the epoch: True; or until somebody wants it to stop."""
+        checkpoints, most, unread, stop = self.checkpoints, NO_LIMIT, False, False
         while True:
             if checkpoints is not None:
                 most = checkpoints.most(run)
@@ -280,14 +335,27 @@ class _Trainer:
             run.step = self.net.steps
             for hook in step_hooks:
                 hook(run)
-            if run.stopped or interrupts.noted:
+            # Hooks may have stopped it after the step's own question was answered.
+            stop = self.steps.answer("ending")
+            if self.hooked:
+                stop = agreed(self.ranks, self.ending())
+            if stop:
                 break
-            if checkpoints is not None and checkpoints.due(run):
+            if checkpoints is not None and checkpoints.due(run, self.steps.answer("late")):
                 epoch.log.append(going.read())
                 unread = False
                 checkpoints.write(run, epoch)
         if unread:
             epoch.log.append(going.read())
+        return not stop
+
+    def _rescue(self, going: Pass, epoch: Epoch, run: Run) -> None:
+        """The others are lost: a checkpoint of the last step that all of them did."""
+        if self.checkpoints is not None:
+            with contextlib.suppress(RankError, DivergenceError, OSError):
+                if sum(map(len, epoch.log)) < epoch.done:
+                    epoch.log.append(going.read())
+                self.checkpoints.write(run, epoch)
 
     def _means(self, log: np.ndarray) -> dict[str, float]:
         cost, right, weight = log[:, :3].sum(axis=0)

@@ -57,17 +57,31 @@ class Penalty:
 class GradientUpdate:
     """Backpropagation writes the gradient; then the optimizer steps.
 
+    Parameters
+    ----------
+    behind : int
+        Numbers for which there is room behind the gradient, to be summed over ranks with it.
+
     Attributes
     ----------
     out : Destinations
         Where backpropagation writes, between `before` and `after`.
+    room : array
+        The gradient, and what is behind it.
     """
 
-    def __init__(self, chain: Chain, optimizer: Optimizer, state: State, penalty: Penalty) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        optimizer: Optimizer,
+        state: State,
+        penalty: Penalty,
+        behind: int = 0,
+    ) -> None:
         self.chain, self.optimizer, self.state, self.penalty = chain, optimizer, state, penalty
         layout = chain.architecture.layout
-        flat = chain.backend.zeros((layout.size,), chain.xp_dtype)
-        self.out = Destinations(chain.backend, layout, flat)
+        self.room = chain.backend.zeros((layout.size + behind,), chain.xp_dtype)
+        self.out = Destinations(chain.backend, layout, self.room[: layout.size])
 
     @property
     def rule(self) -> str | None:
@@ -173,9 +187,18 @@ def table(
 
 
 def update_for(
-    chain: Chain, optimizer: Optimizer, state: State, penalty: Penalty
+    chain: Chain,
+    optimizer: Optimizer,
+    state: State,
+    penalty: Penalty,
+    behind: int | None = None,
 ) -> GradientUpdate | FusedUpdate:
-    """The fused way where the optimizer and the penalty have one, else through a gradient."""
+    """The fused way where the optimizer and the penalty have one, else through a gradient.
+
+    A gradient that is summed over several parts has room for `behind` more numbers.
+    """
+    if behind is not None:
+        return GradientUpdate(chain, optimizer, state, penalty, behind)
     into = optimizer.fused(chain.parameters, state) if penalty.folds else None
     if into is None:
         return GradientUpdate(chain, optimizer, state, penalty)

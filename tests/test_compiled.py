@@ -221,7 +221,7 @@ def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
             events.append("restored")
 
     monkeypatch.setattr(_threads, "_controller", Controller)
-    first, second = _threads.one_thread(), _threads.one_thread()
+    first, second = _threads.limited(1), _threads.limited(1)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

@@ -45,7 +45,8 @@ def get(backend: Any = None) -> Backend:
         ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda"``,
         ``"array_api_strict"``, ``"array_api_strict:device1"``; a namespace of the array API
         standard; an array, for the library and device where it lives. None: the environment
-        variable ``BPX_BACKEND``, else NumPy.
+        variable ``BPX_BACKEND``, else NumPy. Processes that ``mpiexec`` has started on one host
+        take one device each where ``"cupy"`` names none.
 
     Returns
     -------
@@ -75,7 +76,10 @@ def get(backend: Any = None) -> Backend:
                 f"unknown backend {backend!r}{nearest(library, list(LIBRARIES))}, "
                 "or a namespace of the array API standard"
             )
-        _cache[backend] = LIBRARIES[library].get(device)
+        default = "" if device else LIBRARIES[library].default()
+        _cache[backend] = (
+            get(f"{library}:{default}") if default else LIBRARIES[library].get(device)
+        )
     return _cache[backend]
 
 

@@ -360,10 +360,13 @@ class Backend:
 
     # --- whole runs -------------------------------------------------------------------------
 
-    def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
+    def surround(
+        self, largest: int | None, processes: int = 1
+    ) -> contextlib.AbstractContextManager[None]:
         """What `fit` runs in: so many threads on a host, a stream of its own on a device.
 
-        `largest` are the multiply-adds of its largest product; None: they are not known.
+        `largest` are the multiply-adds of its largest product; None: they are not known. So many
+        `processes` do the same on this host.
         """
         return contextlib.nullcontext()
 

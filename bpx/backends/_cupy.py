@@ -63,7 +63,7 @@ class CupyBackend(Backend):
         return address
 
     @contextlib.contextmanager
-    def surround(self, largest: int | None) -> Iterator[None]:
+    def surround(self, largest: int | None, processes: int = 1) -> Iterator[None]:
         """The thread's own stream, since the default one cannot be captured."""
         import cupy
 

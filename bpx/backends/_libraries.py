@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .. import launcher
 from ..registry import nearest
 from ._base import Backend, BackendError
 
@@ -70,6 +71,10 @@ class Library:
             )
         return self.load(device)
 
+    def default(self) -> str:
+        """The device that is meant where none is named."""
+        return ""
+
     def short(self, device: str) -> str:
         """A device's name without what may be left out."""
         return device
@@ -101,6 +106,11 @@ class Numpy(Library):
 class Cupy(Library):
     name, title = "cupy", "CuPy"
     mend = "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
+
+    def default(self) -> str:
+        """A device for each process of ``mpiexec`` on this host, as long as there are enough."""
+        local = launcher.rank_on_host()
+        return self.short(str(local % len(self.found()))) if local else ""
 
     def short(self, device: str) -> str:
         return "" if device == "0" else device

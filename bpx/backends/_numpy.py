@@ -49,11 +49,16 @@ class NumpyBackend(Backend):
     def to_host(self, array: Array) -> np.ndarray:
         return np.asarray(array)
 
-    def surround(self, largest: int | None) -> contextlib.AbstractContextManager[None]:
-        if largest is None or not ONE_THREAD < largest <= _threads.ONE_CORE:
+    def surround(
+        self, largest: int | None, processes: int = 1
+    ) -> contextlib.AbstractContextManager[None]:
+        threads = _threads.for_each_of(processes)
+        if largest is not None and largest <= _threads.ONE_CORE:
+            threads = 1
+        if threads is None or (largest is not None and largest <= ONE_THREAD):
             return contextlib.nullcontext()
         _ = self._blas  # SciPy's library must be loaded to be found
-        return _threads.one_thread()
+        return _threads.limited(threads)
 
     @property
     def cores(self) -> int:
@@ -62,7 +67,7 @@ class NumpyBackend(Backend):
 
     @contextlib.contextmanager
     def in_threads(self) -> Iterator[Backend]:
-        with _threads.one_thread():
+        with _threads.limited(1):
             yield _InThreads()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""One thread for small products, and the caller's setting back afterwards.
+"""How many threads BLAS takes in a training, and the caller's setting back afterwards.
 
 OpenBLAS spreads a product of 262,144 multiply-adds over all cores, and then waits for each of
 them. On two quiet cores that brought 3 % of a step up to 4.2 million multiply-adds a product
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -37,14 +38,25 @@ def count() -> int:
     return max((library["num_threads"] for library in _controller().info()), default=1)
 
 
+def for_each_of(processes: int) -> int | None:
+    """Cores for one of so many processes on this host; None: what BLAS takes by itself.
+
+    Where the launcher has bound each process to cores of its own, BLAS knows them.
+    """
+    if processes < 2 or not hasattr(os, "sched_getaffinity"):
+        return None
+    mine = len(os.sched_getaffinity(0))
+    return None if mine < (os.cpu_count() or 1) else max(1, mine // processes)
+
+
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """BLAS on one thread, for all threads of the process, until the last run at hand ends."""
+def limited(threads: int) -> Iterator[None]:
+    """BLAS on so many, for all threads of the process, until the last run at hand ends."""
     if importlib.util.find_spec("threadpoolctl") is None:
         yield
         return
     with _lock:
-        _inside.append(_controller().limit(limits=1) if not _inside else None)
+        _inside.append(_controller().limit(limits=threads) if not _inside else None)
     try:
         yield
     finally:

@@ -1,0 +1,168 @@
+"""The processes that train one network together, and the one that trains it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from .backends import Array, Backend
+
+
+class RankError(RuntimeError):
+    """Another process of the training has failed, has died or does not come.
+
+    Attributes
+    ----------
+    ranks : tuple of int
+        Which it was, as far as that is known.
+    """
+
+    def __init__(self, message: str, ranks: tuple[int, ...] = ()) -> None:
+        self.ranks = ranks
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RankError, (str(self), self.ranks)
+
+
+def of_all_ranks(error: Exception) -> Exception:
+    """An error that every rank raises at the same moment, so that none has to tell the others."""
+    error.of_all_ranks = True  # type: ignore[attr-defined]
+    return error
+
+
+class Summing(Protocol):
+    """Sums over all ranks of a vector on a backend."""
+
+    def __call__(self, vector: Array) -> None:
+        """The sum takes the place of the vector; on a device it may be awaited later."""
+
+    def wait(self) -> None:
+        """Until what was called is done; RankError where that does not end."""
+
+
+class Ranks(Protocol):
+    """One process of several. What is not a property is called by all of them, in one order.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which one this is, from 0, and how many there are.
+    processes : int
+        How many of them are on this host.
+    doing : callable
+        What is being done, for messages.
+    hurried : callable
+        This process was told to end, perhaps by a launcher that cleans up after a dead one.
+    """
+
+    rank: int
+    size: int
+    processes: int
+    doing: Callable[[], str]
+    hurried: Callable[[], bool]
+
+    def __enter__(self) -> Ranks: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """The work is done; an error on this rank alone is told to the others."""
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Of a small vector on the host: the sum over the ranks."""
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Of a small vector on the host: everyone's, (size, n)."""
+
+    def texts(self, text: str) -> list[str]:
+        """Everyone's text."""
+
+    def broadcast(self, content: bytes | bytearray | memoryview) -> bytes:
+        """What rank 0 has."""
+
+    def summing(self, backend: Backend) -> Summing:
+        """How vectors on this backend are summed."""
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives: done by rank 0, and then by all others, which find a download."""
+
+
+class Alone:
+    """One process, for which all of this is nothing."""
+
+    rank, size, processes = 0, 1, 1
+
+    def __init__(self) -> None:
+        self.doing: Callable[[], str] = str
+        self.hurried: Callable[[], bool] = bool
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        return values[None]
+
+    def texts(self, text: str) -> list[str]:
+        return [text]
+
+    def broadcast(self, content: bytes | bytearray | memoryview) -> bytes:
+        return bytes(content)
+
+    def summing(self, backend: Backend) -> Summing:
+        return _Nothing()
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+class _Nothing:
+    def __call__(self, vector: Array) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+
+def share(ranks: Ranks, rows: int) -> tuple[int, int]:
+    """The first of this rank's rows, and the first that is not: parts that differ by one at most.
+
+    Examples
+    --------
+    >>> from bpx.ranks import Alone, share
+    >>> share(Alone(), 10)
+    (0, 10)
+    """
+    return rows * ranks.rank // ranks.size, rows * (ranks.rank + 1) // ranks.size
+
+
+def agreed(ranks: Ranks, wish: bool) -> bool:
+    """Any of them wishes it."""
+    return bool(ranks.sum(np.array([float(wish)]))[0])
+
+
+def same(ranks: Ranks, what: str, text: str) -> None:
+    """ValueError, on all ranks, where one of them has another text than rank 0."""
+    found = ranks.texts(text)
+    others = [rank for rank, other in enumerate(found) if other != found[0]]
+    if others:
+        raise of_all_ranks(
+            ValueError(f"{what} on {named(others)} and on rank 0 are not the same any more")
+        )
+
+
+def named(ranks: list[int] | tuple[int, ...]) -> str:
+    """``rank 3``, ``ranks 1, 2``."""
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

@@ -1,0 +1,280 @@
+"""Steps whose mini-batch is cut: into a part for each rank, and into slices one after another.
+
+The sums of all parts are one mini-batch's, whatever the cuts: gradients go unscaled by the mean's
+1/Σw into one vector, behind which lie the sums of cost, right samples and weight; one all-reduce
+adds them up, and every rank does the same update. Masks are those of the rows in the whole
+mini-batch.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .backends import Array
+from .chain import Chain
+from .checkpoints import Checkpoints
+from .data import Samples
+from .files import as_json
+from .network import Network
+from .optimizers import State
+from .ranks import Ranks, agreed, of_all_ranks, same, share
+from .snapshots import Snapshot, described
+from .sources import Arrays, Source, Stream
+from .steps import NonFinite, Steps
+from .updates import FusedUpdate, GradientUpdate
+
+BEHIND = 5  # the log's three sums, and two questions
+COMPARED = 1000  # steps between two comparisons of the ranks' parameters
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a rank has of a mini-batch.
+
+    Attributes
+    ----------
+    parts : list of (batch, int)
+        Its slices, as the source loads them, each with the place of its first row in the whole.
+    total : float
+        The whole's sum of weights, or of rows.
+    """
+
+    parts: list[tuple[Any, int]]
+    total: float
+
+
+def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
+    """The bounds of slices of about one length, fewer where there are not so many rows."""
+    rows = stop - first
+    for k in range(slices):
+        start, end = first + rows * k // slices, first + rows * (k + 1) // slices
+        if start < end:
+            yield start, end
+
+
+class SharedStream(Stream):
+    """An iterable on each rank, which brings that rank's part of each mini-batch.
+
+    An epoch lasts until the last of them has ended.
+    """
+
+    def __init__(self, ranks: Ranks, slices: int, *stream: Any) -> None:
+        super().__init__(*stream)
+        self.ranks, self.slices = ranks, slices
+
+    def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
+        own = super().batches(order, first)
+        while True:
+            samples = next(own, None)
+            rows = 0 if samples is None else samples.n
+            total = 0.0 if samples is None else self.total(samples)
+            told = self.ranks.gather(np.array([float(samples is None), rows, total]))
+            if told[:, 0].all():
+                return
+            before = int(told[: self.ranks.rank, 1].sum())
+            parts = [
+                (_rows_of(samples, start, stop), before + start)
+                for start, stop in cut(0, rows, self.slices)
+            ]
+            yield Share(parts, float(told[:, 2].sum()))
+
+
+def _rows_of(samples: Any, start: int, stop: int) -> Samples:
+    x, y, weight = samples.x, samples.y, samples.weight
+    rows = slice(start, stop)
+    sparse = not hasattr(x, "__array_namespace__") and hasattr(x, "tocsr")
+    part = x.tocsr()[rows] if sparse else x[rows, ...]
+    return Samples(part, y[rows, ...], None if weight is None else weight[rows])
+
+
+class SharedSteps(Steps):
+    """As `Steps`, on this rank's share of each mini-batch.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    slices : int
+        One after another, of each share.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        chain: Chain,
+        source: Source,
+        update: GradientUpdate | FusedUpdate,
+        state: State,
+        rows: int,
+        squares: bool,
+        ranks: Ranks,
+        slices: int,
+    ) -> None:
+        super().__init__(net, chain, source, update, state, rows, squares)
+        assert isinstance(update, GradientUpdate)  # see `update_for`
+        self.ranks, self.slices = ranks, slices
+        self.room = update.room
+        self._behind = update.room[-BEHIND:]
+        self._sum = ranks.summing(chain.backend)
+        self._sums = chain.backend.zeros((slices, 3), chain.xp_dtype)
+        self._answers: dict[str, bool] = {}
+
+    def one(self, batch: Any, at: int) -> None:
+        step = self.net.steps
+        self.ws.step = step
+        if step and step % COMPARED == 0 and self.ranks.size > 1:
+            compare(self.net, self.ranks)
+        whole = batch if isinstance(batch, Share) else self._share(batch)
+        if self.squares.shape[0]:
+            omega = self.chain.parameters[: self.state.decayed]
+            self.squares[at] = self.chain.backend.square(omega)
+        self._gradient(whole)
+        self._add_up()
+        self.log[at, ...] = self._behind[:3]
+        if self.chain.backend.is_host and not np.isfinite(float(self.log[at, 0])):
+            raise NonFinite
+        self.update.after(self.update.numbers(self.state.step, 1.0, whole.total))
+        self.count(1)
+
+    def _share(self, batch: Any) -> Share:
+        assert isinstance(self.source, Arrays)
+        on_host, rows = batch
+        first, stop = share(self.ranks, len(on_host))
+        bounds = cut(first, stop, self.slices)
+        parts = [((on_host[a:b], rows[a:b]), a) for a, b in bounds]
+        return Share(parts, self.source.total(batch))
+
+    def _gradient(self, whole: Share) -> None:
+        """Of the mean cost over the whole, as much of it as this rank has; and sums behind it."""
+        chain, ws, out = self.chain, self.ws, self.update.out
+        alpha = 1.0 / whole.total if whole.total > 0.0 else 1.0
+        if not whole.parts:
+            self.room[...] = 0.0
+        for k, (part, ws.row) in enumerate(whole.parts):
+            x, labels, weight = self.source.load(part, ws)
+            values, a, delta, saved = chain.cost_and_delta(x, labels, ws)
+            chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
+            if weight is not None:
+                delta *= weight[:, None]
+            # The first slice overwrites what an optimizer has left there.
+            beta = 0.0 if k == 0 else 1.0
+            out.scale(alpha, beta, beta)
+            chain.backward(delta, saved, out, ws)
+        ws.row = 0
+        if whole.parts:
+            slices = self._sums[: len(whole.parts), ...]
+            self._behind[:3] = chain.backend.xp.sum(slices, axis=0)
+
+    def _add_up(self) -> None:
+        """Over the ranks: the gradient, the sums behind it, and what each of them asks."""
+        wishes = [question() for question in self._questions.values()]
+        if not self.chain.backend.is_host:
+            # By MPI: the device is not waited for, and a rank that is gone is noticed here.
+            told = self.ranks.sum(np.array(wishes, dtype=np.float64)).tolist()
+            self._sum(self.room)
+        else:
+            for at, wish in enumerate(wishes, 3):
+                self._behind[at] = float(wish)
+            self._sum(self.room)
+            told = [float(self._behind[at]) for at, _ in enumerate(wishes, 3)]
+        self._answers = dict(zip(self._questions, map(bool, told), strict=True))
+
+    def answer(self, name: str) -> bool:
+        """After the last step."""
+        return self._answers.get(name, False)
+
+    def read(self, count: int, first: int = 0) -> np.ndarray | None:
+        self._sum.wait()
+        return super().read(count, first)
+
+    def _first_bad(self, batch: Any) -> int:
+        whole = batch if isinstance(batch, Share) else self._share(batch)
+        found = len(self.net.layers)
+        for part, self.ws.row in whole.parts:
+            found = min(found, super()._first_bad(part))
+        self.ws.row = 0
+        return int(self.ranks.gather(np.array([float(found)])).min())
+
+
+def compare(net: Network, ranks: Ranks) -> None:
+    """ValueError, on all ranks, where parameters are not rank 0's, to the last bit."""
+    host = np.ascontiguousarray(net.backend.to_host(net.parameters))
+    what = f"after {net.steps} steps the parameters"
+    same(ranks, what, f"{zlib.crc32(host.data):08x}")
+
+
+def newest(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
+    """Rank 0's newest checkpoint on all ranks; the others need not see its folder."""
+    found = checkpoints.newest() if ranks.rank == 0 else None
+    if ranks.size == 1:
+        return found
+    content = ranks.broadcast(b"" if found is None else Path(found.path).read_bytes())
+    if ranks.rank == 0 or not content:
+        return found
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        path.write_bytes(content)
+        return Snapshot.read(path)
+
+
+def begin_alike(net: Network, state: State, ranks: Ranks, arguments: Mapping[str, Any]) -> None:
+    """Rank 0's parameters, memory and generator on all ranks.
+
+    Raises
+    ------
+    ValueError
+        On all ranks: another network or other arguments on one of them.
+    """
+    generator = net.generator.bit_generator
+    here = {
+        "input_shape": net.input_shape, "layers": described(net.layers),
+        "cost": described(net.cost), "task": net.task, "dtype": net.dtype,
+        "generator": generator.state["bit_generator"], **arguments,
+    }  # fmt: skip
+    everyone = [json.loads(text) for text in ranks.texts(json.dumps(here))]
+    for rank, there in enumerate(everyone):
+        different = [
+            f"{name} is {everyone[0].get(name)!r} and {there.get(name)!r}"
+            for name in {**everyone[0], **there}
+            if everyone[0].get(name) != there.get(name)
+        ]
+        if different:
+            raise of_all_ranks(
+                ValueError(
+                    f"rank 0 and rank {rank} were given different things: {'; '.join(different)}"
+                )
+            )
+    numbers = {
+        "generator": as_json(generator.state), "key": net.chain.key, "steps": net.steps,
+        "epochs": net.epochs, "step": state.step, "factor": state.factor,
+    }  # fmt: skip
+    numbers = json.loads(ranks.broadcast(json.dumps(numbers).encode()))
+    generator.state = numbers["generator"]
+    net.chain.key, net.steps, net.epochs = (numbers[name] for name in ("key", "steps", "epochs"))
+    state.step, state.factor = numbers["step"], numbers["factor"]
+    for vector in (
+        net.parameters,
+        net.state,
+        *(state.slots[name] for name in sorted(state.slots)),
+    ):
+        _from_rank_0(net, vector, ranks)
+
+
+def _from_rank_0(net: Network, vector: Array, ranks: Ranks) -> None:
+    host = np.ascontiguousarray(net.backend.to_host(vector))
+    content = ranks.broadcast(host.tobytes())
+    if ranks.rank:
+        vector[...] = net.chain.own(np.frombuffer(content, host.dtype))
+
+
+def at_the_end(ranks: Ranks, stopped: str | None, interrupted: bool) -> tuple[str | None, bool]:
+    """Why one of them was stopped, and whether one was interrupted."""
+    reasons = [text for text in ranks.texts(stopped or "") if text]
+    return next(iter(reasons), None), agreed(ranks, interrupted)

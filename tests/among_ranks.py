@@ -1,0 +1,365 @@
+"""What several processes do together; `mpiexec -n k python among_ranks.py CASE [FOLDER]`.
+
+Rank 0 prints what came of it as JSON; `test_parallel.py` looks at it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+import bpx
+from bpx.activations import ACTIVATIONS
+from bpx.layers import Dense, Dropout, Input, Rescale
+from bpx.optimizers import OPTIMIZERS
+
+RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+SOON = bpx.DataParallel(timeout=3.0)
+
+
+def network(hidden="tanh", *, dropout=0.0, backend="numpy", output="softmax", seed=3):
+    layers = [Input(6), Rescale(0.5, 0.1), Dense(7, hidden)]
+    layers += [Dropout(dropout)] if dropout else []
+    layers += [Dense(5, hidden), Dense(3, output)]
+    cost = "cross-entropy" if output == "softmax" else "quadratic"
+    return bpx.Network(layers, cost=cost, dtype="float64", seed=seed, backend=backend)
+
+
+def samples(n=23):
+    draw = np.random.default_rng(7)
+    return draw.normal(size=(n, 6)), draw.integers(3, size=n), draw.uniform(0.5, 2.0, size=n)
+
+
+def differ(one, other):
+    to_host = one.backend.to_host
+    return float(np.abs(to_host(one.parameters) - to_host(other.parameters)).max())
+
+
+def both(make, *data, parallel="mpi", together=(), **options):
+    """The largest difference of parameters, and of the history, between alone and together."""
+    alone, shared = make(), make()
+    one = alone.fit(*data, **options)
+    many = shared.fit(*(together or data), parallel=parallel, **options)
+    names = [name for name in one if name != "seconds"]
+    rows = max(float(np.abs(np.subtract(one[name], many[name])).max()) for name in names)
+    assert list(one) == list(many)
+    return max(differ(alone, shared), rows)
+
+
+def optimizers():
+    found = {name: cls(0.05) for name, cls in OPTIMIZERS.builtin.items()}
+    return found | {
+        "momentum": bpx.SGD(0.05, momentum=0.9),
+        "nesterov": bpx.SGD(0.05, momentum=0.9, nesterov=True),
+        "decay": bpx.AdamW(bpx.schedules.Cosine(0.05, 10), weight_decay=0.1),
+    }
+
+
+def steps():
+    """One step of each layer and optimizer, and whole epochs of what is beside them."""
+    x, y, w = samples()
+    one = {"epochs": 1, "batch_size": 23}
+    found = {
+        f"optimizer {name}": both(network, x, y, optimizer=optimizer, **one)
+        for name, optimizer in optimizers().items()
+    }
+    for name in ACTIVATIONS.builtin:
+        found[f"activation {name}"] = both(lambda name=name: network(name), x, y, **one)
+    few = {"epochs": 2, "batch_size": 7}  # the last of four has two rows
+    found["dropout"] = both(lambda: network(dropout=0.4), x, y, **few)
+    found["slices"] = both(lambda: network(dropout=0.4), x, y, accumulate=3, **few)
+    found["weights"] = both(network, x, y, sample_weight=w, **few)
+    none = np.where(np.arange(23) < 7, 0.0, w)
+    found["weights of 0"] = both(network, x, y, sample_weight=none, shuffle=False, **few)
+    found["fewer rows than ranks"] = both(network, x, y, epochs=1, batch_size=2)
+    found["penalties"] = both(network, x, y, l1=0.1, l2=0.3, clip_norm=0.05, **few)
+    found["penalties by batch"] = both(network, x, y, l2=0.3, n="batch", sample_weight=w, **few)
+    found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
+    found["progress"] = both(network, x, y, progress=True, **few)
+    rest = {"validation": (x[:9], y[:9], w[:9]), "callbacks": bpx.EarlyStopping(1)}
+    turns = bpx.SGD(1.0)  # stops after some epochs
+    found["validation"] = both(network, x, y, epochs=9, batch_size=7, optimizer=turns, **rest)
+    targets = np.random.default_rng(1).normal(size=(23, 3))
+    found["regression"] = both(lambda: network(output="identity"), x, targets, **few)
+    for backend in bpx.backends.available():
+        if backend.why is None and backend.name != "cupy":
+            made = both(lambda name=backend.name: network(backend=name), x, y, **few)
+            found[f"backend {backend.name}"] = made
+    return found
+
+
+def mine(batches):
+    """This rank's part of each, as an iterable would bring it; none of some."""
+    for x, y, w in batches:
+        part = slice(RANK * len(x) // SIZE, (RANK + 1) * len(x) // SIZE)
+        if part.stop > part.start:
+            yield x[part], y[part], w[part]
+
+
+def iterables(folder):
+    x, y, w = samples()
+    cut = [(x[at : at + 7], y[at : at + 7], w[at : at + 7]) for at in range(0, 21, 7)]
+    whole, part = cut, list(mine(cut))
+    options = {"epochs": 2, "n": "batch", "l2": 0.3}
+    found = {"iterable": both(lambda: network(dropout=0.3), whole, together=[part], **options)}
+    found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
+    long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
+    one, many = network(), network()
+    many.fit(long, epochs=1, parallel="mpi")
+    first = [tuple(np.concatenate([a] * SIZE) for a in batch) for batch in cut[:2]]
+    one.fit([*first, cut[2]], epochs=1)
+    found["one is longer"] = differ(one, many)
+    path = Path(folder) / "x.npy"
+    if RANK == 0:
+        np.save(path, np.tile(x, (40, 1)))
+    MPI.COMM_WORLD.Barrier()
+    many_y = np.tile(y, 40)
+    block = bpx.open_data(path, many_y, budget=30_000)
+    assert not block.fits(8)
+    found["windows"] = both(network, block, epochs=2, batch_size=30)
+    sparse = __import__("scipy.sparse").sparse.csr_array(np.where(x > 1.0, x, 0.0))
+    dense = lambda: bpx.Network([6, 4, 3], dtype="float64", seed=1)  # noqa: E731
+    found["sparse"] = both(dense, sparse, y, epochs=2, batch_size=7)
+    return found
+
+
+def digits():
+    """Ten epochs of a network where rounding does not grow."""
+    x, y = bpx.datasets.digits()[0]
+    make = lambda: bpx.Network([64, 30, 10], dtype="float64", seed=0)  # noqa: E731
+    return {"digits": both(make, x, y, epochs=10, batch_size=10)}
+
+
+def alike():
+    """Rank 0's first numbers are everyone's; and what each of them is told when they differ."""
+    x, y, _ = samples()
+    first = network(seed=0)
+    first.fit(x, y, epochs=2, batch_size=7, optimizer=bpx.Adam(0.01))
+    mine = network(seed=RANK)
+    mine.fit(x, y, epochs=1 if RANK else 0, optimizer=bpx.Adam(0.01))
+    mine.fit(x, y, epochs=2, batch_size=7, optimizer=bpx.Adam(0.01), parallel="mpi")
+    found = {"seeds": differ(first, mine)}
+    try:
+        network().fit(x, y, batch_size=5 + (RANK == 1), parallel="mpi")
+    except ValueError as error:
+        found["arguments"] = str(error)
+
+    class Watch(bpx.Callback):
+        def on_step_end(self, run):
+            pass
+
+    try:
+        network().fit(x, y, callbacks=Watch() if RANK == 0 else (), parallel="mpi")
+    except ValueError as error:
+        found["hooks"] = str(error)
+
+    def spoil(run):
+        if run.rank == 1:
+            run.net.parameters[0] += 1e-9
+
+    try:
+        network().fit(x, y, epochs=2, callbacks=spoil, parallel="mpi")
+    except ValueError as error:
+        found["parameters"] = str(error)
+    order = np.random.default_rng(RANK)
+    try:
+        network().fit(x, y, epochs=2, shuffle=lambda: order.permutation(23), parallel="mpi")
+    except ValueError as error:
+        found["order"] = str(error)
+    try:
+        linear = network("identity", output="identity")
+        linear.fit(x, np.eye(3)[y], batch_size=7, optimizer=bpx.SGD(1e60), parallel="mpi")
+    except bpx.DivergenceError as error:
+        found["diverged"] = str(error)
+    # All of that was said on all ranks at once, and they can go on together.
+    told = MPI.COMM_WORLD.allgather({k: v for k, v in found.items() if k != "seeds"})
+    found["same on all"] = all(one == told[0] for one in told)
+    found["after"] = both(network, x, y, epochs=1, batch_size=7)
+    return found
+
+
+def stops():
+    """One rank's wish, or signal, is everyone's."""
+    x, y, _ = samples()
+
+    class Stop(bpx.Callback):
+        def on_step_end(self, run):
+            if run.rank == SIZE - 1 and run.step == 5:
+                run.stop("enough")
+
+    class Signal(bpx.Callback):
+        def on_epoch_end(self, run):
+            if run.rank == SIZE - 1 and run.epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def last(run):
+        if run.rank == 0 and run.epoch == 3:
+            run.stop("three")
+
+    found = {}
+    for name, callback in {"step": Stop(), "signal": Signal(), "epoch": last}.items():
+        net = network()
+        history = net.fit(x, y, batch_size=7, epochs=9, callbacks=callback, parallel="mpi")
+        found[name] = [net.steps, history.stopped, history.interrupted]
+    told = MPI.COMM_WORLD.allgather(found)
+    assert all(one == told[0] for one in told)
+    return found
+
+
+def whole(folder):
+    """A run, its checkpoints by steps, and by epochs; rank 0 alone writes."""
+    x, y, _ = samples()
+    net = network(dropout=0.2)
+    where = Path(folder) / f"rank{RANK}"  # others need not see rank 0's
+    saved = bpx.Checkpoint(where, steps=5)
+    options = {"batch_size": 7, "optimizer": bpx.Adam(0.01), "checkpoint": saved}
+    options |= {"validation": (x, y), "callbacks": bpx.EarlyStopping(3)}
+    net.fit(x, y, epochs=3, parallel="mpi", **options)
+    again = network(dropout=0.2, seed=RANK)
+    again.fit(x, y, epochs=6, parallel="mpi", resume=True, **options)
+    alone = network(dropout=0.2)
+    alone.fit(x, y, epochs=6, **(options | {"checkpoint": None}))
+    soon = bpx.Checkpoint(Path(folder) / "seconds", seconds=1e-3)
+    timed = network()
+    timed.fit(x, y, epochs=2, batch_size=3, checkpoint=soon, parallel="mpi")
+    return {
+        "resumed": differ(alone, again),
+        "folders": sorted(path.name for path in Path(folder).iterdir()),
+        "files": [path.name for path in sorted(where.glob("*"))],
+        "by seconds": len(list((Path(folder) / "seconds").iterdir())),
+    }
+
+
+def part(folder):
+    """Two of four epochs, written down; `rest` goes on, with any number of ranks."""
+    return _part(folder, 2, False)
+
+
+def rest(folder):
+    return _part(folder, 4, True)
+
+
+def _part(folder, epochs, resume):
+    x, y, _ = samples()
+    options = {"batch_size": 7, "optimizer": bpx.Adam(0.01)}
+    net = network(dropout=0.2)
+    net.fit(x, y, epochs=epochs, parallel=SOON, checkpoint=folder, resume=resume, **options)
+    alone = network(dropout=0.2)
+    alone.fit(x, y, epochs=epochs, **options)
+    return {"difference": differ(alone, net)}
+
+
+class At(bpx.Callback):
+    """On one rank, after a step, something happens."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def on_step_end(self, run):
+        if run.rank == 1 and run.step == 6:
+            self.what()
+
+
+def _fails(folder, what):
+    x, y, _ = samples()
+    net, began = network(), time.monotonic()
+    options = {"checkpoint": bpx.Checkpoint(folder, epochs=100)}
+    try:
+        net.fit(x, y, batch_size=7, epochs=9, callbacks=At(what), parallel=SOON, **options)
+    except bpx.RankError as error:
+        took = time.monotonic() - began
+        print(json.dumps([RANK, str(error), list(error.ranks), net.steps, took]), flush=True)
+        raise SystemExit(3) from None
+    return {}
+
+
+def finish(folder):
+    """The run that was lost, to its end."""
+    x, y, _ = samples()
+    net, alone, options = network(), network(), {"batch_size": 7, "epochs": 9}
+    net.fit(x, y, checkpoint=folder, resume=True, parallel=SOON, **options)
+    alone.fit(x, y, **options)
+    return {"difference": differ(alone, net), "steps": net.steps}
+
+
+def raises(folder):
+    def broken():
+        raise OSError("the plotter is on fire")
+
+    return _fails(folder, broken)
+
+
+def hangs(folder):
+    return _fails(folder, lambda: time.sleep(600))
+
+
+def dies(folder):
+    return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def stands(folder):
+    """The whole process, threads of MPI too."""
+    return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+def differs(folder):
+    """Rank 1 does not call what the others call."""
+    x, y, _ = samples()
+    try:
+        with SOON.join() as ranks:
+            if RANK == 1:
+                ranks.broadcast(b"")
+            network().fit(x, y, parallel=ranks)
+    except bpx.RankError as error:
+        print(json.dumps([RANK, str(error), list(error.ranks)]), flush=True)
+        raise SystemExit(3) from None
+    return {}
+
+
+def devices():
+    """The calls of NCCL and of pinned memory, with a CuPy of NumPy's arrays."""
+    import types
+
+    import cupy_on_host
+
+    from bpx import nccl
+
+    found = {}
+    for name, available, buses in (
+        ("nccl", True, ("00:01", "00:02")),
+        ("shared device", True, ("00:01", "00:01")),
+        ("without", RANK == 0, ("00:01", "00:02")),
+    ):
+        cupy_on_host.install(MPI, available, buses[RANK])
+        with bpx.DataParallel().join() as ranks:
+            backend = types.SimpleNamespace(
+                name="cupy", use=lambda: None, device=types.SimpleNamespace(id=RANK)
+            )
+            total = nccl.summing(ranks, backend)
+            kind = type(total).__name__
+            assert kind == ("_Nccl" if name == "nccl" else "_Pinned")
+            vector = cupy_on_host.Vector([RANK + 1.0, 2.0 - RANK])
+            total(vector)
+            total.wait()
+            found[name] = vector.array.tolist()
+    return found
+
+
+def main():
+    warnings.simplefilter("error")
+    case, *folder = sys.argv[1:]
+    found = globals()[case](*folder)
+    if RANK == 0:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
