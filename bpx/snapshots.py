@@ -14,7 +14,7 @@ import numpy as np
 
 from . import files, persistence
 from .callbacks import Run
-from .checks import number, shortened, whole
+from .checks import number, positive, shortened, whole
 from .files import TRAINING
 from .history import History
 from .network import Network
@@ -226,7 +226,8 @@ class Snapshot:
             raise ValueError(f"expected stopped to be a text or null, got {run['stopped']!r}")
         return cls(
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
-            whole("step", optimizer["step"], 0), number("factor", optimizer["factor"]),
+            whole("step", optimizer["step"], 0),
+            positive("factor", optimizer["factor"], zero=True),
             Epoch(header["generator"], at["source"], None, digest, done, log,
                   number("seconds", at["seconds"]), path=path),
             History.of(run["history"]), run["stopped"], whole("begun", run["begun"], 0),
