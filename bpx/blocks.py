@@ -14,7 +14,7 @@ import numpy as np
 from .backends import Array, Backend
 from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, first_not_finite, generator, take
-from .readers import TABLES, Read, Reader, load, reader, suffix
+from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
 from .windows import Epoch, Plan
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def open_data(
     kind = suffix(x)
     if kind in TABLES:
         weights = [sample_weight] if isinstance(sample_weight, str) else []
-        table = TABLES[kind](Path(x), [*targets, *weights], columns)
+        table = TABLES[kind](Path(x), [*targets, *weights], columns, size)
         if targets:
             y = as_integers(np.column_stack([table.held[name] for name in targets]))
         if weights:
@@ -321,10 +321,10 @@ def open_data(
             "target= and columns= name columns of a .parquet or .csv file (target= also an array "
             "in a .npz); here pass y, an array or a .npy file"
         )
+    if len(targets) > 1:
+        raise ValueError(f"the targets of a .npz are one array, got {', '.join(targets)}")
     if kind == ".npz" and y is None:
-        found = load(Path(x), targets or ["y"])
-        if targets and not found:
-            raise ValueError(f"{x} has no array {targets[0]!r}")
+        found = load_npz(Path(x), targets, [] if targets else ["y"], size)
         y = next(iter(found.values()), None)
     return Blocks(reader(x), _held(y), _held(sample_weight), size)
 
@@ -332,7 +332,7 @@ def open_data(
 def _held(array: Any) -> Any:
     """What is held in memory: an array, or all of a .npy file."""
     if suffix(array) == ".npy":
-        return load(Path(array))["x"]
+        return load_npy(Path(array))
     if suffix(array):
         raise ValueError(f"expected an array or a .npy file, got {array}")
     return array

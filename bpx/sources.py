@@ -253,7 +253,12 @@ class Stream:
                     f"{type(batch).__name__}; a pair of arrays is fit(x, y), or fit(*pair)"
                 )
             empty = False
-            yield self.net.samples(*batch, finite=self.finite, whole=False)
+            try:
+                samples = self.net.samples(*batch, finite=self.finite, whole=False)
+            except (ValueError, TypeError) as error:
+                where = f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
+                raise type(error)(f"{where}: {error}") from error
+            yield samples
         if empty:
             raise ValueError("the iterable gave no mini-batch")
 

@@ -299,7 +299,7 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     np.savez_compressed(tmp_path / "c.npz", x=x)
     refused("c.npz", "'x' in .* is compressed.*: write it with np.savez")
     np.savez(tmp_path / "a.npz", a=x)
-    refused("a.npz", "has no array 'x'; it has a")
+    refused("a.npz", "has no array 'x'.* Known: a")
     np.savez(tmp_path / "x.npz", x=x)
     refused("x.npz", "has no array 'label'", target="label")
     (tmp_path / "bad.npz").write_bytes(b"PK")
@@ -308,9 +308,11 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     refused("bad.npy", "has no header of NumPy's that can be read")
     np.save(tmp_path / "t.npy", x)
     os.truncate(tmp_path / "t.npy", 1000)
-    refused("t.npy", "truncated: 500 rows of 96 bytes end at 48128, and it has 1000 bytes")
+    refused(
+        "t.npy", r"truncated or damaged: an array of shape \(500, 12\) .* at byte 48128.* 1000"
+    )
     np.save(tmp_path / "o.npy", np.array([["a"]]))
-    refused("o.npy", "o.npy must hold real numbers, got dtype <U1", TypeError)
+    refused("o.npy", "o.npy must hold numbers, got dtype <U1: classes as np.unique")
     np.save(tmp_path / "v.npy", np.zeros(3))
     refused("v.npy", r"expected rows of shape \(n, ...\) in .*v.npy, got \(3,\)")
     refused("none.npy", "there is no file .*none.npy")
