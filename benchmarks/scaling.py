@@ -520,8 +520,8 @@ def main() -> None:
     world.say("\n".join(tables))
     chosen = cases if given.short else {name: CASES[name] for name in OVERLAPPED}
     found = overlaps(world, rounds, chosen)
-    where = f"{machine(['numpy', 'scipy', 'numba', 'mpi4py', 'mpich'])}; load {before:.1f} before it"
-    where += f" and {os.getloadavg()[0]:.1f} after"
+    where = machine(["numpy", "scipy", "numba", "mpi4py", "mpich"])
+    where += f"; load {before:.1f} before it and {os.getloadavg()[0]:.1f} after"
     world.say("\n".join([*found, "", where]))
     if given.write and world.comm.rank == 0:
         write("scaling", "\n".join([*tables, "", where]) + "\n", PAGE)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .backends import Array, Backend
 from .checks import count_of_bytes, whole
-from .data import as_integers, first_not_finite, generator
-from .readers import TABLES, Read, Reader, load, reader, suffix
-from .windows import Plan
+from .data import Samples, as_integers, first_not_finite, generator, take
+from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
+from .windows import Epoch, Plan
 
 if TYPE_CHECKING:
     from .data import Seed
@@ -24,7 +26,7 @@ A_ROW = 32  # bytes of a window's row beside x: where it comes from, and its pla
 
 
 class Blocks:
-    """Samples whose x is on disk; what `open_data` returns, for `Network.fit`.
+    """Samples whose x is on disk; what `open_data` returns, for `Network.fit` and `evaluate`.
 
     Attributes
     ----------
@@ -35,6 +37,8 @@ class Blocks:
         Bytes.
     kept : ndarray or None
         Which of the reader's rows these are, a bool of each; None: all.
+    checked : bool
+        All of x was found to be finite, or need not be.
     n : int
     shape : tuple of int
         Of x, (n, ...).
@@ -49,7 +53,7 @@ class Blocks:
         kept: np.ndarray | None = None,
     ) -> None:
         self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
-        self.kept = kept
+        self.kept, self.checked = kept, False
         self.n = reader.shape[0] if kept is None else int(kept.sum())
         self.shape = self.n, *reader.shape[1:]
 
@@ -124,6 +128,50 @@ class Blocks:
                 at += len(inside)
         return x
 
+    def in_order(self, backend: Backend, held: int) -> Iterator[tuple[Array, slice]]:
+        """Pieces of x on a backend, in the file's order, and which samples each of them has.
+
+        They stay within the budget, with `held` bytes of a sample beside x; each is good until
+        the next one is asked for.
+        """
+        if self.fits(held):
+            yield backend.from_host(self.read(not self.checked)), slice(0, self.n)
+            self.checked = True
+            return
+        plan = self.plan(1, held)
+        shape = plan.capacity, *self.shape[1:]
+        slots = [backend.slot(shape, self.reader.dtype) for _ in range(2)]
+        first = 0
+        with closing(Epoch(self, plan, slots, None, not self.checked).windows()) as windows:
+            for window in windows:
+                rows = slice(first, first + len(window.order))
+                whole = len(window.order) == len(window.rows)
+                if len(window.order):
+                    yield window.x if whole else take(window.x, window.order), rows
+                first = rows.stop
+        self.checked = True
+
+    def beside(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """y and the weights: those of the data, or those that are given with it.
+
+        Raises
+        ------
+        ValueError
+            There are none, or two.
+        """
+        for what, given, own in (
+            ("y", y, self.y),
+            ("sample_weight", sample_weight, self.sample_weight),
+        ):
+            if given is not None and own is not None:
+                raise ValueError(
+                    f"the data has {what} already: open it without, or leave {what} out"
+                )
+        y = self.y if y is None else y
+        if y is None:
+            raise ValueError("the data has no y: open_data(x, y), target=, or fit(data, y)")
+        return y, self.sample_weight if sample_weight is None else sample_weight
+
     def inside(self, start: int, stop: int) -> np.ndarray:
         """Which of the reader's rows from `start` on these are, counted from there."""
         return np.arange(stop - start) if self.kept is None else self.kept[start:stop].nonzero()[0]
@@ -182,6 +230,21 @@ class Blocks:
             rows = -(-rows // chunk) * chunk
         n = self.reader.shape[0]
         return np.append(np.arange(0, n, rows), n)
+
+
+def bytes_of_a_row(held: Sequence[Array | None]) -> int:
+    """Of what is held in memory beside x, at 8 a number."""
+    return sum(8 * math.prod(array.shape[1:]) for array in held if array is not None)
+
+
+def in_memory(samples: Samples, backend: Backend) -> Iterator[Samples]:
+    """Samples as they are, or those on disk piece by piece."""
+    if not isinstance(samples.x, Blocks):
+        yield samples
+        return
+    y, weight = samples.y, samples.weight
+    for x, rows in samples.x.in_order(backend, bytes_of_a_row((y, weight))):
+        yield Samples(x, y[rows, ...], None if weight is None else weight[rows])
 
 
 def open_data(
@@ -247,7 +310,7 @@ def open_data(
     kind = suffix(x)
     if kind in TABLES:
         weights = [sample_weight] if isinstance(sample_weight, str) else []
-        table = TABLES[kind](Path(x), [*targets, *weights], columns)
+        table = TABLES[kind](Path(x), [*targets, *weights], columns, size)
         if targets:
             y = as_integers(np.column_stack([table.held[name] for name in targets]))
         if weights:
@@ -258,10 +321,10 @@ def open_data(
             "target= and columns= name columns of a .parquet or .csv file (target= also an array "
             "in a .npz); here pass y, an array or a .npy file"
         )
+    if len(targets) > 1:
+        raise ValueError(f"the targets of a .npz are one array, got {', '.join(targets)}")
     if kind == ".npz" and y is None:
-        found = load(Path(x), targets or ["y"])
-        if targets and not found:
-            raise ValueError(f"{x} has no array {targets[0]!r}")
+        found = load_npz(Path(x), targets, [] if targets else ["y"], size)
         y = next(iter(found.values()), None)
     return Blocks(reader(x), _held(y), _held(sample_weight), size)
 
@@ -269,7 +332,7 @@ def open_data(
 def _held(array: Any) -> Any:
     """What is held in memory: an array, or all of a .npy file."""
     if suffix(array) == ".npy":
-        return load(Path(array))["x"]
+        return load_npy(Path(array))
     if suffix(array):
         raise ValueError(f"expected an array or a .npy file, got {array}")
     return array

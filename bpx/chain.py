@@ -15,6 +15,7 @@ import numpy as np
 from .activations import Identity
 from .architecture import Architecture
 from .backends import Array, Backend, BackendError, native
+from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples, is_sparse
 from .layers import Dense, Rescale
@@ -177,6 +178,11 @@ class Chain:
     def outputs(self, x: Array, *, activated: bool = True) -> Array:
         """a^L, or else z^L, of any number of rows, a fresh array."""
         m = x.shape[0]
+        if isinstance(x, Blocks):
+            out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
+            for part, rows in x.in_order(self.backend, 0):
+                out[rows, ...] = self.outputs(part, activated=activated)
+            return out
         small = activated and m <= FEW_ROWS and x.dtype == self.xp_dtype and not is_sparse(x)
         if small and self._small is not None:
             return self._small(x)
@@ -262,8 +268,18 @@ class Chain:
 
         Among ranks each takes a part of the samples.
         """
-        ws, backend, ranks = ws or self.workspace(), self.backend, ranks or Alone()
-        first, stop = share(ranks, samples.n)
+        ws, ranks = ws or self.workspace(), ranks or Alone()
+        parts = in_memory(samples, self.backend)
+        sums = sum(self._sums(part, ws, *share(ranks, part.n)) for part in parts)
+        cost, right, total = ranks.sum(np.asarray(sums))
+        found = {"cost": float(cost / total)}
+        if self.task != "regression":
+            found["accuracy"] = float(right / total)
+        return found
+
+    def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
+        """Of cost, of right samples and of weight, over some rows."""
+        backend = self.backend
         starts = range(first, stop, ROWS_AT_ONCE)
         log = backend.empty((len(starts), 3), self.xp_dtype)
         for at, start in enumerate(starts):
@@ -274,11 +290,7 @@ class Chain:
             values = self.objective.value(backend, z, a, self.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
             backend.tally(values, self.correct(a, y), weight, log, at)
-        cost, right, total = ranks.sum(backend.to_host(log).sum(axis=0, dtype=np.float64))
-        found = {"cost": float(cost / total)}
-        if self.task != "regression":
-            found["accuracy"] = float(right / total)
-        return found
+        return np.asarray(backend.to_host(log).sum(axis=0, dtype=np.float64))
 
     def penalty(self, n: int, l1: float, l2: float) -> float:
         """λ₂/2n Σω² + λ₁/n Σ|ω| over the weights of trained layers."""

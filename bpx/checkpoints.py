@@ -144,8 +144,8 @@ class Checkpoints:
         try:
             if self._last is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._clean()
-            persistence.write(path, tensors, header)
+                _clean(self.folder)
+            persistence.write(path, tensors, header, follow=False)
         except OSError as error:
             if self._last is None:
                 raise
@@ -164,13 +164,6 @@ class Checkpoints:
         for other in older[: -self.wanted.keep]:
             with contextlib.suppress(OSError):
                 other.unlink()
-
-    def _clean(self) -> None:
-        """Remove what a killed process has left half written."""
-        for path in self.folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name):
-                with contextlib.suppress(OSError):
-                    path.unlink()
 
     # --- reading ---
 
@@ -218,4 +211,26 @@ def _found(folder: Path) -> list[Path]:
     """From the oldest to the newest."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if is_checkpoint(path))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """By its name; a link is none, for what it leads to is not the run's."""
+    return _NAME.fullmatch(path.name) is not None and not path.is_symlink()
+
+
+def delete(folder: Path) -> None:
+    """Delete what runs have written there, the newest last, and the folder if that was all."""
+    for path in _found(folder):
+        path.unlink()
+    _clean(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a killed process has left half written."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()

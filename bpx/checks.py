@@ -66,3 +66,15 @@ def count_of_bytes(what: str, value: Any) -> int:
     if not 1.0 <= found < math.inf:
         raise ValueError(f'expected {what} as bytes or words such as "500 MB", got {value!r}')
     return int(found)
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as a person says it, such as ``"1.5 GB"``."""
+    power = min(len(str(size)) - 1, 12) // 3
+    return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def shortened(value: Any) -> str:
+    """What came, for a message: a file may bring a text of any length."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -20,14 +20,15 @@ from . import backends, datasets, launcher, recipe, runs, tables
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from .checks import whole
-from .data import check_batch_size
+from .checks import count_of_bytes, whole
+from .data import check_batch_size, first_not_finite
 from .data import generator as data_generator
 from .files import load
 from .gradcheck import gradient_check
 from .mpi import launched
 from .network import Network
 from .onnx import export_onnx
+from .persistence import write_bytes
 from .ranks import Alone, RankError, Ranks
 from .registry import normal
 from .steps import DivergenceError
@@ -46,6 +47,7 @@ Target = Annotated[
     typer.Option(help="The column of targets, or columns: a,b (.csv: the last; .npz: y)."),
 ]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
+Budget = Annotated[str, typer.Option(help="What a compressed file may take in memory.")]
 
 
 def _version(shown: bool) -> None:
@@ -80,7 +82,8 @@ def main() -> None:
     try:
         # Rank 0 alone prints.
         quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()
-        with launched() as ranks, quiet:
+        # What is not finite is found and told; no warnings beside it.
+        with launched() as ranks, quiet, np.errstate(all="ignore"):
             status = app(standalone_mode=False, obj=ranks)
     except base as error:
         _fail(error.format_message())
@@ -103,7 +106,10 @@ def main() -> None:
 def _fail(message: str, status: int = 2) -> None:
     if _rank():  # what it was, rank 0 hears from this one
         raise SystemExit(status)
-    print("bpx: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    # A file's names may be of any length, and of characters that a terminal obeys.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -296,7 +302,12 @@ def train(
     if history.interrupted:
         print("interrupted: the network has the weights of the last full step")
     if written is not None:
-        runs.write(net, history, written)
+        try:
+            runs.write(net, history, written)
+        except OSError as error:
+            raise OSError(
+                f"{error}; then bpx train --resume {written} writes what is missing"
+            ) from error
         if history.interrupted:
             print(f"bpx train --resume {written} goes on")
         else:
@@ -317,16 +328,22 @@ def _score(net: Network, x: np.ndarray, y: np.ndarray) -> str:
 
 
 @app.command()
-def evaluate(model: Model, data: Data, target: Target = None, backend: On = None) -> None:
+def evaluate(
+    model: Model, data: Data, target: Target = None, backend: On = None, budget: Budget = "1 GB"
+) -> None:
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
         x, y = recipe.parts(data, target, 0, 1)[2]
     else:
-        x, found = tables.read(Path(data), target)
+        size = count_of_bytes("budget", budget)
+        x, found = tables.read(Path(data), target, budget=size)
         assert found is not None
         x, y = recipe.shaped(net, x), found
-    print(f"cost {net.total_cost(x, y):.6g}")
+    cost = net.total_cost(x, y)
+    if not math.isfinite(cost):
+        raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
+    print(f"cost {cost:.6g}")
     print(_score(net, x, y))
 
 
@@ -342,28 +359,36 @@ def predict(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="A .npy or .csv file; else stdout.")] = None,
     backend: On = None,
+    budget: Budget = "1 GB",
 ) -> None:
     """Labels or values for samples, a line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    x = recipe.shaped(net, tables.read(data, target, labelled=False).x)
+    size = count_of_bytes("budget", budget)
+    x = recipe.shaped(net, tables.read(data, target, labelled=False, budget=size).x)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "
             f"{net.input_shape[0]}: --target names those that are no inputs"
         )
-    found = net.feedforward(x) if outputs else net.predict(x)
-    host = net.backend.to_host(found)
+    found = net.feedforward(x)
+    row = first_not_finite(found)
+    if row is not None:
+        raise ValueError(f"the outputs for row {row} of {data} {recipe.too_large(net)}")
+    host = net.backend.to_host(found if outputs else net.chain.decide(found))
     if out is not None and out.suffix.lower() == ".npy":
-        np.save(out, host)
+        content = io.BytesIO()
+        np.save(content, host)
+        write_bytes(out, content.getvalue())
         return
-    rows = host.reshape(len(host), -1).tolist()
-    if out is not None:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        return
-    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+    text = io.StringIO()
+    end = "\n" if out is None else "\r\n"
+    csv.writer(text, lineterminator=end).writerows(host.reshape(len(host), -1).tolist())
+    if out is None:
+        print(text.getvalue(), end="")
+    else:
+        write_bytes(out, text.getvalue().encode())
 
 
 @app.command()

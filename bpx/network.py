@@ -15,6 +15,7 @@ from . import architecture, data
 from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
+from .blocks import Blocks
 from .chain import Chain, mean_factor
 from .checks import positive, whole
 from .costs import Cost
@@ -234,8 +235,9 @@ class Network:
 
         Parameters
         ----------
-        x : array
-            (m, \*input_shape), real numbers. Host arrays are moved to the network's device.
+        x : array or Blocks
+            (m, \*input_shape), real numbers. Host arrays are moved to the network's device, and
+            `bpx.open_data` is read piece by piece.
 
         Raises
         ------
@@ -253,6 +255,9 @@ class Network:
         >>> net.feedforward([[0.0, 1.0], [2.0, 3.0]]).tolist()
         [[0.5], [0.5]]
         """
+        if isinstance(x, Blocks):
+            data.check_row_shape(x.shape, self.input_shape)
+            return self.chain.outputs(x)
         return self.chain.outputs(self._x(x))
 
     __call__ = feedforward
@@ -291,9 +296,14 @@ class Network:
 
         They are the whole set, or only a mini-batch, in which all weights may be zero.
         """
+        if isinstance(x, Blocks):
+            data.check_row_shape(x.shape, self.input_shape, f"{what}x")
+            x.checked = x.checked or not finite
+            beside = x.beside(y, sample_weight)
+            return data.Samples(x, *self.targets(x.n, *beside, what, finite, whole))
         x = data.check_x(self.backend, x, self.input_shape, f"{what}x", finite)
-        named = what, finite, whole
-        return data.Samples(x, *self.targets(x.shape[0], y, sample_weight, *named))
+        beside = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
+        return data.Samples(x, *beside)
 
     def targets(
         self,
@@ -313,13 +323,14 @@ class Network:
             sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite, whole)
         return y, sample_weight
 
-    def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
 
         Parameters
         ----------
         x, y : array
-            (m, ...) and labels (m,) or targets (m, k).
+            (m, ...) and labels (m,) or targets (m, k). Or `bpx.open_data`, and y where it has
+            none; it is read piece by piece.
         sample_weight : array, optional
             (m,); both are then means weighted by it.
         """
@@ -328,7 +339,7 @@ class Network:
     def total_cost(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         sample_weight: Any = None,
         l1: float = 0.0,
@@ -340,7 +351,7 @@ class Network:
         Parameters
         ----------
         x, y : array
-            (m, ...) and labels (m,) or targets (m, k).
+            As for `evaluate`.
         sample_weight : array, optional
             (m,); the mean is Σ wC / Σ w.
         l1, l2 : float
@@ -353,7 +364,7 @@ class Network:
         penalty = self.chain.penalty(samples.n if n is None else whole("n", n), l1, l2)
         return self.chain.evaluate(samples)["cost"] + penalty
 
-    def accuracy(self, x: Any, y: Any, *, sample_weight: Any = None) -> float:
+    def accuracy(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; multilabel: in every label.
 
         Raises
@@ -413,6 +424,8 @@ class Network:
             As `feedforward`; labels outside the classes; both y and delta, or neither; l1 or l2
             without n.
         """
+        if isinstance(x, Blocks):
+            raise TypeError("backprop takes a mini-batch in memory, got data on disk: fit(data)")
         if (y is None) == (delta is None):
             raise ValueError("backprop takes either y or delta=, the gradient of your own cost")
         if (l1 or l2) and n is None:
@@ -545,7 +558,7 @@ class Network:
             λ₁ and λ₂ ≥ 0; they are divided by `n`. 0 by default.
         sample_weight : array, optional
             (n,), not negative: a batch's cost is Σ wC / Σ w.
-        validation : (x, y) or (x, y, sample_weight), optional
+        validation : (x, y), (x, y, sample_weight) or Blocks, optional
             Evaluated after each epoch.
         callbacks : callback, function, or sequence of them
             See `bpx.callbacks`.

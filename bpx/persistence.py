@@ -33,7 +33,11 @@ class FileFormatError(ValueError):
 
 
 def write(
-    path: str | PathLike[str], tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
+    path: str | PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    header: Mapping[str, Any],
+    *,
+    follow: bool = True,
 ) -> None:
     """Write arrays and a header as one safetensors file, whole or not at all.
 
@@ -47,6 +51,9 @@ def write(
         Of any shape and strides; booleans, integers, floats or complex64.
     header : mapping
         What `json.dumps` takes. Tuples come back as lists.
+    follow : bool
+        Write to where a link of that name leads, as ``open(path, "wb")`` does; if not, the file
+        takes the link's place.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def write(
         content = save(arrays, metadata)
     except SafetensorError as error:
         raise TypeError(f"cannot write {path}: {error}") from error
-    write_bytes(path, content)
+    write_bytes(path, content, follow=follow)
 
 
 def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -100,10 +107,9 @@ def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     return f"crc32:{found:08x}"
 
 
-def write_bytes(path: str | PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = True) -> None:
     """Write one file, whole or not at all, as `write` does; its OSErrors."""
-    # A link stays a link, as with open(path, "wb").
-    target = Path(path).resolve()
+    target = Path(path).resolve() if follow else Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"cannot write {path}: there is no folder {target.parent}; make it first"
@@ -115,7 +121,9 @@ def write_bytes(path: str | PathLike[str], content: bytes) -> None:
     except OSError as error:
         kept = "the old file is untouched" if target.exists() else "nothing was left behind"
         raise OSError(
-            error.errno, f"cannot write {path}: {error.strerror or error}; {kept}"
+            error.errno,
+            f"cannot write {path}: {error.strerror or error}; {kept}: make room there, or name a "
+            "place that may be written to",
         ) from error
 
 

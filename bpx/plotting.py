@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from .history import History
+from .persistence import write_bytes
 
 
 def curves(history: History, path: Any = None) -> Any:
@@ -15,7 +17,7 @@ def curves(history: History, path: Any = None) -> Any:
     ----------
     history : History
     path : path, optional
-        Write the picture there, in the format of its suffix.
+        Write the picture there, whole or not at all, in the format of its suffix.
 
     Returns
     -------
@@ -38,9 +40,7 @@ def curves(history: History, path: Any = None) -> Any:
 
     class Curves(Figure):
         def _repr_png_(self) -> bytes:  # notebooks draw pyplot's figures only
-            picture = io.BytesIO()
-            self.savefig(picture, format="png")
-            return picture.getvalue()
+            return picture(self, "png")
 
     kinds = [k for k in ("cost", "accuracy") if f"training_{k}" in history]
     figure = Curves(figsize=(4.5 * len(kinds), 3.4), layout="constrained")
@@ -57,5 +57,16 @@ def curves(history: History, path: Any = None) -> Any:
         axes.grid(alpha=0.3)
         axes.legend()
     if path is not None:
-        figure.savefig(path, dpi=120)
+        path = Path(path)
+        kind = path.suffix[1:] or "png"
+        if kind not in figure.canvas.get_supported_filetypes():
+            raise ValueError(f"expected a picture such as curve.png or curve.svg, got {path}")
+        write_bytes(path.with_suffix(f".{kind}"), picture(figure, kind))
     return figure
+
+
+def picture(figure: Any, kind: str) -> bytes:
+    """A figure as a file's content."""
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=120)
+    return content.getvalue()

@@ -34,9 +34,10 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
             f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz, .csv or "
             ".parquet file"
         )
-    if Path(data).is_file() and Path(data).stat().st_size > count_of_bytes("budget", budget):
-        return _in_blocks(data, target, seed, budget)
-    x, y = tables.read(Path(data), target)
+    size = count_of_bytes("budget", budget)
+    if Path(data).is_file() and tables.size(Path(data)) > size:
+        return _in_blocks(data, target, seed, size)
+    x, y = tables.read(Path(data), target, budget=size)
     assert y is not None
     n = len(x)
     if n < 10:
@@ -47,7 +48,7 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
     return [(x[rows], y[rows]) for rows in cuts]
 
 
-def _in_blocks(data: str, target: str | None, seed: int, budget: int | str) -> list[Part]:
+def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> list[Part]:
     whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
     if whole.y is None:
         raise ValueError(
@@ -131,6 +132,14 @@ def shaped(net: Network, x: np.ndarray) -> np.ndarray:
     """Samples as the network takes them: images as vectors, where the numbers are as many."""
     fits = math.prod(x.shape[1:]) == math.prod(net.input_shape)
     return x.reshape(-1, *net.input_shape) if fits else x
+
+
+def too_large(net: Network) -> str:
+    """The end of a message about outputs that are not finite."""
+    return (
+        f"are not finite: its numbers are too large for this network and {net.dtype}; scale them "
+        "as those that it was trained on"
+    )
 
 
 def followed_by(net: Network, layer: layers.Layer | None) -> Network:

@@ -27,15 +27,19 @@ _ELSEWHERE = {
     "xavier": "glorot-uniform",
 }
 
+MOST = 40  # names in a message: a file may bring any number
+
 
 def nearest(word: str, known: list[str]) -> str:
-    """The end of an error message: the nearest known word, and all of them."""
+    """The end of an error message: the nearest known word, and what is known."""
     import difflib
 
     meant = _ELSEWHERE.get(normal(word))
     close = [meant] if meant in known else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{hint} Known: {', '.join(sorted(known))}"
+    named = ", ".join(name[:60] for name in sorted(known)[:MOST])
+    more = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    return f"{hint} Known: {named}{more}"
 
 
 class Registry:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import Checkpoint
+from . import persistence
+from .checkpoints import Checkpoint, delete
+from .files import contents
 from .history import History
 from .network import Network
 from .persistence import write_bytes
+from .plotting import picture
 
 RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
 
@@ -23,14 +26,22 @@ def begin(out: Path, options: Mapping[str, Any]) -> None:
     ValueError
         There is a run in it that has not ended.
     """
-    folder = out / CHECKPOINTS
+    folder = _checkpoints(out)
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"{out} has a run that has not ended: bpx train --resume {out} goes on with it; to "
             f"begin anew delete {folder}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode())
+    write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode(), follow=False)
+
+
+def _checkpoints(out: Path) -> Path:
+    """Their folder, which is in the run's: what is in another place is not deleted with it."""
+    folder = out / CHECKPOINTS
+    if folder.is_symlink():
+        raise ValueError(f"{folder} is a link, expected the run's own folder: delete the link")
+    return folder
 
 
 def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, Any]:
@@ -59,30 +70,27 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
     for name, value in options.items():
         if name in ("out", "resume") or not isinstance(value, kinds.get(name, ())):
             raise ValueError(f"{path} is damaged: {name} = {value!r} is no option of bpx train")
-    if not (out / CHECKPOINTS).is_dir():
+    if not _checkpoints(out).is_dir():
         raise ValueError(f"the run in {out} has ended, there is nothing to go on with")
     return options
 
 
 def checkpoint(out: Path, seconds: float) -> Checkpoint:
     """Where and when its checkpoints are written."""
-    return Checkpoint(out / CHECKPOINTS, seconds=seconds)
+    return Checkpoint(_checkpoints(out), seconds=seconds)
 
 
 def write(net: Network, history: History, out: Path) -> None:
     """The model, the history and the learning curve."""
-    files = ["model.safetensors", "history.csv"]
-    net.save(out / files[0])
-    (out / files[1]).write_text(history.to_csv(), encoding="utf-8")
+    names = ["model.safetensors", "history.csv"]
+    persistence.write(out / names[0], *contents(net), follow=False)
+    write_bytes(out / names[1], history.to_csv().encode(), follow=False)
     if history.epochs:
-        files.append("curve.png")
-        history.plot(out / files[2])
-    print(f"wrote {', '.join(files)} to {out}")
+        names.append("curve.png")
+        write_bytes(out / names[2], picture(history.plot(), "png"), follow=False)
+    print(f"wrote {', '.join(names)} to {out}")
 
 
 def end(out: Path) -> None:
-    """There is nothing to go on with: remove the checkpoints, the newest last."""
-    folder = out / CHECKPOINTS
-    for path in sorted(folder.iterdir()):
-        path.unlink()
-    folder.rmdir()
+    """There is nothing to go on with."""
+    delete(_checkpoints(out))

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import files, persistence
 from .callbacks import Run
-from .checks import number, whole
+from .checks import number, positive, shortened, whole
 from .files import TRAINING
 from .history import History
 from .network import Network
@@ -226,7 +226,8 @@ class Snapshot:
             raise ValueError(f"expected stopped to be a text or null, got {run['stopped']!r}")
         return cls(
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
-            whole("step", optimizer["step"], 0), number("factor", optimizer["factor"]),
+            whole("step", optimizer["step"], 0),
+            positive("factor", optimizer["factor"], zero=True),
             Epoch(header["generator"], at["source"], None, digest, done, log,
                   number("seconds", at["seconds"]), path=path),
             History.of(run["history"]), run["stopped"], whole("begun", run["begun"], 0),
@@ -279,7 +280,7 @@ class Snapshot:
         here["generator"] = header["generator"]["bit_generator"]
         there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
         different = [
-            f"{name} was {_brief(there.get(name))} and is {_brief(here.get(name))}"
+            f"{name} was {shortened(there.get(name))} and is {shortened(here.get(name))}"
             for name in {**here, **there}
             if here.get(name) != there.get(name)
         ]
@@ -292,11 +293,6 @@ class Snapshot:
                 f"{self.path} is of another run: {'; '.join(different)}. Pass what was passed "
                 "then, or begin anew in another folder"
             )
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _log(path: Any, log: np.ndarray, done: int) -> np.ndarray:

@@ -11,8 +11,7 @@ then), and between two epochs what the further ones depend on beside `Network.ge
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing
 from functools import cached_property
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from . import data
 from .backends import Array
-from .blocks import Blocks
+from .blocks import Blocks, bytes_of_a_row
 from .chain import mean_factor
 from .context import Workspace
 from .data import Samples
@@ -171,11 +170,6 @@ class Windows:
         self.finite = self.finite and first > 0  # each block is looked at once
 
 
-def bytes_of_a_row(held: Sequence[Array | None]) -> int:
-    """Of what is held in memory beside x, at 8 a number."""
-    return sum(8 * math.prod(array.shape[1:]) for array in held if array is not None)
-
-
 def of_blocks(
     net: Network,
     blocks: Blocks,
@@ -186,16 +180,7 @@ def of_blocks(
     finite: bool,
 ) -> Arrays | Windows:
     """What `bpx.open_data` gave: as arrays if it fits into its budget, else in windows."""
-    for what, given, own in (
-        ("y", y, blocks.y),
-        ("sample_weight", sample_weight, blocks.sample_weight),
-    ):
-        if given is not None and own is not None:
-            raise ValueError(f"the data has {what} already: open it without, or leave {what} out")
-    y = blocks.y if y is None else y
-    weight = blocks.sample_weight if sample_weight is None else sample_weight
-    if y is None:
-        raise ValueError("the data has no y: open_data(x, y), target=, or fit(data, y)")
+    y, weight = blocks.beside(y, sample_weight)
     size = data.check_batch_size(batch_size, blocks.n)
     data.check_row_shape(blocks.shape, net.input_shape)
     held = net.targets(blocks.n, y, weight, finite=finite)
@@ -268,7 +253,12 @@ class Stream:
                     f"{type(batch).__name__}; a pair of arrays is fit(x, y), or fit(*pair)"
                 )
             empty = False
-            yield self.net.samples(*batch, finite=self.finite, whole=False)
+            try:
+                samples = self.net.samples(*batch, finite=self.finite, whole=False)
+            except (ValueError, TypeError) as error:
+                where = f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
+                raise type(error)(f"{where}: {error}") from error
+            yield samples
         if empty:
             raise ValueError("the iterable gave no mini-batch")
 

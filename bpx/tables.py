@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .blocks import open_data
+from .checks import in_words, shortened
 from .data import as_integers
-from .readers import check_names, finite_number, load
+from .readers import check_names, finite_number, load_npy, load_npz, parquet_size
 from .registry import nearest
 
 
@@ -22,7 +25,16 @@ class Table(NamedTuple):
     y: np.ndarray | None
 
 
-def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
+BUDGET = 10**9  # bytes that a packed file becomes, unless somebody says more
+
+
+def size(path: Path) -> int:
+    """Bytes that a file's samples take: of Parquet its rows', else the file's own."""
+    packed = path.suffix.lower() == ".parquet"
+    return parquet_size(path) if packed else path.stat().st_size
+
+
+def read(path: Path, target: str | None, *, labelled: bool = True, budget: int = BUDGET) -> Table:
     """The samples in a file.
 
     Parameters
@@ -34,6 +46,8 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
         the last column in .csv; .parquet needs it.
     labelled : bool
         Targets are needed. If not, they are left out of x only where `target` names them.
+    budget : int
+        Bytes, for what is smaller in the file than in memory: a compressed .npz, and .parquet.
 
     Raises
     ------
@@ -44,7 +58,7 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
-    readers: dict[str, Callable[[Path, str | None, bool], Table]] = {
+    readers: dict[str, Callable[[Path, str | None, bool, int], Table]] = {
         ".npz": _npz,
         ".npy": _npy,
         ".csv": _csv,
@@ -52,7 +66,7 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
     }
     if path.suffix.lower() not in readers:
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
-    x, y = readers[path.suffix.lower()](path, target, labelled)
+    x, y = readers[path.suffix.lower()](path, target, labelled, budget)
     if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
     if x.ndim < 2 or 0 in x.shape:
@@ -64,29 +78,50 @@ def read(path: Path, target: str | None, *, labelled: bool = True) -> Table:
     return Table(x, None if y is None else as_integers(y))
 
 
-def _npy(path: Path, target: str | None, labelled: bool) -> Table:
+def _npy(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
     if target is not None:
         raise ValueError(f"{path} has samples alone; --target is for .csv and .npz")
-    return Table(load(path)["x"], None)
+    return Table(load_npy(path), None)
 
 
-def _npz(path: Path, target: str | None, labelled: bool) -> Table:
-    arrays = load(path)
-    for name in ("x", target or "y") if labelled or target else ("x",):
-        if name not in arrays:
-            raise ValueError(f"{path} has no array {name!r}{nearest(name, list(arrays))}")
-    return Table(arrays["x"], arrays.get(target or "y"))
+def _npz(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
+    y = target or "y"
+    needed, optional = (["x", y], []) if labelled or target else (["x"], [y])
+    arrays = load_npz(path, needed, optional, budget)
+    return Table(arrays["x"], arrays.get(y))
 
 
-def _parquet(path: Path, target: str | None, labelled: bool) -> Table:
+def _parquet(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
     if target is None and labelled:
         raise ValueError(f"{path}: --target names the column of targets")
-    data = open_data(path, target=None if target is None else target.split(","))
+    if size(path) > budget:
+        raise ValueError(
+            f"{path} takes {in_words(size(path))} in memory, more than the budget of "
+            f"{in_words(budget)}: a larger budget"
+        )
+    data = open_data(path, target=None if target is None else target.split(","), budget=budget)
     return Table(data.read(finite=False), data.y)
 
 
-def _csv(path: Path, target: str | None, labelled: bool) -> Table:
-    names, lines = _lines(path)
+def _csv(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
+            return _rows(path, lines, target, labelled)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
+
+
+def _rows(
+    path: Path, lines: Iterator[tuple[int, list[str]]], target: str | None, labelled: bool
+) -> Table:
+    """The table of some lines with their numbers, of which the first has the names."""
+    names = [name.strip() for name in next(lines, (0, []))[1]]
+    first = next(lines, None)
+    if first is None:
+        raise ValueError(f"{path} has no rows below its line of names")
+    check_names(path, names)
     wanted = [] if target is None else [name.strip() for name in target.split(",")]
     for name in wanted:
         if name not in names:
@@ -94,37 +129,23 @@ def _csv(path: Path, target: str | None, labelled: bool) -> Table:
     if target is None and labelled:
         wanted = names[-1:]
     chosen = [names.index(name) for name in wanted]
-    values = np.empty((len(lines), len(names)))
-    for index, (number, row) in enumerate(lines):
+    cells = array("d")  # 8 bytes each, where a str has 50
+    for number, row in chain([first], lines):
         if len(row) != len(names):
             raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(row)}")
         for column, cell in enumerate(row):
             value = finite_number(cell)
             if value is None:
                 classes = " (number classes 0, 1, 2, ...)" if column in chosen else ""
-                shown = f"got {cell!r}" if cell.strip() else "the cell is empty: fill it, or leave"
-                end = "" if cell.strip() else " the line out"
+                empty = "the cell is empty: fill it, or leave the line out"
+                shown = f"got {shortened(cell)}" if cell.strip() else empty
                 raise ValueError(
-                    f"{path}, line {number}, column {names[column]!r}: expected a number, "
-                    f"{shown}{end}{classes}"
+                    f"{path}, line {number}, column {shortened(names[column])}: expected a "
+                    f"number, {shown}{classes}"
                 )
-            values[index, column] = value
+            cells.append(value)
+    values = np.frombuffer(cells).reshape(-1, len(names))
     x = np.delete(values, chosen, axis=1)
     if not chosen:
         return Table(x, None)
     return Table(x, values[:, chosen])
-
-
-def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names, and each line that is not blank with its number."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
-    if len(rows) < 2:
-        raise ValueError(f"{path} has no rows below its line of names")
-    names = [name.strip() for name in rows[0][1]]
-    check_names(path, names)
-    return names, rows[1:]

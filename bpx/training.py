@@ -98,8 +98,10 @@ def _train(
         source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
     held_out = None
     if validation is not None:
+        if isinstance(validation, Blocks):
+            validation = validation, None
         if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-            raise TypeError("expected validation=(x, y) or (x, y, sample_weight)")
+            raise TypeError("expected validation=(x, y), (x, y, sample_weight) or open_data(...)")
         held_out = net.samples(*validation, what="validation ", finite=check_finite)
     called = as_callbacks(callbacks) + ([Progress()] if progress else [])
     if ranks.rank:  # rank 0 alone prints

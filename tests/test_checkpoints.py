@@ -603,6 +603,16 @@ def test_tensors_that_do_not_fit(one, name, tensor, message):
         go_on()
 
 
+def test_a_factor_of_the_rate_is_not_negative(one):
+    """Or the run would go uphill."""
+    path, go_on = one
+    tensors, header = persistence.read(path)
+    header["training"]["optimizer"]["factor"] = -1.0
+    persistence.write(path, tensors, header)
+    with pytest.raises(bpx.FileFormatError, match=r"expected factor >= 0, got -1\.0"):
+        go_on()
+
+
 def test_a_state_of_the_data_that_does_not_fit(data, tmp_path):
     def fit(**options):
         network().fit(bpx.batches(*data, 5, seed=1), epochs=1, checkpoint=tmp_path, **options)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import socket
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,35 @@ def test_a_bad_mirror_leaves_nothing(small, serve, monkeypatch, tmp_path, damage
     with pytest.raises(bpx.DatasetError, match=message):
         bpx.datasets.mnist(progress=False)
     assert left(tmp_path) == []
+
+
+def test_a_mirror_that_sends_without_end(small, serve, monkeypatch, tmp_path):
+    """Refused at somewhat more than the file has, packed or not."""
+    name = next(iter(small))
+    for content, message in (
+        (bytes(1 << 20), r"expected a file of less than \d+ bytes, got a larger one"),
+        (gzip.compress(bytes(1 << 26)), "expected the uncompressed SHA-256"),
+    ):
+        monkeypatch.setattr(_mnist, "MIRRORS", (serve(small | {name: content}),))
+        tracemalloc.start()
+        try:
+            with pytest.raises(bpx.DatasetError, match=message):
+                bpx.datasets.mnist(progress=False)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+    assert left(tmp_path) == []
+
+
+def test_the_name_that_a_gzip_file_has_in_it_is_no_path(small, serve, monkeypatch, tmp_path):
+    for path, content in small.items():
+        packed = io.BytesIO()
+        with gzip.GzipFile("../../evil", "wb", fileobj=packed) as file:
+            file.write(gzip.decompress(content))
+        small[path] = packed.getvalue()
+    monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))
+    bpx.datasets.mnist(progress=False)
+    assert left(tmp_path) == sorted(path[1:] for path in small)
 
 
 def test_without_a_network_the_message_says_what_to_do(small, monkeypatch, tmp_path):

@@ -158,10 +158,3 @@ def test_public_names(module):
     assert sorted(module.__all__) == sorted(set(module.__all__))
     for name in module.__all__:
         assert getattr(module, name).__doc__ or name == "Array" or name == "LAYERS"
-
-
-def test_no_pickle():
-    for _, path in modules():
-        text = path.read_text(encoding="utf-8")
-        assert "import pickle" not in text
-        assert "allow_pickle=True" not in text

@@ -64,8 +64,8 @@ class Layer:
             value = getattr(self, f.name)
             if registry is not None and value is not None:
                 object.__setattr__(self, f.name, registry.get(value))
-        if not isinstance(self.trainable, bool):
-            raise TypeError(f"expected trainable to be True or False, got {self.trainable!r}")
+            if f.type in (bool, "bool") and not isinstance(value, bool):
+                raise TypeError(f"expected {f.name} to be True or False, got {value!r}")
         self.validate()
 
     def validate(self) -> None:

@@ -67,7 +67,15 @@ class Rescale(Layer):
             raise ValueError(
                 f"cannot standardize: x has NaN or infinity in row {row}, column {column}"
             )
-        std = x.std(axis=0)
+        with np.errstate(over="ignore"):
+            std = x.std(axis=0)
+        if not np.isfinite(std).all():
+            column = int(np.argmin(np.isfinite(std)))
+            most = np.abs(x[:, column]).max()
+            raise ValueError(
+                f"cannot standardize: column {column} of x goes up to {most:.3g}, and the square "
+                "of that is no float64; scale it first"
+            )
         varies = std > 1e-12 * np.abs(x).max(axis=0)  # not the rounding of a constant's mean
         scale = 1.0 / np.where(varies, std, 1.0)
         return cls(tuple(scale.tolist()), tuple((-x.mean(axis=0) * scale).tolist()))

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._arrays import Slices, load, mapped, member, npy
+from ._arrays import Slices, mapped
 from ._base import Read, Reader
 from ._names import check_names, finite_number
-from ._tables import Csv, Parquet, Table
+from ._numpy_files import load_npy, load_npz, member, npy
+from ._tables import Csv, Parquet, Table, parquet_size
 
-__all__ = ["TABLES", "Read", "Reader", "Table", "check_names", "finite_number", "load", "reader",
-           "suffix"]  # fmt: skip
+__all__ = ["TABLES", "Read", "Reader", "Table", "check_names", "finite_number", "load_npy",
+           "load_npz", "parquet_size", "reader", "suffix"]  # fmt: skip
 
-TABLES: dict[str, Callable[[Path, Sequence[str], Sequence[str] | None], Table]] = {
+TABLES: dict[str, Callable[[Path, Sequence[str], Sequence[str] | None, int], Table]] = {
     ".parquet": Parquet,
     ".csv": Csv,
 }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import struct
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -48,78 +47,21 @@ class RawRows(Reader):
                         "once nothing writes to it"
                     )
                 file.seek(self.offset + start * self._row)
-                room = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-                while len(room):
-                    got = file.readinto(room)
-                    if not got:
-                        raise OSError("the file ends here: it was truncated while it was read")
-                    room = room[got:]
+                fill(file, out)
                 if self._swapped:
                     out.byteswap(inplace=True)
 
             yield read
 
 
-def load(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file, all or those of these names, whole; of a .npy file ``x``."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"x": found}
-        with found:
-            return {name: found[name] for name in found.files if names is None or name in names}
-    except MemoryError as error:
-        raise ValueError(f"{path} claims more elements than memory holds: {error}") from error
-    # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
-    except Exception as error:
-        raise ValueError(f"{path} is damaged or holds objects: {error}") from error
-
-
-def npy(path: Path) -> RawRows:
-    """The rows of a .npy file."""
-    with path.open("rb") as file:
-        return _described(path, file, str(path))
-
-
-def member(path: Path, name: str) -> RawRows:
-    """The rows of an array in a .npz file that is not compressed."""
-    import zipfile  # as csv in `_tables`, only where it is used: they take as long as bpx.training
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if name not in found:
-        raise ValueError(f"{path} has no array {name!r}; it has {', '.join(found)}")
-    if found[name].compress_type != zipfile.ZIP_STORED:
-        raise ValueError(
-            f"{name!r} in {path} is compressed, and can only be read from its beginning: write it "
-            "with np.savez, or each array with np.save"
-        )
-    with path.open("rb") as file:
-        file.seek(found[name].header_offset)
-        lengths = struct.unpack("<26x2H", file.read(30))  # of the name and of what follows it
-        file.seek(sum(lengths), os.SEEK_CUR)
-        return _described(path, file, f"{name!r} in {path}")
-
-
-def _described(path: Path, file: IO[bytes], name: str) -> RawRows:
-    """What the header says that the file is at; the rows begin behind it."""
-    formats = np.lib.format
-    try:
-        version = formats.read_magic(file)
-        header = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}
-        shape, by_columns, dtype = header[version](file)
-    # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
-    except Exception as error:
-        raise ValueError(f"{name} has no header of NumPy's that can be read: {error}") from error
-    if by_columns and len(shape) > 1:
-        raise ValueError(
-            f"{name} is stored by columns (Fortran's order), so that a row is all over the file: "
-            "np.save(path, np.ascontiguousarray(x))"
-        )
-    return RawRows(path, file.tell(), shape, dtype)
+def fill(file: Any, out: np.ndarray) -> None:
+    """Read what `out` holds, from where the file is at."""
+    room = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while len(room):
+        got = file.readinto(room)
+        if not got:
+            raise OSError("the file ends here: it was truncated while it was read")
+        room = room[got:]
 
 
 def mapped(x: Any) -> RawRows | None:

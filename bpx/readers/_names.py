@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from ..checks import shortened
+
 
 def check_names(path: Path, names: list[str]) -> None:
     """ValueError unless they are names, each of them once."""
     if all(finite_number(name) is not None for name in names):
         raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        raise ValueError(f"{path} has two columns {doubled!r}")
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path} has two columns {shortened(doubled)}")
 
 
 def finite_number(cell: str) -> float | None:

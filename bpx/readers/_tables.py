@@ -8,15 +8,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from ..checks import in_words
 from ..registry import nearest
 from ._base import Read, Reader
 from ._names import check_names
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
+LONGEST = 1 << 24  # bytes of a line
 BATCH = 1 << 14  # rows of a row group that are decoded at once
 
 Decoded = Callable[[int], Iterable[Any]]  # from a block's number to pieces of a table of pyarrow's
@@ -94,25 +96,30 @@ class Parquet(Table):
 
     smaller = "smaller row groups: pyarrow.parquet.write_table(..., row_group_size=)"
 
-    def __init__(self, path: Path, held: Sequence[str], columns: Sequence[str] | None) -> None:
-        try:
-            file = _arrow("parquet").ParquetFile(path)
-        except ImportError:
-            raise
-        except Exception as error:  # pyarrow raises errors of many kinds
-            raise ValueError(f"{path} is damaged, or no Parquet file: {error}") from error
-        with file:
-            schema, metadata = file.schema_arrow, file.metadata
+    def __init__(
+        self, path: Path, held: Sequence[str], columns: Sequence[str] | None, budget: int
+    ) -> None:
+        with _parquet(path) as (file, groups):
+            schema = file.schema_arrow
+            check_names(path, schema.names)
             self.columns = _of_x(path, schema.names, held, columns)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
             for name in held:
                 _dtype(path, schema.field(name))
-            shape = metadata.num_rows, len(self.columns)
-            super().__init__(str(path), shape, np.result_type(*dtypes))
-            beside = file.read(columns=list(held)) if held else None
+            rows = file.metadata.num_rows
+            super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
+            # Of a column with one value the file has a few bytes, for any number of rows.
+            if 8 * rows * len(held) > budget:
+                raise ValueError(
+                    f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
+                    f"memory, more than the budget of {in_words(budget)}: a larger budget"
+                )
+            try:
+                beside = file.read(columns=list(held)) if held else None
+            except Exception as error:  # pyarrow raises errors of many kinds
+                raise ValueError(f"{path} is damaged: {error}") from error
             self.held = {name: _numbers(beside, name) for name in held}
-        self.path, self._metadata = path, metadata
-        groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+        self.path, self._metadata = path, file.metadata
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
@@ -130,6 +137,33 @@ class Parquet(Table):
                 return pieces
 
             yield decoded
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[tuple[Any, list[Any]]]:
+    """A Parquet file, and what its footer says of each row group."""
+    parquet = _arrow("parquet")
+    try:
+        file = parquet.ParquetFile(path)
+        metadata = file.metadata
+        groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    except Exception as error:  # pyarrow raises errors of many kinds
+        raise ValueError(f"{path} is damaged, or no Parquet file: {error}") from error
+    with file:
+        counts = [group.num_rows for group in groups]
+        if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+            raise ValueError(
+                f"{path} is damaged: it says that it has {metadata.num_rows} rows, and of its "
+                f"{len(groups)} row groups that they have {sum(counts)}"
+            )
+        yield file, groups
+
+
+def parquet_size(path: Path) -> int:
+    """Bytes that a Parquet file takes in memory; it may be far smaller itself."""
+    with _parquet(path) as (file, _):
+        size: int = 8 * file.metadata.num_rows * len(file.schema_arrow)
+        return size
 
 
 def _dtype(path: Path, field: Any) -> np.dtype:
@@ -151,15 +185,17 @@ class Csv(Table):
     The file is gone through once when it is opened, to find its blocks, and parsed in each epoch.
     """
 
-    def __init__(self, path: Path, held: Sequence[str], columns: Sequence[str] | None) -> None:
+    def __init__(
+        self, path: Path, held: Sequence[str], columns: Sequence[str] | None, budget: int
+    ) -> None:
         _arrow("csv")
         self.path = path
         with path.open("rb") as file:
-            self.names = _header(path, file.readline())
+            self.names = _header(path, self._line(file))
             self.columns = _of_x(path, self.names, held, columns)
             spans, sizes, parts = [], [], []
             start = file.tell()
-            while text := file.read(LINES) + file.readline():
+            while text := file.read(LINES) + self._line(file):
                 piece = self._parsed(text, [*held] or self.columns[:1], start)
                 parts.append([_numbers(piece, name) for name in held])
                 spans.append((start, file.tell()))
@@ -171,6 +207,15 @@ class Csv(Table):
         columns_held = zip(*parts, strict=True)
         self.held = {n: np.concatenate(c) for n, c in zip(held, columns_held, strict=True)}
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
+
+    def _line(self, file: IO[bytes]) -> bytes:
+        found = file.readline(LONGEST)
+        if len(found) == LONGEST:
+            raise ValueError(
+                f"{self.path}: expected lines of less than {LONGEST} bytes, got a longer one "
+                f"before byte {file.tell()}"
+            )
+        return found
 
     def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
         parser = _arrow("csv")

@@ -1,0 +1,225 @@
+"""Ctrl-C and SIGTERM in each phase of a run: what is left behind can be gone on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import checkpoints, persistence
+from bpx.chain import Chain
+from bpx.snapshots import Epoch
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+X, Y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+
+
+def after(count, number, function):
+    """A function that is called, and at its call of this number the signal comes first."""
+    calls = []
+
+    def called(*arguments, **options):
+        calls.append(1)
+        if len(calls) == count:
+            signal.raise_signal(number)
+        return function(*arguments, **options)
+
+    return called
+
+
+class Batches:
+    """Mini-batches in a generator's own order; reading the seventh takes a while."""
+
+    def __init__(self):
+        self.draw, self.read = np.random.default_rng(3), lambda rows: (X[rows], Y[rows])
+
+    def __iter__(self):
+        order = self.draw.permutation(60)
+        return (self.read(order[i : i + 10]) for i in range(0, 60, 10))
+
+    def state(self):
+        return self.draw.bit_generator.state
+
+    def load_state(self, state):
+        self.draw.bit_generator.state = state
+
+
+class Quiet(bpx.Callback):
+    """With a state, and with a hook of each kind."""
+
+    def state(self):
+        return {"seen": 3}
+
+    def load_state(self, state):
+        assert state == {"seen": 3}
+
+    def on_step_end(self, run):
+        pass
+
+    def on_epoch_end(self, run):
+        pass
+
+
+def fit(folder, batches=None, callback=None, *, resume=False, seed=1):
+    net = bpx.Network([4, 5, 3], seed=seed)
+    data = (X, Y) if batches is None else (batches,)
+    options = {"batch_size": 10} if batches is None else {}
+    net.fit(
+        *data, epochs=4, validation=(X, Y), callbacks=callback or Quiet(), resume=resume,
+        checkpoint=bpx.Checkpoint(folder, steps=4), **options,
+    )  # fmt: skip
+    return net
+
+
+def patched(owner, name):
+    """The phase in which a method of bpx's own is at work."""
+
+    def phase(monkeypatch, count, number, batches, callback):
+        monkeypatch.setattr(owner, name, after(count, number, getattr(owner, name)))
+
+    return phase
+
+
+def hook(name):
+    def phase(monkeypatch, count, number, batches, callback):
+        setattr(Quiet, name, after(count, number, getattr(Quiet, name)))
+
+    return phase
+
+
+def reading(monkeypatch, count, number, batches, callback):
+    batches.read = after(count, number, batches.read)
+
+
+PHASES = {
+    "the first batch is read": (reading, 1),
+    "a batch is read": (reading, 9),
+    "an epoch begins": (patched(Epoch, "begin"), 2),
+    "the first step": (hook("on_step_end"), 1),
+    "a step": (hook("on_step_end"), 9),
+    "validation": (patched(Chain, "evaluate"), 2),
+    "a callback": (hook("on_epoch_end"), 2),
+    "the last callback": (hook("on_epoch_end"), 4),
+    "a state is asked for": (hook("state"), 3),
+    "a checkpoint is put together": (patched(checkpoints, "contents"), 3),
+    "the first checkpoint is written": (patched(persistence, "write_bytes"), 1),
+    "a checkpoint is written": (patched(os, "replace"), 3),
+    "an old checkpoint is deleted": (patched(os, "unlink"), 1),
+}
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_run_goes_on_from_where_it_was(tmp_path, monkeypatch, phase, number):
+    come, count = PHASES[phase]
+    of_batches = come is reading
+    whole = fit(tmp_path / "whole", Batches() if of_batches else None)
+    with monkeypatch.context() as inner:
+        for name in ("on_step_end", "on_epoch_end", "state"):
+            inner.setattr(Quiet, name, getattr(Quiet, name))  # and back
+        batches = Batches() if of_batches else None
+        come(inner, count, number, batches, Quiet)
+        stopped = fit(tmp_path / "run", batches)
+    assert stopped.history.interrupted
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".bpx")]
+    newest = max((tmp_path / "run").iterdir())
+    assert np.array_equal(bpx.load(newest).parameters, stopped.parameters)
+    assert newest.name == f"checkpoint-{stopped.steps:012d}.safetensors"
+    again = fit(tmp_path / "run", Batches() if of_batches else None, resume=True, seed=9)
+    assert np.array_equal(again.parameters, whole.parameters)
+    assert again.history["training_cost"] == whole.history["training_cost"]
+
+
+@pytest.mark.parametrize("name", ["on_fit_begin", "on_fit_end"])
+def test_before_the_first_step_and_after_the_last(tmp_path, name):
+    """Ctrl-C is raised there at once; what was on the disk stays."""
+    fit(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+
+    def press(self, run):
+        signal.raise_signal(signal.SIGINT)
+
+    callback = type("Quiet", (Quiet,), {name: press})()  # the name is in the checkpoint
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, None, callback, resume=True)
+    for path, content in before.items():
+        assert bpx.load(path).steps
+        # The last one is written again before on_fit_end.
+        assert path.read_bytes() == content or (name == "on_fit_end" and path == max(before))
+
+
+# A process of its own: SIGTERM ends it where nobody has asked to be told.
+PROGRAM = """
+import os, signal, sys
+from bpx import cli, persistence, recipe, runs, tables
+owner, name, count, number = sys.argv[1:5]
+owner = {"os": os, "persistence": persistence, "tables": tables, "runs": runs}[owner]
+real, calls = getattr(owner, name), []
+def called(*arguments, **options):
+    calls.append(1)
+    if len(calls) == int(count):
+        signal.raise_signal(int(number))
+    return real(*arguments, **options)
+if count != "0":
+    setattr(owner, name, called)
+sys.argv[1:] = sys.argv[5:]
+cli.main()
+"""
+
+COMMANDS = {
+    "the data are read": ("tables", "read", 1),
+    "the recipe is written": ("os", "replace", 1),
+    "the first checkpoint is written": ("os", "replace", 2),
+    "the model is saved": ("runs", "write", 1),
+    "the history is saved": ("runs", "write_bytes", 2),
+    "the curve is drawn": ("runs", "picture", 1),
+    "the checkpoints are deleted": ("runs", "delete", 1),
+}
+
+
+def command(folder, phase, number, count, *arguments):
+    owner, name, _ = COMMANDS[phase]
+    given = [owner, name, str(count), str(int(number)), "train", *arguments]
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *given],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+
+
+OPTIONS = ["a.npz", "--epochs", "3", "--out", "run"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The model of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    np.savez(folder / "a.npz", x=X, y=Y)
+    done = command(folder, "the data are read", 0, 0, *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    return persistence.read(folder / "run" / "model.safetensors")
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", COMMANDS)
+def test_the_command_line(tmp_path, whole, phase, number):
+    np.savez(tmp_path / "a.npz", x=X, y=Y)
+    done = command(tmp_path, phase, number, COMMANDS[phase][2], *OPTIONS)
+    assert done.returncode in (130, -number), done.stderr
+    assert "Traceback" not in done.stderr
+    begun = (tmp_path / "run" / "recipe.json").exists()
+    again = command(tmp_path, phase, 0, 0, *(["--resume", "run"] if begun else OPTIONS))
+    assert again.returncode == 0, again.stderr
+    (tensors, header), (theirs, other) = (
+        persistence.read(tmp_path / "run/model.safetensors"),
+        whole,
+    )
+    assert header == other
+    assert all(np.array_equal(tensors[name], theirs[name]) for name in theirs)
