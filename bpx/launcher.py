@@ -32,6 +32,13 @@ def rank() -> int | None:
     return None if found is None or size is None or size < 2 else found
 
 
+def cores() -> list[int]:
+    """On which this process may run: all of the host's, or those it was bound to."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def rank_on_host() -> int:
     """Its number among those on this host, 0 if it is not known."""
     return _first(_ON_THIS_HOST) or 0 if rank() is not None else 0

@@ -155,7 +155,8 @@ class MpiRanks:
                 )
             time.sleep(1e-4)
         self.hosts = self.texts(socket.gethostname())
-        self.processes = self.hosts.count(self.hosts[self.rank])
+        shared = self.texts(f"{self.hosts[self.rank]} {launcher.cores()}")
+        self.processes = shared.count(shared[self.rank])
 
     def __enter__(self) -> MpiRanks:
         return self

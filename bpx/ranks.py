@@ -52,7 +52,7 @@ class Ranks(Protocol):
     rank, size : int
         Which one this is, from 0, and how many there are.
     processes : int
-        How many of them are on this host.
+        How many of them share this one's cores.
     doing : callable
         What is being done, for messages.
     hurried : callable

@@ -186,6 +186,18 @@ def alike():
     return found
 
 
+def cores():
+    """How many processes share this one's cores: all, or none where each was bound to its own."""
+    from bpx import launcher
+
+    found = {}
+    for name, mine in (("all", [0, 1]), ("own", [RANK])):
+        launcher.cores = lambda mine=mine: mine
+        with SOON.join() as ranks:
+            found[name] = ranks.processes
+    return found
+
+
 def stops():
     """One rank's wish, or signal, is everyone's."""
     x, y, _ = samples()

@@ -115,6 +115,10 @@ def test_ranks_begin_alike_or_say_what_differs():
     assert found["diverged"].startswith("the cost is not finite at step 2 of epoch 1, first in")
 
 
+def test_ranks_count_those_that_share_their_cores():
+    assert among(3, "cores") == {"all": 3, "own": 1}
+
+
 def test_one_wish_to_stop_is_everyones():
     found = among(2, "stops")
     assert found == {
@@ -408,12 +412,9 @@ def test_a_signal_that_comes_twice_is_one(monkeypatch):
 
 
 def test_cores_are_divided_among_the_processes_of_a_host(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(launcher, "cores", lambda: list(range(8)))
+    # One that shares its cores with none takes what BLAS counts by itself.
     assert [_threads.for_each_of(n) for n in (1, 2, 3, 16)] == [None, 4, 2, 1]
-    # The launcher has bound it to its own cores, which BLAS counts by itself.
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5}, raising=False)
-    assert _threads.for_each_of(4) is None
 
 
 def test_blas_takes_its_part_of_the_cores(monkeypatch):

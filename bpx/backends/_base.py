@@ -366,7 +366,7 @@ class Backend:
         """What `fit` runs in: so many threads on a host, a stream of its own on a device.
 
         `largest` are the multiply-adds of its largest product; None: they are not known. So many
-        `processes` do the same on this host.
+        `processes` do the same on these cores.
         """
         return contextlib.nullcontext()
 

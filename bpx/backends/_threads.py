@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
+
+from .. import launcher
 
 # Multiply-adds of the largest product of a step, up to which one thread does all of them. A
 # constant, so that a run that is resumed adds in the same order.
@@ -39,14 +40,11 @@ def count() -> int:
 
 
 def for_each_of(processes: int) -> int | None:
-    """Cores for one of so many processes on this host; None: what BLAS takes by itself.
+    """Cores for one of so many processes that share them; None: what BLAS takes by itself.
 
-    Where the launcher has bound each process to cores of its own, BLAS knows them.
+    A process that the launcher has bound to cores of its own shares them with none.
     """
-    if processes < 2 or not hasattr(os, "sched_getaffinity"):
-        return None
-    mine = len(os.sched_getaffinity(0))
-    return None if mine < (os.cpu_count() or 1) else max(1, mine // processes)
+    return None if processes < 2 else max(1, len(launcher.cores()) // processes)
 
 
 @contextlib.contextmanager
