@@ -63,11 +63,13 @@ class RawRows(Reader):
 def load(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a .npz file, all or those of these names, whole; of a .npy file ``x``."""
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"x": found}
-        with found:
-            return {name: found[name] for name in found.files if names is None or name in names}
+        with path.open("rb") as file:  # np.load by a path leaves a damaged .npz open
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return {"x": found}
+            with found:
+                wanted = [name for name in found.files if names is None or name in names]
+                return {name: found[name] for name in wanted}
     except MemoryError as error:
         raise ValueError(f"{path} claims more elements than memory holds: {error}") from error
     # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
