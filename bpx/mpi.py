@@ -145,6 +145,7 @@ class MpiRanks:
         self.hurried: Callable[[], bool] = bool
         self.cleanup: list[Callable[[], None]] = []  # where a collective will not end
         self._sent: list[Any] = []
+        self._summing: dict[str, Summing] = {}
         self.hosts = ["?"] * self.size
         self.comm, request = comm.Idup()
         began = time.monotonic()
@@ -237,6 +238,12 @@ class MpiRanks:
         return found if self.rank == 0 else work()
 
     def summing(self, backend: Backend) -> Summing:
+        found = self._summing.get(backend.name)
+        if found is None:
+            found = self._summing[backend.name] = self._summing_on(backend)
+        return found
+
+    def _summing_on(self, backend: Backend) -> Summing:
         if backend.name == "numpy":
             return _OnHost(self)
         if backend.name.startswith("cupy"):

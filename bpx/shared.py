@@ -157,7 +157,8 @@ class SharedSteps(Steps):
         alpha = 1.0 / whole.total if whole.total > 0.0 else 1.0
         if not whole.parts:
             self.room[...] = 0.0
-        for k, (part, ws.row) in enumerate(whole.parts):
+        for k, (part, first) in enumerate(whole.parts):
+            ws.row = first
             x, labels, weight = self.source.load(part, ws)
             values, a, delta, saved = chain.cost_and_delta(x, labels, ws)
             chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
@@ -197,7 +198,8 @@ class SharedSteps(Steps):
     def _first_bad(self, batch: Any) -> int:
         whole = batch if isinstance(batch, Share) else self._share(batch)
         found = len(self.net.layers)
-        for part, self.ws.row in whole.parts:
+        for part, first in whole.parts:
+            self.ws.row = first
             found = min(found, super()._first_bad(part))
         self.ws.row = 0
         return int(self.ranks.gather(np.array([float(found)])).min())

@@ -115,6 +115,8 @@ def _train(
         source, called, optimizer=chosen, precision=precision, **vars(penalty),
         validation=held_out and held_out.n,
     )  # fmt: skip
+    if checkpoint is not None or ranks.size > 1:
+        arguments["digest of some samples"] = source.digest()
     checkpoints = resumed = None
     if checkpoint is not None:
         checkpoints = Checkpoints(checkpoint, arguments, called, writes=ranks.rank == 0)
@@ -244,6 +246,7 @@ class _Trainer:
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
         finally:
+            ranks.hurried = bool
             for callback in callbacks:
                 if isinstance(callback, Progress):
                     callback.close()

@@ -152,6 +152,11 @@ def alike():
     except ValueError as error:
         found["arguments"] = str(error)
 
+    try:
+        network().fit(x + (RANK == 2), y, parallel="mpi")
+    except ValueError as error:
+        found["data"] = str(error)
+
     class Watch(bpx.Callback):
         def on_step_end(self, run):
             pass

@@ -665,3 +665,22 @@ net.save(f"{folder}/net.safetensors")
         bpx.load(folder / "net.safetensors") for folder in (tmp_path, tmp_path / "whole")
     )
     assert np.array_equal(found.parameters, whole.parameters)
+
+
+def test_other_data_of_the_same_shape_are_refused(backend, put, data, tmp_path):
+    x, y = data
+    network(backend).fit(put(x), put(y), epochs=1, checkpoint=tmp_path)
+    for others in ((x + 1e-9, y), (x, (y + 1) % 3)):
+        with pytest.raises(ValueError, match=r"digest of some samples was \d+ and is \d+"):
+            network(backend).fit(*map(put, others), epochs=2, checkpoint=tmp_path, resume=True)
+    network(backend).fit(put(x), put(y), epochs=2, checkpoint=tmp_path, resume=True)
+
+
+def test_other_sparse_data_are_refused(data, tmp_path):
+    sparse = pytest.importorskip("scipy.sparse")
+    x, y = data
+    first, other = sparse.csr_array(x * (x > 0.5)), sparse.csr_array(x * (x > 0.6))
+    net = bpx.Network([6, 3], seed=0)
+    net.fit(first, y, epochs=1, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="digest of some samples was"):
+        bpx.Network([6, 3], seed=0).fit(other, y, epochs=2, checkpoint=tmp_path, resume=True)
