@@ -123,8 +123,15 @@ class SharedSteps(Steps):
         self.room = update.room
         self._behind = update.room[-BEHIND:]
         self._sum = ranks.summing(chain.backend)
+        self.ws.batch_sum = self._over_ranks
         self._sums = chain.backend.zeros((slices, 3), chain.xp_dtype)
         self._answers: dict[str, bool] = {}
+
+    def _over_ranks(self, array: Array) -> Array:
+        """Of sums over the rows at hand: those over the mini-batch, or over a slice of it."""
+        total = array + 0.0
+        self._sum(total)
+        return total
 
     def one(self, batch: Any, at: int) -> None:
         step = self.net.steps
@@ -203,6 +210,23 @@ class SharedSteps(Steps):
             found = min(found, super()._first_bad(part))
         self.ws.row = 0
         return int(self.ranks.gather(np.array([float(found)])).min())
+
+
+def check_statistics(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
+    """ValueError where a rank has no rows for statistics that all ranks sum up together."""
+    least = ranks.size * slices
+    if chain.architecture.state_layout.size == 0 or least == 1 or isinstance(source, Stream):
+        return
+    assert source.n is not None
+    smallest = min(source.batch_size, source.n % source.batch_size or source.batch_size)
+    if smallest < least:
+        raise of_all_ranks(
+            ValueError(
+                f"a mini-batch of {smallest} rows is less than one for each of {ranks.size} ranks "
+                f"and {slices} slices, and the network takes statistics of batches: expected a "
+                f"batch_size of which the last, smaller batch of {source.n} samples has {least}"
+            )
+        )
 
 
 def compare(net: Network, ranks: Ranks) -> None:

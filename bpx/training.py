@@ -26,7 +26,16 @@ from .optimizers import SGD, Optimizer, State, as_optimizer
 from .passes import NO_LIMIT, Compiled, InWindows, Pass, Replayed, StepByStep
 from .program import compiled
 from .ranks import RankError, Ranks, agreed, same
-from .shared import BEHIND, SharedSteps, SharedStream, at_the_end, begin_alike, compare, newest
+from .shared import (
+    BEHIND,
+    SharedSteps,
+    SharedStream,
+    at_the_end,
+    begin_alike,
+    check_statistics,
+    compare,
+    newest,
+)
 from .snapshots import Epoch, Snapshot, arguments_of, load_states
 from .sources import Arrays, Order, Source, Stream, Windows, of_blocks
 from .steps import DivergenceError, Steps
@@ -96,6 +105,7 @@ def _train(
     else:
         samples = net.samples(x, y, sample_weight, finite=check_finite)
         source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
+    check_statistics(net.chain, source, ranks, accumulate)
     held_out = None
     if validation is not None:
         if isinstance(validation, Blocks):

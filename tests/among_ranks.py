@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
+from test_layers import NoisyNorm
 
 import bpx
 from bpx.activations import ACTIVATIONS
@@ -38,9 +39,16 @@ def samples(n=23):
     return draw.normal(size=(n, 6)), draw.integers(3, size=n), draw.uniform(0.5, 2.0, size=n)
 
 
+def statistics():
+    layers = [Input(6), Dense(7, "tanh"), NoisyNorm(), Dense(3, "softmax")]
+    return bpx.Network(layers, dtype="float64", seed=3)
+
+
 def differ(one, other):
     to_host = one.backend.to_host
-    return float(np.abs(to_host(one.parameters) - to_host(other.parameters)).max())
+    vectors = (one.parameters, other.parameters), (one.state, other.state)
+    pairs = [(to_host(first), to_host(second)) for first, second in vectors]
+    return max(float(np.abs(first - second).max(initial=0.0)) for first, second in pairs)
 
 
 def both(make, *data, parallel="mpi", together=(), **options):
@@ -83,6 +91,7 @@ def steps():
     found["penalties"] = both(network, x, y, l1=0.1, l2=0.3, clip_norm=0.05, **few)
     found["penalties by batch"] = both(network, x, y, l2=0.3, n="batch", sample_weight=w, **few)
     found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
+    found["statistics of batches"] = both(statistics, x, y, epochs=2, batch_size=12)
     found["progress"] = both(network, x, y, progress=True, **few)
     rest = {"validation": (x[:9], y[:9], w[:9]), "callbacks": bpx.EarlyStopping(1)}
     turns = bpx.SGD(1.0)  # stops after some epochs
@@ -156,6 +165,11 @@ def alike():
         network().fit(x + (RANK == 2), y, parallel="mpi")
     except ValueError as error:
         found["data"] = str(error)
+
+    try:
+        statistics().fit(x, y, batch_size=7, parallel="mpi")
+    except ValueError as error:
+        found["few rows"] = str(error)
 
     class Watch(bpx.Callback):
         def on_step_end(self, run):

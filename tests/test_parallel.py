@@ -109,6 +109,9 @@ def test_ranks_begin_alike_or_say_what_differs():
     assert found["after"] < 1e-12
     assert found["same on all"]
     assert "rank 1 were given different things: batch_size is 5 and 6" in found["arguments"]
+    assert (
+        "a mini-batch of 2 rows is less than one for each of 3 ranks and 1 s" in found["few rows"]
+    )
     assert "rank 2 were given different things: digest of some samples is" in found["data"]
     assert "rank 1 were given different things: a callback with on_step_end is" in found["hooks"]
     assert "steps the parameters on rank 1 and on rank 0" in found["parameters"]
