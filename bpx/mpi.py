@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -66,13 +66,18 @@ class DataParallel:
             positive("timeout", self.timeout)
         if self.comm is not None and not hasattr(self.comm, "Idup"):
             raise TypeError(f"expected a communicator of mpi4py, got {type(self.comm).__name__}")
+        if self.comm is not None and not self.comm:  # which Split gives those that it leaves out
+            raise ValueError(
+                "expected a communicator to which this process belongs, got COMM_NULL: leave "
+                "parallel= out where it is alone"
+            )
 
     def join(self) -> Ranks:
         """Begin to work with the others; a context manager, at whose end all are together again.
 
         `fit` does it by itself, and takes what this gives as well.
         """
-        comm = self.comm or _mpi().COMM_WORLD
+        comm = _mpi().COMM_WORLD if self.comm is None else self.comm
         return Alone() if comm.size == 1 else MpiRanks(comm, self.timeout)
 
 
@@ -92,6 +97,10 @@ def joined(parallel: Any) -> AbstractContextManager[Ranks]:
     if parallel is None:
         return Alone()
     if isinstance(parallel, Alone | MpiRanks):
+        if isinstance(parallel, MpiRanks) and not parallel.comm:
+            raise ValueError(
+                "the ranks have parted: fit belongs inside `with ... join() as ranks`"
+            )
         return nullcontext(parallel)  # who has joined them leaves them
     if isinstance(parallel, str):
         if parallel != "mpi":
@@ -191,7 +200,8 @@ class MpiRanks:
     def _abort(self, seconds: float) -> None:
         """It ends all of them, so first others say why, and rank 0 writes its checkpoint."""
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(Exception):  # closed, or a pipe that nobody reads
+                stream.flush()
         time.sleep(seconds)
         self._mpi.COMM_WORLD.Abort(1)
 
@@ -302,7 +312,8 @@ class MpiRanks:
             self._send(other, QUESTION, b"")
         until = time.monotonic() + ANSWER
         present: set[int] = set()
-        while time.monotonic() < until and present != others:
+        # All may be there, and what they wait for on its way: the last has come just now.
+        while time.monotonic() < until:
             if done():
                 return
             present |= self._listen()

@@ -217,6 +217,29 @@ def cores():
     return found
 
 
+def misused():
+    """What is said of a communicator that has no part for this rank, and of one that is gone."""
+    x, y, _ = samples()
+    found = {}
+    left_out = MPI.COMM_WORLD.Split(MPI.UNDEFINED)
+    with SOON.join() as parted:
+        pass
+    for name, make in {"left out": lambda: left_out, "parted": lambda: parted}.items():
+        try:
+            network().fit(x, y, parallel=make())
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
+def slow():
+    """All have come, and what they wait for takes longer than a rank waits for another."""
+    with bpx.DataParallel(timeout=0.2).join() as ranks:
+        began = time.monotonic()
+        ranks.wait_until(lambda: time.monotonic() - began > 1.0)
+    return {}
+
+
 def stops():
     """One rank's wish, or signal, is everyone's."""
     x, y, _ = samples()

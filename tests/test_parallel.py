@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,16 @@ def test_ranks_begin_alike_or_say_what_differs():
 
 def test_ranks_count_those_that_share_their_cores():
     assert among(3, "cores") == {"all": 3, "own": 1}
+
+
+def test_ranks_that_cannot_be_used():
+    found = among(2, "misused")
+    assert found["left out"].startswith("expected a communicator to which this process belongs")
+    assert found["parted"].startswith("the ranks have parted: fit belongs inside `with")
+
+
+def test_a_slow_sum_is_waited_for():
+    assert among(2, "slow") == {}
 
 
 def test_one_wish_to_stop_is_everyones():
@@ -386,6 +398,19 @@ def test_shares_and_slices():
     assert list(cut(3, 10, 3)) == [(3, 5), (5, 7), (7, 10)]
     assert list(cut(3, 5, 4)) == [(3, 4), (4, 5)]
     assert list(cut(3, 3, 4)) == []
+
+
+def test_the_end_comes_also_where_nobody_reads(monkeypatch):
+    ends = []
+
+    class Ranks:
+        _mpi = types.SimpleNamespace(COMM_WORLD=types.SimpleNamespace(Abort=ends.append))
+
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stdout", stream)
+    mpi.MpiRanks._abort(Ranks(), 0.0)
+    assert ends == [1]
 
 
 def test_one_process_alone_agrees_with_itself():
