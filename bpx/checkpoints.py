@@ -87,7 +87,7 @@ class Checkpoints:
     callbacks : list
         Of the run.
     writes : bool
-        Not on ranks other than 0, which only keep time with it.
+        Not on ranks other than 0, which only keep step with it.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class Checkpoints:
     # --- writing ---
 
     def late(self) -> bool:
-        """So many seconds have passed since the last one."""
-        seconds = self.wanted.seconds
+        """So many seconds have passed since the last one, by the clock of who writes it."""
+        seconds = self.wanted.seconds if self.writes else None
         return seconds is not None and time.monotonic() - self._at[2] >= seconds
 
     def due(self, run: Run, late: bool) -> bool:
-        """One is to be written now; `late`, as any rank has found it."""
+        """One is to be written now; `late`, as rank 0 has found it."""
         wanted, (epochs, steps, _) = self.wanted, self._at
         return (
             self._last is None

@@ -28,7 +28,7 @@ from .optimizers import State
 from .ranks import Ranks, agreed, of_all_ranks, same, share
 from .snapshots import Snapshot, described
 from .sources import Arrays, Source, Stream
-from .steps import NonFinite, Steps
+from .steps import DivergenceError, NonFinite, Steps
 from .updates import FusedUpdate, GradientUpdate
 
 BEHIND = 5  # the log's three sums, and two questions
@@ -137,6 +137,7 @@ class SharedSteps(Steps):
         step = self.net.steps
         self.ws.step = step
         if step and step % COMPARED == 0 and self.ranks.size > 1:
+            self._sum.wait()  # a copy to the host would not hear that a rank is gone
             compare(self.net, self.ranks)
         whole = batch if isinstance(batch, Share) else self._share(batch)
         if self.squares.shape[0]:
@@ -201,6 +202,12 @@ class SharedSteps(Steps):
     def read(self, count: int, first: int = 0) -> np.ndarray | None:
         self._sum.wait()
         return super().read(count, first)
+
+    def diverged(self, piece: list[Any], done: int) -> DivergenceError:
+        error = super().diverged(piece, done)
+        if self.ranks.size > 1:
+            of_all_ranks(error)  # the log is the same everywhere
+        return error
 
     def _first_bad(self, batch: Any) -> int:
         whole = batch if isinstance(batch, Share) else self._share(batch)

@@ -30,8 +30,6 @@ class DivergenceError(ArithmeticError):
         Of the epochs before.
     """
 
-    of_all_ranks = True  # the log is the same everywhere
-
     def __init__(self, epoch: int, step: int, layer: str, history: History) -> None:
         self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
         super().__init__(

@@ -213,6 +213,7 @@ class _Trainer:
         net.history = history = run.history
         self._choose_passes()
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
+        doing = ranks.doing
         # A scheduler's SIGTERM is worth a last checkpoint.
         also = () if checkpoints is None else (signal.SIGTERM,)
         try:
@@ -256,7 +257,7 @@ class _Trainer:
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
         finally:
-            ranks.hurried = bool
+            ranks.hurried, ranks.doing = bool, doing
             for callback in callbacks:
                 if isinstance(callback, Progress):
                     callback.close()
@@ -318,7 +319,8 @@ class _Trainer:
         epoch.begin(self.source)
         ranks = self.ranks
         if ranks.size > 1:
-            same(ranks, "the order of rows", str(epoch.digest_of_order()))
+            order = epoch.digest_of_order()
+            same(ranks, "the order of rows", str(epoch.order if order is None else order))
         going: Pass = self.usual
         # What is left of an epoch after a checkpoint is not replayed.
         if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):

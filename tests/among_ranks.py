@@ -147,7 +147,7 @@ def digits():
     return {"digits": both(make, x, y, epochs=10, batch_size=10)}
 
 
-def alike():
+def alike(folder):
     """Rank 0's first numbers are everyone's; and what each of them is told when they differ."""
     x, y, _ = samples()
     first = network(seed=0)
@@ -193,6 +193,18 @@ def alike():
         network().fit(x, y, epochs=2, shuffle=lambda: order.permutation(23), parallel="mpi")
     except ValueError as error:
         found["order"] = str(error)
+    path = Path(folder) / f"{RANK}.npy"
+    np.save(path, np.tile(x, (40, 1)))
+    rows = bpx.open_data(path, np.tile(y, 40), budget=30_000)
+
+    def draw(run):
+        if run.rank == 1:
+            run.net.generator.random()
+
+    try:
+        network().fit(rows, epochs=2, batch_size=30, callbacks=draw, parallel="mpi")
+    except ValueError as error:
+        found["windows"] = str(error)
     try:
         linear = network("identity", output="identity")
         linear.fit(x, np.eye(3)[y], batch_size=7, optimizer=bpx.SGD(1e60), parallel="mpi")
@@ -292,6 +304,21 @@ def whole(folder):
     }
 
 
+def disk(folder):
+    """A disk that takes longer than what is between two checkpoints."""
+    x, y, _ = samples()
+    writes, write = [], bpx.persistence.write
+
+    def slow(*arguments, **options):
+        writes.append(time.sleep(1.1))
+        return write(*arguments, **options)
+
+    bpx.persistence.write = slow
+    saved, net = bpx.Checkpoint(folder, seconds=1.0), network()
+    net.fit(x, y, epochs=2, batch_size=3, checkpoint=saved, parallel="mpi")
+    return {"writes": len(writes), "steps": net.steps}
+
+
 def part(folder):
     """Two of four epochs, written down; `rest` goes on, with any number of ranks."""
     return _part(folder, 2, False)
@@ -349,6 +376,37 @@ def raises(folder):
         raise OSError("the plotter is on fire")
 
     return _fails(folder, broken)
+
+
+def alone(folder):
+    """A fit of its own diverges on rank 1, between what all of them do."""
+    x, y, _ = samples()
+    linear = network("identity", output="identity")
+    try:
+        with SOON.join() as ranks:
+            network().fit(x, y, epochs=1, parallel=ranks)
+            if RANK == 1:
+                linear.fit(x, np.eye(3)[y], batch_size=7, optimizer=bpx.SGD(1e60))
+            ranks.texts("")
+    except bpx.RankError as error:
+        print(json.dumps([RANK, str(error), list(error.ranks)]), flush=True)
+        raise SystemExit(3) from None
+    return {}
+
+
+def later(folder):
+    """Rank 1 hangs after `fit`."""
+    x, y, _ = samples()
+    try:
+        with SOON.join() as ranks:
+            network().fit(x, y, epochs=1, parallel=ranks)
+            if RANK == 1:
+                time.sleep(600)
+            ranks.texts("")
+    except bpx.RankError as error:
+        print(json.dumps([RANK, str(error), list(error.ranks)]), flush=True)
+        raise SystemExit(3) from None
+    return {}
 
 
 def hangs(folder):

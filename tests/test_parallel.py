@@ -105,8 +105,8 @@ def test_iterables_windows_and_sparse_data(ranks, tmp_path):
     assert {name: value for name, value in found.items() if not value < 1e-12} == {}
 
 
-def test_ranks_begin_alike_or_say_what_differs():
-    found = among(3, "alike")
+def test_ranks_begin_alike_or_say_what_differs(tmp_path):
+    found = among(3, "alike", tmp_path)
     assert found["seeds"] < 1e-12
     assert found["after"] < 1e-12
     assert found["same on all"]
@@ -118,6 +118,7 @@ def test_ranks_begin_alike_or_say_what_differs():
     assert "rank 1 were given different things: a callback with on_step_end is" in found["hooks"]
     assert "steps the parameters on rank 1 and on rank 0" in found["parameters"]
     assert found["order"].startswith("the order of rows on ranks 1, 2 and on rank 0 are not")
+    assert found["windows"].startswith("the order of rows on rank 1 and on rank 0 are not")
     assert found["diverged"].startswith("the cost is not finite at step 2 of epoch 1, first in")
 
 
@@ -154,6 +155,12 @@ def test_rank_0_alone_writes_and_reads_checkpoints(tmp_path):
     steps = [int(name[11:23]) for name in found["files"]]
     assert steps == [17, 22, 24]
     assert found["by seconds"] == 3
+
+
+def test_a_slow_disk_does_not_take_the_time_of_training(tmp_path):
+    found = among(2, "disk", tmp_path)
+    assert found["steps"] == 16
+    assert 2 <= found["writes"] < 5  # and not one every other step
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1), (1, 2)])
@@ -196,6 +203,17 @@ def test_an_error_on_one_rank_is_told_to_the_others(tmp_path):
         assert message.endswith("has failed: OSError: the plotter is on fire")
         assert culprits == [1]
     assert "OSError: the plotter is on fire" in ended.stderr  # its own traceback
+
+
+def test_an_error_in_a_fit_of_its_own_is_told_too(tmp_path):
+    found, ended = survivors(2, "alone", tmp_path, unseen=False)
+    assert "rank 1 (" in found[0][0]
+    assert "has failed: DivergenceError: the cost is not finite" in found[0][0], ended.stderr
+
+
+def test_after_fit_no_step_is_waited_for(tmp_path):
+    found, _ = survivors(2, "later", tmp_path)
+    assert "has not come to the beginning, for which rank 0" in found[0][0]
 
 
 def test_ranks_that_wait_for_different_things(tmp_path):
