@@ -257,19 +257,13 @@ def newest(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
         return Snapshot.read(path)
 
 
-def begin_alike(net: Network, state: State, ranks: Ranks, arguments: Mapping[str, Any]) -> None:
-    """Rank 0's parameters, memory and generator on all ranks.
-
-    Raises
-    ------
-    ValueError
-        On all ranks: another network or other arguments on one of them.
-    """
-    generator = net.generator.bit_generator
+def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> None:
+    """ValueError, on all ranks, where one of them was given another network or other arguments."""
     here = {
         "input_shape": net.input_shape, "layers": described(net.layers),
         "cost": described(net.cost), "task": net.task, "dtype": net.dtype,
-        "generator": generator.state["bit_generator"], **arguments,
+        "backend": net.backend.name.rstrip(":0123456789"),  # each has a device of its own
+        "generator": net.generator.bit_generator.state["bit_generator"], **arguments,
     }  # fmt: skip
     everyone = [json.loads(text) for text in ranks.texts(json.dumps(here))]
     for rank, there in enumerate(everyone):
@@ -284,6 +278,11 @@ def begin_alike(net: Network, state: State, ranks: Ranks, arguments: Mapping[str
                     f"rank 0 and rank {rank} were given different things: {'; '.join(different)}"
                 )
             )
+
+
+def begin_alike(net: Network, state: State, ranks: Ranks) -> None:
+    """Rank 0's parameters, memory and generator on all ranks."""
+    generator = net.generator.bit_generator
     numbers = {
         "generator": as_json(generator.state), "key": net.chain.key, "steps": net.steps,
         "epochs": net.epochs, "step": state.step, "factor": state.factor,

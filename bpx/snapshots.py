@@ -64,6 +64,10 @@ class Epoch:
         return cls(files.as_json(net.generator.bit_generator.state), source.state())
 
     @property
+    def steps_in_log(self) -> int:
+        return sum(map(len, self.log))
+
+    @property
     def took(self) -> float:
         return self.seconds + time.perf_counter() - self.since
 

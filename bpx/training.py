@@ -34,6 +34,7 @@ from .shared import (
     begin_alike,
     check_statistics,
     compare,
+    given_alike,
     newest,
 )
 from .snapshots import Epoch, Snapshot, arguments_of, load_states
@@ -105,7 +106,6 @@ def _train(
     else:
         samples = net.samples(x, y, sample_weight, finite=check_finite)
         source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
-    check_statistics(net.chain, source, ranks, accumulate)
     held_out = None
     if validation is not None:
         if isinstance(validation, Blocks):
@@ -127,6 +127,11 @@ def _train(
     )  # fmt: skip
     if checkpoint is not None or ranks.size > 1:
         arguments["digest of some samples"] = source.digest()
+    if ranks.size > 1:
+        others = {"epochs": epochs, "resume": resume, "accumulate": accumulate}
+        others["a callback with on_step_end"] = _hooked(called)
+        given_alike(net, ranks, arguments | others)
+    check_statistics(net.chain, source, ranks, accumulate)
     checkpoints = resumed = None
     if checkpoint is not None:
         checkpoints = Checkpoints(checkpoint, arguments, called, writes=ranks.rank == 0)
@@ -143,6 +148,12 @@ def _train(
         arguments, ranks, accumulate if cut else None,
     )  # fmt: skip
     return trainer.run(epochs, held_out, called, resumed)
+
+
+def _hooked(callbacks: list[Any]) -> bool:
+    """One of the user's callbacks is called after each step."""
+    others = [callback for callback in callbacks if not isinstance(callback, Progress)]
+    return bool(hooks(others, "on_step_end"))
 
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
@@ -201,18 +212,15 @@ class _Trainer:
             net, History(), epochs, source.steps, self.state, columns, net.steps, begun=net.steps,
             rank=ranks.rank, ranks=ranks.size,
         )  # fmt: skip
-        at_hand: Epoch | None = None  # until it ends
+        self.at_hand: Epoch | None = None  # until it ends
         if resumed is not None:
-            at_hand = resumed.restore(run, source, self.arguments)
-        others = [callback for callback in callbacks if not isinstance(callback, Progress)]
-        self.hooked = bool(hooks(others, "on_step_end"))
+            self.at_hand = resumed.restore(run, source, self.arguments)
+        self.hooked = _hooked(callbacks)
         if ranks.size > 1:
-            arguments = self.arguments | {"a callback with on_step_end": self.hooked}
-            begin_alike(net, self.state, ranks, arguments)
+            begin_alike(net, self.state, ranks)
         self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
         net.history = history = run.history
         self._choose_passes()
-        step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
         doing = ranks.doing
         # A scheduler's SIGTERM is worth a last checkpoint.
         also = () if checkpoints is None else (signal.SIGTERM,)
@@ -229,30 +237,15 @@ class _Trainer:
 
                 self._ask(run, ending)
                 ranks.hurried = lambda: interrupts.noted
-                while history.epochs < epochs and not agreed(ranks, ending()):
-                    if checkpoints is None:
-                        at_hand = Epoch()
-                    else:
-                        at_hand = at_hand or Epoch.next(net, source)
-                        if checkpoints.due(run, self.steps.answer("late")):
-                            checkpoints.write(run, at_hand)
-                    means = self._epoch(at_hand, run, step_hooks)
-                    if means is None:
-                        break
-                    epoch, at_hand = at_hand, None
-                    net.epochs += 1
-                    row = {"epoch": net.epochs, **means}
-                    if held_out is not None:
-                        found = net.chain.evaluate(held_out, checks, ranks)
-                        row |= {f"validation_{name}": value for name, value in found.items()}
-                    row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
-                    row["seconds"] = epoch.took
-                    history.append(row)
-                    for hook in hooks(callbacks, "on_epoch_end"):
-                        hook(run)
-                run.stopped, history.interrupted = at_the_end(ranks, run.stopped, interrupts.noted)
+                try:
+                    self._epochs(run, held_out, callbacks)
+                    stopped = at_the_end(ranks, run.stopped, interrupts.noted)
+                except RankError:
+                    self._rescue(run)
+                    raise
+                run.stopped, history.interrupted = stopped
                 if checkpoints is not None:
-                    checkpoints.write(run, at_hand or Epoch.next(net, source))
+                    checkpoints.write(run, self.at_hand or Epoch.next(net, source))
             history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
@@ -262,6 +255,31 @@ class _Trainer:
                 if isinstance(callback, Progress):
                     callback.close()
         return history
+
+    def _epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+        """All that are left, or until somebody wants it to stop."""
+        net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
+        step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
+        while run.history.epochs < run.epochs and not agreed(ranks, self.ending()):
+            if checkpoints is None:
+                self.at_hand = Epoch()
+            else:
+                self.at_hand = self.at_hand or Epoch.next(net, self.source)
+                if checkpoints.due(run, self.steps.answer("late")):
+                    checkpoints.write(run, self.at_hand)
+            means = self._epoch(self.at_hand, run, step_hooks)
+            if means is None:
+                return
+            row = {"epoch": net.epochs + 1, **means}
+            if held_out is not None:
+                found = net.chain.evaluate(held_out, checks, ranks)
+                row |= {f"validation_{name}": value for name, value in found.items()}
+            row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
+            row["seconds"] = self.at_hand.took
+            run.history.append(row)
+            net.epochs, self.at_hand = net.epochs + 1, None
+            for hook in hooks(callbacks, "on_epoch_end"):
+                hook(run)
 
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
@@ -330,7 +348,9 @@ class _Trainer:
             try:
                 ended = self._steps(going, epoch, run, step_hooks)
             except RankError:
-                self._rescue(going, epoch, run)
+                with contextlib.suppress(RankError, DivergenceError):
+                    if epoch.steps_in_log < epoch.done:
+                        epoch.log.append(going.read())
                 raise
         if not ended:
             return None
@@ -366,12 +386,11 @@ class _Trainer:
             epoch.log.append(going.read())
         return not stop
 
-    def _rescue(self, going: Pass, epoch: Epoch, run: Run) -> None:
+    def _rescue(self, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""
-        if self.checkpoints is not None:
-            with contextlib.suppress(RankError, DivergenceError, OSError):
-                if sum(map(len, epoch.log)) < epoch.done:
-                    epoch.log.append(going.read())
+        epoch = self.at_hand or Epoch.next(self.net, self.source)
+        if self.checkpoints is not None and epoch.steps_in_log == epoch.done:
+            with contextlib.suppress(OSError):
                 self.checkpoints.write(run, epoch)
 
     def _means(self, log: np.ndarray) -> dict[str, float]:

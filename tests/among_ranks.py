@@ -162,6 +162,23 @@ def alike(folder):
         found["arguments"] = str(error)
 
     try:
+        network().fit(x, y, epochs=1 + (RANK == 1), parallel="mpi")
+    except ValueError as error:
+        found["epochs"] = str(error)
+
+    try:
+        path = Path(folder) / "none"
+        network().fit(x, y, checkpoint=path, resume=RANK == 0, parallel="mpi")
+    except ValueError as error:
+        found["resume"] = str(error)
+
+    try:
+        elsewhere = network(backend="array_api_strict:device1" if RANK == 1 else "numpy")
+        elsewhere.fit([(x, y)], epochs=1, parallel="mpi")
+    except ValueError as error:
+        found["backend"] = str(error)
+
+    try:
         network().fit(x + (RANK == 2), y, parallel="mpi")
     except ValueError as error:
         found["data"] = str(error)
@@ -336,6 +353,24 @@ def _part(folder, epochs, resume):
     alone = network(dropout=0.2)
     alone.fit(x, y, epochs=epochs, **options)
     return {"difference": differ(alone, net)}
+
+
+def between(folder):
+    """Rank 1 hangs after the second epoch."""
+    x, y, _ = samples()
+    net = network()
+
+    def hang(run):
+        if run.rank == 1 and run.epoch == 2:
+            time.sleep(600)
+
+    saved = bpx.Checkpoint(folder, epochs=100)
+    try:
+        net.fit(x, y, batch_size=7, callbacks=hang, parallel=SOON, checkpoint=saved)
+    except bpx.RankError as error:
+        print(json.dumps([RANK, str(error)]), flush=True)
+        raise SystemExit(3) from None
+    return {}
 
 
 class At(bpx.Callback):

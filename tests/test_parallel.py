@@ -114,6 +114,9 @@ def test_ranks_begin_alike_or_say_what_differs(tmp_path):
     assert (
         "a mini-batch of 2 rows is less than one for each of 3 ranks and 1 s" in found["few rows"]
     )
+    assert "rank 1 were given different things: epochs is 1 and 2" in found["epochs"]
+    assert "rank 1 were given different things: resume is True and False" in found["resume"]
+    assert "things: backend is 'numpy' and 'array_api_strict:device'" in found["backend"]
     assert "rank 2 were given different things: digest of some samples is" in found["data"]
     assert "rank 1 were given different things: a callback with on_step_end is" in found["hooks"]
     assert "steps the parameters on rank 1 and on rank 0" in found["parameters"]
@@ -187,6 +190,13 @@ def test_a_rank_that_is_gone_is_named_in_time(case, tmp_path):
     found = among(2, "finish", tmp_path)
     assert found["difference"] < 1e-12
     assert found["steps"] == 36
+
+
+def test_an_epoch_that_has_ended_is_not_lost(tmp_path):
+    found, _ = survivors(2, "between", tmp_path, unseen=False)
+    assert "rank 1 (" in found[0][0]
+    assert (tmp_path / "checkpoint-000000000008.safetensors").is_file()
+    assert among(2, "finish", tmp_path)["difference"] < 1e-12
 
 
 def test_the_launcher_by_itself_ends_the_others(tmp_path):
