@@ -45,7 +45,7 @@ class DataParallel:
     Raises
     ------
     ImportError
-        When it is used: mpi4py, or an MPI library, is not installed.
+        When it is used: mpi4py, or an MPI library, is not installed, or it is not the launcher's.
 
     Examples
     --------
@@ -78,6 +78,12 @@ class DataParallel:
         `fit` does it by itself, and takes what this gives as well.
         """
         comm = _mpi().COMM_WORLD if self.comm is None else self.comm
+        if self.comm is None and comm.size == 1 and launcher.rank() is not None:
+            raise ImportError(
+                f"this process was started as rank {launcher.rank()} of several, and mpi4py's MPI "
+                "sees it alone: use the mpiexec (srun --mpi=) of the library that mpi4py finds; "
+                "mpiexec -n 2 python -m mpi4py.bench helloworld shows two different ranks then"
+            )
         return Alone() if comm.size == 1 else MpiRanks(comm, self.timeout)
 
 

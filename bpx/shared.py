@@ -25,7 +25,7 @@ from .data import Samples
 from .files import as_json
 from .network import Network
 from .optimizers import State
-from .ranks import Ranks, agreed, of_all_ranks, same, share
+from .ranks import Ranks, agreed, named, of_all_ranks, same, share
 from .snapshots import Snapshot, described
 from .sources import Arrays, Source, Stream
 from .steps import DivergenceError, NonFinite, Steps
@@ -79,12 +79,25 @@ class SharedStream(Stream):
             told = self.ranks.gather(np.array([float(samples is None), rows, total]))
             if told[:, 0].all():
                 return
+            self._check_statistics(told[:, 1].astype(int).tolist())
             before = int(told[: self.ranks.rank, 1].sum())
             parts = [
                 (_rows_of(samples, start, stop), before + start)
                 for start, stop in cut(0, rows, self.slices)
             ]
             yield Share(parts, float(told[:, 2].sum()))
+
+    def _check_statistics(self, rows: list[int]) -> None:
+        """As `check_statistics`, of what the ranks have brought."""
+        few = [rank for rank, count in enumerate(rows) if count < self.slices]
+        if few and self.net.chain.architecture.state_layout.size:
+            raise of_all_ranks(
+                ValueError(
+                    f"the iterable on {named(few)} gave {[rows[rank] for rank in few]} rows of a "
+                    "mini-batch, and the network takes statistics of batches: expected "
+                    f"{self.slices} at least on each rank, and as many mini-batches"
+                )
+            )
 
 
 def _rows_of(samples: Any, start: int, stop: int) -> Samples:

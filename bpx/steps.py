@@ -225,7 +225,7 @@ class Steps:
     def _first_bad(self, batch: Any) -> int:
         """The layer's index; -1: the inputs; their number: none of them."""
         x, _, _ = self.source.load(batch, self.ws)
-        if not self._finite(x):
-            return -1
-        outputs = enumerate(self.chain.layer_outputs(x, self.ws))
-        return next((at for at, a in outputs if not self._finite(a)), len(self.net.layers))
+        finite = [self._finite(x)]
+        # All of them: ranks may sum up statistics in any.
+        finite += [self._finite(a) for a in self.chain.layer_outputs(x, self.ws)]
+        return [*finite, False].index(False) - 1

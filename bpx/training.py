@@ -236,7 +236,8 @@ class _Trainer:
                     return bool(run.stopped) or interrupts.noted
 
                 self._ask(run, ending)
-                ranks.hurried = lambda: interrupts.noted
+                # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
+                ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
                 try:
                     self._epochs(run, held_out, callbacks)
                     stopped = at_the_end(ranks, run.stopped, interrupts.noted)

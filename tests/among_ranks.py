@@ -188,6 +188,19 @@ def alike(folder):
     except ValueError as error:
         found["few rows"] = str(error)
 
+    try:
+        brought = [(x, y), (x, y)][: 2 - (RANK == 2)]
+        statistics().fit(brought, epochs=1, parallel="mpi")
+    except ValueError as error:
+        found["few batches"] = str(error)
+    try:
+        holes = np.where(np.arange(23)[:, None] < 22, x, np.nan)
+        statistics().fit(
+            holes, y, shuffle=False, check_finite=False, batch_size=23, parallel="mpi"
+        )
+    except bpx.DivergenceError as error:
+        found["holes"] = str(error)
+
     class Watch(bpx.Callback):
         def on_step_end(self, run):
             pass
@@ -287,8 +300,18 @@ def stops():
         if run.rank == 0 and run.epoch == 3:
             run.stop("three")
 
+    def both(run):
+        if run.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.0 if run.rank else 12.0)  # longer than one that was told to end waits
+
     found = {}
-    for name, callback in {"step": Stop(), "signal": Signal(), "epoch": last}.items():
+    for name, callback in {
+        "step": Stop(),
+        "signal": Signal(),
+        "epoch": last,
+        "both": both,
+    }.items():
         net = network()
         history = net.fit(x, y, batch_size=7, epochs=9, callbacks=callback, parallel="mpi")
         found[name] = [net.steps, history.stopped, history.interrupted]

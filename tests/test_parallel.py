@@ -117,6 +117,8 @@ def test_ranks_begin_alike_or_say_what_differs(tmp_path):
     assert "rank 1 were given different things: epochs is 1 and 2" in found["epochs"]
     assert "rank 1 were given different things: resume is True and False" in found["resume"]
     assert "things: backend is 'numpy' and 'array_api_strict:device'" in found["backend"]
+    assert found["few batches"].startswith("the iterable on rank 2 gave [0] rows of a mini-batch")
+    assert "first in the inputs" in found["holes"]
     assert "rank 2 were given different things: digest of some samples is" in found["data"]
     assert "rank 1 were given different things: a callback with on_step_end is" in found["hooks"]
     assert "steps the parameters on rank 1 and on rank 0" in found["parameters"]
@@ -145,6 +147,7 @@ def test_one_wish_to_stop_is_everyones():
         "step": [5, "enough", False],
         "signal": [8, None, True],
         "epoch": [12, "three", False],
+        "both": [8, None, True],
     }
 
 
@@ -374,6 +377,15 @@ def test_mpi4py_or_its_library_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", NoLibrary())
     with pytest.raises(ImportError, match="finds no MPI library: load the cluster's module"):
         mpi.DataParallel().join()
+
+
+def test_a_launcher_of_another_library(monkeypatch):
+    world = types.SimpleNamespace(COMM_WORLD=types.SimpleNamespace(size=1))
+    monkeypatch.setattr(mpi, "_mpi", lambda: world)
+    assert isinstance(mpi.DataParallel().join(), Alone)
+    monkeypatch.setattr(launcher, "rank", lambda: 3)
+    with pytest.raises(ImportError, match="started as rank 3 of several, and mpi4py's MPI sees"):
+        mpi.launched()
 
 
 @pytest.mark.parametrize(
