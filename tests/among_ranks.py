@@ -300,7 +300,7 @@ def stops():
         if run.rank == 0 and run.epoch == 3:
             run.stop("three")
 
-    def both(run):
+    def each(run):
         if run.epoch == 2:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.0 if run.rank else 12.0)  # longer than one that was told to end waits
@@ -310,7 +310,7 @@ def stops():
         "step": Stop(),
         "signal": Signal(),
         "epoch": last,
-        "both": both,
+        "each": each,
     }.items():
         net = network()
         history = net.fit(x, y, batch_size=7, epochs=9, callbacks=callback, parallel="mpi")

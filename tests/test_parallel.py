@@ -147,7 +147,7 @@ def test_one_wish_to_stop_is_everyones():
         "step": [5, "enough", False],
         "signal": [8, None, True],
         "epoch": [12, "three", False],
-        "both": [8, None, True],
+        "each": [8, None, True],
     }
 
 
@@ -408,6 +408,11 @@ def test_what_launchers_say(monkeypatch, environment, rank, local):
     assert (launcher.rank(), launcher.rank_on_host()) == (rank, local)
 
 
+class Device:
+    def __init__(self, number):
+        self.id = number
+
+
 def test_one_device_for_each_process_of_a_host(monkeypatch):
     from bpx.backends import _libraries
 
@@ -418,9 +423,13 @@ def test_one_device_for_each_process_of_a_host(monkeypatch):
         monkeypatch.setattr(launcher, "rank_on_host", lambda local=local: local)
         assert cupy.default() == device
     monkeypatch.setattr(bpx.backends, "_cache", {})
-    monkeypatch.setattr(cupy, "load", lambda device: f"device {device or 0}")
-    assert bpx.backends.get("cupy") == bpx.backends.get("cupy:1") == "device 1"
-    assert bpx.backends.get("cupy:0") == "device 0"
+    load = functools.cache(lambda device: types.SimpleNamespace(device=Device(int(device or 0))))
+    monkeypatch.setattr(cupy, "load", load)
+    assert bpx.backends.get("cupy") is bpx.backends.get("cupy:1") is load("1")
+    assert bpx.backends.get("cupy:0") is load("")
+    for number in (0, 1):  # where an array lies, and not where this process would put it
+        Array = type("Array", (), {"__module__": "cupy", "device": Device(number)})
+        assert bpx.backends.get(Array()).device.id == number
 
 
 def test_shares_and_slices():

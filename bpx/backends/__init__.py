@@ -212,7 +212,9 @@ def _from_array(array: Any) -> Backend:
         device = array.device
         return get("torch" if device.type == "cpu" else f"torch:{device}")
     if library == "cupy":
-        return get(f"cupy:{array.device.id}" if array.device.id else "cupy")
+        usual = get("cupy")  # another one in each process of a launcher
+        here = array.device.id
+        return usual if usual.device.id == here else get(f"cupy:{here}")
     if library == "array_api_strict":
         name = str(array.device).split("'")[1]
         return get("array_api_strict" if name == "CPU_DEVICE" else f"array_api_strict:{name}")
