@@ -6,6 +6,7 @@ import contextlib
 import csv
 import importlib.metadata
 import io
+import itertools
 import json
 import math
 import sys
@@ -88,7 +89,9 @@ def main() -> None:
     except base as error:
         _fail(error.format_message())
     except RankError as error:
-        _fail(str(error), status=1)
+        # Where rank 0 is gone, the next one says it.
+        first = next(rank for rank in itertools.count() if rank not in error.ranks)
+        _fail(str(error), status=1, by=0 if error.told else first)
     except DivergenceError as error:
         _fail(str(error), status=1)
     except datasets.DatasetError as error:  # a list of files to fetch is not for one line
@@ -103,8 +106,8 @@ def main() -> None:
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, status: int = 2) -> None:
-    if _rank():  # what it was, rank 0 hears from this one
+def _fail(message: str, status: int = 2, by: int = 0) -> None:
+    if _rank() != by:  # what it was, rank 0 hears from this one
         raise SystemExit(status)
     line = " ".join(message.split())
     # A file's names may be of any length, and of characters that a terminal obeys.

@@ -305,7 +305,7 @@ class MpiRanks:
             else:
                 ranks, _, text = body.decode().partition("\n")
                 culprits = tuple(int(rank) for rank in ranks.split(",") if rank)
-                raise self._lost(RankError(text, culprits))
+                raise self._lost(RankError(text, culprits, culprits == (source,)))
         return present
 
     def _send(self, to: int, tag: int, body: bytes) -> None:

@@ -18,14 +18,16 @@ class RankError(RuntimeError):
     ----------
     ranks : tuple of int
         Which it was, as far as that is known.
+    told : bool
+        It has said so itself, and shows its own error.
     """
 
-    def __init__(self, message: str, ranks: tuple[int, ...] = ()) -> None:
-        self.ranks = ranks
+    def __init__(self, message: str, ranks: tuple[int, ...] = (), told: bool = False) -> None:
+        self.ranks, self.told = ranks, told
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RankError, (str(self), self.ranks)
+        return RankError, (str(self), self.ranks, self.told)
 
 
 def of_all_ranks(error: Exception) -> Exception:

@@ -467,6 +467,22 @@ def later(folder):
     return {}
 
 
+def silent(folder):
+    """Rank 0 of the command line hangs."""
+    from bpx import cli, mpi
+
+    start = mpi.MpiRanks.__init__
+    mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 3.0)
+
+    class Hanging(cli._Table):
+        def on_epoch_end(self, run):
+            time.sleep(600 if run.rank == 0 else 0)
+
+    cli._Table = Hanging
+    sys.argv = ["bpx", "train", "digits"]
+    cli.main()
+
+
 def hangs(folder):
     return _fails(folder, lambda: time.sleep(600))
 

@@ -270,6 +270,14 @@ def test_the_command_line_says_once_what_is_wrong(tmp_path):
         assert "Traceback" not in ended.stderr
 
 
+def test_the_command_line_says_that_rank_0_is_gone(tmp_path):
+    ended = started(3, str(PROGRAM), "silent", str(tmp_path))
+    assert ended.returncode != 0
+    said = [line for line in ended.stderr.splitlines() if line.startswith("bpx: ")]
+    assert len(said) == 1
+    assert said[0].startswith("bpx: rank 0 (")
+
+
 def test_other_commands_are_for_one(tmp_path):
     ended = started(2, "-m", "bpx", "gradcheck")
     assert ended.returncode == 0, ended.stderr
@@ -466,9 +474,9 @@ def test_one_process_alone_agrees_with_itself():
     assert agreed(Alone(), True)
     assert not agreed(Alone(), False)
     same(Alone(), "it", "text")
-    error = RankError("rank 1 is gone", (1,))
+    error = RankError("rank 1 is gone", (1,), told=True)
     again = copy.copy(error)
-    assert (str(again), again.ranks) == ("rank 1 is gone", (1,))
+    assert (str(again), again.ranks, again.told) == ("rank 1 is gone", (1,), True)
 
 
 def test_a_signal_that_comes_twice_is_one(monkeypatch):
