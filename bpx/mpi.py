@@ -73,7 +73,7 @@ class DataParallel:
             )
 
     def join(self) -> Ranks:
-        """Begin to work with the others; a context manager, at whose end all are together again.
+        """Begin to work with the others; a context manager, in which an error is told to them.
 
         `fit` does it by itself, and takes what this gives as well.
         """

@@ -209,8 +209,8 @@ class SharedSteps(Steps):
         self._answers = dict(zip(self._questions, map(bool, told), strict=True))
 
     def answer(self, name: str) -> bool:
-        """After the last step."""
-        return self._answers.get(name, False)
+        """After the last step, once: what it asks for is done then."""
+        return self._answers.pop(name, False)
 
     def read(self, count: int, first: int = 0) -> np.ndarray | None:
         self._sum.wait()

@@ -335,6 +335,22 @@ def test_slices_where_a_cost_is_not_finite(backend):
     assert np.isfinite(net.backend.to_host(net.parameters)).all()
 
 
+def test_a_late_checkpoint_is_written_once(monkeypatch, tmp_path):
+    net, steps = make("numpy"), []
+    write = bpx.checkpoints.Checkpoints.write
+    monkeypatch.setattr(bpx.checkpoints.Checkpoints, "late", lambda self: net.steps == 1)
+
+    def noting(self, run, epoch):
+        steps.append(run.net.steps)
+        write(self, run, epoch)
+
+    monkeypatch.setattr(bpx.checkpoints.Checkpoints, "write", noting)
+    saved = bpx.Checkpoint(tmp_path, seconds=100.0)
+    x, y = np.zeros((8, 4)), [0] * 8  # two steps an epoch, and it is late in the second one
+    net.fit(x, y, epochs=2, batch_size=4, accumulate=2, checkpoint=saved)
+    assert steps == [0, 2, 4]
+
+
 def test_iterables_in_slices(rng):
     x, y = rng.normal(size=(9, 4)), rng.integers(3, size=9)
     batches = [(x[:5], y[:5]), (x[5:], y[5:])]
