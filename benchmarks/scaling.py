@@ -41,6 +41,8 @@ from typing import Any
 import numpy as np
 from harness import machine, row, write
 
+from bpx import launcher
+
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 MB = 1e6
 LEAST = 0.1  # of the times, the share that are less than the one that counts
@@ -87,12 +89,6 @@ def start(arguments: list[str], count: int) -> int:
     return subprocess.run(command, env={**os.environ, **threads}, check=False).returncode
 
 
-def cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 class World:
     """All ranks, of which the first few do something together while the others sleep."""
 
@@ -101,7 +97,7 @@ class World:
 
         self.mpi, self.comm = MPI, MPI.COMM_WORLD
         if hasattr(os, "sched_setaffinity"):
-            here = cores()
+            here = launcher.cores()
             os.sched_setaffinity(0, {here[self.comm.rank % len(here)]})
         self.counts = sorted(
             {2**k for k in range(10) if 2**k <= self.comm.size} | {self.comm.size}
@@ -511,7 +507,7 @@ def main() -> None:
         clusters.main(given.write)
         return
     if not given.under_mpiexec:
-        raise SystemExit(start([*sys.argv[1:], "--under-mpiexec"], max(2, len(cores()))))
+        raise SystemExit(start([*sys.argv[1:], "--under-mpiexec"], max(2, len(launcher.cores()))))
     world = World()
     cases = dict(list(CASES.items())[:1]) if given.short else CASES
     rounds, seconds = (1, 0.02) if given.short else (given.rounds, 0.2)

@@ -25,6 +25,7 @@ AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds in which rank 0 may write a last checkpoint, before others end it
 ANSWER = 5.0  # seconds in which a rank that waits answers for certain
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
+TOLD = 2000  # characters of an error, which a message may go on about
 
 _yield: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0.0))
 
@@ -160,6 +161,7 @@ class MpiRanks:
         self.hurried: Callable[[], bool] = bool
         self.cleanup: list[Callable[[], None]] = []  # where a collective will not end
         self._sent: list[Any] = []
+        self._last: Any = None
         self._summing: dict[str, Summing] = {}
         self.hosts = ["?"] * self.size
         self.comm, request = comm.Idup()
@@ -191,7 +193,7 @@ class MpiRanks:
         if isinstance(error, RankError):
             message = f"{','.join(map(str, error.ranks))}\n{error}"
         else:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:TOLD]
             message = f"{self.rank}\n{self._who(self.rank)} has failed: {text}"
         for other in range(self.size):
             if other != self.rank:
@@ -288,6 +290,7 @@ class MpiRanks:
             time.sleep(1e-4 if waited < 1.0 else 1e-3)
 
     def _wait(self, request: Any, limit: float | None = None) -> None:
+        self._last = request  # where it does not end, MPI may still write to its buffer
         if not request.Test():
             self.wait_until(request.Test, limit)
 
