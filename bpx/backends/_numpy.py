@@ -117,6 +117,9 @@ class NumpyBackend(Backend):
         out[...] = b  # and accumulate on it: a pass over `out` less
         return self.gemm(x, w.T, out, 1.0, 1.0)
 
+    def products(self, a: Array, b: Array, out: Array) -> Array:
+        return np.matmul(a, b, out=out)  # 20 × 500 by 128 of 500 × 64: 4.7 ms, with a copy 4.8–6
+
     def argmax(self, a: Array) -> Array:
         return a.argmax(1)
 
