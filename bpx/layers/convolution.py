@@ -173,7 +173,7 @@ class Convolution(Layer):
         return ctx.backend.xp.reshape(weights, shape)
 
     def __str__(self) -> str:
-        size = "×".join(map(str, self.kernel_size))  # type: ignore[arg-type]
+        size = "×".join(map(str, cast("Shape", self.kernel_size)))
         kind, activation = type(self).__name__, self.activation.name or "custom"
         return f"{kind} {self.channels}, {size}, {activation}"
 

@@ -53,7 +53,8 @@ class Pooling(Layer):
         return (self.shape_in[0], *self.sliding.counts)
 
     def __str__(self) -> str:
-        return f"{type(self).__name__} {'×'.join(map(str, self.sliding.size))}"
+        size = "×".join(map(str, cast("Shape", self.pool_size)))
+        return f"{type(self).__name__} {size}"
 
 
 @LAYERS.builds
