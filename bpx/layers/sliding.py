@@ -74,7 +74,7 @@ class Sliding:
         """For each element of a window, in order, three indices, of the windows that have it on
         the input: into patches (m, c, \\*size, \\*counts), the input, and (m, c, \\*counts).
         """
-        axes = [[*self._along(axis)] for axis in range(len(self.size))]
+        axes = [[*self.along(axis)] for axis in range(len(self.size))]
         found = []
         for chosen in product(*axes):
             element, inside, reached = zip(*chosen, strict=True)
@@ -89,7 +89,8 @@ class Sliding:
         whole = [patch for patch, _, _ in self.positions]
         return tuple(element for element in elements if element not in whole)
 
-    def _along(self, axis: int) -> Iterator[tuple[int, slice, slice]]:
+    def along(self, axis: int) -> Iterator[tuple[int, slice, slice]]:
+        """`positions` of one axis: k, and of the windows that have it on the input two slices."""
         count, stride, n = self.counts[axis], self.stride[axis], self.lengths[axis]
         for k in range(self.size[axis]):
             start = k * self.dilation[axis] - self.padding[axis][0]  # in the first window
