@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class Architecture:
         if len(self.output_shape) != 1:
             raise ValueError(
                 f"expected the last layer's outputs to be flat, got shape {self.output_shape}: "
-                "end with a Dense layer"
+                "end with a Dense layer, or with Flatten()"
             )
         identity: Activation = ACTIVATIONS.get("identity")
         activation: Activation = getattr(layers[-1], "activation", identity)
@@ -144,7 +143,7 @@ class Architecture:
     @property
     def largest(self) -> int:
         """Multiply-adds of its largest product, for each sample."""
-        return max((math.prod(entry.shape) for entry in self.layout.entries), default=0)
+        return max(layer.multiply_adds for layer in self.layers)
 
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""

@@ -90,6 +90,8 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
         hint = f": one sample is {what}[None, ...]"
     elif len(got) == 2 and got[:1] == shape:
         hint = f": a sample is a row here, so {what}.T"
+    elif len(shape) > 1 and got[1:] == (*shape[1:], shape[0]):
+        hint = f"; channels come first: np.moveaxis({what}, -1, 1)"
     elif len(got) > 1 and _elements(got[1:]) == _elements(shape):
         hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
     raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")

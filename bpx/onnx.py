@@ -11,7 +11,20 @@ import numpy as np
 
 from . import activations, persistence
 from .checks import whole
-from .layers import Dense, Dropout, Layer, Rescale
+from .layers import (
+    AveragePool2D,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    Layer,
+    MaxPool2D,
+    Rescale,
+    Reshape,
+)
+from .layers.sliding import Sliding
 from .network import Network
 
 OLDEST_OPSET = 13  # Softmax over one axis, Squeeze with its axes as an input
@@ -59,7 +72,8 @@ def export_onnx(
     ImportError
         onnx is not installed.
     ValueError
-        A layer or an activation of one's own; `classes` that are not one for each class; an
+        A layer or an activation of one's own; convolutions and mean pooling in float64, which
+        ONNX Runtime has not; `classes` that are not one for each class; an
         `opset` that the installed onnx does not know; parameters of 2 GiB or more.
     TypeError
         Not a `Network`, or `classes` that are neither all strings nor all integers.
@@ -219,10 +233,55 @@ def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
     return x
 
 
+def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:
+    _only_float32(graph, layer)
+    bias = [f"{graph.scope}.bias"] * layer.use_bias
+    windows = _windows(layer.sliding, dilations=layer.sliding.dilation)
+    z = graph.add("Conv", x, f"{graph.scope}.weights", *bias, group=layer.groups, **windows)
+    return _ACTIVATIONS[type(layer.activation)](graph, layer.activation, z)
+
+
+def _average_pool(graph: _Graph, pool: AveragePool2D, x: str) -> str:
+    _only_float32(graph, pool)
+    return graph.add("AveragePool", x, count_include_pad=1, **_windows(pool.sliding))
+
+
+def _global_average_pool(graph: _Graph, pool: GlobalAveragePool2D, x: str) -> str:
+    _only_float32(graph, pool)
+    return graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
+
+
+def _windows(sliding: Sliding, **more: Any) -> dict[str, Any]:
+    """The attributes of an operator with windows."""
+    before, after = zip(*sliding.padding, strict=True)
+    places = {"kernel_shape": sliding.size, "strides": sliding.stride, "pads": before + after}
+    return places | more
+
+
+def _only_float32(graph: _Graph, layer: Layer) -> None:
+    if graph.net.dtype != "float32":
+        raise ValueError(
+            f"{graph.scope}, {layer}: ONNX Runtime has this operator in float32 alone: export "
+            'net.to(dtype="float32")'
+        )
+
+
+def _reshape(graph: _Graph, reshape: Reshape, x: str) -> str:
+    shape = graph.constant((0, *reshape.output_shape), np.int64)  # 0: as many rows as there are
+    return graph.add("Reshape", x, shape)
+
+
 _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+    AveragePool2D: _average_pool,
+    Conv1D: _convolution,
+    Conv2D: _convolution,
     Dense: _dense,
     Dropout: lambda graph, dropout, x: x,
+    Flatten: lambda graph, flatten, x: graph.add("Flatten", x, axis=1),
+    GlobalAveragePool2D: _global_average_pool,
+    MaxPool2D: lambda graph, pool, x: graph.add("MaxPool", x, **_windows(pool.sliding)),
     Rescale: _rescale,
+    Reshape: _reshape,
 }
 
 # --- activations ----------------------------------------------------------------------------

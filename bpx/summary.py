@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .network import Network
 
-Row = tuple[str, str, str, str]
-HEAD: Row = ("", "layer", "output", "parameters")
+Row = tuple[str, str, str, str, str]
+HEAD: Row = ("", "layer", "output", "parameters", "multiply-adds")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A table of layers, their outputs' shapes and their parameters; `repr` is its text.
+    """A table of layers, with shapes, parameters and work; `repr` is its text.
 
     Attributes
     ----------
-    rows : tuple of (index, layer, output shape, parameters)
+    rows : tuple of (index, layer, output shape, parameters, multiply-adds)
+        The last are those of a sample's product, forward.
     foot : str
         Cost, parameters in all, dtype and backend.
     """
@@ -30,13 +31,14 @@ class Summary:
 
     @classmethod
     def of(cls, net: Network) -> Summary:
-        rows: list[Row] = [("", "Input", _shape(net.input_shape), "")]
+        rows: list[Row] = [("", "Input", _shape(net.input_shape), "", "")]
         total = trained = 0
         for index, layer in enumerate(net.layers):
             count = sum(math.prod(p.shape) for p in layer.parameters().values())
             total, trained = total + count, trained + count * layer.trainable
             frozen = " (not trained)" if count and not layer.trainable else ""
-            rows.append((str(index), f"{layer}{frozen}", _shape(layer.output_shape), f"{count:,}"))
+            numbers = f"{count:,}", f"{layer.multiply_adds:,}"
+            rows.append((str(index), f"{layer}{frozen}", _shape(layer.output_shape), *numbers))
         size = total * (4 if net.dtype == "float32" else 8)
         frozen = f", {trained:,} of them trained" if trained != total else ""
         foot = (
@@ -47,13 +49,10 @@ class Summary:
 
     def __repr__(self) -> str:
         table = [HEAD, *self.rows]
-        widths = [max(len(row[i]) for row in table) for i in range(4)]
-        lines = [
-            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip()
-            for a, b, c, d in table
-        ]
+        widths = [max(len(row[i]) for row in table) for i in range(len(HEAD))]
+        lines = ["  ".join(map("{:{}{}}".format, row, "><<>>", widths)) for row in table]
         rule = "─" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], rule, self.foot])
+        return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, self.foot])
 
     def _repr_html_(self) -> str:
         def cells(row: Row, tag: str) -> str:

@@ -65,13 +65,36 @@ def test_cost_and_output(backend, put, rng, cost, output):
     assert check.worst < 1e-7, check
 
 
+IMAGE, SEQUENCE = (2, 4, 3), (2, 7)
 LAYER_CASES = {
+    "average-pool2d": [layers.AveragePool2D(2), layers.AveragePool2D((3, 2), 1, 1)],
+    "conv1d": [
+        layers.Conv1D(3, 3, "tanh"),
+        layers.Conv1D(4, 2, "silu", 2, "same", dilation=2, groups=2, use_bias=False),
+    ],
+    "conv2d": [
+        layers.Conv2D(3, 3, "tanh"),
+        layers.Conv2D(3, (2, 3), "gelu", (2, 1), (0, 2), use_bias=False),
+        layers.Conv2D(4, 2, "sigmoid", padding="same", dilation=(2, 1), groups=2),
+        layers.Conv2D(2, (4, 3)),
+    ],
     "dense": [layers.Dense(4, "tanh"), layers.Dense(4, "tanh", use_bias=False)],
     "dropout": [layers.Dropout(0.4), layers.Dropout(0.0)],
+    "flatten": [layers.Flatten()],
+    "global-average-pool2d": [layers.GlobalAveragePool2D()],
+    "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1)],
     "rescale": [
         layers.Rescale(0.5, -1.0),
         layers.Rescale((0.5, 1.0, 2.0, 1.5, 0.1), (1.0, 0.0, 2.0, 0.0, 1.0)),
     ],
+    "reshape": [layers.Reshape((4, 6))],
+}
+SHAPES = dict.fromkeys(LAYER_CASES, IMAGE)
+SHAPES |= {"conv1d": SEQUENCE, "dense": (5,), "dropout": (5,), "rescale": (5,)}
+BEFORE = {
+    IMAGE: layers.Conv2D(2, 1, "sigmoid"),
+    SEQUENCE: layers.Conv1D(2, 1, "sigmoid"),
+    (5,): layers.Dense(5, "sigmoid"),
 }
 
 
@@ -84,13 +107,13 @@ def test_every_layer_has_a_case():
     "layer", [case for cases in LAYER_CASES.values() for case in cases], ids=repr
 )
 def test_layer(backend, put, rng, layer, position):
-    chain = [layer, layers.Dense(3)]
-    if position == "inside":
-        chain = [layers.Dense(5, "sigmoid"), *chain]
-    net = bpx.Network(
-        [layers.Input(5), *chain], cost="quadratic", backend=backend, dtype="float64", seed=5
-    )
-    check = bpx.gradient_check(net, put(rng.normal(size=(M, 5))), put(rng.normal(size=(M, 3))))
+    shape = SHAPES[layer.name]
+    before = [BEFORE[shape]] if position == "inside" else []
+    m = M if len(shape) == 1 else 2
+    chain = [layers.Input(shape), *before, layer, layers.Flatten(), layers.Dense(3)]
+    net = bpx.Network(chain, cost="quadratic", backend=backend, dtype="float64", seed=5)
+    x, y = rng.normal(size=(m, *shape)), rng.normal(size=(m, 3))
+    check = bpx.gradient_check(net, put(x), put(y))
     assert check.worst < 1e-7, check
 
 

@@ -9,6 +9,7 @@ import bpx
 from bpx.activations import ACTIVATIONS
 from bpx.backends import Backend, _cupy, _fast, _numpy, _torch
 from bpx.costs import COSTS, Objective
+from bpx.layers.sliding import Sliding
 from bpx.optimizers import State
 
 KERNELS = sorted(name for name in dir(Backend) if hasattr(getattr(Backend, name), "is_kernel"))
@@ -135,6 +136,76 @@ def affine_activate_cases(rng):
         yield (x, w, b, ACTIVATIONS.get(name), z, z), 5  # in place
 
 
+def products_cases(rng):
+    for m, g, rows, inner, columns in ((1, 1, 1, 1, 1), (4, 1, 20, 25, 64), (3, 2, 5, 9, 7)):
+        weights, patches = (
+            rng.normal(size=(g, rows, inner)),
+            rng.normal(size=(m, g, inner, columns)),
+        )
+        out = np.full((m, g, rows, columns), np.nan)
+        yield (weights, patches, out), 2
+        yield (np.swapaxes(weights, 1, 2).copy().swapaxes(1, 2), patches, out), 2
+
+
+def sum_of_products_cases(rng):
+    for m, g, rows, inner, columns in ((1, 1, 1, 1, 1), (40, 1, 20, 25, 64), (3, 2, 5, 9, 7)):
+        delta, patches = (
+            rng.normal(size=(m, g, rows, columns)),
+            rng.normal(size=(m, g, inner, columns)),
+        )
+        for beta in (0.0, 1.0):
+            out = rng.normal(size=(g, rows, inner)) if beta else np.full((g, rows, inner), np.nan)
+            yield (delta, np.swapaxes(patches, 2, 3), out, beta), 2
+
+
+WINDOWS = [
+    Sliding((6, 5), (3, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
+    Sliding((6, 5), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0))),  # the last column is in none
+    Sliding((6, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (2, 1))),
+    Sliding((1, 1), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
+    Sliding((2, 3), (1, 5), (1, 2), (1, 1), ((0, 0), (4, 4))),  # windows of padding alone
+    Sliding((9,), (3,), (2,), (2,), ((2, 3),)),
+]
+
+
+def patches_cases(rng):
+    for sliding in WINDOWS:
+        x = rng.normal(size=(3, 2, *sliding.lengths))
+        yield (x, sliding, np.full((3, 2, *sliding.size, *sliding.counts), np.nan)), 2
+
+
+def fold_cases(rng):
+    for sliding in WINDOWS:
+        patches = rng.normal(size=(3, 2, *sliding.size, *sliding.counts))
+        yield (patches, sliding, np.full((3, 2, *sliding.lengths), np.nan)), 2
+
+
+def window_sum_cases(rng):
+    for sliding in WINDOWS:
+        x = rng.normal(size=(3, 2, *sliding.lengths))
+        yield (x, sliding, np.full((3, 2, *sliding.counts), np.nan)), 2
+
+
+def pooled(rng):
+    """Inputs with equal elements, and their windows' largest."""
+    for sliding in WINDOWS:
+        if sliding.touches:
+            x = rng.integers(3, size=(3, 2, *sliding.lengths)).astype(float)
+            out = np.full((3, 2, *sliding.counts), np.nan)
+            yield x, sliding, Backend("numpy", np).window_max(x, sliding, out)
+
+
+def window_max_cases(rng):
+    for x, sliding, largest in pooled(rng):
+        yield (x, sliding, np.full_like(largest, np.nan)), 2
+
+
+def window_max_backward_cases(rng):
+    for x, sliding, largest in pooled(rng):
+        delta = rng.normal(size=largest.shape)
+        yield (delta, x, largest, sliding, np.full_like(x, np.nan)), 4
+
+
 def keep_cases(rng):
     for shape in ((1, 1), (6, 5), (3, 40, 2)):
         for probability in (0.0, 0.3, 1.0):
@@ -181,17 +252,24 @@ CASES = {
     "argmax": argmax_cases,
     "axpby": axpby_cases,
     "cost_and_delta": cost_and_delta_cases,
+    "fold": fold_cases,
     "gather": gather_cases,
     "gemm": gemm_cases,
     "keep": keep_cases,
     "one_hot": one_hot_cases,
     "optimize": optimize_cases,
+    "patches": patches_cases,
+    "products": products_cases,
     "subtract": subtract_cases,
+    "sum_of_products": sum_of_products_cases,
     "sum_rows": sum_rows_cases,
     "tally": tally_cases,
     "tick": tick_cases,
     "square": square_cases,
     "total": total_cases,
+    "window_max": window_max_cases,
+    "window_max_backward": window_max_backward_cases,
+    "window_sum": window_sum_cases,
 }
 
 
@@ -239,6 +317,14 @@ def run(kernels, name, arguments, written, dtype, to):
     return found
 
 
+PRODUCTS = {
+    "gemm": np.matmul,
+    "affine": lambda x, w: x @ w.T,
+    "products": np.matmul,
+    "sum_of_products": lambda a, b: (a @ b).sum(axis=0),
+}
+
+
 def worst_difference(backend, name, dtype, rng, *, by_terms=False):
     """From the standard twin, over all cases, as a share of the size of the result.
 
@@ -249,9 +335,9 @@ def worst_difference(backend, name, dtype, rng, *, by_terms=False):
         expected = run(standard, name, arguments, written, dtype, np.asarray)
         got = run(backend, name, arguments, written, dtype, backend.from_host)
         size = 1.0
-        if name in ("gemm", "affine"):  # judged against |A||B|, not element by element
+        if name in PRODUCTS:  # judged against |A||B|, not element by element
             left, right = (np.abs(matrix) for matrix in arguments[:2])
-            size += (left @ (right if name == "gemm" else right.T)).max()
+            size += PRODUCTS[name](left, right).max()
         elif name == "sum_rows" and by_terms:
             size += np.abs(arguments[0]).sum(axis=0).max()
         for a, b in zip(got, expected, strict=True):

@@ -111,9 +111,27 @@ def test_their_numbers(activation, dtype, rng):
     same(net, rng.normal(size=(7, 3)))
 
 
+IMAGE = (2, 7, 6)
+END = [layers.Flatten(), layers.Dense(2)]
 CHAINS = {
+    "average-pool2d": [layers.AveragePool2D(2), layers.AveragePool2D((3, 2), 1, 1), *END],
+    "conv1d": [
+        layers.Reshape((4, 21)),
+        layers.Conv1D(6, 3, "relu", 2, 1, use_bias=False),
+        layers.Conv1D(4, 2, "tanh", padding="same", dilation=3, groups=2),
+        *END,
+    ],
+    "conv2d": [
+        layers.Conv2D(4, (3, 2), "sigmoid", (2, 1), (1, 0)),
+        layers.Conv2D(6, 2, "leaky-relu", 2, "same", groups=2, use_bias=False),
+        layers.Conv2D(3, 2, padding="same", dilation=(1, 3)),
+        *END,
+    ],
     "dense": [layers.Dense(3, "tanh", use_bias=False), layers.Dense(2, trainable=False)],
     "dropout": [layers.Dropout(0.5), layers.Dense(3), layers.Dropout(0.9)],
+    "flatten": [layers.Flatten(), layers.Dense(2)],
+    "global-average-pool2d": [layers.GlobalAveragePool2D(), layers.Dense(2)],
+    "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1), *END],
     "rescale": [
         layers.Rescale(1 / 255, -0.5),
         layers.Dense(3, "relu"),
@@ -122,15 +140,25 @@ CHAINS = {
         layers.Rescale(3.0),
         layers.Rescale(offset=(1.0, 2.0)),
     ],
+    "reshape": [layers.Reshape((7, 3, 4)), *END],
 }
+FLAT = "dense", "dropout", "rescale"
+FLOAT32 = "average-pool2d", "conv1d", "conv2d", "global-average-pool2d"
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", LAYERS.builtin)
 def test_each_layer(name, dtype, rng):
-    net = bpx.Network([layers.Input(4), *CHAINS[name]], cost="quadratic", dtype=dtype, seed=0)
+    shape = (4,) if name in FLAT else IMAGE
+    net = bpx.Network([layers.Input(shape), *CHAINS[name]], cost="quadratic", dtype=dtype, seed=0)
+    if dtype == "float64" and name in FLOAT32:
+        with pytest.raises(
+            ValueError, match=r'in float32 alone: export net.to\(dtype="float32"\)'
+        ):
+            bpx.export_onnx(net)
+        return
     for m in ROWS:
-        same(net, 100.0 * rng.normal(size=(m, 4)))
+        same(net, 100.0 * rng.normal(size=(m, *shape)))
 
 
 def test_layers_that_do_nothing(rng):

@@ -358,6 +358,72 @@ class Backend:
         clock[0], clock[1], clock[2] = at + 1, at, int(clock[2]) + 1
         return clock
 
+    @kernel
+    def products(self, a: Array, b: Array, out: Array) -> Array:
+        """``out ← a b`` for matrices in the last two axes, broadcast; returns `out`."""
+        out[...] = a @ b
+        return out
+
+    @kernel
+    def sum_of_products(self, a: Array, b: Array, out: Array, beta: float = 0.0) -> Array:
+        """``out ← β·out + Σ_i a_i b_i``, over the first axis of stacks; returns `out`."""
+        total = self.xp.sum(a @ b, axis=0, dtype=out.dtype)
+        out[...] = total if beta == 0.0 else beta * out + total
+        return out
+
+    @kernel
+    def patches(self, x: Array, sliding: Any, out: Array) -> Array:
+        """Each window of x (m, c, \\*lengths) in a column: ``out`` (m, c, \\*size, \\*counts).
+
+        Zero in the padding. `sliding` is a `bpx.layers.sliding.Sliding`. Returns `out`.
+        """
+        for element in sliding.in_padding:
+            out[element] = 0.0
+        for element, inside, _ in sliding.positions:
+            out[element] = x[inside]
+        return out
+
+    @kernel
+    def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
+        """The adjoint of `patches`: each element of ``out`` sums where it was; returns `out`.
+
+        In the order of the window's elements, so that the bits are the same every time.
+        """
+        out[...] = 0.0
+        for element, inside, _ in sliding.positions:
+            out[inside] += patches[element]
+        return out
+
+    @kernel
+    def window_sum(self, x: Array, sliding: Any, out: Array) -> Array:
+        """The sum of each window of x, ``out`` (m, c, \\*counts), which it returns."""
+        out[...] = 0.0
+        for _, inside, reached in sliding.positions:
+            out[reached] += x[inside]
+        return out
+
+    @kernel
+    def window_max(self, x: Array, sliding: Any, out: Array) -> Array:
+        """The largest of each window, padding left out, or NaN; returns `out`."""
+        out[...] = -self.xp.inf
+        for _, inside, reached in sliding.positions:
+            out[reached] = self.xp.maximum(out[reached], x[inside])
+        return out
+
+    @kernel
+    def window_max_backward(
+        self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
+    ) -> Array:
+        """``out ← `` each window's δ at the first of its largest elements; overwrites `delta`."""
+        xp = self.xp
+        out[...] = 0.0
+        for _, inside, reached in sliding.positions:
+            here = x[inside] == largest[reached]
+            left = delta[reached]
+            out[inside] += xp.where(here, left, xp.zeros_like(left))
+            delta[reached] = xp.where(here, xp.zeros_like(left), left)  # it is given once
+        return out
+
     # --- whole runs -------------------------------------------------------------------------
 
     def surround(

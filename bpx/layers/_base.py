@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..activations import ACTIVATIONS
 from ..backends import Array
@@ -71,7 +72,7 @@ class Layer:
     def validate(self) -> None:
         """Check the fields; raise ValueError or TypeError."""
 
-    def bind(self, input_shape: Shape) -> Layer:
+    def bind(self, input_shape: Shape) -> Self:
         """The same layer with its input's shape.
 
         Raises
@@ -95,6 +96,11 @@ class Layer:
     def parameters(self) -> dict[str, Parameter]:
         """Its trained tensors by name; by default none."""
         return {}
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of its largest product, for each sample; by default the elements of its weights."""
+        return max((math.prod(p.shape) for p in self.parameters().values()), default=0)
 
     def state(self) -> dict[str, Parameter]:
         """Its running tensors by name, never seen by an optimizer; by default none."""

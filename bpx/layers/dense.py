@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..activations import Activation
 from ..backends import Array
@@ -51,11 +51,11 @@ class Dense(Layer):
     def validate(self) -> None:
         object.__setattr__(self, "units", whole("the units of Dense", self.units))
 
-    def bind(self, input_shape: Shape) -> Layer:
+    def bind(self, input_shape: Shape) -> Self:
         if len(input_shape) != 1:
             raise ValueError(
                 f"Dense expects flat inputs of shape (m, n), got (m, {str(input_shape)[1:]}: "
-                "reshape the samples to vectors"
+                "put Flatten() before it"
             )
         return super().bind(input_shape)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class Rescale(Layer):
                 plain = tuple(number(f"the {what} of Rescale", v) for v in value)
             object.__setattr__(self, what, plain)
 
-    def bind(self, input_shape: Shape) -> Layer:
+    def bind(self, input_shape: Shape) -> Self:
         for what in ("scale", "offset"):
             value = getattr(self, what)
             if isinstance(value, tuple) and len(value) != input_shape[-1]:

@@ -1,0 +1,245 @@
+"""The same weights at every place of an image or a sequence (ch. 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self, cast
+
+from ..activations import Activation
+from ..backends import Array
+from ..checks import whole
+from ..context import Context
+from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..parameters import Parameter
+from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
+from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
+
+# Elements of the patches that are worked on at once: 256 MB of float32.
+LARGEST = 1 << 26
+
+
+@dataclass(frozen=True)
+class Convolution(Layer):
+    """What `Conv1D` and `Conv2D` share: windows along any number of axes, `axes`."""
+
+    axes: ClassVar[int]
+
+    channels: int
+    kernel_size: int | tuple[int, ...]
+    activation: Activation = activation_field()
+    stride: int | tuple[int, ...] = 1
+    padding: int | str | tuple[int, ...] = 0
+    dilation: int | tuple[int, ...] = 1
+    groups: int = 1
+    weights: Initializer | None = initializer_field()
+    bias: Initializer | None = initializer_field()
+    use_bias: bool = True
+
+    def validate(self) -> None:
+        kind = type(self).__name__
+        for what in ("channels", "groups"):
+            object.__setattr__(self, what, whole(f"the {what} of {kind}", getattr(self, what)))
+        for what in ("kernel_size", "stride", "dilation"):
+            value = per_axis(f"the {what} of {kind}", getattr(self, what), self.axes)
+            object.__setattr__(self, what, value)
+        if self.padding != "same":
+            value = per_axis(f'the padding of {kind}, if not "same",', self.padding, self.axes, 0)
+            object.__setattr__(self, "padding", value)
+        if self.activation.range == "simplex":
+            raise ValueError(
+                f"{kind} has no {self.activation.name or 'simplex'} outputs, which would sum to 1 "
+                "along the last axis of an image: take another activation here, and end with "
+                'Flatten() and Dense(k, "softmax")'
+            )
+        if self.channels % self.groups:
+            raise ValueError(
+                f"expected the channels of {kind} to be a multiple of groups={self.groups}, got "
+                f"{self.channels}"
+            )
+
+    def bind(self, input_shape: Shape) -> Self:
+        kind = type(self).__name__
+        check_image(kind, self.axes, input_shape)
+        if input_shape[0] % self.groups:
+            raise ValueError(
+                f"expected the input's channels to be a multiple of groups={self.groups}, got "
+                f"{input_shape[0]}"
+            )
+        bound = super().bind(input_shape)
+        check_windows(kind, bound.sliding)
+        return bound
+
+    @cached_property
+    def sliding(self) -> Sliding:
+        """Where its windows lie."""
+        fields = self.kernel_size, self.stride, self.dilation  # tuples since `validate`
+        size, stride, dilation = cast("tuple[Shape, Shape, Shape]", fields)
+        lengths = self.shape_in[1:]
+        padding = pairs_of_padding(self.padding, lengths, size, stride, dilation)
+        return Sliding(lengths, size, stride, dilation, padding)
+
+    @property
+    def output_shape(self) -> Shape:
+        return (self.channels, *self.sliding.counts)
+
+    @property
+    def multiply_adds(self) -> int:
+        return math.prod(self._weights_shape) * math.prod(self.sliding.counts)
+
+    @property
+    def _weights_shape(self) -> Shape:
+        return (self.channels, self.shape_in[0] // self.groups, *self.sliding.size)
+
+    def parameters(self) -> dict[str, Parameter]:
+        rectifies = self.activation.rectifies
+        weights = self.weights or (HeNormal() if rectifies else ScaledNormal())
+        bias = self.bias or (Zeros() if rectifies else Normal())
+        found = {"weights": Parameter(self._weights_shape, weights, decayed=True)}
+        if self.use_bias:
+            found["bias"] = Parameter((self.channels,), bias)
+        return found
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        kernels, m = ctx.backend, x.shape[0]
+        z = ctx.buffer("z", (m, *self.output_shape))
+        a = ctx.buffer("a", z.shape) if self.activation.needs_z else z
+        weights = self._by_group(p.weights, ctx)
+        for rows in self._slices(m):  # z^l = ω^l a^{l-1} + b^l in each window
+            patches = self._columns(self._patches(x, rows, ctx), ctx)
+            kernels.products(weights, patches, self._columns(z[rows, ...], ctx))
+        if self.use_bias:
+            z += kernels.xp.reshape(p.bias, (self.channels, *self.axes * (1,)))
+        kernels.activate(self.activation, z, a)
+        return a, (x, z, a)
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        x, z, a = saved
+        kernels, xp = ctx.backend, ctx.backend.xp
+        delta = kernels.activate_backward(self.activation, delta, z, a)  # δ^l = … ⊙ σ'(z^l)
+        weights = self._by_group(p.weights, ctx)
+        gradient = ctx.buffer("gradient", tuple(weights.shape))
+        below = ctx.buffer("delta", tuple(x.shape)) if ctx.wanted else None
+        slices = self._slices(x.shape[0])
+        for rows in slices:
+            of_rows = self._columns(delta[rows, ...], ctx)
+            patches = self._patches(x, rows, ctx, again=len(slices) > 1)
+            columns = self._columns(patches, ctx)
+            if out is not None:  # ∂C/∂ω^l = Σ δ^l (a^{l-1})ᵀ (BP4), over all windows
+                beta = 0.0 if rows.start == 0 else 1.0
+                kernels.sum_of_products(of_rows, xp.matrix_transpose(columns), gradient, beta)
+            if below is not None:  # (ω^l)ᵀ δ^l of (BP2), in the room of the patches
+                kernels.products(xp.matrix_transpose(weights), of_rows, columns)
+                kernels.fold(patches, self.sliding, below[rows, ...])
+        if out is not None:
+            out.weights.write(xp.reshape(gradient, self._weights_shape))
+            if self.use_bias:  # ∂C/∂b^l = Σ δ^l (BP3)
+                out.bias.write(xp.sum(delta, axis=(0, *range(2, delta.ndim)), dtype=delta.dtype))
+        return below
+
+    # --- the same arrays as matrices, by group ----------------------------------------------
+
+    def _slices(self, m: int) -> list[slice]:
+        """Rows of a batch whose patches are held at once."""
+        sliding = self.sliding
+        row = self.shape_in[0] * sliding.elements * math.prod(sliding.counts)
+        step = max(1, LARGEST // row)
+        return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+
+    def _patches(self, x: Array, rows: slice, ctx: Context, again: bool = True) -> Array:
+        """(rows, c, kh, kw, oh, ow) in a buffer, which has them already unless `again`."""
+        size, counts = self.sliding.size, self.sliding.counts
+        shape = (rows.stop - rows.start, self.shape_in[0], *size, *counts)
+        patches = ctx.buffer("patches", shape)
+        return ctx.backend.patches(x[rows, ...], self.sliding, patches) if again else patches
+
+    def _columns(self, array: Array, ctx: Context) -> Array:
+        """A window a column: (rows, groups, ..., oh·ow), a view."""
+        shape = (array.shape[0], self.groups, -1, math.prod(self.sliding.counts))
+        return ctx.backend.xp.reshape(array, shape)
+
+    def _by_group(self, weights: Array, ctx: Context) -> Array:
+        """(groups, channels/groups, c/groups·kh·kw), a view."""
+        shape = (self.groups, self.channels // self.groups, -1)
+        return ctx.backend.xp.reshape(weights, shape)
+
+    def __str__(self) -> str:
+        size = "×".join(map(str, cast("Shape", self.kernel_size)))
+        kind, activation = type(self).__name__, self.activation.name or "custom"
+        return f"{kind} {self.channels}, {size}, {activation}"
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Conv2D(Convolution):
+    """a = σ(ω ∗ x + b) on images (m, c, h, w), with weights (channels, c/groups, kh, kw).
+
+    Each of its feature maps (``channels``) has one kernel and one bias, which it moves over the
+    image: z_{o,i,j} = b_o + Σ_{c,u,v} ω_{o,c,u,v} x_{c, i·s+u·d−p, j·s+v·d−p}, the
+    cross-correlation that is called a convolution (ch. 6). Outputs are (m, channels, oh, ow) with
+    oh = ⌊(h + 2p − (kh − 1) d − 1) / s⌋ + 1.
+
+    Parameters
+    ----------
+    channels : int
+        Of the outputs, a feature map each.
+    kernel_size : int or (int, int)
+        kh and kw.
+    activation : Activation or str
+        σ, element by element; the identity by default.
+    stride : int or (int, int)
+        s; 1 by default.
+    padding : int, (int, int) or "same"
+        p zeros on either side of each axis; 0 by default. ``"same"``: as many as make
+        oh = ⌈h/s⌉, an odd one at the end.
+    dilation : int or (int, int)
+        d, from one element of a kernel to the next; 1 by default.
+    groups : int
+        Parts of the channels that do not see each other; 1 by default.
+    weights, bias : Initializer, str or None
+        First values, as for `Dense`, with n_in = c/groups·kh·kw.
+    use_bias : bool
+        False leaves b out.
+    trainable : bool
+        False keeps ω and b as they are in training.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Numbers out of range; channels that are no multiple of `groups`; softmax.
+
+    Examples
+    --------
+    >>> layer = Conv2D(20, 5, "relu").bind((1, 28, 28))
+    >>> layer.output_shape, layer.parameters()["weights"].shape
+    ((20, 24, 24), (20, 1, 5, 5))
+    """
+
+    name: ClassVar[str] = "conv2d"
+    axes: ClassVar[int] = 2
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Conv1D(Convolution):
+    """a = σ(ω ∗ x + b) on sequences (m, c, n), with weights (channels, c/groups, k).
+
+    `Conv2D` along one axis, with the same parameters: numbers, or tuples of one.
+
+    Examples
+    --------
+    >>> Conv1D(8, 3, "relu", padding="same").bind((2, 100)).output_shape
+    (8, 100)
+    """
+
+    name: ClassVar[str] = "conv1d"
+    axes: ClassVar[int] = 1

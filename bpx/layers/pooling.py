@@ -1,0 +1,186 @@
+"""Images made smaller: the largest or the mean of each window (ch. 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self, cast
+
+from ..backends import Array
+from ..context import Context
+from ._base import LAYERS, Layer, Shape
+from .sliding import Sliding, check_image, check_windows, per_axis
+
+
+@dataclass(frozen=True)
+class Pooling(Layer):
+    """What `MaxPool2D` and `AveragePool2D` share: windows that do not overlap unless told so."""
+
+    pool_size: int | tuple[int, ...]
+    stride: int | tuple[int, ...] | None = None
+    padding: int | tuple[int, ...] = 0
+
+    def validate(self) -> None:
+        kind = type(self).__name__
+        for what, least in (("pool_size", 1), ("stride", 1), ("padding", 0)):
+            value = getattr(self, what)
+            if value is not None:
+                value = per_axis(f"the {what} of {kind}", value, 2, least)
+                object.__setattr__(self, what, value)
+
+    def bind(self, input_shape: Shape) -> Self:
+        check_image(type(self).__name__, 2, input_shape)
+        bound = super().bind(input_shape)
+        if not bound.sliding.touches:
+            raise ValueError(
+                f"expected padding less than pool_size={self.pool_size}, got {self.padding}: "
+                "some windows would be nothing but padding"
+            )
+        check_windows(type(self).__name__, bound.sliding)
+        return bound
+
+    @cached_property
+    def sliding(self) -> Sliding:
+        """Where its windows lie."""
+        fields = self.pool_size, self.stride or self.pool_size, self.padding
+        size, stride, padding = cast("tuple[Shape, Shape, Shape]", fields)  # since `validate`
+        pairs = tuple((p, p) for p in padding)
+        return Sliding(self.shape_in[1:], size, stride, (1, 1), pairs)
+
+    @property
+    def output_shape(self) -> Shape:
+        return (self.shape_in[0], *self.sliding.counts)
+
+    def __str__(self) -> str:
+        size = "×".join(map(str, cast("Shape", self.pool_size)))
+        return f"{type(self).__name__} {size}"
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class MaxPool2D(Pooling):
+    """The largest element of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
+
+    Its gradient goes to the first of equal elements, row by row. Padding is never the largest.
+
+    Parameters
+    ----------
+    pool_size : int or (int, int)
+        Of a window.
+    stride : int, (int, int) or None
+        From one window to the next; None (default): `pool_size`. Rows and columns at the end that
+        fill no window are left out.
+    padding : int or (int, int)
+        On either side, less than `pool_size`; 0 by default.
+
+    Examples
+    --------
+    >>> MaxPool2D(2).bind((20, 24, 24)).output_shape
+    (20, 12, 12)
+    """
+
+    name: ClassVar[str] = "max-pool2d"
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        y = ctx.buffer("y", (x.shape[0], *self.output_shape))
+        return ctx.backend.window_max(x, self.sliding, y), (x, y)
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        x, y = saved
+        below = ctx.buffer("delta", tuple(x.shape))
+        return ctx.backend.window_max_backward(delta, x, y, self.sliding, below)
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class AveragePool2D(Pooling):
+    """The mean of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
+
+    Padding counts as zeros, as PyTorch's does by default.
+
+    Parameters
+    ----------
+    pool_size : int or (int, int)
+        Of a window.
+    stride : int, (int, int) or None
+        From one window to the next; None (default): `pool_size`. Rows and columns at the end that
+        fill no window are left out.
+    padding : int or (int, int)
+        On either side, less than `pool_size`; 0 by default.
+
+    Examples
+    --------
+    >>> AveragePool2D(3, stride=1, padding=1).bind((20, 24, 24)).output_shape
+    (20, 24, 24)
+    """
+
+    name: ClassVar[str] = "average-pool2d"
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        y = ctx.buffer("y", (x.shape[0], *self.output_shape))
+        ctx.backend.window_sum(x, self.sliding, y)
+        y *= 1.0 / self.sliding.elements
+        return y, x.shape
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        below = ctx.buffer("delta", tuple(saved))
+        delta *= 1.0 / self.sliding.elements
+        (m, c, *counts), size = delta.shape, self.sliding.size
+        spread = ctx.backend.xp.broadcast_to(delta[:, :, None, None, ...], (m, c, *size, *counts))
+        return ctx.backend.fold(spread, self.sliding, below)
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class GlobalAveragePool2D(Layer):
+    """The mean of each channel: (m, c, h, w) to (m, c).
+
+    Examples
+    --------
+    >>> GlobalAveragePool2D().bind((40, 4, 4)).output_shape
+    (40,)
+    """
+
+    name: ClassVar[str] = "global-average-pool2d"
+
+    def bind(self, input_shape: Shape) -> Self:
+        check_image("GlobalAveragePool2D", 2, input_shape)
+        return super().bind(input_shape)
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shape_in[:1]
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        y = ctx.buffer("y", (x.shape[0], *self.output_shape))
+        y[...] = ctx.backend.xp.mean(x, axis=(2, 3))
+        return y, x.shape
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        m, c, h, w = saved
+        below = ctx.buffer("delta", (m, c, h, w))
+        delta *= 1.0 / (h * w)
+        below[...] = delta[:, :, None, None]
+        return below

@@ -1,0 +1,161 @@
+"""Where windows lie that slide over an image: the geometry of convolutions and of pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from ..checks import whole
+from ._base import Shape
+
+Index = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """Windows on arrays (m, c, \\*lengths), a number for each of these axes.
+
+    Window o covers the elements o·stride − before + k·dilation, k = 0 to size − 1; those beyond
+    the ends are padding.
+
+    Attributes
+    ----------
+    lengths : tuple of int
+        Of the input.
+    size, stride, dilation : tuple of int
+    padding : tuple of (int, int)
+        Before and after.
+
+    Examples
+    --------
+    >>> Sliding((28, 28), (5, 5), (1, 1), (1, 1), ((0, 0), (2, 2))).counts
+    (24, 28)
+    """
+
+    lengths: Shape
+    size: Shape
+    stride: Shape
+    dilation: Shape
+    padding: tuple[tuple[int, int], ...]
+
+    @property
+    def padded(self) -> Shape:
+        """The input's lengths with padding."""
+        return tuple(n + sum(pair) for n, pair in zip(self.lengths, self.padding, strict=True))
+
+    @property
+    def reach(self) -> Shape:
+        """The length of a window, gaps of the dilation included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.size, self.dilation, strict=True))
+
+    @property
+    def counts(self) -> Shape:
+        """How many windows there are: the output's lengths."""
+        axes = zip(self.padded, self.reach, self.stride, strict=True)
+        return tuple((n - reach) // stride + 1 for n, reach, stride in axes)
+
+    @property
+    def elements(self) -> int:
+        """Of a window."""
+        return math.prod(self.size)
+
+    @property
+    def touches(self) -> bool:
+        """No window is all padding."""
+        axes = zip(self.padding, self.reach, strict=True)
+        return all(max(pair) < reach for pair, reach in axes)
+
+    @cached_property
+    def positions(self) -> tuple[tuple[Index, Index, Index], ...]:
+        """For each element of a window, in order, three indices, of the windows that have it on
+        the input: into patches (m, c, \\*size, \\*counts), the input, and (m, c, \\*counts).
+        """
+        axes = [[*self.along(axis)] for axis in range(len(self.size))]
+        found = []
+        for chosen in product(*axes):
+            element, inside, reached = zip(*chosen, strict=True)
+            found.append(((..., *element, *reached), (..., *inside), (..., *reached)))
+        return tuple(found)
+
+    @cached_property
+    def in_padding(self) -> tuple[Index, ...]:
+        """Of patches, the elements that are padding in some windows."""
+        every = tuple(slice(0, count) for count in self.counts)
+        elements = ((..., *k, *every) for k in product(*map(range, self.size)))
+        whole = [patch for patch, _, _ in self.positions]
+        return tuple(element for element in elements if element not in whole)
+
+    def along(self, axis: int) -> Iterator[tuple[int, slice, slice]]:
+        """`positions` of one axis: k, and of the windows that have it on the input two slices."""
+        count, stride, n = self.counts[axis], self.stride[axis], self.lengths[axis]
+        for k in range(self.size[axis]):
+            start = k * self.dilation[axis] - self.padding[axis][0]  # in the first window
+            first = max(0, -(start // stride))
+            stop = min(count, (n - 1 - start) // stride + 1)
+            if first < stop:
+                begin, last = first * stride + start, (stop - 1) * stride + start
+                yield k, slice(begin, last + 1, stride), slice(first, stop)
+
+
+def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Shape:
+    """One whole number for all axes, or one for each, as a tuple.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something else; `what` it is comes first in the message.
+    """
+    if isinstance(value, tuple | list):
+        if len(value) != axes:
+            raise ValueError(f"expected {what} to be an integer or {axes} of them, got {value!r}")
+        return tuple(whole(what, n, least) for n in value)
+    return (whole(what, value, least),) * axes
+
+
+def pairs_of_padding(
+    padding: Any, lengths: Shape, size: Shape, stride: Shape, dilation: Shape
+) -> tuple[tuple[int, int], ...]:
+    """Before and after each axis: as many as `padding` says, or for ``"same"`` as many as make
+    the output's lengths ⌈n/stride⌉, an odd one at the end.
+    """
+    if padding != "same":
+        return tuple((p, p) for p in padding)
+    found = []
+    for n, k, step, gap in zip(lengths, size, stride, dilation, strict=True):
+        missing = max(0, (-(-n // step) - 1) * step + (k - 1) * gap + 1 - n)
+        found.append((missing // 2, missing - missing // 2))
+    return tuple(found)
+
+
+def check_windows(layer: str, sliding: Sliding) -> None:
+    """ValueError unless a window fits into the padded input, and `stride` stays on it."""
+    lengths, reach, padded = sliding.lengths, sliding.reach, sliding.padded
+    if any(k > n for k, n in zip(reach, padded, strict=True)):
+        spread = f" (dilation {sliding.dilation})" if reach != sliding.size else ""
+        with_padding = f", {padded} with its padding" if padded != lengths else ""
+        raise ValueError(
+            f"expected the windows of {layer} to fit into an input of {lengths}{with_padding}, "
+            f"got {reach}{spread}: take smaller ones, or pad; inputs are Input((channels, ...))"
+        )
+    if any(step > n for step, n in zip(sliding.stride, padded, strict=True)):
+        raise ValueError(
+            f"expected the stride of {layer} to be at most its padded input, {padded}, got "
+            f"{sliding.stride}: no second window could ever be there"
+        )
+
+
+def check_image(layer: str, axes: int, shape: Shape) -> None:
+    """ValueError unless samples have channels and so many `axes`, with what mends it."""
+    if len(shape) == axes + 1:
+        return
+    wanted = ("n", "h, w")[axes - 1]
+    if len(shape) == axes:
+        hint = f"channels come first: Input((1, {', '.join(map(str, shape))}))"
+    else:
+        hint = f"begin with Input((c, {wanted})), or put Reshape((c, {wanted})) before it"
+    got = ", ".join(map(str, shape))
+    raise ValueError(f"{layer} expects inputs of shape (m, c, {wanted}), got (m, {got}): {hint}")

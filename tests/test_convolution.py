@@ -1,0 +1,339 @@
+"""Convolutions and pooling against PyTorch, and what else holds for networks with images."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bpx
+from bpx import layers
+from bpx.layers import convolution
+
+thorough = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+# --- PyTorch, forward and all gradients ---------------------------------------------------------
+
+
+@st.composite
+def axes(draw, count, pooled=False):
+    """For each axis a length, a window, its stride, padding and dilation that fit."""
+    found = []
+    for _ in range(count):
+        n, k = draw(st.integers(1, 9)), draw(st.integers(1, 4))
+        dilation = 1 if pooled else draw(st.integers(1, 3))
+        reach = (k - 1) * dilation + 1
+        least = max(0, -(-(reach - n) // 2))
+        if pooled and least > k // 2:
+            n, least = k, 0
+        padding = draw(st.integers(least, k // 2 if pooled else least + 2))
+        stride = draw(st.integers(1, min(3, n + 2 * padding)))
+        found.append((n, k, stride, padding, dilation))
+    return tuple(zip(*found, strict=True))
+
+
+@st.composite
+def convolutions(draw):
+    count = draw(st.integers(1, 2))
+    lengths, size, stride, padding, dilation = draw(axes(count))
+    groups = draw(st.integers(1, 3))
+    into, out = (groups * draw(st.integers(1, 3)) for _ in range(2))
+    kind = (layers.Conv1D, layers.Conv2D)[count - 1]
+    bias = draw(st.booleans())
+    options = {"groups": groups, "use_bias": bias, "weights": "normal", "bias": "normal"}
+    layer = kind(out, size, "tanh", stride, padding, dilation, **options)
+    return layer, (draw(st.integers(1, 4)), into, *lengths)
+
+
+def run(layer, shape, rng):
+    """Of the layer alone: x, y, a random ∂C/∂y, and the gradients it gives for that."""
+    net = bpx.Network(
+        [layers.Input(shape[1:]), layer, layers.Flatten()],
+        cost="quadratic",
+        dtype="float64",
+        seed=1,
+    )
+    x = rng.normal(size=shape)
+    y = net.activations(x)[0]
+    delta = rng.normal(size=y.shape)
+    return net, x, y, delta, net.backprop(x, delta=delta.reshape(shape[0], -1))
+
+
+def close(ours, theirs):
+    return np.abs(ours - theirs).max(initial=0.0) <= 1e-10 * max(1.0, np.abs(theirs).max())
+
+
+@thorough
+@given(convolutions())
+def test_convolutions_are_pytorchs(described):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    layer, shape = described
+    net, x, y, delta, ours = run(layer, shape, np.random.default_rng(0))
+    leaves = [torch.tensor(v, requires_grad=True) for v in (x, *net.weights, *net.biases)]
+    function = (torch.nn.functional.conv1d, torch.nn.functional.conv2d)[layer.axes - 1]
+    bias = leaves[2] if layer.use_bias else None
+    theirs = torch.tanh(
+        function(
+            leaves[0], leaves[1], bias, layer.stride, layer.padding, layer.dilation, layer.groups
+        )
+    )
+    assert close(y, theirs.detach().numpy())
+    theirs.backward(torch.tensor(delta))
+    for mine, leaf in zip((ours.inputs, *ours.weights, *ours.biases), leaves, strict=True):
+        assert close(mine, leaf.grad.numpy())
+
+
+@thorough
+@given(axes(2, pooled=True), st.sampled_from(["max", "average"]), st.booleans())
+def test_pooling_is_pytorchs(windows, kind, equals):
+    """With equal elements too, of which the first has the gradient."""
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    lengths, size, stride, padding, _ = windows
+    layer = {"max": layers.MaxPool2D, "average": layers.AveragePool2D}[kind](size, stride, padding)
+    _, x, y, delta, ours = run(layer, (3, 2, *lengths), np.random.default_rng(0))
+    if equals:
+        net = bpx.Network([layers.Input((2, *lengths)), layer, layers.Flatten()],
+                          cost="quadratic", dtype="float64")  # fmt: skip
+        x = np.round(x)
+        y, ours = net.activations(x)[0], net.backprop(x, delta=delta.reshape(3, -1))
+    leaf = torch.tensor(x, requires_grad=True)
+    functional = torch.nn.functional
+    function = functional.max_pool2d if kind == "max" else functional.avg_pool2d
+    theirs = function(leaf, size, stride, padding)
+    assert close(y, theirs.detach().numpy())
+    theirs.backward(torch.tensor(delta))
+    assert close(ours.inputs, leaf.grad.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("kernel", [1, 2, 3, (4, 1)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_same_padding_is_pytorchs(kernel, dilation, rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    layer = layers.Conv2D(3, kernel, padding="same", dilation=dilation)
+    net, x, y, *_ = run(layer, (2, 2, 6, 5), rng)
+    tensors = (torch.tensor(v) for v in (x, net.weights[0], net.biases[0]))
+    theirs = torch.nn.functional.conv2d(*tensors, padding="same", dilation=dilation)
+    assert y.shape == (2, 3, 6, 5)
+    assert close(y, theirs.numpy())
+
+
+def test_same_padding_with_a_stride_is_a_window_for_each_step():
+    for n, k, stride in ((7, 3, 2), (8, 3, 2), (5, 1, 3), (6, 4, 4)):
+        bound = layers.Conv1D(1, k, stride=stride, padding="same").bind((1, n))
+        assert bound.output_shape == (1, -(-n // stride))
+
+
+def test_the_mean_of_each_channel(rng):
+    _, x, y, delta, ours = run(layers.GlobalAveragePool2D(), (3, 2, 4, 5), rng)
+    assert close(y, x.mean(axis=(2, 3)))
+    assert close(ours.inputs, np.broadcast_to(delta[:, :, None, None] / 20, x.shape))
+
+
+def test_nan_is_not_pooled_away():
+    x = np.zeros((1, 1, 2, 2))
+    x[0, 0, 0, 1] = np.nan
+    pool = layers.MaxPool2D(2).bind((1, 2, 2))
+    for kernels in (bpx.backends.get("numpy"), bpx.backends.Backend("numpy", np)):
+        assert np.isnan(kernels.window_max(x, pool.sliding, np.zeros((1, 1, 1, 1)))).all()
+
+
+# --- in networks ---------------------------------------------------------------------------------
+
+
+def network(backend=None, **options):
+    """Convolutions, pooling and dropout, for images of 8 × 8."""
+    chain = [
+        layers.Input((1, 8, 8)),
+        layers.Rescale(1 / 16),
+        layers.Conv2D(4, 3, "tanh", padding=1),
+        layers.MaxPool2D(2),
+        layers.Dropout(0.2),
+        layers.Conv2D(6, 2, "silu", groups=2, trainable=options.pop("trainable", True)),
+        layers.AveragePool2D(2, 1),
+        layers.Flatten(),
+        layers.Dense(3, "softmax"),
+    ]
+    return bpx.Network(chain, backend=backend, dtype="float64", seed=3, **options)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(17, size=(20, 1, 8, 8), dtype=np.uint8), np.arange(20) % 3
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"weight": True}, {"clip_norm": 0.1}])
+def test_fit_is_the_same_everywhere(backend, put, host, images, rng, options):
+    (x, y), options = images, dict(options)
+    weight = rng.uniform(0.5, 2.0, 20) if options.pop("weight", False) else None
+    ours, numpys = network(backend), network("numpy")
+    given = {"epochs": 2, "batch_size": 6, "optimizer": bpx.SGD(0.05, momentum=0.5), "l2": 0.1}
+    here = None if weight is None else put(weight)
+    ours.fit(put(x), put(y), sample_weight=here, **given, **options)
+    numpys.fit(x, y, sample_weight=weight, **given, **options)
+    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-12
+
+
+def test_fused_and_through_a_gradient(images):
+    one, other = network(), network()
+    for net, options in ((one, {}), (other, {"clip_norm": 1e9})):
+        net.fit(*images, epochs=3, batch_size=7, optimizer=bpx.SGD(0.1), l2=1.0, **options)
+    assert np.abs(one.parameters - other.parameters).max() < 1e-12
+
+
+def test_a_layer_that_is_not_trained(images):
+    net = network(trainable=False)
+    before = net.weights[1].copy()
+    net.fit(*images, epochs=1)
+    assert np.array_equal(net.weights[1], before)
+    assert bpx.gradient_check(net, images[0][:2].astype(float), images[1][:2]).worst < 1e-7
+
+
+def test_files_copies_and_other_dtypes(images, tmp_path):
+    net = network()
+    net.fit(*images, epochs=1)
+    path = tmp_path / "net.safetensors"
+    net.save(path)
+    again, x = bpx.load(path), images[0]
+    assert again.layers == net.layers
+    for twin in (again, net.copy()):
+        assert np.array_equal(twin.feedforward(x), net.feedforward(x))
+    single = net.to(dtype="float32").feedforward(x)
+    assert np.abs(single - net.feedforward(x)).max() < 1e-5
+
+
+def test_activations_have_the_shapes_of_the_summary(images):
+    net = network()
+    shapes = [a.shape for a in net.activations(images[0])]
+    assert shapes == [(20, *layer.output_shape) for layer in net.layers]
+    work = {row[1]: row[4] for row in net.summary().rows}
+    assert work["Conv2D 4, 3×3, tanh"] == f"{4 * 9 * 64:,}"
+    assert work["Conv2D 6, 2×2, silu"] == f"{6 * 2 * 4 * 9:,}"
+    assert net.chain.architecture.largest == 4 * 9 * 64
+    assert net.chain.architecture.dense is None
+
+
+def test_first_weights_by_the_inputs_of_a_window():
+    """N(0, 2/n_in) for ReLU and N(0, 1/n_in) for tanh, n_in = c/groups·kh·kw."""
+    for activation, gain in (("relu", 2.0), ("tanh", 1.0)):
+        layer = layers.Conv2D(300, 3, activation, groups=2)
+        net = bpx.Network([layers.Input((8, 3, 3)), layer, layers.Flatten()],
+                          cost="quadratic", seed=0)  # fmt: skip
+        assert abs(net.weights[0].var() * 36 / gain - 1.0) < 0.05
+
+
+@pytest.mark.parametrize("most", [1, 1000])
+def test_a_batch_in_slices_is_the_batch(backend, put, host, images, monkeypatch, most):
+    x, y = images
+    expected = network("numpy").backprop(x, y)
+    monkeypatch.setattr(convolution, "LARGEST", most)
+    got = network(backend).backprop(put(x), put(y))
+    assert np.abs(host(got.flat) - expected.flat).max() < 1e-12
+    assert np.abs(host(got.inputs) - expected.inputs).max() < 1e-12
+
+
+def test_a_steady_step_takes_its_buffers_again(images):
+    net = network()
+    ws = net.chain.workspace(training=True)
+    x = net.chain.gather(images[0], slice(None), ws)
+    first, second = ([*net.chain.layer_outputs(x, ws)] for _ in range(2))
+    assert all(np.shares_memory(*pair) for pair in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("order", ["transposed", "read-only"])
+def test_images_in_any_order_of_memory(images, order):
+    x = images[0] / 16.0
+    twin = np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1) if order == "transposed" else x.copy()
+    twin.flags.writeable = False
+    chain = [layers.Input((1, 8, 8)), layers.Conv2D(2, 3), layers.Flatten()]
+    net = bpx.Network(chain, cost="quadratic", dtype="float64", seed=0)
+    assert np.array_equal(net.feedforward(twin), net.feedforward(x))
+
+
+def test_a_small_network_learns_digits():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    train, validation, test = bpx.datasets.digits()
+    chain = [
+        layers.Input(64),
+        layers.Reshape((1, 8, 8)),
+        layers.Conv2D(16, 3, "relu", padding=1),
+        layers.MaxPool2D(2),
+        layers.Flatten(),
+        layers.Dense(10, "softmax"),
+    ]
+    net = bpx.Network(chain, seed=0)
+    net.fit(*train, epochs=12, batch_size=20, optimizer=bpx.Adam(0.003), validation=validation)
+    assert net.accuracy(*test) > 0.95
+
+
+# --- what a user gets wrong ----------------------------------------------------------------------
+
+
+def made(*chain, shape=(1, 28, 28)):
+    return bpx.Network([layers.Input(shape), *chain, layers.Flatten()], cost="quadratic")
+
+
+def shown(*shape, wanted=(1, 28, 28)):
+    return made(layers.Conv2D(1, 3), shape=wanted).feedforward(np.zeros(shape))
+
+
+def sparse():
+    import scipy.sparse
+
+    return made(layers.Conv2D(1, 3)).feedforward(scipy.sparse.csr_matrix((4, 784)))
+
+
+Conv, Max = layers.Conv2D, layers.MaxPool2D
+CASES = [
+    (lambda: made(Conv(1, 29)), ValueError, "fit into an input of (28, 28), got (29, 29)"),
+    (lambda: made(Conv(1, 31, padding=1)), ValueError, "(28, 28), (30, 30) with its padding, got"),
+    (lambda: made(Conv(1, 10, dilation=4)), ValueError, "got (37, 37) (dilation (4, 4)): take"),
+    (lambda: made(Max(29)), ValueError, "expected the windows of MaxPool2D to fit"),
+    (lambda: made(Conv(1, 3, stride=29)), ValueError, "stride of Conv2D to be at most its padded"),
+    (lambda: made(Max(2, 29)), ValueError, "expected the stride of MaxPool2D to be at most"),
+    (lambda: made(Max(2, padding=2)), ValueError, "expected padding less than pool_size=(2, 2)"),
+    (lambda: Conv(5, 3, groups=2), ValueError, "channels of Conv2D to be a multiple of groups=2"),
+    (lambda: made(Conv(4, 3, groups=2)), ValueError, "the input's channels to be a multiple of"),
+    (lambda: made(Conv(1, 3), shape=784), ValueError, "got (m, 784): begin with Input((c, h, w))"),
+    (lambda: made(Conv(1, 3), shape=(28, 28)), ValueError, "come first: Input((1, 28, 28))"),
+    (lambda: made(Conv(1, 3), shape=(28, 28, 1)), ValueError, "inputs are Input((channels, ...))"),
+    (lambda: made(layers.Conv1D(1, 3), shape=9), ValueError, "channels come first: Input((1, 9))"),
+    (lambda: made(layers.Dense(2)), ValueError, "(m, 1, 28, 28): put Flatten() before it"),
+    (lambda: made(layers.GlobalAveragePool2D(), shape=9), ValueError, "expects inputs of shape"),
+    (lambda: made(layers.Reshape((28, 27))), ValueError, "784 elements of shape (1, 28, 28) have"),
+    (lambda: bpx.Network([layers.Input((1, 9, 9)), Conv(1, 3)]), ValueError, "or with Flatten()"),
+    (lambda: shown(4, 28, 28, 1), ValueError, "(4, 28, 28, 1); channels come first: np.moveaxis("),
+    (lambda: shown(4, 9, 9, 3, wanted=(3, 9, 9)), ValueError, "np.moveaxis(x, -1, 1)"),
+    (lambda: shown(4, 784), ValueError, "x.reshape(-1, 1, 28, 28)"),
+    (lambda: shown(4, 28, 28), ValueError, "x.reshape(-1, 1, 28, 28)"),
+    (sparse, TypeError, "x is a sparse matrix, and cannot be one here: x.toarray()"),
+    (lambda: Conv(1, 3, "softmax"), ValueError, "Conv2D has no softmax outputs"),
+    (lambda: Conv(0, 3), ValueError, "expected the channels of Conv2D >= 1, got 0"),
+    (lambda: Conv(2.0, 3), TypeError, "expected the channels of Conv2D to be an integer, got 2.0"),
+    (lambda: Conv(1, 0), ValueError, "expected the kernel_size of Conv2D >= 1, got 0"),
+    (lambda: Conv(1, (3, 3, 3)), ValueError, "kernel_size of Conv2D to be an integer or 2 of"),
+    (lambda: Conv(1, "3"), TypeError, "expected the kernel_size of Conv2D to be an integer"),
+    (lambda: Conv(1, 3, stride=0), ValueError, "expected the stride of Conv2D >= 1, got 0"),
+    (lambda: Conv(1, 3, dilation=True), TypeError, "the dilation of Conv2D to be an integer"),
+    (lambda: Conv(1, 3, padding=-1), ValueError, "expected the padding of Conv2D, if not"),
+    (lambda: Conv(1, 3, padding="full"), TypeError, 'the padding of Conv2D, if not "same", to be'),
+    (lambda: Conv(1, 3, groups=0), ValueError, "expected the groups of Conv2D >= 1, got 0"),
+    (lambda: Conv(1, 3, use_bias=1), TypeError, "expected use_bias to be True or False"),
+    (lambda: Max(0), ValueError, "expected the pool_size of MaxPool2D >= 1, got 0"),
+    (lambda: Max(2, 0), ValueError, "expected the stride of MaxPool2D >= 1, got 0"),
+    (lambda: Max(2, padding=0.5), TypeError, "expected the padding of MaxPool2D to be an integer"),
+    (lambda: layers.AveragePool2D((2,)), ValueError, "AveragePool2D to be an integer or 2 of"),
+    (lambda: layers.Reshape(784), TypeError, "the shape of Reshape to be a tuple, such as"),
+    (lambda: layers.Reshape(()), ValueError, "to have at least one length, got none"),
+    (lambda: layers.Reshape((1, -1)), ValueError, "expected a length of Reshape >= 1, got -1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), CASES, ids=[case[2] for case in CASES])
+def test_a_message_says_what_to_change(wrong, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        wrong()
