@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -84,7 +85,8 @@ def main() -> None:
         # Rank 0 alone prints.
         quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()
         # What is not finite is found and told; no warnings beside it.
-        with launched() as ranks, quiet, np.errstate(all="ignore"):
+        with launched() as ranks, quiet, np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.showwarning = _warn
             status = app(standalone_mode=False, obj=ranks)
     except base as error:
         _fail(error.format_message())
@@ -107,13 +109,21 @@ def main() -> None:
 
 
 def _fail(message: str, status: int = 2, by: int = 0) -> None:
-    if _rank() != by:  # what it was, rank 0 hears from this one
-        raise SystemExit(status)
+    if _rank() == by:  # what another one has, rank 0 hears from it
+        _say(message)
+    raise SystemExit(status)
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    """A line of errors."""
     line = " ".join(message.split())
     # A file's names may be of any length, and of characters that a terminal obeys.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 class _Summary(Callback):
@@ -303,7 +313,9 @@ def train(
     if history.stopped:
         print(f"stopped: {history.stopped}")
     if history.interrupted:
-        print("interrupted: the network has the weights of the last full step")
+        again = "" if written is None else f"; bpx train --resume {written} goes on"
+        # Flushed at once: some launchers kill soon after they have asked.
+        print(f"interrupted: the network has the weights of the last full step{again}", flush=True)
     if written is not None:
         try:
             runs.write(net, history, written)
@@ -311,9 +323,7 @@ def train(
             raise OSError(
                 f"{error}; then bpx train --resume {written} writes what is missing"
             ) from error
-        if history.interrupted:
-            print(f"bpx train --resume {written} goes on")
-        else:
+        if not history.interrupted:
             runs.end(written)
     print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0

@@ -54,10 +54,9 @@ class Share:
 def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
     """The bounds of slices of about one length, fewer where there are not so many rows."""
     rows = stop - first
+    slices = min(slices, rows)
     for k in range(slices):
-        start, end = first + rows * k // slices, first + rows * (k + 1) // slices
-        if start < end:
-            yield start, end
+        yield first + rows * k // slices, first + rows * (k + 1) // slices
 
 
 class SharedStream(Stream):
@@ -137,7 +136,7 @@ class SharedSteps(Steps):
         self._behind = update.room[-BEHIND:]
         self._sum = ranks.summing(chain.backend)
         self.ws.batch_sum = self._over_ranks
-        self._sums = chain.backend.zeros((slices, 3), chain.xp_dtype)
+        self._sums = chain.backend.zeros((1, 3), chain.xp_dtype)
         self._answers: dict[str, bool] = {}
 
     def _over_ranks(self, array: Array) -> Array:
@@ -178,6 +177,8 @@ class SharedSteps(Steps):
         alpha = 1.0 / whole.total if whole.total > 0.0 else 1.0
         if not whole.parts:
             self.room[...] = 0.0
+        if self._sums.shape[0] < len(whole.parts):
+            self._sums = chain.backend.zeros((len(whole.parts), 3), chain.xp_dtype)
         for k, (part, first) in enumerate(whole.parts):
             ws.row = first
             x, labels, weight = self.source.load(part, ws)
@@ -288,7 +289,9 @@ def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> Non
         if different:
             raise of_all_ranks(
                 ValueError(
-                    f"rank 0 and rank {rank} were given different things: {'; '.join(different)}"
+                    f"rank 0 and rank {rank} were given different things: {'; '.join(different)}. "
+                    "Every rank takes the same arguments and the whole data, of which fit takes "
+                    "the rank's rows"
                 )
             )
 

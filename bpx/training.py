@@ -38,7 +38,7 @@ from .shared import (
     newest,
 )
 from .snapshots import Epoch, Snapshot, arguments_of, load_states
-from .sources import Arrays, Order, Source, Stream, Windows, of_blocks
+from .sources import Arrays, Order, Source, Stream, Windows, digest_of, of_blocks
 from .steps import DivergenceError, Steps
 from .updates import Penalty, update_for
 
@@ -106,6 +106,11 @@ def _train(
     else:
         samples = net.samples(x, y, sample_weight, finite=check_finite)
         source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
+    if not isinstance(source, Stream) and accumulate > source.batch_size:
+        raise ValueError(
+            f"expected accumulate <= {source.batch_size}, the rows of a mini-batch, got "
+            f"{accumulate}"
+        )
     held_out = None
     if validation is not None:
         if isinstance(validation, Blocks):
@@ -127,6 +132,10 @@ def _train(
     )  # fmt: skip
     if checkpoint is not None or ranks.size > 1:
         arguments["digest of some samples"] = source.digest()
+        if held_out is not None:
+            x = None if isinstance(held_out.x, Blocks) else held_out.x
+            digest = digest_of(x, held_out.y, held_out.weight)
+            arguments["digest of some validation samples"] = digest
     if ranks.size > 1:
         others = {"epochs": epochs, "resume": resume, "accumulate": accumulate}
         others["a callback with on_step_end"] = _hooked(called)

@@ -19,7 +19,7 @@ from test_layers import NoisyNorm
 
 import bpx
 from bpx.activations import ACTIVATIONS
-from bpx.layers import Dense, Dropout, Input, Rescale
+from bpx.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D, Rescale, Reshape
 from bpx.optimizers import OPTIMIZERS
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
@@ -42,6 +42,11 @@ def samples(n=23):
 def statistics():
     layers = [Input(6), Dense(7, "tanh"), NoisyNorm(), Dense(3, "softmax")]
     return bpx.Network(layers, dtype="float64", seed=3)
+
+
+def convolution():
+    layers = [Input(6), Reshape((1, 2, 3)), Conv2D(4, 2, "tanh", padding="same"), MaxPool2D(2)]
+    return bpx.Network([*layers, Flatten(), Dense(3, "softmax")], dtype="float64", seed=3)
 
 
 def differ(one, other):
@@ -92,6 +97,7 @@ def steps():
     found["penalties by batch"] = both(network, x, y, l2=0.3, n="batch", sample_weight=w, **few)
     found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
     found["statistics of batches"] = both(statistics, x, y, epochs=2, batch_size=12)
+    found["convolution"] = both(convolution, x, y, accumulate=2, **few)
     found["progress"] = both(network, x, y, progress=True, **few)
     rest = {"validation": (x[:9], y[:9], w[:9]), "callbacks": bpx.EarlyStopping(1)}
     turns = bpx.SGD(1.0)  # stops after some epochs

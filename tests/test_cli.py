@@ -487,3 +487,25 @@ def test_export_without_onnx(run_folder, tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "bpx: ONNX models need onnx: pip install 'bpx[onnx]'\n"
+
+
+def test_a_warning_is_a_line(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 3)), y=rng.normal(size=40))
+    started = ["train", "a.npz", "--epochs", 100000, "--save-every", 0.05, "--out", "run"]
+    command = [sys.executable, "-m", "bpx", *map(str, started)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        checkpoints = tmp_path / "run" / "checkpoints"
+        while len(list(checkpoints.glob("*.safetensors"))) < 2:
+            assert process.poll() is None
+        process.kill()
+    newest = max(checkpoints.glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-9])
+    recipe = tmp_path / "run" / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"epochs": 100000', '"epochs": 0'))
+    done = subprocess.run(
+        [sys.executable, "-m", "bpx", "train", "--resume", "run"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("bpx: warning: a damaged checkpoint is passed over for checkpoint-")
+    assert all(line.startswith("bpx: ") for line in others)

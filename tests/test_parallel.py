@@ -300,7 +300,7 @@ def make(backend, dropout=0.3):
     return bpx.Network(layers, dtype="float64", seed=2, backend=backend)
 
 
-@pytest.mark.parametrize("slices", [2, 3, 50])
+@pytest.mark.parametrize("slices", [2, 3, 8])
 def test_slices_of_a_mini_batch_are_the_mini_batch(backend, put, host, rng, slices):
     x, y, w = rng.normal(size=(11, 4)), rng.integers(3, size=11), rng.uniform(size=11)
     options = {"epochs": 2, "batch_size": 8, "l2": 0.1, "optimizer": bpx.Adam(0.01)}
@@ -364,6 +364,7 @@ def test_iterables_in_slices(rng):
     ("options", "message"),
     [
         ({"accumulate": 0}, "expected accumulate >= 1, got 0"),
+        ({"accumulate": 3}, "expected accumulate <= 2, the rows of a mini-batch, got 3"),
         ({"accumulate": 2.0}, "expected accumulate to be an integer, got 2.0"),
         ({"parallel": "nccl"}, "expected parallel=\"mpi\" or None, got 'nccl'"),
         ({"parallel": 4}, 'expected parallel="mpi", a bpx.DataParallel or a communicator'),
