@@ -341,7 +341,7 @@ CUBE = bpx.CustomActivation(lambda xp, z: z**3, lambda xp, z, a: 3 * z**2)
         ),
         ([layers.Input(2), layers.Dense(3), layers.Dense(1, CUBE)], "layer 1,.*got CustomAct"),
         ([layers.Input(2), layers.Dense(1, SteepSigmoid())], "got SteepSigmoid"),
-        ([layers.Input(2), Doubled(1)], r"bpx's own layers.*\(dense, dropout, .*got Doubled"),
+        ([layers.Input(2), Doubled(1)], r"bpx's own layers.*, dense, dropout, .*got Doubled"),
         ([layers.Input((2, 2)), layers.Rescale(2.0), Flatten()], "layer 1, Flatten: .*got Fla"),
     ],
 )

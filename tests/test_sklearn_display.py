@@ -31,10 +31,10 @@ def test_a_fitted_one_shows_its_layers():
     assert layers(est._repr_html_()) == []
     (cells,) = layers(est.fit(X, Y)._repr_html_())
     assert cells == [
-        "", "Input", "(m, 6)", "",
-        "0", "Dense 5, tanh", "(m, 5)", "35",
-        "1", "Dense 4, gelu", "(m, 4)", "24",
-        "2", "Dense 3, softmax", "(m, 3)", "15",
+        "", "Input", "(m, 6)", "", "",
+        "0", "Dense 5, tanh", "(m, 5)", "35", "30",
+        "1", "Dense 4, gelu", "(m, 4)", "24", "20",
+        "2", "Dense 3, softmax", "(m, 3)", "15", "12",
     ]  # fmt: skip
     assert "log-likelihood cost, classification; 74 parameters" in est._repr_html_()
     pipeline = make_pipeline(StandardScaler(), est).fit(X, Y)
