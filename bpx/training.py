@@ -156,7 +156,10 @@ def _train(
         net, chain, source, chosen, net.optimizer_state, penalty, graph, objective, checkpoints,
         arguments, ranks, accumulate if cut else None,
     )  # fmt: skip
-    return trainer.run(epochs, held_out, called, resumed)
+    try:
+        return trainer.run(epochs, held_out, called, resumed)
+    finally:
+        vars(trainer).clear()  # a cycle, which would hold windows until the collector comes
 
 
 def _hooked(callbacks: list[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -442,3 +443,16 @@ def test_samples_on_disk_that_are_wrong(samples, path, tmp_path):
             with pytest.raises(ValueError, match="NaN or infinity, first in row 321"):
                 ask(data)
     net.fit(x, y, epochs=1, validation=data, check_finite=False)  # as with arrays
+
+
+def test_windows_are_given_back_when_fit_returns(samples, path):
+    """And not when the collector of cycles comes: two windows a call would soon be many."""
+    net, data = network("numpy"), bpx.open_data(path, samples[1], budget=SMALL)
+    gc.collect()
+    gc.disable()
+    try:
+        net.fit(data, epochs=1)
+        left = [found for found in gc.get_objects() if isinstance(found, Windows)]
+    finally:
+        gc.enable()
+    assert left == []
