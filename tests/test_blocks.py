@@ -452,7 +452,7 @@ def test_windows_are_given_back_when_fit_returns(samples, path):
     gc.disable()
     try:
         net.fit(data, epochs=1)
-        left = [found for found in gc.get_objects() if isinstance(found, Windows)]
+        left = [found for found in gc.get_objects() if type(found) is Windows]
     finally:
         gc.enable()
     assert left == []
