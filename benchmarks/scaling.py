@@ -338,7 +338,7 @@ def overlapping(progress: bool | None) -> Iterator[list[float]]:
     MPI works on it in calls alone: with `progress` it is called again after each gradient. None:
     as bpx does it. Yields when each step began.
     """
-    from bpx import training
+    from bpx import trainer
     from bpx.shared import SharedSteps
 
     began: list[float] = []
@@ -375,11 +375,11 @@ def overlapping(progress: bool | None) -> Iterator[list[float]]:
             told = [bool(self._behind[at]) for at, _ in enumerate(self._questions, 3)]
             self._answers = dict(zip(self._questions, told, strict=True))
 
-    training.SharedSteps = Usual if progress is None else Overlapping
+    trainer.SharedSteps = Usual if progress is None else Overlapping
     try:
         yield began
     finally:
-        training.SharedSteps = SharedSteps
+        trainer.SharedSteps = SharedSteps
 
 
 WAYS = {"one sum at the end": None, "a layer, started": False, "a layer, with progress": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -151,7 +152,13 @@ class Blocks:
                 first = rows.stop
         self.checked = True
 
-    def beside(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+    def unchecked(self) -> Blocks:
+        """The same, without a look for NaN and infinity."""
+        twin = copy.copy(self)
+        twin.checked = True
+        return twin
+
+    def complete(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """y and the weights: those of the data, or those that are given with it.
 
         Raises

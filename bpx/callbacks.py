@@ -152,6 +152,12 @@ def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
     return [hook for hook in found if hook and getattr(hook, "__func__", None) is not base]
 
 
+def at_each_step(callbacks: list[Any]) -> bool:
+    """One of the user's own is called after each step; a progress bar changes nothing."""
+    others = [callback for callback in callbacks if not isinstance(callback, Progress)]
+    return bool(hooks(others, "on_step_end"))
+
+
 class _Watch:
     """The best value so far of a column of the history, and how long ago it was."""
 

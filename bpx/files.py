@@ -24,11 +24,12 @@ TRAINING = "training"  # in a checkpoint's header, and before the names of what 
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # of NumPy
 
 
-def save(net: Network, path: str | PathLike[str]) -> None:
+def save(net: Network, path: str | PathLike[str], *, follow: bool = True) -> None:
     """Write one tensor a parameter, and the architecture as JSON. ``net.save(path)`` is the same.
 
     The file is written whole to a temporary one and renamed: an old file survives a full disk.
-    The optimizer's memory is not in it; the generator and the key are.
+    The optimizer's memory is not in it; the generator and the key are. A link of that name is
+    followed, or with ``follow=False`` replaced.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def save(net: Network, path: str | PathLike[str]) -> None:
     OSError
         The file cannot be written.
     """
-    persistence.write(path, *contents(net))
+    persistence.write(path, *contents(net), follow=follow)
 
 
 def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

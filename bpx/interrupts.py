@@ -43,10 +43,10 @@ class Interrupts:
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         passed_on = launcher.rank() is not None and now - self._since < TWICE
-        if self.noted and number == signal.SIGINT and not passed_on:
-            raise KeyboardInterrupt
         if not self.noted:
             self.noted, self._since = True, now
+        elif number == signal.SIGINT and not passed_on:
+            raise KeyboardInterrupt
 
     def __exit__(self, *error: object) -> None:
         for number, before in self._before.items():

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -103,11 +102,9 @@ def joined(parallel: Any) -> AbstractContextManager[Ranks]:
     """
     if parallel is None:
         return Alone()
+    if isinstance(parallel, MpiRanks) and not parallel.comm:
+        raise ValueError("the ranks have parted: fit belongs inside `with ... join() as ranks`")
     if isinstance(parallel, Alone | MpiRanks):
-        if isinstance(parallel, MpiRanks) and not parallel.comm:
-            raise ValueError(
-                "the ranks have parted: fit belongs inside `with ... join() as ranks`"
-            )
         return nullcontext(parallel)  # who has joined them leaves them
     if isinstance(parallel, str):
         if parallel != "mpi":
@@ -179,12 +176,8 @@ class MpiRanks:
     def __enter__(self) -> MpiRanks:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
+        error = raised[1]
         if error is None or getattr(error, "of_all_ranks", False):
             self.comm.Free()
             return
@@ -242,7 +235,7 @@ class MpiRanks:
         parts = zip([0, *ends[:-1]], ends, strict=True)
         return [found[start:end].tobytes().decode() for start, end in parts]
 
-    def broadcast(self, content: bytes | bytearray | memoryview) -> bytes:
+    def broadcast(self, content: bytes) -> bytes:
         length = int(self.gather(np.array([float(len(content))]))[0, 0])
         found = np.empty(length, np.uint8)
         if self.rank == 0:

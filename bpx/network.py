@@ -15,7 +15,7 @@ from . import architecture, data
 from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
-from .blocks import Blocks
+from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain, mean_factor
 from .checks import positive, whole
 from .costs import Cost
@@ -297,13 +297,21 @@ class Network:
         They are the whole set, or only a mini-batch, in which all weights may be zero.
         """
         if isinstance(x, Blocks):
-            data.check_row_shape(x.shape, self.input_shape, f"{what}x")
-            x.checked = x.checked or not finite
-            beside = x.beside(y, sample_weight)
-            return data.Samples(x, *self.targets(x.n, *beside, what, finite, whole))
+            return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
         x = data.check_x(self.backend, x, self.input_shape, f"{what}x", finite)
-        beside = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
-        return data.Samples(x, *beside)
+        held = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
+        return data.Samples(x, *held)
+
+    def _on_disk(
+        self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool
+    ) -> data.Samples:
+        """In memory, where all of it fits into its budget."""
+        data.check_row_shape(x.shape, self.input_shape, f"{what}x")
+        held = self.targets(x.n, y, sample_weight, what, finite)
+        if x.fits(bytes_of_a_row(held)):
+            whole = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
+            return data.Samples(whole, *held)
+        return data.Samples(x if finite else x.unchecked(), *held)
 
     def targets(
         self,

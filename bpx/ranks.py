@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,12 +68,7 @@ class Ranks(Protocol):
 
     def __enter__(self) -> Ranks: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
         """The work is done; an error on this rank alone is told to the others."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -86,7 +80,7 @@ class Ranks(Protocol):
     def texts(self, text: str) -> list[str]:
         """Everyone's text."""
 
-    def broadcast(self, content: bytes | bytearray | memoryview) -> bytes:
+    def broadcast(self, content: bytes) -> bytes:
         """What rank 0 has."""
 
     def summing(self, backend: Backend) -> Summing:
@@ -108,7 +102,7 @@ class Alone:
     def __enter__(self) -> Alone:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *raised: Any) -> None:
         pass
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -120,8 +114,8 @@ class Alone:
     def texts(self, text: str) -> list[str]:
         return [text]
 
-    def broadcast(self, content: bytes | bytearray | memoryview) -> bytes:
-        return bytes(content)
+    def broadcast(self, content: bytes) -> bytes:
+        return content
 
     def summing(self, backend: Backend) -> Summing:
         return _Nothing()
@@ -148,6 +142,15 @@ def share(ranks: Ranks, rows: int) -> tuple[int, int]:
     (0, 10)
     """
     return rows * ranks.rank // ranks.size, rows * (ranks.rank + 1) // ranks.size
+
+
+def shares(size: int, rows: int) -> list[int]:
+    """How many of so many rows each of `size` ranks has, as `share` deals them out.
+
+    >>> shares(3, 10)
+    [3, 3, 4]
+    """
+    return [rows * (rank + 1) // size - rows * rank // size for rank in range(size)]
 
 
 def agreed(ranks: Ranks, wish: bool) -> bool:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import persistence
 from .checkpoints import Checkpoint, delete
-from .files import contents
+from .files import save
 from .history import History
 from .network import Network
 from .persistence import write_bytes
@@ -83,7 +82,7 @@ def checkpoint(out: Path, seconds: float) -> Checkpoint:
 def write(net: Network, history: History, out: Path) -> None:
     """The model, the history and the learning curve."""
     names = ["model.safetensors", "history.csv"]
-    persistence.write(out / names[0], *contents(net), follow=False)
+    save(net, out / names[0], follow=False)
     write_bytes(out / names[1], history.to_csv().encode(), follow=False)
     if history.epochs:
         names.append("curve.png")

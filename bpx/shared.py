@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ import numpy as np
 from .backends import Array
 from .chain import Chain
 from .checkpoints import Checkpoints
-from .data import Samples
+from .data import Samples, is_sparse
 from .files import as_json
 from .network import Network
 from .optimizers import State
-from .ranks import Ranks, agreed, named, of_all_ranks, same, share
-from .snapshots import Snapshot, described
+from .ranks import Ranks, agreed, named, of_all_ranks, same, share, shares
+from .snapshots import Snapshot, described, differing
 from .sources import Arrays, Source, Stream
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import FusedUpdate, GradientUpdate
+from .updates import GradientUpdate
 
 BEHIND = 5  # the log's three sums, and two questions
 COMPARED = 1000  # steps between two comparisons of the ranks' parameters
@@ -78,7 +78,7 @@ class SharedStream(Stream):
             told = self.ranks.gather(np.array([float(samples is None), rows, total]))
             if told[:, 0].all():
                 return
-            self._check_statistics(told[:, 1].astype(int).tolist())
+            check_statistics(self.net.chain, told[:, 1].astype(int).tolist(), self.slices)
             before = int(told[: self.ranks.rank, 1].sum())
             parts = [
                 (_rows_of(samples, start, stop), before + start)
@@ -86,24 +86,11 @@ class SharedStream(Stream):
             ]
             yield Share(parts, float(told[:, 2].sum()))
 
-    def _check_statistics(self, rows: list[int]) -> None:
-        """As `check_statistics`, of what the ranks have brought."""
-        few = [rank for rank, count in enumerate(rows) if count < self.slices]
-        if few and self.net.chain.architecture.state_layout.size:
-            raise of_all_ranks(
-                ValueError(
-                    f"the iterable on {named(few)} gave {[rows[rank] for rank in few]} rows of a "
-                    "mini-batch, and the network takes statistics of batches: expected "
-                    f"{self.slices} at least on each rank, and as many mini-batches"
-                )
-            )
-
 
 def _rows_of(samples: Any, start: int, stop: int) -> Samples:
     x, y, weight = samples.x, samples.y, samples.weight
     rows = slice(start, stop)
-    sparse = not hasattr(x, "__array_namespace__") and hasattr(x, "tocsr")
-    part = x.tocsr()[rows] if sparse else x[rows, ...]
+    part = x[rows] if is_sparse(x) else x[rows, ...]
     return Samples(part, y[rows, ...], None if weight is None else weight[rows])
 
 
@@ -117,26 +104,16 @@ class SharedSteps(Steps):
         One after another, of each share.
     """
 
-    def __init__(
-        self,
-        net: Network,
-        chain: Chain,
-        source: Source,
-        update: GradientUpdate | FusedUpdate,
-        state: State,
-        rows: int,
-        squares: bool,
-        ranks: Ranks,
-        slices: int,
-    ) -> None:
-        super().__init__(net, chain, source, update, state, rows, squares)
+    def __init__(self, ranks: Ranks, slices: int, *of_steps: Any) -> None:
+        super().__init__(*of_steps)
+        update, backend = self.update, self.chain.backend
         assert isinstance(update, GradientUpdate)  # see `update_for`
         self.ranks, self.slices = ranks, slices
         self.room = update.room
         self._behind = update.room[-BEHIND:]
-        self._sum = ranks.summing(chain.backend)
+        self._sum = ranks.summing(backend)
         self.ws.batch_sum = self._over_ranks
-        self._sums = chain.backend.zeros((1, 3), chain.xp_dtype)
+        self._sums = backend.zeros((1, 3), self.chain.xp_dtype)
         self._answers: dict[str, bool] = {}
 
     def _over_ranks(self, array: Array) -> Array:
@@ -146,15 +123,12 @@ class SharedSteps(Steps):
         return total
 
     def one(self, batch: Any, at: int) -> None:
-        step = self.net.steps
-        self.ws.step = step
+        self.ws.step = step = self.net.steps
         if step and step % COMPARED == 0 and self.ranks.size > 1:
             self._sum.wait()  # a copy to the host would not hear that a rank is gone
             compare(self.net, self.ranks)
         whole = batch if isinstance(batch, Share) else self._share(batch)
-        if self.squares.shape[0]:
-            omega = self.chain.parameters[: self.state.decayed]
-            self.squares[at] = self.chain.backend.square(omega)
+        self.note_squares(at)
         self._gradient(whole)
         self._add_up()
         self.log[at, ...] = self._behind[:3]
@@ -233,19 +207,32 @@ class SharedSteps(Steps):
         return int(self.ranks.gather(np.array([float(found)])).min())
 
 
-def check_statistics(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
-    """ValueError where a rank has no rows for statistics that all ranks sum up together."""
-    least = ranks.size * slices
-    if chain.architecture.state_layout.size == 0 or least == 1 or isinstance(source, Stream):
+def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
+    """ValueError where a mini-batch has not as many rows as it is to be cut into.
+
+    An iterable's are looked at when they come.
+    """
+    if isinstance(source, Stream):
         return
-    assert source.n is not None
-    smallest = min(source.batch_size, source.n % source.batch_size or source.batch_size)
-    if smallest < least:
+    if slices > source.batch_size:
+        raise ValueError(
+            f"expected accumulate <= {source.batch_size}, the rows of a mini-batch, got {slices}"
+        )
+    last = source.n % source.batch_size or source.batch_size
+    check_statistics(chain, shares(ranks.size, last), slices)
+
+
+def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
+    """ValueError, on all ranks, where one has fewer rows of a mini-batch than slices of it, and
+    layers sum up statistics of batches, in which all ranks take part.
+    """
+    few = [rank for rank, count in enumerate(rows) if count < slices]
+    if few and chain.architecture.state_layout.size:
         raise of_all_ranks(
             ValueError(
-                f"a mini-batch of {smallest} rows is less than one for each of {ranks.size} ranks "
-                f"and {slices} slices, and the network takes statistics of batches: expected a "
-                f"batch_size of which the last, smaller batch of {source.n} samples has {least}"
+                f"a mini-batch has {[rows[rank] for rank in few]} rows for {named(few)}, and the "
+                f"network takes statistics of batches: expected {slices} at least on each rank, "
+                "also in the last mini-batch of an epoch and in each of an iterable's"
             )
         )
 
@@ -282,9 +269,8 @@ def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> Non
     everyone = [json.loads(text) for text in ranks.texts(json.dumps(here))]
     for rank, there in enumerate(everyone):
         different = [
-            f"{name} is {everyone[0].get(name)!r} and {there.get(name)!r}"
-            for name in {**everyone[0], **there}
-            if everyone[0].get(name) != there.get(name)
+            f"{name} is {first} and {other}"
+            for name, (first, other) in differing(everyone[0], there).items()
         ]
         if different:
             raise of_all_ranks(

@@ -15,11 +15,12 @@ import numpy as np
 from . import files, persistence
 from .callbacks import Run
 from .checks import number, positive, shortened, whole
+from .data import Samples
 from .files import TRAINING
 from .history import History
 from .network import Network
 from .persistence import FileFormatError, Stateful
-from .sources import Source
+from .sources import Source, digest_of
 
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
 
@@ -106,14 +107,29 @@ def described(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
-def arguments_of(source: Source, callbacks: list[Any], **others: Any) -> dict[str, Any]:
-    """What has to be the same when a run is taken up again."""
+def arguments_of(
+    source: Source, held_out: Samples | None, callbacks: list[Any], **others: Any
+) -> dict[str, Any]:
+    """What has to be the same when a run is taken up again, and on all ranks."""
+    found = source.arguments() | {"digest of some samples": source.digest(), "validation": None}
+    if held_out is not None:
+        found["validation"] = held_out.n
+        found["digest of some validation samples"] = digest_of(held_out)
     plain = {
         name: value if isinstance(value, int | float | str | None) else described(value)
         for name, value in others.items()
     }
     remembering = [type(callback).__name__ for callback in with_state(callbacks)]
-    return {**source.arguments(), **plain, "callbacks with a state": remembering}
+    return found | plain | {"callbacks with a state": remembering}
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """By name what is not the same in both, for a message."""
+    return {
+        name: (shortened(first.get(name)), shortened(second.get(name)))
+        for name in {**second, **first}
+        if first.get(name) != second.get(name)
+    }
 
 
 def contents(
@@ -284,9 +300,8 @@ class Snapshot:
         here["generator"] = header["generator"]["bit_generator"]
         there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
         different = [
-            f"{name} was {shortened(there.get(name))} and is {shortened(here.get(name))}"
-            for name in {**here, **there}
-            if here.get(name) != there.get(name)
+            f"{name} was {then} and is {now}"
+            for name, (then, now) in differing(there, here).items()
         ]
         if self.history.epochs > epochs:
             different.append(f"epochs is {epochs}, and {self.history.epochs} have ended")

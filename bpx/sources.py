@@ -59,7 +59,7 @@ class Arrays:
         }
 
     def digest(self) -> int:
-        return digest_of(self.samples.x, self.samples.y, self.samples.weight)
+        return digest_of(self.samples)
 
     def state(self) -> Any:
         """Nothing: a function that gives the rows is called again for each epoch."""
@@ -149,7 +149,7 @@ class Windows:
         }
 
     def digest(self) -> int:
-        return digest_of(*self.held)
+        return digest_of(Samples(self.blocks, *self.held))
 
     def state(self) -> Any:
         """Nothing: an epoch is a function of the seed that it draws."""
@@ -177,13 +177,12 @@ class Windows:
         self.finite = self.finite and first > 0  # each block is looked at once
 
 
-def digest_of(*arrays: Array | None) -> int:
-    """CRC-32 of about a hundred rows of each, by which other data are told apart."""
-    found = 0
-    for array in arrays:
-        if array is not None:
-            n = int(array.shape[0])
-            part = data.take(array, np.arange(0, n, max(1, n // 100)))
+def digest_of(samples: Samples) -> int:
+    """CRC-32 of about a hundred of them, by which other data are told apart; not of x on disk."""
+    found, rows = 0, np.arange(0, samples.n, max(1, samples.n // 100))
+    for array in (samples.x, samples.y, samples.weight):
+        if array is not None and not isinstance(array, Blocks):
+            part = data.take(array, rows)
             host = part.toarray() if data.is_sparse(part) else on_host(part)
             found = zlib.crc32(np.ascontiguousarray(host).data, found)
     return found
@@ -199,19 +198,16 @@ def of_blocks(
     finite: bool,
 ) -> Arrays | Windows:
     """What `bpx.open_data` gave: as arrays if it fits into its budget, else in windows."""
-    y, weight = blocks.beside(y, sample_weight)
     size = data.check_batch_size(batch_size, blocks.n)
-    data.check_row_shape(blocks.shape, net.input_shape)
-    held = net.targets(blocks.n, y, weight, finite=finite)
-    if blocks.fits(bytes_of_a_row(held)):
-        x = data.check_x(net.backend, blocks.read(finite), net.input_shape, finite=False)
-        return Arrays(net, Samples(x, *held), size, shuffle)
+    samples = net.samples(blocks, y, sample_weight, finite=finite)
+    if not isinstance(samples.x, Blocks):
+        return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
         raise ValueError(
             "shuffle= as a function picks rows from all over the file, which is read in blocks: "
             "True or False, or a larger budget"
         )
-    return Windows(net, blocks, held, size, shuffle, finite)
+    return Windows(net, blocks, (samples.y, samples.weight), size, shuffle, finite)
 
 
 class Stream:

@@ -125,14 +125,18 @@ class Steps:
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
-        if self.squares.shape[0]:
-            omega = chain.parameters[: self.state.decayed]
-            self.squares[at] = kernels.square(omega)
+        self.note_squares(at)
         if weight is not None:
             delta *= chain.shares(weight)[:, None]
         self.update.before(numbers, alpha)
         chain.backward(delta, saved, self.update.out, ws)
         self.update.after(numbers)
+
+    def note_squares(self, at: Any) -> None:
+        """Σω² before the step, where that is wanted."""
+        if self.squares.shape[0]:
+            omega = self.chain.parameters[: self.state.decayed]
+            self.squares[at] = self.chain.backend.square(omega)
 
     def ask(self, **questions: Callable[[], bool]) -> None:
         """What is to be known after each step; among ranks, whether one of them says so."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import training
+from bpx import trainer
 
 HIDDEN = ("identity", "sigmoid", "tanh", "relu", "softmax")
 ENDS = (
@@ -37,7 +37,7 @@ def fits(backends, make, x, y, *, compiled=True, **options):
     for backend in backends:
         net = make(backend)
         seen = []
-        original = training.compiled
+        original = trainer.compiled
 
         def spy(*arguments, seen=seen, original=original):
             found = original(*arguments)
@@ -45,7 +45,7 @@ def fits(backends, make, x, y, *, compiled=True, **options):
             return found
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "compiled", spy)
+            patch.setattr(trainer, "compiled", spy)
             net.fit(x, y, **options)
         assert any(seen) == (backend is backends[1] and compiled), "compiled, and not a fallback"
         nets.append(net)

@@ -53,6 +53,7 @@ ORDER = [
     "snapshots",
     "checkpoints",
     "shared",
+    "trainer",
     "training",
     "lbfgs",
     "sklearn",

@@ -52,10 +52,11 @@ class NumpyBackend(Backend):
     def surround(
         self, largest: int | None, processes: int = 1
     ) -> contextlib.AbstractContextManager[None]:
-        threads = _threads.for_each_of(processes)
-        if largest is not None and largest <= _threads.ONE_CORE:
-            threads = 1
-        if threads is None or (largest is not None and largest <= ONE_THREAD):
+        if largest is not None and largest <= ONE_THREAD:
+            return contextlib.nullcontext()  # BLAS takes one by itself
+        small = largest is not None and largest <= _threads.ONE_CORE
+        threads = 1 if small else _threads.for_each_of(processes)
+        if threads is None:
             return contextlib.nullcontext()
         _ = self._blas  # SciPy's library must be loaded to be found
         return _threads.limited(min(threads, _threads.count()))  # a setting of the user's counts

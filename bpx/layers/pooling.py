@@ -108,13 +108,8 @@ class AveragePool2D(Pooling):
 
     Parameters
     ----------
-    pool_size : int or (int, int)
-        Of a window.
-    stride : int, (int, int) or None
-        From one window to the next; None (default): `pool_size`. Rows and columns at the end that
-        fill no window are left out.
-    padding : int or (int, int)
-        On either side, less than `pool_size`; 0 by default.
+    pool_size, stride, padding
+        As for `MaxPool2D`.
 
     Examples
     --------

@@ -1,0 +1,285 @@
+"""The loop of a run: epochs, steps, and what happens when it does not go well."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .callbacks import Progress, Run, at_each_step, hooks
+from .captured import Captured, why_not_captured
+from .chain import Chain
+from .checkpoints import Checkpoints
+from .data import Samples
+from .history import History
+from .interrupts import Interrupts
+from .network import Network
+from .optimizers import Optimizer, State
+from .passes import NO_LIMIT, Compiled, InWindows, Pass, Replayed, StepByStep
+from .program import compiled
+from .ranks import RankError, Ranks, agreed, same
+from .shared import BEHIND, SharedSteps, at_the_end, begin_alike, compare
+from .snapshots import Epoch, Snapshot, load_states
+from .sources import Arrays, Source, Stream, Windows
+from .steps import DivergenceError, Steps
+from .updates import Penalty, update_for
+
+
+@dataclass(eq=False)
+class Trainer:
+    """One call of `fit`, after its arguments were checked.
+
+    Attributes
+    ----------
+    chain : Chain
+        The network's, or a twin in another precision.
+    arguments : dict
+        See `arguments_of`.
+    slices : int or None
+        Of each rank's part of a mini-batch; None: it is not cut at all.
+    objective : float or None
+        A factor on the cost, of which the history then has the objective too.
+    """
+
+    net: Network
+    chain: Chain
+    source: Source
+    optimizer: Optimizer
+    state: State
+    penalty: Penalty
+    graph: bool | str
+    checkpoints: Checkpoints | None
+    arguments: dict[str, Any]
+    ranks: Ranks
+    slices: int | None
+    objective: float | None
+
+    def __post_init__(self) -> None:
+        behind = None if self.slices is None else BEHIND
+        self.update = update_for(self.chain, self.optimizer, self.state, self.penalty, behind)
+
+    def run(
+        self,
+        epochs: int,
+        held_out: Samples | None,
+        callbacks: list[Any],
+        resumed: Snapshot | None = None,
+    ) -> History:
+        """All of it; what `Network.fit` returns."""
+        net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
+        run = self._begin(epochs, held_out, resumed)
+        self.hooked = at_each_step(callbacks)
+        self._choose_passes()
+        doing = ranks.doing
+        # A scheduler's SIGTERM is worth a last checkpoint.
+        also = () if checkpoints is None else (signal.SIGTERM,)
+        try:
+            for hook in hooks(callbacks, "on_fit_begin"):
+                hook(run)
+            if resumed is not None:
+                load_states(resumed.path, callbacks, resumed.callbacks)
+            # What is not finite is found and told here, with its layer; no warnings beside it.
+            with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
+
+                def ending() -> bool:
+                    return bool(run.stopped) or interrupts.noted
+
+                self.ending = ending
+                late = bool if checkpoints is None else checkpoints.late
+                self.steps.ask(ending=ending, late=late)
+                ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
+                # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
+                ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
+                try:
+                    self._epochs(run, held_out, callbacks)
+                    stopped = at_the_end(ranks, run.stopped, interrupts.noted)
+                except RankError:
+                    self._rescue(run)
+                    raise
+                run.stopped, run.history.interrupted = stopped
+                if checkpoints is not None:
+                    checkpoints.write(run, self.at_hand or Epoch.next(net, self.source))
+            run.history.stopped = run.stopped
+            for hook in hooks(callbacks, "on_fit_end"):
+                hook(run)
+        finally:
+            ranks.hurried, ranks.doing = bool, doing
+            for callback in callbacks:
+                if isinstance(callback, Progress):
+                    callback.close()
+        return run.history
+
+    def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
+        """A run that begins, or goes on from a checkpoint, on all ranks alike."""
+        net, ranks = self.net, self.ranks
+        kinds = ("cost",) if net.task == "regression" else ("cost", "accuracy")
+        parts = ("training",) if held_out is None else ("training", "validation")
+        columns = tuple(f"{part}_{kind}" for part in parts for kind in kinds)
+        run = Run(
+            net, History(), epochs, self.source.steps, self.state, columns, net.steps,
+            begun=net.steps, rank=ranks.rank, ranks=ranks.size,
+        )  # fmt: skip
+        self.at_hand: Epoch | None = None  # until it ends
+        if resumed is not None:
+            self.at_hand = resumed.restore(run, self.source, self.arguments)
+        if ranks.size > 1:
+            begin_alike(net, self.state, ranks)
+        self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
+        net.history = run.history
+        return run
+
+    def _epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+        """All that are left, or until somebody wants it to stop."""
+        net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
+        step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
+        while run.history.epochs < run.epochs and not agreed(ranks, self.ending()):
+            if checkpoints is None:
+                self.at_hand = Epoch()
+            else:
+                self.at_hand = self.at_hand or Epoch.next(net, self.source)
+                if checkpoints.due(run, self.steps.answer("late")):
+                    checkpoints.write(run, self.at_hand)
+            means = self._epoch(self.at_hand, run, step_hooks)
+            if means is None:
+                return
+            row = {"epoch": net.epochs + 1, **means}
+            if held_out is not None:
+                found = net.chain.evaluate(held_out, checks, ranks)
+                row |= {f"validation_{name}": value for name, value in found.items()}
+            row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
+            row["seconds"] = self.at_hand.took
+            run.history.append(row)
+            net.epochs, self.at_hand = net.epochs + 1, None
+            for hook in hooks(callbacks, "on_epoch_end"):
+                hook(run)
+
+    def _surrounded(self) -> AbstractContextManager[None]:
+        largest = None
+        if not isinstance(self.source, Stream):  # whose batches may be of any size
+            rows = -(-self.source.batch_size // (self.ranks.size * (self.slices or 1)))
+            largest = self.chain.architecture.largest * rows
+        return self.chain.backend.surround(largest, self.ranks.processes)
+
+    def _choose_passes(self) -> None:
+        """Compiled, by replays, and step by step, what neither of them can do."""
+        chain, source, update = self.chain, self.source, self.update
+        squares = self.objective is not None
+        # A hook may change the network, and is not called again where steps are done again.
+        piece = 1 if self.hooked else source.piece
+        asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
+        for_steps = self.net, chain, source, update, self.state, piece, squares
+        if self.slices is None:
+            steps = Steps(*for_steps)
+        else:
+            steps = SharedSteps(self.ranks, self.slices, *for_steps)
+        self.steps = steps
+        why = why_not_captured(chain, source, self.optimizer, self.hooked)
+        if self.slices is not None:
+            why = why or "accumulate= and parallel= make more of a step than one recording"
+        if self.graph is True and why:
+            raise ValueError(f"graph=True: {why}")
+        by_itself = self.hooked or asked or self.slices is not None
+
+        # Without `self`: it would be a cycle, in which windows wait for the collector.
+        def through(source: Arrays | Stream) -> Pass:
+            steps.source = source
+            found = None if by_itself else compiled(chain, source, update, squares)
+            if found is None or isinstance(source, Stream):
+                return StepByStep(steps, source, piece)
+            return Compiled(steps, source, update, *found)
+
+        self.replayed = None
+        if isinstance(source, Windows):
+            self.usual: Pass = InWindows(source, through)
+            return
+        self.usual = through(source)
+        wanted = self.graph is not False and not why and isinstance(self.usual, StepByStep)
+        if wanted and isinstance(source, Arrays):
+            captured = Captured(chain, source, update, steps.recorded)
+            self.replayed = Replayed(steps, source, captured, self.graph is True)
+
+    def _epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
+        """The epoch's means; None if it did not end."""
+        epoch.begin(self.source)
+        ranks = self.ranks
+        if ranks.size > 1:
+            order = epoch.digest_of_order()
+            same(ranks, "the order of rows", str(epoch.order if order is None else order))
+        going: Pass = self.usual
+        # What is left of an epoch after a checkpoint is not replayed.
+        if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):
+            going = self.replayed
+        going.begin(epoch.order, epoch.done)
+        with closing(going):
+            try:
+                ended = self._steps(going, epoch, run, step_hooks)
+            except RankError:
+                with contextlib.suppress(RankError, DivergenceError):
+                    if epoch.steps_in_log < epoch.done:
+                        epoch.log.append(going.read())
+                raise
+        if not ended:
+            return None
+        if ranks.size > 1:
+            compare(self.net, ranks)
+        return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
+
+    def _steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
+        """To the end of the epoch: True; or until somebody wants it to stop."""
+        checkpoints, most, unread, stop = self.checkpoints, NO_LIMIT, False, False
+        while True:
+            if checkpoints is not None:
+                most = checkpoints.most(run)
+            count = going.advance(most)
+            if not count:
+                break
+            epoch.done += count
+            unread = True
+            run.step = self.net.steps
+            for hook in step_hooks:
+                hook(run)
+            # Hooks may have stopped it after the step's own question was answered.
+            stop = self.steps.answer("ending")
+            if self.hooked:
+                stop = agreed(self.ranks, self.ending())
+            if stop:
+                break
+            if checkpoints is not None and checkpoints.due(run, self.steps.answer("late")):
+                epoch.log.append(going.read())
+                unread = False
+                checkpoints.write(run, epoch)
+        if unread:
+            epoch.log.append(going.read())
+        return not stop
+
+    def _rescue(self, run: Run) -> None:
+        """The others are lost: a checkpoint of the last step that all of them did."""
+        epoch = self.at_hand or Epoch.next(self.net, self.source)
+        if self.checkpoints is not None and epoch.steps_in_log == epoch.done:
+            with contextlib.suppress(OSError):
+                self.checkpoints.write(run, epoch)
+
+    def _means(self, log: np.ndarray) -> dict[str, float]:
+        cost, right, weight = log[:, :3].sum(axis=0)
+        if weight == 0.0:
+            raise ValueError("all sample weights of the epoch were zero: nothing was learned")
+        means = {"training_cost": float(cost / weight)}
+        if self.net.task != "regression":
+            means["training_accuracy"] = float(right / weight)
+        if self.objective is not None:
+            means["training_objective"] = self._mean_objective(log, self.objective)
+        return means
+
+    def _mean_objective(self, log: np.ndarray, factor: float) -> float:
+        assert isinstance(self.source, Arrays)
+        n, m, penalty = self.source.n, self.source.batch_size, self.update.penalty
+        cost, _, weight, squares = log.T
+        weight = np.where(weight > 0.0, weight, 1.0)
+        divisor = weight if penalty.n is None else penalty.n
+        rows = np.minimum(m, n - m * np.arange(len(log)))
+        objective = factor * cost / weight + 0.5 * penalty.l2 * squares / divisor
+        return float((rows * objective).sum() / n)
