@@ -100,7 +100,7 @@ def outcome(arguments: list[str]) -> tuple[str, str]:
         except BaseException:
             told = traceback.format_exc()
     err.flush()
-    told += err.buffer.getvalue().decode("utf-8", "replace")  # type: ignore[attr-defined]
+    told += err.buffer.getvalue().decode("utf-8", "replace")
     lines = told.splitlines()
     if "not enough memory" in told:
         return "fault", told
@@ -230,7 +230,7 @@ def damages(folder: Path, count: int, draw: random.Random) -> dict[str, int]:
             header_ends = 8 + int.from_bytes(content[:8], "little")
             file.write_bytes(mutations.in_bytes(content, draw, header_ends))
         else:
-            persistence.write(file, tensors, mutations.mistaken(header, draw))  # type: ignore[arg-type]
+            persistence.write(file, tensors, mutations.mistaken(header, draw))
         found["files"] += 1
         try:
             if file == path:

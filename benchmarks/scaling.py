@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -77,11 +78,7 @@ def start(arguments: list[str], count: int) -> int:
     """This program again, as so many ranks."""
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
-    try:
-        import mpi4py  # noqa: F401
-    except ImportError:
-        mpiexec = None
-    if mpiexec is None:
+    if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
         print("not measured: mpi4py or mpiexec is not here (pip install 'bpx[mpi]' mpich)")
         return 0
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -21,8 +21,9 @@ import typer
 from . import backends, datasets, launcher, recipe, runs, tables
 from .activations import Identity
 from .backends import BackendError
-from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from .callbacks import EarlyStopping, ReduceOnPlateau
 from .checks import count_of_bytes, whole
+from .console import ShowEpochs, ShowNetwork, say, score, warn
 from .data import check_batch_size, first_not_finite
 from .data import generator as data_generator
 from .files import load
@@ -86,7 +87,7 @@ def main() -> None:
         quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()
         # What is not finite is found and told; no warnings beside it.
         with launched() as ranks, quiet, np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = warn
             status = app(standalone_mode=False, obj=ranks)
     except base as error:
         _fail(error.format_message())
@@ -110,56 +111,8 @@ def main() -> None:
 
 def _fail(message: str, status: int = 2, by: int = 0) -> None:
     if _rank() == by:  # what another one has, rank 0 hears from it
-        _say(message)
+        say(message)
     raise SystemExit(status)
-
-
-def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
-    _say(f"warning: {message}")
-
-
-def _say(message: str) -> None:
-    """A line of errors."""
-    line = " ".join(message.split())
-    # A file's names may be of any length, and of characters that a terminal obeys.
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
-
-
-class _Summary(Callback):
-    """The network's table, once `fit` has found everything in order."""
-
-    def on_fit_begin(self, run: Any) -> None:
-        print(run.net.summary())
-        if run.ranks > 1:
-            print(f"{run.ranks} processes, each with a part of every mini-batch")
-
-
-class _Table(Callback):
-    """A line an epoch, in columns that 80 characters hold."""
-
-    def __init__(self) -> None:
-        self.started = False
-
-    def on_epoch_end(self, run: Any) -> None:
-        row = {k: v for k, v in run.history.row().items() if k != "learning_rate"}
-        if not self.started:
-            titles = [name.partition("_")[2] or name for name in row]
-            over = [name.partition("_")[0] if "_" in name else "" for name in row]
-            over = [name if name not in over[:index] else "" for index, name in enumerate(over)]
-            for line in (over, titles):
-                print("  ".join(text.rjust(10) for text in line)[5:].rstrip())
-            self.started = True
-        cells = []
-        for name, value in row.items():
-            if name == "epoch":
-                text = f"{value}"
-            elif name.endswith("accuracy"):
-                text = f"{100 * value:.2f} %"
-            else:
-                text = f"{value:.5g}" if name.endswith("cost") else f"{value:.3f}"
-            cells.append(text.rjust(10))
-        print("  ".join(cells)[5:], flush=True)
 
 
 @app.command()
@@ -242,7 +195,7 @@ def train(
     going_on = context.params["resume"] is not None
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
-    called: list[Any] = [_Summary()] if progress else [_Summary(), _Table()]
+    called: list[Any] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
     if patience is not None:
         called.append(EarlyStopping(patience))
     if schedule == "plateau":
@@ -325,19 +278,8 @@ def train(
             ) from error
         if not history.interrupted:
             runs.end(written)
-    print(f"test {_score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
+    print(f"test {score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
-
-
-def _score(net: Network, x: np.ndarray, y: np.ndarray) -> str:
-    """The accuracy, or how far off a regression is, and the share of the variance it explains."""
-    if net.task != "regression":
-        return f"accuracy {100 * net.accuracy(x, y):.2f} %"
-    truth = y.reshape(len(y), -1).astype(np.float64)
-    errors = net.backend.to_host(net.predict(x)) - truth
-    spread = ((truth - truth.mean(axis=0)) ** 2).sum()
-    explained = 1.0 - (errors**2).sum() / spread if spread else math.nan
-    return f"root mean square error {np.sqrt((errors**2).mean()):.5g}, R² {explained:.4f}"
 
 
 @app.command()
@@ -357,7 +299,7 @@ def evaluate(
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
     print(f"cost {cost:.6g}")
-    print(_score(net, x, y))
+    print(score(net, x, y))
 
 
 @app.command()

@@ -5,6 +5,7 @@ Rank 0 prints what came of it as JSON; `test_parallel.py` looks at it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -384,6 +385,17 @@ def _part(folder, epochs, resume):
     return {"difference": differ(alone, net)}
 
 
+@contextlib.contextmanager
+def told(*more):
+    """What a rank that is left over hears goes to the test, and ends it."""
+    try:
+        yield
+    except bpx.RankError as error:
+        said = [RANK, str(error), list(error.ranks), *(ask() for ask in more)]
+        print(json.dumps(said), flush=True)
+        raise SystemExit(3) from None
+
+
 def between(folder):
     """Rank 1 hangs after the second epoch."""
     x, y, _ = samples()
@@ -394,11 +406,8 @@ def between(folder):
             time.sleep(600)
 
     saved = bpx.Checkpoint(folder, epochs=100)
-    try:
+    with told():
         net.fit(x, y, batch_size=7, callbacks=hang, parallel=SOON, checkpoint=saved)
-    except bpx.RankError as error:
-        print(json.dumps([RANK, str(error)]), flush=True)
-        raise SystemExit(3) from None
     return {}
 
 
@@ -415,14 +424,10 @@ class At(bpx.Callback):
 
 def _fails(folder, what):
     x, y, _ = samples()
-    net, began = network(), time.monotonic()
-    options = {"checkpoint": bpx.Checkpoint(folder, epochs=100)}
-    try:
-        net.fit(x, y, batch_size=7, epochs=9, callbacks=At(what), parallel=SOON, **options)
-    except bpx.RankError as error:
-        took = time.monotonic() - began
-        print(json.dumps([RANK, str(error), list(error.ranks), net.steps, took]), flush=True)
-        raise SystemExit(3) from None
+    net, saved = network(), bpx.Checkpoint(folder, epochs=100)
+    options = {"batch_size": 7, "epochs": 9, "parallel": SOON, "checkpoint": saved}
+    with told(lambda: net.steps):
+        net.fit(x, y, callbacks=At(what), **options)
     return {}
 
 
@@ -446,30 +451,22 @@ def alone(folder):
     """A fit of its own diverges on rank 1, between what all of them do."""
     x, y, _ = samples()
     linear = network("identity", output="identity")
-    try:
-        with SOON.join() as ranks:
-            network().fit(x, y, epochs=1, parallel=ranks)
-            if RANK == 1:
-                linear.fit(x, np.eye(3)[y], batch_size=7, optimizer=bpx.SGD(1e60))
-            ranks.texts("")
-    except bpx.RankError as error:
-        print(json.dumps([RANK, str(error), list(error.ranks)]), flush=True)
-        raise SystemExit(3) from None
+    with told(), SOON.join() as ranks:
+        network().fit(x, y, epochs=1, parallel=ranks)
+        if RANK == 1:
+            linear.fit(x, np.eye(3)[y], batch_size=7, optimizer=bpx.SGD(1e60))
+        ranks.texts("")
     return {}
 
 
 def later(folder):
     """Rank 1 hangs after `fit`."""
     x, y, _ = samples()
-    try:
-        with SOON.join() as ranks:
-            network().fit(x, y, epochs=1, parallel=ranks)
-            if RANK == 1:
-                time.sleep(600)
-            ranks.texts("")
-    except bpx.RankError as error:
-        print(json.dumps([RANK, str(error), list(error.ranks)]), flush=True)
-        raise SystemExit(3) from None
+    with told(), SOON.join() as ranks:
+        network().fit(x, y, epochs=1, parallel=ranks)
+        if RANK == 1:
+            time.sleep(600)
+        ranks.texts("")
     return {}
 
 
@@ -480,11 +477,11 @@ def silent(folder):
     start = mpi.MpiRanks.__init__
     mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 3.0)
 
-    class Hanging(cli._Table):
+    class Hanging(cli.ShowEpochs):
         def on_epoch_end(self, run):
             time.sleep(600 if run.rank == 0 else 0)
 
-    cli._Table = Hanging
+    cli.ShowEpochs = Hanging
     sys.argv = ["bpx", "train", "digits"]
     cli.main()
 
@@ -505,14 +502,10 @@ def stands(folder):
 def differs(folder):
     """Rank 1 does not call what the others call."""
     x, y, _ = samples()
-    try:
-        with SOON.join() as ranks:
-            if RANK == 1:
-                ranks.broadcast(b"")
-            network().fit(x, y, parallel=ranks)
-    except bpx.RankError as error:
-        print(json.dumps([RANK, str(error), list(error.ranks)]), flush=True)
-        raise SystemExit(3) from None
+    with told(), SOON.join() as ranks:
+        if RANK == 1:
+            ranks.broadcast(b"")
+        network().fit(x, y, parallel=ranks)
     return {}
 
 

@@ -46,8 +46,8 @@ def mpiexec():
 UNSEEN = ["sh", "-c", 'trap "" USR1; "$0" "$@"; sleep 100']
 
 
-def started(ranks, *command, unseen=False):
-    """The processes, ended within two minutes."""
+def started(ranks, *command, unseen=False, within=120):
+    """The processes, which have to end within so many seconds."""
     environment = os.environ | {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",  # as in a container
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -55,7 +55,7 @@ def started(ranks, *command, unseen=False):
     }
     line = [mpiexec(), "-n", str(ranks), *(UNSEEN if unseen else []), sys.executable, *command]
     return subprocess.run(
-        line, capture_output=True, text=True, timeout=120, check=False, env=environment
+        line, capture_output=True, text=True, timeout=within, check=False, env=environment
     )
 
 
@@ -67,8 +67,8 @@ def among(ranks, case, *folder):
 
 
 def survivors(ranks, case, folder, unseen=True):
-    """What each rank that was left over said, by its number."""
-    ended = started(ranks, str(PROGRAM), case, str(folder), unseen=unseen)
+    """What each rank that was left over said, by its number; soon, where one sleeps 600 s."""
+    ended = started(ranks, str(PROGRAM), case, str(folder), unseen=unseen, within=60)
     assert ended.returncode != 0
     text = ended.stdout
     found = {}
@@ -175,12 +175,11 @@ def test_another_number_of_ranks_goes_on(before, after, tmp_path):
 def test_a_rank_that_is_gone_is_named_in_time(case, tmp_path):
     found, ended = survivors(3, case, tmp_path)
     assert sorted(found) == [0, 2], ended.stdout + ended.stderr
-    for message, culprits, steps, took in found.values():
+    for message, culprits, steps in found.values():
         assert "rank 1 (" in message
         assert "has not come to step 7 of its training" in message
         assert culprits == [1]
         assert steps == 6  # nothing of the step was done
-        assert took < 60  # and not the 600 s that it sleeps
     # The last step that all have done was written down, and any number goes on from it.
     assert (tmp_path / "checkpoint-000000000006.safetensors").is_file()
     found = among(2, "finish", tmp_path)
@@ -204,7 +203,7 @@ def test_the_launcher_by_itself_ends_the_others(tmp_path):
 def test_an_error_on_one_rank_is_told_to_the_others(tmp_path):
     found, ended = survivors(3, "raises", tmp_path, unseen=False)
     assert sorted(found) == [0, 2]
-    for message, culprits, _, _ in found.values():
+    for message, culprits, _ in found.values():
         assert message.startswith("rank 1 (")
         assert message.endswith("has failed: OSError: the plotter is on fire")
         assert culprits == [1]

@@ -63,6 +63,7 @@ ORDER = [
     "tables",
     "recipe",
     "runs",
+    "console",
     "cli",
     "__main__",
 ]

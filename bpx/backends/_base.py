@@ -1,25 +1,18 @@
-"""Where arrays live, and every kernel once, in pure array API.
-
-A backend is a namespace of the Python array API standard and one of its devices. A native
-backend overrides a kernel only where a measurement says that its library does it faster; the
-tests find the overrides and hold each against the standard one here.
-"""
+"""Where arrays live: a namespace of the Python array API standard, and one of its devices."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import random
-from ..random import Array as Array
+from ._kernels import Array as Array
+from ._kernels import Kernels
 
 if TYPE_CHECKING:
     from ._slot import Slot
-
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 class BackendError(RuntimeError):
@@ -33,13 +26,7 @@ def native(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def kernel(method: Kernel) -> Kernel:
-    """Mark a method that native backends may override."""
-    method.is_kernel = True  # type: ignore[attr-defined]
-    return method
-
-
-class Backend:
+class Backend(Kernels):
     """Arrays of one namespace on one device.
 
     Parameters
@@ -163,266 +150,6 @@ class Backend:
 
     def use(self) -> None:
         """Make its device the calling thread's current one, where a library has such a thing."""
-
-    # --- kernels ----------------------------------------------------------------------------
-
-    @kernel
-    def argmax(self, a: Array) -> Array:
-        """The column of each row's largest element, the first of equals: (m,) of `index_dtype`."""
-        xp = self.xp
-        if self.index_dtype == xp.int64:
-            return xp.argmax(a, axis=1)
-        # A device without 64-bit integers, in which array-api-strict's argmax fails.
-        columns = xp.arange(a.shape[1], dtype=self.index_dtype, device=self.device)[None, :]
-        largest = a == xp.max(a, axis=1, keepdims=True)
-        return xp.min(xp.where(largest, columns, a.shape[1] - 1), axis=1)
-
-    @kernel
-    def total(self, values: Array) -> Array:
-        """The sum of a vector, 0-d; of booleans how many are true."""
-        xp = self.xp
-        if xp.isdtype(values.dtype, "bool"):
-            values = xp.astype(values, xp.float32)
-        return xp.sum(values)
-
-    @kernel
-    def square(self, x: Array) -> Array:
-        """Σ x_i² of a vector, 0-d."""
-        return self.xp.vecdot(x, x)
-
-    @kernel
-    def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        """``out ← β·out + α·a b``, matrices; returns `out`.
-
-        With β = 0 the old `out` is not read: 0·NaN of an unset buffer is NaN.
-        """
-        product = a @ b
-        if alpha != 1.0:
-            product = alpha * product
-        out[...] = product if beta == 0.0 else beta * out + product
-        return out
-
-    @kernel
-    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
-        """``out ← x wᵀ + b``, with a sample a row of `x` and a neuron a row of `w`."""
-        out[...] = x @ w.T + b
-        return out
-
-    @kernel
-    def affine_activate(
-        self, x: Array, w: Array, b: Array, activation: Any, z: Array, out: Array
-    ) -> Array:
-        """``z ← x wᵀ + b`` and ``out ← σ(z)``; `out` may be `z` itself. Returns `out`."""
-        return self.activate(activation, self.affine(x, w, b, z), out)
-
-    @kernel
-    def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
-        """``out ← β·out + α·x``, `x` broadcast against `out`; returns `out`."""
-        if alpha != 1.0:
-            x = alpha * x
-        out[...] = x if beta == 0.0 else (out if beta == 1.0 else beta * out) + x
-        return out
-
-    @kernel
-    def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        """``out ← β·out + α·Σ_i x_i``, the sum over the rows of a matrix; returns `out`."""
-        total = self.xp.sum(x, axis=0, dtype=x.dtype)
-        if alpha != 1.0:
-            total = alpha * total
-        out[...] = total if beta == 0.0 else beta * out + total
-        return out
-
-    @kernel
-    def subtract(self, a: Array, b: Array, out: Array) -> Array:
-        """``out ← a − b``; returns `out`."""
-        out[...] = a - b
-        return out
-
-    @kernel
-    def gather(
-        self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
-    ) -> Array:
-        """``out ← scale·source[rows] + offset``, converted to the dtype of `out`; returns `out`.
-
-        `rows` are indices or a slice. Images that came as uint8 stay uint8 until here.
-        """
-        xp = self.xp
-        batch = source[rows, ...] if isinstance(rows, slice) else xp.take(source, rows, axis=0)
-        batch = xp.astype(batch, self._wider(batch.dtype, out.dtype), copy=False)
-        if not (isinstance(scale, float) and scale == 1.0):
-            batch = batch * scale
-        if not (isinstance(offset, float) and offset == 0.0):
-            batch = batch + offset
-        out[...] = xp.astype(batch, out.dtype, copy=False)  # once, after a sum that may cancel
-        return out
-
-    def _wider(self, source: Any, out: Any) -> Any:
-        """The dtype in which values are scaled: theirs or the result's, whichever tells more.
-
-        Integers of more than 16 bits, which float32 rounds, count as float64 where there is one.
-        """
-        xp = self.xp
-        if source == out:
-            return out
-        if xp.isdtype(source, "real floating"):
-            return source if xp.finfo(source).bits > xp.finfo(out).bits else out
-        large = xp.isdtype(source, "integral") and xp.iinfo(source).bits > 16
-        return xp.float64 if large and "float64" not in self.lacks else out
-
-    @kernel
-    def one_hot(self, labels: Array, out: Array) -> Array:
-        """Row i of `out` becomes the unit vector of ``labels[i]``; returns `out`."""
-        xp = self.xp
-        classes = xp.arange(out.shape[1], dtype=labels.dtype, device=self.device)
-        out[...] = xp.astype(labels[:, None] == classes[None, :], out.dtype)
-        return out
-
-    @kernel
-    def activate(self, activation: Any, z: Array, out: Array) -> Array:
-        """``out ← σ(z)``; `out` may be `z` itself. Returns `out`."""
-        a = activation.forward(self.xp, z)
-        if a is not out:
-            out[...] = a
-        return out
-
-    @kernel
-    def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
-        """``delta ← `` the vector-Jacobian product of σ at z, in place; returns `delta`."""
-        below = activation.backward(self.xp, delta, z, a)
-        if below is not delta:
-            delta[...] = below
-        return delta
-
-    @kernel
-    def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:
-        """``a ← a^L`` and ``out ← δ^L`` (BP1), from z^L; returns the cost of each sample, (m,).
-
-        With the identity `a` may be `z` itself.
-        """
-        if a is not z:
-            self.activate(objective.activation, z, a)
-        values = objective.value(self, z, a, y)
-        objective.delta(self, z, a, y, out)
-        return values
-
-    @kernel
-    def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
-    ) -> None:
-        """One step of an optimizer on `theta`, in place; `grad` may be overwritten.
-
-        `numbers` are those of ``optimizer.numbers``, where they lie on the device already.
-        """
-        optimizer.update(theta, grad, state, step)
-
-    @kernel
-    def keep(
-        self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
-    ) -> Array:
-        """A mask of booleans for a batch, True with this probability; see `bpx.random`."""
-        limit = random.threshold(probability)
-        try:
-            return random.bits(self.xp, key, layer, step, row, shape, self.device) < limit
-        except (AttributeError, ValueError, RuntimeError):
-            # A device without 64-bit integers: the same numbers, drawn on the host.
-            return self.from_host(random.bits(np, key, layer, step, row, shape) < limit)
-
-    @kernel
-    def tally(
-        self, values: Array, right: Array | None, weight: Array | None, log: Array, at: Any
-    ) -> Array:
-        """``log[at] ← `` Σ wC, Σ w over the right samples, and Σ w; returns `log`.
-
-        Without `right` the second is 0, without `weight` w = 1.
-        """
-        xp = self.xp
-        log[at, 0] = self.total(values if weight is None else weight * values)
-        if right is None:
-            log[at, 1] = 0.0
-        else:
-            if weight is not None:
-                right = weight * xp.astype(right, weight.dtype)
-            log[at, 1] = self.total(right)
-        log[at, 2] = values.shape[0] if weight is None else self.total(weight)
-        return log
-
-    @kernel
-    def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
-        """The next step's numbers, a row of `table`, and rows, a part of `order`; returns `clock`.
-
-        `clock` holds the epoch's next step, its present one, and the present one of all training.
-        """
-        at, m = int(clock[0]), rows.shape[0]
-        numbers[...] = table[at, ...]
-        rows[...] = order[at * m : (at + 1) * m]
-        clock[0], clock[1], clock[2] = at + 1, at, int(clock[2]) + 1
-        return clock
-
-    @kernel
-    def products(self, a: Array, b: Array, out: Array) -> Array:
-        """``out ← a b`` for matrices in the last two axes, broadcast; returns `out`."""
-        out[...] = a @ b
-        return out
-
-    @kernel
-    def sum_of_products(self, a: Array, b: Array, out: Array, beta: float = 0.0) -> Array:
-        """``out ← β·out + Σ_i a_i b_i``, over the first axis of stacks; returns `out`."""
-        total = self.xp.sum(a @ b, axis=0, dtype=out.dtype)
-        out[...] = total if beta == 0.0 else beta * out + total
-        return out
-
-    @kernel
-    def patches(self, x: Array, sliding: Any, out: Array) -> Array:
-        """Each window of x (m, c, \\*lengths) in a column: ``out`` (m, c, \\*size, \\*counts).
-
-        Zero in the padding. `sliding` is a `bpx.layers.sliding.Sliding`. Returns `out`.
-        """
-        for element in sliding.in_padding:
-            out[element] = 0.0
-        for element, inside, _ in sliding.positions:
-            out[element] = x[inside]
-        return out
-
-    @kernel
-    def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
-        """The adjoint of `patches`: each element of ``out`` sums where it was; returns `out`.
-
-        In the order of the window's elements, so that the bits are the same every time.
-        """
-        out[...] = 0.0
-        for element, inside, _ in sliding.positions:
-            out[inside] += patches[element]
-        return out
-
-    @kernel
-    def window_sum(self, x: Array, sliding: Any, out: Array) -> Array:
-        """The sum of each window of x, ``out`` (m, c, \\*counts), which it returns."""
-        out[...] = 0.0
-        for _, inside, reached in sliding.positions:
-            out[reached] += x[inside]
-        return out
-
-    @kernel
-    def window_max(self, x: Array, sliding: Any, out: Array) -> Array:
-        """The largest of each window, padding left out, or NaN; returns `out`."""
-        out[...] = -self.xp.inf
-        for _, inside, reached in sliding.positions:
-            out[reached] = self.xp.maximum(out[reached], x[inside])
-        return out
-
-    @kernel
-    def window_max_backward(
-        self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
-    ) -> Array:
-        """``out ← `` each window's δ at the first of its largest elements; overwrites `delta`."""
-        xp = self.xp
-        out[...] = 0.0
-        for _, inside, reached in sliding.positions:
-            here = x[inside] == largest[reached]
-            left = delta[reached]
-            out[inside] += xp.where(here, left, xp.zeros_like(left))
-            delta[reached] = xp.where(here, xp.zeros_like(left), left)  # it is given once
-        return out
 
     # --- whole runs -------------------------------------------------------------------------
 

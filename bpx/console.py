@@ -1,0 +1,72 @@
+"""What the command line prints: the network, an epoch a line, a score, and what went wrong."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from .callbacks import Callback
+from .network import Network
+
+
+def warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    """In the place of `warnings.showwarning`."""
+    say(f"warning: {message}")
+
+
+def say(message: str) -> None:
+    """A line of errors."""
+    line = " ".join(message.split())
+    # A file's names may be of any length, and of characters that a terminal obeys.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
+
+
+class ShowNetwork(Callback):
+    """The network's table, once `fit` has found everything in order."""
+
+    def on_fit_begin(self, run: Any) -> None:
+        print(run.net.summary())
+        if run.ranks > 1:
+            print(f"{run.ranks} processes, each with a part of every mini-batch")
+
+
+class ShowEpochs(Callback):
+    """A line an epoch, in columns that 80 characters hold."""
+
+    def __init__(self) -> None:
+        self.started = False
+
+    def on_epoch_end(self, run: Any) -> None:
+        row = {k: v for k, v in run.history.row().items() if k != "learning_rate"}
+        if not self.started:
+            titles = [name.partition("_")[2] or name for name in row]
+            over = [name.partition("_")[0] if "_" in name else "" for name in row]
+            over = [name if name not in over[:index] else "" for index, name in enumerate(over)]
+            for line in (over, titles):
+                print("  ".join(text.rjust(10) for text in line)[5:].rstrip())
+            self.started = True
+        cells = []
+        for name, value in row.items():
+            if name == "epoch":
+                text = f"{value}"
+            elif name.endswith("accuracy"):
+                text = f"{100 * value:.2f} %"
+            else:
+                text = f"{value:.5g}" if name.endswith("cost") else f"{value:.3f}"
+            cells.append(text.rjust(10))
+        print("  ".join(cells)[5:], flush=True)
+
+
+def score(net: Network, x: np.ndarray, y: np.ndarray) -> str:
+    """The accuracy, or how far off a regression is, and the share of the variance it explains."""
+    if net.task != "regression":
+        return f"accuracy {100 * net.accuracy(x, y):.2f} %"
+    truth = y.reshape(len(y), -1).astype(np.float64)
+    errors = net.backend.to_host(net.predict(x)) - truth
+    spread = ((truth - truth.mean(axis=0)) ** 2).sum()
+    explained = 1.0 - (errors**2).sum() / spread if spread else math.nan
+    return f"root mean square error {np.sqrt((errors**2).mean()):.5g}, R² {explained:.4f}"
