@@ -165,6 +165,12 @@ class Destination:
         if self.then is not None:
             self.then()
 
+    def channels(self, delta: Array) -> None:
+        """The gradient is the sum of each channel of δ, (m, c, \\*lengths) (BP3)."""
+        self.backend.sum_channels(delta, self.array, self.scale.alpha, self.scale.beta)
+        if self.then is not None:
+            self.then()
+
     def write(self, gradient: Array) -> None:
         """The gradient is this array."""
         self.backend.axpby(gradient, self.array, self.scale.alpha, self.scale.beta)

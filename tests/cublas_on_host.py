@@ -7,6 +7,7 @@ import ctypes
 import numpy as np
 
 DOUBLE, HALF, BFLOAT, SINGLE = 1, 2, 14, 0  # cudaDataType
+DTYPES = {SINGLE: np.float32, DOUBLE: np.float64, HALF: np.float16, BFLOAT: np.uint16}
 COMPUTE_64F = 70
 
 
@@ -48,6 +49,23 @@ class Library:
         out[...] = product if beta == 0.0 else product + beta * out
         return 0
 
+    def _cublasGemmStridedBatchedEx(
+        self, handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, a_by, b, b_type, ldb, b_by,
+        beta, c, c_type, ldc, c_by, count, compute, algorithm,
+    ):  # fmt: skip
+        assert all(type(by) is ctypes.c_longlong for by in (a_by, b_by, c_by))  # not an int's 32
+        assert count == 1 or c_by.value >= ldc * n, "results overlap"
+        for i in range(count):
+            at = (
+                moved(*of, i) for of in ((a, a_type, a_by), (b, b_type, b_by), (c, c_type, c_by))
+            )
+            a_at, b_at, c_at = at
+            self._cublasGemmEx(
+                handle, op_a, op_b, m, n, k, alpha, a_at, a_type, lda, b_at, b_type, ldb, beta,
+                c_at, c_type, ldc, compute, algorithm,
+            )  # fmt: skip
+        return 0
+
     def _scalar(self, value, real):
         if self.mode == 0:
             return real(value._obj.value)
@@ -59,10 +77,15 @@ def pointer(address, real):
     return ctypes.cast(address, ctypes.POINTER(kind))
 
 
+def moved(address, kind, by, times):
+    """Where a matrix of a batch begins, at a stride in elements."""
+    return ctypes.c_void_p(address.value + times * by.value * np.dtype(DTYPES[kind]).itemsize)
+
+
 def column_major(address, kind, leading, rows, columns):
     """A view of a matrix that cuBLAS is told of."""
     assert leading >= rows
-    dtype = {SINGLE: np.float32, DOUBLE: np.float64, HALF: np.float16, BFLOAT: np.uint16}[kind]
+    dtype = DTYPES[kind]
     size = leading * columns * np.dtype(dtype).itemsize
     raw = (ctypes.c_char * size).from_address(address.value)
     return np.frombuffer(raw, dtype).reshape(columns, leading).T[:rows]

@@ -337,12 +337,3 @@ CASES = [
 def test_a_message_says_what_to_change(wrong, error, message):
     with pytest.raises(error, match=re.escape(message)):
         wrong()
-
-
-def test_convolutions_are_not_recorded(rehearsed, rng):
-    chain = [layers.Input((1, 4, 4)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)]
-    net = bpx.Network(chain, cost="quadratic", backend=rehearsed)
-    x, y = rng.normal(size=(8, 1, 4, 4)), rng.normal(size=(8, 3))
-    with pytest.raises(ValueError, match="graph=True: the products of convolutions are CuPy's"):
-        net.fit(x, y, batch_size=2, graph=True)
-    net.fit(x, y, batch_size=2, epochs=1)  # without a warning

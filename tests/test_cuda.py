@@ -179,7 +179,7 @@ def test_what_the_kernels_do_not_know_passes_to_the_standard(rehearsed, rng):
 def test_numbers_may_lie_on_the_device(backend, rng, real):
     x, out = rng.normal(size=(2, 5, 3)).astype(real)
     alpha, beta = 0.3, -1.7
-    for name, to in (("axpby", out), ("sum_rows", out[0])):
+    for name, to in (("axpby", out), ("sum_rows", out[0]), ("sum_channels", out[0])):
         by_value = call(backend, name, x, to, alpha, beta)[0]
         places = np.array([alpha], real), np.array([beta], real)
         by_place = call(backend, name, x, to, *places)[0]

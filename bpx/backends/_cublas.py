@@ -70,6 +70,30 @@ def library() -> ctypes.CDLL:
         ) from error
 
 
+def _order(matrix: Array) -> tuple[int, int]:
+    """How cuBLAS, which is column-major, reads the transpose: operation and leading dimension."""
+    rows, columns = matrix.shape[-2:]
+    if matrix.flags.c_contiguous:
+        return PLAIN, max(columns, 1)
+    return TRANSPOSED, max(rows, 1)
+
+
+def _calls(
+    b: Array, a: Array, out: Array
+) -> tuple[int, int, tuple[int, int, int], tuple[int, int, int]]:
+    """How stacks (m, groups) are multiplied: calls, and products in each, at constant strides.
+
+    Of `b`, `a` and `out` the steps from call to call, and the strides within one, in elements.
+    """
+    m, groups = out.shape[:2]
+    of_b, of_a, of_out = (stack.shape[-2] * stack.shape[-1] for stack in (b, a, out))
+    matrix = of_b, of_a, of_out
+    if a.ndim == out.ndim:
+        return 1, m * groups, (0, 0, 0), matrix
+    row = groups * of_b, 0, groups * of_out
+    return (groups, m, matrix, row) if groups <= m else (m, groups, row, matrix)
+
+
 @dataclass
 class _Handle:
     """A thread's handle, and how it is set."""
@@ -125,28 +149,60 @@ class Cublas:
         `out` lies row after row, each factor row after row or column after column. α and β are
         both numbers, or both arrays of one element on the device.
         """
-        handle = self._current()
+        handle, kind = self._current(), precision.factors
         (m, k), n = a.shape, b.shape[1]
-        on_device = hasattr(alpha, "dtype")
-        self._set_mode(handle, ON_DEVICE if on_device else ON_HOST)
-        scalars: list[Any]
-        if on_device:
-            scalars = [ctypes.c_void_p(self._address(value)) for value in (alpha, beta)]
-        else:
-            scalars = [ctypes.byref(precision.scalar(value)) for value in (alpha, beta)]
+        at = self._scalars(handle, alpha, beta, precision)
         # cuBLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
-        by_row = [bool(factor.flags.c_contiguous) for factor in (b, a)]
-        operations = [PLAIN if rows else TRANSPOSED for rows in by_row]
-        first = self._factor(b, max(n if by_row[0] else k, 1), precision)
-        second = self._factor(a, max(k if by_row[1] else m, 1), precision)
+        (of_b, b_leading), (of_a, a_leading) = _order(b), _order(a)
         self._call(
-            "cublasGemmEx", handle.pointer, *operations, n, m, k, scalars[0], *first, *second,
-            scalars[1], ctypes.c_void_p(self._address(out)), precision.result, n,
-            precision.compute, DEFAULT,
+            "cublasGemmEx", handle.pointer, of_b, of_a, n, m, k, at[0],
+            self._pointer(b), kind, b_leading, self._pointer(a), kind, a_leading, at[1],
+            self._pointer(out), precision.result, n, precision.compute, DEFAULT,
         )  # fmt: skip
 
-    def _factor(self, matrix: Array, leading: int, precision: Precision) -> tuple[Any, int, int]:
-        return ctypes.c_void_p(self._address(matrix)), precision.factors, leading
+    def gemm_batched(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        alpha: float | Array,
+        beta: float | Array,
+        precision: Precision,
+    ) -> None:
+        """``out_ij ← β·out_ij + α·a_ij b_ij``, for stacks (m, groups) of matrices.
+
+        An `a` with groups alone is the same for all m. Otherwise as `gemm`: each stack is dense,
+        the matrices of a factor all row after row or all column after column.
+        """
+        handle, kind = self._current(), precision.factors
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        at = self._scalars(handle, alpha, beta, precision)
+        (of_b, b_leading), (of_a, a_leading) = _order(b), _order(a)
+        calls, count, steps, strides = _calls(b, a, out)
+        by = [ctypes.c_longlong(stride) for stride in strides]
+        for call in range(calls):
+            b_at, a_at, out_at = (
+                self._pointer(stack, call * step)
+                for stack, step in zip((b, a, out), steps, strict=True)
+            )
+            self._call(
+                "cublasGemmStridedBatchedEx", handle.pointer, of_b, of_a, n, m, k, at[0],
+                b_at, kind, b_leading, by[0], a_at, kind, a_leading, by[1], at[1],
+                out_at, precision.result, n, by[2], count, precision.compute, DEFAULT,
+            )  # fmt: skip
+
+    def _scalars(
+        self, handle: _Handle, alpha: float | Array, beta: float | Array, precision: Precision
+    ) -> list[Any]:
+        """As arguments; the handle is told where they are."""
+        on_device = hasattr(alpha, "dtype")
+        self._set_mode(handle, ON_DEVICE if on_device else ON_HOST)
+        if on_device:
+            return [self._pointer(value) for value in (alpha, beta)]
+        return [ctypes.byref(precision.scalar(value)) for value in (alpha, beta)]
+
+    def _pointer(self, array: Any, element: int = 0) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._address(array) + element * array.dtype.itemsize)
 
     def _current(self) -> _Handle:
         """The thread's handle, on its current stream."""
@@ -160,7 +216,7 @@ class Cublas:
         stream = self._stream()
         if handle.stream != stream:
             self._call("cublasSetStream_v2", handle.pointer, ctypes.c_void_p(stream))
-            workspace = ctypes.c_void_p(self._address(handle.workspace))  # the stream resets it
+            workspace = self._pointer(handle.workspace)  # the stream resets it
             size = ctypes.c_size_t(WORKSPACE)
             self._call("cublasSetWorkspace_v2", handle.pointer, workspace, size)
             handle.stream = stream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ._base import Array
 
-FILES = [Path(__file__).with_name(name) for name in ("kernels.cu", "run.cu")]
+FILES = [Path(__file__).with_name(name) for name in ("kernels.cu", "images.cu", "run.cu")]
 
 # The dtypes they compute in, and the C++ name of each.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -34,7 +35,7 @@ LABELS = {np.dtype(name): f"one_hot_{name}" for name in ("int64", "int32")}
 ELEMENTWISE = ("sigmoid", "tanh", "relu")
 ACTIVATE = {name: f"activate_{name}" for name in (*ELEMENTWISE, "softmax")}
 BACKWARD = {name: f"backward_{name}" for name in (*ELEMENTWISE, "softmax")}
-BIAS = {name: f"bias_{name}" for name in ELEMENTWISE}
+BIAS = {name: f"bias_{name}" for name in ("identity", *ELEMENTWISE)}
 
 # Costs by `Objective.kernel`.
 COSTS = {
@@ -46,6 +47,7 @@ COSTS = {
 NAMES = (
     *("axpby", "sum_rows", "argmax", "keep", "momentum", "rmsprop", "adam", "run_steps"),
     *("descend", "tick", "tally", "largest", "unscale"),
+    *("patches", "fold", "window_sum", "window_max", "window_max_backward", "sum_channels"),
     *NARROW.values(),
     *SOURCES.values(),
     *LABELS.values(),
@@ -83,6 +85,11 @@ def a_column(rows: int, columns: int) -> Threads:
     return Threads(min(-(-columns // WARP), MOST_BLOCKS), warps * WARP)
 
 
+def a_channel(channels: int, elements: int) -> Threads:
+    """A block for each channel of so many elements."""
+    return Threads(min(channels, MOST_BLOCKS), a_block(elements).a_block)
+
+
 def a_block(count: int) -> Threads:
     """One block, a thread an element as far as they go."""
     warps = min(max(-(-count // WARP), 1), MOST_WARPS)
@@ -96,6 +103,18 @@ def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
     columns = out.shape[-1]
     rows = out.size // max(columns, 1)
     return a_row(rows), (rows, columns)
+
+
+@cache
+def geometry(sliding: Any) -> tuple[int, ...] | None:
+    """Twelve arguments, six for each of two axes; None: of more axes, or longer than an int."""
+    if len(sliding.size) > 2 or max(sliding.padded) >= 2**31:
+        return None
+    before = (pair[0] for pair in sliding.padding)
+    fields = sliding.lengths, sliding.size, sliding.stride, sliding.dilation, before
+    axes = [*zip(*fields, sliding.counts, strict=True)]
+    alone = [(1, 1, 1, 1, 0, 1)] * (2 - len(axes))  # a sequence is an image of one row
+    return tuple(chain.from_iterable(alone + axes))
 
 
 def number(value: float | Array) -> tuple[Any, float]:

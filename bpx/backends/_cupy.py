@@ -12,11 +12,12 @@ import numpy as np
 
 from .. import random
 from . import _cublas, _cuda, _cuda_run
-from ._base import Array, Backend
+from ._base import Array
+from ._cupy_products import CupyProducts
 from ._slot import PinnedSlot, Slot
 
 
-class CupyBackend(Backend):
+class CupyBackend(CupyProducts):
     """`xp` is the namespace in ``_cupy_namespace``, `device` a ``cupy.cuda.Device``.
 
     CuPy works on the calling thread's current device, so each run of a network makes its own
@@ -28,7 +29,7 @@ class CupyBackend(Backend):
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         with device:
             super().__init__(name, xp, device, is_host=False)
-        self._kernels: Callable[..., None] = _cuda.Kernels()
+        self._kernels = _cuda.Kernels()
         self._products = _cublas.Cublas(
             _cublas.library, self._stream_address, self._bytes, self._address
         )
@@ -99,59 +100,7 @@ class CupyBackend(Backend):
 
         return launch
 
-    # --- products -------------------------------------------------------------------------------
-
-    def in_precision(self, precision: str) -> CupyBackend:
-        other = object.__new__(type(self))  # a copy would be the backend of this name
-        other.__dict__ |= self.__dict__ | {"_precision": precision}
-        return other
-
-    def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        factors = a, b
-        if not self._dense(out) or any(not self._is_factor(f, out.dtype) for f in factors):
-            return super().gemm(a, b, out, alpha, beta)
-        if not out.size:
-            return out
-        if out.dtype == _cuda.FLOAT64:
-            self._products.gemm(a, b, out, alpha, beta, _cublas.FLOAT64)
-        elif self._precision == "float16":
-            a, a_most = self._to_float16(a)
-            b, b_most = self._to_float16(b)
-            scalars = self.empty((2,), out.dtype)
-            given = (*_cuda.number(alpha), *_cuda.number(beta))
-            self._launch("unscale", _cuda.a_block(1), out, scalars, a_most, b_most, *given)
-            both = scalars[:1], scalars[1:]
-            self._products.gemm(a, b, out, *both, _cublas.FLOAT16)
-        elif self._precision == "bfloat16":
-            a, b = (self._narrow("bfloat16", factor) for factor in factors)
-            self._products.gemm(a, b, out, alpha, beta, _cublas.BFLOAT16)
-        else:
-            tf32 = self._precision == "tf32"
-            self._products.gemm(a, b, out, alpha, beta, _cublas.TF32 if tf32 else _cublas.FLOAT32)
-        return out
-
-    @staticmethod
-    def _is_factor(matrix: Array, dtype: Any) -> bool:
-        flags = matrix.flags
-        return matrix.dtype == dtype and bool(flags.c_contiguous or flags.f_contiguous)
-
-    def _to_float16(self, matrix: Array) -> tuple[Array, Array]:
-        """In 16 bits, scaled by a power of two, and the bits of the largest element before."""
-        most = self.zeros((1,), self.xp.uint32)
-        threads = _cuda.Threads(min(-(-matrix.size // 256), 256), 256)
-        self._launch("largest", threads, matrix, matrix, matrix.size, most)
-        return self._narrow("float16", matrix, most), most
-
-    def _narrow(self, to: str, matrix: Array, *scaled_by: Array) -> Array:
-        """The bits of a matrix in 16, in its own order of memory."""
-        if matrix.flags.c_contiguous:
-            narrow = self.empty(matrix.shape, self.xp.uint16)
-        else:
-            narrow = self.empty(matrix.shape[::-1], self.xp.uint16).T
-        threads = _cuda.an_element(matrix.size)
-        arguments = matrix, narrow, matrix.size, *scaled_by
-        self._launch(_cuda.NARROW[to], threads, matrix, *arguments)
-        return narrow
+    # --- kernels --------------------------------------------------------------------------------
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
         self.gemm(x, w.T, out)
@@ -164,7 +113,8 @@ class CupyBackend(Backend):
         if name is None or z is not out or not self._dense(b, out):
             return super().affine_activate(x, w, b, activation, z, out)
         self.gemm(x, w.T, out)
-        self._launch(name, _cuda.an_element(out.size), out, b, out, out.size, out.shape[-1])
+        threads, sizes = _cuda.an_element(out.size), (out.size, out.shape[-1], 1)
+        self._launch(name, threads, out, b, out, *sizes)
         return out
 
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
@@ -215,21 +165,6 @@ class CupyBackend(Backend):
             return None
         return _cuda_run.compiled(self, self._kernels, program, strides)
 
-    # --- the kernels of kernels.cu ------------------------------------------------------------
-
-    def _launch(self, name: str, threads: _cuda.Threads, out: Array, *arguments: Any) -> None:
-        """Run a kernel that computes in the dtype of `out`, unless it has nothing to do."""
-        if threads.blocks:
-            self._kernels(name, out.dtype, threads, arguments)
-
-    @staticmethod
-    def _dense(*arrays: Array) -> bool:
-        """All are of one dtype that the kernels compute in, row after row without gaps."""
-        dtype = arrays[0].dtype
-        return dtype in _cuda.REALS and all(
-            array.dtype == dtype and array.flags.c_contiguous for array in arrays
-        )
-
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
         if not self._dense(x, out) or x.shape not in (out.shape, out.shape[-1:]):
             return super().axpby(x, out, alpha, beta)
@@ -245,6 +180,16 @@ class CupyBackend(Backend):
         scalars = (*_cuda.number(alpha), *_cuda.number(beta))
         threads = _cuda.a_column(rows, columns)
         self._launch("sum_rows", threads, out, x, out, rows, columns, *scalars)
+        return out
+
+    def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if not self._dense(x, out):
+            return super().sum_channels(x, out, alpha, beta)
+        rows, channels = x.shape[:2]
+        each = math.prod(x.shape[2:])
+        scalars = (*_cuda.number(alpha), *_cuda.number(beta))
+        threads = _cuda.a_channel(channels, rows * each)
+        self._launch("sum_channels", threads, out, x, out, rows, channels, each, *scalars)
         return out
 
     def gather(
@@ -309,6 +254,14 @@ class CupyBackend(Backend):
         self._launch(name, threads, out, z, out, *sizes)
         return out
 
+    def bias_activate(self, b: Array, activation: Any, z: Array, out: Array) -> Array:
+        name = _cuda.BIAS.get(activation.kernel)
+        if name is None or z is not out or not self._dense(b, out):
+            return super().bias_activate(b, activation, z, out)
+        sizes = out.size, out.shape[1], math.prod(out.shape[2:])
+        self._launch(name, _cuda.an_element(out.size), out, b, out, *sizes)
+        return out
+
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         name = _cuda.BACKWARD.get(activation.kernel)
         if name is None or not self._dense(delta, a):
@@ -341,3 +294,44 @@ class CupyBackend(Backend):
             self._launch(name, threads, theta, theta, grad, *slots, size, *given)
         else:
             self._launch("descend", threads, theta, theta, grad, size, *_cuda.number(numbers[0]))
+
+    # --- windows over images ---------------------------------------------------------------------
+
+    def patches(self, x: Array, sliding: Any, out: Array) -> Array:
+        count = out.size // sliding.elements
+        done = self._slide("patches", sliding, count, x, out)
+        return out if done else super().patches(x, sliding, out)
+
+    def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
+        windows, axes = math.prod(sliding.counts), len(sliding.size)
+        source, steps = patches, (sliding.elements * windows, windows)
+        if not any(patches.strides[2 : 2 + axes]):  # broadcast: each element of a window the same
+            source, steps = patches[:, :, *[0] * axes], (windows, 0)
+        done = self._slide("fold", sliding, out.size, source, out, steps=steps)
+        return out if done else super().fold(patches, sliding, out)
+
+    def window_sum(self, x: Array, sliding: Any, out: Array) -> Array:
+        done = self._slide("window_sum", sliding, out.size, x, out)
+        return out if done else super().window_sum(x, sliding, out)
+
+    def window_max(self, x: Array, sliding: Any, out: Array) -> Array:
+        done = self._slide("window_max", sliding, out.size, x, out)
+        return out if done else super().window_max(x, sliding, out)
+
+    def window_max_backward(
+        self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
+    ) -> Array:
+        arrays = delta, x, largest, out
+        done = self._slide("window_max_backward", sliding, out.size, *arrays)
+        return out if done else super().window_max_backward(delta, x, largest, sliding, out)
+
+    def _slide(
+        self, name: str, sliding: Any, count: int, *arrays: Array, steps: tuple[int, ...] = ()
+    ) -> bool:
+        """Run a kernel of images.cu on so many threads; False where it does not take these."""
+        geometry = _cuda.geometry(sliding)
+        if geometry is None or not self._dense(*arrays):
+            return False
+        arguments = *arrays, count, *steps, *geometry
+        self._launch(name, _cuda.an_element(count), arrays[0], *arguments)
+        return True

@@ -82,6 +82,15 @@ class Kernels:
         return self.activate(activation, self.affine(x, w, b, z), out)
 
     @kernel
+    def bias_activate(self, b: Array, activation: Any, z: Array, out: Array) -> Array:
+        """``z ← z + b``, by channel of z (m, c, \\*lengths), and ``out ← σ(z)``, which may be `z`.
+
+        Returns `out`.
+        """
+        z += self.xp.reshape(b, (-1, *(1,) * (z.ndim - 2)))
+        return self.activate(activation, z, out)
+
+    @kernel
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
         """``out ← β·out + α·x``, `x` broadcast against `out`; returns `out`."""
         if alpha != 1.0:
@@ -97,6 +106,12 @@ class Kernels:
             total = alpha * total
         out[...] = total if beta == 0.0 else beta * out + total
         return out
+
+    @kernel
+    def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        """``out ← β·out + α·`` the sum of each channel of x (m, c, \\*lengths); returns `out`."""
+        total = self.xp.sum(x, axis=(0, *range(2, x.ndim)), dtype=x.dtype)
+        return self.axpby(total, out, alpha, beta)
 
     @kernel
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
@@ -280,7 +295,10 @@ class Kernels:
     def window_max_backward(
         self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
     ) -> Array:
-        """``out ← `` each window's δ at the first of its largest elements; overwrites `delta`."""
+        """``out ← `` each window's δ at the first of its largest elements; returns `out`.
+
+        `delta` may be overwritten.
+        """
         xp = self.xp
         out[...] = 0.0
         for _, inside, reached in sliding.positions:

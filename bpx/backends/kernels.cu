@@ -497,20 +497,22 @@ extern "C" __global__ void keep(bool* out, int64 count, int64 columns, int64 lay
 
 // --- bias and activation -------------------------------------------------------------------------
 
-// out <- sigma(out + the bias of the column)
+// out <- sigma(out + the bias of the column), or of the channel, which has `each` elements of a row
 template <typename Activation>
-__device__ void bias(const real* b, real* out, int64 count, int64 columns) {
+__device__ void bias(const real* b, real* out, int64 count, int64 columns, int64 each) {
   for (int64 k = first(); k < count; k += stride()) {
-    out[k] = Activation::forward(out[k] + b[Place(k, columns).column]);
+    const int64 of_all = each == 1 ? k : Place(k, each).row;
+    out[k] = Activation::forward(out[k] + b[Place(of_all, columns).column]);
   }
 }
 
 #define BIAS(name, Activation)                                                                   \
-  extern "C" __global__ void bias_##name(const real* b, real* out, int64 count,                  \
-                                         int64 columns) {                                        \
-    bias<Activation>(b, out, count, columns);                                                    \
+  extern "C" __global__ void bias_##name(const real* b, real* out, int64 count, int64 columns,   \
+                                         int64 each) {                                           \
+    bias<Activation>(b, out, count, columns, each);                                              \
   }
 
+BIAS(identity, Identity)
 BIAS(sigmoid, Sigmoid)
 BIAS(tanh, Tanh)
 BIAS(relu, Relu)

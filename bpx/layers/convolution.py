@@ -111,8 +111,9 @@ class Convolution(Layer):
             patches = self._columns(self._patches(x, rows, ctx), ctx)
             kernels.products(weights, patches, self._columns(z[rows, ...], ctx))
         if self.use_bias:
-            z += kernels.xp.reshape(p.bias, (self.channels, *self.axes * (1,)))
-        kernels.activate(self.activation, z, a)
+            kernels.bias_activate(p.bias, self.activation, z, a)
+        else:
+            kernels.activate(self.activation, z, a)
         return a, (x, z, a)
 
     def backward(
@@ -143,7 +144,7 @@ class Convolution(Layer):
         if out is not None:
             out.weights.write(xp.reshape(gradient, self._weights_shape))
             if self.use_bias:  # ∂C/∂b^l = Σ δ^l (BP3)
-                out.bias.write(xp.sum(delta, axis=(0, *range(2, delta.ndim)), dtype=delta.dtype))
+                out.bias.channels(delta)
         return below
 
     # --- the same arrays as matrices, by group ----------------------------------------------
