@@ -3,7 +3,7 @@
     python benchmarks/gpu.py               kernels, tests, rates, all cases; prints the table
     python benchmarks/gpu.py --write       and writes it into benchmarks/README.md
     python benchmarks/gpu.py book          one case
-    python benchmarks/gpu.py --short       one round of one case, and no tests
+    python benchmarks/gpu.py --short       one round of two cases, and no tests
     python benchmarks/gpu.py --rehearse    without a device: everything here but CUDA's calls
 
 Each peer is a process of its own, and they take turns. A figure is the median over rounds of
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from cases import CASES, Case
-from gpu_peers import LOW, PEERS, RIVALS, names, prepare, whole
+from cases import Case
+from gpu_peers import EVERY, LOW, PEERS, RIVALS, names, prepare, whole
 from gpu_rates import rates, shares, summary
 from harness import Peer, measure, present, row, versions, write
 
@@ -32,6 +33,7 @@ BUDGET = 480.0  # seconds for everything
 CHECK, TESTS, RATES = 60.0, 150.0, 40.0  # at most, of the budget; the cases have what is left
 STARTING = 0.6  # of a case's time, at most
 ROUNDS = 7
+SHORT = ("book", "images")
 SECONDS_A_ROUND = 0.25  # of each peer, at least; slow peers run one epoch
 MOST_EPOCHS = 50  # a round
 LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "jax")
@@ -79,7 +81,7 @@ def timed(
     here = present(here if rehearse else list(here))  # a host without a device has few cores
     for peer in here:
         peer.until = until
-    steps = whole(CASES[case], not rehearse).steps
+    steps = whole(EVERY[case], not rehearse).steps
     last = measure(here, rounds, SECONDS_A_ROUND, 1, MOST_EPOCHS)
     return {peer.name: peer.median / steps for peer in last}
 
@@ -96,7 +98,7 @@ def table(results: Results, measured: dict[str, float]) -> str:
         columns = []
         for case, times in results.items():
             of = {peer: times[peer + suffix] for peer in PEERS if peer + suffix in times}
-            columns.append(compared(CASES[case], of, precision, measured))
+            columns.append(compared(EVERY[case], of, precision, measured))
         for title in dict.fromkeys(title for cells in columns for title in cells):
             subject, _, what = title.partition(", ")
             cells = (cells.get(title, "") for cells in columns)
@@ -153,13 +155,13 @@ def missing() -> str | None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(EVERY)}")
     parser.add_argument("--rehearse", action="store_true", help="on the host, without a device")
-    parser.add_argument("--short", action="store_true", help="one round of the first case")
+    parser.add_argument("--short", action="store_true", help="one round of " + " and ".join(SHORT))
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     options = parser.parse_args()
-    if unknown := set(options.cases) - set(CASES):
-        parser.error(f"unknown case {sorted(unknown)[0]!r}: {', '.join(CASES)}")
+    if unknown := set(options.cases) - set(EVERY):
+        parser.error(f"unknown case {sorted(unknown)[0]!r}: {', '.join(EVERY)}")
     if options.rehearse and options.write:
         parser.error("a rehearsal's figures are not written")
     return options
@@ -170,9 +172,11 @@ def main() -> int:
     if not options.rehearse and (why := missing()):
         print(why, file=sys.stderr)
         return 1
+    if options.rehearse:  # threads wait for each other, and crawl on a busy machine
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     end = time.monotonic() + BUDGET
     rounds = 1 if options.short else ROUNDS
-    cases = (options.cases or list(CASES))[: 1 if options.short else None]
+    cases = options.cases or list(SHORT if options.short else EVERY)
     right = kernels_are_right(options.rehearse)
     if not (options.rehearse or options.short):
         right = tests_pass() and right

@@ -15,12 +15,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from cases import CASES, Case
+from cases import CASES, IMAGES, Case
 from harness import Timed
 from peers import bpx_network, bpx_optimizer, jax_scan, torch_optimizer, torch_problem
 
 Epoch = Callable[[], object]
 
+EVERY = CASES | IMAGES
 LOW = ("tf32", "bfloat16", "float16")
 IN_LOW_PRECISION = ("medium", "wide")  # where a product is large enough to gain
 SHORT_STEPS = 20  # of an epoch of the rehearsal
@@ -73,6 +74,8 @@ def torch_precision(place: Place) -> Callable[[], AbstractContextManager[object]
     if not place.is_device:
         torch.set_num_threads(1)  # more wait for each other, and crawl on a busy machine
     torch.set_float32_matmul_precision("high" if place.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = place.precision == "tf32"  # by default on
+    torch.backends.cudnn.benchmark = True  # the fastest of cuDNN's algorithms
     if place.precision in ("float32", "tf32"):
         return nullcontext
     # Its cache of cast weights must not outlive a step that is captured.
@@ -256,7 +259,8 @@ PEERS_IN_LOW_PRECISION = ("bpx", "products", "JAX scan", "PyTorch graph")
 def names(case: str, is_device: bool) -> list[str]:
     """Of the peers on a case."""
     low = LOW if is_device and case in IN_LOW_PRECISION else ()
-    return [*PEERS, *(f"{peer}, {p}" for p in low for peer in PEERS_IN_LOW_PRECISION)]
+    here = [peer for peer in PEERS if case in CASES or peer != "JAX scan"]  # of dense layers
+    return [*here, *(f"{peer}, {p}" for p in low for peer in PEERS_IN_LOW_PRECISION)]
 
 
 def prepare(name: str, case: str, is_device: bool) -> Timed:
@@ -264,7 +268,7 @@ def prepare(name: str, case: str, is_device: bool) -> Timed:
     peer, _, precision = name.partition(", ")
     make, clock = PEERS[peer]
     try:
-        epoch = make(whole(CASES[case], is_device), Place(is_device, precision or "float32"))
+        epoch = make(whole(EVERY[case], is_device), Place(is_device, precision or "float32"))
         epoch()
     except (ImportError, LookupError):
         raise

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 
+import images
 import numpy as np
-from cases import Case
+from cases import Case, Images
 
 Run = Callable[[int], object]
 Arrays = list[np.ndarray]
@@ -203,6 +204,8 @@ def seed_loop(case: Case) -> Run:
 def bpx_network(case: Case, backend: str | None = None):
     import bpx
 
+    if isinstance(case, Images):
+        return images.bpx_network(case, backend)
     cost = {"nll": "log-likelihood"}.get(case.cost, case.cost)
     return bpx.Network(case.sizes, hidden=case.hidden, output=case.output, cost=cost, seed=0,
                        backend=backend)  # fmt: skip
@@ -233,6 +236,8 @@ def bpx_fit(case: Case) -> Run:
 def torch_model(case: Case):
     import torch
 
+    if isinstance(case, Images):
+        return images.torch_model(case)
     act = {"sigmoid": torch.nn.Sigmoid, "relu": torch.nn.ReLU}[case.hidden]
     layers: list[torch.nn.Module] = []
     for (into, out), (w, b) in zip(pairwise(case.sizes), case.initial(), strict=True):
