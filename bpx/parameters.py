@@ -159,15 +159,9 @@ class Destination:
         if self.then is not None:
             self.then()
 
-    def rows(self, delta: Array) -> None:
-        """The gradient is the sum of the rows of δ (BP3)."""
-        self.backend.sum_rows(delta, self.array, self.scale.alpha, self.scale.beta)
-        if self.then is not None:
-            self.then()
-
-    def channels(self, delta: Array) -> None:
-        """The gradient is the sum of each channel of δ, (m, c, \\*lengths) (BP3)."""
-        self.backend.sum_channels(delta, self.array, self.scale.alpha, self.scale.beta)
+    def rows(self, parts: Array) -> None:
+        """The gradient is the sum of the rows: of δ (BP3), or of parts of the batch."""
+        self.backend.sum_rows(parts, self.array, self.scale.alpha, self.scale.beta)
         if self.then is not None:
             self.then()
 

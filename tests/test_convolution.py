@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import bpx
 from bpx import layers
-from bpx.layers import convolution
+from bpx.backends import _base, _fast, _numpy, _threads
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -230,10 +230,26 @@ def test_first_weights_by_the_inputs_of_a_window():
 def test_a_batch_in_slices_is_the_batch(backend, put, host, images, monkeypatch, most):
     x, y = images
     expected = network("numpy").backprop(x, y)
-    monkeypatch.setattr(convolution, "LARGEST", most)
+    for module in (_base, _numpy):
+        monkeypatch.setattr(module, "AT_ONCE", most)
     got = network(backend).backprop(put(x), put(y))
     assert np.abs(host(got.flat) - expected.flat).max() < 1e-12
     assert np.abs(host(got.inputs) - expected.inputs).max() < 1e-12
+
+
+@pytest.mark.parametrize("fast", ["0", "1"])
+def test_on_several_threads_the_same_bits_each_time(images, monkeypatch, fast):
+    kernels = _fast.FastBackend() if fast == "1" and _fast.installed() else _numpy.NumpyBackend()
+    x, y = images
+    expected = network(kernels).backprop(x, y)
+    monkeypatch.setattr(_numpy, "WORTH", 1)
+    monkeypatch.setattr(_threads, "count", lambda: 3)
+    monkeypatch.setattr(_numpy, "AT_ONCE", 1000)
+    assert [len(part) for part in kernels.parts(20, 500)] == [3, 4, 4]  # two rows a slice
+    first, *others = (network(kernels).backprop(x, y) for _ in range(5))
+    assert all(other.flat.tobytes() == first.flat.tobytes() for other in others)
+    assert np.abs(first.flat - expected.flat).max() < 1e-12
+    assert np.abs(first.inputs - expected.inputs).max() < 1e-12
 
 
 def test_a_steady_step_takes_its_buffers_again(images):

@@ -297,7 +297,7 @@ def test_every_kernel_has_cases():
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
 PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
-PLACES |= {"surround", "in_threads", "capture", "in_precision", "slot"}
+PLACES |= {"parts", "side_by_side", "surround", "in_threads", "capture", "in_precision", "slot"}
 COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test_compiled.py
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import bpx
 from bpx import layers
+from bpx.backends import _threads
 
 READERS = 8
 
@@ -52,3 +53,28 @@ def test_eight_predict_while_a_ninth_trains_a_copy(backend, put, host, rng, rows
     alone = bpx.Network(chain, backend=backend, seed=0).copy()
     alone.fit(x, y, epochs=3, batch_size=20, optimizer=bpx.Adam(0.01))
     assert np.array_equal(host(trained.parameters), host(alone.parameters))
+
+
+def test_work_that_is_spread():
+    """Each part with BLAS on its own thread, and all have ended when it returns or raises."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+    before, seen, ended = _threads.count(), {}, []
+
+    def work(k):
+        libraries = {library.num_threads for library in _threads._libraries()}
+        seen[k] = threading.get_ident(), libraries, _threads.count(), np.geterr()["over"]
+        ended.append(k)
+        if k == 1:
+            raise ValueError("of a part")
+
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="of a part"):
+        _threads.spread(work, 3)
+    assert sorted(ended) == [0, 1, 2]
+    assert seen[0][0] == threading.get_ident() not in (seen[1][0], seen[2][0])
+    assert all(told[1:] == ({1}, before, "ignore") for told in seen.values())
+    assert _threads.count() == before
+
+    with _threads.limited(1):  # and a run's own limit is back after it
+        _threads.spread(lambda k: None, 2)
+        assert {library.num_threads for library in _threads._libraries()} == {1}
+    assert _threads.count() == before

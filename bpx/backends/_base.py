@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ._slot import Slot
 
 
+# Elements that a kernel's intermediate results may have at once: 256 MB of float32.
+AT_ONCE = 1 << 26
+
+
 class BackendError(RuntimeError):
     """A backend that is not here, cannot be used, or was given another's arrays."""
 
@@ -151,6 +155,23 @@ class Backend(Kernels):
     def use(self) -> None:
         """Make its device the calling thread's current one, where a library has such a thing."""
 
+    # --- the rows of a batch in slices ------------------------------------------------------
+
+    def parts(self, rows: int, elements: int) -> list[list[slice]]:
+        """For each thread that is worth it the slices that it works on, one after another.
+
+        A row's intermediate results have so many `elements`. The same for the same arguments and
+        the same setting of threads, so that sums over parts have the same bits every time.
+        """
+        return [slices(0, rows, max(1, AT_ONCE // elements))]
+
+    def side_by_side(
+        self, work: Callable[[int, list[slice]], None], parts: list[list[slice]]
+    ) -> None:
+        """``work(k, parts[k])`` for each part, on a thread of its own."""
+        for k, slices in enumerate(parts):
+            work(k, slices)
+
     # --- whole runs -------------------------------------------------------------------------
 
     def surround(
@@ -209,3 +230,7 @@ class Backend(Kernels):
         The whole at once here; a backend with small caches cuts it to their size.
         """
         yield vectors
+
+
+def slices(first: int, stop: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, stop)) for start in range(first, stop, step)]

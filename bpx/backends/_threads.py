@@ -9,9 +9,12 @@ others use too it cost up to 20 times the step, because a thread waits for one t
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib.util
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
@@ -21,22 +24,31 @@ from .. import launcher
 # constant, so that a run that is resumed adds in the same order.
 ONE_CORE = 4_194_304
 
-_lock = threading.Lock()
-_inside: list[Any] = []  # a limit for each run at hand; the first one knows what was set before
+_lock = threading.RLock()
+_limits: list[int] = []  # of the runs at hand, of which the first one counts
+_spread = 0  # calls of `spread` at hand
+_before: list[int] = []  # what each library had before all of these
 
 
 @cache
-def _controller() -> Any:
+def _libraries() -> list[Any]:
+    """Of BLAS, those that are loaded; none where threadpoolctl is not installed."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return []
     import threadpoolctl
 
-    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    return list(controller.lib_controllers)
 
 
 def count() -> int:
     """Threads that BLAS may use now, by its libraries' own settings; 1 if they are not known."""
-    if importlib.util.find_spec("threadpoolctl") is None:
-        return 1
-    return max((library["num_threads"] for library in _controller().info()), default=1)
+    with _lock:
+        if _limits:
+            return _limits[0]
+        if _spread:
+            return max(_before, default=1)
+        return max((library.num_threads for library in _libraries()), default=1)
 
 
 def for_each_of(processes: int) -> int | None:
@@ -50,16 +62,51 @@ def for_each_of(processes: int) -> int | None:
 @contextlib.contextmanager
 def limited(threads: int) -> Iterator[None]:
     """BLAS on so many, for all threads of the process, until the last run at hand ends."""
-    if importlib.util.find_spec("threadpoolctl") is None:
-        yield
-        return
-    with _lock:
-        _inside.append(_controller().limit(limits=threads) if not _inside else None)
+    with _changing():
+        _limits.append(threads)
     try:
         yield
     finally:
-        with _lock:
-            if len(_inside) == 1:
-                _inside[0].restore_original_limits()
-            # Whichever run ends first, the one that knows the old setting is kept to the end.
-            _inside.pop()
+        with _changing():
+            # Whichever run ends first, the first one's limit is kept to the end.
+            _limits.pop()
+
+
+def spread(work: Callable[[int], None], parts: int) -> None:
+    """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone."""
+    global _spread
+    with _changing():
+        _spread += 1
+    try:
+        # NumPy's errstate is a context's.
+        others = [_pool().submit(contextvars.copy_context().run, work, k) for k in range(1, parts)]
+        try:
+            work(0)
+        finally:
+            wait(others)  # they write into the caller's arrays
+        for other in others:
+            other.result()
+    finally:
+        with _changing():
+            _spread -= 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "bpx")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads are not forked
+
+
+@contextlib.contextmanager
+def _changing() -> Iterator[None]:
+    """Around a change of who is at hand, after which BLAS is told."""
+    with _lock:
+        if not _limits and not _spread:
+            _before[:] = [library.num_threads for library in _libraries()]
+        yield
+        for library, before in zip(_libraries(), _before, strict=True):
+            threads = 1 if _spread else _limits[0] if _limits else before
+            library.set_num_threads(threads)

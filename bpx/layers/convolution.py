@@ -17,9 +17,6 @@ from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
 from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
 
-# Elements of the patches that are worked on at once: 256 MB of float32.
-LARGEST = 1 << 26
-
 
 @dataclass(frozen=True)
 class Convolution(Layer):
@@ -106,14 +103,20 @@ class Convolution(Layer):
         kernels, m = ctx.backend, x.shape[0]
         z = ctx.buffer("z", (m, *self.output_shape))
         a = ctx.buffer("a", z.shape) if self.activation.needs_z else z
-        weights = self._by_group(p.weights, ctx)
-        for rows in self._slices(m):  # z^l = ω^l a^{l-1} + b^l in each window
-            patches = self._columns(self._patches(x, rows, ctx), ctx)
-            kernels.products(weights, patches, self._columns(z[rows, ...], ctx))
-        if self.use_bias:
-            kernels.bias_activate(p.bias, self.activation, z, a)
-        else:
-            kernels.activate(self.activation, z, a)
+        weights, parts = self._by_group(p.weights, ctx), self._parts(m, ctx)
+
+        def work(part: int, slices: list[slice]) -> None:
+            for rows in slices:  # z^l = ω^l a^{l-1} + b^l in each window, a^l = σ(z^l)
+                of_rows = z[rows, ...]
+                columns = self._columns(self._patches(x, rows, part, ctx), ctx)
+                kernels.products(weights, columns, self._columns(of_rows, ctx))
+                activated = of_rows if a is z else a[rows, ...]
+                if self.use_bias:
+                    kernels.bias_activate(p.bias, self.activation, of_rows, activated)
+                else:
+                    kernels.activate(self.activation, of_rows, activated)
+
+        kernels.side_by_side(work, parts)
         return a, (x, z, a)
 
     def backward(
@@ -126,41 +129,52 @@ class Convolution(Layer):
     ) -> Array | None:
         x, z, a = saved
         kernels, xp = ctx.backend, ctx.backend.xp
-        delta = kernels.activate_backward(self.activation, delta, z, a)  # δ^l = … ⊙ σ'(z^l)
-        weights = self._by_group(p.weights, ctx)
-        gradient = ctx.buffer("gradient", tuple(weights.shape))
+        weights, parts = self._by_group(p.weights, ctx), self._parts(x.shape[0], ctx)
+        gradients = ctx.buffer("gradients", (len(parts), *weights.shape))
+        sums = ctx.buffer("sums", (len(parts), self.channels))
         below = ctx.buffer("delta", tuple(x.shape)) if ctx.wanted else None
-        slices = self._slices(x.shape[0])
-        for rows in slices:
-            of_rows = self._columns(delta[rows, ...], ctx)
-            patches = self._patches(x, rows, ctx, again=len(slices) > 1)
-            columns = self._columns(patches, ctx)
-            if out is not None:  # ∂C/∂ω^l = Σ δ^l (a^{l-1})ᵀ (BP4), over all windows
-                beta = 0.0 if rows.start == 0 else 1.0
-                kernels.sum_of_products(of_rows, xp.matrix_transpose(columns), gradient, beta)
-            if below is not None:  # (ω^l)ᵀ δ^l of (BP2), in the room of the patches
-                kernels.products(xp.matrix_transpose(weights), of_rows, columns)
-                kernels.fold(patches, self.sliding, below[rows, ...])
-        if out is not None:
-            out.weights.write(xp.reshape(gradient, self._weights_shape))
-            if self.use_bias:  # ∂C/∂b^l = Σ δ^l (BP3)
-                out.bias.channels(delta)
+
+        def work(part: int, slices: list[slice]) -> None:
+            for rows in slices:
+                # δ^l = … ⊙ σ'(z^l)
+                of_rows = kernels.activate_backward(
+                    self.activation, delta[rows, ...], z[rows, ...], a[rows, ...]
+                )
+                again = len(slices) > 1  # or the forward pass has left them there
+                patches = self._patches(x, rows, part, ctx, again)
+                deltas, columns = self._columns(of_rows, ctx), self._columns(patches, ctx)
+                beta = 0.0 if rows is slices[0] else 1.0
+                if out is not None:  # ∂C/∂ω^l = Σ δ^l (a^{l-1})ᵀ (BP4), over all windows
+                    windows = xp.matrix_transpose(columns)
+                    kernels.sum_of_products(deltas, windows, gradients[part, ...], beta)
+                if out is not None and self.use_bias:  # ∂C/∂b^l = Σ δ^l (BP3)
+                    kernels.sum_channels(of_rows, sums[part, ...], 1.0, beta)
+                if below is not None:  # (ω^l)ᵀ δ^l of (BP2), in the room of the patches
+                    kernels.products(xp.matrix_transpose(weights), deltas, columns)
+                    kernels.fold(patches, self.sliding, below[rows, ...])
+
+        kernels.side_by_side(work, parts)
+        if out is not None:  # the sums over the parts
+            out.weights.rows(xp.reshape(gradients, (-1, *self._weights_shape)))
+            if self.use_bias:
+                out.bias.rows(sums)
         return below
 
     # --- the same arrays as matrices, by group ----------------------------------------------
 
-    def _slices(self, m: int) -> list[slice]:
-        """Rows of a batch whose patches are held at once."""
+    def _parts(self, m: int, ctx: Context) -> list[list[slice]]:
+        """Rows of a batch whose patches are held at once, by thread."""
         sliding = self.sliding
         row = self.shape_in[0] * sliding.elements * math.prod(sliding.counts)
-        step = max(1, LARGEST // row)
-        return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+        return ctx.backend.parts(m, row)
 
-    def _patches(self, x: Array, rows: slice, ctx: Context, again: bool = True) -> Array:
+    def _patches(
+        self, x: Array, rows: slice, part: int, ctx: Context, again: bool = True
+    ) -> Array:
         """(rows, c, kh, kw, oh, ow) in a buffer, which has them already unless `again`."""
         size, counts = self.sliding.size, self.sliding.counts
         shape = (rows.stop - rows.start, self.shape_in[0], *size, *counts)
-        patches = ctx.buffer("patches", shape)
+        patches = ctx.buffer(f"patches {part}", shape)
         return ctx.backend.patches(x[rows, ...], self.sliding, patches) if again else patches
 
     def _columns(self, array: Array, ctx: Context) -> Array:

@@ -42,28 +42,28 @@ class Sliding:
     dilation: Shape
     padding: tuple[tuple[int, int], ...]
 
-    @property
+    @cached_property
     def padded(self) -> Shape:
         """The input's lengths with padding."""
         return tuple(n + sum(pair) for n, pair in zip(self.lengths, self.padding, strict=True))
 
-    @property
+    @cached_property
     def reach(self) -> Shape:
         """The length of a window, gaps of the dilation included."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.size, self.dilation, strict=True))
 
-    @property
+    @cached_property
     def counts(self) -> Shape:
         """How many windows there are: the output's lengths."""
         axes = zip(self.padded, self.reach, self.stride, strict=True)
         return tuple((n - reach) // stride + 1 for n, reach, stride in axes)
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Of a window."""
         return math.prod(self.size)
 
-    @property
+    @cached_property
     def touches(self) -> bool:
         """No window is all padding."""
         axes = zip(self.padding, self.reach, strict=True)
@@ -74,9 +74,8 @@ class Sliding:
         """For each element of a window, in order, three indices, of the windows that have it on
         the input: into patches (m, c, \\*size, \\*counts), the input, and (m, c, \\*counts).
         """
-        axes = [[*self.along(axis)] for axis in range(len(self.size))]
         found = []
-        for chosen in product(*axes):
+        for chosen in product(*self.along):
             element, inside, reached = zip(*chosen, strict=True)
             found.append(((..., *element, *reached), (..., *inside), (..., *reached)))
         return tuple(found)
@@ -89,8 +88,12 @@ class Sliding:
         whole = [patch for patch, _, _ in self.positions]
         return tuple(element for element in elements if element not in whole)
 
-    def along(self, axis: int) -> Iterator[tuple[int, slice, slice]]:
-        """`positions` of one axis: k, and of the windows that have it on the input two slices."""
+    @cached_property
+    def along(self) -> tuple[tuple[tuple[int, slice, slice], ...], ...]:
+        """`positions` by axis: k, and of the windows that have it on the input two slices."""
+        return tuple(tuple(self._along(axis)) for axis in range(len(self.size)))
+
+    def _along(self, axis: int) -> Iterator[tuple[int, slice, slice]]:
         count, stride, n = self.counts[axis], self.stride[axis], self.lengths[axis]
         for k in range(self.size[axis]):
             start = k * self.dilation[axis] - self.padding[axis][0]  # in the first window
