@@ -145,6 +145,13 @@ class Architecture:
         """Multiply-adds of its largest product, for each sample."""
         return max(layer.multiply_adds for layer in self.layers)
 
+    @cached_property
+    def in_parts(self) -> bool:
+        """Most multiply-adds are of layers that spread parts of a batch over threads."""
+        work = [layer.multiply_adds for layer in self.layers]
+        spread = [layer.multiply_adds for layer in self.layers if layer.in_parts]
+        return 2 * sum(spread) > sum(work)
+
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted

@@ -162,7 +162,8 @@ class Trainer:
         if not isinstance(self.source, Stream):  # whose batches may be of any size
             rows = -(-self.source.batch_size // (self.ranks.size * (self.slices or 1)))
             largest = self.chain.architecture.largest * rows
-        return self.chain.backend.surround(largest, self.ranks.processes)
+        in_parts = self.chain.architecture.in_parts
+        return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
 
     def _choose_passes(self) -> None:
         """Compiled, by replays, and step by step, what neither of them can do."""

@@ -72,7 +72,7 @@ class CupyRehearsed(CupyBackend):
 
     slot = Backend.slot  # there is no memory to pin
 
-    def surround(self, largest, processes=1):
+    def surround(self, largest, processes=1, in_parts=False):
         return contextlib.nullcontext()
 
     def capture(self, work):

@@ -138,7 +138,8 @@ def test_nan_is_not_pooled_away():
     x = np.zeros((1, 1, 2, 2))
     x[0, 0, 0, 1] = np.nan
     pool = layers.MaxPool2D(2).bind((1, 2, 2))
-    for kernels in (bpx.backends.get("numpy"), bpx.backends.Backend("numpy", np)):
+    standard = bpx.backends.Backend("numpy", np)
+    for kernels in (bpx.backends.get("numpy"), _numpy.NumpyBackend(), standard):
         assert np.isnan(kernels.window_max(x, pool.sliding, np.zeros((1, 1, 1, 1)))).all()
 
 
@@ -215,6 +216,7 @@ def test_activations_have_the_shapes_of_the_summary(images):
     assert work["Conv2D 6, 2×2, silu"] == f"{6 * 2 * 4 * 9:,}"
     assert net.chain.architecture.largest == 4 * 9 * 64
     assert net.chain.architecture.dense is None
+    assert net.chain.architecture.in_parts
 
 
 def test_first_weights_by_the_inputs_of_a_window():

@@ -178,6 +178,7 @@ WINDOWS = [
     Sliding((6, 5), (3, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
     Sliding((6, 5), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0))),  # the last column is in none
     Sliding((6, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (2, 1))),
+    Sliding((7, 4), (3, 2), (3, 2), (1, 1), ((0, 0), (0, 0))),  # the last row is in none
     Sliding((1, 1), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
     Sliding((2, 3), (1, 5), (1, 2), (1, 1), ((0, 0), (4, 4))),  # windows of padding alone
     Sliding((9,), (3,), (2,), (2,), ((2, 3),)),
@@ -188,12 +189,16 @@ def patches_cases(rng):
     for sliding in WINDOWS:
         x = rng.normal(size=(3, 2, *sliding.lengths))
         yield (x, sliding, np.full((3, 2, *sliding.size, *sliding.counts), np.nan)), 2
+        x = np.moveaxis(rng.normal(size=(3, *sliding.lengths, 2)), -1, 1)
+        yield (x, sliding, np.full((3, 2, *sliding.size, *sliding.counts), np.nan)), 2
 
 
 def fold_cases(rng):
     for sliding in WINDOWS:
         patches = rng.normal(size=(3, 2, *sliding.size, *sliding.counts))
         yield (patches, sliding, np.full((3, 2, *sliding.lengths), np.nan)), 2
+        spread = np.broadcast_to(patches[..., :1], patches.shape)
+        yield (spread, sliding, np.full((3, 2, *sliding.lengths), np.nan)), 2
 
 
 def window_sum_cases(rng):
@@ -214,6 +219,8 @@ def pooled(rng):
 def window_max_cases(rng):
     for x, sliding, largest in pooled(rng):
         yield (x, sliding, np.full_like(largest, np.nan)), 2
+        turned = np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1)
+        yield (turned, sliding, np.full_like(largest, np.nan)), 2
 
 
 def window_max_backward_cases(rng):

@@ -525,4 +525,7 @@ def test_blas_takes_its_part_of_the_cores(monkeypatch):
         assert _threads.count() == 1
     with numpy.surround(10**6, 2):
         assert _threads.count() == 1  # a small product
+    with numpy.surround(10**9, 2, in_parts=True):
+        assert {library.num_threads for library in _threads._libraries()} == {1}
+        assert _threads.count() == min(2, before)
     assert _threads.count() == before

@@ -175,12 +175,13 @@ class Backend(Kernels):
     # --- whole runs -------------------------------------------------------------------------
 
     def surround(
-        self, largest: int | None, processes: int = 1
+        self, largest: int | None, processes: int = 1, in_parts: bool = False
     ) -> contextlib.AbstractContextManager[None]:
         """What `fit` runs in: so many threads on a host, a stream of its own on a device.
 
         `largest` are the multiply-adds of its largest product; None: they are not known. So many
-        `processes` do the same on these cores.
+        `processes` do the same on these cores. `in_parts`: most of the work is done by
+        `side_by_side`.
         """
         return contextlib.nullcontext()
 

@@ -64,7 +64,9 @@ class CupyBackend(CupyProducts):
         return address
 
     @contextlib.contextmanager
-    def surround(self, largest: int | None, processes: int = 1) -> Iterator[None]:
+    def surround(
+        self, largest: int | None, processes: int = 1, in_parts: bool = False
+    ) -> Iterator[None]:
         """The thread's own stream, since the default one cannot be captured."""
         import cupy
 

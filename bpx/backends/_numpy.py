@@ -60,10 +60,13 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     def surround(
-        self, largest: int | None, processes: int = 1
+        self, largest: int | None, processes: int = 1, in_parts: bool = False
     ) -> contextlib.AbstractContextManager[None]:
         if largest is not None and largest <= ONE_THREAD:
             return contextlib.nullcontext()  # BLAS takes one by itself
+        if in_parts:  # BLAS's own threads, which go on looking for work, would be in their way
+            cores = self.cores
+            return _threads.limited(1, min(_threads.for_each_of(processes) or cores, cores))
         small = largest is not None and largest <= _threads.ONE_CORE
         threads = 1 if small else _threads.for_each_of(processes)
         if threads is None:

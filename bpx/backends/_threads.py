@@ -25,7 +25,7 @@ from .. import launcher
 ONE_CORE = 4_194_304
 
 _lock = threading.RLock()
-_limits: list[int] = []  # of the runs at hand, of which the first one counts
+_limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
 _spread = 0  # calls of `spread` at hand
 _before: list[int] = []  # what each library had before all of these
 
@@ -42,10 +42,10 @@ def _libraries() -> list[Any]:
 
 
 def count() -> int:
-    """Threads that BLAS may use now, by its libraries' own settings; 1 if they are not known."""
+    """Threads that BLAS or `spread` may use now, by BLAS's settings; 1 if they are not known."""
     with _lock:
         if _limits:
-            return _limits[0]
+            return _limits[0][1]
         if _spread:
             return max(_before, default=1)
         return max((library.num_threads for library in _libraries()), default=1)
@@ -60,10 +60,13 @@ def for_each_of(processes: int) -> int | None:
 
 
 @contextlib.contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """BLAS on so many, for all threads of the process, until the last run at hand ends."""
+def limited(threads: int, spread: int | None = None) -> Iterator[None]:
+    """BLAS on so many, for all threads of the process, until the last run at hand ends.
+
+    What is spread may be so over other many.
+    """
     with _changing():
-        _limits.append(threads)
+        _limits.append((threads, threads if spread is None else spread))
     try:
         yield
     finally:
@@ -108,5 +111,5 @@ def _changing() -> Iterator[None]:
             _before[:] = [library.num_threads for library in _libraries()]
         yield
         for library, before in zip(_libraries(), _before, strict=True):
-            threads = 1 if _spread else _limits[0] if _limits else before
+            threads = 1 if _spread else _limits[0][0] if _limits else before
             library.set_num_threads(threads)

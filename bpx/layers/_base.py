@@ -34,7 +34,8 @@ def initializer_field(default: Any = None) -> Any:
 class Layer:
     """A layer: a frozen description and two pure functions. To make one, subclass and define
 
-    - fields with defaults, as in any dataclass; ``name``, a class attribute, for files;
+    - fields with defaults, as in any dataclass; ``name``, a class attribute, for files, and
+      ``in_parts`` where it works on parts of a batch by ``backend.side_by_side``;
     - `output_shape`, and `parameters` and `state` if it has any;
     - ``forward(x, p, ctx) -> (y, saved)``, where x has shape (m, \\*input_shape), `p` holds the
       layer's tensors as attributes and `ctx` is a `Context`;
@@ -55,6 +56,7 @@ class Layer:
     """
 
     name: ClassVar[str] = ""
+    in_parts: ClassVar[bool] = False
 
     trainable: bool = field(default=True, kw_only=True)
     input_shape: Shape | None = field(default=None, kw_only=True)

@@ -23,6 +23,7 @@ class Convolution(Layer):
     """What `Conv1D` and `Conv2D` share: windows along any number of axes, `axes`."""
 
     axes: ClassVar[int]
+    in_parts: ClassVar[bool] = True
 
     channels: int
     kernel_size: int | tuple[int, ...]

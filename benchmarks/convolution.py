@@ -1,0 +1,290 @@
+"""Convolutional networks on a CPU, beside PyTorch, in one run: ratios.
+
+    python benchmarks/convolution.py                  all cases; prints the table
+    python benchmarks/convolution.py --write          and writes it into benchmarks/README.md
+    python benchmarks/convolution.py "book, m 10"     one case
+
+A step is a gather, forward, backward and an update by plain SGD, in float32; bpx's is one of
+`fit`. Each peer is a process of its own with as many threads as there are cores, and they take
+turns, as in cpu.py. *products* are the matrix products of a step's convolutions and dense layers
+alone, each image's on one core with NumPy, the images shared by threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from harness import Peer, Timed, machine, measure, present, row, write
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+LIBRARIES = ("numpy", "scipy", "numba", "torch")
+SECONDS_A_ROUND = 1.0
+SHAPES = {"book": (1, 28, 28), "residual": (3, 32, 32), "plain": (3, 32, 32)}
+RATE = 0.01
+
+
+def steps_an_epoch(m: int) -> int:
+    return max(16, 1024 // m)
+
+
+def samples(network: str, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """An epoch: images and labels that nobody can learn."""
+    draw = np.random.default_rng(0)
+    n = m * steps_an_epoch(m)
+    x = draw.random((n, *SHAPES[network]), dtype=np.float32)
+    return x, draw.integers(10, size=n)
+
+
+def passes(steps: int, epoch: int, run: Callable[[int], object]) -> None:
+    """So many steps, in epochs."""
+    while steps > 0:
+        run(min(steps, epoch))
+        steps -= epoch
+
+
+# --- bpx ----------------------------------------------------------------------------------------
+
+
+def book() -> list[Any]:
+    from bpx import layers as l
+
+    return [
+        *(l.Conv2D(20, 5, "relu"), l.MaxPool2D(2), l.Conv2D(40, 5, "relu"), l.MaxPool2D(2)),
+        *(l.Flatten(), l.Dense(100, "relu"), l.Dense(10, "softmax")),
+    ]
+
+
+def plain() -> list[Any]:
+    from bpx import layers as l
+
+    return [
+        *(l.Conv2D(16, 3, "relu", padding="same"), l.MaxPool2D(2)),
+        *(l.Conv2D(32, 3, "relu", padding="same"), l.MaxPool2D(2)),
+        *(l.Conv2D(64, 3, "relu", padding="same"), l.GlobalAveragePool2D()),
+        l.Dense(10, "softmax"),
+    ]
+
+
+def residual() -> list[Any]:
+    from bpx import layers as l
+
+    if not hasattr(l, "Residual"):
+        raise LookupError("this bpx has no Residual")
+
+    def block(channels: int, stride: int) -> list[Any]:
+        first = l.Conv2D(channels, 3, stride=stride, padding=1, use_bias=False)
+        second = l.Conv2D(channels, 3, padding=1, use_bias=False)
+        inside = [first, l.BatchNorm(), l.Activation("relu"), second, l.BatchNorm()]
+        return [l.Residual(inside, projection="auto"), l.Activation("relu")]
+
+    return [
+        *(l.Conv2D(16, 3, padding=1, use_bias=False), l.BatchNorm(), l.Activation("relu")),
+        *(*block(16, 1), *block(32, 2), *block(64, 2)),
+        *(l.GlobalAveragePool2D(), l.Dense(10, "softmax")),
+    ]
+
+
+NETWORKS = {"book": book, "residual": residual, "plain": plain}
+
+
+def network(name: str) -> Any:
+    import bpx
+
+    return bpx.Network([bpx.layers.Input(SHAPES[name]), *NETWORKS[name]()], seed=0)
+
+
+def with_bpx(name: str, m: int) -> Callable[[int], object]:
+    import bpx
+
+    (x, y), net = samples(name, m), network(name)
+
+    def run(steps: int) -> None:
+        rows = slice(0, steps * m)
+        net.fit(x[rows], y[rows], epochs=1, batch_size=m, optimizer=bpx.SGD(RATE))
+
+    return run
+
+
+# --- PyTorch ------------------------------------------------------------------------------------
+
+
+def with_torch(name: str, m: int) -> Callable[[int], object]:
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(CORES)
+
+    class Residual(nn.Module):
+        def __init__(self, into: int, channels: int, stride: int) -> None:
+            super().__init__()
+            self.inside = nn.Sequential(
+                *(nn.Conv2d(into, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)),
+                *(nn.ReLU(), nn.Conv2d(channels, channels, 3, 1, 1, bias=False)),
+                nn.BatchNorm2d(channels),
+            )
+            same = into == channels and stride == 1
+            shortcut = nn.Conv2d(into, channels, 1, stride, bias=False)
+            self.shortcut = nn.Identity() if same else shortcut
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.inside(x) + self.shortcut(x))
+
+    chains = {
+        "book": lambda: [
+            *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(20, 40, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(640, 100), nn.ReLU(), nn.Linear(100, 10)),
+        ],
+        "plain": lambda: [
+            *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+            *(nn.Flatten(), nn.Linear(64, 10)),
+        ],
+        "residual": lambda: [
+            *(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+            *(Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 64, 2)),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+        ],
+    }
+    net = nn.Sequential(*chains[name]())
+    x, y = map(torch.as_tensor, samples(name, m))
+    optimizer, cost = torch.optim.SGD(net.parameters(), RATE), nn.CrossEntropyLoss()
+
+    def run(steps: int) -> None:
+        order = torch.randperm(len(x))
+        for step in range(steps):
+            rows = order[step * m : (step + 1) * m]
+            optimizer.zero_grad()
+            cost(net(x[rows]), y[rows]).backward()
+            optimizer.step()
+
+    return run
+
+
+# --- the limit ----------------------------------------------------------------------------------
+
+
+def products(name: str, m: int) -> Callable[[int], object]:
+    """z = ω x, ∂C/∂ω = δ xᵀ and ωᵀ δ, which the first layer leaves out."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(1)
+    draw = np.random.default_rng(0).standard_normal
+    pool, work = ThreadPoolExecutor(CORES), []
+    for k, (weights, windows) in enumerate(matrices(network(name))):
+        out, into = weights
+        omega = draw(weights, dtype=np.float32)
+        for rows in np.array_split(np.arange(m), CORES):
+            if len(rows):
+                x = draw((len(rows), into, windows), dtype=np.float32)
+                delta = draw((len(rows), out, windows), dtype=np.float32)
+                work.append((omega, x, delta, np.empty((len(rows), out, into), np.float32), k))
+
+    def one(omega: np.ndarray, x: Any, delta: Any, gradients: Any, k: int) -> None:
+        np.matmul(omega, x, out=delta)
+        np.matmul(delta, x.swapaxes(1, 2), out=gradients)
+        if k:
+            np.matmul(omega.T, delta, out=x)
+            x *= np.float32(1e-6)  # or it overflows after some steps
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for done in [pool.submit(one, *arrays) for arrays in work]:
+                done.result()
+
+    return run
+
+
+def matrices(net: Any) -> list[tuple[tuple[int, int], int]]:
+    """Of each layer with weights its matrix's shape, and the columns of an image's windows."""
+    found = []
+
+    def look(layers: Any) -> None:
+        for layer in layers:
+            inner = getattr(layer, "inner", dict)()
+            look(inner.values())
+            tensors = {} if inner else layer.parameters()
+            if "weights" in tensors:
+                out, *into = tensors["weights"].shape
+                windows = int(np.prod(layer.output_shape[1:], dtype=int))
+                found.append(((out, int(np.prod(into))), windows))
+
+    look(net.layers)
+    return found
+
+
+PEERS = {"bpx": with_bpx, "bpx fast": with_bpx, "PyTorch": with_torch, "products": products}
+CASES = {f"{name}, m {m}": (name, m) for name in NETWORKS for m in (10, 128)}
+
+
+def prepare(peer: str, case: str) -> Timed:
+    """A peer's steps of a case."""
+    os.environ["BPX_FAST"] = "1" if peer == "bpx fast" else "0"
+    name, m = CASES[case]
+    run, epoch = PEERS[peer](name, m), steps_an_epoch(m)
+
+    def timed(steps: int) -> float:
+        start = time.perf_counter()
+        passes(steps, epoch, run)
+        return (time.perf_counter() - start) / steps
+
+    return timed
+
+
+def table(results: dict[str, list[Peer]]) -> str:
+    """Rows are peers; milliseconds a step, ratios of them, megabytes."""
+    times = {case: {p.name: p.median for p in peers} for case, peers in results.items()}
+    lines = [row("ms a step", results), "|---" * (len(results) + 1) + "|"]
+    for peer in PEERS:
+        cells = (f"{found[peer] * 1e3:,.2f}" if peer in found else "" for found in times.values())
+        lines.append(row(peer, cells))
+    for ours in ("bpx", "bpx fast"):
+        for title, other in (("PyTorch's time", "PyTorch"), ("the products'", "products")):
+            cells = (
+                f"{found[ours] / found[other]:.2f}" if {ours, other} <= {*found} else ""
+                for found in times.values()
+            )  # fmt: skip
+            lines.append(row(f"**{ours}, of {title}**", cells))
+    for peer in PEERS:
+        peaks = [[p.megabytes for p in peers if p.name == peer] for peers in results.values()]
+        cells = (f"{peak[0]:,.0f}" if peak else "" for peak in peaks)
+        lines.append(row(f"MB at the peak: {peer}", cells))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {'; '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
+    parser.add_argument("--short", action="store_true", help="one round of bpx on one case")
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"unknown case {sorted(unknown)[0]!r}: {'; '.join(CASES)}")
+    cases, peers = options.cases or list(CASES), list(PEERS)
+    if options.short:
+        cases, peers, options.rounds = ["book, m 10"], ["bpx", "products"], 1
+    results = {}
+    for case in cases:
+        print(f"{case} ...", file=sys.stderr, flush=True)
+        here = present(Peer(peer, prepare, case) for peer in peers)
+        found = measure(here, options.rounds, SECONDS_A_ROUND, 3, 500)
+        if found:
+            results[case] = found
+            print(table({case: found}), file=sys.stderr, flush=True)
+    text = f"{table(results)}\n\nMedians of {options.rounds} rounds, {machine(LIBRARIES)}.\n"
+    print(text)
+    if options.write:
+        write("convolution", text)
+
+
+if __name__ == "__main__":
+    main()
