@@ -49,18 +49,42 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
 
 
 def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> list[Part]:
-    whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
-    if whole.y is None:
-        raise ValueError(
-            f"{data} is read in blocks, and has no targets: --target names the column of a "
-            ".parquet or .csv file, or the array of a .npz that is not y"
-        )
+    whole = _opened(data, target, budget)
     whole.flatten()
     draw, few = generator(seed), min(whole.n // 10, 10_000)
     rest, test = whole.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    without_y = Blocks(rest.reader, None, None, rest.budget, rest.kept)
-    return [(without_y, rest.y), validation, test]
+    return [(_without_y(rest), rest.y), validation, test]
+
+
+def _opened(data: str, target: str | None, budget: int, labelled: bool = True) -> Blocks:
+    whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
+    if labelled and whole.y is None:
+        raise ValueError(
+            f"{data} is read in blocks, and has no targets: --target names the column of a "
+            ".parquet or .csv file, or the array of a .npz that is not y"
+        )
+    return whole
+
+
+def _without_y(data: Blocks) -> Blocks:
+    return Blocks(data.reader, None, None, data.budget, data.kept)
+
+
+def whole(
+    net: Network, path: Path, target: str | None, budget: int | str, *, labelled: bool = True
+) -> tuple[Any, Any]:
+    """x as the network takes it and y, of all samples in a file; those that are larger than the
+    budget, in blocks.
+    """
+    size = count_of_bytes("budget", budget)
+    if path.is_file() and tables.size(path) > size:
+        data = _opened(str(path), target, size, labelled)
+        if len(net.input_shape) == 1:
+            data.flatten()
+        return _without_y(data), data.y
+    x, y = tables.read(path, target, labelled=labelled, budget=size)
+    return shaped(net, x), y
 
 
 def sample(parts: list[Part]) -> np.ndarray:
