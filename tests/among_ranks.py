@@ -528,13 +528,18 @@ def devices():
             backend = types.SimpleNamespace(
                 name="cupy", use=lambda: None, device=types.SimpleNamespace(id=RANK)
             )
-            total = nccl.summing(ranks, backend)
+            total = ranks.summing(backend)
             kind = type(total).__name__
             assert kind == ("_Nccl" if name == "nccl" else "_Pinned")
             vector = cupy_on_host.Vector([RANK + 1.0, 2.0 - RANK])
             total(vector)
             total.wait()
             found[name] = vector.array.tolist()
+    assert cupy_on_host.ended == ["destroy"]
+    cupy_on_host.install(MPI, True, f"00:0{RANK}")
+    with bpx.DataParallel().join() as ranks:
+        nccl.summing(ranks, backend).close(abort=True)
+    assert cupy_on_host.ended == ["destroy", "abort"]
     return found
 
 
