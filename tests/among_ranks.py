@@ -129,7 +129,12 @@ def iterables(folder):
     found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
     long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
     one, many = network(), network()
-    many.fit(long, epochs=1, parallel="mpi")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        many.fit(long, epochs=1, parallel="mpi")
+    told = [str(each.message) for each in caught]
+    same = f"the iterables of all {SIZE} ranks begin with the same samples: each should bring"
+    assert [each[: len(same)] for each in told] == [same] * (RANK == 0 and SIZE > 1), told
     first = [tuple(np.concatenate([a] * SIZE) for a in batch) for batch in cut[:2]]
     one.fit([*first, cut[2]], epochs=1)
     found["one is longer"] = differ(one, many)
