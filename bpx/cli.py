@@ -163,6 +163,12 @@ def train(
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
     clip_value: Annotated[float | None, typer.Option(help="Largest element of one.")] = None,
     shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = True,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Random changes of images of digits or mnist: shift=1,rotate=10,elastic=34:4."
+        ),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(help="Stop after so many epochs without a better one; keep the best."),
@@ -209,6 +215,7 @@ def train(
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
+    changes = None if augment is None else recipe.augment(augment, data)
     parts = ranks.first(lambda: recipe.parts(data, target, seed, budget))
     task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
@@ -259,6 +266,7 @@ def train(
             checkpoint=checkpoint,
             resume=going_on,
             accumulate=accumulate,
+            augment=changes,
             parallel=ranks,
         )
     except DivergenceError as error:

@@ -20,10 +20,12 @@ from test_layers import NoisyNorm
 
 import bpx
 from bpx.activations import ACTIVATIONS
+from bpx.augmentation import Elastic, Noise, Rotate, Shift
 from bpx.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D, Rescale, Reshape
 from bpx.optimizers import OPTIMIZERS
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+CHANGES = [Shift(1), Rotate(40), Elastic(2.0, 1.0), Noise(0.1)]
 SOON = bpx.DataParallel(timeout=3.0)
 
 
@@ -99,6 +101,9 @@ def steps():
     found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
     found["statistics of batches"] = both(statistics, x, y, epochs=2, batch_size=12)
     found["convolution"] = both(convolution, x, y, accumulate=2, **few)
+    changed = {"augment": CHANGES, **few}
+    found["augmentation"] = both(convolution, x, y, **changed)
+    found["augmentation in slices"] = both(convolution, x, y, accumulate=2, **changed)
     found["progress"] = both(network, x, y, progress=True, **few)
     rest = {"validation": (x[:9], y[:9], w[:9]), "callbacks": bpx.EarlyStopping(1)}
     turns = bpx.SGD(1.0)  # stops after some epochs
@@ -126,6 +131,8 @@ def iterables(folder):
     whole, part = cut, list(mine(cut))
     options = {"epochs": 2, "n": "batch", "l2": 0.3}
     found = {"iterable": both(lambda: network(dropout=0.3), whole, together=[part], **options)}
+    changed = options | {"augment": CHANGES}
+    found["augmentation"] = both(convolution, whole, together=[part], **changed)
     found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
     long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
     one, many = network(), network()
@@ -146,6 +153,8 @@ def iterables(folder):
     block = bpx.open_data(path, many_y, budget=30_000)
     assert not block.fits(8)
     found["windows"] = both(network, block, epochs=2, batch_size=30)
+    changed = {"epochs": 2, "batch_size": 30, "augment": CHANGES}
+    found["augmentation in windows"] = both(convolution, block, **changed)
     sparse = __import__("scipy.sparse").sparse.csr_array(np.where(x > 1.0, x, 0.0))
     dense = lambda: bpx.Network([6, 4, 3], dtype="float64", seed=1)  # noqa: E731
     found["sparse"] = both(dense, sparse, y, epochs=2, batch_size=7)
