@@ -588,9 +588,9 @@ class Network:
         graph : "auto" or bool
             On CuPy: record a step as a CUDA graph and replay it, which spares the host its
             launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
-            without callbacks that have ``on_step_end``; it holds two replays to the same steps
-            done one by one, and goes on without a graph, with a warning, where they differ.
-            True raises where there can be none; False never makes one.
+            without `augment` and callbacks that have ``on_step_end``; it holds two replays to the
+            same steps done one by one, and goes on without a graph, with a warning, where they
+            differ. True raises where there can be none; False never makes one.
         precision : str, optional
             On CuPy, of the matrix products of a float32 network: ``"tf32"``, ``"float16"`` or
             ``"bfloat16"`` round their factors, and sum in float32; parameters and all else stay

@@ -169,9 +169,7 @@ class Pipeline:
                 function.check(self.shape)
 
     @classmethod
-    def of(
-        cls, augment: Any, sample: Shape, layers: Sequence[Layer] = (), what: str = "augment="
-    ) -> Pipeline | None:
+    def of(cls, augment: Any, sample: Shape, layers: Sequence[Layer] = ()) -> Pipeline | None:
         """What a user passes, for samples of this shape and the layers that take them.
 
         What an image is, (c, h, w), the samples say, or a `Reshape` that comes first (or after
@@ -191,30 +189,31 @@ class Pipeline:
         for function in functions:
             if not isinstance(function, Augmentation):
                 raise TypeError(
-                    f"expected {what} to be functions of bpx.augmentation, such as Shift(1), got "
+                    "expected augment= to be functions of bpx.augmentation, such as Shift(1), got "
                     f"{function!r}"
                 )
         said = {function.shape for function in functions} - {None}
         if len(said) > 1:
             both = " and ".join(map(str, sorted(said, key=str)))
-            raise ValueError(f"the functions of {what} have different shapes of images: {both}")
+            raise ValueError(f"expected one shape of images, got functions with {both}")
         rest = [layer for layer in layers if not isinstance(layer, Rescale)]
         first = rest[0].shape if rest and isinstance(rest[0], Reshape) else sample
         own = first if len(first) == 3 else sample if len(sample) == 3 else None
         given = next(iter(said), None)
         if own is not None and given not in (None, own):
             raise ValueError(
-                f"{what} says that an image is {given}, and the network that it is {own}"
+                f"expected images of {own}, as the network takes them, got shape={given}: leave "
+                "it out"
             )
         shape = own or given
         if shape is None:
             if any(function.of_images for function in functions):
-                raise ValueError(_no_image(what, sample, functions))
+                raise ValueError(_no_image(sample, functions))
             shape = sample
         if math.prod(shape) != math.prod(sample):
             raise ValueError(
-                f"{what} says that an image is {shape}, {math.prod(shape)} elements, and a sample "
-                f"is {sample}, {math.prod(sample)}"
+                f"expected images of {math.prod(sample)} elements, as a sample {sample} has, got "
+                f"shape={shape}, which has {math.prod(shape)}"
             )
         return cls(functions, shape)
 
@@ -232,13 +231,13 @@ class Pipeline:
         return x
 
 
-def _no_image(what: str, sample: Shape, functions: Sequence[Augmentation]) -> str:
+def _no_image(sample: Shape, functions: Sequence[Augmentation]) -> str:
     name = next(type(function).__name__ for function in functions if function.of_images)
     side = math.isqrt(math.prod(sample))
     image = f"({side}, {side})" if side * side == math.prod(sample) else "(h, w)"
     return (
         f"{name} works on images, and a sample is {sample}: say what an image is, "
-        f"{what}{name}(..., shape={image}), or pass samples of shape (c, h, w)"
+        f"{name}(..., shape={image}), or pass samples of shape (c, h, w)"
     )
 
 
@@ -284,5 +283,5 @@ def apply(x: Any, augment: Any, *, key: int = 0, step: int = 0, row: int = 0) ->
     fresh = xp.astype(x, x.dtype if kept else xp.float32, copy=True)
     ws = Workspace(backend, fresh.dtype, [], key=whole("key", key, 0))
     ws.step, ws.row = whole("step", step, 0), whole("row", row, 0)
-    pipeline = Pipeline.of(augment, tuple(x.shape[1:]), what="the functions: ")
+    pipeline = Pipeline.of(augment, tuple(x.shape[1:]))
     return fresh if pipeline is None else pipeline(fresh, ws)

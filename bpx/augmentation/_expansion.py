@@ -77,12 +77,15 @@ def expand(
     if y is not None:
         arrays.append(asarray(of(y) or get("numpy"), y, "y"))
     x = arrays[0]
-    if x.ndim < 2 or x.shape[0] == 0:
-        raise ValueError(f"expected x of shape (n, ...) with a sample, got {tuple(x.shape)}")
+    if x.ndim < 2 or x.shape[0] == 0 or (shape is None and x.ndim != 4):
+        raise ValueError(
+            f"expected x of shape (n, c, h, w), n >= 1, got {tuple(x.shape)}: shape=(h, w) says "
+            "what an image is in samples of another shape"
+        )
     n = int(x.shape[0])
     if len(arrays) > 1 and (not arrays[1].ndim or arrays[1].shape[0] != n):
         raise ValueError(f"expected as many rows in y as in x, {n}, got {tuple(arrays[1].shape)}")
-    pipeline = Pipeline.of(Shift(1, shape=shape), tuple(x.shape[1:]), what="expand: ")
+    pipeline = Pipeline.of(Shift(1, shape=shape), tuple(x.shape[1:]))
     assert pipeline is not None
     order = generator(seed).permutation(5 * n) if shuffle else np.arange(5 * n)
     expanded = _expanded(x, order, pipeline.shape)
