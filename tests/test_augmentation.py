@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 
@@ -390,6 +391,17 @@ def test_other_sources_give_what_arrays_give(tmp_path):
     assert np.array_equal(np.load(tmp_path / "x.npy"), flat)
 
 
+@pytest.mark.parametrize("pieces", [False, True])
+def test_the_callers_arrays_stay_as_they_are(rng, pieces):
+    """Also where a mini-batch without a change would be a view of them."""
+    x, y = images(rng, 10, 30), rng.integers(3, size=10)
+    kept = x.copy()
+    net = bpx.Network([30, 3], seed=0)
+    data = ([(x, y)],) if pieces else (x, y)
+    net.fit(*data, epochs=1, shuffle=False, augment=[Shift(1, shape=(6, 5)), Noise(1.0)])
+    assert np.array_equal(x, kept)
+
+
 def test_sparse_rows_are_not_multiplied_as_they_are(rng):
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: x is its")
     x = np.zeros((20, 100))
@@ -453,8 +465,10 @@ def test_a_cost_that_is_not_finite_is_told_with_its_layer():
 
 def test_the_command_line(tmp_path):
     train = ("train", "digits", "--epochs", 1, "--augment")
-    out, _ = bpx_command(*train, "shift=1,elastic=8:2,Flip=vertical:0.1,noise=0.5", cwd=tmp_path)
+    functions = "shift=1,elastic=8:2,Flip=vertical:0.1,noise=0.5"
+    out, _ = bpx_command(*train, functions, "--out", "run", cwd=tmp_path)
     assert out.splitlines()[-1].startswith("test accuracy")
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["augment"] == functions
     for augment, message in {
         "shft=1": "unknown function 'shft'; did you mean 'shift'?",
         "shift=1:2:3": "--augment shift=1:2:3: Shift has not so many numbers",

@@ -108,6 +108,11 @@ class Augmentation:
         h and w, or c, h and w, of samples that are no images yet; of one function for all that
         are beside it.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Numbers out of range, or none.
+
     Examples
     --------
     >>> import bpx

@@ -76,6 +76,12 @@ class Flip(Augmentation):
         0 to 1.
     shape : tuple of int, optional
         See `Augmentation`.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Flip, apply
+    >>> apply(np.eye(3)[None, None], Flip("vertical", probability=1.0)).round(1).tolist()
+    [[[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]]]
     """
 
     axis: str = "horizontal"
@@ -110,6 +116,12 @@ class Rotate(Augmentation):
         0 to 180.
     shape : tuple of int, optional
         See `Augmentation`.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Rotate, apply
+    >>> apply(np.eye(3)[None, None], Rotate(90), key=1).round(1).tolist()
+    [[[[0.0, 0.1, 0.7], [0.0, 1.0, 0.0], [0.7, 0.1, 0.0]]]]
     """
 
     degrees: float = 10.0
@@ -140,6 +152,12 @@ class Crop(Augmentation):
         0 < least ≤ 1.
     shape : tuple of int, optional
         See `Augmentation`.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Crop, apply
+    >>> apply(np.eye(3)[None, None], Crop(0.5), key=1).round(1).tolist()
+    [[[[0.9, 0.0, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]]]
     """
 
     least: float = 0.8
@@ -189,6 +207,12 @@ class Elastic(Augmentation):
         The Gaussian's standard deviation in pixels; the paper's is 4.
     shape : tuple of int, optional
         See `Augmentation`.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Elastic, apply
+    >>> apply(np.eye(3)[None, None], Elastic(2.0, 1.0), key=1).round(1).tolist()
+    [[[[0.4, 0.3, 0.0], [0.0, 0.5, 0.2], [0.0, 0.1, 0.5]]]]
     """
 
     alpha: float = 34.0
@@ -237,6 +261,12 @@ class Noise(Augmentation):
         ≥ 0; of images of 0 to 255 perhaps 10.
     shape : tuple of int, optional
         See `Augmentation`.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Noise, apply
+    >>> apply(np.eye(3)[None, None], Noise(0.1), key=1).round(1).tolist()
+    [[[[0.9, -0.2, 0.0], [-0.0, 1.1, 0.2], [0.0, 0.1, 1.2]]]]
     """
 
     of_images: ClassVar[bool] = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..backends import Array, Backend
@@ -20,14 +18,19 @@ def shifted(backend: Backend, images: Array, down: np.ndarray, right: np.ndarray
         (m,), on the host; negative: up and left.
     """
     xp, (m, c, h, w) = backend.xp, images.shape
-    rows = np.arange(h) - down[:, None]
-    columns = np.arange(w) - right[:, None]
-    # The image's first pixel stands in for those outside.
-    inside = ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
-    place = np.where(inside, rows[:, :, None] * w + columns[:, None, :], 0)
-    taken = _taken(backend, images, backend.from_host(place.reshape(m, h * w)))
-    mask = xp.reshape(backend.from_host(inside), (m, 1, h, w))
-    return xp.where(mask, xp.reshape(taken, (m, c, h, w)), xp.zeros_like(images))
+    (rows, below), (columns, beside) = _origin(backend, down, h), _origin(backend, right, w)
+    place = xp.reshape(rows[:, :, None] * w + columns[:, None, :], (m, h * w))
+    taken = xp.reshape(_taken(backend, images, place), (m, c, h, w))
+    inside = xp.reshape(below[:, :, None] & beside[:, None, :], (m, 1, h, w))
+    return xp.where(inside, taken, xp.zeros_like(images))
+
+
+def _origin(backend: Backend, by: np.ndarray, length: int) -> tuple[Array, Array]:
+    """Along one axis, where each new pixel comes from, and whether there was one: (m, length)."""
+    at = np.arange(length) - by[:, None]
+    inside = (at >= 0) & (at < length)
+    # The first stands in for those that are not there.
+    return backend.from_host(np.where(inside, at, 0)), backend.from_host(inside)
 
 
 def interpolated(backend: Backend, images: Array, rows: Array, columns: Array) -> Array:
@@ -44,10 +47,9 @@ def interpolated(backend: Backend, images: Array, rows: Array, columns: Array) -
     xp, (m, c, h, w) = backend.xp, images.shape
     padded = xp.zeros((m, c, h + 2, w + 2), dtype=images.dtype, device=backend.device)
     padded[:, :, 1:-1, 1:-1] = images
-    y, below = _cell(xp, rows, h)
-    x, right = _cell(xp, columns, w)
-    place = xp.astype(y * (w + 2) + x, backend.index_dtype)
-    place = xp.reshape(place, (m, h * w))
+    y, below = _cell(backend, rows, h)
+    x, right = _cell(backend, columns, w)
+    place = xp.reshape(y * (w + 2) + x, (m, h * w))
     found = None
     for step, weight in (
         (0, (1.0 - below) * (1.0 - right)),
@@ -61,11 +63,12 @@ def interpolated(backend: Backend, images: Array, rows: Array, columns: Array) -
     return found
 
 
-def _cell(xp: Any, at: Array, length: int) -> tuple[Array, Array]:
+def _cell(backend: Backend, at: Array, length: int) -> tuple[Array, Array]:
     """The padded pixel before a place, and how far behind it the place is, 0 to 1."""
+    xp = backend.xp
     at = xp.clip(at, -1.0, float(length))
     before = xp.clip(xp.floor(at), -1.0, float(length - 1))
-    return before + 1.0, at - before
+    return xp.astype(before, backend.index_dtype) + 1, at - before
 
 
 def _taken(backend: Backend, images: Array, place: Array) -> Array:
