@@ -262,6 +262,19 @@ def test_a_steady_step_takes_its_buffers_again(images):
     assert all(np.shares_memory(*pair) for pair in zip(first, second, strict=True))
 
 
+def test_passes_of_bounded_size(images, monkeypatch):
+    """Without gradients a layer's activations have so many elements, or those of one row."""
+    net = network()
+    expected = net.feedforward(images[0]), net.accuracy(*images), net.total_cost(*images)
+    # Of the first convolution, the largest: 4 × 8 × 8 a row.
+    for elements, rows in ((3 * 256, [3, 1]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr("bpx.chain.ELEMENTS_AT_ONCE", {True: elements})
+        assert [part.stop - part.start for part in net.chain._slices(0, 4)] == rows
+        assert np.abs(net.feedforward(images[0]) - expected[0]).max() < 1e-12
+        assert net.accuracy(*images) == expected[1]
+        assert net.total_cost(*images) == pytest.approx(expected[2], rel=1e-12)
+
+
 @pytest.mark.parametrize("order", ["transposed", "read-only"])
 def test_images_in_any_order_of_memory(images, order):
     x = images[0] / 16.0
