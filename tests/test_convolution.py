@@ -137,10 +137,15 @@ def test_the_mean_of_each_channel(rng):
 def test_nan_is_not_pooled_away():
     x = np.zeros((1, 1, 2, 2))
     x[0, 0, 0, 1] = np.nan
+    delta = np.ones((1, 1, 1, 1))
     pool = layers.MaxPool2D(2).bind((1, 2, 2))
     standard = bpx.backends.Backend("numpy", np)
     for kernels in (bpx.backends.get("numpy"), _numpy.NumpyBackend(), standard):
-        assert np.isnan(kernels.window_max(x, pool.sliding, np.zeros((1, 1, 1, 1)))).all()
+        largest = kernels.window_max(x, pool.sliding, np.zeros((1, 1, 1, 1)))
+        assert np.isnan(largest).all()
+        below = np.full_like(x, 7.0)
+        kernels.window_max_backward(delta.copy(), x, largest, pool.sliding, below)
+        assert not below.any()  # no element equals it
 
 
 # --- in networks ---------------------------------------------------------------------------------
