@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 from .activations import Identity
 from .architecture import Architecture
 from .backends import Array, Backend, BackendError, native
+from .backends._base import slices
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples, is_sparse
@@ -24,6 +27,7 @@ from .ranks import Alone, Ranks, share
 
 FEW_ROWS = 64  # for which the time goes to calls and not to arithmetic
 ROWS_AT_ONCE = 1024  # of a pass without gradients: products at full speed, small activations
+ELEMENTS_AT_ONCE = {True: 1 << 22, False: 1 << 26}  # of a layer's activations, on a host or not
 
 
 class Chain:
@@ -194,18 +198,27 @@ class Chain:
             return self._small(x)
         ws = self.workspace()
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
-        for start in range(0, m, ROWS_AT_ONCE):
-            rows = slice(start, min(start + ROWS_AT_ONCE, m))
-            z, _ = self.forward(self.gather(x, rows, ws), ws)
-            out[rows, ...] = self.activated(z, ws) if activated else z
+        with self._surrounded():
+            for rows in self._slices(0, m):
+                z, _ = self.forward(self.gather(x, rows, ws), ws)
+                out[rows, ...] = self.activated(z, ws) if activated else z
         return out
+
+    def _surrounded(self) -> AbstractContextManager[None]:
+        in_parts = self.architecture.in_parts and self.backend.is_host
+        return self.backend.surround(None, in_parts=True) if in_parts else nullcontext()
+
+    def _slices(self, first: int, stop: int) -> list[slice]:
+        """Of the rows of a pass without gradients."""
+        largest = max(math.prod(layer.output_shape) for layer in self.architecture.layers)
+        most = ELEMENTS_AT_ONCE[self.backend.is_host] // largest
+        return slices(first, stop, max(1, min(ROWS_AT_ONCE, most)))
 
     def hidden(self, x: Array, layers: int) -> Array:
         """The outputs of the first so many layers, of any number of rows, a fresh array."""
         ws, shape = self.workspace(), self.architecture.layers[layers - 1].output_shape
         out = self.backend.empty((x.shape[0], *shape), self.xp_dtype)
-        for start in range(0, x.shape[0], ROWS_AT_ONCE):
-            rows = slice(start, min(start + ROWS_AT_ONCE, x.shape[0]))
+        for rows in self._slices(0, x.shape[0]):
             *_, a = islice(self.layer_outputs(self.gather(x, rows, ws), ws), layers)
             out[rows, ...] = a
         return out
@@ -276,7 +289,8 @@ class Chain:
         """
         ws, ranks = ws or self.workspace(), ranks or Alone()
         parts = in_memory(samples, self.backend)
-        sums = sum(self._sums(part, ws, *share(ranks, part.n)) for part in parts)
+        with self._surrounded():
+            sums = sum(self._sums(part, ws, *share(ranks, part.n)) for part in parts)
         cost, right, total = ranks.sum(np.asarray(sums))
         found = {"cost": float(cost / total)}
         if self.task != "regression":
@@ -286,10 +300,9 @@ class Chain:
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """Of cost, of right samples and of weight, over some rows."""
         backend = self.backend
-        starts = range(first, stop, ROWS_AT_ONCE)
-        log = backend.empty((len(starts), 3), self.xp_dtype)
-        for at, start in enumerate(starts):
-            rows = slice(start, min(start + ROWS_AT_ONCE, stop))
+        parts = self._slices(first, stop)
+        log = backend.empty((len(parts), 3), self.xp_dtype)
+        for at, rows in enumerate(parts):
             z, _ = self.forward(self.gather(samples.x, rows, ws), ws)
             a = self.activated(z, ws)
             y = samples.y[rows, ...]

@@ -137,10 +137,15 @@ def test_the_mean_of_each_channel(rng):
 def test_nan_is_not_pooled_away():
     x = np.zeros((1, 1, 2, 2))
     x[0, 0, 0, 1] = np.nan
+    delta = np.ones((1, 1, 1, 1))
     pool = layers.MaxPool2D(2).bind((1, 2, 2))
     standard = bpx.backends.Backend("numpy", np)
     for kernels in (bpx.backends.get("numpy"), _numpy.NumpyBackend(), standard):
-        assert np.isnan(kernels.window_max(x, pool.sliding, np.zeros((1, 1, 1, 1)))).all()
+        largest = kernels.window_max(x, pool.sliding, np.zeros((1, 1, 1, 1)))
+        assert np.isnan(largest).all()
+        below = np.full_like(x, 7.0)
+        kernels.window_max_backward(delta.copy(), x, largest, pool.sliding, below)
+        assert not below.any()  # no element equals it
 
 
 # --- in networks ---------------------------------------------------------------------------------
@@ -260,6 +265,19 @@ def test_a_steady_step_takes_its_buffers_again(images):
     x = net.chain.gather(images[0], slice(None), ws)
     first, second = ([*net.chain.layer_outputs(x, ws)] for _ in range(2))
     assert all(np.shares_memory(*pair) for pair in zip(first, second, strict=True))
+
+
+def test_passes_of_bounded_size(images, monkeypatch):
+    """Without gradients a layer's activations have so many elements, or those of one row."""
+    net = network()
+    expected = net.feedforward(images[0]), net.accuracy(*images), net.total_cost(*images)
+    # Of the first convolution, the largest: 4 × 8 × 8 a row.
+    for elements, rows in ((3 * 256, [3, 1]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr("bpx.chain.ELEMENTS_AT_ONCE", {True: elements})
+        assert [part.stop - part.start for part in net.chain._slices(0, 4)] == rows
+        assert np.abs(net.feedforward(images[0]) - expected[0]).max() < 1e-12
+        assert net.accuracy(*images) == expected[1]
+        assert net.total_cost(*images) == pytest.approx(expected[2], rel=1e-12)
 
 
 @pytest.mark.parametrize("order", ["transposed", "read-only"])

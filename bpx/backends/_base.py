@@ -234,4 +234,5 @@ class Backend(Kernels):
 
 
 def slices(first: int, stop: int, step: int) -> list[slice]:
+    """From `first` to `stop` in steps, the last of them smaller where it must be."""
     return [slice(start, min(start + step, stop)) for start in range(first, stop, step)]

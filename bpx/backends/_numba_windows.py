@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 # Without the interpreter's lock: several threads call them at once.
@@ -61,3 +62,30 @@ def window_max(x, height, out):
                             b = largest[j]
                             a = b if a < b or b != b else a
                         largest[j] = a
+
+
+@_jit
+def window_max_backward(delta, x, largest, height, out):
+    """As `Kernels.window_max_backward`, of the same windows."""
+    m, c, rows, columns = delta.shape
+    w = x.shape[3]
+    zero = delta.dtype.type(0.0)
+    for i in range(m):
+        for channel in range(c):
+            source, into = x[i, channel].reshape(-1), out[i, channel].reshape(-1)
+            into[:] = zero
+            for r in range(rows):
+                left, most = delta[i, channel, r], largest[i, channel, r]
+                for j in range(columns):
+                    # Where the first is, by sums: branches would be guessed wrong.
+                    at, value, none = r * height * w + 2 * j, most[j], 1
+                    place = at
+                    for _ in range(height):
+                        none &= np.int64(source[at] != value)
+                        place += none
+                        none &= np.int64(source[at + 1] != value)
+                        place += none * (w - 1)
+                        at += w
+                    if none == 0:  # as everywhere but in a window with NaN
+                        into[place] = left[j]
+                        left[j] = zero
