@@ -14,6 +14,7 @@ import numpy as np
 from .backends import Array
 from .chain import Chain
 from .layers.convolution import Convolution
+from .layers.sequence import every
 from .optimizers import Optimizer
 from .sources import Arrays, Source
 from .updates import FusedUpdate, GradientUpdate, table
@@ -34,7 +35,7 @@ def why_not_captured(chain: Chain, source: Source, optimizer: Optimizer, hooked:
         return f"an optimizer of your own, {type(optimizer).__name__}, runs on the host"
     if hooked:
         return "a callback with on_step_end runs on the host between the steps"
-    if any(isinstance(layer, Convolution) for layer in chain.architecture.layers):
+    if any(isinstance(layer, Convolution) for _, layer in every(chain.architecture.layers)):
         return "the products of convolutions are CuPy's own, which cannot be recorded"
     if source.n < 2 * source.batch_size:
         return "a graph needs two full mini-batches or more"

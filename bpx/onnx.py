@@ -9,20 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, persistence
+from . import activations, operators, persistence
 from .checks import whole
 from .layers import (
+    Activation,
     AveragePool2D,
+    BatchNorm,
     Conv1D,
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAveragePool2D,
     Layer,
+    LayerNorm,
     MaxPool2D,
     Rescale,
     Reshape,
+    Residual,
 )
 from .layers.sliding import Sliding
 from .network import Network
@@ -40,8 +45,8 @@ def export_onnx(
 ) -> Any:
     """The network, as it predicts, as an ONNX model of standard operators.
 
-    Its input is ``inputs`` (m, \\*input_shape), of the network's dtype and for any m. Its outputs
-    are, by the task,
+    Its input is ``inputs`` (m, \\*input_shape), of the network's dtype (of int64 where an
+    `Embedding` takes them) and for any m. Its outputs are, by the task,
 
     - for a regression ``outputs`` (m, k);
     - for a classification ``label`` (m,), of int64 or what `classes` has, and ``probabilities``
@@ -128,10 +133,12 @@ class _Graph:
     """
 
     def __init__(self, net: Network) -> None:
-        host = net.backend.to_host(net.parameters)
+        host, state = (net.backend.to_host(vector) for vector in (net.parameters, net.state))
         self.net, self.scope = net, ""
         self.nodes: list[Any] = []
         self.tensors = {entry.path: entry.view(np, host) for entry in net.layout.entries}
+        running = net.chain.architecture.state_layout.entries
+        self.tensors |= {entry.path: entry.view(np, state) for entry in running}
         size = sum(tensor.nbytes for tensor in self.tensors.values())
         if size > LARGEST:
             raise ValueError(
@@ -167,10 +174,11 @@ class _Graph:
 
         net, version = self.net, [helper.make_opsetid("", opset)]
         layers = " → ".join(map(str, net.layers))
+        whole = None if net.chain.architecture.indices is None else np.int64
         graph = helper.make_graph(
             self.nodes,
             "network",
-            [self.value("inputs", net.input_shape)],
+            [self.value("inputs", net.input_shape, whole)],
             results,
             [numpy_helper.from_array(tensor, name) for name, tensor in self.tensors.items()],
         )
@@ -195,18 +203,33 @@ class _Graph:
 def _feedforward(graph: _Graph, net: Network) -> str:
     x = "inputs"
     for index, layer in enumerate(net.layers):
-        graph.scope = f"layers.{index}"
-        if type(layer) not in _LAYERS:
-            raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
-        activation = getattr(layer, "activation", None)
-        if activation is not None and type(activation) not in _ACTIVATIONS:
-            known = [known.name for known in _ACTIVATIONS]
-            raise _unknown(index, layer, "activation", activation, known)
-        x = _LAYERS[type(layer)](graph, layer, x)
+        x = _through(graph, f"layers.{index}", layer, x)
     return x
 
 
-def _unknown(index: int, layer: Layer, kind: str, it: Any, known: list[str]) -> ValueError:
+def _through(graph: _Graph, scope: str, layer: Layer, x: str) -> str:
+    graph.scope, index = scope, scope.removeprefix("layers.")
+    if type(layer) not in _LAYERS:
+        raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
+    activation = getattr(layer, "activation", None)
+    if activation is not None and type(activation) not in _ACTIVATIONS:
+        known = [known.name for known in _ACTIVATIONS]
+        raise _unknown(index, layer, "activation", activation, known)
+    return _LAYERS[type(layer)](graph, layer, x)
+
+
+def _residual(graph: _Graph, residual: Residual, x: str) -> str:
+    scope, y, beside = graph.scope, x, x
+    for name, layer in residual.inner().items():
+        if name.startswith("projection."):
+            beside = _through(graph, f"{scope}.{name}", layer, beside)
+        else:
+            y = _through(graph, f"{scope}.{name}", layer, y)
+    graph.scope = scope
+    return graph.add("Add", y, beside)
+
+
+def _unknown(index: str, layer: Layer, kind: str, it: Any, known: list[str]) -> ValueError:
     return ValueError(
         f"layer {index}, {layer}: expected one of bpx's own {kind}s, for which ONNX has operators "
         f"({', '.join(sorted(known))}), got {type(it).__name__}: train with one of these, or ship "
@@ -271,17 +294,26 @@ def _reshape(graph: _Graph, reshape: Reshape, x: str) -> str:
     return graph.add("Reshape", x, shape)
 
 
+def _activation(graph: _Graph, layer: Activation, x: str) -> str:
+    return _ACTIVATIONS[type(layer.activation)](graph, layer.activation, x)
+
+
 _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+    Activation: _activation,
     AveragePool2D: _average_pool,
+    BatchNorm: operators.batch_norm,
     Conv1D: _convolution,
     Conv2D: _convolution,
     Dense: _dense,
     Dropout: lambda graph, dropout, x: x,
+    Embedding: operators.embedding,
     Flatten: lambda graph, flatten, x: graph.add("Flatten", x, axis=1),
     GlobalAveragePool2D: _global_average_pool,
+    LayerNorm: operators.layer_norm,
     MaxPool2D: lambda graph, pool, x: graph.add("MaxPool", x, **_windows(pool.sliding)),
     Rescale: _rescale,
     Reshape: _reshape,
+    Residual: _residual,
 }
 
 # --- activations ----------------------------------------------------------------------------

@@ -41,6 +41,7 @@ ORDER = [
     "chain",
     "network",
     "files",
+    "operators",
     "onnx",
     "callbacks",
     "sources",
