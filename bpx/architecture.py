@@ -90,6 +90,7 @@ class Architecture:
 
     def __init__(self, layers: Sequence[Layer], cost: Cost | str, task: str | None) -> None:
         self.layers = tuple(layers)
+        self.indices = _indices(layers)
         self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
         if len(self.output_shape) != 1:
             raise ValueError(
@@ -118,7 +119,6 @@ class Architecture:
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
-        self.indices = _indices(layers)
         self.statistics = any(
             layer.trainable and bool(layer.state())
             for _, layer in sequence.every(layers)

@@ -105,6 +105,10 @@ class Kernels:
         In a fixed order, so that the bits are the same every time.
         """
         xp = self.xp
+        every = xp.arange(out.shape[0], dtype=rows.dtype, device=self.device)
+        if "int64" in self.lacks:  # of which argsort's result is
+            out[...] = xp.astype(every[:, None] == rows[None, :], x.dtype) @ x
+            return out
         order = xp.argsort(rows)  # stable
         keys, sums = xp.take(rows, order), xp.take(x, order, axis=0)
         reach, n = 1, keys.shape[0]
@@ -113,7 +117,6 @@ class Kernels:
             more = xp.where(same[:, None], before, xp.zeros_like(before))
             sums = xp.concat([sums[:reach, ...], sums[reach:, ...] + more])
             reach *= 2
-        every = xp.arange(out.shape[0], dtype=rows.dtype, device=self.device)
         last = xp.searchsorted(keys, every, side="right") - 1
         last = xp.where(last < 0, xp.zeros_like(last), last)
         found, sums = xp.take(keys, last) == every, xp.take(sums, last, axis=0)

@@ -34,8 +34,8 @@ class Residual(Layer):
         F; another `Residual` may be among them.
     projection : Layer, sequence of Layer, "auto" or None
         S; None (default): x itself. ``"auto"``: x itself where the shapes agree, else `Dense` for
-        flat inputs, or a convolution of 1 with the stride that makes the lengths agree, neither
-        with a bias nor an activation.
+        flat inputs, or a convolution of 1 with the least stride that makes the lengths agree,
+        neither with a bias nor an activation.
     trainable : bool
         False keeps the parameters of all layers in it. Each of them may be told so by itself too.
 
