@@ -138,10 +138,10 @@ def put(space: SimpleNamespace, name: str, value: Any) -> None:
     >>> within(space, "0").weights
     1.0
     """
-    *outer, last = name.split(".")
-    for part in outer:
-        space = vars(space).setdefault(part, SimpleNamespace())
-    setattr(space, last, value)
+    while "." in name:
+        outer, name = name.split(".", 1)
+        space = vars(space).setdefault(outer, SimpleNamespace())
+    setattr(space, name, value)
 
 
 def within(space: SimpleNamespace | None, name: str) -> Any:
@@ -162,7 +162,14 @@ def leaves(space: SimpleNamespace) -> Iterator[tuple[str, Any]]:
 
 def named(spaces: Sequence[SimpleNamespace], name: str) -> tuple[Any, ...]:
     """The tensors of this name of all layers, also of layers in layers."""
-    return tuple(value for space in spaces for last, value in leaves(space) if last == name)
+    found: list[Any] = []
+    for space in spaces:
+        for last, value in vars(space).items():
+            if last == name:
+                found.append(value)
+            elif isinstance(value, SimpleNamespace):
+                found += named([value], name)
+    return tuple(found)
 
 
 class Scale:

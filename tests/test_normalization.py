@@ -212,6 +212,18 @@ def test_one_that_is_not_trained_keeps_its_statistics(images):
     assert bpx.gradient_check(net, x[:4], y[:4], sample_weight=[1.0, 2.0, 0.5, 0.0]).worst < 1e-6
 
 
+def test_a_bias_before_it_has_a_gradient_of_zero(images):
+    """Which differences of a rounded cost are not, and that is no error."""
+    chain = [layers.Input((1, 4, 4)), layers.Conv2D(2, 3), layers.BatchNorm(), layers.Flatten(),
+             layers.Dense(3, "softmax")]  # fmt: skip
+    net = bpx.Network(chain, dtype="float64", seed=1)
+    x, y = images
+    assert np.abs(net.backprop(x, y).biases[0]).max() < 1e-15
+    check = bpx.gradient_check(net, x, y)
+    assert check.errors["layers.0.bias"] == 0.0
+    assert check.worst < 1e-7
+
+
 def test_prediction_leaves_the_statistics(images):
     net = network()
     net.fit(*images, epochs=1)
