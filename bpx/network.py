@@ -220,7 +220,10 @@ class Network:
 
     @property
     def weights(self) -> tuple[Array, ...]:
-        """ω, views into θ, counting the layers that have them: ``net.weights[0][...] = 0.0``."""
+        """ω, views into θ, counting the layers that have them: ``net.weights[0][...] = 0.0``.
+
+        Layers in a layer count too.
+        """
         return named(self.chain.p, "weights")
 
     @property

@@ -374,7 +374,7 @@ CASES = [
     (lambda: made(Residual([Activation("relu"), Dense(3)])), ValueError,
      "layer 0, Residual: its layer 1, Dense 3, identity: Dense expects flat inputs"),
     (lambda: made(Residual([Conv(3, 1)], Dense(3))), ValueError,
-     "layer of its projection 0, Dense 3, identity: Dense expects flat inputs of shape (m, n)"),
+     "its projection's layer 0, Dense 3, identity: Dense expects flat inputs of shape (m, n)"),
     (lambda: made(Residual([layers.Embedding(3, 1), layers.Flatten()]), shape=1), ValueError,
      "layer 0.0, Embedding 3 × 1: it takes whole numbers"),
 ]  # fmt: skip

@@ -23,6 +23,7 @@ class Embedding(Layer):
     A network whose first layer it is (after `Flatten` or `Reshape`, if need be) takes whole
     numbers from 0 to count − 1, of integers or floats; they are checked with the rest of the data,
     and reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
+    `Conv1D` would take n for its channels.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ class Embedding(Layer):
         How many numbers there are.
     width : int
         Of the vector of each of them.
-    weights : Initializer or str
+    weights : Initializer, str or None
         First values, (count, width); N(0, 1) by default. L1, L2 and weight decay act on them.
     trainable : bool
         False keeps them.
@@ -53,7 +54,7 @@ class Embedding(Layer):
 
     count: int
     width: int
-    weights: Initializer = initializer_field(Normal())
+    weights: Initializer | None = initializer_field()
 
     def validate(self) -> None:
         for what in ("count", "width"):
@@ -68,7 +69,8 @@ class Embedding(Layer):
         return (*self.shape_in, self.width)
 
     def parameters(self) -> dict[str, Parameter]:
-        return {"weights": Parameter((self.count, self.width), self.weights, decayed=True)}
+        weights = self.weights or Normal()
+        return {"weights": Parameter((self.count, self.width), weights, decayed=True)}
 
     @property
     def multiply_adds(self) -> int:

@@ -15,6 +15,16 @@ from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, initializer_field
 
 
+def _scale_and_shift(
+    shape: Shape, scale: Initializer | None, shift: Initializer | None
+) -> dict[str, Parameter]:
+    """γ and β."""
+    return {
+        "scale": Parameter(shape, scale or Constant(1.0)),
+        "shift": Parameter(shape, shift or Zeros()),
+    }
+
+
 @LAYERS.builds
 @dataclass(frozen=True)
 class BatchNorm(Layer):
@@ -38,7 +48,7 @@ class BatchNorm(Layer):
         0 < momentum < 1, the share of the new; 0.1 by default (where Keras has 0.99 of the old).
     epsilon : float
         ε > 0; 1e-5 by default.
-    scale, shift : Initializer or str
+    scale, shift : Initializer, str or None
         First values of γ and β, (c,); 1 and 0 by default. They are not decayed.
     trainable : bool
         False keeps γ and β, and takes the running statistics as they are, in training too (as in
@@ -66,16 +76,15 @@ class BatchNorm(Layer):
 
     momentum: float = 0.1
     epsilon: float = 1e-5
-    scale: Initializer = initializer_field(Constant(1.0))
-    shift: Initializer = initializer_field(Zeros())
+    scale: Initializer | None = initializer_field()
+    shift: Initializer | None = initializer_field()
 
     def validate(self) -> None:
         fraction("the momentum of BatchNorm", self.momentum)
         positive("the epsilon of BatchNorm", self.epsilon)
 
     def parameters(self) -> dict[str, Parameter]:
-        channels = self.shape_in[:1]
-        return {"scale": Parameter(channels, self.scale), "shift": Parameter(channels, self.shift)}
+        return _scale_and_shift(self.shape_in[:1], self.scale, self.shift)
 
     def state(self) -> dict[str, Parameter]:
         channels = self.shape_in[:1]
@@ -187,7 +196,7 @@ class LayerNorm(Layer):
         PyTorch's ``LayerNorm(shape)`` has as many as its shape.
     epsilon : float
         ε > 0; 1e-5 by default.
-    scale, shift : Initializer or str
+    scale, shift : Initializer, str or None
         First values of γ and β; 1 and 0 by default. They are not decayed.
     trainable : bool
         False keeps γ and β.
@@ -210,8 +219,8 @@ class LayerNorm(Layer):
 
     axes: int | None = None
     epsilon: float = 1e-5
-    scale: Initializer = initializer_field(Constant(1.0))
-    shift: Initializer = initializer_field(Zeros())
+    scale: Initializer | None = initializer_field()
+    shift: Initializer | None = initializer_field()
 
     def validate(self) -> None:
         if self.axes is not None:
@@ -232,10 +241,7 @@ class LayerNorm(Layer):
         return self.shape_in[-(self.axes or len(self.shape_in)) :]
 
     def parameters(self) -> dict[str, Parameter]:
-        return {
-            "scale": Parameter(self._shape, self.scale),
-            "shift": Parameter(self._shape, self.shift),
-        }
+        return _scale_and_shift(self._shape, self.scale, self.shift)
 
     @property
     def multiply_adds(self) -> int:

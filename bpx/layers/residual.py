@@ -82,7 +82,7 @@ class Residual(Layer):
                 projection = (found,)
         if projection is not None:
             assert isinstance(projection, tuple)  # since `validate`
-            projection = self._bound(projection, input_shape, "layer of its projection")
+            projection = self._bound(projection, input_shape, "its projection's layer")
         beside = projection[-1].output_shape if projection else input_shape
         if beside != to:
             raise ValueError(_differ(beside, to, bool(projection)))
