@@ -196,6 +196,8 @@ CASES = [
     (lambda: network().fit(of(0, 1, 30, 2), [0, 1], check_finite=False), f"{WHOLE}30 in row 1"),
     (lambda: network().fit(of(0, 1, 2, 2), [0, 1], validation=(of(0, 1, 2, 77), [0, 1])),
      "in validation x for an Embedding of 30, got 77"),
+    (lambda: network().fit(of(0, 1, 2, 2), [0, 1], augment=bpx.augmentation.Noise(1.0)),
+     "augment= is for images, and this network takes whole numbers"),
     (streamed, f"mini-batch 2 of epoch 1: {WHOLE}99 in row 1"),
     (lambda: bpx.Network([layers.Input(4), layers.Dense(4), layers.Embedding(3, 2)]),
      "layer 1, Embedding 3 × 2: it takes whole numbers, which only the network's inputs are"),
