@@ -614,8 +614,8 @@ class Network:
             stopped, to the last bit. False by default.
         accumulate : int
             Slices into which each mini-batch is cut, one after another through the network, with
-            one update for their sum: the same step in a part of the memory for activations. 1 by
-            default.
+            one update for their sum: the same step in a part of the memory for activations, but
+            for `BatchNorm`, which takes its statistics of each slice. 1 by default.
         augment : Augmentation or sequence of them, optional
             Random changes of the images of each mini-batch, in training only, one after another,
             see `bpx.augmentation`: ``[Shift(1), Rotate(10)]``. The history's training cost and

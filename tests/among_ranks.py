@@ -171,6 +171,7 @@ def iterables(folder):
     changed = options | {"augment": CHANGES}
     found["augmentation"] = both(convolution, whole, together=[part], **changed)
     found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
+    found["normalization"] = both(normalized, whole, together=[part], **options)
     long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
     one, many = network(), network()
     with warnings.catch_warnings(record=True) as caught:

@@ -292,6 +292,13 @@ def test_other_opsets(opset, dtype, rng):
         same(net, rng.normal(size=(7, 4)), ["a", "b", "c"][: max(k, 2)], opset=opset)
 
 
+@pytest.mark.parametrize("opset", [13, 15, 18, 20])
+@pytest.mark.parametrize("name", ["batch-norm", "embedding", "layer-norm", "residual"])
+def test_layers_in_other_opsets(opset, name, rng):
+    net = bpx.Network([layers.Input(IMAGE), *CHAINS[name]], cost="quadratic", seed=0)
+    same(net, rng.integers(200, size=(7, *IMAGE)), opset=opset)
+
+
 def test_a_file(tmp_path, rng):
     net, path = TASKS["softmax"], tmp_path / "net.onnx"
     model = bpx.export_onnx(net, path)
