@@ -44,11 +44,13 @@ class Row:
     on: str  # "test", "validation", or "best": test, with the best weights on validation
     figure: str
     l2: float = 0.0
+    expanded: bool = False  # the training set, to five times as many images
     options: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> str:
         decay = f", λ {self.l2:g}" if self.l2 else ""
-        return f"{self.network}, η {self.rate:g}{decay}, {self.epochs} epochs"
+        more = ", 250,000 images" if self.expanded else ""
+        return f"{self.network}{more}, η {self.rate:g}{decay}, {self.epochs} epochs"
 
 
 def dense(*args: Any, **options: Any) -> Row:
@@ -60,15 +62,22 @@ def dense(*args: Any, **options: Any) -> Row:
     return Row(chapter, network, lambda: sizes, *rest, **options, options=drawn_by)
 
 
-def images(maps: Sequence[int], activation: str, hidden: Sequence[int]) -> Callable[[], Layers]:
-    """Convolutions of 5 × 5 with so many maps, each pooled by 2 × 2; dense layers; softmax."""
+def images(
+    maps: Sequence[int], activation: str, hidden: Sequence[int], dropout: float = 0.0
+) -> Callable[[], Layers]:
+    """Convolutions of 5 × 5 with so many maps, each pooled by 2 × 2; dense layers; softmax.
+
+    Dropout is of the inputs of what comes after the convolutions, as in network3.py.
+    """
 
     def made() -> Layers:
         first = [layers.Input(784), layers.Reshape((1, 28, 28))]
         seen = ((layers.Conv2D(m, 5, activation), layers.MaxPool2D(2)) for m in maps)
-        known = [layers.Dense(n, activation) for n in hidden]
         last = layers.Dense(10, "softmax", weights="zeros", bias="zeros")
-        return [*first, *chain.from_iterable(seen), layers.Flatten(), *known, last]
+        known = [*(layers.Dense(n, activation) for n in hidden), last]
+        if dropout:
+            known = [each for layer in known for each in (layers.Dropout(dropout), layer)]
+        return [*first, *chain.from_iterable(seen), layers.Flatten(), *known]
 
     return made
 
@@ -90,6 +99,10 @@ ROWS = [
     # network3's λ 0.1 is divided by mini-batches and not by images: 1 here.
     Row(6, "20 and 40 maps, 100 ReLU", images((20, 40), "relu", (100,)), 0.03, 60, "best",
         "99.23", l2=1.0),
+    Row(6, "20 and 40 maps, 100 ReLU", images((20, 40), "relu", (100,)), 0.03, 60, "best",
+        "99.37", l2=1.0, expanded=True),
+    Row(6, "20 and 40 maps, 1000 and 1000 ReLU with dropout",
+        images((20, 40), "relu", (1000, 1000), 0.5), 0.03, 40, "best", "99.60", expanded=True),
 ]  # fmt: skip
 
 HEAD = """\
@@ -125,6 +138,9 @@ validation set.
 def train(row: Row, seed: int, dataset: Any, short: bool, backend: str | None) -> list[float]:
     """A run's figures (%): of each epoch, or one of the test set; and its seconds."""
     (x, y), validation, test = dataset
+    n = len(x)
+    if row.expanded:
+        x, y = bpx.augmentation.expand(x, y, shape=(28, 28), seed=seed)
     net = bpx.Network(row.layers(), **row.options, backend=backend, seed=seed)
     best = bpx.EarlyStopping(row.epochs, monitor="validation_accuracy")
     started = time.perf_counter()
@@ -134,7 +150,7 @@ def train(row: Row, seed: int, dataset: Any, short: bool, backend: str | None) -
         epochs=1 if short else row.epochs,
         batch_size=10,
         optimizer=bpx.SGD(row.rate),
-        l2=row.l2 * len(x) / 50_000,
+        l2=row.l2 * n / 50_000,
         validation=test if row.on == "test" else validation,
         callbacks=[best] if row.on == "best" else [],
     )
