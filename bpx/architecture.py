@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation
 from .costs import COSTS, Cost, Objective
-from .layers import Dense, Input, Layer, Rescale
+from .layers import Dense, Input, Layer, Rescale, sequence
+from .layers.shape import Reshaped
 from .parameters import Layout
 from .registry import nearest, normal
 
@@ -77,6 +77,10 @@ class Architecture:
         Of one sample.
     folded : bool
         The first layer is a `Rescale`, which is done as a mini-batch is gathered.
+    indices : int or None
+        Inputs are whole numbers from 0 to below this, and stay integers; None: they are numbers.
+    statistics : bool
+        In training layers take statistics of the mini-batch.
 
     Raises
     ------
@@ -86,6 +90,7 @@ class Architecture:
 
     def __init__(self, layers: Sequence[Layer], cost: Cost | str, task: str | None) -> None:
         self.layers = tuple(layers)
+        self.indices = _indices(layers)
         self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
         if len(self.output_shape) != 1:
             raise ValueError(
@@ -114,8 +119,12 @@ class Architecture:
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
-        learns = (layer.trainable and bool(layer.parameters()) for layer in layers)
-        self._wanted = list(accumulate(learns, operator.or_, initial=False))[:-1]
+        self.statistics = any(
+            layer.trainable and bool(layer.state())
+            for _, layer in sequence.every(layers)
+            if not layer.inner()
+        )
+        self._wanted = sequence.wanted(layers)
 
     @cached_property
     def dense(self) -> DenseLayers | None:
@@ -148,13 +157,30 @@ class Architecture:
     @cached_property
     def in_parts(self) -> bool:
         """Most multiply-adds are of layers that spread parts of a batch over threads."""
-        work = [layer.multiply_adds for layer in self.layers]
-        spread = [layer.multiply_adds for layer in self.layers if layer.in_parts]
-        return 2 * sum(spread) > sum(work)
+        leaves = [layer for _, layer in sequence.every(self.layers) if not layer.inner()]
+        spread = sum(layer.multiply_adds for layer in leaves if layer.in_parts)
+        return 2 * spread > sum(layer.multiply_adds for layer in leaves)
+
+    @property
+    def least_rows(self) -> int:
+        """Of a mini-batch in training."""
+        return max(layer.least_rows for layer in self.layers)
 
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
+
+
+def _indices(layers: Sequence[Layer]) -> int | None:
+    """How many whole numbers the inputs may be, if they are any for the first layer."""
+    first = next((i for i, layer in enumerate(layers) if not isinstance(layer, Reshaped)), 0)
+    for path, layer in sequence.every(layers):
+        if layer.indices is not None and path != str(first):
+            raise ValueError(
+                f"layer {path}, {layer}: it takes whole numbers, which only the network's inputs "
+                "are: put it first, or after Flatten or Reshape alone"
+            )
+    return layers[first].indices
 
 
 def bind(layers: Sequence[Any]) -> list[Layer]:
@@ -163,19 +189,12 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
         raise ValueError(
             f"expected an Input first, got {layers[0]}: Network([bpx.layers.Input(784), ...])"
         )
-    shape, bound = layers[0].shape, []
-    for index, layer in enumerate(layers[1:]):
+    for index, layer in enumerate(layers[1:], 1):
         if not isinstance(layer, Layer):
-            raise TypeError(f"expected a layer after Input, got {layer!r} at position {index + 1}")
-        try:
-            layer = layer.bind(shape)
-        except ValueError as error:
-            raise ValueError(f"layer {index}, {layer}: {error}") from None
-        bound.append(layer)
-        shape = layer.output_shape
-    if not bound:
+            raise TypeError(f"expected a layer after Input, got {layer!r} at position {index}")
+    if len(layers) < 2:
         raise ValueError("expected at least one layer after Input")
-    return bound
+    return sequence.bind(layers[1:], layers[0].shape)
 
 
 def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any) -> list[Layer]:

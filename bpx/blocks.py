@@ -14,7 +14,7 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import count_of_bytes, whole
-from .data import Samples, as_integers, first_not_finite, generator, take
+from .data import Samples, as_integers, check_indices, first_not_finite, generator, take
 from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
 from .windows import Epoch, Plan
 
@@ -40,6 +40,8 @@ class Blocks:
         Which of the reader's rows these are, a bool of each; None: all.
     checked : bool
         All of x was found to be finite, or need not be.
+    indices : int or None
+        x has to be whole numbers from 0 to below this.
     n : int
     shape : tuple of int
         Of x, (n, ...).
@@ -55,6 +57,7 @@ class Blocks:
     ) -> None:
         self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
         self.kept, self.checked = kept, False
+        self.indices: int | None = None
         self.n = reader.shape[0] if kept is None else int(kept.sum())
         self.shape = self.n, *reader.shape[1:]
 
@@ -158,6 +161,14 @@ class Blocks:
         twin.checked = True
         return twin
 
+    def of_indices(self, count: int | None) -> Blocks:
+        """The same, with a look for what is no whole number from 0 to below `count`, if any."""
+        if count is None:
+            return self
+        twin = copy.copy(self)
+        twin.checked, twin.indices = False, count
+        return twin
+
     def complete(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """y and the weights: those of the data, or those that are given with it.
 
@@ -191,6 +202,9 @@ class Blocks:
             read(start, stop, out)
         except Exception as error:  # of any library's array
             raise OSError(f"{where} could not be read: {error}") from error
+        if self.indices is not None:
+            check_indices(out, self.indices, where, start)
+            return
         row = first_not_finite(out) if finite else None
         if row is not None:
             raise ValueError(

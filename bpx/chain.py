@@ -21,7 +21,7 @@ from .backends._base import slices
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples, is_sparse
-from .layers import Dense, Rescale
+from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
 from .ranks import Alone, Ranks, share
 
@@ -117,8 +117,9 @@ class Chain:
         """Rows of x (indices or a slice) as what the first layer takes, in the chain's dtype.
 
         A first `Rescale` is folded in, behind the augmentation of `ws`, which sees samples as they
-        were handed in. A memory map on the host is read here, and rows of a sparse matrix are made
-        dense, unless the first layer multiplies by them as they are.
+        were handed in; whole numbers for a first `Embedding` are integers. A memory map on the
+        host is read here, and rows of a sparse matrix are made dense, unless the first layer
+        multiplies by them as they are.
         """
         backend = self.backend
         if is_sparse(x):
@@ -129,6 +130,8 @@ class Chain:
             x = backend.from_host(native(x.toarray()))
         elif isinstance(x, np.memmap) and backend.name != "numpy":
             x, rows = backend.from_host(native(np.ascontiguousarray(x[rows]))), slice(None)
+        if self.architecture.indices is not None:
+            return self._integers(x, rows)
         if isinstance(rows, slice):
             as_it_is = x.dtype == self.xp_dtype and not self.architecture.folded
             if as_it_is and ws.augment is None:
@@ -146,6 +149,11 @@ class Chain:
                 return x
         return backend.gather(x, rows, out, *scaled)
 
+    def _integers(self, x: Array, rows: Any) -> Array:
+        xp, dtype = self.backend.xp, self.backend.index_dtype
+        batch = x[rows, ...] if isinstance(rows, slice) else xp.take(x, rows, axis=0)
+        return xp.astype(xp.asarray(batch), dtype, copy=False)
+
     def _multiplies(self, x: Any) -> bool:
         share = x.nnz / max(1, x.shape[0] * x.shape[1])
         first = self.architecture.layers[0]
@@ -153,15 +161,11 @@ class Chain:
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
-        saved: list[Any] = []
-        stages = zip(self.architecture.stages, self.p, ws.contexts, strict=True)
-        if self.architecture.folded:
-            next(stages)
-            saved.append(None)
-        for layer, p, ctx in stages:
-            x, kept = layer.forward(x, p, ctx)
-            saved.append(kept)
-        return x, saved
+        stages, p, contexts = self.architecture.stages, self.p, ws.contexts
+        if not self.architecture.folded:
+            return sequence.forward(stages, x, p, contexts)
+        x, saved = sequence.forward(stages[1:], x, p[1:], contexts[1:])
+        return x, [None, *saved]
 
     def room(self, z: Array, ws: Workspace) -> Array:
         """Where a^L goes: with the identity it is z^L."""
@@ -327,14 +331,8 @@ class Chain:
         self, delta: Array, saved: list[Any], out: Destinations, ws: Workspace
     ) -> Array | None:
         """BP2 to BP4, from δ^L down: gradients to `out`, and ∂C/∂x if it is wanted."""
-        below: Array | None = delta
         stages = self.architecture.stages
-        for index in range(len(stages) - 1, -1, -1):
-            ctx, to = ws.contexts[index], out.layers[index]
-            if not ctx.wanted and to is None:
-                return None
-            below = stages[index].backward(below, saved[index], self.p[index], to, ctx)
-        return below
+        return sequence.backward(stages, delta, saved, self.p, out.layers, ws.contexts)
 
 
 def mean_factor(rows: int, weight: Array | None) -> float:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from .backends import Array, Backend
+from .parameters import within
+from .random import of_layer
 
 
 def alone(array: Array) -> Array:
@@ -37,11 +39,13 @@ class Context:
     wanted : bool
         Somebody below wants ∂C/∂x. If not, `backward` may return None.
     key, layer, step, row : int
-        The random position: the network's key, the layer's index, the step of the training, and
-        the index of the first row in the global batch.
+        The random position: the network's key, the layer's index (of a layer in a layer a number
+        of its own), the step of the training, and the index of the first row in the global batch.
     """
 
-    __slots__ = ("_views", "_workspace", "backend", "layer", "state", "training", "wanted")
+    __slots__ = (
+        "_inner", "_views", "_workspace", "backend", "layer", "state", "training", "wanted",
+    )  # fmt: skip
 
     def __init__(
         self, workspace: Workspace, layer: int, state: SimpleNamespace, wanted: bool
@@ -49,6 +53,25 @@ class Context:
         self._workspace, self.layer, self.state, self.wanted = workspace, layer, state, wanted
         self.backend, self.training = workspace.backend, workspace.training
         self._views: dict[tuple[str, tuple[int, ...]], Array] = {}
+        self._inner: list[Context] = []
+
+    def inner(self, names: Sequence[str], wanted: Callable[[], Sequence[bool]]) -> list[Context]:
+        """A context for each layer in this one, by the names under which their state is here.
+
+        They are made once; `wanted` then says for each whether ∂C/∂x is.
+        """
+        if not self._inner:
+            pairs = zip(names, wanted(), strict=True)
+            self._inner = [
+                Context(
+                    self._workspace,
+                    of_layer(self.layer, index),
+                    within(self.state, name) or SimpleNamespace(),
+                    want,
+                )
+                for index, (name, want) in enumerate(pairs)
+            ]
+        return self._inner
 
     @property
     def key(self) -> int:
@@ -65,6 +88,10 @@ class Context:
     @property
     def batch_sum(self) -> Callable[[Array], Array]:
         return self._workspace.batch_sum
+
+    def batch_rows(self, rows: int) -> int:
+        """How many rows the global batch has, of which so many are at hand."""
+        return self._workspace.rows or rows
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
         """A buffer that is this layer's, with whatever the last step left in it.
@@ -106,6 +133,10 @@ class Workspace:
 
     Attributes
     ----------
+    step, row : int
+        See `Context`.
+    rows : int
+        Of the global batch; 0 where all of it is at hand.
     augment : callable or None
         Changes the samples of a mini-batch, in place, before the first layer sees them.
     """
@@ -126,7 +157,7 @@ class Workspace:
         backend.use()
         self.backend, self.dtype, self.key, self.training = backend, dtype, key, training
         self.batch_sum = batch_sum
-        self.step = self.row = 0
+        self.step = self.row = self.rows = 0
         wanted = wanted or [True] * len(states)
         self.contexts = [
             Context(self, layer, state, want)

@@ -61,6 +61,44 @@ def first_not_finite(array: Array) -> int | None:
     return None
 
 
+def first_not_index(array: Array, count: int) -> int | None:
+    """The first row with what is no whole number from 0 to below `count`, None: there is none.
+
+    Block by block, no copy.
+    """
+    backend, n = get(array), array.shape[0]
+    xp = backend.xp
+    if xp.isdtype(array.dtype, "bool"):
+        array = xp.astype(array, xp.uint8)
+    floats = xp.isdtype(array.dtype, "real floating")
+    bounded = not floats and xp.iinfo(array.dtype).max < count
+    rows = max(1, CHECKED_AT_ONCE // max(1, _elements(array.shape[1:])))
+    for start in range(0, n, rows):
+        part = array[start : min(start + rows, n), ...]
+        wrong = part < 0
+        if not bounded:  # or the dtype has no such number to compare with
+            wrong = wrong | (part >= count)
+        if floats:
+            wrong = wrong | (part != xp.round(part))  # NaN is not itself
+        if bool(xp.any(wrong)):
+            host = backend.to_host(wrong).reshape(wrong.shape[0], -1)
+            return start + int(np.argmax(host.any(axis=1)))
+    return None
+
+
+def check_indices(array: Array, count: int, what: str, first: int = 0) -> None:
+    """ValueError unless all are whole numbers from 0 to below `count`; rows count from `first`."""
+    row = first_not_index(array, count)
+    if row is not None:
+        host = get(array).to_host(array[row : row + 1, ...]).reshape(-1)
+        wrong = next(v for v in host.tolist() if not (0 <= v < count and v == int(v)))
+        raise ValueError(
+            f"expected whole numbers 0 to {count - 1} in {what} for an Embedding of {count}, got "
+            f"{wrong!r} in row {first + row}: number them from 0, and give those that are rare or "
+            "unknown one of their own"
+        )
+
+
 def check_finite_rows(array: Array, what: str) -> None:
     """Raise ValueError if there is NaN or infinity."""
     row = first_not_finite(array)
@@ -98,9 +136,16 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
 
 
 def check_x(
-    backend: Backend, x: Any, shape: tuple[int, ...], what: str = "x", finite: bool = True
+    backend: Backend,
+    x: Any,
+    shape: tuple[int, ...],
+    what: str = "x",
+    finite: bool = True,
+    indices: int | None = None,
 ) -> Array:
     """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
+
+    With `indices` they have to be whole numbers from 0 to below that.
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
@@ -112,8 +157,11 @@ def check_x(
     check_row_shape(tuple(x.shape), shape, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
-    if finite:
-        check_finite_rows(x.data if is_sparse(x) else x, f"{what}.data" if is_sparse(x) else what)
+    values, called = (x.data, f"{what}.data") if is_sparse(x) else (x, what)
+    if indices is not None:  # whatever `finite` is: others would be read from beyond the weights
+        check_indices(values, indices, called)
+    elif finite:
+        check_finite_rows(values, called)
     return x
 
 

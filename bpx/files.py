@@ -120,7 +120,9 @@ def network(
         generator = _generator(header["generator"])
         dtype, key = header["dtype"], whole("key", header["key"], 0)
         steps, epochs = whole("steps", header["steps"], 0), whole("epochs", header["epochs"], 0)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (
+        LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+    ) as error:  # fmt: skip
         raise persistence.FileFormatError(
             f"{path}: its header does not describe a network ({error}). Activations, costs, "
             "initializers and layers of your own: bpx.register them first, or "

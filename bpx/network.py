@@ -21,7 +21,7 @@ from .checks import positive, whole
 from .costs import Cost
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, add_penalty
-from .parameters import Destinations, Layout
+from .parameters import Destinations, Layout, named
 
 if TYPE_CHECKING:
     from .history import History
@@ -220,13 +220,16 @@ class Network:
 
     @property
     def weights(self) -> tuple[Array, ...]:
-        """ω, views into θ, counting the layers that have them: ``net.weights[0][...] = 0.0``."""
-        return tuple(p.weights for p in self.chain.p if hasattr(p, "weights"))
+        """ω, views into θ, counting the layers that have them: ``net.weights[0][...] = 0.0``.
+
+        Layers in a layer count too.
+        """
+        return named(self.chain.p, "weights")
 
     @property
     def biases(self) -> tuple[Array, ...]:
         """b, views into θ, counting the layers that have them."""
-        return tuple(p.bias for p in self.chain.p if hasattr(p, "bias"))
+        return named(self.chain.p, "bias")
 
     # --- forward ----------------------------------------------------------------------------
 
@@ -257,13 +260,17 @@ class Network:
         """
         if isinstance(x, Blocks):
             data.check_row_shape(x.shape, self.input_shape)
-            return self.chain.outputs(x)
+            return self.chain.outputs(x.of_indices(self._indices))
         return self.chain.outputs(self._x(x))
 
     __call__ = feedforward
 
     def _x(self, x: Any) -> Array:
-        return data.check_x(self.backend, x, self.input_shape)
+        return data.check_x(self.backend, x, self.input_shape, indices=self._indices)
+
+    @property
+    def _indices(self) -> int | None:
+        return self.chain.architecture.indices
 
     def activations(self, x: Any) -> list[Array]:
         """The activations of every layer, (m, ...) each, the input's not counted."""
@@ -298,7 +305,8 @@ class Network:
         """
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
-        x = data.check_x(self.backend, x, self.input_shape, f"{what}x", finite)
+        shape = self.input_shape
+        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices)
         held = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
         return data.Samples(x, *held)
 
@@ -308,6 +316,7 @@ class Network:
         """In memory, where all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
         held = self.targets(x.n, y, sample_weight, what, finite)
+        x = x.of_indices(self._indices)
         if x.fits(bytes_of_a_row(held)):
             whole = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
             return data.Samples(whole, *held)
@@ -477,8 +486,7 @@ class Network:
                 backend, self.parameters, flat, layout.decayed, l1 / n or None, l2 / n or None
             )
         views = layout.views(backend.xp, flat)
-        weights = tuple(p.weights for p in views if hasattr(p, "weights"))
-        biases = tuple(p.bias for p in views if hasattr(p, "bias"))
+        weights, biases = named(views, "weights"), named(views, "bias")
         if step is None and training:
             self.steps += 1
         return Gradient(flat, weights, biases, inputs * alpha, cost)
@@ -606,8 +614,8 @@ class Network:
             stopped, to the last bit. False by default.
         accumulate : int
             Slices into which each mini-batch is cut, one after another through the network, with
-            one update for their sum: the same step in a part of the memory for activations. 1 by
-            default.
+            one update for their sum: the same step in a part of the memory for activations, but
+            for `BatchNorm`, which takes its statistics of each slice. 1 by default.
         augment : Augmentation or sequence of them, optional
             Random changes of the images of each mini-batch, in training only, one after another,
             see `bpx.augmentation`: ``[Shift(1), Rotate(10)]``. The history's training cost and

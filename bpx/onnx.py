@@ -9,20 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, persistence
+from . import operators, persistence
 from .checks import whole
 from .layers import (
+    Activation,
     AveragePool2D,
+    BatchNorm,
     Conv1D,
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAveragePool2D,
     Layer,
+    LayerNorm,
     MaxPool2D,
     Rescale,
     Reshape,
+    Residual,
 )
 from .layers.sliding import Sliding
 from .network import Network
@@ -40,8 +45,8 @@ def export_onnx(
 ) -> Any:
     """The network, as it predicts, as an ONNX model of standard operators.
 
-    Its input is ``inputs`` (m, \\*input_shape), of the network's dtype and for any m. Its outputs
-    are, by the task,
+    Its input is ``inputs`` (m, \\*input_shape), of the network's dtype (of int64 where an
+    `Embedding` takes them) and for any m. Its outputs are, by the task,
 
     - for a regression ``outputs`` (m, k);
     - for a classification ``label`` (m,), of int64 or what `classes` has, and ``probabilities``
@@ -128,10 +133,12 @@ class _Graph:
     """
 
     def __init__(self, net: Network) -> None:
-        host = net.backend.to_host(net.parameters)
+        host, state = (net.backend.to_host(vector) for vector in (net.parameters, net.state))
         self.net, self.scope = net, ""
         self.nodes: list[Any] = []
         self.tensors = {entry.path: entry.view(np, host) for entry in net.layout.entries}
+        running = net.chain.architecture.state_layout.entries
+        self.tensors |= {entry.path: entry.view(np, state) for entry in running}
         size = sum(tensor.nbytes for tensor in self.tensors.values())
         if size > LARGEST:
             raise ValueError(
@@ -167,10 +174,11 @@ class _Graph:
 
         net, version = self.net, [helper.make_opsetid("", opset)]
         layers = " → ".join(map(str, net.layers))
+        whole = None if net.chain.architecture.indices is None else np.int64
         graph = helper.make_graph(
             self.nodes,
             "network",
-            [self.value("inputs", net.input_shape)],
+            [self.value("inputs", net.input_shape, whole)],
             results,
             [numpy_helper.from_array(tensor, name) for name, tensor in self.tensors.items()],
         )
@@ -184,29 +192,39 @@ class _Graph:
         )
 
 
-# ONNX Runtime has no float64 kernels of LeakyRelu, Elu and Softplus (whose attributes are float32
-# too), nor of what it makes of others when it fuses them: Gemm with an activation before 1.18
-# (microsoft/onnxruntime 19612), a transposed MatMul (10151), z·sigmoid(z) (32421). For float64 the
-# nodes are therefore others, which no version that was tried fuses, 1.15 to 1.32.
-
 # --- layers ---------------------------------------------------------------------------------
 
 
 def _feedforward(graph: _Graph, net: Network) -> str:
     x = "inputs"
     for index, layer in enumerate(net.layers):
-        graph.scope = f"layers.{index}"
-        if type(layer) not in _LAYERS:
-            raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
-        activation = getattr(layer, "activation", None)
-        if activation is not None and type(activation) not in _ACTIVATIONS:
-            known = [known.name for known in _ACTIVATIONS]
-            raise _unknown(index, layer, "activation", activation, known)
-        x = _LAYERS[type(layer)](graph, layer, x)
+        x = _through(graph, f"layers.{index}", layer, x)
     return x
 
 
-def _unknown(index: int, layer: Layer, kind: str, it: Any, known: list[str]) -> ValueError:
+def _through(graph: _Graph, scope: str, layer: Layer, x: str) -> str:
+    graph.scope, index = scope, scope.removeprefix("layers.")
+    if type(layer) not in _LAYERS:
+        raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
+    activation = getattr(layer, "activation", None)
+    if activation is not None and type(activation) not in operators.ACTIVATIONS:
+        known = [known.name for known in operators.ACTIVATIONS]
+        raise _unknown(index, layer, "activation", activation, known)
+    return _LAYERS[type(layer)](graph, layer, x)
+
+
+def _residual(graph: _Graph, residual: Residual, x: str) -> str:
+    scope, y, beside = graph.scope, x, x
+    for name, layer in residual.inner().items():
+        if name.startswith("projection."):
+            beside = _through(graph, f"{scope}.{name}", layer, beside)
+        else:
+            y = _through(graph, f"{scope}.{name}", layer, y)
+    graph.scope = scope
+    return graph.add("Add", y, beside)
+
+
+def _unknown(index: str, layer: Layer, kind: str, it: Any, known: list[str]) -> ValueError:
     return ValueError(
         f"layer {index}, {layer}: expected one of bpx's own {kind}s, for which ONNX has operators "
         f"({', '.join(sorted(known))}), got {type(it).__name__}: train with one of these, or ship "
@@ -222,7 +240,7 @@ def _dense(graph: _Graph, dense: Dense, x: str) -> str:
         graph.tensors[weights] = graph.tensors[weights].T
         z = graph.add("MatMul", x, weights)
         z = graph.add("Add", z, *bias) if bias else z
-    return _ACTIVATIONS[type(dense.activation)](graph, dense.activation, z)
+    return operators.ACTIVATIONS[type(dense.activation)](graph, dense.activation, z)
 
 
 def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
@@ -238,7 +256,7 @@ def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:
     bias = [f"{graph.scope}.bias"] * layer.use_bias
     windows = _windows(layer.sliding, dilations=layer.sliding.dilation)
     z = graph.add("Conv", x, f"{graph.scope}.weights", *bias, group=layer.groups, **windows)
-    return _ACTIVATIONS[type(layer.activation)](graph, layer.activation, z)
+    return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, z)
 
 
 def _average_pool(graph: _Graph, pool: AveragePool2D, x: str) -> str:
@@ -271,83 +289,26 @@ def _reshape(graph: _Graph, reshape: Reshape, x: str) -> str:
     return graph.add("Reshape", x, shape)
 
 
+def _activation(graph: _Graph, layer: Activation, x: str) -> str:
+    return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, x)
+
+
 _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+    Activation: _activation,
     AveragePool2D: _average_pool,
+    BatchNorm: operators.batch_norm,
     Conv1D: _convolution,
     Conv2D: _convolution,
     Dense: _dense,
     Dropout: lambda graph, dropout, x: x,
+    Embedding: operators.embedding,
     Flatten: lambda graph, flatten, x: graph.add("Flatten", x, axis=1),
     GlobalAveragePool2D: _global_average_pool,
+    LayerNorm: operators.layer_norm,
     MaxPool2D: lambda graph, pool, x: graph.add("MaxPool", x, **_windows(pool.sliding)),
     Rescale: _rescale,
     Reshape: _reshape,
-}
-
-# --- activations ----------------------------------------------------------------------------
-
-
-def _leaky_relu(graph: _Graph, leaky: activations.LeakyReLU, z: str) -> str:
-    if graph.net.dtype == "float32":
-        return graph.add("LeakyRelu", z, alpha=leaky.slope)
-    positive = graph.add("Greater", z, graph.constant(0.0))
-    return graph.add("Where", positive, z, graph.add("Mul", z, graph.constant(leaky.slope)))
-
-
-def _elu(graph: _Graph, elu: activations.ELU, z: str) -> str:
-    if graph.net.dtype == "float32":
-        return graph.add("Elu", z, alpha=elu.alpha)
-    below = graph.add("Min", z, graph.constant(0.0))
-    # eᶻ − 1 = tanh(z/2) (eᶻ + 1), which does not cancel near 0
-    tanh = graph.add("Tanh", graph.add("Mul", below, graph.constant(0.5)))
-    expm1 = graph.add("Mul", tanh, graph.add("Add", graph.add("Exp", below), graph.constant(1.0)))
-    scaled = graph.add("Mul", expm1, graph.constant(elu.alpha))
-    return graph.add("Add", graph.add("Relu", z), scaled)
-
-
-def _gelu(graph: _Graph, gelu: activations.GELU, z: str) -> str:
-    # written out, because the operator Gelu came with opset 20
-    square = graph.add("Mul", graph.add("Mul", z, z), graph.constant(0.044715))
-    slope = graph.add("Add", square, graph.constant(1.0))
-    scaled = graph.add("Mul", z, graph.constant(gelu._C))
-    tanh = graph.add("Tanh", graph.add("Mul", scaled, slope))
-    share = graph.add("Add", tanh, graph.constant(1.0))
-    return graph.add("Mul", graph.add("Mul", z, graph.constant(0.5)), share)
-
-
-def _silu(graph: _Graph, silu: activations.SiLU, z: str) -> str:
-    if graph.net.dtype == "float32":
-        return graph.add("Mul", z, graph.add("Sigmoid", z))
-    e = graph.add("Exp", graph.add("Neg", z))  # infinity for very negative z, and z/∞ is right
-    return graph.add("Div", z, graph.add("Add", e, graph.constant(1.0)))
-
-
-def _softplus(graph: _Graph, softplus: activations.Softplus, z: str) -> str:
-    if graph.net.dtype == "float32":
-        return graph.add("Softplus", z)
-    # max(z, 0) + log(1 + e), where e = e^−|z| cannot overflow. 1 + e is rounded, to u, and
-    # log(u) e/(u − 1) is right all the same (Goldberg 1991, theorem 4).
-    one = graph.constant(1.0)
-    e = graph.add("Exp", graph.add("Neg", graph.add("Abs", z)))
-    u = graph.add("Add", e, one)
-    ratio = graph.add("Div", e, graph.add("Sub", u, one))
-    rounded = graph.add("Mul", graph.add("Log", u), ratio)
-    log1p = graph.add("Where", graph.add("Equal", u, one), e, rounded)
-    return graph.add("Add", graph.add("Relu", z), log1p)
-
-
-_ACTIVATIONS: dict[type[activations.Activation], Callable[[_Graph, Any, str], str]] = {
-    activations.Identity: lambda graph, identity, z: z,
-    activations.Sigmoid: lambda graph, sigmoid, z: graph.add("Sigmoid", z),
-    activations.Tanh: lambda graph, tanh, z: graph.add("Tanh", z),
-    activations.ReLU: lambda graph, relu, z: graph.add("Relu", z),
-    activations.LeakyReLU: _leaky_relu,
-    activations.ELU: _elu,
-    activations.GELU: _gelu,
-    activations.SiLU: _silu,
-    activations.Softplus: _softplus,
-    activations.Exponential: lambda graph, exponential, z: graph.add("Exp", z),
-    activations.Softmax: lambda graph, softmax, z: graph.add("Softmax", z, axis=-1),
+    Residual: _residual,
 }
 
 # --- what comes out -------------------------------------------------------------------------

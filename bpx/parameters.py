@@ -1,6 +1,6 @@
 """One flat vector θ, and each layer's views into it.
 
-    θ = [ all weights, decayed | biases, norm scales and shifts | layers that are not trained ]
+    θ = [ all weights, decayed | biases, norm scales and shifts | what is not trained ]
 
 with the layers in order inside each part. An optimizer is a few lines on whole vectors, decay is
 one slice, a norm one reduction, an all-reduce among ranks one call.
@@ -9,7 +9,7 @@ one slice, a norm one reduction, an all-reduce among ranks one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +32,14 @@ class Parameter:
         Draws it on the host.
     decayed : bool
         A weight: L1, L2 and weight decay act on it. Biases, scales and shifts are not decayed.
+    trained : bool
+        False for one of a layer in a layer that is not trained.
     """
 
     shape: tuple[int, ...]
     initializer: Any
     decayed: bool = False
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Layout:
     Parameters
     ----------
     tensors : sequence of dict
-        Each layer's `Parameter` by name.
+        Each layer's `Parameter` by name; ``"0.weights"`` are the weights of a layer in a layer.
     trainable : sequence of bool
         Which layers are trained; the others come last, beyond `trained`.
 
@@ -83,9 +86,9 @@ class Layout:
     size : int
         Elements of the vector, padding included. Padding is zero and stays zero.
     decayed : int
-        The vector up to here is weights of trained layers.
+        The vector up to here is weights that are trained.
     trained : int
-        The vector beyond is layers that are not trained: its gradient is zero.
+        The vector beyond is not trained: its gradient is zero.
     """
 
     def __init__(self, tensors: Sequence[dict[str, Parameter]], trainable: Sequence[bool]) -> None:
@@ -100,7 +103,8 @@ class Layout:
         ends = []
         for part in (0, 1, 2):
             for layer, name, parameter in found:
-                if part == (2 if not trainable[layer] else 0 if parameter.decayed else 1):
+                trained = trainable[layer] and parameter.trained
+                if part == (2 if not trained else 0 if parameter.decayed else 1):
                     starts[layer, name] = self.size
                     length = math.prod(parameter.shape)
                     self.size += -(-length // ALIGNMENT) * ALIGNMENT
@@ -119,11 +123,53 @@ class Layout:
         return flat
 
     def views(self, xp: Any, flat: Array) -> list[SimpleNamespace]:
-        """Each layer's tensors, by name, as views into `flat`."""
+        """Each layer's tensors, by name, as views into `flat`; see `put`."""
         spaces = [SimpleNamespace() for _ in range(self.layers)]
         for entry in self.entries:
-            setattr(spaces[entry.layer], entry.name, entry.view(xp, flat))
+            put(spaces[entry.layer], entry.name, entry.view(xp, flat))
         return spaces
+
+
+def put(space: SimpleNamespace, name: str, value: Any) -> None:
+    """Set ``space.name``; ``"0.weights"`` goes into a namespace in `space`, made where need be.
+
+    >>> space = SimpleNamespace()
+    >>> put(space, "0.weights", 1.0)
+    >>> within(space, "0").weights
+    1.0
+    """
+    while "." in name:
+        outer, name = name.split(".", 1)
+        space = vars(space).setdefault(outer, SimpleNamespace())
+    setattr(space, name, value)
+
+
+def within(space: SimpleNamespace | None, name: str) -> Any:
+    """What `put` has put there under this name, or a part of it; None: nothing."""
+    for part in name.split("."):
+        space = getattr(space, part, None)
+    return space
+
+
+def leaves(space: SimpleNamespace) -> Iterator[tuple[str, Any]]:
+    """Each tensor with the last part of its name, in the order of the layers."""
+    for name, value in vars(space).items():
+        if isinstance(value, SimpleNamespace):
+            yield from leaves(value)
+        else:
+            yield name, value
+
+
+def named(spaces: Sequence[SimpleNamespace], name: str) -> tuple[Any, ...]:
+    """The tensors of this name of all layers, also of layers in layers."""
+    found: list[Any] = []
+    for space in spaces:
+        for last, value in vars(space).items():
+            if last == name:
+                found.append(value)
+            elif isinstance(value, SimpleNamespace):
+                found += named([value], name)
+    return tuple(found)
 
 
 class Scale:
@@ -197,8 +243,8 @@ class Destinations:
             if space is None:
                 space = self.layers[entry.layer] = SimpleNamespace()
             scale = self.decayed if entry.start < layout.decayed else self.rest
-            array = getattr(views[entry.layer], entry.name)
-            setattr(space, entry.name, Destination(backend, array, scale))
+            array = within(views[entry.layer], entry.name)
+            put(space, entry.name, Destination(backend, array, scale))
 
     def scale(self, alpha: float, beta_decayed: float = 0.0, beta_rest: float = 0.0) -> None:
         self.decayed.alpha = self.rest.alpha = alpha

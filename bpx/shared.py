@@ -44,11 +44,14 @@ class Share:
     ----------
     parts : list of (batch, int)
         Its slices, as the source loads them, each with the place of its first row in the whole.
+    rows : list of int
+        Of each slice, on all ranks together.
     total : float
         The whole's sum of weights, or of rows.
     """
 
     parts: list[tuple[Any, int]]
+    rows: list[int]
     total: float
 
 
@@ -58,6 +61,15 @@ def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
     slices = min(slices, rows)
     for k in range(slices):
         yield first + rows * k // slices, first + rows * (k + 1) // slices
+
+
+def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
+    """How many each slice has on all ranks together, of which each has so many rows.
+
+    >>> rows_of_slices([5, 4], 2)
+    [4, 5]
+    """
+    return [sum(n * (k + 1) // slices - n * k // slices for n in rows) for k in range(slices)]
 
 
 class SharedStream(Stream):
@@ -80,7 +92,8 @@ class SharedStream(Stream):
             told = self.ranks.gather(np.array([float(samples is None), rows, total]))
             if told[:, 0].all():
                 return
-            check_statistics(self.net.chain, told[:, 1].astype(int).tolist(), self.slices)
+            of_ranks = told[:, 1].astype(int).tolist()
+            check_statistics(self.net.chain, of_ranks, self.slices)
             if not self._compared:
                 self._compare_first(samples)
             before = int(told[: self.ranks.rank, 1].sum())
@@ -88,7 +101,8 @@ class SharedStream(Stream):
                 (_rows_of(samples, start, stop), before + start)
                 for start, stop in cut(0, rows, self.slices)
             ]
-            yield Share(parts, float(told[:, 2].sum()))
+            together = rows_of_slices(of_ranks, self.slices)
+            yield Share(parts, together, float(told[:, 2].sum()))
 
     def _compare_first(self, samples: Samples | None) -> None:
         self._compared = True
@@ -157,7 +171,8 @@ class SharedSteps(Steps):
         first, stop = share(self.ranks, len(on_host))
         bounds = cut(first, stop, self.slices)
         parts = [((on_host[a:b], rows[a:b]), a) for a, b in bounds]
-        return Share(parts, self.source.total(batch))
+        together = rows_of_slices(shares(self.ranks.size, len(on_host)), self.slices)
+        return Share(parts, together, self.source.total(batch))
 
     def _gradient(self, whole: Share) -> None:
         """Of the mean cost over the whole, as much of it as this rank has; and sums behind it."""
@@ -168,7 +183,7 @@ class SharedSteps(Steps):
         if self._sums.shape[0] < len(whole.parts):
             self._sums = chain.backend.zeros((len(whole.parts), 3), chain.xp_dtype)
         for k, (part, first) in enumerate(whole.parts):
-            ws.row = first
+            ws.row, ws.rows = first, whole.rows[k]
             x, labels, weight = self.source.load(part, ws)
             values, a, delta, saved = chain.cost_and_delta(x, labels, ws)
             chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
@@ -178,7 +193,7 @@ class SharedSteps(Steps):
             beta = 0.0 if k == 0 else 1.0
             out.scale(alpha, beta, beta)
             chain.backward(delta, saved, out, ws)
-        ws.row = 0
+        ws.row = ws.rows = 0
         if whole.parts:
             slices = self._sums[: len(whole.parts), ...]
             self._behind[:3] = chain.backend.xp.sum(slices, axis=0)
@@ -214,10 +229,10 @@ class SharedSteps(Steps):
     def _first_bad(self, batch: Any) -> int:
         whole = batch if isinstance(batch, Share) else self._share(batch)
         found = len(self.net.layers)
-        for part, first in whole.parts:
-            self.ws.row = first
+        for (part, first), rows in zip(whole.parts, whole.rows, strict=False):
+            self.ws.row, self.ws.rows = first, rows
             found = min(found, super()._first_bad(part))
-        self.ws.row = 0
+        self.ws.row = self.ws.rows = 0
         return int(self.ranks.gather(np.array([float(found)])).min())
 
 
@@ -237,16 +252,28 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
 
 
 def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
-    """ValueError, on all ranks, where one has fewer rows of a mini-batch than slices of it, and
-    layers sum up statistics of batches, in which all ranks take part.
+    """ValueError, on all ranks, where layers take statistics of mini-batches, and one rank, all of
+    which take part in their sums, has fewer rows than slices of them; or a slice too few rows.
     """
+    if not chain.architecture.statistics:
+        return
     few = [rank for rank, count in enumerate(rows) if count < slices]
-    if few and chain.architecture.state_layout.size:
+    if few:
         raise of_all_ranks(
             ValueError(
                 f"a mini-batch has {[rows[rank] for rank in few]} rows for {named(few)}, and the "
                 f"network takes statistics of batches: expected {slices} at least on each rank, "
                 "also in the last mini-batch of an epoch and in each of an iterable's"
+            )
+        )
+    least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
+    if fewest < least:
+        slice_of = " slice of a" if slices > 1 else ""
+        raise of_all_ranks(
+            ValueError(
+                f"a{slice_of} mini-batch has {fewest} row, in which a BatchNorm of flat inputs "
+                f"finds no variance: expected {least} at least, also in the last mini-batch of an "
+                "epoch. Take another batch_size, or a few samples less"
             )
         )
 

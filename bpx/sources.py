@@ -207,7 +207,7 @@ def of_blocks(
             "shuffle= as a function picks rows from all over the file, which is read in blocks: "
             "True or False, or a larger budget"
         )
-    return Windows(net, blocks, (samples.y, samples.weight), size, shuffle, finite)
+    return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
 
 
 class Stream:

@@ -13,6 +13,7 @@ from .chain import Chain
 from .history import History
 from .network import Network
 from .optimizers import State
+from .parameters import leaves
 from .sources import Source
 from .updates import FusedUpdate, GradientUpdate, Numbers
 
@@ -212,7 +213,7 @@ class Steps:
         if self.all_finite():
             return None
         for index, (layer, p) in enumerate(zip(self.net.layers, self.chain.p, strict=True)):
-            if not all(self._finite(tensor) for tensor in vars(p).values()):
+            if not all(self._finite(tensor) for _, tensor in leaves(p)):
                 return f"the parameters of layer {index} ({layer})"
         return "the optimizer's memory"
 

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .layers.sequence import every
+
 if TYPE_CHECKING:
     from .network import Network
 
@@ -21,7 +23,8 @@ class Summary:
     Attributes
     ----------
     rows : tuple of (index, layer, output shape, parameters, multiply-adds)
-        The last are those of a sample's product, forward.
+        The last are those of a sample's product, forward. Layers in a layer follow it, ``"3.0"``,
+        and have its numbers.
     foot : str
         Cost, parameters in all, dtype and backend.
     """
@@ -33,12 +36,15 @@ class Summary:
     def of(cls, net: Network) -> Summary:
         rows: list[Row] = [("", "Input", _shape(net.input_shape), "", "")]
         total = trained = 0
-        for index, layer in enumerate(net.layers):
+        for path, layer in every(net.layers):
             count = sum(math.prod(p.shape) for p in layer.parameters().values())
-            total, trained = total + count, trained + count * layer.trainable
             frozen = " (not trained)" if count and not layer.trainable else ""
             numbers = f"{count:,}", f"{layer.multiply_adds:,}"
-            rows.append((str(index), f"{layer}{frozen}", _shape(layer.output_shape), *numbers))
+            if layer.inner():
+                numbers = "", ""
+            else:
+                total, trained = total + count, trained + count * layer.trainable
+            rows.append((path, f"{layer}{frozen}", _shape(layer.output_shape), *numbers))
         size = total * (4 if net.dtype == "float32" else 8)
         frozen = f", {trained:,} of them trained" if trained != total else ""
         foot = (

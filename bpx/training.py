@@ -76,6 +76,10 @@ def _train(
     size = None if n is None or isinstance(n, str) else whole("n", n)
     accumulate = whole("accumulate", accumulate)
     changes = Pipeline.of(augment, net.input_shape, net.layers)
+    if changes is not None and net.chain.architecture.indices is not None:
+        raise ValueError(
+            "augment= is for images, and this network takes whole numbers: leave it out"
+        )
     cut = ranks.size > 1 or accumulate > 1
     source: Source
     if isinstance(x, Blocks):

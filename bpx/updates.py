@@ -12,7 +12,7 @@ import numpy as np
 from .backends import Array
 from .chain import Chain
 from .optimizers import Optimizer, State, add_penalty, clip
-from .parameters import Destinations
+from .parameters import Destinations, within
 from .sources import Arrays
 
 Numbers = tuple[Any, ...]  # floats, or arrays of one element on the device
@@ -135,10 +135,9 @@ class FusedUpdate:
             return
         if chain.backend.is_host:
             for entry in layout.entries:
-                space = self.out.layers[entry.layer]
-                if space is not None:
-                    to = getattr(space, entry.name)
-                    omega = getattr(chain.p[entry.layer], entry.name)
+                to = within(self.out.layers[entry.layer], entry.name)
+                if to is not None:
+                    omega = within(chain.p[entry.layer], entry.name)
                     to.then = partial(self._add, omega, to.array, entry.parameter.decayed)
         else:
             weights, rest = slice(0, layout.decayed), slice(layout.decayed, layout.trained)

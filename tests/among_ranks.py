@@ -21,7 +21,21 @@ from test_layers import NoisyNorm
 import bpx
 from bpx.activations import ACTIVATIONS
 from bpx.augmentation import Elastic, Noise, Rotate, Shift
-from bpx.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D, Rescale, Reshape
+from bpx.layers import (
+    Activation,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    Input,
+    LayerNorm,
+    MaxPool2D,
+    Rescale,
+    Reshape,
+    Residual,
+)
 from bpx.optimizers import OPTIMIZERS
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
@@ -50,6 +64,21 @@ def statistics():
 def convolution():
     layers = [Input(6), Reshape((1, 2, 3)), Conv2D(4, 2, "tanh", padding="same"), MaxPool2D(2)]
     return bpx.Network([*layers, Flatten(), Dense(3, "softmax")], dtype="float64", seed=3)
+
+
+def normalized():
+    """Statistics of flat inputs and of images, also in layers of a layer; and of each sample."""
+    block = [Conv2D(4, 2, padding="same", use_bias=False), BatchNorm(), Activation("tanh")]
+    around = [Conv2D(4, 1), BatchNorm(0.3)]
+    layers = [Input(6), Reshape((1, 2, 3)), Residual([*block, Dropout(0.2)], around), LayerNorm()]
+    layers += [Flatten(), Dense(7, use_bias=False), BatchNorm(), Activation("silu")]
+    layers += [BatchNorm(trainable=False), Residual([Dropout(0.3), Dense(7)])]
+    return bpx.Network([*layers, Dense(3, "softmax")], dtype="float64", seed=3)
+
+
+def embedded():
+    layers = [Input(6), Embedding(9, 4), Flatten(), Dense(3, "softmax")]
+    return bpx.Network(layers, dtype="float64", seed=3)
 
 
 def differ(one, other):
@@ -100,6 +129,14 @@ def steps():
     found["penalties by batch"] = both(network, x, y, l2=0.3, n="batch", sample_weight=w, **few)
     found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
     found["statistics of batches"] = both(statistics, x, y, epochs=2, batch_size=12)
+    found["normalization"] = both(normalized, x, y, epochs=2, batch_size=12)
+    weighed = {"sample_weight": w, "clip_norm": 0.1, "l2": 0.3}
+    found["normalization, weights"] = both(normalized, x, y, epochs=2, batch_size=12, **weighed)
+    found["fewest rows"] = both(
+        normalized, x[: SIZE + 1], y[: SIZE + 1], epochs=1, batch_size=SIZE + 1
+    )
+    words = np.abs(x * 3).astype(int) % 9
+    found["embedding"] = both(embedded, words, y, accumulate=2, **few)
     found["convolution"] = both(convolution, x, y, accumulate=2, **few)
     changed = {"augment": CHANGES, **few}
     found["augmentation"] = both(convolution, x, y, **changed)
@@ -134,6 +171,7 @@ def iterables(folder):
     changed = options | {"augment": CHANGES}
     found["augmentation"] = both(convolution, whole, together=[part], **changed)
     found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
+    found["normalization"] = both(normalized, whole, together=[part], **options)
     long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
     one, many = network(), network()
     with warnings.catch_warnings(record=True) as caught:

@@ -66,8 +66,14 @@ def test_cost_and_output(backend, put, rng, cost, output):
 
 
 IMAGE, SEQUENCE = (2, 4, 3), (2, 7)
+OF_IMAGES = layers.Dropout(0.3)
 LAYER_CASES = {
+    "activation": [layers.Activation("tanh"), layers.Activation("silu")],
     "average-pool2d": [layers.AveragePool2D(2), layers.AveragePool2D((3, 2), 1, 1)],
+    "batch-norm": [
+        layers.BatchNorm(scale="normal", shift="normal"),
+        layers.BatchNorm(epsilon=0.1, trainable=False),
+    ],
     "conv1d": [
         layers.Conv1D(3, 3, "tanh"),
         layers.Conv1D(4, 2, "silu", 2, "same", dilation=2, groups=2, use_bias=False),
@@ -79,18 +85,34 @@ LAYER_CASES = {
         layers.Conv2D(2, (4, 3)),
     ],
     "dense": [layers.Dense(4, "tanh"), layers.Dense(4, "tanh", use_bias=False)],
-    "dropout": [layers.Dropout(0.4), layers.Dropout(0.0)],
+    "dropout": [layers.Dropout(0.4), layers.Dropout(0.0), OF_IMAGES],
+    "embedding": [layers.Embedding(4, 3)],
     "flatten": [layers.Flatten()],
     "global-average-pool2d": [layers.GlobalAveragePool2D()],
+    "layer-norm": [
+        layers.LayerNorm(scale="normal", shift="normal"),
+        layers.LayerNorm(axes=2, epsilon=0.1),
+    ],
     "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1)],
     "rescale": [
         layers.Rescale(0.5, -1.0),
         layers.Rescale((0.5, 1.0, 2.0, 1.5, 0.1), (1.0, 0.0, 2.0, 0.0, 1.0)),
     ],
     "reshape": [layers.Reshape((4, 6))],
+    "residual": [
+        layers.Residual(
+            [
+                layers.Conv2D(3, 2, "tanh", stride=2),
+                layers.Dropout(0.2),
+                layers.Residual([layers.BatchNorm(), layers.Conv2D(3, 1, trainable=False)]),
+            ],
+            projection="auto",
+        ),
+        layers.Residual([layers.Activation("tanh"), layers.LayerNorm()]),
+    ],
 }
 SHAPES = dict.fromkeys(LAYER_CASES, IMAGE)
-SHAPES |= {"conv1d": SEQUENCE, "dense": (5,), "dropout": (5,), "rescale": (5,)}
+SHAPES |= {"conv1d": SEQUENCE} | dict.fromkeys(("dense", "dropout", "embedding", "rescale"), (5,))
 BEFORE = {
     IMAGE: layers.Conv2D(2, 1, "sigmoid"),
     SEQUENCE: layers.Conv1D(2, 1, "sigmoid"),
@@ -107,13 +129,14 @@ def test_every_layer_has_a_case():
     "layer", [case for cases in LAYER_CASES.values() for case in cases], ids=repr
 )
 def test_layer(backend, put, rng, layer, position):
-    shape = SHAPES[layer.name]
-    before = [BEFORE[shape]] if position == "inside" else []
+    shape = IMAGE if layer is OF_IMAGES else SHAPES[layer.name]
+    whole = isinstance(layer, layers.Embedding)  # which nothing but a Flatten may be before
+    before = [layers.Flatten() if whole else BEFORE[shape]] if position == "inside" else []
     m = M if len(shape) == 1 else 2
     chain = [layers.Input(shape), *before, layer, layers.Flatten(), layers.Dense(3)]
     net = bpx.Network(chain, cost="quadratic", backend=backend, dtype="float64", seed=5)
     x, y = rng.normal(size=(m, *shape)), rng.normal(size=(m, 3))
-    check = bpx.gradient_check(net, put(x), put(y))
+    check = bpx.gradient_check(net, put(rng.integers(4, size=x.shape) if whole else x), put(y))
     assert check.worst < 1e-7, check
 
 

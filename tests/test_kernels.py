@@ -49,6 +49,14 @@ def sum_rows_cases(rng):
     yield (rng.normal(size=(5, 2, 3)), rng.normal(size=(2, 3)), 0.5, 0.5), 1
 
 
+def sum_at_cases(rng):
+    # On both sides of the size from which NumPy's is a product; rows that are in none, and all.
+    for n, width, count in ((1, 1, 1), (7, 3, 20), (40, 2, 1), (900, 16, 300)):
+        rows = rng.integers(count, size=n)
+        yield (rng.normal(size=(n, width)), rows, np.full((count, width), np.nan)), 2
+    yield (rng.normal(size=(5, 2)), np.full(5, 3), np.full((9, 2), np.nan)), 2
+
+
 def subtract_cases(rng):
     yield (rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), np.empty((3, 4))), 2
 
@@ -285,6 +293,7 @@ CASES = {
     "patches": patches_cases,
     "products": products_cases,
     "subtract": subtract_cases,
+    "sum_at": sum_at_cases,
     "sum_of_products": sum_of_products_cases,
     "sum_channels": sum_channels_cases,
     "sum_rows": sum_rows_cases,

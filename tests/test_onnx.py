@@ -32,7 +32,7 @@ def run(model, x):
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
-    dtype = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+    dtype = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
     (given,) = session.get_inputs()
     return dict(
         zip(names, session.run(None, {given.name: x.astype(dtype[given.type])}), strict=True)
@@ -114,7 +114,13 @@ def test_their_numbers(activation, dtype, rng):
 IMAGE = (2, 7, 6)
 END = [layers.Flatten(), layers.Dense(2)]
 CHAINS = {
+    "activation": [layers.Activation("elu"), *END, layers.Activation("softmax")],
     "average-pool2d": [layers.AveragePool2D(2), layers.AveragePool2D((3, 2), 1, 1), *END],
+    "batch-norm": [
+        layers.BatchNorm(epsilon=0.1, scale="normal", shift="normal"),
+        *END,
+        layers.BatchNorm(),
+    ],
     "conv1d": [
         layers.Reshape((4, 21)),
         layers.Conv1D(6, 3, "relu", 2, 1, use_bias=False),
@@ -129,8 +135,14 @@ CHAINS = {
     ],
     "dense": [layers.Dense(3, "tanh", use_bias=False), layers.Dense(2, trainable=False)],
     "dropout": [layers.Dropout(0.5), layers.Dense(3), layers.Dropout(0.9)],
+    "embedding": [layers.Flatten(), layers.Embedding(200, 3), *END],
     "flatten": [layers.Flatten(), layers.Dense(2)],
     "global-average-pool2d": [layers.GlobalAveragePool2D(), layers.Dense(2)],
+    "layer-norm": [
+        layers.LayerNorm(axes=2, epsilon=0.1, scale="normal", shift="normal"),
+        layers.LayerNorm(),
+        *END,
+    ],
     "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1), *END],
     "rescale": [
         layers.Rescale(1 / 255, -0.5),
@@ -141,6 +153,15 @@ CHAINS = {
         layers.Rescale(offset=(1.0, 2.0)),
     ],
     "reshape": [layers.Reshape((7, 3, 4)), *END],
+    "residual": [
+        layers.Residual([layers.BatchNorm(), layers.Activation("tanh")]),
+        layers.Flatten(),
+        layers.Residual(
+            [layers.Dense(5, "tanh"), layers.Residual([layers.Dense(5)]), layers.LayerNorm()],
+            projection=[layers.Dense(4, "sigmoid"), layers.Dense(5)],
+        ),
+        layers.Dense(2),
+    ],
 }
 FLAT = "dense", "dropout", "rescale"
 FLOAT32 = "average-pool2d", "conv1d", "conv2d", "global-average-pool2d"
@@ -151,6 +172,7 @@ FLOAT32 = "average-pool2d", "conv1d", "conv2d", "global-average-pool2d"
 def test_each_layer(name, dtype, rng):
     shape = (4,) if name in FLAT else IMAGE
     net = bpx.Network([layers.Input(shape), *CHAINS[name]], cost="quadratic", dtype=dtype, seed=0)
+    net.state[...] = rng.uniform(0.5, 2.0, net.state.shape)  # as after some training
     if dtype == "float64" and name in FLOAT32:
         with pytest.raises(
             ValueError, match=r'in float32 alone: export net.to\(dtype="float32"\)'
@@ -158,7 +180,8 @@ def test_each_layer(name, dtype, rng):
             bpx.export_onnx(net)
         return
     for m in ROWS:
-        same(net, 100.0 * rng.normal(size=(m, *shape)))
+        x = 100.0 * rng.normal(size=(m, *shape))
+        same(net, np.abs(x).astype(int) % 200 if name == "embedding" else x)
 
 
 def test_layers_that_do_nothing(rng):
@@ -267,6 +290,13 @@ def test_other_opsets(opset, dtype, rng):
     for k in (1, 3):
         net = bpx.Network([4, *[5] * 8, k], hidden=hidden, dtype=dtype, seed=0)
         same(net, rng.normal(size=(7, 4)), ["a", "b", "c"][: max(k, 2)], opset=opset)
+
+
+@pytest.mark.parametrize("opset", [13, 15, 18, 20])
+@pytest.mark.parametrize("name", ["batch-norm", "embedding", "layer-norm", "residual"])
+def test_layers_in_other_opsets(opset, name, rng):
+    net = bpx.Network([layers.Input(IMAGE), *CHAINS[name]], cost="quadratic", seed=0)
+    same(net, rng.integers(200, size=(7, *IMAGE)), opset=opset)
 
 
 def test_a_file(tmp_path, rng):

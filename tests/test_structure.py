@@ -42,6 +42,7 @@ ORDER = [
     "chain",
     "network",
     "files",
+    "operators",
     "onnx",
     "callbacks",
     "sources",

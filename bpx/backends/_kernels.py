@@ -114,6 +114,31 @@ class Kernels:
         return self.axpby(total, out, alpha, beta)
 
     @kernel
+    def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
+        """``out_k ← Σ x_i`` over the rows i of a matrix with ``rows[i] = k``; returns `out`.
+
+        In a fixed order, so that the bits are the same every time.
+        """
+        xp = self.xp
+        every = xp.arange(out.shape[0], dtype=rows.dtype, device=self.device)
+        if "int64" in self.lacks:  # of which argsort's result is
+            out[...] = xp.astype(every[:, None] == rows[None, :], x.dtype) @ x
+            return out
+        order = xp.argsort(rows)  # stable
+        keys, sums = xp.take(rows, order), xp.take(x, order, axis=0)
+        reach, n = 1, keys.shape[0]
+        while reach < n:  # each takes in as many before it of its key as it has already
+            same, before = keys[reach:] == keys[:-reach], sums[:-reach, ...]
+            more = xp.where(same[:, None], before, xp.zeros_like(before))
+            sums = xp.concat([sums[:reach, ...], sums[reach:, ...] + more])
+            reach *= 2
+        last = xp.searchsorted(keys, every, side="right") - 1
+        last = xp.where(last < 0, xp.zeros_like(last), last)
+        found, sums = xp.take(keys, last) == every, xp.take(sums, last, axis=0)
+        out[...] = xp.where(found[:, None], sums, xp.zeros_like(sums))
+        return out
+
+    @kernel
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         """``out ← a − b``; returns `out`."""
         out[...] = a - b

@@ -2,28 +2,37 @@
 
 from ..parameters import Parameter
 from ._base import LAYERS, Input, Layer, activation_field, initializer_field
+from .activation import Activation
 from .convolution import Conv1D, Conv2D
 from .dense import Dense
 from .dropout import Dropout
+from .embedding import Embedding
+from .normalization import BatchNorm, LayerNorm
 from .pooling import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .rescale import Rescale
+from .residual import Residual
 from .shape import Flatten, Reshape
 
 __all__ = [
     "LAYERS",
+    "Activation",
     "AveragePool2D",
+    "BatchNorm",
     "Conv1D",
     "Conv2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GlobalAveragePool2D",
     "Input",
     "Layer",
+    "LayerNorm",
     "MaxPool2D",
     "Parameter",
     "Rescale",
     "Reshape",
+    "Residual",
     "activation_field",
     "initializer_field",
 ]

@@ -25,6 +25,11 @@ def activation_field(default: Any = "identity") -> Any:
     return field(default=default, metadata={"registry": ACTIVATIONS})
 
 
+def layers_field(default: Any = dataclasses.MISSING) -> Any:
+    """A field that holds a tuple of layers, or what stands for it."""
+    return field(default=default, metadata={"layers": True})
+
+
 def initializer_field(default: Any = None) -> Any:
     """A field that takes an `Initializer`, its name, or None for the activation's own."""
     return field(default=default, metadata={"registry": INITIALIZERS})
@@ -100,9 +105,28 @@ class Layer:
         return {}
 
     @property
+    def learns(self) -> bool:
+        """Something in it is trained."""
+        return self.trainable and any(tensor.trained for tensor in self.parameters().values())
+
+    def inner(self) -> dict[str, Layer]:
+        """The layers in it, by the names before those of their tensors; by default none."""
+        return {}
+
+    @property
     def multiply_adds(self) -> int:
         """Of its largest product, for each sample; by default the elements of its weights."""
         return max((math.prod(p.shape) for p in self.parameters().values()), default=0)
+
+    @property
+    def indices(self) -> int | None:
+        """Its inputs are whole numbers from 0 to below this; None (default): any numbers."""
+        return None
+
+    @property
+    def least_rows(self) -> int:
+        """Of a mini-batch in training; by default one is enough."""
+        return 1
 
     def state(self) -> dict[str, Parameter]:
         """Its running tensors by name, never seen by an optimizer; by default none."""
@@ -131,6 +155,8 @@ class Layer:
             registry = f.metadata.get("registry")
             if registry is not None and value is not None:
                 value = registry.describe(value)
+            if f.metadata.get("layers") and isinstance(value, tuple):
+                value = [layer.config() for layer in value]
             config[f.name] = plain(value)
         return config
 
@@ -145,7 +171,8 @@ class Layer:
             if registry is not None and value is not None:
                 values[f.name] = registry.get(value, custom)
             elif isinstance(value, list):
-                values[f.name] = tuple(value)
+                inner = bool(f.metadata.get("layers"))
+                values[f.name] = tuple(Layer.from_config(v, custom) if inner else v for v in value)
         layer: Layer = cls(**values)
         return layer
 

@@ -15,6 +15,7 @@ from ..context import Context
 from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
+from .activation import check_range
 from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
 
 
@@ -46,12 +47,7 @@ class Convolution(Layer):
         if self.padding != "same":
             value = per_axis(f'the padding of {kind}, if not "same",', self.padding, self.axes, 0)
             object.__setattr__(self, "padding", value)
-        if self.activation.range == "simplex":
-            raise ValueError(
-                f"{kind} has no {self.activation.name or 'simplex'} outputs, which would sum to 1 "
-                "along the last axis of an image: take another activation here, and end with "
-                'Flatten() and Dense(k, "softmax")'
-            )
+        check_range(kind, self.activation, None)
         if self.channels % self.groups:
             raise ValueError(
                 f"expected the channels of {kind} to be a multiple of groups={self.groups}, got "

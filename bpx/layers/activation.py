@@ -1,0 +1,80 @@
+"""σ by itself, where another layer stands between it and the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+from .. import activations
+from ..backends import Array
+from ..context import Context
+from ._base import LAYERS, Layer, Shape, activation_field
+
+
+def check_range(kind: str, activation: activations.Activation, shape: Shape | None) -> None:
+    """ValueError for softmax and its like on images, where it would go along the last axis.
+
+    `shape` is that of a sample; None: an image's.
+    """
+    if activation.range == "simplex" and (shape is None or len(shape) != 1):
+        raise ValueError(
+            f"{kind} has no {activation.name or 'simplex'} outputs, which would sum to 1 "
+            "along the last axis of an image: take another activation here, and end with "
+            'Flatten() and Dense(k, "softmax")'
+        )
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Activation(Layer):
+    """a = σ(x), element by element, of inputs of any shape; softmax of flat ones alone.
+
+    `Dense` and the convolutions have an activation of their own. This one is for what comes after
+    another layer: ``Conv2D(16, 3), BatchNorm(), Activation("relu")``. As the last layer it is the
+    network's output activation.
+
+    Parameters
+    ----------
+    activation : Activation or str
+        σ, one of `bpx.activations`.
+
+    Raises
+    ------
+    ValueError
+        Softmax on inputs that are not flat.
+
+    Examples
+    --------
+    >>> Activation("relu").bind((16, 8, 8)).output_shape
+    (16, 8, 8)
+    """
+
+    name: ClassVar[str] = "activation"
+
+    activation: activations.Activation = activation_field("relu")
+
+    def bind(self, input_shape: Shape) -> Self:
+        check_range("Activation", self.activation, input_shape)
+        return super().bind(input_shape)
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        if type(self.activation) is activations.Identity:
+            return x, None
+        a = ctx.buffer("a", tuple(x.shape))
+        return ctx.backend.activate(self.activation, x, a), (x, a)
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        if saved is not None:
+            delta = ctx.backend.activate_backward(self.activation, delta, *saved)
+        return delta
+
+    def __str__(self) -> str:
+        return f"Activation {self.activation.name or 'custom'}"

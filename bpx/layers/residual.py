@@ -1,0 +1,224 @@
+"""Layers beside a way around them (He, Zhang, Ren and Sun, CVPR 2016)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+from ..backends import Array
+from ..context import Context
+from ..parameters import Parameter, within
+from . import sequence
+from ._base import LAYERS, Layer, Shape, layers_field
+from .convolution import Conv1D, Conv2D
+from .dense import Dense
+
+NOTHING = SimpleNamespace()  # the tensors of a layer that has none
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Residual(Layer):
+    """y = F(x) + S(x), where F are layers one after another, and S(x) = x or a projection.
+
+    The layers keep the shape of their inputs, or the projection brings x to theirs. An activation
+    of the sum is an `Activation` after it.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        F; another `Residual` may be among them.
+    projection : Layer, sequence of Layer, "auto" or None
+        S; None (default): x itself. ``"auto"``: x itself where the shapes agree, else `Dense` for
+        flat inputs, or a convolution of 1 with the least stride that makes the lengths agree,
+        neither with a bias nor an activation.
+    trainable : bool
+        False keeps the parameters of all layers in it. Each of them may be told so by itself too.
+
+    Raises
+    ------
+    ValueError, TypeError
+        F(x) and S(x) are not of one shape; no layers, or what is none.
+
+    Notes
+    -----
+    Tensors are called ``0.weights``, ``1.scale`` and so on by the layer's place in F, and
+    ``projection.0.weights`` in S.
+
+    Examples
+    --------
+    >>> from bpx.layers import Activation, BatchNorm, Conv2D
+    >>> block = [Conv2D(16, 3, stride=2, padding=1), BatchNorm(), Activation("relu"),
+    ...          Conv2D(16, 3, padding=1), BatchNorm()]
+    >>> layer = Residual(block, projection="auto").bind((8, 32, 32))
+    >>> layer.output_shape, str(layer.projection[0]), layer.projection[0].stride
+    ((16, 16, 16), 'Conv2D 16, 1×1, identity', (2, 2))
+    """
+
+    name: ClassVar[str] = "residual"
+
+    layers: tuple[Layer, ...] = layers_field()
+    projection: Layer | tuple[Layer, ...] | str | None = layers_field(None)
+
+    def validate(self) -> None:
+        object.__setattr__(self, "layers", _layers("the layers of Residual", self.layers))
+        if isinstance(self.projection, Layer):
+            object.__setattr__(self, "projection", (self.projection,))
+        elif self.projection is not None and self.projection != "auto":
+            what = 'the projection of Residual, if not "auto" or None,'
+            object.__setattr__(self, "projection", _layers(what, self.projection))
+
+    def bind(self, input_shape: Shape) -> Self:
+        layers = self._bound(self.layers, input_shape, "its layer")
+        to = layers[-1].output_shape
+        projection = self.projection
+        if projection == "auto":
+            projection = None
+            if to != input_shape and (found := projecting(input_shape, to)) is not None:
+                projection = (found,)
+        if projection is not None:
+            assert isinstance(projection, tuple)  # since `validate`
+            projection = self._bound(projection, input_shape, "its projection's layer")
+        beside = projection[-1].output_shape if projection else input_shape
+        if beside != to:
+            raise ValueError(_differ(beside, to, bool(projection)))
+        replaced = dataclasses.replace(self, layers=layers, projection=projection)
+        return super(Residual, replaced).bind(input_shape)
+
+    def _bound(self, layers: Iterable[Layer], shape: Shape, what: str) -> tuple[Layer, ...]:
+        if not self.trainable:
+            layers = [dataclasses.replace(layer, trainable=False) for layer in layers]
+        return tuple(sequence.bind(layers, shape, what))
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.layers[-1].output_shape
+
+    def inner(self) -> dict[str, Layer]:
+        found = {str(index): layer for index, layer in enumerate(self.layers)}
+        return found | {f"projection.{i}": layer for i, layer in enumerate(self._around)}
+
+    @property
+    def _around(self) -> tuple[Layer, ...]:
+        """S; empty where it is x itself."""
+        return self.projection if isinstance(self.projection, tuple) else ()
+
+    def parameters(self) -> dict[str, Parameter]:
+        return {
+            f"{path}.{name}": dataclasses.replace(
+                tensor, trained=tensor.trained and layer.trainable
+            )
+            for path, layer in self.inner().items()
+            for name, tensor in layer.parameters().items()
+        }
+
+    def state(self) -> dict[str, Parameter]:
+        return {
+            f"{path}.{name}": tensor
+            for path, layer in self.inner().items()
+            for name, tensor in layer.state().items()
+        }
+
+    @property
+    def multiply_adds(self) -> int:
+        return max(layer.multiply_adds for layer in self.inner().values())
+
+    @property
+    def least_rows(self) -> int:
+        return max(layer.least_rows for layer in self.inner().values())
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.inner())
+
+    def _contexts(self, ctx: Context) -> list[Context]:
+        return ctx.inner(
+            self._names,
+            lambda: [
+                want
+                for layers in (self.layers, self._around)
+                for want in sequence.wanted(layers, ctx.wanted)
+            ],
+        )
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        tensors = [within(p, name) or NOTHING for name in self._names]
+        contexts, count = self._contexts(ctx), len(self.layers)
+        y, saved = sequence.forward(self.layers, x, tensors[:count], contexts[:count])
+        beside, kept = sequence.forward(self._around, x, tensors[count:], contexts[count:])
+        total = ctx.buffer("y", tuple(y.shape))
+        total[...] = y
+        return ctx.backend.axpby(beside, total), saved + kept
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        tensors = [within(p, name) or NOTHING for name in self._names]
+        outs = [within(out, name) for name in self._names]
+        contexts, count = self._contexts(ctx), len(self.layers)
+        beside = ctx.buffer("delta", tuple(delta.shape))
+        beside[...] = delta  # the layers may overwrite it
+
+        def through(layers: tuple[Layer, ...], part: slice, delta: Array) -> Array | None:
+            of_part = saved[part], tensors[part], outs[part], contexts[part]
+            return sequence.backward(layers, delta, *of_part)
+
+        first = through(self.layers, slice(count), delta)
+        second = through(self._around, slice(count, None), beside)
+        if not ctx.wanted:
+            return None
+        return ctx.backend.axpby(first, second)
+
+    def __str__(self) -> str:
+        return "Residual" + (", projected" if self.projection else "")
+
+
+def projecting(shape: Shape, to: Shape) -> Layer | None:
+    """The layer that brings inputs linearly from a shape to another; None: there is none.
+
+    >>> projecting((8, 7, 7), (16, 4, 4)).stride
+    (2, 2)
+    """
+    if len(shape) == len(to) == 1:
+        return Dense(to[0], use_bias=False)
+    kind = {2: Conv1D, 3: Conv2D}.get(len(to))
+    if kind is None or len(shape) != len(to):
+        return None
+    stride = tuple(-(-n // k) for n, k in zip(shape[1:], to[1:], strict=True))
+    found = kind(to[0], 1, stride=stride, use_bias=False)
+    return found if found.bind(shape).output_shape == to else None
+
+
+def _layers(what: str, given: Any) -> tuple[Layer, ...]:
+    if isinstance(given, Layer) or not isinstance(given, Iterable) or isinstance(given, str):
+        raise TypeError(f"expected {what} to be a list of layers, got {given!r}")
+    found = tuple(given)
+    if not found:
+        raise ValueError(f"expected {what} to be one layer at least, got none")
+    for layer in found:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"expected {what} to be a list of layers, got {layer!r} in it")
+    return found
+
+
+def _differ(beside: Shape, to: Shape, projected: bool) -> str:
+    around = "its projection gives" if projected else "its inputs are"
+    if projected:
+        mended = f"end the projection with shape (m, {', '.join(map(str, to))})"
+    elif projecting(beside, to) is not None:
+        mended = f'projection="auto" adds {projecting(beside, to)} around them'
+    else:
+        mended = (
+            'padding="same" keeps the lengths of an image, or pass projection=, layers of your own'
+        )
+    shapes = [f"(m, {', '.join(map(str, shape))})" for shape in (to, beside)]
+    return f"its layers give {shapes[0]}, and {around} {shapes[1]}; they are added: {mended}"

@@ -1,0 +1,224 @@
+"""Embeddings against PyTorch, and the whole numbers that they take."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bpx
+from bpx import layers
+
+thorough = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+@st.composite
+def numbers(draw):
+    """Shapes, with few numbers for many places and the other way round, and their dtype."""
+    shape = draw(st.integers(1, 6)), *draw(st.lists(st.integers(1, 5), min_size=1, max_size=2))
+    kind = draw(st.sampled_from(["int64", "int32", "uint8", "float32", "float64"]))
+    return draw(st.sampled_from([1, 2, 7, 200])), draw(st.integers(1, 4)), shape, kind
+
+
+@thorough
+@given(numbers())
+def test_embedding_is_pytorchs(described):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    count, width, shape, kind = described
+    chain = [layers.Input(shape[1:]), layers.Embedding(count, width), layers.Flatten()]
+    net = bpx.Network(chain, cost="quadratic", dtype="float64", seed=1)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(count, size=shape)
+    leaf = torch.tensor(net.weights[0].copy(), requires_grad=True)
+    theirs = torch.nn.functional.embedding(torch.tensor(rows), leaf)
+    y = net.activations(rows.astype(kind))[0]
+    assert np.array_equal(y, theirs.detach().numpy())
+    delta = rng.normal(size=y.shape)
+    theirs.backward(torch.tensor(delta))
+    ours = net.backprop(rows.astype(kind), delta=delta.reshape(shape[0], -1))
+    assert np.abs(ours.weights[0] - leaf.grad.numpy()).max() < 1e-12
+    assert ours.inputs.shape == shape
+    assert not ours.inputs.any()
+
+
+def network(backend=None, dtype="float64", seed=1, **options):
+    chain = [
+        layers.Input(4),
+        layers.Embedding(30, 5, **options),
+        layers.LayerNorm(axes=1),
+        layers.Flatten(),
+        layers.Dense(3, "softmax"),
+    ]
+    return bpx.Network(chain, backend=backend, dtype=dtype, seed=seed)
+
+
+@pytest.fixture
+def words(rng):
+    x = rng.integers(30, size=(40, 4))
+    return x, x[:, 0] % 3
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"clip_norm": 0.1}])
+def test_fit_is_the_same_everywhere(backend, put, host, words, options):
+    x, y = words
+    ours, numpys = network(backend), network("numpy")
+    given = {"epochs": 2, "batch_size": 9, "optimizer": bpx.SGD(0.1, momentum=0.5), "l2": 0.1}
+    ours.fit(put(x), put(y), **given, **options)
+    numpys.fit(x.astype(float), y, **given, **options)
+    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-12
+
+
+def test_it_learns_what_a_number_means(words):
+    net = network(dtype="float32")
+    net.fit(*words, epochs=40, optimizer=bpx.Adam(0.02))
+    assert net.accuracy(*words) == 1.0
+
+
+def test_the_same_bits_every_time(backend, put, host, rng):
+    x, delta = rng.integers(3, size=(200, 4)), rng.normal(size=(200, 3))
+    net = network(backend, "float32")
+    first, second = (host(net.backprop(put(x), delta=put(delta)).flat) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("where", ["numpy", "array_api_strict:no_x64"])
+def test_a_device_without_64_bit_integers(where, words):
+    pytest.importorskip("array_api_strict", reason="it has such a device")
+    net, numpys = network(where, "float32"), network("numpy", "float32")
+    x, y = words[0].astype(np.int32), words[1].astype(np.int32)
+    got = net.backend.to_host(net.backprop(x, y).flat)
+    assert np.abs(got - numpys.backprop(*words).flat).max() < 1e-6
+
+
+def test_one_that_is_not_trained(words):
+    net = network(trainable=False)
+    before = net.weights[0].copy()
+    net.fit(*words, epochs=1)
+    assert np.array_equal(net.weights[0], before)
+
+
+def test_files_copies_and_resumed_runs(words, tmp_path):
+    whole, first, second = network(), network(), network(seed=9)
+    options = {"batch_size": 9, "optimizer": bpx.Adam(0.01), "validation": words}
+    whole.fit(*words, epochs=4, **options)
+    first.fit(*words, epochs=2, checkpoint=tmp_path / "run", **options)
+    second.fit(*words, epochs=4, checkpoint=tmp_path / "run", resume=True, **options)
+    assert np.array_equal(second.parameters, whole.parameters)
+    whole.save(tmp_path / "net")
+    for twin in (bpx.load(tmp_path / "net"), whole.copy()):
+        assert np.array_equal(twin.feedforward(words[0]), whole.feedforward(words[0]))
+    row = whole.summary().rows[1]
+    assert row[1:] == ("Embedding 30 × 5", "(m, 4, 5)", "150", "0")
+
+
+@pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
+def test_steps_can_be_recorded(backend, put, host, words):
+    found = []
+    for graph in (False, True):
+        net = network(backend)
+        net.fit(*map(put, words), epochs=2, batch_size=10, graph=graph)
+        found.append(host(net.parameters))
+    assert np.abs(found[0] - found[1]).max() < 1e-12
+
+
+# --- whole numbers, whole ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Large(layers.Layer):
+    """As an `Embedding` of more numbers than float32 tells apart, without its weights."""
+
+    name: ClassVar[str] = "large"
+
+    indices = 2**40
+
+    def forward(self, x, p, ctx):
+        y = ctx.buffer("y", tuple(x.shape))
+        y[...] = ctx.backend.xp.astype(x - 2**30, y.dtype)
+        return y, None
+
+    def backward(self, delta, saved, p, out, ctx):
+        return delta
+
+
+@pytest.mark.parametrize("kind", ["int64", "float64"])
+def test_numbers_are_not_rounded(backend, put, host, kind):
+    x = 2**30 + np.arange(6).reshape(3, 2)
+    net = bpx.Network([layers.Input(2), Large()], cost="quadratic", backend=backend)
+    assert np.array_equal(host(net.feedforward(put(x.astype(kind)))), np.arange(6).reshape(3, 2))
+
+
+def test_data_on_disk_and_sparse_data(words, tmp_path):
+    x, y = np.tile(words[0], (60, 1)), np.tile(words[1], 60)
+    np.save(tmp_path / "x.npy", x)
+    data = bpx.open_data(tmp_path / "x.npy", y, budget="100 kB")
+    assert not data.fits(8)
+    net, arrays = network(), network()
+    net.fit(data, epochs=1, batch_size=20, shuffle=False)
+    arrays.fit(x, y, epochs=1, batch_size=20, shuffle=False)
+    assert np.array_equal(net.parameters, arrays.parameters)
+    assert np.array_equal(net.feedforward(data), net.feedforward(x))
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    assert np.array_equal(net.feedforward(sparse.csr_array(x)), net.feedforward(x))
+    x[2001, 1] = 30
+    np.save(tmp_path / "x.npy", x)
+    data = bpx.open_data(tmp_path / "x.npy", y, budget="100 kB")
+    for use in (
+        lambda: net.fit(data, epochs=1, batch_size=20),
+        lambda: net.fit(data, epochs=1, batch_size=20, check_finite=False),
+        lambda: net.predict(data),
+    ):
+        with pytest.raises(ValueError, match=r"in .*x\.npy, block \d+ .*, got 30 in row 2001"):
+            use()
+
+
+def of(*values, dtype=None):
+    return np.array([[0, 0, 0, 0], values], dtype)
+
+
+def streamed():
+    network().fit([(of(0, 1, 2, 3), [0, 1]), (of(0, 1, 2, 99), [0, 1])], epochs=1)
+
+
+WHOLE = "expected whole numbers 0 to 29 in x for an Embedding of 30, got "
+CASES = [
+    (lambda: network()(of(0, 1, 30, 2)), f"{WHOLE}30 in row 1: number them from 0"),
+    (lambda: network()(of(0, -1, 3, 2)), f"{WHOLE}-1 in row 1"),
+    (lambda: network()(of(0, 0.5, 3, 2)), f"{WHOLE}0.5 in row 1"),
+    (lambda: network()(of(0, 255, 3, 2, dtype=np.uint8)), f"{WHOLE}255 in row 1"),
+    (lambda: network()(of(0, np.nan, 3, 2)), f"{WHOLE}nan in row 1"),
+    (lambda: network()(of(0, np.inf, 3, 2)), f"{WHOLE}inf in row 1"),
+    (lambda: network().fit(of(0, 1, 30, 2), [0, 1], check_finite=False), f"{WHOLE}30 in row 1"),
+    (lambda: network().fit(of(0, 1, 2, 2), [0, 1], validation=(of(0, 1, 2, 77), [0, 1])),
+     "in validation x for an Embedding of 30, got 77"),
+    (lambda: network().fit(of(0, 1, 2, 2), [0, 1], augment=bpx.augmentation.Noise(1.0)),
+     "augment= is for images, and this network takes whole numbers"),
+    (streamed, f"mini-batch 2 of epoch 1: {WHOLE}99 in row 1"),
+    (lambda: bpx.Network([layers.Input(4), layers.Dense(4), layers.Embedding(3, 2)]),
+     "layer 1, Embedding 3 × 2: it takes whole numbers, which only the network's inputs are"),
+    (lambda: layers.Embedding(0, 2), "expected the count of Embedding >= 1, got 0"),
+    (lambda: layers.Embedding(3, -1), "expected the width of Embedding >= 1, got -1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "message"), CASES, ids=[case[1] for case in CASES])
+def test_a_message_says_what_to_change(wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        wrong()
+
+
+def test_numbers_of_every_library_are_looked_at(backend, put):
+    net = network(backend)
+    net.feedforward(put(np.ones((2, 4), bool)))
+    net.feedforward(put(np.full((2, 4), 29, np.uint8)))
+    for kind in ("int64", "uint8", "float32"):
+        with pytest.raises(ValueError, match="got 31"):
+            net.feedforward(put(np.full((2, 4), 31, kind)))
+    large = bpx.Network([layers.Input(4), layers.Embedding(300, 1), layers.Flatten()],
+                        cost="quadratic", backend=backend)  # fmt: skip
+    large.feedforward(put(np.full((2, 4), 255, np.uint8)))

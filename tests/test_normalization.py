@@ -1,0 +1,331 @@
+"""Normalization against PyTorch, its running statistics, and what it says of too few values."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bpx
+from bpx import layers
+
+thorough = settings(max_examples=40, deadline=None, derandomize=True)
+DRAWN = {"scale": "normal", "shift": "normal"}
+
+
+def alone(layer, shape):
+    """A network of the layer alone, in float64."""
+    chain = [layers.Input(shape), layer, layers.Flatten()]
+    return bpx.Network(chain, cost="quadratic", dtype="float64", seed=1)
+
+
+def in_training(net, x):
+    """What the first layer gives then; the running statistics of `net` stay."""
+    twin = net.copy()
+    ws = twin.chain.workspace(training=True)
+    return next(twin.chain.layer_outputs(twin.chain.gather(x, slice(None), ws), ws)).copy()
+
+
+def close(ours, theirs, tolerance=1e-10):
+    size = max(1.0, np.abs(theirs).max(initial=0.0))
+    return ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * size
+
+
+def tensors(torch, *arrays):
+    return [torch.tensor(array.copy(), requires_grad=True) for array in arrays]
+
+
+# --- PyTorch, forward and all gradients ---------------------------------------------------------
+
+
+@st.composite
+def batches(draw):
+    """The shape of a mini-batch with two values or more in each channel, and the layer."""
+    places = draw(st.lists(st.integers(1, 5), max_size=3))
+    shape = draw(st.integers(1, 6)), draw(st.integers(1, 4)), *places
+    if np.prod(shape) == shape[1]:
+        shape = (2, *shape[1:])
+    numbers = draw(st.floats(0.01, 0.99)), draw(st.sampled_from([1e-5, 1e-3, 0.5]))
+    return layers.BatchNorm(*numbers, **DRAWN), shape
+
+
+@thorough
+@given(batches(), st.booleans())
+def test_batch_norm_is_pytorchs(described, training):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    layer, shape = described
+    rng, net = np.random.default_rng(0), alone(layer, shape[1:])
+    net.state[...] = rng.uniform(0.5, 2.0, net.state.shape)
+    (p,), (s,) = net.chain.p[:1], net.chain.s[:1]
+    x, running = 3.0 * rng.normal(size=shape) + 1.0, [s.mean.copy(), s.variance.copy()]
+    leaves, (mean, variance) = tensors(torch, x, p.scale, p.shift), map(torch.tensor, running)
+    theirs = torch.nn.functional.batch_norm(
+        leaves[0], mean, variance, *leaves[1:], training, layer.momentum, layer.epsilon
+    )
+    y = in_training(net, x) if training else net.activations(x)[0]
+    assert close(y, theirs.detach().numpy())
+    delta = rng.normal(size=shape)
+    theirs.backward(torch.tensor(delta))
+    ours = net.backprop(x, delta=delta.reshape(shape[0], -1), training=training)
+    g = net.layout.views(np, ours.flat)[0]
+    # Of two equal values the slope is 1/√ε, and the gradient a difference of such.
+    tolerance = 1e-10 / np.sqrt(layer.epsilon) if training else 1e-10
+    for mine, leaf in zip((ours.inputs, g.scale, g.shift), leaves, strict=True):
+        assert close(mine, leaf.grad.numpy(), tolerance)
+    assert close(s.mean, mean.numpy())
+    assert close(s.variance, variance.numpy())
+
+
+@st.composite
+def samples(draw):
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    axes = draw(st.none() | st.integers(1, len(shape)))
+    epsilon = draw(st.sampled_from([1e-5, 1e-3, 0.5]))
+    return layers.LayerNorm(axes, epsilon, **DRAWN), (draw(st.integers(1, 4)), *shape)
+
+
+@thorough
+@given(samples())
+def test_layer_norm_is_pytorchs(described):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    layer, shape = described
+    rng, net = np.random.default_rng(0), alone(layer, shape[1:])
+    x, p = 3.0 * rng.normal(size=shape) + 1.0, net.chain.p[0]
+    leaves = tensors(torch, x, p.scale, p.shift)
+    over = shape[1 if layer.axes is None else len(shape) - layer.axes :]
+    theirs = torch.nn.functional.layer_norm(leaves[0], over, *leaves[1:], layer.epsilon)
+    assert close(net.activations(x)[0], theirs.detach().numpy())
+    delta = rng.normal(size=shape)
+    theirs.backward(torch.tensor(delta))
+    ours = net.backprop(x, delta=delta.reshape(shape[0], -1))
+    g = net.layout.views(np, ours.flat)[0]
+    for mine, leaf in zip((ours.inputs, g.scale, g.shift), leaves, strict=True):
+        assert close(mine, leaf.grad.numpy(), 1e-10 / np.sqrt(layer.epsilon))
+
+
+# --- float32 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e6])
+@pytest.mark.parametrize("kind", [layers.BatchNorm, layers.LayerNorm])
+def test_values_far_from_zero_keep_their_variance(backend, put, host, rng, kind, mean):
+    """As the same numbers in float64 do: at 1e6 ± 1 float32's own step is 0.06."""
+    shape = (400, 3) if kind is layers.BatchNorm else (3, 400)
+    x = (mean + rng.normal(size=shape)).astype(np.float32)
+    found = {}
+    for dtype in ("float32", "float64"):
+        chain = [layers.Input(shape[1]), kind(**DRAWN)]
+        net = bpx.Network(chain, cost="quadratic", backend=backend, dtype=dtype, seed=0)
+        ws = net.chain.workspace(training=True)
+        z, _ = net.chain.forward(net.chain.gather(put(x), slice(None), ws), ws)
+        grad = net.backprop(put(x), delta=put(np.cos(np.arange(1200.0)).reshape(shape)))
+        found[dtype] = host(z), host(grad.flat), host(grad.inputs), host(net.state)
+    for single, double in zip(found["float32"], found["float64"], strict=True):
+        assert np.abs(single - double).max(initial=0.0) <= 2e-5 * np.abs(double).max(initial=1.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e12])
+@pytest.mark.parametrize("kind", [layers.BatchNorm, layers.LayerNorm])
+def test_a_constant_has_variance_0(kind, value, dtype):
+    net = bpx.Network([layers.Input(3), kind()], cost="quadratic", dtype=dtype)
+    x = np.full((7, 3), value)
+    grad = net.backprop(x, delta=np.ones((7, 3)))
+    assert np.isfinite(grad.flat).all()
+    assert np.isfinite(net.state).all()
+    assert np.abs(grad.inputs).max() < 1e-3
+    assert np.abs(in_training(net, x)).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", [layers.BatchNorm, layers.LayerNorm])
+def test_nan_stays(kind):
+    net = alone(kind(), (3,))
+    ws = net.chain.workspace(training=True)
+    x = np.array([[1.0, np.nan, 3.0], [2.0, 0.0, 5.0]])
+    assert np.isnan(net.chain.forward(x, ws)[0]).any()
+
+
+# --- in training ---------------------------------------------------------------------------------
+
+
+def network(backend=None, seed=3, dtype="float64", **options):
+    """Both kinds, of images and of vectors, between other layers."""
+    chain = [
+        layers.Input((1, 4, 4)),
+        layers.Conv2D(3, 3, padding=1, use_bias=False),
+        layers.BatchNorm(0.2, **options),
+        layers.Activation("tanh"),
+        layers.MaxPool2D(2),
+        layers.LayerNorm(axes=2),
+        layers.Dropout(0.2),
+        layers.Flatten(),
+        layers.Dense(6, use_bias=False),
+        layers.BatchNorm(),
+        layers.Activation("silu"),
+        layers.Dense(3, "softmax"),
+    ]
+    return bpx.Network(chain, backend=backend, dtype=dtype, seed=seed)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.normal(size=(22, 1, 4, 4)), np.arange(22) % 3
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"clip_norm": 0.1}])
+def test_fit_is_the_same_everywhere(backend, put, host, images, options):
+    ours, numpys = network(backend), network("numpy")
+    given = {"epochs": 2, "batch_size": 6, "optimizer": bpx.SGD(0.05, momentum=0.5), "l2": 0.1}
+    weight = np.linspace(0.5, 2.0, 22)
+    for net, to in ((ours, put), (numpys, np.asarray)):
+        x, y, w = map(to, (*images, weight))
+        net.fit(x, y, sample_weight=w, **given, **options)
+    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-11
+    assert np.abs(host(ours.state) - numpys.state).max() < 1e-11
+
+
+def test_fused_and_through_a_gradient(images):
+    """γ and β are not decayed either way."""
+    one, other = network(), network()
+    for net, options in ((one, {}), (other, {"clip_norm": 1e9})):
+        net.fit(*images, epochs=3, batch_size=8, optimizer=bpx.SGD(0.1), l2=1.0, **options)
+    assert np.abs(one.parameters - other.parameters).max() < 1e-12
+    scales = [e for e in one.layout.entries if e.name in ("scale", "shift")]
+    assert len(scales) == 6
+    assert all(e.start >= one.layout.decayed for e in scales)
+
+
+def test_one_that_is_not_trained_keeps_its_statistics(images):
+    net = network(trainable=False)
+    net.chain.s[1].mean[...] = 0.3
+    before = [array.copy() for array in (net.chain.s[1].mean, net.chain.s[1].variance)]
+    x, y = images
+    assert close(in_training(net, x), net.activations(x)[0])
+    first, frozen = (a.copy() for a in (net.chain.p[1].scale, net.chain.s[8].mean))
+    net.fit(x, y, epochs=1)
+    assert np.array_equal(net.chain.p[1].scale, first)
+    assert all(map(np.array_equal, before, (net.chain.s[1].mean, net.chain.s[1].variance)))
+    assert not np.array_equal(net.chain.s[8].mean, frozen)  # of the one that is trained
+    assert bpx.gradient_check(net, x[:4], y[:4], sample_weight=[1.0, 2.0, 0.5, 0.0]).worst < 1e-6
+
+
+def test_a_bias_before_it_has_a_gradient_of_zero(images):
+    """Which differences of a rounded cost are not, and that is no error."""
+    chain = [layers.Input((1, 4, 4)), layers.Conv2D(2, 3), layers.BatchNorm(), layers.Flatten(),
+             layers.Dense(3, "softmax")]  # fmt: skip
+    net = bpx.Network(chain, dtype="float64", seed=1)
+    x, y = images
+    assert np.abs(net.backprop(x, y).biases[0]).max() < 1e-15
+    check = bpx.gradient_check(net, x, y)
+    assert check.errors["layers.0.bias"] == 0.0
+    assert check.worst < 1e-7
+
+
+def test_prediction_leaves_the_statistics(images):
+    net = network()
+    net.fit(*images, epochs=1)
+    before = net.state.copy()
+    net.evaluate(*images)
+    net.backprop(*images, training=False)
+    assert np.array_equal(net.state, before)
+    net.backprop(*images)
+    assert not np.array_equal(net.state, before)
+
+
+def test_files_copies_pickles_and_other_dtypes(images, tmp_path):
+    import pickle
+
+    net, x = network(), images[0]
+    net.fit(*images, epochs=2)
+    path = tmp_path / "net.safetensors"
+    net.save(path)
+    again = bpx.load(path)
+    assert again.layers == net.layers
+    for twin in (again, net.copy(), pickle.loads(pickle.dumps(net))):
+        assert np.array_equal(twin.state, net.state)
+        assert np.array_equal(twin.feedforward(x), net.feedforward(x))
+        twin.fit(*images, epochs=1)
+    single = net.to(dtype="float32").feedforward(x)
+    assert np.abs(single - net.feedforward(x)).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_run_that_was_cut_short_ends_alike(images, tmp_path, dtype):
+    """To the last bit, running statistics included."""
+    whole, first, second = network(dtype=dtype), network(dtype=dtype), network(seed=9, dtype=dtype)
+    options = {"batch_size": 6, "optimizer": bpx.Adam(0.01)}
+    saved = bpx.Checkpoint(tmp_path, steps=3)
+    whole.fit(*images, epochs=4, **options)
+    first.fit(*images, epochs=2, checkpoint=saved, **options)
+    second.fit(*images, epochs=4, checkpoint=saved, resume=True, **options)
+    assert np.array_equal(second.parameters, whole.parameters)
+    assert np.array_equal(second.state, whole.state)
+
+
+def test_the_work_of_each_is_in_the_summary(images):
+    net = network()
+    rows = {row[0]: row for row in net.summary().rows}
+    assert rows["1"][1:] == ("BatchNorm", "(m, 3, 4, 4)", "6", "48")
+    assert rows["4"][1:] == ("LayerNorm", "(m, 3, 2, 2)", "8", "12")
+    assert [a.shape[1:] for a in net.activations(images[0])] == [
+        layer.output_shape for layer in net.layers
+    ]
+
+
+@pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
+def test_steps_can_be_recorded(backend, host, rng):
+    x, y = rng.normal(size=(60, 5)), rng.integers(3, size=60)
+    found = []
+    for graph in (False, True):
+        chain = [layers.Input(5), layers.Dense(6), layers.BatchNorm(), layers.Activation("relu"),
+                 layers.LayerNorm(), layers.Dense(3, "softmax")]  # fmt: skip
+        net = bpx.Network(chain, backend=backend, dtype="float64", seed=1)
+        net.fit(x, y, epochs=2, batch_size=10, graph=graph)
+        found.append((host(net.parameters), host(net.state)))
+    for one, other in zip(*found, strict=True):
+        assert np.abs(one - other).max() < 1e-12
+
+
+# --- what a user gets wrong ----------------------------------------------------------------------
+
+
+def flat():
+    return bpx.Network([layers.Input(3), layers.BatchNorm(), layers.Dense(2, "softmax")], seed=0)
+
+
+X, Y = np.arange(21.0).reshape(7, 3), np.arange(7) % 2
+ONE = "a mini-batch has 1 row, in which a BatchNorm of flat inputs finds no variance: expected 2"
+CASES = [
+    (lambda: flat().fit(X, Y, batch_size=3), ValueError, ONE),
+    (lambda: flat().fit(X, Y, batch_size=7, accumulate=5), ValueError, "a slice of a mini-batch"),
+    (lambda: flat().fit([(X[:1], Y[:1])], epochs=1), ValueError, "takes two rows or more"),
+    (lambda: flat().backprop(X[:1], Y[:1]), ValueError, "BatchNorm got a mini-batch of one row"),
+    (lambda: layers.BatchNorm(1.0), ValueError, "expected 0 < the momentum of BatchNorm < 1"),
+    (lambda: layers.BatchNorm(0.0), ValueError, "expected 0 < the momentum of BatchNorm < 1"),
+    (lambda: layers.BatchNorm("0.1"), TypeError, "the momentum of BatchNorm to be a number"),
+    (lambda: layers.BatchNorm(epsilon=0.0), ValueError, "expected the epsilon of BatchNorm > 0"),
+    (lambda: layers.LayerNorm(epsilon=-1), ValueError, "expected the epsilon of LayerNorm > 0"),
+    (lambda: layers.LayerNorm(0), ValueError, "expected the axes of LayerNorm >= 1, got 0"),
+    (lambda: layers.LayerNorm(2).bind((5,)), ValueError, "LayerNorm to be at most the 1 of a"),
+    (lambda: layers.Activation("softmax").bind((3, 4, 4)), ValueError, "Activation has no"),
+    (lambda: layers.Activation("nope"), ValueError, "unknown activation 'nope'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), CASES, ids=[case[2] for case in CASES])
+def test_a_message_says_what_to_change(wrong, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        wrong()
+
+
+def test_one_row_is_enough_where_nothing_is_measured(rng):
+    net = flat()
+    assert net.feedforward(X[:1]).shape == (1, 2)
+    net.backprop(X[:1], Y[:1], training=False)
+    frozen = bpx.Network([layers.Input(3), layers.BatchNorm(trainable=False), layers.Dense(2)],
+                         cost="quadratic")  # fmt: skip
+    frozen.fit(X, np.zeros((7, 2)), epochs=1, batch_size=3)
+    alone(layers.BatchNorm(), (3, 2)).fit(X[:1].repeat(2).reshape(1, 3, 2), X[:1].repeat(2)[None])
