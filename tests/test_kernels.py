@@ -7,7 +7,7 @@ import pytest
 
 import bpx
 from bpx.activations import ACTIVATIONS
-from bpx.backends import Backend, _cupy, _fast, _numpy, _torch
+from bpx.backends import Backend, _cupy, _fast, _numpy, _numpy_windows, _torch
 from bpx.costs import COSTS, Objective
 from bpx.layers.sliding import Sliding
 from bpx.optimizers import State
@@ -291,7 +291,8 @@ COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test
 
 
 def test_only_kernels_are_overridden():
-    for cls in (_numpy.NumpyBackend, _fast.FastBackend, _cupy.CupyBackend, _torch.TorchBackend):
+    numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows, _fast.FastBackend
+    for cls in (*numpys, _cupy.CupyBackend, _torch.TorchBackend):
         overridden = {name for name in vars(cls) if callable(getattr(Backend, name, None))}
         assert overridden <= PLACES | COMPILED | set(KERNELS)
 

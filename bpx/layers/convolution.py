@@ -118,7 +118,7 @@ class Convolution(Layer):
                 kernels.activate(self.activation, of_rows, activated)
 
         kernels.side_by_side(work, parts)
-        return a, (x, z, a)
+        return a, (x, z, a, parts)
 
     def backward(
         self,
@@ -128,9 +128,9 @@ class Convolution(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        x, z, a = saved
+        x, z, a, parts = saved
         kernels, xp = ctx.backend, ctx.backend.xp
-        weights, parts = self._by_group(p.weights, ctx), self._parts(x.shape[0], ctx)
+        weights = self._by_group(p.weights, ctx)
         gradients = ctx.buffer("gradients", (len(parts), *weights.shape))
         sums = ctx.buffer("sums", (len(parts), self.channels))
         below = ctx.buffer("delta", tuple(x.shape)) if ctx.wanted else None
@@ -158,10 +158,10 @@ class Convolution(Layer):
 
         kernels.side_by_side(work, parts)
         if out is not None:
-            gradient = xp.sum(gradients, axis=0, dtype=delta.dtype)
+            gradient = self._over_parts(gradients, ctx)
             out.weights.write(xp.reshape(gradient, self._weights_shape))
             if self.use_bias:
-                out.bias.write(xp.sum(sums, axis=0, dtype=delta.dtype))
+                out.bias.write(self._over_parts(sums, ctx))
         return below
 
     # --- the same arrays as matrices, by group ----------------------------------------------
@@ -171,6 +171,12 @@ class Convolution(Layer):
         sliding = self.sliding
         row = self.shape_in[0] * sliding.elements * math.prod(sliding.counts)
         return ctx.backend.parts(m, row)
+
+    def _over_parts(self, sums: Array, ctx: Context) -> Array:
+        """The sum over the parts, one after another."""
+        if sums.shape[0] == 1:
+            return sums[0, ...]
+        return ctx.backend.xp.sum(sums, axis=0, dtype=sums.dtype)
 
     def _patches(
         self, x: Array, rows: slice, part: int, ctx: Context, again: bool = True
