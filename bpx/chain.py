@@ -17,7 +17,7 @@ import numpy as np
 from .activations import Identity
 from .architecture import Architecture
 from .backends import Array, Backend, BackendError, native
-from .backends._base import slices
+from .backends._base import in_slices
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples, is_sparse
@@ -216,7 +216,7 @@ class Chain:
         """Of the rows of a pass without gradients."""
         largest = max(math.prod(layer.output_shape) for layer in self.architecture.layers)
         most = ELEMENTS_AT_ONCE[self.backend.is_host] // largest
-        return slices(first, stop, max(1, min(ROWS_AT_ONCE, most)))
+        return in_slices(first, stop, max(1, min(ROWS_AT_ONCE, most)))
 
     def hidden(self, x: Array, layers: int) -> Array:
         """The outputs of the first so many layers, of any number of rows, a fresh array."""

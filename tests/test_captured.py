@@ -19,6 +19,7 @@ from bpx import steps
 from bpx.activations import Activation
 from bpx.backends._numpy import NumpyBackend
 from bpx.captured import STEPS_A_LAUNCH, Captured
+from bpx.layers import Dense, Embedding, Flatten, Input
 
 on_both = pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
 
@@ -346,6 +347,15 @@ def test_graph_true_says_why_not(rehearsed, options, message):
     with pytest.raises(ValueError, match=message):
         network(rehearsed).fit(x, y, **{"batch_size": 10, **options}, graph=True)
     network(rehearsed).fit(x, y, **{"batch_size": 10, **options}, epochs=1)
+
+
+def test_an_embedding_is_not_recorded(rehearsed):
+    layers = [Input(4), Embedding(7, 3), Flatten(), Dense(2, "softmax")]
+    net = bpx.Network(layers, backend=rehearsed, seed=0)
+    x, y = np.arange(160).reshape(40, 4) % 7, np.arange(40) % 2
+    with pytest.raises(ValueError, match="gradient of an Embedding is sorted by CuPy, which can"):
+        net.fit(x, y, batch_size=10, graph=True)
+    net.fit(x, y, batch_size=10, epochs=1)
 
 
 def test_graph_true_of_an_iterable_and_of_a_host(rehearsed):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -257,6 +259,17 @@ def test_on_several_threads_the_same_bits_each_time(images, monkeypatch, fast):
     assert all(other.flat.tobytes() == first.flat.tobytes() for other in others)
     assert np.abs(first.flat - expected.flat).max() < 1e-12
     assert np.abs(first.inputs - expected.inputs).max() < 1e-12
+
+
+def test_threads_that_change_between_the_passes(images, monkeypatch):
+    """Another run may begin or end, and with it the limit of threads."""
+    kernels = _numpy.NumpyBackend()
+    expected = network(kernels).backprop(*images)
+    monkeypatch.setattr(_numpy, "WORTH", 1)
+    for counts in ((1, 3), (3, 1), (2, 3)):
+        monkeypatch.setattr(_threads, "count", partial(next, cycle(counts)))
+        got = network(kernels).backprop(*images)
+        assert np.abs(got.flat - expected.flat).max() < 1e-12
 
 
 def test_a_steady_step_takes_its_buffers_again(images):

@@ -7,7 +7,15 @@ import pytest
 
 import bpx
 from bpx.activations import ACTIVATIONS
-from bpx.backends import Backend, _cupy, _cupy_products, _fast, _numpy, _torch
+from bpx.backends import (
+    Backend,
+    _cupy,
+    _cupy_products,
+    _fast,
+    _numpy,
+    _numpy_windows,
+    _torch,
+)
 from bpx.costs import COSTS, Objective
 from bpx.layers.sliding import Sliding
 from bpx.optimizers import State
@@ -318,8 +326,9 @@ COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test
 
 
 def test_only_kernels_are_overridden():
+    numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows, _fast.FastBackend
     cupys = _cupy.CupyBackend, _cupy_products.CupyProducts
-    for cls in (_numpy.NumpyBackend, _fast.FastBackend, *cupys, _torch.TorchBackend):
+    for cls in (*numpys, *cupys, _torch.TorchBackend):
         overridden = {name for name in vars(cls) if callable(getattr(Backend, name, None))}
         assert overridden <= PLACES | COMPILED | set(KERNELS)
 

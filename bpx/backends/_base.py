@@ -163,7 +163,7 @@ class Backend(Kernels):
         A row's intermediate results have so many `elements`. The same for the same arguments and
         the same setting of threads, so that sums over parts have the same bits every time.
         """
-        return [slices(0, rows, max(1, AT_ONCE // elements))]
+        return [in_slices(0, rows, max(1, AT_ONCE // elements))]
 
     def side_by_side(
         self, work: Callable[[int, list[slice]], None], parts: list[list[slice]]
@@ -233,6 +233,6 @@ class Backend(Kernels):
         yield vectors
 
 
-def slices(first: int, stop: int, step: int) -> list[slice]:
+def in_slices(first: int, stop: int, step: int) -> list[slice]:
     """From `first` to `stop` in steps, the last of them smaller where it must be."""
     return [slice(start, min(start + step, stop)) for start in range(first, stop, step)]

@@ -114,7 +114,7 @@ class Convolution(Layer):
                     kernels.activate(self.activation, of_rows, activated)
 
         kernels.side_by_side(work, parts)
-        return a, (x, z, a)
+        return a, (x, z, a, parts)
 
     def backward(
         self,
@@ -124,9 +124,9 @@ class Convolution(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        x, z, a = saved
+        x, z, a, parts = saved
         kernels, xp = ctx.backend, ctx.backend.xp
-        weights, parts = self._by_group(p.weights, ctx), self._parts(x.shape[0], ctx)
+        weights = self._by_group(p.weights, ctx)
         gradients = ctx.buffer("gradients", (len(parts), *weights.shape))
         sums = ctx.buffer("sums", (len(parts), self.channels))
         below = ctx.buffer("delta", tuple(x.shape)) if ctx.wanted else None
