@@ -150,7 +150,8 @@ def minimize(
     with contextlib.ExitStack() as around:
         pool, within = None, backend
         if parts == 1:
-            around.enter_context(backend.surround(largest))
+            in_parts = chain.architecture.in_parts
+            around.enter_context(backend.surround(largest, in_parts=in_parts))
         else:
             pool = around.enter_context(ThreadPoolExecutor(parts))
             within = around.enter_context(backend.in_threads())
