@@ -14,7 +14,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -86,7 +86,8 @@ def spread(work: Callable[[int], None], parts: int) -> None:
         try:
             work(0)
         finally:
-            wait(others)  # they write into the caller's arrays
+            for other in others:  # which write into the caller's arrays
+                other.exception()
         for other in others:
             other.result()
     finally:
