@@ -40,6 +40,7 @@ ORDER = [
     "architecture",
     "chain",
     "network",
+    "ensemble",
     "files",
     "onnx",
     "callbacks",
@@ -55,6 +56,7 @@ ORDER = [
     "shared",
     "trainer",
     "training",
+    "members",
     "lbfgs",
     "sklearn",
     "gradcheck",
@@ -71,6 +73,9 @@ ORDER = [
 # Public methods that reach down are one-line delegations with a local import. These, no more.
 DOWNWARD = {
     ("history", "plotting"),  # History.plot
+    ("ensemble", "files"),  # Ensemble.save
+    ("ensemble", "members"),  # Ensemble.fit
+    ("ensemble", "summary"),  # Ensemble.summary
     ("network", "files"),  # Network.save
     ("network", "training"),  # Network.fit
     ("network", "summary"),  # Network.summary
