@@ -74,20 +74,21 @@ def train(
     """What `Ensemble.fit` does; its docstring has the parameters."""
     inspect.signature(Network.fit).bind(None, x, y, **options)  # TypeError for another name
     members = ensemble.members
-    each = [options | _checkpoint_of(index, options) for index in range(len(members))]
+    own = [_checkpoint_of(index, options) for index in range(len(members))]
     also = () if options.get("checkpoint") is None else (signal.SIGTERM,)
     if processes is None and devices is None:
         with Interrupts(*also) as interrupts:
-            found = _in_turn(members, x, y, each, interrupts)
+            found = _in_turn(members, x, y, [options | one for one in own], interrupts)
     else:
         slots = _slots(processes, devices, options)
         with tempfile.TemporaryDirectory(prefix="bpx-") as folder:
             data = _Data(Path(folder))
-            x, y = data.shared(x), data.shared(y)
-            each = [{name: data.shared(value) for name, value in own.items()} for own in each]
-            tasks = [_packed(net, x, y, own) for net, own in zip(members, each, strict=True)]
+            common = {name: data.shared(value) for name, value in options.items()}
+            given = _packed(data.shared(x), data.shared(y), common)
+            tasks = [_packed(net, one) for net, one in zip(members, own, strict=True)]
             with Interrupts(*also) as interrupts:
-                found = _Processes(members, tasks, slots, devices is not None, interrupts).run()
+                fixed = devices is not None
+                found = _Processes(members, given, tasks, slots, fixed, interrupts).run()
     histories, failed = found
     words = {_in_words(error) for error in failed.values()}
     if len(failed) == len(members) and len(words) == 1:
@@ -174,18 +175,21 @@ class _Worker:
 class _Processes:
     """Each member in a process, as many at a time as there are slots.
 
-    With `fixed`, member i goes to slot i, counted round; else to any that is free.
+    With `fixed`, member i goes to slot i, counted round; else to any that is free. What is
+    `given` to all of them, and what is each one's own `task`, is packed.
     """
 
     def __init__(
         self,
         members: Sequence[Network],
+        given: bytes,
         tasks: Sequence[bytes],
         slots: Sequence[str | None],
         fixed: bool,
         interrupts: Interrupts,
     ) -> None:
-        self.members, self.tasks, self.slots, self.fixed = members, tasks, slots, fixed
+        self.members, self.given, self.tasks = members, given, tasks
+        self.slots, self.fixed = slots, fixed
         self.interrupts, self.told = interrupts, False
         self.pending = list(range(len(members)))
         self.running: list[_Worker] = []
@@ -229,7 +233,7 @@ class _Processes:
     def _started(self, index: int, slot: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
         connection, theirs = context.Pipe()
-        arguments = theirs, self.tasks[index], self.slots[slot]
+        arguments = theirs, self.tasks[index], self.given, self.slots[slot]
         process = context.Process(target=_train_one, args=arguments, daemon=True)
         at_once = min(len(self.slots), len(self.members))
         with set_for_each_of(at_once), _without_interrupts():
@@ -282,16 +286,18 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _train_one(connection: Any, task: bytes, device: str | None) -> None:
+def _train_one(connection: Any, task: bytes, given: bytes, device: str | None) -> None:
     """In a process of its own: send the trained network, on the host, and an error or None."""
     signal.signal(signal.SIGINT, _not_now)
     threading.Thread(target=_listen, args=(connection,), daemon=True).start()
+    loads = multiprocessing.reduction.ForkingPickler.loads
     net, error = None, None
     try:
-        net, x, y, options = multiprocessing.reduction.ForkingPickler.loads(task)
+        net, own = loads(task)
+        x, y, options = loads(given)
         if device is not None:
             net = net.to(device)
-        net.fit(x, y, **options)
+        net.fit(x, y, **options | own)
     except Exception as raised:
         error = _portable(raised)
     connection.send((None if net is None else net.to("numpy"), error))
@@ -334,9 +340,9 @@ def _take_over(net: Network, trained: Network) -> None:
 # --- what is handed over ------------------------------------------------------------------------
 
 
-def _packed(net: Network, x: Any, y: Any, options: Mapping[str, Any]) -> bytes:
+def _packed(*values: Any) -> bytes:
     try:
-        return bytes(multiprocessing.reduction.ForkingPickler.dumps((net, x, y, options)))
+        return bytes(multiprocessing.reduction.ForkingPickler.dumps(values))
     except Exception as error:  # of any kind: objects say themselves why they cannot be sent
         raise TypeError(
             f"something cannot be sent to another process ({error}): define functions and classes "
