@@ -13,7 +13,7 @@ from .optimizers import SGD, Adam, AdamW, RMSprop
 from .registry import register
 
 if TYPE_CHECKING:
-    from . import callbacks, datasets
+    from . import augmentation, callbacks, datasets
     from .blocks import open_data
     from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from .checkpoints import Checkpoint
@@ -57,6 +57,7 @@ __all__ = [
     "RankError",
     "ReduceOnPlateau",
     "activations",
+    "augmentation",
     "backends",
     "batches",
     "callbacks",
@@ -76,7 +77,7 @@ __all__ = [
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
     "callbacks", "history", "steps", "training", "persistence", "files", "onnx", "gradcheck",
-    "datasets", "checkpoints", "blocks", "ranks", "mpi", "ensemble", "members",
+    "datasets", "checkpoints", "blocks", "ranks", "mpi", "augmentation", "ensemble", "members",
 )  # fmt: skip
 
 

@@ -218,9 +218,10 @@ class Blocks:
             mended = f"budget={fixed + a_row * (least + batch_size)} at least"
             if largest > batch_size and self.reader.smaller:
                 mended += f", or {self.reader.smaller}"
+            beside = f" beside {fixed} bytes for y and what is read by" if fixed else ""
             raise ValueError(
                 f"a budget of {self.budget} bytes holds {max(window, 0)} rows in each of two "
-                f"windows, expected {least}, the largest block or mini-batch: {mended}"
+                f"windows{beside}, expected {least}, the largest block or mini-batch: {mended}"
             )
         counts = np.diff(borders)
         if self.kept is not None:

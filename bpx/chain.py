@@ -112,29 +112,35 @@ class Chain:
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
         """Rows of x (indices or a slice) as what the first layer takes, in the chain's dtype.
 
-        A first `Rescale` is folded in. A memory map on the host is read here, and rows of a sparse
-        matrix are made dense, unless the first layer multiplies by them as they are.
+        A first `Rescale` is folded in, behind the augmentation of `ws`, which sees samples as they
+        were handed in. A memory map on the host is read here, and rows of a sparse matrix are made
+        dense, unless the first layer multiplies by them as they are.
         """
         backend = self.backend
         if is_sparse(x):
             whole = isinstance(rows, slice) and rows == slice(None)
             x, rows = x if whole else x[rows], slice(None)
-            if self._multiplies(x):
+            if ws.augment is None and self._multiplies(x):
                 return x.astype(self.dtype, copy=False)
             x = backend.from_host(native(x.toarray()))
         elif isinstance(x, np.memmap) and backend.name != "numpy":
             x, rows = backend.from_host(native(np.ascontiguousarray(x[rows]))), slice(None)
         if isinstance(rows, slice):
-            if x.dtype == self.xp_dtype and not self.architecture.folded:
+            as_it_is = x.dtype == self.xp_dtype and not self.architecture.folded
+            if as_it_is and ws.augment is None:
                 return x if rows == slice(None) else x[rows, ...]
             m = len(range(*rows.indices(x.shape[0])))
         else:
             m = rows.shape[0]
         out = ws.buffer("x", (m, *self.architecture.input_shape))
         first = self.architecture.layers[0]
-        if isinstance(first, Rescale):
-            return backend.gather(x, rows, out, *first.affine(ws.contexts[0]))
-        return backend.gather(x, rows, out)
+        scaled = first.affine(ws.contexts[0]) if isinstance(first, Rescale) else ()
+        if ws.augment is not None:
+            raw = ws.buffer("as it came", out.shape) if scaled else out
+            x, rows = ws.augment(backend.gather(x, rows, raw), ws), slice(None)
+            if not scaled:
+                return x
+        return backend.gather(x, rows, out, *scaled)
 
     def _multiplies(self, x: Any) -> bool:
         share = x.nnz / max(1, x.shape[0] * x.shape[1])

@@ -18,11 +18,11 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 import typer
 
-from . import backends, datasets, launcher, recipe, runs, tables
+from . import backends, datasets, launcher, recipe, runs
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import EarlyStopping, ReduceOnPlateau
-from .checks import count_of_bytes, whole
+from .checks import whole
 from .console import ShowEpochs, ShowNetwork, say, score, warn
 from .data import check_batch_size, first_not_finite
 from .data import generator as data_generator
@@ -51,7 +51,9 @@ Target = Annotated[
     typer.Option(help="The column of targets, or columns: a,b (.csv: the last; .npz: y)."),
 ]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
-Budget = Annotated[str, typer.Option(help="What a compressed file may take in memory.")]
+Budget = Annotated[
+    str, typer.Option(help="Memory for a file's samples; larger ones are read in blocks.")
+]
 
 
 def _version(shown: bool) -> None:
@@ -103,7 +105,10 @@ def main() -> None:
         raise SystemExit(1) from None
     except MemoryError as error:
         _fail(f"not enough memory: {error}", status=1)
-    except (ValueError, TypeError, BackendError, ImportError, OSError) as error:
+    except OSError as error:
+        plain = error.strerror is None or error.filename is None
+        _fail(str(error) if plain else f"{error.filename}: {error.strerror}")
+    except (ValueError, TypeError, BackendError, ImportError) as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         raise SystemExit(130) from None
@@ -159,6 +164,12 @@ def train(
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
     clip_value: Annotated[float | None, typer.Option(help="Largest element of one.")] = None,
     shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = True,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Random changes of images of digits or mnist: shift=1,rotate=10,elastic=34:4."
+        ),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(help="Stop after so many epochs without a better one; keep the best."),
@@ -167,14 +178,13 @@ def train(
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of first weights, order and masks.")] = 0,
-    budget: Annotated[
-        str, typer.Option(help="A larger file is read in blocks, in so much memory.")
-    ] = "1 GB",
+    budget: Budget = "1 GB",
     progress: Annotated[bool, typer.Option(help="A bar instead of a table.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="A folder for checkpoints, then model, history and learning curve."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="The model in --out.")] = False,
     save_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 10.0,
     resume: Annotated[
         Path | None,
@@ -206,6 +216,7 @@ def train(
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
+    changes = None if augment is None else recipe.augment(augment, data)
     parts = ranks.first(lambda: recipe.parts(data, target, seed, budget))
     task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
@@ -238,7 +249,7 @@ def train(
     if written is not None and not going_on:
         where = data if built_in else str(Path(data).resolve())
         others = {k: v for k, v in context.params.items() if k not in ("out", "resume")}
-        runs.begin(written, others | {"data": where})
+        runs.begin(written, others | {"data": where}, overwrite)
     try:
         history = net.fit(
             *fitted[0],
@@ -256,6 +267,7 @@ def train(
             checkpoint=checkpoint,
             resume=going_on,
             accumulate=accumulate,
+            augment=changes,
             parallel=ranks,
         )
     except DivergenceError as error:
@@ -292,10 +304,7 @@ def evaluate(
     if data in ("digits", "mnist"):
         x, y = recipe.parts(data, target, 0, 1)[2]
     else:
-        size = count_of_bytes("budget", budget)
-        x, found = tables.read(Path(data), target, budget=size)
-        assert found is not None
-        x, y = recipe.shaped(net, x), found
+        x, y = recipe.whole(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
@@ -321,8 +330,7 @@ def predict(
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    size = count_of_bytes("budget", budget)
-    x = recipe.shaped(net, tables.read(data, target, labelled=False, budget=size).x)
+    x, _ = recipe.whole(net, data, target, budget, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "

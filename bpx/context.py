@@ -103,7 +103,14 @@ class Workspace:
         For each layer whether somebody below it wants ∂C/∂x.
     batch_sum : callable, optional
         The all-reduce among ranks.
+
+    Attributes
+    ----------
+    augment : callable or None
+        Changes the samples of a mini-batch, in place, before the first layer sees them.
     """
+
+    augment: Callable[[Array, Workspace], Array] | None = None
 
     def __init__(
         self,
@@ -144,7 +151,7 @@ class Workspace:
         self._largest[name] = fresh = self.backend.empty(shape, dtype)
         return fresh
 
-    def constant(self, name: Hashable, values: Sequence[float]) -> Array:
+    def constant(self, name: Hashable, values: Sequence[float] | np.ndarray) -> Array:
         found = self._constants.get(name)
         if found is None:
             made = self.backend.from_host(np.asarray(values, dtype=np.float64))

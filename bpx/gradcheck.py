@@ -86,15 +86,18 @@ def gradient_check(
     samples = twin.samples(x, y, sample_weight)
     x = samples.x if isinstance(samples.x, np.ndarray) else twin.backend.to_host(samples.x)
     xs = np.array(x, dtype=twin.dtype)
-    weight = samples.weight
-    n = samples.n
+    n, chain = samples.n, twin.chain
+    weight = None if samples.weight is None else twin.backend.to_host(samples.weight)
+    ws = chain.workspace(training=True)
 
     def cost(inputs: np.ndarray) -> float:
-        gradient = twin.backprop(inputs, y, sample_weight=weight, step=0)
-        return float(gradient.cost) + twin.chain.penalty(n, l1, l2)  # type: ignore[arg-type]
+        gathered = chain.gather(twin.backend.from_host(inputs), slice(None), ws)
+        values, *_ = chain.cost_and_delta(gathered, samples.y, ws)
+        mean = np.average(twin.backend.to_host(values), weights=weight)
+        return float(mean) + chain.penalty(n, l1, l2)
 
     state = twin.backend.to_host(twin.state).copy()
-    analytic = twin.backprop(xs, y, sample_weight=weight, l1=l1, l2=l2, n=n, step=0)
+    analytic = twin.backprop(xs, y, sample_weight=samples.weight, l1=l1, l2=l2, n=n, step=0)
     flat = twin.backend.to_host(analytic.flat)
     theta = twin.backend.to_host(twin.parameters).copy()
 

@@ -156,7 +156,6 @@ class MpiRanks:
         self.rank, self.size, self.timeout = comm.rank, comm.size, timeout
         self.doing: Callable[[], str] = lambda: "the beginning"
         self.hurried: Callable[[], bool] = bool
-        self.cleanup: list[Callable[[], None]] = []  # where a collective will not end
         self._sent: list[Any] = []
         self._last: Any = None
         self._summing: dict[str, Summing] = {}
@@ -178,11 +177,12 @@ class MpiRanks:
 
     def __exit__(self, *raised: Any) -> None:
         error = raised[1]
-        if error is None or getattr(error, "of_all_ranks", False):
+        together = error is None or getattr(error, "of_all_ranks", False)
+        for summing in self._summing.values():
+            summing.close(abort=not together)
+        if together:
             self.comm.Free()
             return
-        for work in self.cleanup:
-            work()
         if isinstance(error, RankError):
             message = f"{','.join(map(str, error.ranks))}\n{error}"
         else:
@@ -334,7 +334,7 @@ class MpiRanks:
         raise self._lost(RankError(message, missing))
 
 
-class _OnHost:
+class _OnHost(Summing):
     """NumPy's vectors, as they are."""
 
     def __init__(self, ranks: MpiRanks) -> None:
@@ -343,11 +343,8 @@ class _OnHost:
     def __call__(self, vector: Array) -> None:
         self.ranks.sum_in_place(vector)
 
-    def wait(self) -> None:
-        pass
 
-
-class _ThroughHost:
+class _ThroughHost(Summing):
     """A copy on the host, summed, and back: MPI must never see a device's address."""
 
     def __init__(self, ranks: MpiRanks, backend: Backend) -> None:
@@ -357,6 +354,3 @@ class _ThroughHost:
         host = np.array(self.backend.to_host(vector))
         self.ranks.sum_in_place(host)
         vector[...] = self.backend.from_host(host)
-
-    def wait(self) -> None:
-        pass

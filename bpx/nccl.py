@@ -43,7 +43,7 @@ def _library() -> Any:
     return nccl if nccl.available else None
 
 
-class _Pinned:
+class _Pinned(Summing):
     """To pinned memory, summed there by MPI, and back."""
 
     def __init__(self, ranks: MpiRanks) -> None:
@@ -63,11 +63,8 @@ class _Pinned:
         vector.set(self._host, stream=stream)
         stream.synchronize()  # the host's buffer is written to again
 
-    def wait(self) -> None:
-        pass
 
-
-class _Nccl:
+class _Nccl(Summing):
     """NCCL's all-reduce on the stream of the steps, which the host does not wait for."""
 
     def __init__(self, ranks: MpiRanks, backend: Backend, nccl: Any) -> None:
@@ -84,7 +81,6 @@ class _Nccl:
             raise of_all_ranks(RuntimeError(f"NCCL does not start on rank 0: {failed}"))
         self._communicator = self._meet(ranks.broadcast(identity))
         self._types = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
-        ranks.cleanup.append(self._communicator.abort)
 
     def _meet(self, identity: bytes) -> Any:
         """NCCL waits in C until all ranks are there: on another thread, beside which to listen."""
@@ -117,3 +113,10 @@ class _Nccl:
         import cupy
 
         self.ranks.wait_until(lambda: bool(cupy.cuda.get_current_stream().done))
+
+    def close(self, *, abort: bool) -> None:
+        # Not left to the collector: NCCL's own end is one that all ranks come to.
+        if abort:
+            self._communicator.abort()
+        else:
+            self._communicator.destroy()

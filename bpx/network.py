@@ -536,6 +536,7 @@ class Network:
         checkpoint: Any = None,
         resume: bool = False,
         accumulate: int = 1,
+        augment: Any = None,
         parallel: Any = None,
     ) -> History:
         """Train by mini-batch gradient descent.
@@ -587,9 +588,9 @@ class Network:
         graph : "auto" or bool
             On CuPy: record a step as a CUDA graph and replay it, which spares the host its
             launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
-            without callbacks that have ``on_step_end``; it holds two replays to the same steps
-            done one by one, and goes on without a graph, with a warning, where they differ.
-            True raises where there can be none; False never makes one.
+            without `augment` and callbacks that have ``on_step_end``; it holds two replays to the
+            same steps done one by one, and goes on without a graph, with a warning, where they
+            differ. True raises where there can be none; False never makes one.
         precision : str, optional
             On CuPy, of the matrix products of a float32 network: ``"tf32"``, ``"float16"`` or
             ``"bfloat16"`` round their factors, and sum in float32; parameters and all else stay
@@ -607,6 +608,10 @@ class Network:
             Slices into which each mini-batch is cut, one after another through the network, with
             one update for their sum: the same step in a part of the memory for activations. 1 by
             default.
+        augment : Augmentation or sequence of them, optional
+            Random changes of the images of each mini-batch, in training only, one after another,
+            see `bpx.augmentation`: ``[Shift(1), Rotate(10)]``. The history's training cost and
+            accuracy are then those of the changed images. By default there is none.
         parallel : "mpi", DataParallel or communicator of mpi4py, optional
             Processes, started by ``mpiexec``, that train the same network on the same data: each
             takes a part of each mini-batch and of the validation data, their gradients are
@@ -657,7 +662,7 @@ class Network:
             sample_weight=sample_weight, validation=validation, callbacks=callbacks,
             shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
             check_finite=check_finite, graph=graph, precision=precision, checkpoint=checkpoint,
-            resume=resume, accumulate=accumulate, parallel=parallel,
+            resume=resume, accumulate=accumulate, augment=augment, parallel=parallel,
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -1,8 +1,8 @@
 """Randomness as a pure function of a key and a position.
 
-A mask depends on the key, the layer, the step, the row in the global batch and the element in
-that row, and on nothing else: it is the same on every backend, for any number of ranks, slices
-or accumulation steps.
+A mask or an augmentation depends on the key, the layer, the step, the row in the global batch and
+the element in that row, and on nothing else: it is the same on every backend, for any number of
+ranks, slices or accumulation steps.
 
 The mixer is the finalizer of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom
 number generators*, OOPSLA 2014, as tuned by Stafford, variant 13). The array API has no shift of
@@ -12,6 +12,7 @@ followed by a mask that clears the copies of the sign.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 Array = Any  # of any standard namespace: no static type covers them all
@@ -100,3 +101,23 @@ def bits(
 def threshold(probability: float) -> int:
     """The integer below which 53 random bits fall with this probability."""
     return round(probability * (1 << BITS))
+
+
+def uniform(xp: Any, bits: Array, dtype: Any) -> Array:
+    """Random bits as numbers from 0 to 1, rounded to a floating dtype: the same everywhere."""
+    return xp.astype(bits, dtype) * 2.0**-BITS
+
+
+def normal(xp: Any, bits: Array, dtype: Any) -> Array:
+    """Random bits as normal numbers of mean 0 and standard deviation 1, by Box and Muller.
+
+    26 bits are the radius and 27 the angle: no number is beyond 6.01. Libraries differ in the
+    rounding of their logarithms and cosines.
+
+    >>> import numpy as np
+    >>> normal(np, bits(np, 1, 2, 3, 4, (1, 3)), np.float64).round(6).tolist()
+    [[0.526238, 1.621915, 1.018329]]
+    """
+    radius = (xp.astype(bits >> 27, dtype) + 1.0) * 2.0**-26  # never 0
+    angle = xp.astype(bits & ((1 << 27) - 1), dtype) * (2.0**-27 * 2.0 * math.pi)
+    return xp.sqrt(-2.0 * xp.log(radius)) * xp.cos(angle)

@@ -35,14 +35,17 @@ def of_all_ranks(error: Exception) -> Exception:
     return error
 
 
-class Summing(Protocol):
-    """Sums over all ranks of a vector on a backend."""
+class Summing:
+    """Sums over all ranks of a vector on a backend. This one is for a rank that is alone."""
 
     def __call__(self, vector: Array) -> None:
         """The sum takes the place of the vector; on a device it may be awaited later."""
 
     def wait(self) -> None:
         """Until what was called is done; RankError where that does not end."""
+
+    def close(self, *, abort: bool) -> None:
+        """Give back what it holds: by all ranks, or at once, where a sum will not end."""
 
 
 class Ranks(Protocol):
@@ -118,18 +121,10 @@ class Alone:
         return content
 
     def summing(self, backend: Backend) -> Summing:
-        return _Nothing()
+        return Summing()
 
     def first(self, work: Callable[[], Any]) -> Any:
         return work()
-
-
-class _Nothing:
-    def __call__(self, vector: Array) -> None:
-        pass
-
-    def wait(self) -> None:
-        pass
 
 
 def share(ranks: Ranks, rows: int) -> tuple[int, int]:

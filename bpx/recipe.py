@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 
 from . import datasets, layers, optimizers, schedules, tables
 from .architecture import TASKS
+from .augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from .blocks import Blocks, open_data
 from .checks import count_of_bytes
 from .data import generator
@@ -18,6 +21,9 @@ from .network import Network
 from .registry import nearest, normal
 
 Part = tuple[np.ndarray, np.ndarray]
+
+IMAGES = {"digits": (8, 8), "mnist": (28, 28)}
+FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
 
 
 def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[Part]:
@@ -50,18 +56,47 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
 
 
 def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> list[Part]:
-    whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
-    if whole.y is None:
-        raise ValueError(
-            f"{data} is read in blocks, and has no targets: --target names the column of a "
-            ".parquet or .csv file, or the array of a .npz that is not y"
-        )
+    whole = _opened(data, target, budget)
     whole.flatten()
     draw, few = generator(seed), min(whole.n // 10, 10_000)
     rest, test = whole.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    without_y = Blocks(rest.reader, None, None, rest.budget, rest.kept)
-    return [(without_y, rest.y), validation, test]
+    return [(_without_y(rest), rest.y), validation, test]
+
+
+def _opened(data: str, target: str | None, budget: int, labelled: bool = True) -> Blocks:
+    whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
+    if labelled and whole.y is None:
+        raise ValueError(
+            f"{data} is read in blocks, and has no targets: --target names the column of a "
+            ".parquet or .csv file, or the array of a .npz that is not y"
+        )
+    return whole
+
+
+def _without_y(data: Blocks) -> Blocks:
+    return Blocks(data.reader, None, None, data.budget, data.kept)
+
+
+def whole(
+    net: Network | Ensemble,
+    path: Path,
+    target: str | None,
+    budget: int | str,
+    *,
+    labelled: bool = True,
+) -> tuple[Any, Any]:
+    """x as the network takes it and y, of all samples in a file; those that are larger than the
+    budget, in blocks.
+    """
+    size = count_of_bytes("budget", budget)
+    if path.is_file() and tables.size(path) > size:
+        data = _opened(str(path), target, size, labelled)
+        if len(net.input_shape) == 1:
+            data.flatten()
+        return _without_y(data), data.y
+    x, y = tables.read(path, target, labelled=labelled, budget=size)
+    return shaped(net, x), y
 
 
 def sample(parts: list[Part]) -> np.ndarray:
@@ -183,6 +218,30 @@ def optimizer(
         raise ValueError(f"unknown optimizer {name!r}{nearest(name, known)}")
     made: optimizers.Optimizer = cls(eta)
     return made
+
+
+def augment(text: str, data: str) -> list[Augmentation]:
+    """Functions on the images of `data`, such as ``"shift=1,elastic=34:4,flip"``."""
+    if data not in IMAGES:
+        raise ValueError(f"--augment is for {' and '.join(IMAGES)}, whose samples are images")
+    found = []
+    for part in text.split(","):
+        name, _, values = part.strip().partition("=")
+        cls: Any = FUNCTIONS.get(normal(name))
+        if cls is None:
+            raise ValueError(f"unknown function {name!r}{nearest(normal(name), list(FUNCTIONS))}")
+        given = [_value(value) for value in values.split(":") if value]
+        if len(given) > len(dataclasses.fields(cls)) - 1:
+            raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")
+        found.append(cls(*given, shape=IMAGES[data]))
+    return found
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def sizes(text: str) -> list[int]:

@@ -14,16 +14,16 @@ from .network import Network
 from .persistence import write_bytes
 from .plotting import picture
 
-RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
+RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
 
 
-def begin(out: Path, options: Mapping[str, Any]) -> None:
+def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     """Make the folder and write the recipe, from which the run can be taken up again.
 
     Raises
     ------
     ValueError
-        There is a run in it that has not ended.
+        There is a run in it that has not ended, or one that has, unless `overwrite`.
     """
     folder = _checkpoints(out)
     if folder.is_dir() and any(folder.iterdir()):
@@ -31,6 +31,8 @@ def begin(out: Path, options: Mapping[str, Any]) -> None:
             f"{out} has a run that has not ended: bpx train --resume {out} goes on with it; to "
             f"begin anew delete {folder}"
         )
+    if (out / MODEL).exists() and not overwrite:
+        raise ValueError(f"{out} has a trained model: another --out, or --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode(), follow=False)
 
@@ -81,7 +83,7 @@ def checkpoint(out: Path, seconds: float) -> Checkpoint:
 
 def write(net: Network, history: History, out: Path) -> None:
     """The model, the history and the learning curve."""
-    names = ["model.safetensors", "history.csv"]
+    names = [MODEL, "history.csv"]
     save(net, out / names[0], follow=False)
     write_bytes(out / names[1], history.to_csv().encode(), follow=False)
     if history.epochs:

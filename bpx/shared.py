@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from .network import Network
 from .optimizers import State
 from .ranks import Ranks, agreed, named, of_all_ranks, same, share, shares
 from .snapshots import Snapshot, described, differing
-from .sources import Arrays, Source, Stream
+from .sources import Arrays, Source, Stream, digest_of
 from .steps import DivergenceError, NonFinite, Steps
 from .updates import GradientUpdate
 
@@ -68,6 +69,7 @@ class SharedStream(Stream):
     def __init__(self, ranks: Ranks, slices: int, *stream: Any) -> None:
         super().__init__(*stream)
         self.ranks, self.slices = ranks, slices
+        self._compared = ranks.size == 1
 
     def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
         own = super().batches(order, first)
@@ -79,12 +81,24 @@ class SharedStream(Stream):
             if told[:, 0].all():
                 return
             check_statistics(self.net.chain, told[:, 1].astype(int).tolist(), self.slices)
+            if not self._compared:
+                self._compare_first(samples)
             before = int(told[: self.ranks.rank, 1].sum())
             parts = [
                 (_rows_of(samples, start, stop), before + start)
                 for start, stop in cut(0, rows, self.slices)
             ]
             yield Share(parts, float(told[:, 2].sum()))
+
+    def _compare_first(self, samples: Samples | None) -> None:
+        self._compared = True
+        digests = self.ranks.texts("" if samples is None else f"{digest_of(samples):08x}")
+        if len(set(digests)) == 1 and self.ranks.rank == 0:
+            warnings.warn(
+                f"the iterables of all {self.ranks.size} ranks begin with the same samples: each "
+                "should bring its own part of every mini-batch",
+                stacklevel=2,
+            )
 
 
 def _rows_of(samples: Any, start: int, stop: int) -> Samples:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .augmentation import Pipeline
 from .callbacks import Progress, Run, at_each_step, hooks
 from .captured import Captured, why_not_captured
 from .chain import Chain
@@ -43,6 +44,8 @@ class Trainer:
         Of each rank's part of a mini-batch; None: it is not cut at all.
     objective : float or None
         A factor on the cost, of which the history then has the objective too.
+    augment : Pipeline or None
+        What changes the samples of each mini-batch.
     """
 
     net: Network
@@ -57,6 +60,7 @@ class Trainer:
     ranks: Ranks
     slices: int | None
     objective: float | None
+    augment: Pipeline | None
 
     def __post_init__(self) -> None:
         behind = None if self.slices is None else BEHIND
@@ -176,13 +180,15 @@ class Trainer:
             steps = Steps(*for_steps)
         else:
             steps = SharedSteps(self.ranks, self.slices, *for_steps)
-        self.steps = steps
+        self.steps, steps.ws.augment = steps, self.augment
         why = why_not_captured(chain, source, self.optimizer, self.hooked)
         if self.slices is not None:
             why = why or "accumulate= and parallel= make more of a step than one recording"
+        if self.augment is not None:
+            why = why or "augment= draws the numbers of each mini-batch on the host"
         if self.graph is True and why:
             raise ValueError(f"graph=True: {why}")
-        by_itself = self.hooked or asked or self.slices is not None
+        by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
         # Without `self`: it would be a cycle, in which windows wait for the collector.
         def through(source: Arrays | Stream) -> Pass:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import data
+from .augmentation import Pipeline
 from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
 from .chain import Chain
@@ -54,6 +55,7 @@ def _train(
     checkpoint: Any = None,
     resume: bool = False,
     accumulate: int = 1,
+    augment: Any = None,
     objective: float | None = None,
 ) -> History:
     """As one rank of several, or alone.
@@ -73,6 +75,7 @@ def _train(
         raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
     size = None if n is None or isinstance(n, str) else whole("n", n)
     accumulate = whole("accumulate", accumulate)
+    changes = Pipeline.of(augment, net.input_shape, net.layers)
     cut = ranks.size > 1 or accumulate > 1
     source: Source
     if isinstance(x, Blocks):
@@ -96,10 +99,12 @@ def _train(
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
     chain = net.chain if precision is None else _in_precision(net.chain, precision)
     arguments: dict[str, Any] = {}
+    functions = () if changes is None else changes.functions
     if checkpoint is not None or ranks.size > 1:
         arguments = arguments_of(
-            source, held_out, called, optimizer=chosen, precision=precision, **vars(penalty)
-        )
+            source, held_out, called, optimizer=chosen, precision=precision, **vars(penalty),
+            **{f"augment[{k}]": function for k, function in enumerate(functions)},
+        )  # fmt: skip
     if ranks.size > 1:
         others = {"epochs": epochs, "resume": resume, "accumulate": accumulate}
         others["a callback with on_step_end"] = at_each_step(called)
@@ -118,7 +123,7 @@ def _train(
         net.optimizer, net.optimizer_state = chosen, chosen.start(net)
     trainer = Trainer(
         net, chain, source, chosen, net.optimizer_state, penalty, graph, checkpoints, arguments,
-        ranks, accumulate if cut else None, objective,
+        ranks, accumulate if cut else None, objective, changes,
     )  # fmt: skip
     return trainer.run(epochs, held_out, called, resumed)
 

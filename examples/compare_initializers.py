@@ -6,12 +6,12 @@ import bpx
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--backend", help="numpy, cupy, torch, ...")
-parser.add_argument("--short", action="store_true", help="1 epoch of 5,000 images")
+parser.add_argument("--short", action="store_true", help="1 epoch of 1,000 images")
 parser.add_argument("--out", default="initializers.png")
 options = parser.parse_args()
 
 (x, y), validation, _ = bpx.datasets.mnist()
-n, epochs = (5000, 1) if options.short else (50000, 15)
+n, epochs = (1000, 1) if options.short else (50000, 15)
 curves = {}
 for name in ("normal", "scaled-normal", "glorot-uniform", "he-normal"):
     net = bpx.Network([784, 30, 10], weights=name, bias="normal", backend=options.backend, seed=0)

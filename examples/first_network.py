@@ -6,16 +6,19 @@ import bpx
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--backend", help="numpy, cupy, torch, ...")
-parser.add_argument("--short", action="store_true", help="one epoch")
+parser.add_argument("--short", action="store_true", help="1 epoch of 5,000 images")
 options = parser.parse_args()
 
-train, validation, test = bpx.datasets.mnist()
+(x, y), validation, test = bpx.datasets.mnist()
+if options.short:
+    x, y = x[:5000], y[:5000]
 net = bpx.Network(
     [784, 30, 10], cost="quadratic", weights="normal", backend=options.backend, seed=0
 )
 print(net.summary())
 net.fit(
-    *train,
+    x,
+    y,
     epochs=1 if options.short else 30,
     batch_size=10,
     optimizer=bpx.SGD(3.0),

@@ -20,10 +20,12 @@ from test_layers import NoisyNorm
 
 import bpx
 from bpx.activations import ACTIVATIONS
+from bpx.augmentation import Elastic, Noise, Rotate, Shift
 from bpx.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D, Rescale, Reshape
 from bpx.optimizers import OPTIMIZERS
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+CHANGES = [Shift(1), Rotate(40), Elastic(2.0, 1.0), Noise(0.1)]
 SOON = bpx.DataParallel(timeout=3.0)
 
 
@@ -99,6 +101,9 @@ def steps():
     found["clipped values"] = both(network, x, y, clip_value=0.01, **few)
     found["statistics of batches"] = both(statistics, x, y, epochs=2, batch_size=12)
     found["convolution"] = both(convolution, x, y, accumulate=2, **few)
+    changed = {"augment": CHANGES, **few}
+    found["augmentation"] = both(convolution, x, y, **changed)
+    found["augmentation in slices"] = both(convolution, x, y, accumulate=2, **changed)
     found["progress"] = both(network, x, y, progress=True, **few)
     rest = {"validation": (x[:9], y[:9], w[:9]), "callbacks": bpx.EarlyStopping(1)}
     turns = bpx.SGD(1.0)  # stops after some epochs
@@ -126,10 +131,17 @@ def iterables(folder):
     whole, part = cut, list(mine(cut))
     options = {"epochs": 2, "n": "batch", "l2": 0.3}
     found = {"iterable": both(lambda: network(dropout=0.3), whole, together=[part], **options)}
+    changed = options | {"augment": CHANGES}
+    found["augmentation"] = both(convolution, whole, together=[part], **changed)
     found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
     long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
     one, many = network(), network()
-    many.fit(long, epochs=1, parallel="mpi")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        many.fit(long, epochs=1, parallel="mpi")
+    told = [str(each.message) for each in caught]
+    same = f"the iterables of all {SIZE} ranks begin with the same samples: each should bring"
+    assert [each[: len(same)] for each in told] == [same] * (RANK == 0 and SIZE > 1), told
     first = [tuple(np.concatenate([a] * SIZE) for a in batch) for batch in cut[:2]]
     one.fit([*first, cut[2]], epochs=1)
     found["one is longer"] = differ(one, many)
@@ -141,6 +153,8 @@ def iterables(folder):
     block = bpx.open_data(path, many_y, budget=30_000)
     assert not block.fits(8)
     found["windows"] = both(network, block, epochs=2, batch_size=30)
+    changed = {"epochs": 2, "batch_size": 30, "augment": CHANGES}
+    found["augmentation in windows"] = both(convolution, block, **changed)
     sparse = __import__("scipy.sparse").sparse.csr_array(np.where(x > 1.0, x, 0.0))
     dense = lambda: bpx.Network([6, 4, 3], dtype="float64", seed=1)  # noqa: E731
     found["sparse"] = both(dense, sparse, y, epochs=2, batch_size=7)
@@ -196,7 +210,7 @@ def alike(folder):
         found["few rows"] = str(error)
 
     try:
-        brought = [(x, y), (x, y)][: 2 - (RANK == 2)]
+        brought = [(x + RANK, y)] * (2 - (RANK == 2))
         statistics().fit(brought, epochs=1, parallel="mpi")
     except ValueError as error:
         found["few batches"] = str(error)
@@ -528,13 +542,18 @@ def devices():
             backend = types.SimpleNamespace(
                 name="cupy", use=lambda: None, device=types.SimpleNamespace(id=RANK)
             )
-            total = nccl.summing(ranks, backend)
+            total = ranks.summing(backend)
             kind = type(total).__name__
             assert kind == ("_Nccl" if name == "nccl" else "_Pinned")
             vector = cupy_on_host.Vector([RANK + 1.0, 2.0 - RANK])
             total(vector)
             total.wait()
             found[name] = vector.array.tolist()
+    assert cupy_on_host.ended == ["destroy"]
+    cupy_on_host.install(MPI, True, f"00:0{RANK}")
+    with bpx.DataParallel().join() as ranks:
+        nccl.summing(ranks, backend).close(abort=True)
+    assert cupy_on_host.ended == ["destroy", "abort"]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -222,6 +223,15 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
         "evaluate", "run/model.safetensors", "a.parquet", "--target", "label", cwd=tmp_path
     )
     assert "accuracy 9" in out
+    model, small = "run/model.safetensors", ("--target", "label", "--budget", "150 kB")
+    assert bpx_command("evaluate", model, "a.parquet", *small, cwd=tmp_path)[0] == out
+    whole, _ = bpx_command("predict", model, "a.parquet", *small[:2], cwd=tmp_path)
+    assert bpx_command("predict", model, "a.parquet", *small, cwd=tmp_path)[0] == whole
+    _, err = bpx_command("evaluate", model, "a.parquet", *small[2:], cwd=tmp_path, status=2)
+    assert "has no targets: --target names the column of a .parquet" in err
+    tiny = *small[:3], "50 kB"
+    _, err = bpx_command("evaluate", model, "a.parquet", *tiny, cwd=tmp_path, status=2)
+    assert re.search(r"holds 0 rows in each of two windows beside \d+ bytes for y", err)
 
 
 def houses(path, rng, n=300):
@@ -267,8 +277,10 @@ def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
     for y in (labels, labels.astype(float), labels[:, None]):
         np.savez(tmp_path / "a.npz", x=x, y=y)
         arguments = ["train", "a.npz", "--epochs", 3, "--optimizer", "Adam", "--out", "run"]
-        out, _ = bpx_command(*arguments, cwd=tmp_path)
+        out, _ = bpx_command(*arguments, "--overwrite", cwd=tmp_path)
         assert "classification" in out
+    _, err = bpx_command(*arguments, cwd=tmp_path, status=2)
+    assert "run has a trained model: another --out, or --overwrite" in err
     np.save(tmp_path / "b.npy", x)
     out, _ = bpx_command("predict", "run/model.safetensors", "b.npy", cwd=tmp_path)
     assert len(out.split()) == 10
@@ -475,7 +487,7 @@ def test_divergence_is_status_1_and_keeps_the_last_good_weights(tmp_path):
 def test_an_out_that_cannot_be_made_is_told_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     out, err = bpx_command("train", "--out", tmp_path / "file" / "run", status=2)
-    assert "Not a directory" in err
+    assert err == f"bpx: {tmp_path}/file/run/checkpoints: Not a directory\n"
     assert out == ""
 
 

@@ -420,7 +420,8 @@ def test_links_in_the_folder_of_a_run(tmp_path, command, precious):
     for name in names:
         (out / name).symlink_to(precious / "notes.txt")
     (tmp_path / "a.npz").write_bytes(SOUND)
-    command("train", "a.npz", "--epochs", 1, "--out", out, status=0)
+    assert "has a trained model: another --out" in command("train", "a.npz", "--out", out)
+    command("train", "a.npz", "--epochs", 1, "--out", out, "--overwrite", status=0)
     assert not any((out / name).is_symlink() for name in names)
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
 
@@ -452,7 +453,7 @@ def test_links_among_checkpoints(tmp_path, precious):
 
 
 def test_a_run_that_ends_deletes_its_own_checkpoints_only(tmp_path):
-    runs.begin(tmp_path, {})
+    runs.begin(tmp_path, {}, overwrite=False)
     there = tmp_path / "checkpoints"
     (there / "notes.txt").write_text("mine")
     bpx.Network([4, 3, 3]).fit(X, Y, epochs=1, checkpoint=runs.checkpoint(tmp_path, 1.0))
