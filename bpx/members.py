@@ -8,7 +8,6 @@ import dataclasses
 import inspect
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.reduction
 import signal
 import tempfile
 import threading
@@ -19,19 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .backends import get, on_host
+from .backends import get
 from .backends._threads import set_for_each_of
 from .checkpoints import Checkpoint
 from .checks import whole
 from .ensemble import Ensemble
+from .handover import Handover, packed, unpacked
 from .history import History
 from .interrupts import Interrupts
 from .network import Network
-from .readers import mapped
 
-LARGE = 1 << 20  # bytes of an array that is worth a file which all processes map
 AGAIN = 0.1  # seconds after which it is looked for Ctrl-C
 
 
@@ -82,10 +78,10 @@ def train(
     else:
         slots = _slots(processes, devices, options)
         with tempfile.TemporaryDirectory(prefix="bpx-") as folder:
-            data = _Data(Path(folder))
+            data = Handover(Path(folder))
             common = {name: data.shared(value) for name, value in options.items()}
-            given = _packed(data.shared(x), data.shared(y), common)
-            tasks = [_packed(net, one) for net, one in zip(members, own, strict=True)]
+            given = packed(data.shared(x), data.shared(y), common)
+            tasks = [packed(net, one) for net, one in zip(members, own, strict=True)]
             with Interrupts(*also) as interrupts:
                 fixed = devices is not None
                 found = _Processes(members, given, tasks, slots, fixed, interrupts).run()
@@ -290,11 +286,10 @@ def _train_one(connection: Any, task: bytes, given: bytes, device: str | None) -
     """In a process of its own: send the trained network, on the host, and an error or None."""
     signal.signal(signal.SIGINT, _not_now)
     threading.Thread(target=_listen, args=(connection,), daemon=True).start()
-    loads = multiprocessing.reduction.ForkingPickler.loads
     net, error = None, None
     try:
-        net, own = loads(task)
-        x, y, options = loads(given)
+        net, own = unpacked(task)
+        x, y, options = unpacked(given)
         if device is not None:
             net = net.to(device)
         net.fit(x, y, **options | own)
@@ -318,10 +313,9 @@ def _listen(connection: Any) -> None:
 
 def _portable(error: Exception) -> Exception:
     """An error as it can be sent, with where it was raised."""
-    pickler = multiprocessing.reduction.ForkingPickler
     error.add_note("".join(traceback.format_exception(error)))
     try:
-        pickler.loads(pickler.dumps(error))
+        unpacked(packed(error))
     except Exception:
         return RuntimeError(_in_words(error))
     return error
@@ -335,71 +329,3 @@ def _take_over(net: Network, trained: Network) -> None:
     net.generator.bit_generator.state = here.generator.bit_generator.state
     net.steps, net.epochs, net.history = here.steps, here.epochs, here.history
     net.optimizer, net.optimizer_state = here.optimizer, here.optimizer_state
-
-
-# --- what is handed over ------------------------------------------------------------------------
-
-
-def _packed(*values: Any) -> bytes:
-    try:
-        return bytes(multiprocessing.reduction.ForkingPickler.dumps(values))
-    except Exception as error:  # of any kind: objects say themselves why they cannot be sent
-        raise TypeError(
-            f"something cannot be sent to another process ({error}): define functions and classes "
-            "at the top of a module, hand in arrays or open_data of a file, or train in turn, "
-            "without processes= and devices="
-        ) from error
-
-
-@dataclass(frozen=True)
-class _InFile:
-    """An array that lies in a file; in the process that unpickles it, it is the array."""
-
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    order: str
-    is_map: bool
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, tuple(vars(self).values())
-
-
-def _opened(
-    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype, order: Any, is_map: bool
-) -> np.ndarray:
-    # Copied where it is written to, which nobody does: PyTorch shares no memory that is read-only.
-    mode: Any = "r" if is_map else "c"
-    array = np.memmap(path, dtype, mode, offset, shape, order)
-    return array if is_map else np.asarray(array)
-
-
-class _Data:
-    """Arrays on their way to other processes, the large ones by files in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files: dict[int, tuple[Any, _InFile]] = {}  # by the array's id, and held with it
-
-    def shared(self, value: Any) -> Any:
-        """`value`, in which large arrays are files, also in a tuple of them."""
-        if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
-            return tuple(self.shared(part) for part in value)
-        if isinstance(value, np.memmap) and value.ndim > 1 and (found := mapped(value)):
-            shape, dtype = value.shape, value.dtype
-            return _InFile(found.path.resolve(), found.offset, shape, dtype, "C", True)
-        if not isinstance(value, np.ndarray):
-            value = on_host(value)
-        if not isinstance(value, np.ndarray) or value.nbytes < LARGE or value.dtype.hasobject:
-            return value
-        if id(value) not in self._files:
-            self._files[id(value)] = value, self._written(value)
-        return self._files[id(value)][1]
-
-    def _written(self, array: np.ndarray) -> _InFile:
-        path = self.folder / f"{len(self._files)}.bin"
-        by_columns = array.flags.f_contiguous and not array.flags.c_contiguous
-        (array.T if by_columns else array).tofile(path)
-        order = "F" if by_columns else "C"
-        return _InFile(path, 0, array.shape, array.dtype, order, False)

@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-GOAL, EPOCHS, MORE, M = 0.99, 2, 5, 64
+GOAL, EPOCHS, MORE, M = 0.99, 3, 5, 64
 PEAK, START, END = 0.01, 25.0, 100.0  # of the learning rate, and by what it is divided there
-CHANNELS, KERNEL = (20, 40), 5
+CHANNELS, KERNEL = (16, 32), 5
 MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's training pixels, from 0 to 1
 SHORT = 400  # images
 

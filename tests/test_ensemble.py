@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import layers, persistence
+from bpx import handover, layers, persistence
 from bpx.backends import _threads
 
 
@@ -398,6 +398,25 @@ def test_in_processes_they_end_as_in_turn(tmp_path):
     one.fit(again, Y, epochs=1, **options)
     other.fit(again, Y, epochs=1, processes=3, **options)
     same(one, other)
+
+
+def test_arrays_that_are_handed_over(tmp_path, rng):
+    x = rng.normal(size=(500, 300))
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    data = handover.Handover(tmp_path)
+    given = [x, np.asfortranarray(x), x[::-1], x.astype(">f8"), x.repeat(9, axis=1) > 0.0]
+    given += [mapped, mapped[100:], x[:2], x[0]]
+    *found, (again, small) = handover.unpacked(
+        handover.packed(*map(data.shared, given), data.shared((x, y := np.arange(500))))
+    )
+    for a, b in zip([*given, x, y], [*found, again, small], strict=True):
+        assert np.array_equal(a, b)
+        assert (a.dtype, type(a)) == (b.dtype, type(b))
+        assert a.flags.f_contiguous == b.flags.f_contiguous
+    assert len(list(tmp_path.glob("*.bin"))) == 5  # one for x, the maps' own, none for small ones
+    with pytest.raises(TypeError, match="something cannot be sent to another process"):
+        handover.packed(lambda: 0)
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path):

@@ -57,6 +57,7 @@ ORDER = [
     "shared",
     "trainer",
     "training",
+    "handover",
     "members",
     "lbfgs",
     "sklearn",
