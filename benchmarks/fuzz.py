@@ -52,7 +52,8 @@ def seeds(folder: Path) -> list[str]:
     net = bpx.Network([4, 3, 3], seed=0)
     net.fit(x, y, epochs=1)
     net.save(folder / "x.safetensors")
-    kinds = ["csv", "npy", "npz", "safetensors"]
+    bpx.Ensemble.of(2, net).save(folder / "x.ensemble")
+    kinds = ["csv", "npy", "npz", "safetensors", "ensemble"]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -71,10 +72,11 @@ def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, l
     path = folder / f"wrong.{kind}"
     path.write_bytes(mutations.KINDS[kind]((folder / f"x.{kind}").read_bytes(), draw))
     wrong, model = str(path), str(folder / "x.safetensors")
-    if kind == "safetensors":
+    if kind in ("safetensors", "ensemble"):
         data = str(folder / "x.npz")
-        chosen = [["evaluate", wrong, data], ["predict", wrong, data],
-                  ["export", wrong, str(folder / "out.onnx")]]  # fmt: skip
+        chosen = [["evaluate", wrong, data], ["predict", wrong, data]]
+        if kind == "safetensors":
+            chosen.append(["export", wrong, str(folder / "out.onnx")])
         return kind, draw.choice(chosen)
     labelled = kind in ("csv", "parquet")
     target = ["--target", "label"] if labelled and draw.random() < 0.7 else []
@@ -134,7 +136,7 @@ def serve(folder: Path, kinds: list[str], seed: int, first: int, last: int, step
     for kind in kinds:  # everything is loaded, and its threads are there
         for arguments in ([["evaluate", str(folder / "x.safetensors"), str(folder / "x.npz")],
                            ["export", str(folder / "x.safetensors"), str(folder / "out.onnx")]]
-                          if kind == "safetensors" else
+                          if kind in ("safetensors", "ensemble") else
                           [["train", str(folder / f"x.{kind}"), "--epochs", "1", "--budget", size]
                            for size in ("1 MB", "1 kB")]):  # fmt: skip
             outcome([*arguments, *(["--target", "label"] if kind in ("csv", "parquet") else [])])

@@ -219,6 +219,7 @@ def parquet(content: bytes, draw: random.Random) -> bytes:
 
 KINDS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "csv": csv,
+    "ensemble": safetensors,
     "npy": npy,
     "npz": npz,
     "parquet": parquet,

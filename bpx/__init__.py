@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from .checkpoints import Checkpoint
     from .datasets import DatasetError
+    from .ensemble import Ensemble
     from .files import load
     from .gradcheck import GradientCheck, gradient_check
     from .history import History
+    from .members import EnsembleError
     from .mpi import DataParallel
     from .onnx import export_onnx
     from .persistence import FileFormatError
@@ -44,6 +46,8 @@ __all__ = [
     "DatasetError",
     "DivergenceError",
     "EarlyStopping",
+    "Ensemble",
+    "EnsembleError",
     "FileFormatError",
     "Gradient",
     "GradientCheck",
@@ -73,7 +77,7 @@ __all__ = [
 # Loaded when a name of theirs is first used: a third of what `import bpx` would take.
 _LATER = (
     "callbacks", "history", "steps", "training", "persistence", "files", "onnx", "gradcheck",
-    "datasets", "checkpoints", "blocks", "ranks", "mpi", "augmentation",
+    "datasets", "checkpoints", "blocks", "ranks", "mpi", "augmentation", "ensemble", "members",
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from .checks import whole
 from .console import ShowEpochs, ShowNetwork, say, score, warn
 from .data import check_batch_size, first_not_finite
 from .data import generator as data_generator
+from .ensemble import Ensemble
 from .files import load
 from .gradcheck import gradient_check
 from .mpi import launched
@@ -304,7 +305,7 @@ def evaluate(
         x, y = recipe.parts(data, target, 0, 1)[2]
     else:
         x, y = recipe.whole(net, Path(data), target, budget)
-    cost = net.total_cost(x, y)
+    cost = net.evaluate(x, y)["cost"]
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
     print(f"cost {cost:.6g}")
@@ -339,7 +340,9 @@ def predict(
     row = first_not_finite(found)
     if row is not None:
         raise ValueError(f"the outputs for row {row} of {data} {recipe.too_large(net)}")
-    host = net.backend.to_host(found if outputs else net.chain.decide(found))
+    if not outputs:  # votes are not in the mean outputs
+        found = net.predict(x) if isinstance(net, Ensemble) else net.chain.decide(found)
+    host = net.backend.to_host(found)
     if out is not None and out.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, host)

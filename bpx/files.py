@@ -1,4 +1,4 @@
-"""A network as a safetensors file, and back: names, numbers and arrays, never code."""
+"""Networks as safetensors files, and back: names, numbers and arrays, never code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from .backends import get
 from .chain import Chain
 from .checks import whole
 from .costs import COSTS
+from .ensemble import Ensemble
 from .layers import Input, Layer
 from .network import Network
 from .parameters import Layout
 from .registry import nearest
 
 TRAINING = "training"  # in a checkpoint's header, and before the names of what is not the network
+MEMBERS = "members"  # in an ensemble's header, and before the names of their tensors
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # of NumPy
 
 
-def save(net: Network, path: str | PathLike[str], *, follow: bool = True) -> None:
+def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = True) -> None:
     """Write one tensor a parameter, and the architecture as JSON. ``net.save(path)`` is the same.
+
+    Of an ensemble it is this for each member, in one file.
 
     The file is written whole to a temporary one and renamed: an old file survives a full disk.
     The optimizer's memory is not in it; the generator and the key are. A link of that name is
@@ -38,7 +42,16 @@ def save(net: Network, path: str | PathLike[str], *, follow: bool = True) -> Non
     OSError
         The file cannot be written.
     """
-    persistence.write(path, *contents(net), follow=follow)
+    if isinstance(net, Network):
+        persistence.write(path, *contents(net), follow=follow)
+        return
+    tensors: dict[str, np.ndarray] = {}
+    headers = []
+    for index, member in enumerate(net.members):
+        own, header = contents(member)
+        tensors |= {f"{MEMBERS}.{index}.{name}": array for name, array in own.items()}
+        headers.append(header)
+    persistence.write(path, tensors, {"combine": net.combine, MEMBERS: headers}, follow=follow)
 
 
 def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -77,8 +90,10 @@ def load(
     *,
     backend: Any = None,
     custom: Mapping[str, Any] | None = None,
-) -> Network:
+) -> Network | Any:
     """A network from a file that `Network.save` wrote, or from a checkpoint of `Network.fit`.
+
+    Or an `Ensemble` from a file that `Ensemble.save` wrote.
 
     Parameters
     ----------
@@ -96,14 +111,53 @@ def load(
         architecture or are not finite, or with a name that is neither known nor in `custom`.
     """
     tensors, header = persistence.read(path)
+    if MEMBERS in header:
+        return _ensemble(path, tensors, header, backend, custom)
     if TRAINING in header:
         tensors = {n: array for n, array in tensors.items() if not n.startswith(f"{TRAINING}.")}
     net = network(path, tensors, header, backend=backend, custom=custom)
+    _all_taken(path, tensors)
+    return net
+
+
+def _all_taken(path: str | PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
     if tensors:
         raise persistence.FileFormatError(
             f"{path}: tensors that its architecture does not have: {', '.join(sorted(tensors))}"
         )
-    return net
+
+
+def _ensemble(
+    path: str | PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    header: Mapping[str, Any],
+    backend: Any,
+    custom: Mapping[str, Any] | None,
+) -> Ensemble:
+    headers = header[MEMBERS]
+    if not isinstance(headers, list) or not all(isinstance(each, dict) for each in headers):
+        raise persistence.FileFormatError(f"{path}: its header does not describe an ensemble")
+    prefixes = {f"{MEMBERS}.{index}.": index for index in range(len(headers))}
+    own: list[dict[str, np.ndarray]] = [{} for _ in headers]
+    left = {}
+    for name, array in tensors.items():  # in one pass: a file may have any number of both
+        prefix = ".".join(name.split(".", 2)[:2]) + "."
+        if prefix in prefixes:
+            own[prefixes[prefix]][name.removeprefix(prefix)] = array
+        else:
+            left[name] = array
+    members = []
+    for index, described in enumerate(headers):
+        where = f"{path}, member {index}"
+        members.append(network(where, own[index], described, backend=backend, custom=custom))
+        _all_taken(where, own[index])
+    _all_taken(path, left)
+    try:
+        return Ensemble(members, header.get("combine", ""))
+    except (TypeError, ValueError) as error:
+        raise persistence.FileFormatError(
+            f"{path}: its header does not describe an ensemble ({error})"
+        ) from error
 
 
 def network(

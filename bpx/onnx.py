@@ -11,6 +11,7 @@ import numpy as np
 
 from . import operators, persistence
 from .checks import whole
+from .ensemble import Ensemble
 from .layers import (
     Activation,
     AveragePool2D,
@@ -104,7 +105,8 @@ def export_onnx(
     except ImportError as error:
         raise ImportError("ONNX models need onnx: pip install 'bpx[onnx]'") from error
     if not isinstance(net, Network):
-        raise TypeError(f"expected a Network to export, got {type(net).__name__}")
+        hint = ": one of its members, a Network, can be" if isinstance(net, Ensemble) else ""
+        raise TypeError(f"expected a Network to export, got {type(net).__name__}{hint}")
     newest = onnx.defs.onnx_opset_version()
     if whole("opset", opset, OLDEST_OPSET) > newest:
         raise ValueError(

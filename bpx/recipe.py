@@ -16,6 +16,7 @@ from .augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shif
 from .blocks import Blocks, open_data
 from .checks import count_of_bytes
 from .data import generator
+from .ensemble import Ensemble
 from .network import Network
 from .registry import nearest, normal
 
@@ -78,7 +79,12 @@ def _without_y(data: Blocks) -> Blocks:
 
 
 def whole(
-    net: Network, path: Path, target: str | None, budget: int | str, *, labelled: bool = True
+    net: Network | Ensemble,
+    path: Path,
+    target: str | None,
+    budget: int | str,
+    *,
+    labelled: bool = True,
 ) -> tuple[Any, Any]:
     """x as the network takes it and y, of all samples in a file; those that are larger than the
     budget, in blocks.
@@ -158,13 +164,13 @@ def standardized(parts: list[Part]) -> tuple[list[Part], layers.Rescale]:
     return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
 
 
-def shaped(net: Network, x: np.ndarray) -> np.ndarray:
+def shaped(net: Network | Ensemble, x: np.ndarray) -> np.ndarray:
     """Samples as the network takes them: images as vectors, where the numbers are as many."""
     fits = math.prod(x.shape[1:]) == math.prod(net.input_shape)
     return x.reshape(-1, *net.input_shape) if fits else x
 
 
-def too_large(net: Network) -> str:
+def too_large(net: Network | Ensemble) -> str:
     """The end of a message about outputs that are not finite."""
     return (
         f"are not finite: its numbers are too large for this network and {net.dtype}; scale them "

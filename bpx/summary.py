@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .layers.sequence import every
 
 if TYPE_CHECKING:
+    from .ensemble import Ensemble
     from .network import Network
 
 Row = tuple[str, str, str, str, str]
@@ -18,7 +19,7 @@ HEAD: Row = ("", "layer", "output", "parameters", "multiply-adds")
 
 @dataclass(frozen=True)
 class Summary:
-    """A table of layers, with shapes, parameters and work; `repr` is its text.
+    """A table of layers or of networks, with shapes, parameters and work; `repr` is its text.
 
     Attributes
     ----------
@@ -27,10 +28,13 @@ class Summary:
         and have its numbers.
     foot : str
         Cost, parameters in all, dtype and backend.
+    head : tuple of str
+        Above the columns.
     """
 
     rows: tuple[Row, ...]
     foot: str
+    head: Row = HEAD
 
     @classmethod
     def of(cls, net: Network) -> Summary:
@@ -45,17 +49,26 @@ class Summary:
             else:
                 total, trained = total + count, trained + count * layer.trainable
             rows.append((path, f"{layer}{frozen}", _shape(layer.output_shape), *numbers))
-        size = total * (4 if net.dtype == "float32" else 8)
         frozen = f", {trained:,} of them trained" if trained != total else ""
-        foot = (
-            f"{net.cost.name or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
-            f"({size / 1024:,.0f} KiB of {net.dtype} on {net.backend.name})"
-        )
-        return cls(tuple(rows), foot)
+        return cls(tuple(rows), _foot(net, total, frozen))
+
+    @classmethod
+    def of_members(cls, ensemble: Ensemble) -> Summary:
+        """A row for each network."""
+        rows, total = [], 0
+        for index, net in enumerate(ensemble.members):
+            count = sum(math.prod(entry.shape) for entry in net.layout.entries)
+            total += count
+            numbers = f"{count:,}", f"{sum(layer.multiply_adds for layer in net.layers):,}"
+            layers = ", ".join(map(str, net.layers))
+            rows.append((str(index), layers, _shape(net.output_shape), *numbers))
+        how = "the votes" if ensemble.combine == "vote" else "the mean output"
+        foot = f"{len(rows)} networks, {how}; {_foot(ensemble, total, '')}"
+        return cls(tuple(rows), foot, ("", "network", *HEAD[2:]))
 
     def __repr__(self) -> str:
-        table = [HEAD, *self.rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(HEAD))]
+        table = [self.head, *self.rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(self.head))]
         lines = ["  ".join(map("{:{}{}}".format, row, "><<>>", widths)) for row in table]
         rule = "─" * max(map(len, lines))
         return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, self.foot])
@@ -67,9 +80,17 @@ class Summary:
 
         body = "".join(cells(row, "td") for row in self.rows)
         return (
-            f"<table><thead>{cells(HEAD, 'th')}</thead><tbody>{body}</tbody></table>"
+            f"<table><thead>{cells(self.head, 'th')}</thead><tbody>{body}</tbody></table>"
             f"<p>{html.escape(self.foot)}</p>"
         )
+
+
+def _foot(net: Network | Ensemble, total: int, frozen: str) -> str:
+    size = total * (4 if net.dtype == "float32" else 8)
+    return (
+        f"{net.cost.name or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
+        f"({size / 1024:,.0f} KiB of {net.dtype} on {net.backend.name})"
+    )
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -151,6 +151,22 @@ def test_predict(run_folder, tmp_path, kind):
     assert (tmp_path / "a.csv").read_text().split() == out.split()
 
 
+@pytest.mark.parametrize("combine", ["average", "vote"])
+def test_an_ensemble(tmp_path, combine):
+    _, _, (x, y) = bpx.datasets.digits()
+    ensemble = bpx.Ensemble.of(4, bpx.Network([64, 10], seed=0), combine)
+    ensemble.save(tmp_path / "a.safetensors")
+    out, _ = bpx_command("evaluate", tmp_path / "a.safetensors", "digits")
+    found = ensemble.evaluate(x, y)
+    assert out == f"cost {found['cost']:.6g}\naccuracy {100 * found['accuracy']:.2f} %\n"
+    np.save(tmp_path / "x.npy", x)
+    out, _ = bpx_command("predict", tmp_path / "a.safetensors", tmp_path / "x.npy")
+    assert [int(line) for line in out.split()] == ensemble.predict(x).tolist()
+    bpx_command("predict", tmp_path / "a.safetensors", tmp_path / "x.npy", "--outputs",
+                "--out", tmp_path / "a.npy")  # fmt: skip
+    assert np.array_equal(np.load(tmp_path / "a.npy"), ensemble(x))
+
+
 def test_export(run_folder, tmp_path):
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
     path = tmp_path / "a.onnx"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_parallel import mpiexec
 
 import bpx
 
@@ -26,3 +27,15 @@ def test_example(example, backend, tmp_path, mnist):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_mnist_fast_in_two_processes_and_beside_pytorch(mnist):
+    pytest.importorskip("torch", reason="PyTorch is not installed: it is the peer")
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install 'bpx[mpi]'")
+    mpiexec()
+    example = next(path for path in EXAMPLES if path.stem == "mnist_fast")
+    command = [sys.executable, str(example), "--short", "--peer", "torch", "--ranks", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    titles = [line.split(" | ")[0] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert titles[1:] == ["| bpx, 2 ranks", "| PyTorch"]

@@ -41,6 +41,7 @@ ORDER = [
     "architecture",
     "chain",
     "network",
+    "ensemble",
     "files",
     "operators",
     "onnx",
@@ -57,6 +58,8 @@ ORDER = [
     "shared",
     "trainer",
     "training",
+    "handover",
+    "members",
     "lbfgs",
     "sklearn",
     "gradcheck",
@@ -73,6 +76,9 @@ ORDER = [
 # Public methods that reach down are one-line delegations with a local import. These, no more.
 DOWNWARD = {
     ("history", "plotting"),  # History.plot
+    ("ensemble", "files"),  # Ensemble.save
+    ("ensemble", "members"),  # Ensemble.fit
+    ("ensemble", "summary"),  # Ensemble.summary
     ("network", "files"),  # Network.save
     ("network", "training"),  # Network.fit
     ("network", "summary"),  # Network.summary

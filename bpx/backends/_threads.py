@@ -59,6 +59,27 @@ def for_each_of(processes: int) -> int | None:
     return None if processes < 2 else max(1, len(launcher.cores()) // processes)
 
 
+# What libraries read when they are loaded: BLAS's, and PyTorch.
+VARIABLES = (
+    "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def set_for_each_of(processes: int) -> Iterator[None]:
+    """Processes that are started meanwhile share the cores; a variable of the user's counts."""
+    threads, own = for_each_of(processes), [name for name in VARIABLES if name not in os.environ]
+    if threads is None:
+        yield
+        return
+    os.environ.update(dict.fromkeys(own, str(threads)))
+    try:
+        yield
+    finally:
+        for name in own:
+            del os.environ[name]
+
+
 @contextlib.contextmanager
 def limited(threads: int, spread: int | None = None) -> Iterator[None]:
     """BLAS on so many, for all threads of the process, until the last run at hand ends.

@@ -14,7 +14,7 @@ from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, Table, parquet_size
 
 __all__ = ["TABLES", "Read", "Reader", "Table", "check_names", "finite_number", "load_npy",
-           "load_npz", "parquet_size", "reader", "suffix"]  # fmt: skip
+           "load_npz", "mapped", "parquet_size", "reader", "suffix"]  # fmt: skip
 
 TABLES: dict[str, Callable[[Path, Sequence[str], Sequence[str] | None, int], Table]] = {
     ".parquet": Parquet,

@@ -1,0 +1,338 @@
+"""Networks that answer together, by the mean of their outputs or by a vote."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import data
+from .backends import Array, Backend
+from .blocks import Blocks, in_memory
+from .checks import whole
+from .costs import Cost
+from .layers import Input
+from .network import Network
+from .registry import nearest
+
+if TYPE_CHECKING:
+    from .history import History
+    from .summary import Summary
+
+COMBINE = ("average", "vote")
+
+
+class Ensemble:
+    """Networks for one task, trained apart, that answer together.
+
+    Parameters
+    ----------
+    networks : iterable of Network
+        Trained or not, with the same inputs, outputs, task and cost, on one backend and in one
+        dtype. Their layers may differ. They are held, not copied.
+    combine : str
+        How `predict` decides: ``"average"`` (default), by the mean of the outputs, or ``"vote"``,
+        by what most of the networks say (for each label of a multilabel task). Where votes tie,
+        the mean of all outputs decides among those that tie. A regression has no votes.
+
+    Attributes
+    ----------
+    members : tuple of Network
+    combine : str
+
+    Raises
+    ------
+    TypeError
+        Something that is no network.
+    ValueError
+        No networks, one of them twice, networks that do not fit each other, or an unknown
+        `combine`.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> ensemble = bpx.Ensemble.of(3, bpx.Network([2, 4, 1], seed=2), combine="vote")
+    >>> histories = ensemble.fit(x, y, epochs=500, optimizer=bpx.SGD(1.0, momentum=0.9))
+    >>> ensemble.predict(x).tolist()
+    [0, 1, 1, 0]
+    """
+
+    def __init__(self, networks: Iterable[Network], combine: str = "average") -> None:
+        if isinstance(networks, Network):
+            raise TypeError("expected several networks, got one: Ensemble.of(5, net) makes them")
+        self.members = tuple(networks)
+        _check(self.members)
+        if combine not in COMBINE:
+            raise ValueError(f"unknown combine {combine!r}{nearest(str(combine), list(COMBINE))}")
+        if combine == "vote" and self.task == "regression":
+            raise ValueError('a regression has no votes to count: combine="average"')
+        self.combine = combine
+
+    @classmethod
+    def of(cls, n: int, net: Network, combine: str = "average") -> Ensemble:
+        """n untrained networks of the layers, cost, task, backend and dtype of `net`.
+
+        Each has a seed of its own, which a copy of ``net.generator`` draws, so that one seed of
+        `net` always makes the same ensemble. `net` itself is neither changed nor a member.
+
+        >>> import bpx
+        >>> bpx.Ensemble.of(5, bpx.Network([784, 30, 10], seed=0)).members[4]
+        <Network (784,) → Dense 30, sigmoid, Dense 10, sigmoid; cross-entropy, numpy>
+        """
+        if not isinstance(net, Network):
+            raise TypeError(f"expected a Network to make others like, got {type(net).__name__}")
+        seeds = copy.deepcopy(net.generator).integers(1 << 63, size=whole("n", n)).tolist()
+        layers = [Input(net.input_shape), *net.layers]
+        options: dict[str, Any] = {"cost": net.cost, "task": net.task, "dtype": net.dtype}
+        made = (Network(layers, backend=net.backend, seed=seed, **options) for seed in seeds)
+        return cls(made, combine)
+
+    def __repr__(self) -> str:
+        return f"<Ensemble of {len(self.members)}, {self.combine}: {self.members[0]!r}, ...>"
+
+    # --- what it is -------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self.members[0].input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one sample: (k,)."""
+        return self.members[0].output_shape
+
+    @property
+    def cost(self) -> Cost:
+        """The members' cost object."""
+        return self.members[0].cost
+
+    @property
+    def task(self) -> str:
+        """``"classification"``, ``"multilabel"`` or ``"regression"``."""
+        return self.members[0].task
+
+    @property
+    def backend(self) -> Backend:
+        """Where the members' arrays live."""
+        return self.members[0].backend
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"`` or ``"float64"``."""
+        return self.members[0].dtype
+
+    # --- answers ----------------------------------------------------------------------------
+
+    def feedforward(self, x: Any) -> Array:
+        """The mean of the members' outputs, (m, k), whatever `combine` is.
+
+        Parameters
+        ----------
+        x : array or Blocks
+            As for `Network.feedforward`, whose errors it raises. It is checked and moved once, and
+            `bpx.open_data` is read once, for all members.
+        """
+        return self._outputs(x, settled=False)
+
+    __call__ = feedforward
+
+    def predict(self, x: Any) -> Array:
+        """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
+
+        By the mean of the outputs, as `Network.predict` decides by a network's own, or by the
+        votes that such predictions of each member are.
+        """
+        return self.members[0].chain.decide(self._outputs(x, settled=True))
+
+    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
+        """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
+
+        The cost is that of the mean outputs under a vote too; the accuracy is that of `predict`.
+        The arguments and errors are those of `Network.evaluate`.
+        """
+        first, backend = self.members[0], self.backend
+        xp, ws = backend.xp, first.chain.workspace()
+        sums = np.zeros(3)  # of cost, of right samples, of weight
+        for part in in_memory(first.samples(x, y, sample_weight), backend):
+            mean, settled = self._together(part.x)
+            values = self.cost.value(xp, mean, first.chain.targets(part.y, ws))
+            right, ones = first.chain.correct(settled, part.y), xp.ones_like(values)
+            right = xp.zeros_like(values) if right is None else xp.astype(right, values.dtype)
+            weight = ones if part.weight is None else part.weight
+            *columns, w = (
+                backend.to_host(column).astype(np.float64)
+                for column in (values, right, ones, weight)
+            )
+            sums += [column @ w for column in columns]
+        cost, accuracy = (sums[:2] / sums[2]).tolist()
+        return {"cost": cost} | ({} if self.task == "regression" else {"accuracy": accuracy})
+
+    def accuracy(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> float:
+        """The fraction of samples that are right, 0 to 1; multilabel: in every label.
+
+        Raises
+        ------
+        ValueError
+            A regression has no accuracy.
+        """
+        if self.task == "regression":
+            raise ValueError("a regression has no accuracy; its cost is in evaluate(x, y)")
+        return self.evaluate(x, y, sample_weight=sample_weight)["accuracy"]
+
+    def _outputs(self, x: Any, settled: bool) -> Array:
+        """Of `_together`, one for any number of rows, a fresh array."""
+        if not isinstance(x, Blocks):
+            return self._together(data.check_x(self.backend, x, self.input_shape))[settled]
+        data.check_row_shape(x.shape, self.input_shape)
+        dtype = self.members[0].chain.xp_dtype
+        out = self.backend.empty((x.n, *self.output_shape), dtype)
+        for part, rows in x.in_order(self.backend, 0):
+            out[rows, ...] = self._together(part)[settled]
+        return out
+
+    def _together(self, x: Array) -> tuple[Array, Array]:
+        """The mean outputs (m, k) of checked rows, and outputs that decide as the members do."""
+        mean: Any = 0.0
+        votes: Any = 0.0
+        for net in self.members:
+            a = net.chain.outputs(x)
+            mean = a + mean
+            if self.combine == "vote":
+                votes = self._ballots(net, a) + votes
+        mean = mean * (1.0 / len(self.members))
+        return mean, mean if self.combine == "average" else self._settled(mean, votes)
+
+    def _ballots(self, net: Network, a: Array) -> Array:
+        """1 where a member votes for a class, or says that a label is there, else 0; (m, k)."""
+        marks = net.chain.decide(a)
+        if self.task == "classification" and a.shape[1] > 1:
+            return self.backend.one_hot(marks, self.backend.empty(tuple(a.shape), a.dtype))
+        return self.backend.xp.astype(self.backend.xp.reshape(marks, tuple(a.shape)), a.dtype)
+
+    def _settled(self, mean: Array, votes: Array) -> Array:
+        """Outputs that `Chain.decide` decides as most votes do, and as `mean` where they tie."""
+        xp, n = self.backend.xp, len(self.members)
+        if self.task == "classification" and mean.shape[1] > 1:
+            most = votes == xp.max(votes, axis=1, keepdims=True)
+            return xp.where(most, mean, xp.full_like(mean, -np.inf))
+        return xp.where(2.0 * votes == float(n), mean, votes * (1.0 / n))
+
+    # --- copies, files, training ------------------------------------------------------------
+
+    def to(self, backend: Any = None, dtype: Any = None) -> Ensemble:
+        """A copy on another backend, or in another dtype, or both; see `Network.to`."""
+        return Ensemble((net.to(backend, dtype) for net in self.members), self.combine)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write all members as one safetensors file, for `bpx.load`; see `bpx.files.save`."""
+        from .files import save
+
+        save(self, path)
+
+    def summary(self) -> Summary:
+        """A table of the members: prints as text, and as HTML in a notebook."""
+        from .summary import Summary
+
+        return Summary.of_members(self)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        processes: int | None = None,
+        devices: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> list[History]:
+        """Train each member by `Network.fit`, in turn, or each in a process of its own.
+
+        Members differ by their seeds: first weights, order of the mini-batches, masks. On NumPy
+        each ends as it would alone, to the last bit, in whatever way they are trained, where BLAS
+        has the same number of threads (of products of up to 4.2 million multiply-adds: always).
+
+        Parameters
+        ----------
+        x, y
+            As for `Network.fit`, the same for all members.
+        processes : int, optional
+            Train so many members at a time, each in a process of its own, which gets an equal
+            share of the cores for its threads. None (default): in turn, in this process.
+        devices : sequence of backends, optional
+            Instead: one member at a time on each of these, such as ``["cupy:0", "cupy:1"]``, in a
+            process of its own. Member i is trained on device i, counted round, and comes back to
+            where it was.
+        **options
+            All others of `Network.fit`. Of a ``checkpoint`` folder each member has a folder of its
+            own, ``member-0``, ``member-1``, ...; with ``resume=True`` each goes on from there.
+
+        Returns
+        -------
+        list of History
+            One for each member.
+
+        Raises
+        ------
+        EnsembleError
+            Some members failed, or their processes died; they are named, and the others are
+            trained to their end and kept.
+        ValueError, TypeError, ...
+            What all members alike have raised, as `Network.fit` does for wrong input. `processes`
+            and `devices` both, or with ``progress=True`` or ``parallel=``; in other processes,
+            something that cannot be sent there.
+
+        Notes
+        -----
+        Ctrl-C ends all members after the step at hand, and those to come are not begun; see
+        ``history.interrupted``. A second one raises KeyboardInterrupt at once.
+
+        Processes are started afresh ("spawn"), so that a script has to begin its work below
+        ``if __name__ == "__main__":``. Large arrays are handed over as files in the folder for
+        temporary ones (``TMPDIR``), which all processes map, and memory maps by their own file;
+        all else, callbacks among it, is copied to each process, where the copy is changed.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> ensemble = bpx.Ensemble.of(2, bpx.Network([2, 2, 1], seed=0))
+        >>> histories = ensemble.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=3)
+        >>> [history.epochs for history in histories]
+        [3, 3]
+        """
+        from .members import train
+
+        return train(self, x, y, processes, devices, options)
+
+
+def _check(members: tuple[Any, ...]) -> None:
+    """TypeError or ValueError unless they are networks that can answer together."""
+    if not members:
+        raise ValueError("expected at least one network, got none")
+    for index, net in enumerate(members):
+        if not isinstance(net, Network):
+            raise TypeError(f"expected networks, got {type(net).__name__} as member {index}")
+    if len(set(map(id, members))) < len(members):
+        raise ValueError("expected different networks, got one of them twice: net.copy()")
+    first = members[0]
+    for index, net in enumerate(members):
+        for what, mended in _ALIKE.items():
+            expected, got = getattr(first, what), getattr(net, what)
+            if expected != got:
+                raise ValueError(
+                    f"expected networks with the same {what}, got {expected!r} in member 0 and "
+                    f"{got!r} in member {index}{mended}"
+                )
+
+
+_ALIKE = {
+    "input_shape": "",
+    "output_shape": "",
+    "task": "",
+    "cost": "",
+    "dtype": ": net.to(dtype=...)",
+    "backend": ": net.to(backend)",
+}

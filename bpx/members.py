@@ -1,0 +1,331 @@
+"""An ensemble's members, trained in turn or each in a process of its own; its `fit`."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import dataclasses
+import inspect
+import multiprocessing
+import multiprocessing.connection
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .backends import get
+from .backends._threads import set_for_each_of
+from .checkpoints import Checkpoint
+from .checks import whole
+from .ensemble import Ensemble
+from .handover import Handover, packed, unpacked
+from .history import History
+from .interrupts import Interrupts
+from .network import Network
+
+AGAIN = 0.1  # seconds after which it is looked for Ctrl-C
+
+
+class EnsembleError(RuntimeError):
+    """Some members were not trained to their end; the others were.
+
+    Attributes
+    ----------
+    failed : dict of int to Exception
+        What each of them raised.
+    histories : list of History
+        Of all members. One that diverged has the weights of its last good step and its history so
+        far; one whose process died is as it was before.
+    """
+
+    def __init__(self, failed: Mapping[int, Exception], histories: Sequence[History]) -> None:
+        self.failed, self.histories = dict(failed), list(histories)
+        each = "; ".join(f"member {i}: {_in_words(error)}" for i, error in failed.items())
+        super().__init__(
+            f"{len(failed)} of {len(histories)} members failed, and the others are trained: "
+            f"bpx.Ensemble of those can be used, or fit again. {each}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
+        return EnsembleError, (self.failed, self.histories)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def train(
+    ensemble: Ensemble,
+    x: Any,
+    y: Any,
+    processes: int | None,
+    devices: Sequence[Any] | None,
+    options: dict[str, Any],
+) -> list[History]:
+    """What `Ensemble.fit` does; its docstring has the parameters."""
+    inspect.signature(Network.fit).bind(None, x, y, **options)  # TypeError for another name
+    members = ensemble.members
+    own = [_checkpoint_of(index, options) for index in range(len(members))]
+    also = () if options.get("checkpoint") is None else (signal.SIGTERM,)
+    if processes is None and devices is None:
+        with Interrupts(*also) as interrupts:
+            found = _in_turn(members, x, y, [options | one for one in own], interrupts)
+    else:
+        slots = _slots(processes, devices, options)
+        with tempfile.TemporaryDirectory(prefix="bpx-") as folder:
+            data = Handover(Path(folder))
+            common = {name: data.shared(value) for name, value in options.items()}
+            given = packed(data.shared(x), data.shared(y), common)
+            tasks = [packed(net, one) for net, one in zip(members, own, strict=True)]
+            with Interrupts(*also) as interrupts:
+                fixed = devices is not None
+                found = _Processes(members, given, tasks, slots, fixed, interrupts).run()
+    histories, failed = found
+    words = {_in_words(error) for error in failed.values()}
+    if len(failed) == len(members) and len(words) == 1:
+        raise failed[0]
+    if failed:
+        raise EnsembleError(dict(sorted(failed.items())), histories)
+    return histories
+
+
+def _checkpoint_of(index: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A member's own folder in that of the checkpoints, if there is one."""
+    given = options.get("checkpoint")
+    if given is None:
+        return {}
+    wanted = given if isinstance(given, Checkpoint) else Checkpoint(given)
+    folder = Path(wanted.folder) / f"member-{index}"
+    return {"checkpoint": dataclasses.replace(wanted, folder=folder)}
+
+
+def _slots(
+    processes: int | None, devices: Sequence[Any] | None, options: Mapping[str, Any]
+) -> list[str | None]:
+    """A backend's name, or None for the member's own, for each process at a time."""
+    if processes is not None and devices is not None:
+        raise ValueError("processes= and devices= both say where members train: pass one of them")
+    for name in ("parallel", "progress"):
+        if options.get(name):
+            raise ValueError(
+                f"{name}= is for members that are trained in turn: leave it out, or processes= "
+                "and devices="
+            )
+    if devices is None:
+        return [None] * whole("processes", processes)
+    if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
+        raise ValueError(
+            f'expected devices as a list such as ["cupy:0", "cupy:1"], got {devices!r}'
+        )
+    return [get(device).name for device in devices]
+
+
+def _in_turn(
+    members: Sequence[Network], x: Any, y: Any, each: list[Any], interrupts: Interrupts
+) -> tuple[list[History], dict[int, Exception]]:
+    histories, failed = [], {}
+    interrupted = False
+    for index, (net, options) in enumerate(zip(members, each, strict=True)):
+        history = _not_begun()
+        if not interrupted and not interrupts.noted:
+            try:
+                history = net.fit(x, y, **options)
+                interrupted = history.interrupted
+            except Exception as error:
+                failed[index] = error
+                history = _so_far(error)
+        histories.append(history)
+    return histories, failed
+
+
+def _not_begun() -> History:
+    history = History()
+    history.interrupted = True
+    return history
+
+
+def _so_far(error: Exception) -> History:
+    """A `DivergenceError` has the epochs before."""
+    found: History = getattr(error, "history", History())
+    return found
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process that trains the member of this index in a slot, and the way to it."""
+
+    index: int
+    slot: int
+    process: Any
+    connection: Any
+
+
+class _Processes:
+    """Each member in a process, as many at a time as there are slots.
+
+    With `fixed`, member i goes to slot i, counted round; else to any that is free. What is
+    `given` to all of them, and what is each one's own `task`, is packed.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Network],
+        given: bytes,
+        tasks: Sequence[bytes],
+        slots: Sequence[str | None],
+        fixed: bool,
+        interrupts: Interrupts,
+    ) -> None:
+        self.members, self.given, self.tasks = members, given, tasks
+        self.slots, self.fixed = slots, fixed
+        self.interrupts, self.told = interrupts, False
+        self.pending = list(range(len(members)))
+        self.running: list[_Worker] = []
+        self.histories = [_not_begun() for _ in members]
+        self.failed: dict[int, Exception] = {}
+
+    def run(self) -> tuple[list[History], dict[int, Exception]]:
+        try:
+            while self.pending or self.running:
+                if self.interrupts.noted and not self.told:
+                    self._tell()
+                self._start()
+                waited = {worker.connection: worker for worker in self.running}
+                for ready in multiprocessing.connection.wait(list(waited), AGAIN):
+                    self._end(waited[ready])
+        finally:  # after a second Ctrl-C, or an error here
+            for worker in self.running:
+                worker.process.kill()
+                worker.process.join()
+        return self.histories, self.failed
+
+    def _tell(self) -> None:
+        """The word that ends a run as Ctrl-C does."""
+        self.pending, self.told = [], True
+        for worker in self.running:
+            with contextlib.suppress(OSError):  # it has just ended
+                worker.connection.send(None)
+
+    def _start(self) -> None:
+        """As many as there are free slots for."""
+        busy = {worker.slot for worker in self.running}
+        free = [slot for slot in range(len(self.slots)) if slot not in busy]
+        for index in self.pending.copy():
+            own = [index % len(self.slots)] if self.fixed else free
+            slot = next((slot for slot in own if slot in free), None)
+            if slot is not None:
+                free.remove(slot)
+                self.pending.remove(index)
+                self.running.append(self._started(index, slot))
+
+    def _started(self, index: int, slot: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        connection, theirs = context.Pipe()
+        arguments = theirs, self.tasks[index], self.given, self.slots[slot]
+        process = context.Process(target=_train_one, args=arguments, daemon=True)
+        at_once = min(len(self.slots), len(self.members))
+        with set_for_each_of(at_once), _without_interrupts():
+            process.start()
+        theirs.close()  # or its end would not be noticed
+        return _Worker(index, slot, process, connection)
+
+    def _end(self, worker: _Worker) -> None:
+        """Take what a process has sent, or its death."""
+        try:
+            trained, error = worker.connection.recv()
+        except (EOFError, OSError):
+            trained, error = None, _death(worker.process)
+        self.running.remove(worker)
+        worker.process.join()
+        worker.connection.close()
+        if trained is not None:
+            _take_over(self.members[worker.index], trained)
+        if error is not None:
+            self.failed[worker.index] = error
+        self.histories[worker.index] = trained.history if error is None else _so_far(error)
+
+
+def _death(process: Any) -> RuntimeError:
+    process.join()
+    code = process.exitcode
+    if code < 0:
+        how = f"was ended by signal {-code}, {signal.strsignal(-code)}; memory may have run out"
+    else:
+        how = (
+            f"ended with exit status {code}: it has written why; a script has to begin its work "
+            'below if __name__ == "__main__":'
+        )
+    return RuntimeError(f"its process {how}")
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started here does not hear the terminal's Ctrl-C: it is told by this process."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # started below, it would lift the block again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _train_one(connection: Any, task: bytes, given: bytes, device: str | None) -> None:
+    """In a process of its own: send the trained network, on the host, and an error or None."""
+    signal.signal(signal.SIGINT, _not_now)
+    threading.Thread(target=_listen, args=(connection,), daemon=True).start()
+    net, error = None, None
+    try:
+        net, own = unpacked(task)
+        x, y, options = unpacked(given)
+        if device is not None:
+            net = net.to(device)
+        net.fit(x, y, **options | own)
+    except Exception as raised:
+        error = _portable(raised)
+    connection.send((None if net is None else net.to("numpy"), error))
+
+
+def _not_now(number: int, frame: Any) -> None:
+    """A signal that comes while no `fit` is at work says nothing."""
+
+
+def _listen(connection: Any) -> None:
+    """Wait for the word, or for the parent's end, and let `fit` note it as Ctrl-C."""
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()
+    while signal.getsignal(signal.SIGINT) is _not_now:
+        time.sleep(AGAIN)
+    _thread.interrupt_main()
+
+
+def _portable(error: Exception) -> Exception:
+    """An error as it can be sent, with where it was raised."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        unpacked(packed(error))
+    except Exception:
+        return RuntimeError(_in_words(error))
+    return error
+
+
+def _take_over(net: Network, trained: Network) -> None:
+    """What training changes, in the network that the caller holds."""
+    here = trained.to(net.backend)
+    net.parameters[...], net.state[...] = here.parameters, here.state
+    net.chain.key = here.chain.key
+    net.generator.bit_generator.state = here.generator.bit_generator.state
+    net.steps, net.epochs, net.history = here.steps, here.epochs, here.history
+    net.optimizer, net.optimizer_state = here.optimizer, here.optimizer_state
