@@ -210,24 +210,22 @@ def test_small_products_take_one_thread_and_the_setting_comes_back(monkeypatch, 
 def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
     from bpx.backends import _threads
 
-    events = []
+    class Library:
+        num_threads = 8
 
-    class Controller:
-        def limit(self, limits):
-            events.append(limits)
-            return self
+        def set_num_threads(self, threads):
+            self.num_threads = threads
 
-        def restore_original_limits(self):
-            events.append("restored")
-
-    monkeypatch.setattr(_threads, "_controller", Controller)
-    first, second = _threads.limited(1), _threads.limited(1)
+    library = Library()
+    monkeypatch.setattr(_threads, "_libraries", lambda: [library])
+    first, second = _threads.limited(1), _threads.limited(2)
     first.__enter__()
     second.__enter__()
+    assert library.num_threads == 1
     first.__exit__(None, None, None)
-    assert events == [1]
+    assert library.num_threads == 1  # as a run at hand was told
     second.__exit__(None, None, None)
-    assert events == [1, "restored"]
+    assert library.num_threads == 8
 
 
 @pytest.mark.parametrize(("momentum", "compiled"), [(0.0, True), (0.9, False)])

@@ -116,16 +116,6 @@ def test_files_copies_and_resumed_runs(words, tmp_path):
     assert row[1:] == ("Embedding 30 × 5", "(m, 4, 5)", "150", "0")
 
 
-@pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
-def test_steps_can_be_recorded(backend, put, host, words):
-    found = []
-    for graph in (False, True):
-        net = network(backend)
-        net.fit(*map(put, words), epochs=2, batch_size=10, graph=graph)
-        found.append(host(net.parameters))
-    assert np.abs(found[0] - found[1]).max() < 1e-12
-
-
 # --- whole numbers, whole ------------------------------------------------------------------------
 
 

@@ -344,11 +344,6 @@ def test_steps_can_be_recorded(backend, host, rng):
         assert np.abs(one - other).max() < 1e-12
 
 
-def test_a_convolution_in_it_is_not_recorded(rehearsed, images):
-    with pytest.raises(ValueError, match="graph=True: the products of convolutions are CuPy's"):
-        network(rehearsed).fit(*images, batch_size=5, graph=True)
-
-
 # --- what a user gets wrong ----------------------------------------------------------------------
 
 
