@@ -6,6 +6,7 @@ Layers own no arrays, so that one network can run in many threads: each call of 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,9 @@ def alone(array: Array) -> Array:
 
 
 class Context:
-    """What one layer is lent for one run. It is never stored on a layer or a network.
+    """What one layer is lent for one run, as long as its `Workspace` is there.
+
+    It is never stored on a layer or a network.
 
     Attributes
     ----------
@@ -159,8 +162,10 @@ class Workspace:
         self.batch_sum = batch_sum
         self.step = self.row = self.rows = 0
         wanted = wanted or [True] * len(states)
+        # In a cycle buffers would wait for the collector, which does not know how large they are.
+        here = weakref.proxy(self)
         self.contexts = [
-            Context(self, layer, state, want)
+            Context(here, layer, state, want)
             for layer, (state, want) in enumerate(zip(states, wanted, strict=True))
         ]
         self._buffers: dict[tuple[Hashable, tuple[int, ...]], Array] = {}

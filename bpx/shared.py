@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .data import Samples, is_sparse
 from .files import as_json
 from .network import Network
 from .optimizers import State
-from .ranks import Ranks, agreed, named, of_all_ranks, same, share, shares
+from .ranks import Ranks, Summing, agreed, named, of_all_ranks, same, share, shares
 from .snapshots import Snapshot, described, differing
 from .sources import Arrays, Source, Stream, digest_of
 from .steps import DivergenceError, NonFinite, Steps
@@ -140,15 +141,9 @@ class SharedSteps(Steps):
         self.room = update.room
         self._behind = update.room[-BEHIND:]
         self._sum = ranks.summing(backend)
-        self.ws.batch_sum = self._over_ranks
+        self.ws.batch_sum = partial(_over_ranks, self._sum)  # not a method: see `Workspace`
         self._sums = backend.zeros((1, 3), self.chain.xp_dtype)
         self._answers: dict[str, bool] = {}
-
-    def _over_ranks(self, array: Array) -> Array:
-        """Of sums over the rows at hand: those over the mini-batch, or over a slice of it."""
-        total = array + 0.0
-        self._sum(total)
-        return total
 
     def one(self, batch: Any, at: int) -> None:
         self.ws.step = step = self.net.steps
@@ -234,6 +229,13 @@ class SharedSteps(Steps):
             found = min(found, super()._first_bad(part))
         self.ws.row = self.ws.rows = 0
         return int(self.ranks.gather(np.array([float(found)])).min())
+
+
+def _over_ranks(add_up: Summing, array: Array) -> Array:
+    """Of sums over the rows at hand: those over the mini-batch, or over a slice of it."""
+    total = array + 0.0
+    add_up(total)
+    return total
 
 
 def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:

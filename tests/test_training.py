@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import os
@@ -15,6 +16,7 @@ import pytest
 import bpx
 from bpx import layers, schedules
 from bpx.activations import ACTIVATIONS
+from bpx.context import Workspace
 
 SIZES = (6, 5, 3)
 
@@ -608,3 +610,24 @@ def test_defaults():
     assert history.epochs == 30
     assert small.steps == 30  # a batch of all three
     assert small.optimizer == bpx.SGD(0.1)
+
+
+def test_buffers_are_given_back_by_each_call(rng):
+    """And not when the collector of cycles comes: activations of many calls would soon be much."""
+    inside = [layers.Conv2D(2, 3, padding=1), layers.BatchNorm(), layers.Dropout(0.1)]
+    chain = [layers.Conv2D(2, 3), layers.MaxPool2D(2), layers.Residual(inside), layers.Flatten()]
+    net = bpx.Network([layers.Input((1, 8, 8)), *chain, layers.Dense(3, "softmax")], seed=0)
+    x, y = rng.normal(size=(20, 1, 8, 8)), np.arange(20) % 3
+    gc.collect()
+    gc.disable()
+    try:
+        net.fit(x, y, epochs=1, accumulate=2, validation=(x, y))
+        net.fit(x, y, epochs=1)
+        net.backprop(x, y)
+        net.evaluate(x, y)
+        net.activations(x)
+        net.feedforward(x)
+        left = [found for found in gc.get_objects() if type(found) is Workspace]
+    finally:
+        gc.enable()
+    assert left == []
