@@ -14,8 +14,9 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import count_of_bytes, whole
-from .data import Samples, as_integers, check_indices, first_not_finite, generator, take
+from .data import Samples, as_integers, generator, take
 from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
+from .values import check_indices, first_not_finite
 from .windows import Epoch, Plan
 
 if TYPE_CHECKING:

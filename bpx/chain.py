@@ -16,8 +16,7 @@ import numpy as np
 
 from .activations import Identity
 from .architecture import Architecture
-from .backends import Array, Backend, BackendError, native
-from .backends._base import in_slices
+from .backends import Array, Backend, BackendError, in_slices, native
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples, is_sparse

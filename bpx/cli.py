@@ -24,7 +24,7 @@ from .backends import BackendError
 from .callbacks import EarlyStopping, ReduceOnPlateau
 from .checks import whole
 from .console import ShowEpochs, ShowNetwork, say, score, warn
-from .data import check_batch_size, first_not_finite
+from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
 from .files import load
@@ -36,6 +36,7 @@ from .persistence import write_bytes
 from .ranks import Alone, RankError, Ranks
 from .registry import normal
 from .steps import DivergenceError
+from .values import first_not_finite
 
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",

@@ -16,9 +16,7 @@ import numpy as np
 
 from .backends import Array, Backend, asarray, get
 from .checks import whole
-
-SMALL = 4096  # elements that are looked at without any ceremony
-CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
+from .values import check_finite_rows, check_indices
 
 if TYPE_CHECKING:  # numpy.random is imported where it is first used
     Seed = int | np.random.Generator | None
@@ -37,76 +35,6 @@ def check_batch_size(batch_size: int | None, n: int) -> int:
     if size > n:
         raise ValueError(f"expected 1 <= batch_size <= n = {n} samples, got {size}")
     return size
-
-
-def first_not_finite(array: Array) -> int | None:
-    """The first row with NaN or infinity, None if there is none; block by block, no copy."""
-    if type(array) is np.ndarray and array.dtype.kind != "f":
-        return None
-    # One prediction takes a few microseconds, and the namespace's own questions as many.
-    if type(array) is np.ndarray and array.size <= SMALL and np.isfinite(array).all():
-        return None
-    backend = get(array)
-    xp = backend.xp
-    if not xp.isdtype(array.dtype, "real floating"):
-        return None
-    n = array.shape[0]
-    rows = max(1, CHECKED_AT_ONCE // max(1, _elements(array.shape[1:])))
-    for start in range(0, n, rows):
-        finite = xp.isfinite(array[start : min(start + rows, n), ...])
-        if not bool(xp.all(finite)):
-            axes = tuple(range(1, finite.ndim))
-            good = backend.to_host(xp.all(finite, axis=axes) if axes else finite)
-            return start + int(np.argmin(good))
-    return None
-
-
-def first_not_index(array: Array, count: int) -> int | None:
-    """The first row with what is no whole number from 0 to below `count`, None: there is none.
-
-    Block by block, no copy.
-    """
-    backend, n = get(array), array.shape[0]
-    xp = backend.xp
-    if xp.isdtype(array.dtype, "bool"):
-        array = xp.astype(array, xp.uint8)
-    floats = xp.isdtype(array.dtype, "real floating")
-    bounded = not floats and xp.iinfo(array.dtype).max < count
-    rows = max(1, CHECKED_AT_ONCE // max(1, _elements(array.shape[1:])))
-    for start in range(0, n, rows):
-        part = array[start : min(start + rows, n), ...]
-        wrong = part < 0
-        if not bounded:  # or the dtype has no such number to compare with
-            wrong = wrong | (part >= count)
-        if floats:
-            wrong = wrong | (part != xp.round(part))  # NaN is not itself
-        if bool(xp.any(wrong)):
-            host = backend.to_host(wrong).reshape(wrong.shape[0], -1)
-            return start + int(np.argmax(host.any(axis=1)))
-    return None
-
-
-def check_indices(array: Array, count: int, what: str, first: int = 0) -> None:
-    """ValueError unless all are whole numbers from 0 to below `count`; rows count from `first`."""
-    row = first_not_index(array, count)
-    if row is not None:
-        host = get(array).to_host(array[row : row + 1, ...]).reshape(-1)
-        wrong = next(v for v in host.tolist() if not (0 <= v < count and v == int(v)))
-        raise ValueError(
-            f"expected whole numbers 0 to {count - 1} in {what} for an Embedding of {count}, got "
-            f"{wrong!r} in row {first + row}: number them from 0, and give those that are rare or "
-            "unknown one of their own"
-        )
-
-
-def check_finite_rows(array: Array, what: str) -> None:
-    """Raise ValueError if there is NaN or infinity."""
-    row = first_not_finite(array)
-    if row is not None:
-        raise ValueError(
-            f"{what} has NaN or infinity, first in row {row}: clean it, or pass "
-            "check_finite=False to go on"
-        )
 
 
 def as_integers(y: np.ndarray) -> np.ndarray:

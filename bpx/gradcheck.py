@@ -101,8 +101,9 @@ def gradient_check(
     analytic = twin.backprop(xs, y, sample_weight=samples.weight, l1=l1, l2=l2, n=n, step=0)
     flat = twin.backend.to_host(analytic.flat)
     theta = twin.backend.to_host(twin.parameters).copy()
+    assert analytic.cost is not None  # since y is given
     # Differences of a cost that is right to the last digit are of this size; it is not quite.
-    rounding = 100.0 * np.finfo(np.float64).eps * abs(float(analytic.cost)) / epsilon  # type: ignore[arg-type]
+    rounding = 100.0 * np.finfo(np.float64).eps * abs(float(analytic.cost)) / epsilon
 
     def at(values: np.ndarray) -> float:
         twin.parameters[...] = twin.backend.from_host(values)

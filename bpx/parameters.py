@@ -162,14 +162,7 @@ def leaves(space: SimpleNamespace) -> Iterator[tuple[str, Any]]:
 
 def named(spaces: Sequence[SimpleNamespace], name: str) -> tuple[Any, ...]:
     """The tensors of this name of all layers, also of layers in layers."""
-    found: list[Any] = []
-    for space in spaces:
-        for last, value in vars(space).items():
-            if last == name:
-                found.append(value)
-            elif isinstance(value, SimpleNamespace):
-                found += named([value], name)
-    return tuple(found)
+    return tuple(value for space in spaces for last, value in leaves(space) if last == name)
 
 
 class Scale:

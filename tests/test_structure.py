@@ -28,6 +28,7 @@ ORDER = [
     "activations",
     "layers",
     "costs",
+    "values",
     "data",
     "readers",
     "windows",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..registry import nearest
-from ._base import Array, Backend, BackendError, native
+from ._base import Array, Backend, BackendError, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "asarray",
     "available",
     "get",
+    "in_slices",
     "move",
     "native",
     "of",

@@ -16,7 +16,7 @@ from sklearn import get_config
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
 from ..backends import Array, Backend, BackendError, asarray, get, move, of
-from ..data import first_not_finite
+from ..values import first_not_finite
 
 HOST = "numpy"
 

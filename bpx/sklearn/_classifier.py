@@ -18,8 +18,8 @@ from sklearn.utils.multiclass import (
 
 from ..backends import Array, Backend, get, move, on_host
 from ..costs import COSTS, Cost
-from ..data import first_not_finite
 from ..network import Network
+from ..values import first_not_finite
 from . import _labels
 from ._base import BaseMLP
 from ._from_network import fitted

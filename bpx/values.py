@@ -1,0 +1,78 @@
+"""What is in an array: numbers that are finite, or whole ones in a range; block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .backends import Array, get
+
+SMALL = 4096  # elements that are looked at without any ceremony
+CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
+
+
+def first_not_finite(array: Array) -> int | None:
+    """The first row with NaN or infinity, None if there is none; no copy."""
+    if type(array) is np.ndarray and array.dtype.kind != "f":
+        return None
+    # One prediction takes a few microseconds, and the namespace's own questions as many.
+    if type(array) is np.ndarray and array.size <= SMALL and np.isfinite(array).all():
+        return None
+    xp = get(array).xp
+    if not xp.isdtype(array.dtype, "real floating"):
+        return None
+    return _first(array, lambda part: ~xp.isfinite(part))
+
+
+def first_not_index(array: Array, count: int) -> int | None:
+    """The first row with what is no whole number from 0 to below `count`, None: there is none."""
+    xp = get(array).xp
+    if xp.isdtype(array.dtype, "bool"):
+        array = xp.astype(array, xp.uint8)
+    floats = xp.isdtype(array.dtype, "real floating")
+    bounded = not floats and xp.iinfo(array.dtype).max < count
+
+    def wrong(part: Array) -> Array:
+        found = part < 0
+        if not bounded:  # or the dtype has no such number to compare with
+            found = found | (part >= count)
+        return found | (part != xp.round(part)) if floats else found  # NaN is not itself
+
+    return _first(array, wrong)
+
+
+def _first(array: Array, wrong: Callable[[Array], Array]) -> int | None:
+    """The first row in which an element is `wrong`."""
+    backend, n = get(array), array.shape[0]
+    rows = max(1, CHECKED_AT_ONCE // max(1, math.prod(array.shape[1:])))
+    for start in range(0, n, rows):
+        bad = wrong(array[start : min(start + rows, n), ...])
+        if bool(backend.xp.any(bad)):
+            host = backend.to_host(bad).reshape(bad.shape[0], -1)
+            return start + int(np.argmax(host.any(axis=1)))
+    return None
+
+
+def check_finite_rows(array: Array, what: str) -> None:
+    """Raise ValueError if there is NaN or infinity."""
+    row = first_not_finite(array)
+    if row is not None:
+        raise ValueError(
+            f"{what} has NaN or infinity, first in row {row}: clean it, or pass "
+            "check_finite=False to go on"
+        )
+
+
+def check_indices(array: Array, count: int, what: str, first: int = 0) -> None:
+    """ValueError unless all are whole numbers from 0 to below `count`; rows count from `first`."""
+    row = first_not_index(array, count)
+    if row is not None:
+        host = get(array).to_host(array[row : row + 1, ...]).reshape(-1)
+        wrong = next(v for v in host.tolist() if not (0 <= v < count and v == int(v)))
+        raise ValueError(
+            f"expected whole numbers 0 to {count - 1} in {what} for an Embedding of {count}, got "
+            f"{wrong!r} in row {first + row}: number them from 0, and give those that are rare or "
+            "unknown one of their own"
+        )
