@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from bpx.backends import (
     _cupy,
     _cupy_products,
     _fast,
+    _fast_windows,
     _numpy,
     _numpy_windows,
     _torch,
@@ -200,6 +203,14 @@ WINDOWS = [
     Sliding((9,), (3,), (2,), (2,), ((2, 3),)),
 ]
 
+STEP_BY_STEP = [  # of stride 1, which have another way where Numba is installed
+    Sliding((9, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
+    Sliding((5, 5), (3, 3), (1, 1), (2, 2), ((2, 2), (2, 2))),
+    Sliding((40, 9), (5, 2), (1, 1), (1, 3), ((0, 4), (3, 0))),
+    Sliding((2, 1), (1, 2), (1, 1), (1, 1), ((3, 0), (5, 2))),  # beyond all that a window reaches
+    Sliding((70,), (3,), (1,), (1,), ((1, 1),)),
+]
+
 
 def patches_cases(rng):
     for sliding in WINDOWS:
@@ -215,6 +226,77 @@ def fold_cases(rng):
         yield (patches, sliding, np.full((3, 2, *sliding.lengths), np.nan)), 2
         spread = np.broadcast_to(patches[..., :1], patches.shape)
         yield (spread, sliding, np.full((3, 2, *sliding.lengths), np.nan)), 2
+
+
+ROOM = object()  # stands for what lends arrays
+
+
+def lending(kernels, dtype):
+    """An array of a shape, which has what was left in it, at first NaN."""
+
+    @functools.cache
+    def lend(shape):
+        return kernels.from_host(np.full(shape, np.nan, dtype))
+
+    return lend
+
+
+def convolutions(rng):
+    """x, weights, δ and windows: of each kind, in groups, of more rows than fit at once."""
+    for sliding in WINDOWS + STEP_BY_STEP:
+        for m, groups, into, of in ((3, 1, 2, 5), (1, 2, 1, 4), (19, 1, 3, 8), (2, 3, 1, 1)):
+            x = rng.normal(size=(m, groups * into, *sliding.lengths))
+            weights = rng.normal(size=(groups * of, into, *sliding.size))
+            delta = rng.normal(size=(m, groups * of, *sliding.counts))
+            yield x, weights, delta, sliding
+
+
+def convolve_cases(rng):
+    for x, weights, delta, sliding in convolutions(rng):
+        yield (x, weights, sliding, ROOM, np.full_like(delta, np.nan)), 4
+
+
+def convolve_weights_cases(rng):
+    for x, weights, delta, sliding in convolutions(rng):
+        yield (x, delta, sliding, ROOM, np.full_like(weights, np.nan), 0.0), 4
+        yield (x, delta, sliding, ROOM, weights, 1.0), 4
+
+
+def convolve_inputs_cases(rng):
+    for x, weights, delta, sliding in convolutions(rng):
+        yield (delta, weights, sliding, ROOM, np.full_like(x, np.nan)), 4
+
+
+SHAPES_WITH_CHANNELS = (1, 1, 1, 1), (3, 2, 4, 5), (2, 3, 7), (5, 4), (7, 20, 12, 12)
+
+
+def moments_cases(rng):
+    for shape in SHAPES_WITH_CHANNELS:
+        for beta in (0.0, 1.0):
+            out = rng.normal(size=(2, shape[1])) if beta else np.full((2, shape[1]), np.nan)
+            x, room = rng.normal(3.0, 1.0, size=shape), np.full(shape, np.nan)
+            yield (x, rng.normal(3.0, 0.1, size=shape[1]), room, out, beta), 3
+
+
+def normalize_cases(rng):
+    for shape in SHAPES_WITH_CHANNELS:
+        numbers = rng.normal(size=(5, shape[1]))
+        x, normal, out = rng.normal(size=shape), np.full(shape, np.nan), np.full(shape, np.nan)
+        yield (x, *numbers, normal, out), 7
+
+
+def normalize_sums_cases(rng):
+    for shape in SHAPES_WITH_CHANNELS:
+        for beta in (0.0, 1.0):
+            out = rng.normal(size=(2, shape[1])) if beta else np.full((2, shape[1]), np.nan)
+            delta, normal = rng.normal(size=(2, *shape))
+            yield (delta, normal, np.full(shape, np.nan), out, beta), 3
+
+
+def normalize_backward_cases(rng):
+    for shape in SHAPES_WITH_CHANNELS:
+        delta, normal = rng.normal(size=(2, *shape))
+        yield (delta, normal, rng.normal(size=(2, shape[1])), rng.normal(size=shape[1])), 0
 
 
 def window_sum_cases(rng):
@@ -291,11 +373,18 @@ CASES = {
     "argmax": argmax_cases,
     "axpby": axpby_cases,
     "bias_activate": bias_activate_cases,
+    "convolve": convolve_cases,
+    "convolve_inputs": convolve_inputs_cases,
+    "convolve_weights": convolve_weights_cases,
     "cost_and_delta": cost_and_delta_cases,
     "fold": fold_cases,
     "gather": gather_cases,
     "gemm": gemm_cases,
     "keep": keep_cases,
+    "moments": moments_cases,
+    "normalize": normalize_cases,
+    "normalize_backward": normalize_backward_cases,
+    "normalize_sums": normalize_sums_cases,
     "one_hot": one_hot_cases,
     "optimize": optimize_cases,
     "patches": patches_cases,
@@ -321,16 +410,23 @@ def test_every_kernel_has_cases():
 
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
 PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
-PLACES |= {"parts", "side_by_side", "surround", "in_threads", "capture", "in_precision", "slot"}
+PLACES |= {"parts", "parts_of_windows", "side_by_side", "surround", "in_threads", "capture"}
+PLACES |= {"in_precision", "slot"}
 COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test_compiled.py
 
 
 def test_only_kernels_are_overridden():
-    numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows, _fast.FastBackend
+    numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows
+    numpys += _fast.FastBackend, _fast_windows.FastWindows
     cupys = _cupy.CupyBackend, _cupy_products.CupyProducts
     for cls in (*numpys, *cupys, _torch.TorchBackend):
         overridden = {name for name in vars(cls) if callable(getattr(Backend, name, None))}
         assert overridden <= PLACES | COMPILED | set(KERNELS)
+
+
+# Of a kernel's arrays those that it may overwrite.
+OVERWRITTEN = {"window_max_backward": [0], "moments": [2], "normalize_sums": [2]}
+OVERWRITTEN |= {"normalize_backward": [1]}
 
 
 def run(kernels, name, arguments, written, dtype, to):
@@ -347,12 +443,14 @@ def run(kernels, name, arguments, written, dtype, to):
                     argument.astype(dtype, order="K") if cast else argument.copy("K")
                 )
             moved.append(seen[id(argument)])
+        elif argument is ROOM:
+            moved.append(lending(kernels, dtype))
         else:
             moved.append(argument)
     result = getattr(kernels, name)(*moved)
     found = [np.array(kernels.to_host(a)) for a in moved if hasattr(a, "shape")]
-    if name == "window_max_backward":
-        del found[0]  # δ may be overwritten
+    for at in OVERWRITTEN.get(name, ()):
+        del found[at]
     if name == "optimize":
         theta, _, *others = found  # the gradient may be overwritten
         return [theta, *others, *(np.array(kernels.to_host(s)) for s in moved[3].slots.values())]
@@ -389,6 +487,9 @@ def worst_difference(backend, name, dtype, rng, *, by_terms=False):
         if name in PRODUCTS:  # judged against |A||B|, not element by element
             left, right = (np.abs(matrix) for matrix in arguments[:2])
             size += PRODUCTS[name](left, right).max()
+        elif name.startswith("convolve"):
+            terms = [np.abs(a) if isinstance(a, np.ndarray) else a for a in arguments]
+            size += np.abs(run(standard, name, terms, written, dtype, np.asarray)[-1]).max()
         elif name in SUMS and by_terms:
             size += SUMS[name](np.abs(arguments[0])).max()
         for a, b in zip(got, expected, strict=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._kernels import Array as Array
-from ._kernels import Kernels
+from ._windows import Windows
 
 if TYPE_CHECKING:
     from ._slot import Slot
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Elements that a kernel's intermediate results may have at once: 256 MB of float32.
 AT_ONCE = 1 << 26
+
+ARRAYS = 3  # that elementwise work on a batch reads or writes
 
 
 class BackendError(RuntimeError):
@@ -30,7 +33,7 @@ def native(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-class Backend(Kernels):
+class Backend(Windows):
     """Arrays of one namespace on one device.
 
     Parameters
@@ -157,13 +160,23 @@ class Backend(Kernels):
 
     # --- the rows of a batch in slices ------------------------------------------------------
 
-    def parts(self, rows: int, elements: int) -> list[list[slice]]:
+    def parts(self, rows: int, elements: int, step: int | None = None) -> list[list[slice]]:
         """For each thread that is worth it the slices that it works on, one after another.
 
-        A row's intermediate results have so many `elements`. The same for the same arguments and
-        the same setting of threads, so that sums over parts have the same bits every time.
+        A row's intermediate results have so many `elements`; a slice has so many rows that they
+        fit, or `step`. The same for the same arguments and the same setting of threads, so that
+        sums over parts have the same bits every time.
         """
-        return [in_slices(0, rows, max(1, AT_ONCE // elements))]
+        return [in_slices(0, rows, step or max(1, AT_ONCE // elements))]
+
+    def parts_of_windows(
+        self, rows: int, channels: int, weights: tuple[int, ...], sliding: Any
+    ) -> list[list[slice]]:
+        """`parts` for a convolution of so many `channels` by weights of such a shape.
+
+        Its intermediate results are patches, unless the backend knows another way.
+        """
+        return self.parts(rows, channels * sliding.elements * math.prod(sliding.counts))
 
     def side_by_side(
         self, work: Callable[[int, list[slice]], None], parts: list[list[slice]]
@@ -171,6 +184,25 @@ class Backend(Kernels):
         """``work(k, parts[k])`` for each part, on a thread of its own."""
         for k, slices in enumerate(parts):
             work(k, slices)
+
+    def parts_of_places(self, shape: tuple[int, ...]) -> list[list[slice]]:
+        """`parts` for elementwise work on arrays (m, c, \\*lengths).
+
+        Rows of vectors stay together: they come from dense layers, whose products have threads of
+        their own, which go on looking for work and would be in the way.
+        """
+        if len(shape) == 2:
+            return [[slice(0, shape[0])]]
+        return self.parts(shape[0], ARRAYS * math.prod(shape[1:]))
+
+    def over_rows(self, work: Callable[[slice], object], parts: list[list[slice]]) -> None:
+        """``work(rows)`` for each slice, the parts `side_by_side`."""
+
+        def of_part(part: int, slices: list[slice]) -> None:
+            for rows in slices:
+                work(rows)
+
+        self.side_by_side(of_part, parts)
 
     # --- whole runs -------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _threads
 from ._base import Array, Backend, in_slices
-from ._numpy_windows import NumpyWindows
+from ._numpy_windows import NumpyWindows, ones
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
 # NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the
@@ -79,10 +79,11 @@ class NumpyBackend(NumpyWindows):
         _ = self._blas
         return _threads.count()
 
-    def parts(self, rows: int, elements: int) -> list[list[slice]]:
+    def parts(self, rows: int, elements: int, step: int | None = None) -> list[list[slice]]:
         threads = max(1, min(self.cores, rows, rows * elements // WORTH))
         bounds = pairwise(rows * k // threads for k in range(threads + 1))
-        return [in_slices(first, stop, max(1, AT_ONCE // elements)) for first, stop in bounds]
+        step = step or max(1, AT_ONCE // elements)
+        return [in_slices(first, stop, step) for first, stop in bounds]
 
     def side_by_side(
         self, work: Callable[[int, list[slice]], None], parts: list[list[slice]]
@@ -370,6 +371,24 @@ def _identity(z: Array, out: Array) -> None:
         out[...] = z
 
 
+def _relu(z: Array, out: Array) -> None:
+    # Against zeros of the same shape: 262,144 elements take 54 µs, against one zero 125.
+    if z.size <= BLOCK:
+        np.maximum(z, _zeros(z.shape, z.dtype), out=out)
+    elif z.flags.c_contiguous and out.flags.c_contiguous:
+        z, out, zeros = z.reshape(-1), out.reshape(-1), _zeros((BLOCK,), z.dtype)
+        for start in range(0, z.size, BLOCK):
+            part = z[start : start + BLOCK]
+            np.maximum(part, zeros[: part.size], out=out[start : start + BLOCK])
+    else:
+        np.maximum(z, _ZERO[z.dtype], out=out)
+
+
+@lru_cache(64)
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
 def _tanh_backward(delta: Array, a: Array) -> None:
     delta *= np.subtract(_ONE[a.dtype], a * a)
 
@@ -383,7 +402,7 @@ def _exponentials(z: Array, out: Array) -> Array:
     """``out ← `` the exponentials of each row as shares of their sum; returns the sums, (m,)."""
     np.exp(z, out)
     if out.size <= SMALL:
-        total = np.dot(out, _ones(out.shape[1], out.dtype))  # 1.3 µs for 200 × 7, a reduction 6
+        total = np.dot(out, ones(out.shape[1], out.dtype))  # 1.3 µs for 200 × 7, a reduction 6
     else:
         total = np.add.reduce(out, -1)
     out /= total[:, None]
@@ -398,16 +417,11 @@ def _row_max(z: Array) -> Array:
     return np.maximum.reduce(np.ascontiguousarray(z.T), 0)[:, None]
 
 
-@cache
-def _ones(length: int, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.ones(length, dtype)
-
-
 _FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "identity": _identity,
     "sigmoid": _sigmoid,
     "tanh": lambda z, out: np.tanh(z, out),
-    "relu": lambda z, out: np.maximum(z, 0.0, out=out),
+    "relu": _relu,
     "softmax": _softmax,
 }
 _BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ._base import Array, Backend
+from ._windows import across
 
 
 class NumpyWindows(Backend):
@@ -66,7 +68,53 @@ class NumpyWindows(Backend):
         self.side_by_side(work, self.parts(len(x), math.prod(x.shape[1:])))
         return out
 
-    # Of a slice of the rows.
+    # --- numbers for each channel ---------------------------------------------------------------
+
+    # Sums along rows as products: 16 × 16 × 32 × 32 take 24 µs, by add.reduce 55.
+
+    def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if x.ndim == 2 or not x.flags.c_contiguous:
+            return super().sum_channels(x, out, alpha, beta)
+        places = math.prod(x.shape[2:])
+        sums = x.reshape(-1, places) @ ones(places, x.dtype)
+        return self.sum_rows(sums.reshape(x.shape[:2]), out, alpha, beta)
+
+    def moments(self, x: Array, mean: Array, room: Array, out: Array, beta: float = 0.0) -> Array:
+        if x.ndim == 2 or not room.flags.c_contiguous:
+            return super().moments(x, mean, room, out, beta)
+        np.subtract(x, across(np, mean, x), out=room)
+        self.sum_channels(room, out[0], 1.0, beta)
+        self.sum_rows(_dots(room, room), out[1], 1.0, beta)
+        return out
+
+    def normalize(
+        self,
+        x: Array,
+        mean: Array,
+        left: Array,
+        slope: Array,
+        scale: Array,
+        shift: Array,
+        normal: Array,
+        out: Array,
+    ) -> Array:
+        np.subtract(x, across(np, mean, x), out=normal)
+        normal -= across(np, left, x)
+        normal *= across(np, slope, x)
+        np.multiply(normal, across(np, scale, x), out=out)
+        out += across(np, shift, x)
+        return out
+
+    def normalize_sums(
+        self, delta: Array, normal: Array, room: Array, out: Array, beta: float = 0.0
+    ) -> Array:
+        if delta.ndim == 2 or not (delta.flags.c_contiguous and normal.flags.c_contiguous):
+            return super().normalize_sums(delta, normal, room, out, beta)
+        self.sum_rows(_dots(delta, normal), out[0], 1.0, beta)
+        self.sum_channels(delta, out[1], 1.0, beta)
+        return out
+
+    # --- of a slice of the rows -----------------------------------------------------------------
 
     def _window_max(self, x: Array, sliding: Any, out: Array) -> None:
         super().window_max(x, sliding, out)
@@ -82,3 +130,14 @@ class NumpyWindows(Backend):
             np.equal(x[inside], largest[reached], first)
             out[inside] += np.multiply(left, first, share)
             left -= share
+
+
+def _dots(a: Array, b: Array) -> Array:
+    """(m, c) of two arrays (m, c, ...)."""
+    shape = (*a.shape[:2], -1)
+    return np.vecdot(a.reshape(shape), b.reshape(shape))
+
+
+@cache
+def ones(length: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.ones(length, dtype)

@@ -51,6 +51,7 @@ class Activation(Layer):
     """
 
     name: ClassVar[str] = "activation"
+    in_parts: ClassVar[bool] = True
 
     activation: activations.Activation = activation_field("relu")
 
@@ -61,8 +62,14 @@ class Activation(Layer):
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         if type(self.activation) is activations.Identity:
             return x, None
-        a = ctx.buffer("a", tuple(x.shape))
-        return ctx.backend.activate(self.activation, x, a), (x, a)
+        kernels, a = ctx.backend, ctx.buffer("a", tuple(x.shape))
+        parts = kernels.parts_of_places(a.shape)
+
+        def work(rows: slice) -> None:
+            kernels.activate(self.activation, x[rows, ...], a[rows, ...])
+
+        kernels.over_rows(work, parts)
+        return a, (x, a, parts)
 
     def backward(
         self,
@@ -72,8 +79,15 @@ class Activation(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        if saved is not None:
-            delta = ctx.backend.activate_backward(self.activation, delta, *saved)
+        if saved is None:
+            return delta
+        (x, a, parts), kernels = saved, ctx.backend
+
+        def work(rows: slice) -> None:
+            of_rows = delta[rows, ...], x[rows, ...], a[rows, ...]
+            kernels.activate_backward(self.activation, *of_rows)
+
+        kernels.over_rows(work, parts)
         return delta
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self, cast
 
@@ -100,13 +100,15 @@ class Convolution(Layer):
         kernels, m = ctx.backend, x.shape[0]
         z = ctx.buffer("z", (m, *self.output_shape))
         a = ctx.buffer("a", z.shape) if self.activation.needs_z else z
-        weights, parts = self._by_group(p.weights, ctx), self._parts(m, ctx)
+        shapes = self.shape_in[0], self._weights_shape
+        parts = kernels.parts_of_windows(m, *shapes, self.sliding)
 
         def work(part: int, slices: list[slice]) -> None:
-            for rows in slices:  # z^l = ω^l a^{l-1} + b^l in each window, a^l = σ(z^l)
-                of_rows = z[rows, ...]
-                columns = self._columns(self._patches(x, rows, part, ctx), ctx)
-                kernels.products(weights, columns, self._columns(of_rows, ctx))
+            room = partial(ctx.buffer, f"room {part}")
+            for rows in slices:  # z^l = ω^l ∗ a^{l-1} + b^l, a^l = σ(z^l)
+                of_rows = kernels.convolve(
+                    x[rows, ...], p.weights, self.sliding, room, z[rows, ...]
+                )
                 activated = of_rows if a is z else a[rows, ...]
                 if self.use_bias:
                     kernels.bias_activate(p.bias, self.activation, of_rows, activated)
@@ -125,64 +127,34 @@ class Convolution(Layer):
         ctx: Context,
     ) -> Array | None:
         x, z, a, parts = saved
-        kernels, xp = ctx.backend, ctx.backend.xp
-        weights = self._by_group(p.weights, ctx)
-        gradients = ctx.buffer("gradients", (len(parts), *weights.shape))
+        kernels, sliding = ctx.backend, self.sliding
+        gradients = ctx.buffer("gradients", (len(parts), *self._weights_shape))
         sums = ctx.buffer("sums", (len(parts), self.channels))
         below = ctx.buffer("delta", tuple(x.shape)) if ctx.wanted else None
 
         def work(part: int, slices: list[slice]) -> None:
+            room = partial(ctx.buffer, f"room {part}")
             for rows in slices:
                 # δ^l = … ⊙ σ'(z^l)
                 of_rows = kernels.activate_backward(
                     self.activation, delta[rows, ...], z[rows, ...], a[rows, ...]
                 )
-                again = len(slices) > 1  # or the forward pass has left them there
-                patches = self._patches(x, rows, part, ctx, again)
-                deltas, columns = self._columns(of_rows, ctx), self._columns(patches, ctx)
                 beta = 0.0 if rows is slices[0] else 1.0
                 if out is not None:  # ∂C/∂ω^l = Σ δ^l (a^{l-1})ᵀ (BP4), over all windows
-                    windows = xp.matrix_transpose(columns)
-                    kernels.sum_of_products(deltas, windows, gradients[part, ...], beta)
+                    patched = len(slices) == 1
+                    arrays = x[rows, ...], of_rows, sliding, room, gradients[part, ...]
+                    kernels.convolve_weights(*arrays, beta, patched)
                 if out is not None and self.use_bias:  # ∂C/∂b^l = Σ δ^l (BP3)
                     kernels.sum_channels(of_rows, sums[part, ...], 1.0, beta)
-                if below is not None:  # (ω^l)ᵀ δ^l of (BP2), in the room of the patches
-                    kernels.products(xp.matrix_transpose(weights), deltas, columns)
-                    kernels.fold(patches, self.sliding, below[rows, ...])
+                if below is not None:  # (ω^l)ᵀ δ^l of (BP2)
+                    kernels.convolve_inputs(of_rows, p.weights, sliding, room, below[rows, ...])
 
         kernels.side_by_side(work, parts)
         if out is not None:  # the sums over the parts
-            out.weights.rows(xp.reshape(gradients, (-1, *self._weights_shape)))
+            out.weights.rows(gradients)
             if self.use_bias:
                 out.bias.rows(sums)
         return below
-
-    # --- the same arrays as matrices, by group ----------------------------------------------
-
-    def _parts(self, m: int, ctx: Context) -> list[list[slice]]:
-        """Rows of a batch whose patches are held at once, by thread."""
-        sliding = self.sliding
-        row = self.shape_in[0] * sliding.elements * math.prod(sliding.counts)
-        return ctx.backend.parts(m, row)
-
-    def _patches(
-        self, x: Array, rows: slice, part: int, ctx: Context, again: bool = True
-    ) -> Array:
-        """(rows, c, kh, kw, oh, ow) in a buffer, which has them already unless `again`."""
-        size, counts = self.sliding.size, self.sliding.counts
-        shape = (rows.stop - rows.start, self.shape_in[0], *size, *counts)
-        patches = ctx.buffer(f"patches {part}", shape)
-        return ctx.backend.patches(x[rows, ...], self.sliding, patches) if again else patches
-
-    def _columns(self, array: Array, ctx: Context) -> Array:
-        """A window a column: (rows, groups, ..., oh·ow), a view."""
-        shape = (array.shape[0], self.groups, -1, math.prod(self.sliding.counts))
-        return ctx.backend.xp.reshape(array, shape)
-
-    def _by_group(self, weights: Array, ctx: Context) -> Array:
-        """(groups, channels/groups, c/groups·kh·kw), a view."""
-        shape = (self.groups, self.channels // self.groups, -1)
-        return ctx.backend.xp.reshape(weights, shape)
 
     def __str__(self) -> str:
         size = "×".join(map(str, cast("Shape", self.kernel_size)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -13,6 +14,8 @@ from ..context import Context
 from ..initializers import Constant, Initializer, Zeros
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, initializer_field
+
+Parts = list[list[slice]]
 
 
 def _scale_and_shift(
@@ -73,6 +76,7 @@ class BatchNorm(Layer):
     """
 
     name: ClassVar[str] = "batch-norm"
+    in_parts: ClassVar[bool] = True
 
     momentum: float = 0.1
     epsilon: float = 1e-5
@@ -102,40 +106,50 @@ class BatchNorm(Layer):
         return 2 if self.trainable and math.prod(self.shape_in[1:]) == 1 else 1
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        xp, y = ctx.backend.xp, ctx.buffer("y", tuple(x.shape))
-        normal = ctx.buffer("normal", tuple(x.shape))
-        normal[...] = x
+        kernels, shape = ctx.backend, tuple(x.shape)
+        y, normal = ctx.buffer("y", shape), ctx.buffer("normal", shape)
+        parts = kernels.parts_of_places(shape)
         if ctx.training and self.trainable:
-            slope, n = self._of_batch(normal, y, ctx)
+            mean, left, variance, n = self._of_batch(x, y, parts, ctx)
         else:
-            normal -= self._across(ctx.state.mean, xp)
-            slope, n = 1.0 / xp.sqrt(ctx.state.variance + self.epsilon), None
-        normal *= self._across(slope, xp)
-        y[...] = normal
-        y *= self._across(p.scale, xp)
-        y += self._across(p.shift, xp)
-        return y, (normal, slope, n, y)
+            mean, variance, n = ctx.state.mean, ctx.state.variance, None
+            left = kernels.xp.zeros_like(mean)
+        slope = 1.0 / kernels.xp.sqrt(variance + self.epsilon)
 
-    def _of_batch(self, normal: Array, room: Array, ctx: Context) -> tuple[Array, float]:
-        """Subtract the mean of each channel, and let the running statistics follow.
+        def work(rows: slice) -> None:
+            numbers = mean, left, slope, p.scale, p.shift
+            kernels.normalize(x[rows, ...], *numbers, normal[rows, ...], y[rows, ...])
 
-        Returns 1/√(v + ε), and how many values each channel has.
+        kernels.over_rows(work, parts)
+        return y, (normal, slope, n, y, parts)
+
+    def _of_batch(
+        self, x: Array, room: Array, parts: Parts, ctx: Context
+    ) -> tuple[Array, Array, Array, float]:
+        """The mean in two summands, the variance, and how many values each channel has.
+
+        The running statistics follow.
         """
-        xp, axes, n = ctx.backend.xp, self._axes, self._values(ctx.batch_rows(normal.shape[0]))
-        mean = ctx.batch_sum(xp.sum(normal, axis=axes)) / n
-        normal -= self._across(mean, xp)
-        room[...] = normal
-        room *= normal
-        sums = ctx.batch_sum(xp.stack([xp.sum(normal, axis=axes), xp.sum(room, axis=axes)])) / n
+        xp, n = ctx.backend.xp, self._values(ctx.batch_rows(x.shape[0]))
+        kernels = ctx.backend
+
+        def first(rows: slice, sums: Array, beta: float) -> None:
+            kernels.sum_channels(x[rows, ...], sums[0, ...], 1.0, beta)
+
+        mean = ctx.batch_sum(self._sums(first, parts, ctx)[0, ...]) / n
+
+        def second(rows: slice, sums: Array, beta: float) -> None:
+            kernels.moments(x[rows, ...], mean, room[rows, ...], sums, beta)
+
+        sums = ctx.batch_sum(self._sums(second, parts, ctx)) / n
         left, square = sums[0, ...], sums[1, ...]
-        normal -= self._across(left, xp)
         variance = xp.maximum(square - left * left, xp.zeros_like(left))
         new = {"mean": mean + left, "variance": variance * (n / (n - 1.0))}
         for name, value in new.items():
             running = getattr(ctx.state, name)
             running *= 1.0 - self.momentum
             running += self.momentum * value
-        return 1.0 / xp.sqrt(variance + self.epsilon), n
+        return mean, left, variance, n
 
     def backward(
         self,
@@ -145,23 +159,40 @@ class BatchNorm(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        normal, slope, n, room = saved  # that of y, which nobody reads any more
-        xp, axes = ctx.backend.xp, self._axes
-        factor = self._across(p.scale * slope, xp)  # from the old γ
-        room[...] = delta
-        room *= normal
-        scale, shift = xp.sum(room, axis=axes), xp.sum(delta, axis=axes)
+        normal, slope, n, room, parts = saved  # that of y, which nobody reads any more
+        kernels = ctx.backend
+        factor = p.scale * slope  # from the old γ
+
+        def of_rows(rows: slice, sums: Array, beta: float) -> None:
+            arrays = delta[rows, ...], normal[rows, ...], room[rows, ...]
+            kernels.normalize_sums(*arrays, sums, beta)
+
+        sums = self._sums(of_rows, parts, ctx)
         if ctx.wanted:
-            if n is not None:  # μ and v depend on x too
-                means = ctx.batch_sum(xp.stack([scale, shift])) / n
-                normal *= self._across(means[0, ...], xp)
-                delta -= normal
-                delta -= self._across(means[1, ...], xp)
-            delta *= factor
+            # Of a batch μ and v depend on x too.
+            means = ctx.batch_sum(sums) / n if n is not None else kernels.xp.zeros_like(sums)
+
+            def work(rows: slice) -> None:
+                kernels.normalize_backward(delta[rows, ...], normal[rows, ...], means, factor)
+
+            kernels.over_rows(work, parts)
         if out is not None:
-            out.scale.write(scale)
-            out.shift.write(shift)
+            out.scale.write(sums[0, ...])
+            out.shift.write(sums[1, ...])
         return delta
+
+    def _sums(
+        self, add: Callable[[slice, Array, float], None], parts: Parts, ctx: Context
+    ) -> Array:
+        """(2, c), over all rows: ``add(rows, sums, β)`` makes ``sums ← β·sums + `` theirs."""
+        sums = ctx.buffer("sums", (len(parts), 2, self.shape_in[0]))
+
+        def work(part: int, slices: list[slice]) -> None:
+            for rows in slices:
+                add(rows, sums[part, ...], 0.0 if rows is slices[0] else 1.0)
+
+        ctx.backend.side_by_side(work, parts)
+        return ctx.backend.xp.sum(sums, axis=0)
 
     def _values(self, rows: int) -> float:
         """Of each channel in so many rows."""
@@ -172,14 +203,6 @@ class BatchNorm(Layer):
                 "no variance: in training it takes two rows or more"
             )
         return float(values)
-
-    @property
-    def _axes(self) -> tuple[int, ...]:
-        return (0, *range(2, len(self.shape_in) + 1))
-
-    def _across(self, of_channels: Array, xp: Any) -> Array:
-        """A number for each channel, (c, 1, 1) for images."""
-        return xp.reshape(of_channels, (-1, *(len(self.shape_in) - 1) * (1,)))
 
 
 @LAYERS.builds

@@ -1,0 +1,89 @@
+"""Batch normalization by compiled loops, and other elementwise work on images.
+
+Arrays are (m, c, places), and each pass reads and writes them once.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+# Without the interpreter's lock: several threads call them at once. "reassoc" lets a sum run in
+# several lanes.
+_jit = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+_jit_of_sums = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract", "reassoc"})
+
+
+@_jit
+def _difference(a, b):
+    return a - b  # alone, or "reassoc" might put Σ x − Σ μ for Σ (x − μ), and lose the variance
+
+
+@_jit_of_sums
+def moments(x, mean, out):
+    """As `Kernels.moments`, added to `out`."""
+    zero = x.dtype.type(0.0)
+    for i in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            row, mu = x[i, c], mean[c]
+            first, second = zero, zero
+            for j in range(row.size):
+                d = _difference(row[j], mu)
+                first += d
+                second += d * d
+            out[0, c] += first
+            out[1, c] += second
+
+
+@_jit
+def normalize(x, mean, left, slope, scale, shift, normal, out):
+    """As `Kernels.normalize`."""
+    for i in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            row, standard, y = x[i, c], normal[i, c], out[i, c]
+            mu, rest, s, gamma, beta = mean[c], left[c], slope[c], scale[c], shift[c]
+            for j in range(row.size):
+                value = ((row[j] - mu) - rest) * s
+                standard[j] = value
+                y[j] = value * gamma + beta
+
+
+@_jit_of_sums
+def normalize_sums(delta, normal, out):
+    """As `Kernels.normalize_sums`, added to `out`."""
+    zero = delta.dtype.type(0.0)
+    for i in range(delta.shape[0]):
+        for c in range(delta.shape[1]):
+            row, standard = delta[i, c], normal[i, c]
+            first, second = zero, zero
+            for j in range(row.size):
+                first += row[j] * standard[j]
+                second += row[j]
+            out[0, c] += first
+            out[1, c] += second
+
+
+@_jit
+def normalize_backward(delta, normal, means, factor):
+    """As `Kernels.normalize_backward`."""
+    for i in range(delta.shape[0]):
+        for c in range(delta.shape[1]):
+            row, standard = delta[i, c], normal[i, c]
+            first, second, f = means[0, c], means[1, c], factor[c]
+            for j in range(row.size):
+                row[j] = (row[j] - standard[j] * first - second) * f
+
+
+@_jit
+def relu(z, out):
+    """Of vectors; a NaN stays."""
+    zero = z.dtype.type(0.0)
+    for j in range(z.size):
+        out[j] = zero if z[j] < zero else z[j]
+
+
+@_jit
+def relu_backward(delta, a):
+    """Of vectors: ``δ ← δ`` where a > 0, else 0."""
+    zero = a.dtype.type(0.0)
+    for j in range(a.size):
+        delta[j] *= a[j] > zero

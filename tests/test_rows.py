@@ -1,0 +1,97 @@
+"""Convolutions by rows (`bpx.backends._flat`) against those by patches, whatever pays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bpx
+from bpx.backends import Backend, _fast, _flat
+from bpx.layers.sliding import Sliding
+
+pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+
+from bpx.backends import _fast_windows
+
+
+@st.composite
+def convolutions(draw):
+    """x, weights and δ of windows of stride 1, paddings beyond their reach included."""
+    fields = []
+    for _ in range(draw(st.integers(1, 2))):
+        k, gap = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+        before, after = (draw(st.integers(0, 5)) for _ in range(2))
+        least = max(1, (k - 1) * gap + 1 - before - after)
+        fields.append((draw(st.integers(least, least + 30)), k, 1, gap, (before, after)))
+    sliding = Sliding(*zip(*fields, strict=True))
+    m, groups = draw(st.sampled_from([1, 2, 7, 40])), draw(st.integers(1, 3))
+    into, of = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    x = rng.normal(size=(m, groups * into, *sliding.lengths))
+    weights = rng.normal(size=(groups * of, into, *sliding.size))
+    return x, weights, rng.normal(size=(m, groups * of, *sliding.counts)), sliding
+
+
+def of_nan(shape):
+    return np.full(shape, np.nan)
+
+
+def all_three(kernels, x, weights, delta, sliding):
+    """The convolution and its two adjoints."""
+    gradient = np.ones_like(weights)
+    return (
+        kernels.convolve(x, weights, sliding, of_nan, of_nan(delta.shape)),
+        kernels.convolve_weights(x, delta, sliding, of_nan, gradient, -2.0),
+        kernels.convolve_inputs(delta, weights, sliding, of_nan, of_nan(x.shape)),
+    )
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(convolutions())
+def test_rows_are_patches(case):
+    with pytest.MonkeyPatch.context() as patch:
+        for which in ("_by_rows", "_back_by_rows"):
+            patch.setattr(_fast_windows, which, lambda *shapes: True)
+        patch.setattr(_fast.FastBackend, "patches", None)  # nothing falls back on them
+        found = all_three(_fast.FastBackend(), *case)
+    *_, sliding = case
+    absolute = all_three(Backend("numpy", np), *(np.abs(each) for each in case[:3]), sliding)
+    for got, expected, size in zip(
+        found, all_three(Backend("numpy", np), *case), absolute, strict=True
+    ):
+        assert np.abs(got - expected).max() <= 1e-14 * np.abs(size).max()
+
+
+def test_where_rows_pay():
+    def pays(n, k, into, of, padding, groups=1):
+        sliding = Sliding((n, n), (k, k), (1, 1), (1, 1), ((padding, padding),) * 2)
+        shapes = into * groups, (of * groups, into, k, k), sliding
+        return _fast_windows._by_rows(*shapes), _fast_windows._back_by_rows(*shapes)
+
+    assert pays(32, 3, 16, 16, 1) == (True, True)
+    assert pays(16, 3, 1, 1, 1, groups=32) == (True, True)  # of each channel by itself
+    assert pays(28, 5, 1, 20, 0) == (True, False)  # back to one channel, and 784 for 576 windows
+    assert pays(12, 5, 20, 40, 0) == (False, False)  # 8 of 12 columns are computed for nothing
+    assert pays(16, 3, 128, 128, 1) == (False, False)  # BLAS is better at large products
+    assert pays(16, 1, 16, 16, 0) == (False, False)  # patches are a copy
+    apart = Sliding((32, 32), (3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)))
+    assert not _fast_windows._by_rows(16, (16, 16, 3, 3), apart)
+
+
+def test_lines_share_their_zeros():
+    same = Sliding((8, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+    numbers = _flat.of_windows(same, 64).numbers
+    assert (numbers.line, numbers.image, numbers.together) == (9, 81, 6)
+    beyond = Sliding((1, 1), (3, 3), (1, 1), (1, 1), ((5, 5), (5, 5)))
+    assert _flat.of_windows(beyond, 1).numbers.line == 9  # outputs have places of their own
+
+
+def test_a_network_takes_them(rng, monkeypatch):
+    conv = bpx.layers.Conv2D(16, 3, "relu", padding="same")
+    last = bpx.layers.Flatten(), bpx.layers.Dense(5, "softmax")
+    chain = [bpx.layers.Input((3, 12, 12)), conv, conv, *last]
+    net = bpx.Network(chain, backend=_fast.FastBackend(), seed=0)
+    monkeypatch.setattr(_fast.FastBackend, "patches", None)
+    net.fit(rng.normal(size=(40, 3, 12, 12)), rng.integers(5, size=40), epochs=1, batch_size=10)
