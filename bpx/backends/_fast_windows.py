@@ -92,24 +92,24 @@ class FastWindows(NumpyBackend):
         return out
 
     def _window_max(self, x: Array, sliding: Any, out: Array) -> None:
-        if not _in_pairs(sliding, x, out):
+        if not _two_by_two(sliding, x, out):
             super()._window_max(x, sliding, out)
             return
         from . import _numba_windows
 
         # 8 × 20 × 24 × 24 by 2 × 2 take 0.02 ms, and 0.09 in NumPy.
-        _numba_windows.window_max(x, sliding.size[0], out)
+        _numba_windows.window_max(x, out)
 
     def _window_max_backward(
         self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
     ) -> None:
-        if not _in_pairs(sliding, delta, x, largest, out):
+        if not _two_by_two(sliding, delta, x, largest, out):
             super()._window_max_backward(delta, x, largest, sliding, out)
             return
         from . import _numba_windows
 
-        # 8 × 20 × 24 × 24 by 2 × 2 take 0.16 ms, and 0.26 in NumPy.
-        _numba_windows.window_max_backward(delta, x, largest, sliding.size[0], out)
+        # 8 × 20 × 24 × 24 by 2 × 2 take 0.04 ms, and 0.25 in NumPy.
+        _numba_windows.window_max_backward(delta, x, largest, out)
 
     # --- numbers for each channel ---------------------------------------------------------------
 
@@ -220,8 +220,8 @@ def _pays(flat: _flat.Flat, of: int, channels: int, more: float = 1.0) -> bool:
     return ROW * flat.computed * filled * more < 1.0 + PATCH / of
 
 
-def _in_pairs(sliding: Any, *arrays: Array) -> bool:
-    """Windows are two columns wide and side by side, and the arrays have no gaps."""
-    apart = sliding.stride == sliding.size and sliding.padded == sliding.lengths
-    wide = sliding.size[1:] == (2,) and sliding.dilation == (1, 1)
-    return apart and wide and all(array.flags.c_contiguous for array in arrays)
+def _two_by_two(sliding: Any, *arrays: Array) -> bool:
+    """Windows are so large and side by side, and the arrays have no gaps."""
+    plain = sliding.dilation == (1, 1) and sliding.padded == sliding.lengths
+    sized = sliding.size == sliding.stride == (2, 2)
+    return plain and sized and all(array.flags.c_contiguous for array in arrays)

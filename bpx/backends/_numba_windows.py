@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 # Without the interpreter's lock: several threads call them at once.
@@ -46,46 +45,41 @@ def fold(patches, stride, dilation, before, out):
 
 
 @_jit
-def window_max(x, height, out):
-    """As `Kernels.window_max`, of windows two columns wide and side by side."""
+def window_max(x, out):
+    """As `Kernels.window_max`, of windows of 2 × 2 side by side."""
     m, c, rows, columns = out.shape
     for i in range(m):
         for channel in range(c):
             for r in range(rows):
+                first, second = x[i, channel, 2 * r], x[i, channel, 2 * r + 1]
                 largest = out[i, channel, r]
-                for u in range(height):
-                    row = x[i, channel, r * height + u]
-                    for j in range(columns):
-                        a, b = row[2 * j], row[2 * j + 1]
-                        a = b if a < b or b != b else a
-                        if u > 0:
-                            b = largest[j]
-                            a = b if a < b or b != b else a
-                        largest[j] = a
+                for j in range(columns):
+                    most = first[2 * j]
+                    for value in (first[2 * j + 1], second[2 * j], second[2 * j + 1]):
+                        most = value if most < value or value != value else most
+                    largest[j] = most
 
 
 @_jit
-def window_max_backward(delta, x, largest, height, out):
+def window_max_backward(delta, x, largest, out):
     """As `Kernels.window_max_backward`, of the same windows."""
     m, c, rows, columns = delta.shape
-    w = x.shape[3]
-    zero = delta.dtype.type(0.0)
+    zero = out.dtype.type(0.0)
+    out[:, :, 2 * rows :] = zero  # what fills no window
+    out[:, :, :, 2 * columns :] = zero
     for i in range(m):
         for channel in range(c):
-            source, into = x[i, channel].reshape(-1), out[i, channel].reshape(-1)
-            into[:] = zero
             for r in range(rows):
                 left, most = delta[i, channel, r], largest[i, channel, r]
+                first, second = x[i, channel, 2 * r], x[i, channel, 2 * r + 1]
+                above, below = out[i, channel, 2 * r], out[i, channel, 2 * r + 1]
                 for j in range(columns):
-                    # Where the first is, by sums: branches would be guessed wrong.
-                    at, value, none = r * height * w + 2 * j, most[j], 1
-                    place = at
-                    for _ in range(height):
-                        none &= np.int64(source[at] != value)
-                        place += none
-                        none &= np.int64(source[at + 1] != value)
-                        place += none * (w - 1)
-                        at += w
-                    if none == 0:  # as everywhere but in a window with NaN
-                        into[place] = left[j]
-                        left[j] = zero
+                    # Selections of floats, and no branches, which would be guessed wrong.
+                    d, value = left[j], most[j]
+                    above[2 * j] = d if first[2 * j] == value else zero
+                    d = zero if first[2 * j] == value else d
+                    above[2 * j + 1] = d if first[2 * j + 1] == value else zero
+                    d = zero if first[2 * j + 1] == value else d
+                    below[2 * j] = d if second[2 * j] == value else zero
+                    d = zero if second[2 * j] == value else d
+                    below[2 * j + 1] = d if second[2 * j + 1] == value else zero
