@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ._base import Array, Backend
-from ._windows import across
+from ._windows import Room, across
+
+# Times as many windows at most as there are, for a convolution back to the input.
+MORE = 1.2
 
 
 class NumpyWindows(Backend):
@@ -32,6 +36,18 @@ class NumpyWindows(Backend):
         moves = (step * s for step, s in zip(along, sliding.stride, strict=True))
         np.copyto(out, as_strided(x, out.shape, (*x.strides[:2], *gaps, *moves)))
         return out
+
+    def convolve_inputs(
+        self, delta: Array, weights: Array, sliding: Any, room: Room, out: Array
+    ) -> Array:
+        back = _back(sliding)
+        if back is None:
+            return super().convolve_inputs(delta, weights, sliding, room, out)
+        # A convolution too, with the weights turned round: patches take half the time of a fold.
+        into, channels = weights.shape[1], weights.shape[0] * weights.shape[1] // out.shape[1]
+        turned = weights.reshape(-1, channels, into, sliding.elements)[..., ::-1].swapaxes(1, 2)
+        turned = turned.reshape(out.shape[1], channels, *sliding.size)
+        return Backend.convolve(self, delta, turned, back, room, out)
 
     def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
         if len(sliding.size) != 2 or sliding.size[0] == 1:
@@ -141,3 +157,15 @@ def _dots(a: Array, b: Array) -> Array:
 @cache
 def ones(length: int, dtype: np.dtype[Any]) -> np.ndarray:
     return np.ones(length, dtype)
+
+
+@lru_cache(256)
+def _back(sliding: Any) -> Any:
+    """The windows of `convolve_inputs` on δ, if there are and these are hardly more; else None."""
+    axes = zip(sliding.reach, sliding.padding, strict=True)
+    padding = tuple((reach - 1 - before, reach - 1 - after) for reach, (before, after) in axes)
+    more = math.prod(sliding.lengths) / math.prod(sliding.counts)
+    apart = any(step > 1 for step in sliding.stride)
+    if apart or more > MORE or any(zeros < 0 for pair in padding for zeros in pair):
+        return None
+    return replace(sliding, lengths=sliding.counts, padding=padding)
