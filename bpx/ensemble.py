@@ -253,7 +253,9 @@ class Ensemble:
 
         Members differ by their seeds: first weights, order of the mini-batches, masks. On NumPy
         each ends as it would alone, to the last bit, in whatever way they are trained, where BLAS
-        has the same number of threads (of products of up to 4.2 million multiply-adds: always).
+        has the same number of threads: processes that share the cores have fewer, and convolutions
+        sum over as many parts. Of dense layers with products of up to 4.2 million multiply-adds it
+        is always so, where threadpoolctl is installed.
 
         Parameters
         ----------

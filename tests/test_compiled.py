@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import compiled_runs
@@ -237,3 +240,52 @@ def test_a_large_velocity_is_added_by_blas(rng, momentum, compiled):
 
     agree(*fits(make, x, y, compiled=compiled, epochs=1, batch_size=3,
                 optimizer=bpx.SGD(0.1, momentum)))  # fmt: skip
+
+
+# --- the same bits each time ---------------------------------------------------------------------
+
+RUN = """
+import hashlib, re, sys
+import numpy as np
+import bpx
+from bpx.backends import _fast, _numba
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(100, 7)).astype(np.float32)
+y = np.argmax(x[:, :3], axis=1)
+
+def net():
+    return bpx.Network([7, 9, 5, 3], hidden="tanh", seed=0, backend=_fast.FastBackend())
+
+if "predict first" in sys.argv:
+    net().predict(x[:1])
+for optimizer in (
+    bpx.SGD(0.1), bpx.SGD(0.1, momentum=0.9), bpx.SGD(0.1, momentum=0.9, nesterov=True),
+    bpx.RMSprop(), bpx.AdamW(0.01, weight_decay=0.1),
+):
+    trained = net()
+    trained.fit(x, y, epochs=3, batch_size=8, optimizer=optimizer, l2=0.1)
+    slots = [slot.tobytes() for slot in trained.optimizer_state.slots.values()]
+    print(hashlib.sha256(b"".join([trained.parameters.tobytes(), *slots])).hexdigest())
+trained.predict(x[:1])
+if "compile" in sys.argv:
+    for function in (_numba.steps, _numba.forward):
+        (code,) = function.inspect_llvm().values()
+        print(*re.findall(r"define linkonce_odr .*?@\\W?(\\w+)", code), file=sys.stderr)
+"""
+
+
+def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
+    """To the last bit; and whichever function a process has loaded first."""
+
+    def run(*words):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", RUN, *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    first = run("compile")
+    assert run().stdout == first.stdout
+    assert run("predict first").stdout == first.stdout
+    assert len(set(first.stdout.split())) == 5
+    # Numba's counts of references are alike in all copies; of functions of ours there are none.
+    assert {name for name in first.stderr.split() if not name.startswith("NRT_")} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -34,6 +35,12 @@ def close(ours, theirs, tolerance=1e-10):
     return ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * size
 
 
+def alike(ours, theirs, tolerance=1e-10):
+    """To so much of the largest element, however small that is."""
+    size = np.abs(theirs).max()
+    return ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * size
+
+
 def tensors(torch, *arrays):
     return [torch.tensor(array.copy(), requires_grad=True) for array in arrays]
 
@@ -52,58 +59,136 @@ def batches(draw):
     return layers.BatchNorm(*numbers, **DRAWN), shape
 
 
-@thorough
-@given(batches(), st.booleans())
-def test_batch_norm_is_pytorchs(described, training):
+def batch_norm_and_pytorchs(layer, x, training):
+    """The outputs, the gradients of x, γ and β, and the running statistics: ours and theirs."""
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
-    layer, shape = described
-    rng, net = np.random.default_rng(0), alone(layer, shape[1:])
+    rng, net = np.random.default_rng(1), alone(layer, x.shape[1:])
     net.state[...] = rng.uniform(0.5, 2.0, net.state.shape)
     (p,), (s,) = net.chain.p[:1], net.chain.s[:1]
-    x, running = 3.0 * rng.normal(size=shape) + 1.0, [s.mean.copy(), s.variance.copy()]
-    leaves, (mean, variance) = tensors(torch, x, p.scale, p.shift), map(torch.tensor, running)
+    leaves = tensors(torch, x, p.scale, p.shift)
+    mean, variance = map(torch.tensor, (s.mean.copy(), s.variance.copy()))
     theirs = torch.nn.functional.batch_norm(
         leaves[0], mean, variance, *leaves[1:], training, layer.momentum, layer.epsilon
     )
     y = in_training(net, x) if training else net.activations(x)[0]
-    assert close(y, theirs.detach().numpy())
-    delta = rng.normal(size=shape)
+    delta = rng.normal(size=x.shape)
     theirs.backward(torch.tensor(delta))
-    ours = net.backprop(x, delta=delta.reshape(shape[0], -1), training=training)
+    ours = net.backprop(x, delta=delta.reshape(len(x), -1), training=training)
     g = net.layout.views(np, ours.flat)[0]
+    gradients = zip((ours.inputs, g.scale, g.shift), leaves, strict=True)
+    return (
+        (y, theirs.detach().numpy()),
+        [(mine, leaf.grad.numpy()) for mine, leaf in gradients],
+        [(s.mean, mean.numpy()), (s.variance, variance.numpy())],
+    )
+
+
+@thorough
+@given(batches(), st.booleans())
+def test_batch_norm_is_pytorchs(described, training):
+    layer, shape = described
+    x = 3.0 * np.random.default_rng(0).normal(size=shape) + 1.0
+    outputs, gradients, running = batch_norm_and_pytorchs(layer, x, training)
+    assert close(*outputs)
     # Of two equal values the slope is 1/√ε, and the gradient a difference of such.
     tolerance = 1e-10 / np.sqrt(layer.epsilon) if training else 1e-10
-    for mine, leaf in zip((ours.inputs, g.scale, g.shift), leaves, strict=True):
-        assert close(mine, leaf.grad.numpy(), tolerance)
-    assert close(s.mean, mean.numpy())
-    assert close(s.variance, variance.numpy())
+    assert all(close(*pair, tolerance) for pair in gradients)
+    assert all(close(*pair) for pair in running)
 
 
 @st.composite
-def samples(draw):
+def samples(draw, least=1):
+    """The layer, and the shape of a mini-batch with so many values or more in each group."""
     shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     axes = draw(st.none() | st.integers(1, len(shape)))
+    if math.prod(shape[-(axes or len(shape)) :]) < least:
+        shape[-1] = least
     epsilon = draw(st.sampled_from([1e-5, 1e-3, 0.5]))
     return layers.LayerNorm(axes, epsilon, **DRAWN), (draw(st.integers(1, 4)), *shape)
+
+
+def normalized_together(layer, shape):
+    """The last axes of the shape, over which a `LayerNorm` goes."""
+    return shape[1 if layer.axes is None else len(shape) - layer.axes :]
+
+
+def layer_norm_and_pytorchs(layer, x):
+    """The outputs, and the gradients of x, γ and β: ours and theirs."""
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    rng, net = np.random.default_rng(1), alone(layer, x.shape[1:])
+    p = net.chain.p[0]
+    leaves = tensors(torch, x, p.scale, p.shift)
+    over = normalized_together(layer, x.shape)
+    theirs = torch.nn.functional.layer_norm(leaves[0], over, *leaves[1:], layer.epsilon)
+    y, delta = net.activations(x)[0], rng.normal(size=x.shape)
+    theirs.backward(torch.tensor(delta))
+    ours = net.backprop(x, delta=delta.reshape(len(x), -1))
+    g = net.layout.views(np, ours.flat)[0]
+    gradients = zip((ours.inputs, g.scale, g.shift), leaves, strict=True)
+    outputs = y, theirs.detach().numpy()
+    return outputs, [(mine, leaf.grad.numpy()) for mine, leaf in gradients]
 
 
 @thorough
 @given(samples())
 def test_layer_norm_is_pytorchs(described):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     layer, shape = described
-    rng, net = np.random.default_rng(0), alone(layer, shape[1:])
-    x, p = 3.0 * rng.normal(size=shape) + 1.0, net.chain.p[0]
-    leaves = tensors(torch, x, p.scale, p.shift)
-    over = shape[1 if layer.axes is None else len(shape) - layer.axes :]
-    theirs = torch.nn.functional.layer_norm(leaves[0], over, *leaves[1:], layer.epsilon)
-    assert close(net.activations(x)[0], theirs.detach().numpy())
-    delta = rng.normal(size=shape)
-    theirs.backward(torch.tensor(delta))
-    ours = net.backprop(x, delta=delta.reshape(shape[0], -1))
-    g = net.layout.views(np, ours.flat)[0]
-    for mine, leaf in zip((ours.inputs, g.scale, g.shift), leaves, strict=True):
-        assert close(mine, leaf.grad.numpy(), 1e-10 / np.sqrt(layer.epsilon))
+    x = 3.0 * np.random.default_rng(0).normal(size=shape) + 1.0
+    outputs, gradients = layer_norm_and_pytorchs(layer, x)
+    assert close(*outputs)
+    assert all(close(*pair, 1e-10 / np.sqrt(layer.epsilon)) for pair in gradients)
+
+
+# --- the same to 1e-10, of values that are apart -------------------------------------------------
+
+# Of each group that is normalized. Rounding, of x − μ and of the sums, is enlarged by 1/√(v + ε),
+# which then is at most 1, whatever ε is: results are as exact as sums of so many numbers, some
+# 1e-15 of their size, which leaves 1e-10 room for unlucky sums that cancel.
+LEAST_VARIANCE = 1.0
+
+
+def apart(rng, groups, length):
+    """(groups, length), in each group numbers that are 2 apart or more, in any order.
+
+    3 apart, each moved by up to ½. The variance of n numbers that are 2 apart is (n² − 1)/3 or
+    more, of two numbers 1.
+    """
+    grid = 3.0 * np.arange(length) + rng.uniform(-0.5, 0.5, (groups, length))
+    x = rng.permuted(grid - grid.mean(axis=1, keepdims=True), axis=1)
+    assert x.var(axis=1).min() >= LEAST_VARIANCE
+    return x + rng.uniform(-3.0, 3.0, (groups, 1))
+
+
+def gradients_alike(gradients, length):
+    """Of x, γ and β, from groups of so many values."""
+    of_x, *others = gradients
+    # Two values are ±1 after normalization, wherever they were: ∂C/∂x is the share ε/(v + ε) that
+    # is left of terms of about 1, whose rounding is still that of 1.
+    return (alike if length > 2 else close)(*of_x) and all(alike(*pair) for pair in others)
+
+
+@thorough
+@given(batches(), st.integers(0, 2**32))
+def test_batch_norm_of_values_apart_is_pytorchs(described, seed):
+    layer, (m, c, *places) = described
+    length = m * math.prod(places)
+    x = apart(np.random.default_rng(seed), c, length).reshape(c, m, *places)
+    x = np.ascontiguousarray(np.moveaxis(x, 0, 1))
+    outputs, gradients, running = batch_norm_and_pytorchs(layer, x, training=True)
+    assert alike(*outputs)
+    assert gradients_alike(gradients, length)
+    assert all(alike(*pair) for pair in running)
+
+
+@thorough
+@given(samples(least=2), st.integers(0, 2**32))
+def test_layer_norm_of_values_apart_is_pytorchs(described, seed):
+    layer, shape = described
+    length = math.prod(normalized_together(layer, shape))
+    x = apart(np.random.default_rng(seed), math.prod(shape) // length, length).reshape(shape)
+    outputs, gradients = layer_norm_and_pytorchs(layer, x)
+    assert alike(*outputs)
+    assert gradients_alike(gradients, length)
 
 
 # --- float32 -------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ from numba.extending import overload
 
 # No "nnan" and "ninf": a cost that is not finite must be seen.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-_jit = njit(cache=True, error_model="numpy", fastmath=_FAST)
+# Inlined, so that a function has one machine code, its caller's. Else a run that compiles calls
+# the function's own, and a run that loads the caller from disk the copy beside it, which has been
+# optimized once more: of c·m − η·g another product is rounded, and they end with other bits.
+_jit = njit(cache=True, error_model="numpy", fastmath=_FAST, forceinline=True)
 # Without the interpreter's lock, which a thread needs between the blocks that it reads ahead.
 _jit_alone = njit(cache=True, error_model="numpy", nogil=True, fastmath=_FAST)
 
