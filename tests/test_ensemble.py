@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -541,7 +542,8 @@ import sys, numpy as np, bpx
 class Told(bpx.Callback):
     def on_epoch_end(self, run):
         if run.epoch == 2:
-            print("begun", flush=True)
+            sys.stdout.write("begun\\n")  # at once, or the other process' word may come between
+            sys.stdout.flush()
 def main(processes):
     x, y = np.zeros((100, 4)), np.arange(100) % 3
     networks = [bpx.Network([4, 3]) for _ in range(2)]
@@ -559,10 +561,13 @@ def test_ctrl_c_in_a_terminal_which_all_processes_hear(tmp_path):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as running:
-        for _ in range(2):
-            assert running.stdout.readline() == "begun\n"
+        ended = threading.Timer(120, os.killpg, (running.pid, signal.SIGKILL))
+        ended.start()
+        began = [running.stdout.readline() for _ in range(2)]
         os.killpg(running.pid, signal.SIGINT)
-        out, err = running.communicate(timeout=120)
+        out, err = running.communicate()
+        ended.cancel()
+    assert began == ["begun\n", "begun\n"]
     assert out == "[True, True] [True, True]\n"
     assert err == ""
 

@@ -13,17 +13,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-# No "nnan" and "ninf": a cost that is not finite must be seen.
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
-# Inlined, so that a function has one machine code, its caller's. Else a run that compiles calls
-# the function's own, and a run that loads the caller from disk the copy beside it, which has been
-# optimized once more: of c·m − η·g another product is rounded, and they end with other bits.
-_jit = njit(cache=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-# Without the interpreter's lock, which a thread needs between the blocks that it reads ahead.
-_jit_alone = njit(cache=True, error_model="numpy", nogil=True, fastmath=_FAST)
+from ._jit import jit
+
+_jit = jit("contract", "reassoc", "nsz", "arcp")
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
 # δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
@@ -371,7 +366,7 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 # --- steps --------------------------------------------------------------------------------------
 
 
-@_jit_alone
+@_jit
 def steps(
     data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers, constants, log,
     squares

@@ -5,12 +5,10 @@ Arrays are (m, c, places), and each pass reads and writes them once.
 
 from __future__ import annotations
 
-from numba import njit
+from ._jit import jit
 
-# Without the interpreter's lock: several threads call them at once. "reassoc" lets a sum run in
-# several lanes.
-_jit = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-_jit_of_sums = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract", "reassoc"})
+_jit = jit("contract")
+_jit_of_sums = jit("contract", "reassoc")  # which run in several lanes
 
 
 @_jit

@@ -7,12 +7,11 @@ loaded and four stored, all in the first cache.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._flat import LANES
+from ._jit import jit
 
-# "reassoc" lets a sum run in several lanes. Without the interpreter's lock: several threads call.
-_jit = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract", "reassoc"})
+_jit = jit("contract", "reassoc")  # a sum may run in several lanes
 
 TILE = 512  # elements of a stretch, of which four stay in the first cache
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from numba import njit
+from ._jit import jit
 
-# Without the interpreter's lock: several threads call them at once.
-_jit = njit(cache=True, error_model="numpy", nogil=True)
+_jit = jit()
 
 
 @_jit
