@@ -1,4 +1,4 @@
-"""Convolutions by rows (`bpx.backends._flat`) against those by patches, whatever pays."""
+"""Convolutions by rows (`bpx.backends._rows`) against those by patches, whatever pays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bpx
-from bpx.backends import Backend, _fast, _flat
+from bpx.backends import Backend, _fast, _rows
 from bpx.layers.sliding import Sliding
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
@@ -48,44 +48,47 @@ def all_three(kernels, x, weights, delta, sliding):
     )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@pytest.mark.parametrize("turned", [0.001, 1000.0], ids=["side by side", "one by one"])
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(convolutions())
-def test_rows_are_patches(case):
-    with pytest.MonkeyPatch.context() as patch:
-        for which in ("_by_rows", "_back_by_rows"):
-            patch.setattr(_fast_windows, which, lambda *shapes: True)
-        patch.setattr(_fast.FastBackend, "patches", None)  # nothing falls back on them
-        found = all_three(_fast.FastBackend(), *case)
+def test_rows_are_patches(turned, case):
     *_, sliding = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_rows, "TURNED", turned)
+        patch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
+        _rows.layout.cache_clear()
+        found = all_three(_fast.FastBackend(), *case)
+        _rows.layout.cache_clear()
     absolute = all_three(Backend("numpy", np), *(np.abs(each) for each in case[:3]), sliding)
-    for got, expected, size in zip(
-        found, all_three(Backend("numpy", np), *case), absolute, strict=True
-    ):
+    standard = all_three(Backend("numpy", np), *case)
+    for got, expected, size in zip(found, standard, absolute, strict=True):
         assert np.abs(got - expected).max() <= 1e-14 * np.abs(size).max()
 
 
 def test_where_rows_pay():
-    def pays(n, k, into, of, padding, groups=1):
-        sliding = Sliding((n, n), (k, k), (1, 1), (1, 1), ((padding, padding),) * 2)
-        shapes = into * groups, (of * groups, into, k, k), sliding
-        return _fast_windows._by_rows(*shapes), _fast_windows._back_by_rows(*shapes)
+    def pays(m, n, k, into, of, padding, groups=1, stride=1):
+        sliding = Sliding((n, n), (k, k), (stride,) * 2, (1, 1), ((padding, padding),) * 2)
+        return _fast_windows._by_rows(m, into * groups, (of * groups, into, k, k), sliding)
 
-    assert pays(32, 3, 16, 16, 1) == (True, True)
-    assert pays(16, 3, 1, 1, 1, groups=32) == (True, True)  # of each channel by itself
-    assert pays(28, 5, 1, 20, 0) == (True, False)  # back to one channel, and 784 for 576 windows
-    assert pays(12, 5, 20, 40, 0) == (False, False)  # 8 of 12 columns are computed for nothing
-    assert pays(16, 3, 128, 128, 1) == (False, False)  # BLAS is better at large products
-    assert pays(16, 1, 16, 16, 0) == (False, False)  # patches are a copy
-    apart = Sliding((32, 32), (3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)))
-    assert not _fast_windows._by_rows(16, (16, 16, 3, 3), apart)
+    assert pays(1, 32, 3, 16, 16, 1) == (True, True)
+    assert pays(1, 16, 3, 1, 1, 1, groups=32) == (True, True)  # of each channel by itself
+    assert pays(10, 28, 5, 1, 20, 0) == (True, False)  # three of four channels would be zeros
+    assert pays(64, 12, 5, 20, 40, 0) == (True, True)  # lines of 8 pixels of 64 images
+    assert pays(5, 12, 5, 20, 40, 0) == (False, False)  # and of 5: too short
+    assert pays(64, 16, 3, 128, 128, 1) == (False, False)  # BLAS is better at large products
+    assert pays(64, 16, 1, 16, 16, 0) == (False, False)  # patches are a copy
+    assert pays(64, 32, 3, 16, 16, 1, stride=2) == (False, False)
 
 
-def test_lines_share_their_zeros():
-    same = Sliding((8, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
-    numbers = _flat.of_windows(same, 64).numbers
-    assert (numbers.line, numbers.image, numbers.together) == (9, 81, 6)
+def test_two_ways_to_lay_images_out():
+    same = Sliding((32, 32), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+    one = _rows.layout(same, 64)
+    assert (one.lines, one.images, one.line) == (32, 1, 33)  # a zero between two lines
+    valid = Sliding((12, 12), (5, 5), (1, 1), (1, 1), ((0, 0), (0, 0)))
+    some = _rows.layout(valid, 100)
+    assert (some.lines, some.images, some.line) == (1, 50, 12)  # in halves of at most 64
     beyond = Sliding((1, 1), (3, 3), (1, 1), (1, 1), ((5, 5), (5, 5)))
-    assert _flat.of_windows(beyond, 1).numbers.line == 9  # outputs have places of their own
+    assert _rows.layout(beyond, 1).line == 9  # outputs have places of their own
 
 
 def test_a_network_takes_them(rng, monkeypatch):

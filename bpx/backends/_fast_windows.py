@@ -6,15 +6,14 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from . import _flat
+from . import _rows
 from ._base import Array
 from ._numpy import AT_ONCE, NumpyBackend
 from ._windows import Room, Shape
 
-# What a multiply-add by rows costs, and a patch, where one of BLAS's costs 1. On one core with
-# AVX2 1.25 and 28 fit layers of 16 to 256 channels; wider vectors speed BLAS up more than these
-# loops, so that rows are taken where they win clearly.
-ROW, PATCH = 1.6, 28.0
+# What a multiply-add by rows costs, and a patch, where one of BLAS's costs 1: on one core with
+# AVX2, by layers of 16 to 128 channels.
+ROW, PATCH = 1.1, 28.0
 
 
 class FastWindows(NumpyBackend):
@@ -23,23 +22,26 @@ class FastWindows(NumpyBackend):
     def parts_of_windows(
         self, rows: int, channels: int, weights: Shape, sliding: Any
     ) -> list[list[slice]]:
-        if not (
-            _by_rows(channels, weights, sliding) and _back_by_rows(channels, weights, sliding)
-        ):
-            return super().parts_of_windows(rows, channels, weights, sliding)
-        held = channels * math.prod(sliding.lengths) + weights[0] * math.prod(sliding.counts)
         work = channels * sliding.elements * math.prod(sliding.counts)
-        return self.parts(rows, work, max(1, AT_ONCE // held))
+        held = channels * math.prod(sliding.lengths) + weights[0] * math.prod(sliding.counts)
+        step = max(1, AT_ONCE // held, _rows.TILE // sliding.counts[-1])
+        parts = self.parts(rows, work, step)
+        first = parts[0][0].stop if rows else 0
+        if not all(_by_rows(first, channels, weights, sliding)):
+            return super().parts_of_windows(rows, channels, weights, sliding)
+        return parts
 
     def convolve(self, x: Array, weights: Array, sliding: Any, room: Room, out: Array) -> Array:
-        if not (_by_rows(x.shape[1], weights.shape, sliding) and _fit(x, out)):
+        m, channels = x.shape[:2]
+        by_rows, _ = _by_rows(m, channels, weights.shape, sliding)
+        if not (by_rows and _fit(x, out)):
             return super().convolve(x, weights, sliding, room, out)
-        from . import _numba_convolution
+        from . import _numba_rows
 
-        flat = _flat.of_windows(sliding, weights.shape[1])
-        matrices, _ = self._by_group(weights, x.shape[1])
-        arrays = _flat.filled(matrices), flat.taps, flat.numbers
-        _numba_convolution.convolve(_images(x), *arrays, _images(out))
+        layout = _rows.layout(sliding, m)
+        matrices, _ = self._by_group(weights, channels)
+        arrays = _rows.filled(matrices), layout.shifts, layout.numbers
+        _numba_rows.convolve(_images(x), *arrays, _images(out))
         return out
 
     def convolve_weights(
@@ -52,32 +54,37 @@ class FastWindows(NumpyBackend):
         beta: float = 0.0,
         patched: bool = False,
     ) -> Array:
-        if not (_by_rows(x.shape[1], out.shape, sliding) and _fit(x, delta)):
+        m, channels = x.shape[:2]
+        by_rows, _ = _by_rows(m, channels, out.shape, sliding)
+        if not (by_rows and _fit(x, delta)):
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
-        from . import _numba_convolution
+        from . import _numba_rows
 
-        flat = _flat.of_windows(sliding, out.shape[1])
-        matrices, _ = self._by_group(out, x.shape[1])
-        sums = _flat.filled(matrices)
+        layout = _rows.layout(sliding, m)
+        matrices, _ = self._by_group(out, channels)
+        sums = _rows.filled(matrices)
         _scale(sums, beta)
-        arrays = flat.taps, flat.numbers, sums
-        _numba_convolution.convolve_weights(_images(x), _images(delta), *arrays)
+        arrays = layout.shifts, layout.numbers, sums
+        _numba_rows.convolve_weights(_images(x), _images(delta), *arrays)
         matrices[...] = sums[:, : matrices.shape[1], : matrices.shape[2]]
         return out
 
     def convolve_inputs(
         self, delta: Array, weights: Array, sliding: Any, room: Room, out: Array
     ) -> Array:
-        if not (_back_by_rows(out.shape[1], weights.shape, sliding) and _fit(delta, out)):
+        m, channels = out.shape[:2]
+        _, by_rows = _by_rows(m, channels, weights.shape, sliding)
+        layout, into = _rows.layout(sliding, max(1, m)), weights.shape[1]
+        if not (by_rows and layout.images > 1 and _fit(delta, out)):
+            # Or, of one image at a time, rather as a convolution of δ.
             return super().convolve_inputs(delta, weights, sliding, room, out)
-        from . import _numba_convolution
+        from . import _numba_rows
 
-        channels, into = weights.shape[:2]
-        groups = out.shape[1] // into
-        flat = _flat.of_inputs(sliding, channels // groups)
-        turned = weights.reshape(groups, channels // groups, into, -1).swapaxes(1, 2)
-        arrays = _flat.filled(turned.reshape(groups, into, -1)), flat.taps, flat.numbers
-        _numba_convolution.convolve(_images(delta), *arrays, _images(out))
+        groups = channels // into
+        by_group = weights.reshape(groups, -1, into, sliding.elements)
+        turned = _rows.filled(by_group.transpose(0, 3, 2, 1))
+        arrays = turned, layout.shifts, layout.numbers
+        _numba_rows.convolve_inputs(_images(delta), *arrays, _images(out))
         return out
 
     def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
@@ -195,29 +202,14 @@ def _images(array: Array) -> Array:
 
 
 @lru_cache(256)
-def _by_rows(channels: int, weights: Shape, sliding: Any) -> bool:
-    """From so many channels to the output, and for the weights, rows are better than patches."""
-    of = weights[0] * weights[1] // channels  # of a group
-    return _step_by_step(sliding) and _pays(_flat.of_windows(sliding, weights[1]), of, of)
-
-
-@lru_cache(256)
-def _back_by_rows(channels: int, weights: Shape, sliding: Any) -> bool:
-    """And back, from the output to the input."""
-    of = weights[0] * weights[1] // channels
-    more = math.prod(sliding.lengths) / math.prod(sliding.counts)
-    return _step_by_step(sliding) and _pays(_flat.of_inputs(sliding, of), of, weights[1], more)
-
-
-def _step_by_step(sliding: Any) -> bool:
-    flat = len(sliding.size) <= 2 and all(step == 1 for step in sliding.stride)
-    return flat and sliding.elements > 1
-
-
-def _pays(flat: _flat.Flat, of: int, channels: int, more: float = 1.0) -> bool:
-    """`of` products for each patch; `channels` of the target; `more` elements than windows."""
-    filled = _flat.up_to(channels, _flat.CHANNELS) / channels
-    return ROW * flat.computed * filled * more < 1.0 + PATCH / of
+def _by_rows(rows: int, channels: int, weights: Shape, sliding: Any) -> tuple[bool, bool]:
+    """Rows are better than patches: to the output and for the weights; back to the input."""
+    if not rows or len(sliding.size) > 2 or sliding.elements == 1 or max(sliding.stride) > 1:
+        return False, False
+    into, of = weights[1], weights[0] * weights[1] // channels  # of a group
+    cost = ROW * _rows.layout(sliding, rows).cost
+    most = 1.0 + PATCH / of
+    return cost * _rows.fill(of) < most, cost * _rows.fill(into) < most
 
 
 def _two_by_two(sliding: Any, *arrays: Array) -> bool:

@@ -47,7 +47,7 @@ class NumpyWindows(Backend):
         into, channels = weights.shape[1], weights.shape[0] * weights.shape[1] // out.shape[1]
         turned = weights.reshape(-1, channels, into, sliding.elements)[..., ::-1].swapaxes(1, 2)
         turned = turned.reshape(out.shape[1], channels, *sliding.size)
-        return Backend.convolve(self, delta, turned, back, room, out)
+        return self.convolve(delta, turned, back, room, out)
 
     def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
         if len(sliding.size) != 2 or sliding.size[0] == 1:
