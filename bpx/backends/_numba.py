@@ -13,8 +13,10 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
-from numba.extending import overload
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
 # No "nnan" and "ninf": a cost that is not finite must be seen.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -35,6 +37,11 @@ COSTS = {
 }
 TASKS = {"regression": 0, "classification": 1, "multilabel": 2}
 INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
+
+# Rows that are asked for before they are copied, and the bytes of a row up to which that pays: a
+# shuffled row of a large table is in no cache, and the processor looks only a few rows ahead by
+# itself. 1,024 rows of 20 float32 out of 1,000,000 take 18 µs, and 37 without.
+AHEAD, SHORT = 16, 512
 
 SMALL_ROWS = 1024  # elements that are worked on at once: rows of a narrow layer are taken together
 
@@ -188,11 +195,41 @@ def _layer(code, x, theta, omega, bias, z, rows, into, out, one):
         _activate(code, z[first * out : last * out], last - first, out)
 
 
+@intrinsic
+def _prefetch(typing_context, x, row, column):
+    """Ask for the cache line of ``x[row, column]``, and go on without it."""
+
+    def generate(context, builder, signature, arguments):
+        array, *indices = arguments
+        kind = signature.args[0]
+        made = context.make_array(kind)(context, builder, array)
+        item = cgutils.get_item_pointer(context, builder, kind, made, indices)
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [pointer],
+            ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag]),
+        )
+        to_read, in_all_caches, of_data = flag(0), flag(3), flag(1)
+        asked = builder.bitcast(item, pointer)
+        builder.call(function, [asked, to_read, in_all_caches, of_data])
+        return context.get_dummy_value()
+
+    return types.void(x, row, column), generate
+
+
 @_jit
 def _gather(x, order, scale, offset, out):
     """``out ← scale·x[order] + offset``; an empty `scale` is 1, an empty `offset` 0."""
-    n = x.shape[1]
-    for i in range(order.size):
+    n, line = x.shape[1], 64 // x.itemsize
+    ahead = AHEAD if n * x.itemsize <= SHORT else 0
+    for i in range(-ahead, order.size):
+        if ahead and i + ahead < order.size:
+            for j in range(0, n, line):
+                _prefetch(x, order[i + ahead], j)
+            _prefetch(x, order[i + ahead], n - 1)
+        if i < 0:
+            continue
         row = order[i]
         into = out[i * n : (i + 1) * n]
         if scale.size == 0:
