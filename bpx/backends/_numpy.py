@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _threads
+from . import _blas, _threads
 from ._base import Array, Backend, in_slices
 from ._numpy_windows import NumpyWindows
 
@@ -98,14 +97,9 @@ class NumpyBackend(NumpyWindows):
             yield _InThreads()
 
     @cached_property
-    def blas(self) -> dict[Any, tuple[Callable[..., Array], ...]]:
+    def blas(self) -> dict[Any, _blas.Functions]:
         """BLAS's gemm, axpy and dot by dtype; empty without SciPy."""
-        if importlib.util.find_spec("scipy") is None:
-            return {}
-        import scipy.linalg.blas as blas
-
-        single, double = (blas.sgemm, blas.saxpy, blas.sdot), (blas.dgemm, blas.daxpy, blas.ddot)
-        return {np.dtype(np.float32): single, np.dtype(np.float64): double}
+        return _blas.by_dtype()
 
     def square(self, x: Array) -> Array:
         blas = self.blas.get(x.dtype)
