@@ -196,8 +196,8 @@ class Chain:
             for part, rows in x.in_order(self.backend, 0):
                 out[rows, ...] = self.outputs(part, activated=activated)
             return out
-        small = activated and m <= FEW_ROWS and x.dtype == self.xp_dtype and not is_sparse(x)
-        if small and self._small is not None:
+        few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
+        if few and x.dtype == self.xp_dtype and self._small is not None:
             return self._small(x)
         ws = self.workspace()
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)

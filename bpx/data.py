@@ -78,14 +78,16 @@ def check_x(
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
     """
-    if is_sparse(x) and len(shape) == 1:
+    plain = type(x) is np.ndarray
+    sparse = not plain and is_sparse(x)
+    if sparse and len(shape) == 1:
         x = _compressed(x, what)
-    elif not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
+    elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         x = asarray(backend, x, what)
     check_row_shape(tuple(x.shape), shape, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
-    values, called = (x.data, f"{what}.data") if is_sparse(x) else (x, what)
+    values, called = (x.data, f"{what}.data") if sparse else (x, what)
     if indices is not None:  # whatever `finite` is: others would be read from beyond the weights
         check_indices(values, indices, called)
     elif finite:

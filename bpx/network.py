@@ -266,7 +266,8 @@ class Network:
     __call__ = feedforward
 
     def _x(self, x: Any) -> Array:
-        return data.check_x(self.backend, x, self.input_shape, indices=self._indices)
+        chain, asked = self.chain, self.chain.architecture
+        return data.check_x(chain.backend, x, asked.input_shape, indices=asked.indices)
 
     @property
     def _indices(self) -> int | None:

@@ -16,11 +16,13 @@ from .architecture import DenseLayers
 from .backends import Array
 from .chain import Chain
 from .data import is_sparse
+from .optimizers import State
 from .sources import Arrays
 from .updates import FusedUpdate, GradientUpdate
 
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
+STEPS_A_CALL = 1_000  # of small networks, whose time goes to calls
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Program:
         θ, and where δᵀa goes: θ itself, the velocity, or the gradient.
     slots : tuple of array
         The optimizer's memory.
+    state : State
+        The same with its count of steps, those before a call.
     decayed, trained : int
         θ up to `decayed` is weights, up to `trained` it is trained.
     x, y, weight : array
@@ -59,6 +63,7 @@ class Program:
     theta: Array
     into: Array
     slots: tuple[Array, ...]
+    state: State
     decayed: int
     trained: int
     x: Array
@@ -69,7 +74,8 @@ class Program:
 
     @property
     def steps_a_call(self) -> int:
-        return max(1, WORK_A_CALL // (self.layers.products * self.batch_size))
+        work = self.layers.products * self.batch_size
+        return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 
 Steps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
@@ -93,8 +99,8 @@ def compiled(
         return None
     program = Program(
         layers, objective, chain.task, update.rule, update.optimizer, chain.parameters,
-        update.out.flat, tuple(update.state.slots.values()), layout.decayed, layout.trained,
-        samples.x, samples.y, samples.weight, source.batch_size, squares,
+        update.out.flat, tuple(update.state.slots.values()), update.state, layout.decayed,
+        layout.trained, samples.x, samples.y, samples.weight, source.batch_size, squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)

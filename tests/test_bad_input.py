@@ -9,6 +9,7 @@ import pytest
 
 import bpx
 from bpx import layers
+from bpx.values import check_finite_rows
 
 X, Y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
 
@@ -324,6 +325,16 @@ def test_nothing_is_trained_by_a_call_that_is_refused():
         one.fit(NAN, Y)
     assert np.array_equal(one.parameters, before)
     assert one.optimizer is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_squares_that_overflow_are_of_finite_numbers(dtype):
+    x = np.full((4, 3), np.finfo(dtype).max, dtype)
+    with np.errstate(all="raise"):
+        check_finite_rows(x, "x")
+    x[2, 1] = -np.inf
+    with pytest.raises(ValueError, match="x has NaN or infinity, first in row 2"):
+        check_finite_rows(x, "x")
 
 
 def test_check_finite_false_lets_it_through():

@@ -9,12 +9,11 @@ import compiled_runs
 import cuda_on_host
 import numpy as np
 import pytest
-from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, agree
+from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree
 
 import bpx
-from bpx.backends import _cuda, _cuda_run, _numpy
+from bpx.backends import _cuda, _cuda_run
 
-PLAIN = _numpy.NumpyBackend()
 REALS = ["float64", "float32"]
 
 
@@ -23,7 +22,7 @@ def fits(rehearsed):
     """Two networks, trained step by step and by the kernel."""
 
     def both(make, x, y, *, compiled=True, **options):
-        nets = compiled_runs.fits((PLAIN, rehearsed), make, x, y, compiled=compiled, **options)
+        nets = compiled_runs.fits((STEPS, rehearsed), make, x, y, compiled=compiled, **options)
         assert ("run_steps" in rehearsed._kernels.launched) == compiled
         return nets
 
@@ -111,7 +110,7 @@ def test_any_number_of_calls(fits, classes, monkeypatch, batch_size):
 def test_divergence_is_told_alike(rehearsed, rng, hidden, optimizer):
     x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
     found = []
-    for backend in (PLAIN, rehearsed):
+    for backend in (STEPS, rehearsed):
         net = bpx.Network([5, 8, 2], hidden=hidden, output="identity", cost="quadratic", seed=0,
                           backend=backend)  # fmt: skip
         with pytest.raises(bpx.DivergenceError) as error:
@@ -134,14 +133,14 @@ def test_nothing_is_written_of_a_step_whose_cost_is_not_finite(rehearsed, monkey
 
     monkeypatch.setattr(rehearsed, "compile", keep)
     optimizer, options = bpx.SGD(0.1, momentum=0.9), {"epochs": 1, "batch_size": 5}
-    net, good = plain(rehearsed), plain(PLAIN)
+    net, good = plain(rehearsed), plain(STEPS)
     with pytest.raises(bpx.DivergenceError):
         net.fit(x, y, optimizer=optimizer, shuffle=False, check_finite=False, **options)
     program, function = seen[0]
     good.fit(x[:10], y[:10], optimizer=optimizer, shuffle=False, **options)
     for vector in (program.theta, *program.slots):
         vector[...] = 0.0
-    program.theta[...] = plain(PLAIN).parameters
+    program.theta[...] = plain(STEPS).parameters
     table, log = np.tile([-0.1, 0.9, 0.9, 0.0], (5, 1)), np.full((5, 3), np.nan)
     assert function(np.arange(23), table, log, np.empty(0)) == 2
     assert np.abs(program.theta - good.parameters).max() <= 1e-14

@@ -86,6 +86,15 @@ def test_download(small, serve, monkeypatch, tmp_path, capsys):
     assert np.array_equal(bpx.datasets.mnist("uint8").train.x, first.train.x)
 
 
+def test_a_file_may_be_packed_in_members(small, monkeypatch, tmp_path):
+    monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    for path, packed in small.items():
+        content = gzip.decompress(packed)
+        halves = content[: len(content) // 2], content[len(content) // 2 :]
+        (tmp_path / path[1:]).write_bytes(b"".join(map(gzip.compress, halves)))
+    assert bpx.datasets.mnist("uint8").train.x.flags.writeable
+
+
 def test_bpx_data_names_where_a_download_goes(small, serve, monkeypatch, tmp_path):
     monkeypatch.setenv("BPX_DATA", str(tmp_path / "mine"))
     monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))

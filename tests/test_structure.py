@@ -137,6 +137,37 @@ def test_import_loads_numpy_and_no_other_array_library():
     assert heavy & {name.split(".")[0] for name in loaded} == set()
 
 
+def test_training_loads_blas_and_not_all_of_scipy_linalg():
+    pytest.importorskip("scipy", reason="SciPy is not installed")
+    program = """
+import sys, numpy as np, bpx
+from bpx.backends import _blas, _numpy
+x, y = np.zeros((4, 3), np.float32), [0, 1, 0, 1]
+bpx.Network([3, 2], backend=_numpy.NumpyBackend()).fit(x, y, epochs=1)
+assert "scipy" in sys.modules and "scipy.linalg" not in sys.modules
+alone = _blas.by_dtype()
+import scipy.linalg
+a = np.random.default_rng(0).normal(size=(7, 7))
+for one, two in zip(alone[a.dtype], _blas.by_dtype()[a.dtype], strict=True):
+    arguments = (1.0, a, a) if one is alone[a.dtype][0] else (a[0], a[1].copy())
+    assert one is not two and np.array_equal(one(*arguments), two(*arguments))
+"""
+    run(program)
+
+
+def test_blas_is_found_where_scipy_keeps_it_elsewhere():
+    pytest.importorskip("scipy", reason="SciPy is not installed")
+    run("""
+import importlib.machinery, sys
+original = importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = classmethod(
+    lambda cls, name, *rest: None if name == "_fblas" else original(name, *rest)
+)
+from bpx.backends import _blas
+assert _blas.by_dtype() and "scipy.linalg" in sys.modules
+""")
+
+
 def test_what_is_loaded_later_is_there():
     program = """
 import bpx

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 
 def jit(*fastmath: str) -> Any:
@@ -20,3 +23,26 @@ def jit(*fastmath: str) -> Any:
     return njit(
         cache=True, error_model="numpy", nogil=True, forceinline=True, fastmath=set(fastmath)
     )
+
+
+@intrinsic
+def prefetch(typing_context, x, row, column):
+    """Ask for the cache line of ``x[row, column]``, and go on without it."""
+
+    def generate(context, builder, signature, arguments):
+        array, *indices = arguments
+        kind = signature.args[0]
+        made = context.make_array(kind)(context, builder, array)
+        item = cgutils.get_item_pointer(context, builder, kind, made, indices)
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [pointer],
+            ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag]),
+        )
+        to_read, in_all_caches, of_data = flag(0), flag(3), flag(1)
+        asked = builder.bitcast(item, pointer)
+        builder.call(function, [asked, to_read, in_all_caches, of_data])
+        return context.get_dummy_value()
+
+    return types.void(x, row, column), generate

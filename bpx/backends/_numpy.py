@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _threads
+from . import _blas, _threads
 from ._base import Array, Backend, in_slices
 from ._numpy_windows import NumpyWindows, ones
 
@@ -71,12 +70,12 @@ class NumpyBackend(NumpyWindows):
         threads = 1 if small else _threads.for_each_of(processes)
         if threads is None:
             return contextlib.nullcontext()
-        _ = self._blas  # SciPy's library must be loaded to be found
+        _ = self.blas  # SciPy's library must be loaded to be found
         return _threads.limited(min(threads, _threads.count()))  # a setting of the user's counts
 
     @property
     def cores(self) -> int:
-        _ = self._blas
+        _ = self.blas
         return _threads.count()
 
     def parts(self, rows: int, elements: int, step: int | None = None) -> list[list[slice]]:
@@ -99,17 +98,12 @@ class NumpyBackend(NumpyWindows):
             yield _InThreads()
 
     @cached_property
-    def _blas(self) -> dict[Any, tuple[Callable[..., Array], ...]]:
+    def blas(self) -> dict[Any, _blas.Functions]:
         """BLAS's gemm, axpy and dot by dtype; empty without SciPy."""
-        if importlib.util.find_spec("scipy") is None:
-            return {}
-        import scipy.linalg.blas as blas
-
-        single, double = (blas.sgemm, blas.saxpy, blas.sdot), (blas.dgemm, blas.daxpy, blas.ddot)
-        return {np.dtype(np.float32): single, np.dtype(np.float64): double}
+        return _blas.by_dtype()
 
     def square(self, x: Array) -> Array:
-        blas = self._blas.get(x.dtype)
+        blas = self.blas.get(x.dtype)
         # NumPy's own, above this on several threads, would wake a second pool of them.
         return np.vecdot(x, x) if blas is None or x.size <= SMALL else blas[2](x, x)
 
@@ -121,7 +115,7 @@ class NumpyBackend(NumpyWindows):
         plain = alpha == 1.0 and beta == 0.0
         if plain and a.size * b.shape[1] <= ONE_THREAD:
             return np.dot(a, b, out)  # half a microsecond less than matmul
-        blas = self._blas.get(out.dtype)
+        blas = self.blas.get(out.dtype)
         if blas is None or not out.flags.c_contiguous:
             if plain:
                 return np.matmul(a, b, out=out)
@@ -138,7 +132,7 @@ class NumpyBackend(NumpyWindows):
             for part in _strips(w.shape[0]):
                 np.add(x @ w[part].T, b[part], out[:, part])
             return out
-        if x.size * w.shape[0] <= ONE_THREAD or not self._blas:
+        if x.size * w.shape[0] <= ONE_THREAD or not self.blas:
             np.dot(x, w.T, out)
             out += b
             return out
@@ -155,7 +149,7 @@ class NumpyBackend(NumpyWindows):
 
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
         if beta == 1.0 and out.size > BLOCK and x.shape == out.shape:
-            blas = self._blas.get(out.dtype)
+            blas = self.blas.get(out.dtype)
             if blas is not None and x.flags.c_contiguous and out.flags.c_contiguous:
                 blas[1](x.reshape(-1), out.reshape(-1), a=alpha)  # on all cores; NumPy uses one
                 return out
@@ -198,7 +192,7 @@ class NumpyBackend(NumpyWindows):
         return np.full(length, value, dtype)
 
     def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
-        if x.size <= SMALL or not self._blas:
+        if x.size <= SMALL or not self.blas:
             out.fill(0.0)
             np.add.at(out, rows, x)
             return out
@@ -256,14 +250,14 @@ class NumpyBackend(NumpyWindows):
         return np.eye(classes, dtype=dtype)
 
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
-        native = _FORWARD.get(activation.kernel)
+        native = FORWARD.get(activation.kernel)
         if native is None:
             return super().activate(activation, z, out)
         native(z, out)
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
-        native = _BACKWARD.get(activation.kernel)
+        native = BACKWARD.get(activation.kernel)
         if native is None:
             return super().activate_backward(activation, delta, z, a)
         native(delta, a)
@@ -272,12 +266,7 @@ class NumpyBackend(NumpyWindows):
     def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:
         if objective.kernel != ("log-likelihood", "softmax"):
             return super().cost_and_delta(objective, z, a, y, out)
-        # −Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, from the softmax's own exponentials.
-        np.subtract(z, _row_max(z), out)
-        values = np.vecdot(y, out)
-        total = _exponentials(out, a)
-        np.subtract(a, y, out)
-        return np.log(total) - values
+        return log_likelihood(z, a, y, out)
 
     def optimize(
         self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
@@ -311,12 +300,17 @@ class NumpyBackend(NumpyWindows):
             t *= rate
             w -= t
 
+    def compile(self, program: Any) -> Callable[..., int] | None:
+        from . import _numpy_run
+
+        return _numpy_run.compiled(self, program)
+
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
         stages: list[tuple[Array, Array | None, Callable[[Array, Array], Any]]] = []
         at = zip(layers.weights, layers.bias, layers.activations, strict=True)
         for (into, out), (w, b, name) in zip(pairwise(layers.sizes), at, strict=True):
             weights = theta[w : w + into * out].reshape(out, into)
-            stages.append((weights.T, None if b < 0 else theta[b : b + out], _FORWARD[name]))
+            stages.append((weights.T, None if b < 0 else theta[b : b + out], FORWARD[name]))
 
         def forward(x: Array) -> Array:
             for w, b, sigma in stages:
@@ -342,19 +336,19 @@ def _strips(rows: int) -> Iterator[slice]:
 class _InThreads(NumpyBackend):
     """NumPy's products alone: SciPy's keep the interpreter's lock, and other threads waiting."""
 
-    _blas: ClassVar[dict[Any, Any]] = {}
+    blas: ClassVar[dict[Any, Any]] = {}
     cores: ClassVar[int] = 1
 
 
 # Constants as 0-d arrays: a ufunc takes one in 0.28 µs and a Python float in 0.61.
-_HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
-_ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
+HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
+ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
 _ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")}
 
 
 def _sigmoid(z: Array, out: Array) -> None:
     # ½ tanh(½ z) + ½ never overflows, and tanh is vectorized where exp's reciprocal is not.
-    half = _HALF[out.dtype]
+    half = HALF[out.dtype]
     np.multiply(z, half, out)
     np.tanh(out, out)
     out *= half
@@ -381,7 +375,7 @@ def _relu(z: Array, out: Array) -> None:
             part = z[start : start + BLOCK]
             np.maximum(part, zeros[: part.size], out=out[start : start + BLOCK])
     else:
-        np.maximum(z, _ZERO[z.dtype], out=out)
+        np.maximum(z, ZERO[z.dtype], out=out)
 
 
 @lru_cache(64)
@@ -391,6 +385,11 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 def _tanh_backward(delta: Array, a: Array) -> None:
     delta *= np.subtract(_ONE[a.dtype], a * a)
+
+
+def _softmax_backward(delta: Array, a: Array) -> None:
+    delta -= np.vecdot(delta, a)[:, None]
+    delta *= a
 
 
 def _softmax(z: Array, out: Array) -> None:
@@ -409,6 +408,16 @@ def _exponentials(z: Array, out: Array) -> Array:
     return total
 
 
+def log_likelihood(z: Array, a: Array, y: Array, delta: Array) -> Array:
+    """``a ← `` softmax and ``delta ← a − y``; returns the cost of each row."""
+    # −Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, from the softmax's own exponentials.
+    np.subtract(z, _row_max(z), delta)
+    values = np.vecdot(y, delta)
+    total = _exponentials(delta, a)
+    np.subtract(a, y, delta)
+    return np.log(total) - values
+
+
 def _row_max(z: Array) -> Array:
     """(m, 1)."""
     if z.shape[1] > NARROW:
@@ -417,16 +426,17 @@ def _row_max(z: Array) -> Array:
     return np.maximum.reduce(np.ascontiguousarray(z.T), 0)[:, None]
 
 
-_FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "identity": _identity,
     "sigmoid": _sigmoid,
     "tanh": lambda z, out: np.tanh(z, out),
     "relu": _relu,
     "softmax": _softmax,
 }
-_BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "identity": lambda delta, a: None,
     "sigmoid": _sigmoid_backward,
     "tanh": _tanh_backward,
-    "relu": lambda delta, a: np.multiply(delta, np.greater(a, _ZERO[a.dtype]), delta),
+    "softmax": _softmax_backward,
+    "relu": lambda delta, a: np.multiply(delta, np.greater(a, ZERO[a.dtype]), delta),
 }

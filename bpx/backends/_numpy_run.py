@@ -1,0 +1,217 @@
+"""A run of training of dense layers on NumPy, with all that steps share prepared before the first.
+
+A step of the book's network is 25 calls of NumPy. Between them the general way asks the layers
+for their buffers, the backend for its kernels and BLAS's wrapper for views, 40 times a step, which
+takes as long as the calls. Here a step is a list of calls, each with its arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _numpy
+from ._base import Array
+
+if TYPE_CHECKING:
+    from ._numpy import NumpyBackend
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Scaled = Callable[[float, float], Any]  # of α and β
+
+
+def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int]:
+    """A `bpx.program.Steps` for the program."""
+    m, y, weight, state = program.batch_size, program.y, program.weight, program.state
+    omega = program.theta[: program.decayed]
+    step_of = cache(partial(_step, backend, program))  # the last mini-batch may be smaller
+
+    def run(order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
+        first, starts = state.step, np.arange(0, len(order), m)
+        right = np.zeros(len(order), np.bool_)
+        labels = y.take(order) if y.ndim == 1 else None
+        decided = right if labels is None else np.empty(len(order), np.intp)
+        for k, (start, scales) in enumerate(zip(starts.tolist(), numbers.tolist(), strict=True)):
+            part = slice(start, start + m)
+            rows = order[part]
+            forward, backward = step_of(len(rows))
+            cost = forward(rows, None if labels is None else labels[part], decided[part])
+            if not math.isfinite(cost):
+                return k
+            log[k, 0] = cost
+            if len(squares):
+                squares[k] = backend.square(omega)
+            backward(first + k, scales)
+        if labels is not None:
+            right = decided == labels
+        if weight is None:
+            log[:, 1] = np.add.reduceat(right, starts, dtype=log.dtype)
+            log[:, 2] = np.diff(starts, append=len(order))
+        else:
+            of_rows = weight[order].astype(log.dtype)
+            log[:, 1] = np.add.reduceat(right * of_rows, starts)
+            log[:, 2] = np.add.reduceat(of_rows, starts)
+        return len(log)
+
+    return run
+
+
+def _step(
+    backend: NumpyBackend, program: Any, m: int
+) -> tuple[Callable[..., float], Callable[[int, list[float]], None]]:
+    """A step on m rows: up to its cost, and from there."""
+    layers, theta, grad = program.layers, program.theta, program.into
+    a = [np.empty((m, n), theta.dtype) for n in layers.sizes]
+    delta = [np.empty_like(array) for array in a[1:]]
+    tensors, into = _tensors(layers, theta), _tensors(layers, grad)
+    forward = _forward(backend, program, a, delta[-1], tensors)
+
+    below: list[Call] = []  # (BP2), from the old ω
+    last, trained = len(tensors) - 1, layers.trained
+    for k in range(last, trained.index(True) if True in trained else last, -1):
+        below += _product(backend, delta[k], tensors[k][0], delta[k - 1])
+        below.append((_numpy.BACKWARD[layers.activations[k - 1]], (delta[k - 1], a[k])))
+    updates: list[tuple[Scaled, int, Array, Array]] = []  # (BP3) and (BP4)
+    for k in range(last, -1, -1):
+        (w, b), (to_w, to_b) = tensors[k], into[k]
+        if trained[k]:
+            updates.append((_outer(backend, delta[k], a[k], to_w), 0, w, to_w))
+            if b is not None:
+                updates.append((partial(backend.sum_rows, delta[k], to_b), 1, b, to_b))
+
+    mean = 1.0 / m if program.weight is None else 1.0
+    omega, decayed = theta[: program.decayed], grad[: program.decayed]
+    fused, velocity = program.rule in ("theta", "velocity"), program.rule == "velocity"
+
+    def backward(step: int, numbers: list[float]) -> None:
+        for function, arguments in below:
+            function(*arguments)
+        alpha = numbers[0] * mean if fused else mean
+        betas = numbers[1:3] if fused else (0.0, 0.0)
+        for add, which, parameters, out in updates:
+            add(alpha, betas[which])
+            if velocity:  # to θ while the caches hold it
+                if numbers[3] and which == 0:
+                    backend.axpby(parameters, out, numbers[3])
+                backend.axpby(out, parameters)
+        if not fused:
+            if numbers[3]:
+                backend.axpby(omega, decayed, numbers[3])
+            backend.optimize(program.optimizer, theta, grad, program.state, step, numbers[:3])
+
+    return forward, backward
+
+
+def _forward(
+    backend: NumpyBackend, program: Any, a: list[Array], delta: Array, tensors: list[Any]
+) -> Callable[[Array, Array | None, Array], float]:
+    """To δ^L and the sum of costs; it notes which rows are right, or the labels it decides for."""
+    layers, (cost, last) = program.layers, program.objective
+    z, y, weight = a[-1], np.empty_like(delta), program.weight
+    calls: list[Call] = []
+    for (w, b), x, out, name in zip(tensors, a[:-1], a[1:], layers.activations, strict=True):
+        calls += _product(backend, x, w.T, out) if b is None else _affine(backend, x, w, b, out)
+        if out is not z:
+            calls.append((_numpy.FORWARD[name], (out, out)))
+    scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
+    end = _COSTS[cost]
+    forward, backward = _numpy.FORWARD[last], _numpy.BACKWARD[last]
+    marks = program.task == "multilabel" or z.shape[1] == 1
+
+    def run(rows: Array, labels: Array | None, decided: Array) -> float:
+        backend.gather(program.x, rows, a[0], scale, offset)
+        for function, arguments in calls:
+            function(*arguments)
+        if labels is None:
+            backend.gather(program.y, rows, y)
+        else:
+            backend.one_hot(labels, y)
+        values = end(z, y, delta, forward, backward)
+        if labels is not None:
+            z.argmax(1, decided)
+        elif marks:
+            decided[...] = np.equal(z > 0.5, y > 0.5).all(1)
+        elif program.task != "regression":
+            np.equal(z.argmax(1), y.argmax(1), decided)
+        if weight is None:
+            return float(np.add.reduce(values))
+        share = weight[rows]
+        total = np.add.reduce(share)
+        np.multiply(delta, (share / total if total > 0.0 else share)[:, None], delta)
+        return float(np.dot(share, values))
+
+    return run
+
+
+def _tensors(layers: Any, flat: Array) -> list[tuple[Array, Array | None]]:
+    """Each layer's weights and bias, as views."""
+    at = zip(pairwise(layers.sizes), layers.weights, layers.bias, strict=True)
+    return [
+        (flat[w : w + n * out].reshape(out, n), None if b < 0 else flat[b : b + out])
+        for (n, out), w, b in at
+    ]
+
+
+def _plain(values: np.ndarray | None, default: float) -> Any:
+    """A `Rescale`'s numbers, which are one for all inputs where they can be."""
+    if values is None:
+        return default
+    return float(values[0]) if np.ptp(values) == 0.0 else values
+
+
+def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> list[Call]:
+    """``out ← a b``."""
+    small = a.size * b.shape[1] <= _numpy.ONE_THREAD
+    return [(np.dot if small else backend.gemm, (a, b, out))]
+
+
+def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> list[Call]:
+    """``out ← x wᵀ + b``."""
+    if x.size * w.shape[0] > _numpy.ONE_THREAD:
+        return [(backend.affine, (x, w, b, out))]
+    return [(np.dot, (x, w.T, out)), (np.add, (out, b, out))]
+
+
+def _outer(backend: NumpyBackend, delta: Array, x: Array, out: Array) -> Scaled:
+    """``out ← β·out + α·δᵀx``, with the views that BLAS wants made once."""
+    blas = backend.blas.get(out.dtype)
+    if blas is None:
+        return partial(backend.gemm, delta.T, x, out)
+    gemm, x_t, delta_t, out_t = blas[0], x.T, delta.T, out.T
+    return lambda alpha, beta: gemm(alpha, x_t, delta_t, beta, out_t, False, True, True)
+
+
+# --- a^L over z^L, δ^L, and the cost of each row ------------------------------------------------
+
+
+def _quadratic(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
+    forward(z, z)
+    np.subtract(z, y, delta)
+    values = np.vecdot(delta, delta)
+    values *= _numpy.HALF[z.dtype]
+    backward(delta, z)
+    return values
+
+
+def _cross_entropy(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
+    np.logaddexp(z, _numpy.ZERO[z.dtype], delta)
+    values = np.add.reduce(delta, 1) - np.vecdot(y, z)
+    forward(z, z)
+    np.subtract(z, y, delta)
+    return values
+
+
+def _log_likelihood(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
+    return _numpy.log_likelihood(z, z, y, delta)
+
+
+_COSTS = {
+    "quadratic": _quadratic,
+    "cross-entropy": _cross_entropy,
+    "log-likelihood": _log_likelihood,
+}
