@@ -250,7 +250,7 @@ def test_a_large_velocity_is_not_added_by_numba(run, fits, rng, momentum):
     def make(backend):
         return bpx.Network([1100, 1000, 3], seed=0, dtype="float64", backend=backend)
 
-    agree(*fits(make, x, y, compiled=run is PLAIN or not momentum, epochs=1, batch_size=3,
+    agree(*fits(make, x, y, epochs=1, batch_size=3,
                 optimizer=bpx.SGD(0.1, momentum)))  # fmt: skip
 
 

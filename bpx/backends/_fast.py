@@ -35,12 +35,12 @@ class FastBackend(FastWindows):
         rule = RULES.get(program.rule)
         plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
         if rule is None or not plain or (rule[0] == 1 and program.theta.size > LARGE):
-            return None
+            return super().compile(program)
         from . import _numba
 
         cost = _numba.COSTS.get(program.objective)
         if cost is None:
-            return None
+            return super().compile(program)
         codes = [*layers.activations[:-1], program.objective[1]]
         dtype, m = program.theta.dtype, program.batch_size
         net = (
