@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import _rows
-from ._base import Array
+from ._base import ARRAYS, Array, in_slices
 from ._numpy import AT_ONCE, NumpyBackend
 from ._windows import Room, Shape
 
@@ -119,6 +119,12 @@ class FastWindows(NumpyBackend):
         _numba_windows.window_max_backward(delta, x, largest, out)
 
     # --- numbers for each channel ---------------------------------------------------------------
+
+    def parts_of_places(self, shape: Shape) -> list[list[slice]]:
+        # On one core: 128 × 16 × 32 × 32 take 0.15 to 0.35 ms, and another one 0.08 to wake up, if
+        # it is quick. In training normalization took 26 ms of 145 on two, and 17 on one.
+        step = max(1, AT_ONCE // (ARRAYS * math.prod(shape[1:])))
+        return [in_slices(0, shape[0], step)]
 
     # Each pass once over its arrays: of 16 × 16 × 32 × 32, in µs, moments 19 for NumPy's 109,
     # normalize 41 for 308, normalize_sums 27 for 50, normalize_backward 28 for 208.
