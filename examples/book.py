@@ -133,8 +133,7 @@ CHAPTER_6 = """
 
 Convolutions have windows of 5 × 5, and max-pooling of 2 × 2 behind them; the last layer is a
 softmax. A run's figure is that of the test set with the weights of the best epoch on the
-validation set. What was made on one core shared it with other work: its time is that of the
-processor.
+validation set. What was made on one core shared it with other work, which its time includes.
 
 | network | on | book | bpx, median | bpx, best | each run | time | made |
 |---|---|---|---|---|---|---|---|

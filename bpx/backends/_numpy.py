@@ -36,8 +36,8 @@ STRIP = 16
 # calls, and 60 with eight times as much, out of the caches.
 AT_ONCE = 1 << 18
 
-# Elements for which one more thread is worth waking, which takes 0.05 to 0.08 ms: with half as many
-# a step of the same network at m 10 takes 7 % longer, with twice as many 23 %.
+# Elements for which one more thread is worth waking, which takes 0.05 to 0.08 ms: with half as
+# many a step of the same network at m 10 takes 7 % longer, with twice as many 23 %.
 WORTH = 131_072
 
 # Classes whose unit vectors are kept as a matrix, to be gathered from.
