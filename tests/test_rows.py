@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -98,3 +100,18 @@ def test_a_network_takes_them(rng, monkeypatch):
     net = bpx.Network(chain, backend=_fast.FastBackend(), seed=0)
     monkeypatch.setattr(_fast.FastBackend, "patches", None)
     net.fit(rng.normal(size=(40, 3, 12, 12)), rng.integers(5, size=40), epochs=1, batch_size=10)
+
+
+def test_deltas_in_another_order_of_memory(rng):
+    """They go by patches, which the convolution has not written."""
+    sliding = Sliding((12, 12), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+    x, weights = rng.normal(size=(8, 2, 12, 12)), rng.normal(size=(16, 2, 3, 3))
+    delta = np.moveaxis(rng.normal(size=(8, 12, 12, 16)), -1, 1)
+    found = []
+    for kernels in (_fast.FastBackend(), Backend("numpy", np)):
+        lend = functools.cache(of_nan)
+        kernels.convolve(x, weights, sliding, lend, of_nan((8, 16, 12, 12)))
+        arrays = x, delta, sliding, lend, of_nan(weights.shape)
+        found.append(kernels.convolve_weights(*arrays, 0.0, True))
+    got, expected = found
+    assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()

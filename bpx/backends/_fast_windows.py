@@ -57,6 +57,7 @@ class FastWindows(NumpyBackend):
         m, channels = x.shape[:2]
         by_rows, _ = _by_rows(m, channels, out.shape, sliding)
         if not (by_rows and _fit(x, delta)):
+            patched = patched and not by_rows  # `convolve` has left none
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
         from . import _numba_rows
 
