@@ -254,6 +254,18 @@ def test_a_large_velocity_is_not_added_by_numba(run, fits, rng, momentum):
                 optimizer=bpx.SGD(0.1, momentum)))  # fmt: skip
 
 
+def test_cross_entropy_of_a_softmax_goes_step_by_step(fits, rng):
+    """Its formulas here are those of a sigmoid."""
+    x, y = rng.normal(size=(12, 4)), rng.dirichlet(np.ones(3), 12)
+    cost = bpx.costs.CrossEntropy()
+
+    def make(backend):
+        return bpx.Network([4, 3], output="softmax", cost=cost, task="regression", seed=0,
+                           dtype="float64", backend=backend)  # fmt: skip
+
+    agree(*fits(make, x, y, compiled=False, epochs=2, batch_size=3, optimizer=bpx.SGD(0.1)))
+
+
 # --- the same bits each time ---------------------------------------------------------------------
 
 RUN = """

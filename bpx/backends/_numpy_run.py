@@ -25,8 +25,11 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Scaled = Callable[[float, float], Any]  # of α and β
 
 
-def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int]:
-    """A `bpx.program.Steps` for the program."""
+def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
+    """A `bpx.program.Steps` for the program; None where the cost has no formula here."""
+    cost, last = program.objective
+    if cost not in _COSTS or _COSTS[cost][1] not in (last, None):
+        return None
     m, y, weight, state = program.batch_size, program.y, program.weight, program.state
     omega = program.theta[: program.decayed]
     step_of = cache(partial(_step, backend, program))  # the last mini-batch may be smaller
@@ -119,7 +122,7 @@ def _forward(
         if out is not z:
             calls.append((_numpy.FORWARD[name], (out, out)))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
-    end = _COSTS[cost]
+    end, _ = _COSTS[cost]
     forward, backward = _numpy.FORWARD[last], _numpy.BACKWARD[last]
     marks = program.task == "multilabel" or z.shape[1] == 1
 
@@ -210,8 +213,9 @@ def _log_likelihood(z: Array, y: Array, delta: Array, forward: Any, backward: An
     return _numpy.log_likelihood(z, z, y, delta)
 
 
-_COSTS = {
-    "quadratic": _quadratic,
-    "cross-entropy": _cross_entropy,
-    "log-likelihood": _log_likelihood,
+# With the output activation that the formula is for, or with any.
+_COSTS: dict[str, tuple[Callable[..., Array], str | None]] = {
+    "quadratic": (_quadratic, None),
+    "cross-entropy": (_cross_entropy, "sigmoid"),
+    "log-likelihood": (_log_likelihood, "softmax"),
 }
