@@ -130,11 +130,12 @@ class Architecture:
     def dense(self) -> DenseLayers | None:
         """The chain as dense layers; None where a layer or an activation is not bpx's own."""
         skipped = int(self.folded)
-        layers, first = self.layers[skipped:], self.layers[0]
-        if not layers or any(type(layer) is not Dense for layer in layers):
+        layers, first = [each for each in self.layers if type(each) is Dense], self.layers[0]
+        if not layers or len(layers) < len(self.layers) - skipped:
             return None
-        names = [layer.activation.kernel for layer in layers]  # type: ignore[attr-defined]
-        if None in names:
+        kernels = [layer.activation.kernel for layer in layers]
+        names = tuple(name for name in kernels if name is not None)
+        if len(names) < len(layers):
             return None
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
         indices = range(skipped, len(self.layers))
@@ -143,7 +144,7 @@ class Architecture:
             sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
             weights=tuple(starts[i, "weights"] for i in indices),
             bias=tuple(starts.get((i, "bias"), -1) for i in indices),
-            activations=tuple(names),
+            activations=names,
             trained=tuple(layer.trainable for layer in layers),
             scale=scale,
             offset=offset,

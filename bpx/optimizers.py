@@ -91,7 +91,7 @@ class Optimizer:
         cls.kernel = cls.__dict__.get("kernel")  # not inherited, as for activations
         # Not inherited by a class with an `update` of its own, which it would pass over.
         if "update" in cls.__dict__ and "fused" not in cls.__dict__:
-            cls.fused = Optimizer.fused  # type: ignore[method-assign]
+            cls.fused = Optimizer.fused  # type: ignore[method-assign]  # a class is being made
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -379,7 +379,7 @@ class AdamW(Adam):
     name: ClassVar[str] = "adamw"
     kernel: ClassVar[str | None] = "adamw"
 
-    weight_decay: float = 0.01  # type: ignore[misc]
+    weight_decay: float = 0.01  # type: ignore[misc]  # a field here, a constant above
 
     def validate(self) -> None:
         super().validate()

@@ -172,7 +172,8 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             header = _header(path, metadata)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()  # of a handle that is no dictionary
+            arrays = {name: file.get_tensor(name) for name in names}
         expected = metadata.get("checksum")
         if expected is not None and expected != _checksum(metadata["header"], arrays):
             raise FileFormatError(

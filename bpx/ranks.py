@@ -31,7 +31,7 @@ class RankError(RuntimeError):
 
 def of_all_ranks(error: Exception) -> Exception:
     """An error that every rank raises at the same moment, so that none has to tell the others."""
-    error.of_all_ranks = True  # type: ignore[attr-defined]
+    error.of_all_ranks = True  # type: ignore[attr-defined]  # of any class of errors
     return error
 
 

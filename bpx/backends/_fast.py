@@ -11,7 +11,7 @@ import numpy as np
 
 from ._base import Array
 from ._fast_windows import FastWindows
-from ._numpy import SMALL
+from ._numpy_elementwise import SMALL
 
 # Elements of θ from which a velocity is better added to it by BLAS's axpy, on all cores, than by a
 # compiled loop on one: 784-2048-2048-10 takes 24.0 ms a step in Python, and compiled 26.0.

@@ -139,23 +139,12 @@ class FastWindows(NumpyBackend):
         _numba_channels.moments(_places(x), mean, out)
         return out
 
-    def normalize(
-        self,
-        x: Array,
-        mean: Array,
-        left: Array,
-        slope: Array,
-        scale: Array,
-        shift: Array,
-        normal: Array,
-        out: Array,
-    ) -> Array:
-        numbers = mean, left, slope, scale, shift
+    def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
         if not _in_places(x, normal, out):
-            return super().normalize(x, *numbers, normal, out)
+            return super().normalize(x, numbers, normal, out)
         from . import _numba_channels
 
-        _numba_channels.normalize(_places(x), *numbers, _places(normal), _places(out))
+        _numba_channels.normalize(_places(x), numbers, _places(normal), _places(out))
         return out
 
     def normalize_sums(

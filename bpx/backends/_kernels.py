@@ -19,7 +19,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def kernel(method: Kernel) -> Kernel:
     """Mark a method that native backends may override."""
-    method.is_kernel = True  # type: ignore[attr-defined]
+    method.is_kernel = True  # type: ignore[attr-defined]  # functions take attributes
     return method
 
 

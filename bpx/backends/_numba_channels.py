@@ -33,16 +33,17 @@ def moments(x, mean, out):
 
 
 @_jit
-def normalize(x, mean, left, slope, scale, shift, normal, out):
+def normalize(x, numbers, normal, out):
     """As `Kernels.normalize`."""
     for i in range(x.shape[0]):
         for c in range(x.shape[1]):
             row, standard, y = x[i, c], normal[i, c], out[i, c]
-            mu, rest, s, gamma, beta = mean[c], left[c], slope[c], scale[c], shift[c]
+            mean, left, slope = numbers[0, c], numbers[1, c], numbers[2, c]
+            scale, shift = numbers[3, c], numbers[4, c]
             for j in range(row.size):
-                value = ((row[j] - mu) - rest) * s
+                value = ((row[j] - mean) - left) * slope
                 standard[j] = value
-                y[j] = value * gamma + beta
+                y[j] = value * scale + shift
 
 
 @_jit_of_sums

@@ -59,6 +59,17 @@ def _taps(channels, channel, shifts):
 
 
 @_jit
+def _laid_out(images, into, shifts, numbers):
+    """The images' rows, and the taps of a group of so many channels in them."""
+    start, line, pixels, _, _ = numbers
+    b, channels = images.shape[0], images.shape[1]
+    channel = pixels * b
+    rows = np.zeros(channels * channel + LANES, images.dtype)
+    _into_rows(images, start, line, channel, rows)
+    return rows, _taps(into, channel, shifts * b)
+
+
+@_jit
 def _add_products(rows, taps, weights, out, channel, at, length):
     """In each channel's row ``out[at + j] += Σ_k weights[channel, k] rows[taps[k] + j]``."""
     for first in range(0, length, TILE):
@@ -123,7 +134,7 @@ def _stretch(lines, columns, line, images):
 @_jit
 def convolve(x, weights, shifts, numbers, out):
     """`Kernels.convolve`, with weights (groups, channels, taps) filled up by zeros."""
-    start, line, pixels, lines, most = numbers
+    _, line, pixels, lines, most = numbers
     m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
     groups, filled = weights.shape[0], weights.shape[1]
     into, of = channels // groups, out.shape[1] // groups
@@ -131,9 +142,7 @@ def convolve(x, weights, shifts, numbers, out):
         stop = min(first + most, m)
         b = stop - first
         channel, length = pixels * b, _stretch(lines, columns, line, b)
-        rows = np.zeros(channels * channel + LANES, x.dtype)
-        _into_rows(x[first:stop], start, line, channel, rows)
-        taps = _taps(into, channel, shifts * b)
+        rows, taps = _laid_out(x[first:stop], into, shifts, numbers)
         sums = np.empty(filled * length, x.dtype)
         for g in range(groups):
             for y in range(0, height, lines):
@@ -147,7 +156,7 @@ def convolve(x, weights, shifts, numbers, out):
 @_jit
 def convolve_weights(x, delta, shifts, numbers, out):
     """`Kernels.convolve_weights`, added to ``out``, as the weights of `convolve`."""
-    start, line, pixels, lines, most = numbers
+    _, line, pixels, lines, most = numbers
     m, channels, height, columns = x.shape[0], x.shape[1], delta.shape[2], delta.shape[3]
     groups, filled = out.shape[0], out.shape[1]
     into, of = channels // groups, delta.shape[1] // groups
@@ -155,9 +164,7 @@ def convolve_weights(x, delta, shifts, numbers, out):
         stop = min(first + most, m)
         b = stop - first
         channel, length = pixels * b, _stretch(lines, columns, line, b)
-        rows = np.zeros(channels * channel + LANES, x.dtype)
-        _into_rows(x[first:stop], start, line, channel, rows)
-        taps = _taps(into, channel, shifts * b)
+        rows, taps = _laid_out(x[first:stop], into, shifts, numbers)
         deltas = np.zeros(filled * length, x.dtype)
         for g in range(groups):
             for y in range(0, height, lines):

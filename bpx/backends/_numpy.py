@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -12,21 +12,13 @@ import numpy as np
 
 from . import _blas, _threads
 from ._base import Array, Backend, in_slices
-from ._numpy_windows import NumpyWindows, ones
+from ._numpy_elementwise import BACKWARD, BLOCK, FORWARD, SMALL, constant, log_likelihood
+from ._numpy_windows import NumpyWindows
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
 # NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the
 # cores (measured: 24 times slower), and every product goes to one of them.
 ONE_THREAD = 262_144
-
-# Elements of a vector that stay in a core's second cache beside three more and a temporary.
-BLOCK = 32_768
-
-# Elements of a matrix whose product with a vector BLAS keeps on the calling thread.
-SMALL = 8_192
-
-# Columns of a matrix whose rows' largest are better found by columns.
-NARROW = 32
 
 # Rows of ω beside a sparse x that are worked on at once.
 STRIP = 16
@@ -170,7 +162,7 @@ class NumpyBackend(NumpyWindows):
     def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         if x.size <= SMALL and x.ndim == 2:
             # A product takes half the time of a reduction, while it stays on one thread.
-            alphas = self._constant(x.shape[0], alpha, x.dtype)
+            alphas = constant(x.shape[0], alpha, x.dtype)
             if beta == 0.0:
                 return np.dot(alphas, x, out)
             total = np.dot(alphas, x)
@@ -185,11 +177,6 @@ class NumpyBackend(NumpyWindows):
             out *= beta
         out += total
         return out
-
-    @staticmethod
-    @lru_cache(64)  # a constant learning rate asks for the same one at each step
-    def _constant(length: int, value: float, dtype: np.dtype[Any]) -> np.ndarray:
-        return np.full(length, value, dtype)
 
     def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
         if x.size <= SMALL or not self.blas:
@@ -306,21 +293,9 @@ class NumpyBackend(NumpyWindows):
         return _numpy_run.compiled(self, program)
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
-        stages: list[tuple[Array, Array | None, Callable[[Array, Array], Any]]] = []
-        at = zip(layers.weights, layers.bias, layers.activations, strict=True)
-        for (into, out), (w, b, name) in zip(pairwise(layers.sizes), at, strict=True):
-            weights = theta[w : w + into * out].reshape(out, into)
-            stages.append((weights.T, None if b < 0 else theta[b : b + out], FORWARD[name]))
+        from . import _numpy_run
 
-        def forward(x: Array) -> Array:
-            for w, b, sigma in stages:
-                x = np.dot(x, w)
-                if b is not None:
-                    x += b
-                sigma(x, x)
-            return x
-
-        return forward
+        return _numpy_run.compiled_forward(layers, theta)
 
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], BLOCK):
@@ -338,105 +313,3 @@ class _InThreads(NumpyBackend):
 
     blas: ClassVar[dict[Any, Any]] = {}
     cores: ClassVar[int] = 1
-
-
-# Constants as 0-d arrays: a ufunc takes one in 0.28 µs and a Python float in 0.61.
-HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
-ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
-_ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")}
-
-
-def _sigmoid(z: Array, out: Array) -> None:
-    # ½ tanh(½ z) + ½ never overflows, and tanh is vectorized where exp's reciprocal is not.
-    half = HALF[out.dtype]
-    np.multiply(z, half, out)
-    np.tanh(out, out)
-    out *= half
-    out += half
-
-
-def _sigmoid_backward(delta: Array, a: Array) -> None:
-    delta *= a
-    delta *= np.subtract(_ONE[a.dtype], a)
-
-
-def _identity(z: Array, out: Array) -> None:
-    if out is not z:
-        out[...] = z
-
-
-def _relu(z: Array, out: Array) -> None:
-    # Against zeros of the same shape: 262,144 elements take 54 µs, against one zero 125.
-    if z.size <= BLOCK:
-        np.maximum(z, _zeros(z.shape, z.dtype), out=out)
-    elif z.flags.c_contiguous and out.flags.c_contiguous:
-        z, out, zeros = z.reshape(-1), out.reshape(-1), _zeros((BLOCK,), z.dtype)
-        for start in range(0, z.size, BLOCK):
-            part = z[start : start + BLOCK]
-            np.maximum(part, zeros[: part.size], out=out[start : start + BLOCK])
-    else:
-        np.maximum(z, ZERO[z.dtype], out=out)
-
-
-@lru_cache(64)
-def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    return np.zeros(shape, dtype)
-
-
-def _tanh_backward(delta: Array, a: Array) -> None:
-    delta *= np.subtract(_ONE[a.dtype], a * a)
-
-
-def _softmax_backward(delta: Array, a: Array) -> None:
-    delta -= np.vecdot(delta, a)[:, None]
-    delta *= a
-
-
-def _softmax(z: Array, out: Array) -> None:
-    np.subtract(z, _row_max(z), out)
-    _exponentials(out, out)
-
-
-def _exponentials(z: Array, out: Array) -> Array:
-    """``out ← `` the exponentials of each row as shares of their sum; returns the sums, (m,)."""
-    np.exp(z, out)
-    if out.size <= SMALL:
-        total = np.dot(out, ones(out.shape[1], out.dtype))  # 1.3 µs for 200 × 7, a reduction 6
-    else:
-        total = np.add.reduce(out, -1)
-    out /= total[:, None]
-    return total
-
-
-def log_likelihood(z: Array, a: Array, y: Array, delta: Array) -> Array:
-    """``a ← `` softmax and ``delta ← a − y``; returns the cost of each row."""
-    # −Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, from the softmax's own exponentials.
-    np.subtract(z, _row_max(z), delta)
-    values = np.vecdot(y, delta)
-    total = _exponentials(delta, a)
-    np.subtract(a, y, delta)
-    return np.log(total) - values
-
-
-def _row_max(z: Array) -> Array:
-    """(m, 1)."""
-    if z.shape[1] > NARROW:
-        return np.maximum.reduce(z, -1, keepdims=True)
-    # By columns, each in a row of its own: 3.2 µs for 200 × 7; along the rows it takes 9.4.
-    return np.maximum.reduce(np.ascontiguousarray(z.T), 0)[:, None]
-
-
-FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
-    "identity": _identity,
-    "sigmoid": _sigmoid,
-    "tanh": lambda z, out: np.tanh(z, out),
-    "relu": _relu,
-    "softmax": _softmax,
-}
-BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
-    "identity": lambda delta, a: None,
-    "sigmoid": _sigmoid_backward,
-    "tanh": _tanh_backward,
-    "softmax": _softmax_backward,
-    "relu": lambda delta, a: np.multiply(delta, np.greater(a, ZERO[a.dtype]), delta),
-}

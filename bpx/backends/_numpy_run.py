@@ -11,15 +11,13 @@ import math
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from . import _numpy
 from ._base import Array
-
-if TYPE_CHECKING:
-    from ._numpy import NumpyBackend
+from ._numpy import ONE_THREAD, NumpyBackend
+from ._numpy_elementwise import BACKWARD, FORWARD, HALF, ZERO, log_likelihood
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -78,7 +76,7 @@ def _step(
     last, trained = len(tensors) - 1, layers.trained
     for k in range(last, trained.index(True) if True in trained else last, -1):
         below += _product(backend, delta[k], tensors[k][0], delta[k - 1])
-        below.append((_numpy.BACKWARD[layers.activations[k - 1]], (delta[k - 1], a[k])))
+        below.append((BACKWARD[layers.activations[k - 1]], (delta[k - 1], a[k])))
     updates: list[tuple[Scaled, int, Array, Array]] = []  # (BP3) and (BP4)
     for k in range(last, -1, -1):
         (w, b), (to_w, to_b) = tensors[k], into[k]
@@ -120,10 +118,10 @@ def _forward(
     for (w, b), x, out, name in zip(tensors, a[:-1], a[1:], layers.activations, strict=True):
         calls += _product(backend, x, w.T, out) if b is None else _affine(backend, x, w, b, out)
         if out is not z:
-            calls.append((_numpy.FORWARD[name], (out, out)))
+            calls.append((FORWARD[name], (out, out)))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
     end, _ = _COSTS[cost]
-    forward, backward = _numpy.FORWARD[last], _numpy.BACKWARD[last]
+    forward, backward = FORWARD[last], BACKWARD[last]
     marks = program.task == "multilabel" or z.shape[1] == 1
 
     def run(rows: Array, labels: Array | None, decided: Array) -> float:
@@ -151,6 +149,22 @@ def _forward(
     return run
 
 
+def compiled_forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
+    """From a few rows to a^L, a fresh array."""
+    tensors = zip(_tensors(layers, theta), layers.activations, strict=True)
+    stages = [(w.T, b, FORWARD[name]) for (w, b), name in tensors]
+
+    def run(x: Array) -> Array:
+        for w, b, sigma in stages:
+            x = np.dot(x, w)
+            if b is not None:
+                x += b
+            sigma(x, x)
+        return x
+
+    return run
+
+
 def _tensors(layers: Any, flat: Array) -> list[tuple[Array, Array | None]]:
     """Each layer's weights and bias, as views."""
     at = zip(pairwise(layers.sizes), layers.weights, layers.bias, strict=True)
@@ -169,13 +183,13 @@ def _plain(values: np.ndarray | None, default: float) -> Any:
 
 def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> list[Call]:
     """``out ← a b``."""
-    small = a.size * b.shape[1] <= _numpy.ONE_THREAD
+    small = a.size * b.shape[1] <= ONE_THREAD
     return [(np.dot if small else backend.gemm, (a, b, out))]
 
 
 def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> list[Call]:
     """``out ← x wᵀ + b``."""
-    if x.size * w.shape[0] > _numpy.ONE_THREAD:
+    if x.size * w.shape[0] > ONE_THREAD:
         return [(backend.affine, (x, w, b, out))]
     return [(np.dot, (x, w.T, out)), (np.add, (out, b, out))]
 
@@ -196,13 +210,13 @@ def _quadratic(z: Array, y: Array, delta: Array, forward: Any, backward: Any) ->
     forward(z, z)
     np.subtract(z, y, delta)
     values = np.vecdot(delta, delta)
-    values *= _numpy.HALF[z.dtype]
+    values *= HALF[z.dtype]
     backward(delta, z)
     return values
 
 
 def _cross_entropy(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
-    np.logaddexp(z, _numpy.ZERO[z.dtype], delta)
+    np.logaddexp(z, ZERO[z.dtype], delta)
     values = np.add.reduce(delta, 1) - np.vecdot(y, z)
     forward(z, z)
     np.subtract(z, y, delta)
@@ -210,7 +224,7 @@ def _cross_entropy(z: Array, y: Array, delta: Array, forward: Any, backward: Any
 
 
 def _log_likelihood(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
-    return _numpy.log_likelihood(z, z, y, delta)
+    return log_likelihood(z, z, y, delta)
 
 
 # With the output activation that the formula is for, or with any.

@@ -166,24 +166,12 @@ class Windows(Kernels):
         return self.axpby(total, out, 1.0, beta)
 
     @kernel
-    def normalize(
-        self,
-        x: Array,
-        mean: Array,
-        left: Array,
-        slope: Array,
-        scale: Array,
-        shift: Array,
-        normal: Array,
-        out: Array,
-    ) -> Array:
-        """``out ← γ·x̂ + β`` for x̂ = (x − μ − `left`)·`slope` in each channel; returns `out`.
+    def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
+        """``out ← γ·x̂ + β`` for x̂ = (x − μ − ν)/σ in each channel; returns `out`.
 
-        `normal` becomes x̂.
+        `normal` becomes x̂. `numbers` are μ, ν, 1/σ, γ and β, (5, c).
         """
-        mean, left, slope, scale, shift = (
-            across(self.xp, each, x) for each in (mean, left, slope, scale, shift)
-        )
+        mean, left, slope, scale, shift = (across(self.xp, numbers[k, ...], x) for k in range(5))
         normal[...] = x
         normal -= mean
         normal -= left

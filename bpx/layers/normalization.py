@@ -115,10 +115,10 @@ class BatchNorm(Layer):
             mean, variance, n = ctx.state.mean, ctx.state.variance, None
             left = kernels.xp.zeros_like(mean)
         slope = 1.0 / kernels.xp.sqrt(variance + self.epsilon)
+        numbers = kernels.xp.stack([mean, left, slope, p.scale, p.shift])
 
         def work(rows: slice) -> None:
-            numbers = mean, left, slope, p.scale, p.shift
-            kernels.normalize(x[rows, ...], *numbers, normal[rows, ...], y[rows, ...])
+            kernels.normalize(x[rows, ...], numbers, normal[rows, ...], y[rows, ...])
 
         kernels.over_rows(work, parts)
         return y, (normal, slope, n, y, parts)

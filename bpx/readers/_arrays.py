@@ -56,7 +56,7 @@ class RawRows(Reader):
 
 def fill(file: Any, out: np.ndarray) -> None:
     """Read what `out` holds, from where the file is at."""
-    room = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    room = out.reshape(-1).view(np.uint8).data
     while len(room):
         got = file.readinto(room)
         if not got:

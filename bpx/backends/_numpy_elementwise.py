@@ -1,0 +1,124 @@
+"""Activations on NumPy's arrays in place, and the cost that shares a softmax's exponentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ._kernels import Array
+
+# Elements of a vector that stay in a core's second cache beside three more and a temporary.
+BLOCK = 32_768
+
+# Elements of a matrix whose product with a vector BLAS keeps on the calling thread.
+SMALL = 8_192
+
+# Columns of a matrix whose rows' largest are better found by columns.
+NARROW = 32
+
+
+@lru_cache(64)  # a constant learning rate asks for the same one at each step
+def constant(shape: int | tuple[int, ...], value: float, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array of one number, not to be written to."""
+    return np.full(shape, value, dtype)
+
+
+# Constants as 0-d arrays: a ufunc takes one in 0.28 µs and a Python float in 0.61.
+HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
+ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
+_ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")}
+
+
+def _sigmoid(z: Array, out: Array) -> None:
+    # ½ tanh(½ z) + ½ never overflows, and tanh is vectorized where exp's reciprocal is not.
+    half = HALF[out.dtype]
+    np.multiply(z, half, out)
+    np.tanh(out, out)
+    out *= half
+    out += half
+
+
+def _sigmoid_backward(delta: Array, a: Array) -> None:
+    delta *= a
+    delta *= np.subtract(_ONE[a.dtype], a)
+
+
+def _identity(z: Array, out: Array) -> None:
+    if out is not z:
+        out[...] = z
+
+
+def _relu(z: Array, out: Array) -> None:
+    # Against zeros of the same shape: 262,144 elements take 54 µs, against one zero 125.
+    if z.size <= BLOCK:
+        np.maximum(z, constant(z.shape, 0.0, z.dtype), out=out)
+    elif z.flags.c_contiguous and out.flags.c_contiguous:
+        z, out, zeros = z.reshape(-1), out.reshape(-1), constant(BLOCK, 0.0, z.dtype)
+        for start in range(0, z.size, BLOCK):
+            part = z[start : start + BLOCK]
+            np.maximum(part, zeros[: part.size], out=out[start : start + BLOCK])
+    else:
+        np.maximum(z, ZERO[z.dtype], out=out)
+
+
+def _tanh_backward(delta: Array, a: Array) -> None:
+    delta *= np.subtract(_ONE[a.dtype], a * a)
+
+
+def _softmax_backward(delta: Array, a: Array) -> None:
+    delta -= np.vecdot(delta, a)[:, None]
+    delta *= a
+
+
+def _softmax(z: Array, out: Array) -> None:
+    np.subtract(z, _row_max(z), out)
+    _exponentials(out, out)
+
+
+def _exponentials(z: Array, out: Array) -> Array:
+    """``out ← `` the exponentials of each row as shares of their sum; returns the sums, (m,)."""
+    np.exp(z, out)
+    if out.size <= SMALL:
+        # 1.3 µs for 200 × 7, a reduction 6.
+        total = np.dot(out, constant(out.shape[1], 1.0, out.dtype))
+    else:
+        total = np.add.reduce(out, -1)
+    out /= total[:, None]
+    return total
+
+
+def log_likelihood(z: Array, a: Array, y: Array, delta: Array) -> Array:
+    """``a ← `` softmax and ``delta ← a − y``; returns the cost of each row."""
+    # −Σ y_j ln a_j = ln Σ e^{z_k} − Σ y_j z_j, from the softmax's own exponentials.
+    np.subtract(z, _row_max(z), delta)
+    values = np.vecdot(y, delta)
+    total = _exponentials(delta, a)
+    np.subtract(a, y, delta)
+    return np.log(total) - values
+
+
+def _row_max(z: Array) -> Array:
+    """(m, 1)."""
+    if z.shape[1] > NARROW:
+        return np.maximum.reduce(z, -1, keepdims=True)
+    # By columns, each in a row of its own: 3.2 µs for 200 × 7; along the rows it takes 9.4.
+    return np.maximum.reduce(np.ascontiguousarray(z.T), 0)[:, None]
+
+
+FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+    "identity": _identity,
+    "sigmoid": _sigmoid,
+    "tanh": lambda z, out: np.tanh(z, out),
+    "relu": _relu,
+    "softmax": _softmax,
+}
+BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+    "identity": lambda delta, a: None,
+    "sigmoid": _sigmoid_backward,
+    "tanh": _tanh_backward,
+    "softmax": _softmax_backward,
+    "relu": lambda delta, a: np.multiply(delta, np.greater(a, ZERO[a.dtype]), delta),
+}
