@@ -13,6 +13,7 @@ from bpx.backends import (
     Backend,
     _cupy,
     _cupy_products,
+    _cupy_windows,
     _fast,
     _fast_windows,
     _numpy,
@@ -418,7 +419,7 @@ COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test
 def test_only_kernels_are_overridden():
     numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows
     numpys += _fast.FastBackend, _fast_windows.FastWindows
-    cupys = _cupy.CupyBackend, _cupy_products.CupyProducts
+    cupys = _cupy.CupyBackend, _cupy_windows.CupyWindows, _cupy_products.CupyProducts
     for cls in (*numpys, *cupys, _torch.TorchBackend):
         overridden = {name for name in vars(cls) if callable(getattr(Backend, name, None))}
         assert overridden <= PLACES | COMPILED | set(KERNELS)
