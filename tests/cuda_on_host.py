@@ -60,6 +60,7 @@ def library(dtype, folder):
         if not path.exists():
             flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-w", f"-DREAL={real}"]
             flags.append("-U_FORTIFY_SOURCE")  # which takes a jump between stacks for an attack
+            flags.append("-fno-gnu-unique")  # or what float's templates share is double's too
             command = [compiler(), *flags, "-x", "c++", "-", "-o", str(path)]
             done = subprocess.run(command, input=text, text=True, capture_output=True)
             assert done.returncode == 0, done.stderr
@@ -86,6 +87,8 @@ class Kernels:
         values = [pointed(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         blocks, a_block = map(min, threads, self.most)
+        if name in _cuda.TILED:
+            a_block = threads.a_block
         kernels = library(dtype, self.folder)
         kernels.run_backwards(int(self.backwards))
         getattr(kernels, f"launch_{name}")(blocks, a_block, addresses)

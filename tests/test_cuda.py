@@ -228,8 +228,9 @@ def test_as_many_threads_as_on_a_device(rehearsed, rng, compiled):
 
 @pytest.mark.parametrize("size", [0, 1, 255, 257, 10**6, 2**40])
 def test_launches_are_within_the_limits_of_cuda(size):
-    of_both = _cuda.a_column(size, size), _cuda.a_channel(size, size)
-    for blocks, a_block in (_cuda.an_element(size), _cuda.a_row(size), *of_both):
+    of_matrices = _cuda.a_column(size, size), _cuda.a_tile(2, size, size, 3)
+    of_vectors = _cuda.an_element(size), _cuda.a_row(size), _cuda.a_channel(size, 3, size)
+    for blocks, a_block in (*of_vectors, *of_matrices):
         assert (blocks > 0) == (size > 0)
         assert blocks <= 65535
         assert a_block in range(_cuda.WARP, 1025, _cuda.WARP)

@@ -12,7 +12,10 @@ import numpy as np
 
 from ._base import Array
 
-FILES = [Path(__file__).with_name(name) for name in ("kernels.cu", "images.cu", "run.cu")]
+FILES = [
+    Path(__file__).with_name(name)
+    for name in ("kernels.cu", "images.cu", "convolution.cu", "channels.cu", "run.cu")
+]
 
 # The dtypes they compute in, and the C++ name of each.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -44,10 +47,15 @@ COSTS = {
     **{("quadratic", name): f"quadratic_{name}" for name in ("identity", *ELEMENTWISE)},
 }
 
+# Whose blocks have as many threads as they say, since each has its place in a tile.
+TILED = ("convolve", "convolve_weights", "convolve_inputs")
+
 NAMES = (
     *("axpby", "sum_rows", "argmax", "keep", "momentum", "rmsprop", "adam", "run_steps"),
     *("descend", "tick", "tally", "largest", "unscale"),
-    *("patches", "fold", "window_sum", "window_max", "window_max_backward", "sum_channels"),
+    *("patches", "fold", "window_sum", "window_max", "window_max_backward"),
+    *("sum_channels", "moments", "normalize", "normalize_sums", "normalize_backward"),
+    *TILED,
     *NARROW.values(),
     *SOURCES.values(),
     *LABELS.values(),
@@ -60,6 +68,12 @@ NAMES = (
 WARP = 32  # threads that run together
 MOST_WARPS = 32  # in a block
 MOST_BLOCKS = 4096  # fill every device; the kernels' loops go on from there
+
+TILE = 32, 64, 16  # of a product in convolution.cu: rows, columns, and the depth of a step
+A_THREAD = 4  # rows, and columns, of it
+FILL = 512  # blocks: four on each of the 128 to 132 multiprocessors of a large device
+LEAST_PART = 4096  # elements of a part of a channel
+LEAST_DEPTH = 8 * TILE[2]  # of a part of a sum: what its steps save must be worth its addition
 
 
 class Threads(NamedTuple):
@@ -85,9 +99,35 @@ def a_column(rows: int, columns: int) -> Threads:
     return Threads(min(-(-columns // WARP), MOST_BLOCKS), warps * WARP)
 
 
-def a_channel(channels: int, elements: int) -> Threads:
-    """A block for each channel of so many elements."""
-    return Threads(min(channels, MOST_BLOCKS), a_block(elements).a_block)
+def a_channel(channels: int, parts: int, elements: int) -> Threads:
+    """A block for each part of each channel, of so many elements."""
+    return Threads(min(channels * parts, MOST_BLOCKS), a_block(elements // parts).a_block)
+
+
+def parts_of_channel(channels: int, elements: int) -> int:
+    """Into how many parts each channel's elements are cut, so that blocks fill a device."""
+    return max(1, min(FILL // channels, elements // LEAST_PART))
+
+
+def a_tile(groups: int, rows: int, columns: int, parts: int = 1) -> Threads:
+    """A block for each tile of the matrices (rows, columns) of so many groups and parts."""
+    blocks = groups * parts * _tiles(rows, columns)
+    return Threads(min(blocks, MOST_BLOCKS), TILE[0] * TILE[1] // A_THREAD**2)
+
+
+def _tiles(rows: int, columns: int) -> int:
+    return -(-rows // TILE[0]) * -(-columns // TILE[1])
+
+
+def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[int, int]:
+    """Into how many parts a product's depth is cut, and how long each is.
+
+    Where there are too few tiles to fill a device, but no part shorter than LEAST_DEPTH.
+    """
+    wanted = min(FILL // (groups * _tiles(rows, columns)), depth // LEAST_DEPTH)
+    step = max(1, -(-depth // max(1, wanted)))
+    step += -step % TILE[2]
+    return -(-depth // step), step
 
 
 def a_block(count: int) -> Threads:

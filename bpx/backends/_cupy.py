@@ -184,16 +184,6 @@ class CupyBackend(CupyWindows):
         self._launch("sum_rows", threads, out, x, out, rows, columns, *scalars)
         return out
 
-    def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        if not self._dense(x, out):
-            return super().sum_channels(x, out, alpha, beta)
-        rows, channels = x.shape[:2]
-        each = math.prod(x.shape[2:])
-        scalars = (*_cuda.number(alpha), *_cuda.number(beta))
-        threads = _cuda.a_channel(channels, rows * each)
-        self._launch("sum_channels", threads, out, x, out, rows, channels, each, *scalars)
-        return out
-
     def gather(
         self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
     ) -> Array:

@@ -1,4 +1,4 @@
-"""Windows that slide over images, on CuPy: the kernels of images.cu."""
+"""Images on CuPy: windows that slide over them, convolutions, and numbers for each channel."""
 
 from __future__ import annotations
 
@@ -8,10 +8,72 @@ from typing import Any
 from . import _cuda
 from ._base import Array
 from ._cupy_products import CupyProducts
+from ._windows import Room
 
 
 class CupyWindows(CupyProducts):
-    """What `CupyBackend` does for convolutions and pooling."""
+    """What `CupyBackend` does by the kernels of images.cu, convolution.cu and channels.cu."""
+
+    # --- convolutions: float32 and float64 read the windows where they lie, in lower precision
+    # --- cuBLAS's products take patches ---------------------------------------------------------
+
+    def parts_of_windows(
+        self, rows: int, channels: int, weights: tuple[int, ...], sliding: Any
+    ) -> list[list[slice]]:
+        if self._in_place(sliding) is not None:
+            return [[slice(0, rows)]]
+        return super().parts_of_windows(rows, channels, weights, sliding)
+
+    def convolve(self, x: Array, weights: Array, sliding: Any, room: Room, out: Array) -> Array:
+        geometry = self._in_place(sliding, x, weights, out)
+        if geometry is None:
+            return super().convolve(x, weights, sliding, room, out)
+        samples, groups, _, of = sizes = _sizes(x, weights)
+        threads = _cuda.a_tile(groups, of, samples * math.prod(sliding.counts))
+        self._launch("convolve", threads, out, x, weights, out, *sizes, *geometry)
+        return out
+
+    def convolve_weights(
+        self,
+        x: Array,
+        delta: Array,
+        sliding: Any,
+        room: Room,
+        out: Array,
+        beta: float = 0.0,
+        patched: bool = False,
+    ) -> Array:
+        geometry = self._in_place(sliding, x, delta, out)
+        if geometry is None:
+            patched = patched and self._in_place(sliding) is None  # else `convolve` wrote none
+            return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
+        samples, groups, into, of = sizes = _sizes(x, out)
+        matrix = of, into * sliding.elements
+        parts, step = _cuda.parts_of_depth(groups, *matrix, samples * math.prod(sliding.counts))
+        partial = self.empty((parts, out.size), out.dtype)
+        threads, arrays = _cuda.a_tile(groups, *matrix, parts), (x, delta, partial)
+        self._launch("convolve_weights", threads, out, *arrays, parts, step, *sizes, *geometry)
+        self.sum_rows(partial, out, 1.0, beta)
+        return out
+
+    def convolve_inputs(
+        self, delta: Array, weights: Array, sliding: Any, room: Room, out: Array
+    ) -> Array:
+        geometry = self._in_place(sliding, delta, weights, out)
+        if geometry is None:
+            return super().convolve_inputs(delta, weights, sliding, room, out)
+        samples, groups, into, _ = sizes = _sizes(out, weights)
+        threads = _cuda.a_tile(groups, into, samples * math.prod(sliding.lengths))
+        self._launch("convolve_inputs", threads, out, delta, weights, out, *sizes, *geometry)
+        return out
+
+    def _in_place(self, sliding: Any, *arrays: Array) -> tuple[int, ...] | None:
+        """The geometry of windows that convolutions read where they lie; None: by patches."""
+        if self._precision != "float32" or (arrays and not self._dense(*arrays)):
+            return None
+        return _cuda.geometry(sliding)
+
+    # --- windows --------------------------------------------------------------------------------
 
     def patches(self, x: Array, sliding: Any, out: Array) -> Array:
         count = out.size // sliding.elements
@@ -51,3 +113,62 @@ class CupyWindows(CupyProducts):
         arguments = *arrays, count, *steps, *geometry
         self._launch(name, _cuda.an_element(count), arrays[0], *arguments)
         return True
+
+    # --- channels -------------------------------------------------------------------------------
+
+    def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if not self._dense(x, out):
+            return super().sum_channels(x, out, alpha, beta)
+        return self._sum_channels("sum_channels", (x,), out, alpha, beta)
+
+    def moments(self, x: Array, mean: Array, room: Array, out: Array, beta: float = 0.0) -> Array:
+        if not self._dense(x, mean, out):
+            return super().moments(x, mean, room, out, beta)
+        return self._sum_channels("moments", (x, mean), out, 1.0, beta)
+
+    def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
+        if not self._dense(x, numbers, normal, out):
+            return super().normalize(x, numbers, normal, out)
+        threads, sizes = _cuda.an_element(x.size), _of_channels(x)
+        self._launch("normalize", threads, out, x, numbers, normal, out, *sizes)
+        return out
+
+    def normalize_sums(
+        self, delta: Array, normal: Array, room: Array, out: Array, beta: float = 0.0
+    ) -> Array:
+        if not self._dense(delta, normal, out):
+            return super().normalize_sums(delta, normal, room, out, beta)
+        return self._sum_channels("normalize_sums", (delta, normal), out, 1.0, beta)
+
+    def normalize_backward(
+        self, delta: Array, normal: Array, means: Array, factor: Array
+    ) -> Array:
+        if not self._dense(delta, normal, means, factor):
+            return super().normalize_backward(delta, normal, means, factor)
+        threads, arrays = _cuda.an_element(delta.size), (delta, normal, means, factor)
+        self._launch("normalize_backward", threads, delta, *arrays, *_of_channels(delta))
+        return delta
+
+    def _sum_channels(
+        self, name: str, arrays: tuple[Array, ...], out: Array, alpha: float, beta: float
+    ) -> Array:
+        """``out ← β·out + α·`` sums of parts of each channel, by the kernel, and of the parts."""
+        rows, channels, each = sizes = _of_channels(arrays[0])
+        parts = _cuda.parts_of_channel(channels, rows * each)
+        partial = self.empty((parts, out.size), out.dtype)
+        threads = _cuda.a_channel(channels, parts, rows * each)
+        self._launch(name, threads, out, *arrays, partial, *sizes, parts)
+        self.sum_rows(partial, out, alpha, beta)
+        return out
+
+
+def _sizes(x: Array, weights: Array) -> tuple[int, int, int, int]:
+    """Samples, groups, and a group's channels of the input and of the output."""
+    into = weights.shape[1]
+    groups = x.shape[1] // into
+    return x.shape[0], groups, into, weights.shape[0] // groups
+
+
+def _of_channels(x: Array) -> tuple[int, int, int]:
+    """Rows, channels, and the elements of a row's channel."""
+    return x.shape[0], x.shape[1], math.prod(x.shape[2:])

@@ -1,5 +1,4 @@
-// Images: windows that slide over them, and sums of their channels. Compiled together with
-// kernels.cu.
+// Images, and windows that slide over them. Compiled together with kernels.cu.
 //
 // A plane is one channel of one sample. The windows are those of layers/sliding.py, the order of
 // each sum is that of the standard kernel, and so are its bits. A thread writes what nobody else
@@ -17,7 +16,11 @@ struct Axis {
 
   // Of which window this place is the element; -1 if of none.
   __device__ int window(int place, int element) const {
-    const int from = place + before - element * dilation;
+    return begun(place + before - element * dilation);
+  }
+
+  // Which window begins here, counted with the padding; -1 if none does.
+  __device__ int begun(int from) const {
     if (from < 0) return -1;
     const int found = stride == 1 ? from : from / stride;
     return found < count && found * stride == from ? found : -1;
@@ -161,32 +164,5 @@ extern "C" __global__ void window_max_backward(const real* delta, const real* x,
       if (is_first) sum += delta[window];
     });
     out[k] = sum;
-  }
-}
-
-// --- channels -----------------------------------------------------------------------------------
-
-// out <- beta out + alpha (the sum of each channel of x, `each` elements of every row); a block a
-// channel.
-extern "C" __global__ void __launch_bounds__(1024)
-    sum_channels(const real* x, real* out, int64 rows, int64 channels, int64 each,
-                 const real* alpha_at, double alpha_value, const real* beta_at,
-                 double beta_value) {
-  __shared__ real partial[WARP];
-  const real alpha = number(alpha_at, alpha_value), beta = number(beta_at, beta_value);
-  for (int64 channel = blockIdx.x; channel < channels; channel += gridDim.x) {
-    real sum = 0;
-    for (int64 k = threadIdx.x; k < rows * each; k += blockDim.x) {
-      const Place at(k, each);
-      sum += x[(at.row * channels + channel) * each + at.column];
-    }
-    sum = warp_sum(sum);
-    if (lane() == 0) partial[threadIdx.x / WARP] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      for (unsigned w = 1; w < blockDim.x / WARP; ++w) sum += partial[w];
-      out[channel] = beta == real(0) ? alpha * sum : beta * out[channel] + alpha * sum;
-    }
-    __syncthreads();  // the next channel writes over `partial`
   }
 }

@@ -1,0 +1,86 @@
+// Numbers for each channel, axis 1 of (rows, channels, each): sums over the others, and
+// normalization by them. Compiled together with kernels.cu.
+
+#define SIZES_OF_CHANNELS int64 rows, int64 channels, int64 each
+
+// --- sums: a block a part of a channel ----------------------------------------------------------
+
+// out <- N sums, (parts, N, channels): add(channel, place, sums) adds what is at a place.
+template <int N, typename Add>
+__device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Add add) {
+  __shared__ real partial[N][WARP];
+  const int64 step = parts * blockDim.x;
+  for (int64 k = blockIdx.x; k < channels * parts; k += gridDim.x) {
+    const Place of(k, channels);
+    real sums[N] = {};
+    for (int64 j = of.row * blockDim.x + threadIdx.x; j < rows * each; j += step) {
+      const Place at(j, each);
+      add(of.column, (at.row * channels + of.column) * each + at.column, sums);
+    }
+    for (int n = 0; n < N; ++n) {
+      sums[n] = warp_sum(sums[n]);
+      if (lane() == 0) partial[n][threadIdx.x / WARP] = sums[n];
+    }
+    __syncthreads();
+    if (threadIdx.x < N) {
+      real sum = 0;
+      for (unsigned w = 0; w < blockDim.x / WARP; ++w) sum += partial[threadIdx.x][w];
+      out[(of.row * N + threadIdx.x) * channels + of.column] = sum;
+    }
+    __syncthreads();  // the next part writes over `partial`
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(1024)
+    sum_channels(const real* x, real* out, SIZES_OF_CHANNELS, int64 parts) {
+  sum_parts<1>(out, rows, channels, each, parts, [&](int64, int64 place, real* sums) {
+    sums[0] += x[place];
+  });
+}
+
+// Of x - mean, and of its square.
+extern "C" __global__ void __launch_bounds__(1024)
+    moments(const real* x, const real* mean, real* out, SIZES_OF_CHANNELS, int64 parts) {
+  sum_parts<2>(out, rows, channels, each, parts, [&](int64 channel, int64 place, real* sums) {
+    const real apart = x[place] - mean[channel];
+    sums[0] += apart;
+    sums[1] += apart * apart;
+  });
+}
+
+// Of delta normal, and of delta.
+extern "C" __global__ void __launch_bounds__(1024)
+    normalize_sums(const real* delta, const real* normal, real* out, SIZES_OF_CHANNELS,
+                   int64 parts) {
+  sum_parts<2>(out, rows, channels, each, parts, [&](int64, int64 place, real* sums) {
+    sums[0] += delta[place] * normal[place];
+    sums[1] += delta[place];
+  });
+}
+
+// --- a thread an element ------------------------------------------------------------------------
+
+// In which channel an element is.
+__device__ inline int64 channel_of(int64 element, int64 channels, int64 each) {
+  return Place(Place(element, each).row, channels).column;
+}
+
+// `numbers` has five rows: the mean in two summands, what to multiply by, scale and shift.
+extern "C" __global__ void normalize(const real* x, const real* numbers, real* normal, real* out,
+                                     SIZES_OF_CHANNELS) {
+  for (int64 k = first(); k < rows * channels * each; k += stride()) {
+    const real* of = numbers + channel_of(k, channels, each);
+    const real value = (x[k] - of[0] - of[channels]) * of[2 * channels];
+    normal[k] = value;
+    out[k] = value * of[3 * channels] + of[4 * channels];
+  }
+}
+
+extern "C" __global__ void normalize_backward(real* delta, const real* normal, const real* means,
+                                              const real* factor, SIZES_OF_CHANNELS) {
+  for (int64 k = first(); k < rows * channels * each; k += stride()) {
+    const int64 channel = channel_of(k, channels, each);
+    const real left = delta[k] - means[channel] * normal[k] - means[channels + channel];
+    delta[k] = factor[channel] * left;
+  }
+}
