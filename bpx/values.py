@@ -9,24 +9,35 @@ import numpy as np
 
 from .backends import Array, get
 
-SMALL = 4096  # elements that are looked at without any ceremony
+SQUARED_AT_ONCE = 1 << 18  # elements: 1 MB of float32
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
 
 def first_not_finite(array: Array) -> int | None:
     """The first row with NaN or infinity, None if there is none; no copy."""
     if type(array) is np.ndarray:
-        # One prediction takes a few microseconds, and the namespace's own questions as many. With
-        # NaN or infinity Σx² is not finite; where it overflows, each element is asked. BLAS's dot
-        # warns of neither, and takes half the time of `isfinite(array).all()`.
+        # One prediction takes a few microseconds, and the namespace's own questions as many.
         if array.dtype.kind != "f":
             return None
-        if array.size <= SMALL and math.isfinite(np.vdot(array, array)):
+        if array.dtype.itemsize >= 4 and array.flags.c_contiguous and _has_finite_squares(array):
             return None
     xp = get(array).xp
     if not xp.isdtype(array.dtype, "real floating"):
         return None
     return _first(array, lambda part: ~xp.isfinite(part))
+
+
+def _has_finite_squares(array: np.ndarray) -> bool:
+    """With NaN or infinity Σx² is not finite; where it overflows, each element is to be asked.
+
+    BLAS's dot warns of neither, makes no temporaries, and takes two thirds of the time of
+    `isfinite(array).all()`, half of it for a few elements.
+    """
+    if array.size <= SQUARED_AT_ONCE:
+        return math.isfinite(np.vdot(array, array))
+    flat = array.reshape(-1)
+    parts = (flat[k : k + SQUARED_AT_ONCE] for k in range(0, flat.size, SQUARED_AT_ONCE))
+    return all(math.isfinite(np.vdot(part, part)) for part in parts)
 
 
 def first_not_index(array: Array, count: int) -> int | None:

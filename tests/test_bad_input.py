@@ -337,6 +337,18 @@ def test_squares_that_overflow_are_of_finite_numbers(dtype):
         check_finite_rows(x, "x")
 
 
+@pytest.mark.parametrize("layout", ["rows", "columns", "gaps"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_the_last_of_many_numbers_is_looked_at(layout, wrong):
+    shape = 400, 1000  # more than are squared at once
+    x = np.ones(shape[::-1]).T if layout == "columns" else np.ones(shape)
+    x = np.ones((800, 2000))[::2, ::2] if layout == "gaps" else x
+    check_finite_rows(x, "x")
+    x[399, 999] = wrong
+    with pytest.raises(ValueError, match="x has NaN or infinity, first in row 399"):
+        check_finite_rows(x, "x")
+
+
 def test_check_finite_false_lets_it_through():
     with pytest.raises(bpx.DivergenceError):
         fit(NAN, Y, check_finite=False)
