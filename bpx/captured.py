@@ -13,8 +13,6 @@ import numpy as np
 
 from .backends import Array
 from .chain import Chain
-from .layers import Embedding
-from .layers.sequence import every
 from .optimizers import Optimizer
 from .sources import Arrays, Source
 from .updates import FusedUpdate, GradientUpdate, table
@@ -35,8 +33,6 @@ def why_not_captured(chain: Chain, source: Source, optimizer: Optimizer, hooked:
         return f"an optimizer of your own, {type(optimizer).__name__}, runs on the host"
     if hooked:
         return "a callback with on_step_end runs on the host between the steps"
-    if any(isinstance(layer, Embedding) for _, layer in every(chain.architecture.layers)):
-        return "the gradient of an Embedding is sorted by CuPy, which cannot be recorded"
     if source.n < 2 * source.batch_size:
         return "a graph needs two full mini-batches or more"
     return ""

@@ -155,6 +155,20 @@ T __shfl_xor_sync(unsigned mask, T value, unsigned other) {
   return value;
 }
 
+static inline unsigned __ballot_sync(unsigned mask, int yes) {
+  if (mask != 0xffffffffu) host::fail("a ballot of a part of a warp");
+  const unsigned me = threadIdx.x, start = me / host::WARP * host::WARP;
+  host::Barrier& warp = host::of_warp[me / host::WARP];
+  host::lanes[me][0] = yes != 0;
+  warp.wait(host::WARP);
+  unsigned bits = 0;
+  for (unsigned k = 0; k < host::WARP; ++k) bits |= unsigned(host::lanes[start + k][0]) << k;
+  warp.wait(host::WARP);
+  return bits;
+}
+
+static inline int __ffs(unsigned bits) { return __builtin_ffs(int(bits)); }
+
 static inline float __uint_as_float(unsigned bits) {
   float value;
   memcpy(&value, &bits, sizeof value);

@@ -96,7 +96,9 @@ def test_every_kernel_runs_and_none_passes_to_its_twin_unseen(rehearsed, rng, re
             run(rehearsed, name, arguments, written, real, np.asarray)
     for source in map(np.zeros, (3,) * len(_cuda.SOURCES), _cuda.SOURCES):
         rehearsed.gather(source, slice(None), np.empty(3, real))
-    rehearsed.one_hot(np.array([1, 0], np.int32), np.empty((2, 3), real))
+    few = np.array([1, 0], np.int32)
+    rehearsed.one_hot(few, np.empty((2, 3), real))
+    rehearsed.sum_at(np.ones((2, 3), real), few, np.empty((2, 3), real))
     single = np.ones((2, 2), np.float32)
     for precision in ("float16", "bfloat16"):
         rehearsed.in_precision(precision).gemm(single, single, single.copy())
@@ -172,6 +174,17 @@ def test_what_the_kernels_do_not_know_passes_to_the_standard(rehearsed, rng):
     assert np.allclose(rehearsed.axpby(x[:, :1], np.ones((4, 3)), 2.0), 1.0 + 2.0 * x[:, :1])
     assert np.allclose(rehearsed.sum_rows(x[:, ::2], np.empty(2)), x[:, ::2].sum(0))
     assert rehearsed._kernels.launched == set()
+
+
+@on_both
+@pytest.mark.parametrize("key", _cuda.KEYS, ids=str)
+@pytest.mark.parametrize(("n", "width", "count"), [(100, 70, 3), (33, 32, 40), (32, 33, 1)])
+def test_rows_of_a_key_are_added_in_their_order(backend, rng, key, n, width, count):
+    x, keys = rng.normal(size=(n, width)), rng.integers(count, size=n).astype(key)
+    expected = np.zeros((count, width))
+    np.add.at(expected, keys, x)
+    got = call(backend, "sum_at", x, keys, np.full((count, width), np.nan))[0]
+    assert np.array_equal(got, expected)
 
 
 @on_both

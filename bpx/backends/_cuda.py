@@ -32,7 +32,9 @@ SOURCES = {
 # To factors of a product in 16 bits.
 NARROW = {name: f"narrow_{name}" for name in ("float16", "bfloat16")}
 
-LABELS = {np.dtype(name): f"one_hot_{name}" for name in ("int64", "int32")}
+INDICES = np.dtype(np.int64), np.dtype(np.int32)
+LABELS = {dtype: f"one_hot_{dtype}" for dtype in INDICES}
+KEYS = {dtype: f"sum_at_{dtype}" for dtype in INDICES}
 
 # Activations by `Activation.kernel`: softmax works on rows, the others element by element.
 ELEMENTWISE = ("sigmoid", "tanh", "relu")
@@ -59,6 +61,7 @@ NAMES = (
     *NARROW.values(),
     *SOURCES.values(),
     *LABELS.values(),
+    *KEYS.values(),
     *ACTIVATE.values(),
     *BACKWARD.values(),
     *BIAS.values(),

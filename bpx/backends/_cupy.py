@@ -238,6 +238,16 @@ class CupyBackend(CupyWindows):
         self._launch(name, threads, out, labels, out, out.size, out.shape[1])
         return out
 
+    def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
+        name = _cuda.KEYS.get(rows.dtype)
+        if name is None or not rows.flags.c_contiguous or not self._dense(x, out):
+            return super().sum_at(x, rows, out)
+        out[...] = 0.0
+        n, width = x.shape
+        threads = _cuda.a_row(n * -(-width // _cuda.WARP))
+        self._launch(name, threads, out, x, rows, out, n, width)
+        return out
+
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
         name = _cuda.ACTIVATE.get(activation.kernel)
         if name is None or not self._dense(z, out):

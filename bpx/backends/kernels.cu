@@ -208,6 +208,42 @@ extern "C" __global__ void one_hot_int32(const int* labels, real* out, int64 cou
   one_hot(labels, out, count, classes);
 }
 
+// out_k <- the sum of the rows i of x with keys[i] = k, in their order; `out` is zero before. A warp
+// has 32 columns of a row, and adds up all of its key if it is the first of them. Nothing is sorted,
+// which CuPy does not do in a graph: n rows are looked at n / 32 times at most by each.
+template <typename Key>
+__device__ void sum_at(const real* x, const Key* keys, real* out, int64 rows, int64 columns) {
+  const int64 slabs = (columns + WARP - 1) / WARP;
+  for (int64 k = first_row(); k < rows * slabs; k += row_stride()) {
+    const Place at(k, slabs);
+    const Key key = keys[at.row];
+    bool is_first = true;
+    for (int64 i = 0; i < at.row && is_first; i += WARP) {
+      is_first = !__ballot_sync(FULL, i + lane() < at.row && keys[i + lane()] == key);
+    }
+    if (!is_first) continue;
+    const int64 column = at.column * WARP + lane();
+    real sum = 0;
+    for (int64 i = at.row; i < rows; i += WARP) {
+      unsigned same = __ballot_sync(FULL, i + lane() < rows && keys[i + lane()] == key);
+      for (; same; same &= same - 1) {
+        if (column < columns) sum += x[(i + __ffs(same) - 1) * columns + column];
+      }
+    }
+    if (column < columns) out[int64(key) * columns + column] = sum;
+  }
+}
+
+extern "C" __global__ void sum_at_int64(const real* x, const int64* keys, real* out, int64 rows,
+                                        int64 columns) {
+  sum_at(x, keys, out, rows, columns);
+}
+
+extern "C" __global__ void sum_at_int32(const real* x, const int* keys, real* out, int64 rows,
+                                        int64 columns) {
+  sum_at(x, keys, out, rows, columns);
+}
+
 // --- activations: sigma, and its derivative by a = sigma(z) -----------------------------------
 
 struct Identity {
