@@ -1,0 +1,456 @@
+"""Convolutions by cuDNN without a GPU: through a stand-in for its front end, see `cudnn_on_host`.
+
+Where the front end and the library are installed, plans are made by them for a device that is
+described, and on a device its results are held against the standard ones.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import cudnn_on_host
+import numpy as np
+import pytest
+from test_cuda import STANDARD
+from test_kernels import convolutions, lending, worst_difference
+
+import bpx
+from bpx import layers as L
+from bpx.backends import BackendError, _base, _cudnn
+from bpx.layers.sliding import Sliding
+
+EPS = np.finfo(np.float32).eps
+PLAIN = Sliding((6, 5), (3, 2), (1, 1), (1, 1), ((0, 0), (0, 0)))
+KERNELS = {"convolve": "conv_fprop", "convolve_weights": "conv_wgrad",
+           "convolve_inputs": "conv_dgrad"}  # fmt: skip
+kernels = pytest.mark.parametrize("name", KERNELS)
+
+
+@pytest.fixture
+def front(rehearsed, monkeypatch):
+    """The stand-in, installed on the backend `rehearsed`."""
+    module, take = cudnn_on_host.FrontEnd(), rehearsed._bytes
+
+    def noted(count):
+        array = take(count)
+        module.allocated[array.ctypes.data] = count
+        return array
+
+    monkeypatch.setattr(rehearsed, "_bytes", noted, raising=False)
+    rehearsed.install(module)
+    return module
+
+
+def arrays(rng, m=3, groups=1, sliding=PLAIN, dtype=np.float32):
+    """x, weights and δ."""
+    x = rng.normal(size=(m, 2 * groups, *sliding.lengths)).astype(dtype)
+    weights = rng.normal(size=(3 * groups, 2, *sliding.size)).astype(dtype)
+    delta = rng.normal(size=(m, 3 * groups, *sliding.counts)).astype(dtype)
+    return x, weights, delta
+
+
+def call(backend, name, x, weights, delta, sliding=PLAIN, room=None, **options):
+    """The kernel's result; what it writes to is NaN before."""
+    room = room or lending(backend, x.dtype)
+    result = {"convolve": delta, "convolve_weights": weights, "convolve_inputs": x}[name]
+    out = np.full_like(result, np.nan)
+    given = {"convolve": (x, weights), "convolve_weights": (x, delta),
+             "convolve_inputs": (delta, weights)}[name]  # fmt: skip
+    return getattr(backend, name)(*given, sliding, room, out, **options)
+
+
+def close(name, got, x, weights, delta, sliding=PLAIN, bits=20):
+    """To the standard kernel's, judged by the sizes of the terms."""
+    given = x, weights, delta, sliding
+    expected = call(STANDARD, name, *given)
+    size = call(STANDARD, name, *map(np.abs, given[:3]), sliding)
+    assert np.abs(got - expected).max() <= 2.0**-bits * size.max()
+
+
+# --- through the stand-in ------------------------------------------------------------------------
+
+
+@kernels
+def test_kernels_are_their_standard_twins(rehearsed, front, rng, name):
+    assert worst_difference(rehearsed, name, "float32", rng) <= 16 * EPS
+    touching = sum(sliding.touches for *_, sliding in convolutions(rng))
+    once = 2 if name == "convolve_weights" else 1  # with β and without
+    assert front.log.count(KERNELS[name]) == once * touching > 40
+    assert set(map(frozenset, front.chosen)) == {frozenset()}
+
+
+@kernels
+def test_a_second_call_makes_and_allocates_nothing(rehearsed, front, rng, monkeypatch, name):
+    given = arrays(rng)
+    room = lending(rehearsed, np.float32)
+    first = call(rehearsed, name, *given, room=room)
+    assert front.log == ["create_handle", "set_stream", "plan", KERNELS[name]]
+    assert sorted(front.allocated.values()) == [1024]
+    monkeypatch.setattr(type(rehearsed), "empty", None)
+    monkeypatch.setattr(type(rehearsed), "zeros", None)
+    assert np.array_equal(call(rehearsed, name, *given, room=room), first)
+    assert front.log[4:] == [KERNELS[name]]
+
+
+def test_a_plan_for_each_shape_geometry_and_precision(rehearsed, front, rng):
+    x, weights, _ = arrays(rng)
+    padded = Sliding((6, 5), (3, 2), (1, 1), (1, 1), ((1, 0), (0, 1)))
+    for backend, m, sliding in (
+        *((rehearsed, 3, PLAIN), (rehearsed, 2, PLAIN), (rehearsed, 3, padded)),
+        *((rehearsed.in_precision("tf32"), 3, PLAIN), (rehearsed, 3, PLAIN)),
+    ):
+        out = np.empty((m, 3, *sliding.counts), np.float32)
+        backend.convolve(x[:m], weights, sliding, lending(rehearsed, np.float32), out)
+    assert front.log.count("plan") == 4
+    assert front.log.count("create_handle") == 1
+
+
+def test_the_oldest_plan_goes_when_there_are_too_many(rehearsed, front, rng, monkeypatch):
+    monkeypatch.setattr(_cudnn, "PLANS", 2)
+    given = arrays(rng)
+    for name in (*KERNELS, "convolve_weights", "convolve", "convolve_inputs"):
+        call(rehearsed, name, *given)
+    assert front.log.count("plan") == 3 + 1  # convolve's anew
+    assert front.log.count("conv_wgrad") == 2
+
+
+@kernels
+def test_precision(rehearsed, front, rng, name):
+    given = arrays(rng, 4)
+    close(name, call(rehearsed, name, *given), *given, bits=20)
+    got = call(rehearsed.in_precision("tf32"), name, *given)
+    close(name, got, *given, bits=9)
+    with pytest.raises(AssertionError):
+        close(name, got, *given, bits=16)
+    assert front.chosen == [set(), {front.numerical_note.TENSOR_CORE}]
+
+
+@kernels
+@pytest.mark.parametrize(("precision", "dtype"), [("float16", np.float32),
+                         ("bfloat16", np.float32), ("float32", np.float64)])  # fmt: skip
+def test_what_it_is_not_asked_for(rehearsed, front, rng, name, precision, dtype):
+    given = arrays(rng, dtype=dtype)
+    got = call(rehearsed.in_precision(precision), name, *given)
+    close(name, got, *given, bits=6 if precision != "float32" else 45)
+    assert front.log == []
+
+
+@kernels
+def test_gaps_in_memory_and_empty_batches_go_another_way(rehearsed, front, rng, name):
+    x, weights, delta = arrays(rng)
+    turned = [np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1) for a in (x, delta)]
+    got = call(rehearsed, name, turned[0], weights, turned[1])
+    close(name, got, x, weights, delta)
+    got = call(rehearsed, name, x[:0], weights, delta[:0])
+    assert not got.any()
+    assert front.log == []
+
+
+@kernels
+@pytest.mark.parametrize("groups", [1, 3])
+def test_rows_of_a_batch_where_they_lie(rehearsed, front, rng, name, groups):
+    sliding = Sliding((5, 5), (2, 2), (1, 1), (1, 1), ((0, 1), (0, 1)))
+    x, weights, delta = arrays(
+        rng, 9, groups, sliding
+    )  # rows of 200 and 300 bytes, or thrice that
+    for rows, aligned in ((slice(4, 8), True), (slice(1, 7), False)):
+        front.log.clear()
+        given = x[rows], weights, delta[rows]
+        out = {"convolve": np.full((9, *delta.shape[1:]), np.nan, np.float32)[rows],
+               "convolve_weights": np.full_like(weights, np.nan),
+               "convolve_inputs": np.full_like(x, np.nan)[rows]}[name]  # fmt: skip
+        first, second = {"convolve": (given[0], weights), "convolve_weights": (given[0], given[2]),
+                         "convolve_inputs": (given[2], weights)}[name]  # fmt: skip
+        room = lending(rehearsed, np.float32)
+        got = getattr(rehearsed, name)(first, second, sliding, room, out)
+        close(name, got, *given, sliding)
+        assert (KERNELS[name] in front.log) == aligned
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])
+def test_gradients_are_added(rehearsed, front, rng, beta):
+    x, weights, delta = arrays(rng)
+    before = rng.normal(size=weights.shape).astype(np.float32)
+    out = before.copy() if beta else np.full_like(before, np.nan)
+    room = lending(rehearsed, np.float32)
+    assert rehearsed.convolve_weights(x, delta, PLAIN, room, out, beta) is out
+    got = out - np.float32(beta) * before if beta else out
+    close("convolve_weights", got, x, weights, delta, bits=18)
+    assert "conv_wgrad" in front.log
+
+
+# --- what it refuses -----------------------------------------------------------------------------
+
+
+@kernels
+def test_a_refusal_is_asked_for_once(rehearsed, front, rng, name):
+    front.refuses = lambda operation, *dims: True
+    given = arrays(rng)
+    for _ in range(2):
+        close(name, call(rehearsed, name, *given), *given)
+    assert front.log == ["create_handle", "set_stream", "plan"]
+    close(name, call(rehearsed, name, *(a[:2] for a in given[:1]), given[1], given[2][:2]),
+          given[0][:2], given[1], given[2][:2])  # fmt: skip
+    assert front.log.count("plan") == 2  # other shapes are another question
+
+
+@kernels
+@pytest.mark.parametrize("step", ["valid", "lowered", "planned", "supported", "built"])
+def test_a_refusal_at_any_step(rehearsed, front, rng, name, step):
+    unsupported = RuntimeError("cudnnFinalize failed: CUDNN_STATUS_NOT_SUPPORTED_SHAPE")
+    for error in (cudnn_on_host.NotSupportedError("no"), NotImplementedError("no"), unsupported):
+        front.failing = {step: error}
+        rehearsed.install(front)
+        given = arrays(rng)
+        close(name, call(rehearsed, name, *given), *given)
+    assert KERNELS[name] not in front.log
+
+
+def test_weights_that_it_refuses_find_no_patches_in_the_room(rehearsed, front, rng):
+    front.refuses = lambda operation, *dims: operation == "conv_wgrad"
+    x, weights, delta = arrays(rng)
+    room = lending(rehearsed, np.float32)
+    call(rehearsed, "convolve", x, weights, delta, room=room)
+    got = call(rehearsed, "convolve_weights", x, weights, delta, room=room, patched=True)
+    close("convolve_weights", got, x, weights, delta)
+    assert "conv_fprop" in front.log
+
+
+def test_patches_of_convolve_are_used_where_it_left_them(rehearsed, front, rng):
+    x, weights, delta = arrays(rng, dtype=np.float64)
+    room = lending(rehearsed, np.float64)
+    call(rehearsed, "convolve", x, weights, delta, room=room)
+    rehearsed._kernels.launched.clear()
+    got = call(rehearsed, "convolve_weights", x, weights, delta, room=room, patched=True)
+    close("convolve_weights", got, x, weights, delta, bits=45)
+    assert "patches" not in rehearsed._kernels.launched
+
+
+@kernels
+def test_a_batch_is_one_slice_and_patches_are_of_as_many_as_fit(
+    rehearsed, front, rng, monkeypatch, name
+):
+    x, weights, delta = arrays(rng, 7, dtype=np.float64)
+    shapes = x.shape[1], weights.shape, PLAIN
+    monkeypatch.setattr(_base, "AT_ONCE", 3 * 2 * 6 * 16)  # patches of three rows
+    assert rehearsed.parts_of_windows(7, *shapes) == [[slice(0, 7)]]
+    assert rehearsed.parts_of_windows(0, *shapes) == [[]]
+    lent, lend = [], lending(rehearsed, np.float64)
+
+    def room(shape):
+        lent.append(shape[0])
+        return lend(shape)
+
+    got = call(rehearsed, name, x, weights, delta, room=room, **(
+        {"patched": True} if name == "convolve_weights" else {}))  # fmt: skip
+    close(name, got, x, weights, delta, bits=45)
+    assert lent == [3, 3, 1]
+    rehearsed.install(None)
+    assert rehearsed.parts_of_windows(7, *shapes) == [[slice(0, 3), slice(3, 6), slice(6, 7)]]
+
+
+# --- handles, streams, recordings ----------------------------------------------------------------
+
+
+def test_the_stream_is_set_where_it_changed(rehearsed, front, rng):
+    given = arrays(rng)
+    for stream, sets in ((0, 1), (0, 1), (7, 2), (7, 2), (0, 3)):
+        rehearsed.stream = stream
+        call(rehearsed, "convolve", *given)
+        assert front.log.count("set_stream") == sets
+        assert front.handles[0].stream == stream
+
+
+def test_a_handle_a_thread_and_it_goes_with_it(rehearsed, front, rng):
+    given = arrays(rng)
+    call(rehearsed, "convolve", *given)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call(rehearsed, "convolve", *given)))
+    thread.start()
+    thread.join()
+    gc.collect()
+    close("convolve", found[0], *given)
+    assert [handle.destroyed for handle in front.handles] == [False, True]
+
+
+def test_a_recording_holds_its_plans(rehearsed, front, rng, monkeypatch):
+    assert rehearsed._convolutions.held() == ()
+    monkeypatch.setattr(_cudnn, "PLANS", 1)
+    given = arrays(rng)
+    call(rehearsed, "convolve", *given)
+    held = rehearsed._convolutions.held()
+    call(rehearsed, "convolve_inputs", *given)
+    rehearsed.install(None)
+    gc.collect()
+    assert not front.handles[0].destroyed
+    assert held[1].graph.operation == "conv_fprop"
+    assert held[1].workspace.ctypes.data in front.allocated
+    del held
+    gc.collect()
+    assert front.handles[0].destroyed
+
+
+def test_a_larger_workspace_leaves_the_others_theirs(rehearsed, front, rng):
+    given = arrays(rng)
+    call(rehearsed, "convolve", *given)
+    call(rehearsed.in_precision("tf32"), "convolve", *given)
+    call(rehearsed, "convolve_inputs", *given)  # in the larger
+    handle, *plans = rehearsed._convolutions.held()
+    assert [plan.workspace.size for plan in plans] == [1024, 4096, 4096]
+    assert plans[1].workspace is plans[2].workspace is handle.workspace
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_training_by_it_is_the_training_without(rehearsed, front, rng, graph):
+    x, y = rng.normal(size=(60, 24)).astype(np.float32), rng.integers(3, size=60)
+    layers = [
+        *(L.Input(24), L.Reshape((1, 4, 6)), L.Conv2D(4, (2, 3), "tanh", padding="same")),
+        *(L.MaxPool2D(2), L.Conv2D(6, 2, "tanh", groups=2), L.Reshape((6, 2))),
+        *(L.Conv1D(4, 2, "tanh"), L.Flatten(), L.Dense(3, "softmax")),
+    ]
+    options = {"batch_size": 16, "graph": graph, "optimizer": bpx.SGD(0.1, momentum=0.9)}
+    found = []
+    for module in (None, front):
+        rehearsed.install(module)
+        net = bpx.Network(layers, backend=rehearsed, dtype="float32", seed=1)
+        for _ in range(2):
+            net.fit(x, y, epochs=1, **options)
+            taken = front.log.count("plan"), dict(front.allocated)
+        found.append(net.parameters.copy())
+    assert np.abs(found[0] - found[1]).max() <= 1e-5 * np.abs(found[0]).max()
+    # Three convolutions there and back, the first without δ below, and the last batch is smaller.
+    assert front.log.count("plan") == 2 * 8
+    net.fit(x, y, epochs=1, **options)
+    assert taken == (front.log.count("plan"), front.allocated)
+    assert set(KERNELS.values()) <= set(front.log)
+
+
+# --- what goes wrong is told ---------------------------------------------------------------------
+
+MEND = r"pip install -U 'bpx\[cudnn13\]' .*pip uninstall nvidia-cudnn-frontend"
+
+
+@pytest.mark.parametrize("step", ["lowered", "planned", "built", "execute"])
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_a_failure_is_no_refusal(rehearsed, front, rng, step, error):
+    front.failing = {step: error("CUDNN_STATUS_EXECUTION_FAILED")}
+    message = rf"cuDNN failed in conv_fprop \(CUDNN_STATUS_EXECUTION_FAILED\).*{MEND}"
+    with pytest.raises(BackendError, match=message):
+        call(rehearsed, "convolve", *arrays(rng))
+
+
+def test_no_handle(rehearsed, front, rng):
+    front.failing = {"create_handle": RuntimeError("cudaGetDeviceCount(&count) != cudaSuccess")}
+    with pytest.raises(BackendError, match=rf"cuDNN failed in create_handle \(cuda.*{MEND}"):
+        call(rehearsed, "convolve", *arrays(rng))
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """`front_end` afresh, with these in the place of what is installed."""
+
+    def put(**modules):
+        for name in ("cudnn", "cuda", "cuda.pathfinder"):
+            monkeypatch.setitem(sys.modules, name, modules.get(name.split(".")[-1]))
+        known = "cudnn" in modules
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: known or None)
+        return _cudnn.front_end.__wrapped__
+
+    return put
+
+
+class Module:
+    """Stands for one: functions by name, which return or raise what is given."""
+
+    __spec__ = None
+
+    def __init__(self, **results):
+        self.called = []
+        for name, result in results.items():
+            setattr(self, name, self._function(name, result))
+
+    def _function(self, name, result):
+        def function(*arguments):
+            self.called.append((name, *arguments))
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return function
+
+
+def test_the_front_end_and_its_libraries(packages):
+    assert packages()() is None
+    cudnn, finder = Module(backend_version=92800), Module(load_nvidia_dynamic_lib=None)
+    cuda = Module()
+    cuda.pathfinder = finder
+    assert packages(cudnn=cudnn, cuda=cuda, pathfinder=finder)() is cudnn
+    assert finder.called == [("load_nvidia_dynamic_lib", "cudart")]
+    assert cudnn.called == [("backend_version",)]
+
+
+def test_a_front_end_without_its_library(packages):
+    missing = RuntimeError("Unable to find symbol cudnnGetVersion")
+    cudnn, finder = Module(backend_version=missing), Module(load_nvidia_dynamic_lib=None)
+    cuda = Module()
+    cuda.pathfinder = finder
+    message = (
+        r"cuDNN's front end is installed, and its library was not found \(Unable to find symbol "
+        r"cudnnGetVersion\): pip install 'bpx\[cudnn13\]' \(or 'bpx\[cudnn12\]'.*pip uninstall"
+    )
+    with pytest.raises(BackendError, match=message):
+        packages(cudnn=cudnn, cuda=cuda, pathfinder=finder)()
+    with pytest.raises(BackendError, match="its library was not found"):
+        packages(cudnn=cudnn)()  # nor what would find one
+
+
+# --- the front end and the library themselves ----------------------------------------------------
+
+
+def test_plans_of_the_library_for_a_described_device(tmp_path):
+    if find_spec("cudnn") is None:
+        pytest.skip("no front end of cuDNN: pip install nvidia-cudnn-frontend nvidia-cudnn-cu13")
+    script = Path(__file__).with_name("cudnn_described.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=600
+    )
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    sizes = [size for *_, size in found if size is not None]
+    assert len(sizes) > len(found) / 2 > 100
+    assert all(0 <= size <= _cudnn.WORKSPACE for size in sizes)
+    asked = len(_cudnn.OPERATIONS) * len(_cudnn.NOTES)
+    assert all(size is not None for *_, size in found[-asked:])  # the book's network
+
+
+@pytest.mark.parametrize("backend", ["cupy"], indirect=True)
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@kernels
+def test_a_device_has_the_same_bits_each_time(backend, put, host, rng, name, precision):
+    if not backend._convolutions.is_here():
+        pytest.skip("no cuDNN: pip install 'bpx[cudnn13]'")
+    for sliding in (PLAIN, Sliding((6, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (2, 1)))):
+        given = arrays(rng, 64, 2, sliding)
+        there = [put(a) for a in given]
+        on = backend.in_precision(precision)
+        shape = {"convolve": 2, "convolve_weights": 1, "convolve_inputs": 0}[name]
+        first, second = {"convolve": (0, 1), "convolve_weights": (0, 2),
+                         "convolve_inputs": (2, 1)}[name]  # fmt: skip
+        got = [
+            host(getattr(on, name)(there[first], there[second], sliding,
+                                   lending(backend, np.float32),
+                                   backend.empty(given[shape].shape, np.float32)))
+            for _ in range(3)
+        ]  # fmt: skip
+        assert np.array_equal(got[0], got[1])
+        assert np.array_equal(got[0], got[2])
+        close(name, got[0], *given, sliding, bits=20 if precision == "float32" else 9)
