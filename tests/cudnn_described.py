@@ -3,7 +3,8 @@
     python tests/cudnn_described.py FOLDER
 
 Prints of each case the operation, the precision and the bytes that the plan works in, or null
-where cuDNN refuses; the last are the book's. Ends with 77 where it does not come so far.
+where cuDNN refuses; the last are the book's. Before that what it says of one that is run without a
+handle. Ends with 77 where it does not come so far.
 `test_cudnn.py` runs it in a process of its own, since what stands for CUDA's driver here must not
 meet another library.
 """
@@ -20,7 +21,7 @@ import cuda_on_host
 import numpy as np
 from test_kernels import convolutions
 
-from bpx.backends import _cudnn
+from bpx.backends import BackendError, _cudnn
 from bpx.layers.sliding import Sliding
 
 H100 = {
@@ -54,7 +55,8 @@ H100 = {
 DRIVER = ("cuGetErrorString", "cuModuleGetFunction", "cuModuleLoadData", "cuModuleUnload")
 DRIVER += ("cuTensorMapEncodeIm2col", "cuTensorMapEncodeTiled")
 
-BOOK = Sliding((12, 12), (5, 5), (1, 1), (1, 1), ((0, 0), (0, 0)))
+BOOK = (10, 20, 12, 12), (40, 20, 5, 5), (10, 40, 8, 8)  # its second convolution
+IN_BOOK = Sliding((12, 12), (5, 5), (1, 1), (1, 1), ((0, 0), (0, 0)))
 
 
 class NotHere(Exception):
@@ -90,7 +92,7 @@ class Described:
         return getattr(self.cudnn, name)
 
     def create_handle(self):
-        return object()
+        return None
 
     def set_stream(self, handle, stream):
         pass
@@ -103,17 +105,13 @@ class Described:
         return self.cudnn.pygraph(**options, **properties)
 
 
-def plans(front) -> list[tuple[str, str, int | None]]:
-    convolution = _cudnn.Cudnn(
-        lambda: front, lambda: 0, lambda n: np.empty(n, np.uint8), lambda a: a.ctypes.data
-    )
+def plans(convolution: _cudnn.Cudnn) -> list[tuple[str, str, int | None]]:
     handle, found = convolution._current(), []
     cases = [
         (x.shape, weights.shape, delta.shape, sliding)
         for x, weights, delta, sliding in convolutions(np.random.default_rng(0))
     ]
-    cases.append(((10, 20, 12, 12), (40, 20, 5, 5), (10, 40, 8, 8), BOOK))
-    for *shapes, sliding in cases:
+    for *shapes, sliding in [*cases, (*BOOK, IN_BOOK)]:
         for operation in _cudnn.OPERATIONS:
             for precision in _cudnn.NOTES:
                 plan = convolution._plan(handle, operation, shapes, (sliding, precision))
@@ -122,14 +120,27 @@ def plans(front) -> list[tuple[str, str, int | None]]:
     return found
 
 
+def refusal(convolution: _cudnn.Cudnn) -> str:
+    """The library's, of arguments that are right but for the handle."""
+    arrays = (np.zeros(shape, np.float32) for shape in BOOK)
+    try:
+        convolution("conv_fprop", *arrays, IN_BOOK, "tf32")
+    except BackendError as error:
+        return str(error)
+    return "none"
+
+
 def main() -> int:
     try:
         load_driver(Path(sys.argv[1]))
-        found = plans(Described())
+        front = Described()
     except (NotHere, cuda_on_host.NoCompiler) as error:
         print(error)
         return 77
-    print(json.dumps(found))
+    convolution = _cudnn.Cudnn(
+        lambda: front, lambda: 0, lambda n: np.empty(n, np.uint8), lambda a: a.ctypes.data
+    )
+    print(json.dumps([refusal(convolution), plans(convolution)]))
     return 0
 
 

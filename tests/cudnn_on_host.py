@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import threading
+import weakref
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class NotSupportedError(Exception):
 class Handle:
     def __init__(self):
         self.stream, self.thread, self.destroyed = None, threading.get_ident(), False
+        self.graphs = weakref.WeakSet()
 
 
 class FrontEnd:
@@ -85,6 +87,7 @@ class FrontEnd:
 
     def destroy_handle(self, handle):
         assert not handle.destroyed
+        assert not [*handle.graphs], "a handle goes after what was made with it"
         handle.destroyed = True
 
     def pygraph(self, *, io_data_type, intermediate_data_type, compute_data_type, handle):
@@ -134,6 +137,7 @@ class Graph:
 
     def __init__(self, module, handle):
         self.module, self.handle, self.step = module, handle, "made"
+        handle.graphs.add(self)
         self.barred, self.most, self.plan = set(), None, None
         self.operation, self.tensors, self.axes = None, None, None
 
