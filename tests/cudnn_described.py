@@ -2,11 +2,10 @@
 
     python tests/cudnn_described.py FOLDER
 
-Prints of each case the operation, the precision and the bytes that the plan works in, or null
-where cuDNN refuses; the last are the book's. Before that what it says of one that is run without a
-handle. Ends with 77 where it does not come so far.
-`test_cudnn.py` runs it in a process of its own, since what stands for CUDA's driver here must not
-meet another library.
+Prints what the library says of one that is run without a handle, and of each case the operation,
+the precision and the bytes that the plan works in, or null where cuDNN refuses: the tests' cases,
+a larger one, and the book's. Ends with 77 where it does not come so far. `test_cudnn_library.py`
+runs it in a process of its own, since what stands for CUDA's driver must not meet another library.
 """
 
 from __future__ import annotations
@@ -55,6 +54,8 @@ H100 = {
 DRIVER = ("cuGetErrorString", "cuModuleGetFunction", "cuModuleLoadData", "cuModuleUnload")
 DRIVER += ("cuTensorMapEncodeIm2col", "cuTensorMapEncodeTiled")
 
+LARGER = (128, 64, 32, 32), (64, 64, 3, 3), (128, 64, 32, 32)
+IN_LARGER = Sliding((32, 32), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
 BOOK = (10, 20, 12, 12), (40, 20, 5, 5), (10, 40, 8, 8)  # its second convolution
 IN_BOOK = Sliding((12, 12), (5, 5), (1, 1), (1, 1), ((0, 0), (0, 0)))
 
@@ -111,7 +112,7 @@ def plans(convolution: _cudnn.Cudnn) -> list[tuple[str, str, int | None]]:
         (x.shape, weights.shape, delta.shape, sliding)
         for x, weights, delta, sliding in convolutions(np.random.default_rng(0))
     ]
-    for *shapes, sliding in [*cases, (*BOOK, IN_BOOK)]:
+    for *shapes, sliding in [*cases, (*LARGER, IN_LARGER), (*BOOK, IN_BOOK)]:
         for operation in _cudnn.OPERATIONS:
             for precision in _cudnn.NOTES:
                 plan = convolution._plan(handle, operation, shapes, (sliding, precision))

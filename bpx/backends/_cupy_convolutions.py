@@ -23,6 +23,8 @@ class CupyConvolutions(CupyWindows):
         return [in_slices(0, rows, max(rows, 1))]  # cuDNN writes no patches
 
     def convolve(self, x: Array, weights: Array, sliding: Any, room: Room, out: Array) -> Array:
+        if not self._convolutions.is_here():
+            return super().convolve(x, weights, sliding, room, out)
         if not self._by_cudnn("conv_fprop", x, weights, out, sliding):
             for rows in self._in_memory(x, weights, sliding):
                 super().convolve(x[rows, ...], weights, sliding, room, out[rows, ...])
@@ -38,7 +40,9 @@ class CupyConvolutions(CupyWindows):
         beta: float = 0.0,
         patched: bool = False,
     ) -> Array:
-        if self._takes(x, out, delta, sliding):
+        if not self._convolutions.is_here():
+            return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
+        if self._is_asked(x, sliding):
             fresh = out if beta == 0.0 else room(tuple(out.shape))  # its graphs have no β
             if self._by_cudnn("conv_wgrad", x, fresh, delta, sliding):
                 return out if beta == 0.0 else self.axpby(fresh, out, 1.0, beta)
@@ -55,6 +59,8 @@ class CupyConvolutions(CupyWindows):
     def convolve_inputs(
         self, delta: Array, weights: Array, sliding: Any, room: Room, out: Array
     ) -> Array:
+        if not self._convolutions.is_here():
+            return super().convolve_inputs(delta, weights, sliding, room, out)
         if not self._by_cudnn("conv_dgrad", out, weights, delta, sliding):
             for rows in self._in_memory(out, weights, sliding):
                 super().convolve_inputs(delta[rows, ...], weights, sliding, room, out[rows, ...])
@@ -62,20 +68,16 @@ class CupyConvolutions(CupyWindows):
 
     def _by_cudnn(self, operation: str, x: Array, weights: Array, z: Array, sliding: Any) -> bool:
         """Done; or False."""
-        return self._takes(x, weights, z, sliding) and self._convolutions(
-            operation, x, weights, z, sliding, self._precision
+        return (
+            self._is_asked(x, sliding)
+            and self._dense(x, weights, z)
+            and self._convolutions(operation, x, weights, z, sliding, self._precision)
         )
 
-    def _takes(self, x: Array, weights: Array, z: Array, sliding: Any) -> bool:
-        """Whether cuDNN is asked: of windows in padding alone its manuals say nothing."""
-        return (
-            self._precision in _cudnn.NOTES
-            and x.dtype == _cuda.FLOAT32
-            and self._dense(x, weights, z)
-            and bool(x.size and z.size)
-            and sliding.touches
-            and self._convolutions.is_here()
-        )
+    def _is_asked(self, x: Array, sliding: Any) -> bool:
+        """Whether cuDNN may do such ones: of windows in padding alone its manuals say nothing."""
+        numbers = x.dtype == _cuda.FLOAT32 and self._precision in _cudnn.NOTES
+        return numbers and bool(x.size) and sliding.touches
 
     def _in_memory(self, x: Array, weights: Array, sliding: Any) -> list[slice]:
         """Slices of the rows, of which the patches fit at once."""
