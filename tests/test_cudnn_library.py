@@ -12,6 +12,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,11 +27,11 @@ from bpx.layers.sliding import Sliding
 def packages(monkeypatch):
     """`front_end` afresh, with these in the place of what is installed."""
 
-    def put(**modules):
+    def put(origin="__init__.py", **modules):
         for name in ("cudnn", "cuda", "cuda.pathfinder"):
             monkeypatch.setitem(sys.modules, name, modules.get(name.split(".")[-1]))
-        known = "cudnn" in modules
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: known or None)
+        spec = SimpleNamespace(origin=origin) if "cudnn" in modules else None
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
         return _cudnn.front_end.__wrapped__
 
     return put
@@ -38,8 +39,6 @@ def packages(monkeypatch):
 
 class Module:
     """Stands for one: functions by name, which return or raise what is given."""
-
-    __spec__ = None
 
     def __init__(self, **results):
         self.called = []
@@ -58,6 +57,7 @@ class Module:
 
 def test_the_front_end_and_its_libraries(packages):
     assert packages()() is None
+    assert packages(origin=None, cudnn=Module())() is None  # a folder of that name
     cudnn, finder = Module(backend_version=92800), Module(load_nvidia_dynamic_lib=None)
     cuda = Module()
     cuda.pathfinder = finder

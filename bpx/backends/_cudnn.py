@@ -52,7 +52,8 @@ def front_end() -> Any:
     BackendError
         It is installed, and the library is not found.
     """
-    if importlib.util.find_spec("cudnn") is None:
+    spec = importlib.util.find_spec("cudnn")
+    if spec is None or spec.origin is None:  # or it is a folder of that name
         return None
     try:
         from cuda import pathfinder
