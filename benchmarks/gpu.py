@@ -36,7 +36,8 @@ ROUNDS = 7
 SHORT = ("book", "images")
 SECONDS_A_ROUND = 0.25  # of each peer, at least; slow peers run one epoch
 MOST_EPOCHS = 50  # a round
-LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "jax")
+LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cudnn-frontend",
+             "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "torch", "jax")  # fmt: skip
 
 Results = dict[str, dict[str, float]]  # seconds a step, by case and peer
 

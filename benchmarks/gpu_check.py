@@ -3,6 +3,8 @@
     python benchmarks/gpu_check.py               on the CUDA device
     python benchmarks/gpu_check.py --rehearse    on the host, the kernels compiled by g++
 
+Where cuDNN is installed, convolutions are checked by it and without it.
+
 `python benchmarks/gpu.py` runs it first.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -29,8 +32,8 @@ def backend(folder: str):
     return CupyRehearsed(Path(folder))
 
 
-def line(kernels, name: str) -> tuple[bool, str]:
-    """Whether a kernel is right, and its line of the table."""
+def line(kernels, name: str, label: str) -> tuple[bool, str]:
+    """Whether a kernel is right, and its line of the table, which begins with `label`."""
     from test_kernels import worst_difference
 
     found, right = [], True
@@ -39,10 +42,21 @@ def line(kernels, name: str) -> tuple[bool, str]:
             draw = np.random.default_rng(20260101)
             worst = worst_difference(kernels, name, dtype, draw, by_terms=True)
         except Exception as error:  # the other kernels are still to be looked at
-            return False, f"{name:20} {type(error).__name__}: {error}"
+            return False, f"{label:26} {type(error).__name__}: {error}"
         found.append(f"{dtype} {worst:8.1e}")
         right = right and worst <= limit  # False for a NaN
-    return right, f"{name:20} {'   '.join(found)}   {'as its twin' if right else 'DIFFERS'}"
+    return right, f"{label:26} {'   '.join(found)}   {'as its twin' if right else 'DIFFERS'}"
+
+
+def checks(kernels, names: list[str]) -> list[tuple[str, object, str]]:
+    """Of each check what it is called, the backend and the kernel."""
+    found = [(name, kernels, name) for name in names]
+    if not kernels._convolutions.is_here():
+        return found
+    without = kernels.in_precision("float32")  # a copy
+    without._convolutions = SimpleNamespace(is_here=lambda: False)
+    convolutions = [name for name in names if name.startswith("convolve")]
+    return found + [(f"{name}, no cuDNN", without, name) for name in convolutions]
 
 
 def main() -> int:
@@ -61,10 +75,10 @@ def main() -> int:
             print(error)
             return 0 if rehearse else 1
         wrong = []
-        for name in CASES:
-            right, text = line(kernels, name)
+        for label, on, name in checks(kernels, list(CASES)):
+            right, text = line(on, name, label)
             print(text, flush=True)
-            wrong += [] if right else [name]
+            wrong += [] if right else [label]
     if wrong:
         print(f"not as their standard twins: {', '.join(wrong)}")
     return 1 if wrong else 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx.backends import Backend, BackendError, _cublas
+from bpx.backends import Backend, BackendError, _cublas, _cudnn
 from bpx.backends._cupy import CupyBackend
 from bpx.backends._numpy import NumpyBackend
 
@@ -66,6 +66,13 @@ class CupyRehearsed(CupyBackend):
         self._kernels = cuda_on_host.Kernels(folder)
         self.cublas = cublas_on_host.Library()
         self._products = _cublas.Cublas(lambda: self.cublas, lambda: 0, self._bytes, self._address)
+        self.install(None)
+
+    def install(self, cudnn):
+        """Take this for cuDNN's front end; None: it is not installed."""
+        self._convolutions = _cudnn.Cudnn(
+            lambda: cudnn, lambda: self.stream, self._bytes, self._address
+        )
 
     def to_host(self, array):
         return np.asarray(array)
@@ -75,6 +82,7 @@ class CupyRehearsed(CupyBackend):
         return array.ctypes.data
 
     slot = Backend.slot  # there is no memory to pin
+    stream = 0
 
     def surround(self, largest, processes=1, in_parts=False):
         return contextlib.nullcontext()

@@ -12,6 +12,7 @@ from bpx.activations import ACTIVATIONS
 from bpx.backends import (
     Backend,
     _cupy,
+    _cupy_convolutions,
     _cupy_products,
     _cupy_windows,
     _fast,
@@ -420,6 +421,7 @@ def test_only_kernels_are_overridden():
     numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows
     numpys += _fast.FastBackend, _fast_windows.FastWindows
     cupys = _cupy.CupyBackend, _cupy_windows.CupyWindows, _cupy_products.CupyProducts
+    cupys += (_cupy_convolutions.CupyConvolutions,)
     for cls in (*numpys, *cupys, _torch.TorchBackend):
         overridden = {name for name in vars(cls) if callable(getattr(Backend, name, None))}
         assert overridden <= PLACES | COMPILED | set(KERNELS)

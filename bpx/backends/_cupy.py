@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from . import _cublas, _cuda, _cuda_run
+from . import _cublas, _cuda, _cuda_run, _cudnn
 from ._base import Array
-from ._cupy_windows import CupyWindows
+from ._cupy_convolutions import CupyConvolutions
 from ._slot import PinnedSlot, Slot
 
 
-class CupyBackend(CupyWindows):
+class CupyBackend(CupyConvolutions):
     """`xp` is the namespace in ``_cupy_namespace``, `device` a ``cupy.cuda.Device``.
 
     CuPy works on the calling thread's current device, so each run of a network makes its own
@@ -32,6 +32,9 @@ class CupyBackend(CupyWindows):
         self._kernels = _cuda.Kernels()
         self._products = _cublas.Cublas(
             _cublas.library, self._stream_address, self._bytes, self._address
+        )
+        self._convolutions = _cudnn.Cudnn(
+            _cudnn.front_end, self._stream_address, self._bytes, self._address
         )
         self._precision = "float32"
         self._local = threading.local()
@@ -96,8 +99,9 @@ class CupyBackend(CupyWindows):
                 raise
             graph = stream.end_capture()
         graph.upload(stream)
+        kept = pool, self._convolutions.held()
 
-        def launch(pool: Any = pool) -> None:
+        def launch(kept: Any = kept) -> None:
             graph.launch(cupy.cuda.get_current_stream())
 
         return launch

@@ -51,7 +51,7 @@ class CupyProducts(Backend):
         return out
 
     def sum_of_products(self, a: Array, b: Array, out: Array, beta: float = 0.0) -> Array:
-        if a.ndim != b.ndim or not self._are_stacks(a, b, out[None, ...]):
+        if not b.shape[0] or a.ndim != b.ndim or not self._are_stacks(a, b, out[None, ...]):
             return super().sum_of_products(a, b, out, beta)
         # No atomics, and the same bits each time: some of the m side by side, each added to the
         # one before in its place, and then the sum of the places.
