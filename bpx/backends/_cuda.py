@@ -147,8 +147,11 @@ def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
 
 @cache
 def geometry(sliding: Any) -> tuple[int, ...] | None:
-    """Twelve arguments, six for each of two axes; None: of more axes, or longer than an int."""
-    if len(sliding.size) > 2 or max(sliding.padded) >= 2**31:
+    """Twelve arguments, six for each of two axes; None: of more axes, or too long for ints.
+
+    Two places on an axis, and tiles::FAR, add up to an int.
+    """
+    if len(sliding.size) > 2 or max(sliding.padded) >= 2**30:
         return None
     before = (pair[0] for pair in sliding.padding)
     fields = sliding.lengths, sliding.size, sliding.stride, sliding.dilation, before
