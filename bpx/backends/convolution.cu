@@ -58,6 +58,7 @@ struct Matrices {
 // beyond it. All threads of the block come here, with the same arguments.
 template <typename Product>
 __device__ void multiply(const Product& of, int64 row, int64 column, int64 from, int64 to) {
+  static_assert(ROWS % DEPTH == 0 && DEPTH % EACH == 0, "`right` takes so many rows of C at last");
   alignas(16) __shared__ real left[DEPTH][ROWS + PAD];
   alignas(16) __shared__ real right[DEPTH][COLUMNS + PAD];
   __shared__ Depth depths[2][DEPTH];
@@ -120,12 +121,18 @@ __device__ void multiply(const Product& of, int64 row, int64 column, int64 from,
     }
   }
 
-  for (int j = 0; j < EACH; ++j) {
-    const int64 n = column + my_column + j;
-    if (n >= of.columns) break;
-    real* out = of.out(n);
-    for (int i = 0; i < EACH; ++i) {
-      if (row + my_row + i < of.rows) out[(row + my_row + i) * of.out_row] = sums[i][j];
+  // A thread's sums lie side by side, but neighbours should write to neighbours: by way of `right`.
+  real* out = has_column ? of.out(column + right_column) + row * of.out_row : nullptr;
+  for (int above = 0; above < rows; above += DEPTH) {
+    __syncthreads();  // all have read what was there
+    if (my_row >= above && my_row < above + DEPTH) {
+      for (int i = 0; i < EACH; ++i) {
+        for (int j = 0; j < EACH; ++j) right[my_row - above + i][my_column + j] = sums[i][j];
+      }
+    }
+    __syncthreads();
+    for (int i = right_depth; has_column && i < DEPTH && above + i < rows; i += right_by) {
+      out[(above + i) * of.out_row] = right[i][right_column];
     }
   }
 }
