@@ -122,9 +122,11 @@ def _tiles(rows: int, columns: int) -> int:
 def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[int, int]:
     """Into how many parts a product's depth is cut, and how long each is.
 
-    Where there are too few tiles to fill a device, but no part shorter than LEAST_DEPTH.
+    Where there are fewer tiles than multiprocessors: a block alone on one waits for most of its
+    loads, as two would not. But no part is shorter than LEAST_DEPTH.
     """
-    wanted = min(FILL // (groups * _tiles(rows, columns)), depth // LEAST_DEPTH)
+    tiles = max(1, groups * _tiles(rows, columns))
+    wanted = min(FILL // tiles, depth // LEAST_DEPTH) if tiles <= FILL // 4 else 1
     step = max(1, -(-depth // max(1, wanted)))
     step += -step % TILE[2]
     return -(-depth // step), step

@@ -231,26 +231,27 @@ struct Inputs : Matrices {
 
 }  // namespace tiles
 
-#define SIZES int64 samples, int64 groups, int64 into, int64 of
+#define SIZES int64 parts, int64 a_part, int64 samples, int64 groups, int64 into, int64 of
+
+// `out` has a result for each of the parts of the depth, that are `a_part` long.
 
 extern "C" __global__ void __launch_bounds__(tiles::THREADS)
     convolve(const real* x, const real* weights, real* out, SIZES, GEOMETRY) {
   const Windows windows = WINDOWS;
   const int64 area = windows.area(), count = windows.count(), depth = into * windows.elements();
-  tiles::all(groups, of, samples * count, depth, 1, depth, [&](int64 group, int64) {
+  tiles::all(groups, of, samples * count, depth, parts, a_part, [&](int64 group, int64 part) {
     const tiles::Planes images = {x + group * into * area, windows.down.length,
                                   windows.across.length, groups * into * area};
-    return tiles::Forward{{weights + group * of * depth, out + group * of * count,
+    return tiles::Forward{{weights + group * of * depth,
+                           out + (part * samples * groups + group) * of * count,
                            of, samples * count, depth, count},
                           {images, windows},
                           groups * of * count};
   });
 }
 
-// `out` has a gradient for each part of the depth, `a_part` windows long.
 extern "C" __global__ void __launch_bounds__(tiles::THREADS)
-    convolve_weights(const real* x, const real* delta, real* out, int64 parts, int64 a_part,
-                     SIZES, GEOMETRY) {
+    convolve_weights(const real* x, const real* delta, real* out, SIZES, GEOMETRY) {
   const Windows windows = WINDOWS;
   const int64 area = windows.area(), count = windows.count(), row = into * windows.elements();
   tiles::all(groups, of, row, samples * count, parts, a_part, [&](int64 group, int64 part) {
@@ -268,10 +269,11 @@ extern "C" __global__ void __launch_bounds__(tiles::THREADS)
   const Windows windows = WINDOWS;
   const int64 area = windows.area(), count = windows.count(), elements = windows.elements();
   const int64 depth = of * elements;
-  tiles::all(groups, into, samples * area, depth, 1, depth, [&](int64 group, int64) {
+  tiles::all(groups, into, samples * area, depth, parts, a_part, [&](int64 group, int64 part) {
     const tiles::Planes deltas = {delta + group * of * count, windows.down.count,
                                   windows.across.count, groups * of * count};
-    return tiles::Inputs{{weights + group * depth * into, out + group * into * area,
+    return tiles::Inputs{{weights + group * depth * into,
+                          out + (part * samples * groups + group) * into * area,
                           into, samples * area, elements, area},
                          deltas, windows, into * elements, groups * into * area};
   });
