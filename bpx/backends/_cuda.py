@@ -123,7 +123,8 @@ def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[in
     """Into how many parts a product's depth is cut, and how long each is.
 
     Where there are fewer tiles than multiprocessors: a block alone on one waits for most of its
-    loads, as two would not. But no part is shorter than LEAST_DEPTH.
+    loads, as two would not. But no part is shorter than LEAST_DEPTH. By the sizes alone, so that
+    the bits are the same on every device.
     """
     tiles = max(1, groups * _tiles(rows, columns))
     wanted = min(FILL // tiles, depth // LEAST_DEPTH) if tiles <= FILL // 4 else 1

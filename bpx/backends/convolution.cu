@@ -5,8 +5,8 @@
 // (the one that is summed over) and a row of A, or a column of B, each add something to an address;
 // to that of B also something to a place on the plane, which may be in the padding. So a block
 // works on a tile of C: it goes through the depth in steps, whose elements its threads bring to
-// shared memory while those of the step before are multiplied. Each sum is one thread's, in the
-// order of the depth, and nothing is written twice: the same bits every time.
+// shared memory while those of the step before are multiplied. Each sum over a part of the depth is
+// one thread's, in its order, and nothing is written twice: the same bits every time.
 
 namespace tiles {
 
