@@ -102,7 +102,7 @@ def test_tiles_that_are_full_and_that_are_not(backend, rng, real, m, groups, int
 
 
 @pytest.mark.parametrize(("fill", "least"), [(1, 1), (512, 16), (10**6, 1)])
-def test_a_sum_over_many_windows_is_cut_into_parts(rehearsed, rng, monkeypatch, fill, least):
+def test_a_sum_of_many_is_cut_into_parts(rehearsed, rng, monkeypatch, fill, least):
     monkeypatch.setattr(_cuda, "FILL", fill)
     monkeypatch.setattr(_cuda, "LEAST_DEPTH", least)
     sliding = Sliding((11, 13), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
@@ -118,6 +118,9 @@ def test_parts_fill_a_device_and_are_worth_their_sum():
     assert _cuda.parts_of_depth(1, 40, 500, 8_192) == (32, 256)  # 16 tiles
     assert _cuda.parts_of_depth(1, 40, 500, 640) == (5, 128)  # m 10: none shorter than 128
     assert _cuda.parts_of_depth(1, 512, 4608, 6_272) == (1, 6_272)  # more tiles than that
+    assert _cuda.parts_of_depth(1, 40, 640, 500) == (3, 176)  # book, m 10, forward: 20 tiles
+    assert _cuda.parts_of_depth(1, 20, 1_440, 1_000) == (7, 144)  # and back to the inputs
+    assert _cuda.parts_of_depth(1, 40, 8_192, 500)[0] == 1  # m 128: two on a multiprocessor
     assert _cuda.parts_of_depth(1, 1, 1, 1) == (1, 16)
     assert _cuda.parts_of_depth(1, 1, 1, 0)[0] == 0
     for depth in range(1, 5000, 7):

@@ -125,8 +125,8 @@ def test_what_the_windows_kernels_do_not_know_passes_to_the_standard(rehearsed, 
     assert rehearsed._kernels.launched <= {"axpby"}
 
 
-def test_lengths_beyond_an_int_have_no_geometry():
-    length = 2**31 - 1
+def test_lengths_whose_sums_are_beyond_an_int_have_no_geometry():
+    length = 2**30 - 1
     assert _cuda.geometry(Sliding((length,), (2,), (1,), (1,), ((0, 0),))) is not None
     assert _cuda.geometry(Sliding((length,), (2,), (1,), (1,), ((1, 0),))) is None
 

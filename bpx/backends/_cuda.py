@@ -125,9 +125,12 @@ def _tiles(rows: int, columns: int) -> int:
 def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[int, int]:
     """Into how many parts a product's depth is cut, and how long each is.
 
-    Where there are too few tiles to fill a device, but no part shorter than LEAST_DEPTH.
+    Where there are fewer tiles than multiprocessors: a block alone on one waits for most of its
+    loads, as two would not. But no part is shorter than LEAST_DEPTH. By the sizes alone, so that
+    the bits are the same on every device.
     """
-    wanted = min(FILL // (groups * _tiles(rows, columns)), depth // LEAST_DEPTH)
+    tiles = max(1, groups * _tiles(rows, columns))
+    wanted = min(FILL // tiles, depth // LEAST_DEPTH) if tiles <= FILL // 4 else 1
     step = max(1, -(-depth // max(1, wanted)))
     step += -step % TILE[2]
     return -(-depth // step), step
@@ -150,8 +153,11 @@ def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
 
 @cache
 def geometry(sliding: Any) -> tuple[int, ...] | None:
-    """Twelve arguments, six for each of two axes; None: of more axes, or longer than an int."""
-    if len(sliding.size) > 2 or max(sliding.padded) >= 2**31:
+    """Twelve arguments, six for each of two axes; None: of more axes, or too long for ints.
+
+    Two places on an axis, and tiles::FAR, add up to an int.
+    """
+    if len(sliding.size) > 2 or max(sliding.padded) >= 2**30:
         return None
     before = (pair[0] for pair in sliding.padding)
     fields = sliding.lengths, sliding.size, sliding.stride, sliding.dilation, before

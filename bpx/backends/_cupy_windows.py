@@ -28,10 +28,9 @@ class CupyWindows(CupyProducts):
         geometry = self._in_place(sliding, x, weights, out)
         if geometry is None:
             return super().convolve(x, weights, sliding, room, out)
-        samples, groups, _, of = sizes = _sizes(x, weights)
-        threads = _cuda.a_tile(groups, of, samples * math.prod(sliding.counts))
-        self._launch("convolve", threads, out, x, weights, out, *sizes, *geometry)
-        return out
+        samples, _, into, of = sizes = _sizes(x, weights)
+        matrix = of, samples * math.prod(sliding.counts), into * sliding.elements
+        return self._by_tiles("convolve", (x, weights), out, 0.0, matrix, sizes, geometry)
 
     def convolve_weights(
         self,
@@ -47,14 +46,9 @@ class CupyWindows(CupyProducts):
         if geometry is None:
             patched = patched and self._in_place(sliding) is None  # else `convolve` wrote none
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
-        samples, groups, into, of = sizes = _sizes(x, out)
-        matrix = of, into * sliding.elements
-        parts, step = _cuda.parts_of_depth(groups, *matrix, samples * math.prod(sliding.counts))
-        partial = self.empty((parts, out.size), out.dtype)
-        threads, arrays = _cuda.a_tile(groups, *matrix, parts), (x, delta, partial)
-        self._launch("convolve_weights", threads, out, *arrays, parts, step, *sizes, *geometry)
-        self.sum_rows(partial, out, 1.0, beta)
-        return out
+        samples, _, into, of = sizes = _sizes(x, out)
+        matrix = of, into * sliding.elements, samples * math.prod(sliding.counts)
+        return self._by_tiles("convolve_weights", (x, delta), out, beta, matrix, sizes, geometry)
 
     def convolve_inputs(
         self, delta: Array, weights: Array, sliding: Any, room: Room, out: Array
@@ -62,10 +56,29 @@ class CupyWindows(CupyProducts):
         geometry = self._in_place(sliding, delta, weights, out)
         if geometry is None:
             return super().convolve_inputs(delta, weights, sliding, room, out)
-        samples, groups, into, _ = sizes = _sizes(out, weights)
-        threads = _cuda.a_tile(groups, into, samples * math.prod(sliding.lengths))
-        self._launch("convolve_inputs", threads, out, delta, weights, out, *sizes, *geometry)
-        return out
+        samples, _, into, of = sizes = _sizes(out, weights)
+        matrix = into, samples * math.prod(sliding.lengths), of * sliding.elements
+        arrays = delta, weights
+        return self._by_tiles("convolve_inputs", arrays, out, 0.0, matrix, sizes, geometry)
+
+    def _by_tiles(
+        self,
+        name: str,
+        arrays: tuple[Array, Array],
+        out: Array,
+        beta: float,
+        matrix: tuple[int, int, int],
+        sizes: tuple[int, int, int, int],
+        geometry: tuple[int, ...],
+    ) -> Array:
+        """``out ← β·out + `` a product by a kernel, of (rows, columns, depth) in each group."""
+        groups, (rows, columns, depth) = sizes[1], matrix
+        parts, step = _cuda.parts_of_depth(groups, rows, columns, depth)
+        alone = parts == 1 and beta == 0.0
+        to = out if alone else self.empty((parts, out.size), out.dtype)
+        threads = _cuda.a_tile(groups, rows, columns, parts)
+        self._launch(name, threads, out, *arrays, to, parts, step, *sizes, *geometry)
+        return out if alone else self.sum_rows(to, out, 1.0, beta)
 
     def _in_place(self, sliding: Any, *arrays: Array) -> tuple[int, ...] | None:
         """The geometry of windows that convolutions read where they lie; None: by patches."""

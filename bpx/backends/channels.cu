@@ -10,12 +10,16 @@ template <int N, typename Add>
 __device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Add add) {
   __shared__ real partial[N][WARP];
   const int64 step = parts * blockDim.x;
+  const Place by(step, each);  // a division at each element would take longer than to load it
   for (int64 k = blockIdx.x; k < channels * parts; k += gridDim.x) {
     const Place of(k, channels);
     real sums[N] = {};
-    for (int64 j = of.row * blockDim.x + threadIdx.x; j < rows * each; j += step) {
-      const Place at(j, each);
+    const int64 begin = of.row * blockDim.x + threadIdx.x;
+    Place at(begin, each);
+    for (int64 j = begin; j < rows * each; j += step) {
       add(of.column, (at.row * channels + of.column) * each + at.column, sums);
+      at.row += by.row, at.column += by.column;
+      if (at.column >= each) ++at.row, at.column -= each;
     }
     for (int n = 0; n < N; ++n) {
       sums[n] = warp_sum(sums[n]);
