@@ -220,11 +220,13 @@ def test_weights_that_it_does_not_do_find_no_patches_in_the_room(rehearsed, fron
 
 
 def test_patches_of_convolve_are_used_where_it_left_them(rehearsed, front, rng):
+    kernels = rehearsed.in_precision("tf32")  # whose float64 neither cuDNN nor tiles do
     x, weights, delta = arrays(rng, dtype=np.float64)
     room = lending(rehearsed, np.float64)
-    call(rehearsed, "convolve", x, weights, delta, room=room)
+    call(kernels, "convolve", x, weights, delta, room=room)
+    assert "patches" in rehearsed._kernels.launched
     rehearsed._kernels.launched.clear()
-    got = call(rehearsed, "convolve_weights", x, weights, delta, room=room, patched=True)
+    got = call(kernels, "convolve_weights", x, weights, delta, room=room, patched=True)
     close("convolve_weights", got, x, weights, delta, bits=45)
     assert "patches" not in rehearsed._kernels.launched
 
@@ -233,23 +235,25 @@ def test_patches_of_convolve_are_used_where_it_left_them(rehearsed, front, rng):
 def test_a_batch_is_one_slice_and_patches_are_of_as_many_as_fit(
     rehearsed, front, rng, monkeypatch, name
 ):
+    kernels = rehearsed.in_precision("tf32")  # whose float64 neither cuDNN nor tiles do
     x, weights, delta = arrays(rng, 7, dtype=np.float64)
     shapes = x.shape[1], weights.shape, PLAIN
     monkeypatch.setattr(_base, "AT_ONCE", 3 * 2 * 6 * 16)  # patches of three rows
-    assert rehearsed.parts_of_windows(7, *shapes) == [[slice(0, 7)]]
-    assert rehearsed.parts_of_windows(0, *shapes) == [[]]
+    assert kernels.parts_of_windows(7, *shapes) == [[slice(0, 7)]]
+    assert kernels.parts_of_windows(0, *shapes) == [[]]
     lent, lend = [], lending(rehearsed, np.float64)
 
     def room(shape):
         lent.append(shape[0])
         return lend(shape)
 
-    got = call(rehearsed, name, x, weights, delta, room=room, **(
+    got = call(kernels, name, x, weights, delta, room=room, **(
         {"patched": True} if name == "convolve_weights" else {}))  # fmt: skip
     close(name, got, x, weights, delta, bits=45)
     assert lent == [3, 3, 1]
     rehearsed.install(None)
-    assert rehearsed.parts_of_windows(7, *shapes) == [[slice(0, 3), slice(3, 6), slice(6, 7)]]
+    kernels = rehearsed.in_precision("tf32")
+    assert kernels.parts_of_windows(7, *shapes) == [[slice(0, 3), slice(3, 6), slice(6, 7)]]
 
 
 # --- handles, streams, recordings ----------------------------------------------------------------
