@@ -1,15 +1,13 @@
 // What CUDA gives a kernel, for a C++ compiler: enough to run kernels.cu on the host, block after
-// block, each thread of a block on a stack of its own.
+// block. How the threads of a block run is in cuda_coroutines.h, or in cuda_threads.h.
 //
-// A thread runs until it waits at a barrier, then the next one does. Shared memory can be static
-// since blocks run one after another; the memory of a size that the launch gives is `dynamic`.
+// Shared memory can be static since blocks run one after another; the memory of a size that the
+// launch gives is `dynamic`.
 
 #include <math.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 
 #include <tuple>
 #include <utility>
@@ -22,7 +20,7 @@
 struct Dimension {
   unsigned x;
 };
-static Dimension gridDim, blockDim, blockIdx, threadIdx;
+static Dimension gridDim, blockDim, blockIdx;
 
 static double dynamic[227 * 1024 / sizeof(double)];
 
@@ -30,19 +28,6 @@ namespace host {
 
 const unsigned WARP = 32, MOST = 1024;  // threads of a block
 
-// --- threads --------------------------------------------------------------------------------
-
-struct Thread {
-  enum { FRESH, RUNNING, DONE } state = FRESH;
-  bool made = false;
-  ucontext_t start;
-  jmp_buf at;  // a jump is some hundred times faster than swapcontext, which asks the kernel
-  char stack[16 * 1024];
-};
-
-static Thread threads[MOST];
-static jmp_buf scheduler;
-static bool progress, backwards;  // in which order threads run between two barriers
 static void (*task)(void*);
 static void* task_data;
 
@@ -51,67 +36,12 @@ static void* task_data;
   abort();
 }
 
-static void leave() {
-  if (_setjmp(threads[threadIdx.x].at) == 0) _longjmp(scheduler, 1);
-}
+}  // namespace host
 
-// A thread's stack serves one block after another.
-static void forever() {
-  for (;;) {
-    const unsigned me = threadIdx.x;
-    task(task_data);
-    threadIdx.x = me;
-    threads[me].state = Thread::DONE;
-    progress = true;
-    leave();
-  }
-}
+#include THREADS  // threadIdx, the barriers of_block and of_warp, run_block
 
-static void resume(unsigned index) {
-  Thread& thread = threads[index];
-  threadIdx.x = index;
-  if (_setjmp(scheduler) != 0) return;
-  if (thread.made) _longjmp(thread.at, 1);
-  thread.made = true;
-  getcontext(&thread.start);
-  thread.start.uc_stack.ss_sp = thread.stack;
-  thread.start.uc_stack.ss_size = sizeof thread.stack;
-  thread.start.uc_link = nullptr;
-  makecontext(&thread.start, forever, 0);
-  setcontext(&thread.start);
-}
+namespace host {
 
-static void run_block() {
-  for (unsigned t = 0; t < blockDim.x; ++t) threads[t].state = Thread::RUNNING;
-  for (unsigned running = blockDim.x; running > 0;) {
-    progress = false;
-    running = 0;
-    for (unsigned i = 0; i < blockDim.x; ++i) {
-      const unsigned t = backwards ? blockDim.x - 1 - i : i;
-      if (threads[t].state == Thread::RUNNING) resume(t);
-      running += threads[t].state == Thread::RUNNING;
-    }
-    if (running > 0 && !progress) fail("some threads wait for others that never come");
-  }
-}
-
-// --- barriers -------------------------------------------------------------------------------
-
-struct Barrier {
-  unsigned arrived = 0, round = 0;
-
-  void wait(unsigned members) {
-    if (++arrived == members) {
-      arrived = 0;
-      ++round;
-      progress = true;
-      return;
-    }
-    for (const unsigned mine = round; round == mine;) leave();
-  }
-};
-
-static Barrier of_block, of_warp[MOST / WARP];
 static char lanes[MOST][16];
 
 // --- launches -------------------------------------------------------------------------------
@@ -136,8 +66,6 @@ void launch(void (*kernel)(P...), unsigned blocks, unsigned a_block, void** argu
 }
 
 }  // namespace host
-
-extern "C" void run_backwards(unsigned yes) { host::backwards = yes; }
 
 static inline void __syncthreads() { host::of_block.wait(blockDim.x); }
 
@@ -182,7 +110,9 @@ static inline unsigned __float_as_uint(float value) {
 }
 
 static inline unsigned atomicMax(unsigned* at, unsigned value) {
-  const unsigned old = *at;
-  if (value > old) *at = value;
+  unsigned old = __atomic_load_n(at, __ATOMIC_RELAXED);
+  while (value > old && !__atomic_compare_exchange_n(at, &old, value, false, __ATOMIC_RELAXED,
+                                                     __ATOMIC_RELAXED)) {
+  }
   return old;
 }

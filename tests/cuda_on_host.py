@@ -1,7 +1,7 @@
 """The CUDA kernels themselves, run on the host: their sources behind `cuda_on_host.h`.
 
 For what a compiler and NumPy's arrays can show: the arithmetic, the indices, the barriers, and
-the arguments that the backend passes. Races and speed only a device shows.
+the arguments that the backend passes. `cuda_races.py` looks for races; speed only a device shows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from bpx.backends import _cuda
 
-SHIM = Path(__file__).with_name("cuda_on_host.h")
+HERE = Path(__file__).parent
 
 # Few, so that loops go round more than once; two blocks of two warps, so that all have neighbours.
 FEW = _cuda.Threads(2, 64)
@@ -38,14 +38,16 @@ def compiler():
     return found
 
 
-def program():
+def program(threads="cuda_coroutines.h", source=None):
+    """The kernels as C++, and for each a function that launches it."""
     entries = "".join(
         f'extern "C" void launch_{name}(unsigned blocks, unsigned threads, void** arguments) '
         f"{{ host::launch({name}, blocks, threads, arguments); }}\n"
         for name in _cuda.NAMES
     )
-    source = _cuda.source().replace("extern __shared__ double dynamic[];", "")
-    return f"{SHIM.read_text(encoding='utf-8')}\n{source}\n{entries}"
+    cuda, threads = ((HERE / name).read_text("utf-8") for name in ("cuda_on_host.h", threads))
+    source = (source or _cuda.source()).replace("extern __shared__ double dynamic[];", "")
+    return f"{cuda.replace('#include THREADS', threads + '//')}\n{source}\n{entries}"
 
 
 @cache
@@ -86,13 +88,16 @@ class Kernels:
         assert threads.a_block in range(32, 1025, 32)
         values = [pointed(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        blocks, a_block = map(min, threads, self.most)
-        if name in _cuda.TILED:
-            a_block = threads.a_block
+        blocks, a_block = self.threads(name, threads)
         kernels = library(dtype, self.folder)
         kernels.run_backwards(int(self.backwards))
         getattr(kernels, f"launch_{name}")(blocks, a_block, addresses)
         self.launched.add(name)
+
+    def threads(self, name, wanted):
+        """Of a launch, blocks and threads a block."""
+        blocks, a_block = map(min, wanted, self.most)
+        return blocks, wanted.a_block if name in _cuda.TILED else a_block
 
 
 def pointed(argument):

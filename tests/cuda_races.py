@@ -1,0 +1,188 @@
+"""Races of the CUDA kernels without a device: each CUDA thread a thread, under ThreadSanitizer.
+
+    python tests/cuda_races.py               launches of every kernel
+    python tests/cuda_races.py --barriers    and again without each of the barriers
+
+Launches of the kernels' tests and of short trainings are noted as they run on the host, and
+replayed by a program that g++ makes with -fsanitize=thread. It reports two threads of a block that
+touch the same memory, one of them writing, with no barrier between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import ctypes
+import re
+import subprocess
+import sys
+import tempfile
+from itertools import chain
+from pathlib import Path
+
+import cuda_on_host
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from bpx.backends import _cuda
+
+MOST = _cuda.Threads(2, 96)  # two blocks, of three warps where a kernel leaves the choice
+BARRIER = re.compile(r"__sync(threads|warp)\(\);")
+
+
+# --- launches that are noted ---------------------------------------------------------------------
+
+
+def packed(*numbers):
+    return np.array(numbers, np.uint64).tobytes()
+
+
+class Noted(cuda_on_host.Kernels):
+    """Writes down what each kernel is called with, and calls it."""
+
+    def __init__(self, folder):
+        super().__init__(folder, MOST)
+        self.launches = collections.defaultdict(dict)
+
+    def __call__(self, name, dtype, threads, arguments, shared=0):
+        blocks, a_block = self.threads(name, threads)
+        text = self._launch(name, blocks, a_block, arguments)
+        kept = self.launches[dtype, name]  # with each number of threads the first and the largest
+        kept.setdefault((a_block, "first"), text)
+        if len(text) > len(kept.get((a_block, "largest"), kept[a_block, "first"])):
+            kept[a_block, "largest"] = text
+        super().__call__(name, dtype, threads, arguments, shared)
+
+    def _launch(self, name, blocks, a_block, arguments):
+        regions = merged(byte_bounds(a) for a in arguments if isinstance(a, np.ndarray) and a.size)
+        found = [packed(_cuda.NAMES.index(name), blocks, a_block, len(regions))]
+        found += chain.from_iterable(
+            (packed(stop - start), ctypes.string_at(start, stop - start))
+            for start, stop in regions
+        )
+        found.append(packed(len(arguments)))
+        for argument in arguments:
+            if isinstance(argument, np.ndarray):
+                at = argument.ctypes.data
+                kinds = [k for k, (start, stop) in enumerate(regions) if start <= at < stop]
+                found.append(packed(kinds[0] + 1, at - regions[kinds[0]][0]) if kinds else
+                             packed(0, 0))  # fmt: skip
+            else:
+                number = np.int64 if isinstance(argument, int) else np.float64
+                found.append(packed(0) + number(argument).tobytes())
+        return b"".join(found)
+
+
+def merged(bounds):
+    """Stretches of memory, those that overlap as one."""
+    found = []
+    for start, stop in sorted(bounds):
+        if found and start < found[-1][1]:
+            found[-1][1] = max(stop, found[-1][1])
+        else:
+            found.append([start, stop])
+    return found
+
+
+def launches(folder):
+    """By dtype and kernel: of the tests, of convolutions with many tiles, and of whole runs."""
+    from conftest import CupyRehearsed
+    from test_cuda_convolution import all_three, operands
+    from test_kernels import CASES, run
+
+    import bpx
+    from bpx.layers.sliding import Sliding
+
+    kernels = CupyRehearsed(folder)
+    kernels._kernels = noted = Noted(folder)
+    draw = np.random.default_rng(20260101)
+    for real in map(str, _cuda.REALS):
+        for name in CASES:
+            for arguments, written in CASES[name](draw):
+                run(kernels, name, arguments, written, real, np.asarray)
+        sliding = Sliding((7, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+        for m, into, of in ((9, 5, 40), (1, 3, 2)):
+            all_three(kernels, *operands(draw, sliding, m, 1, into, of, real), sliding)
+        single = draw.normal(size=(5, 7)).astype(np.float32)
+        kernels.in_precision("float16").gemm(single, single.T.copy(), np.empty((5, 5), np.float32))
+        for optimizer in (bpx.SGD(0.1, momentum=0.9), bpx.Adam()):
+            net = bpx.Network([7, 40, 3], backend=kernels, dtype=real, seed=0)
+            x, y = draw.normal(size=(40, 7)), draw.integers(3, size=40)
+            net.fit(x, y, epochs=1, batch_size=9, optimizer=optimizer, l2=0.1)
+    return noted.launches
+
+
+# --- and replayed --------------------------------------------------------------------------------
+
+
+def built(folder, real, source=None):
+    """The program that replays launches of kernels that compute in a dtype."""
+    names = ", ".join(f'"{name}"' for name in _cuda.NAMES)
+    entries = ", ".join(f"launch_{name}" for name in _cuda.NAMES)
+    text = (
+        f"{cuda_on_host.program('cuda_threads.h', source)}\n"
+        f"{(cuda_on_host.HERE / 'cuda_replay.h').read_text('utf-8')}\n"
+        "int main(int, char** arguments) {\n"
+        f"  static const Launch kernels[] = {{{entries}}};\n"
+        f"  static const char* const names[] = {{{names}}};\n"
+        '  for (FILE* file = fopen(arguments[1], "rb");;) replay(file, kernels, names);\n}\n'
+    )
+    path = folder / f"races-{real}"
+    flags = ["-std=c++17", "-O1", "-g", "-w", "-pthread", "-fsanitize=thread", f"-DREAL={real}"]
+    command = [cuda_on_host.compiler(), *flags, "-x", "c++", "-", "-o", str(path)]
+    subprocess.run(command, input=text, text=True, check=True)
+    return path
+
+
+def races(program, file):
+    """How many are reported, by kernel; and how many launches there were."""
+    done = subprocess.run([program, file], stderr=subprocess.PIPE, text=True)
+    found, launched, kernel = collections.Counter(), 0, ""
+    for line in done.stderr.splitlines():
+        if line.startswith("launch "):
+            kernel, launched = line.split()[1], launched + 1
+        found[kernel] += line.startswith("WARNING: ThreadSanitizer: data race")
+    if done.returncode not in (0, 66):  # of ThreadSanitizer, with races
+        raise RuntimeError(f"replays ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return +found, launched
+
+
+def without_each_barrier():
+    """Its file and line, and the source without it."""
+    texts = [file.read_text("utf-8") for file in _cuda.FILES]
+    for k, (file, text) in enumerate(zip(_cuda.FILES, texts, strict=True)):
+        for barrier in BARRIER.finditer(text):
+            less = text[: barrier.start()] + ";" + text[barrier.end() :]
+            line = text.count("\n", 0, barrier.start()) + 1
+            yield f"{file.name}:{line}", "\n".join([*texts[:k], less, *texts[k + 1 :]])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--barriers", action="store_true", help="again without each barrier")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files, kernels = {}, set()
+        for (dtype, kernel), found in launches(folder).items():
+            file = files.setdefault(dtype, folder / f"launches-{dtype}")
+            kernels.add(kernel)
+            with open(file, "ab") as out:
+                out.writelines(found.values())
+        if missing := set(_cuda.NAMES) - kernels:
+            print(f"never launched: {', '.join(sorted(missing))}")
+        wrong = False
+        for dtype, file in files.items():
+            found, launched = races(built(folder, _cuda.REALS[dtype]), file)
+            print(f"{dtype}: {launched} launches, {found.total()} races {dict(found) or ''}")
+            wrong |= bool(found)
+        dtype, file = next(iter(files.items()))
+        for barrier, source in without_each_barrier() if options.barriers else ():
+            found, _ = races(built(folder, _cuda.REALS[dtype], source), file)
+            print(f"without {barrier}: {dict(found) or 'NO RACE IS SEEN'}", flush=True)
+            wrong |= not found
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
