@@ -67,7 +67,8 @@ def _version(shown: bool) -> None:
 def bpx(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="And end.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print it, and end."),
     ] = False,
 ) -> None:
     """Feed-forward networks by backpropagation."""
@@ -316,9 +317,11 @@ def evaluate(
 @app.command()
 def predict(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="x as .npy, .npz or .csv.")],
+    data: Annotated[
+        Path, typer.Argument(help="x as .npy, .npz, .csv or .parquet; columns as in training.")
+    ],
     target: Annotated[
-        str | None, typer.Option(help="A column of the .csv that is not an input.")
+        str | None, typer.Option(help="A column, or columns, of a table that are no inputs.")
     ] = None,
     outputs: Annotated[
         bool, typer.Option("--outputs", help="The network's outputs, not labels.")
