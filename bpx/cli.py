@@ -22,7 +22,7 @@ from . import backends, datasets, launcher, recipe, runs
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import EarlyStopping, ReduceOnPlateau
-from .checks import whole
+from .checks import positive, whole
 from .console import ShowEpochs, ShowNetwork, say, score, warn
 from .data import check_batch_size
 from .data import generator as data_generator
@@ -208,6 +208,7 @@ def train(
     going_on = context.params["resume"] is not None
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
+    positive("seconds between checkpoints", save_every)
     called: list[Any] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
     if patience is not None:
         called.append(EarlyStopping(patience))
@@ -304,7 +305,7 @@ def evaluate(
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
-        x, y = recipe.parts(data, target, 0, 1)[2]
+        x, y = recipe.parts(data, target, 0, budget)[2]
     else:
         x, y = recipe.whole(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]

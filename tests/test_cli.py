@@ -393,6 +393,8 @@ def test_gradcheck():
         (["train", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
         (["train", "--clip-norm", "0"], "expected clip_norm > 0, got 0.0"),
         (["train", "none.csv", "--out", "run"], "there is no file none.csv"),
+        (["train", "--save-every", "-1"], "expected seconds between checkpoints > 0, got -1.0"),
+        (["train", "--budget", "lots"], "expected budget as bytes or words such as"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
         (["train", "--no-standardize"], "--no-standardize is for files"),
