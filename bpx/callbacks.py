@@ -166,9 +166,10 @@ class _Watch:
         if monitor is None:
             monitor = next(c for c in ("validation_cost", "training_cost") if c in columns)
         if monitor not in columns:
-            raise ValueError(
-                f"this fit has no column {monitor!r} to monitor{nearest(monitor, columns)}"
-            )
+            hint = nearest(monitor, columns)
+            if monitor.startswith("val") and "validation_cost" not in columns:
+                hint = ": it needs validation=(x, y)"
+            raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
         self.monitor, self.min_delta = monitor, min_delta
         self.best = math.nan
         self.epochs_since = 0

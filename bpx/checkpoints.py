@@ -143,6 +143,10 @@ class Checkpoints:
         tensors, header = contents(run, epoch, self.callbacks, self.arguments)
         try:
             if self._last is None:
+                if self.folder.is_file():
+                    raise NotADirectoryError(
+                        f"expected a folder for checkpoints, and {self.folder} is a file"
+                    )
                 self.folder.mkdir(parents=True, exist_ok=True)
                 _clean(self.folder)
             persistence.write(path, tensors, header, follow=False)

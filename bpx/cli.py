@@ -22,7 +22,7 @@ from . import backends, datasets, launcher, recipe, runs
 from .activations import Identity
 from .backends import BackendError
 from .callbacks import EarlyStopping, ReduceOnPlateau
-from .checks import whole
+from .checks import positive, whole
 from .console import ShowEpochs, ShowNetwork, say, score, warn
 from .data import check_batch_size
 from .data import generator as data_generator
@@ -67,7 +67,8 @@ def _version(shown: bool) -> None:
 def bpx(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="And end.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print it, and end."),
     ] = False,
 ) -> None:
     """Feed-forward networks by backpropagation."""
@@ -207,6 +208,7 @@ def train(
     going_on = context.params["resume"] is not None
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
+    positive("seconds between checkpoints", save_every)
     called: list[Any] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
     if patience is not None:
         called.append(EarlyStopping(patience))
@@ -303,7 +305,7 @@ def evaluate(
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
-        x, y = recipe.parts(data, target, 0, 1)[2]
+        x, y = recipe.parts(data, target, 0, budget)[2]
     else:
         x, y = recipe.whole(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]
@@ -316,9 +318,11 @@ def evaluate(
 @app.command()
 def predict(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="x as .npy, .npz or .csv.")],
+    data: Annotated[
+        Path, typer.Argument(help="x as .npy, .npz, .csv or .parquet; columns as in training.")
+    ],
     target: Annotated[
-        str | None, typer.Option(help="A column of the .csv that is not an input.")
+        str | None, typer.Option(help="A column, or columns, of a table that are no inputs.")
     ] = None,
     outputs: Annotated[
         bool, typer.Option("--outputs", help="The network's outputs, not labels.")

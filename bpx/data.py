@@ -58,6 +58,10 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
         hint = f": a sample is a row here, so {what}.T"
     elif len(shape) > 1 and got[1:] == (*shape[1:], shape[0]):
         hint = f"; channels come first: np.moveaxis({what}, -1, 1)"
+    elif len(shape) > 2 and (*got[2:], *got[1:2]) == shape:
+        hint = f"; channels come first, in the network too: Input({got[1:]})"
+    elif len(shape) > 2 and sorted(got[1:]) == sorted(shape):
+        pass  # a reshape would fit, and mix up rows, columns and channels
     elif len(got) > 1 and _elements(got[1:]) == _elements(shape):
         hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
     raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")
@@ -160,7 +164,8 @@ def _check_labels(backend: Backend, y: Array, outputs: int, what: str) -> Array:
         row = int(np.argmax((host < 0) | (host >= classes)))
         raise ValueError(
             f"expected labels 0 to {classes - 1} in {what} for a network with {outputs} "
-            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}"
+            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}: "
+            "number the classes from 0, and give the network an output for each"
         )
     return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
 

@@ -31,6 +31,7 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
 
     What is larger than the budget is trained on in blocks, with 10,000 samples held out at most.
     """
+    size = count_of_bytes("budget", budget)
     if data in ("digits", "mnist"):
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
@@ -41,7 +42,6 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
             f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz, .csv or "
             ".parquet file"
         )
-    size = count_of_bytes("budget", budget)
     if Path(data).is_file() and tables.size(Path(data)) > size:
         return _in_blocks(data, target, seed, size)
     x, y = tables.read(Path(data), target, budget=size)

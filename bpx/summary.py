@@ -87,9 +87,10 @@ class Summary:
 
 def _foot(net: Network | Ensemble, total: int, frozen: str) -> str:
     size = total * (4 if net.dtype == "float32" else 8)
+    shown = f"{size / 1024:,.0f} KiB" if size >= 1024 else f"{size} bytes"
     return (
         f"{net.cost.name or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
-        f"({size / 1024:,.0f} KiB of {net.dtype} on {net.backend.name})"
+        f"({shown} of {net.dtype} on {net.backend.name})"
     )
 
 

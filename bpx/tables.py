@@ -136,12 +136,14 @@ def _rows(
         for column, cell in enumerate(row):
             value = finite_number(cell)
             if value is None:
-                classes = " (number classes 0, 1, 2, ...)" if column in chosen else ""
+                hint = " (number classes 0, 1, 2, ...)" if column in chosen else ""
+                if len(names) == 1 and (";" in cell or "\t" in cell):
+                    hint = " (cells are separated by commas)"
                 empty = "the cell is empty: fill it, or leave the line out"
                 shown = f"got {shortened(cell)}" if cell.strip() else empty
                 raise ValueError(
                     f"{path}, line {number}, column {shortened(names[column])}: expected a "
-                    f"number, {shown}{classes}"
+                    f"number, {shown}{hint}"
                 )
             cells.append(value)
     values = np.frombuffer(cells).reshape(-1, len(names))

@@ -17,6 +17,7 @@ from .mpi import joined
 from .network import Network
 from .optimizers import SGD, Optimizer, as_optimizer
 from .ranks import Ranks
+from .registry import article
 from .shared import SharedStream, check_cuts, given_alike, newest
 from .snapshots import arguments_of
 from .sources import Arrays, Order, Source, Stream, of_blocks
@@ -138,7 +139,12 @@ def _held_out(net: Network, validation: Any, finite: bool) -> Samples | None:
     if isinstance(validation, Blocks):
         validation = validation, None
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-        raise TypeError("expected validation=(x, y), (x, y, sample_weight) or open_data(...)")
+        kind = type(validation).__name__
+        several = f" of {len(validation)}" if isinstance(validation, tuple | list) else ""
+        raise TypeError(
+            "expected validation=(x, y), (x, y, sample_weight) or open_data(...), got "
+            f"{article(kind)}{several}"
+        )
     return net.samples(*validation, what="validation ", finite=finite)
 
 

@@ -53,7 +53,7 @@ CASES = [
     (
         lambda: fit(X, Y + 1),
         ValueError,
-        "expected labels 0 to 1 in y for a network with 2 outputs",
+        "for a network with 2 outputs, got 2 in row 1: number the classes from 0, and give",
     ),
     (lambda: fit(X, Y - 1), ValueError, "got -1 in row 0"),
     (lambda: fit(X, Y + 0.5), TypeError, "expected integer labels in y of shape (m,)"),
@@ -70,6 +70,14 @@ CASES = [
     (lambda: positive(np.ones((4, 2)), output="softmax"), ValueError, "rows of y that sum to 1"),
     (lambda: fit(X, Y, validation=(X, Y[:2])), ValueError, "rows in validation y"),
     (lambda: fit(X, Y, validation=X), TypeError, "expected validation=(x, y)"),
+    (lambda: fit(X, Y, validation=0.1), TypeError, "or open_data(...), got a float"),
+    (lambda: fit(X, Y, validation=[X]), TypeError, "or open_data(...), got a list of 1"),
+    (
+        lambda: fit(X, Y, validation=(X, list("abab"))),
+        TypeError,
+        "validation y must be real numbers (floats, integers or booleans), got dtype <U1; "
+        "number the classes: np.unique(y, return_inverse=True)[1]",
+    ),
     # weights
     (lambda: fit(X, Y, sample_weight=[1, 1]), ValueError, "sample_weight of shape (4,), got (2,)"),
     (lambda: fit(X, Y, sample_weight=[1, -1, 1, 1]), ValueError, "expected sample_weight >= 0"),
@@ -165,6 +173,11 @@ CASES = [
         lambda: net(hidden=3),
         TypeError,
         "expected the name of an activation or an Activation object",
+    ),
+    (
+        lambda: bpx.layers.Dense(784, 30),
+        TypeError,
+        "expected the activation of Dense, got 30: a layer is told the size of its outputs alone",
     ),
     (
         lambda: net(output="relu"),

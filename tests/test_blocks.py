@@ -339,6 +339,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     parquet.write_table(table, tmp_path / "t.parquet")
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
     refused("t.parquet", "'name' is of string, expected numbers; columns= names", TypeError)
+    refused("t.parquet", "'name' is of .*; classes are numbered 0", TypeError, target="name")
     refused("t.parquet", "column 'a' has an empty cell: fill it", target="a", columns=["label"])
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
     with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):

@@ -288,6 +288,15 @@ def test_a_run_does_not_mix_with_an_earlier_one(data, tmp_path):
     assert names(tmp_path) == before
 
 
+def test_a_file_is_no_folder_for_checkpoints(data, tmp_path):
+    (tmp_path / "net.txt").write_text("mine")
+    with pytest.raises(
+        NotADirectoryError, match=r"expected a folder for checkpoints, and .*net\.t"
+    ):
+        network().fit(*data, epochs=1, checkpoint=tmp_path / "net.txt")
+    assert (tmp_path / "net.txt").read_text() == "mine"
+
+
 def damage(path, kind):
     content = bytearray(path.read_bytes())
     if kind == "truncated":

@@ -393,6 +393,8 @@ def test_gradcheck():
         (["train", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
         (["train", "--clip-norm", "0"], "expected clip_norm > 0, got 0.0"),
         (["train", "none.csv", "--out", "run"], "there is no file none.csv"),
+        (["train", "--save-every", "-1"], "expected seconds between checkpoints > 0, got -1.0"),
+        (["train", "--budget", "lots"], "expected budget as bytes or words such as"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
         (["train", "--no-standardize"], "--no-standardize is for files"),
@@ -424,7 +426,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,a\n3,4\n", "has two columns 'a'"),
         ("a\n" + "3\n" * 20, "expected samples of shape (n, k) with a column at least"),
         ('a,b\n1,"2\n', "is no CSV file in UTF-8: unexpected end of data"),
-        ("a;b\n1;2\n", "column 'a;b': expected a number, got '1;2'"),
+        ("a;b\n1;2\n", "'a;b': expected a number, got '1;2' (cells are separated by commas)"),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):

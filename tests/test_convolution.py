@@ -219,6 +219,8 @@ def test_activations_have_the_shapes_of_the_summary(images):
     shapes = [a.shape for a in net.activations(images[0])]
     assert shapes == [(20, *layer.output_shape) for layer in net.layers]
     work = {row[1]: row[4] for row in net.summary().rows}
+    assert "169 parameters (1 KiB of float64" in str(net.summary())
+    assert "2 parameters (8 bytes of float32" in str(bpx.Network([1, 1]).summary())
     assert work["Conv2D 4, 3×3, tanh"] == f"{4 * 9 * 64:,}"
     assert work["Conv2D 6, 2×2, silu"] == f"{6 * 2 * 4 * 9:,}"
     assert net.chain.architecture.largest == 4 * 9 * 64
@@ -351,12 +353,14 @@ CASES = [
     (lambda: made(Conv(1, 3), shape=(28, 28)), ValueError, "come first: Input((1, 28, 28))"),
     (lambda: made(Conv(1, 3), shape=(28, 28, 1)), ValueError, "inputs are Input((channels, ...))"),
     (lambda: made(layers.Conv1D(1, 3), shape=9), ValueError, "channels come first: Input((1, 9))"),
+    (lambda: made(Max(2), shape=(16, 8)), ValueError, "(c, n) Reshape((16, 1, 8)) before it"),
     (lambda: made(layers.Dense(2)), ValueError, "(m, 1, 28, 28): put Flatten() before it"),
     (lambda: made(layers.GlobalAveragePool2D(), shape=9), ValueError, "expects inputs of shape"),
     (lambda: made(layers.Reshape((28, 27))), ValueError, "784 elements of shape (1, 28, 28) have"),
     (lambda: bpx.Network([layers.Input((1, 9, 9)), Conv(1, 3)]), ValueError, "or with Flatten()"),
     (lambda: shown(4, 28, 28, 1), ValueError, "(4, 28, 28, 1); channels come first: np.moveaxis("),
     (lambda: shown(4, 9, 9, 3, wanted=(3, 9, 9)), ValueError, "np.moveaxis(x, -1, 1)"),
+    (lambda: shown(4, 3, 9, 8, wanted=(9, 8, 3)), ValueError, "network too: Input((3, 9, 8))"),
     (lambda: shown(4, 784), ValueError, "x.reshape(-1, 1, 28, 28)"),
     (lambda: shown(4, 28, 28), ValueError, "x.reshape(-1, 1, 28, 28)"),
     (sparse, TypeError, "x is a sparse matrix, and cannot be one here: x.toarray()"),
@@ -380,6 +384,11 @@ CASES = [
     (lambda: layers.Reshape(()), ValueError, "to have at least one length, got none"),
     (lambda: layers.Reshape((1, -1)), ValueError, "expected a length of Reshape >= 1, got -1"),
 ]  # fmt: skip
+
+
+def test_no_reshape_is_advised_that_would_mix_up_an_image():
+    with pytest.raises(ValueError, match=r"got \(4, 9, 3, 8\)$"):
+        shown(4, 9, 3, 8, wanted=(9, 8, 3))
 
 
 @pytest.mark.parametrize(("wrong", "error", "message"), CASES, ids=[case[2] for case in CASES])

@@ -515,6 +515,9 @@ def test_what_is_monitored_must_be_there(rng):
             net.fit(x, y, validation=(x, y), callbacks=stop)
     with pytest.raises(ValueError, match="no column 'validation_cost' to monitor"):
         net.fit(x, y, callbacks=bpx.ReduceOnPlateau(monitor="validation_cost"))
+    for monitor in ("validation_accuracy", "val_loss"):
+        with pytest.raises(ValueError, match=r"to monitor: it needs validation=\(x, y\)"):
+            net.fit(x, y, callbacks=bpx.EarlyStopping(monitor=monitor))
     assert np.array_equal(net.parameters, before)
 
 

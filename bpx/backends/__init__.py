@@ -132,7 +132,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{what} is not an array of numbers: {error}") from error
     if host.dtype.kind not in "biuf":
-        labels = f"; number the classes: np.unique({what}, return_inverse=True)"
+        labels = "; number the classes: np.unique(y, return_inverse=True)[1]"
         hint = labels if host.dtype.kind in "OSU" and host.ndim == 1 and what[-1] == "y" else ""
         raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{hint}")
     return backend.from_host(native(host))

@@ -70,6 +70,11 @@ class Layer:
         for f in dataclasses.fields(self):
             registry = f.metadata.get("registry")
             value = getattr(self, f.name)
+            if registry is ACTIVATIONS and isinstance(value, int):  # Linear(784, 30) elsewhere
+                raise TypeError(
+                    f"expected the {f.name} of {type(self).__name__}, got {value}: a layer is "
+                    "told the size of its outputs alone, and finds that of its inputs"
+                )
             if registry is not None and value is not None:
                 object.__setattr__(self, f.name, registry.get(value))
             if f.type in (bool, "bool") and not isinstance(value, bool):

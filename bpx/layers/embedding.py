@@ -23,7 +23,8 @@ class Embedding(Layer):
     A network whose first layer it is (after `Flatten` or `Reshape`, if need be) takes whole
     numbers from 0 to count − 1, of integers or floats; they are checked with the rest of the data,
     and reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
-    `Conv1D` would take n for its channels.
+    `Conv1D` would take n for its channels: a convolution along n is one of images of one channel,
+    ``Reshape((1, n, width)), Conv2D(16, (3, width), "relu")``, whose windows are as wide as they.
 
     Parameters
     ----------

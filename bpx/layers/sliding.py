@@ -158,6 +158,8 @@ def check_image(layer: str, axes: int, shape: Shape) -> None:
     wanted = ("n", "h, w")[axes - 1]
     if len(shape) == axes:
         hint = f"channels come first: Input((1, {', '.join(map(str, shape))}))"
+        if axes == 2:
+            hint += f", or of a sequence (c, n) Reshape(({shape[0]}, 1, {shape[1]})) before it"
     else:
         hint = f"begin with Input((c, {wanted})), or put Reshape((c, {wanted})) before it"
     got = ", ".join(map(str, shape))

@@ -105,7 +105,7 @@ class Parquet(Table):
             self.columns = _of_x(path, schema.names, held, columns)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
             for name in held:
-                _dtype(path, schema.field(name))
+                _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
             rows = file.metadata.num_rows
             super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
             # Of a column with one value the file has a few bytes, for any number of rows.
@@ -166,15 +166,14 @@ def parquet_size(path: Path) -> int:
         return size
 
 
-def _dtype(path: Path, field: Any) -> np.dtype:
+def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x") -> np.dtype:
     try:
         dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
     except (NotImplementedError, TypeError):
         dtype = np.dtype(object)
     if dtype.kind not in "biuf":
         raise TypeError(
-            f"{path}: column {field.name!r} is of {field.type}, expected numbers; columns= names "
-            "those that are x"
+            f"{path}: column {field.name!r} is of {field.type}, expected numbers; {hint}"
         )
     return dtype
 
