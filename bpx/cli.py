@@ -220,7 +220,7 @@ def train(
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
-    parts = ranks.first(lambda: recipe.parts(data, target, seed, budget))
+    parts, columns = ranks.first(lambda: recipe.parts(data, target, seed, budget))
     task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
     net = recipe.network(
@@ -237,6 +237,7 @@ def train(
         dtype=dtype,
         seed=seed,
     )
+    net.columns = columns
     undo = None
     fitted = parts
     is_linear = type(net.chain.objective.activation) is Identity
@@ -305,7 +306,7 @@ def evaluate(
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
     if data in ("digits", "mnist"):
-        x, y = recipe.parts(data, target, 0, budget)[2]
+        x, y = recipe.parts(data, target, 0, budget)[0][2]
     else:
         x, y = recipe.whole(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]

@@ -70,6 +70,8 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": net.steps,
         "epochs": net.epochs,
     }
+    if net.columns is not None:
+        header["columns"] = net.columns
     described, to_host = net.chain.architecture, net.backend.to_host
     tensors = unpacked(described.layout, to_host(net.parameters))
     return tensors | unpacked(described.state_layout, to_host(net.state)), header
@@ -174,6 +176,7 @@ def network(
         generator = _generator(header["generator"])
         dtype, key = header["dtype"], whole("key", header["key"], 0)
         steps, epochs = whole("steps", header["steps"], 0), whole("epochs", header["epochs"], 0)
+        columns = _columns(header.get("columns"), described.input_shape)
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip
@@ -187,7 +190,7 @@ def network(
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network is of dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
-    net.steps, net.epochs = steps, epochs
+    net.steps, net.epochs, net.columns = steps, epochs, columns
     return net
 
 
@@ -195,6 +198,17 @@ def _architecture(header: Mapping[str, Any], custom: Mapping[str, Any] | None) -
     layers = [Layer.from_config(config, custom) for config in header["layers"]]
     bound = bind([Input(tuple(header["input_shape"])), *layers])
     return Architecture(bound, COSTS.get(header["cost"], custom), header["task"])
+
+
+def _columns(names: Any, input_shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Of the inputs, if the file has them."""
+    if names is None:
+        return None
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise TypeError("expected columns to be a list of names")
+    if input_shape != (len(set(names)),):
+        raise ValueError(f"expected {input_shape} different names of columns, got {len(names)}")
+    return tuple(names)
 
 
 def _generator(state: Any) -> np.random.Generator:

@@ -98,6 +98,9 @@ class Network:
         Of the last `fit`.
     history : History or None
         Of the last `fit`.
+    columns : tuple of str, optional
+        The names of the inputs in tables, which ``bpx train`` sets and files keep, so that
+        ``bpx predict`` finds them in any order. Arrays have none, and are not asked.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class Network:
         self.optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
+        self.columns: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, chain: Chain, generator: np.random.Generator) -> Network:

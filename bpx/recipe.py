@@ -26,17 +26,21 @@ IMAGES = {"digits": (8, 8), "mnist": (28, 28)}
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
 
 
-def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[Part]:
+Names = tuple[str, ...] | None  # of a table's columns that are x
+
+
+def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[list[Part], Names]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
-    What is larger than the budget is trained on in blocks, with 10,000 samples held out at most.
+    And the names of a table's columns that are x. What is larger than the budget is trained on in
+    blocks, with 10,000 samples held out at most.
     """
     size = count_of_bytes("budget", budget)
     if data in ("digits", "mnist"):
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
-        return [tuple(part) for part in dataset]  # type: ignore[misc]
+        return [tuple(part) for part in dataset], None  # type: ignore[misc]
     if not Path(data).suffix:
         raise ValueError(
             f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz, .csv or "
@@ -44,7 +48,7 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
         )
     if Path(data).is_file() and tables.size(Path(data)) > size:
         return _in_blocks(data, target, seed, size)
-    x, y = tables.read(Path(data), target, budget=size)
+    x, y, names = tables.read(Path(data), target, budget=size)
     assert y is not None
     n = len(x)
     if n < 10:
@@ -52,20 +56,25 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> list[P
     x = x.reshape(n, -1)  # images as vectors
     order = generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
-    return [(x[rows], y[rows]) for rows in cuts]
+    return [(x[rows], y[rows]) for rows in cuts], names
 
 
-def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> list[Part]:
+def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> tuple[list[Part], Names]:
     whole = _opened(data, target, budget)
     whole.flatten()
     draw, few = generator(seed), min(whole.n // 10, 10_000)
     rest, test = whole.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test]
+    return [(_without_y(rest), rest.y), validation, test], tables.named(whole)
 
 
-def _opened(data: str, target: str | None, budget: int, labelled: bool = True) -> Blocks:
-    whole = open_data(data, target=None if target is None else target.split(","), budget=budget)
+def _opened(
+    data: str, target: str | None, budget: int, labelled: bool = True, columns: Names = None
+) -> Blocks:
+    if Path(data).suffix.lower() not in tables.TABLES:
+        columns = None  # arrays have no names
+    targets = tables.split(Path(data), target, columns)
+    whole = open_data(data, target=targets, columns=columns, budget=budget)
     if labelled and whole.y is None:
         raise ValueError(
             f"{data} is read in blocks, and has no targets: --target names the column of a "
@@ -87,15 +96,16 @@ def whole(
     labelled: bool = True,
 ) -> tuple[Any, Any]:
     """x as the network takes it and y, of all samples in a file; those that are larger than the
-    budget, in blocks.
+    budget, in blocks. Of a table the columns that the network was trained on, by their names.
     """
+    columns = (net.members[0] if isinstance(net, Ensemble) else net).columns
     size = count_of_bytes("budget", budget)
     if path.is_file() and tables.size(path) > size:
-        data = _opened(str(path), target, size, labelled)
+        data = _opened(str(path), target, size, labelled, columns)
         if len(net.input_shape) == 1:
             data.flatten()
         return _without_y(data), data.y
-    x, y = tables.read(path, target, labelled=labelled, budget=size)
+    x, y, _ = tables.read(path, target, labelled=labelled, budget=size, columns=columns)
     return shaped(net, x), y
 
 
@@ -186,7 +196,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
     twin.parameters[...], twin.state[...] = net.parameters, net.state
     twin.chain.key, twin.generator = net.chain.key, net.generator
-    twin.steps, twin.epochs = net.steps, net.epochs
+    twin.steps, twin.epochs, twin.columns = net.steps, net.epochs, net.columns
     return twin
 
 

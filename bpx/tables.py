@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from .blocks import open_data
+from .blocks import Blocks, open_data
 from .checks import in_words, shortened
 from .data import as_integers
 from .readers import check_names, finite_number, load_npy, load_npz, parquet_size
@@ -19,10 +19,14 @@ from .registry import nearest
 
 
 class Table(NamedTuple):
-    """Features x (n, ...), and targets y (n,) or (n, outputs) if the file has them."""
+    """Features x (n, ...), and targets y (n,) or (n, outputs) if the file has them.
+
+    `columns` are the names of x's, where a file has such.
+    """
 
     x: np.ndarray
     y: np.ndarray | None
+    columns: tuple[str, ...] | None = None
 
 
 BUDGET = 10**9  # bytes that a packed file becomes, unless somebody says more
@@ -34,7 +38,14 @@ def size(path: Path) -> int:
     return parquet_size(path) if packed else path.stat().st_size
 
 
-def read(path: Path, target: str | None, *, labelled: bool = True, budget: int = BUDGET) -> Table:
+def read(
+    path: Path,
+    target: str | None,
+    *,
+    labelled: bool = True,
+    budget: int = BUDGET,
+    columns: Sequence[str] | None = None,
+) -> Table:
     """The samples in a file.
 
     Parameters
@@ -48,6 +59,9 @@ def read(path: Path, target: str | None, *, labelled: bool = True, budget: int =
         Targets are needed. If not, they are left out of x only where `target` names them.
     budget : int
         Bytes, for what is smaller in the file than in memory: a compressed .npz, and .parquet.
+    columns : list of str, optional
+        Those of a table that are x, in this order; by default all that are no targets. Arrays
+        have no names, and are not asked for any.
 
     Raises
     ------
@@ -58,15 +72,13 @@ def read(path: Path, target: str | None, *, labelled: bool = True, budget: int =
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
-    readers: dict[str, Callable[[Path, str | None, bool, int], Table]] = {
-        ".npz": _npz,
-        ".npy": _npy,
-        ".csv": _csv,
-        ".parquet": _parquet,
-    }
-    if path.suffix.lower() not in readers:
+    kind = path.suffix.lower()
+    if kind in ARRAYS:
+        x, y, names = ARRAYS[kind](path, target, labelled, budget)
+    elif kind in TABLES:
+        x, y, names = TABLES[kind](path, target, labelled, budget, columns)
+    else:
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
-    x, y = readers[path.suffix.lower()](path, target, labelled, budget)
     if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
     if x.ndim < 2 or 0 in x.shape:
@@ -75,7 +87,7 @@ def read(path: Path, target: str | None, *, labelled: bool = True, budget: int =
         )
     if y is not None and (y.ndim < 1 or len(y) != len(x)):
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
-    return Table(x, None if y is None else as_integers(y))
+    return Table(x, None if y is None else as_integers(y), names)
 
 
 def _npy(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
@@ -91,7 +103,9 @@ def _npz(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
     return Table(arrays["x"], arrays.get(y))
 
 
-def _parquet(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
+def _parquet(
+    path: Path, target: str | None, labelled: bool, budget: int, columns: Sequence[str] | None
+) -> Table:
     if target is None and labelled:
         raise ValueError(f"{path}: --target names the column of targets")
     if size(path) > budget:
@@ -99,22 +113,36 @@ def _parquet(path: Path, target: str | None, labelled: bool, budget: int) -> Tab
             f"{path} takes {in_words(size(path))} in memory, more than the budget of "
             f"{in_words(budget)}: a larger budget"
         )
-    data = open_data(path, target=None if target is None else target.split(","), budget=budget)
-    return Table(data.read(finite=False), data.y)
+    targets = split(path, target, columns)
+    data = open_data(path, target=targets, columns=columns, budget=budget)
+    return Table(data.read(finite=False), data.y, named(data))
 
 
-def _csv(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
+def _csv(
+    path: Path, target: str | None, labelled: bool, budget: int, columns: Sequence[str] | None
+) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-            return _rows(path, lines, target, labelled)
+            return _rows(path, lines, target, labelled, columns)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
 
 
+ARRAYS: dict[str, Callable[[Path, str | None, bool, int], Table]] = {".npz": _npz, ".npy": _npy}
+TABLES: dict[str, Callable[[Path, str | None, bool, int, Sequence[str] | None], Table]] = {
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
 def _rows(
-    path: Path, lines: Iterator[tuple[int, list[str]]], target: str | None, labelled: bool
+    path: Path,
+    lines: Iterator[tuple[int, list[str]]],
+    target: str | None,
+    labelled: bool,
+    columns: Sequence[str] | None,
 ) -> Table:
     """The table of some lines with their numbers, of which the first has the names."""
     names = [name.strip() for name in next(lines, (0, []))[1]]
@@ -122,21 +150,23 @@ def _rows(
     if first is None:
         raise ValueError(f"{path} has no rows below its line of names")
     check_names(path, names)
-    wanted = [] if target is None else [name.strip() for name in target.split(",")]
-    for name in wanted:
+    if target is None and labelled:
+        target = names[-1]
+    wanted = split(path, target, columns)
+    inputs = [name for name in columns or names if name not in wanted]
+    for name in [*wanted, *inputs]:
         if name not in names:
             raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}")
-    if target is None and labelled:
-        wanted = names[-1:]
-    chosen = [names.index(name) for name in wanted]
+    used = [names.index(name) for name in [*inputs, *wanted]]
     cells = array("d")  # 8 bytes each, where a str has 50
     for number, row in chain([first], lines):
         if len(row) != len(names):
             raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(row)}")
-        for column, cell in enumerate(row):
+        for column in used:
+            cell = row[column]
             value = finite_number(cell)
             if value is None:
-                hint = " (number classes 0, 1, 2, ...)" if column in chosen else ""
+                hint = " (number classes 0, 1, 2, ...)" if names[column] in wanted else ""
                 if len(names) == 1 and (";" in cell or "\t" in cell):
                     hint = " (cells are separated by commas)"
                 empty = "the cell is empty: fill it, or leave the line out"
@@ -146,8 +176,23 @@ def _rows(
                     f"number, {shown}{hint}"
                 )
             cells.append(value)
-    values = np.frombuffer(cells).reshape(-1, len(names))
-    x = np.delete(values, chosen, axis=1)
-    if not chosen:
-        return Table(x, None)
-    return Table(x, values[:, chosen])
+    values = np.frombuffer(cells).reshape(-1, len(used))
+    x, y = np.split(values, [len(inputs)], axis=1)
+    return Table(x.copy() if wanted else x, y.copy() if wanted else None, tuple(inputs))
+
+
+def split(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:
+    """The names of the targets, none of which is among the `columns` of x."""
+    targets = [] if target is None else [name.strip() for name in target.split(",")]
+    for name in targets:
+        if name in (columns or ()):
+            raise ValueError(
+                f"{path}: {name!r} is an input of this network: --target names the targets' column"
+            )
+    return targets
+
+
+def named(data: Blocks) -> tuple[str, ...] | None:
+    """The columns of a table's x."""
+    columns = getattr(data.reader, "columns", None)
+    return None if columns is None else tuple(columns)

@@ -252,11 +252,70 @@ def test_whole_numbers_that_are_no_classes(tmp_path, rng):
         "predict", "run/model.safetensors", "houses.csv", "--target", "price", cwd=tmp_path
     )
     assert np.corrcoef([float(v) for v in out.split()], price)[0, 1] > 0.95
-    _, err = bpx_command("predict", "run/model.safetensors", "houses.csv", cwd=tmp_path, status=2)
-    assert "has 3 columns of inputs, and the network takes 2: --target names those" in err
     _, err = bpx_command("train", "houses.csv", "--task", "classification", cwd=tmp_path, status=2)
     assert "at least two classes" in err
     assert "--task regression" in err
+
+
+def test_columns_are_found_by_their_names(tmp_path, rng):
+    houses(tmp_path / "houses.csv", rng)
+    bpx_command("train", "houses.csv", "--epochs", 2, "--out", "run", cwd=tmp_path)
+    model = "run/model.safetensors"
+    assert bpx.load(tmp_path / model).columns == ("area", "rooms")
+    assert bpx.load(tmp_path / model).copy().columns == ("area", "rooms")
+    expected, _ = bpx_command("predict", model, "houses.csv", cwd=tmp_path)
+    score, _ = bpx_command("evaluate", model, "houses.csv", cwd=tmp_path)
+    rows = [line.split(",") for line in (tmp_path / "houses.csv").read_text().split()]
+    turned = [f"{price},at home,{rooms},{area}" for area, rooms, price in rows]
+    turned[0] = "price,place,rooms,area"
+    (tmp_path / "turned.csv").write_text("\n".join(turned))
+    assert bpx_command("predict", model, "turned.csv", cwd=tmp_path)[0] == expected
+    labelled = "turned.csv", "--target", "price"
+    assert bpx_command("evaluate", model, *labelled, cwd=tmp_path)[0] == score
+    for target, hint in ((), "'area'"), (("--target", "rooms"), "'rooms'"):
+        _, err = bpx_command("evaluate", model, "turned.csv", *target, cwd=tmp_path, status=2)
+        assert (
+            f"turned.csv: {hint} is an input of this network: --target names the targets'" in err
+        )
+    (tmp_path / "less.csv").write_text("area,room\n50,2\n")
+    _, err = bpx_command("predict", model, "less.csv", cwd=tmp_path, status=2)
+    assert "less.csv has no column 'rooms' (did you mean 'room'?)" in err
+    np.save(tmp_path / "x.npy", np.array([row[:2] for row in rows[1:]], float))
+    assert bpx_command("predict", model, "x.npy", cwd=tmp_path)[0] == expected  # has no names
+
+
+def test_columns_of_parquet_are_found_by_their_names(tmp_path, rng):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+
+    columns = {name: rng.normal(size=4000) for name in "abc"}
+    columns["y"] = (columns["a"] - columns["c"] > 0).astype(int)
+    for name in ("abcy", "ycba"):
+        table = arrow.table({column: columns[column] for column in name})
+        parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=100)
+    small = "--target", "y", "--budget", "90 kB"
+    bpx_command("train", "abcy.parquet", *small, "--epochs", 1, "--out", "run", cwd=tmp_path)
+    model = "run/model.safetensors"
+    expected, _ = bpx_command("evaluate", model, "abcy.parquet", *small, cwd=tmp_path)
+    for options in (small, small[:2]):  # in blocks, and in memory
+        assert (
+            bpx_command("evaluate", model, "ycba.parquet", *options, cwd=tmp_path)[0] == expected
+        )
+    given = "ycba.parquet", "--target", "a"
+    for options in ((), small[2:]):
+        _, err = bpx_command("evaluate", model, *given, *options, cwd=tmp_path, status=2)
+        assert "'a' is an input of this network" in err
+
+
+def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
+    price = houses(tmp_path / "houses.csv", rng)
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(len(price), 2)), y=price)
+    bpx_command("train", "a.npz", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    model = "run/model.safetensors"
+    _, err = bpx_command("predict", model, "houses.csv", cwd=tmp_path, status=2)
+    assert "has 3 columns of inputs, and the network takes 2: --target names those" in err
+    out, _ = bpx_command("predict", model, "houses.csv", "--target", "price", cwd=tmp_path)
+    assert len(out.split()) == len(price)
 
 
 def test_several_columns_of_targets(tmp_path, rng):
