@@ -279,7 +279,7 @@ def test_columns_are_found_by_their_names(tmp_path, rng):
         )
     (tmp_path / "less.csv").write_text("area,room\n50,2\n")
     _, err = bpx_command("predict", model, "less.csv", cwd=tmp_path, status=2)
-    assert "less.csv has no column 'rooms' (did you mean 'room'?)" in err
+    assert "less.csv has no column 'rooms'; did you mean 'room'?" in err
     np.save(tmp_path / "x.npy", np.array([row[:2] for row in rows[1:]], float))
     assert bpx_command("predict", model, "x.npy", cwd=tmp_path)[0] == expected  # has no names
 
@@ -358,10 +358,8 @@ def test_a_regression_is_saved_whole(tmp_path, rng):
     assert all(np.array_equal(tensors[key], others[key]) for key in tensors)
     net = bpx.load(tmp_path / "Identity" / "model.safetensors")
     assert abs(net.predict([[100.0, 3.0]])[0, 0] / price.mean() - 1) < 0.3
-    _, err = bpx_command(
-        "predict", "Identity/model.safetensors", "HOUSES.CSV", cwd=tmp_path, status=2
-    )
-    assert "--target names those that are no inputs" in err
+    out, _ = bpx_command("predict", "Identity/model.safetensors", "HOUSES.CSV", cwd=tmp_path)
+    assert len(out.split()) == len(price)
 
 
 def test_version():

@@ -159,7 +159,7 @@ def test_numpy_itself_reads_what_is_read(tmp_path):
         np.save(tmp_path / "x.npy", value)
         np.savez(tmp_path / "x.npz", x=value, y=Y, names=np.array(["a", None], dtype=object))
         for path in ("x.npy", "x.npz"):
-            found, y = tables.read(tmp_path / path, None, labelled=path == "x.npz")
+            found, y, _ = tables.read(tmp_path / path, None, labelled=path == "x.npz")
             assert np.array_equal(found, value)
             assert found.dtype == value.dtype
             assert y is None or np.array_equal(y, Y)
