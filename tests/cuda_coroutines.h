@@ -80,6 +80,9 @@ struct Barrier {
 
 static Barrier of_block, of_warp[MOST / WARP];
 
+// A warp's threads, for a shuffle.
+static void meet() { of_warp[threadIdx.x / WARP].wait(WARP); }
+
 }  // namespace host
 
 extern "C" void run_backwards(unsigned yes) { host::backwards = yes; }

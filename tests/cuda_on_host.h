@@ -38,11 +38,31 @@ static void* task_data;
 
 }  // namespace host
 
-#include THREADS  // threadIdx, the barriers of_block and of_warp, run_block
+#include THREADS  // threadIdx, the barriers of_block and of_warp, meet, run_block
 
 namespace host {
 
-static char lanes[MOST][16];
+// What lanes show each other, in a way that orders nothing else: nor does a shuffle of CUDA's.
+static unsigned long long shown[MOST][2];
+
+template <typename T>
+void show(const T& value) {
+  unsigned long long words[2] = {};
+  memcpy(words, &value, sizeof value);
+  for (int k = 0; k < 2; ++k) {
+    __atomic_store_n(&shown[threadIdx.x][k], words[k], __ATOMIC_RELAXED);
+  }
+}
+
+template <typename T>
+T shown_by(unsigned thread) {
+  unsigned long long words[2];
+  for (int k = 0; k < 2; ++k) words[k] = __atomic_load_n(&shown[thread][k], __ATOMIC_RELAXED);
+  T value;
+  memcpy(&value, words, sizeof value);
+  return value;
+}
+
 
 // --- launches -------------------------------------------------------------------------------
 
@@ -74,24 +94,21 @@ static inline void __syncwarp() { host::of_warp[threadIdx.x / host::WARP].wait(h
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, unsigned other) {
   if (mask != 0xffffffffu) host::fail("a shuffle of a part of a warp");
-  const unsigned me = threadIdx.x;
-  host::Barrier& warp = host::of_warp[me / host::WARP];
-  memcpy(host::lanes[me], &value, sizeof value);
-  warp.wait(host::WARP);
-  memcpy(&value, host::lanes[me ^ other], sizeof value);
-  warp.wait(host::WARP);
-  return value;
+  host::show(value);
+  host::meet();
+  const T theirs = host::shown_by<T>(threadIdx.x ^ other);
+  host::meet();
+  return theirs;
 }
 
 static inline unsigned __ballot_sync(unsigned mask, int yes) {
   if (mask != 0xffffffffu) host::fail("a ballot of a part of a warp");
-  const unsigned me = threadIdx.x, start = me / host::WARP * host::WARP;
-  host::Barrier& warp = host::of_warp[me / host::WARP];
-  host::lanes[me][0] = yes != 0;
-  warp.wait(host::WARP);
+  host::show(yes != 0);
+  host::meet();
+  const unsigned start = threadIdx.x / host::WARP * host::WARP;
   unsigned bits = 0;
-  for (unsigned k = 0; k < host::WARP; ++k) bits |= unsigned(host::lanes[start + k][0]) << k;
-  warp.wait(host::WARP);
+  for (unsigned k = 0; k < host::WARP; ++k) bits |= unsigned(host::shown_by<bool>(start + k)) << k;
+  host::meet();
   return bits;
 }
 

@@ -113,9 +113,9 @@ def launches(folder):
             all_three(kernels, *operands(draw, sliding, m, 1, into, of, real), sliding)
         single = draw.normal(size=(5, 7)).astype(np.float32)
         kernels.in_precision("float16").gemm(single, single.T.copy(), np.empty((5, 5), np.float32))
-        for optimizer in (bpx.SGD(0.1, momentum=0.9), bpx.Adam()):
-            net = bpx.Network([7, 40, 3], backend=kernels, dtype=real, seed=0)
-            x, y = draw.normal(size=(40, 7)), draw.integers(3, size=40)
+        for outputs, optimizer in ((3, bpx.SGD(0.1, momentum=0.9)), (1, bpx.Adam())):
+            net = bpx.Network([7, 40, outputs], backend=kernels, dtype=real, seed=0)
+            x, y = draw.normal(size=(40, 7)), draw.integers(2, size=40)
             net.fit(x, y, epochs=1, batch_size=9, optimizer=optimizer, l2=0.1)
     return noted.launches
 
