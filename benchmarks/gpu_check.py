@@ -48,13 +48,19 @@ def line(kernels, name: str, label: str) -> tuple[bool, str]:
     return right, f"{label:26} {'   '.join(found)}   {'as its twin' if right else 'DIFFERS'}"
 
 
+def without_cudnn(kernels):
+    """A copy of the backend."""
+    copy = kernels.in_precision("float32")
+    copy._convolutions = SimpleNamespace(is_here=lambda: False)
+    return copy
+
+
 def checks(kernels, names: list[str]) -> list[tuple[str, object, str]]:
     """Of each check what it is called, the backend and the kernel."""
     found = [(name, kernels, name) for name in names]
     if not kernels._convolutions.is_here():
         return found
-    without = kernels.in_precision("float32")  # a copy
-    without._convolutions = SimpleNamespace(is_here=lambda: False)
+    without = without_cudnn(kernels)
     convolutions = [name for name in names if name.startswith("convolve")]
     return found + [(f"{name}, no cuDNN", without, name) for name in convolutions]
 

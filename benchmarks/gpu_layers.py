@@ -16,12 +16,11 @@ import functools
 import sys
 import tempfile
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from gpu import machine, missing
-from gpu_check import TESTS, backend
+from gpu_check import TESTS, backend, without_cudnn
 from harness import row, write
 
 from bpx.layers.sliding import Sliding
@@ -43,9 +42,7 @@ REPLAYS = 200  # a round
 
 def ways(kernels: Any) -> dict[str, Any]:
     """Copies of the backend that know one way, by its name."""
-    found = {name: kernels.in_precision("float32") for name in ("patches", "in place")}
-    for copy in found.values():
-        copy._convolutions = SimpleNamespace(is_here=lambda: False)
+    found = {name: without_cudnn(kernels) for name in ("patches", "in place")}
     found["patches"]._in_place = lambda *arguments: None
     return found | ({"cuDNN": kernels} if kernels._convolutions.is_here() else {})
 

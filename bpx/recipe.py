@@ -21,12 +21,10 @@ from .network import Network
 from .registry import nearest, normal
 
 Part = tuple[np.ndarray, np.ndarray]
+Names = tuple[str, ...] | None  # of a table's columns that are x
 
 IMAGES = {"digits": (8, 8), "mnist": (28, 28)}
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
-
-
-Names = tuple[str, ...] | None  # of a table's columns that are x
 
 
 def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[list[Part], Names]:
@@ -40,7 +38,7 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
-        return [tuple(part) for part in dataset], None  # type: ignore[misc]
+        return [(x, y) for x, y in dataset], None
     if not Path(data).suffix:
         raise ValueError(
             f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz, .csv or "
@@ -65,7 +63,7 @@ def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> tuple[l
     draw, few = generator(seed), min(whole.n // 10, 10_000)
     rest, test = whole.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test], tables.named(whole)
+    return [(_without_y(rest), rest.y), validation, test], tables.input_names(whole)
 
 
 def _opened(
@@ -73,7 +71,7 @@ def _opened(
 ) -> Blocks:
     if Path(data).suffix.lower() not in tables.TABLES:
         columns = None  # arrays have no names
-    targets = tables.split(Path(data), target, columns)
+    targets = tables.target_names(Path(data), target, columns)
     whole = open_data(data, target=targets, columns=columns, budget=budget)
     if labelled and whole.y is None:
         raise ValueError(

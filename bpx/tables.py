@@ -113,9 +113,9 @@ def _parquet(
             f"{path} takes {in_words(size(path))} in memory, more than the budget of "
             f"{in_words(budget)}: a larger budget"
         )
-    targets = split(path, target, columns)
+    targets = target_names(path, target, columns)
     data = open_data(path, target=targets, columns=columns, budget=budget)
-    return Table(data.read(finite=False), data.y, named(data))
+    return Table(data.read(finite=False), data.y, input_names(data))
 
 
 def _csv(
@@ -152,7 +152,7 @@ def _rows(
     check_names(path, names)
     if target is None and labelled:
         target = names[-1]
-    wanted = split(path, target, columns)
+    wanted = target_names(path, target, columns)
     inputs = [name for name in columns or names if name not in wanted]
     for name in [*wanted, *inputs]:
         if name not in names:
@@ -181,7 +181,7 @@ def _rows(
     return Table(x.copy() if wanted else x, y.copy() if wanted else None, tuple(inputs))
 
 
-def split(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:
+def target_names(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:
     """The names of the targets, none of which is among the `columns` of x."""
     targets = [] if target is None else [name.strip() for name in target.split(",")]
     for name in targets:
@@ -192,7 +192,7 @@ def split(path: Path, target: str | None, columns: Sequence[str] | None) -> list
     return targets
 
 
-def named(data: Blocks) -> tuple[str, ...] | None:
+def input_names(data: Blocks) -> tuple[str, ...] | None:
     """The columns of a table's x."""
     columns = getattr(data.reader, "columns", None)
     return None if columns is None else tuple(columns)

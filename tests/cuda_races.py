@@ -95,8 +95,8 @@ def merged(bounds):
 def launches(folder):
     """By dtype and kernel: of the tests, of convolutions with many tiles, and of whole runs."""
     from conftest import CupyRehearsed
-    from test_cuda_convolution import all_three, operands
-    from test_kernels import CASES, run
+    from test_cuda_convolution import operands
+    from test_kernels import CASES, all_three, run
 
     import bpx
     from bpx.layers.sliding import Sliding

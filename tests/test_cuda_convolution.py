@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cuda import REALS, STANDARD, on_both
+from test_kernels import all_three
 
 from bpx.backends import _cuda
 from bpx.layers.sliding import Sliding
@@ -43,23 +44,6 @@ def inside(values, real):
     found = around[100:-100].reshape(values.shape)
     found[...] = values
     return found
-
-
-def of_nan(shape):
-    return np.full(shape, np.nan)
-
-
-def all_three(kernels, x, weights, delta, sliding, room=of_nan):
-    """The convolution and its two adjoints, and what was left of the NaN around the results."""
-    move = kernels.from_host
-    x, weights, delta, z, gradient, below = map(
-        move, (x, weights, delta, np.full_like(delta, np.nan), np.ones_like(weights),
-               np.full_like(x, np.nan))
-    )  # fmt: skip
-    kernels.convolve(x, weights, sliding, room, z)
-    kernels.convolve_weights(x, delta, sliding, room, gradient, -2.0)
-    kernels.convolve_inputs(delta, weights, sliding, room, below)
-    return [kernels.to_host(found) for found in (z, gradient, below)]
 
 
 def agree(got, operands, sliding):

@@ -269,6 +269,23 @@ def convolve_inputs_cases(rng):
         yield (delta, weights, sliding, ROOM, np.full_like(x, np.nan)), 4
 
 
+def of_nan(shape):
+    return np.full(shape, np.nan)
+
+
+def all_three(kernels, x, weights, delta, sliding, room=of_nan):
+    """The convolution and its two adjoints, on the host."""
+    move = kernels.from_host
+    x, weights, delta, z, gradient, below = map(
+        move, (x, weights, delta, np.full_like(delta, np.nan), np.ones_like(weights),
+               np.full_like(x, np.nan))
+    )  # fmt: skip
+    kernels.convolve(x, weights, sliding, room, z)
+    kernels.convolve_weights(x, delta, sliding, room, gradient, -2.0)
+    kernels.convolve_inputs(delta, weights, sliding, room, below)
+    return [kernels.to_host(found) for found in (z, gradient, below)]
+
+
 SHAPES_WITH_CHANNELS = (1, 1, 1, 1), (3, 2, 4, 5), (2, 3, 7), (5, 4), (7, 20, 12, 12)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_kernels import all_three, of_nan
 
 import bpx
 from bpx.backends import Backend, _fast, _rows
@@ -34,20 +35,6 @@ def convolutions(draw):
     x = rng.normal(size=(m, groups * into, *sliding.lengths))
     weights = rng.normal(size=(groups * of, into, *sliding.size))
     return x, weights, rng.normal(size=(m, groups * of, *sliding.counts)), sliding
-
-
-def of_nan(shape):
-    return np.full(shape, np.nan)
-
-
-def all_three(kernels, x, weights, delta, sliding):
-    """The convolution and its two adjoints."""
-    gradient = np.ones_like(weights)
-    return (
-        kernels.convolve(x, weights, sliding, of_nan, of_nan(delta.shape)),
-        kernels.convolve_weights(x, delta, sliding, of_nan, gradient, -2.0),
-        kernels.convolve_inputs(delta, weights, sliding, of_nan, of_nan(x.shape)),
-    )
 
 
 @pytest.mark.parametrize("turned", [0.001, 1000.0], ids=["side by side", "one by one"])

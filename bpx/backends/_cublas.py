@@ -8,14 +8,12 @@ Support"). The same call takes α and β from the host or from the device, and f
 from __future__ import annotations
 
 import ctypes
-import sys
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from ._base import Array, BackendError
+from ._cuda_library import CudaLibrary, Handle
 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for Hopper
 
@@ -95,45 +93,15 @@ def _calls(
 
 
 @dataclass
-class _Handle:
-    """A thread's handle, and how it is set."""
+class _Handle(Handle):
+    """Its workspace, and where it finds scalars."""
 
-    pointer: ctypes.c_void_p
-    workspace: Array
-    destroy: Callable[[ctypes.c_void_p], Any]
-    stream: int | None = None
+    workspace: Array | None = None
     mode: int = ON_HOST
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():  # when CUDA may be gone before
-            self.destroy(self.pointer)
 
-
-class Cublas:
-    """Products on one device: a handle a thread, on the stream that is the thread's current one.
-
-    Parameters
-    ----------
-    load : callable
-        Gives the library.
-    stream : callable
-        Gives the address of the current stream.
-    allocate : callable
-        Bytes on the device, from their number.
-    address : callable
-        Where an array begins.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[], Any],
-        stream: Callable[[], int],
-        allocate: Callable[[int], Array],
-        address: Callable[[Array], int],
-    ) -> None:
-        self._load, self._stream = load, stream
-        self._allocate, self._address = allocate, address
-        self._local = threading.local()
+class Cublas(CudaLibrary):
+    """Products on one device."""
 
     def gemm(
         self,
@@ -211,7 +179,7 @@ class Cublas:
             pointer = ctypes.c_void_p()
             self._call("cublasCreate_v2", ctypes.byref(pointer))
             destroy = self._load().cublasDestroy_v2
-            handle = _Handle(pointer, self._allocate(WORKSPACE), destroy)
+            handle = _Handle(pointer, destroy, workspace=self._allocate(WORKSPACE))
             self._local.handle = handle
         stream = self._stream()
         if handle.stream != stream:

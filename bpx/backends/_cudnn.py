@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
 from ._base import AT_ONCE, Array, BackendError
+from ._cuda_library import CudaLibrary, Handle
 
 WORKSPACE = 4 * AT_ONCE  # bytes that a plan may ask for: what patches in float32 may take
 ALIGNMENT = 16  # bytes: of each address, as the front end promises cuDNN
@@ -78,47 +77,19 @@ class Plan(NamedTuple):
 
 
 @dataclass
-class _Handle:
-    """A thread's handle, and what was made with it."""
+class _Handle(Handle):
+    """What was made with it."""
 
-    pointer: Any
-    destroy: Callable[[Any], Any]
-    stream: int | None = None
     plans: dict[Any, Plan | None] = field(default_factory=dict)  # None: cuDNN refuses
     workspace: Array | None = None
 
     def __del__(self) -> None:
-        self.plans.clear()
-        if not sys.is_finalizing():  # when CUDA may be gone before
-            self.destroy(self.pointer)
+        self.plans.clear()  # before the handle
+        super().__del__()
 
 
-class Cudnn:
-    """Convolutions on one device: a handle a thread, on the stream that is the thread's current
-    one.
-
-    Parameters
-    ----------
-    load : callable
-        Gives the front end, or None.
-    stream : callable
-        Gives the address of the current stream.
-    allocate : callable
-        Bytes on the device, from their number.
-    address : callable
-        Where an array begins.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[], Any],
-        stream: Callable[[], int],
-        allocate: Callable[[int], Array],
-        address: Callable[[Array], int],
-    ) -> None:
-        self._load, self._stream = load, stream
-        self._allocate, self._address = allocate, address
-        self._local = threading.local()
+class Cudnn(CudaLibrary):
+    """Convolutions on one device; `load` gives the front end, or None."""
 
     def is_here(self) -> bool:
         return self._load() is not None
@@ -174,6 +145,7 @@ class Cudnn:
     ) -> Plan | None:
         """The plan that cuDNN recommends most of those that are allowed; None: there is none."""
         cudnn, (sliding, precision) = self._load(), how
+        # The latter where the front end, in Python, has not got as far as the library.
         refusals = cudnn.cudnnGraphNotSupportedError, NotImplementedError
         try:
             graph = _graph(cudnn, handle.pointer, operation, shapes, sliding)

@@ -12,10 +12,13 @@ from ._windows import Room
 
 
 class CupyWindows(CupyProducts):
-    """What `CupyBackend` does by the kernels of images.cu, convolution.cu and channels.cu."""
+    """What `CupyBackend` does by the kernels of images.cu, convolution.cu and channels.cu.
 
-    # --- convolutions: float32 and float64 read the windows where they lie, in lower precision
-    # --- cuBLAS's products take patches ---------------------------------------------------------
+    Convolutions in float32 and float64 read the windows where they lie; those in lower precision
+    are cuBLAS's products of patches.
+    """
+
+    # --- convolutions ---------------------------------------------------------------------------
 
     def parts_of_windows(
         self, rows: int, channels: int, weights: tuple[int, ...], sliding: Any

@@ -169,16 +169,20 @@ struct Image {
   __device__ real read(const Reach& one, const Reach& other) const { return x.read(one, other); }
 };
 
-// out <- weights * x: a row an output channel, a column a window, the depth a window's elements.
-struct Forward : Matrices, Image {
+// Whose C is images: a row a channel, a column a place of a sample's planes.
+struct ToImages : Matrices {
   int64 out_sample;
 
-  __device__ Depth depth(int64 index) const { return {element(index), index}; }
-  __device__ Reach column(int64 index) const { return window(index); }
   __device__ real* out(int64 index) const {
     const Place at(index, out_row);
     return to + at.row * out_sample + at.column;
   }
+};
+
+// out <- weights * x: a row an output channel, a column a window, the depth a window's elements.
+struct Forward : ToImages, Image {
+  __device__ Depth depth(int64 index) const { return {element(index), index}; }
+  __device__ Reach column(int64 index) const { return window(index); }
 };
 
 // The gradient of the weights: a row an output channel, a column one of a window's elements, the
@@ -198,10 +202,10 @@ struct Weights : Matrices, Image {
 // of the output channels' windows. The window that has a place as that element of it begins the
 // element's distance before it, and a multiple of the stride from the edge. So both are divided by
 // the stride once, not their difference each time: it is a multiple if they leave the same rest.
-struct Inputs : Matrices {
+struct Inputs : ToImages {
   Planes delta;
   Windows windows;
-  int64 channel, out_sample;
+  int64 channel;
 
   __device__ Depth depth(int64 index) const {
     const Place of(index, a_row), at(of.column, windows.across.size);
@@ -223,11 +227,14 @@ struct Inputs : Matrices {
     return delta.read(one, other, (one.down_rest == other.down_rest) &
                                       (one.across_rest == other.across_rest));
   }
-  __device__ real* out(int64 index) const {
-    const Place at(index, out_row);
-    return to + at.row * out_sample + at.column;
-  }
 };
+
+__device__ inline Image image(const real* x, const Windows& windows, int64 group, int64 groups,
+                              int64 into) {
+  const int64 channels = into * windows.area();
+  return {{x + group * channels, windows.down.length, windows.across.length, groups * channels},
+          windows};
+}
 
 }  // namespace tiles
 
@@ -238,28 +245,24 @@ struct Inputs : Matrices {
 extern "C" __global__ void __launch_bounds__(tiles::THREADS)
     convolve(const real* x, const real* weights, real* out, SIZES, GEOMETRY) {
   const Windows windows = WINDOWS;
-  const int64 area = windows.area(), count = windows.count(), depth = into * windows.elements();
+  const int64 count = windows.count(), depth = into * windows.elements();
   tiles::all(groups, of, samples * count, depth, parts, a_part, [&](int64 group, int64 part) {
-    const tiles::Planes images = {x + group * into * area, windows.down.length,
-                                  windows.across.length, groups * into * area};
-    return tiles::Forward{{weights + group * of * depth,
-                           out + (part * samples * groups + group) * of * count,
-                           of, samples * count, depth, count},
-                          {images, windows},
-                          groups * of * count};
+    return tiles::Forward{{{weights + group * of * depth,
+                            out + (part * samples * groups + group) * of * count,
+                            of, samples * count, depth, count},
+                           groups * of * count},
+                          tiles::image(x, windows, group, groups, into)};
   });
 }
 
 extern "C" __global__ void __launch_bounds__(tiles::THREADS)
     convolve_weights(const real* x, const real* delta, real* out, SIZES, GEOMETRY) {
   const Windows windows = WINDOWS;
-  const int64 area = windows.area(), count = windows.count(), row = into * windows.elements();
+  const int64 count = windows.count(), row = into * windows.elements();
   tiles::all(groups, of, row, samples * count, parts, a_part, [&](int64 group, int64 part) {
-    const tiles::Planes images = {x + group * into * area, windows.down.length,
-                                  windows.across.length, groups * into * area};
     return tiles::Weights{{delta + group * of * count, out + (part * groups + group) * of * row,
                            of, row, count, row},
-                          {images, windows},
+                          tiles::image(x, windows, group, groups, into),
                           groups * of * count};
   });
 }
@@ -272,9 +275,10 @@ extern "C" __global__ void __launch_bounds__(tiles::THREADS)
   tiles::all(groups, into, samples * area, depth, parts, a_part, [&](int64 group, int64 part) {
     const tiles::Planes deltas = {delta + group * of * count, windows.down.count,
                                   windows.across.count, groups * of * count};
-    return tiles::Inputs{{weights + group * depth * into,
-                          out + (part * samples * groups + group) * into * area,
-                          into, samples * area, elements, area},
-                         deltas, windows, into * elements, groups * into * area};
+    return tiles::Inputs{{{weights + group * depth * into,
+                           out + (part * samples * groups + group) * into * area,
+                           into, samples * area, elements, area},
+                          groups * into * area},
+                         deltas, windows, into * elements};
   });
 }

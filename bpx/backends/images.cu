@@ -16,11 +16,7 @@ struct Axis {
 
   // Of which window this place is the element; -1 if of none.
   __device__ int window(int place, int element) const {
-    return begun(place + before - element * dilation);
-  }
-
-  // Which window begins here, counted with the padding; -1 if none does.
-  __device__ int begun(int from) const {
+    const int from = place + before - element * dilation;
     if (from < 0) return -1;
     const int found = stride == 1 ? from : from / stride;
     return found < count && found * stride == from ? found : -1;
