@@ -2,6 +2,7 @@
 
     python examples/book.py                     chapters 1 and 3: three seeds, on NumPy
     python examples/book.py --chapter 6         hours on a CPU; --row 1 --row 2: only these of them
+    python examples/book.py --chapter 6 --checkpoints runs      goes on from where it was stopped
     python examples/book.py --backend cupy
 
 Each row is trained from three seeds, and takes the place of the one that the file had. Chapters 1
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +49,11 @@ class Row:
     expanded: bool = False  # the training set, to five times as many images
     members: int = 1  # of an ensemble, which vote
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of a folder."""
+        return re.sub(r"\W+", "-", self.describe(), flags=re.ASCII)
 
     def describe(self) -> str:
         decay = f", λ {self.l2:g}" if self.l2 else ""
@@ -140,8 +147,13 @@ validation set. What was made on one core shared it with other work, which its t
 """
 
 
-def train(row: Row, seed: int, dataset: Any, short: bool, backend: str | None) -> list[float]:
-    """A run's figures (%): of each epoch, or one of the test set; and its seconds."""
+def train(
+    row: Row, seed: int, dataset: Any, short: bool, backend: str | None, runs: Path | None = None
+) -> list[float]:
+    """A run's figures (%): of each epoch, or one of the test set; and its seconds.
+
+    With `runs`, a folder, it goes on from the checkpoints that the run has there.
+    """
     if short and row.chapter == 6:  # slow where a library is written in Python
         dataset = [(x[:50], y[:50]) for x, y in dataset]
     (x, y), validation, test = dataset
@@ -154,7 +166,7 @@ def train(row: Row, seed: int, dataset: Any, short: bool, backend: str | None) -
     if row.members > 1:
         net = bpx.Ensemble.of(row.members, net, combine="vote")
     best = bpx.EarlyStopping(row.epochs, monitor="validation_accuracy")
-    started = time.perf_counter()
+    kept = {} if runs is None else {"checkpoint": runs / row.name / str(seed), "resume": True}
     found = net.fit(
         x,
         y,
@@ -164,11 +176,13 @@ def train(row: Row, seed: int, dataset: Any, short: bool, backend: str | None) -
         l2=row.l2 * n / 50_000,
         validation=test if row.on == "test" else validation,
         callbacks=[best] if row.on == "best" else [],
+        **kept,
     )
-    for history in found if row.members > 1 else [found]:
+    histories = found if row.members > 1 else [found]
+    for history in histories:
         assert np.isfinite(history["training_cost"]).all()
     accuracies = [net.accuracy(*test)] if row.on == "best" else found["validation_accuracy"]
-    return [*(100 * a for a in accuracies), time.perf_counter() - started]
+    return [*(100 * a for a in accuracies), sum(sum(each["seconds"]) for each in histories)]
 
 
 def line(row: Row, runs: Sequence[Sequence[float]], made: str) -> str:
@@ -209,6 +223,7 @@ def main() -> None:
         "--short", action="store_true", help="1 epoch of 200 images, of 50 in chapter 6, one seed"
     )
     parser.add_argument("--out", type=Path, help="by default docs/results.md (--short: stdout)")
+    parser.add_argument("--checkpoints", type=Path, help="a folder, to go on from what is there")
     options = parser.parse_args()
     dataset = [part[:2] for part in bpx.datasets.mnist()]
     if options.short:
@@ -221,7 +236,10 @@ def main() -> None:
     page = options.out or (None if options.short else RESULTS)
     for row in chosen:
         seeds = range(1 if options.short else options.seeds)
-        runs = [train(row, seed, dataset, options.short, options.backend) for seed in seeds]
+        runs = [
+            train(row, seed, dataset, options.short, options.backend, options.checkpoints)
+            for seed in seeds
+        ]
         made = f"{time.strftime('%Y-%m-%d')}, bpx {bpx.__version__}, {backend.name}"
         found = line(row, runs, f"{made}, {os.cpu_count()} cores {platform.machine()}")
         print(found, flush=True)
