@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import images
 import numpy as np
 
 
@@ -87,64 +87,35 @@ class Case:
 
 @dataclass(frozen=True)
 class Images(Case):
-    """Convolutions before dense layers, as in ch. 6 of the book, on square images of one channel.
+    """One of the networks of `images`, of which `sizes` are the inputs and the classes.
 
-    Each has so many `maps`, windows of `window` × `window`, ReLU, and the largest of 2 × 2 after
-    it. `sizes` are of the pixels and of the dense layers; x has a row an image.
+    Each library draws its own first weights.
     """
 
-    maps: tuple[int, ...] = (20, 40)
-    window: int = 5
-
-    @property
-    def side(self) -> int:
-        return math.isqrt(self.sizes[0])
-
-    @property
-    def convolutions(self) -> list[tuple[int, int, int]]:
-        """Channels of the input and of the output, and the side of the latter."""
-        found, into, side = [], 1, self.side
-        for out in self.maps:
-            side -= self.window - 1
-            found.append((into, out, side))
-            into, side = out, side // 2
-        return found
-
-    @property
-    def dense(self) -> tuple[int, ...]:
-        """Sizes of the dense layers, from the last convolution's pooled outputs on."""
-        _, out, side = self.convolutions[-1]
-        return (out * (side // 2) ** 2, *self.sizes[1:])
+    network: str = "book"
 
     @property
     def parameters(self) -> int:
-        return sum(w.size + b.size for w, b in self.initial())
+        return images.bpx_network(self.network, "numpy").parameters.size
 
     @property
     def products(self) -> list[tuple[int, int, int]]:
         """With the windows of all images as the columns of one matrix."""
         found = []
-        for index, (into, out, side) in enumerate(self.convolutions):
-            elements, windows = into * self.window**2, self.m * side**2
-            found += [(out, elements, windows), (out, windows, elements)]
+        for index, ((out, into), windows) in enumerate(images.matrices(self.network)):
+            columns = self.m * windows
+            found += [(out, into, columns), (out, columns, into)]
             if index:
-                found.append((elements, out, windows))
-        into, out = self.dense[:2]
-        return [*found, *self.flat.products, (self.m, out, into)]
+                found.append((into, out, columns))
+        return found
 
-    def initial(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        draw, found = np.random.default_rng(2), []
-        for into, out, _ in self.convolutions:
-            shape = out, into, self.window, self.window
-            weights = draw.standard_normal(shape) / np.sqrt(into * self.window**2)
-            found.append((weights.astype(np.float32), np.zeros(out, np.float32)))
-        return [*found, *self.flat.initial()]
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        return images.samples(self.network, self.n)
 
-    @property
-    def flat(self) -> Case:
-        """The dense layers by themselves."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Case)}
-        return Case(**fields | {"sizes": self.dense})
+
+def of_images(name: str, network: str, m: int, n: int) -> Images:
+    sizes = math.prod(images.SHAPES[network]), 10
+    return Images(name, sizes, m, n, "relu", "softmax", "nll", 0.01, 0.9, network)
 
 
 CASES = {
@@ -161,7 +132,9 @@ CASES = {
 IMAGES = {
     case.name: case
     for case in (
-        Images("images", (784, 100, 10), 10, 10_000, "relu", "softmax", "nll", 0.01, 0.9),
-        Images("images-128", (784, 100, 10), 128, 12_800, "relu", "softmax", "nll", 0.01, 0.9),
+        of_images("images", "book", 10, 10_000),
+        of_images("images-128", "book", 128, 12_800),
+        of_images("residual", "residual", 10, 10_000),
+        of_images("residual-128", "residual", 128, 12_800),
     )
 }

@@ -20,26 +20,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import images
 import numpy as np
 from harness import Peer, Timed, machine, measure, present, row, write
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LIBRARIES = ("numpy", "scipy", "numba", "torch")
 SECONDS_A_ROUND = 3.0  # `fit` takes fresh memory at each call, which should be a small share
-SHAPES = {"book": (1, 28, 28), "residual": (3, 32, 32), "plain": (3, 32, 32)}
 RATE = 0.01
 
 
 def steps_an_epoch(m: int) -> int:
     return max(16, 1024 // m)
-
-
-def samples(network: str, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """An epoch: images and labels that nobody can learn."""
-    draw = np.random.default_rng(0)
-    n = m * steps_an_epoch(m)
-    x = draw.random((n, *SHAPES[network]), dtype=np.float32)
-    return x, draw.integers(10, size=n)
 
 
 def passes(steps: int, epoch: int, run: Callable[[int], object]) -> None:
@@ -52,58 +44,11 @@ def passes(steps: int, epoch: int, run: Callable[[int], object]) -> None:
 # --- bpx ----------------------------------------------------------------------------------------
 
 
-def book() -> list[Any]:
-    from bpx import layers as l
-
-    return [
-        *(l.Conv2D(20, 5, "relu"), l.MaxPool2D(2), l.Conv2D(40, 5, "relu"), l.MaxPool2D(2)),
-        *(l.Flatten(), l.Dense(100, "relu"), l.Dense(10, "softmax")),
-    ]
-
-
-def plain() -> list[Any]:
-    from bpx import layers as l
-
-    return [
-        *(l.Conv2D(16, 3, "relu", padding="same"), l.MaxPool2D(2)),
-        *(l.Conv2D(32, 3, "relu", padding="same"), l.MaxPool2D(2)),
-        *(l.Conv2D(64, 3, "relu", padding="same"), l.GlobalAveragePool2D()),
-        l.Dense(10, "softmax"),
-    ]
-
-
-def residual() -> list[Any]:
-    from bpx import layers as l
-
-    if not hasattr(l, "Residual"):
-        raise LookupError("this bpx has no Residual")
-
-    def block(channels: int, stride: int) -> list[Any]:
-        first = l.Conv2D(channels, 3, stride=stride, padding=1, use_bias=False)
-        second = l.Conv2D(channels, 3, padding=1, use_bias=False)
-        inside = [first, l.BatchNorm(), l.Activation("relu"), second, l.BatchNorm()]
-        return [l.Residual(inside, projection="auto"), l.Activation("relu")]
-
-    return [
-        *(l.Conv2D(16, 3, padding=1, use_bias=False), l.BatchNorm(), l.Activation("relu")),
-        *(*block(16, 1), *block(32, 2), *block(64, 2)),
-        *(l.GlobalAveragePool2D(), l.Dense(10, "softmax")),
-    ]
-
-
-NETWORKS = {"book": book, "residual": residual, "plain": plain}
-
-
-def network(name: str) -> Any:
-    import bpx
-
-    return bpx.Network([bpx.layers.Input(SHAPES[name]), *NETWORKS[name]()], seed=0)
-
-
 def with_bpx(name: str, m: int) -> Callable[[int], object]:
     import bpx
 
-    (x, y), net = samples(name, m), network(name)
+    x, y = images.samples(name, m * steps_an_epoch(m))
+    net = images.bpx_network(name)
 
     def run(steps: int) -> None:
         rows = slice(0, steps * m)
@@ -117,46 +62,12 @@ def with_bpx(name: str, m: int) -> Callable[[int], object]:
 
 def with_torch(name: str, m: int) -> Callable[[int], object]:
     import torch
-    from torch import nn
 
     torch.set_num_threads(CORES)
 
-    class Residual(nn.Module):
-        def __init__(self, into: int, channels: int, stride: int) -> None:
-            super().__init__()
-            self.inside = nn.Sequential(
-                *(nn.Conv2d(into, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)),
-                *(nn.ReLU(), nn.Conv2d(channels, channels, 3, 1, 1, bias=False)),
-                nn.BatchNorm2d(channels),
-            )
-            same = into == channels and stride == 1
-            shortcut = nn.Conv2d(into, channels, 1, stride, bias=False)
-            self.shortcut = nn.Identity() if same else shortcut
-
-        def forward(self, x: Any) -> Any:
-            return torch.relu(self.inside(x) + self.shortcut(x))
-
-    chains = {
-        "book": lambda: [
-            *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(20, 40, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-            *(nn.Linear(640, 100), nn.ReLU(), nn.Linear(100, 10)),
-        ],
-        "plain": lambda: [
-            *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
-            *(nn.Flatten(), nn.Linear(64, 10)),
-        ],
-        "residual": lambda: [
-            *(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
-            *(Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 64, 2)),
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
-        ],
-    }
-    net = nn.Sequential(*chains[name]())
-    x, y = map(torch.as_tensor, samples(name, m))
-    optimizer, cost = torch.optim.SGD(net.parameters(), RATE), nn.CrossEntropyLoss()
+    net = images.torch_model(name)
+    x, y = map(torch.as_tensor, images.samples(name, m * steps_an_epoch(m)))
+    optimizer, cost = torch.optim.SGD(net.parameters(), RATE), torch.nn.CrossEntropyLoss()
 
     def run(steps: int) -> None:
         order = torch.randperm(len(x))
@@ -179,7 +90,7 @@ def products(name: str, m: int) -> Callable[[int], object]:
     threadpoolctl.threadpool_limits(1)
     draw = np.random.default_rng(0).standard_normal
     pool, work = ThreadPoolExecutor(CORES), []
-    for k, (weights, windows) in enumerate(matrices(network(name))):
+    for k, (weights, windows) in enumerate(images.matrices(name)):
         out, into = weights
         omega = draw(weights, dtype=np.float32)
         for rows in np.array_split(np.arange(m), CORES):
@@ -203,26 +114,8 @@ def products(name: str, m: int) -> Callable[[int], object]:
     return run
 
 
-def matrices(net: Any) -> list[tuple[tuple[int, int], int]]:
-    """Of each layer with weights its matrix's shape, and the columns of an image's windows."""
-    found = []
-
-    def look(layers: Any) -> None:
-        for layer in layers:
-            inner = getattr(layer, "inner", dict)()
-            look(inner.values())
-            tensors = {} if inner else layer.parameters()
-            if "weights" in tensors:
-                out, *into = tensors["weights"].shape
-                windows = int(np.prod(layer.output_shape[1:], dtype=int))
-                found.append(((out, int(np.prod(into))), windows))
-
-    look(net.layers)
-    return found
-
-
 PEERS = {"bpx": with_bpx, "bpx fast": with_bpx, "PyTorch": with_torch, "products": products}
-CASES = {f"{name}, m {m}": (name, m) for name in NETWORKS for m in (10, 128)}
+CASES = {f"{name}, m {m}": (name, m) for name in images.SHAPES for m in (10, 128)}
 
 
 def prepare(peer: str, case: str) -> Timed:

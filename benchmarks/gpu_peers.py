@@ -52,8 +52,6 @@ def bpx_fit(case: Case, place: Place, graph: bool | str = "auto") -> Epoch:
     """`Network.fit`, with everything that it does: costs, accuracies, history."""
     net = bpx_network(case, "cupy" if place.is_device else "numpy")
     x, y = map(net.backend.from_host, case.data())
-    for w, b, (w_0, b_0) in zip(net.weights, net.biases, case.initial(), strict=True):
-        w[...], b[...] = net.backend.from_host(w_0), net.backend.from_host(b_0)
     options = {"graph": graph, "precision": place.precision} if place.is_device else {}
     return partial(net.fit, x, y, epochs=1, batch_size=case.m, optimizer=bpx_optimizer(case),
                    check_finite=False, **options)  # fmt: skip

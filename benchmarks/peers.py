@@ -205,7 +205,7 @@ def bpx_network(case: Case, backend: str | None = None):
     import bpx
 
     if isinstance(case, Images):
-        return images.bpx_network(case, backend)
+        return images.bpx_network(case.network, backend)
     cost = {"nll": "log-likelihood"}.get(case.cost, case.cost)
     return bpx.Network(case.sizes, hidden=case.hidden, output=case.output, cost=cost, seed=0,
                        backend=backend)  # fmt: skip
@@ -237,7 +237,7 @@ def torch_model(case: Case):
     import torch
 
     if isinstance(case, Images):
-        return images.torch_model(case)
+        return images.torch_model(case.network)
     act = {"sigmoid": torch.nn.Sigmoid, "relu": torch.nn.ReLU}[case.hidden]
     layers: list[torch.nn.Module] = []
     for (into, out), (w, b) in zip(pairwise(case.sizes), case.initial(), strict=True):

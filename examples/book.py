@@ -180,6 +180,8 @@ def train(
     )
     histories = found if row.members > 1 else [found]
     for history in histories:
+        if history.interrupted:
+            raise SystemExit("interrupted: with --checkpoints a run goes on where it was stopped")
         assert np.isfinite(history["training_cost"]).all()
     accuracies = [net.accuracy(*test)] if row.on == "best" else found["validation_accuracy"]
     return [*(100 * a for a in accuracies), sum(sum(each["seconds"]) for each in histories)]
