@@ -221,7 +221,11 @@ def train(
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
     parts, columns = ranks.first(lambda: recipe.parts(data, target, seed, budget))
-    task, outputs = recipe.task(np.concatenate([y for _, y in parts]), task)
+    targets, asked = np.concatenate([y for _, y in parts]), task
+    task, outputs = recipe.task(targets, asked)
+    unsure = recipe.doubt(targets) if asked is None and task == "regression" else None
+    if unsure and ranks.rank == 0:
+        say(unsure)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
     net = recipe.network(
         recipe.sample(parts),

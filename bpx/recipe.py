@@ -23,6 +23,7 @@ from .registry import nearest, normal
 Part = tuple[np.ndarray, np.ndarray]
 Names = tuple[str, ...] | None  # of a table's columns that are x
 
+LIKE_CLASSES = 20  # different whole numbers, at most
 IMAGES = {"digits": (8, 8), "mnist": (28, 28)}
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
 
@@ -134,6 +135,17 @@ def task(y: np.ndarray, task: str | None) -> tuple[str, int]:
             )
         return task, high + 1
     return task, 1 if y.ndim == 1 else y.shape[1]
+
+
+def doubt(y: np.ndarray) -> str | None:
+    """What there is to say of targets that are taken for quantities, and may be classes."""
+    few = np.unique(y) if y.ndim == 1 and y.dtype.kind in "biu" else np.zeros(0)
+    if not 2 <= len(few) <= min(LIKE_CLASSES, len(y) / 2):
+        return None
+    return (
+        f"the targets are {len(few)} whole numbers from {few[0]} to {few[-1]}, which are learned "
+        f"as quantities; if they are classes, number them 0 to {len(few) - 1}"
+    )
 
 
 def network(

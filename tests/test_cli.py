@@ -257,6 +257,20 @@ def test_whole_numbers_that_are_no_classes(tmp_path, rng):
     assert "--task regression" in err
 
 
+def test_whole_numbers_that_may_be_classes(tmp_path, rng):
+    y = rng.integers(1, 4, 60)
+    np.savetxt(
+        tmp_path / "a.csv", np.c_[rng.normal(size=60), y], "%g,%d", header="x,kind", comments=""
+    )
+    arguments = "train", "a.csv", "--epochs", 1
+    out, err = bpx_command(*arguments, cwd=tmp_path)
+    assert "regression" in out
+    assert "3 whole numbers from 1 to 3, which are learned as quantities" in err
+    assert "number them 0 to 2" in err
+    _, err = bpx_command(*arguments, "--task", "regression", cwd=tmp_path)
+    assert "quantities" not in err
+
+
 def test_columns_are_found_by_their_names(tmp_path, rng):
     houses(tmp_path / "houses.csv", rng)
     bpx_command("train", "houses.csv", "--epochs", 2, "--out", "run", cwd=tmp_path)
