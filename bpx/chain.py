@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -199,17 +199,42 @@ class Chain:
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
         if few and x.dtype == self.xp_dtype and self._small is not None:
             return self._small(x)
-        ws = self.workspace()
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
-        with self._surrounded():
-            for rows in self._slices(0, m):
-                z, _ = self.forward(self.gather(x, rows, ws), ws)
-                out[rows, ...] = self.activated(z, ws) if activated else z
+
+        def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
+            z, _ = chain.forward(chain.gather(x, rows, ws), ws)
+            out[rows, ...] = chain.activated(z, ws) if activated else z
+
+        self._over(self._slices(0, m), work)
         return out
 
-    def _surrounded(self) -> AbstractContextManager[None]:
-        in_parts = self.architecture.in_parts and self.backend.is_host
-        return self.backend.surround(None, in_parts=True) if in_parts else nullcontext()
+    def _over(
+        self,
+        slices: list[slice],
+        work: Callable[[Chain, Workspace, int, slice], None],
+        ws: Workspace | None = None,
+    ) -> None:
+        """``work(chain, workspace, k, slices[k])`` for each slice of a pass without gradients.
+
+        Each core takes a part of them from end to end, where no layer spreads its own work.
+        """
+        backend, in_parts = self.backend, self.architecture.in_parts
+        threads = 1 if in_parts else min(backend.cores, len(slices))
+        if threads < 2:
+            ws = ws or self.workspace()
+            with backend.surround(None, in_parts=True) if in_parts else nullcontext():
+                for at, rows in enumerate(slices):
+                    work(self, ws, at, rows)
+            return
+        with backend.in_threads() as within:
+            chain = self.on(within)
+
+            def of_part(part: int, its: list[slice]) -> None:
+                own = chain.workspace()
+                for turn, rows in enumerate(its):
+                    work(chain, own, part + turn * threads, rows)
+
+            backend.side_by_side(of_part, [slices[part::threads] for part in range(threads)])
 
     def _slices(self, first: int, stop: int) -> list[slice]:
         """Of the rows of a pass without gradients."""
@@ -292,8 +317,7 @@ class Chain:
         """
         ws, ranks = ws or self.workspace(), ranks or Alone()
         parts = in_memory(samples, self.backend)
-        with self._surrounded():
-            sums = sum(self._sums(part, ws, *share(ranks, part.n)) for part in parts)
+        sums = sum(self._sums(part, ws, *share(ranks, part.n)) for part in parts)
         cost, right, total = ranks.sum(np.asarray(sums))
         found = {"cost": float(cost / total)}
         if self.task != "regression":
@@ -303,15 +327,18 @@ class Chain:
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """Of cost, of right samples and of weight, over some rows."""
         backend = self.backend
-        parts = self._slices(first, stop)
-        log = backend.empty((len(parts), 3), self.xp_dtype)
-        for at, rows in enumerate(parts):
-            z, _ = self.forward(self.gather(samples.x, rows, ws), ws)
-            a = self.activated(z, ws)
-            y = samples.y[rows, ...]
-            values = self.objective.value(backend, z, a, self.targets(y, ws))
+        slices = self._slices(first, stop)
+        log = backend.empty((len(slices), 3), self.xp_dtype)
+
+        def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
+            z, _ = chain.forward(chain.gather(samples.x, rows, ws), ws)
+            a, y = chain.activated(z, ws), samples.y[rows, ...]
+            values = chain.objective.value(chain.backend, z, a, chain.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
-            backend.tally(values, self.correct(a, y), weight, log, at)
+            right = chain.correct(a, y)
+            chain.backend.tally(values, right, weight, log, at)
+
+        self._over(slices, work, ws)
         return np.asarray(backend.to_host(log).sum(axis=0, dtype=np.float64))
 
     def penalty(self, n: int, l1: float, l2: float) -> float:

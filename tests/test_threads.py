@@ -10,6 +10,7 @@ import pytest
 import bpx
 from bpx import layers
 from bpx.backends import _threads
+from bpx.chain import Chain
 
 READERS = 8
 
@@ -71,10 +72,47 @@ def test_work_that_is_spread():
         _threads.spread(work, 3)
     assert sorted(ended) == [0, 1, 2]
     assert seen[0][0] == threading.get_ident() not in (seen[1][0], seen[2][0])
-    assert all(told[1:] == ({1}, before, "ignore") for told in seen.values())
+    # What is spread within a part, as by a cost that asks a second network, stays on its thread.
+    for k, threads in enumerate((before, 1, 1)):
+        assert seen[k][1:] == ({1}, threads, "ignore")
     assert _threads.count() == before
 
     with _threads.limited(1):  # and a run's own limit is back after it
         _threads.spread(lambda k: None, 2)
         assert {library.num_threads for library in _threads._libraries()} == {1}
     assert _threads.count() == before
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_cores_share_the_slices_of_a_pass(monkeypatch, rng, task):
+    """Each row and each sum come out as on one core, and what one of them raises is raised."""
+    middle, n = [layers.Rescale(0.5), layers.Dense(7, "tanh"), layers.Dropout(0.5)], 5000
+    activation = "softmax" if task == "classification" else "identity"
+    chain = [layers.Input(20), *middle, layers.Dense(3, activation)]
+    cost = "cross-entropy" if task == "classification" else "quadratic"
+    net = bpx.Network(chain, cost=cost, dtype="float64", backend="numpy", seed=0)
+    x, weight = rng.normal(size=(n, 20)), rng.uniform(size=n)
+    y = rng.integers(3, size=n) if task == "classification" else rng.normal(size=(n, 3))
+    seen = set()
+
+    def noted(self, x, ws, forward=Chain.forward):
+        seen.add((threading.get_ident(), len(x)))
+        return forward(self, x, ws)
+
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(_threads, "count", lambda cores=cores: cores)
+        found.append((net.feedforward(x), net.evaluate(x, y, sample_weight=weight)))
+        monkeypatch.setattr(Chain, "forward", noted)
+    assert len({thread for thread, _ in seen}) > 1
+    assert {rows for _, rows in seen} == {1024, 5000 - 4 * 1024}
+    (expected, sums), (outputs, spread) = found
+    assert np.abs(outputs - expected).max() < 1e-13
+    assert spread == pytest.approx(sums, rel=1e-13)
+
+    def broken(self, x, ws):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Chain, "forward", broken)
+    with pytest.raises(MemoryError, match="no room"):
+        net.predict(x)

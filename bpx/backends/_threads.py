@@ -25,6 +25,7 @@ from .. import launcher
 ONE_CORE = 4_194_304
 
 _lock = threading.RLock()
+_here = threading.local()  # `is_spread` in the threads of `_pool`
 _limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
 _spread = 0  # calls of `spread` at hand
 _before: list[int] = []  # what each library had before all of these
@@ -43,6 +44,8 @@ def _libraries() -> list[Any]:
 
 def count() -> int:
     """Threads that BLAS or `spread` may use now, by BLAS's settings; 1 if they are not known."""
+    if getattr(_here, "is_spread", False):  # or it would wait for itself to be free
+        return 1
     with _lock:
         if _limits:
             return _limits[0][1]
@@ -118,7 +121,10 @@ def spread(work: Callable[[int], None], parts: int) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "bpx")
+    def begin() -> None:
+        _here.is_spread = True
+
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "bpx", begin)
 
 
 if hasattr(os, "register_at_fork"):
