@@ -60,9 +60,10 @@ class FastBackend(FastWindows):
         weight = none if program.weight is None else program.weight
         is_labels = program.y.ndim == 1
         labels = program.y.astype(np.int64, copy=False) if is_labels else np.empty(0, np.int64)
-        targets = np.empty((0, 0), dtype) if is_labels else program.y
+        targets = np.empty((0, 0), dtype) if is_labels else program.y.astype(dtype, copy=False)
         scaling = self._scaling(layers, x.dtype, dtype)
-        data = np.asarray(x), labels, targets, weight.astype(dtype, copy=False), *scaling
+        weight = weight.astype(dtype, copy=False)
+        data = *map(_constant, (np.asarray(x), labels, targets, weight)), *scaling
         constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
         fixed = net, (theta, into, first, second), buffers
         what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(into))
@@ -112,6 +113,13 @@ class FastBackend(FastWindows):
         plain = layers.scale.max() == layers.scale.min() and not layers.offset.any()
         wide = dtype if plain and self._wider(source, dtype) == dtype else np.dtype(np.float64)
         return layers.scale.astype(wide), layers.offset.astype(wide)
+
+
+def _constant(array: Array) -> Array:
+    """A view that is read-only: for Numba another type, for which it would compile once more."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _in_a_loop(*arrays: Array) -> bool:
