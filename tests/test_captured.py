@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 import bpx
 from bpx import steps
 from bpx.activations import Activation
+from bpx.backends._cupy import CupyBackend
 from bpx.backends._numpy import NumpyBackend
 from bpx.captured import STEPS_A_LAUNCH, Captured
 
@@ -282,6 +285,72 @@ def test_cupys_namespace_does_not_wait(monkeypatch):
     assert np.array_equal(xp.vecdot(x, x), np.vecdot(x, x), equal_nan=True)
     assert xp.exp is compat.exp
     sys.modules.pop("bpx.backends._cupy_namespace")
+
+
+# --- what a recording holds ----------------------------------------------------------------------
+
+
+class Pool:
+    def __init__(self, said):
+        self.said, self.malloc = said, None
+
+    def free_all_blocks(self):
+        self.said.append("memory freed")
+
+
+class Stream:
+    def __init__(self, said):
+        self.said = said
+
+    def begin_capture(self):
+        self.said.append("begin")
+
+    def end_capture(self):
+        self.said.append("end")
+        return Graph(self.said)
+
+
+class Graph:
+    def __init__(self, said):
+        self.said = said
+
+    def upload(self, stream):
+        self.said.append("uploaded")
+
+    def launch(self):
+        self.said.append("launched")
+
+    def __del__(self):
+        self.said.append("graph gone")
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """In the place of CuPy, what `CupyBackend.capture` calls; and what was called."""
+    said = []
+    cuda = SimpleNamespace(
+        get_current_stream=lambda: Stream(said),
+        MemoryPool=lambda: Pool(said),
+        using_allocator=lambda malloc: nullcontext(),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    return said
+
+
+def test_a_recording_gives_its_memory_back_after_its_graph(rehearsed, cupy):
+    launch = CupyBackend.capture(rehearsed, lambda: cupy.append("work"))
+    launch()
+    launch()
+    assert cupy == ["begin", "work", "end", "uploaded", "launched", "launched"]
+    cupy.clear()
+    del launch
+    assert cupy == ["graph gone", "memory freed"]
+
+
+def test_a_recording_that_fails_ends_and_gives_its_memory_back(rehearsed, cupy):
+    with pytest.raises(ZeroDivisionError):
+        CupyBackend.capture(rehearsed, lambda: 1 / 0)
+    assert cupy == ["begin", "end", "graph gone", "memory freed"]
 
 
 # --- where there is no graph ---------------------------------------------------------------------

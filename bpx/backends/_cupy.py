@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,24 @@ from . import _cublas, _cuda, _cuda_run, _cudnn
 from ._base import Array
 from ._cupy_convolutions import CupyConvolutions
 from ._slot import PinnedSlot, Slot
+
+
+class Recording:
+    """A graph of CUDA, and what its replays need: the memory of its pool, and `held`."""
+
+    def __init__(self, graph: Any, pool: Any, held: Any, device: Any) -> None:
+        self._graph, self._pool, self._held, self._device = graph, pool, held, device
+
+    def __call__(self) -> None:
+        self._graph.launch()  # on the current stream
+
+    def __del__(self) -> None:
+        if sys.is_finalizing():
+            return
+        self._graph = None  # before its memory
+        # CuPy 14.2 does not free what lies in a pool that ends: the process would keep it.
+        with self._device:
+            self._pool.free_all_blocks()
 
 
 class CupyBackend(CupyConvolutions):
@@ -96,15 +115,11 @@ class CupyBackend(CupyConvolutions):
             except BaseException:
                 with contextlib.suppress(RuntimeError):
                     stream.end_capture()  # or the stream stays unusable
+                pool.free_all_blocks()
                 raise
             graph = stream.end_capture()
         graph.upload(stream)
-        kept = pool, self._convolutions.held()
-
-        def launch(kept: Any = kept) -> None:
-            graph.launch(cupy.cuda.get_current_stream())
-
-        return launch
+        return Recording(graph, pool, self._convolutions.held(), self.device)
 
     # --- kernels --------------------------------------------------------------------------------
 
