@@ -148,6 +148,7 @@ class Epoch:
                 for k in range(first + 1, len(sizes) + 1):
                     window = coming.result()
                     if k < len(sizes):
+                        self.slots[k % 2].left()
                         coming = thread.submit(self._window, k, window)
                     yield window
             finally:

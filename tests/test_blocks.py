@@ -14,6 +14,7 @@ import pytest
 import bpx
 from bpx import layers
 from bpx.backends._numpy import NumpyBackend
+from bpx.backends._slot import Slot
 from bpx.blocks import Blocks
 from bpx.readers import _tables
 from bpx.sources import Arrays, Windows, of_blocks
@@ -48,6 +49,29 @@ def source(net, data, batch_size=7, shuffle=True):
     found = of_blocks(net, data, None, None, batch_size, shuffle, True)
     assert isinstance(found, Windows)
     return found
+
+
+def test_a_buffer_is_left_before_it_is_written_to_again(samples, path, monkeypatch):
+    """On a device what was queued on it then is waited for; the rehearsal has no queue."""
+    noted = []
+
+    class Noted(Slot):
+        def moved(self, rows):
+            noted.append(("moved", id(self)))
+            return super().moved(rows)
+
+        def left(self):
+            noted.append(("left", id(self)))
+
+    monkeypatch.setattr(NumpyBackend, "slot", lambda *of: Noted(*of))
+    network(NumpyBackend()).feedforward(bpx.open_data(path, budget=SMALL))
+    windows = [slot for what, slot in noted if what == "moved"]
+    assert len(windows) > 2
+    assert windows[:-2] == windows[2:]
+    for again, slot in enumerate(windows[2:], 2):
+        at = [k for k, (what, _) in enumerate(noted) if what == "moved"][again]
+        before = [what for what, which in noted[:at] if which == slot]
+        assert before[-1] == "left"
 
 
 @pytest.mark.parametrize("m", [7, 64])

@@ -66,7 +66,8 @@ class CupyBackend(CupyConvolutions):
         return host
 
     def slot(self, shape: tuple[int, ...], dtype: Any) -> Slot:
-        return PinnedSlot(self, shape, dtype)
+        pinned = np.dtype(dtype).itemsize <= 8  # CuPy has no long double
+        return PinnedSlot(self, shape, dtype) if pinned else Slot(self, shape, dtype)
 
     # --- what CuPy is asked for -----------------------------------------------------------------
 

@@ -25,13 +25,16 @@ class Slot:
         """The first rows on the backend, until the buffer is written to again."""
         return self.backend.from_host(native(self.host[:rows]))
 
+    def left(self) -> None:
+        """All work on what was `moved` is done, or waits on the calling thread's queue."""
+
 
 class PinnedSlot(Slot):
     """CuPy: memory that the device copies from by itself, on a stream beside the one of `fit`.
 
     The copy is waited for here, on the thread that reads; the steps on the window before go on
-    meanwhile, and what is handed over is on the device. The buffers are written to again only
-    after the log of all steps on them was read, which waits for their kernels.
+    meanwhile, and what is handed over is on the device. The device's buffer is written to again
+    behind the kernels that were queued until it was `left`: a prediction waits for none of them.
     """
 
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: Any) -> None:
@@ -46,6 +49,12 @@ class PinnedSlot(Slot):
         # and the other stream does not wait for them.
         cupy.cuda.get_current_stream().synchronize()
         self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    def left(self) -> None:
+        import cupy
+
+        self.backend.use()
+        self._stream.wait_event(cupy.cuda.get_current_stream().record())
 
     def moved(self, rows: int) -> Array:
         self.backend.use()  # the current device is each thread's own
