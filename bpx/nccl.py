@@ -54,8 +54,9 @@ class _Pinned(Summing):
         import cupy
         import cupyx
 
-        if self._host is None or self._host.shape != vector.shape:
-            self._host = cupyx.empty_pinned(vector.shape, vector.dtype)
+        like = vector.shape, vector.dtype
+        if self._host is None or (self._host.shape, self._host.dtype) != like:
+            self._host = cupyx.empty_pinned(*like)
         stream = cupy.cuda.get_current_stream()
         vector.get(stream=stream, out=self._host)
         stream.synchronize()

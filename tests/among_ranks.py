@@ -587,6 +587,10 @@ def devices():
             total(vector)
             total.wait()
             found[name] = vector.array.tolist()
+            if kind == "_Pinned":  # the next network may be of another dtype
+                single = cupy_on_host.Vector(np.ones(2, np.float32))
+                total(single)
+                assert single.array.tolist() == [2.0, 2.0]
     assert cupy_on_host.ended == ["destroy"]
     cupy_on_host.install(MPI, True, f"00:0{RANK}")
     with bpx.DataParallel().join() as ranks:

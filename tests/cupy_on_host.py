@@ -21,6 +21,7 @@ class Vector:
         self.size, self.dtype, self.shape = self.array.size, self.array.dtype, self.array.shape
 
     def get(self, stream=None, order="C", out=None, blocking=True):
+        assert (out.shape, out.dtype) == (self.shape, self.dtype)
         out[...] = self.array
 
     def set(self, arr, stream=None):
