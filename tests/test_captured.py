@@ -283,6 +283,9 @@ def test_cupys_namespace_does_not_wait(monkeypatch):
     x = np.array([[-2.0, -0.0, 0.0], [np.nan, 3.0, np.inf]])
     assert np.array_equal(xp.sign(x), np.sign(x), equal_nan=True)
     assert np.array_equal(xp.vecdot(x, x), np.vecdot(x, x), equal_nan=True)
+    for limits in ((-1.0, 2.0), (None, 2.0), (-1.0, None), (None, None)):
+        expected = x if limits == (None, None) else np.clip(x, *limits)
+        assert np.array_equal(xp.clip(x, *limits), expected, equal_nan=True)
     assert xp.exp is compat.exp
     sys.modules.pop("bpx.backends._cupy_namespace")
 

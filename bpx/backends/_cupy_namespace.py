@@ -22,6 +22,14 @@ def sign(x: Any, /) -> Any:
     return xp.where(x > 0, ones, xp.where(x < 0, -ones, x))  # NaN and zeros as they are
 
 
+def clip(x: Any, /, min: float | None = None, max: float | None = None) -> Any:
+    """Of real numbers, between Python's numbers; NaN stays."""
+    xp = importlib.import_module("array_api_compat.cupy")
+    if min is not None:
+        x = xp.maximum(x, min)
+    return x if max is None else xp.minimum(x, max)
+
+
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """Of real numbers."""
     return (x1 * x2).sum(axis=axis)
