@@ -200,3 +200,20 @@ def test_shared_memory_of_the_first_network_of_the_book():
     for m, dtype, limit in ((10, 4, 163), (10, 8, 288), (32, 4, 227)):
         size = dtype * _cuda_run.elements((784, 30, 10), 23_904, m)
         assert size + _cuda_run.RESERVED <= limit * 1024
+
+
+def test_shared_memory_is_not_taken_from_another_thread():
+    """A smaller network's launch leaves what a larger one has asked for."""
+    launched = []
+
+    class Function:
+        max_dynamic_shared_size_bytes = 48 << 10
+
+        def __call__(self, blocks, threads, arguments, shared_mem):
+            launched.append((shared_mem, self.max_dynamic_shared_size_bytes))
+
+    kernels = _cuda.Kernels()
+    kernels._functions["run_steps", _cuda.FLOAT32] = Function()
+    for shared in (100_000, 60_000, 200_000):
+        kernels("run_steps", _cuda.FLOAT32, _cuda.Threads(1, 1024), (), shared)
+    assert launched == [(100_000, 100_000), (60_000, 100_000), (200_000, 200_000)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
@@ -232,6 +233,8 @@ class Kernels:
     def __init__(self) -> None:
         self._modules: dict[Any, Any] = {}
         self._functions: dict[tuple[str, Any], Any] = {}
+        self._shared: dict[tuple[str, Any], int] = {}  # of dynamic memory, what was asked for
+        self._asking = threading.Lock()
 
     def __call__(
         self, name: str, dtype: Any, threads: Threads, arguments: tuple[Any, ...], shared: int = 0
@@ -244,8 +247,15 @@ class Kernels:
         if function is None:
             function = self._functions[name, dtype] = self._module(dtype).get_function(name)
         if shared:  # beyond 48 KB it has to be asked for
-            function.max_dynamic_shared_size_bytes = shared
+            self._ask_for(shared, name, dtype)
         function((threads.blocks,), (threads.a_block,), arguments, shared_mem=shared)
+
+    def _ask_for(self, shared: int, name: str, dtype: Any) -> None:
+        """Never for less: another thread may be about to launch the kernel with more."""
+        with self._asking:
+            if shared > self._shared.get((name, dtype), 0):
+                self._functions[name, dtype].max_dynamic_shared_size_bytes = shared
+                self._shared[name, dtype] = shared
 
     def _module(self, dtype: Any) -> Any:
         import cupy
