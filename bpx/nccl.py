@@ -17,6 +17,8 @@ from .ranks import Summing, of_all_ranks
 if TYPE_CHECKING:
     from .mpi import MpiRanks
 
+NOT_READY = 600  # cudaErrorNotReady
+
 
 def summing(ranks: MpiRanks, backend: Backend) -> Summing:
     """NCCL where each rank has it, and a device of its own; else through the host.
@@ -113,7 +115,9 @@ class _Nccl(Summing):
     def wait(self) -> None:
         import cupy
 
-        self.ranks.wait_until(lambda: bool(cupy.cuda.get_current_stream().done))
+        stream, query = cupy.cuda.get_current_stream(), cupy.cuda.runtime.streamQuery
+        self.ranks.wait_until(lambda: bool(query(stream.ptr) != NOT_READY))
+        stream.synchronize()  # raises what went wrong on the device: it would never be done
 
     def close(self, *, abort: bool) -> None:
         # Not left to the collector: NCCL's own end is one that all ranks come to.

@@ -587,6 +587,15 @@ def devices():
             total(vector)
             total.wait()
             found[name] = vector.array.tolist()
+            if name == "nccl":  # an error of the device is no reason to go on waiting
+                cupy_on_host.Stream.status = 700
+                said = ""
+                try:
+                    total.wait()
+                except RuntimeError as error:
+                    said = str(error)
+                assert said == "CUDA error 700"
+                cupy_on_host.Stream.status = 0
             if kind == "_Pinned":  # the next network may be of another dtype
                 single = cupy_on_host.Vector(np.ones(2, np.float32))
                 total(single)

@@ -32,10 +32,11 @@ ended = []  # how communicators were given back
 
 
 class Stream:
-    ptr, done = 77, True
+    ptr, status = 77, 0
 
     def synchronize(self):
-        pass
+        if self.status:
+            raise RuntimeError(f"CUDA error {self.status}")
 
 
 def library(MPI, available):
@@ -74,7 +75,9 @@ def library(MPI, available):
 def install(MPI, available, bus):
     """Take CuPy's place."""
     cupy, cuda, cupyx = (types.ModuleType(name) for name in ("cupy", "cupy.cuda", "cupyx"))
-    cuda.runtime = types.SimpleNamespace(deviceGetPCIBusId=lambda device: bus)
+    cuda.runtime = types.SimpleNamespace(
+        deviceGetPCIBusId=lambda device: bus, streamQuery=lambda stream: Stream.status
+    )
     cuda.get_current_stream = Stream
     cupy.cuda = cuda
     cupyx.empty_pinned = np.empty
