@@ -13,6 +13,7 @@ import sys
 import tracemalloc
 import zipfile
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,7 @@ SOUND = npz(x=array(X), y=array(Y))
         (npz(x=b"", y=array(Y)), "has no header of NumPy's"),
         (npz(zipfile.ZIP_DEFLATED, x=array(X), y=array(Y))[:200], "is damaged, or no .npz file"),
     ],
+    ids=count(),  # the bytes have the time in them, and processes must find the same names
 )
 def test_archives_that_are_wrong(tmp_path, content, message):
     path = tmp_path / "a.npz"
