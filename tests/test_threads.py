@@ -83,6 +83,35 @@ def test_work_that_is_spread():
     assert _threads.count() == before
 
 
+def test_a_limit_counts_in_whatever_thread_it_is_set():
+    """Also in another than the first that set one, and a run may end in another than it began."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+
+    def threads():
+        return {library.num_threads for library in _threads._libraries()}
+
+    before, seen = threads(), []
+    with _threads.limited(1):
+        pass
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run():
+        with _threads.limited(1):
+            seen.append(threads())
+            begun.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(60)
+    with _threads.limited(1):
+        go_on.set()
+        thread.join()
+        seen.append(threads())
+    assert seen == [{1}, {1}]
+    assert threads() == before
+
+
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_cores_share_the_slices_of_a_pass(monkeypatch, rng, task):
     """Each row and each sum come out as on one core, and what one of them raises is raised."""

@@ -139,5 +139,13 @@ def _changing() -> Iterator[None]:
             _before[:] = [library.num_threads for library in _libraries()]
         yield
         for library, before in zip(_libraries(), _before, strict=True):
-            threads = 1 if _spread else _limits[0][0] if _limits else before
-            library.set_num_threads(threads)
+            _set(library, 1 if _spread else _limits[0][0] if _limits else before)
+
+
+def _set(library: Any, threads: int) -> None:
+    # Since threadpoolctl 3.8 the first thread that sets OpenBLAS's alone does, and what others set
+    # is passed over in silence. Here they take turns, by the lock.
+    release = getattr(library, "clear_controlling_thread", lambda force=False: None)
+    release(force=True)
+    library.set_num_threads(threads)
+    release()
