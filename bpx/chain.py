@@ -216,21 +216,22 @@ class Chain:
     ) -> None:
         """``work(chain, workspace, k, slices[k])`` for each slice of a pass without gradients.
 
-        Each core takes a part of them from end to end, where no layer spreads its own work.
+        Each core takes a part of them from end to end, where no layer spreads its own work. One
+        core by itself does the same products, so that the bits do not depend on how many are free.
         """
         backend, in_parts = self.backend, self.architecture.in_parts
-        threads = 1 if in_parts else min(backend.cores, len(slices))
-        if threads < 2:
+        if in_parts or len(slices) < 2:
             ws = ws or self.workspace()
             with backend.surround(None, in_parts=True) if in_parts else nullcontext():
                 for at, rows in enumerate(slices):
                     work(self, ws, at, rows)
             return
+        threads = min(backend.cores, len(slices))
         with backend.in_threads() as within:
-            chain = self.on(within)
+            chain = self if within is backend else self.on(within)
 
             def of_part(part: int, its: list[slice]) -> None:
-                own = chain.workspace()
+                own = ws if ws is not None and ws.backend is within else chain.workspace()
                 for turn, rows in enumerate(its):
                     work(chain, own, part + turn * threads, rows)
 
