@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,8 @@ class Ensemble:
         first, backend = self.members[0], self.backend
         xp, ws = backend.xp, first.chain.workspace()
         sums = np.zeros(3)  # of cost, of right samples, of weight
-        for part in in_memory(first.samples(x, y, sample_weight), backend):
+        samples = self._narrowest.samples(x, y, sample_weight)
+        for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
             values = self.cost.value(xp, mean, first.chain.targets(part.y, ws))
             right, ones = first.chain.correct(settled, part.y), xp.ones_like(values)
@@ -184,14 +186,21 @@ class Ensemble:
             raise ValueError("a regression has no accuracy; its cost is in evaluate(x, y)")
         return self.evaluate(x, y, sample_weight=sample_weight)["accuracy"]
 
+    @property
+    def _narrowest(self) -> Network:
+        """What this member takes all others take too: its `Embedding` has the fewest numbers."""
+        return min(self.members, key=lambda net: net.chain.architecture.indices or math.inf)
+
     def _outputs(self, x: Any, settled: bool) -> Array:
         """Of `_together`, one for any number of rows, a fresh array."""
+        chain = self._narrowest.chain
+        indices = chain.architecture.indices
         if not isinstance(x, Blocks):
-            return self._together(data.check_x(self.backend, x, self.input_shape))[settled]
+            x = data.check_x(self.backend, x, self.input_shape, indices=indices)
+            return self._together(x)[settled]
         data.check_row_shape(x.shape, self.input_shape)
-        dtype = self.members[0].chain.xp_dtype
-        out = self.backend.empty((x.n, *self.output_shape), dtype)
-        for part, rows in x.in_order(self.backend, 0):
+        out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)
+        for part, rows in x.of_indices(indices).in_order(self.backend, 0):
             out[rows, ...] = self._together(part)[settled]
         return out
 

@@ -154,6 +154,28 @@ OTHER = {
 }
 
 
+def test_whole_numbers_that_an_embedding_has_not(backend, put, host):
+    """Each member would take the vector of another number."""
+
+    def net(count):
+        chain = [layers.Input(2), layers.Embedding(count, 3), layers.Flatten(), layers.Dense(2)]
+        return bpx.Network(chain, cost="quadratic", backend=backend, seed=count)
+
+    members = [net(9), net(5)]
+    ensemble = bpx.Ensemble(members)
+    x, y = put(np.array([[4, 0], [1, 3]])), put(np.zeros((2, 2)))
+    mean = sum(host(member(x)) for member in members) / 2
+    assert np.abs(host(ensemble(x)) - mean).max() < 1e-6
+    assert ensemble.evaluate(x, y)["cost"] == pytest.approx((mean**2).sum() / 4, rel=1e-5)
+    for wrong in ([[4, 0], [1, 5]], [[4, 0], [1, -1]], [[4, 0], [1, 0.5]]):
+        for call in (ensemble, ensemble.predict, lambda x: ensemble.evaluate(x, y)):
+            with pytest.raises(ValueError, match=r"whole numbers 0 to 4 .* in row 1"):
+                call(put(np.array(wrong)))
+    data = bpx.open_data(np.array([[4, 0], [1, 5]]))
+    with pytest.raises(ValueError, match=r"whole numbers 0 to 4 .* in row 1"):
+        ensemble.predict(data)
+
+
 @pytest.mark.parametrize("what", OTHER)
 def test_networks_that_do_not_fit(what):
     message = rf"expected networks with the same {what}, got .* in member 0 and .* in member 1"
