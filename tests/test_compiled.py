@@ -80,6 +80,19 @@ def test_each_kind_of_input(fits, rng, kind, scaled):
     agree(*fits(make, x, y, epochs=1, batch_size=4, optimizer=bpx.SGD(0.1)))
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", ">f4", ">f8", "uint64", ">i4", "bool"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_each_kind_of_target(fits, rng, tmp_path, kind, mapped):
+    x, y = rng.normal(size=(23, 3)), rng.integers(2, size=(23, 2)).astype(kind)
+    np.save(tmp_path / "y.npy", y)
+    y = np.load(tmp_path / "y.npy", mmap_mode="r" if mapped else None)
+
+    def make(backend):
+        return bpx.Network([3, 4, 2], seed=0, task="multilabel", backend=backend)
+
+    agree(*fits(make, x, y, epochs=2, batch_size=4, optimizer=bpx.SGD(0.1)), "float32")
+
+
 def test_other_memory_orders_and_read_only_and_memory_maps(fits, rng, tmp_path):
     x, y = rng.normal(size=(40, 6)), rng.integers(3, size=40)
     readonly = x.copy()
