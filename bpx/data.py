@@ -86,6 +86,9 @@ def check_x(
     sparse = not plain and is_sparse(x)
     if sparse and len(shape) == 1:
         x = _compressed(x, what)
+        if indices is not None and not x.has_canonical_format:
+            x = x.copy()
+            x.sum_duplicates()  # their sum is the number
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         x = asarray(backend, x, what)
     check_row_shape(tuple(x.shape), shape, what)
@@ -269,7 +272,7 @@ def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndar
                 f"expected shuffle() to return rows 0 to {n - 1}, got {order.min()} to "
                 f"{order.max()}"
             )
-        return order
+        return order.astype(np.int64, copy=False)  # what compiled runs and devices know
     return generator.permutation(n) if shuffle else np.arange(n)
 
 

@@ -93,6 +93,17 @@ def test_each_kind_of_target(fits, rng, tmp_path, kind, mapped):
     agree(*fits(make, x, y, epochs=2, batch_size=4, optimizer=bpx.SGD(0.1)), "float32")
 
 
+@pytest.mark.parametrize("kind", ["int8", "int32", "uint16", "uint64", ">i8"])
+def test_each_kind_of_order(fits, classes, kind):
+    def make(backend):
+        return bpx.Network([7, 6, 4], seed=0, dtype="float64", backend=backend)
+
+    def order():
+        return np.arange(23)[::-1].astype(kind)
+
+    agree(*fits(make, *classes, epochs=2, batch_size=5, shuffle=order, optimizer=bpx.SGD(0.1)))
+
+
 def test_other_memory_orders_and_read_only_and_memory_maps(fits, rng, tmp_path):
     x, y = rng.normal(size=(40, 6)), rng.integers(3, size=40)
     readonly = x.copy()

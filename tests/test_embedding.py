@@ -155,6 +155,10 @@ def test_data_on_disk_and_sparse_data(words, tmp_path):
     assert np.array_equal(net.feedforward(data), net.feedforward(x))
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
     assert np.array_equal(net.feedforward(sparse.csr_array(x)), net.feedforward(x))
+    twice = sparse.csr_array(([20.0, 20.0], [0, 0], [0, 2]), shape=(1, x.shape[1]))
+    with pytest.raises(ValueError, match=r"got 40\.0"):  # an element is the sum of its entries
+        net.feedforward(twice)
+    assert twice.data.tolist() == [20.0, 20.0]
     x[2001, 1] = 30
     np.save(tmp_path / "x.npy", x)
     data = bpx.open_data(tmp_path / "x.npy", y, budget="100 kB")
