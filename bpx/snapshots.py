@@ -280,7 +280,7 @@ class Snapshot:
         net.chain.key, net.steps, net.epochs = self.net.chain.key, self.net.steps, self.net.epochs
         run.optimizer_state.step, run.optimizer_state.factor = self.step, self.factor
         run.step, run.begun, run.stopped = net.steps, self.begun, self.stopped
-        run.history = net.history = self.history
+        run.history = self.history
         self.epoch.since = time.perf_counter()
         return self.epoch
 

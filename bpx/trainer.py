@@ -86,6 +86,9 @@ class Trainer:
                 hook(run)
             if resumed is not None:
                 load_states(resumed.path, callbacks, resumed.callbacks)
+            # Not before: what was refused until here leaves the network as it was.
+            net.optimizer, net.optimizer_state = self.optimizer, self.state
+            net.history = run.history
             # What is not finite is found and told here, with its layer; no warnings beside it.
             with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
 
@@ -133,7 +136,6 @@ class Trainer:
         if ranks.size > 1:
             begin_alike(net, self.state, ranks)
         self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
-        net.history = run.history
         return run
 
     def _epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:

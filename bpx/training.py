@@ -124,11 +124,12 @@ def _train(
             checkpoints.refuse_others()
     elif resume:
         raise ValueError("resume=True needs checkpoint=, the folder to go on from")
-    if chosen != net.optimizer or net.optimizer_state is None:
-        net.optimizer, net.optimizer_state = chosen, chosen.start(net)
+    state = net.optimizer_state
+    if chosen != net.optimizer or state is None:
+        state = chosen.start(net)
     trainer = Trainer(
-        net, chain, source, chosen, net.optimizer_state, penalty, graph, checkpoints, arguments,
-        ranks, accumulate if cut else None, objective, changes,
+        net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
+        accumulate if cut else None, objective, changes,
     )  # fmt: skip
     return trainer.run(epochs, held_out, called, resumed)
 

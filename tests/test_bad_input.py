@@ -340,6 +340,40 @@ def test_nothing_is_trained_by_a_call_that_is_refused():
     assert one.optimizer is None
 
 
+def broken(run):
+    raise RuntimeError("of a callback's own")
+
+
+class Broken(bpx.Callback):
+    on_fit_begin = staticmethod(broken)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"callbacks": bpx.EarlyStopping(monitor="validation_cost")},
+        {"callbacks": Broken()},
+        {"graph": True},
+        {"resume": True, "batch_size": 2},
+    ],
+    ids=["monitor", "callback", "graph", "checkpoint"],
+)
+def test_what_was_trained_goes_on_after_a_call_that_is_refused(options, tmp_path):
+    one, other = net(), net()
+    for each in (one, other):
+        each.fit(X, Y, epochs=2, optimizer=bpx.Adam(0.1))
+    history = one.history
+    if "resume" in options:
+        net().fit(X, Y, epochs=1, batch_size=1, checkpoint=tmp_path)
+        options = options | {"checkpoint": tmp_path}
+    with pytest.raises((ValueError, RuntimeError)):
+        one.fit(X, Y, epochs=2, optimizer=bpx.SGD(0.5), **options)
+    assert one.history is history
+    for each in (one, other):
+        each.fit(X, Y, epochs=2)  # by Adam, with its memory
+    assert np.array_equal(one.parameters, other.parameters)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_squares_that_overflow_are_of_finite_numbers(dtype):
     x = np.full((4, 3), np.finfo(dtype).max, dtype)
