@@ -287,8 +287,8 @@ class Trainer:
         assert isinstance(self.source, Arrays)
         n, m, penalty = self.source.n, self.source.batch_size, self.update.penalty
         cost, _, weight, squares = log.T
-        weight = np.where(weight > 0.0, weight, 1.0)
-        divisor = weight if penalty.n is None else penalty.n
+        some, weight = weight > 0.0, np.where(weight > 0.0, weight, 1.0)
+        share = some / weight if penalty.n is None else 1.0 / penalty.n
         rows = np.minimum(m, n - m * np.arange(len(log)))
-        objective = factor * cost / weight + 0.5 * penalty.l2 * squares / divisor
+        objective = factor * cost / weight + 0.5 * penalty.l2 * share * squares
         return float((rows * objective).sum() / n)

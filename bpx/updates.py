@@ -45,7 +45,9 @@ class Penalty:
 
     def divided(self, total: float | None) -> tuple[float, float]:
         """λ₁ and λ₂ over n, or over `total`, of a mini-batch."""
-        n = self.n if self.n is not None else total or 1.0  # without weight, nothing is learned
+        n = total if self.n is None else self.n
+        if not n:  # a mini-batch without weight has no say in what the weights are
+            return 0.0, 0.0
         return self.l1 / n, self.l2 / n
 
     @property
@@ -94,7 +96,7 @@ class GradientUpdate:
     def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
         """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0."""
         l1, l2 = self.penalty.divided(total)
-        return *self.optimizer.numbers(self.state, step), l2, *([l1] if l1 else [])
+        return *self.optimizer.numbers(self.state, step), l2, *([l1] if self.penalty.l1 else [])
 
     def before(self, numbers: Numbers, alpha: float) -> None:
         """`alpha` makes the mean of a sum over the batch; `numbers` may lie on the device."""

@@ -235,6 +235,21 @@ def test_penalties_divided_by_the_batch(backend, rng, momentum, penalties, weigh
     assert np.abs(one.backend.to_host(one.parameters) - theirs).max() <= 1e-12
 
 
+@pytest.mark.parametrize("penalties", [{"l2": 0.7}, {"l2": 0.7, "l1": 0.3}], ids=str)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_without_weight_has_no_penalty(backend, rng, penalties, accumulate):
+    """Its weights sum up to 0, by which nothing can be divided."""
+    x, y = rng.normal(size=(15, 3)), rng.integers(2, size=15)
+    nets = [bpx.Network([3, 4, 2], seed=0, dtype="float64", backend=backend) for _ in range(2)]
+    options = {"epochs": 1, "batch_size": 5, "shuffle": False, "n": "batch", **penalties}
+    options |= {"optimizer": bpx.SGD(0.3), "accumulate": accumulate}
+    nets[0].fit(x, y, sample_weight=np.repeat([1.0, 0.0, 1.0], 5), **options)
+    rest = np.r_[:5, 10:15]
+    nets[1].fit(x[rest], y[rest], **options)
+    one, other = (net.backend.to_host(net.parameters) for net in nets)
+    assert np.abs(one - other).max() <= 1e-12
+
+
 @pytest.mark.parametrize("n", [None, "batch"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_objective_of_the_steps(backend, rng, weighted, n):
