@@ -527,7 +527,7 @@ def silent(folder):
     from bpx import cli, mpi
 
     start = mpi.MpiRanks.__init__
-    mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 3.0)
+    mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 6.0)
 
     class Hanging(cli.ShowEpochs):
         def on_epoch_end(self, run):
