@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -131,8 +130,6 @@ def backend(request):
         return Backend("numpy", np)
     if name == "cupy-rehearsed":
         return request.getfixturevalue("rehearsed")
-    if name == "torch" and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
     try:
         return bpx.backends.get(name.removesuffix("-readonly"))
     except BackendError as error:

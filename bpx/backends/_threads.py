@@ -137,9 +137,16 @@ def _changing() -> Iterator[None]:
     with _lock:
         if not _limits and not _spread:
             _before[:] = [library.num_threads for library in _libraries()]
+        had = _wanted()
         yield
-        for library, before in zip(_libraries(), _before, strict=True):
-            _set(library, 1 if _spread else _limits[0][0] if _limits else before)
+        for library, threads, before in zip(_libraries(), _wanted(), had, strict=True):
+            if threads != before:  # or each `spread` of a step would pay 20 µs
+                _set(library, threads)
+
+
+def _wanted() -> list[int]:
+    """Threads for each library, with those that are at hand."""
+    return [1 if _spread else _limits[0][0] if _limits else before for before in _before]
 
 
 def _set(library: Any, threads: int) -> None:
