@@ -177,16 +177,20 @@ class Chain:
         return a if a is z else self.backend.activate(self.objective.activation, z, a)
 
     def cost_and_delta(
-        self, x: Array, y: Array, ws: Workspace
+        self, x: Array, y: Array, ws: Workspace, weight: Array | None = None
     ) -> tuple[Array, Array, Array, list[Any]]:
         """The cost of each sample, a^L, δ^L (BP1), and what the layers saved; in the workspace.
 
-        From gathered rows, and labels or targets.
+        From gathered rows, and labels or targets. With weights δ^L is that of Σ wC; the costs are
+        C as it is.
         """
         z, saved = self.forward(x, ws)
         a, delta = self.room(z, ws), ws.buffer("delta", z.shape)
         y = self.targets(y, ws)
-        return self.backend.cost_and_delta(self.objective, z, a, y, delta), a, delta, saved
+        values = self.backend.cost_and_delta(self.objective, z, a, y, delta)
+        if weight is not None:
+            delta *= weight[:, None]
+        return values, a, delta, saved
 
     def outputs(self, x: Array, *, activated: bool = True) -> Array:
         """a^L, or else z^L, of any number of rows, a fresh array."""
@@ -303,8 +307,13 @@ class Chain:
             return decided == truth
         return self.backend.xp.all(decided == truth, axis=1)
 
-    def shares(self, weight: Array) -> Array:
-        """w/Σw, by which a weighted batch's rows of delta are multiplied: see `mean_factor`."""
+    def shares(self, weight: Array | None) -> Array | None:
+        """w/Σw, with which a sum over the batch is its mean: see `mean_factor`.
+
+        Σw stays where the weights are: on a device a recorded step cannot bring it to the host.
+        """
+        if weight is None:
+            return None
         xp = self.backend.xp
         total = xp.sum(weight)
         return weight / xp.where(total > 0.0, total, xp.ones_like(total))
@@ -363,7 +372,7 @@ class Chain:
 
 
 def mean_factor(rows: int, weight: Array | None) -> float:
-    """α, which makes the mean of a sum over the batch: 1/m, or 1 where the rows are weighed."""
+    """α, which makes the mean of a sum over the batch: 1/m, or 1 with `Chain.shares`."""
     return 1.0 / rows if weight is None else 1.0
 
 

@@ -86,12 +86,12 @@ class Objective:
             out.scale(1.0 / self.n, beta, beta)
             ws.row = start
             x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
-            values, _, delta, saved = chain.cost_and_delta(x, y, ws)
+            weight = None if samples.weight is None else samples.weight[rows]
+            values, _, delta, saved = chain.cost_and_delta(x, y, ws, weight)
             if self.most is not None:
                 values = kernels.xp.minimum(values, kernels.xp.full_like(values, self.most))
-            if samples.weight is not None:
-                values = values * samples.weight[rows]
-                delta *= samples.weight[rows][:, None]
+            if weight is not None:
+                values = values * weight
             chain.backward(delta, saved, out, ws)
             cost += float(kernels.total(values))
         return cost

@@ -463,14 +463,10 @@ class Network:
         if delta is None:
             samples = self.samples(x, y, sample_weight, whole=False)
             gathered = chain.gather(samples.x, slice(None), ws)
-            values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws)
+            shares = chain.shares(samples.weight)
+            values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws, shares)
             alpha = mean_factor(samples.n, samples.weight)
-            if samples.weight is None:
-                cost = backend.total(values) * alpha
-            else:
-                shares = chain.shares(samples.weight)
-                cost = backend.total(values * shares)
-                d *= shares[:, None]
+            cost = backend.total(values if shares is None else values * shares) * alpha
         else:
             z, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
             a = chain.activated(z, ws)

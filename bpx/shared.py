@@ -1,8 +1,9 @@
 """Steps whose mini-batch is cut: into a part for each rank, and into slices one after another.
 
-The sums of all parts are one mini-batch's, whatever the cuts: gradients go unscaled by the mean's
-1/Σw into one vector, behind which lie the sums of cost, right samples and weight; one all-reduce
-adds them up, and every rank does the same update. Masks are those of the rows in the whole
+The sums of all parts are one mini-batch's, whatever the cuts: gradients go with the 1/Σw of the
+whole into one vector, behind which lie the sums of cost, right samples and weight; one all-reduce
+adds them up, and every rank does the same update. δ is without 1/Σw: layers may sum it over ranks,
+of which one may bring weights and another none. Masks are those of the rows in the whole
 mini-batch.
 """
 
@@ -180,10 +181,8 @@ class SharedSteps(Steps):
         for k, (part, first) in enumerate(whole.parts):
             ws.row, ws.rows = first, whole.rows[k]
             x, labels, weight = self.source.load(part, ws)
-            values, a, delta, saved = chain.cost_and_delta(x, labels, ws)
+            values, a, delta, saved = chain.cost_and_delta(x, labels, ws, weight)
             chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
-            if weight is not None:
-                delta *= weight[:, None]
             # The first slice overwrites what an optimizer has left there.
             beta = 0.0 if k == 0 else 1.0
             out.scale(alpha, beta, beta)

@@ -122,13 +122,11 @@ class Steps:
         chain, ws = self.chain, self.ws
         kernels = chain.backend
         x, labels, weight = self.source.load(batch, ws)
-        values, a, delta, saved = chain.cost_and_delta(x, labels, ws)
+        values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.shares(weight))
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
         self.note_squares(at)
-        if weight is not None:
-            delta *= chain.shares(weight)[:, None]
         self.update.before(numbers, alpha)
         chain.backward(delta, saved, self.update.out, ws)
         self.update.after(numbers)
