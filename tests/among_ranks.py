@@ -172,6 +172,10 @@ def iterables(folder):
     found["augmentation"] = both(convolution, whole, together=[part], **changed)
     found["slices"] = both(network, whole, together=[part], accumulate=2, **options)
     found["normalization"] = both(normalized, whole, together=[part], **options)
+    # Rank 0 alone brings weights, and statistics' part of δ is summed over all ranks.
+    some = [(x, y, np.where(np.arange(7) < 7 // SIZE, w, 1.0)) for x, y, w in cut]
+    part = [batch[: 2 + (RANK == 0)] for batch in mine(some)]
+    found["weights of one rank"] = both(normalized, some, together=[part], **options)
     long = cut if RANK == SIZE - 1 else cut[:2]  # one has more than the others
     one, many = network(), network()
     with warnings.catch_warnings(record=True) as caught:
