@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from .backends import Array
-from .chain import Chain
+from .chain import Chain, mean_factor
 from .optimizers import Optimizer
 from .sources import Arrays, Source
 from .updates import FusedUpdate, GradientUpdate, table
@@ -75,8 +75,8 @@ class Captured:
 
     def begin(self, order: np.ndarray, trained: int) -> None:
         """An epoch whose rows come in this order, after so many steps of all training."""
-        alpha, first = self.source.alpha((None, self.rows)), self.update.state.step
-        rows = order[: self.order.shape[0]]
+        alpha = mean_factor(self.rows.shape[0], self.source.samples.weight)
+        rows, first = order[: self.order.shape[0]], self.update.state.step
         self._write(self.clock, np.array([0, 0, trained - 1]))
         self._write(self.order, rows)
         self._write(self.table, table(self.update, self.source, rows, first, alpha))

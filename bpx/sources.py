@@ -22,7 +22,6 @@ import numpy as np
 from . import data
 from .backends import Array, on_host
 from .blocks import Blocks, bytes_of_a_row
-from .chain import mean_factor
 from .context import Workspace
 from .data import Samples
 from .network import Network
@@ -96,10 +95,6 @@ class Arrays:
     @cached_property
     def _weight_on_host(self) -> np.ndarray:
         return self.chain.backend.to_host(self.samples.weight).astype(np.float64)
-
-    def alpha(self, batch: Any) -> float:
-        """α of its gradient."""
-        return mean_factor(batch[1].shape[0], self.samples.weight)
 
     def load(self, rows: Any, ws: Workspace) -> Batch:
         on_host, rows = rows
@@ -285,9 +280,6 @@ class Stream:
         if samples.weight is None:
             return float(samples.n)
         return float(self.net.backend.xp.sum(samples.weight))
-
-    def alpha(self, samples: Any) -> float:
-        return mean_factor(samples.n, samples.weight)
 
     def load(self, samples: Samples, ws: Workspace) -> Batch:
         return self.net.chain.gather(samples.x, slice(None), ws), samples.y, samples.weight

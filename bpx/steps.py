@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Array
-from .chain import Chain
+from .chain import Chain, mean_factor
 from .history import History
 from .network import Network
 from .optimizers import State
@@ -103,25 +103,27 @@ class Steps:
             On a host; on a device a look at the cost would make the host wait.
         """
         self.ws.step = self.net.steps
-        alpha = self.source.alpha(batch)
-        total = self.source.total(batch) if self.update.penalty.by_batch else None
-        self._work(batch, self.update.numbers(self.state.step, alpha, total), alpha, at)
+        self._work(batch, at)
         self.count(1)
 
     def recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
         """The same with all that changes from step to step on the device; it is not counted."""
         self.ws.step = step
-        batch = None, rows
-        self._work(batch, numbers, self.source.alpha(batch), at)
+        self._work((None, rows), at, numbers)
 
     def count(self, steps: int) -> None:
         self.state.step += steps
         self.net.steps += steps
 
-    def _work(self, batch: Any, numbers: Numbers, alpha: float, at: Any) -> None:
+    def _work(self, batch: Any, at: Any, numbers: Numbers | None = None) -> None:
+        """`numbers` lie on the device, or are asked for."""
         chain, ws = self.chain, self.ws
         kernels = chain.backend
         x, labels, weight = self.source.load(batch, ws)
+        alpha = mean_factor(labels.shape[0], weight)
+        if numbers is None:
+            total = self.source.total(batch) if self.update.penalty.by_batch else None
+            numbers = self.update.numbers(self.state.step, alpha, total)
         values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.shares(weight))
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
