@@ -196,15 +196,7 @@ def train(
     """Train a network; the last line has the accuracy on samples it has never seen."""
     ranks: Ranks = context.obj or Alone()
     if resume is not None:
-        sources = {name: context.get_parameter_source(name) for name in context.params}
-        given = [
-            name for name, source in sources.items() if source and source.name == "COMMANDLINE"
-        ]
-        kinds = get_type_hints(train)
-        # Only rank 0 need see the folder.
-        found = runs.recipe(resume, kinds, given) if ranks.rank == 0 else {}
-        options = json.loads(ranks.broadcast(json.dumps(found).encode()))
-        return train(context, **options, out=resume)
+        return train(context, **_options_of(resume, context, ranks), out=resume)
     going_on = context.params["resume"] is not None
     started = time.perf_counter()
     sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
@@ -256,8 +248,7 @@ def train(
     written = None if ranks.rank else out
     if written is not None and not going_on:
         where = data if built_in else str(Path(data).resolve())
-        others = {k: v for k, v in context.params.items() if k not in ("out", "resume")}
-        runs.begin(written, others | {"data": where}, overwrite)
+        runs.begin(written, context.params | {"data": where}, overwrite)
     try:
         history = net.fit(
             *fitted[0],
@@ -284,23 +275,18 @@ def train(
             runs.end(written)
         raise
     net = recipe.followed_by(net, undo)
-    if history.stopped:
-        print(f"stopped: {history.stopped}")
-    if history.interrupted:
-        again = "" if written is None else f"; bpx train --resume {written} goes on"
-        # Flushed at once: some launchers kill soon after they have asked.
-        print(f"interrupted: the network has the weights of the last full step{again}", flush=True)
-    if written is not None:
-        try:
-            runs.write(net, history, written)
-        except OSError as error:
-            raise OSError(
-                f"{error}; then bpx train --resume {written} writes what is missing"
-            ) from error
-        if not history.interrupted:
-            runs.end(written)
+    runs.conclude(net, history, written)
     print(f"test {score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
+
+
+def _options_of(run: Path, context: typer.Context, ranks: Ranks) -> dict[str, Any]:
+    """Those of its recipe; only rank 0 need see the folder."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    found = runs.recipe(run, get_type_hints(train), given) if ranks.rank == 0 else {}
+    options: dict[str, Any] = json.loads(ranks.broadcast(json.dumps(found).encode()))
+    return options
 
 
 @app.command()

@@ -15,6 +15,7 @@ from .persistence import write_bytes
 from .plotting import picture
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
+FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
 
 
 def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
@@ -34,7 +35,8 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     if (out / MODEL).exists() and not overwrite:
         raise ValueError(f"{out} has a trained model: another --out, or --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode(), follow=False)
+    kept = {name: value for name, value in options.items() if name not in FOLDERS}
+    write_bytes(out / RECIPE, (json.dumps(kept, indent=1) + "\n").encode(), follow=False)
 
 
 def _checkpoints(out: Path) -> Path:
@@ -69,7 +71,7 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
     if not isinstance(options, dict):
         raise ValueError(f"{path} is damaged: expected a JSON object of options")
     for name, value in options.items():
-        if name in ("out", "resume") or not isinstance(value, kinds.get(name, ())):
+        if name in FOLDERS or not isinstance(value, kinds.get(name, ())):
             raise ValueError(f"{path} is damaged: {name} = {value!r} is no option of bpx train")
     if not _checkpoints(out).is_dir():
         raise ValueError(f"the run in {out} has ended, there is nothing to go on with")
@@ -79,6 +81,24 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
 def checkpoint(out: Path, seconds: float) -> Checkpoint:
     """Where and when its checkpoints are written."""
     return Checkpoint(_checkpoints(out), seconds=seconds)
+
+
+def conclude(net: Network, history: History, out: Path | None) -> None:
+    """Say why it stopped early; write what came of it, if anywhere; end it unless interrupted."""
+    if history.stopped:
+        print(f"stopped: {history.stopped}")
+    if history.interrupted:
+        again = "" if out is None else f"; bpx train --resume {out} goes on"
+        # Flushed at once: some launchers kill soon after they have asked.
+        print(f"interrupted: the network has the weights of the last full step{again}", flush=True)
+    if out is None:
+        return
+    try:
+        write(net, history, out)
+    except OSError as error:
+        raise OSError(f"{error}; then bpx train --resume {out} writes what is missing") from error
+    if not history.interrupted:
+        end(out)
 
 
 def write(net: Network, history: History, out: Path) -> None:
