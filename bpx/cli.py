@@ -19,9 +19,8 @@ import numpy as np
 import typer
 
 from . import backends, datasets, launcher, recipe, runs
-from .activations import Identity
 from .backends import BackendError
-from .callbacks import EarlyStopping, ReduceOnPlateau
+from .callbacks import Callback
 from .checks import positive, whole
 from .console import ShowEpochs, ShowNetwork, say, score, warn
 from .data import check_batch_size
@@ -34,7 +33,6 @@ from .network import Network
 from .onnx import export_onnx
 from .persistence import write_bytes
 from .ranks import Alone, RankError, Ranks
-from .registry import normal
 from .steps import DivergenceError
 from .values import first_not_finite
 
@@ -197,78 +195,44 @@ def train(
     ranks: Ranks = context.obj or Alone()
     if resume is not None:
         return train(context, **_options_of(resume, context, ranks), out=resume)
-    going_on = context.params["resume"] is not None
     started = time.perf_counter()
-    sizes, whole_epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
+    sizes, epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
     positive("seconds between checkpoints", save_every)
-    called: list[Any] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
-    if patience is not None:
-        called.append(EarlyStopping(patience))
-    if schedule == "plateau":
-        called.append(ReduceOnPlateau())
-    built_in = data in ("digits", "mnist")
+    shown: list[Callback] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
+    called = shown + recipe.callbacks(patience, schedule)
+    built_in = data in recipe.BUILT_IN
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
     parts, columns = ranks.first(lambda: recipe.parts(data, target, seed, budget))
-    targets, asked = np.concatenate([y for _, y in parts]), task
-    task, outputs = recipe.task(targets, asked)
-    unsure = recipe.doubt(targets) if asked is None and task == "regression" else None
-    if unsure and ranks.rank == 0:
-        say(unsure)
+    task, outputs, doubt = recipe.task(parts, task)
+    if doubt and ranks.rank == 0:
+        say(doubt)
     batch_size = check_batch_size(batch_size, len(parts[0][0]))
+    own_scale = built_in or not standardize
     net = recipe.network(
-        recipe.sample(parts),
-        outputs,
-        hidden=sizes,
-        activation=activation,
-        output=output,
-        cost=cost,
-        dropout=dropout,
-        task=task,
-        own_scale=built_in or not standardize,
-        backend=backend,
-        dtype=dtype,
-        seed=seed,
-    )
-    net.columns = columns
-    undo = None
-    fitted = parts
-    is_linear = type(net.chain.objective.activation) is Identity
-    if task == "regression" and standardize and not built_in and is_linear:
-        fitted, undo = recipe.standardized(parts)
+        parts, columns, outputs, hidden=sizes, activation=activation, output=output, cost=cost,
+        dropout=dropout, task=task, own_scale=own_scale, backend=backend, dtype=dtype, seed=seed,
+    )  # fmt: skip
+    fitted, undo = recipe.learned(net, parts, own_scale)
     if learning_rate is None:
-        plain = 0.5 if task != "regression" else 0.01 if undo is None else 0.1
-        learning_rate = plain if normal(optimizer) == "sgd" else 0.001
-    steps = max(1, whole_epochs * -(-len(parts[0][0]) // batch_size))
+        learning_rate = recipe.learning_rate(optimizer, task, undo is not None)
+    steps = max(1, epochs * -(-len(parts[0][0]) // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
     checkpoint = None if out is None else runs.checkpoint(out, save_every)
-    written = None if ranks.rank else out
+    written, going_on = None if ranks.rank else out, context.params["resume"] is not None
     if written is not None and not going_on:
         where = data if built_in else str(Path(data).resolve())
         runs.begin(written, context.params | {"data": where}, overwrite)
     try:
         history = net.fit(
-            *fitted[0],
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=chosen,
-            l1=l1,
-            l2=l2,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-            shuffle=shuffle,
-            validation=fitted[1],
-            callbacks=called,
-            progress=progress,
-            checkpoint=checkpoint,
-            resume=going_on,
-            accumulate=accumulate,
-            augment=changes,
-            parallel=ranks,
-        )
+            *fitted[0], validation=fitted[1], epochs=epochs, batch_size=batch_size,
+            optimizer=chosen, l1=l1, l2=l2, clip_norm=clip_norm, clip_value=clip_value,
+            shuffle=shuffle, augment=changes, accumulate=accumulate, callbacks=called,
+            progress=progress, checkpoint=checkpoint, resume=going_on, parallel=ranks,
+        )  # fmt: skip
     except DivergenceError as error:
         if written is not None:
             runs.write(recipe.followed_by(net, undo), error.history, written)
@@ -295,7 +259,7 @@ def evaluate(
 ) -> None:
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
-    if data in ("digits", "mnist"):
+    if data in recipe.BUILT_IN:
         x, y = recipe.parts(data, target, 0, budget)[0][2]
     else:
         x, y = recipe.whole(net, Path(data), target, budget)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from . import datasets, layers, optimizers, schedules, tables
+from .activations import Identity
 from .architecture import TASKS
 from .augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from .blocks import Blocks, open_data
+from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .checks import count_of_bytes
 from .data import generator
 from .ensemble import Ensemble
@@ -24,7 +26,7 @@ Part = tuple[np.ndarray, np.ndarray]
 Names = tuple[str, ...] | None  # of a table's columns that are x
 
 LIKE_CLASSES = 20  # different whole numbers, at most
-IMAGES = {"digits": (8, 8), "mnist": (28, 28)}
+BUILT_IN = {"digits": (8, 8), "mnist": (28, 28)}  # data, and what their images are
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
 
 
@@ -35,15 +37,15 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
     blocks, with 10,000 samples held out at most.
     """
     size = count_of_bytes("budget", budget)
-    if data in ("digits", "mnist"):
+    if data in BUILT_IN:
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [(x, y) for x, y in dataset], None
     if not Path(data).suffix:
         raise ValueError(
-            f"unknown data {data!r}{nearest(data, ['digits', 'mnist'])}, or a .npz, .csv or "
-            ".parquet file"
+            f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
+            "file"
         )
     if Path(data).is_file() and tables.size(Path(data)) > size:
         return _in_blocks(data, target, seed, size)
@@ -108,13 +110,20 @@ def whole(
     return shaped(net, x), y
 
 
-def sample(parts: list[Part]) -> np.ndarray:
+def _sample(parts: list[Part]) -> np.ndarray:
     """Inputs in memory, for their shape, mean and deviation."""
     return parts[1 if isinstance(parts[0][0], Blocks) else 0][0]
 
 
-def task(y: np.ndarray, task: str | None) -> tuple[str, int]:
-    """The task, and the number of outputs, that targets ask for."""
+def task(parts: list[Part], asked: str | None) -> tuple[str, int, str | None]:
+    """The task and the number of outputs that targets ask for, and what is in doubt there."""
+    y = np.concatenate([y for _, y in parts])
+    task, outputs = _task(y, asked)
+    return task, outputs, _doubt(y) if asked is None and task == "regression" else None
+
+
+def _task(y: np.ndarray, task: str | None) -> tuple[str, int]:
+    """`task`, or the one that fits; and its outputs."""
     labels = y.ndim == 1 and y.dtype.kind in "biu"
     if task is None:
         # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
@@ -137,7 +146,7 @@ def task(y: np.ndarray, task: str | None) -> tuple[str, int]:
     return task, 1 if y.ndim == 1 else y.shape[1]
 
 
-def doubt(y: np.ndarray) -> str | None:
+def _doubt(y: np.ndarray) -> str | None:
     """What there is to say of targets that are taken for quantities, and may be classes."""
     few = np.unique(y) if y.ndim == 1 and y.dtype.kind in "biu" else np.zeros(0)
     if not 2 <= len(few) <= min(LIKE_CLASSES, len(y) / 2):
@@ -149,7 +158,8 @@ def doubt(y: np.ndarray) -> str | None:
 
 
 def network(
-    x: np.ndarray,
+    parts: list[Part],
+    columns: Names,
     outputs: int,
     hidden: list[int],
     activation: str,
@@ -164,6 +174,7 @@ def network(
     default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
     output = output or default[task]
     cost = cost or ("quadratic" if task == "regression" else "cross-entropy")
+    x = _sample(parts)
     chain: list[Any] = [layers.Input(x.shape[1:])]
     if not own_scale:
         chain.append(layers.Rescale.standardizing(x))
@@ -172,11 +183,21 @@ def network(
         if dropout:
             chain.append(layers.Dropout(dropout))
     chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]
-    return Network(chain, cost=cost, task=task, **options)
+    net = Network(chain, cost=cost, task=task, **options)
+    net.columns = columns
+    return net
 
 
-def standardized(parts: list[Part]) -> tuple[list[Part], layers.Rescale]:
-    """Targets with mean 0 and standard deviation 1, and the layer that undoes it."""
+def learned(
+    net: Network, parts: list[Part], own_scale: bool
+) -> tuple[list[Part], layers.Rescale | None]:
+    """The parts with the targets that the network learns, and the layer that undoes it.
+
+    Where a regression's outputs are of any size, they have mean 0 and standard deviation 1.
+    """
+    linear = type(net.chain.objective.activation) is Identity
+    if own_scale or net.task != "regression" or not linear:
+        return parts, None
     y = parts[0][1].reshape(len(parts[0][1]), -1).astype(np.float64)
     there = layers.Rescale.standardizing(y)
     scale, offset = np.array(there.scale), np.array(there.offset)
@@ -210,6 +231,15 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     return twin
 
 
+def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
+    """Where none is given; a regression's targets may be scaled."""
+    if normal(optimizer) != "sgd":
+        return 0.001
+    if task != "regression":
+        return 0.5
+    return 0.1 if scaled else 0.01
+
+
 def optimizer(
     name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
 ) -> optimizers.Optimizer:
@@ -240,10 +270,17 @@ def optimizer(
     return made
 
 
+def callbacks(patience: int | None, schedule: str) -> list[Callback]:
+    found: list[Callback] = [] if patience is None else [EarlyStopping(patience)]
+    if schedule == "plateau":
+        found.append(ReduceOnPlateau())
+    return found
+
+
 def augment(text: str, data: str) -> list[Augmentation]:
     """Functions on the images of `data`, such as ``"shift=1,elastic=34:4,flip"``."""
-    if data not in IMAGES:
-        raise ValueError(f"--augment is for {' and '.join(IMAGES)}, whose samples are images")
+    if data not in BUILT_IN:
+        raise ValueError(f"--augment is for {' and '.join(BUILT_IN)}, whose samples are images")
     found = []
     for part in text.split(","):
         name, _, values = part.strip().partition("=")
@@ -253,7 +290,7 @@ def augment(text: str, data: str) -> list[Augmentation]:
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
             raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")
-        found.append(cls(*given, shape=IMAGES[data]))
+        found.append(cls(*given, shape=BUILT_IN[data]))
     return found
 
 
