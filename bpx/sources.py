@@ -183,18 +183,20 @@ def digest_of(samples: Samples) -> int:
     return found
 
 
-def of_blocks(
+def of_samples(
     net: Network,
-    blocks: Blocks,
+    x: Any,
     y: Any,
     sample_weight: Any,
     batch_size: int | None,
     shuffle: Order,
     finite: bool,
 ) -> Arrays | Windows:
-    """What `bpx.open_data` gave: as arrays if it fits into its budget, else in windows."""
-    size = data.check_batch_size(batch_size, blocks.n)
-    samples = net.samples(blocks, y, sample_weight, finite=finite)
+    """Arrays; or what `bpx.open_data` gave, as arrays if it fits into its budget, else windows."""
+    if isinstance(x, Blocks):  # before any of it is read
+        data.check_batch_size(batch_size, x.n)
+    samples = net.samples(x, y, sample_weight, finite=finite)
+    size = data.check_batch_size(batch_size, samples.n)
     if not isinstance(samples.x, Blocks):
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):

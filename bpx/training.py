@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import data
 from .augmentation import Pipeline
 from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
@@ -19,8 +18,8 @@ from .optimizers import SGD, Optimizer, as_optimizer
 from .ranks import Ranks
 from .registry import article
 from .shared import SharedStream, check_cuts, given_alike, newest
-from .snapshots import arguments_of
-from .sources import Arrays, Order, Source, Stream, of_blocks
+from .snapshots import Snapshot, arguments_of
+from .sources import Order, Source, Stream, of_samples
 from .trainer import Trainer
 from .updates import Penalty
 
@@ -66,34 +65,25 @@ def _train(
     """
     epochs = whole("epochs", epochs, 0)
     l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
-    if clip_norm is not None:
-        clip_norm = positive("clip_norm", clip_norm)
-    if clip_value is not None:
-        clip_value = positive("clip_value", clip_value)
+    clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+    clip_value = None if clip_value is None else positive("clip_value", clip_value)
     if graph not in ("auto", True, False):
         raise ValueError(f'expected graph "auto", True or False, got {graph!r}')
     if isinstance(n, str) and n != "batch":
         raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
     size = None if n is None or isinstance(n, str) else whole("n", n)
     accumulate = whole("accumulate", accumulate)
-    changes = Pipeline.of(augment, net.input_shape, net.layers)
-    if changes is not None and net.chain.architecture.indices is not None:
-        raise ValueError(
-            "augment= is for images, and this network takes whole numbers: leave it out"
-        )
+    changes = _augmentation(net, augment)
     cut = ranks.size > 1 or accumulate > 1
     source: Source
-    if isinstance(x, Blocks):
-        source = of_blocks(net, x, y, sample_weight, batch_size, shuffle, check_finite)
-    elif y is None:
+    if y is not None or isinstance(x, Blocks):
+        source = of_samples(net, x, y, sample_weight, batch_size, shuffle, check_finite)
+    else:
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
         stream = net, x, epochs, size, check_finite, for_arrays
         source = SharedStream(ranks, accumulate, *stream) if cut else Stream(*stream)
-    else:
-        samples = net.samples(x, y, sample_weight, finite=check_finite)
-        source = Arrays(net, samples, data.check_batch_size(batch_size, samples.n), shuffle)
     held_out = _held_out(net, validation, check_finite)
     called = as_callbacks(callbacks) + ([Progress()] if progress else [])
     if ranks.rank:  # rank 0 alone prints
@@ -115,15 +105,7 @@ def _train(
         others["a callback with on_step_end"] = at_each_step(called)
         given_alike(net, ranks, arguments | others)
     check_cuts(net.chain, source, ranks, accumulate)
-    checkpoints = resumed = None
-    if checkpoint is not None:
-        checkpoints = Checkpoints(checkpoint, arguments, called, writes=ranks.rank == 0)
-        if resume:
-            resumed = newest(checkpoints, ranks)
-        else:
-            checkpoints.refuse_others()
-    elif resume:
-        raise ValueError("resume=True needs checkpoint=, the folder to go on from")
+    checkpoints, resumed = _checkpoints(checkpoint, resume, arguments, called, ranks)
     state = net.optimizer_state
     if chosen != net.optimizer or state is None:
         state = chosen.start(net)
@@ -132,6 +114,15 @@ def _train(
         accumulate if cut else None, objective, changes,
     )  # fmt: skip
     return trainer.run(epochs, held_out, called, resumed)
+
+
+def _augmentation(net: Network, augment: Any) -> Pipeline | None:
+    changes = Pipeline.of(augment, net.input_shape, net.layers)
+    if changes is not None and net.chain.architecture.indices is not None:
+        raise ValueError(
+            "augment= is for images, and this network takes whole numbers: leave it out"
+        )
+    return changes
 
 
 def _held_out(net: Network, validation: Any, finite: bool) -> Samples | None:
@@ -147,6 +138,21 @@ def _held_out(net: Network, validation: Any, finite: bool) -> Samples | None:
             f"{article(kind)}{several}"
         )
     return net.samples(*validation, what="validation ", finite=finite)
+
+
+def _checkpoints(
+    wanted: Any, resume: bool, arguments: dict[str, Any], callbacks: list[Any], ranks: Ranks
+) -> tuple[Checkpoints | None, Snapshot | None]:
+    """Where they are written, and the one to go on from."""
+    if wanted is None:
+        if resume:
+            raise ValueError("resume=True needs checkpoint=, the folder to go on from")
+        return None, None
+    found = Checkpoints(wanted, arguments, callbacks, writes=ranks.rank == 0)
+    if resume:
+        return found, newest(found, ranks)
+    found.refuse_others()
+    return found, None
 
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")

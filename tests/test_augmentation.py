@@ -27,7 +27,7 @@ from bpx.augmentation import (
     expand,
 )
 from bpx.context import Workspace
-from bpx.sources import Windows, of_blocks
+from bpx.sources import Windows, of_samples
 
 EXACT = [Shift(2), Shift((0, 3)), Flip(), Flip("vertical", 0.3)]
 ROUNDED = [Rotate(30), Crop(0.6), Elastic(8.0, 2.0), Elastic(34.0, 4.0), Noise(0.2)]
@@ -373,7 +373,7 @@ def test_other_sources_give_what_arrays_give(tmp_path):
     expected = network(flat=True)
     expected.fit(flat, y, shuffle=False, **options)
     data = bpx.open_data(tmp_path / "x.npy", y, budget="70 kB")
-    checked = of_blocks(network(flat=True), data, None, None, 9, False, True)
+    checked = of_samples(network(flat=True), data, None, None, 9, False, True)
     assert isinstance(checked, Windows)  # and not all at once
     of_them = {
         "on disk": (data,),

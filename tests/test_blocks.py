@@ -17,7 +17,7 @@ from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
 from bpx.blocks import Blocks
 from bpx.readers import _tables
-from bpx.sources import Arrays, Windows, of_blocks
+from bpx.sources import Arrays, Windows, of_samples
 
 N, SMALL = 500, 60_000  # bytes, in which a window holds about 200 rows of 12 float64
 SIZES = (12, 8, 3)
@@ -46,7 +46,7 @@ def network(backend="numpy", seed=0):
 
 
 def source(net, data, batch_size=7, shuffle=True):
-    found = of_blocks(net, data, None, None, batch_size, shuffle, True)
+    found = of_samples(net, data, None, None, batch_size, shuffle, True)
     assert isinstance(found, Windows)
     return found
 

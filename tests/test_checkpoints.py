@@ -16,7 +16,7 @@ from damaged_headers import damaged
 import bpx
 from bpx import layers, persistence
 from bpx.backends import _fast, _numpy
-from bpx.sources import Windows, of_blocks
+from bpx.sources import Windows, of_samples
 
 
 class Killed(Exception):
@@ -136,7 +136,7 @@ def test_data_on_disk(data, tmp_path, shuffle, fast):
 
     def fit(net, *more, **options):
         opened = bpx.open_data(tmp_path / "x.npy", budget=60_000)
-        found = of_blocks(net, opened, y, None, 7, shuffle, True)
+        found = of_samples(net, opened, y, None, 7, shuffle, True)
         assert isinstance(found, Windows)
         net.fit(
             opened, y, epochs=6, batch_size=7, shuffle=shuffle, callbacks=more,

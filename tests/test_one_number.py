@@ -8,7 +8,7 @@ import pytest
 import bpx
 from bpx.backends import _fast
 from bpx.backends._numpy import NumpyBackend
-from bpx.sources import Windows, of_blocks
+from bpx.sources import Windows, of_samples
 
 N, BATCH, EPOCH, STEP = 500, 50, 3, 7
 ROW = BATCH * (STEP - 1) + 13
@@ -57,7 +57,7 @@ def fit(way, data, callbacks=(), **options):
         given, options = [data.x, data.y], options | {"batch_size": BATCH, "shuffle": False}
     if "blocks" in way:
         given = [bpx.open_data(data.path, data.y, budget=60_000)]
-        assert isinstance(of_blocks(net, *given, None, None, BATCH, False, True), Windows)
+        assert isinstance(of_samples(net, *given, None, None, BATCH, False, True), Windows)
     with pytest.raises((bpx.DivergenceError, ValueError, OSError)) as caught:
         net.fit(*given, **options)
     return net, caught.value
