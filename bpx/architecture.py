@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation
-from .costs import COSTS, Cost, Objective
+from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
 from .parameters import Layout
@@ -58,8 +58,7 @@ class Architecture:
     ----------
     layers : sequence of Layer
         Each with its input's shape, see `bind`.
-    cost : Cost or str
-    task : str or None
+    cost, task : Cost or str or None, str or None
         None: by the output activation.
 
     Attributes
@@ -88,7 +87,7 @@ class Architecture:
         The cost is not defined on the outputs, outputs that are not flat, or an unknown name.
     """
 
-    def __init__(self, layers: Sequence[Layer], cost: Cost | str, task: str | None) -> None:
+    def __init__(self, layers: Sequence[Layer], cost: Cost | str | None, task: str | None) -> None:
         self.layers = tuple(layers)
         self.indices = _indices(layers)
         self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
@@ -108,6 +107,8 @@ class Architecture:
                 raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
             if isinstance(cost, str) and normal(cost) == "cross-entropy":
                 cost = "log-likelihood"
+        if cost is None:
+            cost = DEFAULTS.get(activation.range, Quadratic)()
         self.cost: Cost = COSTS.get(cost)
         self.objective = Objective(self.cost, activation)
         if task is None:

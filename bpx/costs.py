@@ -238,6 +238,9 @@ def _poisson_exponential(xp: Any, z: Array, y: Array) -> Array:
     return xp.sum(xlogy(xp, y, y) - y * z - y + xp.exp(z), axis=1)
 
 
+# What is minimized where no cost is named, by the range of the outputs; elsewhere the quadratic.
+DEFAULTS: dict[str, type[Cost]] = {"unit": CrossEntropy, "simplex": LogLikelihood}
+
 ValueFromZ = Callable[[Any, Array, Array], Array]
 
 PAIRS: dict[tuple[type[Cost], type[Activation]], ValueFromZ] = {

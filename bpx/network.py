@@ -70,10 +70,10 @@ class Network:
         default. With layers, each names its own.
     output : Activation or str
         For sizes only: σ of the last layer; the sigmoid by default.
-    cost : Cost or str
-        ``"cross-entropy"`` (default; with softmax outputs the log-likelihood), ``"quadratic"``,
-        ``"log-likelihood"``, ``"mean-absolute-error"``, ``"huber"``, ``"poisson"``, a registered
-        name or an object.
+    cost : Cost or str, optional
+        ``"cross-entropy"`` (default for sigmoid outputs; with softmax it is the log-likelihood),
+        ``"log-likelihood"`` (default for softmax), ``"quadratic"`` (default for all others),
+        ``"mean-absolute-error"``, ``"huber"``, ``"poisson"``, a registered name or an object.
     weights, bias : Initializer or str, optional
         For sizes only: first values, see `bpx.initializers` for the defaults.
     backend : optional
@@ -124,7 +124,7 @@ class Network:
         *,
         hidden: Activation | str | Sequence[Activation | str] = "sigmoid",
         output: Activation | str = "sigmoid",
-        cost: Cost | str = "cross-entropy",
+        cost: Cost | str | None = None,
         weights: Any = None,
         bias: Any = None,
         backend: Any = None,

@@ -180,7 +180,7 @@ CASES = [
         "expected the activation of Dense, got 30: a layer is told the size of its outputs alone",
     ),
     (
-        lambda: net(output="relu"),
+        lambda: net(output="relu", cost="cross-entropy"),
         ValueError,
         "the cost 'cross-entropy' is not defined on the outputs",
     ),
@@ -250,7 +250,12 @@ CASES = [
     ),
     (lambda: net(cost="mse"), ValueError, "unknown cost 'mse'; did you mean 'quadratic'?"),
     (lambda: net(output="linear"), ValueError, "did you mean 'identity'?"),
-    (lambda: net(output="identity"), ValueError, 'cost="quadratic" is defined on all'),
+    (lambda: net(output="exp", cost="bce"), ValueError, "did you mean 'cross-entropy'?"),
+    (
+        lambda: net(output="tanh", cost=bpx.costs.CrossEntropy()),
+        ValueError,
+        'cost="quadratic" is defined on all',
+    ),
     (lambda: layers.Dense(2, trainable="no"), TypeError, "expected trainable to be True or False"),
     (lambda: layers.Input(2.5), TypeError, "expected a length of Input to be an integer"),
     (lambda: layers.Input(()), ValueError, "at least one length"),

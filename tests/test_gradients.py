@@ -177,6 +177,27 @@ def test_a_name_in_any_spelling_is_the_same_cost(name):
     assert net.cost.name == "log-likelihood"
 
 
+@pytest.mark.parametrize("output", list(ACTIVATIONS.builtin))
+def test_the_cost_that_is_not_named_is_by_the_outputs(output, tmp_path):
+    net = bpx.Network([2, 3], output=output)
+    named = {"sigmoid": "cross-entropy", "softmax": "log-likelihood"}
+    assert net.cost == bpx.Network([2, 3], output=output, cost=net.cost.name).cost
+    assert net.cost.name == named.get(output, "quadratic")
+    net.save(tmp_path / "net.safetensors")
+    assert bpx.load(tmp_path / "net.safetensors").cost == net.cost
+    assert bpx.Network([layers.Input(2), layers.Dense(3, output)]).cost == net.cost
+
+
+def test_the_cost_of_outputs_of_ones_own_is_by_their_range():
+    half = activations.CustomActivation(lambda xp, z: z / 2, lambda xp, z, a: 0 * z + 0.5)
+    assert bpx.Network([2, 3], output=half).cost.name == "quadratic"
+    assert bpx.Network([layers.Input(2), layers.Dropout(0.5)]).cost.name == "quadratic"
+    bounded = activations.CustomActivation(
+        lambda xp, z: 0.5 * xp.tanh(z) + 0.5, lambda xp, z, a: 2 * a * (1 - a), range="unit"
+    )
+    assert bpx.Network([2, 3], output=bounded).cost.name == "cross-entropy"
+
+
 def test_trainable_false_has_no_gradient(backend, put, rng):
     chain = [layers.Dense(4, "tanh", trainable=False), layers.Dense(4, "tanh"), layers.Dense(3)]
     net = bpx.Network(
