@@ -310,6 +310,11 @@ class Network:
         """
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
+        if y is None:
+            raise ValueError(
+                f"{what}y is missing: arrays come as x and y, a pair of them as *pair, and "
+                "open_data(x, y) alone has its own"
+            )
         shape = self.input_shape
         x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices)
         held = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
@@ -355,6 +360,11 @@ class Network:
             none; it is read piece by piece.
         sample_weight : array, optional
             (m,); both are then means weighted by it.
+
+        Raises
+        ------
+        ValueError, TypeError, BackendError
+            As `feedforward`; y is missing, or does not fit the outputs, the task or the cost.
         """
         return self.chain.evaluate(self.samples(x, y, sample_weight))
 

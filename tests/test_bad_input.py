@@ -49,6 +49,14 @@ CASES = [
     (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
     (lambda: net().feedforward(NAN), ValueError, "x has NaN or infinity"),
     # y
+    (lambda: net().evaluate(X), ValueError, "y is missing: arrays come as x and y, a pair"),
+    (lambda: net().evaluate((X, Y)), ValueError, "a pair of them as *pair, and open_data(x, y)"),
+    (lambda: net().accuracy(X), ValueError, "y is missing"),
+    (lambda: net().total_cost(X), ValueError, "y is missing"),
+    (lambda: bpx.Ensemble([net()]).accuracy(X), ValueError, "y is missing"),
+    (lambda: bpx.gradient_check(net(), X, None), ValueError, "y is missing"),
+    (lambda: fit(X, Y, validation=(X, None)), ValueError, "validation y is missing: arrays"),
+    (lambda: fit([(X, None)]), ValueError, "mini-batch 1 of epoch 1: y is missing: arrays"),
     (lambda: fit(X, Y[:3]), ValueError, "expected as many rows in y as in x, 4, got 3"),
     (
         lambda: fit(X, Y + 1),
