@@ -193,8 +193,9 @@ class GELU(Activation):
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
         t = xp.tanh(self._C * z * (1.0 + 0.044715 * z * z))
-        inner = self._C * (1.0 + 3.0 * 0.044715 * z * z)
-        return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * inner
+        bent = 0.5 * self._C * z * (1.0 - t * t)
+        # From the left: `bent` is 0 where z² overflows, and 0·∞ would be NaN.
+        return 0.5 * (1.0 + t) + (bent + 3.0 * 0.044715 * bent * z * z)
 
 
 @ACTIVATIONS.builds
