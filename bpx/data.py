@@ -157,13 +157,13 @@ def check_y(
     return y
 
 
-def _check_labels(backend: Backend, y: Array, outputs: int, what: str) -> Array:
+def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Array:
     xp = backend.xp
     classes = max(outputs, 2)  # one sigmoid output tells two classes apart
-    y = xp.astype(y, backend.index_dtype)
+    y = xp.astype(given, backend.index_dtype)  # in which large ones of uint64 are negative
     low, high = int(xp.min(y)), int(xp.max(y))
     if low < 0 or high >= classes:
-        host = backend.to_host(y)
+        host = backend.to_host(given)
         row = int(np.argmax((host < 0) | (host >= classes)))
         raise ValueError(
             f"expected labels 0 to {classes - 1} in {what} for a network with {outputs} "
@@ -205,16 +205,15 @@ def check_weight(
         raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
     if finite:
         check_finite_rows(weight, "sample_weight")
-    weight = xp.astype(weight, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # the sum tells
+        weight = xp.astype(weight, dtype)
+        total = float(xp.sum(weight)) if finite else 0.0
     if bool(xp.any(weight < 0)):
         raise ValueError("expected sample_weight >= 0, got a negative one")
     if some and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive sample_weight, got only zeros (in {dtype})")
-    if finite:
-        with np.errstate(over="ignore"):
-            total = float(xp.sum(weight))
-        if not math.isfinite(total):
-            raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
+    if not math.isfinite(total):
+        raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
     return weight
 
 

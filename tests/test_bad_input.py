@@ -64,6 +64,11 @@ CASES = [
         "for a network with 2 outputs, got 2 in row 1: number the classes from 0, and give",
     ),
     (lambda: fit(X, Y - 1), ValueError, "got -1 in row 0"),
+    (
+        lambda: fit(X, np.array([0, 1, 2**64 - 1, 0], np.uint64)),
+        ValueError,
+        "got 18446744073709551615 in row 2: number the classes from 0",
+    ),
     (lambda: fit(X, Y + 0.5), TypeError, "expected integer labels in y of shape (m,)"),
     (lambda: fit(X, np.zeros((4, 3))), ValueError, "expected y of shape (m, 2) or labels (m,)"),
     (lambda: fit(X, np.full((4, 2), np.nan)), ValueError, "y has NaN or infinity, first in row 0"),
@@ -298,6 +303,8 @@ CASES = [
     ),
     (lambda: fit(X, Y, sample_weight=[1e-60] * 4), ValueError, "got only zeros"),
     (lambda: fit(X, Y, sample_weight=[1e38] * 4), ValueError, "with a finite sum"),
+    (lambda: fit(X, Y, sample_weight=[1e300] * 4), ValueError, "with a finite sum"),
+    (lambda: fit(X, Y, sample_weight=[1e300, -1e300, 1, 1]), ValueError, "sample_weight >= 0"),
     # backprop and the rest
     (
         lambda: net().backprop(X, delta=np.zeros((4, 2)), sample_weight=[1] * 4),
