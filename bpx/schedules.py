@@ -28,6 +28,17 @@ class Schedule:
 SCHEDULES = Registry("schedule", Schedule)
 
 
+def _grown(initial: float, factor: float, exponent: float) -> float:
+    """``initial * factor**exponent``, and infinity beyond the largest float.
+
+    A run with such an η diverges, and says so with its step, where OverflowError names nothing.
+    """
+    try:
+        return float(initial) * float(factor) ** exponent if initial else 0.0
+    except OverflowError:
+        return math.inf
+
+
 @SCHEDULES.builds
 @dataclass(frozen=True)
 class Constant(Schedule):
@@ -46,7 +57,7 @@ class Constant(Schedule):
 @SCHEDULES.builds
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """η = `initial` · `factor`^⌊step / `every`⌋.
+    """η = `initial` · `factor`^⌊step / `every`⌋; a `factor` above 1 makes it grow.
 
     >>> [StepDecay(1.0, every=2)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -63,13 +74,15 @@ class StepDecay(Schedule):
         positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
-        return self.initial * self.factor ** (step // self.every)
+        return _grown(self.initial, self.factor, step // self.every)
 
 
 @SCHEDULES.builds
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` in the course of `steps`.
+
+    A `factor` above 1 makes it grow, as in a search for the largest η that does not diverge.
 
     >>> Exponential(1.0, steps=10, factor=0.25)(5)
     0.5
@@ -86,7 +99,7 @@ class Exponential(Schedule):
         positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
-        return float(self.initial * self.factor ** (step / self.steps))
+        return _grown(self.initial, self.factor, step / self.steps)
 
 
 @SCHEDULES.builds
@@ -196,7 +209,10 @@ class InverseScaling(Schedule):
         positive("power", self.power, zero=True)
 
     def __call__(self, step: int) -> float:
-        return float(self.initial / (step + 1) ** self.power)
+        try:
+            return float(self.initial / (step + 1) ** self.power)
+        except OverflowError:  # of the divisor
+            return 0.0
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:

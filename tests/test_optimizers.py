@@ -125,6 +125,31 @@ def test_schedules_are_pytorchs():
         assert np.allclose([ours(step) for step in range(40)], rates(theirs), rtol=1e-12), ours
 
 
+@pytest.mark.parametrize("number", [float, np.float64])
+def test_schedules_go_beyond_the_largest_float(number):
+    for grows in (
+        schedules.StepDecay(number(0.1), 1, number(10.0)),
+        schedules.Exponential(number(0.1), 1, number(10.0)),
+    ):
+        with np.errstate(over="raise"):
+            assert grows(2) == pytest.approx(10.0)
+            assert grows(5000) == np.inf
+        assert type(grows)(0.0, 1, 10.0)(5000) == 0.0
+    assert schedules.StepDecay(0.1, 1, 0.1)(5000) == 0.0
+    assert schedules.InverseScaling(0.1, 100.0)(5000) == 0.0
+
+
+@pytest.mark.parametrize("optimizer", [bpx.SGD, bpx.Adam])
+@pytest.mark.parametrize("schedule", [schedules.StepDecay, schedules.Exponential])
+def test_a_rate_that_grows_without_end_diverges(backend, optimizer, schedule):
+    net = bpx.Network([2, 2], backend=backend, seed=0)
+    rate = schedule(1e-3, 1, 1e200)  # the third one is infinite
+    with pytest.raises(bpx.DivergenceError) as caught, np.errstate(all="ignore"):
+        net.fit(np.eye(2), [0, 1], epochs=9, optimizer=optimizer(rate))
+    assert caught.value.epoch <= 3
+    assert np.isfinite(net.backend.to_host(net.parameters)).all()
+
+
 # --- initializers -------------------------------------------------------------------------------
 
 VARIANCES = {  # of weights (n_out, n_in, k) = (200, 100, 5): fan_in 500, fan_out 1000
