@@ -75,6 +75,7 @@ class Trainer:
     ) -> History:
         """All of it; what `Network.fit` returns."""
         net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
+        before = net.optimizer, net.optimizer_state, net.history
         run = self._begin(epochs, held_out, resumed)
         self.hooked = at_each_step(callbacks)
         self._choose_passes()
@@ -86,7 +87,6 @@ class Trainer:
                 hook(run)
             if resumed is not None:
                 load_states(resumed.path, callbacks, resumed.callbacks)
-            # Not before: what was refused until here leaves the network as it was.
             net.optimizer, net.optimizer_state = self.optimizer, self.state
             net.history = run.history
             # What is not finite is found and told here, with its layer; no warnings beside it.
@@ -113,6 +113,12 @@ class Trainer:
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
+        except DivergenceError:
+            raise
+        except BaseException:  # before a first step it leaves the network as it was
+            if resumed is None and net.steps == run.begun:
+                net.optimizer, net.optimizer_state, net.history = before
+            raise
         finally:
             ranks.hurried, ranks.doing = bool, doing
             for callback in callbacks:

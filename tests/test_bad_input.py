@@ -368,6 +368,10 @@ class Broken(bpx.Callback):
     on_fit_begin = staticmethod(broken)
 
 
+def refuses(*arguments, **options):
+    raise PermissionError("Permission denied")
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -375,10 +379,14 @@ class Broken(bpx.Callback):
         {"callbacks": Broken()},
         {"graph": True},
         {"resume": True, "batch_size": 2},
+        {"checkpoint": "a folder that cannot be written to"},
+        {"shuffle": lambda: ["no", "rows"]},
+        {"data": [(X, None)]},
+        {"data": []},
     ],
-    ids=["monitor", "callback", "graph", "checkpoint"],
+    ids=["monitor", "callback", "graph", "resume", "checkpoint", "shuffle", "batch", "none"],
 )
-def test_what_was_trained_goes_on_after_a_call_that_is_refused(options, tmp_path):
+def test_what_was_trained_goes_on_after_a_call_that_is_refused(options, tmp_path, monkeypatch):
     one, other = net(), net()
     for each in (one, other):
         each.fit(X, Y, epochs=2, optimizer=bpx.Adam(0.1))
@@ -386,8 +394,13 @@ def test_what_was_trained_goes_on_after_a_call_that_is_refused(options, tmp_path
     if "resume" in options:
         net().fit(X, Y, epochs=1, batch_size=1, checkpoint=tmp_path)
         options = options | {"checkpoint": tmp_path}
-    with pytest.raises((ValueError, RuntimeError)):
-        one.fit(X, Y, epochs=2, optimizer=bpx.SGD(0.5), **options)
+    elif "checkpoint" in options:
+        options = {"checkpoint": tmp_path}
+        monkeypatch.setattr("os.replace", refuses)
+    data = [options["data"]] if "data" in options else [X, Y]
+    options = {name: value for name, value in options.items() if name != "data"}
+    with pytest.raises((ValueError, RuntimeError, OSError)):
+        one.fit(*data, epochs=2, optimizer=bpx.SGD(0.5), **options)
     assert one.history is history
     for each in (one, other):
         each.fit(X, Y, epochs=2)  # by Adam, with its memory
