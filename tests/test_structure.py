@@ -195,7 +195,9 @@ print(*sys.modules)
     assert loaded & {"array_api_compat", "cupy", "torch", "sklearn", "matplotlib"} == set()
 
 
-@pytest.mark.parametrize("module", [bpx, bpx.augmentation, bpx.backends, bpx.datasets, bpx.layers])
+@pytest.mark.parametrize(
+    "module", [bpx, bpx.augmentation, bpx.backends, bpx.callbacks, bpx.datasets, bpx.layers]
+)
 def test_public_names(module):
     assert sorted(module.__all__) == sorted(set(module.__all__))
     for name in module.__all__:

@@ -1,0 +1,20 @@
+"""What `fit` calls between steps and between epochs.
+
+A callback is an object with any of four methods, or a function, which is called after each epoch.
+Each gets the `Run`: the network, the history so far, and a way to stop.
+"""
+
+from ._base import Callback, Run, as_callbacks, hooks
+from ._progress import Progress, at_each_step
+from ._watching import EarlyStopping, ReduceOnPlateau
+
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "Progress",
+    "ReduceOnPlateau",
+    "Run",
+    "as_callbacks",
+    "at_each_step",
+    "hooks",
+]

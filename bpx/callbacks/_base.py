@@ -1,0 +1,143 @@
+"""The run that callbacks see, and the protocol by which `fit` calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..history import History
+from ..optimizers import State
+from ..registry import article, nearest
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+
+@dataclass
+class Run:
+    """A training run, as callbacks see it.
+
+    Attributes
+    ----------
+    net : Network
+    history : History
+        Of the epochs so far; in `on_epoch_end` its last row is the epoch that has just ended.
+    epochs : int
+        That this call of `fit` was asked for.
+    steps_per_epoch : int or None
+        None if an iterable has no length.
+    columns : tuple of str
+        Of the history that is to come.
+    step : int
+        Steps that the network has taken in all.
+    optimizer_state : State
+        Its `factor` multiplies the learning rate.
+    stopped : str or None
+        Why the run is to end, once `stop` was called.
+    begun : int
+        What `step` was when the run began.
+    rank, ranks : int
+        Which process this is of how many that train together; callbacks run in each of them.
+    """
+
+    net: Network
+    history: History
+    epochs: int
+    steps_per_epoch: int | None
+    optimizer_state: State
+    columns: tuple[str, ...]
+    step: int = 0
+    stopped: str | None = None
+    begun: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that the network has been trained for in all."""
+        return self.net.epochs
+
+    def stop(self, reason: str) -> None:
+        """End the training after the step or epoch at hand; `reason` goes to the history."""
+        self.stopped = reason
+
+
+HOOKS = ("on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end")
+
+
+class Callback:
+    """The protocol: override what is of interest. What is not overridden costs nothing.
+
+    What a callback remembers from one hook to the next goes to checkpoints, and comes back when
+    the run is taken up again, if it has the methods ``state()``, a dict of JSON and arrays, and
+    ``load_state(state)``, which is called after `on_fit_begin`.
+
+    Raises
+    ------
+    TypeError
+        When a subclass is made that has another method ``on_...``: it would never be called.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> class Steps(bpx.Callback):
+    ...     def on_fit_end(self, run):
+    ...         print(run.step, "steps")
+    >>> history = bpx.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=3, callbacks=Steps())
+    3 steps
+    """
+
+    def __init_subclass__(cls) -> None:
+        for name in vars(cls):
+            if name.startswith("on_") and name not in HOOKS:
+                raise TypeError(f"callbacks have no hook {name!r}{nearest(name, list(HOOKS))}")
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first step."""
+
+    def on_step_end(self, run: Run) -> None:
+        """After each update."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After an epoch and its validation; ``run.history.row()`` is the epoch's row."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """After the last epoch, also when it was stopped or interrupted, not after an error."""
+
+
+class FunctionCallback(Callback):
+    """A function of the run, called after each epoch."""
+
+    def __init__(self, function: Callable[[Run], Any]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, run: Run) -> None:
+        self.function(run)
+
+
+def as_callbacks(callbacks: Any) -> list[Any]:
+    """A list of callbacks from one, or several, or functions."""
+
+    def is_one(value: Any) -> bool:
+        return any(hasattr(value, name) for name in HOOKS)
+
+    several = callbacks if isinstance(callbacks, Iterable) else [callbacks]
+    found = []
+    for callback in [callbacks] if is_one(callbacks) else several:
+        if isinstance(callback, type):
+            raise TypeError(f"expected a callback, got the class: {callback.__name__}(...)")
+        if not is_one(callback) and not callable(callback):
+            raise TypeError(
+                f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "
+                f"{article(type(callback).__name__)}"
+            )
+        found.append(callback if is_one(callback) else FunctionCallback(callback))
+    return found
+
+
+def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
+    """The methods of that name which do something."""
+    base = getattr(Callback, name)
+    found = [getattr(callback, name, None) for callback in callbacks]
+    return [hook for hook in found if hook and getattr(hook, "__func__", None) is not base]

@@ -1,0 +1,73 @@
+"""How far a run has come, for those who wait for it."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+from ..history import brief, describe
+from ._base import Callback, Run, hooks
+
+
+class Progress(Callback):
+    """A bar of steps in a terminal or a notebook (tqdm), and a line an epoch in a log file.
+
+    Parameters
+    ----------
+    file : text stream, optional
+        Where to; standard error by default.
+    """
+
+    def __init__(self, file: Any = None) -> None:
+        self._file = file
+        self._bar: Any = None
+        self._lines: Any = None
+        self._step = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Progress:
+        twin = copy.copy(self)  # a stream cannot be copied, and is shared
+        twin._bar = twin._lines = None
+        return twin
+
+    def on_fit_begin(self, run: Run) -> None:
+        from tqdm.auto import tqdm
+
+        file = self._file or sys.stderr
+        if not (file.isatty() or "ipykernel" in sys.modules):
+            self._lines = file
+            return
+        total = run.steps_per_epoch and run.epochs * run.steps_per_epoch
+        self._step = run.step
+        # 80 columns hold all of it.
+        shape = "{percentage:3.0f}% {bar:8} {elapsed}<{remaining}{postfix}"
+        self._bar = tqdm(
+            total=total, initial=run.step - run.begun, file=file, dynamic_ncols=True,
+            bar_format=shape,
+        )  # fmt: skip
+
+    def on_step_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.update(run.step - self._step)
+            self._step = run.step
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self._lines is not None:
+            print(describe(run.history.row()), file=self._lines, flush=True)
+        else:
+            self._bar.set_postfix_str(brief(run.history.row()))
+
+    def on_fit_end(self, run: Run) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._lines = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def at_each_step(callbacks: list[Any]) -> bool:
+    """One of the user's own is called after each step; a progress bar changes nothing."""
+    others = [callback for callback in callbacks if not isinstance(callback, Progress)]
+    return bool(hooks(others, "on_step_end"))
