@@ -361,6 +361,19 @@ class Chain:
             found += l1 / n * float(xp.sum(xp.abs(weights)))
         return found
 
+    def add_penalty(self, grad: Array, l1: Any, l2: Any) -> None:
+        """Its gradient: ``grad ← grad + l2·ω + l1·sign ω``; `l1`, `l2` already divided by n.
+
+        None adds nothing; they are floats, or lie on the device, where no look is taken at them.
+        """
+        backend, decayed = self.backend, self.architecture.layout.decayed
+        weights, out = self.parameters[:decayed], grad[:decayed]
+        if l2 is not None:
+            backend.axpby(weights, out, l2)
+        if l1 is not None:
+            for w, g in backend.blocks(weights, out):
+                g += l1 * backend.xp.sign(w)
+
     # --- backward ---------------------------------------------------------------------------
 
     def backward(

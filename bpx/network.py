@@ -20,7 +20,7 @@ from .chain import Chain, mean_factor
 from .checks import positive, whole
 from .costs import Cost
 from .layers import Input, Layer
-from .optimizers import Optimizer, State, add_penalty
+from .optimizers import Optimizer, State
 from .parameters import Destinations, Layout, named
 
 if TYPE_CHECKING:
@@ -493,9 +493,7 @@ class Network:
         out.scale(alpha)
         inputs: Any = chain.backward(d, saved, out, ws)
         if n is not None:
-            add_penalty(
-                backend, self.parameters, flat, layout.decayed, l1 / n or None, l2 / n or None
-            )
+            chain.add_penalty(flat, l1 / n or None, l2 / n or None)
         views = layout.views(backend.xp, flat)
         weights, biases = named(views, "weights"), named(views, "bias")
         if step is None and training:

@@ -391,44 +391,6 @@ class AdamW(Adam):
         super().update(theta, grad, state, step)
 
 
-def add_penalty(
-    backend: Backend, theta: Array, grad: Array, decayed: int, l1: Any, l2: Any
-) -> None:
-    """``grad ← grad + l2·ω + l1·sign ω`` on the weights; `l1` and `l2` already divided by n.
-
-    None adds nothing; they are floats, or lie on the device, where no look is taken at them.
-    """
-    weights, out = theta[:decayed], grad[:decayed]
-    if l2 is not None:
-        backend.axpby(weights, out, l2)
-    if l1 is not None:
-        for w, g in backend.blocks(weights, out):
-            g += l1 * backend.xp.sign(w)
-
-
-def clip(
-    backend: Backend, grad: Array, norm: float | None = None, value: float | None = None
-) -> None:
-    """Clip a gradient in place: each element to ±`value`, then the whole to a norm ≤ `norm`.
-
-    The norm is the Euclidean norm of the flat vector: of all parameters together. Nothing is
-    read back from a device.
-    """
-    xp = backend.xp
-    if value is not None:
-        limit = xp.full((1,), value, dtype=grad.dtype, device=backend.device)
-        for (g,) in backend.blocks(grad):
-            g[...] = xp.minimum(xp.maximum(g, -limit), limit)  # compat's clip waits on CuPy
-    if norm is not None:
-        if grad.shape[0] == 0:
-            return
-        # Squares of float32 overflow beyond 1e19, so divide by the largest element first.
-        largest = xp.max(xp.abs(grad))
-        safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))
-        total = safe * xp.sqrt(xp.sum((grad / safe) ** 2))
-        grad *= norm / xp.where(total > norm, total, xp.full_like(total, norm))
-
-
 def as_optimizer(optimizer: Any) -> Optimizer:
     """An `Optimizer`, or the one of that name with its defaults."""
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):

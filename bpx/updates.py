@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Array
+from .backends import Array, Backend
 from .chain import Chain
-from .optimizers import Optimizer, State, add_penalty, clip
+from .optimizers import Optimizer, State
 from .parameters import Destinations, within
 from .sources import Arrays
 
@@ -106,7 +106,7 @@ class GradientUpdate:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         penalty = self.penalty
         l1, l2 = numbers[4] if penalty.l1 else None, numbers[3] if penalty.l2 else None
-        add_penalty(backend, theta, grad, self.state.decayed, l1, l2)
+        self.chain.add_penalty(grad, l1, l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
         step, of_step = self.state.step, numbers[:3]
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
@@ -171,6 +171,29 @@ class FusedUpdate:
     def after(self, numbers: Numbers) -> None:
         for add in self._at_the_end:
             add()
+
+
+def clip(
+    backend: Backend, grad: Array, norm: float | None = None, value: float | None = None
+) -> None:
+    """Clip a gradient in place: each element to ±`value`, then the whole to a norm ≤ `norm`.
+
+    The norm is the Euclidean norm of the flat vector: of all parameters together. Nothing is
+    read back from a device.
+    """
+    xp = backend.xp
+    if value is not None:
+        limit = xp.full((1,), value, dtype=grad.dtype, device=backend.device)
+        for (g,) in backend.blocks(grad):
+            g[...] = xp.minimum(xp.maximum(g, -limit), limit)  # compat's clip waits on CuPy
+    if norm is not None:
+        if grad.shape[0] == 0:
+            return
+        # Squares of float32 overflow beyond 1e19, so divide by the largest element first.
+        largest = xp.max(xp.abs(grad))
+        safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))
+        total = safe * xp.sqrt(xp.sum((grad / safe) ** 2))
+        grad *= norm / xp.where(total > norm, total, xp.full_like(total, norm))
 
 
 def table(
