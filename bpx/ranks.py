@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .backends import Array, Backend
+from .backends import Array, Backend, dealt
 
 
 class RankError(RuntimeError):
@@ -128,7 +128,7 @@ class Alone:
 
 
 def share(ranks: Ranks, rows: int) -> tuple[int, int]:
-    """The first of this rank's rows, and the first that is not: parts that differ by one at most.
+    """The first of this rank's rows, and the first that is not, as `dealt` has them.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def share(ranks: Ranks, rows: int) -> tuple[int, int]:
     >>> share(Alone(), 10)
     (0, 10)
     """
-    return rows * ranks.rank // ranks.size, rows * (ranks.rank + 1) // ranks.size
+    return dealt(rows, ranks.size)[ranks.rank]
 
 
 def shares(size: int, rows: int) -> list[int]:
@@ -145,7 +145,7 @@ def shares(size: int, rows: int) -> list[int]:
     >>> shares(3, 10)
     [3, 3, 4]
     """
-    return [rows * (rank + 1) // size - rows * rank // size for rank in range(size)]
+    return [stop - first for first, stop in dealt(rows, size)]
 
 
 def agreed(ranks: Ranks, wish: bool) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Array
+from .backends import Array, dealt
 from .chain import Chain
 from .checkpoints import Checkpoints
 from .data import Samples, is_sparse
@@ -60,9 +60,8 @@ class Share:
 def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
     """The bounds of slices of about one length, fewer where there are not so many rows."""
     rows = stop - first
-    slices = min(slices, rows)
-    for k in range(slices):
-        yield first + rows * k // slices, first + rows * (k + 1) // slices
+    for start, end in dealt(rows, min(slices, rows)):
+        yield first + start, first + end
 
 
 def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
@@ -71,7 +70,7 @@ def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
     >>> rows_of_slices([5, 4], 2)
     [4, 5]
     """
-    return [sum(n * (k + 1) // slices - n * k // slices for n in rows) for k in range(slices)]
+    return [sum(of_ranks) for of_ranks in zip(*(shares(slices, n) for n in rows), strict=True)]
 
 
 class SharedStream(Stream):

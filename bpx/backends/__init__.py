@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..registry import nearest
-from ._base import Array, Backend, BackendError, in_slices, native
+from ._base import Array, Backend, BackendError, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Device",
     "asarray",
     "available",
+    "dealt",
     "get",
     "in_slices",
     "move",

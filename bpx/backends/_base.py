@@ -268,3 +268,12 @@ class Backend(Windows):
 def in_slices(first: int, stop: int, step: int) -> list[slice]:
     """From `first` to `stop` in steps, the last of them smaller where it must be."""
     return [slice(start, min(start + step, stop)) for start in range(first, stop, step)]
+
+
+def dealt(rows: int, parts: int) -> list[tuple[int, int]]:
+    """The first row of each part, and the first that is not: lengths differ by one at most.
+
+    >>> dealt(10, 3)
+    [(0, 3), (3, 6), (6, 10)]
+    """
+    return [(rows * k // parts, rows * (k + 1) // parts) for k in range(parts)]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import _blas, _threads
-from ._base import Array, Backend, in_slices
+from ._base import Array, Backend, dealt, in_slices
 from ._numpy_elementwise import BACKWARD, BLOCK, FORWARD, SMALL, constant, log_likelihood
 from ._numpy_windows import NumpyWindows
 
@@ -72,9 +71,8 @@ class NumpyBackend(NumpyWindows):
 
     def parts(self, rows: int, elements: int, step: int | None = None) -> list[list[slice]]:
         threads = max(1, min(self.cores, rows, rows * elements // WORTH))
-        bounds = pairwise(rows * k // threads for k in range(threads + 1))
         step = step or max(1, AT_ONCE // elements)
-        return [in_slices(first, stop, step) for first, stop in bounds]
+        return [in_slices(first, stop, step) for first, stop in dealt(rows, threads)]
 
     def side_by_side(
         self, work: Callable[[int, list[slice]], None], parts: list[list[slice]]
