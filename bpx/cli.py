@@ -353,7 +353,7 @@ def gradcheck(
     sizes: Annotated[str, typer.Option(help="Input, hidden and output sizes.")] = "5,4,3",
     activation: Annotated[str, typer.Option(help="Of the hidden layers.")] = "sigmoid",
     output: Annotated[str, typer.Option(help="Of the last layer.")] = "softmax",
-    cost: Annotated[str, typer.Option(help="Legal on that output.")] = "cross-entropy",
+    cost: Annotated[str | None, typer.Option(help="Legal on that output; by the output.")] = None,
     samples: Annotated[int, typer.Option(help="Drawn at random.")] = 6,
     l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
     l2: Annotated[float, typer.Option(help="λ on squared weights.")] = 0.0,

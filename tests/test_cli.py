@@ -431,6 +431,8 @@ def test_alone_it_shows_its_help():
 def test_gradcheck():
     out, _ = bpx_command("gradcheck", "--activation", "gelu", "--l2", 0.5)
     assert out.splitlines()[-1].startswith("worst")
+    out, _ = bpx_command("gradcheck", "--output", "identity")  # on which the quadratic is legal
+    assert out.splitlines()[-1].startswith("worst")
 
 
 @pytest.mark.parametrize(
