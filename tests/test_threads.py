@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -56,9 +60,10 @@ def test_eight_predict_while_a_ninth_trains_a_copy(backend, put, host, rng, rows
     assert np.array_equal(host(trained.parameters), host(alone.parameters))
 
 
-def test_work_that_is_spread():
+def test_work_that_is_spread(monkeypatch):
     """Each part with BLAS on its own thread, and all have ended when it returns or raises."""
     pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+    monkeypatch.setattr(_threads, "MOST", _threads._workers + 2)
     before, seen, ended = _threads.count(), {}, []
 
     def work(k):
@@ -110,6 +115,61 @@ def test_a_limit_counts_in_whatever_thread_it_is_set():
         seen.append(threads())
     assert seen == [{1}, {1}]
     assert threads() == before
+
+
+def test_parts_for_which_no_thread_is_free(monkeypatch):
+    """They follow on the calling one; whoever has spread work gives its threads back."""
+    monkeypatch.setattr(_threads, "MOST", _threads._workers)
+    threads = [threading.get_ident()] * 6
+
+    def note(k):
+        threads[k] = threading.get_ident()
+
+    _threads.spread(note, 6)
+    free = len(_threads._idle)
+    assert len(set(threads)) == 1 + min(5, free)
+    with monkeypatch.context() as patch:
+        patch.setattr(_threads, "_idle", [])
+        _threads.spread(note, 6)
+    assert set(threads) == {threading.get_ident()}
+    assert len(_threads._idle) == free
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_waits_for_the_parts():
+    """They write into arrays that the caller then has again."""
+    ended = []
+
+    def work(k):
+        if k:
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            ended.append(k)
+
+    with pytest.raises(KeyboardInterrupt):
+        _threads.spread(work, 2)
+    assert ended == [1]
+    _threads.spread(ended.append, 2)  # and the thread is there again
+    assert sorted(ended) == [0, 1, 1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_has_threads_of_its_own():
+    _threads.spread(lambda k: None, 2)
+    child = os.fork()
+    if not child:
+        os._exit(0 if spread_in_time() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def spread_in_time():
+    done = []
+    thread = threading.Thread(target=lambda: _threads.spread(done.append, 2), daemon=True)
+    thread.start()
+    thread.join(30)
+    return sorted(done) == [0, 1]
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])

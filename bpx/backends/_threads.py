@@ -14,8 +14,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from .. import launcher
@@ -24,8 +23,12 @@ from .. import launcher
 # constant, so that a run that is resumed adds in the same order.
 ONE_CORE = 4_194_304
 
+MOST = max(1, (os.cpu_count() or 1) - 1)  # workers
+
 _lock = threading.RLock()
-_here = threading.local()  # `is_spread` in the threads of `_pool`
+_here = threading.local()  # `is_spread` in workers
+_idle: list[_Worker] = []
+_workers = 0  # that there are, idle or not
 _limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
 _spread = 0  # calls of `spread` at hand
 _before: list[int] = []  # what each library had before all of these
@@ -100,35 +103,98 @@ def limited(threads: int, spread: int | None = None) -> Iterator[None]:
 
 
 def spread(work: Callable[[int], None], parts: int) -> None:
-    """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone."""
+    """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone.
+
+    Parts for which no thread is free, because others spread theirs, follow on the calling one.
+    """
     global _spread
     with _changing():
         _spread += 1
+    hired: list[_Worker] = []
     try:
-        # NumPy's errstate is a context's.
-        others = [_pool().submit(contextvars.copy_context().run, work, k) for k in range(1, parts)]
+        hired = _hired(parts - 1)
+        for k, worker in enumerate(hired, 1):  # NumPy's errstate is a context's
+            worker.give(partial(contextvars.copy_context().run, work, k))
         try:
-            work(0)
+            for k in (0, *range(len(hired) + 1, parts)):
+                work(k)
         finally:
-            for other in others:  # which write into the caller's arrays
-                other.exception()
-        for other in others:
-            other.result()
+            errors = [worker.wait() for worker in hired]
+        for error in errors:
+            if error is not None:
+                raise error
     finally:
         with _changing():
             _spread -= 1
+            _idle.extend(hired)
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    def begin() -> None:
+class _Worker:
+    """A thread for a part of what is spread, which it is woken for and ends by a lock.
+
+    The queue and the futures of a pool take 50 µs more, and a step of a small residual network
+    spreads its work 12 times.
+    """
+
+    def __init__(self) -> None:
+        self._given, self._done = threading.Lock(), threading.Lock()
+        self._given.acquire()
+        self._done.acquire()
+        self._work: Callable[[], None] | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="bpx", daemon=True).start()
+
+    def give(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._given.release()
+
+    def wait(self) -> BaseException | None:
+        """What it has raised. Ctrl-C is raised behind it: it writes into the caller's arrays."""
+        interrupted: BaseException | None = None
+        while True:
+            try:
+                self._done.acquire()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+        found, self._error = self._error or interrupted, None
+        return found
+
+    def _run(self) -> None:
         _here.is_spread = True
+        while True:
+            self._given.acquire()
+            try:
+                assert self._work is not None
+                self._work()
+            except BaseException as error:
+                self._error = error
+            self._work = None  # nor the arrays in it
+            self._done.release()
 
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "bpx", begin)
+
+def _hired(wanted: int) -> list[_Worker]:
+    """So many workers that nobody else has, or as many as there are."""
+    global _workers
+    with _lock:
+        fresh = min(wanted - len(_idle), MOST - _workers)
+        for _ in range(fresh):
+            _idle.append(_Worker())
+            _workers += 1
+        first = max(0, len(_idle) - wanted)
+        hired, _idle[first:] = _idle[first:], []
+    return hired
+
+
+def _forget() -> None:
+    """In a child of a fork, which has none of the threads."""
+    global _workers
+    _idle.clear()
+    _workers = 0
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads are not forked
+    os.register_at_fork(after_in_child=_forget)
 
 
 @contextlib.contextmanager
