@@ -31,7 +31,8 @@ _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
 _limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
 _spread = 0  # calls of `spread` at hand
-_before: list[int] = []  # what each library had before all of these
+_told: int | None = None  # what BLAS was told; None: nothing, each library has its own number
+_before: list[int] = []  # and had it before
 
 
 @cache
@@ -92,14 +93,16 @@ def limited(threads: int, spread: int | None = None) -> Iterator[None]:
 
     What is spread may be so over other many.
     """
-    with _changing():
+    with _lock:
         _limits.append((threads, threads if spread is None else spread))
+        _tell()
     try:
         yield
     finally:
-        with _changing():
+        with _lock:
             # Whichever run ends first, the first one's limit is kept to the end.
             _limits.pop()
+            _tell()
 
 
 def spread(work: Callable[[int], None], parts: int) -> None:
@@ -108,11 +111,13 @@ def spread(work: Callable[[int], None], parts: int) -> None:
     Parts for which no thread is free, because others spread theirs, follow on the calling one.
     """
     global _spread
-    with _changing():
-        _spread += 1
     hired: list[_Worker] = []
+    with _lock:
+        _spread += 1
     try:
-        hired = _hired(parts - 1)
+        with _lock:
+            _tell()
+            hired = _hired(parts - 1)
         for k, worker in enumerate(hired, 1):  # NumPy's errstate is a context's
             worker.give(partial(contextvars.copy_context().run, work, k))
         try:
@@ -124,15 +129,16 @@ def spread(work: Callable[[int], None], parts: int) -> None:
             if error is not None:
                 raise error
     finally:
-        with _changing():
+        with _lock:
             _spread -= 1
             _idle.extend(hired)
+            _tell()
 
 
 class _Worker:
     """A thread for a part of what is spread, which it is woken for and ends by a lock.
 
-    The queue and the futures of a pool take 50 µs more, and a step of a small residual network
+    The queue and the futures of a pool take 20 µs more, and a step of a small residual network
     spreads its work 12 times.
     """
 
@@ -174,15 +180,13 @@ class _Worker:
 
 
 def _hired(wanted: int) -> list[_Worker]:
-    """So many workers that nobody else has, or as many as there are."""
+    """So many workers that nobody else has, or as many as there are: the lock is held."""
     global _workers
-    with _lock:
-        fresh = min(wanted - len(_idle), MOST - _workers)
-        for _ in range(fresh):
-            _idle.append(_Worker())
-            _workers += 1
-        first = max(0, len(_idle) - wanted)
-        hired, _idle[first:] = _idle[first:], []
+    for _ in range(min(wanted - len(_idle), MOST - _workers)):
+        _idle.append(_Worker())
+        _workers += 1
+    first = max(0, len(_idle) - wanted)
+    hired, _idle[first:] = _idle[first:], []
     return hired
 
 
@@ -197,22 +201,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-@contextlib.contextmanager
-def _changing() -> Iterator[None]:
-    """Around a change of who is at hand, after which BLAS is told."""
-    with _lock:
-        if not _limits and not _spread:
-            _before[:] = [library.num_threads for library in _libraries()]
-        had = _wanted()
-        yield
-        for library, threads, before in zip(_libraries(), _wanted(), had, strict=True):
-            if threads != before:  # or each `spread` of a step would pay 20 µs
-                _set(library, threads)
-
-
-def _wanted() -> list[int]:
-    """Threads for each library, with those that are at hand."""
-    return [1 if _spread else _limits[0][0] if _limits else before for before in _before]
+def _tell() -> None:
+    """BLAS, where it is another number than before: the lock is held."""
+    global _told
+    threads = 1 if _spread else _limits[0][0] if _limits else None
+    if threads == _told:  # or each `spread` of a step would pay 20 µs
+        return
+    if _told is None:
+        _before[:] = [library.num_threads for library in _libraries()]
+    for library, before in zip(_libraries(), _before, strict=True):
+        _set(library, before if threads is None else threads)
+    _told = threads
 
 
 def _set(library: Any, threads: int) -> None:
