@@ -14,6 +14,7 @@ import pytest
 import bpx
 from bpx import layers
 from bpx.backends import _threads
+from bpx.backends._numpy import NumpyBackend
 from bpx.chain import Chain
 
 READERS = 8
@@ -179,7 +180,7 @@ def test_cores_share_the_slices_of_a_pass(monkeypatch, rng, task):
     activation = "softmax" if task == "classification" else "identity"
     chain = [layers.Input(20), *middle, layers.Dense(3, activation)]
     cost = "cross-entropy" if task == "classification" else "quadratic"
-    net = bpx.Network(chain, cost=cost, backend="numpy", seed=0)
+    net = bpx.Network(chain, cost=cost, backend=NumpyBackend(), seed=0)
     x, weight = rng.normal(size=(n, 20)), rng.uniform(size=n)
     y = rng.integers(3, size=n) if task == "classification" else rng.normal(size=(n, 3))
     seen = set()
