@@ -118,43 +118,40 @@ def _sample(parts: list[Part]) -> np.ndarray:
 def task(parts: list[Part], asked: str | None) -> tuple[str, int, str | None]:
     """The task and the number of outputs that targets ask for, and what is in doubt there."""
     y = np.concatenate([y for _, y in parts])
-    task, outputs = _task(y, asked)
-    return task, outputs, _doubt(y) if asked is None and task == "regression" else None
-
-
-def _task(y: np.ndarray, task: str | None) -> tuple[str, int]:
-    """`task`, or the one that fits; and its outputs."""
-    labels = y.ndim == 1 and y.dtype.kind in "biu"
-    if task is None:
-        # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
-        present = np.unique(y) if labels else np.zeros(0)
-        few = 2 <= len(present) <= len(y) / 2
-        numbered = few and np.array_equal(present, np.arange(len(present)))
-        task = "classification" if numbered else "regression"
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
-    if task == "classification":
-        if not labels:
-            raise ValueError("a classification needs a column of whole numbers, 0 to k-1")
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= len(y) or high == 0:
-            raise ValueError(
-                f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
-                f"{len(y)} samples: --task regression for numbers"
-            )
-        return task, high + 1
-    return task, 1 if y.ndim == 1 else y.shape[1]
-
-
-def _doubt(y: np.ndarray) -> str | None:
-    """What there is to say of targets that are taken for quantities, and may be classes."""
-    few = np.unique(y) if y.ndim == 1 and y.dtype.kind in "biu" else np.zeros(0)
-    if not 2 <= len(few) <= min(LIKE_CLASSES, len(y) / 2):
-        return None
-    return (
+    if asked is not None:
+        return asked, _outputs(y, asked), None
+    # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
+    few = np.unique(y) if _are_whole(y) else np.zeros(0)
+    if not 2 <= len(few) <= len(y) / 2:
+        return "regression", _outputs(y, "regression"), None
+    if np.array_equal(few, np.arange(len(few))):
+        return "classification", _outputs(y, "classification"), None
+    doubt = (
         f"the targets are {len(few)} whole numbers from {few[0]} to {few[-1]}, which are learned "
         f"as quantities; if they are classes, number them 0 to {len(few) - 1}"
     )
+    return "regression", _outputs(y, "regression"), doubt if len(few) <= LIKE_CLASSES else None
+
+
+def _are_whole(y: np.ndarray) -> bool:
+    return y.ndim == 1 and y.dtype.kind in "biu"
+
+
+def _outputs(y: np.ndarray, task: str) -> int:
+    """How many there are, once the targets fit the task."""
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
+    if task != "classification":
+        return 1 if y.ndim == 1 else y.shape[1]
+    if not _are_whole(y):
+        raise ValueError("a classification needs a column of whole numbers, 0 to k-1")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= len(y) or high == 0:
+        raise ValueError(
+            f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
+            f"{len(y)} samples: --task regression for numbers"
+        )
+    return high + 1
 
 
 def network(
@@ -173,16 +170,17 @@ def network(
     """A network whose inputs and outputs fit the data."""
     default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
     output = output or default[task]
-    cost = cost or ("quadratic" if task == "regression" else "cross-entropy")
+    if task == "regression":
+        cost = cost or "quadratic"  # whatever the outputs; a classification's goes by them
     x = _sample(parts)
     chain: list[Any] = [layers.Input(x.shape[1:])]
     if not own_scale:
         chain.append(layers.Rescale.standardizing(x))
     for units in hidden:
-        chain.append(layers.Dense(units, activation))  # type: ignore[arg-type]
+        chain.append(layers.Dense(units, activation))  # type: ignore[arg-type]  # by name
         if dropout:
             chain.append(layers.Dropout(dropout))
-    chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]
+    chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]  # by name
     net = Network(chain, cost=cost, task=task, **options)
     net.columns = columns
     return net

@@ -136,7 +136,7 @@ def spread(work: Callable[[int], None], parts: int) -> None:
 
 
 class _Worker:
-    """A thread for a part of what is spread, which it is woken for and ends by a lock.
+    """A thread for a part of what is spread: one lock wakes it, another says that it is done.
 
     The queue and the futures of a pool take 20 µs more, and a step of a small residual network
     spreads its work 12 times.
