@@ -160,14 +160,17 @@ class Backend(Windows):
 
     # --- the rows of a batch in slices ------------------------------------------------------
 
-    def parts(self, rows: int, elements: int, step: int | None = None) -> list[list[slice]]:
+    def parts(
+        self, rows: int, elements: int, cost: float | None = None, least: int = 1
+    ) -> list[list[slice]]:
         """For each thread that is worth it the slices that it works on, one after another.
 
         A row's intermediate results have so many `elements`; a slice has so many rows that they
-        fit, or `step`. The same for the same arguments and the same setting of threads, so that
-        sums over parts have the same bits every time.
+        fit, but `least` of them. A row takes as long as `cost` elements that are written and read,
+        by default as its own. The same for the same arguments and the same setting of threads, so
+        that sums over parts have the same bits every time.
         """
-        return [in_slices(0, rows, step or max(1, AT_ONCE // elements))]
+        return [in_slices(0, rows, max(least, AT_ONCE // elements))]
 
     def parts_of_windows(
         self, rows: int, channels: int, weights: tuple[int, ...], sliding: Any

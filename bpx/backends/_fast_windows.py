@@ -9,11 +9,12 @@ from typing import Any
 from . import _rows
 from ._base import ARRAYS, Array, in_slices
 from ._numpy import AT_ONCE, NumpyBackend
+from ._numpy_windows import PATCH
 from ._windows import Room, Shape
 
-# What a multiply-add by rows costs, and a patch, where one of BLAS's costs 1: on one core with
-# AVX2, by layers of 16 to 128 channels.
-ROW, PATCH = 1.1, 28.0
+# What a multiply-add by rows costs, where one of BLAS's costs 1: on one core with AVX2, by layers
+# of 16 to 128 channels.
+ROW = 1.1
 
 
 class FastWindows(NumpyBackend):
@@ -22,10 +23,10 @@ class FastWindows(NumpyBackend):
     def parts_of_windows(
         self, rows: int, channels: int, weights: Shape, sliding: Any
     ) -> list[list[slice]]:
-        work = channels * sliding.elements * math.prod(sliding.counts)
-        held = channels * math.prod(sliding.lengths) + weights[0] * math.prod(sliding.counts)
-        step = max(1, AT_ONCE // held, _rows.TILE // sliding.counts[-1])
-        parts = self.parts(rows, work, step)
+        windows = math.prod(sliding.counts)
+        held = channels * math.prod(sliding.lengths) + weights[0] * windows
+        cost = ROW * math.prod(weights) * windows / PATCH
+        parts = self.parts(rows, held, cost, _rows.TILE // sliding.counts[-1])
         first = parts[0][0].stop if rows else 0
         if not all(_by_rows(first, channels, weights, sliding)):
             return super().parts_of_windows(rows, channels, weights, sliding)

@@ -69,9 +69,12 @@ class NumpyBackend(NumpyWindows):
         _ = self.blas
         return _threads.count()
 
-    def parts(self, rows: int, elements: int, step: int | None = None) -> list[list[slice]]:
-        threads = max(1, min(self.cores, rows, rows * elements // WORTH))
-        step = step or max(1, AT_ONCE // elements)
+    def parts(
+        self, rows: int, elements: int, cost: float | None = None, least: int = 1
+    ) -> list[list[slice]]:
+        worth = int(rows * (elements if cost is None else cost) / WORTH)
+        threads = max(1, min(self.cores, rows, worth))
+        step = max(least, AT_ONCE // elements)
         return [in_slices(first, stop, step) for first, stop in dealt(rows, threads)]
 
     def side_by_side(
