@@ -334,7 +334,7 @@ if "compile" in sys.argv:
         getattr(module, name)
         for module, names in (
             (_numba_channels, "moments normalize normalize_backward normalize_sums relu"),
-            (_numba_channels, "relu_backward"),
+            (_numba_channels, "batch_statistics relu_backward"),
             (_numba_rows, "convolve convolve_weights convolve_inputs"),
             (_numba_windows, "fold window_max window_max_backward"),
         )

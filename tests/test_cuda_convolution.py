@@ -198,6 +198,12 @@ def test_channels_that_are_not_dense_pass_to_the_standard(rehearsed, rng):
     assert np.allclose(
         rehearsed.moments(x, mean, room, out.copy()), STANDARD.moments(x, mean, room, out)
     )
+    kept = rng.random(size=(4, 2))
+    found = [
+        each.batch_statistics(mean, out, *kept.copy(), 9.0, 0.1, 1e-5, numbers.T)
+        for each, numbers in ((rehearsed, np.empty((2, 5))), (STANDARD, np.empty((2, 5))))
+    ]
+    assert np.array_equal(*found)
     numbers, normal = rng.normal(size=(5, 2)), np.empty(x.shape)
     expected = STANDARD.normalize(x, numbers, normal, np.empty(x.shape))
     assert np.array_equal(rehearsed.normalize(x, numbers, room, np.empty(x.shape)), expected)

@@ -297,6 +297,13 @@ def moments_cases(rng):
             yield (x, rng.normal(3.0, 0.1, size=shape[1]), room, out, beta), 3
 
 
+def batch_statistics_cases(rng):
+    for c in (1, 5, 300):
+        arrays = rng.normal(3.0, size=c), rng.normal(size=(2, c)), *rng.random(size=(4, c))
+        arrays[1][1] += 9.0 * (np.arange(c) % 3 > 0)  # or the variance is less than 0 by rounding
+        yield (*arrays, 10.0, 0.1, 1e-5, np.full((5, c), np.nan)), 9
+
+
 def normalize_cases(rng):
     for shape in SHAPES_WITH_CHANNELS:
         numbers = rng.normal(size=(5, shape[1]))
@@ -400,6 +407,7 @@ CASES = {
     "gather": gather_cases,
     "gemm": gemm_cases,
     "keep": keep_cases,
+    "batch_statistics": batch_statistics_cases,
     "moments": moments_cases,
     "normalize": normalize_cases,
     "normalize_backward": normalize_backward_cases,

@@ -142,6 +142,26 @@ class CupyWindows(CupyProducts):
             return super().moments(x, mean, room, out, beta)
         return self._sum_channels("moments", (x, mean), out, 1.0, beta)
 
+    def batch_statistics(
+        self,
+        mean: Array,
+        sums: Array,
+        running_mean: Array,
+        running_variance: Array,
+        scale: Array,
+        shift: Array,
+        n: float,
+        momentum: float,
+        epsilon: float,
+        out: Array,
+    ) -> Array:
+        arrays = mean, sums, running_mean, running_variance, scale, shift
+        if not self._dense(*arrays, out):
+            return super().batch_statistics(*arrays, n, momentum, epsilon, out)
+        threads, numbers = _cuda.an_element(mean.size), (mean.size, n, momentum, epsilon)
+        self._launch("batch_statistics", threads, out, *arrays, out, *numbers)
+        return out
+
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
         if not self._dense(x, numbers, normal, out):
             return super().normalize(x, numbers, normal, out)

@@ -140,6 +140,25 @@ class FastWindows(NumpyBackend):
         _numba_channels.moments(_places(x), mean, out)
         return out
 
+    def batch_statistics(
+        self,
+        mean: Array,
+        sums: Array,
+        running_mean: Array,
+        running_variance: Array,
+        scale: Array,
+        shift: Array,
+        n: float,
+        momentum: float,
+        epsilon: float,
+        out: Array,
+    ) -> Array:
+        from . import _numba_channels
+
+        arrays = mean, sums, running_mean, running_variance, scale, shift
+        _numba_channels.batch_statistics(*arrays, n, momentum, epsilon, out)
+        return out
+
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
         if not _in_places(x, normal, out):
             return super().normalize(x, numbers, normal, out)

@@ -5,6 +5,8 @@ Arrays are (m, c, places), and each pass reads and writes them once.
 
 from __future__ import annotations
 
+import math
+
 from ._jit import jit
 
 _jit = jit("contract")
@@ -30,6 +32,25 @@ def moments(x, mean, out):
                 second += d * d
             out[0, c] += first
             out[1, c] += second
+
+
+@_jit
+def batch_statistics(
+    mean, sums, running_mean, running_variance, scale, shift, n, momentum, epsilon, out
+):  # fmt: skip
+    """As `Kernels.batch_statistics`."""
+    real = mean.dtype.type
+    zero, one, values, unbiased = real(0.0), real(1.0), real(n), real(n / (n - 1.0))
+    new, old = real(momentum), real(1.0 - momentum)
+    for c in range(mean.size):
+        left = sums[0, c] / values
+        variance = sums[1, c] / values - left * left
+        variance = zero if variance < zero else variance  # a NaN stays
+        running_mean[c] = old * running_mean[c] + new * (mean[c] + left)
+        running_variance[c] = old * running_variance[c] + new * (variance * unbiased)
+        out[0, c], out[1, c] = mean[c], left
+        out[2, c] = one / math.sqrt(variance + real(epsilon))
+        out[3, c], out[4, c] = scale[c], shift[c]
 
 
 @_jit

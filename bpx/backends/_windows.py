@@ -166,6 +166,37 @@ class Windows(Kernels):
         return self.axpby(total, out, 1.0, beta)
 
     @kernel
+    def batch_statistics(
+        self,
+        mean: Array,
+        sums: Array,
+        running_mean: Array,
+        running_variance: Array,
+        scale: Array,
+        shift: Array,
+        n: float,
+        momentum: float,
+        epsilon: float,
+        out: Array,
+    ) -> Array:
+        """``out ← `` the `numbers` of `normalize`, from the `moments` of n values about μ.
+
+        All are of each channel, (c,). The running statistics follow, the variance without bias.
+        Returns `out`.
+        """
+        xp = self.xp
+        left = sums[0, ...] / n
+        variance = sums[1, ...] / n - left * left
+        variance = xp.maximum(variance, xp.zeros_like(variance))
+        found = (running_mean, mean + left), (running_variance, variance * (n / (n - 1.0)))
+        for running, new in found:
+            running *= 1.0 - momentum
+            running += momentum * new
+        slope = 1.0 / xp.sqrt(variance + epsilon)
+        out[...] = xp.stack([mean, left, slope, scale, shift])
+        return out
+
+    @kernel
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
         """``out ← γ·x̂ + β`` for x̂ = (x − μ − ν)/σ in each channel; returns `out`.
 

@@ -62,6 +62,28 @@ extern "C" __global__ void __launch_bounds__(1024)
   });
 }
 
+// --- a thread a channel --------------------------------------------------------------------------
+
+// From a mean and the moments about it to the numbers of normalize; the running ones follow.
+extern "C" __global__ void batch_statistics(const real* mean, const real* sums, real* running_mean,
+                                            real* running_variance, const real* scale,
+                                            const real* shift, real* out, int64 channels, double n,
+                                            double momentum, double epsilon) {
+  const real old = real(1 - momentum), share = real(momentum), unbiased = real(n / (n - 1));
+  for (int64 k = first(); k < channels; k += stride()) {
+    const real left = sums[k] / real(n);
+    real variance = sums[channels + k] / real(n) - left * left;
+    if (variance < real(0)) variance = 0;  // a NaN stays
+    running_mean[k] = old * running_mean[k] + share * (mean[k] + left);
+    running_variance[k] = old * running_variance[k] + share * (variance * unbiased);
+    out[k] = mean[k];
+    out[channels + k] = left;
+    out[2 * channels + k] = real(1) / sqrt(variance + real(epsilon));
+    out[3 * channels + k] = scale[k];
+    out[4 * channels + k] = shift[k];
+  }
+}
+
 // --- a thread an element ------------------------------------------------------------------------
 
 // In which channel an element is.

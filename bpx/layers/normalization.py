@@ -110,28 +110,26 @@ class BatchNorm(Layer):
         y, normal = ctx.buffer("y", shape), ctx.buffer("normal", shape)
         parts = kernels.parts_of_places(shape)
         if ctx.training and self.trainable:
-            mean, left, variance, n = self._of_batch(x, y, parts, ctx)
+            numbers, n = self._of_batch(x, y, parts, p, ctx)
         else:
-            mean, variance, n = ctx.state.mean, ctx.state.variance, None
-            left = kernels.xp.zeros_like(mean)
-        slope = 1.0 / kernels.xp.sqrt(variance + self.epsilon)
-        numbers = kernels.xp.stack([mean, left, slope, p.scale, p.shift])
+            xp, mean, n = kernels.xp, ctx.state.mean, None
+            slope = 1.0 / xp.sqrt(ctx.state.variance + self.epsilon)
+            numbers = xp.stack([mean, xp.zeros_like(mean), slope, p.scale, p.shift])
 
         def work(rows: slice) -> None:
             kernels.normalize(x[rows, ...], numbers, normal[rows, ...], y[rows, ...])
 
         kernels.over_rows(work, parts)
-        return y, (normal, slope, n, y, parts)
+        return y, (normal, numbers, n, y, parts)
 
     def _of_batch(
-        self, x: Array, room: Array, parts: Parts, ctx: Context
-    ) -> tuple[Array, Array, Array, float]:
-        """The mean in two summands, the variance, and how many values each channel has.
+        self, x: Array, room: Array, parts: Parts, p: SimpleNamespace, ctx: Context
+    ) -> tuple[Array, float]:
+        """What `normalize` takes, and how many values each channel has.
 
         The running statistics follow.
         """
-        xp, n = ctx.backend.xp, self._values(ctx.batch_rows(x.shape[0]))
-        kernels = ctx.backend
+        kernels, n = ctx.backend, self._values(ctx.batch_rows(x.shape[0]))
 
         def first(rows: slice, sums: Array, beta: float) -> None:
             kernels.sum_channels(x[rows, ...], sums[0, ...], 1.0, beta)
@@ -141,15 +139,13 @@ class BatchNorm(Layer):
         def second(rows: slice, sums: Array, beta: float) -> None:
             kernels.moments(x[rows, ...], mean, room[rows, ...], sums, beta)
 
-        sums = ctx.batch_sum(self._sums(second, parts, ctx)) / n
-        left, square = sums[0, ...], sums[1, ...]
-        variance = xp.maximum(square - left * left, xp.zeros_like(left))
-        new = {"mean": mean + left, "variance": variance * (n / (n - 1.0))}
-        for name, value in new.items():
-            running = getattr(ctx.state, name)
-            running *= 1.0 - self.momentum
-            running += self.momentum * value
-        return mean, left, variance, n
+        sums, state = ctx.batch_sum(self._sums(second, parts, ctx)), ctx.state
+        numbers = ctx.buffer("numbers", (5, self.shape_in[0]))
+        kernels.batch_statistics(
+            *(mean, sums, state.mean, state.variance, p.scale, p.shift),
+            *(n, self.momentum, self.epsilon, numbers),
+        )
+        return numbers, n
 
     def backward(
         self,
@@ -159,9 +155,9 @@ class BatchNorm(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        normal, slope, n, room, parts = saved  # that of y, which nobody reads any more
+        normal, numbers, n, room, parts = saved  # that of y, which nobody reads any more
         kernels = ctx.backend
-        factor = p.scale * slope  # from the old γ
+        factor = numbers[2, ...] * numbers[3, ...]  # γ/σ
 
         def of_rows(rows: slice, sums: Array, beta: float) -> None:
             arrays = delta[rows, ...], normal[rows, ...], room[rows, ...]
@@ -192,7 +188,7 @@ class BatchNorm(Layer):
                 add(rows, sums[part, ...], 0.0 if rows is slices[0] else 1.0)
 
         ctx.backend.side_by_side(work, parts)
-        return ctx.backend.xp.sum(sums, axis=0)
+        return sums[0, ...] if len(parts) == 1 else ctx.backend.xp.sum(sums, axis=0)
 
     def _values(self, rows: int) -> float:
         """Of each channel in so many rows."""
