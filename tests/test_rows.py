@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_kernels import all_three, of_nan
 
 import bpx
-from bpx.backends import Backend, _fast, _rows
+from bpx.backends import Backend, _fast, _numpy, _rows
 from bpx.layers.sliding import Sliding
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
@@ -67,6 +67,25 @@ def test_where_rows_pay():
     assert pays(64, 16, 3, 128, 128, 1) == (False, False)  # BLAS is better at large products
     assert pays(64, 16, 1, 16, 16, 0) == (False, False)  # patches are a copy
     assert pays(64, 32, 3, 16, 16, 1, stride=2) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "into", "of", "stride", "threads"),
+    [
+        (16, 3, 32, 64, 2, (2, 2)),  # few patches, but 12 million multiply-adds
+        (32, 3, 3, 16, 1, (2, 1)),  # by rows half the time that another core takes to wake up
+        (32, 1, 16, 32, 2, (1, 1)),
+        (32, 3, 16, 16, 1, (2, 2)),
+    ],
+)
+def test_cores_for_what_a_convolution_costs(monkeypatch, n, k, into, of, stride, threads):
+    pads = ((k // 2, k // 2),) * 2
+    sliding = Sliding((n, n), (k, k), (stride,) * 2, (1, 1), pads)
+    for kernels, expected in zip(
+        (_numpy.NumpyBackend(), _fast.FastBackend()), threads, strict=True
+    ):
+        monkeypatch.setattr(type(kernels), "cores", 2)
+        assert len(kernels.parts_of_windows(10, into, (of, into, k, k), sliding)) == expected
 
 
 def test_two_ways_to_lay_images_out():

@@ -165,9 +165,9 @@ class Backend(Windows):
     ) -> list[list[slice]]:
         """For each thread that is worth it the slices that it works on, one after another.
 
-        A row's intermediate results have so many `elements`; a slice has so many rows that they
-        fit, but `least` of them. A row takes as long as `cost` elements that are written and read,
-        by default as its own. The same for the same arguments and the same setting of threads, so
+        A row's intermediate results have so many `elements`; a slice has as many rows as fit, and
+        `least` at the least. A row takes as long as `cost` elements that are written and read, by
+        default as its own. The same for the same arguments and the same setting of threads, so
         that sums over parts have the same bits every time.
         """
         return [in_slices(0, rows, max(least, AT_ONCE // elements))]
