@@ -19,6 +19,7 @@ from bpx.backends import (
     _fast_windows,
     _numpy,
     _numpy_windows,
+    _scipy,
     _torch,
 )
 from bpx.costs import COSTS, Objective
@@ -103,6 +104,8 @@ def activate_cases(rng):
         z = rng.normal(size=(6, 5)) * 3
         yield (ACTIVATIONS.get(name), z, np.full((6, 5), np.nan)), 2
         yield (ACTIVATIONS.get(name), z, z), 2  # in place
+    # Of more elements than SciPy's one call takes.
+    yield (ACTIVATIONS.get("sigmoid"), rng.normal(size=(60, 50)) * 9, np.empty((60, 50))), 2
 
 
 def activate_backward_cases(rng):
@@ -537,6 +540,8 @@ def test_without_scipy_the_results_are_the_same(rng, monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_scipy, "expit", _scipy.expit.__wrapped__)  # not what is remembered
+    assert _scipy.expit() is None
     kernels = _numpy.NumpyBackend()
     assert kernels.blas == {}
     for arguments, _ in gemm_cases(rng):
@@ -544,3 +549,11 @@ def test_without_scipy_the_results_are_the_same(rng, monkeypatch):
         got = kernels.gemm(a, b, out.copy(), alpha, beta)
         expected = bpx.backends.get("numpy").gemm(a, b, out.copy(), alpha, beta)
         assert np.abs(got - expected).max() <= 1e-12 * (1.0 + (np.abs(a) @ np.abs(b)).max())
+    for name, cases in (("optimize", optimize_cases), ("activate", activate_cases)):
+        for arguments, written in cases(rng):
+            got, expected = (
+                run(each, name, arguments, written, "float64", np.asarray)
+                for each in (kernels, Backend("numpy", np))
+            )
+            for a, b in zip(got, expected, strict=True):
+                assert np.abs(a - b).max() <= 1e-14 * (1.0 + np.abs(b).max())

@@ -141,18 +141,61 @@ def test_training_loads_blas_and_not_all_of_scipy_linalg():
     pytest.importorskip("scipy", reason="SciPy is not installed")
     program = """
 import sys, numpy as np, bpx
-from bpx.backends import _blas, _numpy
+from bpx.backends import _numpy, _scipy
 x, y = np.zeros((4, 3), np.float32), [0, 1, 0, 1]
 bpx.Network([3, 2], backend=_numpy.NumpyBackend()).fit(x, y, epochs=1)
 assert "scipy" in sys.modules and "scipy.linalg" not in sys.modules
-alone = _blas.by_dtype()
+alone = _scipy.blas_by_dtype()
 import scipy.linalg
 a = np.random.default_rng(0).normal(size=(7, 7))
-for one, two in zip(alone[a.dtype], _blas.by_dtype()[a.dtype], strict=True):
+for one, two in zip(alone[a.dtype], _scipy.blas_by_dtype()[a.dtype], strict=True):
     arguments = (1.0, a, a) if one is alone[a.dtype][0] else (a[0], a[1].copy())
     assert one is not two and np.array_equal(one(*arguments), two(*arguments))
 """
     run(program)
+
+
+def test_the_sigmoid_of_few_loads_one_module_of_scipy_special():
+    special = pytest.importorskip("scipy.special", reason="SciPy is not installed")
+    if not hasattr(getattr(special, "_special_ufuncs", None), "expit"):
+        pytest.skip("this SciPy has expit in a module that needs others")
+    program = """
+import sys, warnings
+import numpy as np, bpx
+from bpx.backends import _scipy
+warnings.simplefilter("error")
+net = bpx.Network([3, 2], seed=0)
+net.feedforward(np.zeros((1, 3)))
+assert "scipy.special" not in sys.modules and _scipy.expit() is not None
+z = np.asarray([-np.inf, -1e3, -90.0, -1.0, 0.0, 2.0, 90.0, 1e3, np.inf, np.nan])
+from scipy.special import expit
+for dtype in (np.float32, np.float64):
+    with np.errstate(all="raise"):
+        found = _scipy.expit()(z.astype(dtype), np.empty(z.shape, dtype))
+    assert np.array_equal(found, expit(z.astype(dtype)), equal_nan=True)
+_scipy.expit.cache_clear()
+assert _scipy.expit() is sys.modules["scipy.special._special_ufuncs"].expit
+"""
+    run(program)
+
+
+@pytest.mark.parametrize("there", ["no such module", "a library that it wants is missing"])
+def test_without_expit_the_sigmoid_is_found_by_numpy(there):
+    run(f"""
+import importlib.machinery
+import numpy as np, bpx
+original = importlib.machinery.PathFinder.find_spec
+def found(cls, name, *rest):
+    if name != "_special_ufuncs":
+        return original(name, *rest)
+    if {there!r} == "no such module":
+        return None
+    raise ImportError("a library is not there")
+importlib.machinery.PathFinder.find_spec = classmethod(found)
+from bpx.backends import _scipy
+net = bpx.Network([3, 2, 1], seed=0)
+assert net.feedforward(np.zeros((1, 3))).shape == (1, 1) and _scipy.expit() is None
+""")
 
 
 def test_blas_is_found_where_scipy_keeps_it_elsewhere():
@@ -163,8 +206,8 @@ original = importlib.machinery.PathFinder.find_spec
 importlib.machinery.PathFinder.find_spec = classmethod(
     lambda cls, name, *rest: None if name == "_fblas" else original(name, *rest)
 )
-from bpx.backends import _blas
-assert _blas.by_dtype() and "scipy.linalg" in sys.modules
+from bpx.backends import _scipy
+assert _scipy.blas_by_dtype() and "scipy.linalg" in sys.modules
 """)
 
 

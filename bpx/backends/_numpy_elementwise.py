@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _scipy
 from ._kernels import Array
 
 # Elements of a vector that stay in a core's second cache beside three more and a temporary.
@@ -15,6 +16,10 @@ BLOCK = 32_768
 
 # Elements of a matrix whose product with a vector BLAS keeps on the calling thread.
 SMALL = 8_192
+
+# Elements whose sigmoid SciPy's one call brings sooner than four of NumPy's, which are vectorized:
+# 30 take 0.5 µs for 2.4, 300 1.6 for 3.2, and 3,000 12.7 for 11.0.
+FEWER = 2_048
 
 # Columns of a matrix whose rows' largest are better found by columns.
 NARROW = 32
@@ -33,6 +38,9 @@ _ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")
 
 
 def _sigmoid(z: Array, out: Array) -> None:
+    if z.size <= FEWER and (expit := _scipy.expit()) is not None:
+        expit(z, out)
+        return
     # ½ tanh(½ z) + ½ never overflows, and tanh is vectorized where exp's reciprocal is not.
     half = HALF[out.dtype]
     np.multiply(z, half, out)
