@@ -536,24 +536,12 @@ def test_native_is_standard(backend, rng, name, dtype):
     assert worst_difference(backend, name, dtype, rng) <= 16 * np.finfo(dtype).eps
 
 
-def test_without_scipy_the_results_are_the_same(rng, monkeypatch):
+def test_without_scipy_the_sigmoid_is_the_same(rng, monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(_scipy, "expit", _scipy.expit.__wrapped__)  # not what is remembered
     assert _scipy.expit() is None
+    assert _scipy.blas_by_dtype() == {}
     kernels = _numpy.NumpyBackend()
-    assert kernels.blas == {}
-    for arguments, _ in gemm_cases(rng):
-        a, b, out, alpha, beta = arguments
-        got = kernels.gemm(a, b, out.copy(), alpha, beta)
-        expected = bpx.backends.get("numpy").gemm(a, b, out.copy(), alpha, beta)
-        assert np.abs(got - expected).max() <= 1e-12 * (1.0 + (np.abs(a) @ np.abs(b)).max())
-    for name, cases in (("optimize", optimize_cases), ("activate", activate_cases)):
-        for arguments, written in cases(rng):
-            got, expected = (
-                run(each, name, arguments, written, "float64", np.asarray)
-                for each in (kernels, Backend("numpy", np))
-            )
-            for a, b in zip(got, expected, strict=True):
-                assert np.abs(a - b).max() <= 1e-14 * (1.0 + np.abs(b).max())
+    assert worst_difference(kernels, "activate", "float64", rng) <= 16 * np.finfo("float64").eps

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _cblas
 from ._base import Array
 from ._fast_windows import FastWindows
 from ._numpy_elementwise import SMALL
@@ -22,7 +23,7 @@ INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int
 
 
 def installed() -> bool:
-    """Numba and SciPy, whose BLAS it calls, are here, and ``BPX_FAST=0`` is not set."""
+    """Numba is here, and SciPy, whose BLAS may be called; ``BPX_FAST=0`` is not set."""
     wanted = os.environ.get("BPX_FAST", "1") != "0"
     return wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
 
@@ -34,7 +35,8 @@ class FastBackend(FastWindows):
         layers, x = program.layers, program.x
         rule = RULES.get(program.rule)
         plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
-        if rule is None or not plain or (rule[0] == 1 and program.theta.size > LARGE):
+        large = program.rule == "velocity" and program.theta.size > LARGE
+        if rule is None or not plain or large or not _cblas.for_compiled_code():
             return super().compile(program)
         from . import _numba
 
@@ -78,6 +80,8 @@ class FastBackend(FastWindows):
         return run
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
+        if not _cblas.for_compiled_code():
+            return super().compile_forward(layers, theta)
         from . import _numba
 
         codes = [_numba.ACTIVATIONS[name] for name in layers.activations]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _scipy, _threads
+from . import _cblas, _scipy, _threads
 from ._base import Array, Backend, dealt, in_slices
 from ._numpy_elementwise import BACKWARD, BLOCK, FORWARD, SMALL, constant, log_likelihood
 from ._numpy_windows import NumpyWindows
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
 # NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the
-# cores (measured: 24 times slower), and every product goes to one of them.
+# cores (measured: 24 times slower), and every product goes to one of them, to NumPy's where that
+# is found.
 ONE_THREAD = 262_144
 
 # Rows of ω beside a sparse x that are worked on at once.
@@ -36,7 +37,7 @@ FEW = 256
 
 
 class NumpyBackend(NumpyWindows):
-    """NumPy on the host; SciPy's BLAS, where it is installed, for ``β·out + α·ab``."""
+    """NumPy on the host; its BLAS, or else SciPy's, for ``β·out + α·ab``."""
 
     sparse_up_to = 0.02
 
@@ -91,14 +92,14 @@ class NumpyBackend(NumpyWindows):
             yield _InThreads()
 
     @cached_property
-    def blas(self) -> dict[Any, _scipy.Functions]:
-        """BLAS's gemm, axpy and dot by dtype; empty without SciPy."""
-        return _scipy.blas_by_dtype()
+    def blas(self) -> Mapping[Any, _cblas.Cblas | _scipy.Fblas]:
+        """BLAS by dtype, NumPy's own or else SciPy's; empty without one."""
+        return _cblas.by_dtype() or _scipy.blas_by_dtype()
 
     def square(self, x: Array) -> Array:
         blas = self.blas.get(x.dtype)
-        # NumPy's own, above this on several threads, would wake a second pool of them.
-        return np.vecdot(x, x) if blas is None or x.size <= SMALL else blas[2](x, x)
+        # NumPy's own, above this on several threads, might wake a second pool of them.
+        return np.vecdot(x, x) if blas is None or x.size <= SMALL else blas.dot(x, x)
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         if not isinstance(b, np.ndarray):  # a sparse x
@@ -109,15 +110,12 @@ class NumpyBackend(NumpyWindows):
         if plain and a.size * b.shape[1] <= ONE_THREAD:
             return np.dot(a, b, out)  # half a microsecond less than matmul
         blas = self.blas.get(out.dtype)
-        if blas is None or not out.flags.c_contiguous:
-            if plain:
-                return np.matmul(a, b, out=out)
+        if plain and (blas is None or blas.of_numpy):
+            return np.matmul(a, b, out=out)
+        dense = out.flags.c_contiguous and a.flags.forc and b.flags.forc
+        if blas is None or not dense or not (a.dtype == b.dtype == out.dtype):
             return self.axpby(np.matmul(a, b), out, alpha, beta)
-        # BLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
-        b_t, a_t = b.T, a.T
-        b_plain, a_plain = b_t.flags.f_contiguous, a_t.flags.f_contiguous
-        first, second = b_t if b_plain else b, a_t if a_plain else a
-        blas[0](alpha, first, second, beta, out.T, not b_plain, not a_plain, True)
+        blas.gemm(alpha, a, b, beta, out)
         return out
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
@@ -141,10 +139,10 @@ class NumpyBackend(NumpyWindows):
         return np.add.reduce(values)
 
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
-        if beta == 1.0 and out.size > BLOCK and x.shape == out.shape:
+        if beta == 1.0 and out.size > BLOCK and x.shape == out.shape and x.dtype == out.dtype:
             blas = self.blas.get(out.dtype)
             if blas is not None and x.flags.c_contiguous and out.flags.c_contiguous:
-                blas[1](x.reshape(-1), out.reshape(-1), a=alpha)  # on all cores; NumPy uses one
+                blas.axpy(alpha, x, out)  # on all cores; NumPy uses one
                 return out
         if alpha == 1.0 and beta == 1.0:
             out += x
@@ -282,7 +280,7 @@ class NumpyBackend(NumpyWindows):
 
         def add(x: Array, out: Array, alpha: Any) -> None:
             if blas is not None:
-                blas[1](x, out, a=alpha)
+                blas.axpy(alpha, x, out)
             else:
                 out += np.multiply(x, alpha, t)
 
@@ -322,5 +320,8 @@ def _strips(rows: int) -> Iterator[slice]:
 class _InThreads(NumpyBackend):
     """NumPy's products alone: SciPy's keep the interpreter's lock, and other threads waiting."""
 
-    blas: ClassVar[dict[Any, Any]] = {}
     cores: ClassVar[int] = 1
+
+    @cached_property
+    def blas(self) -> Mapping[Any, _cblas.Cblas]:
+        return _cblas.by_dtype()

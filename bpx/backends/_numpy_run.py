@@ -189,18 +189,19 @@ def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> list[Call
 
 def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> list[Call]:
     """``out ← x wᵀ + b``."""
-    if x.size * w.shape[0] > ONE_THREAD:
-        return [(backend.affine, (x, w, b, out))]
-    return [(np.dot, (x, w.T, out)), (np.add, (out, b, out))]
+    blas = backend.blas.get(out.dtype)
+    if blas is None or x.size * w.shape[0] <= ONE_THREAD:
+        return [(np.dot, (x, w.T, out)), (np.add, (out, b, out))]
+    # Accumulated on b: a pass over `out` less.
+    return [(np.copyto, (out, b)), (blas.prepared(x, w.T, out), (1.0, 1.0))]
 
 
 def _outer(backend: NumpyBackend, delta: Array, x: Array, out: Array) -> Scaled:
-    """``out ← β·out + α·δᵀx``, with the views that BLAS wants made once."""
+    """``out ← β·out + α·δᵀx``."""
     blas = backend.blas.get(out.dtype)
     if blas is None:
         return partial(backend.gemm, delta.T, x, out)
-    gemm, x_t, delta_t, out_t = blas[0], x.T, delta.T, out.T
-    return lambda alpha, beta: gemm(alpha, x_t, delta_t, beta, out_t, False, True, True)
+    return blas.prepared(delta.T, x, out)
 
 
 # --- a^L over z^L, δ^L, and the cost of each row ------------------------------------------------

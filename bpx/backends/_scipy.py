@@ -11,22 +11,47 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.machinery import PathFinder
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ._base import Array
 
-Functions = tuple[Callable[..., Array], ...]
+Function = Callable[..., Any]
 
 
-def blas_by_dtype() -> dict[Any, Functions]:
-    """gemm, axpy and dot; empty without SciPy."""
+class Fblas:
+    """What `_cblas.Cblas` does, by the functions that SciPy wraps.
+
+    BLAS is column-major, and a row-major matrix is its transpose: outᵀ = bᵀ aᵀ.
+    """
+
+    of_numpy: ClassVar[bool] = False
+
+    def __init__(self, gemm: Function, axpy: Function, dot: Function) -> None:
+        self._gemm, self._axpy, self.dot = gemm, axpy, dot
+
+    def gemm(self, alpha: float, a: Array, b: Array, beta: float, out: Array) -> None:
+        self.prepared(a, b, out)(alpha, beta)
+
+    def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
+        gemm, out_t = self._gemm, out.T
+        plain_b, plain_a = b.flags.c_contiguous, a.flags.c_contiguous
+        first, second = b.T if plain_b else b, a.T if plain_a else a
+        turned = not plain_b, not plain_a, True
+        return lambda alpha, beta: gemm(alpha, first, second, beta, out_t, *turned)
+
+    def axpy(self, alpha: float, x: Array, out: Array) -> None:
+        self._axpy(x.reshape(-1), out.reshape(-1), a=alpha)
+
+
+def blas_by_dtype() -> dict[np.dtype[Any], Fblas]:
+    """Empty without SciPy."""
     if importlib.util.find_spec("scipy") is None:
         return {}
     blas = _alone("linalg", "_fblas") or importlib.import_module("scipy.linalg.blas")
     single, double = (blas.sgemm, blas.saxpy, blas.sdot), (blas.dgemm, blas.daxpy, blas.ddot)
-    return {np.dtype(np.float32): single, np.dtype(np.float64): double}
+    return {np.dtype(np.float32): Fblas(*single), np.dtype(np.float64): Fblas(*double)}
 
 
 @cache

@@ -1,0 +1,133 @@
+"""BLAS in NumPy's library and in SciPy's: the same results, found or not."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from test_kernels import worst_difference
+
+import bpx
+from bpx.backends import _cblas, _fast, _numpy, _scipy
+
+LIBRARIES = {
+    "NumPy's": _cblas.by_dtype,
+    "SciPy's, by its C interface": lambda: _cblas.by_dtype(_cblas.SCIPYS),
+    "SciPy's": _scipy.blas_by_dtype,
+    "none": dict,
+}
+
+
+def found(library):
+    by_dtype = LIBRARIES[library]()
+    if not by_dtype and library != "none":
+        pytest.skip(f"{library} BLAS is not found here")
+    return by_dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["gemm", "affine", "axpby", "square", "optimize"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_library_gives_what_the_standard_gives(rng, library, name, dtype):
+    kernels = _numpy.NumpyBackend()
+    kernels.blas = found(library)
+    assert worst_difference(kernels, name, dtype, rng) <= 16 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("library", [name for name in LIBRARIES if name != "none"])
+def test_products_of_all_layouts(rng, library, dtype):
+    blas, eps = found(library)[np.dtype(dtype)], np.finfo(dtype).eps
+
+    def drawn(*shape, turned=False, writable=True):
+        array = rng.normal(size=shape[::-1] if turned else shape).astype(dtype)
+        array.flags.writeable = writable
+        return array.T if turned else array
+
+    for m, n, k in ((1, 1, 1), (3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (40, 70, 90)):
+        for layout in range(8):
+            a = drawn(m, k, turned=layout & 1, writable=not layout & 4)
+            b = drawn(k, n, turned=layout & 2, writable=not layout & 4)
+            out = drawn(m, n)
+            once, twice = 0.5 * out + 2.0 * (a @ b), 0.25 * out + 3.0 * (a @ b)
+            product, size = blas.prepared(a, b, out), 1.0 + (np.abs(a) @ np.abs(b)).max()
+            product(2.0, 0.5)
+            assert np.abs(out - once).max() <= 16 * eps * size
+            product(2.0, 0.5)
+            assert np.abs(out - twice).max() <= 16 * eps * size
+            blas.gemm(-3.0, a, b, 4.0, out)
+            assert np.abs(out - 4.0 * twice + 3.0 * (a @ b)).max() <= 64 * eps * size
+
+
+def test_a_prepared_product_keeps_its_arrays(rng):
+    blas = found("NumPy's")[np.dtype(np.float64)]
+    a, out = rng.normal(size=(60, 50)), np.zeros((60, 60))
+    product, expected = blas.prepared(a.copy(), a.T.copy(), out), a @ a.T
+    others = [rng.normal(size=(60, 50)) for _ in range(20)]  # in memory that might be free
+    product(1.0, 0.0)
+    assert np.allclose(out, expected, rtol=0.0, atol=1e-12)
+    assert len(others) == 20
+
+
+def test_mixed_dtypes_are_not_read_as_others(rng):
+    kernels = _numpy.NumpyBackend()
+    a, b = rng.normal(size=(80, 90)).astype(np.float32), rng.normal(size=(90, 70))
+    out = np.ones((80, 70))
+    kernels.gemm(a, b, out, 2.0, 0.5)
+    assert np.allclose(out, 0.5 + 2.0 * a @ b)
+    x, into = np.ones(50_000, np.float32), np.ones(50_000)
+    assert np.array_equal(kernels.axpby(x, into, 0.5), np.full(50_000, 1.5))
+
+
+class Exports:
+    """A library in which functions have these names."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def __getitem__(self, name):
+        if name not in self.names:
+            raise AttributeError(name)
+        return ctypes.CFUNCTYPE(None)(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}", "cblas_{}$NEWLAPACK$ILP64"]
+)
+def test_names_that_libraries_have(monkeypatch, pattern):
+    names = [pattern.format(name) for name in ("sgemm", "saxpy", "dgemm", "daxpy")]
+    monkeypatch.setattr(ctypes, "CDLL", lambda file: Exports(*names))
+    assert set(_cblas.by_dtype.__wrapped__()) == {np.dtype("float32"), np.dtype("float64")}
+    monkeypatch.setattr(ctypes, "CDLL", lambda file: Exports(*names[:3]))
+    assert _cblas.by_dtype.__wrapped__() == {}
+
+
+def test_a_library_that_is_not_to_be_opened(monkeypatch):
+    def refuse(file):
+        raise OSError("not a shared object")
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    assert _cblas.by_dtype.__wrapped__() == {}
+    assert _cblas.by_dtype.__wrapped__("no.such.module") == {}
+
+
+def test_where_numpys_is_not_found_compiled_code_takes_scipys(monkeypatch):
+    asked = []
+    monkeypatch.setattr(_cblas, "by_dtype", lambda *module: asked.append(module) or {})
+    assert _cblas.for_compiled_code() == {}
+    assert asked == [(), (_cblas.SCIPYS,)]
+
+
+def test_without_a_library_nothing_is_compiled(monkeypatch, rng):
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    x, y = rng.normal(size=(40, 5)), rng.integers(3, size=40)
+
+    def trained():
+        net = bpx.Network([5, 4, 3], seed=0, dtype="float64", backend=_fast.FastBackend())
+        net.fit(x, y, epochs=2, batch_size=8)
+        return net
+
+    expected = trained()
+    monkeypatch.setattr(_cblas, "for_compiled_code", dict)
+    got = trained()
+    assert np.allclose(got.parameters, expected.parameters, rtol=0.0, atol=1e-12)
+    assert np.allclose(got.feedforward(x[:3]), expected.feedforward(x[:3]), rtol=0.0, atol=1e-12)
