@@ -1,17 +1,17 @@
 """BLAS in NumPy's library and in SciPy's: the same results, found or not."""
 
 import ctypes
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from test_kernels import worst_difference
 
-import bpx
-from bpx.backends import _cblas, _fast, _numpy, _scipy
+from bpx.backends import _cblas, _numpy, _scipy
 
 LIBRARIES = {
     "NumPy's": _cblas.by_dtype,
-    "SciPy's, by its C interface": lambda: _cblas.by_dtype(_cblas.SCIPYS),
     "SciPy's": _scipy.blas_by_dtype,
     "none": dict,
 }
@@ -107,27 +107,40 @@ def test_a_library_that_is_not_to_be_opened(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     assert _cblas.by_dtype.__wrapped__() == {}
-    assert _cblas.by_dtype.__wrapped__("no.such.module") == {}
 
 
-def test_where_numpys_is_not_found_compiled_code_takes_scipys(monkeypatch):
-    asked = []
-    monkeypatch.setattr(_cblas, "by_dtype", lambda *module: asked.append(module) or {})
-    assert _cblas.for_compiled_code() == {}
-    assert asked == [(), (_cblas.SCIPYS,)]
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_compiled_code_goes_to_scipys_where_numpys_is_not_found(rng, dtype):
+    numba = pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    from bpx.backends import _numba_blas as compiled
+
+    real = getattr(numba.types, dtype)
+    product, m, n, k = compiled.scipys(real).ctypes, 4, 5, 3
+    a, b, out = (rng.normal(size=shape).astype(dtype) for shape in ((m, k), (n, k), (m, n)))
+    expected = 0.5 * out + 2.0 * a @ b.T
+    arrays = [array.ctypes.data_as(product.argtypes[7]) for array in (b, a, out)]
+    # Column-major: outᵀ = b aᵀ.
+    kinds = compiled.COLUMN_MAJOR, compiled.T, compiled.N
+    product(*kinds, n, m, k, 2.0, arrays[0], k, arrays[1], k, 0.5, arrays[2], n)
+    assert np.abs(out - expected).max() <= 16 * np.finfo(dtype).eps * np.abs(expected).max()
 
 
-def test_without_a_library_nothing_is_compiled(monkeypatch, rng):
+def test_a_run_compiled_for_scipys_ends_with_the_same():
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-    x, y = rng.normal(size=(40, 5)), rng.integers(3, size=40)
-
-    def trained():
-        net = bpx.Network([5, 4, 3], seed=0, dtype="float64", backend=_fast.FastBackend())
-        net.fit(x, y, epochs=2, batch_size=8)
-        return net
-
-    expected = trained()
-    monkeypatch.setattr(_cblas, "for_compiled_code", dict)
-    got = trained()
-    assert np.allclose(got.parameters, expected.parameters, rtol=0.0, atol=1e-12)
-    assert np.allclose(got.feedforward(x[:3]), expected.feedforward(x[:3]), rtol=0.0, atol=1e-12)
+    program = """
+import numpy as np, bpx, sys
+from bpx.backends import _cblas, _fast
+if sys.argv[1] == "SciPy's":
+    _cblas.by_dtype = dict
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(40, 5)), rng.integers(3, size=40)
+net = bpx.Network([5, 4, 3], seed=0, dtype="float64", backend=_fast.FastBackend())
+net.fit(x, y, epochs=2, batch_size=8)
+print(*net.parameters.tolist(), *net.feedforward(x[:3]).ravel().tolist())
+"""
+    found = []
+    for library in ("NumPy's", "SciPy's"):
+        command = [sys.executable, "-c", program, library]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found.append(np.array(text.split(), float))
+    assert np.abs(found[0] - found[1]).max() <= 1e-12

@@ -26,9 +26,6 @@ SUFFIXES = "64_", "", "$NEWLAPACK$ILP64", "$NEWLAPACK"
 
 REALS = ("float32", "s", ctypes.c_float), ("float64", "d", ctypes.c_double)
 
-# Modules that are linked with one.
-NUMPYS, SCIPYS = "numpy._core._multiarray_umath", "scipy.linalg._fblas"
-
 
 class Cblas:
     """``out ← β·out + α·ab`` and ``out ← out + α·x`` in one dtype.
@@ -110,19 +107,12 @@ def _address(array: Array) -> int:
     return int(array.ctypes.data)
 
 
-def for_compiled_code() -> dict[np.dtype[Any], Cblas]:
-    """NumPy's own, or that of SciPy's, which keeps it where it can be found on more systems."""
-    return by_dtype() or by_dtype(SCIPYS)
-
-
 @cache
-def by_dtype(module: str = NUMPYS) -> dict[np.dtype[Any], Cblas]:
-    """From the library that a module is linked with.
-
-    Empty where it is not found, as on Windows, where a module gives no functions but its own.
-    """
+def by_dtype() -> dict[np.dtype[Any], Cblas]:
+    """Empty where it is not found: on Windows a module gives no functions but its own."""
     try:
-        library = ctypes.CDLL(importlib.import_module(module).__file__)
+        # Among its functions are those of the libraries that it is linked with.
+        library = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
     except (ImportError, OSError):
         return {}
     patterns = (f"{prefix}cblas_{{}}{suffix}" for prefix in PREFIXES for suffix in SUFFIXES)

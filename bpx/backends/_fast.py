@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from . import _cblas
 from ._base import Array
 from ._fast_windows import FastWindows
 from ._numpy_elementwise import SMALL
@@ -23,7 +22,7 @@ INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int
 
 
 def installed() -> bool:
-    """Numba is here, and SciPy, whose BLAS may be called; ``BPX_FAST=0`` is not set."""
+    """Numba is here, and SciPy, whose BLAS it may call; ``BPX_FAST=0`` is not set."""
     wanted = os.environ.get("BPX_FAST", "1") != "0"
     return wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
 
@@ -36,7 +35,7 @@ class FastBackend(FastWindows):
         rule = RULES.get(program.rule)
         plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
         large = program.rule == "velocity" and program.theta.size > LARGE
-        if rule is None or not plain or large or not _cblas.for_compiled_code():
+        if rule is None or not plain or large:
             return super().compile(program)
         from . import _numba
 
@@ -80,8 +79,6 @@ class FastBackend(FastWindows):
         return run
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
-        if not _cblas.for_compiled_code():
-            return super().compile_forward(layers, theta)
         from . import _numba
 
         codes = [_numba.ACTIVATIONS[name] for name in layers.activations]

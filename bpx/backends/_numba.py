@@ -10,15 +10,13 @@ Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l 
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from . import _cblas
 from ._jit import jit, prefetch
+from ._numba_blas import N, T, gemm
 
 _jit = jit("contract", "reassoc", "nsz", "arcp")
 
@@ -42,38 +40,6 @@ INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
 AHEAD, SHORT = 16, 512
 
 SMALL_ROWS = 1024  # elements that are worked on at once: rows of a narrow layer are taken together
-
-
-# --- matrix products ----------------------------------------------------------------------------
-
-
-def _external(dtype: str, real: Any) -> Any:
-    """gemm of `_cblas`, by a name under which machine code that is kept on the disk finds it."""
-    name = f"bpx_gemm_{dtype}"
-    llvmlite.binding.add_symbol(name, _cblas.for_compiled_code()[np.dtype(dtype)].address)
-    kind, size, pointer = types.intc, types.int64, types.CPointer(real)
-    matrix = pointer, size
-    arguments = kind, kind, kind, size, size, size, real, *matrix, *matrix, real, *matrix
-    return types.ExternalFunction(name, types.void(*arguments))
-
-
-_sgemm, _dgemm = _external("float32", types.float32), _external("float64", types.float64)
-_COLUMN_MAJOR, _N, _T = 102, _cblas.PLAIN, _cblas.TRANSPOSED
-
-
-def _gemm(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """BLAS's gemm, column-major: ``c ← β·c + α·op(a) op(b)``."""
-
-
-@overload(_gemm)
-def _gemm_by_dtype(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    external = _sgemm if c.dtype == types.float32 else _dgemm
-
-    def call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-        external(_COLUMN_MAJOR, trans_a, trans_b, m, n, k, alpha,
-                 a.ctypes, lda, b.ctypes, ldb, beta, c.ctypes, ldc)  # fmt: skip
-
-    return call
 
 
 # --- activations --------------------------------------------------------------------------------
@@ -186,7 +152,7 @@ def _layer(code, x, theta, omega, bias, z, rows, into, out):
         _vector_product(x[:into], theta[omega : omega + out * into], z)
     else:
         one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
-        _gemm(_T, _N, out, rows, into, one, theta[omega:], into, x, into, zero, z, out)
+        gemm(T, N, out, rows, into, one, theta[omega:], into, x, into, zero, z, out)
     if code == 3 and bias >= 0:
         # In one loop, which the compiler vectorizes: 3.6 µs for 200 × 100, where the two take 13
         # (where ReLU alone leaves a value as it is, nothing is stored, and that is a branch).
@@ -335,11 +301,11 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
         d = delta[at[k + 1] : at[k + 2]]
         if k > lowest:
             below, x = delta[at[k] : at[k + 1]], a[at[k] : at[k + 1]]
-            _gemm(_N, _N, n, rows, out, one, theta[omega[k] :], n, d, out, zero, below, n)
+            gemm(N, N, n, rows, out, one, theta[omega[k] :], n, d, out, zero, below, n)
             _activate_backward(codes[k - 1], below, x, rows, n)
         if trained[k]:
             x = a[at[k] : at[k + 1]]
-            _gemm(_N, _T, n, out, rows, alpha, x, n, d, out, beta, into[omega[k] :], n)
+            gemm(N, T, n, out, rows, alpha, x, n, d, out, beta, into[omega[k] :], n)
             if bias[k] >= 0:
                 b = into[bias[k] : bias[k] + out]
                 for j in range(out):
