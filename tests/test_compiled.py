@@ -63,6 +63,18 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2):
     agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=optimizer, l2=l2), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("m", [7, 8, 16, 17, 40])
+def test_each_way_of_a_product(fits, rng, dtype, m):
+    # On both sides of the shapes for which it is transposed, and of what one thread does.
+    x, y = rng.normal(size=(m + 9, 256)), rng.integers(3, size=m + 9)
+
+    def make(backend):
+        return bpx.Network([256, 24, 200, 3], seed=0, dtype=dtype, backend=backend)
+
+    agree(*fits(make, x, y, epochs=2, batch_size=m, optimizer=bpx.SGD(0.1, momentum=0.9)), dtype)
+
+
 @pytest.mark.parametrize("kind", _fast.INPUTS)
 @pytest.mark.parametrize("scaled", [None, (0.5, 0.0), (0.5, 1.0), "columns"])
 def test_each_kind_of_input(fits, rng, kind, scaled):

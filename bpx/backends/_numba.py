@@ -15,10 +15,12 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ._cblas import is_sooner_transposed
 from ._jit import jit, prefetch
 from ._numba_blas import N, T, gemm
 
 _jit = jit("contract", "reassoc", "nsz", "arcp")
+_is_sooner_transposed = _jit(is_sooner_transposed)
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
 # δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
@@ -146,13 +148,26 @@ def _vector_product(x, w, z):
 
 
 @_jit
+def _matrix_product(x, w, z, rows, into, out):
+    """``z ← x wᵀ``."""
+    one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
+    if not _is_sooner_transposed(rows, into, out):
+        gemm(T, N, out, rows, into, one, w, into, x, into, zero, z, out)
+        return
+    turned = np.empty(rows * out, x.dtype)
+    gemm(T, N, rows, out, into, one, x, into, w, into, zero, turned, rows)
+    for r in range(rows):
+        for j in range(out):
+            z[r * out + j] = turned[j * rows + r]
+
+
+@_jit
 def _layer(code, x, theta, omega, bias, z, rows, into, out):
     """``z ← σ(x ωᵀ + b)``."""
     if rows == 1:
         _vector_product(x[:into], theta[omega : omega + out * into], z)
     else:
-        one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
-        gemm(T, N, out, rows, into, one, theta[omega:], into, x, into, zero, z, out)
+        _matrix_product(x, theta[omega:], z, rows, into, out)
     if code == 3 and bias >= 0:
         # In one loop, which the compiler vectorizes: 3.6 µs for 200 × 100, where the two take 13
         # (where ReLU alone leaves a value as it is, nothing is stored, and that is a branch).

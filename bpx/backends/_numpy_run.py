@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ._base import Array
+from ._cblas import is_sooner_transposed
 from ._numpy import ONE_THREAD, NumpyBackend
 from ._numpy_elementwise import BACKWARD, FORWARD, HALF, ZERO, log_likelihood
 
@@ -189,6 +190,9 @@ def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> list[Call
 
 def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> list[Call]:
     """``out ← x wᵀ + b``."""
+    if is_sooner_transposed(x.shape[0], x.shape[1], len(w)):
+        turned = np.empty((len(w), len(x)), out.dtype)
+        return [(np.dot, (w, x.T, turned)), (np.add, (turned.T, b, out))]
     blas = backend.blas.get(out.dtype)
     if blas is None or x.size * w.shape[0] <= ONE_THREAD:
         return [(np.dot, (x, w.T, out)), (np.add, (out, b, out))]
