@@ -23,7 +23,7 @@ SHORT, TURNED = 45.0, 1.1
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class RowLayout:
     """Rows, and what is worked on at once.
 
     Either an image has rows by itself, and a stretch is all of the output, with the zeros between
@@ -56,7 +56,7 @@ class Layout:
 
 
 @lru_cache(256)
-def layout(sliding: Any, rows: int) -> Layout:
+def layout(sliding: Any, rows: int) -> RowLayout:
     """The better one for so many images under a `bpx.layers.sliding.Sliding` of stride 1."""
     top, left = _two([before for before, _ in sliding.padding], 0)
     (height, width), (down, right) = _two(sliding.counts, 1), _two(sliding.dilation, 1)
@@ -69,7 +69,7 @@ def layout(sliding: Any, rows: int) -> Layout:
         (1, images, TURNED * (1.0 + SHORT / (width * images))),
     )
     place = top * line + left, line, whole + shifts[-1]
-    found = [Layout(np.asarray(shifts), *place, *kind) for kind in kinds]
+    found = [RowLayout(np.asarray(shifts), *place, *kind) for kind in kinds]
     return min(found, key=lambda each: each.cost)
 
 
