@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .captured import Captured, agree
-from .program import Program
-from .program import Steps as Function
+from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
 from .updates import FusedUpdate, GradientUpdate, table
@@ -189,7 +188,7 @@ class Compiled:
         source: Arrays,
         update: FusedUpdate | GradientUpdate,
         program: Program,
-        function: Function,
+        function: CompiledSteps,
     ) -> None:
         self.steps, self.source, self.update = steps, source, update
         self.program, self.function = program, function

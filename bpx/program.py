@@ -78,12 +78,13 @@ class Program:
         return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 
-Steps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
+# From rows of the training set, the numbers of their steps, a log and Σω²: see `compiled`.
+CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
 def compiled(
     chain: Chain, source: Any, update: FusedUpdate | GradientUpdate, squares: bool = False
-) -> tuple[Program, Steps] | None:
+) -> tuple[Program, CompiledSteps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 
     The function takes rows of the training set for some steps, the steps' numbers (`numbers` of
