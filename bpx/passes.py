@@ -14,7 +14,7 @@ from .captured import Captured, agree
 from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import FusedUpdate, GradientUpdate, table
+from .updates import FusedUpdate, GradientUpdate, numbers_of_steps
 
 NO_LIMIT = sys.maxsize
 
@@ -209,7 +209,7 @@ class Compiled:
             self.steps.keep()
             self._kept = done
         rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
-        numbers = table(self.update, self.source, rows, self.update.state.step)
+        numbers = numbers_of_steps(self.update, self.source, rows, self.update.state.step)
         good = self.function(rows, numbers, self._log[part], self._squares[part])
         self.steps.count(good)
         if good < count:
