@@ -122,8 +122,8 @@ class Chain:
         """
         backend = self.backend
         if is_sparse(x):
-            whole = isinstance(rows, slice) and rows == slice(None)
-            x, rows = x if whole else x[rows], slice(None)
+            all_rows = isinstance(rows, slice) and rows == slice(None)
+            x, rows = x if all_rows else x[rows], slice(None)
             if ws.augment is None and self._multiplies(x):
                 return x.astype(self.dtype, copy=False)
             x = backend.from_host(native(x.toarray()))

@@ -262,7 +262,7 @@ def evaluate(
     if data in recipe.BUILT_IN:
         x, y = recipe.parts(data, target, 0, budget)[0][2]
     else:
-        x, y = recipe.whole(net, Path(data), target, budget)
+        x, y = recipe.samples_in(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
@@ -290,7 +290,7 @@ def predict(
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    x, _ = recipe.whole(net, data, target, budget, labelled=False)
+    x, _ = recipe.samples_in(net, data, target, budget, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "

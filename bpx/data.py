@@ -197,9 +197,14 @@ def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
 
 
 def check_weight(
-    backend: Backend, weight: Any, m: int, dtype: Any, finite: bool = True, some: bool = True
+    backend: Backend,
+    weight: Any,
+    m: int,
+    dtype: Any,
+    finite: bool = True,
+    allow_zero: bool = False,
 ) -> Array:
-    """`weight` as an array (m,) of `dtype`, not negative, and where `some` is set not all zero."""
+    """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`."""
     xp, weight = backend.xp, asarray(backend, weight, "sample_weight")
     if tuple(weight.shape) != (m,):
         raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
@@ -210,7 +215,7 @@ def check_weight(
         total = float(xp.sum(weight)) if finite else 0.0
     if bool(xp.any(weight < 0)):
         raise ValueError("expected sample_weight >= 0, got a negative one")
-    if some and not bool(xp.any(weight > 0)):
+    if not allow_zero and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive sample_weight, got only zeros (in {dtype})")
     if not math.isfinite(total):
         raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")

@@ -302,11 +302,11 @@ class Network:
         *,
         what: str = "",
         finite: bool = True,
-        whole: bool = True,
+        allow_zero_weight: bool = False,
     ) -> data.Samples:
         """Checked samples on this backend; `what` goes before x and y in messages.
 
-        They are the whole set, or only a mini-batch, in which all weights may be zero.
+        All weights of a mini-batch may be zero, those of a whole set not: `allow_zero_weight`.
         """
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
@@ -317,7 +317,7 @@ class Network:
             )
         shape = self.input_shape
         x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices)
-        held = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
+        held = self.targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
     def _on_disk(
@@ -328,8 +328,8 @@ class Network:
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)
         if x.fits(bytes_of_a_row(held)):
-            whole = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
-            return data.Samples(whole, *held)
+            read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
+            return data.Samples(read, *held)
         return data.Samples(x if finite else x.unchecked(), *held)
 
     def targets(
@@ -339,7 +339,7 @@ class Network:
         sample_weight: Any = None,
         what: str = "",
         finite: bool = True,
-        whole: bool = True,
+        allow_zero_weight: bool = False,
     ) -> tuple[Array, Array | None]:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""
         backend, outputs = self.backend, self.output_shape[0]
@@ -347,7 +347,9 @@ class Network:
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
         if sample_weight is not None:
             dtype = self.chain.xp_dtype
-            sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite, whole)
+            sample_weight = data.check_weight(
+                backend, sample_weight, m, dtype, finite, allow_zero_weight
+            )
         return y, sample_weight
 
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
@@ -471,7 +473,7 @@ class Network:
         ws = chain.workspace(training=training, inputs=True)
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
-            samples = self.samples(x, y, sample_weight, whole=False)
+            samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
             gathered = chain.gather(samples.x, slice(None), ws)
             shares = chain.shares(samples.weight)
             values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws, shares)

@@ -61,12 +61,12 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
 
 
 def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> tuple[list[Part], Names]:
-    whole = _opened(data, target, budget)
-    whole.flatten()
-    draw, few = generator(seed), min(whole.n // 10, 10_000)
-    rest, test = whole.hold_out(few, draw)
+    samples = _opened(data, target, budget)
+    samples.flatten()
+    draw, few = generator(seed), min(samples.n // 10, 10_000)
+    rest, test = samples.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test], tables.input_names(whole)
+    return [(_without_y(rest), rest.y), validation, test], tables.input_names(samples)
 
 
 def _opened(
@@ -75,20 +75,20 @@ def _opened(
     if Path(data).suffix.lower() not in tables.TABLES:
         columns = None  # arrays have no names
     targets = tables.target_names(Path(data), target, columns)
-    whole = open_data(data, target=targets, columns=columns, budget=budget)
-    if labelled and whole.y is None:
+    samples = open_data(data, target=targets, columns=columns, budget=budget)
+    if labelled and samples.y is None:
         raise ValueError(
             f"{data} is read in blocks, and has no targets: --target names the column of a "
             ".parquet or .csv file, or the array of a .npz that is not y"
         )
-    return whole
+    return samples
 
 
 def _without_y(data: Blocks) -> Blocks:
     return Blocks(data.reader, None, None, data.budget, data.kept)
 
 
-def whole(
+def samples_in(
     net: Network | Ensemble,
     path: Path,
     target: str | None,
@@ -96,8 +96,10 @@ def whole(
     *,
     labelled: bool = True,
 ) -> tuple[Any, Any]:
-    """x as the network takes it and y, of all samples in a file; those that are larger than the
-    budget, in blocks. Of a table the columns that the network was trained on, by their names.
+    """x as the network takes it, and y, of all samples in a file.
+
+    What is larger than the budget is read in blocks. Of a table x are the columns that the network
+    was trained on, by their names.
     """
     columns = (net.members[0] if isinstance(net, Ensemble) else net).columns
     size = count_of_bytes("budget", budget)

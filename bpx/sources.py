@@ -269,7 +269,7 @@ class Stream:
                 )
             empty = False
             try:
-                samples = self.net.samples(*batch, finite=self.finite, whole=False)
+                samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)
             except (ValueError, TypeError) as error:
                 where = f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
                 raise type(error)(f"{where}: {error}") from error

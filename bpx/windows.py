@@ -183,5 +183,5 @@ class WindowReader:
         order = place[plan.order(self.seed, k, len(place))][skipped:]
         order = np.concatenate([np.arange(left), order])
         last = k == len(self._windows) - 1
-        whole = len(order) if last else len(order) // m * m
-        return Window(slot.moved(at), slot.host[:at], rows[:at], order[:whole], order[whole:])
+        stop = len(order) if last else len(order) // m * m
+        return Window(slot.moved(at), slot.host[:at], rows[:at], order[:stop], order[stop:])

@@ -62,13 +62,13 @@ def layout(sliding: Any, rows: int) -> RowLayout:
     (height, width), (down, right) = _two(sliding.counts, 1), _two(sliding.dilation, 1)
     line = max(sliding.padded[-1] - min(sliding.padding[-1]), width)
     shifts = [u * down * line + v * right for u, v in np.ndindex(_two(sliding.size, 1))]
-    whole = (height - 1) * line + width
+    stretch = (height - 1) * line + width
     images = -(-rows // -(-rows // max(1, TILE // width)))  # in parts that are about the same
     kinds = (
-        (height, 1, (whole + SHORT) / (height * width)),
+        (height, 1, (stretch + SHORT) / (height * width)),
         (1, images, TURNED * (1.0 + SHORT / (width * images))),
     )
-    place = top * line + left, line, whole + shifts[-1]
+    place = top * line + left, line, stretch + shifts[-1]
     found = [RowLayout(np.asarray(shifts), *place, *kind) for kind in kinds]
     return min(found, key=lambda each: each.cost)
 
