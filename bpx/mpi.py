@@ -18,7 +18,7 @@ import numpy as np
 from . import launcher
 from .backends import Array, Backend
 from .checks import positive
-from .ranks import Alone, RankError, Ranks, Summing, named
+from .ranks import Alone, RankError, Ranks, Summing, listed
 
 AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds in which rank 0 may write a last checkpoint, before others end it
@@ -328,7 +328,7 @@ class MpiRanks:
             hosts = ", ".join(sorted({self.hosts[rank] for rank in missing}))
             has = "have" if len(missing) > 1 else "has"
             message = (
-                f"{named(missing)} ({hosts}) {has} not come to {where}: dead, hanging, or slower "
+                f"{listed(missing)} ({hosts}) {has} not come to {where}: dead, hanging, or slower "
                 "than DataParallel(timeout=) allows. A run with checkpoints goes on with resume"
             )
         raise self._lost(RankError(message, missing))

@@ -475,7 +475,7 @@ class Network:
         if delta is None:
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
             gathered = chain.gather(samples.x, slice(None), ws)
-            shares = chain.shares(samples.weight)
+            shares = chain.mean_weights(samples.weight)
             values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws, shares)
             alpha = mean_factor(samples.n, samples.weight)
             cost = backend.total(values if shares is None else values * shares) * alpha

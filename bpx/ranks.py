@@ -127,25 +127,25 @@ class Alone:
         return work()
 
 
-def share(ranks: Ranks, rows: int) -> tuple[int, int]:
-    """The first of this rank's rows, and the first that is not, as `dealt` has them.
+def own_rows(ranks: Ranks, rows: int) -> tuple[int, int]:
+    """The first of this rank's rows, and the first that is not, as `dealt` deals them out.
 
     Examples
     --------
-    >>> from bpx.ranks import Alone, share
-    >>> share(Alone(), 10)
+    >>> from bpx.ranks import Alone, own_rows
+    >>> own_rows(Alone(), 10)
     (0, 10)
     """
     return dealt(rows, ranks.size)[ranks.rank]
 
 
-def shares(size: int, rows: int) -> list[int]:
-    """How many of so many rows each of `size` ranks has, as `share` deals them out.
+def part_sizes(parts: int, rows: int) -> list[int]:
+    """How many of so many rows each part has, as `dealt` deals them out.
 
-    >>> shares(3, 10)
+    >>> part_sizes(3, 10)
     [3, 3, 4]
     """
-    return [stop - first for first, stop in dealt(rows, size)]
+    return [stop - first for first, stop in dealt(rows, parts)]
 
 
 def agreed(ranks: Ranks, wish: bool) -> bool:
@@ -159,10 +159,10 @@ def same(ranks: Ranks, what: str, text: str) -> None:
     others = [rank for rank, other in enumerate(found) if other != found[0]]
     if others:
         raise of_all_ranks(
-            ValueError(f"{what} on {named(others)} and on rank 0 are not the same any more")
+            ValueError(f"{what} on {listed(others)} and on rank 0 are not the same any more")
         )
 
 
-def named(ranks: list[int] | tuple[int, ...]) -> str:
+def listed(ranks: list[int] | tuple[int, ...]) -> str:
     """``rank 3``, ``ranks 1, 2``."""
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

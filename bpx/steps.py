@@ -124,7 +124,7 @@ class Steps:
         if numbers is None:
             total = self.source.total(batch) if self.update.penalty.by_batch else None
             numbers = self.update.numbers(self.state.step, alpha, total)
-        values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.shares(weight))
+        values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.mean_weights(weight))
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
