@@ -178,25 +178,25 @@ class Steps:
 
     # --- the way back ---
 
-    def keep(self) -> None:
-        """Remember everything as it is now."""
+    def back_up(self) -> None:
+        """Copy everything as it is now, for `restore`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             copy[...] = vector
         self._counters = self.net.steps, self.state.step
 
     def restore(self) -> None:
-        """Everything as it was kept."""
+        """Everything as it was at the last `back_up`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             vector[...] = copy
         self.net.steps, self.state.step = self._counters
 
     def diverged(self, piece: list[Any], done: int) -> DivergenceError:
-        """From what was kept run the piece again, step by step, to the last good one."""
+        """From the last `back_up` run the piece again, step by step, to the last good one."""
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self.restore()
         for index, batch in enumerate(piece):
-            self.keep()
+            self.back_up()
             try:
                 self.one(batch, 0)
                 good = math.isfinite(float(self.log[0, 0]))

@@ -326,7 +326,7 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
     real = theta.dtype.type
     alpha = real(scales[0])
     product = np.array([scales[0], scales[1]], theta.dtype)
-    keep = real(scales[2])
+    beta = real(scales[2])  # of what is no weight
     layers = codes.size
     lowest = 0
     while lowest < layers and not trained[lowest]:
@@ -344,7 +344,7 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
             if bias[k] >= 0:
                 b = into[bias[k] : bias[k] + out]
                 for j in range(out):
-                    b[j] = real(0.0) if keep == 0.0 else keep * b[j]
+                    b[j] = real(0.0) if beta == 0.0 else beta * b[j]
                 for r in range(rows):
                     for j in range(out):
                         b[j] += alpha * d[r * out + j]

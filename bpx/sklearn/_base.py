@@ -81,7 +81,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         "callbacks": "no_validation",  # as_callbacks does, and says more
     }
 
-    def _keep(self, given: dict[str, Any]) -> None:
+    def _set_parameters(self, given: dict[str, Any]) -> None:
         """The parameters of a constructor, as its ``locals()`` has them, as attributes."""
         self.__dict__ |= {name: given[name] for name in self._get_param_names()}
 

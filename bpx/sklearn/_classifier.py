@@ -172,7 +172,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         callbacks: Any = None,
         loss: Any = "log_loss",
     ) -> None:
-        self._keep(locals())
+        self._set_parameters(locals())
 
     @property
     def classes_(self) -> Array:
