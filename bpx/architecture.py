@@ -16,7 +16,7 @@ from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
 from .parameters import Layout
-from .registry import nearest, normal
+from .registry import canonical, nearest
 
 TASKS = ("classification", "multilabel", "regression")
 
@@ -105,7 +105,7 @@ class Architecture:
         if activation.range == "simplex":
             if self.output_shape == (1,):
                 raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
-            if isinstance(cost, str) and normal(cost) == "cross-entropy":
+            if isinstance(cost, str) and canonical(cost) == "cross-entropy":
                 cost = "log-likelihood"
         if cost is None:
             cost = DEFAULTS.get(activation.range, Quadratic)()

@@ -20,7 +20,7 @@ from .checks import count_of_bytes
 from .data import generator
 from .ensemble import Ensemble
 from .network import Network
-from .registry import nearest, normal
+from .registry import canonical, nearest
 
 Part = tuple[np.ndarray, np.ndarray]
 Names = tuple[str, ...] | None  # of a table's columns that are x
@@ -233,7 +233,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
 
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
     """Where none is given; a regression's targets may be scaled."""
-    if normal(optimizer) != "sgd":
+    if canonical(optimizer) != "sgd":
         return 0.001
     if task != "regression":
         return 0.5
@@ -257,7 +257,7 @@ def optimizer(
         raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
     shape = shapes[schedule]
     eta = shape() if callable(shape) else shape
-    name = normal(name)
+    name = canonical(name)
     if name == "sgd":
         return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
     if momentum or nesterov:
@@ -284,9 +284,11 @@ def augment(text: str, data: str) -> list[Augmentation]:
     found = []
     for part in text.split(","):
         name, _, values = part.strip().partition("=")
-        cls: Any = FUNCTIONS.get(normal(name))
+        cls: Any = FUNCTIONS.get(canonical(name))
         if cls is None:
-            raise ValueError(f"unknown function {name!r}{nearest(normal(name), list(FUNCTIONS))}")
+            raise ValueError(
+                f"unknown function {name!r}{nearest(canonical(name), list(FUNCTIONS))}"
+            )
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
             raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")

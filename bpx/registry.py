@@ -34,7 +34,7 @@ def nearest(word: str, known: list[str]) -> str:
     """The end of an error message: the nearest known word, and what is known."""
     import difflib
 
-    meant = _ELSEWHERE.get(normal(word))
+    meant = _ELSEWHERE.get(canonical(word))
     close = [meant] if meant in known else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     named = ", ".join(name[:60] for name in sorted(known)[:MOST])
@@ -65,11 +65,11 @@ class Registry:
 
     def builds(self, cls: type) -> type:
         """Class decorator: `cls` is built by its class attribute ``name``."""
-        self.builtin[normal(cls.name)] = cls  # type: ignore[attr-defined]
+        self.builtin[canonical(cls.name)] = cls  # type: ignore[attr-defined]
         return cls
 
     def add(self, name: str, obj: Any) -> None:
-        name = normal(name)
+        name = canonical(name)
         if name in self.builtin:
             raise ValueError(f"{name!r} is bpx's own {self.kind}; register yours by another name")
         self.registered[name] = obj
@@ -91,8 +91,8 @@ class Registry:
                 f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
                 f"object, got {type(spec).__name__}"
             )
-        name = normal(spec)
-        own = self.registered | {normal(key): value for key, value in (custom or {}).items()}
+        name = canonical(spec)
+        own = self.registered | {canonical(key): value for key, value in (custom or {}).items()}
         if name in own:
             return own[name]
         if name not in self.builtin:
@@ -110,7 +110,7 @@ class Registry:
         for name, own in self.registered.items():
             if own is obj:
                 return {"name": name}
-        name = normal(getattr(obj, "name", ""))
+        name = canonical(getattr(obj, "name", ""))
         cls = obj if self.classes else type(obj)
         if self.builtin.get(name) is not cls:
             raise ValueError(
@@ -128,7 +128,7 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def normal(name: str) -> str:
+def canonical(name: str) -> str:
     return name.lower().replace("_", "-").replace(" ", "-")
 
 
