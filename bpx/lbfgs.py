@@ -15,7 +15,7 @@ from .network import Network
 from .parameters import Destinations
 
 
-class Objective:
+class FullBatchObjective:
     """The mean cost of samples plus λ/2n Σω², and its gradient, as functions of θ.
 
     Parameters
@@ -130,7 +130,7 @@ def minimize(
     tol : float
         It ends where no element of the gradient is larger.
     factor, most : float
-        See `Objective`.
+        See `FullBatchObjective`.
     callback : callable, optional
         Called with ``intermediate_result`` after each iteration, see `scipy.optimize.minimize`.
 
@@ -155,7 +155,7 @@ def minimize(
         else:
             pool = around.enter_context(ThreadPoolExecutor(parts))
             within = around.enter_context(backend.in_threads())
-        objective = Objective(chain.on(within), samples, l2, factor, most, parts, pool)
+        objective = FullBatchObjective(chain.on(within), samples, l2, factor, most, parts, pool)
         found = scipy_minimize(
             objective,
             theta,
