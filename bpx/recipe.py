@@ -284,11 +284,10 @@ def augment(text: str, data: str) -> list[Augmentation]:
     found = []
     for part in text.split(","):
         name, _, values = part.strip().partition("=")
-        cls: Any = FUNCTIONS.get(canonical(name))
+        word = canonical(name)
+        cls: Any = FUNCTIONS.get(word)
         if cls is None:
-            raise ValueError(
-                f"unknown function {name!r}{nearest(canonical(name), list(FUNCTIONS))}"
-            )
+            raise ValueError(f"unknown function {name!r}{nearest(word, list(FUNCTIONS))}")
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
             raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")

@@ -129,6 +129,7 @@ def plain(value: Any) -> Any:
 
 
 def canonical(name: str) -> str:
+    """A name as it is compared: in lower case, words joined by ``-``."""
     return name.lower().replace("_", "-").replace(" ", "-")
 
 
