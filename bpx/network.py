@@ -5,57 +5,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import architecture, data
+from . import architecture, data, gradients
 from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
 from .blocks import Blocks, bytes_of_a_row
-from .chain import Chain, mean_factor
+from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
+from .gradients import Gradient
 from .layers import Input, Layer
 from .optimizers import Optimizer, State
-from .parameters import Destinations, Layout, named
+from .parameters import Layout, named
 
 if TYPE_CHECKING:
     from .history import History
     from .summary import Summary
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """∂C/∂θ of the mean cost of a batch.
-
-    Attributes
-    ----------
-    flat : array
-        In the layout of ``net.parameters``; zero where layers are not trained.
-    weights, biases : tuple of array
-        Views into `flat`, shaped like ``net.weights`` and ``net.biases``.
-    inputs : array
-        ∂C/∂x, (m, ...).
-    cost : array
-        The mean cost itself, 0-d and without penalties; None after a delta of one's own.
-
-    Examples
-    --------
-    >>> import bpx
-    >>> grad = bpx.Network([2, 3, 1], seed=0).backprop([[0.0, 1.0]], [1])
-    >>> [w.shape for w in grad.weights], [b.shape for b in grad.biases], grad.inputs.shape
-    ([(3, 2), (1, 3)], [(3,), (1,)], (1, 2))
-    """
-
-    flat: Array
-    weights: tuple[Array, ...]
-    biases: tuple[Array, ...]
-    inputs: Array
-    cost: Array | None
 
 
 class Network:
@@ -469,38 +439,18 @@ class Network:
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
         if n is not None:
             n = whole("n", n)
-        chain, backend = self.chain, self.backend
-        ws = chain.workspace(training=training, inputs=True)
+        ws = self.chain.workspace(training=training, inputs=True)
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
-            gathered = chain.gather(samples.x, slice(None), ws)
-            shares = chain.mean_weights(samples.weight)
-            values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws, shares)
-            alpha = mean_factor(samples.n, samples.weight)
-            cost = backend.total(values if shares is None else values * shares) * alpha
+            found = gradients.of_samples(self.chain, samples, ws)
         else:
-            z, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
-            a = chain.activated(z, ws)
-            given = data.check_y(
-                backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
-            )
-            d = ws.buffer("delta", z.shape)
-            d[...] = backend.xp.astype(given, chain.xp_dtype)
-            d = backend.activate_backward(chain.objective.activation, d, z, a)
-            cost, alpha = None, 1.0
-        layout = self.layout
-        flat = backend.zeros((layout.size,), chain.xp_dtype)
-        out = Destinations(backend, layout, flat)
-        out.scale(alpha)
-        inputs: Any = chain.backward(d, saved, out, ws)
+            found = gradients.of_delta(self.chain, self._x(x), delta, ws)
         if n is not None:
-            chain.add_penalty(flat, l1 / n or None, l2 / n or None)
-        views = layout.views(backend.xp, flat)
-        weights, biases = named(views, "weights"), named(views, "bias")
+            self.chain.add_penalty(found.flat, l1 / n or None, l2 / n or None)
         if step is None and training:
             self.steps += 1
-        return Gradient(flat, weights, biases, inputs * alpha, cost)
+        return found
 
     # --- copies -----------------------------------------------------------------------------
 
