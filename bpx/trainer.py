@@ -74,14 +74,12 @@ class Trainer:
         resumed: Snapshot | None = None,
     ) -> History:
         """All of it; what `Network.fit` returns."""
-        net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
+        net, ranks = self.net, self.ranks
         before = net.optimizer, net.optimizer_state, net.history
         run = self._begin(epochs, held_out, resumed)
         self.hooked = at_each_step(callbacks)
         self._choose_passes()
         doing = ranks.doing
-        # A scheduler's SIGTERM is worth a last checkpoint.
-        also = () if checkpoints is None else (signal.SIGTERM,)
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
@@ -89,27 +87,7 @@ class Trainer:
                 load_states(resumed.path, callbacks, resumed.callbacks)
             net.optimizer, net.optimizer_state = self.optimizer, self.state
             net.history = run.history
-            # What is not finite is found and told here, with its layer; no warnings beside it.
-            with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
-
-                def ending() -> bool:
-                    return bool(run.stopped) or interrupts.noted
-
-                self.ending = ending
-                late = bool if checkpoints is None else checkpoints.late
-                self.steps.ask(ending=ending, late=late)
-                ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
-                # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
-                ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
-                try:
-                    self._epochs(run, held_out, callbacks)
-                    stopped = at_the_end(ranks, run.stopped, interrupts.noted)
-                except RankError:
-                    self._rescue(run)
-                    raise
-                run.stopped, run.history.interrupted = stopped
-                if checkpoints is not None:
-                    checkpoints.write(run, self.at_hand or Epoch.next(net, self.source))
+            self._train(run, held_out, callbacks)
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
@@ -125,6 +103,33 @@ class Trainer:
                 if isinstance(callback, Progress):
                     callback.close()
         return run.history
+
+    def _train(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+        """The epochs, Ctrl-C between two steps, and a checkpoint of where they end."""
+        checkpoints, ranks = self.checkpoints, self.ranks
+        # A scheduler's SIGTERM is worth a last checkpoint.
+        also = () if checkpoints is None else (signal.SIGTERM,)
+        # What is not finite is found and told here, with its layer; no warnings beside it.
+        with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
+
+            def ending() -> bool:
+                return bool(run.stopped) or interrupts.noted
+
+            self.ending = ending
+            late = bool if checkpoints is None else checkpoints.late
+            self.steps.ask(ending=ending, late=late)
+            ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
+            # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
+            ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
+            try:
+                self._epochs(run, held_out, callbacks)
+                stopped = at_the_end(ranks, run.stopped, interrupts.noted)
+            except RankError:
+                self._rescue(run)
+                raise
+            run.stopped, run.history.interrupted = stopped
+            if checkpoints is not None:
+                checkpoints.write(run, self.at_hand or Epoch.next(self.net, self.source))
 
     def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
         """A run that begins, or goes on from a checkpoint, on all ranks alike."""
@@ -183,20 +188,14 @@ class Trainer:
         squares = self.objective is not None
         # A hook may change the network, and is not called again where steps are done again.
         piece = 1 if self.hooked else source.piece
-        asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         for_steps = self.net, chain, source, update, self.state, piece, squares
         if self.slices is None:
             steps = Steps(*for_steps)
         else:
             steps = SharedSteps(self.ranks, self.slices, *for_steps)
         self.steps, steps.ws.augment = steps, self.augment
-        why = why_not_captured(chain, source, self.optimizer, self.hooked)
-        if self.slices is not None:
-            why = why or "accumulate= and parallel= make more of a step than one recording"
-        if self.augment is not None:
-            why = why or "augment= draws the numbers of each mini-batch on the host"
-        if self.graph is True and why:
-            raise ValueError(f"graph=True: {why}")
+        why = self._why_not_replayed()
+        asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
         # Without `self`: it would be a cycle, in which windows wait for the collector.
@@ -216,6 +215,23 @@ class Trainer:
         if wanted and isinstance(source, Arrays):
             captured = Captured(chain, source, update, steps.recorded)
             self.replayed = Replayed(steps, source, captured, self.graph is True)
+
+    def _why_not_replayed(self) -> str:
+        """What makes a recording of a step impossible; empty: nothing known beforehand.
+
+        Raises
+        ------
+        ValueError
+            Something does, and ``graph=True``.
+        """
+        why = why_not_captured(self.chain, self.source, self.optimizer, self.hooked)
+        if self.slices is not None:
+            why = why or "accumulate= and parallel= make more of a step than one recording"
+        if self.augment is not None:
+            why = why or "augment= draws the numbers of each mini-batch on the host"
+        if self.graph is True and why:
+            raise ValueError(f"graph=True: {why}")
+        return why
 
     def _epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
