@@ -35,7 +35,7 @@ def of_all_ranks(error: Exception) -> Exception:
     return error
 
 
-class Summing:
+class AllReduce:
     """Sums over all ranks of a vector on a backend. This one is for a rank that is alone."""
 
     def __call__(self, vector: Array) -> None:
@@ -86,7 +86,7 @@ class Ranks(Protocol):
     def broadcast(self, content: bytes) -> bytes:
         """What rank 0 has."""
 
-    def summing(self, backend: Backend) -> Summing:
+    def all_reduce(self, backend: Backend) -> AllReduce:
         """How vectors on this backend are summed."""
 
     def first(self, work: Callable[[], Any]) -> Any:
@@ -120,8 +120,8 @@ class Alone:
     def broadcast(self, content: bytes) -> bytes:
         return content
 
-    def summing(self, backend: Backend) -> Summing:
-        return Summing()
+    def all_reduce(self, backend: Backend) -> AllReduce:
+        return AllReduce()
 
     def first(self, work: Callable[[], Any]) -> Any:
         return work()

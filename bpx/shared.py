@@ -28,7 +28,7 @@ from .data import Samples, is_sparse
 from .files import as_json
 from .network import Network
 from .optimizers import State
-from .ranks import Ranks, Summing, agreed, listed, of_all_ranks, own_rows, part_sizes, same
+from .ranks import AllReduce, Ranks, agreed, listed, of_all_ranks, own_rows, part_sizes, same
 from .snapshots import Snapshot, described, differing
 from .sources import Arrays, Source, Stream, digest_of
 from .steps import DivergenceError, NonFinite, Steps
@@ -141,7 +141,7 @@ class SharedSteps(Steps):
         self.ranks, self.slices = ranks, slices
         self.room = update.room
         self._behind = update.room[-BEHIND:]
-        self._sum = ranks.summing(backend)
+        self._sum = ranks.all_reduce(backend)
         self.ws.batch_sum = partial(_over_ranks, self._sum)  # not a method: see `Workspace`
         self._sums = backend.zeros((1, 3), self.chain.xp_dtype)
         self._answers: dict[str, bool] = {}
@@ -230,7 +230,7 @@ class SharedSteps(Steps):
         return int(self.ranks.gather(np.array([float(found)])).min())
 
 
-def _over_ranks(add_up: Summing, array: Array) -> Array:
+def _over_ranks(add_up: AllReduce, array: Array) -> Array:
     """Of sums over the rows at hand: those over the mini-batch, or over a slice of it."""
     total = array + 0.0
     add_up(total)
