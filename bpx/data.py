@@ -62,7 +62,7 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
         hint = f"; channels come first, in the network too: Input({got[1:]})"
     elif len(shape) > 2 and sorted(got[1:]) == sorted(shape):
         pass  # a reshape would fit, and mix up rows, columns and channels
-    elif len(got) > 1 and _elements(got[1:]) == _elements(shape):
+    elif len(got) > 1 and math.prod(got[1:]) == math.prod(shape):
         hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
     raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")
 
@@ -220,13 +220,6 @@ def check_weight(
     if not math.isfinite(total):
         raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
     return weight
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
 
 
 @dataclass(frozen=True)
