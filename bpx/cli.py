@@ -22,7 +22,7 @@ from . import backends, datasets, launcher, recipe, runs
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
-from .console import ShowEpochs, ShowNetwork, say, score, warn
+from .console import ShowEpochs, ShowNetwork, say, score_line, warn
 from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
@@ -240,7 +240,9 @@ def train(
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, written)
-    print(f"test {score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
+    print(
+        f"test {score_line(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True
+    )
     return 130 if history.interrupted else 0
 
 
@@ -267,7 +269,7 @@ def evaluate(
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
     print(f"cost {cost:.6g}")
-    print(score(net, x, y))
+    print(score_line(net, x, y))
 
 
 @app.command()

@@ -31,7 +31,7 @@ from ._arrays import (
     checked_weight,
     checked_y,
     float_dtype,
-    library,
+    source_backend,
     trains_on,
 )
 from ._callbacks import CallbackSupportMixin
@@ -156,7 +156,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         """Checked X, y, weights and validation data, for the network that is to be trained."""
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        source = library(self, X)
+        source = source_backend(self, X)
         if not first_pass:
             check_same(self, X, "partial_fit" if incremental else "fit")
         backend = trains_on(self, source, X, sizes) if first_pass else self._network.backend
