@@ -125,7 +125,7 @@ def _tiles(rows: int, columns: int) -> int:
 
 
 def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[int, int]:
-    """Into how many parts a product's depth is cut, and how long each is.
+    """Into how many parts a product's depth is cut ("split-K"), and how long each is.
 
     Where there are fewer tiles than multiprocessors: a block alone on one waits for most of its
     loads, as two would not. But no part is shorter than LEAST_DEPTH. By the sizes alone, so that

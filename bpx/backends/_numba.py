@@ -1,7 +1,9 @@
 """Dense layers trained and run by compiled loops: the same equations, without Python between.
 
 Matrix products go to the BLAS that SciPy carries, through the function that Numba's own `np.dot`
-calls; everything else is a loop that the compiler vectorizes. Compiled once and kept on disk.
+calls; everything else is a loop that the compiler vectorizes. Compiled once and kept on disk: in
+one file, since Numba's cache notices no change of what is called in another (its manual, "Notes on
+caching").
 
 Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l in
 ``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at ``omega[l]``.
