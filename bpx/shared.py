@@ -253,8 +253,10 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
 
 
 def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
-    """ValueError, on all ranks, where layers take statistics of mini-batches, and one rank, all of
-    which take part in their sums, has fewer rows than slices of them; or a slice too few rows.
+    """ValueError, on all ranks, where layers cannot take their statistics of a mini-batch.
+
+    All ranks sum these up slice by slice, so that each needs a row for every slice; and a slice,
+    over all ranks, needs as many rows as the layers do. `rows` are those of each rank.
     """
     if not chain.architecture.statistics:
         return
