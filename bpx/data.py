@@ -28,7 +28,7 @@ def is_sparse(x: Any) -> bool:
 
 
 def check_batch_size(batch_size: int | None, n: int) -> int:
-    """The batch size, or for None the smaller of 10 and `n`."""
+    """The batch size, or for None the smaller of 10 and `n`; ValueError where it is above `n`."""
     if batch_size is None:
         return min(10, n)
     size = whole("batch_size", batch_size)
@@ -81,6 +81,15 @@ def check_x(
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
+
+    Raises
+    ------
+    ValueError
+        Rows of another shape, none at all, values that are not finite, or no such whole numbers.
+    TypeError
+        Not real numbers.
+    BackendError
+        A device array for a backend on the host.
     """
     plain = type(x) is np.ndarray
     sparse = not plain and is_sparse(x)
@@ -128,6 +137,15 @@ def check_y(
         ``"classification"``, ``"multilabel"`` or ``"regression"``.
     targets : str
         What the cost takes, see `Cost.targets`.
+
+    Raises
+    ------
+    ValueError
+        Another shape, labels outside the classes, or values that the cost does not take.
+    TypeError
+        Not real numbers, or labels that are no integers.
+    BackendError
+        A device array for a backend on the host.
     """
     if not (isinstance(y, np.memmap) and y.dtype.kind in "biuf" and backend.name == "numpy"):
         y = asarray(backend, y, what)
@@ -204,7 +222,13 @@ def check_weight(
     finite: bool = True,
     allow_zero: bool = False,
 ) -> Array:
-    """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`."""
+    """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`.
+
+    Raises
+    ------
+    ValueError
+        Another shape, a weight that is negative or not finite, or a sum that is not finite.
+    """
     xp, weight = backend.xp, asarray(backend, weight, "sample_weight")
     if tuple(weight.shape) != (m,):
         raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
@@ -256,7 +280,10 @@ def generator(seed: Seed) -> np.random.Generator:
 
 
 def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:
-    """The order in which an epoch visits `n` rows; `shuffle` is that of `Network.fit`."""
+    """The order in which an epoch visits `n` rows, (n,) of int64.
+
+    `shuffle` is that of `Network.fit`; ValueError where a function gives no such order.
+    """
     if callable(shuffle):
         order = np.asarray(shuffle())
         if order.shape != (n,) or order.dtype.kind not in "iu":

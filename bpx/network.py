@@ -274,9 +274,18 @@ class Network:
         finite: bool = True,
         allow_zero_weight: bool = False,
     ) -> data.Samples:
-        """Checked samples on this backend; `what` goes before x and y in messages.
+        """Checked samples on this backend, for what trains or extends a network.
 
-        All weights of a mini-batch may be zero, those of a whole set not: `allow_zero_weight`.
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `evaluate`, whose errors it raises.
+        what : str
+            Goes before x and y in messages, such as ``"validation "``.
+        finite : bool
+            Look for NaN and infinity.
+        allow_zero_weight : bool
+            All weights may be zero, as those of a mini-batch may.
         """
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
@@ -293,7 +302,7 @@ class Network:
     def _on_disk(
         self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool
     ) -> data.Samples:
-        """In memory, where all of it fits into its budget."""
+        """Samples whose x is on disk; in memory, where all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)

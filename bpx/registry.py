@@ -75,7 +75,15 @@ class Registry:
         self.registered[name] = obj
 
     def get(self, spec: Any, custom: Mapping[str, Any] | None = None) -> Any:
-        """The object that `spec` describes: an object, a name, or a dict from a file."""
+        """The object that `spec` describes: an object, a name, or a dict from a file.
+
+        Raises
+        ------
+        TypeError
+            It is none of these, or a class where an object is wanted.
+        ValueError
+            No object has that name: neither bpx's own, nor a registered one, nor one of `custom`.
+        """
         if isinstance(spec, self.base) or (
             self.classes and isinstance(spec, type) and issubclass(spec, self.base)
         ):
