@@ -42,8 +42,8 @@ class Gradient:
     cost: Array | None
 
 
-def of_samples(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
-    """That of the mean cost of checked samples."""
+def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
+    """Of the mean cost of checked samples, from their labels or targets."""
     backend, weights = chain.backend, chain.mean_weights(samples.weight)
     gathered = chain.gather(samples.x, slice(None), ws)
     values, _, delta, saved = chain.cost_and_delta(gathered, samples.y, ws, weights)
@@ -52,8 +52,8 @@ def of_samples(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
     return _backward(chain, delta, saved, alpha, cost, ws)
 
 
-def of_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
-    """From ∂C/∂a^L as a user hands it in, (m, k), at checked rows."""
+def from_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
+    """From ∂C/∂a^L as a user hands it in, (m, k), of which `x` has the checked rows."""
     z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
     a = chain.activated(z, ws)
     given = check_y(chain.backend, given, z.shape[0], z.shape[1], "regression", what="delta")

@@ -452,9 +452,9 @@ class Network:
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
-            found = gradients.of_samples(self.chain, samples, ws)
+            found = gradients.from_targets(self.chain, samples, ws)
         else:
-            found = gradients.of_delta(self.chain, self._x(x), delta, ws)
+            found = gradients.from_delta(self.chain, self._x(x), delta, ws)
         if n is not None:
             self.chain.add_penalty(found.flat, l1 / n or None, l2 / n or None)
         if step is None and training:
