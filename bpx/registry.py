@@ -27,7 +27,7 @@ _ELSEWHERE = {
     "xavier": "glorot-uniform",
 }
 
-MOST = 40  # names in a message: a file may bring any number
+MOST_NAMES = 40  # names in a message: a file may bring any number
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -37,8 +37,8 @@ def nearest(word: str, known: list[str]) -> str:
     meant = _ELSEWHERE.get(canonical(word))
     close = [meant] if meant in known else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    named = ", ".join(name[:60] for name in sorted(known)[:MOST])
-    more = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
     return f"{hint} Known: {named}{more}"
 
 
