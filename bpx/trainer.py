@@ -122,14 +122,14 @@ class Trainer:
             # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
             ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
             try:
-                self._epochs(run, held_out, callbacks)
+                self._run_epochs(run, held_out, callbacks)
                 stopped = at_the_end(ranks, run.stopped, interrupts.noted)
             except RankError:
                 self._rescue(run)
                 raise
             run.stopped, run.history.interrupted = stopped
             if checkpoints is not None:
-                checkpoints.write(run, self.at_hand or Epoch.next(self.net, self.source))
+                checkpoints.write(run, self.epoch or Epoch.next(self.net, self.source))
 
     def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
         """A run that begins, or goes on from a checkpoint, on all ranks alike."""
@@ -141,26 +141,26 @@ class Trainer:
             net, History(), epochs, self.source.steps, self.state, columns, net.steps,
             begun=net.steps, rank=ranks.rank, ranks=ranks.size,
         )  # fmt: skip
-        self.at_hand: Epoch | None = None  # until it ends
+        self.epoch: Epoch | None = None  # until it ends
         if resumed is not None:
-            self.at_hand = resumed.restore(run, self.source, self.arguments)
+            self.epoch = resumed.restore(run, self.source, self.arguments)
         if ranks.size > 1:
             begin_alike(net, self.state, ranks)
         self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
         return run
 
-    def _epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+    def _run_epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
         """All that are left, or until somebody wants it to stop."""
         net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
         while run.history.epochs < run.epochs and not agreed(ranks, self.ending()):
             if checkpoints is None:
-                self.at_hand = Epoch()
+                self.epoch = Epoch()
             else:
-                self.at_hand = self.at_hand or Epoch.next(net, self.source)
+                self.epoch = self.epoch or Epoch.next(net, self.source)
                 if checkpoints.due(run, self.steps.answer("late")):
-                    checkpoints.write(run, self.at_hand)
-            means = self._epoch(self.at_hand, run, step_hooks)
+                    checkpoints.write(run, self.epoch)
+            means = self._run_epoch(self.epoch, run, step_hooks)
             if means is None:
                 return
             row = {"epoch": net.epochs + 1, **means}
@@ -168,9 +168,9 @@ class Trainer:
                 found = net.chain.evaluate(held_out, checks, ranks)
                 row |= {f"validation_{name}": value for name, value in found.items()}
             row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
-            row["seconds"] = self.at_hand.took
+            row["seconds"] = self.epoch.took
             run.history.append(row)
-            net.epochs, self.at_hand = net.epochs + 1, None
+            net.epochs, self.epoch = net.epochs + 1, None
             for hook in hooks(callbacks, "on_epoch_end"):
                 hook(run)
 
@@ -233,7 +233,7 @@ class Trainer:
             raise ValueError(f"graph=True: {why}")
         return why
 
-    def _epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
+    def _run_epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
         epoch.begin(self.source)
         ranks = self.ranks
@@ -247,7 +247,7 @@ class Trainer:
         going.begin(epoch.order, epoch.done)
         with closing(going):
             try:
-                ended = self._steps(going, epoch, run, step_hooks)
+                ended = self._run_steps(going, epoch, run, step_hooks)
             except RankError:
                 with contextlib.suppress(RankError, DivergenceError):
                     if epoch.steps_in_log < epoch.done:
@@ -259,7 +259,7 @@ class Trainer:
             compare(self.net, ranks)
         return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
 
-    def _steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
+    def _run_steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
         """To the end of the epoch: True; or until somebody wants it to stop."""
         checkpoints, most, unread, stop = self.checkpoints, NO_LIMIT, False, False
         while True:
@@ -289,7 +289,7 @@ class Trainer:
 
     def _rescue(self, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""
-        epoch = self.at_hand or Epoch.next(self.net, self.source)
+        epoch = self.epoch or Epoch.next(self.net, self.source)
         if self.checkpoints is not None and epoch.steps_in_log == epoch.done:
             with contextlib.suppress(OSError):
                 self.checkpoints.write(run, epoch)
