@@ -150,9 +150,9 @@ class Blocks:
         with closing(WindowReader(self, plan, slots, None, not self.checked).windows()) as windows:
             for window in windows:
                 rows = slice(first, first + len(window.order))
-                complete = len(window.order) == len(window.rows)
+                all_rows = len(window.order) == len(window.rows)
                 if len(window.order):
-                    yield window.x if complete else take(window.x, window.order), rows
+                    yield window.x if all_rows else take(window.x, window.order), rows
                 first = rows.stop
         self.checked = True
 

@@ -46,6 +46,14 @@ class Trainer:
         A factor on the cost, of which the history then has the objective too.
     augment : Pipeline or None
         What changes the samples of each mini-batch.
+    epoch : Epoch or None
+        The one at hand, from before its first step until it ends; set by `run`.
+    steps : Steps
+        What does single steps, and goes back to the last good one; set by `run`.
+    usual : Pass
+        The way through an epoch, or through what is left of one; set by `run`.
+    replayed : Replayed or None
+        The way through a whole epoch by replays of a recording, where there is one; set by `run`.
     """
 
     net: Network
@@ -141,7 +149,7 @@ class Trainer:
             net, History(), epochs, self.source.steps, self.state, columns, net.steps,
             begun=net.steps, rank=ranks.rank, ranks=ranks.size,
         )  # fmt: skip
-        self.epoch: Epoch | None = None  # until it ends
+        self.epoch: Epoch | None = None
         if resumed is not None:
             self.epoch = resumed.restore(run, self.source, self.arguments)
         if ranks.size > 1:
@@ -183,7 +191,7 @@ class Trainer:
         return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
 
     def _choose_passes(self) -> None:
-        """Compiled, by replays, and step by step, what neither of them can do."""
+        """Set `usual` and `replayed`: compiled if that can be, by replays, else step by step."""
         chain, source, update = self.chain, self.source, self.update
         squares = self.objective is not None
         # A hook may change the network, and is not called again where steps are done again.
@@ -206,7 +214,7 @@ class Trainer:
                 return StepByStep(steps, source, piece)
             return Compiled(steps, source, update, *found)
 
-        self.replayed = None
+        self.replayed: Replayed | None = None
         if isinstance(source, Windows):
             self.usual: Pass = InWindows(source, through)
             return
