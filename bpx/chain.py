@@ -149,11 +149,13 @@ class Chain:
         return backend.gather(x, rows, out, *scaled)
 
     def _integers(self, x: Array, rows: Any) -> Array:
+        """Rows of x as indices, for a first `Embedding`."""
         xp, dtype = self.backend.xp, self.backend.index_dtype
         batch = x[rows, ...] if isinstance(rows, slice) else xp.take(x, rows, axis=0)
         return xp.astype(xp.asarray(batch), dtype, copy=False)
 
     def _multiplies(self, x: Any) -> bool:
+        """The first layer multiplies by the rows of a sparse matrix as they are."""
         density = x.nnz / max(1, x.shape[0] * x.shape[1])
         first = self.architecture.layers[0]
         return type(first) is Dense and density <= self.backend.sparse_up_to

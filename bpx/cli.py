@@ -210,7 +210,8 @@ def train(
     task, outputs, doubt = recipe.task(parts, task)
     if doubt and ranks.rank == 0:
         say(doubt)
-    batch_size = check_batch_size(batch_size, len(parts[0][0]))
+    n = len(parts[0][0])
+    batch_size = check_batch_size(batch_size, n)
     own_scale = built_in or not standardize
     net = recipe.network(
         parts, columns, outputs, hidden=sizes, activation=activation, output=output, cost=cost,
@@ -219,7 +220,7 @@ def train(
     fitted, undo = recipe.learned(net, parts, own_scale)
     if learning_rate is None:
         learning_rate = recipe.learning_rate(optimizer, task, undo is not None)
-    steps = max(1, epochs * -(-len(parts[0][0]) // batch_size))
+    steps = max(1, epochs * -(-n // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
     checkpoint = None if out is None else runs.checkpoint(out, save_every)
     written, going_on = None if ranks.rank else out, context.params["resume"] is not None
@@ -240,9 +241,8 @@ def train(
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, written)
-    print(
-        f"test {score_line(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True
-    )
+    score = score_line(net, *parts[2])
+    print(f"test {score} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
 
 

@@ -252,8 +252,9 @@ class Samples:
 
     Attributes
     ----------
-    x : array
-        (n, ...), on `backend`, or a memory map on the host.
+    x : array or Blocks
+        (n, ...), on the network's backend; on the host a memory map or a sparse matrix; or on
+        disk.
     y : array
         Labels (n,) or targets (n, k).
     weight : array or None

@@ -30,8 +30,8 @@ class FullBatchObjective:
         On the cost's value and not on its gradient: scikit-learn's squared error is a mean over
         the outputs, and its gradient that of their sum.
     most : float, optional
-        A sample's cost is counted as no more than this, while its gradient is as it is:
-        scikit-learn takes no probability below the smallest float above 0 at 1.
+        A sample's cost counts as no more than this, and its gradient as it is: scikit-learn clips
+        probabilities to the dtype's epsilon for the loss, and not for the gradient.
     parts : int
         Into which the samples are divided, each with a gradient of its own.
     pool : Executor, optional

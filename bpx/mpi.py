@@ -24,7 +24,7 @@ AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds in which rank 0 may write a last checkpoint, before others end it
 ANSWER = 5.0  # seconds in which a rank that waits answers for certain
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
-TOLD = 2000  # characters of an error, which a message may go on about
+TOLD = 2000  # characters of an error that the others are told
 
 _yield: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0.0))
 

@@ -1,7 +1,7 @@
 """A run of training as plain data, which a native backend may run whole.
 
-What is described is what the step in `training` does, for dense layers that bpx knows by name; a
-layer, activation, cost or optimizer of a user's own is never described, and goes step by step.
+What is described is what a step of `Steps` does, for dense layers that bpx knows by name; a layer,
+activation, cost or optimizer of a user's own is never described, and goes step by step.
 """
 
 from __future__ import annotations

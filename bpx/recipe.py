@@ -243,6 +243,13 @@ def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
 def optimizer(
     name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
 ) -> optimizers.Optimizer:
+    """The optimizer of that name, with `rate` or a schedule that goes from it over so many steps.
+
+    Raises
+    ------
+    ValueError
+        An unknown optimizer or schedule, or momentum for one that has none.
+    """
     shapes: dict[str, Any] = {
         "constant": rate,
         "plateau": rate,  # and a callback
@@ -271,6 +278,7 @@ def optimizer(
 
 
 def callbacks(patience: int | None, schedule: str) -> list[Callback]:
+    """What stops early, and what lowers the rate on a plateau, where they are asked for."""
     found: list[Callback] = [] if patience is None else [EarlyStopping(patience)]
     if schedule == "plateau":
         found.append(ReduceOnPlateau())
@@ -303,6 +311,7 @@ def _value(text: str) -> Any:
 
 
 def sizes(text: str) -> list[int]:
+    """Layer sizes from ``"256,128"``; ValueError where they are no integers."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:

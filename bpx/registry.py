@@ -64,11 +64,12 @@ class Registry:
         Registry.all.append(self)
 
     def builds(self, cls: type) -> type:
-        """Class decorator: `cls` is built by its class attribute ``name``."""
+        """Class decorator: register `cls` as bpx's own, by its class attribute ``name``."""
         self.builtin[canonical(cls.name)] = cls  # type: ignore[attr-defined]
         return cls
 
     def add(self, name: str, obj: Any) -> None:
+        """Register a user's own; ValueError where the name is bpx's."""
         name = canonical(name)
         if name in self.builtin:
             raise ValueError(f"{name!r} is bpx's own {self.kind}; register yours by another name")
@@ -142,6 +143,7 @@ def canonical(name: str) -> str:
 
 
 def article(noun: str) -> str:
+    """A noun behind its article: ``"an activation"``."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 

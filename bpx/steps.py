@@ -112,6 +112,7 @@ class Steps:
         self._work((None, rows), at, numbers)
 
     def count(self, steps: int) -> None:
+        """So many steps were done, by whatever way."""
         self.state.step += steps
         self.net.steps += steps
 
@@ -144,6 +145,7 @@ class Steps:
         self._questions = questions
 
     def answer(self, name: str) -> bool:
+        """To a question of `ask`, after the last step."""
         return self._questions[name]()
 
     # --- what came of them ---
