@@ -124,7 +124,7 @@ class Replayed:
             message = f"the steps cannot be replayed as a CUDA graph: {why}"
             if self.required:
                 raise RuntimeError(message)
-            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=6)
         return not why
 
     def _replay_twice(self, order: Any, start: list[Any], expected: list[Any]) -> str:

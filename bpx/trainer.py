@@ -95,7 +95,7 @@ class Trainer:
                 load_states(resumed.path, callbacks, resumed.callbacks)
             net.optimizer, net.optimizer_state = self.optimizer, self.state
             net.history = run.history
-            self._train(run, held_out, callbacks)
+            self._loop(run, held_out, callbacks)
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
@@ -112,7 +112,7 @@ class Trainer:
                     callback.close()
         return run.history
 
-    def _train(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+    def _loop(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
         """The epochs, Ctrl-C between two steps, and a checkpoint of where they end."""
         checkpoints, ranks = self.checkpoints, self.ranks
         # A scheduler's SIGTERM is worth a last checkpoint.
