@@ -1,9 +1,7 @@
 """Dense layers trained and run by compiled loops: the same equations, without Python between.
 
 Matrix products go to the BLAS that SciPy carries, through the function that Numba's own `np.dot`
-calls; everything else is a loop that the compiler vectorizes. Compiled once and kept on disk: in
-one file, since Numba's cache notices no change of what is called in another (its manual, "Notes on
-caching").
+calls; everything else is a loop that the compiler vectorizes. Compiled once and kept on disk.
 
 Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l in
 ``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at ``omega[l]``.
@@ -328,7 +326,7 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
     real = theta.dtype.type
     alpha = real(scales[0])
     product = np.array([scales[0], scales[1]], theta.dtype)
-    beta = real(scales[2])  # of what is no weight
+    keep = real(scales[2])
     layers = codes.size
     lowest = 0
     while lowest < layers and not trained[lowest]:
@@ -346,7 +344,7 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
             if bias[k] >= 0:
                 b = into[bias[k] : bias[k] + out]
                 for j in range(out):
-                    b[j] = real(0.0) if beta == 0.0 else beta * b[j]
+                    b[j] = real(0.0) if keep == 0.0 else keep * b[j]
                 for r in range(rows):
                     for j in range(out):
                         b[j] += alpha * d[r * out + j]
