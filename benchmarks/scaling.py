@@ -169,8 +169,8 @@ def training(case: Case, rows: int) -> Callable[..., np.ndarray]:
         sums: list[Timed] = []
         ends = Epochs()
         with bpx.DataParallel(comm).join() as ranks:
-            summing = ranks.summing
-            ranks.summing = lambda backend: sums.append(Timed(summing(backend))) or sums[-1]
+            all_reduce = ranks.all_reduce
+            ranks.all_reduce = lambda backend: sums.append(Timed(all_reduce(backend))) or sums[-1]
             net.fit(x, y, epochs=epochs, **options, callbacks=ends, parallel=ranks)
         if not sums:
             wall, busy = np.diff(ends.times, axis=0).T / case.steps

@@ -8,7 +8,8 @@ from .activations import Activation, CustomActivation
 from .backends import BackendError
 from .costs import Cost, CustomCost
 from .data import batches
-from .network import Gradient, Network
+from .gradients import Gradient
+from .network import Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .registry import register
 

@@ -177,6 +177,9 @@ class ELU(Activation):
         return xp.where(a > 0.0, xp.ones_like(a), a + self.alpha)
 
 
+GELU_SCALE, GELU_CUBE = math.sqrt(2.0 / math.pi), 0.044715  # of z, and of z³
+
+
 @ACTIVATIONS.builds
 class GELU(Activation):
     """σ(z) = ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))): Hendrycks and Gimpel's tanh form, 2016.
@@ -186,16 +189,15 @@ class GELU(Activation):
 
     name: ClassVar[str] = "gelu"
     rectifies: ClassVar[bool] = True
-    _C: ClassVar[float] = math.sqrt(2.0 / math.pi)
 
     def forward(self, xp: Any, z: Array) -> Array:
-        return 0.5 * z * (1.0 + xp.tanh(self._C * z * (1.0 + 0.044715 * z * z)))
+        return 0.5 * z * (1.0 + xp.tanh(GELU_SCALE * z * (1.0 + GELU_CUBE * z * z)))
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
-        t = xp.tanh(self._C * z * (1.0 + 0.044715 * z * z))
-        bent = 0.5 * self._C * z * (1.0 - t * t)
+        t = xp.tanh(GELU_SCALE * z * (1.0 + GELU_CUBE * z * z))
+        bent = 0.5 * GELU_SCALE * z * (1.0 - t * t)
         # From the left: `bent` is 0 where z² overflows, and 0·∞ would be NaN.
-        return 0.5 * (1.0 + t) + (bent + 3.0 * 0.044715 * bent * z * z)
+        return 0.5 * (1.0 + t) + (bent + 3.0 * GELU_CUBE * bent * z * z)
 
 
 @ACTIVATIONS.builds

@@ -16,7 +16,7 @@ from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
 from .parameters import Layout
-from .registry import nearest, normal
+from .registry import canonical, nearest
 
 TASKS = ("classification", "multilabel", "regression")
 
@@ -96,16 +96,12 @@ class Architecture:
                 f"expected the last layer's outputs to be flat, got shape {self.output_shape}: "
                 "end with a Dense layer, or with Flatten()"
             )
-        identity: Activation = ACTIVATIONS.get("identity")
-        activation: Activation = getattr(layers[-1], "activation", identity)
-        last: Any = layers[-1]
-        if activation is not identity and hasattr(last, "activation"):
-            last = dataclasses.replace(last, activation=identity)
+        last, activation = _without_activation(layers[-1])
         self.stages = (*self.layers[:-1], last)
         if activation.range == "simplex":
             if self.output_shape == (1,):
                 raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
-            if isinstance(cost, str) and normal(cost) == "cross-entropy":
+            if isinstance(cost, str) and canonical(cost) == "cross-entropy":
                 cost = "log-likelihood"
         if cost is None:
             cost = DEFAULTS.get(activation.range, Quadratic)()
@@ -171,6 +167,15 @@ class Architecture:
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
+
+
+def _without_activation(layer: Any) -> tuple[Layer, Activation]:
+    """A layer that ends in z instead of σ(z), and its σ: the identity where it has none."""
+    identity: Activation = ACTIVATIONS.get("identity")
+    activation: Activation = getattr(layer, "activation", identity)
+    if activation is identity:
+        return layer, identity
+    return dataclasses.replace(layer, activation=identity), activation
 
 
 def _indices(layers: Sequence[Layer]) -> int | None:

@@ -17,7 +17,7 @@ from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
 from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
 from .values import check_indices, first_not_finite
-from .windows import Epoch, Plan
+from .windows import WindowPlan, WindowReader
 
 if TYPE_CHECKING:
     from .data import Seed
@@ -147,12 +147,12 @@ class Blocks:
         shape = plan.capacity, *self.shape[1:]
         slots = [backend.slot(shape, self.reader.dtype) for _ in range(2)]
         first = 0
-        with closing(Epoch(self, plan, slots, None, not self.checked).windows()) as windows:
+        with closing(WindowReader(self, plan, slots, None, not self.checked).windows()) as windows:
             for window in windows:
                 rows = slice(first, first + len(window.order))
-                whole = len(window.order) == len(window.rows)
+                all_rows = len(window.order) == len(window.rows)
                 if len(window.order):
-                    yield window.x if whole else take(window.x, window.order), rows
+                    yield window.x if all_rows else take(window.x, window.order), rows
                 first = rows.stop
         self.checked = True
 
@@ -213,7 +213,7 @@ class Blocks:
                 "check_finite=False to go on"
             )
 
-    def plan(self, batch_size: int, held: int) -> Plan:
+    def plan(self, batch_size: int, held: int) -> WindowPlan:
         """How epochs go through the rows within the budget, as in `fits`.
 
         Raises
@@ -241,7 +241,7 @@ class Blocks:
         counts = np.diff(borders)
         if self.kept is not None:
             counts = np.add.reduceat(self.kept, borders[:-1], dtype=np.int64)
-        return Plan(borders, counts, capacity, batch_size)
+        return WindowPlan(borders, counts, capacity, batch_size)
 
     def _borders(self, window: int) -> np.ndarray:
         """Where blocks begin, and n."""

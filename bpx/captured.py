@@ -15,7 +15,7 @@ from .backends import Array
 from .chain import Chain, mean_factor
 from .optimizers import Optimizer
 from .sources import Arrays, Source
-from .updates import FusedUpdate, GradientUpdate, table
+from .updates import FusedUpdate, GradientUpdate, numbers_of_steps
 
 STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
 
@@ -79,7 +79,7 @@ class Captured:
         rows, first = order[: self.order.shape[0]], self.update.state.step
         self._write(self.clock, np.array([0, 0, trained - 1]))
         self._write(self.order, rows)
-        self._write(self.table, table(self.update, self.source, rows, first, alpha))
+        self._write(self.table, numbers_of_steps(self.update, self.source, rows, first, alpha))
 
     def _write(self, array: Array, values: np.ndarray) -> None:
         array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)

@@ -22,7 +22,7 @@ from .context import Workspace
 from .data import Samples, is_sparse
 from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
-from .ranks import Alone, Ranks, share
+from .ranks import Alone, Ranks, own_rows
 
 FEW_ROWS = 64  # for which the time goes to calls and not to arithmetic
 ROWS_AT_ONCE = 1024  # of a pass without gradients: products at full speed, small activations
@@ -122,8 +122,8 @@ class Chain:
         """
         backend = self.backend
         if is_sparse(x):
-            whole = isinstance(rows, slice) and rows == slice(None)
-            x, rows = x if whole else x[rows], slice(None)
+            all_rows = isinstance(rows, slice) and rows == slice(None)
+            x, rows = x if all_rows else x[rows], slice(None)
             if ws.augment is None and self._multiplies(x):
                 return x.astype(self.dtype, copy=False)
             x = backend.from_host(native(x.toarray()))
@@ -149,14 +149,16 @@ class Chain:
         return backend.gather(x, rows, out, *scaled)
 
     def _integers(self, x: Array, rows: Any) -> Array:
+        """Rows of x as indices, for a first `Embedding`."""
         xp, dtype = self.backend.xp, self.backend.index_dtype
         batch = x[rows, ...] if isinstance(rows, slice) else xp.take(x, rows, axis=0)
         return xp.astype(xp.asarray(batch), dtype, copy=False)
 
     def _multiplies(self, x: Any) -> bool:
-        share = x.nnz / max(1, x.shape[0] * x.shape[1])
+        """The first layer multiplies by the rows of a sparse matrix as they are."""
+        density = x.nnz / max(1, x.shape[0] * x.shape[1])
         first = self.architecture.layers[0]
-        return type(first) is Dense and share <= self.backend.sparse_up_to
+        return type(first) is Dense and density <= self.backend.sparse_up_to
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
@@ -307,7 +309,7 @@ class Chain:
             return decided == truth
         return self.backend.xp.all(decided == truth, axis=1)
 
-    def shares(self, weight: Array | None) -> Array | None:
+    def mean_weights(self, weight: Array | None) -> Array | None:
         """w/Σw, with which a sum over the batch is its mean: see `mean_factor`.
 
         Σw stays where the weights are: on a device a recorded step cannot bring it to the host.
@@ -327,7 +329,7 @@ class Chain:
         """
         ws, ranks = ws or self.workspace(), ranks or Alone()
         parts = in_memory(samples, self.backend)
-        sums = sum(self._sums(part, ws, *share(ranks, part.n)) for part in parts)
+        sums = sum(self._sums(part, ws, *own_rows(ranks, part.n)) for part in parts)
         cost, right, total = ranks.sum(np.asarray(sums))
         found = {"cost": float(cost / total)}
         if self.task != "regression":
@@ -385,7 +387,7 @@ class Chain:
 
 
 def mean_factor(rows: int, weight: Array | None) -> float:
-    """α, which makes the mean of a sum over the batch: 1/m, or 1 with `Chain.shares`."""
+    """α, which makes the mean of a sum over the batch: 1/m, or 1 with `Chain.mean_weights`."""
     return 1.0 / rows if weight is None else 1.0
 
 

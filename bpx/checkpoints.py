@@ -157,7 +157,7 @@ class Checkpoints:
                 f"no checkpoint at step {run.net.steps}, and the training goes on: {error}. The "
                 f"last one is {self._last}",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
             return
         finally:  # after a slow write, and after one that failed, time is for training first

@@ -22,7 +22,7 @@ from . import backends, datasets, launcher, recipe, runs
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
-from .console import ShowEpochs, ShowNetwork, say, score, warn
+from .console import ShowEpochs, ShowNetwork, say, score_line, warn
 from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
@@ -210,7 +210,8 @@ def train(
     task, outputs, doubt = recipe.task(parts, task)
     if doubt and ranks.rank == 0:
         say(doubt)
-    batch_size = check_batch_size(batch_size, len(parts[0][0]))
+    n = len(parts[0][0])
+    batch_size = check_batch_size(batch_size, n)
     own_scale = built_in or not standardize
     net = recipe.network(
         parts, columns, outputs, hidden=sizes, activation=activation, output=output, cost=cost,
@@ -219,7 +220,7 @@ def train(
     fitted, undo = recipe.learned(net, parts, own_scale)
     if learning_rate is None:
         learning_rate = recipe.learning_rate(optimizer, task, undo is not None)
-    steps = max(1, epochs * -(-len(parts[0][0]) // batch_size))
+    steps = max(1, epochs * -(-n // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
     checkpoint = None if out is None else runs.checkpoint(out, save_every)
     written, going_on = None if ranks.rank else out, context.params["resume"] is not None
@@ -240,7 +241,8 @@ def train(
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, written)
-    print(f"test {score(net, *parts[2])} in {time.perf_counter() - started:.1f} s", flush=True)
+    score = score_line(net, *parts[2])
+    print(f"test {score} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
 
 
@@ -262,12 +264,12 @@ def evaluate(
     if data in recipe.BUILT_IN:
         x, y = recipe.parts(data, target, 0, budget)[0][2]
     else:
-        x, y = recipe.whole(net, Path(data), target, budget)
+        x, y = recipe.samples_in(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
     print(f"cost {cost:.6g}")
-    print(score(net, x, y))
+    print(score_line(net, x, y))
 
 
 @app.command()
@@ -290,7 +292,7 @@ def predict(
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    x, _ = recipe.whole(net, data, target, budget, labelled=False)
+    x, _ = recipe.samples_in(net, data, target, budget, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "

@@ -62,7 +62,7 @@ class ShowEpochs(Callback):
         print("  ".join(cells)[5:], flush=True)
 
 
-def score(net: Network | Ensemble, x: np.ndarray, y: np.ndarray) -> str:
+def score_line(net: Network | Ensemble, x: np.ndarray, y: np.ndarray) -> str:
     """The accuracy, or how far off a regression is, and the share of the variance it explains."""
     if net.task != "regression":
         return f"accuracy {100 * net.accuracy(x, y):.2f} %"

@@ -28,7 +28,7 @@ def is_sparse(x: Any) -> bool:
 
 
 def check_batch_size(batch_size: int | None, n: int) -> int:
-    """The batch size, or for None the smaller of 10 and `n`."""
+    """The batch size, or for None the smaller of 10 and `n`; ValueError where it is above `n`."""
     if batch_size is None:
         return min(10, n)
     size = whole("batch_size", batch_size)
@@ -62,7 +62,7 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
         hint = f"; channels come first, in the network too: Input({got[1:]})"
     elif len(shape) > 2 and sorted(got[1:]) == sorted(shape):
         pass  # a reshape would fit, and mix up rows, columns and channels
-    elif len(got) > 1 and _elements(got[1:]) == _elements(shape):
+    elif len(got) > 1 and math.prod(got[1:]) == math.prod(shape):
         hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
     raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")
 
@@ -81,6 +81,15 @@ def check_x(
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
+
+    Raises
+    ------
+    ValueError
+        Rows of another shape, none at all, values that are not finite, or no such whole numbers.
+    TypeError
+        Not real numbers.
+    BackendError
+        A device array for a backend on the host.
     """
     plain = type(x) is np.ndarray
     sparse = not plain and is_sparse(x)
@@ -128,6 +137,15 @@ def check_y(
         ``"classification"``, ``"multilabel"`` or ``"regression"``.
     targets : str
         What the cost takes, see `Cost.targets`.
+
+    Raises
+    ------
+    ValueError
+        Another shape, labels outside the classes, or values that the cost does not take.
+    TypeError
+        Not real numbers, or labels that are no integers.
+    BackendError
+        A device array for a backend on the host.
     """
     if not (isinstance(y, np.memmap) and y.dtype.kind in "biuf" and backend.name == "numpy"):
         y = asarray(backend, y, what)
@@ -197,9 +215,20 @@ def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
 
 
 def check_weight(
-    backend: Backend, weight: Any, m: int, dtype: Any, finite: bool = True, some: bool = True
+    backend: Backend,
+    weight: Any,
+    m: int,
+    dtype: Any,
+    finite: bool = True,
+    allow_zero: bool = False,
 ) -> Array:
-    """`weight` as an array (m,) of `dtype`, not negative, and where `some` is set not all zero."""
+    """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`.
+
+    Raises
+    ------
+    ValueError
+        Another shape, a weight that is negative or not finite, or a sum that is not finite.
+    """
     xp, weight = backend.xp, asarray(backend, weight, "sample_weight")
     if tuple(weight.shape) != (m,):
         raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
@@ -210,18 +239,11 @@ def check_weight(
         total = float(xp.sum(weight)) if finite else 0.0
     if bool(xp.any(weight < 0)):
         raise ValueError("expected sample_weight >= 0, got a negative one")
-    if some and not bool(xp.any(weight > 0)):
+    if not allow_zero and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive sample_weight, got only zeros (in {dtype})")
     if not math.isfinite(total):
         raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
     return weight
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
 
 
 @dataclass(frozen=True)
@@ -230,8 +252,9 @@ class Samples:
 
     Attributes
     ----------
-    x : array
-        (n, ...), on `backend`, or a memory map on the host.
+    x : array or Blocks
+        (n, ...), on the network's backend; on the host a memory map or a sparse matrix; or on
+        disk.
     y : array
         Labels (n,) or targets (n, k).
     weight : array or None
@@ -258,7 +281,10 @@ def generator(seed: Seed) -> np.random.Generator:
 
 
 def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:
-    """The order in which an epoch visits `n` rows; `shuffle` is that of `Network.fit`."""
+    """The order in which an epoch visits `n` rows, (n,) of int64.
+
+    `shuffle` is that of `Network.fit`; ValueError where a function gives no such order.
+    """
     if callable(shuffle):
         order = np.asarray(shuffle())
         if order.shape != (n,) or order.dtype.kind not in "iu":

@@ -15,7 +15,7 @@ from .readers import mapped
 LARGE = 1 << 20  # bytes of an array that is worth a file
 
 
-def packed(*values: Any) -> bytes:
+def pickled(*values: Any) -> bytes:
     """Objects on their way to another process of this program; no file is ever read so.
 
     Raises
@@ -33,8 +33,8 @@ def packed(*values: Any) -> bytes:
         ) from error
 
 
-def unpacked(content: bytes) -> Any:
-    """A tuple of what was `packed`."""
+def unpickled(content: bytes) -> Any:
+    """A tuple of what was `pickled`."""
     return ForkingPickler.loads(content)
 
 
@@ -65,7 +65,7 @@ def _opened(
 class Handover:
     """Arrays on their way to other processes, the large ones by files in a folder.
 
-    What `shared` gives is for `packed`, and comes out of it as the array. The pages of a file are
+    What `shared` gives is for `pickled`, and comes out of it as the array. The pages of a file are
     in memory once, however many processes map it.
     """
 

@@ -137,7 +137,7 @@ def brief(row: Mapping[str, float]) -> str:
 
 
 def describe(row: Mapping[str, float]) -> str:
-    """A row in words, for a log or a bar."""
+    """A row in words, for a log."""
     parts = [f"epoch {row['epoch']}"]
     for name in ("training", "validation"):
         if f"{name}_cost" in row:

@@ -15,7 +15,7 @@ from .network import Network
 from .parameters import Destinations
 
 
-class Objective:
+class FullBatchObjective:
     """The mean cost of samples plus λ/2n Σω², and its gradient, as functions of θ.
 
     Parameters
@@ -30,8 +30,8 @@ class Objective:
         On the cost's value and not on its gradient: scikit-learn's squared error is a mean over
         the outputs, and its gradient that of their sum.
     most : float, optional
-        A sample's cost is counted as no more than this, while its gradient is as it is:
-        scikit-learn takes no probability below the smallest float above 0 at 1.
+        A sample's cost counts as no more than this, and its gradient as it is: scikit-learn clips
+        probabilities to the dtype's epsilon for the loss, and not for the gradient.
     parts : int
         Into which the samples are divided, each with a gradient of its own.
     pool : Executor, optional
@@ -130,7 +130,7 @@ def minimize(
     tol : float
         It ends where no element of the gradient is larger.
     factor, most : float
-        See `Objective`.
+        See `FullBatchObjective`.
     callback : callable, optional
         Called with ``intermediate_result`` after each iteration, see `scipy.optimize.minimize`.
 
@@ -155,7 +155,7 @@ def minimize(
         else:
             pool = around.enter_context(ThreadPoolExecutor(parts))
             within = around.enter_context(backend.in_threads())
-        objective = Objective(chain.on(within), samples, l2, factor, most, parts, pool)
+        objective = FullBatchObjective(chain.on(within), samples, l2, factor, most, parts, pool)
         found = scipy_minimize(
             objective,
             theta,

@@ -23,7 +23,7 @@ from .backends._threads import set_for_each_of
 from .checkpoints import Checkpoint
 from .checks import whole
 from .ensemble import Ensemble
-from .handover import Handover, packed, unpacked
+from .handover import Handover, pickled, unpickled
 from .history import History
 from .interrupts import Interrupts
 from .network import Network
@@ -80,8 +80,8 @@ def train(
         with tempfile.TemporaryDirectory(prefix="bpx-") as folder:
             data = Handover(Path(folder))
             common = {name: data.shared(value) for name, value in options.items()}
-            given = packed(data.shared(x), data.shared(y), common)
-            tasks = [packed(net, one) for net, one in zip(members, own, strict=True)]
+            given = pickled(data.shared(x), data.shared(y), common)
+            tasks = [pickled(net, one) for net, one in zip(members, own, strict=True)]
             with Interrupts(*also) as interrupts:
                 fixed = devices is not None
                 found = _Processes(members, given, tasks, slots, fixed, interrupts).run()
@@ -172,7 +172,7 @@ class _Processes:
     """Each member in a process, as many at a time as there are slots.
 
     With `fixed`, member i goes to slot i, counted round; else to any that is free. What is
-    `given` to all of them, and what is each one's own `task`, is packed.
+    `given` to all of them, and what is each one's own `task`, is pickled.
     """
 
     def __init__(
@@ -288,8 +288,8 @@ def _train_one(connection: Any, task: bytes, given: bytes, device: str | None) -
     threading.Thread(target=_listen, args=(connection,), daemon=True).start()
     net, error = None, None
     try:
-        net, own = unpacked(task)
-        x, y, options = unpacked(given)
+        net, own = unpickled(task)
+        x, y, options = unpickled(given)
         if device is not None:
             net = net.to(device)
         net.fit(x, y, **options | own)
@@ -315,7 +315,7 @@ def _portable(error: Exception) -> Exception:
     """An error as it can be sent, with where it was raised."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
-        unpacked(packed(error))
+        unpickled(pickled(error))
     except Exception:
         return RuntimeError(_in_words(error))
     return error

@@ -18,13 +18,13 @@ import numpy as np
 from . import launcher
 from .backends import Array, Backend
 from .checks import positive
-from .ranks import Alone, RankError, Ranks, Summing, named
+from .ranks import AllReduce, Alone, RankError, Ranks, listed
 
 AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds in which rank 0 may write a last checkpoint, before others end it
 ANSWER = 5.0  # seconds in which a rank that waits answers for certain
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
-TOLD = 2000  # characters of an error, which a message may go on about
+TOLD = 2000  # characters of an error that the others are told
 
 _yield: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0.0))
 
@@ -158,7 +158,7 @@ class MpiRanks:
         self.hurried: Callable[[], bool] = bool
         self._sent: list[Any] = []
         self._last: Any = None
-        self._summing: dict[str, Summing] = {}
+        self._all_reduces: dict[str, AllReduce] = {}
         self.hosts = ["?"] * self.size
         self.comm, request = comm.Idup()
         began = time.monotonic()
@@ -178,8 +178,8 @@ class MpiRanks:
     def __exit__(self, *raised: Any) -> None:
         error = raised[1]
         together = error is None or getattr(error, "of_all_ranks", False)
-        for summing in self._summing.values():
-            summing.close(abort=not together)
+        for all_reduce in self._all_reduces.values():
+            all_reduce.close(abort=not together)
         if together:
             self.comm.Free()
             return
@@ -248,19 +248,19 @@ class MpiRanks:
         self._wait(self.comm.Ibarrier(), math.inf)  # a download takes what it takes
         return found if self.rank == 0 else work()
 
-    def summing(self, backend: Backend) -> Summing:
-        found = self._summing.get(backend.name)
+    def all_reduce(self, backend: Backend) -> AllReduce:
+        found = self._all_reduces.get(backend.name)
         if found is None:
-            found = self._summing[backend.name] = self._summing_on(backend)
+            found = self._all_reduces[backend.name] = self._all_reduce_on(backend)
         return found
 
-    def _summing_on(self, backend: Backend) -> Summing:
+    def _all_reduce_on(self, backend: Backend) -> AllReduce:
         if backend.name == "numpy":
             return _OnHost(self)
         if backend.name.startswith("cupy"):
-            from .nccl import summing
+            from .nccl import all_reduce
 
-            return summing(self, backend)
+            return all_reduce(self, backend)
         return _ThroughHost(self, backend)
 
     # --- waiting ---
@@ -328,13 +328,13 @@ class MpiRanks:
             hosts = ", ".join(sorted({self.hosts[rank] for rank in missing}))
             has = "have" if len(missing) > 1 else "has"
             message = (
-                f"{named(missing)} ({hosts}) {has} not come to {where}: dead, hanging, or slower "
+                f"{listed(missing)} ({hosts}) {has} not come to {where}: dead, hanging, or slower "
                 "than DataParallel(timeout=) allows. A run with checkpoints goes on with resume"
             )
         raise self._lost(RankError(message, missing))
 
 
-class _OnHost(Summing):
+class _OnHost(AllReduce):
     """NumPy's vectors, as they are."""
 
     def __init__(self, ranks: MpiRanks) -> None:
@@ -344,7 +344,7 @@ class _OnHost(Summing):
         self.ranks.sum_in_place(vector)
 
 
-class _ThroughHost(Summing):
+class _ThroughHost(AllReduce):
     """A copy on the host, summed, and back: MPI must never see a device's address."""
 
     def __init__(self, ranks: MpiRanks, backend: Backend) -> None:

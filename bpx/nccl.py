@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from .backends import Array, Backend
-from .ranks import Summing, of_all_ranks
+from .ranks import AllReduce, of_all_ranks
 
 if TYPE_CHECKING:
     from .mpi import MpiRanks
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NOT_READY = 600  # cudaErrorNotReady
 
 
-def summing(ranks: MpiRanks, backend: Backend) -> Summing:
+def all_reduce(ranks: MpiRanks, backend: Backend) -> AllReduce:
     """NCCL where each rank has it, and a device of its own; else through the host.
 
     CuPy finds it in ``nvidia-nccl-cu13`` (or ``-cu12``), which its own extras do not bring.
@@ -45,7 +45,7 @@ def _library() -> Any:
     return nccl if nccl.available else None
 
 
-class _Pinned(Summing):
+class _Pinned(AllReduce):
     """To pinned memory, summed there by MPI, and back."""
 
     def __init__(self, ranks: MpiRanks) -> None:
@@ -67,7 +67,7 @@ class _Pinned(Summing):
         stream.synchronize()  # the host's buffer is written to again
 
 
-class _Nccl(Summing):
+class _Nccl(AllReduce):
     """NCCL's all-reduce on the stream of the steps, which the host does not wait for."""
 
     def __init__(self, ranks: MpiRanks, backend: Backend, nccl: Any) -> None:

@@ -5,57 +5,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import architecture, data
+from . import architecture, data, gradients
 from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
 from .blocks import Blocks, bytes_of_a_row
-from .chain import Chain, mean_factor
+from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
+from .gradients import Gradient
 from .layers import Input, Layer
 from .optimizers import Optimizer, State
-from .parameters import Destinations, Layout, named
+from .parameters import Layout, named
 
 if TYPE_CHECKING:
     from .history import History
     from .summary import Summary
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """∂C/∂θ of the mean cost of a batch.
-
-    Attributes
-    ----------
-    flat : array
-        In the layout of ``net.parameters``; zero where layers are not trained.
-    weights, biases : tuple of array
-        Views into `flat`, shaped like ``net.weights`` and ``net.biases``.
-    inputs : array
-        ∂C/∂x, (m, ...).
-    cost : array
-        The mean cost itself, 0-d and without penalties; None after a delta of one's own.
-
-    Examples
-    --------
-    >>> import bpx
-    >>> grad = bpx.Network([2, 3, 1], seed=0).backprop([[0.0, 1.0]], [1])
-    >>> [w.shape for w in grad.weights], [b.shape for b in grad.biases], grad.inputs.shape
-    ([(3, 2), (1, 3)], [(3,), (1,)], (1, 2))
-    """
-
-    flat: Array
-    weights: tuple[Array, ...]
-    biases: tuple[Array, ...]
-    inputs: Array
-    cost: Array | None
 
 
 class Network:
@@ -302,11 +272,20 @@ class Network:
         *,
         what: str = "",
         finite: bool = True,
-        whole: bool = True,
+        allow_zero_weight: bool = False,
     ) -> data.Samples:
-        """Checked samples on this backend; `what` goes before x and y in messages.
+        """Checked samples on this backend, for what trains or extends a network.
 
-        They are the whole set, or only a mini-batch, in which all weights may be zero.
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `evaluate`, whose errors it raises.
+        what : str
+            Goes before x and y in messages, such as ``"validation "``.
+        finite : bool
+            Look for NaN and infinity.
+        allow_zero_weight : bool
+            All weights may be zero, as those of a mini-batch may.
         """
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
@@ -317,19 +296,19 @@ class Network:
             )
         shape = self.input_shape
         x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices)
-        held = self.targets(x.shape[0], y, sample_weight, what, finite, whole)
+        held = self.targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
     def _on_disk(
         self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool
     ) -> data.Samples:
-        """In memory, where all of it fits into its budget."""
+        """Samples whose x is on disk; in memory, where all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)
         if x.fits(bytes_of_a_row(held)):
-            whole = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
-            return data.Samples(whole, *held)
+            read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
+            return data.Samples(read, *held)
         return data.Samples(x if finite else x.unchecked(), *held)
 
     def targets(
@@ -339,7 +318,7 @@ class Network:
         sample_weight: Any = None,
         what: str = "",
         finite: bool = True,
-        whole: bool = True,
+        allow_zero_weight: bool = False,
     ) -> tuple[Array, Array | None]:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""
         backend, outputs = self.backend, self.output_shape[0]
@@ -347,7 +326,9 @@ class Network:
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
         if sample_weight is not None:
             dtype = self.chain.xp_dtype
-            sample_weight = data.check_weight(backend, sample_weight, m, dtype, finite, whole)
+            sample_weight = data.check_weight(
+                backend, sample_weight, m, dtype, finite, allow_zero_weight
+            )
         return y, sample_weight
 
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
@@ -467,38 +448,18 @@ class Network:
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
         if n is not None:
             n = whole("n", n)
-        chain, backend = self.chain, self.backend
-        ws = chain.workspace(training=training, inputs=True)
+        ws = self.chain.workspace(training=training, inputs=True)
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
-            samples = self.samples(x, y, sample_weight, whole=False)
-            gathered = chain.gather(samples.x, slice(None), ws)
-            shares = chain.shares(samples.weight)
-            values, _, d, saved = chain.cost_and_delta(gathered, samples.y, ws, shares)
-            alpha = mean_factor(samples.n, samples.weight)
-            cost = backend.total(values if shares is None else values * shares) * alpha
+            samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
+            found = gradients.from_targets(self.chain, samples, ws)
         else:
-            z, saved = chain.forward(chain.gather(self._x(x), slice(None), ws), ws)
-            a = chain.activated(z, ws)
-            given = data.check_y(
-                backend, delta, z.shape[0], z.shape[1], "regression", what="delta"
-            )
-            d = ws.buffer("delta", z.shape)
-            d[...] = backend.xp.astype(given, chain.xp_dtype)
-            d = backend.activate_backward(chain.objective.activation, d, z, a)
-            cost, alpha = None, 1.0
-        layout = self.layout
-        flat = backend.zeros((layout.size,), chain.xp_dtype)
-        out = Destinations(backend, layout, flat)
-        out.scale(alpha)
-        inputs: Any = chain.backward(d, saved, out, ws)
+            found = gradients.from_delta(self.chain, self._x(x), delta, ws)
         if n is not None:
-            chain.add_penalty(flat, l1 / n or None, l2 / n or None)
-        views = layout.views(backend.xp, flat)
-        weights, biases = named(views, "weights"), named(views, "bias")
+            self.chain.add_penalty(found.flat, l1 / n or None, l2 / n or None)
         if step is None and training:
             self.steps += 1
-        return Gradient(flat, weights, biases, inputs * alpha, cost)
+        return found
 
     # --- copies -----------------------------------------------------------------------------
 

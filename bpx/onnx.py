@@ -176,11 +176,11 @@ class _Graph:
 
         net, version = self.net, [helper.make_opsetid("", opset)]
         layers = " → ".join(map(str, net.layers))
-        whole = None if net.chain.architecture.indices is None else np.int64
+        dtype = None if net.chain.architecture.indices is None else np.int64
         graph = helper.make_graph(
             self.nodes,
             "network",
-            [self.value("inputs", net.input_shape, whole)],
+            [self.value("inputs", net.input_shape, dtype)],
             results,
             [numpy_helper.from_array(tensor, name) for name, tensor in self.tensors.items()],
         )

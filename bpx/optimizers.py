@@ -121,7 +121,7 @@ class Optimizer:
         return float(state.factor * (rate(step) if isinstance(rate, Schedule) else rate))
 
     def numbers(self, state: State, step: int) -> tuple[float, float, float]:
-        """What of the recursion changes from step to step; η first."""
+        """Three scalars that change from step to step, 0 where there are fewer; η first."""
         return self.rate(state, step), 0.0, 0.0
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:

@@ -240,5 +240,6 @@ class Destinations:
             put(space, entry.name, Destination(backend, array, scale))
 
     def scale(self, alpha: float, beta_decayed: float = 0.0, beta_rest: float = 0.0) -> None:
+        """Set α, which all share, β of weights and β of the rest."""
         self.decayed.alpha = self.rest.alpha = alpha
         self.decayed.beta, self.rest.beta = beta_decayed, beta_rest

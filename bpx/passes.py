@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from .captured import Captured, agree
-from .program import Program
-from .program import Steps as Function
+from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import FusedUpdate, GradientUpdate, table
+from .updates import FusedUpdate, GradientUpdate, numbers_of_steps
 
 NO_LIMIT = sys.maxsize
 
@@ -64,7 +63,7 @@ class StepByStep:
             return 0
         since = self._since
         if not since:
-            self.steps.keep()
+            self.steps.back_up()
         since.append(batch)
         try:
             self.steps.one(batch, len(since) - 1)
@@ -108,7 +107,7 @@ class Replayed:
         captured, steps = self.captured, self.steps
         if captured.checked or self.refused:
             return captured.checked
-        steps.keep()
+        steps.back_up()
         start = steps.snapshot(2)
         try:
             for at, batch in enumerate(islice(self.source.batches(order), 2)):
@@ -125,7 +124,7 @@ class Replayed:
             message = f"the steps cannot be replayed as a CUDA graph: {why}"
             if self.required:
                 raise RuntimeError(message)
-            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=6)
         return not why
 
     def _replay_twice(self, order: Any, start: list[Any], expected: list[Any]) -> str:
@@ -147,16 +146,17 @@ class Replayed:
 
     def begin(self, order: Any, first: int, before: int = 0) -> None:
         assert first == before == 0  # the rest of an epoch goes step by step
-        self._order, self._done, self._kept = order, 0, -1
+        self._order, self._done = order, 0
+        self._backup = -1  # the step of the last `back_up`; -1: none since the log was read
         self.captured.begin(order, self.steps.net.steps)
 
     def advance(self, most: int) -> int:
         done, replays = self._done, self.captured.steps
         if done == self.source.steps:
             return 0
-        if self._kept < 0:
-            self.steps.keep()
-            self._kept = done
+        if self._backup < 0:
+            self.steps.back_up()
+            self._backup = done
         if done < replays:
             count = self.captured.run(min(most, replays - done))
             self.steps.count(count)
@@ -168,12 +168,12 @@ class Replayed:
         return count
 
     def read(self) -> np.ndarray:
-        start = self._kept
+        start = self._backup
         log = self.steps.read(self._done - start, start)
         if log is None:
             piece = _batches(self.source, self._order, start, self._done)
             raise self.steps.diverged(piece, start)
-        self._kept = -1
+        self._backup = -1
         return log
 
     def close(self) -> None:
@@ -189,14 +189,15 @@ class Compiled:
         source: Arrays,
         update: FusedUpdate | GradientUpdate,
         program: Program,
-        function: Function,
+        function: CompiledSteps,
     ) -> None:
         self.steps, self.source, self.update = steps, source, update
         self.program, self.function = program, function
         self.steps_a_call = program.steps_a_call
 
     def begin(self, order: Any, first: int, before: int = 0) -> None:
-        self._order, self._done, self._kept, self._before = order, first, -1, before
+        self._order, self._done, self._before = order, first, before
+        self._backup = -1  # as in `Replayed`
         self._steps = -(-len(order) // self.program.batch_size)
         self._log = np.zeros((self._steps, 3))
         self._squares = np.zeros(self._steps if self.program.squares else 0)
@@ -206,11 +207,11 @@ class Compiled:
         count = min(self.steps_a_call, self._steps - done, most)
         if not count:
             return 0
-        if self._kept < 0:
-            self.steps.keep()
-            self._kept = done
+        if self._backup < 0:
+            self.steps.back_up()
+            self._backup = done
         rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
-        numbers = table(self.update, self.source, rows, self.update.state.step)
+        numbers = numbers_of_steps(self.update, self.source, rows, self.update.state.step)
         good = self.function(rows, numbers, self._log[part], self._squares[part])
         self.steps.count(good)
         if good < count:
@@ -221,18 +222,18 @@ class Compiled:
     def _stopped_at(self, step: int) -> DivergenceError:
         """A cost is not finite, and nothing of that step was written."""
         if self.steps.all_finite():
-            self.steps.keep()
-            self._kept = step
+            self.steps.back_up()
+            self._backup = step
         # Else the step before has overflowed, and all since the copies are run again.
-        piece = _batches(self.source, self._order, self._kept, step + 1)
-        return self.steps.diverged(piece, self._before + self._kept)
+        piece = _batches(self.source, self._order, self._backup, step + 1)
+        return self.steps.diverged(piece, self._before + self._backup)
 
     def read(self) -> np.ndarray:
-        start = self._kept
+        start = self._backup
         if not self.steps.all_finite():
             piece = _batches(self.source, self._order, start, self._done)
             raise self.steps.diverged(piece, self._before + start)
-        self._kept = -1
+        self._backup = -1
         part = slice(start, self._done)
         log = self._log[part]
         return np.column_stack([log, self._squares[part]]) if self.program.squares else log

@@ -1,7 +1,7 @@
 """A run of training as plain data, which a native backend may run whole.
 
-What is described is what the step in `training` does, for dense layers that bpx knows by name; a
-layer, activation, cost or optimizer of a user's own is never described, and goes step by step.
+What is described is what a step of `Steps` does, for dense layers that bpx knows by name; a layer,
+activation, cost or optimizer of a user's own is never described, and goes step by step.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ class Program:
         return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 
-Steps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
+# From rows of the training set, the numbers of their steps, a log and Σω²: see `compiled`.
+CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
 def compiled(
     chain: Chain, source: Any, update: FusedUpdate | GradientUpdate, squares: bool = False
-) -> tuple[Program, Steps] | None:
+) -> tuple[Program, CompiledSteps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 
     The function takes rows of the training set for some steps, the steps' numbers (`numbers` of

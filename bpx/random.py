@@ -88,11 +88,8 @@ def bits(
     [[6603409388887923, 2011489540727371], [2113171450290332, 1990693172551442]]
     """
     stream = mix(of_layer(key, layer) + step + _GOLDEN)
-    elements = 1
-    for length in shape[1:]:
-        elements *= length
     rows = xp.arange(row + 1, row + 1 + shape[0], dtype=xp.int64, device=device)
-    columns = xp.arange(1, elements + 1, dtype=xp.int64, device=device)
+    columns = xp.arange(1, math.prod(shape[1:]) + 1, dtype=xp.int64, device=device)
     by_row = _mix(rows * signed(_GOLDEN) + signed(stream))
     every = _mix(by_row[:, None] + (columns * signed(_GOLDEN))[None, :])
     return xp.reshape(_shift(every, 64 - BITS), shape)

@@ -35,7 +35,7 @@ def of_all_ranks(error: Exception) -> Exception:
     return error
 
 
-class Summing:
+class AllReduce:
     """Sums over all ranks of a vector on a backend. This one is for a rank that is alone."""
 
     def __call__(self, vector: Array) -> None:
@@ -86,7 +86,7 @@ class Ranks(Protocol):
     def broadcast(self, content: bytes) -> bytes:
         """What rank 0 has."""
 
-    def summing(self, backend: Backend) -> Summing:
+    def all_reduce(self, backend: Backend) -> AllReduce:
         """How vectors on this backend are summed."""
 
     def first(self, work: Callable[[], Any]) -> Any:
@@ -120,32 +120,32 @@ class Alone:
     def broadcast(self, content: bytes) -> bytes:
         return content
 
-    def summing(self, backend: Backend) -> Summing:
-        return Summing()
+    def all_reduce(self, backend: Backend) -> AllReduce:
+        return AllReduce()
 
     def first(self, work: Callable[[], Any]) -> Any:
         return work()
 
 
-def share(ranks: Ranks, rows: int) -> tuple[int, int]:
-    """The first of this rank's rows, and the first that is not, as `dealt` has them.
+def own_rows(ranks: Ranks, rows: int) -> tuple[int, int]:
+    """The first of this rank's rows, and the first that is not, as `dealt` deals them out.
 
     Examples
     --------
-    >>> from bpx.ranks import Alone, share
-    >>> share(Alone(), 10)
+    >>> from bpx.ranks import Alone, own_rows
+    >>> own_rows(Alone(), 10)
     (0, 10)
     """
     return dealt(rows, ranks.size)[ranks.rank]
 
 
-def shares(size: int, rows: int) -> list[int]:
-    """How many of so many rows each of `size` ranks has, as `share` deals them out.
+def part_sizes(parts: int, rows: int) -> list[int]:
+    """How many of so many rows each part has, as `dealt` deals them out.
 
-    >>> shares(3, 10)
+    >>> part_sizes(3, 10)
     [3, 3, 4]
     """
-    return [stop - first for first, stop in dealt(rows, size)]
+    return [stop - first for first, stop in dealt(rows, parts)]
 
 
 def agreed(ranks: Ranks, wish: bool) -> bool:
@@ -159,10 +159,10 @@ def same(ranks: Ranks, what: str, text: str) -> None:
     others = [rank for rank, other in enumerate(found) if other != found[0]]
     if others:
         raise of_all_ranks(
-            ValueError(f"{what} on {named(others)} and on rank 0 are not the same any more")
+            ValueError(f"{what} on {listed(others)} and on rank 0 are not the same any more")
         )
 
 
-def named(ranks: list[int] | tuple[int, ...]) -> str:
+def listed(ranks: list[int] | tuple[int, ...]) -> str:
     """``rank 3``, ``ranks 1, 2``."""
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

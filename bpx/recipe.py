@@ -20,7 +20,7 @@ from .checks import count_of_bytes
 from .data import generator
 from .ensemble import Ensemble
 from .network import Network
-from .registry import nearest, normal
+from .registry import canonical, nearest
 
 Part = tuple[np.ndarray, np.ndarray]
 Names = tuple[str, ...] | None  # of a table's columns that are x
@@ -61,12 +61,12 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
 
 
 def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> tuple[list[Part], Names]:
-    whole = _opened(data, target, budget)
-    whole.flatten()
-    draw, few = generator(seed), min(whole.n // 10, 10_000)
-    rest, test = whole.hold_out(few, draw)
+    samples = _opened(data, target, budget)
+    samples.flatten()
+    draw, few = generator(seed), min(samples.n // 10, 10_000)
+    rest, test = samples.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test], tables.input_names(whole)
+    return [(_without_y(rest), rest.y), validation, test], tables.input_names(samples)
 
 
 def _opened(
@@ -75,20 +75,20 @@ def _opened(
     if Path(data).suffix.lower() not in tables.TABLES:
         columns = None  # arrays have no names
     targets = tables.target_names(Path(data), target, columns)
-    whole = open_data(data, target=targets, columns=columns, budget=budget)
-    if labelled and whole.y is None:
+    samples = open_data(data, target=targets, columns=columns, budget=budget)
+    if labelled and samples.y is None:
         raise ValueError(
             f"{data} is read in blocks, and has no targets: --target names the column of a "
             ".parquet or .csv file, or the array of a .npz that is not y"
         )
-    return whole
+    return samples
 
 
 def _without_y(data: Blocks) -> Blocks:
     return Blocks(data.reader, None, None, data.budget, data.kept)
 
 
-def whole(
+def samples_in(
     net: Network | Ensemble,
     path: Path,
     target: str | None,
@@ -96,8 +96,10 @@ def whole(
     *,
     labelled: bool = True,
 ) -> tuple[Any, Any]:
-    """x as the network takes it and y, of all samples in a file; those that are larger than the
-    budget, in blocks. Of a table the columns that the network was trained on, by their names.
+    """x as the network takes it, and y, of all samples in a file.
+
+    What is larger than the budget is read in blocks. Of a table x are the columns that the network
+    was trained on, by their names.
     """
     columns = (net.members[0] if isinstance(net, Ensemble) else net).columns
     size = count_of_bytes("budget", budget)
@@ -231,7 +233,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
 
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
     """Where none is given; a regression's targets may be scaled."""
-    if normal(optimizer) != "sgd":
+    if canonical(optimizer) != "sgd":
         return 0.001
     if task != "regression":
         return 0.5
@@ -241,6 +243,13 @@ def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
 def optimizer(
     name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
 ) -> optimizers.Optimizer:
+    """The optimizer of that name, with `rate` or a schedule that goes from it over so many steps.
+
+    Raises
+    ------
+    ValueError
+        An unknown optimizer or schedule, or momentum for one that has none.
+    """
     shapes: dict[str, Any] = {
         "constant": rate,
         "plateau": rate,  # and a callback
@@ -255,7 +264,7 @@ def optimizer(
         raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
     shape = shapes[schedule]
     eta = shape() if callable(shape) else shape
-    name = normal(name)
+    name = canonical(name)
     if name == "sgd":
         return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
     if momentum or nesterov:
@@ -269,6 +278,7 @@ def optimizer(
 
 
 def callbacks(patience: int | None, schedule: str) -> list[Callback]:
+    """What stops early, and what lowers the rate on a plateau, where they are asked for."""
     found: list[Callback] = [] if patience is None else [EarlyStopping(patience)]
     if schedule == "plateau":
         found.append(ReduceOnPlateau())
@@ -282,9 +292,10 @@ def augment(text: str, data: str) -> list[Augmentation]:
     found = []
     for part in text.split(","):
         name, _, values = part.strip().partition("=")
-        cls: Any = FUNCTIONS.get(normal(name))
+        word = canonical(name)
+        cls: Any = FUNCTIONS.get(word)
         if cls is None:
-            raise ValueError(f"unknown function {name!r}{nearest(normal(name), list(FUNCTIONS))}")
+            raise ValueError(f"unknown function {name!r}{nearest(word, list(FUNCTIONS))}")
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
             raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")
@@ -300,6 +311,7 @@ def _value(text: str) -> Any:
 
 
 def sizes(text: str) -> list[int]:
+    """Layer sizes from ``"256,128"``; ValueError where they are no integers."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:

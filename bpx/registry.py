@@ -27,18 +27,18 @@ _ELSEWHERE = {
     "xavier": "glorot-uniform",
 }
 
-MOST = 40  # names in a message: a file may bring any number
+MOST_NAMES = 40  # names in a message: a file may bring any number
 
 
 def nearest(word: str, known: list[str]) -> str:
     """The end of an error message: the nearest known word, and what is known."""
     import difflib
 
-    meant = _ELSEWHERE.get(normal(word))
+    meant = _ELSEWHERE.get(canonical(word))
     close = [meant] if meant in known else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    named = ", ".join(name[:60] for name in sorted(known)[:MOST])
-    more = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
     return f"{hint} Known: {named}{more}"
 
 
@@ -64,18 +64,27 @@ class Registry:
         Registry.all.append(self)
 
     def builds(self, cls: type) -> type:
-        """Class decorator: `cls` is built by its class attribute ``name``."""
-        self.builtin[normal(cls.name)] = cls  # type: ignore[attr-defined]
+        """Class decorator: register `cls` as bpx's own, by its class attribute ``name``."""
+        self.builtin[canonical(cls.name)] = cls  # type: ignore[attr-defined]
         return cls
 
     def add(self, name: str, obj: Any) -> None:
-        name = normal(name)
+        """Register a user's own; ValueError where the name is bpx's."""
+        name = canonical(name)
         if name in self.builtin:
             raise ValueError(f"{name!r} is bpx's own {self.kind}; register yours by another name")
         self.registered[name] = obj
 
     def get(self, spec: Any, custom: Mapping[str, Any] | None = None) -> Any:
-        """The object that `spec` describes: an object, a name, or a dict from a file."""
+        """The object that `spec` describes: an object, a name, or a dict from a file.
+
+        Raises
+        ------
+        TypeError
+            It is none of these, or a class where an object is wanted.
+        ValueError
+            No object has that name: neither bpx's own, nor a registered one, nor one of `custom`.
+        """
         if isinstance(spec, self.base) or (
             self.classes and isinstance(spec, type) and issubclass(spec, self.base)
         ):
@@ -91,8 +100,8 @@ class Registry:
                 f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
                 f"object, got {type(spec).__name__}"
             )
-        name = normal(spec)
-        own = self.registered | {normal(key): value for key, value in (custom or {}).items()}
+        name = canonical(spec)
+        own = self.registered | {canonical(key): value for key, value in (custom or {}).items()}
         if name in own:
             return own[name]
         if name not in self.builtin:
@@ -110,7 +119,7 @@ class Registry:
         for name, own in self.registered.items():
             if own is obj:
                 return {"name": name}
-        name = normal(getattr(obj, "name", ""))
+        name = canonical(getattr(obj, "name", ""))
         cls = obj if self.classes else type(obj)
         if self.builtin.get(name) is not cls:
             raise ValueError(
@@ -128,11 +137,13 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def normal(name: str) -> str:
+def canonical(name: str) -> str:
+    """A name as it is compared: in lower case, words joined by ``-``."""
     return name.lower().replace("_", "-").replace(" ", "-")
 
 
 def article(noun: str) -> str:
+    """A noun behind its article: ``"an activation"``."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 

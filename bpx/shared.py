@@ -28,7 +28,7 @@ from .data import Samples, is_sparse
 from .files import as_json
 from .network import Network
 from .optimizers import State
-from .ranks import Ranks, Summing, agreed, named, of_all_ranks, same, share, shares
+from .ranks import AllReduce, Ranks, agreed, listed, of_all_ranks, own_rows, part_sizes, same
 from .snapshots import Snapshot, described, differing
 from .sources import Arrays, Source, Stream, digest_of
 from .steps import DivergenceError, NonFinite, Steps
@@ -45,11 +45,12 @@ class Share:
     Attributes
     ----------
     parts : list of (batch, int)
-        Its slices, as the source loads them, each with the place of its first row in the whole.
+        Its slices, as the source loads them, each with the place of its first row in the
+        mini-batch.
     rows : list of int
         Of each slice, on all ranks together.
     total : float
-        The whole's sum of weights, or of rows.
+        The mini-batch's sum of weights, or its rows.
     """
 
     parts: list[tuple[Any, int]]
@@ -70,7 +71,7 @@ def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
     >>> rows_of_slices([5, 4], 2)
     [4, 5]
     """
-    return [sum(of_ranks) for of_ranks in zip(*(shares(slices, n) for n in rows), strict=True)]
+    return [sum(of_ranks) for of_ranks in zip(*(part_sizes(slices, n) for n in rows), strict=True)]
 
 
 class SharedStream(Stream):
@@ -140,7 +141,7 @@ class SharedSteps(Steps):
         self.ranks, self.slices = ranks, slices
         self.room = update.room
         self._behind = update.room[-BEHIND:]
-        self._sum = ranks.summing(backend)
+        self._sum = ranks.all_reduce(backend)
         self.ws.batch_sum = partial(_over_ranks, self._sum)  # not a method: see `Workspace`
         self._sums = backend.zeros((1, 3), self.chain.xp_dtype)
         self._answers: dict[str, bool] = {}
@@ -150,35 +151,35 @@ class SharedSteps(Steps):
         if step and step % COMPARED == 0 and self.ranks.size > 1:
             self._sum.wait()  # a copy to the host would not hear that a rank is gone
             compare(self.net, self.ranks)
-        whole = batch if isinstance(batch, Share) else self._share(batch)
+        share = batch if isinstance(batch, Share) else self._share(batch)
         self.note_squares(at)
-        self._gradient(whole)
+        self._gradient(share)
         self._add_up()
         self.log[at, ...] = self._behind[:3]
         if self.chain.backend.is_host and not np.isfinite(float(self.log[at, 0])):
             raise NonFinite
-        self.update.after(self.update.numbers(self.state.step, 1.0, whole.total))
+        self.update.after(self.update.numbers(self.state.step, 1.0, share.total))
         self.count(1)
 
     def _share(self, batch: Any) -> Share:
         assert isinstance(self.source, Arrays)
         on_host, rows = batch
-        first, stop = share(self.ranks, len(on_host))
+        first, stop = own_rows(self.ranks, len(on_host))
         bounds = cut(first, stop, self.slices)
         parts = [((on_host[a:b], rows[a:b]), a) for a, b in bounds]
-        together = rows_of_slices(shares(self.ranks.size, len(on_host)), self.slices)
+        together = rows_of_slices(part_sizes(self.ranks.size, len(on_host)), self.slices)
         return Share(parts, together, self.source.total(batch))
 
-    def _gradient(self, whole: Share) -> None:
-        """Of the mean cost over the whole, as much of it as this rank has; and sums behind it."""
+    def _gradient(self, share: Share) -> None:
+        """This rank's part of the gradient of the mini-batch's mean cost; its sums behind it."""
         chain, ws, out = self.chain, self.ws, self.update.out
-        alpha = 1.0 / whole.total if whole.total > 0.0 else 1.0
-        if not whole.parts:
+        alpha = 1.0 / share.total if share.total > 0.0 else 1.0
+        if not share.parts:
             self.room[...] = 0.0
-        if self._sums.shape[0] < len(whole.parts):
-            self._sums = chain.backend.zeros((len(whole.parts), 3), chain.xp_dtype)
-        for k, (part, first) in enumerate(whole.parts):
-            ws.row, ws.rows = first, whole.rows[k]
+        if self._sums.shape[0] < len(share.parts):
+            self._sums = chain.backend.zeros((len(share.parts), 3), chain.xp_dtype)
+        for k, (part, first) in enumerate(share.parts):
+            ws.row, ws.rows = first, share.rows[k]
             x, labels, weight = self.source.load(part, ws)
             values, a, delta, saved = chain.cost_and_delta(x, labels, ws, weight)
             chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
@@ -187,8 +188,8 @@ class SharedSteps(Steps):
             out.scale(alpha, beta, beta)
             chain.backward(delta, saved, out, ws)
         ws.row = ws.rows = 0
-        if whole.parts:
-            slices = self._sums[: len(whole.parts), ...]
+        if share.parts:
+            slices = self._sums[: len(share.parts), ...]
             self._behind[:3] = chain.backend.xp.sum(slices, axis=0)
 
     def _add_up(self) -> None:
@@ -220,16 +221,16 @@ class SharedSteps(Steps):
         return error
 
     def _first_bad(self, batch: Any) -> int:
-        whole = batch if isinstance(batch, Share) else self._share(batch)
+        share = batch if isinstance(batch, Share) else self._share(batch)
         found = len(self.net.layers)
-        for (part, first), rows in zip(whole.parts, whole.rows, strict=False):
+        for (part, first), rows in zip(share.parts, share.rows, strict=False):
             self.ws.row, self.ws.rows = first, rows
             found = min(found, super()._first_bad(part))
         self.ws.row = self.ws.rows = 0
         return int(self.ranks.gather(np.array([float(found)])).min())
 
 
-def _over_ranks(add_up: Summing, array: Array) -> Array:
+def _over_ranks(add_up: AllReduce, array: Array) -> Array:
     """Of sums over the rows at hand: those over the mini-batch, or over a slice of it."""
     total = array + 0.0
     add_up(total)
@@ -248,12 +249,14 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
             f"expected accumulate <= {source.batch_size}, the rows of a mini-batch, got {slices}"
         )
     last = source.n % source.batch_size or source.batch_size
-    check_statistics(chain, shares(ranks.size, last), slices)
+    check_statistics(chain, part_sizes(ranks.size, last), slices)
 
 
 def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
-    """ValueError, on all ranks, where layers take statistics of mini-batches, and one rank, all of
-    which take part in their sums, has fewer rows than slices of them; or a slice too few rows.
+    """ValueError, on all ranks, where layers cannot take their statistics of a mini-batch.
+
+    All ranks sum these up slice by slice, so that each needs a row for every slice; and a slice,
+    over all ranks, needs as many rows as the layers do. `rows` are those of each rank.
     """
     if not chain.architecture.statistics:
         return
@@ -261,7 +264,7 @@ def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
     if few:
         raise of_all_ranks(
             ValueError(
-                f"a mini-batch has {[rows[rank] for rank in few]} rows for {named(few)}, and the "
+                f"a mini-batch has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
                 f"network takes statistics of batches: expected {slices} at least on each rank, "
                 "also in the last mini-batch of an epoch and in each of an iterable's"
             )

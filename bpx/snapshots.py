@@ -20,6 +20,7 @@ from .files import TRAINING
 from .history import History
 from .network import Network
 from .persistence import FileFormatError, Stateful
+from .registry import plain
 from .sources import Source, digest_of
 
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
@@ -115,12 +116,12 @@ def arguments_of(
     if held_out is not None:
         found["validation"] = held_out.n
         found["digest of some validation samples"] = digest_of(held_out)
-    plain = {
+    options = {
         name: value if isinstance(value, int | float | str | None) else described(value)
         for name, value in others.items()
     }
     remembering = [type(callback).__name__ for callback in with_state(callbacks)]
-    return found | plain | {"callbacks with a state": remembering}
+    return found | options | {"callbacks with a state": remembering}
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -146,20 +147,9 @@ def contents(
         tensors[f"{TRAINING}.log"] = np.concatenate(epoch.log)
     remembered = []
     for index, callback in enumerate(with_state(callbacks)):
-        plain = {}
-        for name, value in callback.state().items():
-            if hasattr(value, "shape") and value.shape:
-                host = value if isinstance(value, np.ndarray) else net.backend.to_host(value)
-                tensors[f"{TRAINING}.callbacks.{index}.{name}"] = host
-            else:
-                plain[name] = value.item() if hasattr(value, "item") else value
-        try:
-            remembered.append(files.as_json(plain))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise TypeError(
-                f"expected state() of {type(callback).__name__} to give arrays and what JSON "
-                f"takes, got {plain!r} ({error})"
-            ) from error
+        arrays, others = _state_of(callback, net)
+        tensors |= {f"{TRAINING}.callbacks.{index}.{name}": a for name, a in arrays.items()}
+        remembered.append(others)
     header[TRAINING] = {
         "arguments": dict(arguments),
         "optimizer": {"step": state.step, "factor": state.factor, "slots": sorted(state.slots)},
@@ -170,6 +160,24 @@ def contents(
         "callbacks": remembered,
     }
     return tensors, header
+
+
+def _state_of(callback: Stateful, net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a callback remembers: its arrays on the host, and all else as JSON."""
+    arrays, others = {}, {}
+    for name, value in callback.state().items():
+        if hasattr(value, "shape") and value.shape:
+            on_host = isinstance(value, np.ndarray)
+            arrays[name] = value if on_host else net.backend.to_host(value)
+        else:
+            others[name] = plain(value)
+    try:
+        return arrays, files.as_json(others)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"expected state() of {type(callback).__name__} to give arrays and what JSON "
+            f"takes, got {others!r} ({error})"
+        ) from error
 
 
 @dataclass

@@ -26,7 +26,7 @@ from .context import Workspace
 from .data import Samples
 from .network import Network
 from .persistence import Stateful
-from .windows import Epoch
+from .windows import WindowReader
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
@@ -162,8 +162,8 @@ class Windows:
 
         A mini-batch that two windows share is in the second.
         """
-        epoch = Epoch(self.blocks, self.plan, self.slots, order, self.finite)
-        with closing(epoch.windows(first * self.batch_size)) as windows:
+        reader = WindowReader(self.blocks, self.plan, self.slots, order, self.finite)
+        with closing(reader.windows(first * self.batch_size)) as windows:
             for window in windows:
                 if len(window.order):
                     y, weight = (a if a is None else data.take(a, window.rows) for a in self.held)
@@ -269,7 +269,7 @@ class Stream:
                 )
             empty = False
             try:
-                samples = self.net.samples(*batch, finite=self.finite, whole=False)
+                samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)
             except (ValueError, TypeError) as error:
                 where = f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
                 raise type(error)(f"{where}: {error}") from error

@@ -112,6 +112,7 @@ class Steps:
         self._work((None, rows), at, numbers)
 
     def count(self, steps: int) -> None:
+        """So many steps were done, by whatever way."""
         self.state.step += steps
         self.net.steps += steps
 
@@ -124,7 +125,7 @@ class Steps:
         if numbers is None:
             total = self.source.total(batch) if self.update.penalty.by_batch else None
             numbers = self.update.numbers(self.state.step, alpha, total)
-        values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.shares(weight))
+        values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.mean_weights(weight))
         kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
         if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
@@ -144,6 +145,7 @@ class Steps:
         self._questions = questions
 
     def answer(self, name: str) -> bool:
+        """To a question of `ask`, after the last step."""
         return self._questions[name]()
 
     # --- what came of them ---
@@ -178,25 +180,25 @@ class Steps:
 
     # --- the way back ---
 
-    def keep(self) -> None:
-        """Remember everything as it is now."""
+    def back_up(self) -> None:
+        """Copy everything as it is now, for `restore`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             copy[...] = vector
         self._counters = self.net.steps, self.state.step
 
     def restore(self) -> None:
-        """Everything as it was kept."""
+        """Everything as it was at the last `back_up`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             vector[...] = copy
         self.net.steps, self.state.step = self._counters
 
     def diverged(self, piece: list[Any], done: int) -> DivergenceError:
-        """From what was kept run the piece again, step by step, to the last good one."""
+        """From the last `back_up` run the piece again, step by step, to the last good one."""
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self.restore()
         for index, batch in enumerate(piece):
-            self.keep()
+            self.back_up()
             try:
                 self.one(batch, 0)
                 good = math.isfinite(float(self.log[0, 0]))

@@ -163,22 +163,25 @@ def _rows(
         if len(row) != len(names):
             raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(row)}")
         for column in used:
-            cell = row[column]
-            value = finite_number(cell)
+            value = finite_number(row[column])
             if value is None:
+                where = f"{path}, line {number}, column {shortened(names[column])}"
                 hint = " (number classes 0, 1, 2, ...)" if names[column] in wanted else ""
-                if len(names) == 1 and (";" in cell or "\t" in cell):
-                    hint = " (cells are separated by commas)"
-                empty = "the cell is empty: fill it, or leave the line out"
-                shown = f"got {shortened(cell)}" if cell.strip() else empty
-                raise ValueError(
-                    f"{path}, line {number}, column {shortened(names[column])}: expected a "
-                    f"number, {shown}{hint}"
-                )
+                raise _no_number(where, row, column, hint)
             cells.append(value)
     values = np.frombuffer(cells).reshape(-1, len(used))
     x, y = np.split(values, [len(inputs)], axis=1)
     return Table(x.copy() if wanted else x, y.copy() if wanted else None, tuple(inputs))
+
+
+def _no_number(where: str, row: list[str], column: int, hint: str) -> ValueError:
+    """What to raise for a cell that is no finite number; `hint` mends one that is not empty."""
+    cell = row[column]
+    if len(row) == 1 and (";" in cell or "\t" in cell):
+        hint = " (cells are separated by commas)"
+    empty = "the cell is empty: fill it, or leave the line out"
+    shown = f"got {shortened(cell)}" if cell.strip() else empty
+    return ValueError(f"{where}: expected a number, {shown}{hint}")
 
 
 def target_names(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:

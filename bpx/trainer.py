@@ -46,6 +46,14 @@ class Trainer:
         A factor on the cost, of which the history then has the objective too.
     augment : Pipeline or None
         What changes the samples of each mini-batch.
+    epoch : Epoch or None
+        The one at hand, from before its first step until it ends; set by `run`.
+    steps : Steps
+        What does single steps, and goes back to the last good one; set by `run`.
+    usual : Pass
+        The way through an epoch, or through what is left of one; set by `run`.
+    replayed : Replayed or None
+        The way through a whole epoch by replays of a recording, where there is one; set by `run`.
     """
 
     net: Network
@@ -74,14 +82,12 @@ class Trainer:
         resumed: Snapshot | None = None,
     ) -> History:
         """All of it; what `Network.fit` returns."""
-        net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
+        net, ranks = self.net, self.ranks
         before = net.optimizer, net.optimizer_state, net.history
         run = self._begin(epochs, held_out, resumed)
         self.hooked = at_each_step(callbacks)
         self._choose_passes()
         doing = ranks.doing
-        # A scheduler's SIGTERM is worth a last checkpoint.
-        also = () if checkpoints is None else (signal.SIGTERM,)
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
@@ -89,27 +95,7 @@ class Trainer:
                 load_states(resumed.path, callbacks, resumed.callbacks)
             net.optimizer, net.optimizer_state = self.optimizer, self.state
             net.history = run.history
-            # What is not finite is found and told here, with its layer; no warnings beside it.
-            with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
-
-                def ending() -> bool:
-                    return bool(run.stopped) or interrupts.noted
-
-                self.ending = ending
-                late = bool if checkpoints is None else checkpoints.late
-                self.steps.ask(ending=ending, late=late)
-                ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
-                # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
-                ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
-                try:
-                    self._epochs(run, held_out, callbacks)
-                    stopped = at_the_end(ranks, run.stopped, interrupts.noted)
-                except RankError:
-                    self._rescue(run)
-                    raise
-                run.stopped, run.history.interrupted = stopped
-                if checkpoints is not None:
-                    checkpoints.write(run, self.at_hand or Epoch.next(net, self.source))
+            self._loop(run, held_out, callbacks)
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
@@ -126,6 +112,33 @@ class Trainer:
                     callback.close()
         return run.history
 
+    def _loop(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+        """The epochs, Ctrl-C between two steps, and a checkpoint of where they end."""
+        checkpoints, ranks = self.checkpoints, self.ranks
+        # A scheduler's SIGTERM is worth a last checkpoint.
+        also = () if checkpoints is None else (signal.SIGTERM,)
+        # What is not finite is found and told here, with its layer; no warnings beside it.
+        with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
+
+            def ending() -> bool:
+                return bool(run.stopped) or interrupts.noted
+
+            self.ending = ending
+            late = bool if checkpoints is None else checkpoints.late
+            self.steps.ask(ending=ending, late=late)
+            ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
+            # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
+            ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
+            try:
+                self._run_epochs(run, held_out, callbacks)
+                stopped = at_the_end(ranks, run.stopped, interrupts.noted)
+            except RankError:
+                self._rescue(run)
+                raise
+            run.stopped, run.history.interrupted = stopped
+            if checkpoints is not None:
+                checkpoints.write(run, self.epoch or Epoch.next(self.net, self.source))
+
     def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
         """A run that begins, or goes on from a checkpoint, on all ranks alike."""
         net, ranks = self.net, self.ranks
@@ -136,26 +149,26 @@ class Trainer:
             net, History(), epochs, self.source.steps, self.state, columns, net.steps,
             begun=net.steps, rank=ranks.rank, ranks=ranks.size,
         )  # fmt: skip
-        self.at_hand: Epoch | None = None  # until it ends
+        self.epoch: Epoch | None = None
         if resumed is not None:
-            self.at_hand = resumed.restore(run, self.source, self.arguments)
+            self.epoch = resumed.restore(run, self.source, self.arguments)
         if ranks.size > 1:
             begin_alike(net, self.state, ranks)
         self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
         return run
 
-    def _epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+    def _run_epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
         """All that are left, or until somebody wants it to stop."""
         net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
         while run.history.epochs < run.epochs and not agreed(ranks, self.ending()):
             if checkpoints is None:
-                self.at_hand = Epoch()
+                self.epoch = Epoch()
             else:
-                self.at_hand = self.at_hand or Epoch.next(net, self.source)
+                self.epoch = self.epoch or Epoch.next(net, self.source)
                 if checkpoints.due(run, self.steps.answer("late")):
-                    checkpoints.write(run, self.at_hand)
-            means = self._epoch(self.at_hand, run, step_hooks)
+                    checkpoints.write(run, self.epoch)
+            means = self._run_epoch(self.epoch, run, step_hooks)
             if means is None:
                 return
             row = {"epoch": net.epochs + 1, **means}
@@ -163,9 +176,9 @@ class Trainer:
                 found = net.chain.evaluate(held_out, checks, ranks)
                 row |= {f"validation_{name}": value for name, value in found.items()}
             row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
-            row["seconds"] = self.at_hand.took
+            row["seconds"] = self.epoch.took
             run.history.append(row)
-            net.epochs, self.at_hand = net.epochs + 1, None
+            net.epochs, self.epoch = net.epochs + 1, None
             for hook in hooks(callbacks, "on_epoch_end"):
                 hook(run)
 
@@ -178,25 +191,19 @@ class Trainer:
         return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
 
     def _choose_passes(self) -> None:
-        """Compiled, by replays, and step by step, what neither of them can do."""
+        """Set `usual` and `replayed`: compiled if that can be, by replays, else step by step."""
         chain, source, update = self.chain, self.source, self.update
         squares = self.objective is not None
         # A hook may change the network, and is not called again where steps are done again.
         piece = 1 if self.hooked else source.piece
-        asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         for_steps = self.net, chain, source, update, self.state, piece, squares
         if self.slices is None:
             steps = Steps(*for_steps)
         else:
             steps = SharedSteps(self.ranks, self.slices, *for_steps)
         self.steps, steps.ws.augment = steps, self.augment
-        why = why_not_captured(chain, source, self.optimizer, self.hooked)
-        if self.slices is not None:
-            why = why or "accumulate= and parallel= make more of a step than one recording"
-        if self.augment is not None:
-            why = why or "augment= draws the numbers of each mini-batch on the host"
-        if self.graph is True and why:
-            raise ValueError(f"graph=True: {why}")
+        why = self._why_not_replayed()
+        asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
         # Without `self`: it would be a cycle, in which windows wait for the collector.
@@ -207,7 +214,7 @@ class Trainer:
                 return StepByStep(steps, source, piece)
             return Compiled(steps, source, update, *found)
 
-        self.replayed = None
+        self.replayed: Replayed | None = None
         if isinstance(source, Windows):
             self.usual: Pass = InWindows(source, through)
             return
@@ -217,7 +224,24 @@ class Trainer:
             captured = Captured(chain, source, update, steps.recorded)
             self.replayed = Replayed(steps, source, captured, self.graph is True)
 
-    def _epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
+    def _why_not_replayed(self) -> str:
+        """What makes a recording of a step impossible; empty: nothing known beforehand.
+
+        Raises
+        ------
+        ValueError
+            Something does, and ``graph=True``.
+        """
+        why = why_not_captured(self.chain, self.source, self.optimizer, self.hooked)
+        if self.slices is not None:
+            why = why or "accumulate= and parallel= make more of a step than one recording"
+        if self.augment is not None:
+            why = why or "augment= draws the numbers of each mini-batch on the host"
+        if self.graph is True and why:
+            raise ValueError(f"graph=True: {why}")
+        return why
+
+    def _run_epoch(self, epoch: Epoch, run: Run, step_hooks: list[Any]) -> dict[str, float] | None:
         """The epoch's means; None if it did not end."""
         epoch.begin(self.source)
         ranks = self.ranks
@@ -231,7 +255,7 @@ class Trainer:
         going.begin(epoch.order, epoch.done)
         with closing(going):
             try:
-                ended = self._steps(going, epoch, run, step_hooks)
+                ended = self._run_steps(going, epoch, run, step_hooks)
             except RankError:
                 with contextlib.suppress(RankError, DivergenceError):
                     if epoch.steps_in_log < epoch.done:
@@ -243,7 +267,7 @@ class Trainer:
             compare(self.net, ranks)
         return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
 
-    def _steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
+    def _run_steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
         """To the end of the epoch: True; or until somebody wants it to stop."""
         checkpoints, most, unread, stop = self.checkpoints, NO_LIMIT, False, False
         while True:
@@ -273,7 +297,7 @@ class Trainer:
 
     def _rescue(self, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""
-        epoch = self.at_hand or Epoch.next(self.net, self.source)
+        epoch = self.epoch or Epoch.next(self.net, self.source)
         if self.checkpoints is not None and epoch.steps_in_log == epoch.done:
             with contextlib.suppress(OSError):
                 self.checkpoints.write(run, epoch)

@@ -74,7 +74,7 @@ def _train(
     size = None if n is None or isinstance(n, str) else whole("n", n)
     accumulate = whole("accumulate", accumulate)
     changes = _augmentation(net, augment)
-    cut = ranks.size > 1 or accumulate > 1
+    slices = accumulate if ranks.size > 1 or accumulate > 1 else None
     source: Source
     if y is not None or isinstance(x, Blocks):
         source = of_samples(net, x, y, sample_weight, batch_size, shuffle, check_finite)
@@ -83,19 +83,17 @@ def _train(
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
         stream = net, x, epochs, size, check_finite, for_arrays
-        source = SharedStream(ranks, accumulate, *stream) if cut else Stream(*stream)
+        source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
     held_out = _held_out(net, validation, check_finite)
-    called = as_callbacks(callbacks) + ([Progress()] if progress else [])
-    if ranks.rank:  # rank 0 alone prints
-        called = [callback for callback in called if not isinstance(callback, Progress)]
+    called = _callbacks(callbacks, progress, ranks)
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
     # A stream without penalties need not know its size.
     divisor = None if n == "batch" else size or source.n or 1
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
     chain = net.chain if precision is None else _in_precision(net.chain, precision)
     arguments: dict[str, Any] = {}
-    functions = () if changes is None else changes.functions
     if checkpoint is not None or ranks.size > 1:
+        functions = () if changes is None else changes.functions
         arguments = arguments_of(
             source, held_out, called, optimizer=chosen, precision=precision, **vars(penalty),
             **{f"augment[{k}]": function for k, function in enumerate(functions)},
@@ -111,7 +109,7 @@ def _train(
         state = chosen.start(net)
     trainer = Trainer(
         net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
-        accumulate if cut else None, objective, changes,
+        slices, objective, changes,
     )  # fmt: skip
     return trainer.run(epochs, held_out, called, resumed)
 
@@ -123,6 +121,14 @@ def _augmentation(net: Network, augment: Any) -> Pipeline | None:
             "augment= is for images, and this network takes whole numbers: leave it out"
         )
     return changes
+
+
+def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
+    """Those of the user, and the progress bar, which only rank 0 draws."""
+    called = as_callbacks(given) + ([Progress()] if progress else [])
+    if ranks.rank == 0:
+        return called
+    return [callback for callback in called if not isinstance(callback, Progress)]
 
 
 def _held_out(net: Network, validation: Any, finite: bool) -> Samples | None:

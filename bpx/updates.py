@@ -195,14 +195,14 @@ def clip(
         grad *= norm / xp.where(total > norm, total, xp.full_like(total, norm))
 
 
-def table(
+def numbers_of_steps(
     update: GradientUpdate | FusedUpdate,
     source: Arrays,
     rows: np.ndarray,
     first: int,
     alpha: float = 1.0,
 ) -> np.ndarray:
-    """The numbers of the steps on these rows of the training set, the first of them `first`."""
+    """A row of `numbers` for each step on these rows of the training set, from step `first` on."""
     totals: list[Any] = [None] * -(-len(rows) // source.batch_size)
     if update.penalty.by_batch:
         totals = source.totals(rows)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How epochs go through the rows.
+class WindowPlan:
+    """How epochs deal the rows of a file out to windows.
 
     Attributes
     ----------
@@ -109,23 +109,28 @@ class Window(NamedTuple):
     left: np.ndarray
 
 
-class Epoch:
-    """One way through all rows.
+class WindowReader:
+    """The windows of one epoch, each read on a thread while the one before is worked on.
 
     Parameters
     ----------
     blocks : Blocks
-    plan : Plan
+    plan : WindowPlan
     slots : two Slot
         The buffers, of ``plan.capacity`` rows.
     seed : int or None
-        Of its order; None: the file's.
+        Of the epoch's order; None: the file's.
     finite : bool
         Look for NaN and infinity.
     """
 
     def __init__(
-        self, blocks: Blocks, plan: Plan, slots: Sequence[Slot], seed: int | None, finite: bool
+        self,
+        blocks: Blocks,
+        plan: WindowPlan,
+        slots: Sequence[Slot],
+        seed: int | None,
+        finite: bool,
     ) -> None:
         self.blocks, self.plan, self.slots = blocks, plan, slots
         self.seed, self.finite = seed, finite
@@ -178,5 +183,5 @@ class Epoch:
         order = place[plan.order(self.seed, k, len(place))][skipped:]
         order = np.concatenate([np.arange(left), order])
         last = k == len(self._windows) - 1
-        whole = len(order) if last else len(order) // m * m
-        return Window(slot.moved(at), slot.host[:at], rows[:at], order[:whole], order[whole:])
+        stop = len(order) if last else len(order) // m * m
+        return Window(slot.moved(at), slot.host[:at], rows[:at], order[:stop], order[stop:])

@@ -584,7 +584,7 @@ def devices():
             backend = types.SimpleNamespace(
                 name="cupy", use=lambda: None, device=types.SimpleNamespace(id=RANK)
             )
-            total = ranks.summing(backend)
+            total = ranks.all_reduce(backend)
             kind = type(total).__name__
             assert kind == ("_Nccl" if name == "nccl" else "_Pinned")
             vector = cupy_on_host.Vector([RANK + 1.0, 2.0 - RANK])
@@ -607,7 +607,7 @@ def devices():
     assert cupy_on_host.ended == ["destroy"]
     cupy_on_host.install(MPI, True, f"00:0{RANK}")
     with bpx.DataParallel().join() as ranks:
-        nccl.summing(ranks, backend).close(abort=True)
+        nccl.all_reduce(ranks, backend).close(abort=True)
     assert cupy_on_host.ended == ["destroy", "abort"]
     return found
 

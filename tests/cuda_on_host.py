@@ -70,7 +70,7 @@ def library(dtype, folder):
 
 
 class Kernels:
-    """In the place of `_cuda.Kernels`, with at most so many threads a launch.
+    """In the place of `_cuda.KernelLauncher`, with at most so many threads a launch.
 
     Between two barriers threads run one after another, the first one first, or last: `backwards`.
     """

@@ -212,7 +212,7 @@ def test_shared_memory_is_not_taken_from_another_thread():
         def __call__(self, blocks, threads, arguments, shared_mem):
             launched.append((shared_mem, self.max_dynamic_shared_size_bytes))
 
-    kernels = _cuda.Kernels()
+    kernels = _cuda.KernelLauncher()
     kernels._functions["run_steps", _cuda.FLOAT32] = Function()
     for shared in (100_000, 60_000, 200_000):
         kernels("run_steps", _cuda.FLOAT32, _cuda.Threads(1, 1024), (), shared)

@@ -418,8 +418,8 @@ def test_arrays_that_are_handed_over(tmp_path, rng):
     data = handover.Handover(tmp_path)
     given = [x, np.asfortranarray(x), x[::-1], x.astype(">f8"), x.repeat(9, axis=1) > 0.0]
     given += [mapped, mapped[100:], x[:2], x[0]]
-    *found, (again, small) = handover.unpacked(
-        handover.packed(*map(data.shared, given), data.shared((x, y := np.arange(500))))
+    *found, (again, small) = handover.unpickled(
+        handover.pickled(*map(data.shared, given), data.shared((x, y := np.arange(500))))
     )
     for a, b in zip([*given, x, y], [*found, again, small], strict=True):
         assert np.array_equal(a, b)
@@ -427,7 +427,7 @@ def test_arrays_that_are_handed_over(tmp_path, rng):
         assert a.flags.f_contiguous == b.flags.f_contiguous
     assert len(list(tmp_path.glob("*.bin"))) == 5  # one for x, the maps' own, none for small ones
     with pytest.raises(TypeError, match="something cannot be sent to another process"):
-        handover.packed(lambda: 0)
+        handover.pickled(lambda: 0)
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path):

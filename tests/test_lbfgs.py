@@ -30,7 +30,7 @@ def samples(net, weighted=False):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_value_is_the_total_cost_and_the_gradient_its_slope(net, weighted):
     given = samples(net, weighted)
-    objective = lbfgs.Objective(net.chain, given, l2=0.3)
+    objective = lbfgs.FullBatchObjective(net.chain, given, l2=0.3)
     theta = net.parameters.copy()
     value, gradient = objective(theta)
     n = N if given.weight is None else given.weight.sum()
@@ -48,12 +48,12 @@ def test_the_value_is_the_total_cost_and_the_gradient_its_slope(net, weighted):
 @pytest.mark.parametrize("parts", [2, 3, 9])
 def test_parts_add_up_to_the_whole(net, parts, weighted):
     given, theta = samples(net, weighted), net.parameters.copy()
-    value, gradient = lbfgs.Objective(net.chain, given, l2=0.3)(theta)
+    value, gradient = lbfgs.FullBatchObjective(net.chain, given, l2=0.3)(theta)
     with ThreadPoolExecutor(parts) as pool:
         for threads in (pool, None):
             with net.backend.in_threads() as backend:
                 chain = net.chain.on(backend)
-                divided = lbfgs.Objective(chain, given, l2=0.3, parts=parts, pool=threads)
+                divided = lbfgs.FullBatchObjective(chain, given, l2=0.3, parts=parts, pool=threads)
             assert len(divided.parts) == min(parts, 6)
             for _ in range(2):  # what the first call wrote is not added to
                 found = divided(theta)
@@ -63,13 +63,13 @@ def test_parts_add_up_to_the_whole(net, parts, weighted):
 
 def test_each_core_takes_a_part(net, monkeypatch):
     threads = set()
-    add = lbfgs.Objective._add
+    add = lbfgs.FullBatchObjective._add
 
     def noted(self, part):
         threads.add(part.blocks)
         return add(self, part)
 
-    monkeypatch.setattr(lbfgs.Objective, "_add", noted)
+    monkeypatch.setattr(lbfgs.FullBatchObjective, "_add", noted)
     monkeypatch.setattr(type(net.backend), "cores", 2)
     given = samples(net)
     before = net.evaluate(given.x, given.y)["cost"]
@@ -85,7 +85,7 @@ def test_what_goes_wrong_in_a_part_is_raised(net, monkeypatch):
     def broken(self, part):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(lbfgs.Objective, "_add", broken)
+    monkeypatch.setattr(lbfgs.FullBatchObjective, "_add", broken)
     monkeypatch.setattr(type(net.backend), "cores", 2)
     with pytest.raises(MemoryError, match="no room"):
         lbfgs.minimize(net, samples(net), l2=0.0, max_iter=5, max_fun=20, tol=1e-9)

@@ -23,7 +23,7 @@ from bpx import launcher, mpi
 from bpx.backends import _threads
 from bpx.interrupts import Interrupts
 from bpx.layers import Dense, Dropout, Input
-from bpx.ranks import Alone, RankError, agreed, same, share
+from bpx.ranks import Alone, RankError, agreed, own_rows, same
 from bpx.shared import cut
 
 PROGRAM = Path(__file__).with_name("among_ranks.py")
@@ -456,7 +456,7 @@ def test_shares_and_slices():
             for rank in range(size):
                 ranks = Alone()
                 ranks.rank, ranks.size = rank, size
-                parts.append(share(ranks, rows))
+                parts.append(own_rows(ranks, rows))
             lengths = [stop - start for start, stop in parts]
             assert sum(lengths) == rows
             assert max(lengths) - min(lengths) <= 1

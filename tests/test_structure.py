@@ -41,6 +41,7 @@ ORDER = [
     "history",
     "architecture",
     "chain",
+    "gradients",
     "network",
     "ensemble",
     "files",

@@ -197,30 +197,7 @@ class Pipeline:
                     "expected augment= to be functions of bpx.augmentation, such as Shift(1), got "
                     f"{function!r}"
                 )
-        said = {function.shape for function in functions} - {None}
-        if len(said) > 1:
-            both = " and ".join(map(str, sorted(said, key=str)))
-            raise ValueError(f"expected one shape of images, got functions with {both}")
-        rest = [layer for layer in layers if not isinstance(layer, Rescale)]
-        first = rest[0].shape if rest and isinstance(rest[0], Reshape) else sample
-        own = first if len(first) == 3 else sample if len(sample) == 3 else None
-        given = next(iter(said), None)
-        if own is not None and given not in (None, own):
-            raise ValueError(
-                f"expected images of {own}, as the network takes them, got shape={given}: leave "
-                "it out"
-            )
-        shape = own or given
-        if shape is None:
-            if any(function.of_images for function in functions):
-                raise ValueError(_no_image(sample, functions))
-            shape = sample
-        if math.prod(shape) != math.prod(sample):
-            raise ValueError(
-                f"expected images of {math.prod(sample)} elements, as a sample {sample} has, got "
-                f"shape={shape}, which has {math.prod(shape)}"
-            )
-        return cls(functions, shape)
+        return cls(functions, _shape_of_images(functions, sample, layers))
 
     def __call__(self, x: Array, ws: Workspace) -> Array:
         """Change samples (m, ...) in place, at the key, the step and the row of `ws`."""
@@ -234,6 +211,35 @@ class Pipeline:
                 images = function(images, Draw(ws, place, ws.row + start, part.shape[0]))
             part[...] = xp.reshape(images, part.shape)
         return x
+
+
+def _shape_of_images(
+    functions: Sequence[Augmentation], sample: Shape, layers: Sequence[Layer]
+) -> Shape:
+    """As `Pipeline.of` says; a sample's own where no function asks for images."""
+    said = {function.shape for function in functions} - {None}
+    if len(said) > 1:
+        both = " and ".join(map(str, sorted(said, key=str)))
+        raise ValueError(f"expected one shape of images, got functions with {both}")
+    rest = [layer for layer in layers if not isinstance(layer, Rescale)]
+    first = rest[0].shape if rest and isinstance(rest[0], Reshape) else sample
+    own = first if len(first) == 3 else sample if len(sample) == 3 else None
+    given = next(iter(said), None)
+    if own is not None and given not in (None, own):
+        raise ValueError(
+            f"expected images of {own}, as the network takes them, got shape={given}: leave it out"
+        )
+    shape = own or given
+    if shape is None:
+        if any(function.of_images for function in functions):
+            raise ValueError(_no_image(sample, functions))
+        shape = sample
+    if math.prod(shape) != math.prod(sample):
+        raise ValueError(
+            f"expected images of {math.prod(sample)} elements, as a sample {sample} has, got "
+            f"shape={shape}, which has {math.prod(shape)}"
+        )
+    return shape
 
 
 def _no_image(sample: Shape, functions: Sequence[Augmentation]) -> str:

@@ -125,7 +125,7 @@ def _tiles(rows: int, columns: int) -> int:
 
 
 def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[int, int]:
-    """Into how many parts a product's depth is cut, and how long each is.
+    """Into how many parts a product's depth is cut ("split-K"), and how long each is.
 
     Where there are fewer tiles than multiprocessors: a block alone on one waits for most of its
     loads, as two would not. But no part is shorter than LEAST_DEPTH. By the sizes alone, so that
@@ -168,13 +168,13 @@ def geometry(sliding: Any) -> tuple[int, ...] | None:
     return tuple(chain.from_iterable(alone + axes))
 
 
-def number(value: float | Array) -> tuple[Any, float]:
+def scalar(value: float | Array) -> tuple[Any, float]:
     """Two arguments of a kernel: an array of one number to read when it runs, or a number."""
     is_number = isinstance(value, int | float | np.number)
     return (0, float(value)) if is_number else (value, 0.0)
 
 
-def whole_number(value: int | Array) -> tuple[Any, int]:
+def integer(value: int | Array) -> tuple[Any, int]:
     """The same for an integer: an array of one int64, or a number."""
     return (value, 0) if hasattr(value, "dtype") else (0, int(value))
 
@@ -191,17 +191,17 @@ def per_column(value: float | Array) -> tuple[Any, int, float] | None:
 
 
 def _momentum(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
-    return float(optimizer.momentum), int(optimizer.nesterov), *number(numbers[0])
+    return float(optimizer.momentum), int(optimizer.nesterov), *scalar(numbers[0])
 
 
 def _rmsprop(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
-    return float(optimizer.rho), float(optimizer.epsilon), *number(numbers[0])
+    return float(optimizer.rho), float(optimizer.epsilon), *scalar(numbers[0])
 
 
 def _adam(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
     rate, epsilon, decay = numbers
     betas = float(optimizer.beta1), float(optimizer.beta2)
-    return decayed, *betas, *number(rate), *number(epsilon), *number(decay)
+    return decayed, *betas, *scalar(rate), *scalar(epsilon), *scalar(decay)
 
 
 Arguments = Callable[[Any, int, Sequence[Any]], tuple[Any, ...]]
@@ -225,7 +225,7 @@ def options(dtype: Any) -> tuple[str, ...]:
     return "--std=c++17", f"-DREAL={REALS[dtype]}"
 
 
-class Kernels:
+class KernelLauncher:
     """Launches of the kernels through CuPy, on its current device and stream.
 
     CuPy keeps what it compiled on disk, so that only the first process ever waits for it.

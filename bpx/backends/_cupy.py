@@ -48,7 +48,7 @@ class CupyBackend(CupyConvolutions):
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         with device:
             super().__init__(name, xp, device, is_host=False)
-        self._kernels = _cuda.Kernels()
+        self._kernels = _cuda.KernelLauncher()
         self._products = _cublas.Cublas(
             _cublas.library, self._stream_address, self._bytes, self._address
         )
@@ -154,7 +154,7 @@ class CupyBackend(CupyConvolutions):
     ) -> Array:
         out = self.empty(shape, self.xp.bool)
         columns = math.prod(shape[1:])
-        place = random.signed(random.of_layer(key, layer)), *_cuda.whole_number(step)
+        place = random.signed(random.of_layer(key, layer)), *_cuda.integer(step)
         threads, limit = _cuda.an_element(out.size), random.threshold(probability)
         arguments = out, out.size, columns, *place, row, limit
         if threads.blocks:
@@ -169,7 +169,7 @@ class CupyBackend(CupyConvolutions):
             return super().tally(values, right, weight, log, at)
         sources = values, 0 if right is None else right, 0 if weight is None else weight
         rows = values.shape[0]
-        place = _cuda.whole_number(at)
+        place = _cuda.integer(at)
         self._launch("tally", _cuda.a_block(rows), log, *sources, rows, log, *place)
         return log
 
@@ -190,7 +190,7 @@ class CupyBackend(CupyConvolutions):
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
         if not self._dense(x, out) or x.shape not in (out.shape, out.shape[-1:]):
             return super().axpby(x, out, alpha, beta)
-        scalars = (*_cuda.number(alpha), *_cuda.number(beta))
+        scalars = (*_cuda.scalar(alpha), *_cuda.scalar(beta))
         threads = _cuda.an_element(out.size)
         self._launch("axpby", threads, out, x, out, out.size, x.size, *scalars)
         return out
@@ -199,7 +199,7 @@ class CupyBackend(CupyConvolutions):
         if not self._dense(x, out):
             return super().sum_rows(x, out, alpha, beta)
         rows, columns = x.shape[0], out.size
-        scalars = (*_cuda.number(alpha), *_cuda.number(beta))
+        scalars = (*_cuda.scalar(alpha), *_cuda.scalar(beta))
         threads = _cuda.a_column(rows, columns)
         self._launch("sum_rows", threads, out, x, out, rows, columns, *scalars)
         return out
@@ -315,4 +315,4 @@ class CupyBackend(CupyConvolutions):
             given = arguments(optimizer, state.decayed, numbers)
             self._launch(name, threads, theta, theta, grad, *slots, size, *given)
         else:
-            self._launch("descend", threads, theta, theta, grad, size, *_cuda.number(numbers[0]))
+            self._launch("descend", threads, theta, theta, grad, size, *_cuda.scalar(numbers[0]))

@@ -79,7 +79,7 @@ class CupyProducts(Backend):
             a, a_most = self._to_float16(a)
             b, b_most = self._to_float16(b)
             scalars = self.empty((2,), out.dtype)
-            given = (*_cuda.number(alpha), *_cuda.number(beta))
+            given = (*_cuda.scalar(alpha), *_cuda.scalar(beta))
             self._launch("unscale", _cuda.a_block(1), out, scalars, a_most, b_most, *given)
             alpha, beta, precision = scalars[:1], scalars[1:], _cublas.FLOAT16
         elif self._precision == "bfloat16":

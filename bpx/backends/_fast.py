@@ -43,7 +43,7 @@ class FastBackend(FastWindows):
         if cost is None:
             return super().compile(program)
         codes = [*layers.activations[:-1], program.objective[1]]
-        dtype, m = program.theta.dtype, program.batch_size
+        m = program.batch_size
         net = (
             np.array(layers.sizes),
             np.array(layers.weights),
@@ -51,23 +51,10 @@ class FastBackend(FastWindows):
             np.array([_numba.ACTIVATIONS[name] for name in codes]),
             np.array(layers.trained),
         )
-        at = np.concatenate([[0], np.cumsum(net[0])]) * m
-        flat = np.zeros((3, at[-1]), dtype)
-        buffers = flat[0], flat[1], flat[2, : m * layers.sizes[-1]], at
-        none = np.empty(0, dtype)
-        theta, into = program.theta, program.into[: program.trained]
-        slots = [slot[: program.trained] for slot in program.slots]
-        first, second = (*slots, none, none)[:2]
-        weight = none if program.weight is None else program.weight
-        is_labels = program.y.ndim == 1
-        labels = program.y.astype(np.int64, copy=False) if is_labels else np.empty(0, np.int64)
-        targets = np.empty((0, 0), dtype) if is_labels else program.y.astype(dtype, copy=False)
-        scaling = self._scaling(layers, x.dtype, dtype)
-        weight = weight.astype(dtype, copy=False)
-        data = *map(_constant, (np.asarray(x), labels, targets, weight)), *scaling
+        data, vectors = self._data(program), _vectors(program)
+        fixed = net, vectors, _buffers(layers.sizes, m, program.theta.dtype)
+        what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(vectors[1]))
         constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
-        fixed = net, (theta, into, first, second), buffers
-        what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(into))
 
         def run(
             order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray
@@ -77,6 +64,16 @@ class FastBackend(FastWindows):
             return done
 
         return run
+
+    def _data(self, program: Any) -> tuple[Array, ...]:
+        """x, labels or targets, weights, scale and offset; empty where there are none."""
+        dtype, y, weight = program.theta.dtype, program.y, program.weight
+        is_labels = y.ndim == 1
+        labels = y.astype(np.int64, copy=False) if is_labels else np.empty(0, np.int64)
+        targets = np.empty((0, 0), dtype) if is_labels else y.astype(dtype, copy=False)
+        weights = np.empty(0, dtype) if weight is None else weight.astype(dtype, copy=False)
+        scaling = self._scaling(program.layers, program.x.dtype, dtype)
+        return *map(_constant, (np.asarray(program.x), labels, targets, weights)), *scaling
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
         from . import _numba
@@ -114,6 +111,20 @@ class FastBackend(FastWindows):
         plain = layers.scale.max() == layers.scale.min() and not layers.offset.any()
         wide = dtype if plain and self._wider(source, dtype) == dtype else np.dtype(np.float64)
         return layers.scale.astype(wide), layers.offset.astype(wide)
+
+
+def _vectors(program: Any) -> tuple[Array, ...]:
+    """θ, where δᵀa goes, and the optimizer's two slots, up to what is trained."""
+    none = np.empty(0, program.theta.dtype)
+    slots = [slot[: program.trained] for slot in program.slots]
+    return program.theta, program.into[: program.trained], *(*slots, none, none)[:2]
+
+
+def _buffers(sizes: tuple[int, ...], m: int, dtype: Any) -> tuple[Array, ...]:
+    """Activations, deltas and targets of a mini-batch, and where each layer's begin."""
+    at = np.concatenate([[0], np.cumsum(sizes)]) * m
+    flat = np.zeros((3, at[-1]), dtype)
+    return flat[0], flat[1], flat[2, : m * sizes[-1]], at
 
 
 def _constant(array: Array) -> Array:

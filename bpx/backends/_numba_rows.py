@@ -1,4 +1,4 @@
-"""Convolutions of stride 1 by compiled loops over rows, without patches: see `_rows.Layout`.
+"""Convolutions of stride 1 by compiled loops over rows, without patches: see `_rows.RowLayout`.
 
 Four channels and three taps at once: twelve vectors are multiplied and added for seven that are
 loaded and four stored, all in the first cache.

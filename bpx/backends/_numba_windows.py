@@ -9,8 +9,8 @@ _jit = jit()
 
 @_jit
 def _inside(k, stride, dilation, padding, n, count):
-    """Of the windows that have their element k on the input, the first and past the last; and
-    where it is in window 0."""
+    """The first window that has its element k on the input, the first one beyond these, and where
+    that element is in window 0; along one axis."""
     start = k * dilation - padding
     first = 0 if start >= 0 else (stride - 1 - start) // stride
     stop = 0 if start >= n else (n - 1 - start) // stride + 1

@@ -23,7 +23,7 @@ SHORT, TURNED = 45.0, 1.1
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class RowLayout:
     """Rows, and what is worked on at once.
 
     Either an image has rows by itself, and a stretch is all of the output, with the zeros between
@@ -56,20 +56,20 @@ class Layout:
 
 
 @lru_cache(256)
-def layout(sliding: Any, rows: int) -> Layout:
+def layout(sliding: Any, rows: int) -> RowLayout:
     """The better one for so many images under a `bpx.layers.sliding.Sliding` of stride 1."""
     top, left = _two([before for before, _ in sliding.padding], 0)
     (height, width), (down, right) = _two(sliding.counts, 1), _two(sliding.dilation, 1)
     line = max(sliding.padded[-1] - min(sliding.padding[-1]), width)
     shifts = [u * down * line + v * right for u, v in np.ndindex(_two(sliding.size, 1))]
-    whole = (height - 1) * line + width
+    stretch = (height - 1) * line + width
     images = -(-rows // -(-rows // max(1, TILE // width)))  # in parts that are about the same
     kinds = (
-        (height, 1, (whole + SHORT) / (height * width)),
+        (height, 1, (stretch + SHORT) / (height * width)),
         (1, images, TURNED * (1.0 + SHORT / (width * images))),
     )
-    place = top * line + left, line, whole + shifts[-1]
-    found = [Layout(np.asarray(shifts), *place, *kind) for kind in kinds]
+    place = top * line + left, line, stretch + shifts[-1]
+    found = [RowLayout(np.asarray(shifts), *place, *kind) for kind in kinds]
     return min(found, key=lambda each: each.cost)
 
 

@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 Room = Callable[[Shape], Array]
 
 
-class Windows(Kernels):
+class WindowKernels(Kernels):
     """`sliding` is a `bpx.layers.sliding.Sliding` everywhere: where the windows lie."""
 
     @kernel

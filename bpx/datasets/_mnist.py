@@ -190,7 +190,7 @@ def _download(name: str, folder: Path, progress: bool) -> np.ndarray:
         except (OSError, HTTPException) as error:
             failures.append(f"  {address}: {error}")
         else:
-            _keep(content, folder / f"{name}.gz")
+            _store(content, folder / f"{name}.gz")
             return array
     files = "".join(f"\n  {folder / file}.gz" for file in FILES)
     raise DatasetError(
@@ -237,7 +237,7 @@ def _bar(total: int, name: str) -> Any:
     return tqdm(total=total or None, unit="B", unit_scale=True, desc=name)
 
 
-def _keep(content: bytes, path: Path) -> None:
+def _store(content: bytes, path: Path) -> None:
     """Write a whole file or none; not flushed to the disk, because each load checks its sum."""
     temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:

@@ -14,7 +14,7 @@ from ..checks import number
 from ..context import Context
 from ._base import LAYERS, Layer, Shape
 
-Numbers = float | Sequence[float]
+Scalars = float | Sequence[float]
 
 
 @LAYERS.builds
@@ -42,8 +42,8 @@ class Rescale(Layer):
 
     name: ClassVar[str] = "rescale"
 
-    scale: Numbers = 1.0
-    offset: Numbers = 0.0
+    scale: Scalars = 1.0
+    offset: Scalars = 0.0
 
     @classmethod
     def standardizing(cls, x: Any) -> Rescale:
@@ -84,7 +84,7 @@ class Rescale(Layer):
         for what in ("scale", "offset"):
             value = getattr(self, what)
             if isinstance(value, str) or not isinstance(value, Iterable):
-                plain: Numbers = number(f"the {what} of Rescale", value)
+                plain: Scalars = number(f"the {what} of Rescale", value)
             else:
                 plain = tuple(number(f"the {what} of Rescale", v) for v in value)
             object.__setattr__(self, what, plain)

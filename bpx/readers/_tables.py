@@ -33,7 +33,7 @@ def _arrow(module: str) -> Any:
         ) from error
 
 
-class Table(Reader):
+class TableReader(Reader):
     """Columns with names: some are x, others are held in memory, for targets and weights.
 
     Attributes
@@ -91,7 +91,7 @@ def _of_x(
     return found
 
 
-class Parquet(Table):
+class Parquet(TableReader):
     """A block is a row group: the smallest part of the file that is decoded by itself."""
 
     smaller = "smaller row groups: pyarrow.parquet.write_table(..., row_group_size=)"
@@ -178,7 +178,7 @@ def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x"
     return dtype
 
 
-class Csv(Table):
+class Csv(TableReader):
     """A line of names and lines of numbers; a block is a number of whole lines.
 
     The file is gone through once when it is opened, to find its blocks, and parsed in each epoch.

@@ -26,7 +26,7 @@ HOST = "numpy"
 WORTH_A_DEVICE = 2_000_000
 
 
-def library(est: Any, array: Any) -> Backend:
+def source_backend(est: Any, array: Any) -> Backend:
     """Where an array is taken from: its own library and device, or NumPy."""
     taken = est.backend is not None or get_config()["array_api_dispatch"]
     return (of(array) if taken else None) or get(HOST)
@@ -82,7 +82,7 @@ def checked(est: Any, X: Array, source: Backend, *, reset: bool) -> Array:
 
 def checked_y(est: Any, y: Any, n: int, backend: Backend, numeric: bool) -> Any:
     """y beside an array of another library: such a one on `backend`, any other on the host."""
-    if library(est, y).name == HOST:
+    if source_backend(est, y).name == HOST:
         return check_X_y(np.zeros((n, 1)), y, multi_output=True, y_numeric=numeric)[1]
     check_length(y, n, "y")
     check_finite(y, "y")
@@ -107,7 +107,7 @@ def checked_weight(est: Any, sample_weight: Any, n: int, dtype: str, backend: Ba
     """Checked weights (n,), on `backend`."""
     if sample_weight is None:
         return None
-    if library(est, sample_weight).name == HOST:
+    if source_backend(est, sample_weight).name == HOST:
         return asarray(backend, _check_sample_weight(sample_weight, np.empty((n, 0), dtype)))
     if tuple(sample_weight.shape) != (n,):
         raise ValueError(f"sample_weight.shape == {tuple(sample_weight.shape)}, expected {(n,)}!")
@@ -125,7 +125,7 @@ def check_same(est: Any, X: Any, method: str) -> None:
     """
     if est.backend is not None or not get_config()["array_api_dispatch"]:
         return
-    fitted, given = est._network.backend, library(est, X)
+    fitted, given = est._network.backend, source_backend(est, X)
     if given is not fitted:
         raise ValueError(
             f"Inputs passed to {type(est).__name__}.{method}() must use the same namespace and "

@@ -31,7 +31,7 @@ from ._arrays import (
     checked_weight,
     checked_y,
     float_dtype,
-    library,
+    source_backend,
     trains_on,
 )
 from ._callbacks import CallbackSupportMixin
@@ -81,7 +81,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         "callbacks": "no_validation",  # as_callbacks does, and says more
     }
 
-    def _keep(self, given: dict[str, Any]) -> None:
+    def _set_parameters(self, given: dict[str, Any]) -> None:
         """The parameters of a constructor, as its ``locals()`` has them, as attributes."""
         self.__dict__ |= {name: given[name] for name in self._get_param_names()}
 
@@ -156,7 +156,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         """Checked X, y, weights and validation data, for the network that is to be trained."""
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        source = library(self, X)
+        source = source_backend(self, X)
         if not first_pass:
             check_same(self, X, "partial_fit" if incremental else "fit")
         backend = trains_on(self, source, X, sizes) if first_pass else self._network.backend

@@ -172,7 +172,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         callbacks: Any = None,
         loss: Any = "log_loss",
     ) -> None:
-        self._keep(locals())
+        self._set_parameters(locals())
 
     @property
     def classes_(self) -> Array:
@@ -241,7 +241,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if first_not_finite(a) is not None:
             return float("nan")
         right = self._network.chain.correct(a, y)
-        return _labels.share(right, sample_weight)
+        return _labels.accuracy(right, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy on X (n_samples, n_features) and y, of all labels of a sample.
@@ -258,7 +258,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend = get(found)
         y = move(backend, y)
         right = found == y if found.ndim == 1 else backend.xp.all(found == y, axis=1)
-        return _labels.share(right, sample_weight)
+        return _labels.accuracy(right, sample_weight)
 
     @classmethod
     def from_network(cls, net: Network, classes: Any = None, **params: Any) -> MLPClassifier:

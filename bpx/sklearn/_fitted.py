@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..backends import Array, Backend, get, move, on_host
 from ..network import Network
 from ..onnx import export_onnx
-from ._arrays import HOST, check_same, checked, library
+from ._arrays import HOST, check_same, checked, source_backend
 
 
 class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -121,7 +121,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """Checked X, and where results go back to."""
         check_is_fitted(self)
         check_same(self, X, method)
-        source = library(self, X)
+        source = source_backend(self, X)
         if source.name == HOST:
             return self._checked(X), source
         return checked(self, X, source, reset=False), source

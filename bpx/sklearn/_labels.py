@@ -70,7 +70,7 @@ def _named(codes: Array, classes: np.ndarray) -> Array:
     return backend.xp.take(backend.from_host(classes), codes, axis=0)
 
 
-def share(right: Array, weight: Any) -> float:
+def accuracy(right: Array, weight: Any) -> float:
     """The accuracy: which are right, as a mean that `weight` weighs."""
     backend = get(right)
     xp = backend.xp

@@ -161,7 +161,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         scoring: Any = None,
         callbacks: Any = None,
     ) -> None:
-        self._keep(locals())
+        self._set_parameters(locals())
 
     def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
         if isinstance(y, np.ndarray):

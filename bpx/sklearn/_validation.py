@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from ..backends import asarray, move, on_host
 from ..data import take
-from ._arrays import checked_weight, library
+from ._arrays import checked_weight, source_backend
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def given(est: Any, validation_data: Any) -> HeldOut:
     try:
         network = est._network
         backend, dtype = network.backend, network.dtype
-        X, y = est._validate(X, y, library(est, X), backend, reset=False)
+        X, y = est._validate(X, y, source_backend(est, X), backend, reset=False)
         est._check_known(y)
         y = asarray(backend, est._encode(y, dtype, backend))
         weight = checked_weight(est, weight, X.shape[0], dtype, backend)

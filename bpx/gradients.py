@@ -1,0 +1,76 @@
+"""The gradient of one batch, by the four equations (ch. 2): what `Network.backprop` gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .backends import Array
+from .chain import Chain, mean_factor
+from .context import Workspace
+from .data import Samples, check_y
+from .parameters import Destinations, named
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """∂C/∂θ of the mean cost of a batch.
+
+    Attributes
+    ----------
+    flat : array
+        In the layout of ``net.parameters``; zero where layers are not trained.
+    weights, biases : tuple of array
+        Views into `flat`, shaped like ``net.weights`` and ``net.biases``.
+    inputs : array
+        ∂C/∂x, (m, ...).
+    cost : array
+        The mean cost itself, 0-d and without penalties; None after a delta of one's own.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> grad = bpx.Network([2, 3, 1], seed=0).backprop([[0.0, 1.0]], [1])
+    >>> [w.shape for w in grad.weights], [b.shape for b in grad.biases], grad.inputs.shape
+    ([(3, 2), (1, 3)], [(3,), (1,)], (1, 2))
+    """
+
+    flat: Array
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    inputs: Array
+    cost: Array | None
+
+
+def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
+    """Of the mean cost of checked samples, from their labels or targets."""
+    backend, weights = chain.backend, chain.mean_weights(samples.weight)
+    gathered = chain.gather(samples.x, slice(None), ws)
+    values, _, delta, saved = chain.cost_and_delta(gathered, samples.y, ws, weights)
+    alpha = mean_factor(samples.n, samples.weight)
+    cost = backend.total(values if weights is None else values * weights) * alpha
+    return _backward(chain, delta, saved, alpha, cost, ws)
+
+
+def from_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
+    """From ∂C/∂a^L as a user hands it in, (m, k), of which `x` has the checked rows."""
+    z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
+    a = chain.activated(z, ws)
+    given = check_y(chain.backend, given, z.shape[0], z.shape[1], "regression", what="delta")
+    delta = ws.buffer("delta", z.shape)
+    delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)
+    delta = chain.backend.activate_backward(chain.objective.activation, delta, z, a)
+    return _backward(chain, delta, saved, 1.0, None, ws)
+
+
+def _backward(
+    chain: Chain, delta: Array, saved: list[Any], alpha: float, cost: Array | None, ws: Workspace
+) -> Gradient:
+    """From δ^L down, in fresh arrays; `alpha` makes the mean of a sum over the batch."""
+    layout, backend = chain.architecture.layout, chain.backend
+    flat = backend.zeros((layout.size,), chain.xp_dtype)
+    out = Destinations(backend, layout, flat)
+    out.scale(alpha)
+    inputs: Any = chain.backward(delta, saved, out, ws)
+    views = layout.views(backend.xp, flat)
+    return Gradient(flat, named(views, "weights"), named(views, "bias"), inputs * alpha, cost)
