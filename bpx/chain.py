@@ -203,8 +203,8 @@ class Chain:
                 out[rows, ...] = self.outputs(part, activated=activated)
             return out
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
-        if few and x.dtype == self.xp_dtype and self._small is not None:
-            return self._small(x)
+        if few and self._small is not None:
+            return self._small(x.astype(self.xp_dtype, copy=False))
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
