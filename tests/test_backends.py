@@ -111,6 +111,27 @@ def test_arrays_between_two_devices(rng):
     assert np.abs(got - bpx.Network([4, 2], dtype="float64", seed=1).feedforward(x)).max() < 1e-14
 
 
+def test_frames_whose_columns_are_of_several_kinds():
+    """NumPy makes arrays of objects of them."""
+    pandas = pytest.importorskip("pandas", reason="its frames have a dtype a column")
+    frame = pandas.DataFrame({"a": [0.5, 2.0, -1.0], "b": [3, 4, 5], "c": ["u", "v", "u"]})
+    numbers = pandas.get_dummies(frame)  # floats, integers and booleans
+    plain = numbers.to_numpy(np.float64)
+    assert np.asarray(numbers).dtype == object
+    net = bpx.Network([4, 2], dtype="float64", seed=1)
+    for x in (numbers, numbers.convert_dtypes()):
+        assert np.array_equal(net.feedforward(x), net.feedforward(plain))
+    labels = pandas.Series([0, 1, 1], dtype=object)
+    assert net.evaluate(numbers, labels) == net.evaluate(plain, np.array([0, 1, 1]))
+    frame["d"] = frame["c"]
+    with pytest.raises(TypeError, match=r"got dtype object with 'u' at \[0, 2\]"):
+        net.feedforward(frame)
+    missing = numbers.convert_dtypes()
+    missing.loc[1, "b"] = pandas.NA
+    with pytest.raises((TypeError, ValueError), match=r"with <NA> at \[1, 1\]|first in row 1"):
+        net.feedforward(missing)
+
+
 def test_tensors_that_numpy_cannot_hold(rng):
     torch = pytest.importorskip("torch", reason="it has such tensors")
     net = bpx.Network([4, 2], seed=1)

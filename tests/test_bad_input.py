@@ -45,6 +45,16 @@ CASES = [
     (lambda: fit(X.astype(complex), Y), TypeError, "must be real numbers"),
     (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
     (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
+    (
+        lambda: fit(np.array([[1.0, True, "u"]] * 4, dtype=object), Y),
+        TypeError,
+        "(floats, integers or booleans), got dtype object with 'u' at [0, 2]",
+    ),
+    (
+        lambda: fit(X, np.array([0, 1, None, 0])),
+        TypeError,
+        "got dtype object with None at [2]; number the classes",
+    ),
     (lambda: fit(NAN, Y), ValueError, "x has NaN or infinity, first in row 1"),
     (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
     (lambda: net().feedforward(NAN), ValueError, "x has NaN or infinity"),

@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import os
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from ..checks import shortened
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
@@ -132,14 +134,33 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         host = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{what} is not an array of numbers: {error}") from error
+    but = ""
+    if host.dtype.kind == "O":
+        host, but = _of_objects(host)
     if host.dtype.kind not in "biuf":
         labels = "; number the classes: np.unique(y, return_inverse=True)[1]"
         hint = labels if host.dtype.kind in "OSU" and host.ndim == 1 and what[-1] == "y" else ""
-        raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{hint}")
+        raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}{hint}")
     return backend.from_host(native(host))
 
 
 _NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
+
+
+def _of_objects(host: np.ndarray) -> tuple[np.ndarray, str]:
+    """Numbers that lie in an array as objects, or the same array and what in it is no number.
+
+    A frame gives such an array where its columns are of several kinds, as those of booleans that
+    ``get_dummies`` puts beside others, and where they may have missing values.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        found = np.array(host.tolist())  # by NumPy's rules for lists: strings stay what they are
+        if found.dtype.kind in "biuf" and found.shape == host.shape:
+            return found, ""
+    for at, value in np.ndenumerate(host):
+        if not isinstance(value, numbers.Real | np.bool_):
+            return host, f" with {shortened(value)} at {list(at)}"
+    return host, ""
 
 
 def _from_library(backend: Backend, values: Array, what: str) -> Array:
