@@ -155,6 +155,8 @@ def check_y(
     integers = xp.isdtype(y.dtype, ("bool", "integral"))
     if y.ndim == 1 and task == "classification":
         if not integers:
+            if finite:  # a missing label is no label, and no integer
+                check_finite_rows(y, what)
             raise TypeError(
                 f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
                 f"{what}.astype(int), or targets of shape (m, {outputs})"

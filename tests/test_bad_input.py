@@ -80,6 +80,11 @@ CASES = [
         "got 18446744073709551615 in row 2: number the classes from 0",
     ),
     (lambda: fit(X, Y + 0.5), TypeError, "expected integer labels in y of shape (m,)"),
+    (
+        lambda: fit(X, [0, 1, np.nan, 0]),
+        ValueError,
+        "y has NaN or infinity, first in row 2: clean",
+    ),
     (lambda: fit(X, np.zeros((4, 3))), ValueError, "expected y of shape (m, 2) or labels (m,)"),
     (lambda: fit(X, np.full((4, 2), np.nan)), ValueError, "y has NaN or infinity, first in row 0"),
     (lambda: fit(X, np.full((4, 2), 2.0)), ValueError, "expects y between 0 and 1, got 2"),
