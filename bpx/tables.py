@@ -14,7 +14,14 @@ import numpy as np
 from .blocks import Blocks, open_data
 from .checks import in_words, shortened
 from .data import as_integers
-from .readers import check_names, finite_number, load_npy, load_npz, parquet_size
+from .readers import (
+    check_inputs,
+    check_names,
+    finite_number,
+    load_npy,
+    load_npz,
+    parquet_size,
+)
 from .registry import nearest
 
 
@@ -157,6 +164,8 @@ def _rows(
     for name in [*wanted, *inputs]:
         if name not in names:
             raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}")
+    if not columns:
+        check_inputs(path, inputs)
     used = [names.index(name) for name in [*inputs, *wanted]]
     cells = array("d")  # 8 bytes each, where a str has 50
     for number, row in chain([first], lines):

@@ -377,6 +377,22 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("n.csv", "has numbers in its first line")
 
 
+def test_the_index_that_pandas_writes_is_no_input(tmp_path):
+    """In rows sorted by their label it would tell the label."""
+    pandas = pytest.importorskip("pandas", reason="it writes it")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    frame = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "label": [0, 1, 1]}).iloc[[2, 0, 1]]
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = bpx.open_data(tmp_path / "t.parquet", target="label")
+    assert data.shape == (3, 1)
+    named = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["__index_level_0__"])
+    assert named.shape == (3, 1)
+    frame.to_csv(tmp_path / "t.csv")
+    with pytest.raises(ValueError, match=r"no name, as the index that pandas .* index=False\)"):
+        bpx.open_data(tmp_path / "t.csv", target="label")
+    assert bpx.open_data(tmp_path / "t.csv", target="label", columns=["a"]).shape == (3, 1)
+
+
 def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.csv", None)
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")

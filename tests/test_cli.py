@@ -499,6 +499,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,a\n3,4\n", "has two columns 'a'"),
         ("a\n" + "3\n" * 20, "expected samples of shape (n, k) with a column at least"),
         ('a,b\n1,"2\n', "is no CSV file in UTF-8: unexpected end of data"),
+        (",a,b\n0,1,2\n", "a column has no name, as the index that pandas writes: leave it out"),
         ("a;b\n1;2\n", "'a;b': expected a number, got '1;2' (cells are separated by commas)"),
     ],
 )

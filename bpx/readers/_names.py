@@ -17,6 +17,15 @@ def check_names(path: Path, names: list[str]) -> None:
         raise ValueError(f"{path} has two columns {shortened(doubled)}")
 
 
+def check_inputs(path: Path, names: list[str]) -> None:
+    """ValueError where pandas' index would be an input: in sorted rows it tells the targets."""
+    if "" in names:
+        raise ValueError(
+            f"{path}: a column has no name, as the index that pandas writes: leave it out with "
+            "frame.to_csv(path, index=False), or name it in the first line"
+        )
+
+
 def finite_number(cell: str) -> float | None:
     """The finite number in a cell, if it is one."""
     try:

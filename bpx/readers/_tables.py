@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,11 +16,12 @@ import numpy as np
 from ..checks import in_words
 from ..registry import nearest
 from ._base import Read, Reader
-from ._names import check_names
+from ._names import check_inputs, check_names
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
 BATCH = 1 << 14  # rows of a row group that are decoded at once
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 Decoded = Callable[[int], Iterable[Any]]  # from a block's number to pieces of a table of pyarrow's
 
@@ -102,7 +104,9 @@ class Parquet(TableReader):
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
             check_names(path, schema.names)
-            self.columns = _of_x(path, schema.names, held, columns)
+            # pandas reads its index back as one, and shows no such column.
+            shown = [name for name in schema.names if not PANDAS_INDEX.fullmatch(name)]
+            self.columns = _of_x(path, schema.names, held, columns or shown)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
             for name in held:
                 _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
@@ -192,6 +196,8 @@ class Csv(TableReader):
         with path.open("rb") as file:
             self.names = _header(path, self._line(file))
             self.columns = _of_x(path, self.names, held, columns)
+            if not columns:
+                check_inputs(path, self.columns)
             spans, sizes, parts = [], [], []
             start = file.tell()
             while text := file.read(LINES) + self._line(file):
