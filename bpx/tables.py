@@ -21,6 +21,7 @@ from .readers import (
     load_npy,
     load_npz,
     parquet_size,
+    separated_by_others,
 )
 from .registry import nearest
 
@@ -161,33 +162,33 @@ def _rows(
         target = names[-1]
     wanted = target_names(path, target, columns)
     inputs = [name for name in columns or names if name not in wanted]
+    other = separated_by_others(names)
     for name in [*wanted, *inputs]:
         if name not in names:
-            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}")
+            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
     if not columns:
         check_inputs(path, inputs)
     used = [names.index(name) for name in [*inputs, *wanted]]
     cells = array("d")  # 8 bytes each, where a str has 50
     for number, row in chain([first], lines):
         if len(row) != len(names):
-            raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(row)}")
+            raise ValueError(
+                f"{path}, line {number}: expected {len(names)} cells, got {len(row)}{other}"
+            )
         for column in used:
             value = finite_number(row[column])
             if value is None:
                 where = f"{path}, line {number}, column {shortened(names[column])}"
                 hint = " (number classes 0, 1, 2, ...)" if names[column] in wanted else ""
-                raise _no_number(where, row, column, hint)
+                raise _no_number(where, row[column], other or hint)
             cells.append(value)
     values = np.frombuffer(cells).reshape(-1, len(used))
     x, y = np.split(values, [len(inputs)], axis=1)
     return Table(x.copy() if wanted else x, y.copy() if wanted else None, tuple(inputs))
 
 
-def _no_number(where: str, row: list[str], column: int, hint: str) -> ValueError:
+def _no_number(where: str, cell: str, hint: str) -> ValueError:
     """What to raise for a cell that is no finite number; `hint` mends one that is not empty."""
-    cell = row[column]
-    if len(row) == 1 and (";" in cell or "\t" in cell):
-        hint = " (cells are separated by commas)"
     empty = "the cell is empty: fill it, or leave the line out"
     shown = f"got {shortened(cell)}" if cell.strip() else empty
     return ValueError(f"{where}: expected a number, {shown}{hint}")

@@ -375,6 +375,9 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
     (tmp_path / "n.csv").write_text("1,2\n3,4\n")
     refused("n.csv", "has numbers in its first line")
+    (tmp_path / "s.csv").write_text("a;b\n1;2\n")
+    refused("s.csv", r"no column 'b'; .* \(cells are separated by commas\)", target="b")
+    refused("s.csv", r"invalid value '1;2' \(cells are separated by commas\)")
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):

@@ -501,6 +501,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ('a,b\n1,"2\n', "is no CSV file in UTF-8: unexpected end of data"),
         (",a,b\n0,1,2\n", "a column has no name, as the index that pandas writes: leave it out"),
         ("a;b\n1;2\n", "'a;b': expected a number, got '1;2' (cells are separated by commas)"),
+        ("a;b\n1,5;2,5\n", "line 2: expected 1 cells, got 3 (cells are separated by commas)"),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):
@@ -513,6 +514,9 @@ def test_wrong_columns_and_arrays(tmp_path):
     (tmp_path / "a.csv").write_text("size,price\n1,2\n")
     _, err = bpx_command("train", tmp_path / "a.csv", "--target", "prise", status=2)
     assert "has no column 'prise'; did you mean 'price'?" in err
+    (tmp_path / "b.csv").write_text("size;price\n1;2\n")
+    _, err = bpx_command("train", tmp_path / "b.csv", "--target", "price", status=2)
+    assert err.rstrip().endswith("Known: size;price (cells are separated by commas)")
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)))
     _, err = bpx_command("train", tmp_path / "a.npz", status=2)
     assert "has no array 'y'" in err

@@ -9,12 +9,13 @@ from typing import Any
 
 from ._arrays import Slices, mapped
 from ._base import Read, Reader
-from ._names import check_inputs, check_names, finite_number
+from ._names import check_inputs, check_names, finite_number, separated_by_others
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
 __all__ = ["TABLES", "Read", "Reader", "check_inputs", "check_names", "finite_number", "load_npy",
-           "load_npz", "mapped", "parquet_size", "reader", "suffix"]  # fmt: skip
+           "load_npz", "mapped", "parquet_size", "reader", "separated_by_others",
+           "suffix"]  # fmt: skip
 
 TABLES: dict[str, Callable[[Path, Sequence[str], Sequence[str] | None, int], TableReader]] = {
     ".parquet": Parquet,

@@ -26,6 +26,12 @@ def check_inputs(path: Path, names: list[str]) -> None:
         )
 
 
+def separated_by_others(names: list[str]) -> str:
+    """What mends a first line that is one name, with other separators in it."""
+    others = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
+    return " (cells are separated by commas)" if others else ""
+
+
 def finite_number(cell: str) -> float | None:
     """The finite number in a cell, if it is one."""
     try:

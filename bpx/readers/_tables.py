@@ -16,7 +16,7 @@ import numpy as np
 from ..checks import in_words
 from ..registry import nearest
 from ._base import Read, Reader
-from ._names import check_inputs, check_names
+from ._names import check_inputs, check_names, separated_by_others
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
@@ -86,7 +86,8 @@ def _of_x(
 ) -> list[str]:
     for name in [*held, *(columns or ())]:
         if name not in names:
-            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}")
+            other = separated_by_others(names)
+            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
     found = [name for name in columns or names if name not in held]
     if not found:
         raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
@@ -235,7 +236,7 @@ class Csv(TableReader):
         except ValueError as error:  # pyarrow's ArrowInvalid
             raise ValueError(
                 f"{self.path}: expected lines of {len(self.names)} numbers behind byte {start}: "
-                f"{error}"
+                f"{error}{separated_by_others(self.names)}"
             ) from error
 
     @contextmanager
