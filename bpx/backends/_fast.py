@@ -22,8 +22,13 @@ INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int
 
 
 def installed() -> bool:
-    """Numba is here, and SciPy, whose BLAS it may call; ``BPX_FAST=0`` is not set."""
-    wanted = os.environ.get("BPX_FAST", "1") != "0"
+    """Numba is here, and SciPy, whose BLAS it may call, and they are not switched off.
+
+    ``BPX_FAST=0`` does that, and so does Numba's ``NUMBA_DISABLE_JIT=1``: what runs without being
+    compiled has no intrinsics, and would be slower than NumPy.
+    """
+    off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    wanted = os.environ.get("BPX_FAST", "1") != "0" and not off
     return wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
 
 
