@@ -213,6 +213,9 @@ def test_messages(digits, options, message):
 
 def test_other_messages(digits):
     x, y = digits
+    for sizes in ((2.5,), (10, "5"), ((10, 5),)):  # the last from a grid, by a bracket too many
+        with pytest.raises(TypeError, match="must be integers, such as"):
+            ours.MLPClassifier(sizes).fit(x, y)
     with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample"):
         quiet(ours.MLPClassifier(5, batch_size=1000, max_iter=1), x, y)
     with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(1\) reached"):
