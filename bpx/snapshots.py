@@ -24,6 +24,7 @@ from .registry import plain
 from .sources import Source, digest_of
 
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
+SHOWN = 57  # characters that `shortened` shows of a longer text
 
 
 @dataclass(slots=True)
@@ -125,12 +126,24 @@ def arguments_of(
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """By name what is not the same in both, for a message."""
+    """By name what is not the same in both, for a message: where long texts come apart."""
     return {
-        name: (shortened(first.get(name)), shortened(second.get(name)))
+        name: _apart(first.get(name), second.get(name))
         for name in {**second, **first}
         if first.get(name) != second.get(name)
     }
+
+
+def _apart(first: Any, second: Any) -> tuple[str, str]:
+    texts = repr(first), repr(second)
+    alike = next((k for k, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+    if alike < SHOWN:
+        return shortened(first), shortened(second)
+    start = alike - SHOWN // 2
+    one, other = (
+        f"...{text[start : start + SHOWN]}{'...' * (len(text) > start + SHOWN)}" for text in texts
+    )
+    return one, other
 
 
 def contents(

@@ -50,6 +50,16 @@ def dense(backend=None, dtype="float32", seed=1):
     )
 
 
+def wider():
+    chain = [
+        layers.Input(6),
+        layers.Dense(6, "tanh"),
+        layers.Dropout(0.3),
+        layers.Dense(3, "softmax"),
+    ]
+    return bpx.Network(chain, seed=1)
+
+
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
     """These are no tests of what is on the disk when the power fails."""
@@ -354,6 +364,7 @@ def test_the_one_that_a_run_went_on_from_outlives_a_damaged_newer_one(data, tmp_
         ({"validation": True}, "validation was None and is 53"),
         ({"sample_weight": np.ones(53)}, "sample_weight was False and is True"),
         ({"net": dense}, "layers was "),
+        ({"net": wider}, r"layers was \.\.\..*'units': 5.* and is \.\.\..*'units': 6"),
         ({"net": lambda: network(seed=np.random.Generator(np.random.Philox(1)))}, "generator was"),
         ({"net": lambda: network(dtype="float64")}, "dtype was 'float32' and is 'float64'"),
     ],
