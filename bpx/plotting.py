@@ -61,7 +61,9 @@ def curves(history: History, path: Any = None) -> Any:
         kind = path.suffix[1:] or "png"
         if kind not in figure.canvas.get_supported_filetypes():
             raise ValueError(f"expected a picture such as curve.png or curve.svg, got {path}")
-        write_bytes(path.with_suffix(f".{kind}"), picture(figure, kind))
+        if not path.is_dir():  # which write_bytes refuses; beside it nobody would look
+            path = path.with_suffix(f".{kind}")
+        write_bytes(path, picture(figure, kind))
     return figure
 
 

@@ -600,6 +600,16 @@ def test_progress_in_a_terminal_is_a_bar(rng, monkeypatch):
     assert history.plot()._repr_png_().startswith(b"\x89PNG")
 
 
+def test_a_picture_is_not_written_beside_the_folder_that_was_named(tmp_path):
+    pytest.importorskip("matplotlib", reason="it draws the curves")
+    (tmp_path / "run").mkdir()
+    history = bpx.Network([2, 1], seed=1).fit([[0.0, 1.0]], [1], epochs=1)
+    with pytest.raises(IsADirectoryError, match="it is a folder, expected a file's name"):
+        history.plot(tmp_path / "run")
+    history.plot(tmp_path / "curve")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "run"]
+
+
 class Broken(bpx.Callback):
     def on_step_end(self, run):
         raise RuntimeError("mine")
