@@ -44,8 +44,8 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
         return [(x, y) for x, y in dataset], None
     if not Path(data).suffix:
         raise ValueError(
-            f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
-            "file"
+            f"unknown data {data!r}{nearest(canonical(data), list(BUILT_IN))}, or a .npz, .csv or "
+            ".parquet file"
         )
     if Path(data).is_file() and tables.size(Path(data)) > size:
         return _in_blocks(data, target, seed, size)

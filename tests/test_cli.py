@@ -439,6 +439,7 @@ def test_gradcheck():
     ("arguments", "message"),
     [
         (["train", "mnits"], "unknown data 'mnits'; did you mean 'mnist'?"),
+        (["train", "MNIST"], "unknown data 'MNIST'; did you mean 'mnist'?"),
         (["train", "none.csv"], "there is no file none.csv"),
         (["train", "notes.txt"], "there is no file notes.txt"),
         (["train", "--epochs", "x"], "--epochs"),
