@@ -345,7 +345,7 @@ def test_onnx(digits, tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="it runs the model")
     x, y = digits
     names = np.array(["zero", "one", "two"])
-    for labels in (y, y % 2, names[y % 3], np.eye(10, dtype=int)[y]):
+    for labels in (y, y % 2, y > 4, 2.0 * y, names[y % 3], np.eye(10, dtype=int)[y]):
         est = quiet(ours.MLPClassifier(8, max_iter=3, random_state=0), x, labels)
         model = est.to_onnx(tmp_path / "mlp.onnx").SerializeToString()
         session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -96,13 +96,18 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Returns
         -------
         onnx.ModelProto
-            With outputs ``label`` and ``probabilities`` for a classifier.
+            With outputs ``label`` and ``probabilities`` for a classifier. Labels that are floats
+            or booleans are integers there, since ONNX names classes by those or by strings.
         """
         check_is_fitted(self)
         classes = getattr(self, "classes_", None)
         multilabel = self._network.task == "multilabel"
-        named = None if classes is None or multilabel else on_host(classes).tolist()
-        return export_onnx(self._network, path, classes=named)
+        if classes is None or multilabel:
+            return export_onnx(self._network, path)
+        names = on_host(classes)
+        if names.dtype.kind in "bf":  # floats that are labels are whole
+            names = names.astype(np.int64)
+        return export_onnx(self._network, path, classes=names.tolist())
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Self:
         """A copy whose network lives where `converter` takes arrays to."""
