@@ -331,7 +331,7 @@ def export(
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"expected a file that ends in .onnx, got {out.name!r}")
     net = load(model, backend="numpy")
-    names = None if classes is None else classes.split(",")
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
     written = export_onnx(net, out, classes=names).graph
     shape = ", ".join(map(str, ("m", *net.input_shape)))
     outputs = ", ".join(value.name for value in written.output)

@@ -182,7 +182,7 @@ def test_export(run_folder, tmp_path):
     assert np.array_equal(
         found[0], bpx.load(run_folder / "model.safetensors").predict(x.astype(np.float32))
     )
-    names = ",".join("abcdefghij")
+    names = ", ".join("abcdefghij")
     bpx_command("export", run_folder / "model.safetensors", path, "--classes", names)
     named = runtime.InferenceSession(path).run(["label"], {"inputs": x.astype(np.float32)})
     assert named[0].tolist() == ["abcdefghij"[label] for label in found[0]]
