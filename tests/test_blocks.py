@@ -364,7 +364,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
     refused("t.parquet", "'name' is of string, expected numbers; columns= names", TypeError)
     refused("t.parquet", "'name' is of .*; classes are numbered 0", TypeError, target="name")
-    refused("t.parquet", "column 'a' has an empty cell: fill it", target="a", columns=["label"])
+    refused("t.parquet", "t.parquet: column 'a' has an empty cell", target="a", columns=["label"])
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
     with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):
         bpx.Network([1, 2]).fit(data)
@@ -372,6 +372,8 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("bad.parquet", "bad.parquet is damaged, or no Parquet file")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n1,x\n")
     refused("t.csv", r"t.csv: expected lines of 2 numbers behind byte 4: .*x", target="b")
+    (tmp_path / "e.csv").write_text("a,b\n1,2\n1,\n")
+    refused("e.csv", "e.csv: column 'b' has an empty cell: fill it, or leave", target="b")
     refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
     (tmp_path / "n.csv").write_text("1,2\n3,4\n")
     refused("n.csv", "has numbers in its first line")

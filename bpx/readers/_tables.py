@@ -73,10 +73,12 @@ class TableReader(Reader):
         """Lends what decodes the columns of x."""
 
 
-def _numbers(table: Any, name: str) -> np.ndarray:
+def _numbers(table: Any, name: str, where: str = "") -> np.ndarray:
     column = table.column(name)
     if column.null_count:
-        raise ValueError(f"column {name!r} has an empty cell: fill it, or leave the row out")
+        raise ValueError(
+            f"{where}column {name!r} has an empty cell: fill it, or leave the row out"
+        )
     found: np.ndarray = column.to_numpy(zero_copy_only=False)
     return found
 
@@ -123,7 +125,7 @@ class Parquet(TableReader):
                 beside = file.read(columns=list(held)) if held else None
             except Exception as error:  # pyarrow raises errors of many kinds
                 raise ValueError(f"{path} is damaged: {error}") from error
-            self.held = {name: _numbers(beside, name) for name in held}
+            self.held = {name: _numbers(beside, name, f"{path}: ") for name in held}
         self.path, self._metadata = path, file.metadata
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
@@ -203,7 +205,7 @@ class Csv(TableReader):
             start = file.tell()
             while text := file.read(LINES) + self._line(file):
                 piece = self._parsed(text, [*held] or self.columns[:1], start)
-                parts.append([_numbers(piece, name) for name in held])
+                parts.append([_numbers(piece, name, f"{path}: ") for name in held])
                 spans.append((start, file.tell()))
                 sizes.append(piece.num_rows)
                 start = file.tell()
