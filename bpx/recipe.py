@@ -146,7 +146,10 @@ def _outputs(y: np.ndarray, task: str) -> int:
     if task != "classification":
         return 1 if y.ndim == 1 else y.shape[1]
     if not _are_whole(y):
-        raise ValueError("a classification needs a column of whole numbers, 0 to k-1")
+        marks = (
+            "" if y.ndim == 1 else f", got {y.shape[1]} columns: y.argmax(axis=1) of rows 0 0 1"
+        )
+        raise ValueError(f"a classification needs a column of whole numbers, 0 to k-1{marks}")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= len(y) or high == 0:
         raise ValueError(

@@ -534,6 +534,10 @@ def test_wrong_columns_and_arrays(tmp_path):
     arguments = ["train", tmp_path / "d.npz", "--task", "multilabel", "--batch-size", 2]
     _, err = bpx_command(*arguments, status=2)
     assert "expects y between 0 and 1, got 7" in err
+    np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.eye(3)[np.arange(12) % 3])
+    arguments = ["train", tmp_path / "e.npz", "--task", "classification"]
+    _, err = bpx_command(*arguments, status=2)
+    assert "whole numbers, 0 to k-1, got 3 columns: y.argmax(axis=1) of rows 0 0 1" in err
     content = (tmp_path / "c.npz").read_bytes()
     for damaged in (
         b"PK\x03\x04" + b"x" * 60,
