@@ -38,20 +38,33 @@ def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = T
     Raises
     ------
     ValueError
-        An activation, cost, initializer or layer of one's own that was not registered.
+        An activation, cost, initializer or layer of one's own that was not registered, or NaN or
+        infinity, which `load` refuses.
     OSError
         The file cannot be written.
     """
     if isinstance(net, Network):
-        persistence.write(path, *contents(net), follow=follow)
+        tensors, header = contents(net)
+        _check_finite(tensors)
+        persistence.write(path, tensors, header, follow=follow)
         return
-    tensors: dict[str, np.ndarray] = {}
+    tensors = {}
     headers = []
     for index, member in enumerate(net.members):
         own, header = contents(member)
         tensors |= {f"{MEMBERS}.{index}.{name}": array for name, array in own.items()}
         headers.append(header)
+    _check_finite(tensors)
     persistence.write(path, tensors, {"combine": net.combine, MEMBERS: headers}, follow=follow)
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"the network's {name} has NaN or infinity, and would be refused by bpx.load: "
+                "nothing was written. fit keeps the last good weights; a loop of one's own has to"
+            )
 
 
 def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -165,6 +165,19 @@ def test_not_a_file(tmp_path):
         example().save(tmp_path / "none" / "a.safetensors")
 
 
+def test_what_is_not_finite_is_not_saved(tmp_path):
+    """It could not be loaded, and would have replaced a file that can."""
+    net = example()
+    net.save(tmp_path / "net")
+    net.biases[0][...] = np.nan
+    for wrong, name in ((net, "layers.1.bias"), (bpx.Ensemble([net]), "members.0.layers.1.bias")):
+        with pytest.raises(
+            ValueError, match=f"{name} has NaN or infinity, .* nothing was written"
+        ):
+            wrong.save(tmp_path / "net")
+    assert np.isfinite(bpx.load(tmp_path / "net").parameters).all()
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path, net = tmp_path / "a.safetensors", example()
     net.save(path)
