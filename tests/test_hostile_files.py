@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import bpx
+import bpx.training  # imported where it is first used, and no memory that a file takes
 from bpx import cli, runs, tables
 from bpx.readers import _tables
 
