@@ -282,6 +282,15 @@ def generator(seed: Seed) -> np.random.Generator:
         ) from None
 
 
+def check_shuffle(shuffle: Any) -> None:
+    """TypeError for what is neither a choice nor a function: "no" would be a yes."""
+    if not callable(shuffle) and not isinstance(shuffle, bool | int | np.bool_):
+        raise TypeError(
+            "expected shuffle to be True, False or a function that returns the rows of an epoch, "
+            f"got {shuffle!r}"
+        )
+
+
 def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:
     """The order in which an epoch visits `n` rows, (n,) of int64.
 
@@ -313,6 +322,7 @@ class Batches:
         generator: np.random.Generator,
         shuffle: bool,
     ) -> None:
+        check_shuffle(shuffle)
         self._arrays, self.batch_size = arrays, batch_size
         self._generator, self.shuffle = generator, shuffle
 

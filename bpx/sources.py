@@ -193,6 +193,7 @@ def of_samples(
     finite: bool,
 ) -> Arrays | Windows:
     """Arrays; or what `bpx.open_data` gave, as arrays if it fits into its budget, else windows."""
+    data.check_shuffle(shuffle)
     if isinstance(x, Blocks):  # before any of it is read
         data.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite)

@@ -129,6 +129,8 @@ CASES = [
     (lambda: fit(X, Y, l1=np.nan), ValueError, "expected l1 to be finite, got nan"),
     (lambda: fit(X, Y, clip_norm=0.0), ValueError, "expected clip_norm > 0"),
     (lambda: fit(X, Y, n="epoch"), ValueError, 'expected n to be an integer or "batch"'),
+    (lambda: fit(X, Y, shuffle="no"), TypeError, "expected shuffle to be True, False"),
+    (lambda: bpx.batches(X, shuffle=None), TypeError, "rows of an epoch, got None"),
     (lambda: fit(X, Y, shuffle=lambda: [0]), ValueError, "expected shuffle() to return the rows"),
     (
         lambda: fit(X, Y, shuffle=lambda: np.arange(1, len(Y) + 1)),
