@@ -1,4 +1,4 @@
-"""Layers beside a way around them (He, Zhang, Ren and Sun, CVPR 2016)."""
+"""Layers with a shortcut around them (He, Zhang, Ren and Sun, CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Residual(Layer):
         if projection is not None:
             assert isinstance(projection, tuple)  # since `validate`
             projection = self._bound(projection, input_shape, "its projection's layer")
-        beside = projection[-1].output_shape if projection else input_shape
-        if beside != to:
-            raise ValueError(_differ(beside, to, bool(projection)))
+        shortcut = projection[-1].output_shape if projection else input_shape
+        if shortcut != to:
+            raise ValueError(_differ(shortcut, to, bool(projection)))
         replaced = dataclasses.replace(self, layers=layers, projection=projection)
         return super(Residual, replaced).bind(input_shape)
 
@@ -100,10 +100,10 @@ class Residual(Layer):
 
     def inner(self) -> dict[str, Layer]:
         found = {str(index): layer for index, layer in enumerate(self.layers)}
-        return found | {f"projection.{i}": layer for i, layer in enumerate(self._around)}
+        return found | {f"projection.{i}": layer for i, layer in enumerate(self._shortcut)}
 
     @property
-    def _around(self) -> tuple[Layer, ...]:
+    def _shortcut(self) -> tuple[Layer, ...]:
         """S; empty where it is x itself."""
         return self.projection if isinstance(self.projection, tuple) else ()
 
@@ -140,7 +140,7 @@ class Residual(Layer):
             self._names,
             lambda: [
                 want
-                for layers in (self.layers, self._around)
+                for layers in (self.layers, self._shortcut)
                 for want in sequence.wanted(layers, ctx.wanted)
             ],
         )
@@ -149,10 +149,10 @@ class Residual(Layer):
         tensors = [within(p, name) or NOTHING for name in self._names]
         contexts, count = self._contexts(ctx), len(self.layers)
         y, saved = sequence.forward(self.layers, x, tensors[:count], contexts[:count])
-        beside, kept = sequence.forward(self._around, x, tensors[count:], contexts[count:])
+        shortcut, kept = sequence.forward(self._shortcut, x, tensors[count:], contexts[count:])
         total = ctx.buffer("y", tuple(y.shape))
         total[...] = y
-        return ctx.backend.axpby(beside, total), saved + kept
+        return ctx.backend.axpby(shortcut, total), saved + kept
 
     def backward(
         self,
@@ -165,15 +165,15 @@ class Residual(Layer):
         tensors = [within(p, name) or NOTHING for name in self._names]
         outs = [within(out, name) for name in self._names]
         contexts, count = self._contexts(ctx), len(self.layers)
-        beside = ctx.buffer("delta", tuple(delta.shape))
-        beside[...] = delta  # the layers may overwrite it
+        aside = ctx.buffer("delta", tuple(delta.shape))
+        aside[...] = delta  # the layers may overwrite it
 
         def through(layers: tuple[Layer, ...], part: slice, delta: Array) -> Array | None:
             of_part = saved[part], tensors[part], outs[part], contexts[part]
             return sequence.backward(layers, delta, *of_part)
 
         first = through(self.layers, slice(count), delta)
-        second = through(self._around, slice(count, None), beside)
+        second = through(self._shortcut, slice(count, None), aside)
         if not ctx.wanted:
             return None
         return ctx.backend.axpby(first, second)
@@ -210,15 +210,15 @@ def _layers(what: str, given: Any) -> tuple[Layer, ...]:
     return found
 
 
-def _differ(beside: Shape, to: Shape, projected: bool) -> str:
+def _differ(shortcut: Shape, to: Shape, projected: bool) -> str:
     around = "its projection gives" if projected else "its inputs are"
     if projected:
         mended = f"end the projection with shape (m, {', '.join(map(str, to))})"
-    elif projecting(beside, to) is not None:
-        mended = f'projection="auto" adds {projecting(beside, to)} around them'
+    elif projecting(shortcut, to) is not None:
+        mended = f'projection="auto" adds {projecting(shortcut, to)} around them'
     else:
         mended = (
             'padding="same" keeps the lengths of an image, or pass projection=, layers of your own'
         )
-    shapes = [f"(m, {', '.join(map(str, shape))})" for shape in (to, beside)]
+    shapes = [f"(m, {', '.join(map(str, shape))})" for shape in (to, shortcut)]
     return f"its layers give {shapes[0]}, and {around} {shapes[1]}; they are added: {mended}"
