@@ -72,19 +72,8 @@ def _step(
     delta = [np.empty_like(array) for array in a[1:]]
     tensors, into = _tensors(layers, theta), _tensors(layers, grad)
     forward = _forward(backend, program, a, delta[-1], tensors)
-
-    below: list[Call] = []  # (BP2), from the old ω
-    last, trained = len(tensors) - 1, layers.trained
-    for k in range(last, trained.index(True) if True in trained else last, -1):
-        below += _product(backend, delta[k], tensors[k][0], delta[k - 1])
-        below.append((BACKWARD[layers.activations[k - 1]], (delta[k - 1], a[k])))
-    updates: list[tuple[Scaled, int, Array, Array]] = []  # (BP3) and (BP4)
-    for k in range(last, -1, -1):
-        (w, b), (to_w, to_b) = tensors[k], into[k]
-        if trained[k]:
-            updates.append((_outer(backend, delta[k], a[k], to_w), 0, w, to_w))
-            if b is not None:
-                updates.append((partial(backend.sum_rows, delta[k], to_b), 1, b, to_b))
+    below = _below(backend, layers, tensors, a, delta)
+    updates = _updates(backend, layers, tensors, into, a, delta)
 
     mean = 1.0 / m if program.weight is None else 1.0
     omega, decayed = theta[: program.decayed], grad[: program.decayed]
@@ -107,6 +96,37 @@ def _step(
             backend.optimize(program.optimizer, theta, grad, program.state, step, numbers[:3])
 
     return forward, backward
+
+
+def _below(
+    backend: NumpyBackend, layers: Any, tensors: list[Any], a: list[Array], delta: list[Array]
+) -> list[Call]:
+    """(BP2), from the old ω, down to the first layer that is trained."""
+    calls: list[Call] = []
+    last, trained = len(tensors) - 1, layers.trained
+    for k in range(last, trained.index(True) if True in trained else last, -1):
+        calls += _product(backend, delta[k], tensors[k][0], delta[k - 1])
+        calls.append((BACKWARD[layers.activations[k - 1]], (delta[k - 1], a[k])))
+    return calls
+
+
+def _updates(
+    backend: NumpyBackend,
+    layers: Any,
+    tensors: list[Any],
+    into: list[Any],
+    a: list[Array],
+    delta: list[Array],
+) -> list[tuple[Scaled, int, Array, Array]]:
+    """(BP3) and (BP4): the call, 0 for weights and 1 for a bias, the tensor, and where it goes."""
+    found: list[tuple[Scaled, int, Array, Array]] = []
+    for k in range(len(tensors) - 1, -1, -1):
+        (w, b), (to_w, to_b) = tensors[k], into[k]
+        if layers.trained[k]:
+            found.append((_outer(backend, delta[k], a[k], to_w), 0, w, to_w))
+            if b is not None:
+                found.append((partial(backend.sum_rows, delta[k], to_b), 1, b, to_b))
+    return found
 
 
 def _forward(
