@@ -120,6 +120,8 @@ def _address(array: Array) -> int:
 @cache
 def by_dtype() -> dict[np.dtype[Any], Cblas]:
     """Empty where it is not found: on Windows a module gives no functions but its own."""
+    if ctypes.sizeof(ctypes.c_void_p) < 8:
+        return {}
     try:
         # Among its functions are those of the libraries that it is linked with.
         library = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
