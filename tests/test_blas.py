@@ -105,7 +105,10 @@ def test_a_library_that_is_not_to_be_opened(monkeypatch):
     def refuse(file):
         raise OSError("not a shared object")
 
-    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(ctypes, "CDLL", refuse)
+        assert _cblas.by_dtype.__wrapped__() == {}
+    monkeypatch.delattr("numpy._core._multiarray_umath.__file__")
     assert _cblas.by_dtype.__wrapped__() == {}
 
 

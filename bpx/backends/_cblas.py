@@ -120,12 +120,13 @@ def _address(array: Array) -> int:
 @cache
 def by_dtype() -> dict[np.dtype[Any], Cblas]:
     """Empty where it is not found: on Windows a module gives no functions but its own."""
-    if ctypes.sizeof(ctypes.c_void_p) < 8:
+    module = importlib.import_module("numpy._core._multiarray_umath")
+    file = getattr(module, "__file__", None)  # none where it is built into the interpreter
+    if file is None or ctypes.sizeof(ctypes.c_void_p) < 8:
         return {}
     try:
-        # Among its functions are those of the libraries that it is linked with.
-        library = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
-    except (ImportError, OSError):
+        library = ctypes.CDLL(file)  # with the functions of the libraries that it is linked with
+    except OSError:
         return {}
     patterns = (f"{prefix}cblas_{{}}{suffix}" for prefix in PREFIXES for suffix in SUFFIXES)
     return next(filter(None, (_named(library, pattern) for pattern in patterns)), {})
