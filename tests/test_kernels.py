@@ -105,7 +105,7 @@ def activate_cases(rng):
         yield (ACTIVATIONS.get(name), z, np.full((6, 5), np.nan)), 2
         yield (ACTIVATIONS.get(name), z, z), 2  # in place
     # Of more elements than SciPy's one call takes.
-    yield (ACTIVATIONS.get("sigmoid"), rng.normal(size=(60, 50)) * 9, np.empty((60, 50))), 2
+    yield (ACTIVATIONS.get("sigmoid"), rng.normal(size=(60, 50)) * 9, np.full((60, 50), np.nan)), 2
 
 
 def activate_backward_cases(rng):
