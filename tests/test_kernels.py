@@ -72,7 +72,7 @@ def sum_at_cases(rng):
 
 
 def subtract_cases(rng):
-    yield (rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), np.empty((3, 4))), 2
+    yield (rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), np.full((3, 4), np.nan)), 2
 
 
 def gather_cases(rng):
