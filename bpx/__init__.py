@@ -7,8 +7,8 @@ from . import activations, backends, costs, initializers, layers, optimizers, sc
 from .activations import Activation, CustomActivation
 from .backends import BackendError
 from .costs import Cost, CustomCost
-from .data import batches
 from .gradients import Gradient
+from .minibatches import batches
 from .network import Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .registry import register

@@ -1,4 +1,4 @@
-"""Arrays, memory maps and iterables -> checked samples -> mini-batches.
+"""Arrays and memory maps -> checked samples.
 
 Everything a user hands in is checked here, once; inside, it is trusted. The caller's arrays are
 never shuffled or written to, and x on the host is never copied whole (unless its order of bytes is
@@ -8,7 +8,6 @@ not the machine's): each mini-batch is gathered as it is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -282,70 +281,6 @@ def generator(seed: Seed) -> np.random.Generator:
         ) from None
 
 
-def check_shuffle(shuffle: Any) -> None:
-    """TypeError for what is neither a choice nor a function: "no" would be a yes."""
-    if not callable(shuffle) and not isinstance(shuffle, bool | int | np.bool_):
-        raise TypeError(
-            "expected shuffle to be True, False or a function that returns the rows of an epoch, "
-            f"got {shuffle!r}"
-        )
-
-
-def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:
-    """The order in which an epoch visits `n` rows, (n,) of int64.
-
-    `shuffle` is that of `Network.fit`; ValueError where a function gives no such order.
-    """
-    if callable(shuffle):
-        order = np.asarray(shuffle())
-        if order.shape != (n,) or order.dtype.kind not in "iu":
-            raise ValueError(
-                f"expected shuffle() to return the rows of an epoch, {n} integers, got an array "
-                f"of shape {order.shape} and dtype {order.dtype}"
-            )
-        if order.min() < 0 or order.max() >= n:
-            raise ValueError(
-                f"expected shuffle() to return rows 0 to {n - 1}, got {order.min()} to "
-                f"{order.max()}"
-            )
-        return order.astype(np.int64, copy=False)  # what compiled runs and devices know
-    return generator.permutation(n) if shuffle else np.arange(n)
-
-
-class Batches:
-    """Mini-batches of arrays; what `batches` returns. Each iteration is one epoch."""
-
-    def __init__(
-        self,
-        arrays: tuple[Array, ...],
-        batch_size: int,
-        generator: np.random.Generator,
-        shuffle: bool,
-    ) -> None:
-        check_shuffle(shuffle)
-        self._arrays, self.batch_size = arrays, batch_size
-        self._generator, self.shuffle = generator, shuffle
-
-    def __len__(self) -> int:
-        return int(-(-self._arrays[0].shape[0] // self.batch_size))
-
-    def state(self) -> dict[str, Any]:
-        """Of the generator, between two epochs."""
-        return dict(self._generator.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Further epochs are those that came after `state`."""
-        self._generator.bit_generator.state = state
-
-    def __iter__(self) -> Iterator[Any]:
-        n = self._arrays[0].shape[0]
-        order = epoch_order(self._generator, n, self.shuffle)
-        for start in range(0, n, self.batch_size):
-            rows = order[start : start + self.batch_size]
-            batch = tuple(take(array, rows) for array in self._arrays)
-            yield batch if len(batch) > 1 else batch[0]
-
-
 def take(array: Array, rows: np.ndarray) -> Array:
     """Some rows, by their indices on the host: a fresh array where the whole lives."""
     if is_sparse(array):
@@ -355,65 +290,3 @@ def take(array: Array, rows: np.ndarray) -> Array:
         return array[rows]
     index = backend.xp.astype(backend.from_host(rows), backend.index_dtype)
     return backend.xp.take(array, index, axis=0)
-
-
-def batches(
-    x: Any,
-    y: Any = None,
-    batch_size: int | None = None,
-    *,
-    sample_weight: Any = None,
-    seed: Seed = None,
-    shuffle: bool = True,
-) -> Batches:
-    """Mini-batches of x and y for a loop of one's own: the ones that `Network.fit` takes.
-
-    Parameters
-    ----------
-    x, y : array
-        (n, ...) each, of any one library, or memory maps. y may be left out.
-    batch_size : int, optional
-        m, at most n; by default 10, or n if that is less. The last batch may be smaller.
-    sample_weight : array, optional
-        (n,); batches are then (x, y, sample_weight).
-    seed : int, Generator or None
-        Of the permutations. With ``seed=net.generator`` they are those that the network's `fit`
-        would draw.
-    shuffle : bool
-        A new permutation each epoch.
-
-    Returns
-    -------
-    Batches
-        An iterable with a length, the steps of an epoch; each iteration is a new epoch. Batches
-        are fresh arrays, of the dtype and on the device of the whole.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> loader = batches(np.arange(5), np.arange(5) ** 2, 2, shuffle=False)
-    >>> len(loader)
-    3
-    >>> for x, y in loader:
-    ...     print(x, y)
-    [0 1] [0 1]
-    [2 3] [4 9]
-    [4] [16]
-    """
-    given = [("x", x), ("y", y), ("sample_weight", sample_weight)]
-    arrays = tuple(_as_is(array, what) for what, array in given if array is not None)
-    n = int(arrays[0].shape[0])
-    if n == 0:
-        raise ValueError(f"expected at least one sample, got x of shape {tuple(arrays[0].shape)}")
-    for array, (what, _) in zip(arrays, [g for g in given if g[1] is not None], strict=True):
-        if array.shape[0] != n:
-            raise ValueError(f"expected as many rows in {what} as in x, {n}, got {array.shape[0]}")
-    size = check_batch_size(batch_size, n)
-    return Batches(arrays, size, generator(seed), shuffle)
-
-
-def _as_is(array: Any, what: str) -> Array:
-    if hasattr(array, "shape") and hasattr(array, "__array_namespace__"):
-        return array
-    backend = get("numpy") if not hasattr(array, "__dlpack__") else get(array)
-    return asarray(backend, array, what)

@@ -24,6 +24,7 @@ from .backends import Array, on_host
 from .blocks import Blocks, bytes_of_a_row
 from .context import Workspace
 from .data import Samples
+from .minibatches import check_shuffle, epoch_order
 from .network import Network
 from .persistence import Stateful
 from .windows import WindowReader
@@ -46,7 +47,7 @@ class Arrays:
 
     def order(self) -> np.ndarray:
         """The rows of an epoch, in the order in which they come."""
-        return data.epoch_order(self.generator, self.n, self.shuffle)
+        return epoch_order(self.generator, self.n, self.shuffle)
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -193,7 +194,7 @@ def of_samples(
     finite: bool,
 ) -> Arrays | Windows:
     """Arrays; or what `bpx.open_data` gave, as arrays if it fits into its budget, else windows."""
-    data.check_shuffle(shuffle)
+    check_shuffle(shuffle)
     if isinstance(x, Blocks):  # before any of it is read
         data.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite)

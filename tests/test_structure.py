@@ -30,6 +30,7 @@ ORDER = [
     "costs",
     "values",
     "data",
+    "minibatches",
     "readers",
     "windows",
     "blocks",
@@ -167,9 +168,9 @@ def test_the_sigmoid_of_few_loads_one_module_of_scipy_special():
     program = """
 import sys, warnings
 import numpy as np, bpx
-from bpx.backends import _scipy
+from bpx.backends import _numpy, _scipy
 warnings.simplefilter("error")
-net = bpx.Network([3, 2], seed=0)
+net = bpx.Network([3, 2], seed=0, backend=_numpy.NumpyBackend())
 net.feedforward(np.zeros((1, 3)))
 assert "scipy.special" not in sys.modules and _scipy.expit() is not None
 z = np.asarray([-np.inf, -1e3, -90.0, -1.0, 0.0, 2.0, 90.0, 1e3, np.inf, np.nan])
@@ -197,8 +198,8 @@ def found(cls, name, *rest):
         return None
     raise ImportError("a library is not there")
 importlib.machinery.PathFinder.find_spec = classmethod(found)
-from bpx.backends import _scipy
-net = bpx.Network([3, 2, 1], seed=0)
+from bpx.backends import _numpy, _scipy
+net = bpx.Network([3, 2, 1], seed=0, backend=_numpy.NumpyBackend())
 assert net.feedforward(np.zeros((1, 3))).shape == (1, 1) and _scipy.expit() is None
 """)
 
