@@ -74,7 +74,10 @@ def in_words(size: int) -> str:
     return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
+SHOWN = 57  # characters of a longer text
+
+
 def shortened(value: Any) -> str:
     """What came, for a message: a file may bring a text of any length."""
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= SHOWN + 3 else f"{text[:SHOWN]}..."

@@ -44,8 +44,8 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
         return [(x, y) for x, y in dataset], None
     if not Path(data).suffix:
         raise ValueError(
-            f"unknown data {data!r}{nearest(canonical(data), list(BUILT_IN))}, or a .npz, .csv or "
-            ".parquet file"
+            f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
+            "file"
         )
     if Path(data).is_file() and tables.size(Path(data)) > size:
         return _in_blocks(data, target, seed, size)
@@ -295,10 +295,9 @@ def augment(text: str, data: str) -> list[Augmentation]:
     found = []
     for part in text.split(","):
         name, _, values = part.strip().partition("=")
-        word = canonical(name)
-        cls: Any = FUNCTIONS.get(word)
+        cls: Any = FUNCTIONS.get(canonical(name))
         if cls is None:
-            raise ValueError(f"unknown function {name!r}{nearest(word, list(FUNCTIONS))}")
+            raise ValueError(f"unknown function {name!r}{nearest(name, list(FUNCTIONS))}")
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
             raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")

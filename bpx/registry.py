@@ -35,7 +35,9 @@ def nearest(word: str, known: list[str]) -> str:
     import difflib
 
     meant = _ELSEWHERE.get(canonical(word))
-    close = [meant] if meant in known else difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = [meant] if meant in known else []
+    for spelled in (word, canonical(word)):
+        close = close or difflib.get_close_matches(spelled, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
     more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""

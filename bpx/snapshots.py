@@ -14,7 +14,7 @@ import numpy as np
 
 from . import files, persistence
 from .callbacks import Run
-from .checks import number, positive, shortened, whole
+from .checks import SHOWN, number, positive, shortened, whole
 from .data import Samples
 from .files import TRAINING
 from .history import History
@@ -24,7 +24,6 @@ from .registry import plain
 from .sources import Source, digest_of
 
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
-SHOWN = 57  # characters that `shortened` shows of a longer text
 
 
 @dataclass(slots=True)

@@ -20,6 +20,8 @@ from ._jit import jit, prefetch
 from ._numba_blas import N, T, gemm
 
 _jit = jit("contract", "reassoc", "nsz", "arcp")
+# Whether machine code on the disk is still of this file is all that Numba looks at: touch it where
+# a function changes that comes from another one.
 _is_sooner_transposed = _jit(is_sooner_transposed)
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}

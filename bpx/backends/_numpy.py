@@ -282,7 +282,7 @@ class NumpyBackend(NumpyWindows):
             if blas is not None:
                 blas.axpy(alpha, x, out)
             else:
-                out += np.multiply(x, alpha, t)
+                out += np.multiply(x, alpha, scratch[: x.size])
 
         for w, g, m, v in self.blocks(theta, grad, *moments):
             t = scratch[: w.size]
