@@ -7,22 +7,28 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 
-def jit(*fastmath: str) -> Any:
-    """A decorator for functions whose machine code is kept on the disk.
+def decorators(*fastmath: str) -> tuple[Any, Any]:
+    """Two decorators: of what Python calls, and of what is called by compiled functions alone.
 
-    They run without the interpreter's lock, so that several threads call them at once. Of LLVM's
-    `fastmath` flags "nnan" and "ninf" must not be taken, or a cost that is not finite is not seen.
+    The machine code of the first is kept on the disk, with the second in it. They run without the
+    interpreter's lock, so that several threads call them at once. Of LLVM's `fastmath` flags
+    "nnan" and "ninf" must not be taken, or a cost that is not finite is not seen.
     """
     # Inlined, so that a function has one machine code, its caller's. Else a run that compiles
     # calls the function's own, and a run that loads the caller from disk the copy beside it, which
     # has been optimized once more: of c·m − η·g another product is rounded, and they end with
     # other bits.
-    return njit(
-        cache=True, error_model="numpy", nogil=True, forceinline=True, fastmath=set(fastmath)
-    )
+    options = {
+        "error_model": "numpy",
+        "nogil": True,
+        "forceinline": True,
+        "fastmath": set(fastmath),
+        "no_cfunc_wrapper": True,  # a second copy of all the machine code, which nobody calls
+    }
+    return njit(cache=True, **options), register_jitable(**options)
 
 
 @intrinsic

@@ -16,13 +16,13 @@ from numba import types
 from numba.extending import overload
 
 from ._cblas import is_sooner_transposed
-from ._jit import jit, prefetch
+from ._jit import decorators, prefetch
 from ._numba_blas import N, T, gemm
 
-_jit = jit("contract", "reassoc", "nsz", "arcp")
+_kernel, _inlined = decorators("contract", "reassoc", "nsz", "arcp")
 # Whether machine code on the disk is still of this file is all that Numba looks at: touch it where
 # a function changes that comes from another one.
-_is_sooner_transposed = _jit(is_sooner_transposed)
+_inlined(is_sooner_transposed)
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
 # δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
@@ -85,7 +85,7 @@ def _tanh_by_dtype(z):
     return rational
 
 
-@_jit
+@_inlined
 def _activate(code, z, rows, n):
     """``z ← σ(z)``, rows of n."""
     half, zero = z.dtype.type(0.5), z.dtype.type(0.0)
@@ -112,7 +112,7 @@ def _activate(code, z, rows, n):
                 row[j] /= total
 
 
-@_jit
+@_inlined
 def _activate_backward(code, delta, a, rows, n):
     """``delta ← delta ⊙ σ'``, from a = σ(z)."""
     one, zero = a.dtype.type(1.0), a.dtype.type(0.0)
@@ -138,7 +138,7 @@ def _activate_backward(code, delta, a, rows, n):
 # --- forward ------------------------------------------------------------------------------------
 
 
-@_jit
+@_inlined
 def _vector_product(x, w, z):
     """``z ← w x``, flat. A row through 784-30-10 takes 2.8 µs, by OpenBLAS's gemm (AVX2) 18.6."""
     n = x.size
@@ -149,11 +149,11 @@ def _vector_product(x, w, z):
         z[o] = total
 
 
-@_jit
+@_inlined
 def _matrix_product(x, w, z, rows, into, out):
     """``z ← x wᵀ``."""
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
-    if not _is_sooner_transposed(rows, into, out):
+    if not is_sooner_transposed(rows, into, out):
         gemm(T, N, out, rows, into, one, w, into, x, into, zero, z, out)
         return
     turned = np.empty(rows * out, x.dtype)
@@ -163,7 +163,7 @@ def _matrix_product(x, w, z, rows, into, out):
             z[r * out + j] = turned[j * rows + r]
 
 
-@_jit
+@_inlined
 def _layer(code, x, theta, omega, bias, z, rows, into, out):
     """``z ← σ(x ωᵀ + b)``."""
     if rows == 1:
@@ -189,7 +189,7 @@ def _layer(code, x, theta, omega, bias, z, rows, into, out):
         _activate(code, z[first * out : last * out], last - first, out)
 
 
-@_jit
+@_inlined
 def _gather(x, order, scale, offset, out):
     """``out ← scale·x[order] + offset``; an empty `scale` is 1, an empty `offset` 0."""
     n, line = x.shape[1], 64 // x.itemsize
@@ -211,7 +211,7 @@ def _gather(x, order, scale, offset, out):
                 into[j] = x[row, j] * scale[j] + offset[j]
 
 
-@_jit
+@_kernel
 def forward(x, theta, net):
     """a^L of the rows of x, a fresh array. `net`: inputs, outputs, ω, b, activation by column."""
     rows, layers = x.shape[0], net.shape[1]
@@ -227,7 +227,7 @@ def forward(x, theta, net):
 # --- the end of the forward pass, the start of the backward -------------------------------------
 
 
-@_jit
+@_inlined
 def _cross_entropy(z, y, first, last):
     """ln(1 + eᶻ) − y z of one row."""
     value = 0.0
@@ -237,7 +237,7 @@ def _cross_entropy(z, y, first, last):
     return value
 
 
-@_jit
+@_inlined
 def _log_likelihood(z, y, first, last):
     """ln Σ e^{z_k} − Σ y_j z_j of one row, and its softmax over z, from the same exponentials."""
     value, summed, largest = 0.0, 0.0, z[first]
@@ -252,7 +252,7 @@ def _log_likelihood(z, y, first, last):
     return value + math.log(summed)
 
 
-@_jit
+@_inlined
 def _output(cost, code, task, z, y, delta, weight, rows, k, log):
     """a^L over z, δ^L (BP1), and the sums of cost, right samples and weight to `log`."""
     costs = right = weights = 0.0
@@ -286,7 +286,7 @@ def _output(cost, code, task, z, y, delta, weight, rows, k, log):
     return costs
 
 
-@_jit
+@_inlined
 def _is_right(task, a, y, first, last):
     if task == 1 and last - first > 1:
         best = truth = first
@@ -303,7 +303,7 @@ def _is_right(task, a, y, first, last):
 # --- backward -----------------------------------------------------------------------------------
 
 
-@_jit
+@_inlined
 def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, rows, scales):
     """BP2 to BP4: δᵀa, and the sums of δ, as ``β·into + α·…`` at the places of ω and b."""
     real = theta.dtype.type
@@ -335,7 +335,7 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
 # --- optimizers, as in bpx/optimizers.py --------------------------------------------------------
 
 
-@_jit
+@_inlined
 def _update(rule, theta, into, first, second, decayed, numbers, constants):
     """From the velocity or the gradient in `into` to θ; `into` up to `decayed` is of weights."""
     real = theta.dtype.type
@@ -374,7 +374,7 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 # --- steps --------------------------------------------------------------------------------------
 
 
-@_jit
+@_kernel
 def steps(
     data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers, constants, log,
     squares

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 
-from ._jit import jit
+from ._jit import decorators
 
-_jit = jit("contract")
-_jit_of_sums = jit("contract", "reassoc")  # which run in several lanes
+_kernel, _inlined = decorators("contract")
+_kernel_of_sums, _ = decorators("contract", "reassoc")  # which run in several lanes
 
 
-@_jit
+@_inlined
 def _difference(a, b):
     return a - b  # alone, or "reassoc" might put Σ x − Σ μ for Σ (x − μ), and lose the variance
 
 
-@_jit_of_sums
+@_kernel_of_sums
 def moments(x, mean, out):
     """As `Kernels.moments`, added to `out`."""
     zero = x.dtype.type(0.0)
@@ -34,7 +34,7 @@ def moments(x, mean, out):
             out[1, c] += second
 
 
-@_jit
+@_kernel
 def batch_statistics(
     mean, sums, running_mean, running_variance, scale, shift, n, momentum, epsilon, out
 ):  # fmt: skip
@@ -53,7 +53,7 @@ def batch_statistics(
         out[3, c], out[4, c] = scale[c], shift[c]
 
 
-@_jit
+@_kernel
 def normalize(x, numbers, normal, out):
     """As `Kernels.normalize`."""
     for i in range(x.shape[0]):
@@ -67,7 +67,7 @@ def normalize(x, numbers, normal, out):
                 y[j] = value * scale + shift
 
 
-@_jit_of_sums
+@_kernel_of_sums
 def normalize_sums(delta, normal, out):
     """As `Kernels.normalize_sums`, added to `out`."""
     zero = delta.dtype.type(0.0)
@@ -82,7 +82,7 @@ def normalize_sums(delta, normal, out):
             out[1, c] += second
 
 
-@_jit
+@_kernel
 def normalize_backward(delta, normal, means, factor):
     """As `Kernels.normalize_backward`."""
     for i in range(delta.shape[0]):
@@ -93,7 +93,7 @@ def normalize_backward(delta, normal, means, factor):
                 row[j] = (row[j] - standard[j] * first - second) * f
 
 
-@_jit
+@_kernel
 def relu(z, out):
     """Of vectors; a NaN stays."""
     zero = z.dtype.type(0.0)
@@ -101,7 +101,7 @@ def relu(z, out):
         out[j] = zero if z[j] < zero else z[j]
 
 
-@_jit
+@_kernel
 def relu_backward(delta, a):
     """Of vectors: ``δ ← δ`` where a > 0, else 0."""
     zero = a.dtype.type(0.0)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import jit
+from ._jit import decorators
 from ._rows import CHANNELS, LANES, TAPS, TILE
 
-_jit = jit("contract", "reassoc")  # a sum may run in several lanes
+_kernel, _inlined = decorators("contract", "reassoc")  # a sum may run in several lanes
 
 
-@_jit
+@_inlined
 def _into_rows(images, start, line, channel, rows):
     """Images (m, c, h, w) into a row for each channel, a pixel of all of them after the other."""
     m, c, h, w = images.shape
@@ -31,7 +31,7 @@ def _into_rows(images, start, line, channel, rows):
                     into[x * m + i] = source[x]
 
 
-@_jit
+@_inlined
 def _out_of_rows(rows, start, line, channel, images):
     m, c, h, w = images.shape
     for k in range(c):
@@ -47,7 +47,7 @@ def _out_of_rows(rows, start, line, channel, images):
                     into[x] = source[x * m + i]
 
 
-@_jit
+@_inlined
 def _taps(channels, channel, shifts):
     """In all channels' rows; the last again, up to a multiple of `TAPS`."""
     count = channels * shifts.size
@@ -58,7 +58,7 @@ def _taps(channels, channel, shifts):
     return out
 
 
-@_jit
+@_inlined
 def _laid_out(images, into, shifts, numbers):
     """The images' rows, and the taps of a group of so many channels in them."""
     start, line, pixels, _, _ = numbers
@@ -69,7 +69,7 @@ def _laid_out(images, into, shifts, numbers):
     return rows, _taps(into, channel, shifts * b)
 
 
-@_jit
+@_inlined
 def _add_products(rows, taps, weights, out, channel, at, length):
     """In each channel's row ``out[at + j] += Σ_k weights[channel, k] rows[taps[k] + j]``."""
     for first in range(0, length, TILE):
@@ -94,7 +94,7 @@ def _add_products(rows, taps, weights, out, channel, at, length):
                     z3[j] += d0 * p + d1 * q + d2 * r
 
 
-@_jit
+@_inlined
 def _sum_products(rows, taps, deltas, channel, out, length):
     """``out[o, k] += Σ_j deltas[o · channel + j] rows[taps[k] + j]``."""
     zero = out.dtype.type(0.0)
@@ -124,14 +124,14 @@ def _sum_products(rows, taps, deltas, channel, out, length):
                     out[o + i, k + t] += sums[i][t]
 
 
-@_jit
+@_inlined
 def _stretch(lines, columns, line, images):
     """Elements from the first of some lines of the output to the last one, in lanes."""
     n = ((lines - 1) * line + columns) * images
     return n + -n % LANES
 
 
-@_jit
+@_kernel
 def convolve(x, weights, shifts, numbers, out):
     """`Kernels.convolve`, with weights (groups, channels, taps) filled up by zeros."""
     _, line, pixels, lines, most = numbers
@@ -153,7 +153,7 @@ def convolve(x, weights, shifts, numbers, out):
                 _out_of_rows(sums, 0, line, length, images)
 
 
-@_jit
+@_kernel
 def convolve_weights(x, delta, shifts, numbers, out):
     """`Kernels.convolve_weights`, added to ``out``, as the weights of `convolve`."""
     _, line, pixels, lines, most = numbers
@@ -174,7 +174,7 @@ def convolve_weights(x, delta, shifts, numbers, out):
                 _sum_products(group, taps, deltas, length, out[g], length)
 
 
-@_jit
+@_kernel
 def convolve_inputs(delta, weights, shifts, numbers, out):
     """`Kernels.convolve_inputs`, with weights (groups, elements, c, channels), filled up.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ._jit import jit
+from ._jit import decorators
 
-_jit = jit()
+_kernel, _inlined = decorators()
 
 
-@_jit
+@_inlined
 def _inside(k, stride, dilation, padding, n, count):
     """The first window that has its element k on the input, the first one beyond these, and where
     that element is in window 0; along one axis."""
@@ -18,7 +18,7 @@ def _inside(k, stride, dilation, padding, n, count):
     return first, max(first, min(stop, count)), start
 
 
-@_jit
+@_kernel
 def fold(patches, stride, dilation, before, out):
     """As `Kernels.fold`, along two axes."""
     m, c, height, width, rows, columns = patches.shape
@@ -43,7 +43,7 @@ def fold(patches, stride, dilation, before, out):
                                 into[j * stride[1]] += source[j]
 
 
-@_jit
+@_kernel
 def window_max(x, out):
     """As `Kernels.window_max`, of windows of 2 × 2 side by side."""
     m, c, rows, columns = out.shape
@@ -59,7 +59,7 @@ def window_max(x, out):
                     largest[j] = most
 
 
-@_jit
+@_kernel
 def window_max_backward(delta, x, largest, out):
     """As `Kernels.window_max_backward`, of the same windows."""
     m, c, rows, columns = delta.shape
