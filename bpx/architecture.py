@@ -154,7 +154,12 @@ class Architecture:
 
     @cached_property
     def in_parts(self) -> bool:
-        """Most multiply-adds are of layers that spread parts of a batch over threads."""
+        """It has layers that spread parts of a batch over threads."""
+        return any(layer.in_parts for _, layer in sequence.every(self.layers))
+
+    @cached_property
+    def mostly_in_parts(self) -> bool:
+        """Most multiply-adds are of such layers."""
         leaves = [layer for _, layer in sequence.every(self.layers) if not layer.inner()]
         spread = sum(layer.multiply_adds for layer in leaves if layer.in_parts)
         return 2 * spread > sum(layer.multiply_adds for layer in leaves)

@@ -222,10 +222,10 @@ class Chain:
     ) -> None:
         """``work(chain, workspace, k, slices[k])`` for each slice of a pass without gradients.
 
-        Each core takes a part of them from end to end, where no layer spreads its own work. One
+        Each core takes a part of them from end to end, where layers do not spread most of it. One
         core by itself does the same products, so that the bits do not depend on how many are free.
         """
-        backend, in_parts = self.backend, self.architecture.in_parts
+        backend, in_parts = self.backend, self.architecture.mostly_in_parts
         if in_parts or len(slices) < 2:
             ws = ws or self.workspace()
             with backend.surround(None, in_parts=True) if in_parts else nullcontext():

@@ -11,7 +11,6 @@ import json
 import math
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -22,7 +21,7 @@ from . import backends, datasets, launcher, recipe, runs
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
-from .console import ShowEpochs, ShowNetwork, say, score_line, warn
+from .console import ShowEpochs, ShowNetwork, say, score_line, told
 from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
@@ -89,8 +88,7 @@ def main() -> None:
         # Rank 0 alone prints.
         quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()
         # What is not finite is found and told; no warnings beside it.
-        with launched() as ranks, quiet, np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.showwarning = warn
+        with launched() as ranks, quiet, np.errstate(all="ignore"), told(not _rank()):
             status = app(standalone_mode=False, obj=ranks)
     except base as error:
         _fail(error.format_message())

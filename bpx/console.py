@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,27 @@ from .ensemble import Ensemble
 from .network import Network
 
 
-def warn(message: Warning | str, *where: Any, **more: Any) -> None:
-    """In the place of `warnings.showwarning`."""
+@contextlib.contextmanager
+def told(logged: bool) -> Iterator[None]:
+    """Each warning is a line of errors, and if `logged` each word of bpx's log."""
+    log, handler = logging.getLogger("bpx"), _Lines()
+    if logged:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
     say(f"warning: {message}")
 
 

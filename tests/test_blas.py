@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_kernels import worst_difference
 
-from bpx.backends import _cblas, _numpy, _scipy
+from bpx.backends import _cblas, _numpy, _scipy, _threads
 
 LIBRARIES = {
     "NumPy's": _cblas.by_dtype,
@@ -56,6 +56,40 @@ def test_products_of_all_layouts(rng, library, dtype):
             assert np.abs(out - twice).max() <= 16 * eps * size
             blas.gemm(-3.0, a, b, 4.0, out)
             assert np.abs(out - 4.0 * twice + 3.0 * (a @ b)).max() <= 64 * eps * size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("m", "n"), [(70, 40), (40, 70)])
+def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m, n, dtype):
+    """By the longer side of what comes out, and not once more within a part."""
+    found("NumPy's")
+    monkeypatch.setattr(_threads, "ONE_CORE", 100_000)
+    monkeypatch.setattr(_numpy, "ONE_THREAD", 1_000)
+    kernels, spread, parts = _numpy.NumpyBackend(), _threads.spread, []
+
+    def counted(work, count):
+        parts.append(count)
+        spread(work, count)
+
+    monkeypatch.setattr(_threads, "spread", counted)
+    a, b = (rng.normal(size=shape).astype(dtype) for shape in ((m, 50), (50, n)))
+    turned = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
+    size = (np.abs(a) @ np.abs(b)).max()
+    for left, right in ((a, b), (turned[0], b), (a, turned[1]), turned):
+        for alpha, beta in ((1.0, 0.0), (-2.0, 0.5)):
+            out = rng.normal(size=(m, n)).astype(dtype)
+            expected = beta * out + alpha * (a @ b)
+            with _threads.limited(1, 3):
+                kernels.gemm(left, right, out, alpha, beta)
+            assert np.abs(out - expected).max() <= 16 * np.finfo(dtype).eps * (size + 4.0)
+    assert parts == 8 * [3]
+    kernels.gemm(a, b, out)
+    with _threads.limited(2):  # BLAS deals by itself
+        kernels.gemm(a, b, out)
+    with _threads.limited(1, 3):
+        kernels.gemm(a[:20], b, out[:20])  # a small one
+        counted(lambda k: kernels.gemm(a, b, np.empty_like(out)), 2)
+    assert parts == [*(8 * [3]), 2]
 
 
 def test_a_prepared_product_keeps_its_arrays(rng):

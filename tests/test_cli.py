@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import persistence
+from bpx import console, persistence
 from bpx.__main__ import main
 
 
@@ -600,6 +601,16 @@ def test_export_without_onnx(run_folder, tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "bpx: ONNX models need onnx: pip install 'bpx[onnx]'\n"
+
+
+def test_the_log_is_lines_of_errors(capsys):
+    log = logging.getLogger("bpx")
+    with console.told(logged=True):
+        log.info("compiling\nfor %d seconds", 10)
+    with console.told(logged=False):  # of a rank other than 0
+        log.info("compiling")
+    log.info("nobody asks")
+    assert capsys.readouterr() == ("", "bpx: compiling for 10 seconds\n")
 
 
 def test_a_warning_is_a_line(tmp_path, rng):

@@ -215,7 +215,7 @@ class Backend(WindowKernels):
         """What `fit` runs in: so many threads on a host, a stream of its own on a device.
 
         `largest` are the multiply-adds of its largest product; None: they are not known. So many
-        `processes` do the same on these cores. `in_parts`: most of the work is done by
+        `processes` do the same on these cores. `in_parts`: some of the work is done by
         `side_by_side`.
         """
         return contextlib.nullcontext()

@@ -66,7 +66,7 @@ class Cblas:
         return ctypes.cast(self._gemm, ctypes.c_void_p).value
 
     def gemm(self, alpha: float, a: Array, b: Array, beta: float, out: Array) -> None:
-        """`out` is contiguous, and so are `a` and `b`, or views that transpose what is."""
+        """Each is contiguous, or a cut of that, and `a` and `b` may be transposed."""
         turned_a, *matrix_a = _operand(a)
         turned_b, *matrix_b = _operand(b)
         _, *matrix_out = _operand(out)
@@ -108,7 +108,11 @@ def _operand(array: Array) -> tuple[int, int, int]:
     """PLAIN or TRANSPOSED, the address, and from one row, or column, to the next."""
     if array.flags.c_contiguous:
         return PLAIN, _address(array), max(1, array.shape[1])
-    return TRANSPOSED, _address(array.T), max(1, array.shape[0])
+    if array.flags.f_contiguous:
+        return TRANSPOSED, _address(array.T), max(1, array.shape[0])
+    to_row, to_column = (stride // array.itemsize for stride in array.strides)
+    kind, leading = (PLAIN, to_row) if to_column == 1 else (TRANSPOSED, to_column)
+    return kind, int(array.ctypes.data), leading
 
 
 def _address(array: Array) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic, register_jitable
 
 
@@ -29,6 +30,28 @@ def decorators(*fastmath: str) -> tuple[Any, Any]:
         "no_cfunc_wrapper": True,  # a second copy of all the machine code, which nobody calls
     }
     return njit(cache=True, **options), register_jitable(**options)
+
+
+class _Notice(event.Listener):
+    """A word in bpx's log, once in a process, on seconds in which nothing else is to be seen."""
+
+    def __init__(self) -> None:
+        self._given = False
+
+    def on_start(self, event: Any) -> None:
+        of_bpx = event.data["dispatcher"].py_func.__module__.startswith("bpx.")
+        if of_bpx and not self._given:
+            self._given = True
+            logging.getLogger("bpx").info(
+                "compiling for this machine, once for each dtype of inputs: some ten seconds "
+                "(BPX_FAST=0 does without)"
+            )
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())
 
 
 @intrinsic

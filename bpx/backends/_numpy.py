@@ -110,10 +110,14 @@ class NumpyBackend(NumpyWindows):
         if plain and a.size * b.shape[1] <= ONE_THREAD:
             return np.dot(a, b, out)  # half a microsecond less than matmul
         blas = self.blas.get(out.dtype)
+        dense = out.flags.c_contiguous and a.flags.forc and b.flags.forc
+        fits = dense and a.dtype == b.dtype == out.dtype
+        large = a.size * b.shape[1] > _threads.ONE_CORE
+        if large and fits and isinstance(blas, _cblas.Cblas):
+            return _dealt(blas, alpha, a, b, beta, out)
         if plain and (blas is None or blas.of_numpy):
             return np.matmul(a, b, out=out)
-        dense = out.flags.c_contiguous and a.flags.forc and b.flags.forc
-        if blas is None or not dense or not (a.dtype == b.dtype == out.dtype):
+        if blas is None or not fits:
             return self.axpby(np.matmul(a, b), out, alpha, beta)
         blas.gemm(alpha, a, b, beta, out)
         return out
@@ -309,6 +313,24 @@ class NumpyBackend(NumpyWindows):
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], BLOCK):
             yield tuple(vector[start : start + BLOCK] for vector in vectors)
+
+
+def _dealt(blas: _cblas.Cblas, alpha: float, a: Array, b: Array, beta: float, out: Array) -> Array:
+    """``out ← β·out + α·ab``, by its rows or columns on the threads that BLAS leaves alone."""
+    rows, columns = out.shape
+    cuts = [slice(*ends) for ends in dealt(max(out.shape), _threads.beside_blas())]
+
+    def work(k: int) -> None:
+        if rows >= columns:
+            blas.gemm(alpha, a[cuts[k]], b, beta, out[cuts[k]])
+        else:
+            blas.gemm(alpha, a, b[:, cuts[k]], beta, out[:, cuts[k]])
+
+    if len(cuts) == 1:
+        work(0)
+    else:
+        _threads.spread(work, len(cuts))
+    return out
 
 
 def _strips(rows: int) -> Iterator[slice]:

@@ -26,7 +26,7 @@ ONE_CORE = 4_194_304
 MOST = max(1, (os.cpu_count() or 1) - 1)  # workers
 
 _lock = threading.RLock()
-_here = threading.local()  # `is_spread` in workers
+_here = threading.local()  # `is_spread` where a part of what is spread is worked on
 _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
 _limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
@@ -56,6 +56,14 @@ def count() -> int:
         if _spread:
             return max(_before, default=1)
         return max((library.num_threads for library in _libraries()), default=1)
+
+
+def beside_blas() -> int:
+    """Threads for what is spread, where BLAS is held to one; else 1."""
+    if getattr(_here, "is_spread", False):
+        return 1
+    with _lock:
+        return _limits[0][1] if _limits and _limits[0][0] == 1 else 1
 
 
 def for_each_of(processes: int) -> int | None:
@@ -112,6 +120,7 @@ def spread(work: Callable[[int], None], parts: int) -> None:
     """
     global _spread
     hired: list[_Worker] = []
+    nested = getattr(_here, "is_spread", False)
     with _lock:
         _spread += 1
     try:
@@ -121,9 +130,11 @@ def spread(work: Callable[[int], None], parts: int) -> None:
         for k, worker in enumerate(hired, 1):  # NumPy's errstate is a context's
             worker.give(partial(contextvars.copy_context().run, work, k))
         try:
+            _here.is_spread = True
             for k in (0, *range(len(hired) + 1, parts)):
                 work(k)
         finally:
+            _here.is_spread = nested
             errors = [worker.wait() for worker in hired]
         for error in errors:
             if error is not None:
