@@ -30,6 +30,11 @@ def positive(y, **options):
     return bpx.Network([3, 2], task="regression", **options).fit(X, y, epochs=1)
 
 
+def with_slope(slope):
+    cost = bpx.CustomCost(lambda xp, a, y: xp.sum(a - y, axis=1), slope)
+    return bpx.Network([3, 2], cost=cost).fit(X, Y, epochs=1)
+
+
 NAN = np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 CASES = [
@@ -308,6 +313,17 @@ CASES = [
         ValueError,
         "of each sample, shape (4,), got 1.0: sum over the last axis only",
     ),
+    (
+        lambda: with_slope(lambda xp, a, y: xp.sum(a - y)),
+        ValueError,
+        "gradient of the cost 'CustomCost' of each sample, shape (4, 2), got (): sum and average",
+    ),
+    (
+        lambda: with_slope(lambda xp, a, y: xp.sum(a - y, axis=1, keepdims=True)),
+        ValueError,
+        "of each sample, shape (4, 2), got (4, 1): sum and average over nothing",
+    ),
+    (lambda: with_slope(lambda xp, a, y: 1.0), ValueError, "shape (4, 2), got 1.0: sum and"),
     # data of another kind
     (lambda: net().fit((X, Y)), TypeError, "a pair of arrays is fit(x, y), or fit(*pair)"),
     (lambda: net().feedforward(np.zeros((3, 9))), ValueError, "a sample is a row here, so x.T"),
