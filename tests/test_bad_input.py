@@ -215,6 +215,18 @@ CASES = [
         "expected the activation of Dense, got 30: a layer is told the size of its outputs alone",
     ),
     (
+        lambda: bpx.layers.Dense(30, None),
+        TypeError,
+        'expected the activation of Dense, got None: where there is none it is "identity"',
+    ),
+    (lambda: bpx.Network([3, 2], output=None), TypeError, 'there is none it is "identity"'),
+    (
+        lambda: bpx.layers.Conv2D(8, 3, bias=False),
+        TypeError,
+        "expected the bias of Conv2D to be an Initializer or its name, got False: whether there "
+        "is one is use_bias=False",
+    ),
+    (
         lambda: net(output="relu", cost="cross-entropy"),
         ValueError,
         "the cost 'cross-entropy' is not defined on the outputs",
