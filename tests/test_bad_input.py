@@ -120,6 +120,36 @@ CASES = [
         "expected a positive sample_weight",
     ),
     (lambda: fit(X, Y, sample_weight=[1, np.nan, 1, 1]), ValueError, "sample_weight has NaN"),
+    (
+        lambda: fit(X, Y, sample_weight=[1] * 4, validation=(X, Y, [1])),
+        ValueError,
+        "expected validation sample_weight of shape (4,), got (1,)",
+    ),
+    (
+        lambda: fit(X, Y, sample_weight=[1] * 4, validation=(X, Y, [-1] * 4)),
+        ValueError,
+        "expected validation sample_weight >= 0, got a negative one",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, [np.nan] * 4)),
+        ValueError,
+        "validation sample_weight has NaN",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, ["a"] * 4)),
+        TypeError,
+        "validation sample_weight must be real numbers",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, [0] * 4)),
+        ValueError,
+        "expected a positive validation sample_weight, got only zeros",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, [1e38] * 4)),
+        ValueError,
+        "expected validation sample_weight with a finite sum",
+    ),
     # options of fit
     (
         lambda: fit(X, Y, batch_size=5),
