@@ -62,7 +62,11 @@ CASES = [
     ),
     (lambda: fit(NAN, Y), ValueError, "x has NaN or infinity, first in row 1"),
     (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
-    (lambda: net().feedforward(NAN), ValueError, "x has NaN or infinity"),
+    (
+        lambda: net().feedforward(NAN),
+        ValueError,
+        "x has NaN or infinity, first in row 1: clean it; fit alone can go on, with check_finite=",
+    ),
     # y
     (lambda: net().evaluate(X), ValueError, "y is missing: arrays come as x and y, a pair"),
     (lambda: net().evaluate((X, Y)), ValueError, "a pair of them as *pair, and open_data(x, y)"),
