@@ -209,8 +209,8 @@ class Blocks:
         row = first_not_finite(out) if finite else None
         if row is not None:
             raise ValueError(
-                f"{where} has NaN or infinity, first in row {start + row}: clean it, or pass "
-                "check_finite=False to go on"
+                f"{where} has NaN or infinity, first in row {start + row}: clean it; fit alone "
+                "can go on, with check_finite=False"
             )
 
     def plan(self, batch_size: int, held: int) -> WindowPlan:

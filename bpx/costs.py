@@ -295,17 +295,23 @@ class Objective:
         if self._from_z is not None:
             return self._from_z(backend.xp, z, y)
         values = self.cost.value(backend.xp, a, y)
-        if tuple(getattr(values, "shape", ())) != (a.shape[0],):
-            raise ValueError(
-                f"expected the value of the cost {self.cost.name or type(self.cost).__name__!r} "
-                f"of each sample, shape ({a.shape[0]},), got {getattr(values, 'shape', values)}: "
-                "sum over the last axis only"
-            )
+        self._check_shape("value", values, (a.shape[0],), "sum over the last axis only")
         return values
 
     def delta(self, backend: Backend, z: Array, a: Array, y: Array, out: Array) -> Array:
         """δ^L of each sample into `out`, shape (m, k) (BP1)."""
         if self._from_z is not None:
             return backend.subtract(a, y, out)
-        out[...] = self.cost.gradient(backend.xp, a, y)  # ∇_a C
+        gradient = self.cost.gradient(backend.xp, a, y)  # ∇_a C
+        # Of another shape it might be stretched to this one, and be that of another cost.
+        self._check_shape("gradient", gradient, tuple(a.shape), "sum and average over nothing")
+        out[...] = gradient
         return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)
+
+    def _check_shape(self, what: str, found: Any, shape: tuple[int, ...], mended: str) -> None:
+        """ValueError where a cost of one's own gives another one."""
+        if tuple(getattr(found, "shape", ())) != shape:
+            raise ValueError(
+                f"expected the {what} of the cost {self.cost.name or type(self.cost).__name__!r} "
+                f"of each sample, shape {shape}, got {getattr(found, 'shape', found)}: {mended}"
+            )

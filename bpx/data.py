@@ -222,6 +222,7 @@ def check_weight(
     dtype: Any,
     finite: bool = True,
     allow_zero: bool = False,
+    what: str = "sample_weight",
 ) -> Array:
     """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`.
 
@@ -230,20 +231,20 @@ def check_weight(
     ValueError
         Another shape, a weight that is negative or not finite, or a sum that is not finite.
     """
-    xp, weight = backend.xp, asarray(backend, weight, "sample_weight")
+    xp, weight = backend.xp, asarray(backend, weight, what)
     if tuple(weight.shape) != (m,):
-        raise ValueError(f"expected sample_weight of shape ({m},), got {tuple(weight.shape)}")
+        raise ValueError(f"expected {what} of shape ({m},), got {tuple(weight.shape)}")
     if finite:
-        check_finite_rows(weight, "sample_weight")
+        check_finite_rows(weight, what)
     with np.errstate(over="ignore", invalid="ignore"):  # the sum tells
         weight = xp.astype(weight, dtype)
         total = float(xp.sum(weight)) if finite else 0.0
     if bool(xp.any(weight < 0)):
-        raise ValueError("expected sample_weight >= 0, got a negative one")
+        raise ValueError(f"expected {what} >= 0, got a negative one")
     if not allow_zero and not bool(xp.any(weight > 0)):
-        raise ValueError(f"expected a positive sample_weight, got only zeros (in {dtype})")
+        raise ValueError(f"expected a positive {what}, got only zeros (in {dtype})")
     if not math.isfinite(total):
-        raise ValueError(f"expected sample_weight with a finite sum in {dtype}: scale it down")
+        raise ValueError(f"expected {what} with a finite sum in {dtype}: scale it down")
     return weight
 
 

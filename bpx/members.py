@@ -46,10 +46,12 @@ class EnsembleError(RuntimeError):
     def __init__(self, failed: Mapping[int, Exception], histories: Sequence[History]) -> None:
         self.failed, self.histories = dict(failed), list(histories)
         each = "; ".join(f"member {i}: {_in_words(error)}" for i, error in failed.items())
-        super().__init__(
-            f"{len(failed)} of {len(histories)} members failed, and the others are trained: "
-            f"bpx.Ensemble of those can be used, or fit again. {each}"
-        )
+        others = ""
+        if len(failed) < len(histories):
+            others = (
+                ", and the others are trained: bpx.Ensemble of those can be used, or fit again"
+            )
+        super().__init__(f"{len(failed)} of {len(histories)} members failed{others}. {each}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
         return EnsembleError, (self.failed, self.histories)
@@ -73,6 +75,11 @@ def train(
     own = [_checkpoint_of(index, options) for index in range(len(members))]
     also = () if options.get("checkpoint") is None else (signal.SIGTERM,)
     if processes is None and devices is None:
+        if isinstance(x, Iterator) and len(members) > 1:
+            raise ValueError(
+                "a one-shot iterator is empty after the first member: pass something that can be "
+                "gone through again, such as a list or bpx.batches(...)"
+            )
         with Interrupts(*also) as interrupts:
             found = _in_turn(members, x, y, [options | one for one in own], interrupts)
     else:

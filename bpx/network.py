@@ -325,10 +325,8 @@ class Network:
         wanted = self.cost.targets
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
         if sample_weight is not None:
-            dtype = self.chain.xp_dtype
-            sample_weight = data.check_weight(
-                backend, sample_weight, m, dtype, finite, allow_zero_weight
-            )
+            asked = self.chain.xp_dtype, finite, allow_zero_weight, f"{what}sample_weight"
+            sample_weight = data.check_weight(backend, sample_weight, m, *asked)
         return y, sample_weight
 
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:

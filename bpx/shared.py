@@ -106,6 +106,9 @@ class SharedStream(Stream):
             together = rows_of_slices(of_ranks, self.slices)
             yield Share(parts, together, float(told[:, 2].sum()))
 
+    def _check_rows(self, rows: int) -> None:
+        """Of those of all ranks, see `check_statistics`."""
+
     def _compare_first(self, samples: Samples | None) -> None:
         self._compared = True
         digests = self.ranks.texts("" if samples is None else f"{digest_of(samples):08x}")

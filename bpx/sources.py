@@ -272,12 +272,22 @@ class Stream:
             empty = False
             try:
                 samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)
+                self._check_rows(samples.n)
             except (ValueError, TypeError) as error:
                 where = f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
                 raise type(error)(f"{where}: {error}") from error
             yield samples
         if empty:
             raise ValueError("the iterable gave no mini-batch")
+
+    def _check_rows(self, rows: int) -> None:
+        """ValueError where layers cannot take their statistics of so many."""
+        least = self.net.chain.architecture.least_rows
+        if rows < least:
+            raise ValueError(
+                f"{rows} row, in which a BatchNorm of flat inputs finds no variance: expected "
+                f"{least} at least"
+            )
 
     def total(self, samples: Any) -> float:
         """The sum of its weights; without any, its rows."""

@@ -74,8 +74,8 @@ def check_finite_rows(array: Array, what: str) -> None:
     row = first_not_finite(array)
     if row is not None:
         raise ValueError(
-            f"{what} has NaN or infinity, first in row {row}: clean it, or pass "
-            "check_finite=False to go on"
+            f"{what} has NaN or infinity, first in row {row}: clean it; fit alone can go on, with "
+            "check_finite=False"
         )
 
 

@@ -30,6 +30,11 @@ def positive(y, **options):
     return bpx.Network([3, 2], task="regression", **options).fit(X, y, epochs=1)
 
 
+def with_slope(slope):
+    cost = bpx.CustomCost(lambda xp, a, y: xp.sum(a - y, axis=1), slope)
+    return bpx.Network([3, 2], cost=cost).fit(X, Y, epochs=1)
+
+
 NAN = np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 CASES = [
@@ -57,7 +62,11 @@ CASES = [
     ),
     (lambda: fit(NAN, Y), ValueError, "x has NaN or infinity, first in row 1"),
     (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
-    (lambda: net().feedforward(NAN), ValueError, "x has NaN or infinity"),
+    (
+        lambda: net().feedforward(NAN),
+        ValueError,
+        "x has NaN or infinity, first in row 1: clean it; fit alone can go on, with check_finite=",
+    ),
     # y
     (lambda: net().evaluate(X), ValueError, "y is missing: arrays come as x and y, a pair"),
     (lambda: net().evaluate((X, Y)), ValueError, "a pair of them as *pair, and open_data(x, y)"),
@@ -115,6 +124,36 @@ CASES = [
         "expected a positive sample_weight",
     ),
     (lambda: fit(X, Y, sample_weight=[1, np.nan, 1, 1]), ValueError, "sample_weight has NaN"),
+    (
+        lambda: fit(X, Y, sample_weight=[1] * 4, validation=(X, Y, [1])),
+        ValueError,
+        "expected validation sample_weight of shape (4,), got (1,)",
+    ),
+    (
+        lambda: fit(X, Y, sample_weight=[1] * 4, validation=(X, Y, [-1] * 4)),
+        ValueError,
+        "expected validation sample_weight >= 0, got a negative one",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, [np.nan] * 4)),
+        ValueError,
+        "validation sample_weight has NaN",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, ["a"] * 4)),
+        TypeError,
+        "validation sample_weight must be real numbers",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, [0] * 4)),
+        ValueError,
+        "expected a positive validation sample_weight, got only zeros",
+    ),
+    (
+        lambda: fit(X, Y, validation=(X, Y, [1e38] * 4)),
+        ValueError,
+        "expected validation sample_weight with a finite sum",
+    ),
     # options of fit
     (
         lambda: fit(X, Y, batch_size=5),
@@ -208,6 +247,18 @@ CASES = [
         lambda: bpx.layers.Dense(784, 30),
         TypeError,
         "expected the activation of Dense, got 30: a layer is told the size of its outputs alone",
+    ),
+    (
+        lambda: bpx.layers.Dense(30, None),
+        TypeError,
+        'expected the activation of Dense, got None: where there is none it is "identity"',
+    ),
+    (lambda: bpx.Network([3, 2], output=None), TypeError, 'there is none it is "identity"'),
+    (
+        lambda: bpx.layers.Conv2D(8, 3, bias=False),
+        TypeError,
+        "expected the bias of Conv2D to be an Initializer or its name, got False: whether there "
+        "is one is use_bias=False",
     ),
     (
         lambda: net(output="relu", cost="cross-entropy"),
@@ -308,6 +359,17 @@ CASES = [
         ValueError,
         "of each sample, shape (4,), got 1.0: sum over the last axis only",
     ),
+    (
+        lambda: with_slope(lambda xp, a, y: xp.sum(a - y)),
+        ValueError,
+        "gradient of the cost 'CustomCost' of each sample, shape (4, 2), got (): sum and average",
+    ),
+    (
+        lambda: with_slope(lambda xp, a, y: xp.sum(a - y, axis=1, keepdims=True)),
+        ValueError,
+        "of each sample, shape (4, 2), got (4, 1): sum and average over nothing",
+    ),
+    (lambda: with_slope(lambda xp, a, y: 1.0), ValueError, "shape (4, 2), got 1.0: sum and"),
     # data of another kind
     (lambda: net().fit((X, Y)), TypeError, "a pair of arrays is fit(x, y), or fit(*pair)"),
     (lambda: net().feedforward(np.zeros((3, 9))), ValueError, "a sample is a row here, so x.T"),

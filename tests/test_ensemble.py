@@ -505,6 +505,29 @@ def test_a_member_that_fails_is_named_and_the_others_are_kept():
         assert np.array_equal(ensemble.members[index].parameters, before[index])
 
 
+def test_where_all_have_failed_there_are_no_others():
+    ensemble = of_widths(5, 6)
+    with pytest.raises(bpx.EnsembleError) as caught:
+        ensemble.fit(X, Y, epochs=1, callbacks=FailsByWidth())
+    assert str(caught.value) == (
+        "2 of 2 members failed. member 0: RuntimeError: 5 units; member 1: RuntimeError: 6 units"
+    )
+
+
+class FailsByWidth(bpx.Callback):
+    def on_fit_begin(self, run):
+        raise RuntimeError(f"{len(run.net.biases[0])} units")
+
+
+def test_an_iterator_is_for_one_member():
+    for_one, for_two = bpx.Ensemble([bpx.Network([64, 5, 3])]), of_widths(5, 6)
+    before = np.array(for_two.members[0].parameters)
+    for_one.fit(iter([(X, Y)]), epochs=1)
+    with pytest.raises(ValueError, match="is empty after the first member: pass"):
+        for_two.fit(iter([(X, Y)]), epochs=1)
+    assert np.array_equal(for_two.members[0].parameters, before)
+
+
 def test_in_turn_too():
     ensemble = of_widths(5, 6, 8)
     with pytest.raises(bpx.EnsembleError, match="2 of 3 members failed") as caught:

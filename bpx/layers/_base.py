@@ -75,6 +75,16 @@ class Layer:
                     f"expected the {f.name} of {type(self).__name__}, got {value}: a layer is "
                     "told the size of its outputs alone, and finds that of its inputs"
                 )
+            if registry is ACTIVATIONS and value is None:  # as in Keras
+                raise TypeError(
+                    f"expected the {f.name} of {type(self).__name__}, got None: where there is "
+                    'none it is "identity"'
+                )
+            if registry is INITIALIZERS and f.name == "bias" and isinstance(value, bool):
+                raise TypeError(
+                    f"expected the bias of {type(self).__name__} to be an Initializer or its "
+                    f"name, got {value}: whether there is one is use_bias={value}"
+                )
             if registry is not None and value is not None:
                 object.__setattr__(self, f.name, registry.get(value))
             if f.type in (bool, "bool") and not isinstance(value, bool):
