@@ -343,6 +343,37 @@ def test_several_columns_of_targets(tmp_path, rng):
     assert float(out.splitlines()[-1].split()[2]) > 90
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_targets_with_a_single_1_in_each_row_are_classes(tmp_path, rng, dtype):
+    x = rng.normal(size=(200, 3))
+    labels = x.argmax(axis=1)
+    np.savez(tmp_path / "labels.npz", x=x, y=labels)
+    np.savez(tmp_path / "rows.npz", x=x, y=np.eye(3)[labels].astype(dtype))
+    arguments = "--epochs", 20, "--out"
+    bpx_command("train", "labels.npz", *arguments, "a", cwd=tmp_path)
+    out, err = bpx_command("train", "rows.npz", *arguments, "b", cwd=tmp_path)
+    assert "log-likelihood cost, classification" in out
+    said = "a single 1 in 3 columns, which are learned as classes 0 to 2; --task decides otherwise"
+    assert said in err
+    models = [tmp_path / run / "model.safetensors" for run in "ab"]
+    theirs, ours = (bpx.load(model).parameters for model in models)
+    assert np.abs(theirs - ours).max() < 1e-5
+    score = bpx_command("evaluate", models[1], tmp_path / "labels.npz")
+    assert bpx_command("evaluate", models[1], tmp_path / "rows.npz") == score
+    for task in ("classification", "multilabel", "regression"):
+        out, err = bpx_command("train", "rows.npz", "--task", task, "--epochs", 1, cwd=tmp_path)
+        assert f"cost, {task}" in out
+        assert err == ""
+
+
+def test_columns_of_0_and_1_that_are_no_classes(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 3)), y=rng.integers(2, size=(40, 3)))
+    out, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
+    assert "regression" in out
+    assert "0 and 1 in 3 columns, which are learned as quantities; if each is a no or a yes" in err
+    assert "--task multilabel" in err
+
+
 def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
     """Ten samples; images; labels as floats and as a column; names in any case."""
     labels = np.arange(10) % 2
@@ -534,10 +565,10 @@ def test_wrong_columns_and_arrays(tmp_path):
     arguments = ["train", tmp_path / "d.npz", "--task", "multilabel", "--batch-size", 2]
     _, err = bpx_command(*arguments, status=2)
     assert "expects y between 0 and 1, got 7" in err
-    np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.eye(3)[np.arange(12) % 3])
+    np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.ones((12, 3)))
     arguments = ["train", tmp_path / "e.npz", "--task", "classification"]
     _, err = bpx_command(*arguments, status=2)
-    assert "whole numbers, 0 to k-1, got 3 columns: y.argmax(axis=1) of rows 0 0 1" in err
+    assert "or columns with a single 1 in each row, got 3 that are not: --task multilabel" in err
     content = (tmp_path / "c.npz").read_bytes()
     for damaged in (
         b"PK\x03\x04" + b"x" * 60,
