@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
 from .checks import positive
-from .registry import Registry
+from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
 
@@ -297,9 +297,9 @@ class Objective:
         values = self.cost.value(backend.xp, a, y)
         if tuple(getattr(values, "shape", ())) != (a.shape[0],):
             raise ValueError(
-                f"expected the value of the cost {self.cost.name or type(self.cost).__name__!r} "
-                f"of each sample, shape ({a.shape[0]},), got {getattr(values, 'shape', values)}: "
-                "sum over the last axis only"
+                f"expected the value of the cost {called(self.cost)} of each sample, shape "
+                f"({a.shape[0]},), got {getattr(values, 'shape', values)}: sum over the last axis "
+                "only"
             )
         return values
 
@@ -307,5 +307,6 @@ class Objective:
         """δ^L of each sample into `out`, shape (m, k) (BP1)."""
         if self._from_z is not None:
             return backend.subtract(a, y, out)
-        out[...] = self.cost.gradient(backend.xp, a, y)  # ∇_a C
+        gradient = self.cost.gradient(backend.xp, a, y)  # ∇_a C
+        out[...] = backend.returned("∇_a C of the cost", self.cost, gradient, out)
         return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)
