@@ -127,7 +127,8 @@ def task(parts: list[Part], asked: str | None) -> tuple[str, int, str | None]:
     # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
     few = np.unique(y) if _are_whole(y) else np.zeros(0)
     if not 2 <= len(few) <= len(y) / 2:
-        return "regression", _outputs(y, "regression"), None
+        doubt = "all targets are alike, so that there is nothing to learn"
+        return "regression", _outputs(y, "regression"), doubt if (y == y[0]).all() else None
     if np.array_equal(few, np.arange(len(few))):
         return "classification", _outputs(y, "classification"), None
     doubt = (

@@ -374,6 +374,23 @@ def test_columns_of_0_and_1_that_are_no_classes(tmp_path, rng):
     assert "--task multilabel" in err
 
 
+@pytest.mark.parametrize(("name", "what"), [("x", "x"), ("y", "the targets")])
+def test_a_number_that_is_not_finite_is_told_by_its_row_in_the_file(tmp_path, rng, name, what):
+    arrays = {"x": rng.normal(size=(40, 1)), "y": rng.normal(size=40)}
+    arrays[name][3] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    _, err = bpx_command("train", "a.npz", cwd=tmp_path, status=2)
+    assert (
+        f"a.npz: NaN or infinity in {what}, first in row 3: fill it, or leave the row out" in err
+    )
+
+
+def test_targets_that_are_alike_are_told(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=np.full(40, 2.5))
+    _, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
+    assert err == "bpx: all targets are alike, so that there is nothing to learn\n"
+
+
 def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
     """Ten samples; images; labels as floats and as a column; names in any case."""
     labels = np.arange(10) % 2
@@ -524,8 +541,16 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
         ("a,b\n1,cat\n", "line 2, column 'b': expected a number, got 'cat' (number classes"),
         ("a,b\n1,2\n", "has 1 samples; at least 10"),
-        ("a,b\n1,\n", "line 2, column 'b': expected a number, the cell is empty"),
-        ("a,b\nnan,1\n", "line 2, column 'a': expected a number, got 'nan'"),
+        (
+            "a,b\n1,\n",
+            "line 2, column 'b': expected a number, the cell is empty: fill it, or leave "
+            "the line out\n",
+        ),
+        (
+            "a,b\nnan,1\n",
+            "line 2, column 'a': expected a number, got 'nan': fill it, or leave the",
+        ),
+        ("a,b\n1,NA\n", "line 2, column 'b': expected a number, got 'NA': fill it, or leave the"),
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
         ("1,2\n3,4\n", "has numbers in its first line, expected the columns' names"),
         ("a,a\n3,4\n", "has two columns 'a'"),
@@ -561,6 +586,11 @@ def test_wrong_columns_and_arrays(tmp_path):
     np.savez(tmp_path / "c.npz", x=np.zeros((12, 2)), y=np.zeros(11))
     _, err = bpx_command("train", tmp_path / "c.npz", status=2)
     assert "expected as many targets as samples, 12, got (11,)" in err
+    np.savez(tmp_path / "c2.npz", x=np.zeros((12, 2)), y=np.zeros((12, 2, 2)))
+    _, err = bpx_command("train", tmp_path / "c2.npz", status=2)
+    assert "expected targets of shape (n,) or (n, k), got (12, 2, 2)" in err
+    _, err = bpx_command("train", tmp_path / "a.csv", "--target", "price,price", status=2)
+    assert "--target names the column 'price' more than once" in err
     np.savez(tmp_path / "d.npz", x=np.zeros((12, 2)), y=np.arange(12) % 2 * 7)
     arguments = ["train", tmp_path / "d.npz", "--task", "multilabel", "--batch-size", 2]
     _, err = bpx_command(*arguments, status=2)
