@@ -174,12 +174,13 @@ def _rows(
     wanted = target_names(path, target, columns)
     inputs = [name for name in columns or names if name not in wanted]
     other = separated_by_others(names)
+    places = {name: place for place, name in enumerate(names)}  # there may be many thousands
     for name in [*wanted, *inputs]:
-        if name not in names:
+        if name not in places:
             raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
     if not columns:
         check_inputs(path, inputs)
-    used = [names.index(name) for name in [*inputs, *wanted]]
+    used = [places[name] for name in [*inputs, *wanted]]
     cells = array("d")  # 8 bytes each, where a str has 50
     for number, row in chain([first], lines):
         if len(row) != len(names):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import persistence
+from bpx import persistence, tables
 from bpx.__main__ import main
 
 
@@ -330,6 +330,19 @@ def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
     assert "has 3 columns of inputs, and the network takes 2: --target names those" in err
     out, _ = bpx_command("predict", model, "houses.csv", "--target", "price", cwd=tmp_path)
     assert len(out.split()) == len(price)
+
+
+def test_a_table_of_very_many_columns(tmp_path):
+    """Looked up one after another they would take minutes."""
+    names = [f"gene {k}" for k in range(100_000)]
+    path = tmp_path / "a.csv"
+    path.write_text(f"{','.join(names)},y\n{'7,' * len(names)}1\n")
+    found = tables.read(path, None)
+    assert found.columns == tuple(names)
+    assert tables.read(path, "y", columns=names[::-1]).x.shape == (1, len(names))
+    path.write_text(f"{','.join(names)},y,y\n7\n")
+    with pytest.raises(ValueError, match="has two columns 'y'"):
+        tables.read(path, None)
 
 
 def test_several_columns_of_targets(tmp_path, rng):
