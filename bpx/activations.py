@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .backends import Array
-from .checks import number, positive
-from .registry import Registry
+from .checks import not_as_expected, number, positive
+from .registry import Registry, called
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class Activation:
 
     def backward(self, xp: Any, delta: Array, z: Array, a: Array) -> Array:
         """∂C/∂z from delta = ∂C/∂a: the vector-Jacobian product, here δ ⊙ σ'(z)."""
-        return delta * self.derivative(xp, z, a)
+        slope = self.derivative(xp, z, a)
+        shape = () if isinstance(slope, int | float) else getattr(slope, "shape", None)
+        if shape != delta.shape and shape != ():  # a column would be broadcast
+            raise not_as_expected(f"σ'(z) of the activation {called(self)}", delta.shape, slope)
+        return delta * slope
 
 
 ACTIVATIONS = Registry("activation", Activation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -72,6 +73,14 @@ def in_words(size: int) -> str:
     """A number of bytes as a person says it, such as ``"1.5 GB"``."""
     power = min(len(str(size)) - 1, 12) // 3
     return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
+    """What to raise where a function of a user's own has not returned numbers of this shape."""
+    came = shortened(got)
+    if hasattr(got, "shape") and hasattr(got, "dtype"):
+        came = f"{type(got).__name__} of shape {tuple(got.shape)} and dtype {got.dtype}"
+    return ValueError(f"expected {what} to be real numbers of shape {tuple(shape)}, got {came}")
 
 
 SHOWN = 57  # characters of a longer text

@@ -127,8 +127,8 @@ def train(
     task: Annotated[
         str | None,
         typer.Option(
-            help="classification (by default where the targets are 0 to k-1, each seen), "
-            "multilabel, or regression."
+            help="classification (by default where the targets are 0 to k-1, each seen, or "
+            "columns with a single 1 in each row), multilabel, or regression."
         ),
     ] = None,
     hidden: Annotated[str, typer.Option(help="Sizes of the hidden layers: 256,128.")] = "30",

@@ -37,6 +37,8 @@ class Context:
     state : SimpleNamespace
         The layer's views into the network's state, by name; a layer writes to them only in
         training.
+    dtype : dtype
+        Of the network's numbers.
     batch_sum : callable
         A sum over the rows at hand → the sum over the rows of the global batch.
     wanted : bool
@@ -47,7 +49,8 @@ class Context:
     """
 
     __slots__ = (
-        "_inner", "_views", "_workspace", "backend", "layer", "state", "training", "wanted",
+        "_asked", "_inner", "_views", "_workspace", "backend", "layer", "state", "training",
+        "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +60,7 @@ class Context:
         self.backend, self.training = workspace.backend, workspace.training
         self._views: dict[tuple[str, tuple[int, ...]], Array] = {}
         self._inner: list[Context] = []
+        self._asked: set[str] = set()
 
     def inner(self, names: Sequence[str], wanted: Callable[[], Sequence[bool]]) -> list[Context]:
         """A context for each layer in this one, by the names under which their state is here.
@@ -75,6 +79,17 @@ class Context:
                 for index, (name, want) in enumerate(pairs)
             ]
         return self._inner
+
+    def first(self, what: str) -> bool:
+        """Whether this is asked for the first time in the run."""
+        if what in self._asked:
+            return False
+        self._asked.add(what)
+        return True
+
+    @property
+    def dtype(self) -> Any:
+        return self._workspace.dtype
 
     @property
     def key(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
 from .checks import positive
-from .registry import Registry
+from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
 
@@ -295,7 +295,12 @@ class Objective:
         if self._from_z is not None:
             return self._from_z(backend.xp, z, y)
         values = self.cost.value(backend.xp, a, y)
-        self._check_shape("value", values, (a.shape[0],), "sum over the last axis only")
+        if tuple(getattr(values, "shape", ())) != (a.shape[0],):
+            raise ValueError(
+                f"expected the value of the cost {called(self.cost)} of each sample, shape "
+                f"({a.shape[0]},), got {getattr(values, 'shape', values)}: sum over the last axis "
+                "only"
+            )
         return values
 
     def delta(self, backend: Backend, z: Array, a: Array, y: Array, out: Array) -> Array:
@@ -303,15 +308,5 @@ class Objective:
         if self._from_z is not None:
             return backend.subtract(a, y, out)
         gradient = self.cost.gradient(backend.xp, a, y)  # ∇_a C
-        # Of another shape it might be stretched to this one, and be that of another cost.
-        self._check_shape("gradient", gradient, tuple(a.shape), "sum and average over nothing")
-        out[...] = gradient
+        out[...] = backend.returned("∇_a C of the cost", self.cost, gradient, out)
         return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)
-
-    def _check_shape(self, what: str, found: Any, shape: tuple[int, ...], mended: str) -> None:
-        """ValueError where a cost of one's own gives another one."""
-        if tuple(getattr(found, "shape", ())) != shape:
-            raise ValueError(
-                f"expected the {what} of the cost {self.cost.name or type(self.cost).__name__!r} "
-                f"of each sample, shape {shape}, got {getattr(found, 'shape', found)}: {mended}"
-            )

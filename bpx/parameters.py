@@ -9,7 +9,7 @@ one slice, a norm one reduction, an all-reduce among ranks one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from .backends import Array, Backend
+from .checks import not_as_expected, shortened
+from .registry import called
 
 ALIGNMENT = 16  # elements: every view starts on a whole cache line, in float32
 
@@ -92,6 +94,13 @@ class Layout:
     """
 
     def __init__(self, tensors: Sequence[dict[str, Parameter]], trainable: Sequence[bool]) -> None:
+        for layer, by_name in enumerate(tensors):
+            known = isinstance(by_name, Mapping)
+            if not known or not all(isinstance(value, Parameter) for value in by_name.values()):
+                raise TypeError(
+                    f"layer {layer}: expected its parameters() and state() to be dicts of a "
+                    f"bpx.layers.Parameter by name, got {shortened(by_name)}"
+                )
         found = [
             (layer, name, parameter)
             for layer, by_name in enumerate(tensors)
@@ -118,8 +127,13 @@ class Layout:
         """First values: on the host in float64, so that every backend starts alike."""
         flat = np.zeros(self.size)
         for entry in self.entries:
-            tensor = entry.view(np, flat)
-            tensor[...] = entry.parameter.initializer(generator, entry.shape)
+            initializer = entry.parameter.initializer
+            values = initializer(generator, entry.shape)
+            host = np.asarray(values)
+            if host.shape != tuple(entry.shape) or host.dtype.kind not in "biuf":
+                what = f"the values of the initializer {called(initializer)}"
+                raise not_as_expected(what, entry.shape, values)
+            entry.view(np, flat)[...] = host
         return flat
 
     def views(self, xp: Any, flat: Array) -> list[SimpleNamespace]:

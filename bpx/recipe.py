@@ -122,10 +122,13 @@ def task(parts: list[Part], asked: str | None) -> tuple[str, int, str | None]:
     y = np.concatenate([y for _, y in parts])
     if asked is not None:
         return asked, _outputs(y, asked), None
+    if y.ndim == 2 and ((y == 0) | (y == 1)).all():
+        return _of_marks(y)
     # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
     few = np.unique(y) if _are_whole(y) else np.zeros(0)
     if not 2 <= len(few) <= len(y) / 2:
-        return "regression", _outputs(y, "regression"), None
+        doubt = "all targets are alike, so that there is nothing to learn"
+        return "regression", _outputs(y, "regression"), doubt if (y == y[0]).all() else None
     if np.array_equal(few, np.arange(len(few))):
         return "classification", _outputs(y, "classification"), None
     doubt = (
@@ -133,6 +136,27 @@ def task(parts: list[Part], asked: str | None) -> tuple[str, int, str | None]:
         f"as quantities; if they are classes, number them 0 to {len(few) - 1}"
     )
     return "regression", _outputs(y, "regression"), doubt if len(few) <= LIKE_CLASSES else None
+
+
+def _of_marks(y: np.ndarray) -> tuple[str, int, str]:
+    """As `task`, for columns of 0 and 1."""
+    k = y.shape[1]
+    if _are_one_hot(y):
+        doubt = (
+            f"each row of the targets has a single 1 in {k} columns, which are learned as classes "
+            f"0 to {k - 1}; --task decides otherwise"
+        )
+        return "classification", k, doubt
+    doubt = (
+        f"the targets are 0 and 1 in {k} columns, which are learned as quantities; if each is a "
+        "no or a yes, --task multilabel"
+    )
+    return "regression", k, doubt
+
+
+def _are_one_hot(y: np.ndarray) -> bool:
+    """Each row has a 1 in the column of its class, and else 0."""
+    return y.ndim == 2 and bool((((y == 0) | (y == 1)).all(axis=1) & (y.sum(axis=1) == 1)).all())
 
 
 def _are_whole(y: np.ndarray) -> bool:
@@ -145,11 +169,14 @@ def _outputs(y: np.ndarray, task: str) -> int:
         raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
     if task != "classification":
         return 1 if y.ndim == 1 else y.shape[1]
+    if _are_one_hot(y):
+        return int(y.shape[1])
     if not _are_whole(y):
-        marks = (
-            "" if y.ndim == 1 else f", got {y.shape[1]} columns: y.argmax(axis=1) of rows 0 0 1"
+        several = "" if y.ndim == 1 else f", got {y.shape[1]} that are not: --task multilabel"
+        raise ValueError(
+            "a classification needs a column of whole numbers, 0 to k-1, or columns with a single "
+            f"1 in each row{several}"
         )
-        raise ValueError(f"a classification needs a column of whole numbers, 0 to k-1{marks}")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= len(y) or high == 0:
         raise ValueError(

@@ -134,6 +134,18 @@ class Registry:
         return {"name": name, **fields}
 
 
+def called(obj: Any) -> str:
+    """What a message calls an activation, a cost or an initializer: its name, or its class's."""
+    for registry in Registry.all:
+        for name, own in registry.registered.items():
+            if own is obj:
+                return repr(name)
+    if obj.name:
+        return repr(obj.name)
+    function = getattr(obj, "function", None)  # of a CustomActivation or CustomCost
+    return type(obj).__name__ + (f"({function.__name__})" if function else "")
+
+
 def plain(value: Any) -> Any:
     """A NumPy scalar as Python's number, which JSON takes; all else as it is."""
     return value.item() if hasattr(value, "item") else value

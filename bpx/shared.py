@@ -9,6 +9,7 @@ mini-batch.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import warnings
@@ -83,11 +84,12 @@ class SharedStream(Stream):
     def __init__(self, ranks: Ranks, slices: int, *stream: Any) -> None:
         super().__init__(*stream)
         self.ranks, self.slices = ranks, slices
+        self.least_rows = 1  # of each rank's part; of all of them see `check_statistics`
         self._compared = ranks.size == 1
 
     def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
         own = super().batches(order, first)
-        while True:
+        for step in itertools.count(first):
             samples = next(own, None)
             rows = 0 if samples is None else samples.n
             total = 0.0 if samples is None else self.total(samples)
@@ -95,7 +97,7 @@ class SharedStream(Stream):
             if told[:, 0].all():
                 return
             of_ranks = told[:, 1].astype(int).tolist()
-            check_statistics(self.net.chain, of_ranks, self.slices)
+            check_statistics(self.net.chain, of_ranks, self.slices, self.called(step))
             if not self._compared:
                 self._compare_first(samples)
             before = int(told[: self.ranks.rank, 1].sum())
@@ -105,9 +107,6 @@ class SharedStream(Stream):
             ]
             together = rows_of_slices(of_ranks, self.slices)
             yield Share(parts, together, float(told[:, 2].sum()))
-
-    def _check_rows(self, rows: int) -> None:
-        """Of those of all ranks, see `check_statistics`."""
 
     def _compare_first(self, samples: Samples | None) -> None:
         self._compared = True
@@ -255,7 +254,9 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
     check_statistics(chain, part_sizes(ranks.size, last), slices)
 
 
-def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
+def check_statistics(
+    chain: Chain, rows: Sequence[int], slices: int, called: str = "a mini-batch"
+) -> None:
     """ValueError, on all ranks, where layers cannot take their statistics of a mini-batch.
 
     All ranks sum these up slice by slice, so that each needs a row for every slice; and a slice,
@@ -267,17 +268,17 @@ def check_statistics(chain: Chain, rows: Sequence[int], slices: int) -> None:
     if few:
         raise of_all_ranks(
             ValueError(
-                f"a mini-batch has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
+                f"{called} has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
                 f"network takes statistics of batches: expected {slices} at least on each rank, "
                 "also in the last mini-batch of an epoch and in each of an iterable's"
             )
         )
     least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
     if fewest < least:
-        slice_of = " slice of a" if slices > 1 else ""
+        slice_of = "a slice of " if slices > 1 else ""
         raise of_all_ranks(
             ValueError(
-                f"a{slice_of} mini-batch has {fewest} row, in which a BatchNorm of flat inputs "
+                f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
                 f"finds no variance: expected {least} at least, also in the last mini-batch of an "
                 "epoch. Take another batch_size, or a few samples less"
             )

@@ -237,7 +237,7 @@ class Stream:
                 "something that can be gone through again, such as a list or bpx.batches(...)"
             )
         self.net, self._iterable, self.finite = net, batches, finite
-        self.n = n
+        self.n, self.least_rows = n, net.chain.architecture.least_rows
         self.steps = len(batches) if isinstance(batches, Sized) else None
 
     def order(self) -> Any:
@@ -272,22 +272,20 @@ class Stream:
             empty = False
             try:
                 samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)
-                self._check_rows(samples.n)
+                if samples.n < self.least_rows:
+                    raise ValueError(
+                        f"expected {self.least_rows} rows at least, got {samples.n}, in which a "
+                        "BatchNorm of flat inputs finds no variance"
+                    )
             except (ValueError, TypeError) as error:
-                where = f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
-                raise type(error)(f"{where}: {error}") from error
+                raise type(error)(f"{self.called(step)}: {error}") from error
             yield samples
         if empty:
             raise ValueError("the iterable gave no mini-batch")
 
-    def _check_rows(self, rows: int) -> None:
-        """ValueError where layers cannot take their statistics of so many."""
-        least = self.net.chain.architecture.least_rows
-        if rows < least:
-            raise ValueError(
-                f"{rows} row, in which a BatchNorm of flat inputs finds no variance: expected "
-                f"{least} at least"
-            )
+    def called(self, step: int) -> str:
+        """What a message calls the mini-batch of a step."""
+        return f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
 
     def total(self, samples: Any) -> float:
         """The sum of its weights; without any, its rows."""

@@ -24,6 +24,7 @@ from .readers import (
     separated_by_others,
 )
 from .registry import nearest
+from .values import first_not_finite
 
 
 class Table(NamedTuple):
@@ -37,6 +38,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...] | None = None
 
 
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}  # cells, in any case
 BUDGET = 10**9  # bytes that a packed file becomes, unless somebody says more
 
 
@@ -95,6 +97,15 @@ def read(
         )
     if y is not None and (y.ndim < 1 or len(y) != len(x)):
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
+    if y is not None and y.ndim > 2:
+        raise ValueError(f"{path}: expected targets of shape (n,) or (n, k), got {y.shape}")
+    for what, numbers in (("x", x), ("the targets", y)):  # before rows are drawn at random
+        row = None if numbers is None else first_not_finite(numbers)
+        if row is not None:
+            raise ValueError(
+                f"{path}: NaN or infinity in {what}, first in row {row}: fill it, or leave the "
+                "row out"
+            )
     return Table(x, None if y is None else as_integers(y), names)
 
 
@@ -163,12 +174,13 @@ def _rows(
     wanted = target_names(path, target, columns)
     inputs = [name for name in columns or names if name not in wanted]
     other = separated_by_others(names)
+    places = {name: place for place, name in enumerate(names)}  # there may be many thousands
     for name in [*wanted, *inputs]:
-        if name not in names:
+        if name not in places:
             raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
     if not columns:
         check_inputs(path, inputs)
-    used = [names.index(name) for name in [*inputs, *wanted]]
+    used = [places[name] for name in [*inputs, *wanted]]
     cells = array("d")  # 8 bytes each, where a str has 50
     for number, row in chain([first], lines):
         if len(row) != len(names):
@@ -188,9 +200,10 @@ def _rows(
 
 
 def _no_number(where: str, cell: str, hint: str) -> ValueError:
-    """What to raise for a cell that is no finite number; `hint` mends one that is not empty."""
-    empty = "the cell is empty: fill it, or leave the line out"
-    shown = f"got {shortened(cell)}" if cell.strip() else empty
+    """What to raise for a cell that is no finite number; `hint` mends one that is not missing."""
+    shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
+    if cell.strip().lower() in MISSING:
+        hint = ": fill it, or leave the line out"
     return ValueError(f"{where}: expected a number, {shown}{hint}")
 
 
@@ -198,6 +211,8 @@ def target_names(path: Path, target: str | None, columns: Sequence[str] | None) 
     """The names of the targets, none of which is among the `columns` of x."""
     targets = [] if target is None else [name.strip() for name in target.split(",")]
     for name in targets:
+        if targets.count(name) > 1:
+            raise ValueError(f"--target names the column {name!r} more than once")
         if name in (columns or ()):
             raise ValueError(
                 f"{path}: {name!r} is an input of this network: --target names the targets' column"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,9 +33,52 @@ def positive(y, **options):
     return bpx.Network([3, 2], task="regression", **options).fit(X, y, epochs=1)
 
 
-def with_slope(slope):
-    cost = bpx.CustomCost(lambda xp, a, y: xp.sum(a - y, axis=1), slope)
-    return bpx.Network([3, 2], cost=cost).fit(X, Y, epochs=1)
+def fit_own(**parts):
+    """With targets that any cost and outputs take."""
+    return bpx.Network([3, 4, 2], seed=0, task="regression", **parts).fit(X, np.zeros((4, 2)))
+
+
+def tanh(xp, z):
+    return xp.tanh(z)
+
+
+def activation(function=tanh, slope=lambda xp, z, a: 1 - a * a):
+    return bpx.CustomActivation(function, slope)
+
+
+class Outwards(bpx.activations.Tanh):
+    name = "outwards"
+
+    def backward(self, xp, delta, z, a):
+        return 3.0
+
+
+def squares(xp, a, y):
+    return xp.sum((a - y) ** 2, axis=1)
+
+
+@dataclass(frozen=True)
+class Filled(bpx.initializers.Initializer):
+    values: Callable[[tuple[int, ...]], Any]
+
+    def __call__(self, generator, shape):
+        return self.values(shape)
+
+
+def fit_with(forward, backward=None, **members):
+    """With a layer that does that between two dense ones."""
+
+    class Own(layers.Layer):
+        def forward(self, x, p, ctx):
+            return forward(x)
+
+        def backward(self, delta, saved, p, out, ctx):
+            return backward(delta)
+
+    for name, value in members.items():
+        setattr(Own, name, value)
+    chain = layers.Input(3), layers.Dense(4, "tanh"), Own(), layers.Dense(2, "softmax")
+    return bpx.Network(chain, seed=0).fit(X, Y, epochs=1)
 
 
 NAN = np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
@@ -359,17 +405,103 @@ CASES = [
         ValueError,
         "of each sample, shape (4,), got 1.0: sum over the last axis only",
     ),
+    # parts of one's own
     (
-        lambda: with_slope(lambda xp, a, y: xp.sum(a - y)),
+        lambda: fit_own(hidden=activation(lambda xp, z: None)),
         ValueError,
-        "gradient of the cost 'CustomCost' of each sample, shape (4, 2), got (): sum and average",
+        "expected the values of the activation CustomActivation(<lambda>) to be real numbers of "
+        "shape (4, 4), got None",
     ),
     (
-        lambda: with_slope(lambda xp, a, y: xp.sum(a - y, axis=1, keepdims=True)),
+        lambda: fit_own(hidden=activation(lambda xp, z: z[:, :1])),
         ValueError,
-        "of each sample, shape (4, 2), got (4, 1): sum and average over nothing",
+        "got ndarray of shape (4, 1) and dtype float32",  # which NumPy would broadcast
     ),
-    (lambda: with_slope(lambda xp, a, y: 1.0), ValueError, "shape (4, 2), got 1.0: sum and"),
+    (
+        lambda: fit_own(hidden=activation(lambda xp, z: 1j * z)),
+        ValueError,
+        "got ndarray of shape (4, 4) and dtype complex64",
+    ),
+    (
+        lambda: fit_own(output=bpx.register("wide", activation(lambda xp, z: xp.concat([z, z])))),
+        ValueError,
+        "expected the values of the activation 'wide' to be real numbers of shape (4, 2)",
+    ),
+    (
+        lambda: fit_own(hidden=activation(slope=lambda xp, z, a: None)),
+        ValueError,
+        "expected σ'(z) of the activation CustomActivation(tanh) to be real numbers of shape "
+        "(4, 4), got None",
+    ),
+    (
+        lambda: fit_own(hidden=activation(slope=lambda xp, z, a: xp.sum(z, axis=1))),
+        ValueError,
+        "to be real numbers of shape (4, 4), got ndarray of shape (4,) and dtype float32",
+    ),
+    (
+        lambda: fit_own(hidden=Outwards()),
+        ValueError,
+        "expected ∂C/∂z of the activation 'outwards' to be real numbers of shape (4, 4), got 3.0",
+    ),
+    (
+        lambda: fit_own(cost=bpx.CustomCost(squares, lambda xp, a, y: None)),
+        ValueError,
+        "expected ∇_a C of the cost CustomCost(squares) to be real numbers of shape (4, 2), got N",
+    ),
+    (
+        lambda: fit_own(cost=bpx.CustomCost(squares, lambda xp, a, y: (a - y)[:, 0])),
+        ValueError,
+        "of shape (4, 2), got ndarray of shape (4,) and dtype float32",
+    ),
+    (
+        lambda: net(weights=Filled(lambda shape: None)),
+        ValueError,
+        "expected the values of the initializer Filled to be real numbers of shape (4, 3), got No",
+    ),
+    (
+        lambda: net(weights=Filled(lambda shape: np.ones(shape[1]))),
+        ValueError,
+        "of shape (4, 3), got ndarray of shape (3,) and dtype float64",
+    ),
+    (
+        lambda: fit_with(lambda x: None),
+        ValueError,
+        "expected forward of the layer Own to return (y, saved), got None",
+    ),
+    (lambda: fit_with(lambda x: x), ValueError, "to return (y, saved), got array([["),
+    (
+        lambda: fit_with(lambda x: (x[:, :1], x)),
+        ValueError,
+        "expected y of the layer Own, in the network's dtype, to be real numbers of shape (4, 4), "
+        "got ndarray of shape (4, 1) and dtype float32",
+    ),
+    (
+        lambda: fit_with(lambda x: (x.astype(float), x)),
+        ValueError,
+        "got ndarray of shape (4, 4) and dtype float64",
+    ),
+    (
+        lambda: fit_with(lambda x: (x + 0.0, x), lambda delta: None),
+        ValueError,
+        "expected ∂C/∂x of the layer Own, in the network's dtype, to be real numbers of shape "
+        "(4, 4), got None",
+    ),
+    (
+        lambda: fit_with(lambda x: (x + 0.0, x), lambda delta: delta[:2, :]),
+        ValueError,
+        "got ndarray of shape (2, 4) and dtype float32",
+    ),
+    (
+        lambda: fit_with(None, output_shape=5),
+        ValueError,
+        "layer 1, Own: expected its output_shape to be a tuple of lengths, such as (5,), got 5",
+    ),
+    (
+        lambda: fit_with(None, parameters=lambda self: {"gain": np.ones(4)}),
+        TypeError,
+        "layer 1: expected its parameters() and state() to be dicts of a bpx.layers.Parameter by "
+        "name, got {'gain': array",
+    ),
     # data of another kind
     (lambda: net().fit((X, Y)), TypeError, "a pair of arrays is fit(x, y), or fit(*pair)"),
     (lambda: net().feedforward(np.zeros((3, 9))), ValueError, "a sample is a row here, so x.T"),
@@ -558,3 +690,13 @@ def test_a_namespace_without_views_is_refused():
 
     with pytest.raises(bpx.BackendError, match="'copies' cannot train: its slices are copies"):
         bpx.Network([2, 1], backend=Copies())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_parts_of_ones_own_return_may_be_of_another_dtype(dtype):
+    """As a constant slope, marks of booleans, or what NumPy makes of a scalar of float64."""
+    step = activation(lambda xp, z: z > 0, lambda xp, z, a: 1.0)
+    other = activation(lambda xp, z: z.astype("float64") * 2, lambda xp, z, a: np.full(z.shape, 2))
+    one = bpx.Network([3, 4, 4, 2], hidden=[step, other], seed=0, dtype=dtype)
+    one.fit(np.ones((4, 3)), Y, epochs=1)
+    assert np.isfinite(one.parameters).all()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import console, persistence
+from bpx import console, persistence, tables
 from bpx.__main__ import main
 
 
@@ -333,6 +333,19 @@ def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
     assert len(out.split()) == len(price)
 
 
+def test_a_table_of_very_many_columns(tmp_path):
+    """Looked up one after another they would take minutes."""
+    names = [f"gene {k}" for k in range(100_000)]
+    path = tmp_path / "a.csv"
+    path.write_text(f"{','.join(names)},y\n{'7,' * len(names)}1\n")
+    found = tables.read(path, None)
+    assert found.columns == tuple(names)
+    assert tables.read(path, "y", columns=names[::-1]).x.shape == (1, len(names))
+    path.write_text(f"{','.join(names)},y,y\n7\n")
+    with pytest.raises(ValueError, match="has two columns 'y'"):
+        tables.read(path, None)
+
+
 def test_several_columns_of_targets(tmp_path, rng):
     x = rng.normal(size=(200, 2))
     table = np.c_[x, x[:, 0] > 0, x[:, 1] > 0]
@@ -342,6 +355,54 @@ def test_several_columns_of_targets(tmp_path, rng):
     assert "Dense 2, sigmoid" in out
     assert "(m, 2)" in out.splitlines()[2]
     assert float(out.splitlines()[-1].split()[2]) > 90
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_targets_with_a_single_1_in_each_row_are_classes(tmp_path, rng, dtype):
+    x = rng.normal(size=(200, 3))
+    labels = x.argmax(axis=1)
+    np.savez(tmp_path / "labels.npz", x=x, y=labels)
+    np.savez(tmp_path / "rows.npz", x=x, y=np.eye(3)[labels].astype(dtype))
+    arguments = "--epochs", 20, "--out"
+    bpx_command("train", "labels.npz", *arguments, "a", cwd=tmp_path)
+    out, err = bpx_command("train", "rows.npz", *arguments, "b", cwd=tmp_path)
+    assert "log-likelihood cost, classification" in out
+    said = "a single 1 in 3 columns, which are learned as classes 0 to 2; --task decides otherwise"
+    assert said in err
+    models = [tmp_path / run / "model.safetensors" for run in "ab"]
+    theirs, ours = (bpx.load(model).parameters for model in models)
+    assert np.abs(theirs - ours).max() < 1e-5
+    score = bpx_command("evaluate", models[1], tmp_path / "labels.npz")
+    assert bpx_command("evaluate", models[1], tmp_path / "rows.npz") == score
+    for task in ("classification", "multilabel", "regression"):
+        out, err = bpx_command("train", "rows.npz", "--task", task, "--epochs", 1, cwd=tmp_path)
+        assert f"cost, {task}" in out
+        assert err == ""
+
+
+def test_columns_of_0_and_1_that_are_no_classes(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 3)), y=rng.integers(2, size=(40, 3)))
+    out, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
+    assert "regression" in out
+    assert "0 and 1 in 3 columns, which are learned as quantities; if each is a no or a yes" in err
+    assert "--task multilabel" in err
+
+
+@pytest.mark.parametrize(("name", "what"), [("x", "x"), ("y", "the targets")])
+def test_a_number_that_is_not_finite_is_told_by_its_row_in_the_file(tmp_path, rng, name, what):
+    arrays = {"x": rng.normal(size=(40, 1)), "y": rng.normal(size=40)}
+    arrays[name][3] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    _, err = bpx_command("train", "a.npz", cwd=tmp_path, status=2)
+    assert (
+        f"a.npz: NaN or infinity in {what}, first in row 3: fill it, or leave the row out" in err
+    )
+
+
+def test_targets_that_are_alike_are_told(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=np.full(40, 2.5))
+    _, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
+    assert err == "bpx: all targets are alike, so that there is nothing to learn\n"
 
 
 def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
@@ -494,8 +555,16 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
         ("a,b\n1,cat\n", "line 2, column 'b': expected a number, got 'cat' (number classes"),
         ("a,b\n1,2\n", "has 1 samples; at least 10"),
-        ("a,b\n1,\n", "line 2, column 'b': expected a number, the cell is empty"),
-        ("a,b\nnan,1\n", "line 2, column 'a': expected a number, got 'nan'"),
+        (
+            "a,b\n1,\n",
+            "line 2, column 'b': expected a number, the cell is empty: fill it, or leave "
+            "the line out\n",
+        ),
+        (
+            "a,b\nnan,1\n",
+            "line 2, column 'a': expected a number, got 'nan': fill it, or leave the",
+        ),
+        ("a,b\n1,NA\n", "line 2, column 'b': expected a number, got 'NA': fill it, or leave the"),
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
         ("1,2\n3,4\n", "has numbers in its first line, expected the columns' names"),
         ("a,a\n3,4\n", "has two columns 'a'"),
@@ -531,14 +600,19 @@ def test_wrong_columns_and_arrays(tmp_path):
     np.savez(tmp_path / "c.npz", x=np.zeros((12, 2)), y=np.zeros(11))
     _, err = bpx_command("train", tmp_path / "c.npz", status=2)
     assert "expected as many targets as samples, 12, got (11,)" in err
+    np.savez(tmp_path / "c2.npz", x=np.zeros((12, 2)), y=np.zeros((12, 2, 2)))
+    _, err = bpx_command("train", tmp_path / "c2.npz", status=2)
+    assert "expected targets of shape (n,) or (n, k), got (12, 2, 2)" in err
+    _, err = bpx_command("train", tmp_path / "a.csv", "--target", "price,price", status=2)
+    assert "--target names the column 'price' more than once" in err
     np.savez(tmp_path / "d.npz", x=np.zeros((12, 2)), y=np.arange(12) % 2 * 7)
     arguments = ["train", tmp_path / "d.npz", "--task", "multilabel", "--batch-size", 2]
     _, err = bpx_command(*arguments, status=2)
     assert "expects y between 0 and 1, got 7" in err
-    np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.eye(3)[np.arange(12) % 3])
+    np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.ones((12, 3)))
     arguments = ["train", tmp_path / "e.npz", "--task", "classification"]
     _, err = bpx_command(*arguments, status=2)
-    assert "whole numbers, 0 to k-1, got 3 columns: y.argmax(axis=1) of rows 0 0 1" in err
+    assert "or columns with a single 1 in each row, got 3 that are not: --task multilabel" in err
     content = (tmp_path / "c.npz").read_bytes()
     for damaged in (
         b"PK\x03\x04" + b"x" * 60,

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import random
+from ..checks import not_as_expected
 from ..random import Array as Array
+from ..registry import called
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -188,7 +190,7 @@ class Kernels:
         """``out ← σ(z)``; `out` may be `z` itself. Returns `out`."""
         a = activation.forward(self.xp, z)
         if a is not out:
-            out[...] = a
+            out[...] = self.returned("the values of the activation", activation, a, z)
         return out
 
     @kernel
@@ -196,8 +198,25 @@ class Kernels:
         """``delta ← `` the vector-Jacobian product of σ at z, in place; returns `delta`."""
         below = activation.backward(self.xp, delta, z, a)
         if below is not delta:
-            delta[...] = below
+            what = "∂C/∂z of the activation"
+            delta[...] = self.returned(what, activation, below, delta)
         return delta
+
+    def returned(self, what: str, obj: Any, got: Any, like: Array) -> Array:
+        """What `obj`, which may be a user's own, has returned, in the dtype of `like`.
+
+        Raises
+        ------
+        ValueError
+            No real numbers in the shape of `like`, into which NumPy might broadcast them.
+        """
+        if getattr(got, "shape", None) == like.shape:
+            if got.dtype == like.dtype:
+                return got
+            real = "bool", "integral", "real floating"
+            if type(got) is type(like) and self.xp.isdtype(got.dtype, real):
+                return self.xp.astype(got, like.dtype)
+        raise not_as_expected(f"{what} {called(obj)}", like.shape, got)
 
     @kernel
     def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:

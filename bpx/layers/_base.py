@@ -50,7 +50,8 @@ class Layer:
       each of them and may update the parameter in the same call; `out` is None when the layer
       is not trained.
 
-    All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``.
+    All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``. Arrays are
+    in the network's dtype. A run looks at what is returned once, in its first step.
 
     Parameters
     ----------
@@ -58,13 +59,23 @@ class Layer:
         Of one sample. A `Network` fills it in.
     trainable : bool
         Whether its parameters are trained. If not, their gradient is zero.
+
+    Attributes
+    ----------
+    own : bool
+        Of a user's own class, not of bpx's.
     """
 
     name: ClassVar[str] = ""
     in_parts: ClassVar[bool] = False
+    own: ClassVar[bool] = True
 
     trainable: bool = field(default=True, kw_only=True)
     input_shape: Shape | None = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls) -> None:
+        # By where it is defined: a subclass of bpx's Dense is a user's own.
+        cls.own = cls.__module__.partition(".")[0] != "bpx"
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..backends import Array
+from ..checks import not_as_expected, shortened
 from ..context import Context
 from ._base import Layer, Shape
 
@@ -29,7 +31,16 @@ def bind(layers: Iterable[Layer], shape: Shape, what: str = "layer") -> list[Lay
             raise ValueError(f"{what} {index}, {layer}: {error}") from None
         bound.append(layer)
         shape = layer.output_shape
+        if not isinstance(shape, tuple) or not all(map(_is_length, shape)):
+            raise ValueError(
+                f"{what} {index}, {layer}: expected its output_shape to be a tuple of lengths, "
+                f"such as (5,), got {shape!r}"
+            )
     return bound
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and int(value) > 0
 
 
 def every(layers: Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
@@ -58,9 +69,29 @@ def forward(
     """The last layer's output, and what each layer saved."""
     saved = []
     for layer, tensors, ctx in zip(layers, p, contexts, strict=True):
-        x, kept = layer.forward(x, tensors, ctx)
+        found = layer.forward(x, tensors, ctx)
+        if layer.own and ctx.first("forward"):
+            _check_forward(layer, found, x, ctx)
+        x, kept = found
         saved.append(kept)
     return x, saved
+
+
+def _check_forward(layer: Layer, found: Any, x: Array, ctx: Context) -> None:
+    """ValueError unless a user's own layer has returned (y, saved)."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(
+            f"expected forward of the layer {layer} to return (y, saved), got {shortened(found)}"
+        )
+    shape = x.shape[0], *layer.output_shape
+    dtypes = [ctx.dtype, x.dtype]  # whole numbers for an Embedding stay such
+    _check_array(f"y of the layer {layer}", found[0], shape, dtypes)
+
+
+def _check_array(what: str, got: Any, shape: Shape, dtypes: Sequence[Any]) -> None:
+    """ValueError unless it has this shape, and one of the dtypes."""
+    if getattr(got, "shape", None) != shape or getattr(got, "dtype", None) not in dtypes:
+        raise not_as_expected(f"{what}, in the network's dtype,", shape, got)
 
 
 def backward(
@@ -72,10 +103,14 @@ def backward(
     contexts: Sequence[Context],
 ) -> Array | None:
     """BP2 to BP4, from the last layer down: gradients to `out`, and ∂C/∂x if it is wanted."""
-    below: Array | None = delta
+    below: Any = delta
     for index in range(len(layers) - 1, -1, -1):
         ctx, to = contexts[index], out[index]
         if not ctx.wanted and to is None:
             return None
-        below = layers[index].backward(below, saved[index], p[index], to, ctx)
+        layer = layers[index]
+        below = layer.backward(below, saved[index], p[index], to, ctx)
+        if layer.own and ctx.wanted and ctx.first("backward"):
+            shape = delta.shape[0], *layer.shape_in
+            _check_array(f"∂C/∂x of the layer {layer}", below, shape, [ctx.dtype])
     return below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from ..checks import shortened
@@ -13,7 +14,7 @@ def check_names(path: Path, names: list[str]) -> None:
     if all(finite_number(name) is not None for name in names):
         raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
     if len(set(names)) < len(names):
-        doubled = next(name for name in names if names.count(name) > 1)
+        doubled = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path} has two columns {shortened(doubled)}")
 
 

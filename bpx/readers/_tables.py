@@ -86,8 +86,9 @@ def _numbers(table: Any, name: str, where: str = "") -> np.ndarray:
 def _of_x(
     path: Path, names: list[str], held: Sequence[str], columns: Sequence[str] | None
 ) -> list[str]:
+    known = set(names)  # there may be many thousands
     for name in [*held, *(columns or ())]:
-        if name not in names:
+        if name not in known:
             other = separated_by_others(names)
             raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
     found = [name for name in columns or names if name not in held]
