@@ -204,7 +204,7 @@ def train(
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
-    parts, columns = ranks.first(lambda: recipe.parts(data, target, seed, budget))
+    parts, names = ranks.first(lambda: recipe.parts(data, target, seed, budget))
     task, outputs, doubt = recipe.task(parts, task)
     if doubt and ranks.rank == 0:
         say(doubt)
@@ -212,7 +212,7 @@ def train(
     batch_size = check_batch_size(batch_size, n)
     own_scale = built_in or not standardize
     net = recipe.network(
-        parts, columns, outputs, hidden=sizes, activation=activation, output=output, cost=cost,
+        parts, names, outputs, hidden=sizes, activation=activation, output=output, cost=cost,
         dropout=dropout, task=task, own_scale=own_scale, backend=backend, dtype=dtype, seed=seed,
     )  # fmt: skip
     fitted, undo = recipe.learned(net, parts, own_scale)

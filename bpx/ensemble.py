@@ -154,6 +154,7 @@ class Ensemble:
         """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
 
         The cost is that of the mean outputs under a vote too; the accuracy is that of `predict`.
+        Where outputs have been rounded to 0 or 1 it is less than a network's, which goes by z.
         The arguments and errors are those of `Network.evaluate`.
         """
         first, backend = self.members[0], self.backend

@@ -83,8 +83,8 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": net.steps,
         "epochs": net.epochs,
     }
-    if net.columns is not None:
-        header["columns"] = net.columns
+    names = {"columns": net.columns, "target_columns": net.target_columns}
+    header |= {what: found for what, found in names.items() if found is not None}
     described, to_host = net.chain.architecture, net.backend.to_host
     tensors = unpacked(described.layout, to_host(net.parameters))
     return tensors | unpacked(described.state_layout, to_host(net.state)), header
@@ -189,7 +189,12 @@ def network(
         generator = _generator(header["generator"])
         dtype, key = header["dtype"], whole("key", header["key"], 0)
         steps, epochs = whole("steps", header["steps"], 0), whole("epochs", header["epochs"], 0)
-        columns = _columns(header.get("columns"), described.input_shape)
+        columns = _names("columns", header.get("columns"))
+        if columns is not None and described.input_shape != (len(columns),):
+            raise ValueError(
+                f"expected {described.input_shape} names of columns, got {len(columns)}"
+            )
+        targets = _names("target_columns", header.get("target_columns"))
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip
@@ -203,7 +208,7 @@ def network(
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network is of dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
-    net.steps, net.epochs, net.columns = steps, epochs, columns
+    net.steps, net.epochs, net.columns, net.target_columns = steps, epochs, columns, targets
     return net
 
 
@@ -213,15 +218,15 @@ def _architecture(header: Mapping[str, Any], custom: Mapping[str, Any] | None) -
     return Architecture(bound, COSTS.get(header["cost"], custom), header["task"])
 
 
-def _columns(names: Any, input_shape: tuple[int, ...]) -> tuple[str, ...] | None:
-    """Of the inputs, if the file has them."""
-    if names is None:
+def _names(what: str, found: Any) -> tuple[str, ...] | None:
+    """Different ones, if the file has them."""
+    if found is None:
         return None
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise TypeError("expected columns to be a list of names")
-    if input_shape != (len(set(names)),):
-        raise ValueError(f"expected {input_shape} different names of columns, got {len(names)}")
-    return tuple(names)
+    if not (isinstance(found, list) and found and all(isinstance(name, str) for name in found)):
+        raise TypeError(f"expected {what} to be a list of names")
+    if len(set(found)) < len(found):
+        raise ValueError(f"expected {what} to be different names")
+    return tuple(found)
 
 
 def _generator(state: Any) -> np.random.Generator:

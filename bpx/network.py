@@ -71,6 +71,8 @@ class Network:
     columns : tuple of str, optional
         The names of the inputs in tables, which ``bpx train`` sets and files keep, so that
         ``bpx predict`` finds them in any order. Arrays have none, and are not asked.
+    target_columns : tuple of str, optional
+        Those of the targets, by which ``bpx evaluate`` finds them.
 
     Raises
     ------
@@ -127,6 +129,7 @@ class Network:
         self.optimizer_state: State | None = None
         self.history: History | None = None
         self.columns: tuple[str, ...] | None = None
+        self.target_columns: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, chain: Chain, generator: np.random.Generator) -> Network:

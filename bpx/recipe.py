@@ -23,18 +23,19 @@ from .network import Network
 from .registry import canonical, nearest
 
 Part = tuple[np.ndarray, np.ndarray]
-Names = tuple[str, ...] | None  # of a table's columns that are x
 
 LIKE_CLASSES = 20  # different whole numbers, at most
 BUILT_IN = {"digits": (8, 8), "mnist": (28, 28)}  # data, and what their images are
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
 
 
-def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[list[Part], Names]:
+def parts(
+    data: str, target: str | None, seed: int, budget: int | str
+) -> tuple[list[Part], tables.Names | None]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
-    And the names of a table's columns that are x. What is larger than the budget is trained on in
-    blocks, with 10,000 samples held out at most.
+    And the names of a table's columns. What is larger than the budget is trained on in blocks,
+    with 10,000 samples held out at most.
     """
     size = count_of_bytes("budget", budget)
     if data in BUILT_IN:
@@ -60,17 +61,24 @@ def parts(data: str, target: str | None, seed: int, budget: int | str) -> tuple[
     return [(x[rows], y[rows]) for rows in cuts], names
 
 
-def _in_blocks(data: str, target: str | None, seed: int, budget: int) -> tuple[list[Part], Names]:
+def _in_blocks(
+    data: str, target: str | None, seed: int, budget: int
+) -> tuple[list[Part], tables.Names | None]:
     samples = _opened(data, target, budget)
+    names = tables.names_of(samples, tables.target_names(Path(data), target, None))
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
     rest, test = samples.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test], tables.input_names(samples)
+    return [(_without_y(rest), rest.y), validation, test], names
 
 
 def _opened(
-    data: str, target: str | None, budget: int, labelled: bool = True, columns: Names = None
+    data: str,
+    target: str | None,
+    budget: int,
+    labelled: bool = True,
+    columns: tuple[str, ...] | None = None,
 ) -> Blocks:
     if Path(data).suffix.lower() not in tables.TABLES:
         columns = None  # arrays have no names
@@ -99,9 +107,12 @@ def samples_in(
     """x as the network takes it, and y, of all samples in a file.
 
     What is larger than the budget is read in blocks. Of a table x are the columns that the network
-    was trained on, by their names.
+    was trained on, by their names, and y those that it has learned, where `target` names no other.
     """
-    columns = (net.members[0] if isinstance(net, Ensemble) else net).columns
+    first = net.members[0] if isinstance(net, Ensemble) else net
+    columns, is_table = first.columns, path.suffix.lower() in tables.TABLES
+    if labelled and target is None and is_table and first.target_columns is not None:
+        target = ",".join(first.target_columns)
     size = count_of_bytes("budget", budget)
     if path.is_file() and tables.size(path) > size:
         data = _opened(str(path), target, size, labelled, columns)
@@ -188,7 +199,7 @@ def _outputs(y: np.ndarray, task: str) -> int:
 
 def network(
     parts: list[Part],
-    columns: Names,
+    names: tables.Names | None,
     outputs: int,
     hidden: list[int],
     activation: str,
@@ -214,7 +225,8 @@ def network(
             chain.append(layers.Dropout(dropout))
     chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]  # by name
     net = Network(chain, cost=cost, task=task, **options)
-    net.columns = columns
+    if names is not None:
+        net.columns, net.target_columns = names
     return net
 
 
@@ -257,7 +269,8 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
     twin.parameters[...], twin.state[...] = net.parameters, net.state
     twin.chain.key, twin.generator = net.chain.key, net.generator
-    twin.steps, twin.epochs, twin.columns = net.steps, net.epochs, net.columns
+    twin.steps, twin.epochs = net.steps, net.epochs
+    twin.columns, twin.target_columns = net.columns, net.target_columns
     return twin
 
 

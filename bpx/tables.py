@@ -27,15 +27,19 @@ from .registry import nearest
 from .values import first_not_finite
 
 
-class Table(NamedTuple):
-    """Features x (n, ...), and targets y (n,) or (n, outputs) if the file has them.
+class Names(NamedTuple):
+    """Of a table's columns: of those that are x, and of those that are y."""
 
-    `columns` are the names of x's, where a file has such.
-    """
+    columns: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """Features x (n, ...), and targets y (n,) or (n, outputs) if the file has them; its names."""
 
     x: np.ndarray
     y: np.ndarray | None
-    columns: tuple[str, ...] | None = None
+    names: Names | None = None
 
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}  # cells, in any case
@@ -134,7 +138,7 @@ def _parquet(
         )
     targets = target_names(path, target, columns)
     data = open_data(path, target=targets, columns=columns, budget=budget)
-    return Table(data.read(finite=False), data.y, input_names(data))
+    return Table(data.read(finite=False), data.y, names_of(data, targets))
 
 
 def _csv(
@@ -196,7 +200,8 @@ def _rows(
             cells.append(value)
     values = np.frombuffer(cells).reshape(-1, len(used))
     x, y = np.split(values, [len(inputs)], axis=1)
-    return Table(x.copy() if wanted else x, y.copy() if wanted else None, tuple(inputs))
+    found = Names(tuple(inputs), tuple(wanted))
+    return Table(x.copy() if wanted else x, y.copy() if wanted else None, found)
 
 
 def _no_number(where: str, cell: str, hint: str) -> ValueError:
@@ -220,7 +225,7 @@ def target_names(path: Path, target: str | None, columns: Sequence[str] | None) 
     return targets
 
 
-def input_names(data: Blocks) -> tuple[str, ...] | None:
-    """The columns of a table's x."""
+def names_of(data: Blocks, targets: Sequence[str]) -> Names | None:
+    """Of a table that was opened with these targets."""
     columns = getattr(data.reader, "columns", None)
-    return None if columns is None else tuple(columns)
+    return None if columns is None else Names(tuple(columns), tuple(targets))

@@ -228,7 +228,8 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     assert bpx_command("evaluate", model, "a.parquet", *small, cwd=tmp_path)[0] == out
     whole, _ = bpx_command("predict", model, "a.parquet", *small[:2], cwd=tmp_path)
     assert bpx_command("predict", model, "a.parquet", *small, cwd=tmp_path)[0] == whole
-    _, err = bpx_command("evaluate", model, "a.parquet", *small[2:], cwd=tmp_path, status=2)
+    assert bpx_command("evaluate", model, "a.parquet", *small[2:], cwd=tmp_path)[0] == out
+    _, err = bpx_command("train", "a.parquet", *small[2:], cwd=tmp_path, status=2)
     assert "has no targets: --target names the column of a .parquet" in err
     tiny = *small[:3], "50 kB"
     _, err = bpx_command("evaluate", model, "a.parquet", *tiny, cwd=tmp_path, status=2)
@@ -285,13 +286,19 @@ def test_columns_are_found_by_their_names(tmp_path, rng):
     turned[0] = "price,place,rooms,area"
     (tmp_path / "turned.csv").write_text("\n".join(turned))
     assert bpx_command("predict", model, "turned.csv", cwd=tmp_path)[0] == expected
-    labelled = "turned.csv", "--target", "price"
-    assert bpx_command("evaluate", model, *labelled, cwd=tmp_path)[0] == score
-    for target, hint in ((), "'area'"), (("--target", "rooms"), "'rooms'"):
-        _, err = bpx_command("evaluate", model, "turned.csv", *target, cwd=tmp_path, status=2)
-        assert (
-            f"turned.csv: {hint} is an input of this network: --target names the targets'" in err
-        )
+    assert bpx.load(tmp_path / model).target_columns == ("price",)
+    for target in ((), ("--target", "price")):
+        assert bpx_command("evaluate", model, "turned.csv", *target, cwd=tmp_path)[0] == score
+    named = "turned.csv", "--target", "rooms"
+    _, err = bpx_command("evaluate", model, *named, cwd=tmp_path, status=2)
+    assert "turned.csv: 'rooms' is an input of this network: --target names the targets'" in err
+    # The last column is not taken for the targets where it is another one.
+    stranger = (tmp_path / "houses.csv").read_text().replace("price", "prize")
+    (tmp_path / "other.csv").write_text(stranger)
+    _, err = bpx_command("evaluate", model, "other.csv", cwd=tmp_path, status=2)
+    assert "other.csv has no column 'price'; did you mean 'prize'?" in err
+    named = "other.csv", "--target", "prize"
+    assert bpx_command("evaluate", model, *named, cwd=tmp_path)[0] == score
     (tmp_path / "less.csv").write_text("area,room\n50,2\n")
     _, err = bpx_command("predict", model, "less.csv", cwd=tmp_path, status=2)
     assert "less.csv has no column 'rooms'; did you mean 'room'?" in err
@@ -312,7 +319,7 @@ def test_columns_of_parquet_are_found_by_their_names(tmp_path, rng):
     bpx_command("train", "abcy.parquet", *small, "--epochs", 1, "--out", "run", cwd=tmp_path)
     model = "run/model.safetensors"
     expected, _ = bpx_command("evaluate", model, "abcy.parquet", *small, cwd=tmp_path)
-    for options in (small, small[:2]):  # in blocks, and in memory
+    for options in (small, small[:2], small[2:], ()):  # in blocks, and in memory
         assert (
             bpx_command("evaluate", model, "ycba.parquet", *options, cwd=tmp_path)[0] == expected
         )
@@ -339,7 +346,7 @@ def test_a_table_of_very_many_columns(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(f"{','.join(names)},y\n{'7,' * len(names)}1\n")
     found = tables.read(path, None)
-    assert found.columns == tuple(names)
+    assert found.names == (tuple(names), ("y",))
     assert tables.read(path, "y", columns=names[::-1]).x.shape == (1, len(names))
     path.write_text(f"{','.join(names)},y,y\n7\n")
     with pytest.raises(ValueError, match="has two columns 'y'"):

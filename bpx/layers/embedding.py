@@ -24,7 +24,8 @@ class Embedding(Layer):
     numbers from 0 to count − 1, of integers or floats; they are checked with the rest of the data,
     and reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
     `Conv1D` would take n for its channels: a convolution along n is one of images of one channel,
-    ``Reshape((1, n, width)), Conv2D(16, (3, width), "relu")``, whose windows are as wide as they.
+    ``Reshape((1, n, width)), Conv2D(16, (3, width), "relu")``, whose windows are as wide as they,
+    and the mean of the n vectors is ``Reshape((1, n, width)), AveragePool2D((n, 1)), Flatten()``.
 
     Parameters
     ----------
