@@ -94,6 +94,12 @@ CASES = [
     (lambda: fit(np.zeros((4, 1, 3)), Y), ValueError, "x.reshape(-1, 3)"),
     (lambda: fit(np.zeros((0, 3)), Y[:0]), ValueError, "expected at least one sample"),
     (lambda: fit(X.astype(complex), Y), TypeError, "must be real numbers"),
+    (
+        lambda: fit("data.csv", Y),
+        TypeError,
+        "expected x to be an array of numbers, got 'data.csv': bpx.open_data reads it",
+    ),
+    (lambda: fit(X, Y, sample_weight="balanced"), TypeError, "of numbers, got 'balanced'"),
     (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
     (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
     (

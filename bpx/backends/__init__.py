@@ -119,6 +119,9 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     backend.use()
     if type(values) is np.ndarray and values.dtype.kind in "biuf":
         return backend.from_host(native(values))
+    if isinstance(values, str | os.PathLike):
+        opened = ": bpx.open_data reads it" if os.path.splitext(values)[1] else ""
+        raise TypeError(f"expected {what} to be an array of numbers, got {values!r}{opened}")
     library = _library(values)
     if library == "scipy":
         raise TypeError(f"{what} is a sparse matrix, and cannot be one here: {what}.toarray()")

@@ -21,7 +21,7 @@ class _Watch:
         if monitor not in columns:
             hint = nearest(monitor, columns)
             if monitor.startswith("val") and "validation_cost" not in columns:
-                hint = ": it needs validation=(x, y)"
+                hint = ": it needs validation=(x, y), of an estimator validation_data="
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
         self.monitor, self.min_delta = monitor, min_delta
         self.best = math.nan
