@@ -72,7 +72,7 @@ def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m,
         spread(work, count)
 
     monkeypatch.setattr(_threads, "spread", counted)
-    a, b = (rng.normal(size=shape).astype(dtype) for shape in ((m, 50), (50, n)))
+    a, b = (rng.normal(size=shape).astype(dtype) for shape in ((m, 80), (80, n)))
     turned = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
     size = (np.abs(a) @ np.abs(b)).max()
     for left, right in ((a, b), (turned[0], b), (a, turned[1]), turned):
@@ -87,9 +87,11 @@ def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m,
     with _threads.limited(2):  # BLAS deals by itself
         kernels.gemm(a, b, out)
     with _threads.limited(1, 3):
-        kernels.gemm(a[:20], b, out[:20])  # a small one
+        kernels.gemm(a[:10], b, out[:10])  # a small one
+        middling = np.ones((20, 80), dtype), np.ones((80, 70), dtype)
+        assert kernels.gemm(*middling, np.empty((20, 70), dtype))[19, 69] == 80.0
         counted(lambda k: kernels.gemm(a, b, np.empty_like(out)), 2)
-    assert parts == [*(8 * [3]), 2]
+    assert parts == [*(8 * [3]), 2, 2]
 
 
 def test_a_prepared_product_keeps_its_arrays(rng):

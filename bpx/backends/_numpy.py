@@ -318,7 +318,9 @@ class NumpyBackend(NumpyWindows):
 def _dealt(blas: _cblas.Cblas, alpha: float, a: Array, b: Array, beta: float, out: Array) -> Array:
     """``out ← β·out + α·ab``, by its rows or columns on the threads that BLAS leaves alone."""
     rows, columns = out.shape
-    cuts = [slice(*ends) for ends in dealt(max(out.shape), _threads.beside_blas())]
+    worth = 2 * a.size * columns // _threads.ONE_CORE  # a thread takes 0.05 ms to wake up
+    parts = max(1, min(worth, _threads.beside_blas()))
+    cuts = [slice(*ends) for ends in dealt(max(out.shape), parts)]
 
     def work(k: int) -> None:
         if rows >= columns:
