@@ -88,7 +88,7 @@ def main() -> None:
         # Rank 0 alone prints.
         quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()
         # What is not finite is found and told; no warnings beside it.
-        with launched() as ranks, quiet, np.errstate(all="ignore"), told(not _rank()):
+        with launched() as ranks, quiet, np.errstate(all="ignore"), told(logged=not _rank()):
             status = app(standalone_mode=False, obj=ranks)
     except base as error:
         _fail(error.format_message())

@@ -21,6 +21,7 @@ from .network import Network
 def told(logged: bool) -> Iterator[None]:
     """Each warning is a line of errors, and if `logged` each word of bpx's log."""
     log, handler = logging.getLogger("bpx"), _Lines()
+    level = log.level
     if logged:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
@@ -30,6 +31,7 @@ def told(logged: bool) -> Iterator[None]:
             yield
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class _Lines(logging.Handler):

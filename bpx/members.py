@@ -26,6 +26,7 @@ from .ensemble import Ensemble
 from .handover import Handover, pickled, unpickled
 from .history import History
 from .interrupts import Interrupts
+from .minibatches import REPEATABLE
 from .network import Network
 
 AGAIN = 0.1  # seconds after which it is looked for Ctrl-C
@@ -76,10 +77,7 @@ def train(
     also = () if options.get("checkpoint") is None else (signal.SIGTERM,)
     if processes is None and devices is None:
         if isinstance(x, Iterator) and len(members) > 1:
-            raise ValueError(
-                "a one-shot iterator is empty after the first member: pass something that can be "
-                "gone through again, such as a list or bpx.batches(...)"
-            )
+            raise ValueError(f"a one-shot iterator is empty after the first member: {REPEATABLE}")
         with Interrupts(*also) as interrupts:
             found = _in_turn(members, x, y, [options | one for one in own], interrupts)
     else:

@@ -13,6 +13,9 @@ from .data import check_batch_size, generator, take
 if TYPE_CHECKING:
     from .data import Seed
 
+# The end of a message about an iterator that is empty when it is wanted once more.
+REPEATABLE = "pass something that can be gone through again, such as a list or bpx.batches(...)"
+
 
 def check_shuffle(shuffle: Any) -> None:
     """TypeError for what is neither a choice nor a function: "no" would be a yes."""

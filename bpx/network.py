@@ -328,8 +328,10 @@ class Network:
         wanted = self.cost.targets
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
         if sample_weight is not None:
-            asked = self.chain.xp_dtype, finite, allow_zero_weight, f"{what}sample_weight"
-            sample_weight = data.check_weight(backend, sample_weight, m, *asked)
+            dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
+            sample_weight = data.check_weight(
+                backend, sample_weight, m, dtype, finite, allow_zero_weight, called
+            )
         return y, sample_weight
 
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:

@@ -24,7 +24,7 @@ from .backends import Array, on_host
 from .blocks import Blocks, bytes_of_a_row
 from .context import Workspace
 from .data import Samples
-from .minibatches import check_shuffle, epoch_order
+from .minibatches import REPEATABLE, check_shuffle, epoch_order
 from .network import Network
 from .persistence import Stateful
 from .windows import WindowReader
@@ -233,8 +233,8 @@ class Stream:
             )
         if isinstance(batches, Iterator) and epochs > 1:
             raise ValueError(
-                f"a one-shot iterator is empty after one epoch, and epochs is {epochs}: pass "
-                "something that can be gone through again, such as a list or bpx.batches(...)"
+                f"a one-shot iterator is empty after one epoch, and epochs is {epochs}: "
+                f"{REPEATABLE}"
             )
         self.net, self._iterable, self.finite = net, batches, finite
         self.n, self.least_rows = n, net.chain.architecture.least_rows

@@ -7,7 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils, event
+from numba.core import cgutils
+from numba.core import event as events
 from numba.extending import intrinsic, register_jitable
 
 
@@ -32,7 +33,7 @@ def decorators(*fastmath: str) -> tuple[Any, Any]:
     return njit(cache=True, **options), register_jitable(**options)
 
 
-class _Notice(event.Listener):
+class _Notice(events.Listener):
     """A word in bpx's log, once in a process, on seconds in which nothing else is to be seen."""
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class _Notice(event.Listener):
         pass
 
 
-event.register("numba:compile", _Notice())
+events.register("numba:compile", _Notice())
 
 
 @intrinsic

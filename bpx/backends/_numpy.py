@@ -114,13 +114,31 @@ class NumpyBackend(NumpyWindows):
         fits = dense and a.dtype == b.dtype == out.dtype
         large = a.size * b.shape[1] > _threads.ONE_CORE
         if large and fits and isinstance(blas, _cblas.Cblas):
-            return _dealt(blas, alpha, a, b, beta, out)
+            self._deal(blas, alpha, a, b, beta, out)
+            return out
         if plain and (blas is None or blas.of_numpy):
             return np.matmul(a, b, out=out)
         if blas is None or not fits:
             return self.axpby(np.matmul(a, b), out, alpha, beta)
         blas.gemm(alpha, a, b, beta, out)
         return out
+
+    def _deal(
+        self, blas: _cblas.Cblas, alpha: float, a: Array, b: Array, beta: float, out: Array
+    ) -> None:
+        """`gemm` by rows or columns of `out`, on the threads that BLAS leaves alone."""
+        by_rows = out.shape[0] >= out.shape[1]
+        worth = 2 * a.size * b.shape[1] // _threads.ONE_CORE  # a thread takes 0.05 ms to wake up
+        threads = max(1, min(worth, _threads.beside_blas()))
+
+        def work(k: int, part: list[slice]) -> None:
+            for cut in part:
+                if by_rows:
+                    blas.gemm(alpha, a[cut], b, beta, out[cut])
+                else:
+                    blas.gemm(alpha, a, b[:, cut], beta, out[:, cut])
+
+        self.side_by_side(work, [[slice(*ends)] for ends in dealt(max(out.shape), threads)])
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
         if not isinstance(x, np.ndarray):  # sparse
@@ -313,26 +331,6 @@ class NumpyBackend(NumpyWindows):
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], BLOCK):
             yield tuple(vector[start : start + BLOCK] for vector in vectors)
-
-
-def _dealt(blas: _cblas.Cblas, alpha: float, a: Array, b: Array, beta: float, out: Array) -> Array:
-    """``out ← β·out + α·ab``, by its rows or columns on the threads that BLAS leaves alone."""
-    rows, columns = out.shape
-    worth = 2 * a.size * columns // _threads.ONE_CORE  # a thread takes 0.05 ms to wake up
-    parts = max(1, min(worth, _threads.beside_blas()))
-    cuts = [slice(*ends) for ends in dealt(max(out.shape), parts)]
-
-    def work(k: int) -> None:
-        if rows >= columns:
-            blas.gemm(alpha, a[cuts[k]], b, beta, out[cuts[k]])
-        else:
-            blas.gemm(alpha, a, b[:, cuts[k]], beta, out[:, cuts[k]])
-
-    if len(cuts) == 1:
-        work(0)
-    else:
-        _threads.spread(work, len(cuts))
-    return out
 
 
 def _strips(rows: int) -> Iterator[slice]:

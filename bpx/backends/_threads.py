@@ -25,8 +25,12 @@ ONE_CORE = 4_194_304
 
 MOST = max(1, (os.cpu_count() or 1) - 1)  # workers
 
-_lock = threading.RLock()
-_here = threading.local()  # `is_spread` where a part of what is spread is worked on
+
+class _Here(threading.local):
+    is_spread = False  # where a part of what is spread is worked on
+
+
+_lock, _here = threading.RLock(), _Here()
 _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
 _limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
@@ -48,7 +52,7 @@ def _libraries() -> list[Any]:
 
 def count() -> int:
     """Threads that BLAS or `spread` may use now, by BLAS's settings; 1 if they are not known."""
-    if getattr(_here, "is_spread", False):  # or it would wait for itself to be free
+    if _here.is_spread:  # or it would wait for itself to be free
         return 1
     with _lock:
         if _limits:
@@ -60,7 +64,7 @@ def count() -> int:
 
 def beside_blas() -> int:
     """Threads for what is spread, where BLAS is held to one; else 1."""
-    if getattr(_here, "is_spread", False):
+    if _here.is_spread:
         return 1
     with _lock:
         return _limits[0][1] if _limits and _limits[0][0] == 1 else 1
@@ -120,7 +124,7 @@ def spread(work: Callable[[int], None], parts: int) -> None:
     """
     global _spread
     hired: list[_Worker] = []
-    nested = getattr(_here, "is_spread", False)
+    nested = _here.is_spread
     with _lock:
         _spread += 1
     try:
