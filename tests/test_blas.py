@@ -88,8 +88,11 @@ def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m,
         kernels.gemm(a, b, out)
     with _threads.limited(1, 3):
         kernels.gemm(a[:10], b, out[:10])  # a small one
-        middling = np.ones((20, 80), dtype), np.ones((80, 70), dtype)
-        assert kernels.gemm(*middling, np.empty((20, 70), dtype))[19, 69] == 80.0
+        for rows, columns in ((40, 35), (20, 70)):  # a middling one, and one of few rows
+            ones = np.ones((rows, 80), dtype), np.ones((80, columns), dtype)
+            assert np.array_equal(
+                kernels.gemm(*ones, np.empty((rows, columns), dtype)), ones[0] @ ones[1]
+            )
         counted(lambda k: kernels.gemm(a, b, np.empty_like(out)), 2)
     assert parts == [*(8 * [3]), 2, 2]
 

@@ -40,7 +40,7 @@ def gemm_cases(rng):
 
 
 def affine_cases(rng):
-    for m, k, n in ((1, 1, 1), (10, 784, 30), (700, 33, 41)):
+    for m, k, n in ((1, 1, 1), (10, 784, 30), (11, 500, 53), (200, 150, 13), (700, 33, 41)):
         x, w, b = rng.normal(size=(m, k)), rng.normal(size=(n, k)), rng.normal(size=n)
         yield (x, w, b, np.full((m, n), np.nan)), 3
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from . import _threads
 from ._base import Array
+from ._cblas import is_sooner_in_loops
 from ._fast_windows import FastWindows
+from ._numpy import ONE_THREAD
 from ._numpy_elementwise import SMALL
 
 # Elements of θ from which a velocity is better added to it by BLAS's axpy, on all cores, than by a
@@ -93,6 +96,17 @@ class FastBackend(FastWindows):
 
         return forward
 
+    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
+        (m, inputs), outputs = x.shape, len(w)
+        size, alone = m * inputs * outputs, _threads.beside_blas() > 1
+        large = size > ONE_THREAD and (alone or size <= _threads.ONE_CORE)
+        if not (large and is_sooner_in_loops(m, inputs, outputs) and _are_plain(x, w, b, out)):
+            return super().affine(x, w, b, out)
+        from . import _numba_products
+
+        _numba_products.affine(x, w, b, out)
+        return out
+
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
         if activation.kernel != "relu" or not _in_a_loop(z, out):
             return super().activate(activation, z, out)
@@ -137,6 +151,12 @@ def _constant(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _are_plain(*arrays: Array) -> bool:
+    """Dense, of one dtype, each in one piece."""
+    dense = all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays)
+    return dense and len({array.dtype for array in arrays}) == 1
 
 
 def _in_a_loop(*arrays: Array) -> bool:
