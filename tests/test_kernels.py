@@ -56,7 +56,7 @@ def axpby_cases(rng):
 
 
 def sum_rows_cases(rng):
-    for m, n in ((1, 3), (10, 30), (1000, 7), (9, 300)):
+    for m, n in ((1, 3), (10, 30), (1000, 7), (9, 300), (1000, 40)):
         for alpha, beta in ((1.0, 0.0), (0.1, 0.0), (-0.3, 0.9), (1.0, 1.0)):
             out = np.full(n, np.nan) if beta == 0.0 else rng.normal(size=n)
             yield (rng.normal(size=(m, n)), out, alpha, beta), 1

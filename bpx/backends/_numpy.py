@@ -58,8 +58,8 @@ class NumpyBackend(NumpyWindows):
     def surround(
         self, largest: int | None, processes: int = 1, in_parts: bool = False
     ) -> contextlib.AbstractContextManager[None]:
-        if largest is not None and largest <= ONE_THREAD:
-            return contextlib.nullcontext()  # BLAS takes one by itself
+        if largest is not None and largest <= SMALL:
+            return contextlib.nullcontext()  # BLAS takes one by itself, for sums too
         if in_parts:  # BLAS's own threads, which go on looking for work, would be in their way
             cores = self.cores
             return _threads.limited(1, min(_threads.for_each_of(processes) or cores, cores))
@@ -188,19 +188,13 @@ class NumpyBackend(NumpyWindows):
         return out
 
     def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        if x.size <= SMALL and x.ndim == 2:
-            # A product takes half the time of a reduction, while it stays on one thread.
-            alphas = constant(x.shape[0], alpha, x.dtype)
-            if beta == 0.0:
-                return np.dot(alphas, x, out)
-            total = np.dot(alphas, x)
-        else:
-            total = np.add.reduce(x, 0)
-            if alpha != 1.0:
-                total *= alpha
-            if beta == 0.0:
-                out[...] = total
-                return out
+        if x.ndim != 2:
+            return super().sum_rows(x, out, alpha, beta)
+        # A product: 64 × 100 take 1.8 µs, by a reduction 5.0, 1,024 × 64 3.9 and 30.
+        alphas = constant(x.shape[0], alpha, x.dtype)
+        if beta == 0.0:
+            return np.dot(alphas, x, out)
+        total = np.dot(alphas, x)
         if beta != 1.0:
             out *= beta
         out += total
