@@ -89,13 +89,14 @@ def _softmax(z: Array, out: Array) -> None:
 def _exponentials(z: Array, out: Array) -> Array:
     """``out ← `` the exponentials of each row as shares of their sum; returns the sums, (m,)."""
     np.exp(z, out)
-    if out.size <= SMALL:
-        # 1.3 µs for 200 × 7, a reduction 6.
-        total = np.dot(out, constant(out.shape[1], 1.0, out.dtype))
-    else:
-        total = np.add.reduce(out, -1)
+    total = row_sums(out)
     out /= total[:, None]
     return total
+
+
+def row_sums(x: Array) -> Array:
+    """(m,). As a product 200 × 7 take 2.5 µs, by a reduction 7; 10,000 × 10 42 and 250."""
+    return np.dot(x, constant(x.shape[1], 1.0, x.dtype))
 
 
 def log_likelihood(z: Array, a: Array, y: Array, delta: Array) -> Array:

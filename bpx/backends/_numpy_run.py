@@ -18,7 +18,7 @@ import numpy as np
 from ._base import Array
 from ._cblas import is_sooner_transposed
 from ._numpy import ONE_THREAD, NumpyBackend
-from ._numpy_elementwise import BACKWARD, FORWARD, HALF, ZERO, log_likelihood
+from ._numpy_elementwise import BACKWARD, FORWARD, HALF, ZERO, log_likelihood, row_sums
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -242,7 +242,7 @@ def _quadratic(z: Array, y: Array, delta: Array, forward: Any, backward: Any) ->
 
 def _cross_entropy(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
     np.logaddexp(z, ZERO[z.dtype], delta)
-    values = np.add.reduce(delta, 1) - np.vecdot(y, z)
+    values = row_sums(delta) - np.vecdot(y, z)
     forward(z, z)
     np.subtract(z, y, delta)
     return values
