@@ -25,7 +25,7 @@ def found(library):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["gemm", "affine", "axpby", "square", "optimize"])
+@pytest.mark.parametrize("name", ["gemm", "affine", "axpby", "square", "sum_rows", "optimize"])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_each_library_gives_what_the_standard_gives(rng, library, name, dtype):
     kernels = _numpy.NumpyBackend()
@@ -95,6 +95,57 @@ def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m,
             )
         counted(lambda k: kernels.gemm(a, b, np.empty_like(out)), 2)
     assert parts == [*(8 * [3]), 2, 2]
+
+
+def test_sums_of_rows_wake_no_second_pool_of_threads(monkeypatch, rng):
+    """Above the size from which BLAS may spread one, they go to the library of the products."""
+    calls, dot = [], np.dot
+
+    def counted(*arguments):
+        calls.append(arguments[1].shape)
+        return dot(*arguments)
+
+    monkeypatch.setattr(np, "dot", counted)
+    for library in ("NumPy's", "SciPy's"):
+        kernels = _numpy.NumpyBackend()
+        kernels.blas = found(library)
+        for rows in (10, 1000):
+            kernels.sum_rows(rng.normal(size=(rows, 20)), np.empty(20))
+    assert calls == [(10, 20), (1000, 20), (10, 20)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_samples_go_through_a_layer_in_loops(monkeypatch, rng, dtype):
+    """Above one core's size only where BLAS has one thread."""
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    from bpx.backends import _fast, _numba_products
+
+    seen, loops = [], _numba_products.affine
+
+    def counted(x, w, b, z):
+        seen.append((*x.shape, len(w)))
+        loops(x, w, b, z)
+
+    monkeypatch.setattr(_numba_products, "affine", counted)
+    kernels = _fast.FastBackend()
+
+    def run(m, inputs, outputs, turned=False):
+        x, w, b = (rng.normal(size=size) for size in ((m, inputs), (outputs, inputs), outputs))
+        given = [array.astype(dtype) for array in (np.asfortranarray(x) if turned else x, w, b)]
+        out = np.full((m, outputs), np.nan, dtype)
+        kernels.affine(*given, out)
+        size = np.abs(x) @ np.abs(w.T) + np.abs(b)
+        assert np.abs(out - (x @ w.T + b)).max() <= 16 * np.finfo(dtype).eps * size.max()
+
+    run(10, 784, 30)  # a small one
+    run(17, 784, 100)
+    run(10, 784, 101, turned=True)
+    run(10, 1000, 501)
+    assert seen == []
+    run(9, 784, 101)
+    with _threads.limited(1, 2):
+        run(10, 1000, 501)
+    assert seen == ([] if sys.platform == "darwin" else [(9, 784, 101), (10, 1000, 501)])
 
 
 def test_a_prepared_product_keeps_its_arrays(rng):

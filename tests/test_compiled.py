@@ -245,7 +245,7 @@ def test_small_products_take_one_thread_and_the_setting_comes_back(monkeypatch, 
     def counts():
         return [library.num_threads for library in blas]
 
-    if max(counts()) < 2:
+    if max(counts(), default=1) < 2:
         pytest.skip("BLAS has one thread here")
 
     before, seen = counts(), {}

@@ -35,7 +35,7 @@ class FastWindows(NumpyBackend):
     def convolve(self, x: Array, weights: Array, sliding: Any, room: Room, out: Array) -> Array:
         m, channels = x.shape[:2]
         by_rows, _ = _by_rows(m, channels, weights.shape, sliding)
-        if not (by_rows and _fit(x, out)):
+        if not (by_rows and are_dense(x, out)):
             return super().convolve(x, weights, sliding, room, out)
         from . import _numba_rows
 
@@ -57,7 +57,7 @@ class FastWindows(NumpyBackend):
     ) -> Array:
         m, channels = x.shape[:2]
         by_rows, _ = _by_rows(m, channels, out.shape, sliding)
-        if not (by_rows and _fit(x, delta)):
+        if not (by_rows and are_dense(x, delta)):
             patched = patched and not by_rows  # `convolve` has left none
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
         from . import _numba_rows
@@ -77,7 +77,7 @@ class FastWindows(NumpyBackend):
         m, channels = out.shape[:2]
         _, by_rows = _by_rows(m, channels, weights.shape, sliding)
         layout, into = _rows.layout(sliding, max(1, m)), weights.shape[1]
-        if not (by_rows and layout.images > 1 and _fit(delta, out)):
+        if not (by_rows and layout.images > 1 and are_dense(delta, out)):
             # Or, of one image at a time, rather as a convolution of δ.
             return super().convolve_inputs(delta, weights, sliding, room, out)
         from . import _numba_rows
@@ -207,7 +207,7 @@ def _places(array: Array) -> Array:
     return array.reshape((*array.shape[:2], -1))
 
 
-def _fit(*arrays: Array) -> bool:
+def are_dense(*arrays: Array) -> bool:
     """What the compiled loops take."""
     return all(array.flags.c_contiguous and array.size for array in arrays)
 

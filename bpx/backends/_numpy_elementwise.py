@@ -95,7 +95,9 @@ def _exponentials(z: Array, out: Array) -> Array:
 
 
 def row_sums(x: Array) -> Array:
-    """(m,). As a product 200 × 7 take 2.5 µs, by a reduction 7; 10,000 × 10 42 and 250."""
+    """(m,). Up to `SMALL` as a product: 200 × 7 take 2.5 µs, by a reduction 7."""
+    if x.size > SMALL:
+        return np.add.reduce(x, 1)
     return np.dot(x, constant(x.shape[1], 1.0, x.dtype))
 
 
