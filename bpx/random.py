@@ -17,9 +17,9 @@ from typing import Any
 
 Array = Any  # of any standard namespace: no static type covers them all
 
-_GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio, odd
-_MIX_1 = 0xBF58476D1CE4E5B9
-_MIX_2 = 0x94D049BB133111EB
+GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio, odd
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
 _64 = (1 << 64) - 1
 BITS = 53  # a uniform draw has this many bits
 
@@ -37,8 +37,8 @@ def mix(value: int) -> int:
     '0xe220a8397b1dcdaf'
     """
     value &= _64
-    value = (value ^ (value >> 30)) * _MIX_1 & _64
-    value = (value ^ (value >> 27)) * _MIX_2 & _64
+    value = (value ^ (value >> 30)) * MIX_1 & _64
+    value = (value ^ (value >> 27)) * MIX_2 & _64
     return value ^ (value >> 31)
 
 
@@ -48,14 +48,19 @@ def _shift(value: Array, bits: int) -> Array:
 
 def _mix(value: Array) -> Array:
     """`mix` of each element of an int64 array (never 0-d: NumPy warns when a scalar wraps)."""
-    value = (value ^ _shift(value, 30)) * signed(_MIX_1)
-    value = (value ^ _shift(value, 27)) * signed(_MIX_2)
+    value = (value ^ _shift(value, 30)) * signed(MIX_1)
+    value = (value ^ _shift(value, 27)) * signed(MIX_2)
     return value ^ _shift(value, 31)
 
 
 def of_layer(key: int, layer: int) -> int:
     """What the streams of a layer's steps begin from, 64 bits."""
-    return mix(mix(key + _GOLDEN) + layer + _GOLDEN)
+    return mix(mix(key + GOLDEN) + layer + GOLDEN)
+
+
+def of_step(key: int, layer: int, step: int) -> int:
+    """What the rows of a layer's step begin from, 64 bits."""
+    return mix(of_layer(key, layer) + step + GOLDEN)
 
 
 def bits(
@@ -87,11 +92,10 @@ def bits(
     >>> bits(np, key=1, layer=2, step=3, row=4, shape=(2, 2)).tolist()
     [[6603409388887923, 2011489540727371], [2113171450290332, 1990693172551442]]
     """
-    stream = mix(of_layer(key, layer) + step + _GOLDEN)
     rows = xp.arange(row + 1, row + 1 + shape[0], dtype=xp.int64, device=device)
     columns = xp.arange(1, math.prod(shape[1:]) + 1, dtype=xp.int64, device=device)
-    by_row = _mix(rows * signed(_GOLDEN) + signed(stream))
-    every = _mix(by_row[:, None] + (columns * signed(_GOLDEN))[None, :])
+    by_row = _mix(rows * signed(GOLDEN) + signed(of_step(key, layer, step)))
+    every = _mix(by_row[:, None] + (columns * signed(GOLDEN))[None, :])
     return xp.reshape(_shift(every, 64 - BITS), shape)
 
 

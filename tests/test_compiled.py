@@ -314,7 +314,7 @@ import numpy as np
 import bpx
 logging.basicConfig(level="INFO")
 from bpx.backends import _fast, _numba, _numba_channels, _numba_products
-from bpx.backends import _numba_rows, _numba_windows
+from bpx.backends import _numba_random, _numba_rows, _numba_windows
 
 rng = np.random.default_rng(0)
 x = rng.normal(size=(100, 7)).astype(np.float32)
@@ -347,7 +347,7 @@ if "predict first" in sys.argv:
 trained.fit(images, y, epochs=2, batch_size=50, optimizer=bpx.SGD(0.1))
 print(hashlib.sha256(trained.parameters.tobytes()).hexdigest())
 
-dropped = [l.Input(7), l.Dense(300, "relu"), l.Dropout(0.5), l.Dense(101), l.Dense(3, "softmax")]
+dropped = [l.Input(7), l.Dense(900, "relu"), l.Dropout(0.5), l.Dense(101), l.Dense(3, "softmax")]
 trained = bpx.Network(dropped, seed=0, backend=_fast.FastBackend())
 trained.fit(x, y, epochs=2, batch_size=10, optimizer=bpx.SGD(0.1))
 print(hashlib.sha256(trained.parameters.tobytes()).hexdigest())
@@ -359,6 +359,7 @@ if "compile" in sys.argv:
             (_numba_channels, "moments normalize normalize_backward normalize_sums relu"),
             (_numba_channels, "batch_statistics relu_backward"),
             (_numba_products, "affine"),
+            (_numba_random, "keep"),
             (_numba_rows, "convolve convolve_weights convolve_inputs"),
             (_numba_windows, "fold window_max window_max_backward"),
         )

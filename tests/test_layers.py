@@ -187,7 +187,7 @@ def test_bits_are_the_same_on_every_backend(backend, host):
     assert np.array_equal(host(got), expected)
 
 
-G = random._GOLDEN
+G = random.GOLDEN
 
 
 def stream(key, layer, step):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .. import random
 from . import _threads
 from ._base import Array
 from ._cblas import is_sooner_in_loops
@@ -100,7 +102,7 @@ class FastBackend(FastWindows):
         (m, inputs), outputs = x.shape, len(w)
         size = m * inputs * outputs
         sooner = size > ONE_THREAD and is_sooner_in_loops(m, inputs, outputs)
-        one_core = sooner and (size <= _threads.ONE_CORE or _threads.beside_blas() > 1)
+        one_core = sooner and (size <= _threads.ONE_CORE or _threads.of_blas() == 1)
         dense = one_core and isinstance(x, np.ndarray) and are_dense(x, w, b, out)
         if not (dense and x.dtype == w.dtype):
             return super().affine(x, w, b, out)
@@ -124,6 +126,19 @@ class FastBackend(FastWindows):
 
         _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
         return delta
+
+    def keep(
+        self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
+    ) -> Array:
+        columns = math.prod(shape[1:])
+        if shape[0] * columns <= SMALL:
+            return super().keep(key, layer, step, row, shape, probability)
+        from . import _numba_random
+
+        out = np.empty((shape[0], columns), np.bool_)
+        begin, limit = random.of_step(key, layer, step), random.threshold(probability)
+        _numba_random.keep(np.uint64(begin), row, np.uint64(limit), out)
+        return out.reshape(shape)
 
     def _scaling(self, layers: Any, source: Any, dtype: Any) -> tuple[Array, Array]:
         """Scale and offset for each input; empty where there are none."""

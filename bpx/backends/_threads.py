@@ -62,6 +62,14 @@ def count() -> int:
         return max((library.num_threads for library in _libraries()), default=1)
 
 
+def of_blas() -> int:
+    """Threads that BLAS takes now; 0 if they are not known."""
+    with _lock:
+        if _told is not None:
+            return _told
+    return max((library.num_threads for library in _libraries()), default=0)
+
+
 def beside_blas() -> int:
     """Threads for what is spread, where BLAS is held to one; else 1."""
     if _here.is_spread:
