@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import random
 from . import _threads
 from ._base import Array
 from ._cblas import is_sooner_in_loops
@@ -127,18 +125,13 @@ class FastBackend(FastWindows):
         _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
         return delta
 
-    def keep(
-        self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
-    ) -> Array:
-        columns = math.prod(shape[1:])
-        if shape[0] * columns <= SMALL:
-            return super().keep(key, layer, step, row, shape, probability)
+    def _draw(self, step: int, row: int, limit: int, out: Array) -> None:
+        if out.size <= SMALL:  # for which Numba need not be imported
+            super()._draw(step, row, limit, out)
+            return
         from . import _numba_random
 
-        out = np.empty((shape[0], columns), np.bool_)
-        begin, limit = random.of_step(key, layer, step), random.threshold(probability)
-        _numba_random.keep(np.uint64(begin), row, np.uint64(limit), out)
-        return out.reshape(shape)
+        _numba_random.keep(np.uint64(step), row, np.uint64(limit), out)
 
     def _scaling(self, layers: Any, source: Any, dtype: Any) -> tuple[Array, Array]:
         """Scale and offset for each input; empty where there are none."""

@@ -23,7 +23,7 @@ def _mix(value):
 
 @_kernel
 def keep(step, row, limit, out):
-    """As `Kernels.keep`, by what the step's rows begin from and the `threshold`."""
+    """As `Kernels.keep` into (m, n), by what the step's rows begin from and the `threshold`."""
     for i in range(out.shape[0]):
         begin = _mix(step + np.uint64(row + 1 + i) * _GOLDEN)
         for j in range(out.shape[1]):

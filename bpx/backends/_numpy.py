@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import random
 from . import _cblas, _scipy, _threads
 from ._base import Array, Backend, dealt, in_slices
 from ._numpy_elementwise import BACKWARD, BLOCK, FORWARD, SMALL, constant, log_likelihood
@@ -277,6 +279,18 @@ class NumpyBackend(NumpyWindows):
         if objective.kernel != ("log-likelihood", "softmax"):
             return super().cost_and_delta(objective, z, a, y, out)
         return log_likelihood(z, a, y, out)
+
+    def keep(
+        self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
+    ) -> Array:
+        mask = np.empty((shape[0], math.prod(shape[1:])), np.bool_)
+        self._draw(random.of_step(key, layer, step), row, random.threshold(probability), mask)
+        return mask.reshape(shape)
+
+    def _draw(self, step: int, row: int, limit: int, out: Array) -> None:
+        from . import _numpy_random
+
+        _numpy_random.keep(step, row, limit, out)
 
     def optimize(
         self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
