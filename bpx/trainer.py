@@ -179,8 +179,7 @@ class Trainer:
             row["seconds"] = self.epoch.took
             run.history.append(row)
             net.epochs, self.epoch = net.epochs + 1, None
-            for hook in hooks(callbacks, "on_epoch_end"):
-                hook(run)
+            self._call(hooks(callbacks, "on_epoch_end"), run)
 
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
@@ -279,8 +278,7 @@ class Trainer:
             epoch.done += count
             unread = True
             run.step = self.net.steps
-            for hook in step_hooks:
-                hook(run)
+            self._call(step_hooks, run)
             # Hooks may have stopped it after the step's own question was answered.
             stop = self.steps.answer("ending")
             if self.hooked:
@@ -294,6 +292,11 @@ class Trainer:
         if unread:
             epoch.log.append(going.read())
         return not stop
+
+    def _call(self, hooks: list[Any], run: Run) -> None:
+        for hook in hooks:
+            hook(run)
+        self.chain.backend.use()  # a hook's networks may be on another device
 
     def _rescue(self, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -338,6 +339,77 @@ def cupy(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
     return said
+
+
+def test_a_run_ends_on_its_own_device(monkeypatch):
+    """Whatever device a callback has made current: a stream is set on the current one."""
+
+    class OnDevice:
+        def __init__(self, device=0):
+            self.device = device
+
+        def __enter__(self):
+            self.before, streams[here[0]] = streams[here[0]], self
+
+        def __exit__(self, *error):
+            streams[here[0]] = self.before
+
+        def record(self):
+            assert here == [self.device]
+
+        def wait_event(self, event):
+            pass
+
+    here, streams = [0], [OnDevice(0), OnDevice(1)]
+    cuda = SimpleNamespace(
+        get_current_stream=lambda: streams[here[0]], Stream=lambda non_blocking: OnDevice()
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    before = list(streams)
+    backend = SimpleNamespace(use=lambda: here.__setitem__(0, 0), _local=threading.local())
+    with CupyBackend.surround(backend, None):
+        assert streams[0] is backend._local.stream
+        here[0] = 1
+    assert (here, streams) == ([0], before)
+
+
+class Elsewhere(NumpyBackend):
+    """Of which somebody may make another device current."""
+
+    at_home = True
+
+    def use(self):
+        self.at_home = True
+
+    def tally(self, *arguments):
+        assert self.at_home
+        return super().tally(*arguments)
+
+    def compile(self, program):
+        return None
+
+
+@pytest.mark.parametrize("source", ["arrays", "an iterable"])
+@pytest.mark.parametrize("when", ["on_step_end", "on_epoch_end"])
+def test_steps_are_on_their_own_device(when, source):
+    """Also after a callback, or an iterable, has used a network on another."""
+    backend = Elsewhere()
+
+    def leave(run):
+        backend.at_home = False
+
+    class Batches:
+        def __iter__(self):
+            for start in range(0, 60, 20):
+                backend.at_home = False
+                yield x[start : start + 20], y[start : start + 20]
+
+    x, y = problem(60)
+    data = {"x": x, "y": y, "batch_size": 20} if source == "arrays" else {"x": Batches()}
+    net = network(backend)
+    net.fit(**data, epochs=2, callbacks=[SimpleNamespace(**{when: leave})])
+    assert net.steps == 6
+    assert backend.at_home
 
 
 def test_a_recording_gives_its_memory_back_after_its_graph(rehearsed, cupy):

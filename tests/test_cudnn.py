@@ -16,7 +16,7 @@ from test_kernels import convolutions, lending, worst_difference
 
 import bpx
 from bpx import layers as L
-from bpx.backends import BackendError, _base, _cudnn
+from bpx.backends import BackendError, _base, _cuda_library, _cudnn
 from bpx.layers.sliding import Sliding
 
 EPS = np.finfo(np.float32).eps
@@ -278,6 +278,26 @@ def test_a_handle_a_thread_and_it_goes_with_it(rehearsed, front, rng):
     gc.collect()
     close("convolve", found[0], *given)
     assert [handle.destroyed for handle in front.handles] == [False, True]
+
+
+def test_no_handle_is_destroyed_while_a_stream_is_captured(rehearsed, front, rng):
+    """In any thread: that waits for the device, and the capture would fail."""
+    given = arrays(rng)
+
+    def used_in_a_thread():
+        thread = threading.Thread(target=lambda: call(rehearsed, "convolve", *given))
+        thread.start()
+        thread.join()
+        gc.collect()
+
+    with _cuda_library.capturing():
+        used_in_a_thread()
+        with _cuda_library.capturing():
+            used_in_a_thread()
+        assert [handle.destroyed for handle in front.handles] == [False, False]
+    assert [handle.destroyed for handle in front.handles] == [True, True]
+    used_in_a_thread()
+    assert front.handles[2].destroyed
 
 
 def test_a_recording_holds_its_plans(rehearsed, front, rng, monkeypatch):

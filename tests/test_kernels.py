@@ -304,7 +304,8 @@ def batch_statistics_cases(rng):
     for c in (1, 5, 300):
         arrays = rng.normal(3.0, size=c), rng.normal(size=(2, c)), *rng.random(size=(4, c))
         arrays[1][1] += 9.0 * (np.arange(c) % 3 > 0)  # or the variance is less than 0 by rounding
-        yield (*arrays, 10.0, 0.1, 1e-5, np.full((5, c), np.nan)), 9
+        for numbers in ((10.0, 0.1, 1e-5), (10, 1, 1)):  # the latter as a user may give them
+            yield (*arrays, *numbers, np.full((5, c), np.nan)), 9
 
 
 def normalize_cases(rng):

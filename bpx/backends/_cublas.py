@@ -94,9 +94,8 @@ def _calls(
 
 @dataclass
 class _Handle(Handle):
-    """Its workspace, and where it finds scalars."""
+    """And where it finds scalars."""
 
-    workspace: Array | None = None
     mode: int = ON_HOST
 
 

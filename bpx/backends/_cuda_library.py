@@ -2,26 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ._base import Array
 
+_lock = threading.RLock()  # a handle may end at any line of Python's, also at one that holds it
+_captures = 0  # at hand, of all threads
+_retired: list[Callable[[], object]] = []
+
+
+@contextlib.contextmanager
+def capturing() -> Iterator[None]:
+    """Destroy no handle meanwhile: that waits for the device, and a capture in any thread fails.
+
+    CUDA C++ Programming Guide, "Prohibited and Unhandled Operations" of stream capture.
+    """
+    global _captures
+    with _lock:
+        _captures += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _captures -= 1
+        _destroy_retired()
+
+
+def _destroy_retired() -> None:
+    with _lock:
+        while _retired and not _captures:
+            _retired.pop()()
+
 
 @dataclass
 class Handle:
-    """A thread's handle, and the stream that it is on."""
+    """A thread's handle, the stream that it is on, and memory that its work may be in."""
 
     pointer: Any
     destroy: Callable[[Any], Any]
     stream: int | None = None
+    workspace: Array | None = None
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # when CUDA may be gone before
-            self.destroy(self.pointer)
+        if sys.is_finalizing():  # when CUDA may be gone before
+            return
+        destroy, pointer, workspace = self.destroy, self.pointer, self.workspace
+
+        def end(_alive: Array | None = workspace) -> None:
+            destroy(pointer)
+
+        with _lock:
+            _retired.append(end)
+        _destroy_retired()
 
 
 class CudaLibrary:

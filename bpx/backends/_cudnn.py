@@ -81,7 +81,6 @@ class _Handle(Handle):
     """What was made with it."""
 
     plans: dict[Any, Plan | None] = field(default_factory=dict)  # None: cuDNN refuses
-    workspace: Array | None = None
 
     def __del__(self) -> None:
         self.plans.clear()  # before the handle

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from . import _cublas, _cuda, _cuda_run, _cudnn
+from . import _cublas, _cuda, _cuda_library, _cuda_run, _cudnn
 from ._base import Array
 from ._cupy_convolutions import CupyConvolutions
 from ._slot import PinnedSlot, Slot
@@ -100,7 +100,10 @@ class CupyBackend(CupyConvolutions):
         stream.wait_event(outer.record())
         try:
             with stream:
-                yield
+                try:
+                    yield
+                finally:
+                    self.use()  # a stream is set, and an event made, on the current device
         finally:
             outer.wait_event(stream.record())
 
@@ -109,7 +112,7 @@ class CupyBackend(CupyConvolutions):
 
         stream, pool = cupy.cuda.get_current_stream(), cupy.cuda.MemoryPool()
         # A pool of its own: what the recording uses in passing stays the recording's.
-        with cupy.cuda.using_allocator(pool.malloc):
+        with _cuda_library.capturing(), cupy.cuda.using_allocator(pool.malloc):
             stream.begin_capture()
             try:
                 work()

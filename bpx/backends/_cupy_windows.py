@@ -158,8 +158,9 @@ class CupyWindows(CupyProducts):
         arrays = mean, sums, running_mean, running_variance, scale, shift
         if not self._dense(*arrays, out):
             return super().batch_statistics(*arrays, n, momentum, epsilon, out)
-        threads, numbers = _cuda.an_element(mean.size), (mean.size, n, momentum, epsilon)
-        self._launch("batch_statistics", threads, out, *arrays, out, *numbers)
+        numbers = map(float, (n, momentum, epsilon))  # which a kernel takes for what they are
+        threads = _cuda.an_element(mean.size)
+        self._launch("batch_statistics", threads, out, *arrays, out, mean.size, *numbers)
         return out
 
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
