@@ -222,7 +222,8 @@ def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: An
     each = list(hidden) if several else [ACTIVATIONS.get(hidden)] * count
     if len(each) != count:
         raise ValueError(
-            f"expected one activation for all hidden layers or {count} of them, got {len(each)}"
+            f"expected one activation for all hidden layers, or {count}, one for each, "
+            f"got {len(each)}"
         )
     chosen = zip(sizes[1:], [*each, output], strict=True)
     layers = [Dense(int(n), activation, weights, bias) for n, activation in chosen]

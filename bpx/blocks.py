@@ -16,7 +16,7 @@ from .backends import Array, Backend
 from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
 from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
-from .values import check_indices, first_not_finite
+from .values import MEND, check_indices, first_not_finite
 from .windows import WindowPlan, WindowReader
 
 if TYPE_CHECKING:
@@ -208,10 +208,7 @@ class Blocks:
             return
         row = first_not_finite(out) if finite else None
         if row is not None:
-            raise ValueError(
-                f"{where} has NaN or infinity, first in row {start + row}: clean it; fit alone "
-                "can go on, with check_finite=False"
-            )
+            raise ValueError(f"{where} has NaN or infinity, first in row {start + row}: {MEND}")
 
     def plan(self, batch_size: int, held: int) -> WindowPlan:
         """How epochs go through the rows within the budget, as in `fits`.

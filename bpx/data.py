@@ -158,7 +158,8 @@ def check_y(
                 check_finite_rows(y, what)
             raise TypeError(
                 f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
-                f"{what}.astype(int), or targets of shape (m, {outputs})"
+                f"{what}.astype(int) where they are classes, targets of shape (m, {outputs}), "
+                'or for a regression a network with output="identity"'
             )
         return _check_labels(backend, y, outputs, what)
     if y.ndim == 1 and outputs == 1:

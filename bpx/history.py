@@ -108,7 +108,8 @@ class History(Mapping[str, list[float]]):
     def __repr__(self) -> str:
         if not self.epochs:
             return "<History: no epoch has ended>"
-        return f"<History of {self.epochs} epochs; last: {describe(self.row())}>"
+        count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"<History of {count}; last: {describe(self.row())}>"
 
     def plot(self, path: Any = None) -> Any:
         """The learning curves as a matplotlib figure; see `bpx.plotting.curves`."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from .backends import Array, get
 
+MEND = "fill in what is missing, or leave such rows out"  # where there is NaN or infinity
 SQUARED_AT_ONCE = 1 << 18  # elements: 1 MB of float32
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
@@ -73,10 +74,7 @@ def check_finite_rows(array: Array, what: str) -> None:
     """Raise ValueError if there is NaN or infinity."""
     row = first_not_finite(array)
     if row is not None:
-        raise ValueError(
-            f"{what} has NaN or infinity, first in row {row}: clean it; fit alone can go on, with "
-            "check_finite=False"
-        )
+        raise ValueError(f"{what} has NaN or infinity, first in row {row}: {MEND}")
 
 
 def check_indices(array: Array, count: int, what: str, first: int = 0) -> None:

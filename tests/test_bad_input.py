@@ -117,7 +117,7 @@ CASES = [
     (
         lambda: net().feedforward(NAN),
         ValueError,
-        "x has NaN or infinity, first in row 1: clean it; fit alone can go on, with check_finite=",
+        "x has NaN or infinity, first in row 1: fill in what is missing, or leave such rows out",
     ),
     # y
     (lambda: net().evaluate(X), ValueError, "y is missing: arrays come as x and y, a pair"),
@@ -140,11 +140,16 @@ CASES = [
         ValueError,
         "got 18446744073709551615 in row 2: number the classes from 0",
     ),
-    (lambda: fit(X, Y + 0.5), TypeError, "expected integer labels in y of shape (m,)"),
+    (
+        lambda: fit(X, Y + 0.5),
+        TypeError,
+        "expected integer labels in y of shape (m,), got float64: y.astype(int) where they are "
+        'classes, targets of shape (m, 2), or for a regression a network with output="identity"',
+    ),
     (
         lambda: fit(X, [0, 1, np.nan, 0]),
         ValueError,
-        "y has NaN or infinity, first in row 2: clean",
+        "y has NaN or infinity, first in row 2: fill in",
     ),
     (lambda: fit(X, np.zeros((4, 3))), ValueError, "expected y of shape (m, 2) or labels (m,)"),
     (lambda: fit(X, np.full((4, 2), np.nan)), ValueError, "y has NaN or infinity, first in row 0"),
@@ -323,7 +328,7 @@ CASES = [
     (
         lambda: bpx.Network([3, 4, 4, 2], hidden=["relu"]),
         ValueError,
-        "expected one activation for all hidden layers or 2 of them, got 1",
+        "expected one activation for all hidden layers, or 2, one for each, got 1",
     ),
     (lambda: net(dtype="float16"), ValueError, "expected dtype 'float32' or 'float64'"),
     (lambda: net(task="classify"), ValueError, "unknown task 'classify'; did you mean"),
