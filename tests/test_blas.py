@@ -9,6 +9,8 @@ import pytest
 from test_kernels import worst_difference
 
 from bpx.backends import _cblas, _numpy, _scipy, _threads
+from bpx.backends._base import Backend
+from bpx.backends._numpy_elementwise import constant
 
 LIBRARIES = {
     "NumPy's": _cblas.by_dtype,
@@ -129,16 +131,22 @@ def test_few_samples_go_through_a_layer_in_loops(monkeypatch, rng, dtype):
     monkeypatch.setattr(_numba_products, "affine", counted)
     kernels = _fast.FastBackend()
 
-    def run(m, inputs, outputs, turned=False):
+    def run(m, inputs, outputs, turned=False, of_b=dtype):
         x, w, b = (rng.normal(size=size) for size in ((m, inputs), (outputs, inputs), outputs))
-        given = [array.astype(dtype) for array in (np.asfortranarray(x) if turned else x, w, b)]
-        out = np.full((m, outputs), np.nan, dtype)
+        b = b.astype(of_b)
+        x = np.asfortranarray(x) if turned else x
+        given = x.astype(dtype), w.astype(dtype), b
+        guarded = np.full((m + 1, outputs), np.nan, dtype)
+        out = guarded[:m]
         kernels.affine(*given, out)
+        assert np.isnan(guarded[m]).all()
         size = np.abs(x) @ np.abs(w.T) + np.abs(b)
         assert np.abs(out - (x @ w.T + b)).max() <= 16 * np.finfo(dtype).eps * size.max()
 
     run(10, 784, 30)  # a small one
     run(17, 784, 100)
+    run(300, 784, 10)
+    run(10, 784, 101, of_b=np.float16)
     run(10, 784, 101, turned=True)
     with _threads.limited(2):
         run(10, 1000, 501)
@@ -147,6 +155,24 @@ def test_few_samples_go_through_a_layer_in_loops(monkeypatch, rng, dtype):
     with _threads.limited(1, 2):
         run(10, 1000, 501)
     assert seen == ([] if sys.platform == "darwin" else [(9, 784, 101), (10, 1000, 501)])
+
+
+def test_sums_of_rows_go_into_any_array_and_stay_in_none(rng):
+    """Of other types, with gaps; and vectors as long as a batch are not kept."""
+    kernels, standard = _numpy.NumpyBackend(), Backend("numpy", np)
+    for m in (10, 9_000):
+        x = rng.normal(size=(m, 3))
+        gaps = np.full((3, 2), np.nan)
+        for out in (np.full(3, np.nan, np.float32), gaps[:, 0]):
+            kernels.sum_rows(x, out, 0.5)
+            assert np.allclose(out, 0.5 * x.sum(0), rtol=0.0, atol=1e-6 * np.abs(x).sum())
+    whole, found, expected = np.arange(12).reshape(4, 3), np.arange(3), np.arange(3)
+    kernels.sum_rows(whole, found, 2, 3)
+    standard.sum_rows(whole, expected, 2, 3)
+    assert np.array_equal(found, expected)
+    before = constant.cache_info().misses
+    kernels.sum_rows(rng.normal(size=(9_000, 3)), np.empty(3), 0.123)
+    assert constant.cache_info().misses == before
 
 
 def test_a_prepared_product_keeps_its_arrays(rng):

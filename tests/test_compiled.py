@@ -248,8 +248,9 @@ def test_small_products_take_one_thread_and_the_setting_comes_back(monkeypatch, 
     if max(counts(), default=1) < 2:
         pytest.skip("BLAS has one thread here")
 
+    sizes = ("tiny", 5, 5), ("between", 20, 10), ("small", 1000, 10), ("large", 1000, 200)
     before, seen = counts(), {}
-    for name, width, m in (("tiny", 5, 5), ("small", 1000, 10), ("large", 1000, 200)):
+    for name, width, m in sizes:
         net = bpx.Network([300, width, 3], seed=0, backend=PLAIN)
 
         class Look(bpx.Callback):
@@ -259,7 +260,8 @@ def test_small_products_take_one_thread_and_the_setting_comes_back(monkeypatch, 
         x, y = rng.normal(size=(m, 300)), rng.integers(3, size=m)
         net.fit(x, y, epochs=1, batch_size=m, callbacks=Look())
         assert counts() == before
-    assert seen == {"tiny": before, "small": [1] * len(before), "large": before}
+    one = [1] * len(before)
+    assert seen == {"tiny": before, "between": one, "small": one, "large": before}
 
 
 def test_runs_that_overlap_restore_the_setting_once(monkeypatch):

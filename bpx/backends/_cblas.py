@@ -38,20 +38,25 @@ def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
     return 8 <= rows <= 16 and inputs >= 256 and outputs >= 24
 
 
+# Rows of x and of ω that loops take at once. With fewer they would write beyond the result.
+ROWS, OUTPUTS = 2, 5
+
+FEW = 16  # rows
+
 # Apple's own BLAS goes to a unit for matrices, beside which loops have not been measured.
 LOOPS = sys.platform != "darwin"
 
 
 def is_sooner_in_loops(rows: int, inputs: int, outputs: int) -> bool:
-    """x ωᵀ takes less time in loops, two rows of x and five of ω at once, than by OpenBLAS.
+    """x ωᵀ takes less time in loops, `ROWS` of x and `OUTPUTS` of ω at once, than by OpenBLAS.
 
     That copies both first, which many rows and outputs make worth it. On one core with AVX2: 4
     rows of 784 by 30 outputs 4.7 µs for 12.1, 10 rows 7.4 for 17.1, 16 rows 11.0 for 17.7; 10 rows
     by 128 outputs 29 for 50; 256 rows by 10 outputs 54 for 81, by 32 189 for 160. Of fewer than 24
     inputs too little is vectors.
     """
-    few = rows <= 16 or outputs < 16
-    return LOOPS and few and rows >= 2 and inputs >= 24 and outputs >= 5
+    few = rows <= FEW or outputs < 16
+    return LOOPS and few and rows >= ROWS and inputs >= 24 and outputs >= OUTPUTS
 
 
 class Cblas:

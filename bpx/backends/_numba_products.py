@@ -6,15 +6,14 @@ sums stay in registers, for seven vectors that are loaded.
 
 from __future__ import annotations
 
-from ._cblas import is_sooner_in_loops
+from ._cblas import OUTPUTS, ROWS, is_sooner_in_loops
 from ._jit import decorators
 from ._numba_blas import N, T, gemm
 from ._threads import ONE_CORE
 
+# A change here, or in what it takes from other files, needs `_numba` touched: see there.
 _kernel, _inlined = decorators("contract", "reassoc", "nsz", "arcp")
 _inlined(is_sooner_in_loops)
-
-ROWS, OUTPUTS = 2, 5  # at once: it has at least so many
 
 
 @_inlined
@@ -30,7 +29,7 @@ def _vector_product(x, w, z):
 
 @_inlined
 def _thin_product(x, w, z, rows, n, outputs):
-    """Where the last rows or outputs are less than are taken at once, some are computed again."""
+    """Of `ROWS` and `OUTPUTS` at least. Where the last are fewer, some are computed again."""
     zero = x.dtype.type(0.0)
     for first in range(0, outputs, OUTPUTS):
         o = min(first, outputs - OUTPUTS)

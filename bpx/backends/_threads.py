@@ -65,7 +65,7 @@ def count() -> int:
 def of_blas() -> int:
     """Threads that BLAS takes now; 0 if they are not known."""
     with _lock:
-        if _told is not None:
+        if _told is not None and _libraries():
             return _told
     return max((library.num_threads for library in _libraries()), default=0)
 
