@@ -13,7 +13,7 @@ from ._base import Array
 
 _lock = threading.RLock()  # a handle may end at any line of Python's, also at one that holds it
 _captures = 0  # at hand, of all threads
-_retired: list[Callable[[], object]] = []
+_retired: list[tuple[Callable[[Any], Any], Any, Array | None]] = []
 
 
 @contextlib.contextmanager
@@ -36,7 +36,8 @@ def capturing() -> Iterator[None]:
 def _destroy_retired() -> None:
     with _lock:
         while _retired and not _captures:
-            _retired.pop()()
+            destroy, pointer, _workspace = _retired.pop()  # which its last work may still be in
+            destroy(pointer)
 
 
 @dataclass
@@ -51,13 +52,8 @@ class Handle:
     def __del__(self) -> None:
         if sys.is_finalizing():  # when CUDA may be gone before
             return
-        destroy, pointer, workspace = self.destroy, self.pointer, self.workspace
-
-        def end(_alive: Array | None = workspace) -> None:
-            destroy(pointer)
-
         with _lock:
-            _retired.append(end)
+            _retired.append((self.destroy, self.pointer, self.workspace))
         _destroy_retired()
 
 

@@ -1,8 +1,7 @@
 """Dense layers trained and run by compiled loops: the same equations, without Python between.
 
 Matrix products go to NumPy's BLAS, but for those of few rows (`_numba_products`); everything else
-is a loop that the compiler vectorizes.
-Compiled once and kept on disk.
+is a loop that the compiler vectorizes. Compiled once and kept on disk.
 
 Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l in
 ``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at ``omega[l]``.

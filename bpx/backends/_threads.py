@@ -59,7 +59,7 @@ def count() -> int:
             return _limits[0][1]
         if _spread:
             return max(_before, default=1)
-        return max((library.num_threads for library in _libraries()), default=1)
+        return of_blas() or 1
 
 
 def of_blas() -> int:
