@@ -75,6 +75,12 @@ class Blocks:
         self.shape = self.n, *self.reader.shape[1:]
 
     @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of those of a table that are x; arrays have none."""
+        names = getattr(self.reader, "columns", None)
+        return None if names is None else tuple(names)
+
+    @property
     def _row(self) -> int:
         return math.prod(self.shape[1:]) * int(self.reader.dtype.itemsize)
 

@@ -15,6 +15,7 @@ from .backends import Array, Backend
 from .blocks import Blocks, in_memory
 from .checks import whole
 from .costs import Cost
+from .frames import by_names
 from .layers import Input
 from .network import Network
 from .registry import nearest
@@ -196,6 +197,7 @@ class Ensemble:
         """Of `_together`, one for any number of rows, a fresh array."""
         chain = self._narrowest.chain
         indices = chain.architecture.indices
+        x = by_names(x, self.members[0].columns)
         if not isinstance(x, Blocks):
             x = data.check_x(self.backend, x, self.input_shape, indices=indices)
             return self._together(x)[settled]
@@ -345,6 +347,7 @@ _ALIKE = {
     "output_shape": "",
     "task": "",
     "cost": "",
+    "columns": "",
     "dtype": ": net.to(dtype=...)",
     "backend": ": net.to(backend)",
 }

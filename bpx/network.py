@@ -18,6 +18,7 @@ from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
+from .frames import by_names
 from .gradients import Gradient
 from .layers import Input, Layer
 from .optimizers import Optimizer, State
@@ -69,8 +70,10 @@ class Network:
     history : History or None
         Of the last `fit`.
     columns : tuple of str, optional
-        The names of the inputs in tables, which ``bpx train`` sets and files keep, so that
-        ``bpx predict`` finds them in any order. Arrays have none, and are not asked.
+        The names of the inputs, from the first data frame or table on disk that `fit` is given,
+        or by ``bpx train``; files keep them. Whatever frame or table is given from then on, its
+        columns go by these names, in any order and with others beside them. Arrays have none, and
+        are not asked.
     target_columns : tuple of str, optional
         Those of the targets, by which ``bpx evaluate`` finds them.
 
@@ -217,12 +220,13 @@ class Network:
         ----------
         x : array or Blocks
             (m, \*input_shape), real numbers. Host arrays are moved to the network's device, and
-            `bpx.open_data` is read piece by piece.
+            `bpx.open_data` is read piece by piece. Of a data frame's columns those that are in
+            ``net.columns``, if there are such.
 
         Raises
         ------
         ValueError
-            Another shape, no rows, or values that are not finite.
+            Another shape, no rows, values that are not finite, or a frame without such a column.
         TypeError
             Not real numbers.
         BackendError
@@ -236,7 +240,7 @@ class Network:
         [[0.5], [0.5]]
         """
         if isinstance(x, Blocks):
-            data.check_row_shape(x.shape, self.input_shape)
+            data.check_row_shape(by_names(x, self.columns).shape, self.input_shape)
             return self.chain.outputs(x.of_indices(self._indices))
         return self.chain.outputs(self._x(x))
 
@@ -244,6 +248,8 @@ class Network:
 
     def _x(self, x: Any) -> Array:
         chain, asked = self.chain, self.chain.architecture
+        if self.columns is not None:
+            x = by_names(x, self.columns)
         return data.check_x(chain.backend, x, asked.input_shape, indices=asked.indices)
 
     @property
@@ -290,6 +296,7 @@ class Network:
         allow_zero_weight : bool
             All weights may be zero, as those of a mini-batch may.
         """
+        x = by_names(x, self.columns, f"{what}x")
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
         if y is None:

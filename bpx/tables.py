@@ -227,5 +227,4 @@ def target_names(path: Path, target: str | None, columns: Sequence[str] | None) 
 
 def names_of(data: Blocks, targets: Sequence[str]) -> Names | None:
     """Of a table that was opened with these targets."""
-    columns = getattr(data.reader, "columns", None)
-    return None if columns is None else Names(tuple(columns), tuple(targets))
+    return None if data.columns is None else Names(data.columns, tuple(targets))

@@ -11,6 +11,7 @@ from .chain import Chain
 from .checkpoints import Checkpoints
 from .checks import positive, whole
 from .data import Samples
+from .frames import by_names, names_of
 from .history import History
 from .mpi import joined
 from .network import Network
@@ -84,7 +85,8 @@ def _train(
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
         stream = net, x, epochs, size, check_finite, for_arrays
         source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
-    held_out = _held_out(net, validation, check_finite)
+    columns = names_of(x) if net.columns is None else net.columns
+    held_out = _held_out(net, validation, check_finite, columns)
     called = _callbacks(callbacks, progress, ranks)
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
     # A stream without penalties need not know its size.
@@ -111,6 +113,7 @@ def _train(
         net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
         slices, objective, changes,
     )  # fmt: skip
+    net.columns = columns
     return trainer.run(epochs, held_out, called, resumed)
 
 
@@ -131,7 +134,9 @@ def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
     return [callback for callback in called if not isinstance(callback, Progress)]
 
 
-def _held_out(net: Network, validation: Any, finite: bool) -> Samples | None:
+def _held_out(
+    net: Network, validation: Any, finite: bool, columns: tuple[str, ...] | None
+) -> Samples | None:
     if validation is None:
         return None
     if isinstance(validation, Blocks):
@@ -143,7 +148,9 @@ def _held_out(net: Network, validation: Any, finite: bool) -> Samples | None:
             "expected validation=(x, y), (x, y, sample_weight) or open_data(...), got "
             f"{article(kind)}{several}"
         )
-    return net.samples(*validation, what="validation ", finite=finite)
+    x, *others = validation
+    x = by_names(x, columns, "validation x")
+    return net.samples(x, *others, what="validation ", finite=finite)
 
 
 def _checkpoints(

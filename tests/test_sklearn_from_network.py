@@ -57,6 +57,21 @@ def test_a_classifier_comes_back(iris, labels, options):
     assert with_it.to_network().optimizer_state.step == est._network.optimizer_state.step + 1
 
 
+def test_names_of_columns_come_along(iris):
+    pandas = pytest.importorskip("pandas", reason="its frames name their columns")
+    x, y = iris
+    frame, turned = pandas.DataFrame(x, columns=list("abcd")), list("dcba")
+    est = MLPClassifier(max_iter=4, random_state=0).fit(frame, y)
+    net = est.to_network()
+    assert net.columns == ("a", "b", "c", "d")
+    assert np.array_equal(net.predict(frame[turned]), est.predict(frame))
+    twin = MLPClassifier.from_network(net)
+    assert np.array_equal(twin.feature_names_in_, est.feature_names_in_)
+    with pytest.raises(ValueError, match="The feature names should match"):
+        twin.predict(frame[turned])
+    assert MLPClassifier(max_iter=4, random_state=0).fit(x, y).to_network().columns is None
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "poisson", "huber", bpx.costs.Huber(0.5)])
 def test_a_regressor_comes_back(iris, loss):
     x, y = iris[0], np.abs(iris[0][:, :2])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import shortened
+from ..frames import names_of
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
@@ -139,7 +140,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         raise TypeError(f"{what} is not an array of numbers: {error}") from error
     but = ""
     if host.dtype.kind == "O":
-        host, but = _of_objects(host)
+        host, but = _of_objects(host, names_of(values))
     if host.dtype.kind not in "biuf":
         labels = "; number the classes: np.unique(y, return_inverse=True)[1]"
         hint = labels if host.dtype.kind in "OSU" and host.ndim == 1 and what[-1] == "y" else ""
@@ -150,7 +151,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
 _NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
 
 
-def _of_objects(host: np.ndarray) -> tuple[np.ndarray, str]:
+def _of_objects(host: np.ndarray, names: tuple[str, ...] | None = None) -> tuple[np.ndarray, str]:
     """Numbers that lie in an array as objects, or the same array and what in it is no number.
 
     A frame gives such an array where its columns are of several kinds, as those of booleans that
@@ -162,7 +163,8 @@ def _of_objects(host: np.ndarray) -> tuple[np.ndarray, str]:
             return found, ""
     for at, value in np.ndenumerate(host):
         if not isinstance(value, numbers.Real | np.bool_):
-            return host, f" with {shortened(value)} at {list(at)}"
+            where = f"at {list(at)}" if names is None else f"in column {shortened(names[at[-1]])}"
+            return host, f" with {shortened(value)} {where}"
     return host, ""
 
 

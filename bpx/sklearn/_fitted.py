@@ -81,9 +81,15 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return self
 
     def to_network(self) -> Network:
-        """A copy of the fitted network as a `bpx.Network`, with all that it can do."""
+        """A copy of the fitted network as a `bpx.Network`, with all that it can do.
+
+        Its `columns` are ``feature_names_in_``, where there are such.
+        """
         check_is_fitted(self)
-        return self._fitted.copy()
+        net = self._fitted.copy()
+        names = getattr(self, "feature_names_in_", None)
+        net.columns = None if names is None else tuple(names.tolist())
+        return net
 
     def to_onnx(self, path: Any = None) -> Any:
         """The fitted network as an ONNX model, see `bpx.export_onnx`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..activations import ACTIVATIONS, Activation
 from ..costs import CrossEntropy, LogLikelihood, Poisson, Quadratic
 from ..layers import Dense, Dropout
@@ -31,6 +33,8 @@ def fitted(
         raise TypeError(f"from_network reads {name} off the network: leave {name}= out")
     est = kind(**read, **params)
     est.n_features_in_, est.n_outputs_ = net.input_shape[0], net.output_shape[0]
+    if net.columns is not None:
+        est.feature_names_in_ = np.array(net.columns, dtype=object)
     if prepare is not None:
         prepare(est)
     _check_outputs(est, net)

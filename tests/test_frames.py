@@ -1,0 +1,131 @@
+"""Data frames: their columns go by the names that the network has learned."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+import bpx
+
+NAMES = ("area", "rooms", "age")
+
+
+def _frame(library, columns):
+    if library == "pyarrow":
+        return pytest.importorskip("pyarrow", reason="its tables are tested").table(columns)
+    return pytest.importorskip(library, reason="its frames are tested").DataFrame(columns)
+
+
+@pytest.fixture(params=["pandas", "polars", "pyarrow"])
+def frame(request):
+    return functools.partial(_frame, request.param)
+
+
+@pytest.fixture
+def columns(rng):
+    return {name: rng.normal(size=40) for name in NAMES}
+
+
+@pytest.fixture
+def y(columns):
+    return (columns["area"] > columns["age"]).astype(int)
+
+
+def _turned(columns, **others):
+    return others | {name: columns[name] for name in reversed(NAMES)}
+
+
+def test_columns_go_by_their_names(frame, columns, y, tmp_path):
+    x, turned = frame(columns), frame(_turned(columns, y=y))
+    plain, net = (bpx.Network([3, 4, 2], seed=0, dtype="float64") for _ in range(2))
+    expected = plain.fit(np.stack(list(columns.values()), axis=1), y, epochs=2, validation=(x, y))
+    history = net.fit(x, y, epochs=1, validation=(frame(_turned(columns)), y))
+    assert (plain.columns, net.columns) == (None, NAMES)
+    assert history["validation_cost"] == expected["validation_cost"][:1]
+    history = net.fit(turned, y, epochs=1)  # goes on
+    assert history["training_cost"] == expected["training_cost"][1:]
+    net.save(tmp_path / "net.safetensors")
+    for same in (net, net.copy(), bpx.load(tmp_path / "net.safetensors")):
+        assert np.array_equal(same.feedforward(turned), plain.feedforward(x))
+    assert net.evaluate(turned, y) == plain.evaluate(x, y)
+    assert np.array_equal(net.backprop(turned, y).flat, plain.backprop(x, y).flat)
+    assert np.array_equal(net.predict(np.asarray(x)), plain.predict(x)), "arrays are not asked"
+
+
+def test_ensembles_go_by_names_too(frame, columns, y):
+    ensemble = bpx.Ensemble.of(2, bpx.Network([3, 4, 2], seed=0))
+    x, turned = frame(columns), frame(_turned(columns))
+    ensemble.fit(x, y, epochs=1)
+    assert np.array_equal(ensemble.feedforward(turned), ensemble.feedforward(x))
+    assert ensemble.evaluate(turned, y) == ensemble.evaluate(x, y)
+    with pytest.raises(ValueError, match="has no column 'area'"):
+        ensemble.predict(frame(dict.fromkeys("abc", columns["age"])))
+    others = ensemble.members[0].copy()
+    others.columns = NAMES[::-1]
+    with pytest.raises(ValueError, match="expected networks with the same columns, got"):
+        bpx.Ensemble([ensemble.members[1], others])
+
+
+def test_members_in_processes_tell_their_names(columns, y):
+    x = _frame("pandas", columns)
+    ensemble = bpx.Ensemble.of(2, bpx.Network([3, 4, 2], seed=0))
+    ensemble.fit(x, y, epochs=1, processes=2)
+    assert [net.columns for net in ensemble.members] == [NAMES, NAMES]
+
+
+def test_a_column_that_is_missing(frame, columns, y):
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(frame(columns), y, epochs=1)
+    wrong = frame({name.replace("room", "rooms"): v for name, v in columns.items()})
+    expected = (
+        r"x has no column 'rooms', of which the network has learned; did you mean 'roomss'\? "
+        r"Known: age, area, roomss \(by their order instead: np.asarray\(x\)\)"
+    )
+    for call in (net.predict, lambda x: net.evaluate(x, y), lambda x: net.fit(x, y)):
+        with pytest.raises(ValueError, match=f"^{expected}"):
+            call(wrong)
+    with pytest.raises(ValueError, match=r"^validation x has no column 'rooms'"):
+        net.fit(frame(columns), y, validation=(wrong, y))
+    assert net.predict(np.asarray(wrong)).shape == (40,)
+
+
+def test_a_run_that_does_not_begin_keeps_no_names(frame, columns, y):
+    net = bpx.Network([3, 2], seed=0)
+    with pytest.raises(ValueError, match="epochs"):
+        net.fit(frame(columns), y, epochs=-1)
+    with pytest.raises(ValueError, match=r"expected labels 0 to 1 in validation y"):
+        net.fit(frame(columns), y, validation=(frame(columns), y + 1))
+    assert net.columns is None
+
+
+def test_columns_without_names_go_by_their_order(columns, y):
+    pandas = pytest.importorskip("pandas", reason="its columns may be numbers, and twice")
+    x = np.stack(list(columns.values()), axis=1)
+    net = bpx.Network([3, 2], seed=0)
+    for names in (range(3), list("aab"), [("a", 1), ("a", 2), ("b", 1)]):
+        net.fit(pandas.DataFrame(x, columns=names), y, epochs=1)
+        assert net.columns is None
+    net.fit(pandas.DataFrame(x, columns=list("abc")), y, epochs=1)
+    assert net.columns == ("a", "b", "c")
+    assert np.array_equal(net.predict(pandas.DataFrame(x)), net.predict(x))
+
+
+def test_tables_on_disk(columns, y, tmp_path):
+    frame = _frame("pandas", _turned(columns, label=y))
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    data = bpx.open_data(tmp_path / "table.csv", target="label")
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(data, epochs=1)
+    assert net.columns == NAMES[::-1]
+    x = _frame("pandas", columns)
+    assert np.array_equal(net.feedforward(x), net.feedforward(x[[*net.columns]].to_numpy()))
+    other = bpx.open_data(tmp_path / "table.csv", target="label", columns=NAMES)
+    for call in (net.predict, net.evaluate, lambda data: net.fit(data)):
+        with pytest.raises(ValueError, match=r"x is on disk with other columns .*=net\.columns"):
+            call(other)
+    with pytest.raises(ValueError, match="validation x is on disk with other columns"):
+        net.fit(data, validation=other)
+    again = bpx.open_data(tmp_path / "table.csv", target="label", columns=net.columns)
+    assert net.evaluate(again) == net.evaluate(x, y)
