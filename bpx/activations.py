@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .backends import Array
-from .checks import not_as_expected, number, positive
+from .checks import not_as_expected, number, positive, takes
 from .registry import Registry, called
 
 
@@ -295,6 +295,10 @@ class CustomActivation(Activation):
     function: Callable[[Any, Array], Array]
     slope: Callable[[Any, Array, Array], Array]
     range: str = "real"
+
+    def __post_init__(self) -> None:
+        takes("σ of CustomActivation", self.function, "xp", "z")
+        takes("σ' of CustomActivation", self.slope, "xp", "z", "a")
 
     def forward(self, xp: Any, z: Array) -> Array:
         return self.function(xp, z)

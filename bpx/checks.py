@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from collections.abc import Sequence
@@ -73,6 +74,21 @@ def in_words(size: int) -> str:
     """A number of bytes as a person says it, such as ``"1.5 GB"``."""
     power = min(len(str(size)) - 1, 12) // 3
     return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def takes(what: str, function: Any, *arguments: str) -> None:
+    """TypeError unless `function` can be called with these arguments, by their places."""
+    asked = f"{what} as a function ({', '.join(arguments)})"
+    if not callable(function):
+        raise TypeError(f"expected {asked}, got {shortened(function)}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # what is written in C may have none that can be read
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise TypeError(f"expected {asked}, got one of {signature}") from None
 
 
 def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:

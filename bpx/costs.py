@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
-from .checks import positive
+from .checks import positive, takes
 from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
@@ -196,6 +196,10 @@ class CustomCost(Cost):
 
     function: Callable[[Any, Array, Array], Array]
     slope: Callable[[Any, Array, Array], Array]
+
+    def __post_init__(self) -> None:
+        takes("C of CustomCost", self.function, "xp", "a", "y")
+        takes("∂C/∂a of CustomCost", self.slope, "xp", "a", "y")
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         return self.function(xp, a, y)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, asarray, get
+from .checks import takes
 from .data import check_batch_size, generator, take
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def check_shuffle(shuffle: Any) -> None:
             "expected shuffle to be True, False or a function that returns the rows of an epoch, "
             f"got {shuffle!r}"
         )
+    if callable(shuffle):
+        takes("shuffle", shuffle)
 
 
 def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:

@@ -412,11 +412,41 @@ CASES = [
     (lambda: bpx.initializers.Uniform(1.0, 0.0), ValueError, "expected low <= high"),
     (lambda: bpx.ReduceOnPlateau(lowest="a"), TypeError, "expected lowest to be a number"),
     (
-        lambda: bpx.Network([3, 2], cost=bpx.CustomCost(lambda xp, a, y: 1.0, None)).fit(X, Y),
+        lambda: fit_own(cost=bpx.CustomCost(lambda xp, a, y: 1.0, lambda xp, a, y: a)),
         ValueError,
         "of each sample, shape (4,), got 1.0: sum over the last axis only",
     ),
     # parts of one's own
+    (
+        lambda: activation(lambda z: z),
+        TypeError,
+        "expected σ of CustomActivation as a function (xp, z), got one of (z)",
+    ),
+    (
+        lambda: activation(slope=lambda xp, z: z),
+        TypeError,
+        "expected σ' of CustomActivation as a function (xp, z, a), got one of (xp, z)",
+    ),
+    (
+        lambda: bpx.CustomCost(lambda a, y: a, squares),
+        TypeError,
+        "expected C of CustomCost as a function (xp, a, y), got one of (a, y)",
+    ),
+    (
+        lambda: bpx.CustomCost(squares, None),
+        TypeError,
+        "expected ∂C/∂a of CustomCost as a function (xp, a, y), got None",
+    ),
+    (
+        lambda: net().fit(X, Y, callbacks=lambda: 1),
+        TypeError,
+        "expected a callback as a function (run), got one of ()",
+    ),
+    (
+        lambda: net().fit(X, Y, shuffle=lambda epoch: range(4)),
+        TypeError,
+        "expected shuffle as a function (), got one of (epoch)",
+    ),
     (
         lambda: fit_own(hidden=activation(lambda xp, z: None)),
         ValueError,

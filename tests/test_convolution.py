@@ -378,6 +378,7 @@ CASES = [
     (lambda: Conv(1, 3, dilation=True), TypeError, "the dilation of Conv2D to be an integer"),
     (lambda: Conv(1, 3, padding=-1), ValueError, "expected the padding of Conv2D, if not"),
     (lambda: Conv(1, 3, padding="full"), TypeError, 'the padding of Conv2D, if not "same", to be'),
+    (lambda: Conv(1, 3, padding="valid"), ValueError, 'as a number; "valid" is padding=0'),
     (lambda: Conv(1, 3, groups=0), ValueError, "expected the groups of Conv2D >= 1, got 0"),
     (lambda: Conv(1, 3, use_bias=1), TypeError, "expected use_bias to be True or False"),
     (lambda: Max(0), ValueError, "expected the pool_size of MaxPool2D >= 1, got 0"),

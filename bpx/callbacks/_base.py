@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..checks import takes
 from ..history import History
 from ..optimizers import State
 from ..registry import article, nearest
@@ -132,7 +133,10 @@ def as_callbacks(callbacks: Any) -> list[Any]:
                 f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "
                 f"{article(type(callback).__name__)}"
             )
-        found.append(callback if is_one(callback) else FunctionCallback(callback))
+        if not is_one(callback):
+            takes("a callback", callback, "run")
+            callback = FunctionCallback(callback)
+        found.append(callback)
     return found
 
 
