@@ -177,6 +177,17 @@ def check_y(
     return y
 
 
+def first_of_several(backend: Backend, y: Array) -> int | None:
+    """The first row of checked targets with more than one 1; None: there is none."""
+    xp = backend.xp
+    if y.ndim == 1:
+        return None
+    ones = y if xp.isdtype(y.dtype, "bool") else y == 1
+    ones = xp.astype(ones, xp.float32)
+    several = xp.vecdot(ones, ones) > 1.0  # faster than a sum along a short axis
+    return int(xp.argmax(xp.astype(several, xp.uint8))) if bool(xp.any(several)) else None
+
+
 def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Array:
     xp = backend.xp
     classes = max(outputs, 2)  # one sigmoid output tells two classes apart

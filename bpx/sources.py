@@ -11,6 +11,7 @@ beside `Network.generator` (`state`, of JSON), which `load_state` takes back.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing
@@ -199,6 +200,15 @@ def of_samples(
         data.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite)
     size = data.check_batch_size(batch_size, samples.n)
+    row = data.first_of_several(net.backend, samples.y) if net.task == "classification" else None
+    if row is not None:
+        warnings.warn(
+            f"y has more than one 1 in a row, first in row {row}, and a classification's accuracy "
+            'and predict ask for one class: task="multilabel" for labels that are there or not, '
+            'task="regression" for numbers',
+            RuntimeWarning,
+            stacklevel=5,
+        )
     if not isinstance(samples.x, Blocks):
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -404,6 +405,20 @@ def test_targets_and_weights_of_any_kind(backend, put, rng, kind, outputs):
     assert 0.0 <= net.accuracy(*data[:2], sample_weight=data[2]) <= 1.0
 
 
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
+def test_several_classes_in_a_row_are_told(backend, put, rng, kind):
+    """Autoencoders have such targets too, so it is no error."""
+    x, y = rng.normal(size=(5, 4)), np.eye(3)[[0, 1, 2, 0, 1]].astype(kind)
+    nets = [bpx.Network([4, 3], backend=backend, seed=1) for _ in range(2)]
+    nets[0].fit(put(x), put(y), epochs=1)
+    y[2:4, 0] = y[3, 1] = 1
+    with pytest.warns(RuntimeWarning, match="more than one 1 in a row, first in row 2,") as told:
+        nets[1].fit(put(x), put(y), epochs=1)
+    assert told[0].filename == __file__
+    for task in ("multilabel", "regression"):
+        bpx.Network([4, 3], backend=backend, task=task, seed=1).fit(put(x), put(y), epochs=1)
+
+
 def test_a_batch_of_zero_weights_changes_nothing(rng):
     x, y, weight = rng.normal(size=(4, 6)), np.array([0, 1, 2, 0]), np.array([1.0, 1.0, 0, 0])
     nets = [bpx.Network(SIZES, dtype="float64", seed=1) for _ in range(2)]
@@ -577,8 +592,30 @@ def test_progress_in_a_log_file_is_a_line_an_epoch(rng, capsys):
     net = bpx.Network(SIZES, seed=1)
     net.fit(rng.normal(size=(20, 6)), rng.integers(3, size=20), epochs=3, progress=True)
     lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in lines if not line.startswith("compiling for this machine")]
     assert len(lines) == 3
     assert lines[2].startswith("epoch 3; training cost")
+
+
+def test_progress_tells_what_the_log_says_unless_another_does(rng, capsys, caplog):
+    data = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    log = logging.getLogger("bpx")
+
+    def fit(file=None):
+        said = [bpx.callbacks.Progress(file), lambda run: log.info("said in %d", run.net.epochs)]
+        bpx.Network(SIZES, seed=1).fit(*data, epochs=2, callbacks=said)
+
+    fit()
+    fit(file := io.StringIO())
+    for written in (capsys.readouterr().err, file.getvalue()):
+        lines = [line for line in written.splitlines() if not line.startswith("compiling")]
+        assert [line[:9] for line in lines] == ["epoch 1; ", "said in 1", "epoch 2; ", "said in 2"]
+    log.info("nobody asks")
+    assert (log.handlers, log.level) == ([], logging.NOTSET)
+    with caplog.at_level(logging.INFO, "bpx"):
+        fit()
+    assert "said" not in capsys.readouterr().err
+    assert caplog.messages[-2:] == ["said in 1", "said in 2"]
 
 
 def test_progress_in_a_terminal_is_a_bar(rng, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import sys
 from typing import Any
 
@@ -12,6 +13,9 @@ from ._base import Callback, Run, hooks
 
 class Progress(Callback):
     """A bar of steps in a terminal or a notebook (tqdm), and a line an epoch in a log file.
+
+    Lines of bpx's log, such as that something is compiled first, come there too, unless somebody
+    else takes them.
 
     Parameters
     ----------
@@ -23,17 +27,19 @@ class Progress(Callback):
         self._file = file
         self._bar: Any = None
         self._lines: Any = None
+        self._log: _Words | None = None
         self._step = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Progress:
         twin = copy.copy(self)  # a stream cannot be copied, and is shared
-        twin._bar = twin._lines = None
+        twin._bar = twin._lines = twin._log = None
         return twin
 
     def on_fit_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
         file = self._file or sys.stderr
+        self._log = _Words(file)
         if not (file.isatty() or "ipykernel" in sys.modules):
             self._lines = file
             return
@@ -61,10 +67,35 @@ class Progress(Callback):
         self.close()
 
     def close(self) -> None:
-        self._lines = None
+        if self._log is not None:
+            self._log.close()
+        self._lines = self._log = None
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class _Words(logging.Handler):
+    """Takes what bpx's log says, unless another does; lines above the bar."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._to, self._logger = file, logging.getLogger("bpx")
+        self._level = self._logger.level
+        if not self._logger.isEnabledFor(logging.INFO):
+            self._logger.addHandler(self)
+            self._logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm.auto import tqdm
+
+        tqdm.write(record.getMessage(), file=self._to)
+
+    def close(self) -> None:
+        if self in self._logger.handlers:
+            self._logger.removeHandler(self)
+            self._logger.setLevel(self._level)
+        super().close()
 
 
 def at_each_step(callbacks: list[Any]) -> bool:
