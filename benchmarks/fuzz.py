@@ -46,23 +46,26 @@ def seeds(folder: Path) -> list[str]:
     x, y = draw.normal(size=(N, 4)), np.arange(N) % 3
     np.save(folder / "x.npy", x)
     np.savez(folder / "x.npz", x=x, y=y)
-    table = np.c_[x, y]
-    names = [*(f"c{k}" for k in range(4)), "label"]
-    np.savetxt(folder / "x.csv", table, "%.4g", ",", header=",".join(names), comments="")
     net = bpx.Network([4, 3, 3], seed=0)
     net.fit(x, y, epochs=1)
+    net.classes = ["ash", "elm", "oak"]
+    names, kinds = [*(f"c{k}" for k in range(4)), "label"], np.array(net.classes)[y]
+    rows = [
+        ",".join([*(f"{cell:.4g}" for cell in row), k]) for row, k in zip(x, kinds, strict=True)
+    ]
+    (folder / "x.csv").write_text("\n".join([",".join(names), *rows, ""]))
     net.save(folder / "x.safetensors")
     bpx.Ensemble.of(2, net).save(folder / "x.ensemble")
-    kinds = ["csv", "npy", "npz", "safetensors", "ensemble"]
+    found = ["csv", "npy", "npz", "safetensors", "ensemble"]
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         print("no pyarrow: no Parquet, and no CSV in blocks", file=sys.stderr)
-        return kinds
-    columns = dict(zip(names, [*x.T, y], strict=True))
+        return found
+    columns = dict(zip(names, [*x.T, kinds], strict=True))
     parquet.write_table(pyarrow.table(columns), folder / "x.parquet", row_group_size=10)
-    return [*kinds, "parquet"]
+    return [*found, "parquet"]
 
 
 def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, list[str]]:

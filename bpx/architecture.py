@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation
+from .checks import shortened
 from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
@@ -146,6 +148,41 @@ class Architecture:
             scale=scale,
             offset=offset,
         )
+
+    def check_classes(self, names: Any) -> tuple[str, ...] | tuple[int, ...]:
+        """What labels stand for: a different string, or a different integer, for each class.
+
+        Raises
+        ------
+        ValueError
+            The task is no classification, or there are not so many.
+        TypeError
+            Neither all strings nor all integers.
+        """
+        if self.task != "classification":
+            raise ValueError(
+                f"classes= is for a classification, and this network's task is {self.task!r}: "
+                "leave it out"
+            )
+        ordered = isinstance(names, Iterable) and not isinstance(
+            names, str | bytes | Mapping | Set
+        )
+        found = tuple(names) if ordered else ()
+        strings = all(isinstance(name, str) for name in found)
+        integers = all(
+            isinstance(name, numbers.Integral) and not isinstance(name, bool) for name in found
+        )
+        if not ordered or not (strings or integers):
+            raise TypeError(
+                'expected classes to be a list of strings, such as ["cat", "dog"], or one of '
+                f"integers, got {shortened(names)}"
+            )
+        count = max(self.output_shape[0], 2)  # one sigmoid output tells two classes apart
+        if len(found) != count or len(set(found)) != count:
+            raise ValueError(
+                f"expected {count} different classes, one for each, got {shortened([*found])}"
+            )
+        return found if strings else tuple(map(int, found))
 
     @property
     def largest(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from .backends import Array, Backend
 from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
-from .readers import TABLES, Read, Reader, load_npy, load_npz, reader, suffix
+from .readers import TABLES, Classes, Read, Reader, load_npy, load_npz, reader, suffix
 from .values import MEND, check_indices, first_not_finite
 from .windows import WindowPlan, WindowReader
 
@@ -79,6 +79,11 @@ class Blocks:
         """The names of those of a table that are x; arrays have none."""
         names = getattr(self.reader, "columns", None)
         return None if names is None else tuple(names)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names that y has numbers for, where its column is text."""
+        return next(iter(getattr(self.reader, "classes", {}).values()), None)
 
     @property
     def _row(self) -> int:
@@ -279,6 +284,7 @@ def open_data(
     *,
     target: str | Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     sample_weight: Any = None,
     budget: int | str = "1 GB",
 ) -> Blocks:
@@ -301,6 +307,9 @@ def open_data(
         Instead of y: columns of the table, or the array's name in a .npz, by default ``"y"``.
     columns : list of str, optional
         Columns of the table that are x; by default all but the target and the weights.
+    classes : list of str, optional
+        What a target column of text has, in the order of their numbers 0, 1, ...; by default what
+        is there, in sorted order. ``data.classes`` has them, and `fit` tells the network.
     sample_weight : array, path or str, optional
         (n,); of a table the name of a column.
     budget : int or str
@@ -336,16 +345,17 @@ def open_data(
     kind = suffix(x)
     if kind in TABLES:
         weights = [sample_weight] if isinstance(sample_weight, str) else []
-        table = TABLES[kind](Path(x), [*targets, *weights], columns, size)
+        text = {name: Classes(classes) for name in targets if len(targets) == 1}
+        table = TABLES[kind](Path(x), [*targets, *weights], columns, size, text)
         if targets:
             y = as_integers(np.column_stack([table.held[name] for name in targets]))
         if weights:
             sample_weight = table.held[weights[0]]
         return Blocks(table, _held(y), _held(sample_weight), size)
-    if columns is not None or (targets and kind != ".npz"):
+    if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
-            "target= and columns= name columns of a .parquet or .csv file (target= also an array "
-            "in a .npz); here pass y, an array or a .npy file"
+            "target=, columns= and classes= name columns of a .parquet or .csv file, and what is "
+            "in them (target= also an array in a .npz); here pass y, an array or a .npy file"
         )
     if len(targets) > 1:
         raise ValueError(f"the targets of a .npz are one array, got {', '.join(targets)}")

@@ -21,7 +21,7 @@ from . import backends, datasets, launcher, recipe, runs
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
-from .console import ShowEpochs, ShowNetwork, say, score_line, told
+from .console import ShowEpochs, ShowNetwork, printable, say, score_line, told
 from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
@@ -205,7 +205,7 @@ def train(
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
     parts, names = ranks.first(lambda: recipe.parts(data, target, seed, budget))
-    task, outputs, doubt = recipe.task(parts, task)
+    task, outputs, doubt = recipe.task(parts, task, names)
     if doubt and ranks.rank == 0:
         say(doubt)
     n = len(parts[0][0])
@@ -303,6 +303,9 @@ def predict(
     if not outputs:  # votes are not in the mean outputs
         found = net.predict(x) if isinstance(net, Ensemble) else net.chain.decide(found)
     host = net.backend.to_host(found)
+    classes = (net.members[0] if isinstance(net, Ensemble) else net).classes
+    if classes is not None and not outputs:
+        host = np.array(classes)[host]
     if out is not None and out.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, host)
@@ -312,7 +315,7 @@ def predict(
     end = "\n" if out is None else "\r\n"
     csv.writer(text, lineterminator=end).writerows(host.reshape(len(host), -1).tolist())
     if out is None:
-        print(text.getvalue(), end="")
+        print(printable(text.getvalue()), end="")
     else:
         write_bytes(out, text.getvalue().encode())
 

@@ -45,10 +45,13 @@ def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
 
 def say(message: str) -> None:
     """A line of errors."""
-    line = " ".join(message.split())
-    # A file's names may be of any length, and of characters that a terminal obeys.
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    shown = printable(" ".join(message.split()))  # a file's names may be of any length
     print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Lines in which nothing is left that a terminal obeys: a file's names may have it."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class ShowNetwork(Callback):

@@ -348,6 +348,7 @@ _ALIKE = {
     "task": "",
     "cost": "",
     "columns": "",
+    "classes": "",
     "dtype": ": net.to(dtype=...)",
     "backend": ": net.to(backend)",
 }

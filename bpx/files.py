@@ -83,7 +83,7 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": net.steps,
         "epochs": net.epochs,
     }
-    names = {"columns": net.columns, "target_columns": net.target_columns}
+    names = {what: getattr(net, what) for what in ("columns", "target_columns", "classes")}
     header |= {what: found for what, found in names.items() if found is not None}
     described, to_host = net.chain.architecture, net.backend.to_host
     tensors = unpacked(described.layout, to_host(net.parameters))
@@ -195,6 +195,9 @@ def network(
                 f"expected {described.input_shape} names of columns, got {len(columns)}"
             )
         targets = _names("target_columns", header.get("target_columns"))
+        classes = header.get("classes")
+        if classes is not None:
+            described.check_classes(classes)
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip
@@ -208,7 +211,8 @@ def network(
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network is of dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
-    net.steps, net.epochs, net.columns, net.target_columns = steps, epochs, columns, targets
+    net.steps, net.epochs, net.classes = steps, epochs, classes
+    net.columns, net.target_columns = columns, targets
     return net
 
 

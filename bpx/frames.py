@@ -32,8 +32,9 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
     found = None if columns is None else names_of(x)
     if columns is None or found is None or found == columns:
         return x
+    known = set(found)  # there may be many thousands
     for name in columns:
-        if name not in found:
+        if name not in known:
             raise ValueError(
                 f"{what} has no column {shortened(name)}, of which the network has learned"
                 f"{nearest(name, list(found))} (by their order instead: np.asarray({what}))"

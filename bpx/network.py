@@ -133,6 +133,7 @@ class Network:
         self.history: History | None = None
         self.columns: tuple[str, ...] | None = None
         self.target_columns: tuple[str, ...] | None = None
+        self._classes: tuple[str, ...] | tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, chain: Chain, generator: np.random.Generator) -> Network:
@@ -182,6 +183,25 @@ class Network:
     def dtype(self) -> str:
         """``"float32"`` or ``"float64"``."""
         return self.chain.dtype
+
+    @property
+    def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
+        """What the labels 0, 1, ... stand for, names or numbers of your own; None if unknown.
+
+        From a table with a column of text for targets, or set by you. Files, ONNX models and
+        ``bpx predict`` have them; ``np.array(net.classes)[net.predict(x)]`` makes them of labels.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When set: not a different one for each class, or the task is no classification.
+        """
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: Any) -> None:
+        found = None if names is None else self.chain.architecture.check_classes(names)
+        self._classes = found
 
     @property
     def layout(self) -> Layout:
@@ -314,6 +334,11 @@ class Network:
     ) -> data.Samples:
         """Samples whose x is on disk; in memory, where all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
+        if x.classes and self.classes and x.classes != self.classes:
+            raise ValueError(
+                f"{what}y has numbers for other names of classes than the network, or in another "
+                "order: open_data(..., classes=net.classes)"
+            )
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)
         if x.fits(bytes_of_a_row(held)):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any
 
@@ -64,7 +63,8 @@ def export_onnx(
     path : path, optional
         Write the model there, whole or not at all.
     classes : sequence of str or of int, optional
-        What ``label`` says for the classes 0, 1, ...; for a classification.
+        What ``label`` says for the classes 0, 1, ...; by default ``net.classes``, and the numbers
+        where it has none. For a classification.
     opset : int
         Version of the operators, 13 or later. The default, 17, is read by ONNX Runtime 1.12 (of
         2022) and later.
@@ -114,7 +114,10 @@ def export_onnx(
             f"{opset}: update onnx, or leave opset out"
         )
     graph = _Graph(net)
-    names = None if classes is None else _names(classes, net)
+    given = net.classes if classes is None else net.chain.architecture.check_classes(classes)
+    names = None
+    if given is not None:
+        names = np.array(given, dtype=object if isinstance(given[0], str) else np.int64)
     a = _feedforward(graph, net)
     model = graph.model(_results(graph, net, a, names), opset)
     if path is not None:
@@ -314,32 +317,6 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
 }
 
 # --- what comes out -------------------------------------------------------------------------
-
-
-def _names(classes: Any, net: Network) -> np.ndarray:
-    """One name for each class, as strings or int64."""
-    if net.task != "classification":
-        raise ValueError(
-            f"classes= is for a classification, and this network's task is {net.task!r}: leave "
-            "it out"
-        )
-    ordered = isinstance(classes, Iterable) and not isinstance(
-        classes, str | bytes | Mapping | Set
-    )
-    names = list(classes) if ordered else []
-    strings = all(isinstance(name, str) for name in names)
-    integers = all(
-        isinstance(name, numbers.Integral) and not isinstance(name, bool) for name in names
-    )
-    if not ordered or not (strings or integers):
-        raise TypeError(
-            'expected classes to be a list of strings, such as ["cat", "dog"], or one of '
-            f"integers, got {classes!r}"
-        )
-    count = max(net.output_shape[0], 2)
-    if len(names) != count or len(set(names)) != count:
-        raise ValueError(f"expected {count} different classes, one for each, got {names!r}")
-    return np.array(names, dtype=object if strings else np.int64)
 
 
 def _results(graph: _Graph, net: Network, a: str, names: np.ndarray | None) -> list[Any]:

@@ -16,7 +16,7 @@ from .architecture import TASKS
 from .augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from .blocks import Blocks, open_data
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from .checks import count_of_bytes
+from .checks import count_of_bytes, shortened
 from .data import generator
 from .ensemble import Ensemble
 from .network import Network
@@ -79,11 +79,13 @@ def _opened(
     budget: int,
     labelled: bool = True,
     columns: tuple[str, ...] | None = None,
+    classes: Any = None,
 ) -> Blocks:
     if Path(data).suffix.lower() not in tables.TABLES:
         columns = None  # arrays have no names
+        classes = None
     targets = tables.target_names(Path(data), target, columns)
-    samples = open_data(data, target=targets, columns=columns, budget=budget)
+    samples = open_data(data, target=targets, columns=columns, classes=classes, budget=budget)
     if labelled and samples.y is None:
         raise ValueError(
             f"{data} is read in blocks, and has no targets: --target names the column of a "
@@ -113,14 +115,31 @@ def samples_in(
     columns, is_table = first.columns, path.suffix.lower() in tables.TABLES
     if labelled and target is None and is_table and first.target_columns is not None:
         target = ",".join(first.target_columns)
-    size = count_of_bytes("budget", budget)
+    size, known = count_of_bytes("budget", budget), _names_of_classes(first)
     if path.is_file() and tables.size(path) > size:
-        data = _opened(str(path), target, size, labelled, columns)
+        data = _opened(str(path), target, size, labelled, columns, known)
         if len(net.input_shape) == 1:
             data.flatten()
+        _check_names(path, data.classes if labelled else None, known)
         return _without_y(data), data.y
-    x, y, _ = tables.read(path, target, labelled=labelled, budget=size, columns=columns)
+    asked: dict[str, Any] = {"labelled": labelled, "columns": columns, "classes": known}
+    x, y, names = tables.read(path, target, budget=size, **asked)
+    _check_names(path, names and names.classes, known)
     return shaped(net, x), y
+
+
+def _names_of_classes(net: Network) -> tuple[str, ...] | None:
+    names = net.classes or ()
+    return tuple(str(name) for name in names) if any(isinstance(n, str) for n in names) else None
+
+
+def _check_names(path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None) -> None:
+    """ValueError where targets are names, which the network has never heard."""
+    if got and not known:
+        raise ValueError(
+            f"{path}: the targets are names of classes, such as {shortened(got[0])}, and the "
+            "network has none: number them 0, 1, 2, ... as in its training"
+        )
 
 
 def _sample(parts: list[Part]) -> np.ndarray:
@@ -128,9 +147,13 @@ def _sample(parts: list[Part]) -> np.ndarray:
     return parts[1 if isinstance(parts[0][0], Blocks) else 0][0]
 
 
-def task(parts: list[Part], asked: str | None) -> tuple[str, int, str | None]:
+def task(
+    parts: list[Part], asked: str | None, names: tables.Names | None = None
+) -> tuple[str, int, str | None]:
     """The task and the number of outputs that targets ask for, and what is in doubt there."""
     y = np.concatenate([y for _, y in parts])
+    if names is not None and names.classes is not None:
+        return "classification", _of_names(names.classes, len(y), asked), None
     if asked is not None:
         return asked, _outputs(y, asked), None
     if y.ndim == 2 and ((y == 0) | (y == 1)).all():
@@ -163,6 +186,22 @@ def _of_marks(y: np.ndarray) -> tuple[str, int, str]:
         "no or a yes, --task multilabel"
     )
     return "regression", k, doubt
+
+
+def _of_names(classes: tuple[str, ...], n: int, asked: str | None) -> int:
+    """How many classes a column of text has, in n rows."""
+    if asked not in (None, "classification"):
+        raise ValueError(
+            f"--task {asked} needs numbers, and the targets are text, such as "
+            f"{shortened(classes[0])}"
+        )
+    if not 2 <= len(classes) <= n / 2:
+        raise ValueError(
+            f"expected names of classes, at least two and each of them more than once, got "
+            f"{len(classes)} different texts in {n} rows, such as {shortened(classes[0])}: "
+            "--target names another column"
+        )
+    return len(classes)
 
 
 def _are_one_hot(y: np.ndarray) -> bool:
@@ -226,7 +265,7 @@ def network(
     chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]  # by name
     net = Network(chain, cost=cost, task=task, **options)
     if names is not None:
-        net.columns, net.target_columns = names
+        net.columns, net.target_columns, net.classes = names
     return net
 
 
@@ -271,6 +310,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin.chain.key, twin.generator = net.chain.key, net.generator
     twin.steps, twin.epochs = net.steps, net.epochs
     twin.columns, twin.target_columns = net.columns, net.target_columns
+    twin.classes = net.classes
     return twin
 
 

@@ -15,9 +15,12 @@ from .blocks import Blocks, open_data
 from .checks import in_words, shortened
 from .data import as_integers
 from .readers import (
+    Classes,
     check_inputs,
     check_names,
     finite_number,
+    is_missing,
+    is_name,
     load_npy,
     load_npz,
     parquet_size,
@@ -28,10 +31,11 @@ from .values import first_not_finite
 
 
 class Names(NamedTuple):
-    """Of a table's columns: of those that are x, and of those that are y."""
+    """Of a table's columns: of those that are x, of those that are y, and in these."""
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
+    classes: tuple[str, ...] | None = None  # where the targets are names, of which y has numbers
 
 
 class Table(NamedTuple):
@@ -42,7 +46,6 @@ class Table(NamedTuple):
     names: Names | None = None
 
 
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}  # cells, in any case
 BUDGET = 10**9  # bytes that a packed file becomes, unless somebody says more
 
 
@@ -59,6 +62,7 @@ def read(
     labelled: bool = True,
     budget: int = BUDGET,
     columns: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Table:
     """The samples in a file.
 
@@ -76,6 +80,9 @@ def read(
     columns : list of str, optional
         Those of a table that are x, in this order; by default all that are no targets. Arrays
         have no names, and are not asked for any.
+    classes : list of str, optional
+        What a column of targets that is text has, in the order of their numbers; by default what
+        is there, in sorted order.
 
     Raises
     ------
@@ -90,7 +97,8 @@ def read(
     if kind in ARRAYS:
         x, y, names = ARRAYS[kind](path, target, labelled, budget)
     elif kind in TABLES:
-        x, y, names = TABLES[kind](path, target, labelled, budget, columns)
+        asked = target, labelled, budget, columns, Classes(classes)
+        x, y, names = TABLES[kind](path, *asked)
     else:
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
     if labelled and y is None:
@@ -127,7 +135,12 @@ def _npz(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
 
 
 def _parquet(
-    path: Path, target: str | None, labelled: bool, budget: int, columns: Sequence[str] | None
+    path: Path,
+    target: str | None,
+    labelled: bool,
+    budget: int,
+    columns: Sequence[str] | None,
+    classes: Classes,
 ) -> Table:
     if target is None and labelled:
         raise ValueError(f"{path}: --target names the column of targets")
@@ -137,27 +150,29 @@ def _parquet(
             f"{in_words(budget)}: a larger budget"
         )
     targets = target_names(path, target, columns)
-    data = open_data(path, target=targets, columns=columns, budget=budget)
+    data = open_data(path, target=targets, columns=columns, classes=classes.known, budget=budget)
     return Table(data.read(finite=False), data.y, names_of(data, targets))
 
 
 def _csv(
-    path: Path, target: str | None, labelled: bool, budget: int, columns: Sequence[str] | None
+    path: Path,
+    target: str | None,
+    labelled: bool,
+    budget: int,
+    columns: Sequence[str] | None,
+    classes: Classes,
 ) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-            return _rows(path, lines, target, labelled, columns)
+            return _rows(path, lines, target, labelled, columns, classes)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
 
 
 ARRAYS: dict[str, Callable[[Path, str | None, bool, int], Table]] = {".npz": _npz, ".npy": _npy}
-TABLES: dict[str, Callable[[Path, str | None, bool, int, Sequence[str] | None], Table]] = {
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+TABLES: dict[str, Callable[..., Table]] = {".csv": _csv, ".parquet": _parquet}
 
 
 def _rows(
@@ -166,6 +181,7 @@ def _rows(
     target: str | None,
     labelled: bool,
     columns: Sequence[str] | None,
+    classes: Classes,
 ) -> Table:
     """The table of some lines with their numbers, of which the first has the names."""
     names = [name.strip() for name in next(lines, (0, []))[1]]
@@ -184,32 +200,57 @@ def _rows(
             raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
     if not columns:
         check_inputs(path, inputs)
-    used = [places[name] for name in [*inputs, *wanted]]
+    if not inputs:
+        raise ValueError(
+            f"{path} has no column left for x beside the targets, {', '.join(wanted)}{other}"
+        )
+    read = wanted if labelled else []
+    used = [places[name] for name in [*inputs, *read]]
+    last = used[-1]
+    text = len(read) == 1 and len(first[1]) > last and is_name(first[1][last])
+    lines = chain([first], lines)
+    values = _cells(path, names, lines, used, last if text else -1, classes)
+    if not read:
+        return Table(values, None, Names(tuple(inputs), tuple(wanted)))
+    x, y = (part.copy() for part in np.split(values, [len(inputs)], axis=1))
+    y, known = classes.in_order(y[:, 0].astype(np.int64)) if text else (y, None)
+    return Table(x, y, Names(tuple(inputs), tuple(wanted), known))
+
+
+def _cells(
+    path: Path,
+    names: Sequence[str],
+    lines: Iterator[tuple[int, list[str]]],
+    used: Sequence[int],
+    text: int,
+    classes: Classes,
+) -> np.ndarray:
+    """The numbers in the used columns, (rows, columns); in that of text those of classes."""
+    other = separated_by_others([*names])
+    read = [(column, classes.number if column == text else _number) for column in used]
     cells = array("d")  # 8 bytes each, where a str has 50
-    for number, row in chain([first], lines):
+    for line, row in lines:
         if len(row) != len(names):
             raise ValueError(
-                f"{path}, line {number}: expected {len(names)} cells, got {len(row)}{other}"
+                f"{path}, line {line}: expected {len(names)} cells, got {len(row)}{other}"
             )
-        for column in used:
-            value = finite_number(row[column])
-            if value is None:
-                where = f"{path}, line {number}, column {shortened(names[column])}"
-                hint = " (number classes 0, 1, 2, ...)" if names[column] in wanted else ""
-                raise _no_number(where, row[column], other or hint)
-            cells.append(value)
-    values = np.frombuffer(cells).reshape(-1, len(used))
-    x, y = np.split(values, [len(inputs)], axis=1)
-    found = Names(tuple(inputs), tuple(wanted))
-    return Table(x.copy() if wanted else x, y.copy() if wanted else None, found)
+        try:
+            for column, number in read:
+                cells.append(number(row[column]))
+        except ValueError as error:
+            name = shortened(names[column])
+            raise ValueError(f"{path}, line {line}, column {name}: {error}{other}") from None
+    return np.frombuffer(cells).reshape(-1, len(used))
 
 
-def _no_number(where: str, cell: str, hint: str) -> ValueError:
-    """What to raise for a cell that is no finite number; `hint` mends one that is not missing."""
+def _number(cell: str) -> float:
+    """The finite number in a cell; ValueError where there is none."""
+    value = finite_number(cell)
+    if value is not None:
+        return value
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
-    if cell.strip().lower() in MISSING:
-        hint = ": fill it, or leave the line out"
-    return ValueError(f"{where}: expected a number, {shown}{hint}")
+    hint = ": fill it, or leave the line out" if is_missing(cell) else ""
+    raise ValueError(f"expected a number, {shown}{hint}")
 
 
 def target_names(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:
@@ -227,4 +268,6 @@ def target_names(path: Path, target: str | None, columns: Sequence[str] | None) 
 
 def names_of(data: Blocks, targets: Sequence[str]) -> Names | None:
     """Of a table that was opened with these targets."""
-    return None if data.columns is None else Names(data.columns, tuple(targets))
+    if data.columns is None:
+        return None
+    return Names(data.columns, tuple(targets), data.classes)

@@ -113,6 +113,8 @@ def _train(
         net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
         slices, objective, changes,
     )  # fmt: skip
+    if net.classes is None and isinstance(x, Blocks):
+        net.classes = x.classes
     net.columns = columns
     return trainer.run(epochs, held_out, called, resumed)
 

@@ -344,7 +344,7 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     refused("a.h5", r"expected a .npy, .npz, .parquet or .csv file, got 'a.h5'; of HDF5 and Zarr")
     refused([[1.0]], r"expected a path, or an array with shape and slices", TypeError)
     np.save(tmp_path / "x.npy", x)
-    refused("x.npy", "target= and columns= name columns of a .parquet or .csv", target="label")
+    refused("x.npy", "target=, columns= and classes= name columns of a .parquet", target="label")
     refused("x.npy", "y and target= both say what the targets are", target="label", y=samples[1])
     refused("x.npy", r"expected an array or a .npy file, got .*a.npz", y=tmp_path / "a.npz")
     refused("x.npy", 'expected budget as bytes or words such as "500 MB", got', budget="much")
@@ -363,7 +363,8 @@ def test_tables_that_cannot_be_read(tmp_path):
     parquet.write_table(table, tmp_path / "t.parquet")
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
     refused("t.parquet", "'name' is of string, expected numbers; columns= names", TypeError)
-    refused("t.parquet", "'name' is of .*; classes are numbered 0", TypeError, target="name")
+    both = ["name", "label"]
+    refused("t.parquet", "'name' is of .*; classes are numbered 0", TypeError, target=both)
     refused("t.parquet", "t.parquet: column 'a' has an empty cell", target="a", columns=["label"])
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
     with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):

@@ -346,7 +346,7 @@ def test_a_table_of_very_many_columns(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(f"{','.join(names)},y\n{'7,' * len(names)}1\n")
     found = tables.read(path, None)
-    assert found.names == (tuple(names), ("y",))
+    assert found.names == (tuple(names), ("y",), None)
     assert tables.read(path, "y", columns=names[::-1]).x.shape == (1, len(names))
     path.write_text(f"{','.join(names)},y,y\n7\n")
     with pytest.raises(ValueError, match="has two columns 'y'"):
@@ -560,7 +560,8 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
     [
         ("a,b\n", "no rows below its line of names"),
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
-        ("a,b\n1,cat\n", "line 2, column 'b': expected a number, got 'cat' (number classes"),
+        ("a,b\ncat,1\n", "line 2, column 'a': expected a number, got 'cat'"),
+        ("a,b\n1,2\n1,cat\n", "line 3, column 'b': expected a number, got 'cat'"),
         ("a,b\n1,2\n", "has 1 samples; at least 10"),
         (
             "a,b\n1,\n",
@@ -575,11 +576,11 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
         ("1,2\n3,4\n", "has numbers in its first line, expected the columns' names"),
         ("a,a\n3,4\n", "has two columns 'a'"),
-        ("a\n" + "3\n" * 20, "expected samples of shape (n, k) with a column at least"),
+        ("a\n" + "3\n" * 20, "has no column left for x beside the targets, a"),
         ('a,b\n1,"2\n', "is no CSV file in UTF-8: unexpected end of data"),
         (",a,b\n0,1,2\n", "a column has no name, as the index that pandas writes: leave it out"),
-        ("a;b\n1;2\n", "'a;b': expected a number, got '1;2' (cells are separated by commas)"),
-        ("a;b\n1,5;2,5\n", "line 2: expected 1 cells, got 3 (cells are separated by commas)"),
+        ("a;b\n1;2\n", "for x beside the targets, a;b (cells are separated by commas)"),
+        ("a;b\n1,5;2,5\n", "for x beside the targets, a;b (cells are separated by commas)"),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):

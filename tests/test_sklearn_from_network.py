@@ -72,6 +72,27 @@ def test_names_of_columns_come_along(iris):
     assert MLPClassifier(max_iter=4, random_state=0).fit(x, y).to_network().columns is None
 
 
+@pytest.mark.parametrize(
+    ("kinds", "classes"),
+    [
+        (np.array(["cat", "dog", "fish"]), ("cat", "dog", "fish")),
+        (np.array(["cat", "dog", "fish"], object), ("cat", "dog", "fish")),
+        (np.array([2, 5, 7]), (2, 5, 7)),
+        (np.arange(3), None),
+        (np.array([0.0, 1.0, 2.0]), None),
+    ],
+)
+def test_names_of_classes_come_along(iris, kinds, classes):
+    x, y = iris[0], kinds[iris[1]]
+    est = MLPClassifier(max_iter=4, random_state=0).fit(x, y)
+    net = est.to_network()
+    assert net.classes == classes
+    twin = MLPClassifier.from_network(net)
+    expected = kinds if classes else np.arange(3)
+    assert np.array_equal(twin.classes_, expected)
+    assert np.array_equal(twin.predict(x), expected[np.searchsorted(kinds, est.predict(x))])
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "poisson", "huber", bpx.costs.Huber(0.5)])
 def test_a_regressor_comes_back(iris, loss):
     x, y = iris[0], np.abs(iris[0][:, :2])

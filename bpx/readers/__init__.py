@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ._arrays import Slices, mapped
 from ._base import Read, Reader
-from ._names import check_inputs, check_names, finite_number, separated_by_others
+from ._classes import Classes
+from ._names import (
+    check_inputs,
+    check_names,
+    finite_number,
+    is_missing,
+    is_name,
+    separated_by_others,
+)
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
-__all__ = ["TABLES", "Read", "Reader", "check_inputs", "check_names", "finite_number", "load_npy",
-           "load_npz", "mapped", "parquet_size", "reader", "separated_by_others",
-           "suffix"]  # fmt: skip
+__all__ = ["TABLES", "Classes", "Read", "Reader", "check_inputs", "check_names", "finite_number",
+           "is_missing", "is_name", "load_npy", "load_npz", "mapped", "parquet_size", "reader",
+           "separated_by_others", "suffix"]  # fmt: skip
 
-TABLES: dict[str, Callable[[Path, Sequence[str], Sequence[str] | None, int], TableReader]] = {
-    ".parquet": Parquet,
-    ".csv": Csv,
-}
+TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
 
 
 def suffix(x: Any) -> str:

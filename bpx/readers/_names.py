@@ -33,6 +33,19 @@ def separated_by_others(names: list[str]) -> str:
     return " (cells are separated by commas)" if others else ""
 
 
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+
+
+def is_missing(cell: str) -> bool:
+    """A cell that is empty, or says so, in any case."""
+    return cell.strip().lower() in _MISSING
+
+
+def is_name(cell: str) -> bool:
+    """A cell that is neither missing nor a number."""
+    return not is_missing(cell) and finite_number(cell) is None
+
+
 def finite_number(cell: str) -> float | None:
     """The finite number in a cell, if it is one."""
     try:

@@ -6,7 +6,7 @@ import importlib
 import io
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,8 @@ import numpy as np
 from ..checks import in_words
 from ..registry import nearest
 from ._base import Read, Reader
-from ._names import check_inputs, check_names, separated_by_others
+from ._classes import Classes
+from ._names import check_inputs, check_names, is_name, separated_by_others
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
@@ -38,18 +39,39 @@ def _arrow(module: str) -> Any:
 class TableReader(Reader):
     """Columns with names: some are x, others are held in memory, for targets and weights.
 
+    Parameters
+    ----------
+    path : Path
+    held : sequence of str
+        Those that are held.
+    columns : sequence of str, optional
+        Those of x; by default all that are not held.
+    budget : int
+        Bytes.
+    text : dict, optional
+        By their names the numberings of held columns that may be text.
+
     Attributes
     ----------
     columns : list of str
         Of x.
     held : dict
         The columns that were asked for, (n,) each.
+    classes : dict
+        By their names the names of classes in held columns that are text.
     borders : ndarray
     """
 
     columns: list[str]
     held: dict[str, np.ndarray]
+    classes: dict[str, tuple[str, ...]]
     borders: np.ndarray
+
+    def _hold(self, held: dict[str, np.ndarray], text: Mapping[str, Classes]) -> None:
+        """Columns as they came, those of text as the numbers that their names then had."""
+        ordered = {name: classes.in_order(held[name]) for name, classes in text.items()}
+        self.held = held | {name: numbers for name, (numbers, _) in ordered.items()}
+        self.classes = {name: names for name, (_, names) in ordered.items()}
 
     @contextmanager
     def opened(self) -> Iterator[Read]:
@@ -73,12 +95,19 @@ class TableReader(Reader):
         """Lends what decodes the columns of x."""
 
 
-def _numbers(table: Any, name: str, where: str = "") -> np.ndarray:
+def _numbers(
+    table: Any, name: str, where: str = "", text: Mapping[str, Classes] | None = None
+) -> np.ndarray:
     column = table.column(name)
     if column.null_count:
         raise ValueError(
             f"{where}column {name!r} has an empty cell: fill it, or leave the row out"
         )
+    if text and name in text:
+        try:
+            return text[name].of_column(column)
+        except ValueError as error:
+            raise ValueError(f"{where}column {name!r}: {error}") from None
     found: np.ndarray = column.to_numpy(zero_copy_only=False)
     return found
 
@@ -103,7 +132,12 @@ class Parquet(TableReader):
     smaller = "smaller row groups: pyarrow.parquet.write_table(..., row_group_size=)"
 
     def __init__(
-        self, path: Path, held: Sequence[str], columns: Sequence[str] | None, budget: int
+        self,
+        path: Path,
+        held: Sequence[str],
+        columns: Sequence[str] | None,
+        budget: int,
+        text: Mapping[str, Classes] | None = None,
     ) -> None:
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
@@ -112,21 +146,24 @@ class Parquet(TableReader):
             shown = [name for name in schema.names if not PANDAS_INDEX.fullmatch(name)]
             self.columns = _of_x(path, schema.names, held, columns or shown)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
+            text = {n: c for n, c in (text or {}).items() if _is_text(schema.field(n).type)}
             for name in held:
-                _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
+                if name not in text:
+                    _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
             rows = file.metadata.num_rows
             super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
             # Of a column with one value the file has a few bytes, for any number of rows.
-            if 8 * rows * len(held) > budget:
+            taken = 8 * rows * len(held) + sum(_unpacked(groups, name) for name in text)
+            if taken > budget:
                 raise ValueError(
-                    f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
-                    f"memory, more than the budget of {in_words(budget)}: a larger budget"
+                    f"{', '.join(held)} of {path} take {in_words(taken)} in memory, more than the "
+                    f"budget of {in_words(budget)}: a larger budget"
                 )
             try:
                 beside = file.read(columns=list(held)) if held else None
             except Exception as error:  # pyarrow raises errors of many kinds
                 raise ValueError(f"{path} is damaged: {error}") from error
-            self.held = {name: _numbers(beside, name, f"{path}: ") for name in held}
+            self._hold({n: _numbers(beside, n, f"{path}: ", text) for n in held}, text)
         self.path, self._metadata = path, file.metadata
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
@@ -174,6 +211,20 @@ def parquet_size(path: Path) -> int:
         return size
 
 
+def _is_text(kind: Any) -> bool:
+    """Of a column's type of pyarrow's: its values are text, or numbers of such."""
+    types = importlib.import_module("pyarrow.types")
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _unpacked(groups: Sequence[Any], name: str) -> int:
+    """Bytes of a column, as the footer has them."""
+    parts = (group.column(k) for group in groups for k in range(group.num_columns))
+    return sum(part.total_uncompressed_size for part in parts if part.path_in_schema == name)
+
+
 def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x") -> np.dtype:
     try:
         dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
@@ -193,28 +244,36 @@ class Csv(TableReader):
     """
 
     def __init__(
-        self, path: Path, held: Sequence[str], columns: Sequence[str] | None, budget: int
+        self,
+        path: Path,
+        held: Sequence[str],
+        columns: Sequence[str] | None,
+        budget: int,
+        text: Mapping[str, Classes] | None = None,
     ) -> None:
         _arrow("csv")
-        self.path = path
+        self.path, self._text = path, dict(text or {})
         with path.open("rb") as file:
             self.names = _header(path, self._line(file))
             self.columns = _of_x(path, self.names, held, columns)
             if not columns:
                 check_inputs(path, self.columns)
-            spans, sizes, parts = [], [], []
+            spans, sizes = [], []
+            parts: list[list[np.ndarray]] = []
             start = file.tell()
-            while text := file.read(LINES) + self._line(file):
-                piece = self._parsed(text, [*held] or self.columns[:1], start)
-                parts.append([_numbers(piece, name, f"{path}: ") for name in held])
+            while lines := file.read(LINES) + self._line(file):
+                if not parts:
+                    self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
+                piece = self._parsed(lines, [*held] or self.columns[:1], start)
+                parts.append([_numbers(piece, n, f"{path}: ", self._text) for n in held])
                 spans.append((start, file.tell()))
                 sizes.append(piece.num_rows)
                 start = file.tell()
         self._spans = [span for span, size in zip(spans, sizes, strict=True) if size]
         self.borders = np.cumsum([0, *(size for size in sizes if size)])
         super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
-        columns_held = zip(*parts, strict=True)
-        self.held = {n: np.concatenate(c) for n, c in zip(held, columns_held, strict=True)}
+        columns_held = map(np.concatenate, zip(*parts, strict=True))
+        self._hold(dict(zip(held, columns_held, strict=True)), self._text)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
     def _line(self, file: IO[bytes]) -> bytes:
@@ -226,15 +285,19 @@ class Csv(TableReader):
             )
         return found
 
+    def _has_names(self, text: bytes, column: str) -> bool:
+        """A column begins with one."""
+        found = self._parsed(text, [column], 0).column(column)
+        return len(found) > 0 and is_name(found[0].as_py())
+
     def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
         parser = _arrow("csv")
+        types = {name: "string" if name in self._text else "float64" for name in columns}
         try:
             return parser.read_csv(
                 io.BytesIO(text),
                 parser.ReadOptions(column_names=self.names, use_threads=False),
-                convert_options=parser.ConvertOptions(
-                    include_columns=columns, column_types=dict.fromkeys(columns, "float64")
-                ),
+                convert_options=parser.ConvertOptions(include_columns=columns, column_types=types),
             )
         except ValueError as error:  # pyarrow's ArrowInvalid
             raise ValueError(

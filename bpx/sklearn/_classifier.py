@@ -274,7 +274,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Of dense layers with softmax outputs, or with one sigmoid output for two classes, or
             with several for the task ``"multilabel"``.
         classes : array-like, optional
-            What the outputs stand for, in ascending order; 0, 1, ... by default.
+            What the outputs stand for, in ascending order; by default ``net.classes``, else
+            0, 1, ...
         **params
             The other parameters of the constructor.
 

@@ -83,13 +83,25 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def to_network(self) -> Network:
         """A copy of the fitted network as a `bpx.Network`, with all that it can do.
 
-        Its `columns` are ``feature_names_in_``, where there are such.
+        Its `columns` are ``feature_names_in_``, and its `classes` are ``classes_`` where these are
+        strings or integers.
         """
         check_is_fitted(self)
         net = self._fitted.copy()
         names = getattr(self, "feature_names_in_", None)
         net.columns = None if names is None else tuple(names.tolist())
+        net.classes = self._names_of_classes
         return net
+
+    @property
+    def _names_of_classes(self) -> list[Any] | None:
+        """Where they are strings, or integers other than 0, 1, ..."""
+        kinds = getattr(self, "classes_", None)
+        found = [] if kinds is None else on_host(kinds).tolist()
+        named = all(isinstance(kind, str) for kind in found)
+        numbered = all(type(kind) is int for kind in found) and found != [*range(len(found))]
+        alike = self._network.task == "classification" and len(found) > 1
+        return found if alike and (named or numbered) else None
 
     def to_onnx(self, path: Any = None) -> Any:
         """The fitted network as an ONNX model, see `bpx.export_onnx`.

@@ -92,6 +92,7 @@ def of_network(net: Network, classes: Any) -> Any:
             )
         return np.eye(outputs, dtype=int)
     count = max(outputs, 2)  # one sigmoid output tells two classes apart
+    classes = net.classes if classes is None else classes
     if classes is None:
         return np.arange(count)
     labels = np.asarray(classes)

@@ -1,0 +1,66 @@
+"""A column of text -> numbers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks import shortened
+from ..registry import nearest
+from ._names import is_missing
+
+MOST = 10_000  # different names: a column of more has no classes
+
+
+class Classes:
+    """Numbers the names of classes as they come, 0, 1, ...
+
+    Parameters
+    ----------
+    known : sequence of str, optional
+        The names, in the order of their numbers; by default those that come, in sorted order.
+    """
+
+    def __init__(self, known: Sequence[str] | None = None) -> None:
+        self.known = None if known is None else tuple(known)
+        self._numbers = {name: number for number, name in enumerate(self.known or ())}
+
+    def number(self, cell: str) -> int:
+        """Of the name in a cell; ValueError where none is there, or one that is not known."""
+        name = cell.strip()
+        found = self._numbers.get(name)
+        if found is not None:
+            return found
+        if is_missing(name):
+            raise ValueError(
+                f"expected the name of a class, got {shortened(name)}: fill it, or leave the row "
+                "out"
+            )
+        if self.known is not None:
+            raise ValueError(
+                f"{shortened(name)} is no class of the network{nearest(name, list(self.known))}"
+            )
+        if len(self._numbers) == MOST:
+            raise ValueError(f"expected names of classes, got more than {MOST:,} different texts")
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def of_column(self, column: Any) -> np.ndarray:
+        """The numbers of a column of pyarrow's, of text without nulls."""
+        parts = []
+        for chunk in column.dictionary_encode().chunks:
+            indices = chunk.indices.to_numpy()
+            used, places = np.unique(indices, return_inverse=True)
+            names = [chunk.dictionary[int(index)].as_py() or "" for index in used]
+            parts.append(np.array([self.number(name) for name in names], np.int64)[places])
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def in_order(self, numbers: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """All numbers that were given out, (n,), as they are in the order of names; the names."""
+        if self.known is not None:
+            return numbers, self.known
+        names = sorted(self._numbers)
+        places = np.empty(len(names), np.int64)
+        places[[self._numbers[name] for name in names]] = np.arange(len(names))
+        return places[numbers], tuple(names)

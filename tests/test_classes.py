@@ -1,0 +1,246 @@
+"""Names of classes: a column of text as targets, and what a network's labels stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx[cli]'")
+
+from test_cli import bpx_command
+
+import bpx
+from bpx import readers, tables
+from bpx.readers import Classes
+
+KINDS = ("elm", "oak", "ash")  # as they come; sorted: ash, elm, oak
+NAMES = ("ash", "elm", "oak")
+
+
+@pytest.fixture
+def trees(rng):
+    """x (60, 2) and the name of each row's class."""
+    chosen = np.arange(60) % 3
+    x = rng.normal(size=(60, 2)) + 4.0 * np.array([[0, 0], [1, 0], [0, 1]])[chosen]
+    return x, np.array(KINDS)[chosen]
+
+
+def _lines(x, kinds, order="ab"):
+    rows = [
+        ",".join(f"{row['ab'.index(name)]:.17g}" for name in order) + f", {kind} "
+        for row, kind in zip(x, kinds, strict=True)
+    ]
+    return "\n".join([",".join([*order, "kind"]), *rows]) + "\n"
+
+
+@pytest.fixture
+def written(trees, tmp_path):
+    (tmp_path / "trees.csv").write_text(_lines(*trees))
+    return tmp_path
+
+
+def _write_parquet(path, x, kinds, dictionary):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+
+    if dictionary:  # with one that is there and never used, as of pandas' categories
+        unused = arrow.array([*kinds, "yew"]).dictionary_encode()[:-1]
+        kinds = unused
+    table = arrow.table({"a": x[:, 0], "b": x[:, 1], "kind": kinds})
+    parquet.write_table(table, path, row_group_size=25)
+
+
+def test_numbers_are_those_of_sorted_names(trees, written):
+    x, y, names = tables.read(written / "trees.csv", None)
+    assert names == (("a", "b"), ("kind",), NAMES)
+    assert np.array_equal(x, trees[0])
+    assert (y.dtype, np.array(NAMES)[y].tolist()) == (np.int64, trees[1].tolist())
+    known = tables.read(written / "trees.csv", "kind", classes=KINDS)
+    assert known.names.classes == KINDS
+    assert np.array(KINDS)[known.y].tolist() == trees[1].tolist()
+    other, _, names = tables.read(written / "trees.csv", "kind", labelled=False)
+    assert np.array_equal(other, x)
+    assert names.classes is None
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "dictionary"])
+@pytest.mark.parametrize("known", [None, KINDS])
+def test_tables_on_disk(trees, written, kind, known, monkeypatch):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    path = written / f"trees.{kind.replace('dictionary', 'parquet')}"
+    if kind == "csv":
+        monkeypatch.setattr(readers._tables, "LINES", 200)  # several blocks
+    else:
+        _write_parquet(path, *trees, kind == "dictionary")
+    data = bpx.open_data(path, target="kind", classes=known)
+    assert data.classes == (known or NAMES)
+    assert len(data.reader.borders) > 3
+    assert np.array(data.classes)[data.y].tolist() == trees[1].tolist()
+    assert np.array_equal(data.read(finite=True), trees[0])
+    if kind != "csv":
+        read = tables.read(path, "kind", classes=known)
+        assert read.names.classes == data.classes
+        assert np.array_equal(read.y, data.y)
+
+
+def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    data = bpx.open_data(written / "trees.csv", target="kind")
+    net = bpx.Network([2, 8, 3], output="softmax", seed=0)
+    net.fit(data, epochs=30)
+    assert net.classes == NAMES
+    net.save(tmp_path / "net.safetensors")
+    for same in (net.copy(), bpx.load(tmp_path / "net.safetensors")):
+        assert same.classes == NAMES
+        found = np.array(same.classes)[same.predict(trees[0])]
+        assert (found == trees[1]).mean() > 0.9
+    other = bpx.open_data(written / "trees.csv", target="kind", classes=KINDS)
+    with pytest.raises(ValueError, match=r"y has numbers for other names .*classes=net\.classes"):
+        net.evaluate(other)
+    again = bpx.open_data(written / "trees.csv", target="kind", classes=net.classes)
+    assert net.evaluate(again) == net.evaluate(data)
+    few = bpx.Network([2, 4], output="softmax", seed=0)
+    with pytest.raises(
+        ValueError, match=r"expected 4 different classes, one for each, got \['ash"
+    ):
+        few.fit(data)
+    assert (few.classes, few.columns, few.steps) == (None, None, 0)
+    with pytest.raises(ValueError, match="classes= is for a classification, and this network's"):
+        bpx.Network([2, 1], output="identity").fit(data)
+
+
+def test_names_that_are_set():
+    net = bpx.Network([2, 1], seed=0)
+    net.classes = ["cat", "dog"]
+    assert net.classes == ("cat", "dog")
+    net.classes = np.array([3, 7])
+    assert net.classes == (3, 7)
+    for wrong in (["cat"], ["cat", "cat"], ["cat", "dog", "fish"]):
+        with pytest.raises(ValueError, match="expected 2 different classes, one for each"):
+            net.classes = wrong
+    for wrong in ("cd", ["cat", 1], [0.5, 1.5], {"cat", "dog"}, 2):
+        with pytest.raises(TypeError, match=r'list of strings, such as \["cat", "dog"\], or one'):
+            net.classes = wrong
+    assert net.classes == (3, 7)
+    net.classes = None
+    assert net.classes is None
+
+
+def test_ensembles_and_models_have_them(trees, written, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="it runs the model")
+    ensemble = bpx.Ensemble.of(2, bpx.Network([2, 3], output="softmax", seed=0))
+    for net in ensemble.members:
+        net.classes = NAMES
+    ensemble.save(tmp_path / "model.safetensors")
+    printed, _ = bpx_command("predict", tmp_path / "model.safetensors", written / "trees.csv",
+                             "--target", "kind")  # fmt: skip
+    expected = np.array(NAMES)[ensemble.predict(trees[0])].tolist()
+    assert printed.split() == expected
+    twin = ensemble.members[0].copy()
+    twin.classes = KINDS
+    with pytest.raises(ValueError, match="expected networks with the same classes, got"):
+        bpx.Ensemble([ensemble.members[0], twin])
+    bpx.export_onnx(net, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    label = session.run(None, {"inputs": trees[0].astype(np.float32)})[0]
+    assert label.tolist() == np.array(NAMES)[net.predict(trees[0])].tolist()
+
+
+def test_the_command_line_goes_by_names(trees, written, rng):
+    model = "run/model.safetensors"
+    out, err = bpx_command("train", "trees.csv", "--epochs", 30, "--out", "run", cwd=written)
+    assert (err, "softmax" in out) == ("", True)
+    score, _ = bpx_command("evaluate", model, "trees.csv", cwd=written)
+    order = rng.permutation(60)[:40]
+    x, kinds = trees[0][order], trees[1][order]
+    (written / "some.csv").write_text(_lines(x[kinds != "elm"], kinds[kinds != "elm"], "ba"))
+    some, _ = bpx_command("evaluate", model, "some.csv", cwd=written)
+    rows = kinds != "elm"
+    net = bpx.load(written / model)
+    assert net.classes == NAMES
+    y = np.searchsorted(NAMES, kinds)
+    assert f"cost {net.evaluate(x[rows], y[rows])['cost']:.6g}\n" in some
+    printed, _ = bpx_command("predict", model, "some.csv", cwd=written)
+    assert printed.split() == np.array(NAMES)[net.predict(x[rows])].tolist()
+    for name in ("p.csv", "p.npy"):
+        bpx_command("predict", model, "some.csv", "--out", name, cwd=written)
+    assert (written / "p.csv").read_text().split() == printed.split()
+    assert np.load(written / "p.npy").tolist() == printed.split()
+    outputs, _ = bpx_command("predict", model, "some.csv", "--outputs", cwd=written)
+    assert np.allclose(np.loadtxt(outputs.splitlines(), delimiter=","), net(x[rows]), atol=1e-6)
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    _write_parquet(written / "trees.parquet", *trees, False)
+    for way in (["trees.parquet"], ["trees.csv", "--budget", "2 kB"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bpx.readers._tables.LINES", 200)
+            if len(way) == 1:
+                assert bpx_command("evaluate", model, *way, cwd=written)[0] == score
+            else:  # is read in blocks, within what two windows take at least
+                _, err = bpx_command("evaluate", model, *way, cwd=written, status=2)
+                assert "a budget of 2000 bytes holds" in err
+
+
+def test_what_is_no_column_of_classes(trees, written):
+    def refused(*arguments):
+        return bpx_command(*arguments, cwd=written, status=2)[1]
+
+    assert "--task regression needs numbers, and the targets are text, such as 'ash'" in refused(
+        "train", "trees.csv", "--task", "regression"
+    )
+    (written / "all.csv").write_text(_lines(trees[0], [f"t{k}" for k in range(60)]))
+    (written / "one.csv").write_text(_lines(trees[0], ["ash"] * 60))
+    for name, count in (("all.csv", 60), ("one.csv", 1)):
+        err = refused("train", name)
+        assert f"got {count} different texts in 60 rows, such as" in err
+        assert "--target names another column" in err
+    bpx_command("train", "trees.csv", "--epochs", 1, "--out", "run", cwd=written)
+    model = "run/model.safetensors"
+    (written / "new.csv").write_text(_lines(trees[0], ["oaks"] * 60))
+    assert (
+        "new.csv, line 2, column 'kind': 'oaks' is no class of the network; did you mean 'oak'?"
+    ) in refused("evaluate", model, "new.csv")
+    numbered = _lines(trees[0], np.arange(60) % 3)
+    (written / "numbers.csv").write_text(numbered)
+    bpx_command("evaluate", model, "numbers.csv", cwd=written)
+    bpx_command("train", "numbers.csv", "--epochs", 1, "--out", "other", cwd=written)
+    assert (
+        "trees.csv: the targets are names of classes, such as 'ash', and the network has none"
+    ) in refused("evaluate", "other/model.safetensors", "trees.csv")
+    text = (written / "trees.csv").read_text().replace(" oak ", "NA", 1)
+    (written / "gap.csv").write_text(text)
+    assert (
+        "gap.csv, line 3, column 'kind': expected the name of a class, got 'NA': fill it, or leave"
+    ) in refused("train", "gap.csv")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    with pytest.raises(ValueError, match=r"gap.csv: column 'kind': expected the name of a class"):
+        bpx.open_data(written / "gap.csv", target="kind")
+    with pytest.raises(ValueError, match="'elm' is no class of the network"):
+        bpx.open_data(written / "trees.csv", target="kind", classes=["ash", "oak"])
+    with pytest.raises(ValueError, match="target=, columns= and classes= name columns of a"):
+        bpx.open_data(np.zeros((4, 2)), np.zeros(4, int), classes=["ash", "oak"])
+
+
+def test_text_of_a_parquet_file_keeps_to_the_budget(trees, written):
+    kinds = [kind * 1000 for kind in trees[1]]
+    _write_parquet(written / "long.parquet", trees[0], kinds, False)
+    assert bpx.open_data(written / "long.parquet", target="kind").classes[0] == "ash" * 1000
+    with pytest.raises(ValueError, match=r"kind of .* take .* more than the budget of 5 kB"):
+        bpx.open_data(written / "long.parquet", target="kind", budget="5 kB")
+
+
+def test_a_column_of_too_many_texts(monkeypatch):
+    monkeypatch.setattr(readers._classes, "MOST", 2)
+    classes = Classes()
+    assert [classes.number(name) for name in ("b", " a", "b ")] == [0, 1, 0]
+    with pytest.raises(ValueError, match="expected names of classes, got more than 2 different"):
+        classes.number("c")
+    numbers, names = classes.in_order(np.array([0, 1, 0]))
+    assert (numbers.tolist(), names) == ([1, 0, 1], ("a", "b"))
+
+
+def test_a_terminal_obeys_no_name(written, tmp_path, trees):
+    net = bpx.Network([2, 1], seed=0)
+    net.columns, net.classes = ("a", "b"), ("red\x1b[31m", "two words")
+    net.save(tmp_path / "net.safetensors")
+    printed, _ = bpx_command("predict", tmp_path / "net.safetensors", written / "trees.csv")
+    assert set(printed.splitlines()) <= {r"red\x1b[31m", "two words"}
