@@ -50,10 +50,8 @@ def seeds(folder: Path) -> list[str]:
     net.fit(x, y, epochs=1)
     net.classes = ["ash", "elm", "oak"]
     names, kinds = [*(f"c{k}" for k in range(4)), "label"], np.array(net.classes)[y]
-    rows = [
-        ",".join([*(f"{cell:.4g}" for cell in row), k]) for row, k in zip(x, kinds, strict=True)
-    ]
-    (folder / "x.csv").write_text("\n".join([",".join(names), *rows, ""]))
+    cells = np.c_[np.char.mod("%.4g", x), kinds]
+    np.savetxt(folder / "x.csv", cells, "%s", ",", header=",".join(names), comments="")
     net.save(folder / "x.safetensors")
     bpx.Ensemble.of(2, net).save(folder / "x.ensemble")
     found = ["csv", "npy", "npz", "safetensors", "ensemble"]
