@@ -2,8 +2,9 @@
 
 Thousands of .csv, .npy, .npz, .parquet and model files, each made wrong at random, are given to
 ``bpx train``, ``evaluate``, ``predict`` and ``export``. Each has to end in one line that says what
-is wrong with it and exit status 1 or 2, or in a result and none. Whatever else happens is a fault:
-a traceback, more lines, a crash, more than 20 s, more than 512 MiB.
+is wrong with it and exit status 1 or 2, or in a result and none; beside it there may be a note on
+what the targets are taken for. Whatever else happens is a fault: a traceback, more lines, a crash,
+more than 20 s, more than 512 MiB.
 
 Then checkpoints and models are damaged, and read by `fit` and `bpx.load`: bytes of the file, and
 values of its header with a checksum that is right.
@@ -104,11 +105,11 @@ def outcome(arguments: list[str]) -> tuple[str, str]:
             told = traceback.format_exc()
     err.flush()
     told += err.buffer.getvalue().decode("utf-8", "replace")
-    lines = told.splitlines()
+    lines = [line for line in told.splitlines() if not line.startswith("bpx: note: ")]
     if "not enough memory" in told:
         return "fault", told
     if status == 0 and not lines:
-        return "accepted", ""
+        return "accepted", told
     one = len(lines) == 1 and lines[0].startswith("bpx: ") and len(lines[0]) <= 1100
     if status == 1 and one and "the cost is not finite" in told:
         return "accepted", told  # numbers as large as these are

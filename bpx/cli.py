@@ -207,7 +207,7 @@ def train(
     parts, names = ranks.first(lambda: recipe.parts(data, target, seed, budget))
     task, outputs, doubt = recipe.task(parts, task, names)
     if doubt and ranks.rank == 0:
-        say(doubt)
+        say(f"note: {doubt}")
     n = len(parts[0][0])
     batch_size = check_batch_size(batch_size, n)
     own_scale = built_in or not standardize

@@ -109,7 +109,7 @@ def read(
         )
     if y is not None and (y.ndim < 1 or len(y) != len(x)):
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
-    if y is not None and y.ndim > 2:
+    if y is not None and (y.ndim > 2 or 0 in y.shape):
         raise ValueError(f"{path}: expected targets of shape (n,) or (n, k), got {y.shape}")
     for what, numbers in (("x", x), ("the targets", y)):  # before rows are drawn at random
         row = None if numbers is None else first_not_finite(numbers)

@@ -409,7 +409,7 @@ def test_a_number_that_is_not_finite_is_told_by_its_row_in_the_file(tmp_path, rn
 def test_targets_that_are_alike_are_told(tmp_path, rng):
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=np.full(40, 2.5))
     _, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
-    assert err == "bpx: all targets are alike, so that there is nothing to learn\n"
+    assert err == "bpx: note: all targets are alike, so that there is nothing to learn\n"
 
 
 def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
@@ -611,6 +611,9 @@ def test_wrong_columns_and_arrays(tmp_path):
     np.savez(tmp_path / "c2.npz", x=np.zeros((12, 2)), y=np.zeros((12, 2, 2)))
     _, err = bpx_command("train", tmp_path / "c2.npz", status=2)
     assert "expected targets of shape (n,) or (n, k), got (12, 2, 2)" in err
+    np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.zeros((12, 0)))
+    _, err = bpx_command("train", tmp_path / "e.npz", status=2)
+    assert "expected targets of shape (n,) or (n, k), got (12, 0)" in err
     _, err = bpx_command("train", tmp_path / "a.csv", "--target", "price,price", status=2)
     assert "--target names the column 'price' more than once" in err
     np.savez(tmp_path / "d.npz", x=np.zeros((12, 2)), y=np.arange(12) % 2 * 7)
