@@ -14,6 +14,7 @@ test set with the weights of the best epoch on the validation set, as network3.p
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import re
@@ -152,8 +153,24 @@ def train(
 ) -> list[float]:
     """A run's figures (%): of each epoch, or one of the test set; and its seconds.
 
-    With `runs`, a folder, it goes on from the checkpoints that the run has there.
+    With `runs`, a folder, it goes on from the checkpoints that the run has there. An ensemble's
+    members are runs of its network, of seeds of their own, and have the same checkpoints.
     """
+    one, first = dataclasses.replace(row, members=1), seed * row.members
+    seeds = range(first, first + row.members)
+    trained = [fit(one, member, dataset, short, backend, runs) for member in seeds]
+    nets, histories = zip(*trained, strict=True)
+    seconds = sum(sum(history["seconds"]) for history in histories)
+    if row.on != "best":
+        return [*(100 * a for a in histories[0]["validation_accuracy"]), seconds]
+    net = nets[0] if row.members == 1 else bpx.Ensemble(nets, "vote")
+    return [100 * net.accuracy(*dataset[2]), seconds]
+
+
+def fit(
+    row: Row, seed: int, dataset: Any, short: bool, backend: str | None, runs: Path | None
+) -> tuple[bpx.Network, bpx.History]:
+    """One network of a row, and its run."""
     if short and row.chapter == 6:  # slow where a library is written in Python
         dataset = [(x[:50], y[:50]) for x, y in dataset]
     (x, y), validation, test = dataset
@@ -162,12 +179,10 @@ def train(
     n = len(x)
     if row.expanded:
         x, y = bpx.augmentation.expand(x, y, shape=(28, 28), seed=seed)
-    net: Any = bpx.Network(row.layers(), **row.options, backend=backend, seed=seed)
-    if row.members > 1:
-        net = bpx.Ensemble.of(row.members, net, combine="vote")
+    net = bpx.Network(row.layers(), **row.options, backend=backend, seed=seed)
     best = bpx.EarlyStopping(row.epochs, monitor="validation_accuracy")
     kept = {} if runs is None else {"checkpoint": runs / row.name / str(seed), "resume": True}
-    found = net.fit(
+    history = net.fit(
         x,
         y,
         epochs=1 if short else row.epochs,
@@ -178,13 +193,10 @@ def train(
         callbacks=[best] if row.on == "best" else [],
         **kept,
     )
-    histories = found if row.members > 1 else [found]
-    for history in histories:
-        if history.interrupted:
-            raise SystemExit("interrupted: with --checkpoints a run goes on where it was stopped")
-        assert np.isfinite(history["training_cost"]).all()
-    accuracies = [net.accuracy(*test)] if row.on == "best" else found["validation_accuracy"]
-    return [*(100 * a for a in accuracies), sum(sum(each["seconds"]) for each in histories)]
+    if history.interrupted:
+        raise SystemExit("interrupted: with --checkpoints a run goes on where it was stopped")
+    assert np.isfinite(history["training_cost"]).all()
+    return net, history
 
 
 def line(row: Row, runs: Sequence[Sequence[float]], made: str) -> str:
@@ -215,6 +227,13 @@ def write(lines: dict[str, str], page: Path) -> None:
     page.write_text(HEAD + tables[0] + CHAPTER_6 + tables[1], encoding="utf-8")
 
 
+def cores() -> str:
+    """Those that this process may use."""
+    asked = getattr(os, "sched_getaffinity", None)  # not on all systems
+    count = len(asked(0)) if asked else os.cpu_count()
+    return f"{count} core{'s' * (count != 1)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", help="numpy, cupy, torch, ...")
@@ -243,7 +262,7 @@ def main() -> None:
             for seed in seeds
         ]
         made = f"{time.strftime('%Y-%m-%d')}, bpx {bpx.__version__}, {backend.name}"
-        found = line(row, runs, f"{made}, {os.cpu_count()} cores {platform.machine()}")
+        found = line(row, runs, f"{made}, {cores()} {platform.machine()}")
         print(found, flush=True)
         if page:
             write({row.describe(): found}, page)

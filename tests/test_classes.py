@@ -220,12 +220,27 @@ def test_what_is_no_column_of_classes(trees, written):
         bpx.open_data(np.zeros((4, 2)), np.zeros(4, int), classes=["ash", "oak"])
 
 
-def test_text_of_a_parquet_file_keeps_to_the_budget(trees, written):
-    kinds = [kind * 1000 for kind in trees[1]]
-    _write_parquet(written / "long.parquet", trees[0], kinds, False)
-    assert bpx.open_data(written / "long.parquet", target="kind").classes[0] == "ash" * 1000
-    with pytest.raises(ValueError, match=r"kind of .* take .* more than the budget of 5 kB"):
-        bpx.open_data(written / "long.parquet", target="kind", budget="5 kB")
+def test_texts_that_are_too_long(trees, written):
+    (written / "long.csv").write_text(_lines(trees[0], [kind * 400 for kind in trees[1]]))
+    with pytest.raises(ValueError, match=r"long.csv, .* got a text of 1,200 characters"):
+        tables.read(written / "long.csv", "kind")
+    _write_parquet(written / "long.parquet", trees[0], [kind * 400 for kind in trees[1]], False)
+    with pytest.raises(ValueError, match=r"column 'kind': .* got a text of 1,200 characters"):
+        bpx.open_data(written / "long.parquet", target="kind")
+
+
+def test_a_text_that_is_in_every_row_is_in_memory_once(trees, written):
+    """Of 100 MB in 1,000 rows."""
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+
+    text = arrow.DictionaryArray.from_arrays(np.zeros(1000, np.int32), ["x" * 100_000])
+    table = arrow.table({"a": np.zeros(1000), "kind": text})
+    parquet.write_table(table, written / "same.parquet")
+    before = arrow.default_memory_pool().max_memory()
+    with pytest.raises(ValueError, match="got a text of 100,000 characters"):
+        bpx.open_data(written / "same.parquet", target="kind")
+    assert arrow.default_memory_pool().max_memory() - before < 20e6
 
 
 def test_a_column_of_too_many_texts(monkeypatch):

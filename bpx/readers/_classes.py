@@ -12,6 +12,7 @@ from ..registry import nearest
 from ._names import is_missing
 
 MOST = 10_000  # different names: a column of more has no classes
+LONGEST = 1000  # characters of a name
 
 
 class Classes:
@@ -42,14 +43,16 @@ class Classes:
             raise ValueError(
                 f"{shortened(name)} is no class of the network{nearest(name, list(self.known))}"
             )
+        if len(name) > LONGEST:
+            raise ValueError(f"expected names of classes, got a text of {len(name):,} characters")
         if len(self._numbers) == MOST:
             raise ValueError(f"expected names of classes, got more than {MOST:,} different texts")
         return self._numbers.setdefault(name, len(self._numbers))
 
     def of_column(self, column: Any) -> np.ndarray:
-        """The numbers of a column of pyarrow's, of text without nulls."""
-        parts = []
-        for chunk in column.dictionary_encode().chunks:
+        """The numbers of a column of pyarrow's, or of a piece of one, of text without nulls."""
+        parts, encoded = [], column.dictionary_encode()
+        for chunk in getattr(encoded, "chunks", [encoded]):
             indices = chunk.indices.to_numpy()
             used, places = np.unique(indices, return_inverse=True)
             names = [chunk.dictionary[int(index)].as_py() or "" for index in used]

@@ -153,22 +153,34 @@ class Parquet(TableReader):
             rows = file.metadata.num_rows
             super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
             # Of a column with one value the file has a few bytes, for any number of rows.
-            taken = 8 * rows * len(held) + sum(_unpacked(groups, name) for name in text)
-            if taken > budget:
+            if 8 * rows * len(held) > budget:
                 raise ValueError(
-                    f"{', '.join(held)} of {path} take {in_words(taken)} in memory, more than the "
-                    f"budget of {in_words(budget)}: a larger budget"
+                    f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
+                    f"memory, more than the budget of {in_words(budget)}: a larger budget"
                 )
-            try:
-                beside = file.read(columns=list(held)) if held else None
-            except Exception as error:  # pyarrow raises errors of many kinds
-                raise ValueError(f"{path} is damaged: {error}") from error
-            self._hold({n: _numbers(beside, n, f"{path}: ", text) for n in held}, text)
         self.path, self._metadata = path, file.metadata
+        self._hold(self._read(held, text) if held else {}, text)
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
         self.beside = 4 * max(group.total_byte_size for group in groups)
+
+    def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
+        """All rows of some columns."""
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in held}
+        # As a dictionary each text is there once, however many rows have it.
+        options = {"metadata": self._metadata, "read_dictionary": list(text)}
+        with _arrow("parquet").ParquetFile(self.path, **options) as file:
+            pieces = file.iter_batches(BATCH, columns=list(held), use_threads=False)
+            while True:
+                try:
+                    piece = next(pieces, None)
+                except Exception as error:  # pyarrow raises errors of many kinds
+                    raise ValueError(f"{self.path} is damaged: {error}") from error
+                if piece is None:
+                    return {name: np.concatenate(found) for name, found in parts.items()}
+                for name, found in parts.items():
+                    found.append(_numbers(piece, name, f"{self.path}: ", text))
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoded]:
@@ -217,12 +229,6 @@ def _is_text(kind: Any) -> bool:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(types.is_string(kind) or types.is_large_string(kind))
-
-
-def _unpacked(groups: Sequence[Any], name: str) -> int:
-    """Bytes of a column, as the footer has them."""
-    parts = (group.column(k) for group in groups for k in range(group.num_columns))
-    return sum(part.total_uncompressed_size for part in parts if part.path_in_schema == name)
 
 
 def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x") -> np.dtype:
