@@ -85,6 +85,14 @@ class Blocks:
         """The names that y has numbers for, where its column is text."""
         return next(iter(getattr(self.reader, "classes", {}).values()), None)
 
+    def check_classes(self, known: Sequence[Any] | None, what: str = "") -> None:
+        """ValueError where y has other numbers than `known` for names of classes."""
+        if self.classes and known and self.classes != known:
+            raise ValueError(
+                f"{what}y has numbers for other names of classes than the network, or in another "
+                "order: open_data(..., classes=net.classes)"
+            )
+
     @property
     def _row(self) -> int:
         return math.prod(self.shape[1:]) * int(self.reader.dtype.itemsize)

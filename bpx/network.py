@@ -334,11 +334,7 @@ class Network:
     ) -> data.Samples:
         """Samples whose x is on disk; in memory, where all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
-        if x.classes and self.classes and x.classes != self.classes:
-            raise ValueError(
-                f"{what}y has numbers for other names of classes than the network, or in another "
-                "order: open_data(..., classes=net.classes)"
-            )
+        x.check_classes(self.classes, what)
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)
         if x.fits(bytes_of_a_row(held)):

@@ -115,16 +115,18 @@ def samples_in(
     columns, is_table = first.columns, path.suffix.lower() in tables.TABLES
     if labelled and target is None and is_table and first.target_columns is not None:
         target = ",".join(first.target_columns)
-    size, known = count_of_bytes("budget", budget), _names_of_classes(first)
+    size, known = count_of_bytes("budget", budget), _names_of_classes(first) if labelled else None
     if path.is_file() and tables.size(path) > size:
         data = _opened(str(path), target, size, labelled, columns, known)
         if len(net.input_shape) == 1:
             data.flatten()
-        _check_names(path, data.classes if labelled else None, known)
+        if labelled:
+            _check_names(path, data.classes, known)
         return _without_y(data), data.y
     asked: dict[str, Any] = {"labelled": labelled, "columns": columns, "classes": known}
     x, y, names = tables.read(path, target, budget=size, **asked)
-    _check_names(path, names and names.classes, known)
+    if labelled and names is not None:
+        _check_names(path, names.classes, known)
     return shaped(net, x), y
 
 

@@ -86,7 +86,8 @@ def _train(
         stream = net, x, epochs, size, check_finite, for_arrays
         source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
     columns = names_of(x) if net.columns is None else net.columns
-    held_out = _held_out(net, validation, check_finite, columns)
+    classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
+    held_out = _held_out(net, validation, check_finite, columns, classes)
     called = _callbacks(callbacks, progress, ranks)
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
     # A stream without penalties need not know its size.
@@ -113,8 +114,7 @@ def _train(
         net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
         slices, objective, changes,
     )  # fmt: skip
-    if net.classes is None and isinstance(x, Blocks):
-        net.classes = x.classes
+    net.classes = classes
     net.columns = columns
     return trainer.run(epochs, held_out, called, resumed)
 
@@ -137,7 +137,7 @@ def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
 
 
 def _held_out(
-    net: Network, validation: Any, finite: bool, columns: tuple[str, ...] | None
+    net: Network, validation: Any, finite: bool, columns: tuple[str, ...] | None, classes: Any
 ) -> Samples | None:
     if validation is None:
         return None
@@ -152,6 +152,8 @@ def _held_out(
         )
     x, *others = validation
     x = by_names(x, columns, "validation x")
+    if isinstance(x, Blocks):
+        x.check_classes(classes, "validation ")
     return net.samples(x, *others, what="validation ", finite=finite)
 
 

@@ -99,6 +99,10 @@ def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
         net.evaluate(other)
     again = bpx.open_data(written / "trees.csv", target="kind", classes=net.classes)
     assert net.evaluate(again) == net.evaluate(data)
+    fresh = bpx.Network([2, 3], output="softmax", seed=0)
+    with pytest.raises(ValueError, match="validation y has numbers for other names of classes"):
+        fresh.fit(data, validation=other)
+    assert fresh.classes is None
     few = bpx.Network([2, 4], output="softmax", seed=0)
     with pytest.raises(
         ValueError, match=r"expected 4 different classes, one for each, got \['ash"
@@ -169,6 +173,13 @@ def test_the_command_line_goes_by_names(trees, written, rng):
     outputs, _ = bpx_command("predict", model, "some.csv", "--outputs", cwd=written)
     assert np.allclose(np.loadtxt(outputs.splitlines(), delimiter=","), net(x[rows]), atol=1e-6)
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    _write_parquet(written / "new.parquet", x, ["yew"] * len(x), False)  # what is not asked for
+    printed, _ = bpx_command("predict", model, "new.parquet", "--target", "kind", cwd=written)
+    assert printed.split() == np.array(NAMES)[net.predict(x)].tolist()
+    net.classes = None
+    net.save(written / "nameless.safetensors")
+    unnamed = "nameless.safetensors", "new.parquet", "--target", "kind"
+    assert bpx_command("predict", *unnamed, cwd=written)[0].split()[0] in "012"
     _write_parquet(written / "trees.parquet", *trees, False)
     for way in (["trees.parquet"], ["trees.csv", "--budget", "2 kB"]):
         with pytest.MonkeyPatch.context() as patch:
