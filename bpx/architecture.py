@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation
-from .checks import shortened
+from .checks import LONGEST, shortened
 from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
@@ -172,6 +172,10 @@ class Architecture:
         integers = all(
             isinstance(name, numbers.Integral) and not isinstance(name, bool) for name in found
         )
+        if strings and any(len(name) > LONGEST for name in found):
+            raise ValueError(f"expected names of classes of at most {LONGEST:,} characters")
+        if integers and not all(-(2**63) <= number < 2**63 for number in found):
+            raise ValueError("expected classes to be integers of 64 bits")
         if not ordered or not (strings or integers):
             raise TypeError(
                 'expected classes to be a list of strings, such as ["cat", "dog"], or one of '
@@ -183,6 +187,18 @@ class Architecture:
                 f"expected {count} different classes, one for each, got {shortened([*found])}"
             )
         return found if strings else tuple(map(int, found))
+
+    def check_columns(self, names: Any) -> tuple[str, ...]:
+        """The names of the inputs: a different string for each; ValueError or TypeError if not."""
+        listed = isinstance(names, Iterable) and not isinstance(names, str)
+        found = tuple(names) if listed else ()
+        if not listed or not all(isinstance(name, str) for name in found):
+            raise TypeError(f"expected columns to be a list of names, got {shortened(names)}")
+        if len(set(found)) < len(found):
+            raise ValueError("expected columns to be different names")
+        if self.input_shape != (len(found),):
+            raise ValueError(f"expected {self.input_shape} names of columns, got {len(found)}")
+        return found
 
     @property
     def largest(self) -> int:

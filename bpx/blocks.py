@@ -43,10 +43,14 @@ class Blocks:
         All of x was found to be finite, or need not be.
     indices : int or None
         x has to be whole numbers from 0 to below this.
+    on_disk : bool
+        True, by which a table is told from a data frame.
     n : int
     shape : tuple of int
         Of x, (n, ...).
     """
+
+    on_disk = True
 
     def __init__(
         self,
@@ -353,6 +357,8 @@ def open_data(
     kind = suffix(x)
     if kind in TABLES:
         weights = [sample_weight] if isinstance(sample_weight, str) else []
+        if classes is not None and len(targets) != 1:
+            raise ValueError("classes= are those of one column: target= names it")
         text = {name: Classes(classes) for name in targets if len(targets) == 1}
         table = TABLES[kind](Path(x), [*targets, *weights], columns, size, text)
         if targets:

@@ -82,7 +82,7 @@ def takes(what: str, function: Any, *arguments: str) -> None:
     if not callable(function):
         raise TypeError(f"expected {asked}, got {shortened(function)}")
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)  # what is called takes them
     except (TypeError, ValueError):  # what is written in C may have none that can be read
         return
     try:
@@ -99,6 +99,7 @@ def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
     return ValueError(f"expected {what} to be real numbers of shape {tuple(shape)}, got {came}")
 
 
+LONGEST = 1000  # characters of the name of a class
 SHOWN = 57  # characters of a longer text
 
 

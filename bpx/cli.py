@@ -303,9 +303,8 @@ def predict(
     if not outputs:  # votes are not in the mean outputs
         found = net.predict(x) if isinstance(net, Ensemble) else net.chain.decide(found)
     host = net.backend.to_host(found)
-    classes = (net.members[0] if isinstance(net, Ensemble) else net).classes
-    if classes is not None and not outputs:
-        host = np.array(classes)[host]
+    if net.classes is not None and not outputs:
+        host = np.array([net.classes[label] for label in host.tolist()])
     if out is not None and out.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, host)

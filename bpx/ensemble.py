@@ -128,6 +128,27 @@ class Ensemble:
         """``"float32"`` or ``"float64"``."""
         return self.members[0].dtype
 
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """See `Network.columns`: those of a member that has them."""
+        found: tuple[str, ...] | None = self._named("columns")
+        return found
+
+    @property
+    def target_columns(self) -> tuple[str, ...] | None:
+        """See `Network`: those of a member that has them."""
+        found: tuple[str, ...] | None = self._named("target_columns")
+        return found
+
+    @property
+    def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
+        """See `Network.classes`: those of a member that has them."""
+        found: tuple[str, ...] | tuple[int, ...] | None = self._named("classes")
+        return found
+
+    def _named(self, what: str) -> Any:
+        return next((found for net in self.members if (found := getattr(net, what))), None)
+
     # --- answers ----------------------------------------------------------------------------
 
     def feedforward(self, x: Any) -> Array:
@@ -197,7 +218,7 @@ class Ensemble:
         """Of `_together`, one for any number of rows, a fresh array."""
         chain = self._narrowest.chain
         indices = chain.architecture.indices
-        x = by_names(x, self.members[0].columns)
+        x = by_names(x, self.columns)
         if not isinstance(x, Blocks):
             x = data.check_x(self.backend, x, self.input_shape, indices=indices)
             return self._together(x)[settled]
@@ -340,6 +361,9 @@ def _check(members: tuple[Any, ...]) -> None:
                     f"expected networks with the same {what}, got {expected!r} in member 0 and "
                     f"{got!r} in member {index}{mended}"
                 )
+    for what in ("columns", "classes"):  # some may not have been told any yet
+        if len({getattr(net, what) for net in members} - {None}) > 1:
+            raise ValueError(f"expected networks that have learned of the same {what}")
 
 
 _ALIKE = {
@@ -347,8 +371,6 @@ _ALIKE = {
     "output_shape": "",
     "task": "",
     "cost": "",
-    "columns": "",
-    "classes": "",
     "dtype": ": net.to(dtype=...)",
     "backend": ": net.to(backend)",
 }

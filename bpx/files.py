@@ -189,11 +189,9 @@ def network(
         generator = _generator(header["generator"])
         dtype, key = header["dtype"], whole("key", header["key"], 0)
         steps, epochs = whole("steps", header["steps"], 0), whole("epochs", header["epochs"], 0)
-        columns = _names("columns", header.get("columns"))
-        if columns is not None and described.input_shape != (len(columns),):
-            raise ValueError(
-                f"expected {described.input_shape} names of columns, got {len(columns)}"
-            )
+        columns = header.get("columns")
+        if columns is not None:
+            described.check_columns(columns)
         targets = _names("target_columns", header.get("target_columns"))
         classes = header.get("classes")
         if classes is not None:

@@ -69,13 +69,8 @@ class Network:
         Of the last `fit`.
     history : History or None
         Of the last `fit`.
-    columns : tuple of str, optional
-        The names of the inputs, from the first data frame or table on disk that `fit` is given,
-        or by ``bpx train``; files keep them. Whatever frame or table is given from then on, its
-        columns go by these names, in any order and with others beside them. Arrays have none, and
-        are not asked.
     target_columns : tuple of str, optional
-        Those of the targets, by which ``bpx evaluate`` finds them.
+        The names of the targets in a table, by which ``bpx evaluate`` finds them.
 
     Raises
     ------
@@ -131,7 +126,7 @@ class Network:
         self.optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
-        self.columns: tuple[str, ...] | None = None
+        self._columns: tuple[str, ...] | None = None
         self.target_columns: tuple[str, ...] | None = None
         self._classes: tuple[str, ...] | tuple[int, ...] | None = None
 
@@ -183,6 +178,26 @@ class Network:
     def dtype(self) -> str:
         """``"float32"`` or ``"float64"``."""
         return self.chain.dtype
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the inputs; None if unknown.
+
+        From the first data frame or table on disk that `fit` is given, from ``bpx train``, or set
+        by you; files keep them. Whatever frame is given from then on, its columns go by these
+        names, in any order and with others beside them. Arrays have none, and are not asked.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When set: not a different string for each input.
+        """
+        return self._columns
+
+    @columns.setter
+    def columns(self, names: Any) -> None:
+        found = None if names is None else self.chain.architecture.check_columns(names)
+        self._columns = found
 
     @property
     def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
@@ -268,8 +283,8 @@ class Network:
 
     def _x(self, x: Any) -> Array:
         chain, asked = self.chain, self.chain.architecture
-        if self.columns is not None:
-            x = by_names(x, self.columns)
+        if self._columns is not None:
+            x = by_names(x, self._columns)
         return data.check_x(chain.backend, x, asked.input_shape, indices=asked.indices)
 
     @property
@@ -335,6 +350,11 @@ class Network:
         """Samples whose x is on disk; in memory, where all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
         x.check_classes(self.classes, what)
+        if x.classes and self.classes is None and self.steps:
+            raise ValueError(
+                f"{what}y has numbers for names of classes, and the network has learned numbers "
+                "alone: net.classes = [...] names them, in the order of its labels"
+            )
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)
         if x.fits(bytes_of_a_row(held)):

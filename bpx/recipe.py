@@ -111,28 +111,43 @@ def samples_in(
     What is larger than the budget is read in blocks. Of a table x are the columns that the network
     was trained on, by their names, and y those that it has learned, where `target` names no other.
     """
-    first = net.members[0] if isinstance(net, Ensemble) else net
-    columns, is_table = first.columns, path.suffix.lower() in tables.TABLES
-    if labelled and target is None and is_table and first.target_columns is not None:
-        target = ",".join(first.target_columns)
-    size, known = count_of_bytes("budget", budget), _names_of_classes(first) if labelled else None
+    columns, is_table = net.columns, path.suffix.lower() in tables.TABLES
+    if labelled and target is None and is_table and net.target_columns is not None:
+        target = ",".join(net.target_columns)
+    size, known = count_of_bytes("budget", budget), _names_of_classes(net) if labelled else None
     if path.is_file() and tables.size(path) > size:
         data = _opened(str(path), target, size, labelled, columns, known)
         if len(net.input_shape) == 1:
             data.flatten()
         if labelled:
             _check_names(path, data.classes, known)
-        return _without_y(data), data.y
+        return _without_y(data), _labels(net, data.y, path) if labelled else None
     asked: dict[str, Any] = {"labelled": labelled, "columns": columns, "classes": known}
     x, y, names = tables.read(path, target, budget=size, **asked)
     if labelled and names is not None:
         _check_names(path, names.classes, known)
-    return shaped(net, x), y
+    return shaped(net, x), _labels(net, y, path) if labelled else None
 
 
-def _names_of_classes(net: Network) -> tuple[str, ...] | None:
-    names = net.classes or ()
-    return tuple(str(name) for name in names) if any(isinstance(n, str) for n in names) else None
+def _names_of_classes(net: Network | Ensemble) -> tuple[str, ...] | None:
+    names = tuple(name for name in net.classes or () if isinstance(name, str))
+    return names or None
+
+
+def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
+    """y, or where the network's classes are integers the labels that they have there."""
+    numbers = np.array([name for name in net.classes or () if not isinstance(name, str)], np.int64)
+    if not len(numbers) or np.ndim(y) != 1:
+        return y
+    order = np.argsort(numbers)
+    places = np.searchsorted(numbers, y, sorter=order).clip(max=len(numbers) - 1)
+    wrong = numbers[order[places]] != y
+    if wrong.any():
+        raise ValueError(
+            f"{path}: {np.asarray(y)[wrong][0]} is none of the network's classes: "
+            f"{', '.join(map(str, numbers[:40]))}"
+        )
+    return order[places]
 
 
 def _check_names(path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None) -> None:
@@ -312,7 +327,6 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin.chain.key, twin.generator = net.chain.key, net.generator
     twin.steps, twin.epochs = net.steps, net.epochs
     twin.columns, twin.target_columns = net.columns, net.target_columns
-    twin.classes = net.classes
     return twin
 
 

@@ -28,6 +28,7 @@ _ELSEWHERE = {
 }
 
 MOST_NAMES = 40  # names in a message: a file may bring any number
+MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names, and characters of one
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -36,8 +37,9 @@ def nearest(word: str, known: list[str]) -> str:
 
     meant = _ELSEWHERE.get(canonical(word))
     close = [meant] if meant in known else []
-    for spelled in (word, canonical(word)):
-        close = close or difflib.get_close_matches(spelled, known, n=1, cutoff=0.5)
+    likely = [name for name in known[:MOST_COMPARED] if len(name) <= LONGEST_COMPARED]
+    for spelled in (word, canonical(word)) if len(word) <= LONGEST_COMPARED else ():
+        close = close or difflib.get_close_matches(spelled, likely, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
     more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""

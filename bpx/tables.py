@@ -20,7 +20,6 @@ from .readers import (
     check_names,
     finite_number,
     is_missing,
-    is_name,
     load_npy,
     load_npz,
     parquet_size,
@@ -207,7 +206,7 @@ def _rows(
     read = wanted if labelled else []
     used = [places[name] for name in [*inputs, *read]]
     last = used[-1]
-    text = len(read) == 1 and len(first[1]) > last and is_name(first[1][last])
+    text = len(read) == 1 and len(first[1]) > last and classes.begin(first[1][last])
     lines = chain([first], lines)
     values = _cells(path, names, lines, used, last if text else -1, classes)
     if not read:

@@ -85,7 +85,9 @@ def _train(
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
         stream = net, x, epochs, size, check_finite, for_arrays
         source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
-    columns = names_of(x) if net.columns is None else net.columns
+    columns = net.columns
+    if columns is None and not isinstance(source, Stream):
+        columns = names_of(x)
     classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
     held_out = _held_out(net, validation, check_finite, columns, classes)
     called = _callbacks(callbacks, progress, ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -417,6 +418,11 @@ CASES = [
         "of each sample, shape (4,), got 1.0: sum over the last axis only",
     ),
     # parts of one's own
+    (
+        lambda: net().fit(X, Y, callbacks=functools.wraps(len)(lambda: 1)),
+        TypeError,
+        "expected a callback as a function (run), got one of ()",
+    ),
     (
         lambda: activation(lambda z: z),
         TypeError,

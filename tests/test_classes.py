@@ -103,6 +103,12 @@ def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
     with pytest.raises(ValueError, match="validation y has numbers for other names of classes"):
         fresh.fit(data, validation=other)
     assert fresh.classes is None
+    fresh.fit(trees[0], np.searchsorted(NAMES, trees[1]), epochs=1)  # of numbers alone
+    for call in (fresh.evaluate, fresh.fit):
+        with pytest.raises(ValueError, match=r"learned numbers alone: net\.classes = \[\.\.\.\]"):
+            call(data)
+    fresh.classes = NAMES
+    fresh.evaluate(data)
     few = bpx.Network([2, 4], output="softmax", seed=0)
     with pytest.raises(
         ValueError, match=r"expected 4 different classes, one for each, got \['ash"
@@ -125,6 +131,12 @@ def test_names_that_are_set():
     for wrong in ("cd", ["cat", 1], [0.5, 1.5], {"cat", "dog"}, 2):
         with pytest.raises(TypeError, match=r'list of strings, such as \["cat", "dog"\], or one'):
             net.classes = wrong
+    for wrong, message in (
+        (["a", "b" * 1001], "names of classes of at most 1,000 characters"),
+        ([1, 2**63], "expected classes to be integers of 64 bits"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            net.classes = wrong
     assert net.classes == (3, 7)
     net.classes = None
     assert net.classes is None
@@ -142,12 +154,20 @@ def test_ensembles_and_models_have_them(trees, written, tmp_path):
     assert printed.split() == expected
     twin = ensemble.members[0].copy()
     twin.classes = KINDS
-    with pytest.raises(ValueError, match="expected networks with the same classes, got"):
+    with pytest.raises(ValueError, match="expected networks that have learned of the same cl"):
         bpx.Ensemble([ensemble.members[0], twin])
     bpx.export_onnx(net, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     label = session.run(None, {"inputs": trees[0].astype(np.float32)})[0]
     assert label.tolist() == np.array(NAMES)[net.predict(trees[0])].tolist()
+
+
+def test_members_in_processes_tell_their_names(written):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    ensemble = bpx.Ensemble.of(2, bpx.Network([2, 3], output="softmax", seed=0))
+    ensemble.fit(bpx.open_data(written / "trees.csv", target="kind"), epochs=1, processes=2)
+    told = [(net.columns, net.classes) for net in ensemble.members]
+    assert told == [(("a", "b"), NAMES)] * 2
 
 
 def test_the_command_line_goes_by_names(trees, written, rng):
@@ -181,14 +201,19 @@ def test_the_command_line_goes_by_names(trees, written, rng):
     unnamed = "nameless.safetensors", "new.parquet", "--target", "kind"
     assert bpx_command("predict", *unnamed, cwd=written)[0].split()[0] in "012"
     _write_parquet(written / "trees.parquet", *trees, False)
-    for way in (["trees.parquet"], ["trees.csv", "--budget", "2 kB"]):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bpx.readers._tables.LINES", 200)
-            if len(way) == 1:
-                assert bpx_command("evaluate", model, *way, cwd=written)[0] == score
-            else:  # is read in blocks, within what two windows take at least
-                _, err = bpx_command("evaluate", model, *way, cwd=written, status=2)
-                assert "a budget of 2000 bytes holds" in err
+    assert bpx_command("evaluate", model, "trees.parquet", cwd=written)[0] == score
+    many = np.tile(np.arange(60), 80)
+    (written / "many.csv").write_text(_lines(trees[0][many], trees[1][many], "ba"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bpx.readers._tables.LINES", 2000)
+        in_blocks = "many.csv", "--budget", "150 kB"
+        found, _ = bpx_command("evaluate", model, *in_blocks, cwd=written)
+        cost = float(found.split()[1])
+        assert abs(cost - float(score.split()[1])) < 1e-5 * cost
+        out, _ = bpx_command("predict", model, *in_blocks, "--target", "kind", cwd=written)
+        assert out.split() == np.array(NAMES)[net.predict(trees[0])][many].tolist()
+        _, err = bpx_command("evaluate", unnamed[0], *in_blocks, cwd=written, status=2)
+        assert "many.csv: the targets are names of classes, such as 'ash', and the netw" in err
 
 
 def test_what_is_no_column_of_classes(trees, written):
@@ -208,7 +233,7 @@ def test_what_is_no_column_of_classes(trees, written):
     model = "run/model.safetensors"
     (written / "new.csv").write_text(_lines(trees[0], ["oaks"] * 60))
     assert (
-        "new.csv, line 2, column 'kind': 'oaks' is no class of the network; did you mean 'oak'?"
+        "new.csv, line 2, column 'kind': 'oaks' is none of the classes; did you mean 'oak'?"
     ) in refused("evaluate", model, "new.csv")
     numbered = _lines(trees[0], np.arange(60) % 3)
     (written / "numbers.csv").write_text(numbered)
@@ -225,10 +250,51 @@ def test_what_is_no_column_of_classes(trees, written):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
     with pytest.raises(ValueError, match=r"gap.csv: column 'kind': expected the name of a class"):
         bpx.open_data(written / "gap.csv", target="kind")
-    with pytest.raises(ValueError, match="'elm' is no class of the network"):
+    with pytest.raises(ValueError, match="'elm' is none of the classes"):
         bpx.open_data(written / "trees.csv", target="kind", classes=["ash", "oak"])
     with pytest.raises(ValueError, match="target=, columns= and classes= name columns of a"):
         bpx.open_data(np.zeros((4, 2)), np.zeros(4, int), classes=["ash", "oak"])
+    for target in (None, ["a", "b"]):
+        with pytest.raises(ValueError, match="classes= are those of one column: target= names it"):
+            bpx.open_data(written / "trees.csv", target=target, classes=NAMES)
+    for classes in ("abc", 3, [1, 2]):
+        with pytest.raises(TypeError, match="expected classes to be a list of strings, got"):
+            bpx.open_data(written / "trees.csv", target="kind", classes=classes)
+    for classes in (["a", "a"], ["a "]):
+        with pytest.raises(ValueError, match="expected classes to be different, and without spac"):
+            bpx.open_data(written / "trees.csv", target="kind", classes=classes)
+
+
+def test_names_that_look_like_numbers(trees, tmp_path):
+    """Where names are known the first cell may be one of them, whatever it looks like."""
+    kinds = np.array(["b", "1", "none"])[np.arange(60) % 3]
+    known = ("1", "b", "none")
+    rows = kinds != "b"
+    (tmp_path / "part.csv").write_text(_lines(trees[0][rows], kinds[rows]))
+    read = tables.read(tmp_path / "part.csv", "kind", classes=known)
+    assert np.array(known)[read.y].tolist() == kinds[rows].tolist()
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    data = bpx.open_data(tmp_path / "part.csv", target="kind", classes=known)
+    assert np.array_equal(data.y, read.y)
+    (tmp_path / "inf.csv").write_text(_lines(trees[0], ["inf", *["0"] * 59]))
+    with pytest.raises(ValueError, match="line 2, column 'kind': expected a number, got ' inf"):
+        tables.read(tmp_path / "inf.csv", "kind")
+
+
+def test_integers_that_classes_are(trees, tmp_path):
+    labels = np.array([5, 7, 2])[np.arange(60) % 3]
+    (tmp_path / "all.csv").write_text(_lines(trees[0], labels))
+    net = bpx.Network([2, 3], output="softmax", seed=0)
+    net.columns, net.target_columns, net.classes = ("a", "b"), ("kind",), (5, 2, 7)
+    net.save(tmp_path / "net.safetensors")
+    score, _ = bpx_command("evaluate", "net.safetensors", "all.csv", cwd=tmp_path)
+    y = np.array([0, 2, 1])[np.arange(60) % 3]
+    assert f"cost {net.evaluate(trees[0], y)['cost']:.6g}\n" in score
+    printed, _ = bpx_command("predict", "net.safetensors", "all.csv", cwd=tmp_path)
+    assert printed.split() == np.array([5, 2, 7])[net.predict(trees[0])].astype(str).tolist()
+    (tmp_path / "other.csv").write_text(_lines(trees[0], np.full(60, 9)))
+    _, err = bpx_command("evaluate", "net.safetensors", "other.csv", cwd=tmp_path, status=2)
+    assert "other.csv: 9 is none of the network's classes: 5, 2, 7" in err
 
 
 def test_texts_that_are_too_long(trees, written):

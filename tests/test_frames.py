@@ -57,6 +57,9 @@ def test_columns_go_by_their_names(frame, columns, y, tmp_path):
 def test_ensembles_go_by_names_too(frame, columns, y):
     ensemble = bpx.Ensemble.of(2, bpx.Network([3, 4, 2], seed=0))
     x, turned = frame(columns), frame(_turned(columns))
+    ensemble.members[0].fit(x, y, epochs=1)  # the other has not been told yet, nor its file
+    assert bpx.Ensemble(ensemble.members).columns == NAMES
+    assert np.array_equal(ensemble.feedforward(turned), ensemble.feedforward(x))
     ensemble.fit(x, y, epochs=1)
     assert np.array_equal(ensemble.feedforward(turned), ensemble.feedforward(x))
     assert ensemble.evaluate(turned, y) == ensemble.evaluate(x, y)
@@ -64,7 +67,7 @@ def test_ensembles_go_by_names_too(frame, columns, y):
         ensemble.predict(frame(dict.fromkeys("abc", columns["age"])))
     others = ensemble.members[0].copy()
     others.columns = NAMES[::-1]
-    with pytest.raises(ValueError, match="expected networks with the same columns, got"):
+    with pytest.raises(ValueError, match="expected networks that have learned of the same col"):
         bpx.Ensemble([ensemble.members[1], others])
 
 
@@ -98,6 +101,67 @@ def test_a_run_that_does_not_begin_keeps_no_names(frame, columns, y):
     with pytest.raises(ValueError, match=r"expected labels 0 to 1 in validation y"):
         net.fit(frame(columns), y, validation=(frame(columns), y + 1))
     assert net.columns is None
+
+
+def test_names_that_are_set(columns, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="its frames name their columns")
+    x = pandas.DataFrame(columns)
+    net = bpx.Network([3, 2], seed=0)
+    net.columns = x.columns
+    assert net.columns == NAMES
+    assert np.array_equal(net.predict(x[["age", "area", "rooms"]]), net.predict(np.asarray(x)))
+    net.save(tmp_path / "net.safetensors")
+    for wrong, kind, message in (
+        (["a"], ValueError, r"expected \(3,\) names of columns, got 1"),
+        (["a", "b", "a"], ValueError, "expected columns to be different names"),
+        ("abc", TypeError, "expected columns to be a list of names, got 'abc'"),
+        ([1, 2, 3], TypeError, "expected columns to be a list of names"),
+        (3, TypeError, "expected columns to be a list of names, got 3"),
+    ):
+        with pytest.raises(kind, match=message):
+            net.columns = wrong
+    assert net.columns == NAMES
+    net.columns = None
+
+
+def test_names_that_mean_something_elsewhere(frame, y, rng):
+    """To pandas a column is an attribute."""
+    names = ("reader", "columns", "column_names", "on_disk")
+    x = rng.normal(size=(40, 4))
+    net = bpx.Network([4, 2], seed=0)
+    net.fit(frame(dict(zip(names, x.T, strict=True))), y, epochs=1)
+    turned = frame(dict(zip(names[::-1], x.T[::-1], strict=True)))
+    assert np.array_equal(net.predict(turned), net.predict(x))
+
+
+@pytest.mark.filterwarnings("ignore:Exporting an unversioned DLPack:DeprecationWarning")
+def test_what_is_no_frame(columns, y):
+    """A loader with an attribute of that name, arrays of pyarrow's, a frame not yet computed."""
+
+    class Loader(list):
+        columns = ("image", "label")
+
+    x = np.stack(list(columns.values()), axis=1)
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(Loader([(x, y)]), epochs=1)
+    assert net.columns is None
+    arrow = pytest.importorskip("pyarrow", reason="it has such arrays")
+    net.columns = NAMES
+    assert np.array_equal(net.predict(arrow.Tensor.from_numpy(x)), net.predict(x))
+    with pytest.raises(TypeError, match=r"number the classes: np\.unique"):
+        net.fit(x, arrow.array(["a"] * len(x)))
+    polars = pytest.importorskip("polars", reason="it has such frames")
+    with pytest.raises(TypeError, match="x must be real numbers"):
+        net.predict(polars.LazyFrame(columns))
+
+
+def test_a_column_that_is_there_twice(columns, y):
+    pandas = pytest.importorskip("pandas", reason="its columns may be there twice")
+    x = pandas.DataFrame(columns)
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(x, y, epochs=1)
+    with pytest.raises(ValueError, match="x has two columns 'rooms'"):
+        net.predict(x[["rooms", "area", "age", "rooms"]])
 
 
 def test_columns_without_names_go_by_their_order(columns, y):

@@ -611,7 +611,13 @@ def test_progress_tells_what_the_log_says_unless_another_does(rng, capsys, caplo
         lines = [line for line in written.splitlines() if not line.startswith("compiling")]
         assert [line[:9] for line in lines] == ["epoch 1; ", "said in 1", "epoch 2; ", "said in 2"]
     log.info("nobody asks")
-    assert (log.handlers, log.level) == ([], logging.NOTSET)
+    assert (log.handlers, log.level, log.propagate) == ([], logging.NOTSET, True)
+    assert caplog.messages == [], "what was only asked for there goes to nobody else"
+    bpx.Network(SIZES, seed=1).fit(
+        *data, epochs=1, callbacks=[bpx.callbacks.Progress(), lambda run: log.warning("heed")]
+    )
+    assert "heed" not in capsys.readouterr().err
+    assert caplog.messages == ["heed"]
     with caplog.at_level(logging.INFO, "bpx"):
         fit()
     assert "said" not in capsys.readouterr().err

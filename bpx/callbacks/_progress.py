@@ -81,20 +81,26 @@ class _Words(logging.Handler):
     def __init__(self, file: Any) -> None:
         super().__init__()
         self._to, self._logger = file, logging.getLogger("bpx")
-        self._level = self._logger.level
+        self._before = self._logger.level, self._logger.propagate
+        self._level_above = self._logger.getEffectiveLevel()
         if not self._logger.isEnabledFor(logging.INFO):
             self._logger.addHandler(self)
             self._logger.setLevel(logging.INFO)
+            self._logger.propagate = False  # what is only asked for here goes to nobody else
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm.auto import tqdm
 
-        tqdm.write(record.getMessage(), file=self._to)
+        if record.levelno < self._level_above:
+            tqdm.write(record.getMessage(), file=self._to)
+        elif self._before[1] and self._logger.parent is not None:
+            self._logger.parent.callHandlers(record)
 
     def close(self) -> None:
         if self in self._logger.handlers:
             self._logger.removeHandler(self)
-            self._logger.setLevel(self._level)
+            level, self._logger.propagate = self._before
+            self._logger.setLevel(level)
         super().close()
 
 

@@ -15,14 +15,13 @@ from ._names import (
     check_names,
     finite_number,
     is_missing,
-    is_name,
     separated_by_others,
 )
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
 __all__ = ["TABLES", "Classes", "Read", "Reader", "check_inputs", "check_names", "finite_number",
-           "is_missing", "is_name", "load_npy", "load_npz", "mapped", "parquet_size", "reader",
+           "is_missing", "load_npy", "load_npz", "mapped", "parquet_size", "reader",
            "separated_by_others", "suffix"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..checks import shortened
+from ..checks import LONGEST, shortened
 from ..registry import nearest
-from ._names import is_missing
+from ._names import is_missing, is_name
 
 MOST = 10_000  # different names: a column of more has no classes
-LONGEST = 1000  # characters of a name
 
 
 class Classes:
@@ -22,11 +21,30 @@ class Classes:
     ----------
     known : sequence of str, optional
         The names, in the order of their numbers; by default those that come, in sorted order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Known names that are no different strings.
     """
 
     def __init__(self, known: Sequence[str] | None = None) -> None:
-        self.known = None if known is None else tuple(known)
-        self._numbers = {name: number for number, name in enumerate(self.known or ())}
+        listed = isinstance(known, Iterable) and not isinstance(known, str)
+        names = tuple(known) if known is not None and listed else ()
+        self.known = None if known is None else names
+        wrong = known is not None and not listed
+        if wrong or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"expected classes to be a list of strings, got {shortened(known)}")
+        if len(set(names)) < len(names) or any(name != name.strip() for name in names):
+            raise ValueError(
+                "expected classes to be different, and without spaces around them, got "
+                f"{shortened([*names])}"
+            )
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    def begin(self, cell: str) -> bool:
+        """A column of which this is the first cell has names, and no numbers."""
+        return cell.strip() in self._numbers or is_name(cell)
 
     def number(self, cell: str) -> int:
         """Of the name in a cell; ValueError where none is there, or one that is not known."""
@@ -39,12 +57,12 @@ class Classes:
                 f"expected the name of a class, got {shortened(name)}: fill it, or leave the row "
                 "out"
             )
-        if self.known is not None:
-            raise ValueError(
-                f"{shortened(name)} is no class of the network{nearest(name, list(self.known))}"
-            )
         if len(name) > LONGEST:
             raise ValueError(f"expected names of classes, got a text of {len(name):,} characters")
+        if self.known is not None:
+            raise ValueError(
+                f"{shortened(name)} is none of the classes{nearest(name, list(self.known))}"
+            )
         if len(self._numbers) == MOST:
             raise ValueError(f"expected names of classes, got more than {MOST:,} different texts")
         return self._numbers.setdefault(name, len(self._numbers))

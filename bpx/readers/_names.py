@@ -42,8 +42,12 @@ def is_missing(cell: str) -> bool:
 
 
 def is_name(cell: str) -> bool:
-    """A cell that is neither missing nor a number."""
-    return not is_missing(cell) and finite_number(cell) is None
+    """A cell that is neither missing nor a number, finite or not."""
+    try:
+        float(cell)
+    except ValueError:
+        return not is_missing(cell)
+    return False
 
 
 def finite_number(cell: str) -> float | None:

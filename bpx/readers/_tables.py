@@ -17,7 +17,7 @@ from ..checks import in_words
 from ..registry import nearest
 from ._base import Read, Reader
 from ._classes import Classes
-from ._names import check_inputs, check_names, is_name, separated_by_others
+from ._names import check_inputs, check_names, separated_by_others
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
@@ -228,7 +228,7 @@ def _is_text(kind: Any) -> bool:
     types = importlib.import_module("pyarrow.types")
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x") -> np.dtype:
@@ -294,7 +294,7 @@ class Csv(TableReader):
     def _has_names(self, text: bytes, column: str) -> bool:
         """A column begins with one."""
         found = self._parsed(text, [column], 0).column(column)
-        return len(found) > 0 and is_name(found[0].as_py())
+        return len(found) > 0 and self._text[column].begin(found[0].as_py())
 
     def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
         parser = _arrow("csv")
