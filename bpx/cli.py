@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 import typer
 
-from . import backends, datasets, launcher, recipe, runs
+from . import backends, datasets, launcher, recipe, runs, samples
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
@@ -198,14 +198,14 @@ def train(
     positive("seconds between checkpoints", save_every)
     shown: list[Callback] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
     called = shown + recipe.callbacks(patience, schedule)
-    built_in = data in recipe.BUILT_IN
+    built_in = data in samples.BUILT_IN
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
-    parts, names = ranks.first(lambda: recipe.parts(data, target, seed, budget))
-    task, outputs, doubt = recipe.task(parts, task, names)
+    parts, names = ranks.first(lambda: samples.parts(data, target, seed, budget))
+    task, outputs, doubt = samples.task(parts, task, names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
     n = len(parts[0][0])
@@ -259,10 +259,10 @@ def evaluate(
 ) -> None:
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
     net = load(model, backend=backend)
-    if data in recipe.BUILT_IN:
-        x, y = recipe.parts(data, target, 0, budget)[0][2]
+    if data in samples.BUILT_IN:
+        x, y = samples.parts(data, target, 0, budget)[0][2]
     else:
-        x, y = recipe.samples_in(net, Path(data), target, budget)
+        x, y = samples.of_file(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
@@ -290,7 +290,7 @@ def predict(
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(model, backend=backend)
-    x, _ = recipe.samples_in(net, data, target, budget, labelled=False)
+    x, _ = samples.of_file(net, data, target, budget, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "

@@ -70,6 +70,7 @@ ORDER = [
     "summary",
     "plotting",
     "tables",
+    "samples",
     "recipe",
     "runs",
     "console",
