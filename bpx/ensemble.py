@@ -182,7 +182,7 @@ class Ensemble:
         first, backend = self.members[0], self.backend
         xp, ws = backend.xp, first.chain.workspace()
         sums = np.zeros(3)  # of cost, of right samples, of weight
-        samples = self._narrowest.samples(x, y, sample_weight)
+        samples = self._narrowest.samples(by_names(x, self.columns), y, sample_weight)
         for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
             values = self.cost.value(xp, mean, first.chain.targets(part.y, ws))

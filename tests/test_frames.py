@@ -57,9 +57,10 @@ def test_columns_go_by_their_names(frame, columns, y, tmp_path):
 def test_ensembles_go_by_names_too(frame, columns, y):
     ensemble = bpx.Ensemble.of(2, bpx.Network([3, 4, 2], seed=0))
     x, turned = frame(columns), frame(_turned(columns))
-    ensemble.members[0].fit(x, y, epochs=1)  # the other has not been told yet, nor its file
+    ensemble.members[1].fit(x, y, epochs=1)  # the other has not been told yet
     assert bpx.Ensemble(ensemble.members).columns == NAMES
     assert np.array_equal(ensemble.feedforward(turned), ensemble.feedforward(x))
+    assert ensemble.evaluate(turned, y) == ensemble.evaluate(np.asarray(x), y)
     ensemble.fit(x, y, epochs=1)
     assert np.array_equal(ensemble.feedforward(turned), ensemble.feedforward(x))
     assert ensemble.evaluate(turned, y) == ensemble.evaluate(x, y)
