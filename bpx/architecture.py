@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation
-from .checks import LONGEST, shortened
+from .checks import LONGEST, different_names, shortened
 from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
@@ -190,12 +190,7 @@ class Architecture:
 
     def check_columns(self, names: Any) -> tuple[str, ...]:
         """The names of the inputs: a different string for each; ValueError or TypeError if not."""
-        listed = isinstance(names, Iterable) and not isinstance(names, str)
-        found = tuple(names) if listed else ()
-        if not listed or not all(isinstance(name, str) for name in found):
-            raise TypeError(f"expected columns to be a list of names, got {shortened(names)}")
-        if len(set(found)) < len(found):
-            raise ValueError("expected columns to be different names")
+        found = different_names("columns", names)
         if self.input_shape != (len(found),):
             raise ValueError(f"expected {self.input_shape} names of columns, got {len(found)}")
         return found

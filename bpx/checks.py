@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -74,6 +74,25 @@ def in_words(size: int) -> str:
     """A number of bytes as a person says it, such as ``"1.5 GB"``."""
     power = min(len(str(size)) - 1, 12) // 3
     return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def different_names(what: str, names: Any) -> tuple[str, ...]:
+    """`names` as a tuple.
+
+    Raises
+    ------
+    TypeError
+        No list of strings, or none in it.
+    ValueError
+        One is there twice.
+    """
+    listed = isinstance(names, Iterable) and not isinstance(names, str)
+    found = tuple(names) if listed else ()
+    if not found or not all(isinstance(name, str) for name in found):
+        raise TypeError(f"expected {what} to be a list of names, got {shortened(names)}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"expected {what} to be different names")
+    return found
 
 
 def takes(what: str, function: Any, *arguments: str) -> None:

@@ -13,7 +13,7 @@ from . import persistence
 from .architecture import Architecture, bind
 from .backends import get
 from .chain import Chain
-from .checks import whole
+from .checks import different_names, whole
 from .costs import COSTS
 from .ensemble import Ensemble
 from .layers import Input, Layer
@@ -192,7 +192,9 @@ def network(
         columns = header.get("columns")
         if columns is not None:
             described.check_columns(columns)
-        targets = _names("target_columns", header.get("target_columns"))
+        targets = header.get("target_columns")
+        if targets is not None:
+            targets = different_names("target_columns", targets)
         classes = header.get("classes")
         if classes is not None:
             described.check_classes(classes)
@@ -218,17 +220,6 @@ def _architecture(header: Mapping[str, Any], custom: Mapping[str, Any] | None) -
     layers = [Layer.from_config(config, custom) for config in header["layers"]]
     bound = bind([Input(tuple(header["input_shape"])), *layers])
     return Architecture(bound, COSTS.get(header["cost"], custom), header["task"])
-
-
-def _names(what: str, found: Any) -> tuple[str, ...] | None:
-    """Different ones, if the file has them."""
-    if found is None:
-        return None
-    if not (isinstance(found, list) and found and all(isinstance(name, str) for name in found)):
-        raise TypeError(f"expected {what} to be a list of names")
-    if len(set(found)) < len(found):
-        raise ValueError(f"expected {what} to be different names")
-    return tuple(found)
 
 
 def _generator(state: Any) -> np.random.Generator:

@@ -45,6 +45,16 @@ class Table(NamedTuple):
     names: Names | None = None
 
 
+class Asked(NamedTuple):
+    """What `read` is asked for, as it has it."""
+
+    target: str | None
+    labelled: bool
+    budget: int
+    columns: Sequence[str] | None
+    classes: Classes
+
+
 BUDGET = 10**9  # bytes that a packed file becomes, unless somebody says more
 
 
@@ -93,13 +103,9 @@ def read(
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
     kind = path.suffix.lower()
-    if kind in ARRAYS:
-        x, y, names = ARRAYS[kind](path, target, labelled, budget)
-    elif kind in TABLES:
-        asked = target, labelled, budget, columns, Classes(classes)
-        x, y, names = TABLES[kind](path, *asked)
-    else:
+    if kind not in KINDS:
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
+    x, y, names = KINDS[kind](path, Asked(target, labelled, budget, columns, Classes(classes)))
     if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
     if x.ndim < 2 or 0 in x.shape:
@@ -120,27 +126,21 @@ def read(
     return Table(x, None if y is None else as_integers(y), names)
 
 
-def _npy(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
-    if target is not None:
+def _npy(path: Path, asked: Asked) -> Table:
+    if asked.target is not None:
         raise ValueError(f"{path} has samples alone; --target is for .csv and .npz")
     return Table(load_npy(path), None)
 
 
-def _npz(path: Path, target: str | None, labelled: bool, budget: int) -> Table:
-    y = target or "y"
-    needed, optional = (["x", y], []) if labelled or target else (["x"], [y])
-    arrays = load_npz(path, needed, optional, budget)
+def _npz(path: Path, asked: Asked) -> Table:
+    y = asked.target or "y"
+    needed, optional = (["x", y], []) if asked.labelled or asked.target else (["x"], [y])
+    arrays = load_npz(path, needed, optional, asked.budget)
     return Table(arrays["x"], arrays.get(y))
 
 
-def _parquet(
-    path: Path,
-    target: str | None,
-    labelled: bool,
-    budget: int,
-    columns: Sequence[str] | None,
-    classes: Classes,
-) -> Table:
+def _parquet(path: Path, asked: Asked) -> Table:
+    target, labelled, budget, columns, classes = asked
     if target is None and labelled:
         raise ValueError(f"{path}: --target names the column of targets")
     if size(path) > budget:
@@ -153,36 +153,25 @@ def _parquet(
     return Table(data.read(finite=False), data.y, names_of(data, targets))
 
 
-def _csv(
-    path: Path,
-    target: str | None,
-    labelled: bool,
-    budget: int,
-    columns: Sequence[str] | None,
-    classes: Classes,
-) -> Table:
+def _csv(path: Path, asked: Asked) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-            return _rows(path, lines, target, labelled, columns, classes)
+            return _rows(path, lines, asked)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
 
 
-ARRAYS: dict[str, Callable[[Path, str | None, bool, int], Table]] = {".npz": _npz, ".npy": _npy}
-TABLES: dict[str, Callable[..., Table]] = {".csv": _csv, ".parquet": _parquet}
+KINDS: dict[str, Callable[[Path, Asked], Table]] = {
+    ".npz": _npz, ".npy": _npy, ".csv": _csv, ".parquet": _parquet
+}  # fmt: skip
+TABLES = (".csv", ".parquet")  # of which columns have names
 
 
-def _rows(
-    path: Path,
-    lines: Iterator[tuple[int, list[str]]],
-    target: str | None,
-    labelled: bool,
-    columns: Sequence[str] | None,
-    classes: Classes,
-) -> Table:
+def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> Table:
     """The table of some lines with their numbers, of which the first has the names."""
+    target, labelled, _, columns, classes = asked
     names = [name.strip() for name in next(lines, (0, []))[1]]
     first = next(lines, None)
     if first is None:

@@ -48,7 +48,7 @@ class TableReader(Reader):
         Those of x; by default all that are not held.
     budget : int
         Bytes.
-    text : dict, optional
+    text : dict
         By their names the numberings of held columns that may be text.
 
     Attributes
@@ -137,7 +137,7 @@ class Parquet(TableReader):
         held: Sequence[str],
         columns: Sequence[str] | None,
         budget: int,
-        text: Mapping[str, Classes] | None = None,
+        text: Mapping[str, Classes],
     ) -> None:
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
@@ -146,7 +146,7 @@ class Parquet(TableReader):
             shown = [name for name in schema.names if not PANDAS_INDEX.fullmatch(name)]
             self.columns = _of_x(path, schema.names, held, columns or shown)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
-            text = {n: c for n, c in (text or {}).items() if _is_text(schema.field(n).type)}
+            text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
                 if name not in text:
                     _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
@@ -255,10 +255,10 @@ class Csv(TableReader):
         held: Sequence[str],
         columns: Sequence[str] | None,
         budget: int,
-        text: Mapping[str, Classes] | None = None,
+        text: Mapping[str, Classes],
     ) -> None:
         _arrow("csv")
-        self.path, self._text = path, dict(text or {})
+        self.path, self._text = path, text
         with path.open("rb") as file:
             self.names = _header(path, self._line(file))
             self.columns = _of_x(path, self.names, held, columns)
