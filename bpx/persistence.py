@@ -185,7 +185,8 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
     # What safetensors raises for a dtype that NumPy has not is a TypeError or AttributeError.
     except (SafetensorError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise FileFormatError(
-            f"{path} is not a whole safetensors file, or is damaged or truncated: {error}"
+            f"{path} is not a whole safetensors file, but of another kind, damaged or truncated: "
+            f"{error}"
         ) from error
 
 
