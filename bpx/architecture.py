@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import numpy as np
 from .activations import ACTIVATIONS, Activation
 from .checks import LONGEST, different_names, shortened
 from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
-from .layers import Dense, Input, Layer, Rescale, sequence
+from .layers import Conv2D, Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
 from .parameters import Layout
 from .registry import canonical, nearest
@@ -246,8 +247,9 @@ def _indices(layers: Sequence[Layer]) -> int | None:
 def bind(layers: Sequence[Any]) -> list[Layer]:
     """The layers after an `Input`, each with its input's shape."""
     if not isinstance(layers[0], Input):
+        shape = getattr(layers[0], "input_shape", None) or 784
         raise ValueError(
-            f"expected an Input first, got {layers[0]}: Network([bpx.layers.Input(784), ...])"
+            f"expected an Input first, got {layers[0]}: Network([bpx.layers.Input({shape}), ...])"
         )
     for index, layer in enumerate(layers[1:], 1):
         if not isinstance(layer, Layer):
@@ -255,6 +257,22 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
     if len(layers) < 2:
         raise ValueError("expected at least one layer after Input")
     return sequence.bind(layers[1:], layers[0].shape)
+
+
+def tell_of_channels(layers: Sequence[Layer]) -> None:
+    """A RuntimeWarning where the images of a first `Conv2D` look as if channels came last."""
+    first = next((layer for layer in layers if isinstance(layer, Conv2D)), None)
+    if first is None:
+        return
+    channels, height, width = first.shape_in
+    if channels == height > 4 >= width:
+        warnings.warn(
+            f"{first} takes (m, {channels}, {height}, {width}) as images of {channels} channels, "
+            f"{height} × {width}: if these are the last axis, channels come first here, "
+            f"Input(({width}, {channels}, {height})) and np.moveaxis(x, -1, 1)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any) -> list[Layer]:

@@ -151,8 +151,7 @@ class Chain:
     def _integers(self, x: Array, rows: Any) -> Array:
         """Rows of x as indices, for a first `Embedding`."""
         xp, dtype = self.backend.xp, self.backend.index_dtype
-        batch = x[rows, ...] if isinstance(rows, slice) else xp.take(x, rows, axis=0)
-        return xp.astype(xp.asarray(batch), dtype, copy=False)
+        return xp.astype(xp.asarray(self.backend.rows(x, rows)), dtype, copy=False)
 
     def _multiplies(self, x: Any) -> bool:
         """The first layer multiplies by the rows of a sparse matrix as they are."""
@@ -393,7 +392,9 @@ def mean_factor(rows: int, weight: Array | None) -> float:
 
 def _dtype_name(dtype: Any) -> str:
     try:
-        name = "" if dtype is None else np.dtype(dtype).name  # NumPy's dtype(None) is float64
+        # NumPy's dtype(None) is float64, and PyTorch's are none of its.
+        foreign = str(dtype).removeprefix("torch.") if hasattr(dtype, "itemsize") else dtype
+        name = "" if dtype is None else np.dtype(foreign).name
     except TypeError:
         name = ""
     if name not in ("float32", "float64"):

@@ -53,6 +53,8 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
     hint = ""
     if got == shape:
         hint = f": one sample is {what}[None, ...]"
+    elif len(got) == 1 and shape == (1,):
+        hint = f": {what}.reshape(-1, 1)"
     elif len(got) == 2 and got[:1] == shape:
         hint = f": a sample is a row here, so {what}.T"
     elif len(shape) > 1 and got[1:] == (*shape[1:], shape[0]):
@@ -168,6 +170,8 @@ def check_y(
         labels = " or labels (m,)" if task == "classification" else ""
         single = " or (m,)" if outputs == 1 else ""
         hint = f": {what}.reshape(-1)" if labels and integers and tuple(y.shape) == (m, 1) else ""
+        if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) == outputs:
+            hint = f": {what}.reshape(-1, {outputs}), as the outputs are"
         raise ValueError(
             f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}{hint}"
         )
@@ -178,12 +182,13 @@ def check_y(
 
 
 def first_of_several(backend: Backend, y: Array) -> int | None:
-    """The first row of checked targets with more than one 1; None: there is none."""
+    """The first row of checked targets with more than one above ½; None: there is none."""
     xp = backend.xp
     if y.ndim == 1:
         return None
-    ones = y if xp.isdtype(y.dtype, "bool") else y == 1
-    ones = xp.astype(ones, xp.float32)
+    if not xp.isdtype(y.dtype, "bool"):
+        y = y > (0.5 if xp.isdtype(y.dtype, "real floating") else 0)
+    ones = xp.astype(y, xp.float32)
     several = xp.vecdot(ones, ones) > 1.0  # faster than a sum along a short axis
     return int(xp.argmax(xp.astype(several, xp.uint8))) if bool(xp.any(several)) else None
 
@@ -245,7 +250,8 @@ def check_weight(
     """
     xp, weight = backend.xp, asarray(backend, weight, what)
     if tuple(weight.shape) != (m,):
-        raise ValueError(f"expected {what} of shape ({m},), got {tuple(weight.shape)}")
+        hint = f": {what}.reshape(-1)" if tuple(weight.shape) == (m, 1) else ""
+        raise ValueError(f"expected {what} of shape ({m},), got {tuple(weight.shape)}{hint}")
     if finite:
         check_finite_rows(weight, what)
     with np.errstate(over="ignore", invalid="ignore"):  # the sum tells

@@ -86,18 +86,13 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     names = {what: getattr(net, what) for what in ("columns", "target_columns", "classes")}
     header |= {what: found for what, found in names.items() if found is not None}
     described, to_host = net.chain.architecture, net.backend.to_host
-    tensors = unpacked(described.layout, to_host(net.parameters))
-    return tensors | unpacked(described.state_layout, to_host(net.state)), header
+    tensors = described.layout.tensors(np, to_host(net.parameters))
+    return tensors | described.state_layout.tensors(np, to_host(net.state)), header
 
 
 def as_json(value: Any) -> Any:
     """As it comes back from a file: tuples and arrays are lists."""
     return json.loads(json.dumps(value, default=lambda array: array.tolist()))
-
-
-def unpacked(layout: Layout, host: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
-    """A flat vector as named tensors, views into it."""
-    return {prefix + entry.path: entry.view(np, host) for entry in layout.entries}
 
 
 def load(

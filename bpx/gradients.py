@@ -7,9 +7,10 @@ from typing import Any
 
 from .backends import Array
 from .chain import Chain, mean_factor
+from .checks import takes
 from .context import Workspace
 from .data import Samples, check_y
-from .parameters import Destinations, named
+from .parameters import Destinations, Views, named
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Gradient:
     ----------
     flat : array
         In the layout of ``net.parameters``; zero where layers are not trained.
-    weights, biases : tuple of array
-        Views into `flat`, shaped like ``net.weights`` and ``net.biases``.
+    weights, biases : Views
+        Into `flat`, shaped like ``net.weights`` and ``net.biases``.
     inputs : array
         ∂C/∂x, (m, ...).
     cost : array
@@ -36,8 +37,8 @@ class Gradient:
     """
 
     flat: Array
-    weights: tuple[Array, ...]
-    biases: tuple[Array, ...]
+    weights: Views
+    biases: Views
     inputs: Array
     cost: Array | None
 
@@ -53,9 +54,12 @@ def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
 
 
 def from_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
-    """From ∂C/∂a^L as a user hands it in, (m, k), of which `x` has the checked rows."""
+    """From ∂C/∂a^L, (m, k), or a function that gives it from a^L; `x` has the checked rows."""
     z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
     a = chain.activated(z, ws)
+    if callable(given):
+        takes("delta", given, "a")
+        given = given(a + 0.0)  # a copy, since a is the workspace's
     given = check_y(chain.backend, given, z.shape[0], z.shape[1], "regression", what="delta")
     delta = ws.buffer("delta", z.shape)
     delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)

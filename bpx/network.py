@@ -21,8 +21,8 @@ from .costs import Cost
 from .frames import by_names
 from .gradients import Gradient
 from .layers import Input, Layer
-from .optimizers import Optimizer, State
-from .parameters import Layout, named
+from .optimizers import Optimizer, State, as_optimizer
+from .parameters import Layout, Views, named, write
 
 if TYPE_CHECKING:
     from .history import History
@@ -65,8 +65,8 @@ class Network:
         Draws the permutations.
     steps, epochs : int
         Of its training: those of `fit`, and calls of `backprop` that behave as in training.
-    optimizer, optimizer_state : Optimizer or None, State or None
-        Of the last `fit`.
+    optimizer_state : State or None
+        What the optimizer of the last `fit` remembers.
     history : History or None
         Of the last `fit`.
     target_columns : tuple of str, optional
@@ -111,6 +111,7 @@ class Network:
             for what in (name for name, given in chosen.items() if given):
                 raise ValueError(f"{what}= is for sizes; with layers, name it in each layer")
             bound = architecture.bind(layers)
+            architecture.tell_of_channels(bound)
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)
@@ -123,7 +124,7 @@ class Network:
         """As before any training."""
         self.chain, self.generator = chain, generator
         self.steps = self.epochs = 0
-        self.optimizer: Optimizer | None = None
+        self._optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
         self._columns: tuple[str, ...] | None = None
@@ -180,6 +181,22 @@ class Network:
         return self.chain.dtype
 
     @property
+    def optimizer(self) -> Optimizer | None:
+        """That of the last `fit`, or set by you: the next one's, where it is given none.
+
+        Another one than before begins without memory. A run at hand keeps its own; what a callback
+        may change of it is ``run.optimizer_state.factor``.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, chosen: Optimizer | str | None) -> None:
+        found = None if chosen is None else as_optimizer(chosen)
+        if found != self._optimizer:
+            self.optimizer_state = None
+        self._optimizer = found
+
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """The names of the inputs; None if unknown.
 
@@ -225,8 +242,20 @@ class Network:
 
     @property
     def parameters(self) -> Array:
-        """θ, all parameters in one flat vector (see `bpx.parameters`): write into it in place."""
+        """θ, all parameters in one flat vector (see `bpx.parameters`).
+
+        What is set is written into it: ``net.parameters -= 0.1 * grad.flat``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When set: another shape, or no numbers.
+        """
         return self.chain.parameters
+
+    @parameters.setter
+    def parameters(self, values: Any) -> None:
+        write(self.chain.parameters, values, "θ")
 
     @property
     def state(self) -> Array:
@@ -234,17 +263,35 @@ class Network:
         return self.chain.state
 
     @property
-    def weights(self) -> tuple[Array, ...]:
-        """ω, views into θ, counting the layers that have them: ``net.weights[0][...] = 0.0``.
+    def weights(self) -> Views:
+        """ω, views into θ, counting the layers that have them; layers in a layer count too.
 
-        Layers in a layer count too.
+        What is set is written into θ: ``net.weights[0] = array``, ``net.weights[0] -= 0.1 * g``.
         """
         return named(self.chain.p, "weights")
 
+    @weights.setter
+    def weights(self, values: Sequence[Any]) -> None:
+        self.weights.write(values)
+
     @property
-    def biases(self) -> tuple[Array, ...]:
-        """b, views into θ, counting the layers that have them."""
+    def biases(self) -> Views:
+        """b, as `weights`."""
         return named(self.chain.p, "bias")
+
+    @biases.setter
+    def biases(self, values: Sequence[Any]) -> None:
+        self.biases.write(values)
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """Every tensor by its name in files, such as ``"layers.0.weights"``: views into θ.
+
+        And into the running statistics, such as ``"layers.1.mean"`` of a `BatchNorm`.
+        """
+        asked, xp = self.chain.architecture, self.backend.xp
+        parameters = asked.layout.tensors(xp, self.parameters)
+        return parameters | asked.state_layout.tensors(xp, self.state)
 
     # --- forward ----------------------------------------------------------------------------
 
@@ -463,8 +510,10 @@ class Network:
             (m, \\*input_shape).
         y : array
             Labels (m,) or targets (m, k).
-        delta : array, optional
-            Instead of y: ∂C/∂a^L, (m, k), of a cost of one's own. It is not divided by m.
+        delta : array or function, optional
+            Instead of y: ∂C/∂a^L, (m, k), of a cost of one's own, or a function that gives it
+            from a^L: that of this pass, in which dropout has drawn its masks. It is not divided
+            by m.
         sample_weight : array, optional
             (m,); the cost is Σ wC / Σ w.
         l1, l2 : float

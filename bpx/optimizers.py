@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import fraction, positive
+from .checks import fraction, not_as_expected, positive
 from .parameters import Layout
 from .registry import Registry
 from .schedules import Schedule
@@ -114,6 +114,17 @@ class Optimizer:
         theta = net.parameters
         slots = {name: net.backend.zeros(tuple(theta.shape), theta.dtype) for name in self.slots()}
         return State(net.backend, net.layout.decayed, slots)
+
+    def check(self, net: HasParameters, state: State) -> None:
+        """ValueError unless `state` has what it remembers for the parameters of `net`."""
+        theta = net.parameters
+        wanted = type(theta), tuple(theta.shape), theta.dtype
+        for name in self.slots():
+            slot: Any = state.slots.get(name)
+            if slot is None or (type(slot), tuple(slot.shape), slot.dtype) != wanted:
+                what = f"net.optimizer_state.slots[{name!r}], of {type(self).__name__} and dtype"
+                error = not_as_expected(f"{what} {theta.dtype},", wanted[1], slot)
+                raise ValueError(f"{error}: net.optimizer_state = None begins anew")
 
     def rate(self, state: State, step: int) -> float:
         """η at `step`, with the state's factor."""
@@ -397,5 +408,10 @@ def as_optimizer(optimizer: Any) -> Optimizer:
         raise TypeError(f"expected an optimizer, got the class: {optimizer.__name__}(...)")
     if isinstance(optimizer, str) and optimizer.lower() == "sgd":
         raise TypeError('the optimizer "sgd" needs a learning rate: bpx.SGD(0.1)')
+    if isinstance(optimizer, str) and optimizer.lower().replace("-", "") == "lbfgs":
+        raise ValueError(
+            f"{optimizer!r} takes no mini-batches, and is a solver of the estimators: "
+            'bpx.sklearn.MLPClassifier(solver="lbfgs"), whose to_network() is a Network'
+        )
     found: Optimizer = OPTIMIZERS.get(optimizer)
     return found

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Array, Backend
+from .backends import Array, Backend, asarray, get
 from .checks import not_as_expected, shortened
 from .registry import called
 
@@ -136,6 +136,10 @@ class Layout:
             entry.view(np, flat)[...] = host
         return flat
 
+    def tensors(self, xp: Any, flat: Array, prefix: str = "") -> dict[str, Array]:
+        """Views into `flat` by their paths."""
+        return {prefix + entry.path: entry.view(xp, flat) for entry in self.entries}
+
     def views(self, xp: Any, flat: Array) -> list[SimpleNamespace]:
         """Each layer's tensors, by name, as views into `flat`; see `put`."""
         spaces = [SimpleNamespace() for _ in range(self.layers)]
@@ -174,9 +178,42 @@ def leaves(space: SimpleNamespace) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def named(spaces: Sequence[SimpleNamespace], name: str) -> tuple[Any, ...]:
+class Views(tuple[Array, ...]):
+    """Tensors of several layers, views into one vector; setting one writes into it.
+
+    >>> views = Views([np.zeros(2), np.zeros(3)])
+    >>> views[0] = [1.0, 2.0]
+    >>> views[0] += 1.0
+    >>> views[0]
+    array([2., 3.])
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, index: int, values: Any) -> None:
+        write(self[index], values, f"tensor {index}")
+
+    def write(self, values: Sequence[Any]) -> None:
+        """All of them; ValueError where there are more or fewer."""
+        if len(values) != len(self):
+            raise ValueError(f"expected {len(self)} arrays, one for each layer, got {len(values)}")
+        for index, value in enumerate(values):
+            self[index] = value
+
+
+def write(view: Array, values: Any, what: str) -> None:
+    """Copy an array into a view; ValueError where it is of another shape."""
+    if values is view:  # what `view -= ...` sets once more
+        return
+    found = asarray(get(view), values, what)
+    if tuple(found.shape) != tuple(view.shape):
+        raise not_as_expected(what, view.shape, found)
+    view[...] = found
+
+
+def named(spaces: Sequence[SimpleNamespace], name: str) -> Views:
     """The tensors of this name of all layers, also of layers in layers."""
-    return tuple(value for space in spaces for last, value in leaves(space) if last == name)
+    return Views(value for space in spaces for last, value in leaves(space) if last == name)
 
 
 class Scale:

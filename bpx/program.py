@@ -98,9 +98,10 @@ def compiled(
     samples, layout = source.samples, chain.architecture.layout
     if is_sparse(samples.x):
         return None
+    slots = tuple(update.state.slots[name] for name in update.optimizer.slots())
     program = Program(
         layers, objective, chain.task, update.rule, update.optimizer, chain.parameters,
-        update.out.flat, tuple(update.state.slots.values()), update.state, layout.decayed,
+        update.out.flat, slots, update.state, layout.decayed,
         layout.trained, samples.x, samples.y, samples.weight, source.batch_size, squares,
     )  # fmt: skip
     function = chain.backend.compile(program)

@@ -161,7 +161,7 @@ class OneCycle(Schedule):
     """Up to `peak` and down again (Smith and Topin, 2018), each along half a cosine.
 
     From peak/`start` at step 0 to `peak` after `warm_up` of the `steps`, then to peak/`end` at
-    the last of them, and constant after it.
+    step `steps`, the first after the last of them, and constant from there.
 
     >>> [round(OneCycle(1.0, steps=10)(step), 3) for step in (0, 3, 10)]
     [0.04, 1.0, 0.0]

@@ -154,7 +154,7 @@ def contents(
     header["generator"] = epoch.generator
     for name, slot in state.slots.items():
         prefix = f"{TRAINING}.optimizer.{name}."
-        tensors |= files.unpacked(net.layout, net.backend.to_host(slot), prefix)
+        tensors |= net.layout.tensors(np, net.backend.to_host(slot), prefix)
     if epoch.log:
         tensors[f"{TRAINING}.log"] = np.concatenate(epoch.log)
     remembered = []

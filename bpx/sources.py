@@ -200,15 +200,7 @@ def of_samples(
         data.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite)
     size = data.check_batch_size(batch_size, samples.n)
-    row = data.first_of_several(net.backend, samples.y) if net.task == "classification" else None
-    if row is not None:
-        warnings.warn(
-            f"y has more than one 1 in a row, first in row {row}, and a classification's accuracy "
-            'and predict ask for one class: task="multilabel" for labels that are there or not, '
-            'task="regression" for numbers',
-            RuntimeWarning,
-            stacklevel=5,
-        )
+    tell_of_several(net, samples.y, "y", 6)
     if not isinstance(samples.x, Blocks):
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
@@ -217,6 +209,19 @@ def of_samples(
             "True or False, or a larger budget"
         )
     return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
+
+
+def tell_of_several(net: Network, y: Array, what: str, level: int) -> None:
+    """A RuntimeWarning where targets of a classification name several classes in one row."""
+    row = data.first_of_several(net.backend, y) if net.task == "classification" else None
+    if row is not None:
+        warnings.warn(
+            f"{what} has more than one number above ½ in a row, first in row {row}, and accuracy "
+            'and predict of a classification ask for one class: task="multilabel" for labels that '
+            'are there or not, task="regression" for numbers',
+            RuntimeWarning,
+            stacklevel=level,
+        )
 
 
 class Stream:
@@ -289,6 +294,8 @@ class Stream:
                     )
             except (ValueError, TypeError) as error:
                 raise type(error)(f"{self.called(step)}: {error}") from error
+            if not step and not self.net.steps:
+                tell_of_several(self.net, samples.y, "y of the first mini-batch", 12)
             yield samples
         if empty:
             raise ValueError("the iterable gave no mini-batch")

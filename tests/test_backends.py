@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import tracemalloc
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import bpx
 from bpx import backends
 from bpx.backends import BackendError, _libraries
+from bpx.backends._numpy import NumpyBackend
 from bpx.parameters import Layout, Parameter
 
 
@@ -252,6 +254,58 @@ def test_layout():
     assert layout.trained == 48
     assert starts[1, "weights"] == 48
     assert layout.size == 80
+
+
+@pytest.mark.parametrize("of", ["columns", "gaps", "reversed"])
+def test_only_the_rows_of_a_mini_batch_are_copied(of):
+    """Whatever the order in memory: a data frame's numbers are stored by columns."""
+    backend, rng = NumpyBackend(), np.random.default_rng(0)
+    whole = rng.random((4_000, 300))
+    x = {"columns": np.asfortranarray(whole), "gaps": whole[:, :200], "reversed": whole[::-1]}[of]
+    y, rows = rng.integers(9, size=(50_000, 2))[:, 0], np.array([3, 1, 3_999])
+    out, labels = np.empty((3, x.shape[1])), np.empty(3, y.dtype)
+    tracemalloc.start()
+    try:
+        assert np.array_equal(backend.gather(x, rows, out), x[rows])
+        assert np.array_equal(backend.gather(y, rows, labels), y[rows])
+        backend.gather(x, rows, out, 0.5)
+        assert np.array_equal(out, 0.5 * x[rows])
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_set_is_written_into_the_vector(backend, put, host, rng):
+    """By the lines of the book's programs, and by in-place ones, which set what they change."""
+    net = bpx.Network([3, 4, 2], backend=backend, dtype="float64", seed=1)
+    theta, grad = net.parameters, net.backprop(put(rng.normal(size=(5, 3))), [0, 1, 1, 0, 1])
+    expected = host(theta) - 0.5 * host(grad.flat)
+    net.weights = [w - 0.25 * g for w, g in zip(net.weights, grad.weights, strict=True)]
+    net.biases = [b - 0.25 * g for b, g in zip(net.biases, grad.biases, strict=True)]
+    net.parameters -= 0.25 * grad.flat
+    assert net.parameters is theta
+    assert np.abs(host(theta) - expected).max() < 1e-15
+    net.weights[1] -= net.weights[1]
+    net.biases[0] = np.ones(4)
+    found = {name: host(tensor) for name, tensor in net.tensors.items()}
+    assert list(found) == [f"layers.{k}.{name}" for k in (0, 1) for name in ("weights", "bias")]
+    assert not found["layers.1.weights"].any()
+    assert (found["layers.0.bias"] == 1.0).all()
+    net.parameters = np.zeros(theta.shape)
+    assert not host(theta).any()
+
+
+def test_tensors_have_the_names_of_files(tmp_path):
+    chain = bpx.layers.Input(4), bpx.layers.Dense(3), bpx.layers.BatchNorm(), bpx.layers.Dense(2)
+    old, new = (bpx.Network(chain, seed=seed) for seed in (1, 2))
+    old.fit(np.eye(4), np.ones((4, 2)), epochs=2)
+    old.save(tmp_path / "net.safetensors")
+    stored, _ = bpx.persistence.read(tmp_path / "net.safetensors")
+    assert old.tensors.keys() == stored.keys()
+    for name, tensor in old.tensors.items():
+        assert np.array_equal(tensor, stored[name])
+        new.tensors[name][...] = tensor
+    assert np.array_equal(new(np.eye(4)), old(np.eye(4)))
 
 
 def test_layers_view_the_vector_and_padding_stays_zero(backend, host, rng):

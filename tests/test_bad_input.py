@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,11 @@ def positive(y, **options):
 def fit_own(**parts):
     """With targets that any cost and outputs take."""
     return bpx.Network([3, 4, 2], seed=0, task="regression", **parts).fit(X, np.zeros((4, 2)))
+
+
+class OfKeras:
+    def on_epoch_end(self, epoch, logs):
+        raise AssertionError("never called")
 
 
 def tanh(xp, z):
@@ -102,6 +108,27 @@ CASES = [
     ),
     (lambda: fit(X, Y, sample_weight="balanced"), TypeError, "of numbers, got 'balanced'"),
     (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
+    (
+        lambda: bpx.Network([1, 2]).fit(np.zeros(4), Y),
+        ValueError,
+        "expected x of shape (m, 1), got (4,): x.reshape(-1, 1)",
+    ),
+    (lambda: net().predict(iter([X])), TypeError, "several mini-batches are for fit, or one at"),
+    (
+        lambda: net().predict(net()),
+        TypeError,
+        "expected x to be an array of numbers, got <Network",
+    ),
+    (
+        lambda: bpx.Network([3, 4], output="identity").fit(X, np.zeros((4, 1, 2, 2))),
+        ValueError,
+        "expected y of shape (m, 4), got (4, 1, 2, 2): y.reshape(-1, 4), as the outputs are",
+    ),
+    (
+        lambda: fit(X, Y, sample_weight=np.ones((4, 1))),
+        ValueError,
+        "expected sample_weight of shape (4,), got (4, 1): sample_weight.reshape(-1)",
+    ),
     (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
     (
         lambda: fit(np.array([[1.0, True, "u"]] * 4, dtype=object), Y),
@@ -338,9 +365,35 @@ CASES = [
         bpx.BackendError,
         "unknown backend 'nunpy'; did you mean 'numpy'?",
     ),
+    (
+        lambda: net().to("float64"),
+        bpx.BackendError,
+        "unknown backend 'float64': that is a dtype, dtype='float64'",
+    ),
+    (
+        lambda: net(backend="cuda:1"),
+        bpx.BackendError,
+        "unknown backend 'cuda:1': 'cupy' is what computes there",
+    ),
+    (lambda: net(backend="cpu"), bpx.BackendError, "'cpu': 'numpy' is what computes there"),
+    (lambda: net(backend=np.float32), bpx.BackendError, "a namespace or an array, got type"),
+    (lambda: setattr(net(), "weights", [X]), ValueError, "expected 2 arrays, one for each layer,"),
+    (
+        lambda: setattr(net(), "parameters", X),
+        ValueError,
+        "expected θ to be real numbers of shape (64,), got ndarray of shape (4, 3)",
+    ),
+    (lambda: net().weights.__setitem__(0, Y), ValueError, "expected tensor 0 to be real numbers"),
+    (lambda: setattr(net(), "optimizer", "adm"), ValueError, "did you mean 'adam'?"),
+    (lambda: fit(X, Y, optimizer="L-BFGS"), ValueError, "is a solver of the estimators: bpx.skl"),
     (lambda: net(backend="numpy:1"), bpx.BackendError, "NumPy has no device '1' here"),
     (lambda: net(backend=re), bpx.BackendError, "does not follow the array API standard"),
     (lambda: bpx.Network([layers.Dense(3)]), ValueError, "expected an Input first"),
+    (
+        lambda: bpx.Network([layers.Flatten(input_shape=(28, 28)), layers.Dense(3)]),
+        ValueError,
+        "got Flatten: Network([bpx.layers.Input((28, 28)), ...])",
+    ),
     (
         lambda: bpx.Network([layers.Input(3)]),
         ValueError,
@@ -447,6 +500,11 @@ CASES = [
         lambda: net().fit(X, Y, callbacks=lambda: 1),
         TypeError,
         "expected a callback as a function (run), got one of ()",
+    ),
+    (
+        lambda: net().fit(X, Y, callbacks=OfKeras()),
+        TypeError,
+        "expected on_epoch_end of OfKeras as a function (run), got one of (epoch, logs)",
     ),
     (
         lambda: net().fit(X, Y, shuffle=lambda epoch: range(4)),
@@ -607,6 +665,37 @@ CASES = [
 def test_message(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((32, 32, 3), True), ((28, 28, 1), True), ((3, 32, 32), False), ((8, 8, 8), False)],
+)
+def test_channels_that_come_last_are_told(shape, told):
+    chain = [layers.Input(shape), layers.Conv2D(2, 3, padding="same"), layers.Flatten()]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        bpx.Network([*chain, layers.Dense(2)])
+    assert [each.filename for each in found] == [__file__] * told
+    if told:
+        height, width, channels = shape
+        assert f"Input(({channels}, {height}, {width}))" in str(found[0].message)
+
+
+def test_what_a_library_has_beside_arrays_is_none():
+    torch = pytest.importorskip("torch")
+    one = net()
+    x = torch.zeros((4, 3))
+    loader = torch.utils.data.DataLoader(x)
+    for wrong in (loader, torch.nn.Linear(2, 2), torch.float32):
+        with pytest.raises(TypeError, match="expected x to be an array of numbers, got"):
+            one.predict(wrong)
+    for wrong in (torch.device("cpu"), torch.float32):
+        with pytest.raises(bpx.BackendError, match="name of a backend, a namespace or an array"):
+            one.to(wrong)
+    assert one.to(dtype=torch.float64).dtype == net(dtype=torch.float64).dtype == "float64"
+    with pytest.raises(TypeError, match=r"a sparse tensor, and cannot be one here: x\.to_dense"):
+        one.predict(x.to_sparse())
 
 
 def test_nothing_is_trained_by_a_call_that_is_refused():

@@ -221,6 +221,26 @@ def test_delta_of_ones_own(backend, put, rng, host):
     assert two.cost is None
 
 
+def test_delta_as_a_function_sees_the_outputs_of_its_pass(backend, put, rng, host):
+    """In which dropout has drawn masks, and batches are normalized by themselves."""
+    chain = [layers.Input(5), layers.Dense(8, "tanh"), layers.BatchNorm(), layers.Dropout(0.5)]
+    net = bpx.Network([*chain, layers.Dense(3)], backend=backend, dtype="float64", seed=1)
+    x, y = put(rng.normal(size=(M, 5))), put(rng.normal(size=(M, 3)))
+    seen = []
+
+    def delta(a):
+        seen.append(a)
+        return (a - y) / M
+
+    one, two = net.backprop(x, y, step=3), net.backprop(x, delta=delta, step=3)
+    assert np.abs(host(one.flat) - host(two.flat)).max() < 1e-14
+    assert np.abs(host(seen[0]) - host(net.feedforward(x))).max() > 0.01
+    with pytest.raises(TypeError, match=r"expected delta as a function \(a\), got one of"):
+        net.backprop(x, delta=lambda a, y: a - y)
+    with pytest.raises(ValueError, match="expected delta of shape"):
+        net.backprop(x, delta=lambda a: a[:, :1])
+
+
 # --- PyTorch's autograd, the second oracle ------------------------------------------------------
 
 

@@ -409,14 +409,63 @@ def test_targets_and_weights_of_any_kind(backend, put, rng, kind, outputs):
 def test_several_classes_in_a_row_are_told(backend, put, rng, kind):
     """Autoencoders have such targets too, so it is no error."""
     x, y = rng.normal(size=(5, 4)), np.eye(3)[[0, 1, 2, 0, 1]].astype(kind)
-    nets = [bpx.Network([4, 3], backend=backend, seed=1) for _ in range(2)]
+    nets = [bpx.Network([4, 3], backend=backend, seed=1) for _ in range(3)]
     nets[0].fit(put(x), put(y), epochs=1)
     y[2:4, 0] = y[3, 1] = 1
-    with pytest.warns(RuntimeWarning, match="more than one 1 in a row, first in row 2,") as told:
-        nets[1].fit(put(x), put(y), epochs=1)
-    assert told[0].filename == __file__
+    for net, *data in ((nets[1], put(x), put(y)), (nets[2], [(put(x), put(y))])):
+        message = "has more than one number above ½ in a row, first in row 2,"
+        with pytest.warns(RuntimeWarning, match=message) as told:
+            net.fit(*data, epochs=2)
+        assert [each.filename for each in told] == [__file__]  # once, whatever the epochs
     for task in ("multilabel", "regression"):
         bpx.Network([4, 3], backend=backend, task=task, seed=1).fit(put(x), put(y), epochs=1)
+
+
+def test_soft_targets_name_one_class(rng):
+    """And those of 0.1 and 0.9 too."""
+    for y in ([[0.5, 0.5, 0.0], [0.4, 0.3, 0.3]], [[0.1, 0.9, 0.1], [0.9, 0.1, 0.1]]):
+        bpx.Network([4, 3], seed=1).fit(rng.normal(size=(2, 4)), y, epochs=1)
+
+
+@pytest.mark.parametrize("last", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("chosen", OPTIMIZERS, ids=repr)
+def test_an_optimizer_that_is_set_is_the_next_fits(backend, last, chosen, rng):
+    """Without the memory of another, which has other vectors: compiled steps write into them."""
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    one = bpx.Network(SIZES, backend=backend, seed=1)
+    one.fit(x, y, epochs=1, optimizer=last)
+    other = one.copy()
+    one.optimizer = chosen
+    histories = one.fit(x, y, epochs=1), other.fit(x, y, epochs=1, optimizer=chosen)
+    assert histories[0]["training_cost"] == histories[1]["training_cost"]
+    assert one.optimizer_state.step == other.optimizer_state.step
+
+
+def test_an_optimizer_that_a_callback_sets_is_for_the_next_run(rng):
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    net = bpx.Network(SIZES, seed=1)
+
+    def sets(run):
+        run.net.optimizer = "adam"
+
+    history = net.fit(x, y, epochs=3, optimizer=bpx.SGD(0.25), callbacks=sets)
+    assert history["learning_rate"] == [0.25] * 3
+    assert (net.optimizer, net.optimizer_state) == (bpx.Adam(), None)
+    net.fit(x, y, epochs=1)
+    assert sorted(net.optimizer_state.slots) == ["mean", "square"]
+
+
+def test_a_memory_of_another_network_is_refused(backend, rng):
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    small, large = (bpx.Network([6, n, 3], backend=backend, seed=1) for n in (4, 40))
+    small.fit(x, y, epochs=1, optimizer=bpx.Adam())
+    large.optimizer, large.optimizer_state = small.optimizer, small.optimizer_state
+    before = large.copy()
+    with pytest.raises(ValueError, match=r"slots\['mean'\], of Adam .* = None begins anew"):
+        large.fit(x, y, epochs=1)
+    assert np.array_equal(*(net.backend.to_host(net.parameters) for net in (large, before)))
+    large.optimizer_state = None
+    large.fit(x, y, epochs=1)
 
 
 def test_a_batch_of_zero_weights_changes_nothing(rng):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import numbers
 import os
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -77,10 +78,12 @@ def get(backend: Any = None) -> Backend:
     if backend not in _cache:
         library, _, device = backend.partition(":")
         if library not in LIBRARIES:
-            raise BackendError(
-                f"unknown backend {backend!r}{nearest(library, list(LIBRARIES))}, "
-                "or a namespace of the array API standard"
-            )
+            hint = f"{nearest(library, list(LIBRARIES))}, or a namespace of the array API standard"
+            if library in ("cpu", "cuda", "gpu"):
+                hint = f": {'numpy' if library == 'cpu' else 'cupy'!r} is what computes there"
+            elif library in ("float32", "float64"):
+                hint = f": that is a dtype, dtype={backend!r}"
+            raise BackendError(f"unknown backend {backend!r}{hint}")
         default = "" if device else LIBRARIES[library].default()
         _cache[backend] = (
             get(f"{library}:{default}") if default else LIBRARIES[library].get(device)
@@ -126,6 +129,8 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     library = _library(values)
     if library == "scipy":
         raise TypeError(f"{what} is a sparse matrix, and cannot be one here: {what}.toarray()")
+    if library == "torch" and values.layout != sys.modules["torch"].strided:
+        raise TypeError(f"{what} is a sparse tensor, and cannot be one here: {what}.to_dense()")
     if library in LIBRARIES and library != "numpy":
         return _from_library(backend, values, what)
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
@@ -139,6 +144,12 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{what} is not an array of numbers: {error}") from error
     but = ""
+    if host.dtype.kind == "O" and not host.ndim:
+        several = hasattr(values, "__iter__")
+        hint = ": several mini-batches are for fit, or one at a time" if several else ""
+        raise TypeError(
+            f"expected {what} to be an array of numbers, got {shortened(values)}{hint}"
+        )
     if host.dtype.kind == "O":
         host, but = _of_objects(host, names_of(values))
     if host.dtype.kind not in "biuf":
@@ -215,7 +226,9 @@ def on_host(values: Any) -> Any:
 
 
 def _library(values: Any) -> str:
-    return type(values).__module__.partition(".")[0]
+    """Of an array; empty for what else a library has, such as modules, dtypes and loaders."""
+    name = type(values).__module__.partition(".")[0]
+    return name if name not in LIBRARIES or hasattr(values, "__dlpack__") else ""
 
 
 def _is_namespace(value: Any) -> bool:
@@ -248,7 +261,7 @@ def _from_array(array: Any) -> Backend:
         return get("array_api_strict" if name == "CPU_DEVICE" else f"array_api_strict:{name}")
     if library == "numpy":
         return get("numpy")
-    if hasattr(array, "__array_namespace__"):
+    if hasattr(array, "__array_namespace__") and not isinstance(array, type):
         return _from_namespace(array.__array_namespace__())
     raise BackendError(
         f"expected the name of a backend, a namespace or an array, got {type(array).__name__}"

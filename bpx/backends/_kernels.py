@@ -146,6 +146,12 @@ class Kernels:
         out[...] = a - b
         return out
 
+    def rows(self, source: Array, rows: Any) -> Array:
+        """``source[rows]``, of indices or a slice."""
+        if isinstance(rows, slice):
+            return source[rows, ...]
+        return self.xp.take(source, rows, axis=0)
+
     @kernel
     def gather(
         self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
@@ -155,7 +161,7 @@ class Kernels:
         `rows` are indices or a slice. Images that came as uint8 stay uint8 until here.
         """
         xp = self.xp
-        batch = source[rows, ...] if isinstance(rows, slice) else xp.take(source, rows, axis=0)
+        batch = self.rows(source, rows)
         batch = xp.astype(batch, self._wider(batch.dtype, out.dtype), copy=False)
         if not (isinstance(scale, float) and scale == 1.0):
             batch = batch * scale

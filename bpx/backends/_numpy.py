@@ -222,17 +222,23 @@ class NumpyBackend(NumpyWindows):
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         return np.subtract(a, b, out)
 
+    def rows(self, source: Array, rows: Any) -> Array:
+        # `take` is twice as fast as an index, but copies all of a source that has gaps or is
+        # stored by columns, as a data frame's is.
+        if isinstance(rows, slice) or not source.flags.c_contiguous:
+            return source[rows]
+        return source.take(rows, 0)
+
     def gather(
         self, source: Array, rows: Any, out: Array, scale: Any = 1.0, offset: Any = 0.0
     ) -> Array:
         plain = isinstance(scale, float) and isinstance(offset, float)
-        if isinstance(rows, slice):
-            batch = source[rows]
-        elif source.dtype == out.dtype and plain:
+        whole = plain and source.dtype == out.dtype and source.flags.c_contiguous
+        if whole and not isinstance(rows, slice):
             # mode="clip" spares the copy that the default makes of `out`; indices are in range.
             batch = source.take(rows, 0, out, "clip")
         else:
-            batch = source.take(rows, 0)
+            batch = self.rows(source, rows)
         same = batch.dtype == out.dtype
         if plain and (same or self._wider(batch.dtype, out.dtype) == out.dtype):
             if scale != 1.0:

@@ -36,7 +36,7 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
     def run(order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
         first, starts = state.step, np.arange(0, len(order), m)
         right = np.zeros(len(order), np.bool_)
-        labels = y.take(order) if y.ndim == 1 else None
+        labels = backend.rows(y, order) if y.ndim == 1 else None
         decided = right if labels is None else np.empty(len(order), np.intp)
         for k, (start, scales) in enumerate(zip(starts.tolist(), numbers.tolist(), strict=True)):
             part = slice(start, start + m)

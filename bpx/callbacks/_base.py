@@ -136,6 +136,9 @@ def as_callbacks(callbacks: Any) -> list[Any]:
         if not is_one(callback):
             takes("a callback", callback, "run")
             callback = FunctionCallback(callback)
+        for name in HOOKS:
+            if hasattr(callback, name):
+                takes(f"{name} of {type(callback).__name__}", getattr(callback, name), "run")
         found.append(callback)
     return found
 

@@ -44,10 +44,13 @@ class Convolution(Layer):
         for what in ("kernel_size", "stride", "dilation"):
             value = per_axis(f"the {what} of {kind}", getattr(self, what), self.axes)
             object.__setattr__(self, what, value)
-        if self.padding == "valid":
-            raise ValueError(f'expected the padding of {kind} as a number; "valid" is padding=0')
+        if isinstance(self.padding, str) and self.padding != "same":
+            raise ValueError(
+                f'expected the padding of {kind} as "same" or numbers, got {self.padding!r}; '
+                '"valid" is padding=0'
+            )
         if self.padding != "same":
-            value = per_axis(f'the padding of {kind}, if not "same",', self.padding, self.axes, 0)
+            value = per_axis(f"the padding of {kind}", self.padding, self.axes, 0)
             object.__setattr__(self, "padding", value)
         check_range(kind, self.activation, None)
         if self.channels % self.groups:

@@ -23,6 +23,11 @@ class Pooling(Layer):
 
     def validate(self) -> None:
         kind = type(self).__name__
+        if isinstance(self.padding, str):
+            raise ValueError(
+                f"expected the padding of {kind} as numbers of zeros before and after each axis, "
+                f'got {self.padding!r}; "valid" is padding=0, and "same" is of convolutions'
+            )
         for what, least in (("pool_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, what)
             if value is not None:

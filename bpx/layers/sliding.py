@@ -159,7 +159,11 @@ def check_image(layer: str, axes: int, shape: Shape) -> None:
     if len(shape) == axes:
         hint = f"channels come first: Input((1, {', '.join(map(str, shape))}))"
         if axes == 2:
-            hint += f", or of a sequence (c, n) Reshape(({shape[0]}, 1, {shape[1]})) before it"
+            rows, columns = shape
+            hint += (
+                f", or before it Reshape((1, {rows}, {columns})) of rows such as an Embedding's, "
+                f"Reshape(({rows}, 1, {columns})) of channels"
+            )
     else:
         hint = f"begin with Input((c, {wanted})), or put Reshape((c, {wanted})) before it"
     got = ", ".join(map(str, shape))

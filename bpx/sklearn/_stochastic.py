@@ -85,9 +85,9 @@ def _begin_optimizer(est: Any) -> None:
     memory = network.optimizer_state
     goes_on = est.warm_start == "optimizer" and memory is not None
     if goes_on and set(memory.slots) == set(est._optimizer.slots()):
-        network.optimizer = est._optimizer
+        network.optimizer, network.optimizer_state = est._optimizer, memory
     else:
-        network.optimizer = network.optimizer_state = None
+        network.optimizer = None
 
 
 def _batch_size(est: Any, n: int) -> int:
