@@ -87,7 +87,8 @@ def table(results: dict[str, list[Peer]]) -> str:
                 if ours not in times or not rivals:
                     cells.append("")
                 elif against is PEERS:
-                    cells.append(f"{min(rivals) / times[ours]:.2f} × faster")
+                    gain = min(rivals) / times[ours]
+                    cells.append(f"{gain:.2f} × {'faster' if gain >= 1.0 else 'the speed'}")
                 else:
                     cells.append(f"{times[ours] / rivals[0]:.2f}")
             lines.append(f"| **{ours}, against {title}** | " + " | ".join(cells) + " |")

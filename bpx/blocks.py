@@ -303,9 +303,10 @@ def open_data(
     """Data on disk for `Network.fit`, which reads x in blocks and stays within a budget.
 
     ``net.fit(data)`` then is what ``net.fit(x, y)`` is for arrays: the same number of steps, of
-    the same sizes. With ``shuffle=True`` an epoch deals the blocks (of 1 MB or less) out to
-    windows, each from all over the file, and shuffles the rows of each window; a window is nearly
-    half of the budget. What fits into the budget as a whole is read as a whole.
+    the same sizes. With ``shuffle=True`` an epoch deals the blocks (of 1 MB or less, of Parquet
+    its row groups) out to windows, each from all over the file, and shuffles the rows of each
+    window; a window is nearly half of the budget. What fits into the budget as a whole is read as
+    a whole.
 
     Parameters
     ----------

@@ -46,7 +46,10 @@ Data = Annotated[str, typer.Argument(help="digits, mnist, .npz, .csv or .parquet
 Model = Annotated[Path, typer.Argument(help="A file that train wrote.")]
 Target = Annotated[
     str | None,
-    typer.Option(help="The column of targets, or columns: a,b (.csv: the last; .npz: y)."),
+    typer.Option(
+        help="The column of targets, or columns: a,b "
+        "(.csv: the last, if it fits into --budget; .npz: y)."
+    ),
 ]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
 Budget = Annotated[

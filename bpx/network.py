@@ -630,7 +630,7 @@ class Network:
             where 2 % of the elements or fewer are not zero. Or `bpx.open_data` of what is larger
             than memory, which brings y and weights if they are not given here. Or, without y, an
             iterable of (x, y) or (x, y, sample_weight) mini-batches, which is gone through once
-            an epoch.
+            an epoch, and so has to end.
         y : array
             Labels (n,) of integers, or targets (n, k).
         epochs : int

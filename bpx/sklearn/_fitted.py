@@ -84,7 +84,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """A copy of the fitted network as a `bpx.Network`, with all that it can do.
 
         Its `columns` are ``feature_names_in_``, and its `classes` are ``classes_`` where these are
-        strings or integers.
+        strings, or integers other than 0, 1, ...
         """
         check_is_fitted(self)
         net = self._fitted.copy()
