@@ -16,7 +16,7 @@ from .registry import register
 if TYPE_CHECKING:
     from . import augmentation, callbacks, datasets
     from .blocks import open_data
-    from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
+    from .callbacks import Callback, EarlyStopping, Metric, ReduceOnPlateau
     from .checkpoints import Checkpoint
     from .datasets import DatasetError
     from .ensemble import Ensemble
@@ -53,6 +53,7 @@ __all__ = [
     "Gradient",
     "GradientCheck",
     "History",
+    "Metric",
     "Network",
     "RMSprop",
     "RankError",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .checks import LONGEST
 from .registry import nearest
 
 COLUMNS = (
@@ -26,7 +28,8 @@ class History(Mapping[str, list[float]]):
     ``training_accuracy`` are means over the epoch's samples as its steps met them, before each
     update; ``validation_cost`` and ``validation_accuracy`` come after the epoch. Costs are without
     penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the epoch's time,
-    validation included. Columns that do not apply are missing. As a data frame it is
+    validation included. Columns that do not apply are missing, and those of a
+    `bpx.Metric` come last. As a data frame it is
     ``pandas.DataFrame(dict(history))``.
 
     Attributes
@@ -55,7 +58,7 @@ class History(Mapping[str, list[float]]):
         """A history of these columns; ValueError where they are none."""
         history = cls()
         lengths = {len(column) for column in columns.values()}
-        if not columns.keys() <= set(COLUMNS) or len(lengths) > 1:
+        if any(len(name) > LONGEST for name in columns) or len(lengths) > 1:
             raise ValueError(f"expected columns of a history, of one length, got {list(columns)}")
         for name, column in columns.items():
             history._columns[name] = [_number(name, value) for value in column]
@@ -65,6 +68,13 @@ class History(Mapping[str, list[float]]):
         for name in COLUMNS:
             if name in row:
                 self._columns.setdefault(name, []).append(row[name])
+        for name, column in self._columns.items():
+            if name not in COLUMNS:
+                column.append(math.nan)  # until `log`
+
+    def log(self, name: str, value: float) -> None:
+        """A number of a user's own, of the last epoch."""
+        self._columns.setdefault(name, [math.nan] * self.epochs)[-1] = value
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self._columns:
@@ -147,4 +157,5 @@ def describe(row: Mapping[str, float]) -> str:
             if f"{name}_accuracy" in row:
                 part += f", accuracy {100 * row[f'{name}_accuracy']:.2f} %"
             parts.append(part)
+    parts += [f"{name} {value:.4g}" for name, value in row.items() if name not in COLUMNS]
     return "; ".join([*parts, f"{row['seconds']:.2f} s"])

@@ -502,6 +502,32 @@ CASES = [
         "expected a callback as a function (run), got one of ()",
     ),
     (
+        lambda: fit(X, Y, callbacks=bpx.Metric("training_cost", float)),
+        ValueError,
+        "the history has a column 'training_cost': give yours another name",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=[bpx.Metric("f1", len, larger_is_better=True)] * 2),
+        ValueError,
+        "the history has a column 'f1': give yours another name",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=bpx.Metric("f1", lambda net: net.weights[0])),
+        TypeError,
+        "expected the metric 'f1' as a number, got array(",
+    ),
+    (lambda: bpx.Metric(len, len), TypeError, "expected the name of a column of the history, got"),
+    (
+        lambda: bpx.Metric("f1", lambda y, a: 0),
+        TypeError,
+        "expected the function of a Metric as a function (net), got one of (y, a)",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=[bpx.EarlyStopping(monitor="f1"), bpx.Metric("f1", len)]),
+        ValueError,
+        "Known: training_accuracy, training_cost (a Metric comes before what monitors it)",
+    ),
+    (
         lambda: net().fit(X, Y, callbacks=OfKeras()),
         TypeError,
         "expected on_epoch_end of OfKeras as a function (run), got one of (epoch, logs)",

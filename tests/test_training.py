@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import itertools
@@ -466,6 +467,57 @@ def test_a_memory_of_another_network_is_refused(backend, rng):
     assert np.array_equal(*(net.backend.to_host(net.parameters) for net in (large, before)))
     large.optimizer_state = None
     large.fit(x, y, epochs=1)
+
+
+def test_a_metric_is_a_column_that_may_be_monitored(tmp_path):
+    """In a checkpoint too, and in a run that goes on from it."""
+    x, y, options = np.eye(3), [0, 1, 2], {"epochs": 6, "optimizer": bpx.SGD(0.1)}
+    values = [1.0, 3.0, np.float32(4.0), np.array(2.0), 1.0, 9.0]
+
+    def fit(folder, end=6, **more):
+        net, rows = bpx.Network([3, 3], seed=1), []
+        metric = bpx.Metric("f1", lambda net: values[net.epochs - 1], larger_is_better=True)
+        seen = [lambda run: rows.append(net.parameters.copy()), *([KillAfter(end)] * (end < 6))]
+        with contextlib.suppress(KeyError):
+            net.fit(
+                x,
+                y,
+                callbacks=[metric, bpx.EarlyStopping(2, monitor="f1"), *seen],
+                checkpoint=folder,
+                **options,
+                **more,
+            )
+        return net, rows
+
+    net, rows = fit(tmp_path / "whole")
+    assert net.history["f1"] == [1.0, 3.0, 4.0, 2.0, 1.0]
+    assert net.history.stopped == "no better f1 than 4 (epoch 3) in 2 epochs"
+    assert np.array_equal(net.parameters, rows[2])
+    assert list(net.history)[-1] == "f1"
+    assert net.history.to_csv().splitlines()[3].endswith(",4.0")
+    fit(tmp_path / "cut", end=3)
+    again, _ = fit(tmp_path / "cut", resume=True)
+    assert again.history["f1"] == net.history["f1"]
+    assert np.array_equal(again.parameters, net.parameters)
+
+
+class KillAfter(bpx.Callback):
+    """As a program that dies."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_epoch_end(self, run):
+        if run.epoch == self.epochs:
+            raise KeyError("killed")
+
+
+def test_a_metric_that_ends_early_has_nan_in_later_rows():
+    net = bpx.Network([3, 3], seed=1)
+    history = net.fit(np.eye(3), [0, 1, 2], epochs=2, callbacks=bpx.Metric("n", lambda net: 1))
+    history.append({"epoch": 3})
+    assert np.isnan(history["n"][2])
+    assert history["n"][:2] == [1.0, 1.0]
 
 
 def test_a_batch_of_zero_weights_changes_nothing(rng):

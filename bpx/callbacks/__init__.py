@@ -5,12 +5,14 @@ Each gets the `Run`: the network, the history so far, and a way to stop.
 """
 
 from ._base import Callback, Run, as_callbacks, hooks
+from ._metric import Metric
 from ._progress import Progress, at_each_step
 from ._watching import EarlyStopping, ReduceOnPlateau
 
 __all__ = [
     "Callback",
     "EarlyStopping",
+    "Metric",
     "Progress",
     "ReduceOnPlateau",
     "Run",

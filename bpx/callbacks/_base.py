@@ -38,6 +38,8 @@ class Run:
         Why the run is to end, once `stop` was called.
     begun : int
         What `step` was when the run began.
+    larger_is_better : tuple of str
+        The columns of which that is true, as of accuracies; of all others smaller is.
     rank, ranks : int
         Which process this is of how many that train together; callbacks run in each of them.
     """
@@ -51,6 +53,7 @@ class Run:
     step: int = 0
     stopped: str | None = None
     begun: int = 0
+    larger_is_better: tuple[str, ...] = ("training_accuracy", "validation_accuracy")
     rank: int = 0
     ranks: int = 1
 

@@ -19,7 +19,7 @@ class _Watch:
         if monitor is None:
             monitor = next(c for c in ("validation_cost", "training_cost") if c in columns)
         if monitor not in columns:
-            hint = nearest(monitor, columns)
+            hint = f"{nearest(monitor, columns)} (a Metric comes before what monitors it)"
             if monitor.startswith("val") and "validation_cost" not in columns:
                 hint = ": it needs validation=(x, y), of an estimator validation_data="
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
@@ -36,7 +36,7 @@ class _Watch:
 
     def improved(self, run: Run) -> bool:
         value = run.history[self.monitor][-1]
-        sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
+        sign = 1.0 if self.monitor in run.larger_is_better else -1.0
         if math.isnan(self.best) or sign * (value - self.best) > self.min_delta:
             self.best, self.epochs_since = value, 0
             return True
@@ -59,9 +59,9 @@ class EarlyStopping(Callback):
     patience : int
         Epochs without an improvement.
     monitor : str, optional
-        A column of the history; accuracies are better when larger, all others when smaller. By
-        default ``"validation_cost"``, without validation ``"training_cost"``. (The book watches
-        the accuracy, which on a small set has many ties.)
+        A column of the history; accuracies are better when larger, as a `Metric` of your own may
+        be, all others when smaller. By default ``"validation_cost"``, without validation
+        ``"training_cost"``. (The book watches the accuracy, which on a small set has many ties.)
     min_delta : float
         An improvement is more than this.
     restore_best : bool

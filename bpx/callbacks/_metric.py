@@ -1,0 +1,67 @@
+"""A number of a user's own in the history."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..checks import takes
+from ..history import COLUMNS
+from ._base import Callback, Run
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+
+class Metric(Callback):
+    """A column of your own in the history, a number an epoch.
+
+    Callbacks that come after it in ``callbacks=`` may monitor it.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    function : callable
+        Of the network, as the epoch has left it; returns a real number.
+    larger_is_better : bool
+        For what monitors it; by default smaller numbers are.
+
+    Raises
+    ------
+    ValueError
+        The history has such a column already.
+    TypeError
+        `name` is no text, or `function` takes other arguments or returns no number.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([1, 1], seed=0, weights="zeros")
+    >>> largest = bpx.Metric("largest weight", lambda net: abs(net.weights[0]).max())
+    >>> history = net.fit([[0.0], [1.0]], [0, 1], epochs=2, callbacks=[largest])
+    >>> [round(weight, 4) for weight in history["largest weight"]]
+    [0.0266, 0.0529]
+    """
+
+    def __init__(
+        self, name: str, function: Callable[[Network], Any], *, larger_is_better: bool = False
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"expected the name of a column of the history, got {name!r}")
+        takes("the function of a Metric", function, "net")
+        self.name, self.function, self.larger_is_better = name, function, larger_is_better
+
+    def on_fit_begin(self, run: Run) -> None:
+        if self.name in (*COLUMNS, *run.columns):
+            raise ValueError(f"the history has a column {self.name!r}: give yours another name")
+        run.columns = *run.columns, self.name
+        if self.larger_is_better:
+            run.larger_is_better = *run.larger_is_better, self.name
+
+    def on_epoch_end(self, run: Run) -> None:
+        value = self.function(run.net)
+        if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) != 0:
+            raise TypeError(f"expected the metric {self.name!r} as a number, got {value!r}")
+        run.history.log(self.name, float(value))
