@@ -152,7 +152,7 @@ def test_what_is_no_frame(columns, y):
     with pytest.raises(TypeError, match=r"number the classes: np\.unique"):
         net.fit(x, arrow.array(["a"] * len(x)))
     polars = pytest.importorskip("polars", reason="it has such frames")
-    with pytest.raises(TypeError, match="x must be real numbers"):
+    with pytest.raises(TypeError, match="expected x to be an array of numbers, got <LazyFrame"):
         net.predict(polars.LazyFrame(columns))
 
 

@@ -94,6 +94,14 @@ def gather_cases(rng):
         yield (source, rows, np.full((3, 5), np.nan), *vectors), 2
 
 
+def rows_cases(rng):
+    whole = rng.integers(99, size=(6, 8))
+    sources = whole, np.asfortranarray(whole), whole[:, 2:6], whole[::-1], whole[:, 0]
+    for source in (*sources, rng.normal(size=(6, 2, 3))):
+        yield (source, np.array([4, 0, 2])), None
+        yield (source, slice(1, 4)), None
+
+
 def one_hot_cases(rng):
     yield (np.array([2, 0, 1, 2]), np.full((4, 3), np.nan)), 1
     yield (np.array([299, 0, 7]), np.full((3, 300), np.nan)), 1
@@ -420,6 +428,7 @@ CASES = {
     "optimize": optimize_cases,
     "patches": patches_cases,
     "products": products_cases,
+    "rows": rows_cases,
     "subtract": subtract_cases,
     "sum_at": sum_at_cases,
     "sum_of_products": sum_of_products_cases,

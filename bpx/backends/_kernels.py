@@ -146,6 +146,7 @@ class Kernels:
         out[...] = a - b
         return out
 
+    @kernel
     def rows(self, source: Array, rows: Any) -> Array:
         """``source[rows]``, of indices or a slice."""
         if isinstance(rows, slice):
