@@ -93,7 +93,7 @@ def test_one_step_is_that_of_one_process(ranks):
     assert {name: value for name, value in found.items() if not value < 1e-12} == {}
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_ten_epochs_are_those_of_one_process(ranks):
     assert among(ranks, "digits")["digits"] < 1e-12
 
