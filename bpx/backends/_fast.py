@@ -20,7 +20,7 @@ from ._numpy_elementwise import SMALL
 # compiled loop on one: 784-2048-2048-10 takes 24.0 ms a step in Python, and compiled 26.0.
 LARGE = 1 << 20
 
-# Numba does not know float16, and compiles once more for each other dtype.
+# Numba does not know float16, and compiles a function of rows for each other dtype.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
 
 
@@ -41,11 +41,12 @@ class FastBackend(FastWindows):
     def compile(self, program: Any) -> Callable[..., int] | None:
         layers, x = program.layers, program.x
         rule = RULES.get(program.rule)
-        plain = x.dtype.isnative and x.dtype.name in INPUTS  # Numba knows no foreign bytes
+        # Numba knows no foreign bytes, and an array may lie at any of them.
+        plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         if rule is None or not plain or large:
             return super().compile(program)
-        from . import _numba
+        from . import _numba, _numba_gather
 
         cost = _numba.COSTS.get(program.objective)
         if cost is None:
@@ -60,6 +61,8 @@ class FastBackend(FastWindows):
             np.array(layers.trained),
         )
         data, vectors = self._data(program), _vectors(program)
+        x = np.asarray(x)
+        gather = _numba_gather.gatherer(x.dtype, data[-1].dtype, program.theta.dtype)
         fixed = net, vectors, _buffers(layers.sizes, m, program.theta.dtype)
         what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(vectors[1]))
         constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
@@ -68,20 +71,21 @@ class FastBackend(FastWindows):
             order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray
         ) -> int:
             tables = numbers, constants, log, squares
-            done: int = _numba.steps(data, order, m, *fixed, *what, *tables)
+            place = _numba_gather.place(x)  # which `run` so keeps where it is
+            done: int = _numba.steps(gather, place, data, order, m, *fixed, *what, *tables)
             return done
 
         return run
 
     def _data(self, program: Any) -> tuple[Array, ...]:
-        """x, labels or targets, weights, scale and offset; empty where there are none."""
+        """Labels or targets, weights, scale and offset; empty where there are none."""
         dtype, y, weight = program.theta.dtype, program.y, program.weight
         is_labels = y.ndim == 1
         labels = y.astype(np.int64, copy=False) if is_labels else np.empty(0, np.int64)
         targets = np.empty((0, 0), dtype) if is_labels else y.astype(dtype, copy=False)
         weights = np.empty(0, dtype) if weight is None else weight.astype(dtype, copy=False)
         scaling = self._scaling(program.layers, program.x.dtype, dtype)
-        return *map(_constant, (np.asarray(program.x), labels, targets, weights)), *scaling
+        return *map(_constant, (labels, targets, weights)), *scaling
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
         from . import _numba

@@ -7,9 +7,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.core import event as events
 from numba.extending import intrinsic, register_jitable
+
+FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
 
 
 def decorators(*fastmath: str) -> tuple[Any, Any]:
@@ -44,8 +45,7 @@ class _Notice(events.Listener):
         if of_bpx and not self._given:
             self._given = True
             logging.getLogger("bpx").info(
-                "compiling for this machine, once for each dtype of inputs: some ten seconds "
-                "(BPX_FAST=0 does without)"
+                "compiling for this machine, once: some ten seconds (BPX_FAST=0 does without)"
             )
 
     def on_end(self, event: Any) -> None:
@@ -56,14 +56,10 @@ events.register("numba:compile", _Notice())
 
 
 @intrinsic
-def prefetch(typing_context, x, row, column):
-    """Ask for the cache line of ``x[row, column]``, and go on without it."""
+def prefetch(typing_context, address):
+    """Ask for the cache line at this address, and go on without it."""
 
     def generate(context, builder, signature, arguments):
-        array, *indices = arguments
-        kind = signature.args[0]
-        made = context.make_array(kind)(context, builder, array)
-        item = cgutils.get_item_pointer(context, builder, kind, made, indices)
         pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch",
@@ -71,8 +67,8 @@ def prefetch(typing_context, x, row, column):
             ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag]),
         )
         to_read, in_all_caches, of_data = flag(0), flag(3), flag(1)
-        asked = builder.bitcast(item, pointer)
+        asked = builder.inttoptr(arguments[0], pointer)
         builder.call(function, [asked, to_read, in_all_caches, of_data])
         return context.get_dummy_value()
 
-    return types.void(x, row, column), generate
+    return types.void(address), generate
