@@ -41,7 +41,7 @@ class FastBackend(FastWindows):
     def compile(self, program: Any) -> Callable[..., int] | None:
         layers, x = program.layers, program.x
         rule = RULES.get(program.rule)
-        # Numba knows no foreign order of bytes, and the functions of rows none that begin anywhere.
+        # Numba knows no foreign order of bytes, and functions of rows no numbers at odd addresses.
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         if rule is None or not plain or large:
