@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation
-from .checks import LONGEST, different_names, shortened
+from .checks import LONGEST, different_names, level_of_user, shortened
 from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
 from .layers import Conv2D, Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
@@ -262,8 +262,8 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
 def tell_of_channels(layers: Sequence[Layer]) -> None:
     """A RuntimeWarning where the images of a first `Conv2D` look as if channels came last."""
     first = next((layer for layer in layers if isinstance(layer, Conv2D)), None)
-    if first is None:
-        return
+    if first is None or first.shape_in != layers[0].shape_in:
+        return  # what a Reshape makes of numbers is no image that came so
     channels, height, width = first.shape_in
     if channels == height > 4 >= width:
         warnings.warn(
@@ -271,7 +271,7 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
             f"{height} × {width}: if these are the last axis, channels come first here, "
             f"Input(({width}, {channels}, {height})) and np.moveaxis(x, -1, 1)",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=level_of_user(),
         )
 
 

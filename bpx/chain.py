@@ -393,8 +393,8 @@ def mean_factor(rows: int, weight: Array | None) -> float:
 def _dtype_name(dtype: Any) -> str:
     try:
         # NumPy's dtype(None) is float64, and PyTorch's are none of its.
-        foreign = str(dtype).removeprefix("torch.") if hasattr(dtype, "itemsize") else dtype
-        name = "" if dtype is None else np.dtype(foreign).name
+        known = str(dtype)[6:] if str(dtype).startswith("torch.") else dtype
+        name = "" if dtype is None else np.dtype(known).name
     except TypeError:
         name = ""
     if name not in ("float32", "float64"):

@@ -110,6 +110,14 @@ def takes(what: str, function: Any, *arguments: str) -> None:
         raise TypeError(f"expected {asked}, got one of {signature}") from None
 
 
+def level_of_user() -> int:
+    """The `stacklevel` at which the caller's warning names a line that is not bpx's own."""
+    level, frame = 1, inspect.currentframe()
+    while (frame := frame and frame.f_back) and frame.f_globals["__name__"].startswith("bpx."):
+        level += 1
+    return level
+
+
 def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
     """What to raise where a function of a user's own has not returned numbers of this shape."""
     came = shortened(got)
@@ -118,7 +126,7 @@ def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
     return ValueError(f"expected {what} to be real numbers of shape {tuple(shape)}, got {came}")
 
 
-LONGEST = 1000  # characters of the name of a class
+LONGEST = 1000  # characters of the name of a class, or of a column
 SHOWN = 57  # characters of a longer text
 
 

@@ -37,6 +37,8 @@ class History(Mapping[str, list[float]]):
         Ctrl-C ended the run.
     stopped : str or None
         Why a callback ended it.
+    larger_is_better : set of str
+        The columns of which that is true; of all others smaller is.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class History(Mapping[str, list[float]]):
         self._columns: dict[str, list[float]] = {}
         self.interrupted = False
         self.stopped: str | None = None
+        self.larger_is_better = {"training_accuracy", "validation_accuracy"}
 
     @classmethod
     def of(cls, columns: Mapping[str, list[float]]) -> History:
@@ -68,12 +71,17 @@ class History(Mapping[str, list[float]]):
             if name in row:
                 self._columns.setdefault(name, []).append(row[name])
         for name, column in self._columns.items():
-            if name not in COLUMNS:
+            if name not in row:
                 column.append(math.nan)  # until `log`
 
     def log(self, name: str, value: float) -> None:
-        """A number of a user's own, of the last epoch."""
-        self._columns.setdefault(name, [math.nan] * self.epochs)[-1] = value
+        """A number of a user's own, of the last epoch; for a `bpx.Metric`."""
+        if name in COLUMNS or not self.epochs:
+            raise ValueError(
+                f"expected a name beside those of fit, {', '.join(COLUMNS)}, and an epoch that "
+                f"has ended, got {name!r} after {self.epochs} epochs"
+            )
+        self._columns.setdefault(name, [math.nan] * self.epochs)[-1] = float(value)
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self._columns:
@@ -101,8 +109,9 @@ class History(Mapping[str, list[float]]):
         return {name: column[index] for name, column in self._columns.items()}
 
     def best(self, name: str) -> float:
-        """The largest accuracy, or the smallest of any other column."""
-        return max(self[name]) if name.endswith("accuracy") else min(self[name])
+        """The largest of a column of which larger is better, or the smallest; NaN is left out."""
+        numbers = [value for value in self[name] if not math.isnan(value)] or [math.nan]
+        return max(numbers) if name in self.larger_is_better else min(numbers)
 
     def to_csv(self) -> str:
         """The table as CSV text."""

@@ -46,7 +46,7 @@ def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndar
                 f"expected shuffle() to return rows 0 to {n - 1}, got {order.min()} to "
                 f"{order.max()}"
             )
-        return order.astype(np.int64, copy=False)  # what compiled runs and devices know
+        return np.require(order, np.int64, ["C", "W"])  # what compiled runs and devices know
     return generator.permutation(n) if shuffle else np.arange(n)
 
 

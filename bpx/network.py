@@ -111,7 +111,8 @@ class Network:
             for what in (name for name, given in chosen.items() if given):
                 raise ValueError(f"{what}= is for sizes; with layers, name it in each layer")
             bound = architecture.bind(layers)
-            architecture.tell_of_channels(bound)
+            if not any(getattr(layer, "input_shape", None) for layer in layers):
+                architecture.tell_of_channels(bound)  # of another network's layers it was told
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)
@@ -192,7 +193,7 @@ class Network:
     @optimizer.setter
     def optimizer(self, chosen: Optimizer | str | None) -> None:
         found = None if chosen is None else as_optimizer(chosen)
-        if found != self._optimizer:
+        if found is None or found != self._optimizer:
             self.optimizer_state = None
         self._optimizer = found
 
@@ -271,7 +272,7 @@ class Network:
         return named(self.chain.p, "weights")
 
     @weights.setter
-    def weights(self, values: Sequence[Any]) -> None:
+    def weights(self, values: Iterable[Any]) -> None:
         self.weights.write(values)
 
     @property
@@ -280,7 +281,7 @@ class Network:
         return named(self.chain.p, "bias")
 
     @biases.setter
-    def biases(self, values: Sequence[Any]) -> None:
+    def biases(self, values: Iterable[Any]) -> None:
         self.biases.write(values)
 
     @property
@@ -639,8 +640,8 @@ class Network:
             m ≤ n; by default 10, or n if that is less. The last, smaller batch of an epoch is
             trained on too.
         optimizer : Optimizer or str, optional
-            By default that of the last `fit`, else ``SGD(0.1)``. An optimizer equal to the last
-            one goes on with its memory, a different one starts anew.
+            By default ``net.optimizer``, which is that of the last `fit`, else ``SGD(0.1)``. An
+            optimizer equal to the last one goes on with its memory, a different one starts anew.
         l1, l2 : float
             λ₁ and λ₂ ≥ 0; they are divided by `n`. 0 by default.
         sample_weight : array, optional

@@ -9,7 +9,7 @@ one slice, a norm one reduction, an all-reduce among ranks one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -190,25 +190,33 @@ class Views(tuple[Array, ...]):
 
     __slots__ = ()
 
-    def __setitem__(self, index: int, values: Any) -> None:
-        write(self[index], values, f"tensor {index}")
+    def __setitem__(self, index: int | slice, values: Any) -> None:
+        if isinstance(index, slice):
+            Views(self[index]).write(values)
+        else:
+            write(self[index], values, f"tensor {index}")
 
-    def write(self, values: Sequence[Any]) -> None:
+    def write(self, values: Iterable[Any]) -> None:
         """All of them; ValueError where there are more or fewer."""
-        if len(values) != len(self):
-            raise ValueError(f"expected {len(self)} arrays, one for each layer, got {len(values)}")
-        for index, value in enumerate(values):
-            self[index] = value
+        wanted = f"expected {len(self)} arrays, one for each layer that has such"
+        if not isinstance(values, Iterable):
+            raise TypeError(f"{wanted}, got {shortened(values)}")
+        arrays = list(values)
+        if len(arrays) != len(self):
+            raise ValueError(f"{wanted}, got {len(arrays)}")
+        for index, array in enumerate(arrays):
+            self[index] = array
 
 
 def write(view: Array, values: Any, what: str) -> None:
     """Copy an array into a view; ValueError where it is of another shape."""
     if values is view:  # what `view -= ...` sets once more
         return
-    found = asarray(get(view), values, what)
+    backend = get(view)
+    found = asarray(backend, values, what)
     if tuple(found.shape) != tuple(view.shape):
         raise not_as_expected(what, view.shape, found)
-    view[...] = found
+    view[...] = backend.xp.astype(found, view.dtype)  # a copy: it may be another view of the same
 
 
 def named(spaces: Sequence[SimpleNamespace], name: str) -> Views:

@@ -23,6 +23,7 @@ import numpy as np
 from . import data
 from .backends import Array, on_host
 from .blocks import Blocks, bytes_of_a_row
+from .checks import level_of_user
 from .context import Workspace
 from .data import Samples
 from .minibatches import REPEATABLE, check_shuffle, epoch_order
@@ -200,7 +201,7 @@ def of_samples(
         data.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite)
     size = data.check_batch_size(batch_size, samples.n)
-    tell_of_several(net, samples.y, "y", 6)
+    tell_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
@@ -211,7 +212,7 @@ def of_samples(
     return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
 
 
-def tell_of_several(net: Network, y: Array, what: str, level: int) -> None:
+def tell_of_several(net: Network, y: Array, what: str) -> None:
     """A RuntimeWarning where targets of a classification name several classes in one row."""
     row = data.first_of_several(net.backend, y) if net.task == "classification" else None
     if row is not None:
@@ -220,7 +221,7 @@ def tell_of_several(net: Network, y: Array, what: str, level: int) -> None:
             'and predict of a classification ask for one class: task="multilabel" for labels that '
             'are there or not, task="regression" for numbers',
             RuntimeWarning,
-            stacklevel=level,
+            stacklevel=level_of_user(),
         )
 
 
@@ -295,7 +296,7 @@ class Stream:
             except (ValueError, TypeError) as error:
                 raise type(error)(f"{self.called(step)}: {error}") from error
             if not step and not self.net.steps:
-                tell_of_several(self.net, samples.y, "y of the first mini-batch", 12)
+                tell_of_several(self.net, samples.y, "y of the first mini-batch")
             yield samples
         if empty:
             raise ValueError("the iterable gave no mini-batch")

@@ -112,7 +112,8 @@ def _train(
     state = net.optimizer_state
     if chosen != net.optimizer or state is None:
         state = chosen.start(net)
-    chosen.check(net, state)
+    else:
+        chosen.check(net, state)
     trainer = Trainer(
         net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
         slices, objective, changes,

@@ -295,6 +295,24 @@ def test_what_is_set_is_written_into_the_vector(backend, put, host, rng):
     assert not host(theta).any()
 
 
+@pytest.mark.parametrize("dtype", ["float64", np.float64, np.dtype("f8"), float])
+def test_a_dtype_may_be_named_in_any_way(dtype):
+    assert bpx.Network([2, 1], dtype=dtype).dtype == "float64"
+
+
+def test_what_is_set_may_be_of_another_dtype_or_of_the_same_memory(backend, host, rng):
+    net = bpx.Network([4, 4, 1], backend=backend, seed=1)
+    before = host(net.weights[0]).copy()
+    net.weights[0] = net.weights[0].T
+    assert np.array_equal(host(net.weights[0]), before.T)
+    net.biases[0] = [1, 2, 3, 4]
+    net.weights[:1] = [np.arange(16.0).reshape(4, 4)]
+    net.biases[1:] = (np.array([7]) for _ in range(1))
+    assert host(net.weights[0])[3, 3] == 15.0
+    assert host(net.biases[0]).tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert host(net.biases[1]).tolist() == [7.0]
+
+
 def test_tensors_have_the_names_of_files(tmp_path):
     chain = bpx.layers.Input(4), bpx.layers.Dense(3), bpx.layers.BatchNorm(), bpx.layers.Dense(2)
     old, new = (bpx.Network(chain, seed=seed) for seed in (1, 2))

@@ -377,7 +377,8 @@ CASES = [
     ),
     (lambda: net(backend="cpu"), bpx.BackendError, "'cpu': 'numpy' is what computes there"),
     (lambda: net(backend=np.float32), bpx.BackendError, "a namespace or an array, got type"),
-    (lambda: setattr(net(), "weights", [X]), ValueError, "expected 2 arrays, one for each layer,"),
+    (lambda: setattr(net(), "weights", [X]), ValueError, "expected 2 arrays, one for each layer"),
+    (lambda: setattr(net(), "biases", None), TypeError, "expected 2 arrays, one for each layer"),
     (
         lambda: setattr(net(), "parameters", X),
         ValueError,
@@ -516,7 +517,18 @@ CASES = [
         TypeError,
         "expected the metric 'f1' as a number, got array(",
     ),
-    (lambda: bpx.Metric(len, len), TypeError, "expected the name of a column of the history, got"),
+    (lambda: bpx.Metric(len, len), TypeError, "expected the name of a column of the history, a"),
+    (lambda: bpx.Metric("z" * 1001, len), TypeError, "a text of 1000 characters at most, got 'zz"),
+    (
+        lambda: fit(X, Y, callbacks=lambda run: run.history.log("validation_cost", 1.0)),
+        ValueError,
+        "expected a name beside those of fit, epoch, training_cost, training_accuracy,",
+    ),
+    (
+        lambda: bpx.History().log("f1", 1.0),
+        ValueError,
+        "and an epoch that has ended, got 'f1' after 0 epochs",
+    ),
     (
         lambda: bpx.Metric("f1", lambda y, a: 0),
         TypeError,
@@ -701,7 +713,11 @@ def test_channels_that_come_last_are_told(shape, told):
     chain = [layers.Input(shape), layers.Conv2D(2, 3, padding="same"), layers.Flatten()]
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        bpx.Network([*chain, layers.Dense(2)])
+        net = bpx.Network([*chain, layers.Dense(2)])
+        bpx.Network(
+            [layers.Input(5), layers.Dense(np.prod(shape)), layers.Reshape(shape), *chain[1:]]
+        )
+        bpx.Ensemble.of(2, net)
     assert [each.filename for each in found] == [__file__] * told
     if told:
         height, width, channels = shape

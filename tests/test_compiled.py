@@ -134,6 +134,20 @@ def test_other_memory_orders_and_read_only_and_memory_maps(fits, rng, tmp_path):
         agree(*fits(make, other, y[: len(other)], epochs=1, batch_size=8, optimizer=bpx.SGD(0.1)))
 
 
+def test_rows_in_an_order_of_any_memory(fits, rng):
+    x, y = rng.normal(size=(40, 6)), rng.integers(3, size=40)
+    order = rng.permutation(40)
+    readonly = order.copy()
+    readonly.flags.writeable = False
+
+    def make(backend):
+        return bpx.Network([6, 5, 3], seed=0, dtype="float64", backend=backend)
+
+    for given in (order[::-1], np.stack([order, order], 1)[:, 1], readonly, order.astype(">i4")):
+        options = {"shuffle": lambda given=given: given, "optimizer": bpx.SGD(0.1)}
+        agree(*fits(make, x, y, epochs=1, batch_size=8, **options))
+
+
 def test_weights_frozen_layers_no_bias_multilabel_and_one_output(fits, rng, classes):
     for make, x, y, options in compiled_runs.of_each_kind(rng, *classes):
         agree(*fits(make, x, y, **options))

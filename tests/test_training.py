@@ -410,7 +410,7 @@ def test_targets_and_weights_of_any_kind(backend, put, rng, kind, outputs):
 def test_several_classes_in_a_row_are_told(backend, put, rng, kind):
     """Autoencoders have such targets too, so it is no error."""
     x, y = rng.normal(size=(5, 4)), np.eye(3)[[0, 1, 2, 0, 1]].astype(kind)
-    nets = [bpx.Network([4, 3], backend=backend, seed=1) for _ in range(3)]
+    nets = [bpx.Network([4, 3], backend=backend, seed=1) for _ in range(4)]
     nets[0].fit(put(x), put(y), epochs=1)
     y[2:4, 0] = y[3, 1] = 1
     for net, *data in ((nets[1], put(x), put(y)), (nets[2], [(put(x), put(y))])):
@@ -418,6 +418,11 @@ def test_several_classes_in_a_row_are_told(backend, put, rng, kind):
         with pytest.warns(RuntimeWarning, match=message) as told:
             net.fit(*data, epochs=2)
         assert [each.filename for each in told] == [__file__]  # once, whatever the epochs
+    ensemble = bpx.Ensemble.of(2, nets[0])
+    for fit, options in ((nets[3].fit, {"accumulate": 2}), (ensemble.fit, {})):
+        with pytest.warns(RuntimeWarning, match="more than one number above ½") as told:
+            fit([(put(x), put(y))], epochs=1, **options)
+        assert {each.filename for each in told} == {__file__}
     for task in ("multilabel", "regression"):
         bpx.Network([4, 3], backend=backend, task=task, seed=1).fit(put(x), put(y), epochs=1)
 
@@ -514,10 +519,45 @@ class KillAfter(bpx.Callback):
 
 def test_a_metric_that_ends_early_has_nan_in_later_rows():
     net = bpx.Network([3, 3], seed=1)
-    history = net.fit(np.eye(3), [0, 1, 2], epochs=2, callbacks=bpx.Metric("n", lambda net: 1))
+    metric = bpx.Metric("n", lambda net: net.epochs, larger_is_better=True)
+    history = net.fit(np.eye(3), [0, 1, 2], epochs=2, callbacks=metric)
     history.append({"epoch": 3})
     assert np.isnan(history["n"][2])
-    assert history["n"][:2] == [1.0, 1.0]
+    assert history["n"][:2] == [1.0, 2.0]
+    assert history.best("n") == 2.0
+    assert history.best("training_accuracy") == max(history["training_accuracy"][:2])
+
+
+def test_a_callback_may_lack_a_hook(rng):
+    class Silent:
+        on_step_end = None
+
+        def on_epoch_end(self, run):
+            run.stop("enough")
+
+    net = bpx.Network([6, 3], seed=1)
+    history = net.fit(rng.normal(size=(9, 6)), [0, 1, 2] * 3, callbacks=Silent())
+    assert history.epochs == 1
+
+
+def test_an_optimizer_of_ones_own_may_remember_something_else(rng):
+    class Counting(bpx.optimizers.Optimizer):
+        def slots(self):
+            return ("count",)
+
+        def start(self, net):
+            state = super().start(net)
+            state.slots["count"] = np.zeros(1)
+            return state
+
+        def update(self, theta, grad, state, step):
+            state.slots["count"] += 1.0
+            theta -= self.rate(state, step) * grad
+
+    net = bpx.Network([6, 3], seed=1)
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    net.fit(x, y, epochs=1, optimizer=Counting(0.1))
+    assert net.optimizer_state.slots["count"] == 2.0
 
 
 def test_a_batch_of_zero_weights_changes_nothing(rng):

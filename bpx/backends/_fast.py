@@ -62,16 +62,15 @@ class FastBackend(FastWindows):
         )
         data, vectors = self._data(program), _vectors(program)
         x = np.asarray(x)
-        gather = _numba_gather.gatherer(x.dtype, data[-1].dtype, program.theta.dtype)
+        gather = _numba_gather.gatherer(x.dtype, data[-1].dtype, program.theta.dtype).address
+        place = _numba_gather.place(x)
         fixed = net, vectors, _buffers(layers.sizes, m, program.theta.dtype)
         what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(vectors[1]))
         constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
 
-        def run(
-            order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray
-        ) -> int:
+        # x is an argument so that `run` holds it: it has to stay at its place.
+        def run(order: Array, numbers: Array, log: Array, squares: Array, x: Array = x) -> int:
             tables = numbers, constants, log, squares
-            place = _numba_gather.place(x)  # which `run` so keeps where it is
             done: int = _numba.steps(gather, place, data, order, m, *fixed, *what, *tables)
             return done
 

@@ -11,22 +11,21 @@ from numba.core import event as events
 from numba.extending import intrinsic, register_jitable
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
+# Without the interpreter's lock, so that several threads call them at once.
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
 def decorators(*fastmath: str) -> tuple[Any, Any]:
     """Two decorators: of what Python calls, and of what is called by compiled functions alone.
 
-    The machine code of the first is kept on the disk, with the second in it. They run without the
-    interpreter's lock, so that several threads call them at once. Of LLVM's `fastmath` flags
-    "nnan" and "ninf" must not be taken, or a cost that is not finite is not seen.
+    The machine code of the first is kept on the disk, with the second in it. Of LLVM's `fastmath`
+    flags "nnan" and "ninf" must not be taken, or a cost that is not finite is not seen.
     """
     # Inlined, so that a function has one machine code, its caller's. Else a run that compiles
     # calls the function's own, and a run that loads the caller from disk the copy beside it, which
     # has been optimized once more: of c·m − η·g another product is rounded, and they end with
     # other bits.
-    options = {
-        "error_model": "numpy",
-        "nogil": True,
+    options = OPTIONS | {
         "forceinline": True,
         "fastmath": set(fastmath),
         "no_cfunc_wrapper": True,  # a second copy of all the machine code, which nobody calls

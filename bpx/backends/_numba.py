@@ -17,6 +17,7 @@ from numba.extending import overload
 
 from ._jit import FLAGS, decorators
 from ._numba_blas import N, T, gemm
+from ._numba_gather import call
 from ._numba_products import product
 
 # Whether machine code on the disk is still of this file is all that Numba looks at: touch it where
@@ -325,7 +326,7 @@ def steps(
 ):  # fmt: skip
     """Forward, delta, backward, update, for each mini-batch of `order`.
 
-    x is at its `place`, from which `gather` takes rows.
+    x is at its `place`, from which the function at the address `gather` takes rows.
 
     Σω² goes to `squares` before each step, unless that is empty.
 
@@ -342,7 +343,8 @@ def steps(
         picked = order[step * m : (step + 1) * m]
         rows = picked.size
         # The last, smaller batch works in the first rows of each layer's part.
-        gather(address, row, column, picked, scale, offset, a[: rows * sizes[0]])
+        call(gather, address, row, column, picked.ctypes.data, rows, scale.ctypes.data, scale.size,
+             offset.ctypes.data, a.ctypes.data, sizes[0])  # fmt: skip
         for i in range(layers):
             z = a[at[i + 1] : at[i + 2]][: rows * sizes[i + 1]]
             code = codes[i] if i < layers - 1 else 0

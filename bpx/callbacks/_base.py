@@ -38,8 +38,6 @@ class Run:
         Why the run is to end, once `stop` was called.
     begun : int
         What `step` was when the run began.
-    larger_is_better : tuple of str
-        The columns of which that is true, as of accuracies; of all others smaller is.
     rank, ranks : int
         Which process this is of how many that train together; callbacks run in each of them.
     """
@@ -53,7 +51,6 @@ class Run:
     step: int = 0
     stopped: str | None = None
     begun: int = 0
-    larger_is_better: tuple[str, ...] = ("training_accuracy", "validation_accuracy")
     rank: int = 0
     ranks: int = 1
 
@@ -140,8 +137,8 @@ def as_callbacks(callbacks: Any) -> list[Any]:
             takes("a callback", callback, "run")
             callback = FunctionCallback(callback)
         for name in HOOKS:
-            if hasattr(callback, name):
-                takes(f"{name} of {type(callback).__name__}", getattr(callback, name), "run")
+            if (hook := getattr(callback, name, None)) is not None:
+                takes(f"{name} of {type(callback).__name__}", hook, "run")
         found.append(callback)
     return found
 

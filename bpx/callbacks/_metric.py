@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..checks import takes
+from ..checks import LONGEST, shortened, takes
 from ..history import COLUMNS
 from ._base import Callback, Run
 
@@ -33,7 +33,8 @@ class Metric(Callback):
     ValueError
         The history has such a column already.
     TypeError
-        `name` is no text, or `function` takes other arguments or returns no number.
+        `name` is no text, or a very long one, or `function` takes other arguments or returns no
+        number.
 
     Examples
     --------
@@ -48,8 +49,11 @@ class Metric(Callback):
     def __init__(
         self, name: str, function: Callable[[Network], Any], *, larger_is_better: bool = False
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"expected the name of a column of the history, got {name!r}")
+        if not isinstance(name, str) or len(name) > LONGEST:
+            raise TypeError(
+                f"expected the name of a column of the history, a text of {LONGEST} characters at "
+                f"most, got {shortened(name)}"
+            )
         takes("the function of a Metric", function, "net")
         self.name, self.function, self.larger_is_better = name, function, larger_is_better
 
@@ -58,7 +62,7 @@ class Metric(Callback):
             raise ValueError(f"the history has a column {self.name!r}: give yours another name")
         run.columns = *run.columns, self.name
         if self.larger_is_better:
-            run.larger_is_better = *run.larger_is_better, self.name
+            run.history.larger_is_better.add(self.name)
 
     def on_epoch_end(self, run: Run) -> None:
         value = self.function(run.net)

@@ -36,7 +36,7 @@ class _Watch:
 
     def improved(self, run: Run) -> bool:
         value = run.history[self.monitor][-1]
-        sign = 1.0 if self.monitor in run.larger_is_better else -1.0
+        sign = 1.0 if self.monitor in run.history.larger_is_better else -1.0
         if math.isnan(self.best) or sign * (value - self.best) > self.min_delta:
             self.best, self.epochs_since = value, 0
             return True
