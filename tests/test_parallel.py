@@ -445,7 +445,8 @@ def test_one_device_for_each_process_of_a_host(monkeypatch):
     assert bpx.backends.get("cupy") is bpx.backends.get("cupy:1") is load("1")
     assert bpx.backends.get("cupy:0") is load("")
     for number in (0, 1):  # where an array lies, and not where this process would put it
-        Array = type("Array", (), {"__module__": "cupy", "device": Device(number)})
+        members = {"__module__": "cupy", "__dlpack__": None, "device": Device(number)}
+        Array = type("Array", (), members)
         assert bpx.backends.get(Array()).device.id == number
 
 
