@@ -478,6 +478,18 @@ def test_a_memory_of_another_network_is_refused(backend, rng):
     large.fit(x, y, epochs=1)
 
 
+def test_a_memory_of_another_network_is_refused_where_steps_are_inherited(rng):
+    class Heavy(bpx.SGD):
+        """Whose steps are still compiled."""
+
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    small, large = (bpx.Network([6, n, 3], seed=1) for n in (4, 40))
+    small.fit(x, y, epochs=1, optimizer=Heavy(0.1, momentum=0.9))
+    large.optimizer, large.optimizer_state = small.optimizer, small.optimizer_state
+    with pytest.raises(ValueError, match=r"slots\['velocity'\], of Heavy"):
+        large.fit(x, y, epochs=1)
+
+
 def test_a_metric_is_a_column_that_may_be_monitored(tmp_path):
     """In a checkpoint too, and in a run that goes on from it."""
     x, y, options = np.eye(3), [0, 1, 2], {"epochs": 6, "optimizer": bpx.SGD(0.1)}
@@ -560,8 +572,9 @@ def test_an_optimizer_of_ones_own_may_remember_something_else(rng):
 
     net = bpx.Network([6, 3], seed=1)
     x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
-    net.fit(x, y, epochs=1, optimizer=Counting(0.1))
-    assert net.optimizer_state.slots["count"] == 2.0
+    for steps in (2.0, 4.0):  # the second time it goes on
+        net.fit(x, y, epochs=1, optimizer=Counting(0.1))
+        assert net.optimizer_state.slots["count"] == steps
 
 
 def test_a_batch_of_zero_weights_changes_nothing(rng):
