@@ -3,18 +3,21 @@
     python examples/book.py                     chapters 1 and 3: three seeds, on NumPy
     python examples/book.py --chapter 6         hours on a CPU; --row 1 --row 2: only these of them
     python examples/book.py --chapter 6 --checkpoints runs      goes on from where it was stopped
+    python examples/book.py --chapter 6 --row 7 --seeds 1 --recorded    trains what was not trained
     python examples/book.py --backend cupy
 
 Each row is trained from three seeds, and takes the place of the one that the file had. Chapters 1
 and 3: "peak" is the best epoch of the best seed, as the book's figures are peaks or the best of a
 few runs; "median" is over the seeds, of each one's peak. Chapter 6: a run's figure is that of the
-test set with the weights of the best epoch on the validation set, as network3.py has it.
+test set with the weights of the best epoch on the validation set, as network3.py has it. What each
+of these runs gets wrong is kept in docs/mistakes.json; the ensemble's votes are counted from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import platform
 import re
@@ -32,6 +35,7 @@ import bpx
 from bpx import layers
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
+MISTAKES = RESULTS.with_name("mistakes.json")
 Layers = Sequence[Any]
 
 
@@ -150,28 +154,57 @@ last rows, of two and a half hours a run and more, have fewer seeds than three.
 
 
 def train(
-    row: Row, seed: int, dataset: Any, short: bool, backend: str | None, runs: Path | None = None
+    row: Row, seed: int, dataset: Any, options: argparse.Namespace, record: Path | None
 ) -> list[float]:
     """A run's figures (%): of each epoch, or one of the test set; and its seconds.
 
-    With `runs`, a folder, it goes on from the checkpoints that the run has there. An ensemble's
-    members are runs of its network, of seeds of their own, and have the same checkpoints.
+    An ensemble's members are runs of its network, of seeds of their own.
     """
-    one, first = dataclasses.replace(row, members=1), seed * row.members
-    seeds = range(first, first + row.members)
-    trained = [fit(one, member, dataset, short, backend, runs) for member in seeds]
-    nets, histories = zip(*trained, strict=True)
-    seconds = sum(sum(history["seconds"]) for history in histories)
     if row.on != "best":
-        return [*(100 * a for a in histories[0]["validation_accuracy"]), seconds]
-    net = nets[0] if row.members == 1 else bpx.Ensemble(nets, "vote")
-    return [100 * net.accuracy(*dataset[2]), seconds]
+        _, history = fit(row, seed, dataset, options)
+        return [*(100 * a for a in history["validation_accuracy"]), sum(history["seconds"])]
+    one, first = dataclasses.replace(row, members=1), seed * row.members
+    members = range(first, first + row.members)
+    runs = [tested(one, member, dataset, options, record) for member in members]
+    return [accuracy(runs, dataset[2][1]), sum(run["seconds"] for run in runs)]
+
+
+def tested(
+    row: Row, seed: int, dataset: Any, options: argparse.Namespace, record: Path | None
+) -> dict[str, Any]:
+    """What a run calls the test images that it gets wrong, and its seconds; kept in the record."""
+    known = json.loads(record.read_text(encoding="utf-8")) if record and record.exists() else {}
+    runs = known.setdefault(row.describe(), {})
+    if options.recorded and str(seed) in runs:
+        return runs[str(seed)]
+    net, history = fit(row, seed, dataset, options)
+    x, y = dataset[2]
+    said = net.backend.to_host(net.predict(x))
+    wrong = {str(i): int(said[i]) for i in np.flatnonzero(said != y)}
+    runs[str(seed)] = run = {"seconds": round(sum(history["seconds"])), "wrong": wrong}
+    if record:
+        text = json.dumps(known, indent=1, ensure_ascii=False)
+        text = re.sub(r"\s*\n {3,}", " ", text)  # a line a run
+        record.write_text(text + "\n", encoding="utf-8")
+    return run
+
+
+def accuracy(runs: Sequence[dict[str, Any]], y: np.ndarray) -> float:
+    """In per cent, of what most runs say; a tie is a mistake (bpx.Ensemble looks who is surer)."""
+    votes = np.zeros((len(y), 10))
+    votes[np.arange(len(y)), y] = len(runs)
+    for run in runs:
+        for image, said in run["wrong"].items():
+            votes[int(image), [y[int(image)], said]] += -1, 1
+    most = votes == votes.max(axis=1, keepdims=True)
+    return 100 * float(np.mean(most[np.arange(len(y)), y] & (most.sum(axis=1) == 1)))
 
 
 def fit(
-    row: Row, seed: int, dataset: Any, short: bool, backend: str | None, runs: Path | None
+    row: Row, seed: int, dataset: Any, options: argparse.Namespace
 ) -> tuple[bpx.Network, bpx.History]:
-    """One network of a row, and its run."""
+    """One network of a row, and its run: from the checkpoints that it has, with --checkpoints."""
+    short, runs = options.short, options.checkpoints
     if short and row.chapter == 6:  # slow where a library is written in Python
         dataset = [(x[:50], y[:50]) for x, y in dataset]
     (x, y), validation, test = dataset
@@ -180,7 +213,7 @@ def fit(
     n = len(x)
     if row.expanded:
         x, y = bpx.augmentation.expand(x, y, shape=(28, 28), seed=seed)
-    net = bpx.Network(row.layers(), **row.options, backend=backend, seed=seed)
+    net = bpx.Network(row.layers(), **row.options, backend=options.backend, seed=seed)
     best = bpx.EarlyStopping(row.epochs, monitor="validation_accuracy")
     kept = {} if runs is None else {"checkpoint": runs / row.name / str(seed), "resume": True}
     history = net.fit(
@@ -246,6 +279,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="by default docs/results.md (--short: stdout)")
     parser.add_argument("--checkpoints", type=Path, help="a folder, to go on from what is there")
+    parser.add_argument(
+        "--recorded", action="store_true", help="what docs/mistakes.json has is not trained again"
+    )
     options = parser.parse_args()
     dataset = [part[:2] for part in bpx.datasets.mnist()]
     if options.short:
@@ -256,12 +292,10 @@ def main() -> None:
     if options.row:
         chosen = [chosen[number - 1] for number in options.row]
     page = options.out or (None if options.short else RESULTS)
+    record = page and page.with_name(MISTAKES.name)
     for row in chosen:
         seeds = range(1 if options.short else options.seeds)
-        runs = [
-            train(row, seed, dataset, options.short, options.backend, options.checkpoints)
-            for seed in seeds
-        ]
+        runs = [train(row, seed, dataset, options, record) for seed in seeds]
         made = f"{time.strftime('%Y-%m-%d')}, bpx {bpx.__version__}, {backend.name}"
         found = line(row, runs, f"{made}, {cores()} {platform.machine()}")
         print(found, flush=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_parallel import mpiexec
 
@@ -31,6 +33,16 @@ def test_example(example, backend, tmp_path, mnist):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_votes_of_the_book_s_recorded_runs(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES[0].parent)
+    accuracy = importlib.import_module("book").accuracy
+    runs = [{"wrong": {"0": 5}}, {"wrong": {"0": 5, "1": 2}}, {"wrong": {"1": 3}}]
+    y = np.asarray([0, 1, 2, 3])
+    assert accuracy(runs[:1], y) == 75.0
+    # Two say 5 for the first; of the second each says something else, a tie.
+    assert accuracy(runs, y) == 50.0
 
 
 def test_mnist_fast_in_two_processes_and_beside_pytorch(mnist):
