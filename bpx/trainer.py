@@ -6,6 +6,7 @@ import contextlib
 import signal
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,15 @@ class Trainer:
     def _run_steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
         """To the end of the epoch: True; or until somebody wants it to stop."""
         checkpoints, most, unread, stop = self.checkpoints, NO_LIMIT, False, False
+
+        def log() -> list[np.ndarray]:
+            nonlocal unread
+            if unread:
+                epoch.log.append(going.read())
+                unread = False
+            return epoch.log
+
+        run.log = log
         while True:
             if checkpoints is not None:
                 most = checkpoints.most(run)
@@ -286,11 +296,10 @@ class Trainer:
             if stop:
                 break
             if checkpoints is not None and checkpoints.due(run, self.steps.answer("late")):
-                epoch.log.append(going.read())
-                unread = False
+                log()
                 checkpoints.write(run, epoch)
-        if unread:
-            epoch.log.append(going.read())
+        # Without `going`, which may hold a window in memory.
+        run.log = partial(list, log())
         return not stop
 
     def _call(self, hooks: list[Any], run: Run) -> None:

@@ -88,15 +88,22 @@ def differ(one, other):
     return max(float(np.abs(first - second).max(initial=0.0)) for first, second in pairs)
 
 
-def both(make, *data, parallel="mpi", together=(), **options):
-    """The largest difference of parameters, and of the history, between alone and together."""
+def both(make, *data, parallel="mpi", together=(), callbacks=(), **options):
+    """The largest difference of parameters, history and costs between alone and together."""
     alone, shared = make(), make()
-    one = alone.fit(*data, **options)
-    many = shared.fit(*(together or data), parallel=parallel, **options)
+    costs, theirs = [], []  # of each step; NaN where a mini-batch has no weight
+
+    def fit(net, data, costs, **more):
+        given = [callbacks] if isinstance(callbacks, bpx.Callback) else callbacks
+        told = [*given, lambda run: costs.extend(np.nan_to_num(run.step_costs))]
+        return net.fit(*data, callbacks=told, **more, **options)
+
+    one = fit(alone, data, costs)
+    many = fit(shared, together or data, theirs, parallel=parallel)
     names = [name for name in one if name != "seconds"]
     rows = max(float(np.abs(np.subtract(one[name], many[name])).max()) for name in names)
     assert list(one) == list(many)
-    return max(differ(alone, shared), rows)
+    return max(differ(alone, shared), rows, float(np.abs(np.subtract(costs, theirs)).max()))
 
 
 def optimizers():

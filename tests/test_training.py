@@ -544,6 +544,81 @@ def test_a_metric_that_ends_early_has_nan_in_later_rows():
     assert history.best("training_accuracy") == max(history["training_accuracy"][:2])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_cost_of_each_step(backend, put, rng, weighted):
+    """That of its mini-batch with the weights before it, step by step and compiled."""
+    x, y = put(rng.normal(size=(13, 3))), put(rng.integers(2, size=13))
+    weight = put(rng.random(13)) if weighted else None
+    batches = [slice(0, 5), slice(5, 10), slice(10, 13)]
+    options = {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.5), "shuffle": False}
+    options |= {"sample_weight": weight, "l2": 0.3}
+
+    def make():
+        return bpx.Network([3, 4, 2], seed=0, dtype="float64", backend=backend)
+
+    class Next(bpx.Callback):
+        def __init__(self):
+            self.expected, self.seen, self.epochs = [self.cost(make(), 0)], [], []
+
+        def cost(self, net, step):
+            s = batches[step % 3]
+            w = None if weight is None else weight[s]
+            return net.evaluate(x[s, :], y[s], sample_weight=w)["cost"]
+
+        def on_fit_begin(self, run):
+            assert run.step_costs.shape == (0,)
+
+        def on_step_end(self, run):
+            assert len(run.step_costs) == (run.step - 1) % 3 + 1
+            self.seen.append(run.step_costs[-1])
+            self.expected.append(self.cost(run.net, run.step))
+
+        def on_epoch_end(self, run):
+            self.epochs.extend(run.step_costs)
+
+    told, costs = Next(), []
+    make().fit(x, y, callbacks=told, **options)
+    assert told.seen == told.epochs == pytest.approx(told.expected[:6], rel=1e-12)
+    make().fit(x, y, callbacks=lambda run: costs.extend(run.step_costs), **options)
+    assert costs == pytest.approx(told.seen, rel=1e-12)
+
+
+def test_a_step_without_weight_has_no_cost(rng):
+    weights, costs = [1.0, 1.0, 0.0, 0.0, 1.0], []
+    bpx.Network([3, 2]).fit(
+        rng.normal(size=(5, 3)), [0, 1, 0, 1, 0], sample_weight=weights, shuffle=False, epochs=1,
+        batch_size=2, callbacks=lambda run: costs.extend(run.step_costs),
+    )  # fmt: skip
+    assert np.isnan(costs).tolist() == [False, True, False]
+
+
+def test_the_steps_of_an_epoch_that_a_checkpoint_cuts(tmp_path, rng):
+    x, y, costs = rng.normal(size=(60, 3)), np.arange(60) % 2, []
+
+    class Costs(bpx.Callback):
+        def __init__(self, end):
+            self.end = end
+
+        def on_step_end(self, run):
+            if run.step == self.end:
+                raise KeyError("killed")
+
+        def on_epoch_end(self, run):
+            costs.append(run.step_costs)
+
+    def fit(end, folder, **options):
+        net, saved = bpx.Network([3, 2], seed=1), bpx.Checkpoint(tmp_path / folder, steps=2)
+        net.fit(x, y, epochs=1, checkpoint=saved, callbacks=Costs(end), **options)
+
+    fit(0, "whole")
+    with pytest.raises(KeyError):
+        fit(3, "cut")
+    fit(0, "cut", resume=True)
+    whole, cut = costs
+    assert np.array_equal(whole, cut)
+    assert len(cut) == 6
+
+
 def test_a_callback_may_lack_a_hook(rng):
     class Silent:
         on_step_end = None

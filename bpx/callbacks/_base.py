@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..checks import takes
 from ..history import History
@@ -53,6 +55,32 @@ class Run:
     begun: int = 0
     rank: int = 0
     ranks: int = 1
+    log: Callable[[], list[np.ndarray]] = field(default=list, repr=False)  # see `Steps.read`
+
+    @property
+    def step_costs(self) -> np.ndarray:
+        """The cost of each step of the epoch so far, before its update; shape (steps,), float64.
+
+        The (weighted) mean over the step's mini-batch, without a penalty; NaN where all of its
+        weights are zero. In `on_epoch_end` of the whole epoch, at no cost; in `on_step_end` the
+        last one is that of the step at hand, and a device is waited for.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> costs = []
+        >>> net = bpx.Network([2, 3, 1], seed=0)
+        >>> history = net.fit(
+        ...     [[0.0, 1.0], [1.0, 1.0]] * 50, [1, 0] * 50, epochs=3, batch_size=10,
+        ...     callbacks=lambda run: costs.extend(run.step_costs),
+        ... )
+        >>> len(costs)
+        30
+        """
+        log = np.concatenate([np.empty((0, 3)), *(rows[:, :3] for rows in self.log())])
+        (cost, _, weight), costs = log.T, np.full(len(log), np.nan)
+        np.divide(cost, weight, out=costs, where=weight > 0.0)
+        return costs
 
     @property
     def epoch(self) -> int:
