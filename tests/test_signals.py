@@ -9,9 +9,11 @@ import sys
 
 import numpy as np
 import pytest
+from test_cli import bpx_command
 
 import bpx
 from bpx import checkpoints, persistence
+from bpx.backends._numpy import NumpyBackend
 from bpx.chain import Chain
 from bpx.snapshots import Epoch
 
@@ -188,7 +190,7 @@ def command(folder, phase, number, count, *arguments):
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *given],
         cwd=folder,
-        env=os.environ | {"MPLBACKEND": "Agg"},
+        env=os.environ | {"MPLBACKEND": "Agg", "BPX_FAST": "0"},
         capture_output=True,
         text=True,
     )
@@ -209,14 +211,14 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("phase", COMMANDS)
-def test_the_command_line(tmp_path, whole, phase, number):
+def test_the_command_line(tmp_path, monkeypatch, whole, phase, number):
     np.savez(tmp_path / "a.npz", x=X, y=Y)
     done = command(tmp_path, phase, number, COMMANDS[phase][2], *OPTIONS)
     assert done.returncode in (130, -number), done.stderr
     assert "Traceback" not in done.stderr
     begun = (tmp_path / "run" / "recipe.json").exists()
-    again = command(tmp_path, phase, 0, 0, *(["--resume", "run"] if begun else OPTIONS))
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setitem(bpx.backends._cache, "numpy", NumpyBackend())  # as in a process of its own
+    bpx_command("train", *(["--resume", "run"] if begun else OPTIONS), cwd=tmp_path)
     (tensors, header), (theirs, other) = (
         persistence.read(tmp_path / "run/model.safetensors"),
         whole,
