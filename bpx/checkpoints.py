@@ -14,7 +14,7 @@ from typing import Any
 
 from . import persistence
 from .callbacks import Run
-from .checks import positive, whole
+from .checks import level_of_user, positive, whole
 from .passes import NO_LIMIT
 from .persistence import FileFormatError
 from .snapshots import Epoch, Snapshot, contents
@@ -157,7 +157,7 @@ class Checkpoints:
                 f"no checkpoint at step {run.net.steps}, and the training goes on: {error}. The "
                 f"last one is {self._last}",
                 RuntimeWarning,
-                stacklevel=6,
+                stacklevel=level_of_user(),
             )
             return
         finally:  # after a slow write, and after one that failed, time is for training first
@@ -200,7 +200,7 @@ class Checkpoints:
                 warnings.warn(
                     f"a damaged checkpoint is passed over for {path.name}: {reason}",
                     RuntimeWarning,
-                    stacklevel=4,
+                    stacklevel=level_of_user(),
                 )
             return snapshot
         if found:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .captured import Captured, agree
+from .checks import level_of_user
 from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
@@ -124,7 +125,11 @@ class Replayed:
             message = f"the steps cannot be replayed as a CUDA graph: {why}"
             if self.required:
                 raise RuntimeError(message)
-            warnings.warn(f"{message}; each is launched by itself", RuntimeWarning, stacklevel=6)
+            warnings.warn(
+                f"{message}; each is launched by itself",
+                RuntimeWarning,
+                stacklevel=level_of_user(),
+            )
         return not why
 
     def _replay_twice(self, order: Any, start: list[Any], expected: list[Any]) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 from .backends import Array, dealt
 from .chain import Chain
 from .checkpoints import Checkpoints
+from .checks import level_of_user
 from .data import Samples, is_sparse
 from .files import as_json
 from .network import Network
@@ -115,7 +116,7 @@ class SharedStream(Stream):
             warnings.warn(
                 f"the iterables of all {self.ranks.size} ranks begin with the same samples: each "
                 "should bring its own part of every mini-batch",
-                stacklevel=2,
+                stacklevel=level_of_user(),
             )
 
 

@@ -191,6 +191,7 @@ def iterables(folder):
     told = [str(each.message) for each in caught]
     same = f"the iterables of all {SIZE} ranks begin with the same samples: each should bring"
     assert [each[: len(same)] for each in told] == [same] * (RANK == 0 and SIZE > 1), told
+    assert {each.filename for each in caught} <= {__file__}
     first = [tuple(np.concatenate([a] * SIZE) for a in batch) for batch in cut[:2]]
     one.fit([*first, cut[2]], epochs=1)
     found["one is longer"] = differ(one, many)

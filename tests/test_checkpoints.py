@@ -327,8 +327,10 @@ def test_a_damaged_one_is_passed_over(data, tmp_path, kind):
         killed.fit(*data, epochs=6, checkpoint=saved, callbacks=KillAt(4))
     old, new = names(tmp_path)
     damage(tmp_path / new, kind)
-    with pytest.warns(RuntimeWarning, match=rf"passed over for {old}: .*{new} is .*damaged|empty"):
+    said = rf"passed over for {old}: .*{new} is (damaged:|empty,|not )"
+    with pytest.warns(RuntimeWarning, match=said) as told:
         resumed.fit(*data, epochs=6, checkpoint=saved, resume=True)
+    assert [each.filename for each in told] == [__file__]
     assert state_of(resumed) == state_of(whole)
     for name in names(tmp_path):
         damage(tmp_path / name, kind)
@@ -513,8 +515,10 @@ def test_a_disk_that_fills_up_does_not_end_the_training(data, tmp_path, monkeypa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.warns(RuntimeWarning, match=r"no checkpoint at step \d+, and the training goes"):
+    goes_on = r"no checkpoint at step \d+, and the training goes"
+    with pytest.warns(RuntimeWarning, match=goes_on) as told:
         net.fit(*data, epochs=4, checkpoint=tmp_path)
+    assert {each.filename for each in told} == {__file__}
     assert state_of(net) == state_of(whole)
     assert names(tmp_path) == ["checkpoint-000000000000.safetensors"]
     monkeypatch.undo()

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..callbacks import Run
+from ..checks import level_of_user
 from ..optimizers import SGD, Adam, Optimizer
 from ..steps import DivergenceError
 from ..training import train
@@ -67,7 +68,7 @@ def fit(
         history = run()
         est.stopped_ = history.stopped
         if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=level_of_user())
     except DivergenceError as error:
         if not est.early_stopping:
             raise
@@ -96,7 +97,7 @@ def _batch_size(est: Any, n: int) -> int:
     if est.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+            stacklevel=level_of_user(),
         )
     return int(min(est.batch_size, n))
 
@@ -171,7 +172,7 @@ class Bookkeeper:
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=level_of_user(),
             )
 
     def _count(self, run: Run) -> None:
