@@ -1,10 +1,12 @@
-"""What a training run did, an epoch a row."""
+"""What a training run did, an epoch a row, and what the steps of an epoch left."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from .checks import LONGEST
 from .registry import nearest
@@ -167,3 +169,38 @@ def describe(row: Mapping[str, float]) -> str:
             parts.append(part)
     parts += [f"{name} {value:.4g}" for name, value in row.items() if name not in COLUMNS]
     return "; ".join([*parts, f"{row['seconds']:.2f} s"])
+
+
+class StepLog:
+    """What the steps of one epoch left, a step a row; it only grows."""
+
+    def __init__(self) -> None:
+        self._rows, self._costs, self._count = np.empty((0, 3)), np.empty(0), 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, rows: np.ndarray) -> None:
+        """Of further steps: the sums of cost, of right samples and of weight, and maybe Σω²."""
+        begin, end = self._count, self._count + len(rows)
+        if end > len(self._rows):  # views of what was there before stay as they are
+            room = max(end, 2 * begin) - begin
+            before = self._rows[:begin] if begin else np.empty((0, rows.shape[1]))
+            self._rows = np.concatenate([before, np.empty((room, rows.shape[1]))])
+            self._costs = np.concatenate([self._costs[:begin], np.full(room, np.nan)])
+        cost, _, weight = rows.T[:3]
+        self._rows[begin:end] = rows
+        np.divide(cost, weight, out=self._costs[begin:end], where=weight > 0.0)
+        self._count = end
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of them, (steps, 3) or (steps, 4) of float64."""
+        return self._rows[: self._count]
+
+    @property
+    def costs(self) -> np.ndarray:
+        """The mean cost of each, (steps,) of float64, read-only; NaN where none has weight."""
+        costs = self._costs[: self._count]
+        costs.flags.writeable = False
+        return costs

@@ -12,6 +12,7 @@ import numpy as np
 
 from .captured import Captured, agree
 from .checks import level_of_user
+from .history import StepLog
 from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
@@ -23,14 +24,14 @@ NO_LIMIT = sys.maxsize
 class Pass(Protocol):
     """Steps of one epoch, some at a time."""
 
-    def begin(self, order: Any, first: int, before: int = 0) -> None:
+    def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         """From step `first` of this order on; so many steps of the epoch are before the order."""
 
     def advance(self, most: int) -> int:
         """Do some steps, at most so many; how many they were, 0 at the end of the epoch."""
 
-    def read(self) -> np.ndarray:
-        """The log of the steps, one or more, since `begin` or the last `read`; see `Steps.read`.
+    def read(self) -> None:
+        """To the log goes what the steps since `begin` or the last `read` have left.
 
         Raises
         ------
@@ -52,11 +53,10 @@ class StepByStep:
     def __init__(self, steps: Steps, source: Arrays | Stream, piece: int) -> None:
         self.steps, self.source, self.piece = steps, source, piece
 
-    def begin(self, order: Any, first: int, before: int = 0) -> None:
+    def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         self._batches: Iterator[Any] = self.source.batches(order, first)
-        self._done = before + first
+        self._done, self._log = before + first, log
         self._since: list[Any] = []  # the batches since the copies were made
-        self._logs: list[np.ndarray] = []
 
     def advance(self, most: int) -> int:
         batch = next(self._batches, None)
@@ -74,22 +74,18 @@ class StepByStep:
             since.pop()  # it was not done, and its row of the log says nothing
             raise
         if len(since) == self.piece:
-            self._read()
+            self.read()
         return 1
 
-    def _read(self) -> None:
-        log = self.steps.read(len(self._since))
-        if log is None:
+    def read(self) -> None:
+        if not self._since:
+            return
+        rows = self.steps.read(len(self._since))
+        if rows is None:
             raise self.steps.diverged(self._since, self._done)
-        self._logs.append(log)
+        self._log.append(rows)
         self._done += len(self._since)
         self._since = []
-
-    def read(self) -> np.ndarray:
-        if self._since:
-            self._read()
-        logs, self._logs = self._logs, []
-        return np.concatenate(logs)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -149,10 +145,10 @@ class Replayed:
             return ""
         return "two of them did not give what the steps give one by one"
 
-    def begin(self, order: Any, first: int, before: int = 0) -> None:
+    def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         assert first == before == 0  # the rest of an epoch goes step by step
-        self._order, self._done = order, 0
-        self._backup = -1  # the step of the last `back_up`; -1: none since the log was read
+        self._order, self._done, self._log = order, 0, log
+        self._backup = -1  # the step of the last `back_up`; -1: none since the last `read`
         self.captured.begin(order, self.steps.net.steps)
 
     def advance(self, most: int) -> int:
@@ -172,14 +168,16 @@ class Replayed:
         self._done += count
         return count
 
-    def read(self) -> np.ndarray:
+    def read(self) -> None:
         start = self._backup
-        log = self.steps.read(self._done - start, start)
-        if log is None:
+        if start < 0:
+            return
+        rows = self.steps.read(self._done - start, start)
+        if rows is None:
             piece = _batches(self.source, self._order, start, self._done)
             raise self.steps.diverged(piece, start)
+        self._log.append(rows)
         self._backup = -1
-        return log
 
     def close(self) -> None:
         """Nothing is open."""
@@ -200,11 +198,11 @@ class Compiled:
         self.program, self.function = program, function
         self.steps_a_call = program.steps_a_call
 
-    def begin(self, order: Any, first: int, before: int = 0) -> None:
-        self._order, self._done, self._before = order, first, before
+    def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
+        self._order, self._done, self._before, self._log = order, first, before, log
         self._backup = -1  # as in `Replayed`
         self._steps = -(-len(order) // self.program.batch_size)
-        self._log = np.zeros((self._steps, 3))
+        self._rows = np.zeros((self._steps, 3))
         self._squares = np.zeros(self._steps if self.program.squares else 0)
 
     def advance(self, most: int) -> int:
@@ -217,7 +215,7 @@ class Compiled:
             self._backup = done
         rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
         numbers = numbers_of_steps(self.update, self.source, rows, self.update.state.step)
-        good = self.function(rows, numbers, self._log[part], self._squares[part])
+        good = self.function(rows, numbers, self._rows[part], self._squares[part])
         self.steps.count(good)
         if good < count:
             raise self._stopped_at(done + good)
@@ -233,15 +231,18 @@ class Compiled:
         piece = _batches(self.source, self._order, self._backup, step + 1)
         return self.steps.diverged(piece, self._before + self._backup)
 
-    def read(self) -> np.ndarray:
+    def read(self) -> None:
         start = self._backup
+        if start < 0:
+            return
         if not self.steps.all_finite():
             piece = _batches(self.source, self._order, start, self._done)
             raise self.steps.diverged(piece, self._before + start)
-        self._backup = -1
         part = slice(start, self._done)
-        log = self._log[part]
-        return np.column_stack([log, self._squares[part]]) if self.program.squares else log
+        rows = self._rows[part]
+        squares = self.program.squares
+        self._log.append(np.column_stack([rows, self._squares[part]]) if squares else rows)
+        self._backup = -1
 
     def close(self) -> None:
         """Nothing is open."""
@@ -260,35 +261,27 @@ class InWindows:
     def __init__(self, source: Windows, through: Callable[[Arrays], Pass]) -> None:
         self.source, self.through = source, through
 
-    def begin(self, order: Any, first: int, before: int = 0) -> None:
+    def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         self._parts = self.source.parts(order, first)
         self._going: Pass | None = None
-        self._done, self._unread = before + first, False
-        self._logs: list[np.ndarray] = []
+        self._done, self._log = before + first, log
 
     def advance(self, most: int) -> int:
         while True:
             count = 0 if self._going is None else self._going.advance(most)
             if count:
                 self._done += count
-                self._unread = True
                 return count
-            self._read()  # while the window is there
+            self.read()  # while the window is there
             part, order = next(self._parts, (None, None))
             if part is None:
                 return 0
             self._going = self.through(part)
-            self._going.begin(order, 0, self._done)
+            self._going.begin(order, 0, self._log, self._done)
 
-    def _read(self) -> None:
-        if self._unread and self._going is not None:
-            self._logs.append(self._going.read())
-            self._unread = False
-
-    def read(self) -> np.ndarray:
-        self._read()
-        logs, self._logs = self._logs, []
-        return np.concatenate(logs)
+    def read(self) -> None:
+        if self._going is not None:
+            self._going.read()
 
     def close(self) -> None:
         """The thread that reads ahead ends."""

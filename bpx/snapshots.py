@@ -17,7 +17,7 @@ from .callbacks import Run
 from .checks import SHOWN, number, positive, shortened, whole
 from .data import Samples
 from .files import TRAINING
-from .history import History
+from .history import History, StepLog
 from .network import Network
 from .persistence import FileFormatError, Stateful
 from .registry import plain
@@ -40,8 +40,8 @@ class Epoch:
         That of `order`; before it is drawn, what it has to be after a checkpoint in the epoch.
     done : int
         Its steps so far.
-    log : list of array
-        What they left, see `Steps.read`.
+    log : StepLog
+        What they left.
     seconds : float
         That they took before `since`.
     since : float
@@ -55,7 +55,7 @@ class Epoch:
     order: Any = None
     digest: int | None = None
     done: int = 0
-    log: list[np.ndarray] = field(default_factory=list)
+    log: StepLog = field(default_factory=StepLog)
     seconds: float = 0.0
     since: float = field(default_factory=time.perf_counter)
     path: Any = None
@@ -64,10 +64,6 @@ class Epoch:
     def next(cls, net: Network, source: Source) -> Epoch:
         """One that is to begin, as checkpoints need it."""
         return cls(files.as_json(net.generator.bit_generator.state), source.state())
-
-    @property
-    def steps_in_log(self) -> int:
-        return sum(map(len, self.log))
 
     @property
     def took(self) -> float:
@@ -155,8 +151,8 @@ def contents(
     for name, slot in state.slots.items():
         prefix = f"{TRAINING}.optimizer.{name}."
         tensors |= net.layout.tensors(np, net.backend.to_host(slot), prefix)
-    if epoch.log:
-        tensors[f"{TRAINING}.log"] = np.concatenate(epoch.log)
+    if len(epoch.log):
+        tensors[f"{TRAINING}.log"] = epoch.log.rows
     remembered = []
     for index, callback in enumerate(with_state(callbacks)):
         arrays, others = _state_of(callback, net)
@@ -251,7 +247,9 @@ class Snapshot:
         run = header[TRAINING]
         optimizer, at = run["optimizer"], run["epoch"]
         done = whole("done", at["done"], 0)
-        log = [_log(path, tensors.pop(f"{TRAINING}.log"), done)] if done else []
+        log = StepLog()
+        if done:
+            log.append(_rows_of_log(path, tensors.pop(f"{TRAINING}.log"), done))
         digest = None if at["digest"] is None else whole("digest", at["digest"], 0)
         slots = {
             str(name): files.packed(path, net.layout, tensors, f"{TRAINING}.optimizer.{name}.")
@@ -334,7 +332,7 @@ class Snapshot:
             )
 
 
-def _log(path: Any, log: np.ndarray, done: int) -> np.ndarray:
+def _rows_of_log(path: Any, log: np.ndarray, done: int) -> np.ndarray:
     fits = log.dtype == np.float64 and log.shape in ((done, 3), (done, 4))
     if not fits or not np.isfinite(log).all():
         raise FileFormatError(

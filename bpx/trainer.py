@@ -6,7 +6,6 @@ import contextlib
 import signal
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,6 +152,7 @@ class Trainer:
         self.epoch: Epoch | None = None
         if resumed is not None:
             self.epoch = resumed.restore(run, self.source, self.arguments)
+            run.step_log = self.epoch.log
         if ranks.size > 1:
             begin_alike(net, self.state, ranks)
         self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
@@ -252,33 +252,24 @@ class Trainer:
         # What is left of an epoch after a checkpoint is not replayed.
         if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):
             going = self.replayed
-        going.begin(epoch.order, epoch.done)
+        run.step_log = epoch.log
+        going.begin(epoch.order, epoch.done, epoch.log)
         with closing(going):
             try:
                 ended = self._run_steps(going, epoch, run, step_hooks)
             except RankError:
                 with contextlib.suppress(RankError, DivergenceError):
-                    if epoch.steps_in_log < epoch.done:
-                        epoch.log.append(going.read())
+                    going.read()
                 raise
         if not ended:
             return None
         if ranks.size > 1:
             compare(self.net, ranks)
-        return self._means(epoch.log[0] if len(epoch.log) == 1 else np.concatenate(epoch.log))
+        return self._means(epoch.log.rows)
 
     def _run_steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
         """To the end of the epoch: True; or until somebody wants it to stop."""
-        checkpoints, most, unread, stop = self.checkpoints, NO_LIMIT, False, False
-
-        def log() -> list[np.ndarray]:
-            nonlocal unread
-            if unread:
-                epoch.log.append(going.read())
-                unread = False
-            return epoch.log
-
-        run.log = log
+        checkpoints, most, stop = self.checkpoints, NO_LIMIT, False
         while True:
             if checkpoints is not None:
                 most = checkpoints.most(run)
@@ -286,7 +277,6 @@ class Trainer:
             if not count:
                 break
             epoch.done += count
-            unread = True
             run.step = self.net.steps
             self._call(step_hooks, run)
             # Hooks may have stopped it after the step's own question was answered.
@@ -296,11 +286,10 @@ class Trainer:
             if stop:
                 break
             if checkpoints is not None and checkpoints.due(run, self.steps.answer("late")):
-                log()
+                going.read()
                 checkpoints.write(run, epoch)
-        # Without `going`, which may hold a window in memory.
-        run.log = partial(list, log())
-        return not stop
+        going.read()
+        return not stop or epoch.done == self.source.steps
 
     def _call(self, hooks: list[Any], run: Run) -> None:
         for hook in hooks:
@@ -310,7 +299,7 @@ class Trainer:
     def _rescue(self, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""
         epoch = self.epoch or Epoch.next(self.net, self.source)
-        if self.checkpoints is not None and epoch.steps_in_log == epoch.done:
+        if self.checkpoints is not None and len(epoch.log) == epoch.done:
             with contextlib.suppress(OSError):
                 self.checkpoints.write(run, epoch)
 

@@ -145,6 +145,8 @@ class WindowReader:
 
         sizes = [int(self.plan.counts[blocks].sum()) for blocks in self._windows]
         ends = np.cumsum(sizes)
+        if row >= ends[-1]:  # the epoch has no rows left
+            return
         first = int(np.searchsorted(ends, row, side="right"))
         skipped = row - int(ends[first] - sizes[first])
         with ThreadPoolExecutor(1, "bpx-blocks") as thread:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import takes
-from ..history import History
+from ..history import History, StepLog
 from ..optimizers import State
 from ..registry import article, nearest
 
@@ -40,6 +40,8 @@ class Run:
         Why the run is to end, once `stop` was called.
     begun : int
         What `step` was when the run began.
+    step_log : StepLog
+        Of the epoch at hand, for `step_costs`.
     rank, ranks : int
         Which process this is of how many that train together; callbacks run in each of them.
     """
@@ -55,15 +57,15 @@ class Run:
     begun: int = 0
     rank: int = 0
     ranks: int = 1
-    log: Callable[[], list[np.ndarray]] = field(default=list, repr=False)  # see `Steps.read`
+    step_log: StepLog = field(default_factory=StepLog, repr=False)
 
     @property
     def step_costs(self) -> np.ndarray:
         """The cost of each step of the epoch so far, before its update; shape (steps,), float64.
 
         The (weighted) mean over the step's mini-batch, without a penalty; NaN where all of its
-        weights are zero. In `on_epoch_end` of the whole epoch, at no cost; in `on_step_end` the
-        last one is that of the step at hand, and a device is waited for.
+        weights are zero. In `on_epoch_end` of the whole epoch; in `on_step_end` the last one is
+        that of the step at hand. Read-only; asking costs nothing, since they are kept anyway.
 
         Examples
         --------
@@ -77,10 +79,7 @@ class Run:
         >>> len(costs)
         30
         """
-        log = np.concatenate([np.empty((0, 3)), *(rows[:, :3] for rows in self.log())])
-        (cost, _, weight), costs = log.T, np.full(len(log), np.nan)
-        np.divide(cost, weight, out=costs, where=weight > 0.0)
-        return costs
+        return self.step_log.costs
 
     @property
     def epoch(self) -> int:
@@ -88,7 +87,15 @@ class Run:
         return self.net.epochs
 
     def stop(self, reason: str) -> None:
-        """End the training after the step or epoch at hand; `reason` goes to the history."""
+        """End the training after the step or epoch at hand; `reason` goes to the history.
+
+        Raises
+        ------
+        TypeError
+            It is no text, or an empty one.
+        """
+        if not isinstance(reason, str) or not reason:
+            raise TypeError(f"expected a reason to stop as a text, got {reason!r}")
         self.stopped = reason
 
 
