@@ -80,6 +80,7 @@ __all__ = [
 _LATER = (
     "callbacks", "history", "steps", "training", "persistence", "files", "onnx", "gradcheck",
     "datasets", "checkpoints", "blocks", "ranks", "mpi", "augmentation", "ensemble", "members",
+    "plotting",
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 
 def number(what: str, value: Any) -> float:
     """`value` as a float.
@@ -40,6 +42,13 @@ def fraction(what: str, value: Any, *, zero: bool = False) -> float:
     if not 0.0 <= found < 1.0 or (found == 0.0 and not zero):
         raise ValueError(f"expected 0 {'<=' if zero else '<'} {what} < 1, got {value!r}")
     return found
+
+
+def flag(what: str, value: Any) -> bool:
+    """`value` as a bool; TypeError for what is none: ``"no"`` would be a yes."""
+    if not isinstance(value, bool | int | np.bool_):
+        raise TypeError(f"expected {what} to be True or False, got {value!r}")
+    return bool(value)
 
 
 def whole(what: str, value: Any, least: int = 1) -> int:

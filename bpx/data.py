@@ -170,6 +170,8 @@ def check_y(
         labels = " or labels (m,)" if task == "classification" else ""
         single = " or (m,)" if outputs == 1 else ""
         hint = f": {what}.reshape(-1)" if labels and integers and tuple(y.shape) == (m, 1) else ""
+        if integers and not labels and y.ndim == 1:
+            hint = ': for labels of classes the last layer has a "softmax"'
         if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) == outputs:
             hint = f": {what}.reshape(-1, {outputs}), as the outputs are"
         raise ValueError(
@@ -249,6 +251,7 @@ def check_weight(
         Another shape, a weight that is negative or not finite, or a sum that is not finite.
     """
     xp, weight = backend.xp, asarray(backend, weight, what)
+    precision = "float32" if dtype == xp.float32 else "float64"
     if tuple(weight.shape) != (m,):
         hint = f": {what}.reshape(-1)" if tuple(weight.shape) == (m, 1) else ""
         raise ValueError(f"expected {what} of shape ({m},), got {tuple(weight.shape)}{hint}")
@@ -260,9 +263,9 @@ def check_weight(
     if bool(xp.any(weight < 0)):
         raise ValueError(f"expected {what} >= 0, got a negative one")
     if not allow_zero and not bool(xp.any(weight > 0)):
-        raise ValueError(f"expected a positive {what}, got only zeros (in {dtype})")
+        raise ValueError(f"expected a positive {what}, got only zeros (in {precision})")
     if not math.isfinite(total):
-        raise ValueError(f"expected {what} with a finite sum in {dtype}: scale it down")
+        raise ValueError(f"expected {what} with a finite sum in {precision}: scale it down")
     return weight
 
 

@@ -86,6 +86,8 @@ class History(Mapping[str, list[float]]):
         self._columns.setdefault(name, [math.nan] * self.epochs)[-1] = float(value)
 
     def __getitem__(self, name: str) -> list[float]:
+        if not isinstance(name, str):
+            raise KeyError(f"expected a column of the history, a text, got {name!r}")
         if name not in self._columns:
             known = list(self._columns)
             end = nearest(name, known) if known else "; no epoch has ended yet"

@@ -28,6 +28,7 @@ from .history import History
 from .interrupts import Interrupts
 from .minibatches import REPEATABLE
 from .network import Network
+from .persistence import Stateful
 
 AGAIN = 0.1  # seconds after which it is looked for Ctrl-C
 
@@ -72,6 +73,8 @@ def train(
 ) -> list[History]:
     """What `Ensemble.fit` does; its docstring has the parameters."""
     inspect.signature(Network.fit).bind(None, x, y, **options)  # TypeError for another name
+    if isinstance(callbacks := options.get("callbacks"), Iterator):
+        options = options | {"callbacks": list(callbacks)}
     members = ensemble.members
     own = [_checkpoint_of(index, options) for index in range(len(members))]
     also = () if options.get("checkpoint") is None else (signal.SIGTERM,)
@@ -135,8 +138,11 @@ def _in_turn(
 ) -> tuple[list[History], dict[int, Exception]]:
     histories, failed = [], {}
     interrupted = False
+    begun = x.state() if isinstance(x, Stateful) else {}  # each member begins there
     for index, (net, options) in enumerate(zip(members, each, strict=True)):
         history = _not_begun()
+        if isinstance(x, Stateful):
+            x.load_state(begun)
         if not interrupted and not interrupts.noted:
             try:
                 history = net.fit(x, y, **options)

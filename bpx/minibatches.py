@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, asarray, get
-from .checks import takes
+from .checks import flag, takes
 from .data import check_batch_size, generator, take
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ class Batches:
         generator: np.random.Generator,
         shuffle: bool,
     ) -> None:
-        check_shuffle(shuffle)
         self._arrays, self.batch_size = arrays, batch_size
-        self._generator, self.shuffle = generator, shuffle
+        self._generator, self.shuffle = generator, flag("shuffle", shuffle)
 
     def __len__(self) -> int:
         return int(-(-self._arrays[0].shape[0] // self.batch_size))
@@ -115,6 +114,12 @@ def batches(
         An iterable with a length, the steps of an epoch; each iteration is a new epoch. Batches
         are fresh arrays, of the dtype and on the device of the whole.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Arrays of different lengths or without rows; `sample_weight` without y; a `shuffle` that is
+        neither True nor False.
+
     Examples
     --------
     >>> import numpy as np
@@ -127,6 +132,10 @@ def batches(
     [2 3] [4 9]
     [4] [16]
     """
+    if y is None and sample_weight is not None:
+        raise ValueError(
+            "sample_weight without y would give (x, sample_weight), which fit takes for (x, y)"
+        )
     given = [("x", x), ("y", y), ("sample_weight", sample_weight)]
     arrays = tuple(_as_is(array, what) for what, array in given if array is not None)
     n = int(arrays[0].shape[0])

@@ -245,7 +245,10 @@ class Network:
     def parameters(self) -> Array:
         """θ, all parameters in one flat vector (see `bpx.parameters`).
 
-        What is set is written into it: ``net.parameters -= 0.1 * grad.flat``.
+        Between its tensors there is padding, which is zero, as in gradients. What is set is
+        written into it, and padding stays zero: ``net.parameters -= 0.1 * grad.flat``. What is
+        written by ``net.parameters[...] = values`` has to leave it so: penalties and norms are of
+        the whole vector.
 
         Raises
         ------
@@ -257,6 +260,7 @@ class Network:
     @parameters.setter
     def parameters(self, values: Any) -> None:
         write(self.chain.parameters, values, "θ")
+        self.layout.clear_padding(self.chain.parameters)
 
     @property
     def state(self) -> Array:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import fraction, not_as_expected, positive
+from .checks import flag, fraction, not_as_expected, positive
 from .parameters import Layout
 from .registry import Registry
 from .schedules import Schedule
@@ -89,8 +90,13 @@ class Optimizer:
 
     def __init_subclass__(cls) -> None:
         cls.kernel = cls.__dict__.get("kernel")  # not inherited, as for activations
-        # Not inherited by a class with an `update` of its own, which it would pass over.
-        if "update" in cls.__dict__ and "fused" not in cls.__dict__:
+        # Not where another `update` comes before it, which it would pass over.
+        order = cls.__mro__
+        update, fused = (
+            next(place for place, base in enumerate(order) if name in vars(base))
+            for name in ("update", "fused")
+        )
+        if update < fused:
             cls.fused = Optimizer.fused  # type: ignore[method-assign]  # a class is being made
 
     def __post_init__(self) -> None:
@@ -135,7 +141,12 @@ class Optimizer:
     def rate(self, state: State, step: int) -> float:
         """η at `step`, with the state's factor."""
         rate = self.learning_rate
-        return float(state.factor * (rate(step) if isinstance(rate, Schedule) else rate))
+        if isinstance(rate, Schedule):
+            rate = rate(step)
+            if not (isinstance(rate, numbers.Real) and rate >= 0.0):
+                what = f"{self.learning_rate!r}({step}), a learning rate,"
+                raise ValueError(f"expected {what} to be a number >= 0, got {rate!r}")
+        return float(state.factor * rate)
 
     def numbers(self, state: State, step: int) -> tuple[float, float, float]:
         """Three scalars that change from step to step, 0 where there are fewer; η first."""
@@ -221,6 +232,7 @@ class SGD(Optimizer):
 
     def validate(self) -> None:
         fraction("momentum", self.momentum, zero=True)
+        flag("nesterov", self.nesterov)
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov needs a momentum: SGD(rate, momentum=0.9, nesterov=True)")
 

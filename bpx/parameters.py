@@ -122,6 +122,10 @@ class Layout:
         self.entries = tuple(
             Entry(layer, name, parameter, starts[layer, name]) for layer, name, parameter in found
         )
+        inside = sorted((entry.start, math.prod(entry.shape)) for entry in self.entries)
+        stops = [start for start, _ in inside[1:]] + [self.size]
+        gaps = zip(inside, stops, strict=bool(inside))
+        self._gaps = [slice(at + n, stop) for (at, n), stop in gaps if at + n < stop]
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         """First values: on the host in float64, so that every backend starts alike."""
@@ -135,6 +139,11 @@ class Layout:
                 raise not_as_expected(what, entry.shape, values)
             entry.view(np, flat)[...] = host
         return flat
+
+    def clear_padding(self, flat: Array) -> None:
+        """What a user's own arithmetic on the whole vector has left between the tensors."""
+        for gap in self._gaps:
+            flat[gap] = 0.0
 
     def tensors(self, xp: Any, flat: Array, prefix: str = "") -> dict[str, Array]:
         """Views into `flat` by their paths."""
@@ -195,6 +204,11 @@ class Views(tuple[Array, ...]):
             Views(self[index]).write(values)
         else:
             write(self[index], values, f"tensor {index}")
+
+    def _refuse(self, other: Any) -> Any:
+        raise TypeError("these are several arrays, a layer each: add or scale each, or .flat")
+
+    __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # a tuple's own would make more of them
 
     def write(self, values: Iterable[Any]) -> None:
         """All of them; ValueError where there are more or fewer."""

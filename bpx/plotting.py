@@ -53,12 +53,12 @@ def curves(history: History, path: Any = None) -> Any:
                 marker = "o" if len(epochs) < 3 else None
                 axes.plot(epochs, scaled, color=color, label=name, marker=marker)
         axes.set(xlabel="epoch", ylabel="accuracy (%)" if kind == "accuracy" else "mean cost")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
     if path is not None:
         path = Path(path)
-        kind = path.suffix[1:] or "png"
+        kind = path.suffix[1:].lower() or "png"
         if kind not in figure.canvas.get_supported_filetypes():
             raise ValueError(f"expected a picture such as curve.png or curve.svg, got {path}")
         if not path.is_dir():  # which write_bytes refuses; beside it nobody would look

@@ -48,6 +48,8 @@ class Epoch:
         A time of `time.perf_counter`.
     path : path or None
         The checkpoint in which it was, if it was begun before.
+    rate : float
+        That of its last step where a callback may have set another since; else 0.
     """
 
     generator: Any = None
@@ -59,6 +61,7 @@ class Epoch:
     seconds: float = 0.0
     since: float = field(default_factory=time.perf_counter)
     path: Any = None
+    rate: float = 0.0
 
     @classmethod
     def next(cls, net: Network, source: Source) -> Epoch:

@@ -197,6 +197,8 @@ class Steps:
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self.restore()
+        if (what := self._bad_parameters()) is not None:
+            return DivergenceError(epoch, done + 1, f"{what}, before the step", history)
         for index, batch in enumerate(piece):
             self.back_up()
             try:
@@ -217,6 +219,9 @@ class Steps:
         for index, (layer, p) in enumerate(zip(self.net.layers, self.chain.p, strict=True)):
             if not all(self._finite(tensor) for _, tensor in leaves(p)):
                 return f"the parameters of layer {index} ({layer})"
+        for index, (layer, s) in enumerate(zip(self.net.layers, self.chain.s, strict=True)):
+            if not all(self._finite(tensor) for _, tensor in leaves(s)):
+                return f"the running statistics of layer {index} ({layer})"
         return "the optimizer's memory"
 
     def _bad_output(self, batch: Any) -> str:

@@ -83,11 +83,11 @@ class Trainer:
     ) -> History:
         """All of it; what `Network.fit` returns."""
         net, ranks = self.net, self.ranks
-        before = net.optimizer, net.optimizer_state, net.history
-        run = self._begin(epochs, held_out, resumed)
         self.hooked = at_each_step(callbacks)
-        self._choose_passes()
-        doing = ranks.doing
+        why = self._why_not_replayed()  # it may raise: before a checkpoint is put there
+        run = self._begin(epochs, held_out, resumed)
+        self._choose_passes(why)
+        doing, self._errstate = ranks.doing, np.geterr()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
@@ -99,12 +99,6 @@ class Trainer:
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
-        except DivergenceError:
-            raise
-        except BaseException:  # before a first step it leaves the network as it was
-            if resumed is None and net.steps == run.begun:
-                net.optimizer, net.optimizer_state, net.history = before
-            raise
         finally:
             ranks.hurried, ranks.doing = bool, doing
             for callback in callbacks:
@@ -176,7 +170,7 @@ class Trainer:
             if held_out is not None:
                 found = net.chain.evaluate(held_out, checks, ranks)
                 row |= {f"validation_{name}": value for name, value in found.items()}
-            row["learning_rate"] = self.optimizer.rate(self.state, self.state.step - 1)
+            row["learning_rate"] = self.epoch.rate or self._rate()
             row["seconds"] = self.epoch.took
             run.history.append(row)
             net.epochs, self.epoch = net.epochs + 1, None
@@ -190,8 +184,11 @@ class Trainer:
         in_parts = self.chain.architecture.in_parts
         return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
 
-    def _choose_passes(self) -> None:
-        """Set `usual` and `replayed`: compiled if that can be, by replays, else step by step."""
+    def _choose_passes(self, why: str) -> None:
+        """Set `usual` and `replayed`: compiled if that can be, by replays, else step by step.
+
+        By replays not if there is a reason `why`.
+        """
         chain, source, update = self.chain, self.source, self.update
         squares = self.objective is not None
         # A hook may change the network, and is not called again where steps are done again.
@@ -202,7 +199,6 @@ class Trainer:
         else:
             steps = SharedSteps(self.ranks, self.slices, *for_steps)
         self.steps, steps.ws.augment = steps, self.augment
-        why = self._why_not_replayed()
         asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
@@ -278,6 +274,8 @@ class Trainer:
                 break
             epoch.done += count
             run.step = self.net.steps
+            if step_hooks:  # which may set the factor of the next one
+                epoch.rate = self._rate()
             self._call(step_hooks, run)
             # Hooks may have stopped it after the step's own question was answered.
             stop = self.steps.answer("ending")
@@ -292,9 +290,15 @@ class Trainer:
         return not stop or epoch.done == self.source.steps
 
     def _call(self, hooks: list[Any], run: Run) -> None:
-        for hook in hooks:
-            hook(run)
+        if hooks:
+            with np.errstate(**self._errstate):  # a user's own functions, and not the steps
+                for hook in hooks:
+                    hook(run)
         self.chain.backend.use()  # a hook's networks may be on another device
+
+    def _rate(self) -> float:
+        """That of the last step."""
+        return self.optimizer.rate(self.state, self.state.step - 1)
 
     def _rescue(self, run: Run) -> None:
         """The others are lost: a checkpoint of the last step that all of them did."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 from .augmentation import Pipeline
 from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
 from .chain import Chain
 from .checkpoints import Checkpoints
-from .checks import positive, whole
+from .checks import flag, positive, whole
 from .data import Samples
 from .frames import by_names, names_of
 from .history import History
@@ -21,6 +24,7 @@ from .registry import article
 from .shared import SharedStream, check_cuts, given_alike, newest
 from .snapshots import Snapshot, arguments_of
 from .sources import Order, Source, Stream, of_samples
+from .steps import DivergenceError
 from .trainer import Trainer
 from .updates import Penalty
 
@@ -68,8 +72,11 @@ def _train(
     l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
     clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
     clip_value = None if clip_value is None else positive("clip_value", clip_value)
-    if graph not in ("auto", True, False):
+    if isinstance(graph, str) and graph != "auto":
         raise ValueError(f'expected graph "auto", True or False, got {graph!r}')
+    graph = graph if isinstance(graph, str) else flag("graph", graph)
+    progress, resume = flag("progress", progress), flag("resume", resume)
+    check_finite = flag("check_finite", check_finite)
     if isinstance(n, str) and n != "batch":
         raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
     size = None if n is None or isinstance(n, str) else whole("n", n)
@@ -82,7 +89,9 @@ def _train(
     else:
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
-        for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight}
+        order = shuffle if callable(shuffle) else None
+        flag("shuffle", order is None and shuffle)
+        for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight, "shuffle": order}
         stream = net, x, epochs, size, check_finite, for_arrays
         source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
     columns = net.columns
@@ -118,9 +127,37 @@ def _train(
         net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
         slices, objective, changes,
     )  # fmt: skip
-    net.classes = classes
-    net.columns = columns
-    return trainer.run(epochs, held_out, called, resumed)
+    with _at_work(net, resumed):
+        net.classes, net.columns = classes, columns
+        return trainer.run(epochs, held_out, called, resumed)
+
+
+_BEING_TRAINED: WeakSet[Network] = WeakSet()
+
+
+@contextlib.contextmanager
+def _at_work(net: Network, resumed: Snapshot | None) -> Iterator[None]:
+    """One training at a time, which before its first step leaves the network as it was.
+
+    But for what an earlier run's checkpoint has put there.
+    """
+    if net in _BEING_TRAINED:
+        raise RuntimeError(
+            "this network is being trained: in a callback, or in another thread, train a copy, "
+            "net.copy()"
+        )
+    names = ("classes", "columns", "optimizer", "optimizer_state", "history")
+    before, steps = {name: getattr(net, name) for name in names}, net.steps
+    _BEING_TRAINED.add(net)
+    try:
+        yield
+    except BaseException as error:
+        if resumed is None and net.steps == steps and not isinstance(error, DivergenceError):
+            for name, value in before.items():
+                setattr(net, name, value)
+        raise
+    finally:
+        _BEING_TRAINED.discard(net)
 
 
 def _augmentation(net: Network, augment: Any) -> Pipeline | None:

@@ -110,6 +110,8 @@ class GradientUpdate:
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
         step, of_step = self.state.step, numbers[:3]
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
+        if self.optimizer.kernel is None:  # of a user's own: 0/0, or noise
+            self.chain.architecture.layout.clear_padding(theta)
 
 
 class FusedUpdate:

@@ -40,6 +40,14 @@ def fit_own(**parts):
     return bpx.Network([3, 4, 2], seed=0, task="regression", **parts).fit(X, np.zeros((4, 2)))
 
 
+class Uphill(bpx.schedules.Schedule):
+    def __call__(self, step):
+        return -0.1
+
+    def __repr__(self):
+        return "Uphill()"
+
+
 class OfKeras:
     def on_epoch_end(self, epoch, logs):
         raise AssertionError("never called")
@@ -254,7 +262,60 @@ CASES = [
     (lambda: fit(X, Y, clip_norm=0.0), ValueError, "expected clip_norm > 0"),
     (lambda: fit(X, Y, n="epoch"), ValueError, 'expected n to be an integer or "batch"'),
     (lambda: fit(X, Y, shuffle="no"), TypeError, "expected shuffle to be True, False"),
-    (lambda: bpx.batches(X, shuffle=None), TypeError, "rows of an epoch, got None"),
+    (lambda: bpx.batches(X, shuffle=None), TypeError, "shuffle to be True or False, got None"),
+    (
+        lambda: bpx.batches(X, shuffle=len),
+        TypeError,
+        "expected shuffle to be True or False, got <",
+    ),
+    (
+        lambda: bpx.batches(X, sample_weight=np.ones(4)),
+        ValueError,
+        "sample_weight without y would give (x, sample_weight), which fit takes for (x, y)",
+    ),
+    (lambda: fit(X, Y, progress="no"), TypeError, "expected progress to be True or False, got 'n"),
+    (lambda: fit(X, Y, resume="no"), TypeError, "expected resume to be True or False, got 'no'"),
+    (lambda: fit(X, Y, check_finite="no"), TypeError, "check_finite to be True or False, got 'n"),
+    (lambda: fit(X, Y, graph=None), TypeError, "expected graph to be True or False, got None"),
+    (lambda: bpx.SGD(0.1, 0.9, nesterov="no"), TypeError, "expected nesterov to be True or False"),
+    (lambda: fit([(X, Y)], shuffle="no"), TypeError, "shuffle to be True or False, got 'no'"),
+    (
+        lambda: fit([(X, Y)], shuffle=lambda: [0]),
+        ValueError,
+        "shuffle= is for arrays; an iterable",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=lambda run: run.stop(True)),
+        TypeError,
+        "to stop as a text, got T",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=lambda run: run.stop("")),
+        TypeError,
+        "to stop as a text, got ''",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=lambda run: run.net.fit(X, Y)),
+        RuntimeError,
+        "this network is being trained: in a callback, or in another thread, train a copy",
+    ),
+    (
+        lambda: fit(X, Y, optimizer=bpx.SGD(Uphill())),
+        ValueError,
+        "Uphill()(0), a learning rate, to",
+    ),
+    (
+        lambda: net().weights + net().weights,
+        TypeError,
+        "several arrays, a layer each: add or scale",
+    ),
+    (lambda: 2 * net().biases, TypeError, "several arrays, a layer each: add or scale each, or"),
+    (lambda: bpx.History()[0], KeyError, "expected a column of the history, a text, got 0"),
+    (
+        lambda: bpx.Network([3, 4, 2], output="identity", cost="quadratic").fit(X, Y),
+        ValueError,
+        'of shape (m, 2), got (4,): for labels of classes the last layer has a "softmax"',
+    ),
     (lambda: fit(X, Y, shuffle=lambda: [0]), ValueError, "expected shuffle() to return the rows"),
     (
         lambda: fit(X, Y, shuffle=lambda: np.arange(1, len(Y) + 1)),

@@ -311,6 +311,26 @@ def test_stopping_and_ctrl_c_end_the_thread(samples, path):
         np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-13)  # one was compiled
 
 
+@pytest.mark.parametrize("before_the_end", [0, 1])
+def test_a_checkpoint_at_the_end_of_an_epoch_is_gone_on_from(
+    samples, path, tmp_path, before_the_end
+):
+    data, whole, cut = bpx.open_data(path, samples[1], budget=SMALL), network(), network(seed=1)
+    steps = source(whole, data, 10).steps
+    whole.fit(data, epochs=2, batch_size=10)
+
+    def kill(run):
+        raise KeyError("killed")
+
+    saved = bpx.Checkpoint(tmp_path / "run", steps=steps - before_the_end)
+    with pytest.raises(KeyError):
+        network().fit(data, epochs=2, batch_size=10, checkpoint=saved, callbacks=kill)
+    assert bpx.load(max((tmp_path / "run").iterdir())).steps == steps - before_the_end
+    cut.fit(data, epochs=2, batch_size=10, checkpoint=saved, resume=True)
+    assert np.array_equal(cut.parameters, whole.parameters)
+    assert cut.history["training_cost"] == whole.history["training_cost"]
+
+
 def test_files_that_cannot_be_read(samples, tmp_path):
     x = samples[0]
 

@@ -504,6 +504,25 @@ def test_in_another_thread_no_handler_is_set(data, tmp_path):
 # --- disks --------------------------------------------------------------------------------------
 
 
+def test_a_function_with_a_state_goes_on(data, tmp_path):
+    class Counting:
+        count = 0
+
+        def __call__(self, run):
+            self.count += 1
+
+        def state(self):
+            return {"count": self.count}
+
+        def load_state(self, state):
+            self.count = state["count"]
+
+    first, then = Counting(), Counting()
+    network().fit(*data, epochs=3, checkpoint=tmp_path, callbacks=first)
+    network().fit(*data, epochs=5, checkpoint=tmp_path, callbacks=then, resume=True)
+    assert (first.count, then.count) == (3, 5)
+
+
 def test_a_disk_that_fills_up_does_not_end_the_training(data, tmp_path, monkeypatch):
     whole, net = network(), network()
     whole.fit(*data, epochs=4)

@@ -392,6 +392,21 @@ def test_in_turn_each_is_trained_as_it_would_be_alone():
     same(ensemble, alone)
 
 
+def test_each_member_begins_where_an_iterable_was(rng):
+    """And callbacks that can be gone through once are for all of them."""
+    x, y, seen = rng.normal(size=(60, 6)), np.arange(60) % 3, []
+
+    def batches():
+        return bpx.batches(x, y, 10, seed=0)
+
+    members = networks(2)
+    bpx.Ensemble(members).fit(batches(), epochs=2, callbacks=(c for c in [seen.append]))
+    for net, alone in zip(members, networks(2), strict=True):
+        alone.fit(batches(), epochs=2)
+        assert np.array_equal(net.parameters, alone.parameters)
+    assert len(seen) == 4
+
+
 def test_in_processes_they_end_as_in_turn(tmp_path):
     """Their arrays go through files that are shared; and what they remember comes back."""
     one, other = fits(), fits()

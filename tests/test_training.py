@@ -583,6 +583,170 @@ def test_the_cost_of_each_step(backend, put, rng, weighted):
     assert costs == pytest.approx(told.seen, rel=1e-12)
 
 
+def test_the_costs_of_steps_after_an_error(rng):
+    """They are what they were: a look at them is no step, and holds nothing."""
+    x, y, runs = rng.normal(size=(60, 3)), np.arange(60) % 2, []
+
+    class Last(bpx.Callback):
+        def on_step_end(self, run):
+            runs[:] = [run]
+            if run.step == 4:
+                run.net.parameters[...] = np.nan
+
+    net = bpx.Network([3, 2], seed=1)
+    with pytest.raises(bpx.DivergenceError):
+        net.fit(x, y, batch_size=10, callbacks=Last())
+    net.parameters = np.zeros_like(net.parameters)
+    costs = runs[0].step_costs
+    assert len(costs) == 4
+    assert np.isfinite(costs).all()
+    assert not costs.flags.writeable
+    assert not net.parameters.any()
+
+
+@pytest.mark.parametrize("how", ["stop", "Ctrl-C"])
+def test_an_epoch_whose_last_step_is_done_has_ended(rng, how):
+    x, y, seen = rng.normal(size=(30, 3)), np.arange(30) % 2, []
+
+    class At(bpx.Callback):
+        def on_step_end(self, run):
+            if run.step == 3:
+                run.stop("enough") if how == "stop" else signal.raise_signal(signal.SIGINT)
+
+        def on_epoch_end(self, run):
+            seen.append(run.epoch)
+
+    net = bpx.Network([3, 2], seed=1)
+    history = net.fit(x, y, epochs=5, batch_size=10, callbacks=At())
+    assert (net.steps, net.epochs, history.epochs, seen) == (3, 1, 1, [1])
+    assert history.stopped == "enough" or history.interrupted
+
+
+def test_ctrl_c_in_a_fit_that_a_callback_calls_ends_both(rng):
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
+
+    class Press(bpx.Callback):
+        def on_step_end(self, run):
+            signal.raise_signal(signal.SIGINT)
+
+    class Within(bpx.Callback):
+        def on_epoch_end(self, run):
+            inner = bpx.Network([3, 2])
+            assert inner.fit(x, y, epochs=9, callbacks=Press()).interrupted
+
+    history = bpx.Network([3, 2]).fit(x, y, epochs=5, callbacks=Within())
+    assert history.interrupted
+    assert history.epochs == 1
+
+
+def test_a_fit_in_a_fit_of_the_same_network_leaves_it_alone(rng):
+    x, y, net = rng.normal(size=(30, 3)), np.arange(30) % 2, bpx.Network([3, 2])
+
+    def again(run):
+        with pytest.raises(RuntimeError, match="is being trained"):
+            net.fit(x, y)
+        net.copy().fit(x, y, epochs=1)
+
+    assert net.fit(x, y, epochs=2, callbacks=again).epochs == 2
+    assert net.fit(x, y, epochs=1).epochs == 1
+
+
+def test_hooks_have_the_callers_floating_point_errors(rng):
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        bpx.Network([3, 2]).fit(x, y, callbacks=lambda run: np.log(np.zeros(1)))
+
+
+def test_the_rate_in_the_history_is_that_of_the_last_step(rng):
+    class Halve(bpx.Callback):
+        def on_step_end(self, run):
+            run.optimizer_state.factor = 0.5**run.step
+
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
+    history = bpx.Network([3, 2]).fit(
+        x, y, epochs=2, batch_size=10, optimizer=bpx.SGD(8.0), callbacks=Halve()
+    )
+    assert history["learning_rate"] == [2.0, 0.25]
+
+
+def test_a_progress_bar_of_ones_own_is_called_after_each_step(rng):
+    pytest.importorskip("tqdm", reason="it draws the bar")
+    seen = []
+
+    class Bar(bpx.callbacks.Progress):
+        def on_step_end(self, run):
+            seen.append(run.step)
+
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
+    bpx.Network([3, 2]).fit(x, y, epochs=2, batch_size=10, callbacks=Bar(io.StringIO()))
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_padding_of_theta_stays_zero(rng):
+    """What is written over all of it, and an optimizer that divides by the gradient's square."""
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
+    net = bpx.Network([3, 4, 2], dtype="float64", seed=0)
+
+    def padding():
+        tensors = sum(float(abs(tensor).sum()) for tensor in net.tensors.values())
+        return float(abs(net.parameters).sum()) == pytest.approx(tensors, rel=1e-14)
+
+    net.parameters = rng.normal(size=net.parameters.shape)
+    assert padding()
+    net.parameters += 1.0
+    assert padding()
+    expected = 0.5 * sum(float((w**2).sum()) for w in net.weights)
+    added = net.total_cost(x, y, l2=1.0, n=1) - net.total_cost(x, y)
+    assert added == pytest.approx(expected, rel=1e-12)
+
+    class AdaGrad(bpx.optimizers.Optimizer):
+        def slots(self):
+            return ("sum",)
+
+        def update(self, theta, grad, state, step):
+            total = state.slots["sum"]
+            total += grad * grad
+            theta -= self.rate(state, step) * grad / np.sqrt(total)
+
+    net.fit(x, y, epochs=2, optimizer=AdaGrad(0.1))
+    assert padding()
+
+
+def test_an_update_that_is_mixed_in_is_used(rng):
+    class Still:
+        def update(self, theta, grad, state, step):
+            pass
+
+    class Both(Still, bpx.SGD):
+        pass
+
+    net = bpx.Network([3, 2], seed=1)
+    before = net.parameters.copy()
+    net.fit(rng.normal(size=(30, 3)), np.arange(30) % 2, epochs=1, optimizer=Both(0.1))
+    assert np.array_equal(net.parameters, before)
+
+
+def test_where_it_diverged_from_the_start_and_in_running_statistics(rng):
+    x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
+    net = bpx.Network([3, 2], seed=1)
+    net.weights[0] = np.full((2, 3), np.nan)
+    with pytest.raises(bpx.DivergenceError, match=r"first in the parameters of layer 0 .* before"):
+        net.fit(x, y)
+    norm = [bpx.layers.Input(3), bpx.layers.BatchNorm(), bpx.layers.Dense(2, "softmax")]
+    with pytest.raises(bpx.DivergenceError, match="first in the running statistics of layer 0"):
+        bpx.Network(norm, seed=1).fit(np.float32(1e20) * x.astype(np.float32), y)
+
+
+def test_an_error_before_the_first_step_leaves_names_as_they_were():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    net, frame = bpx.Network([2, 2]), pandas.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]})
+    with pytest.raises(ValueError, match="no column 'nope'"):
+        net.fit(frame, [0, 1], callbacks=bpx.EarlyStopping(monitor="nope"))
+    assert net.columns is None
+    net.fit(frame.rename(columns={"a": "c"}), [0, 1], epochs=1)
+    assert net.columns == ("c", "b")
+
+
 def test_a_step_without_weight_has_no_cost(rng):
     weights, costs = [1.0, 1.0, 0.0, 0.0, 1.0], []
     bpx.Network([3, 2]).fit(

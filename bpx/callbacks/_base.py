@@ -143,10 +143,12 @@ class Callback:
 
 
 class FunctionCallback(Callback):
-    """A function of the run, called after each epoch."""
+    """A function of the run, called after each epoch; what it remembers goes to checkpoints."""
 
     def __init__(self, function: Callable[[Run], Any]) -> None:
         self.function = function
+        if hasattr(function, "state") and hasattr(function, "load_state"):
+            self.state, self.load_state = function.state, function.load_state
 
     def on_epoch_end(self, run: Run) -> None:
         self.function(run)

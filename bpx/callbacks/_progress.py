@@ -105,6 +105,8 @@ class _Words(logging.Handler):
 
 
 def at_each_step(callbacks: list[Any]) -> bool:
-    """One of the user's own is called after each step; a progress bar changes nothing."""
-    others = [callback for callback in callbacks if not isinstance(callback, Progress)]
-    return bool(hooks(others, "on_step_end"))
+    """One of the user's own is called after each step; a progress bar's changes nothing."""
+    bar = Progress.on_step_end
+    return any(
+        getattr(hook, "__func__", hook) is not bar for hook in hooks(callbacks, "on_step_end")
+    )

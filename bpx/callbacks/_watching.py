@@ -65,8 +65,9 @@ class EarlyStopping(Callback):
     min_delta : float
         An improvement is more than this.
     restore_best : bool
-        When the run ends, for whatever reason but Ctrl-C, parameters and state go back to those
-        of the best epoch. The optimizer's memory does not.
+        When the run ends, for whatever reason but Ctrl-C and an error (a `DivergenceError` leaves
+        those of the last good step), parameters and state go back to those of the best epoch. The
+        optimizer's memory does not.
 
     Attributes
     ----------
