@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 
 from .backends import Array
 from .checks import not_as_expected, number, positive, takes
-from .registry import Registry, called
+from .registry import Registry, called, nearest
+
+RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 
 
 @dataclass(frozen=True)
@@ -299,6 +301,8 @@ class CustomActivation(Activation):
     def __post_init__(self) -> None:
         takes("σ of CustomActivation", self.function, "xp", "z")
         takes("σ' of CustomActivation", self.slope, "xp", "z", "a")
+        if self.range not in RANGES:
+            raise ValueError(f"unknown range {self.range!r}{nearest(self.range, RANGES)}")
 
     def forward(self, xp: Any, z: Array) -> Array:
         return self.function(xp, z)

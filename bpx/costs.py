@@ -271,11 +271,14 @@ class Objective:
                 "simplex": "softmax",
                 "positive": "exp or softplus",
             }
+            own = ""
+            if not activation.name and activation.range == "real":
+                own = '; an activation of your own says its range, such as range="unit"'
             needs = " or ".join(text for key, text in fitting.items() if key in cost.outputs)
             raise ValueError(
                 f"the cost {cost.name!r} is not defined on the outputs of "
                 f"{activation.name or 'this activation'!r}: use {needs}, or another cost "
-                '(cost="quadratic" is defined on all)'
+                f'(cost="quadratic" is defined on all){own}'
             )
         self.cost, self.activation = cost, activation
         # By the very types: a user's subclass never takes a short way that it did not define.

@@ -52,7 +52,7 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
     want = f"(m, {', '.join(map(str, shape))})"
     hint = ""
     if got == shape:
-        hint = f": one sample is {what}[None, ...]"
+        hint = f": one sample is {what}[None, ...], and several are np.stack(...) of them"
     elif len(got) == 1 and shape == (1,):
         hint = f": {what}.reshape(-1, 1)"
     elif len(got) == 2 and got[:1] == shape:

@@ -135,7 +135,11 @@ class History(Mapping[str, list[float]]):
         return f"<History of {count}; last: {describe(self.row())}>"
 
     def plot(self, path: Any = None) -> Any:
-        """The learning curves as a matplotlib figure; see `bpx.plotting.curves`."""
+        """The learning curves as a matplotlib figure; see `bpx.plotting.curves`.
+
+        A notebook shows it, and a script writes it: ``history.plot("curve.png")``. Training means
+        are of an epoch's steps, before each update: in the first epochs above those of validation.
+        """
         from .plotting import curves
 
         return curves(self, path)

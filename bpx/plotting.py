@@ -22,7 +22,8 @@ def curves(history: History, path: Any = None) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-        Not registered with pyplot, so nothing has to be closed. A notebook shows it.
+        Not registered with pyplot, so nothing has to be closed, and ``plt.show()`` does not know
+        it: a notebook shows it, and a script writes it to `path`.
 
     Raises
     ------

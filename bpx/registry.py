@@ -100,9 +100,12 @@ class Registry:
             fields = {key: value for key, value in spec.items() if key != "name"}
             spec = spec["name"]
         if not isinstance(spec, str):
+            hint = ""
+            if callable(spec) and self.base.__name__ in ("Activation", "Cost"):
+                hint = f": a bpx.Custom{self.base.__name__} makes one of functions"
             raise TypeError(
                 f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
-                f"object, got {type(spec).__name__}"
+                f"object, got {type(spec).__name__}{hint}"
             )
         name = canonical(spec)
         own = self.registered | {canonical(key): value for key, value in (custom or {}).items()}

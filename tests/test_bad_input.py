@@ -48,6 +48,11 @@ class Uphill(bpx.schedules.Schedule):
         return "Uphill()"
 
 
+class Elsewhere(bpx.optimizers.Optimizer):
+    def update(self, theta, grad, state, step):
+        return theta - 0.1 * grad
+
+
 class OfKeras:
     def on_epoch_end(self, epoch, logs):
         raise AssertionError("never called")
@@ -310,6 +315,27 @@ CASES = [
         "several arrays, a layer each: add or scale",
     ),
     (lambda: 2 * net().biases, TypeError, "several arrays, a layer each: add or scale each, or"),
+    (
+        lambda: net(output=activation(), cost="cross-entropy"),
+        ValueError,
+        'an activation of your own says its range, such as range="unit"',
+    ),
+    (
+        lambda: bpx.CustomActivation(tanh, lambda xp, z, a: a, range="unti"),
+        ValueError,
+        "unknown range 'unti'; did you mean 'unit'?",
+    ),
+    (lambda: net(hidden=np.tanh), TypeError, "a bpx.CustomActivation makes one of functions"),
+    (
+        lambda: net(cost=squares),
+        TypeError,
+        "got function: a bpx.CustomCost makes one of functions",
+    ),
+    (
+        lambda: fit(X, Y, optimizer=Elsewhere(0.1)),
+        TypeError,
+        "expected update of Elsewhere to change theta in place, such as theta -= ..., and to re",
+    ),
     (lambda: bpx.History()[0], KeyError, "expected a column of the history, a text, got 0"),
     (
         lambda: bpx.Network([3, 4, 2], output="identity", cost="quadratic").fit(X, Y),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import random
-from ..checks import not_as_expected
+from ..checks import not_as_expected, shortened
 from ..random import Array as Array
 from ..registry import called
 
@@ -245,7 +245,11 @@ class Kernels:
 
         `numbers` are those of ``optimizer.numbers``, where they lie on the device already.
         """
-        optimizer.update(theta, grad, state, step)
+        if (found := optimizer.update(theta, grad, state, step)) is not None:
+            raise TypeError(
+                f"expected update of {type(optimizer).__name__} to change theta in place, such as "
+                f"theta -= ..., and to return nothing, got {shortened(found)}"
+            )
 
     @kernel
     def keep(
