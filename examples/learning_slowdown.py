@@ -22,7 +22,7 @@ for cost, rate in (("quadratic", 0.15), ("cross-entropy", 0.15)):
     for start in (0.6, 2.0):
         net = bpx.Network([1, 1], cost=cost, backend=options.backend, dtype="float64")
         net.weights[0][...], net.biases[0][...] = start, start if start == 2.0 else 0.9
-        seen = outputs[cost, start] = []
+        seen = outputs[cost, start] = [float(net(x)[0, 0])]  # before the first epoch
         net.fit(
             x,
             y,

@@ -38,8 +38,19 @@ figure = Figure(figsize=(9, 3.4), layout="constrained")
 for panel, kind in zip(figure.subplots(1, 2), ("cost", "accuracy"), strict=True):
     for l2, color in ((0.0, "tab:red"), (0.1, "tab:green")):
         history = histories[l2]
-        panel.plot(history[f"training_{kind}"], "--", color=color, label=f"λ = {l2}, training")
-        panel.plot(history[f"validation_{kind}"], color=color, label=f"λ = {l2}, test set")
+        panel.plot(
+            history["epoch"],
+            history[f"training_{kind}"],
+            "--",
+            color=color,
+            label=f"λ = {l2}, training",
+        )
+        panel.plot(
+            history["epoch"],
+            history[f"validation_{kind}"],
+            color=color,
+            label=f"λ = {l2}, test set",
+        )
     panel.set(xlabel="epoch", ylabel=kind)
     panel.grid(alpha=0.3)
     panel.legend()
