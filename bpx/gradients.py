@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
-from .backends import Array
+from .backends import Array, Backend
 from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
 from .data import Samples, check_y
-from .parameters import Destinations, Views, named
+from .parameters import Destinations, Layout, Views, named
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,25 @@ class Gradient:
     """
 
     flat: Array
-    weights: Views
-    biases: Views
     inputs: Array
     cost: Array | None
+    backend: Backend = field(repr=False)
+    layout: Layout = field(repr=False)
+
+    @cached_property
+    def _views(self) -> list[SimpleNamespace]:
+        return self.layout.views(self.backend.xp, self.flat)
+
+    @property
+    def weights(self) -> Views:
+        return named(self._views, "weights")
+
+    @property
+    def biases(self) -> Views:
+        return named(self._views, "bias")
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy's views are into its own vector
+        return {name: value for name, value in vars(self).items() if name != "_views"}
 
 
 def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
@@ -76,5 +93,4 @@ def _backward(
     out = Destinations(backend, layout, flat)
     out.scale(alpha)
     inputs: Any = chain.backward(delta, saved, out, ws)
-    views = layout.views(backend.xp, flat)
-    return Gradient(flat, named(views, "weights"), named(views, "bias"), inputs * alpha, cost)
+    return Gradient(flat, inputs * alpha, cost, backend, layout)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -138,6 +141,21 @@ def test_layer(backend, put, rng, layer, position):
     x, y = rng.normal(size=(m, *shape)), rng.normal(size=(m, 3))
     check = bpx.gradient_check(net, put(rng.integers(4, size=x.shape) if whole else x), put(y))
     assert check.worst < 1e-7, check
+
+
+def test_a_copy_of_a_gradient_holds_together(backend, put, host, rng):
+    net = bpx.Network(SIZES, backend=backend, seed=1)
+    grad = net.backprop(put(rng.normal(size=(M, 5))), put(np.arange(M) % 3))
+    assert len(grad.weights) == len(SIZES) - 1
+    copies = [copy.deepcopy(grad)]
+    if backend.name != "cupy-rehearsed":  # which has no name in another process
+        copies.append(pickle.loads(pickle.dumps(grad)))
+    for other in copies:
+        assert np.array_equal(host(other.flat), host(grad.flat))
+        other.weights[0][...] = 7.0
+        assert float(host(other.flat).max()) == 7.0
+        assert float(other.cost) == float(grad.cost)
+    assert float(host(grad.flat).max()) < 7.0
 
 
 def test_a_wrong_gradient_is_found(rng):

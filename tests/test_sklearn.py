@@ -375,10 +375,16 @@ def test_another_backend(digits):
     ]
 )
 def test_scikit_learns_checks(estimator, check):
-    if "cupy" in str(getattr(check, "keywords", "")):
+    # scikit-learn's checks ask only what is installed, and not whether there is a device.
+    asked = str(getattr(check, "keywords", ""))
+    if "cupy" in asked:
         cupy = next(found for found in bpx.backends.available() if found.name == "cupy")
-        if cupy.why:  # scikit-learn's checks ask only whether it is installed
+        if cupy.why:
             pytest.skip(cupy.why)
+    if "torch" in asked and "cuda" in asked:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch has found no GPU")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check(estimator)
