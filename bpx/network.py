@@ -714,6 +714,8 @@ class Network:
             Bad data or options; nothing has been trained then.
         BackendError
             Device arrays for a network on the host.
+        RuntimeError
+            The network is being trained already: in whose callback, or in another thread, this is.
         DivergenceError
             A cost that is not finite; the weights of the last good step stay.
         RankError
