@@ -204,8 +204,9 @@ def _plain(values: np.ndarray | None, default: float) -> Any:
 
 def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> list[Call]:
     """``out ← a b``."""
-    small = a.size * b.shape[1] <= ONE_THREAD
-    return [(np.dot if small else backend.gemm, (a, b, out))]
+    if a.size * b.shape[1] <= ONE_THREAD:
+        return [(np.dot, (a, b, out))]
+    return [(backend.gemm, (a, b, out))]
 
 
 def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> list[Call]:
