@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import copy
 import dataclasses
 import inspect
 import multiprocessing
@@ -138,11 +139,12 @@ def _in_turn(
 ) -> tuple[list[History], dict[int, Exception]]:
     histories, failed = [], {}
     interrupted = False
-    begun = x.state() if isinstance(x, Stateful) else {}  # each member begins there
+    # Each member begins there; a copy, since a state may share memory with what it is of.
+    begun = copy.deepcopy(x.state()) if isinstance(x, Stateful) else {}
     for index, (net, options) in enumerate(zip(members, each, strict=True)):
         history = _not_begun()
         if isinstance(x, Stateful):
-            x.load_state(begun)
+            x.load_state(copy.deepcopy(begun))
         if not interrupted and not interrupts.noted:
             try:
                 history = net.fit(x, y, **options)

@@ -123,8 +123,8 @@ class Layout:
             Entry(layer, name, parameter, starts[layer, name]) for layer, name, parameter in found
         )
         inside = sorted((entry.start, math.prod(entry.shape)) for entry in self.entries)
-        stops = [start for start, _ in inside[1:]] + [self.size]
-        gaps = zip(inside, stops, strict=bool(inside))
+        stops = [*(start for start, _ in inside), self.size][1:]
+        gaps = zip(inside, stops, strict=True)
         self._gaps = [slice(at + n, stop) for (at, n), stop in gaps if at + n < stop]
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:

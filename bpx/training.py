@@ -16,6 +16,7 @@ from .checks import flag, positive, whole
 from .data import Samples
 from .frames import by_names, names_of
 from .history import History
+from .minibatches import check_shuffle
 from .mpi import joined
 from .network import Network
 from .optimizers import SGD, Optimizer, as_optimizer
@@ -89,8 +90,8 @@ def _train(
     else:
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
+        check_shuffle(shuffle)
         order = shuffle if callable(shuffle) else None
-        flag("shuffle", order is None and shuffle)
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight, "shuffle": order}
         stream = net, x, epochs, size, check_finite, for_arrays
         source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)

@@ -283,7 +283,7 @@ CASES = [
     (lambda: fit(X, Y, check_finite="no"), TypeError, "check_finite to be True or False, got 'n"),
     (lambda: fit(X, Y, graph=None), TypeError, "expected graph to be True or False, got None"),
     (lambda: bpx.SGD(0.1, 0.9, nesterov="no"), TypeError, "expected nesterov to be True or False"),
-    (lambda: fit([(X, Y)], shuffle="no"), TypeError, "shuffle to be True or False, got 'no'"),
+    (lambda: fit([(X, Y)], shuffle="no"), TypeError, "the rows of an epoch, got 'no'"),
     (
         lambda: fit([(X, Y)], shuffle=lambda: [0]),
         ValueError,

@@ -407,6 +407,30 @@ def test_each_member_begins_where_an_iterable_was(rng):
     assert len(seen) == 4
 
 
+def test_a_state_that_shares_memory_is_where_each_member_begins(rng):
+    x, y = rng.normal(size=(60, 6)), np.arange(60) % 3
+
+    class Turning:
+        def __init__(self):
+            self.at = np.zeros(1, int)
+
+        def __iter__(self):
+            self.at += 10
+            return iter([(np.roll(x, self.at[0], axis=0), np.roll(y, self.at[0]))])
+
+        def state(self):
+            return {"at": self.at}
+
+        def load_state(self, state):
+            self.at = state["at"]
+
+    members = networks(3)
+    bpx.Ensemble(members).fit(Turning(), epochs=2)
+    for net, alone in zip(members, networks(3), strict=True):
+        alone.fit(Turning(), epochs=2)
+        assert np.array_equal(net.parameters, alone.parameters)
+
+
 def test_in_processes_they_end_as_in_turn(tmp_path):
     """Their arrays go through files that are shared; and what they remember comes back."""
     one, other = fits(), fits()

@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import takes
 from ..history import History, StepLog
 from ..optimizers import State
+from ..persistence import Stateful
 from ..registry import article, nearest
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class FunctionCallback(Callback):
 
     def __init__(self, function: Callable[[Run], Any]) -> None:
         self.function = function
-        if hasattr(function, "state") and hasattr(function, "load_state"):
+        if isinstance(function, Stateful):
             self.state, self.load_state = function.state, function.load_state
 
     def on_epoch_end(self, run: Run) -> None:
