@@ -53,10 +53,24 @@ def test_the_lines_beside_the_equations_are_in_the_code():
             assert line in code, f"{path} has no line {line}"
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def anchors(page):
+    """Of a page's headings, as the places that show Markdown make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks").glob("*.md"))],
+    ids=lambda page: f"{page.parent.name}/{page.name}",
+)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), target
+    for path, _, anchor in re.findall(
+        r"\]\((?!https?:)([^)#]*)(#([^)]*))?\)", page.read_text("utf-8")
+    ):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
 def test_pictures_are_small():
