@@ -283,6 +283,17 @@ def test_a_constant_column_is_only_shifted():
     assert np.abs(net.feedforward(x)).max() < 1e-6
 
 
+def test_what_a_long_column_varies_by_and_what_rounding_does():
+    """Σ of 100,000 times 0.1 is off by more than 1e-12 of it, which is no variance."""
+    n = 100_000
+    x = np.column_stack([np.full(n, 0.1), np.linspace(0.0, 1.0, n), np.linspace(1.0, 1.001, n)])
+    assert layers.Rescale.standardizing(x).scale[0] == 1.0
+    assert np.allclose(layers.Rescale.standardizing(x).scale[1:], 1.0 / x.std(axis=0)[1:])
+    tiny = layers.Rescale.standardizing([[1e-170, -1e300], [3e-170, 1e300]])
+    assert np.allclose(tiny.scale, (1e170, 1e-300), rtol=1e-12)
+    assert np.allclose(tiny.offset, (-2.0, 0.0), rtol=1e-12)
+
+
 def test_standardizing_arrays_of_other_libraries():
     strict = pytest.importorskip("array_api_strict", reason="its arrays are another library's")
     x = strict.asarray([[0.0, 5.0], [4.0, 5.0]], device=strict.Device("device1"))

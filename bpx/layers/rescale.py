@@ -67,18 +67,22 @@ class Rescale(Layer):
             raise ValueError(
                 f"cannot standardize: x has NaN or infinity in row {row}, column {column}"
             )
+        low, high = x.min(axis=0), x.max(axis=0)
         with np.errstate(over="ignore"):
-            std = x.std(axis=0)
-        if not np.isfinite(std).all():
-            column = int(np.argmin(np.isfinite(std)))
-            most = np.abs(x[:, column]).max()
+            reach = high - low
+        if not np.isfinite(reach).all():
+            column = int(np.argmin(np.isfinite(reach)))
             raise ValueError(
-                f"cannot standardize: column {column} of x goes up to {most:.3g}, and the square "
-                "of that is no float64; scale it first"
+                f"cannot standardize: column {column} of x goes from {low[column]:.3g} to "
+                f"{high[column]:.3g}, and the difference is no float64; scale it first"
             )
-        varies = std > 1e-12 * np.abs(x).max(axis=0)  # not the rounding of a constant's mean
-        scale = 1.0 / np.where(varies, std, 1.0)
-        return cls(tuple(scale.tolist()), tuple((-x.mean(axis=0) * scale).tolist()))
+        # Means of what is between 0 and 1: sums of x itself are off by more than a small column
+        # varies, and squares may leave float64 on either side.
+        varies = reach > 1e-12 * np.maximum(np.abs(low), np.abs(high))
+        unit = np.where(varies, reach, 1.0)
+        x = (x - low) / unit
+        scale = 1.0 / np.where(varies, unit * x.std(axis=0), 1.0)
+        return cls(tuple(scale.tolist()), tuple((-(low + unit * x.mean(axis=0)) * scale).tolist()))
 
     def validate(self) -> None:
         for what in ("scale", "offset"):
