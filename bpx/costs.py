@@ -158,6 +158,21 @@ class Huber(Cost):
         return xp.where(xp.abs(e) <= self.threshold, e, self.threshold * xp.sign(e))
 
 
+def _counts(xp: Any, y: Array) -> Array:
+    """y, and 1 where it is 0."""
+    return xp.where(y > 0.0, y, xp.ones_like(y))
+
+
+def _poisson(xp: Any, a: Array, y: Array, d: Array) -> Array:
+    """y ln(y/a) − y + a of each element, where d = ln(a/y).
+
+    Near the minimum as y (e^d − 1 − d): of large counts the three terms cancel.
+    """
+    near = (y > 0.0) & (xp.abs(d) < 0.5)
+    small = xp.where(near, d, xp.zeros_like(d))
+    return xp.where(near, y * (xp.expm1(small) - small), a - y - y * d)
+
+
 @COSTS.builds
 class Poisson(Cost):
     """Σ [y ln(y/a) − y + a], half the Poisson deviance, for counts y ≥ 0 and outputs a > 0."""
@@ -167,7 +182,12 @@ class Poisson(Cost):
     targets: ClassVar[str] = "nonnegative"
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
-        return xp.sum(xlogy(xp, y, y) - xlogy(xp, y, a) - y + a, axis=1)
+        a, counts = _floor(xp, a), _counts(xp, y)
+        e = (a - counts) / counts
+        near = xp.abs(e) < 0.5
+        exact = xp.log1p(xp.where(near, e, xp.zeros_like(e)))
+        d = xp.where(near, exact, xp.log(a) - xp.log(counts))
+        return xp.sum(_poisson(xp, a, y, d), axis=1)
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         # The second bound keeps y/a finite: times a slope of 0, infinity would be NaN.
@@ -223,8 +243,12 @@ class CustomCost(Cost):
 
 
 def _cross_entropy_sigmoid(xp: Any, z: Array, y: Array) -> Array:
-    """−y ln σ − (1 − y) ln(1 − σ) = ln(1 + eᶻ) − y z."""
-    return xp.sum(xp.logaddexp(z, xp.zeros_like(z)), axis=1) - xp.vecdot(y, z)
+    """−y ln σ − (1 − y) ln(1 − σ) = ln(1 + eᶻ) − y z = ln(e^{z − y z} + e^{−y z}).
+
+    The last, since the difference of two large terms, or of two sums, may be negative.
+    """
+    over = y * z
+    return xp.sum(xp.logaddexp(z - over, -over), axis=1)
 
 
 def _log_likelihood_softmax(xp: Any, z: Array, y: Array) -> Array:
@@ -239,7 +263,7 @@ def _quadratic_identity(xp: Any, z: Array, y: Array) -> Array:
 
 
 def _poisson_exponential(xp: Any, z: Array, y: Array) -> Array:
-    return xp.sum(xlogy(xp, y, y) - y * z - y + xp.exp(z), axis=1)
+    return xp.sum(_poisson(xp, xp.exp(z), y, z - xp.log(_counts(xp, y))), axis=1)
 
 
 # What is minimized where no cost is named, by the range of the outputs; elsewhere the quadratic.

@@ -69,7 +69,8 @@ def gradient_check(
         Penalties, divided by the rows of x.
     epsilon : float
         ε. In float64 errors of about 1e-10 come from rounding; below 1e-7 a gradient is right,
-        unless an input of ReLU lies within ε of its kink.
+        unless an input of ReLU lies within ε of its kink. Inputs far from zero are rounded to more
+        than ε · 1e-7, and so are the differences.
 
     Returns
     -------
@@ -131,14 +132,15 @@ def gradient_check(
     return GradientCheck(errors)
 
 
-def _differences(cost: Any, values: np.ndarray, part: np.ndarray, epsilon: float) -> np.ndarray:
-    found = np.empty(part.size)
+def _differences(cost: Any, values: np.ndarray, part: Any, epsilon: float) -> np.ndarray:
+    found = np.empty(len(part))
     for position, index in enumerate(part):
-        moved = values.copy()
-        moved[index] += epsilon
+        moved, at = values.copy(), values[index]
+        step = max(epsilon, 16.0 * np.spacing(abs(at)))  # or 1e12 would not move
+        moved[index] = right = at + step
         above = cost(moved)
-        moved[index] = values[index] - epsilon
-        found[position] = (above - cost(moved)) / (2.0 * epsilon)
+        moved[index] = left = at - step
+        found[position] = (above - cost(moved)) / (right - left)  # as far as they were moved
     return found
 
 

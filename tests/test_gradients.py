@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import activations, costs, layers
+from bpx import activations, costs, gradcheck, layers
 from bpx.activations import ACTIVATIONS
 from bpx.costs import COSTS, PAIRS, Objective
 from bpx.layers import LAYERS
@@ -162,6 +162,13 @@ def test_a_wrong_gradient_is_found(rng):
     wrong = bpx.CustomActivation(lambda xp, z: z * z, lambda xp, z, a: 2.001 * z)
     net = bpx.Network(SIZES, hidden=wrong, dtype="float64", seed=1)
     assert bpx.gradient_check(net, rng.normal(size=(M, 5)), np.arange(M) % 3).worst > 1e-5
+
+
+@pytest.mark.parametrize("far", [0.0, 1.7e9, -1e12])
+def test_what_is_divided_by_is_how_far_an_element_was_moved(far):
+    """Which 1e-5 of rounding is not, where a float64 is no nearer to the next."""
+    found = gradcheck._differences(lambda v: float(v[1] - far), np.array([1.0, far]), [0, 1], 1e-5)
+    assert found.tolist() == [0.0, 1.0]
 
 
 def test_a_gradient_of_nan_is_the_worst():
@@ -347,6 +354,39 @@ def test_saturated_outputs_have_finite_costs(backend, put, output):
         assert bool(backend.xp.all(backend.xp.isfinite(gradient.flat)))
     expected = 600.0
     assert abs(float(gradient.cost) - expected) < 1e-3
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0, 0.25])
+def test_a_small_cross_entropy_is_no_difference_of_large_sums(backend, put, y):
+    """Of 200 outputs that are nearly right it was below 0."""
+    z = np.linspace(14.0, 40.0, 200)[None, :] * (1.0 if y else -1.0)
+    net = bpx.Network([200, 200], backend=backend, weights="zeros", bias="zeros")
+    net.biases[0][...] = put(z[0].astype(np.float32))
+    x, targets = put(np.zeros((1, 200), np.float32)), put(np.full((1, 200), y, np.float32))
+    z = z.astype(np.float32).astype(np.float64)
+    expected = float((np.maximum(z, 0.0) - y * z + np.log1p(np.exp(-np.abs(z)))).sum())
+    for cost in (net.total_cost(x, targets), float(net.backprop(x, targets).cost)):
+        assert abs(cost - expected) <= 1e-6 * expected
+
+
+@pytest.mark.parametrize("output", ["exp", "softplus"])
+@pytest.mark.parametrize("count", [0.0, 3.0, 1e5, 1e6])
+def test_a_deviance_of_large_counts_is_not_negative(backend, put, output, count):
+    """y ln(y/a) − y + a in float32, against the same in float64 of what float32 holds."""
+    kernels, objective = backend, Objective(COSTS.get("poisson"), ACTIVATIONS.get(output))
+    means = np.float32(max(count, 1.0)) * np.linspace(0.2, 3.0, 15, dtype=np.float32)
+    z = np.log(means.astype(np.float64)) if output == "exp" else means
+    z = z.astype(np.float32)[:, None]
+    a = kernels.activate(objective.activation, put(z), kernels.empty(z.shape, put(z).dtype))
+    y = np.full_like(z, count)
+    found = kernels.to_host(objective.value(kernels, put(z), a, put(y)))
+    exact = np.exp(z.astype(np.float64)) if output == "exp" else np.logaddexp(0.0, z.astype(float))
+    log = np.log(count / exact) if count else 0.0
+    expected = (count * log - count + exact)[:, 0]
+    assert (found >= 0.0).all()
+    # z itself has 24 digits: C moves by |a − y| times its rounding.
+    error = 4e-7 * (np.abs(exact[:, 0] - count) * np.maximum(np.abs(z[:, 0]), 1.0) + expected)
+    assert (np.abs(found - expected) <= error + 1e-3 * (count == 1e6)).all()
 
 
 @pytest.mark.parametrize("cost", [c for c in COSTS.builtin if COSTS.get(c).outputs])

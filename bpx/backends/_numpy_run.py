@@ -18,7 +18,7 @@ import numpy as np
 from ._base import Array
 from ._cblas import is_sooner_transposed
 from ._numpy import ONE_THREAD, NumpyBackend
-from ._numpy_elementwise import BACKWARD, FORWARD, HALF, ZERO, log_likelihood, row_sums
+from ._numpy_elementwise import BACKWARD, FORWARD, HALF, log_likelihood, row_sums
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -242,8 +242,10 @@ def _quadratic(z: Array, y: Array, delta: Array, forward: Any, backward: Any) ->
 
 
 def _cross_entropy(z: Array, y: Array, delta: Array, forward: Any, backward: Any) -> Array:
-    np.logaddexp(z, ZERO[z.dtype], delta)
-    values = row_sums(delta) - np.vecdot(y, z)
+    over = y * z
+    np.subtract(z, over, delta)
+    np.negative(over, over)
+    values = row_sums(np.logaddexp(delta, over, delta))
     forward(z, z)
     np.subtract(z, y, delta)
     return values
