@@ -244,6 +244,18 @@ def test_saturated_outputs_and_huge_inputs_stay_as_they_are(run, rng):
     assert np.abs(two.feedforward(x)).max() <= 1.0
 
 
+def test_the_bias_of_a_large_batch_is_summed_in_parts(rng):
+    """One by one, 200,000 numbers of float32 leave an error of 1e-3."""
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    x = 1.0 + rng.random(size=(200_000, 1))
+    moved = []
+    for dtype in ("float32", "float64"):
+        net = bpx.Network([1, 1], dtype=dtype, weights="zeros", bias="zeros", backend=FAST)
+        net.fit(x, np.ones(200_000, int), epochs=1, batch_size=200_000, optimizer=bpx.SGD(1.0))
+        moved.append(float(net.biases[0][0]))
+    assert abs(moved[0] / moved[1] - 1.0) < 1e-5
+
+
 def test_numba_is_switched_off_by_the_environment(monkeypatch):
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
     pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")

@@ -212,6 +212,18 @@ def test_values_far_from_zero_keep_their_variance(backend, put, host, rng, kind,
         assert np.abs(single - double).max(initial=0.0) <= 2e-5 * np.abs(double).max(initial=1.0)
 
 
+def test_long_columns_far_from_zero_keep_their_variance(backend, put, host, rng):
+    """Row added to row, Σ of 50,000 times 1e6 is off by more than they vary."""
+    x = (1e6 + rng.normal(size=(50_000, 2))).astype(np.float32)
+    net = bpx.Network(
+        [layers.Input(2), layers.BatchNorm()], cost="quadratic", backend=backend, seed=0
+    )
+    ws = net.chain.workspace(training=True)
+    z, _ = net.chain.forward(net.chain.gather(put(x), slice(None), ws), ws)
+    wide = x.astype(np.float64)
+    assert np.abs(host(z) - (wide - wide.mean(axis=0)) / wide.std(axis=0)).max() < 1e-3
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e12])
 @pytest.mark.parametrize("kind", [layers.BatchNorm, layers.LayerNorm])

@@ -38,6 +38,7 @@ COSTS = {
 TASKS = {"regression": 0, "classification": 1, "multilabel": 2}
 INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
 
+ROWS_OF_A_SUM = 256
 SMALL_ROWS = 1024  # elements that are worked on at once: rows of a narrow layer are taken together
 
 
@@ -272,9 +273,14 @@ def _backward(theta, into, sizes, omega, bias, codes, trained, a, delta, at, row
                 b = into[bias[k] : bias[k] + out]
                 for j in range(out):
                     b[j] = zero if keep == 0.0 else keep * b[j]
-                for r in range(rows):
+                # Of so many rows at a time, into the first of them: a sum of all, one by one, is
+                # off by 1e-3 at a million of float32. Nobody reads this δ any more.
+                for first in range(0, rows, ROWS_OF_A_SUM):
+                    for r in range(first + 1, min(first + ROWS_OF_A_SUM, rows)):
+                        for j in range(out):
+                            d[first * out + j] += d[r * out + j]
                     for j in range(out):
-                        b[j] += alpha * d[r * out + j]
+                        b[j] += alpha * d[first * out + j]
 
 
 # --- optimizers, as in bpx/optimizers.py --------------------------------------------------------

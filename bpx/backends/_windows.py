@@ -160,10 +160,9 @@ class WindowKernels(Kernels):
         xp, axes = self.xp, _but_channels(x)
         room[...] = x
         room -= across(xp, mean, x)
-        first = xp.sum(room, axis=axes, dtype=out.dtype)
+        first = self._over_rows(room, axes)
         room *= room
-        total = xp.stack([first, xp.sum(room, axis=axes, dtype=out.dtype)])
-        return self.axpby(total, out, 1.0, beta)
+        return self.axpby(xp.stack([first, self._over_rows(room, axes)]), out, 1.0, beta)
 
     @kernel
     def batch_statistics(
@@ -223,7 +222,7 @@ class WindowKernels(Kernels):
         xp, axes = self.xp, _but_channels(delta)
         room[...] = delta
         room *= normal
-        sums = [xp.sum(each, axis=axes, dtype=out.dtype) for each in (room, delta)]
+        sums = [self._over_rows(each, axes) for each in (room, delta)]
         return self.axpby(xp.stack(sums), out, 1.0, beta)
 
     @kernel
