@@ -128,7 +128,8 @@ def minimize(
     max_iter, max_fun : int
         Iterations, and evaluations of the cost, at most.
     tol : float
-        It ends where no element of the gradient is larger.
+        It ends where no element of the gradient is larger, or else where an iteration lowers the
+        cost by less than 2.2e-9 of it (SciPy's ``ftol``, as scikit-learn has it too).
     factor, most : float
         See `FullBatchObjective`.
     callback : callable, optional

@@ -193,8 +193,12 @@ def clip(
         # Squares of float32 overflow beyond 1e19, so divide by the largest element first.
         largest = xp.max(xp.abs(grad))
         safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))
-        total = safe * xp.sqrt(xp.sum((grad / safe) ** 2))
-        grad *= norm / xp.where(total > norm, total, xp.full_like(total, norm))
+        one = xp.ones_like(safe)
+        root = xp.maximum(xp.sqrt(xp.sum((grad / safe) ** 2)), one)  # less: all are zero
+        over = safe > norm / root
+        # In two steps, since the norm itself, safe · root, may be no float32.
+        grad /= xp.where(over, safe, one)
+        grad *= xp.where(over, norm / root, one)
 
 
 def numbers_of_steps(

@@ -205,6 +205,12 @@ def test_clipping_a_huge_gradient_does_not_overflow():
     grad = np.array([3e30, 4e30], dtype=np.float32)
     updates.clip(bpx.backends.get("numpy"), grad, norm=1.0)
     assert np.allclose(grad, [0.6, 0.8])
+    grad = np.full(10, 2.5e38, dtype=np.float32)  # their norm is no float32
+    updates.clip(bpx.backends.get("numpy"), grad, norm=1.0)
+    assert np.allclose(grad, 0.1**0.5)
+    grad = np.zeros(3, dtype=np.float32)
+    updates.clip(bpx.backends.get("numpy"), grad, norm=1.0)
+    assert not grad.any()
 
 
 @pytest.mark.parametrize("form", ["arrays", "iterable"])
