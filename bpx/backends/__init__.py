@@ -84,10 +84,12 @@ def get(backend: Any = None) -> Backend:
             elif library in ("float32", "float64"):
                 hint = f": that is a dtype, dtype={backend!r}"
             raise BackendError(f"unknown backend {backend!r}{hint}")
-        default = "" if device else LIBRARIES[library].default()
-        _cache[backend] = (
-            get(f"{library}:{default}") if default else LIBRARIES[library].get(device)
-        )
+        known = LIBRARIES[library]
+        device = known.short(device or known.default())
+        place = f"{library}:{device}"  # "torch:cuda" is "torch:cuda:0": one object for a device
+        if place not in _cache:
+            _cache[place] = known.get(device)
+        _cache[backend] = _cache[place]
     return _cache[backend]
 
 

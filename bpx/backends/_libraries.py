@@ -64,7 +64,6 @@ class Library:
     def get(self, device: str) -> Backend:
         """The backend of a device, checked against those that are here."""
         names = [found.name for found in self.found()]
-        device = self.short(device)
         if self.full(device) not in names:
             raise BackendError(
                 f"{self.title} has no device {device!r} here{nearest(device, names)}"
