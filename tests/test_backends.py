@@ -13,7 +13,7 @@ import pytest
 
 import bpx
 from bpx import backends
-from bpx.backends import BackendError, _libraries
+from bpx.backends import BackendError, _cupy, _libraries
 from bpx.backends._numpy import NumpyBackend
 from bpx.parameters import Layout, Parameter
 
@@ -28,6 +28,22 @@ def test_available_names_each_library():
             with pytest.raises(BackendError) as caught:
                 backends.get(library.name)
             assert str(caught.value) == library.why
+
+
+@pytest.mark.parametrize("names", [("array_api_strict", "CPU_DEVICE"), ("torch", "cpu")])
+def test_one_object_for_a_device_by_all_its_names(names):
+    library, device = names
+    pytest.importorskip(library, reason=f"{library} is not installed: it has devices by name")
+    assert backends.get(library) is backends.get(f"{library}:{device}")
+
+
+def test_a_large_array_goes_to_a_device_in_slices(rehearsed, monkeypatch, rng):
+    monkeypatch.setattr(_cupy, "STAGED", 100)
+    moved = []
+    monkeypatch.setattr(rehearsed, "_fitting", lambda array: moved.append(len(array)) or array)
+    for array in (rng.normal(size=(7, 5)), np.asfortranarray(rng.normal(size=(9, 2, 2))).T):
+        assert np.array_equal(rehearsed.from_host(array), array)
+    assert moved == [2, 2, 2, 1, 1, 1]
 
 
 def test_a_library_that_is_not_installed(monkeypatch):

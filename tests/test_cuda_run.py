@@ -97,6 +97,14 @@ def test_weights_frozen_layers_no_bias_multilabel_and_one_output(fits, rng, clas
         agree(*fits(make, x, y, **options))
 
 
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+def test_a_precision_is_not_forgotten(rehearsed, classes, precision):
+    """The kernel computes in float32 alone."""
+    net = bpx.Network([7, 6, 4], seed=0, backend=rehearsed)
+    net.fit(*classes, epochs=1, batch_size=5, precision=precision)
+    assert "run_steps" not in rehearsed._kernels.launched
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 23])
 def test_any_number_of_calls(fits, classes, monkeypatch, batch_size):
     from bpx import program

@@ -13,9 +13,11 @@ import numpy as np
 
 from .. import random
 from . import _cublas, _cuda, _cuda_library, _cuda_run, _cudnn
-from ._base import Array
+from ._base import Array, in_slices
 from ._cupy_convolutions import CupyConvolutions
 from ._slot import PinnedSlot, Slot
+
+STAGED = 1 << 26  # bytes on the host that are brought to a device at once
 
 
 class Recording:
@@ -60,6 +62,20 @@ class CupyBackend(CupyConvolutions):
 
     def use(self) -> None:
         self.device.use()
+
+    def from_host(self, array: np.ndarray) -> Array:
+        if array.nbytes <= STAGED or array.ndim == 0:
+            return super().from_host(array)
+        # CuPy copies through pinned memory of the array's size, in the next power of two, which
+        # stays with the process.
+        step = max(1, STAGED * array.shape[0] // array.nbytes)
+        first, *others = in_slices(0, array.shape[0], step)
+        part = super().from_host(array[first])
+        out = self.xp.empty(array.shape, dtype=part.dtype)
+        out[first] = part
+        for rows in others:
+            out[rows] = super().from_host(array[rows])
+        return out
 
     def to_host(self, array: Array) -> np.ndarray:
         host: np.ndarray = array.get()
@@ -184,6 +200,8 @@ class CupyBackend(CupyConvolutions):
 
     def compile(self, program: Any) -> Callable[..., int] | None:
         if type(program.x) is not type(program.theta):  # a memory map
+            return None
+        if self._precision != "float32":  # the kernel does not round
             return None
         strides = self._strides(program.x)
         if strides is None:

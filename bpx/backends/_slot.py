@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,14 @@ class PinnedSlot(Slot):
 
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: Any) -> None:
         import cupy
-        import cupyx
 
         backend.use()
         self.backend = backend
-        self.host = cupyx.empty_pinned(shape, dtype)
+        # Not from CuPy's pool, which takes the next power of two and never gives it back.
+        count, dtype = math.prod(shape), np.dtype(dtype)
+        memory = cupy.cuda.PinnedMemory(max(1, count * dtype.itemsize))
+        pinned = cupy.cuda.PinnedMemoryPointer(memory, 0)
+        self.host = np.frombuffer(pinned, dtype, count).reshape(shape)
         self._device = cupy.empty(shape, dtype)
         # CuPy's pool may have taken it over from kernels that are still queued on this stream,
         # and the other stream does not wait for them.
