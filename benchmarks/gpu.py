@@ -37,7 +37,7 @@ STARTING = 0.6  # of a case's time, at most
 ROUNDS = 7
 SHORT = ("book", "images")
 SECONDS_A_ROUND = 0.25  # of each peer, at least; slow peers run one epoch
-MOST_EPOCHS = 50  # a round
+MOST_EPOCHS = 500  # a round; bpx records its graphs anew in each
 LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cudnn-frontend",
              "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "torch", "jax")  # fmt: skip
 
@@ -47,23 +47,23 @@ Results = dict[str, dict[str, float]]  # seconds a step, by case and peer
 # --- is it right? -------------------------------------------------------------------------------
 
 
-def passes(command: list[str], seconds: float) -> bool:
-    """Run a Python program of the checkout; what it prints is shown."""
+def passes(command: list[str], seconds: float) -> bool | None:
+    """Run a Python program of the checkout; what it prints is shown. None: it was stopped."""
     try:
         done = subprocess.run([sys.executable, *command], cwd=HERE.parent, timeout=seconds)
     except subprocess.TimeoutExpired:
         print(f"stopped after {seconds:.0f} s", flush=True)
-        return False
+        return None
     return done.returncode == 0
 
 
-def kernels_are_right(rehearse: bool) -> bool:
+def kernels_are_right(rehearse: bool) -> bool | None:
     print("--- kernels, against their standard twins", flush=True)
     arguments = ["--rehearse"] if rehearse else []
     return passes([str(HERE / "gpu_check.py"), *arguments], CHECK)
 
 
-def tests_pass() -> bool:
+def tests_pass() -> bool | None:
     print("--- the test suite on CuPy", flush=True)
     processes = str(min(12, os.cpu_count() or 1))
     parallel = ["-n", processes] if importlib.util.find_spec("xdist") else []
@@ -76,8 +76,11 @@ def tests_pass() -> bool:
 
 def timed(
     case: str, peers: list[str], rehearse: bool, rounds: int, until: float
-) -> dict[str, float]:
-    """Seconds a step of the peers that are here: they start, all at once, and then take turns."""
+) -> tuple[dict[str, float], int]:
+    """Seconds a step of the peers that are here, and the fewest rounds of one.
+
+    They start, all at once, and then take turns.
+    """
     print(f"--- {case}", file=sys.stderr, flush=True)
     made = partial(prepare, is_device=not rehearse)
     now = time.monotonic()
@@ -88,7 +91,8 @@ def timed(
         peer.until = until
     steps = whole(EVERY[case], not rehearse).steps
     last = measure(here, rounds, SECONDS_A_ROUND, 1, MOST_EPOCHS)
-    return {peer.name: peer.median / steps for peer in last}
+    fewest = min((len(peer.times) for peer in last), default=rounds)
+    return {peer.name: peer.median / steps for peer in last}, fewest
 
 
 def table(results: Results, measured: dict[str, float]) -> str:
@@ -194,26 +198,31 @@ def main() -> int:
     end = time.monotonic() + BUDGET
     rounds = 1 if options.short else ROUNDS
     cases = options.cases or list(SHORT if options.short else EVERY)
-    right = kernels_are_right(options.rehearse)
+    checks = {"the check of the kernels": kernels_are_right(options.rehearse)}
     if not (options.rehearse or options.short):
-        right = tests_pass() and right
+        checks["the tests"] = tests_pass()
     measured = {} if options.rehearse else rates(RATES)
     results: Results = {}
+    least = rounds
     for index, case in enumerate(cases):
         now = time.monotonic()
         until = now + (end - now) / (len(cases) - index)
         peers = names(case, not options.rehearse)
         if options.rehearse and options.short:
             peers.remove("torch.compile")  # compiles for longer than all else takes
-        results[case] = timed(case, peers, options.rehearse, rounds, until)
+        results[case], fewest = timed(case, peers, options.rehearse, rounds, until)
+        least = min(least, fewest)
     where = "a rehearsal on the host" if options.rehearse else machine()
     notes = "" if options.rehearse else f"{summary(measured)}\n\n"
+    cut = " and ".join(what for what, passed in checks.items() if passed is None)
+    stopped = f"Stopped before their end, for want of time: {cut}.\n\n" if cut else ""
+    counted = str(rounds) if least == rounds else f"{least} to {rounds}"
     text = (
         f"{table(results, measured)}\n\n{absent(results, options.rehearse)}{notes}"
-        f"Medians of {rounds} rounds, {time.strftime('%Y-%m-%d')}: {where}.\n"
+        f"{stopped}Medians of {counted} rounds, {time.strftime('%Y-%m-%d')}: {where}.\n"
     )
     print(text)
-    if not right:
+    if False in checks.values():
         print("not right, see above: nothing is written", file=sys.stderr)
         return 1
     if options.write:
