@@ -12,6 +12,7 @@ from .minibatches import batches
 from .network import Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .registry import register
+from .traces import LayerTrace
 
 if TYPE_CHECKING:
     from . import augmentation, callbacks, datasets
@@ -53,6 +54,7 @@ __all__ = [
     "Gradient",
     "GradientCheck",
     "History",
+    "LayerTrace",
     "Metric",
     "Network",
     "RMSprop",

@@ -99,7 +99,7 @@ class Architecture:
                 f"expected the last layer's outputs to be flat, got shape {self.output_shape}: "
                 "end with a Dense layer, or with Flatten()"
             )
-        last, activation = _without_activation(layers[-1])
+        last, activation = without_activation(layers[-1])
         self.stages = (*self.layers[:-1], last)
         if activation.range == "simplex":
             if self.output_shape == (1,):
@@ -223,7 +223,7 @@ class Architecture:
         return [True] * len(self.layers) if inputs else self._wanted
 
 
-def _without_activation(layer: Any) -> tuple[Layer, Activation]:
+def without_activation(layer: Any) -> tuple[Layer, Activation]:
     """A layer that ends in z instead of σ(z), and its σ: the identity where it has none."""
     identity: Activation = ACTIVATIONS.get("identity")
     activation: Activation = getattr(layer, "activation", identity)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import architecture, data, gradients
+from . import architecture, data, gradients, traces
 from .activations import Activation
 from .architecture import Architecture
 from .backends import Array, Backend, get
@@ -23,6 +23,7 @@ from .gradients import Gradient
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
+from .traces import LayerTrace
 
 if TYPE_CHECKING:
     from .history import History
@@ -566,6 +567,49 @@ class Network:
             self.steps += 1
         return found
 
+    def trace(self, x: Any, y: Any = None) -> list[LayerTrace]:
+        r"""What each layer computes for a batch: z^l, a^l and, with y, δ^l of each sample.
+
+        As in prediction: nothing is dropped, and normalization goes by its running statistics.
+
+        Parameters
+        ----------
+        x : array
+            (m, \*input_shape).
+        y : array, optional
+            Labels (m,) or targets (m, k).
+
+        Returns
+        -------
+        list of LayerTrace
+            One for each of ``net.layers``, in fresh arrays.
+
+        Raises
+        ------
+        ValueError, TypeError, BackendError
+            As `feedforward`; labels outside the classes.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 3, 1], weights="zeros", bias="zeros", cost="quadratic")
+        >>> hidden, output = net.trace([[1.0, 2.0], [3.0, 4.0]], [0, 1])
+        >>> output.z.tolist(), output.a.tolist(), output.delta.tolist()
+        ([[0.0], [0.0]], [[0.5], [0.5]], [[0.125], [-0.125]])
+
+        Their means are the gradient of the biases (BP3), and δᵀa, by m, that of the weights (BP4):
+
+        >>> net.backprop([[1.0, 2.0], [3.0, 4.0]], [0, 1]).weights[1].tolist()
+        [[0.0, 0.0, 0.0]]
+        >>> (output.delta.T @ hidden.a / 2).tolist()
+        [[0.0, 0.0, 0.0]]
+        """
+        if isinstance(x, Blocks):
+            raise TypeError("trace takes a mini-batch in memory, got data on disk: data.read()")
+        x, ws = self._x(x), self.chain.workspace(inputs=True)
+        targets = None if y is None else self.targets(x.shape[0], y)[0]
+        return traces.trace(self.chain, self.chain.gather(x, slice(None), ws), targets, ws)
+
     # --- copies -----------------------------------------------------------------------------
 
     def to(self, backend: Any = None, dtype: Any = None) -> Network:
@@ -589,6 +633,51 @@ class Network:
     def copy(self) -> Network:
         """A copy that shares nothing with this one; its training goes on alike."""
         return self.to()
+
+    def copy_from(self, other: Network, layers: int | None = None) -> None:
+        """Take over what another network has learned: parameters and running statistics.
+
+        By the tensors' names, so that frozen layers may be others here and there, where
+        ``net.parameters = other.parameters`` would mix up their places.
+
+        Parameters
+        ----------
+        other : Network
+            On any backend, of any dtype.
+        layers : int, optional
+            So many layers, from the first; by default all of both.
+
+        Raises
+        ------
+        ValueError
+            Their tensors have other names or shapes; nothing is copied then.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> trained = bpx.Network([4, 3, 2], seed=0)
+        >>> frozen = bpx.layers.Dense(3, "sigmoid", trainable=False)
+        >>> net = bpx.Network([bpx.layers.Input(4), frozen, bpx.layers.Dense(5, "softmax")])
+        >>> net.copy_from(trained, layers=1)
+        >>> bool((net.weights[0] == trained.weights[0]).all())
+        True
+        """
+        if not isinstance(other, Network):
+            raise TypeError(f"expected a Network to copy from, got {type(other).__name__}")
+        count = max(len(self.layers), len(other.layers))
+        most = count if layers is None else whole("layers", layers)
+        ours, theirs = (_of_first(net, most) for net in (self, other))
+        for name in dict.fromkeys([*ours, *theirs]):
+            here, there = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))
+            if here != there:
+                raise ValueError(
+                    f"expected tensors of the same names and shapes, got {name} of shape "
+                    f"{here or 'none'} here and {there or 'none'} there: layers={_layer_of(name)} "
+                    "copies those before it"
+                )
+        for name, tensor in ours.items():
+            host = other.backend.to_host(theirs[name])
+            tensor[...] = self.backend.from_host(host.astype(self.dtype))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         return self.copy()
@@ -761,3 +850,14 @@ class Network:
         from .summary import Summary
 
         return Summary.of(self)
+
+
+def _of_first(net: Network, layers: int) -> dict[str, Array]:
+    """The tensors of so many layers, by their names in files, in the order of the layers."""
+    found = {name: t for name, t in net.tensors.items() if _layer_of(name) < layers}
+    return dict(sorted(found.items(), key=lambda item: _layer_of(item[0])))
+
+
+def _layer_of(name: str) -> int:
+    """Whose tensor that is: of ``"layers.2.weights"`` 2."""
+    return int(name.split(".")[1])

@@ -300,6 +300,45 @@ def test_standardizing_arrays_of_other_libraries():
     assert layers.Rescale.standardizing(x).scale == (0.5, 1.0)
 
 
+# --- from another network -----------------------------------------------------------------------
+
+
+def normalized(last, **options):
+    chain = [layers.Dense(5, "relu", **options), layers.BatchNorm(), layers.Dense(last, "softmax")]
+    return [layers.Input(4), *chain]
+
+
+def test_a_network_takes_over_what_another_has_learned(backend, put, host, rng):
+    """By names: in θ a frozen layer lies behind those that are trained."""
+    x, y = rng.normal(size=(30, 4)), rng.integers(3, size=30)
+    trained = bpx.Network(normalized(3), seed=0, dtype="float64")
+    trained.fit(x, y, epochs=1)
+    net = bpx.Network(normalized(3, trainable=False), seed=1, backend=backend, dtype="float64")
+    net.copy_from(trained)
+    assert np.allclose(host(net.feedforward(put(x))), trained.feedforward(x), rtol=0, atol=1e-14)
+    other = bpx.Network(normalized(6), seed=2)
+    last = other.weights[1].copy()
+    other.copy_from(net, layers=2)
+    assert np.allclose(other.activations(x)[1], trained.activations(x)[1], rtol=0, atol=1e-5)
+    assert np.array_equal(other.weights[1], last)
+
+
+def test_a_network_takes_over_all_or_nothing():
+    net, other = bpx.Network(normalized(3), seed=0), bpx.Network(normalized(6), seed=1)
+    before = [tensor.copy() for tensor in net.tensors.values()]
+    message = r"got layers.2.weights of shape \(3, 5\) here and \(6, 5\) there: layers=2 copies"
+    with pytest.raises(ValueError, match=message):
+        net.copy_from(other)
+    with pytest.raises(ValueError, match=r"got layers.1.weights of shape none here and \(3, 5\)"):
+        bpx.Network([4, 5]).copy_from(bpx.Network([4, 5, 3]))
+    with pytest.raises(TypeError, match="expected a Network to copy from, got str"):
+        net.copy_from("net.safetensors")
+    with pytest.raises(ValueError, match="expected layers >= 1"):
+        net.copy_from(other, layers=0)
+    for tensor, same in zip(net.tensors.values(), before, strict=True):
+        assert np.array_equal(tensor, same)
+
+
 # --- threads ------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,7 @@ ORDER = [
     "architecture",
     "chain",
     "gradients",
+    "traces",
     "network",
     "ensemble",
     "files",

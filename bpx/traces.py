@@ -1,0 +1,68 @@
+"""What each layer computes for a batch, kept to be looked at: z, a, and δ of each sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .activations import Activation, Identity
+from .architecture import without_activation
+from .backends import Array
+from .chain import Chain
+from .context import Workspace
+from .layers import Layer
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer computed for a batch of m samples.
+
+    Attributes
+    ----------
+    layer : Layer
+    z : array
+        (m, \\*output_shape). What its activation is given; of a layer that has none, or is a user's
+        own, its outputs.
+    a : array
+        σ(z), its outputs.
+    delta : array or None
+        ∂C/∂z, where C is the cost of each sample by itself and not their mean; None without y.
+    """
+
+    layer: Layer
+    z: Array
+    a: Array
+    delta: Array | None = None
+
+
+def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerTrace]:
+    """Of each layer, from gathered rows; all in fresh arrays."""
+    backend, layers = chain.backend, chain.architecture.layers
+    bare = [_in_two(layer, layer is layers[-1]) for layer in layers]
+    found: list[LayerTrace] = []
+    kept = []
+    for index, (stage, activation) in enumerate(bare):
+        saved = None
+        if index or not chain.architecture.folded:
+            x, saved = stage.forward(x, chain.p[index], ws.contexts[index])
+        z = x + 0.0  # a copy: a layer may hand its input through
+        x = backend.activate(activation, z, backend.empty(z.shape, z.dtype))
+        found.append(LayerTrace(layers[index], z, x))
+        kept.append(saved)
+    if y is None:
+        return found
+    z, a = found[-1].z, found[-1].a + 0.0
+    delta = backend.empty(z.shape, z.dtype)
+    backend.cost_and_delta(chain.objective, z, a, chain.targets(y, ws), delta)  # BP1
+    for index in range(len(layers) - 1, 0, -1):
+        found[index] = replace(found[index], delta=delta + 0.0)  # which is overwritten below
+        stage, under = bare[index][0], found[index - 1]
+        below: Any = stage.backward(delta, kept[index], chain.p[index], None, ws.contexts[index])
+        delta = backend.activate_backward(bare[index - 1][1], below, under.z, under.a)  # BP2
+    found[0] = replace(found[0], delta=delta + 0.0)
+    return found
+
+
+def _in_two(layer: Layer, last: bool) -> tuple[Layer, Activation]:
+    """A layer that ends in z, and its σ; of a user's own one within, all of it and the identity."""
+    return (layer, Identity()) if layer.own and not last else without_activation(layer)
