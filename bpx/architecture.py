@@ -15,7 +15,7 @@ import numpy as np
 
 from .activations import ACTIVATIONS, Activation
 from .checks import LONGEST, different_names, level_of_user, shortened
-from .costs import COSTS, DEFAULTS, Cost, Objective, Quadratic
+from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .layers import Conv2D, Dense, Input, Layer, Rescale, sequence
 from .layers.shape import Reshaped
 from .parameters import Layout
@@ -195,6 +195,12 @@ class Architecture:
         if self.input_shape != (len(found),):
             raise ValueError(f"expected {self.input_shape} names of columns, got {len(found)}")
         return found
+
+    @property
+    def wanted_targets(self) -> str:
+        """What y must be, as `Cost.targets`; of classes between 0 and 1 for any cost."""
+        within = self.task != "regression" and self.objective.activation.range in PROBABILITIES
+        return "unit" if within and self.cost.targets == "real" else self.cost.targets
 
     @property
     def largest(self) -> int:

@@ -211,20 +211,19 @@ def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Ar
     return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
 
 
-_OTHER_COSTS = '; cost="quadratic" takes any (for a regression with output="identity")'
-
-
 def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
     if targets == "real":
         return
     if xp.isdtype(y.dtype, "bool"):
         y = xp.astype(y, xp.uint8)
     low, high = float(xp.min(y)), float(xp.max(y))
-    if low < 0.0:
-        least = ">= 0" if targets == "nonnegative" else "between 0 and 1"
-        raise ValueError(f"this cost expects {what} {least}, got {low:g}{_OTHER_COSTS}")
-    if targets != "nonnegative" and high > 1.0:
-        raise ValueError(f"this cost expects {what} between 0 and 1, got {high:g}{_OTHER_COSTS}")
+    counts = targets == "nonnegative"
+    if low < 0.0 or (high > 1.0 and not counts):
+        raise ValueError(
+            f"expected {what} {'>= 0' if counts else 'between 0 and 1'} for this cost and these "
+            f"outputs, got {low if low < 0.0 else high:g}: for real targets they are the identity, "
+            'output="identity", and the cost is the quadratic'
+        )
     if targets == "simplex":
         sums = xp.sum(xp.astype(y, xp.float32), axis=1)
         worst = float(xp.max(xp.abs(sums - 1.0)))

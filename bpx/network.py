@@ -426,7 +426,7 @@ class Network:
     ) -> tuple[Array, Array | None]:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""
         backend, outputs = self.backend, self.output_shape[0]
-        wanted = self.cost.targets
+        wanted = self.chain.architecture.wanted_targets
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
