@@ -81,7 +81,12 @@ ACTIVATIONS = Registry("activation", Activation)
 
 @ACTIVATIONS.builds
 class Identity(Activation):
-    """σ(z) = z."""
+    """σ(z) = z.
+
+    >>> import numpy as np
+    >>> Identity().forward(np, np.array([-1.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
 
     name: ClassVar[str] = "identity"
     needs_z: ClassVar[bool] = False
@@ -96,7 +101,13 @@ class Identity(Activation):
 
 @ACTIVATIONS.builds
 class Sigmoid(Activation):
-    """σ(z) = 1 / (1 + e⁻ᶻ), σ' = σ (1 − σ): the book's (ch. 1)."""
+    """σ(z) = 1 / (1 + e⁻ᶻ), σ' = σ (1 − σ): the book's (ch. 1).
+
+    >>> import numpy as np
+    >>> a = Sigmoid().forward(np, np.array([-1000.0, 0.0, 2.0]))
+    >>> a.round(4).tolist(), Sigmoid().derivative(np, None, a).round(4).tolist()
+    ([0.0, 0.5, 0.8808], [0.0, 0.25, 0.105])
+    """
 
     name: ClassVar[str] = "sigmoid"
     range = "unit"
@@ -112,7 +123,13 @@ class Sigmoid(Activation):
 
 @ACTIVATIONS.builds
 class Tanh(Activation):
-    """σ(z) = tanh z, σ' = 1 − σ²."""
+    """σ(z) = tanh z, σ' = 1 − σ².
+
+    >>> import numpy as np
+    >>> a = Tanh().forward(np, np.array([-1.0, 0.0, 1.0]))
+    >>> a.round(4).tolist(), Tanh().derivative(np, None, a).round(4).tolist()
+    ([-0.7616, 0.0, 0.7616], [0.42, 1.0, 0.42])
+    """
 
     name: ClassVar[str] = "tanh"
     needs_z: ClassVar[bool] = False
@@ -127,7 +144,13 @@ class Tanh(Activation):
 
 @ACTIVATIONS.builds
 class ReLU(Activation):
-    """σ(z) = max(z, 0); its derivative at 0 is taken as 0."""
+    """σ(z) = max(z, 0); its derivative at 0 is taken as 0.
+
+    >>> import numpy as np
+    >>> a = ReLU().forward(np, np.array([-1.0, 0.0, 2.0]))
+    >>> a.tolist(), ReLU().derivative(np, None, a).tolist()
+    ([0.0, 0.0, 2.0], [0.0, 0.0, 1.0])
+    """
 
     name: ClassVar[str] = "relu"
     range = "nonnegative"
@@ -146,7 +169,12 @@ class ReLU(Activation):
 @ACTIVATIONS.builds
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
-    """σ(z) = z where z > 0, else `slope`·z (Maas, Hannun and Ng, 2013)."""
+    """σ(z) = z where z > 0, else `slope`·z (Maas, Hannun and Ng, 2013).
+
+    >>> import numpy as np
+    >>> LeakyReLU(0.25).forward(np, np.array([-2.0, 0.0, 2.0])).tolist()
+    [-0.5, 0.0, 2.0]
+    """
 
     slope: float = 0.01
     name: ClassVar[str] = "leaky-relu"
@@ -165,7 +193,12 @@ class LeakyReLU(Activation):
 @ACTIVATIONS.builds
 @dataclass(frozen=True)
 class ELU(Activation):
-    """σ(z) = z where z > 0, else `alpha`·(eᶻ − 1) (Clevert, Unterthiner and Hochreiter, 2016)."""
+    """σ(z) = z where z > 0, else `alpha`·(eᶻ − 1) (Clevert, Unterthiner and Hochreiter, 2016).
+
+    >>> import numpy as np
+    >>> ELU().forward(np, np.array([-1000.0, -1.0, 2.0])).round(4).tolist()
+    [-1.0, -0.6321, 2.0]
+    """
 
     alpha: float = 1.0
     name: ClassVar[str] = "elu"
@@ -191,6 +224,10 @@ class GELU(Activation):
     """σ(z) = ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))): Hendrycks and Gimpel's tanh form, 2016.
 
     The array API standard has no erf.
+
+    >>> import numpy as np
+    >>> GELU().forward(np, np.array([-2.0, -1.0, 1.0, 2.0])).round(4).tolist()
+    [-0.0454, -0.1588, 0.8412, 1.9546]
     """
 
     name: ClassVar[str] = "gelu"
@@ -208,7 +245,12 @@ class GELU(Activation):
 
 @ACTIVATIONS.builds
 class SiLU(Activation):
-    """σ(z) = z / (1 + e⁻ᶻ), also called swish (Elfwing, Uchibe and Doya, 2018)."""
+    """σ(z) = z / (1 + e⁻ᶻ), also called swish (Elfwing, Uchibe and Doya, 2018).
+
+    >>> import numpy as np
+    >>> SiLU().forward(np, np.array([-2.0, -1.0, 1.0, 2.0])).round(4).tolist()
+    [-0.2384, -0.2689, 0.7311, 1.7616]
+    """
 
     name: ClassVar[str] = "silu"
     rectifies: ClassVar[bool] = True
@@ -223,7 +265,12 @@ class SiLU(Activation):
 
 @ACTIVATIONS.builds
 class Softplus(Activation):
-    """σ(z) = log(1 + eᶻ), σ' is the sigmoid."""
+    """σ(z) = log(1 + eᶻ), σ' is the sigmoid.
+
+    >>> import numpy as np
+    >>> Softplus().forward(np, np.array([-1.0, 0.0, 1000.0])).round(4).tolist()
+    [0.3133, 0.6931, 1000.0]
+    """
 
     name: ClassVar[str] = "softplus"
     range = "positive"
@@ -238,7 +285,12 @@ class Softplus(Activation):
 
 @ACTIVATIONS.builds
 class Exponential(Activation):
-    """σ(z) = eᶻ = σ': the output of a Poisson regression."""
+    """σ(z) = eᶻ = σ': the output of a Poisson regression.
+
+    >>> import numpy as np
+    >>> Exponential().forward(np, np.array([-1.0, 0.0, 1.0])).round(4).tolist()
+    [0.3679, 1.0, 2.7183]
+    """
 
     name: ClassVar[str] = "exp"
     range = "positive"
@@ -257,6 +309,10 @@ class Softmax(Activation):
 
     ∂a_j/∂z_k = a_j (1{j=k} − a_k), so ∂C/∂z = a ⊙ (δ − Σ_k δ_k a_k): no diagonal Jacobian, and
     right in a hidden layer too.
+
+    >>> import numpy as np
+    >>> Softmax().forward(np, np.array([[0.0, 0.0], [1000.0, 1001.0]])).round(4).tolist()
+    [[0.5, 0.5], [0.2689, 0.7311]]
     """
 
     name: ClassVar[str] = "softmax"

@@ -71,7 +71,12 @@ def _floor(xp: Any, a: Array) -> Array:
 
 
 def xlogy(xp: Any, x: Array, y: Array) -> Array:
-    """x log y, and 0 where x is 0, whatever y is."""
+    """x log y, and 0 where x is 0, whatever y is.
+
+    >>> import numpy as np
+    >>> xlogy(np, np.array([0.0, 2.0]), np.array([0.0, 1.0])).tolist()
+    [0.0, 0.0]
+    """
     return xp.where(x == 0.0, xp.zeros_like(y), x * xp.log(_floor(xp, y)))
 
 
@@ -96,7 +101,17 @@ class Quadratic(Cost):
 
 @COSTS.builds
 class CrossEntropy(Cost):
-    """−Σ [y ln a + (1 − y) ln(1 − a)]: the book's CrossEntropyCost (ch. 3), a label an output."""
+    """−Σ [y ln a + (1 − y) ln(1 − a)]: the book's CrossEntropyCost (ch. 3), a label an output.
+
+    The surer a wrong output is, the more it costs, and the larger is its gradient:
+
+    >>> import numpy as np
+    >>> a, y = np.array([[0.5], [0.01]]), np.array([[1.0], [1.0]])
+    >>> CrossEntropy().value(np, a, y).round(4).tolist()
+    [0.6931, 4.6052]
+    >>> CrossEntropy().gradient(np, a, y).round(4).tolist()
+    [[-2.0], [-100.0]]
+    """
 
     name: ClassVar[str] = "cross-entropy"
     outputs: ClassVar[frozenset[str] | None] = PROBABILITIES
@@ -111,7 +126,13 @@ class CrossEntropy(Cost):
 
 @COSTS.builds
 class LogLikelihood(Cost):
-    """−Σ y ln a, for outputs that sum to 1: the book's log-likelihood cost (ch. 3)."""
+    """−Σ y ln a, for outputs that sum to 1: the book's log-likelihood cost (ch. 3).
+
+    >>> import numpy as np
+    >>> a, y = np.array([[0.25, 0.75]]), np.array([[1.0, 0.0]])
+    >>> LogLikelihood().value(np, a, y).round(4).tolist()  # −ln 0.25
+    [1.3863]
+    """
 
     name: ClassVar[str] = "log-likelihood"
     outputs: ClassVar[frozenset[str] | None] = frozenset({"simplex"})
@@ -126,7 +147,14 @@ class LogLikelihood(Cost):
 
 @COSTS.builds
 class MeanAbsoluteError(Cost):
-    """Σ |a − y|, whose mean over the batch is the mean absolute error of each output, summed."""
+    """Σ |a − y|, whose mean over the batch is the mean absolute error of each output, summed.
+
+    >>> import numpy as np
+    >>> a, y = np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]])
+    >>> cost = MeanAbsoluteError()
+    >>> cost.value(np, a, y).tolist(), cost.gradient(np, a, y).tolist()
+    ([3.0], [[1.0, -1.0]])
+    """
 
     name: ClassVar[str] = "mean-absolute-error"
 
@@ -140,7 +168,13 @@ class MeanAbsoluteError(Cost):
 @COSTS.builds
 @dataclass(frozen=True)
 class Huber(Cost):
-    """Σ of ½ e² where e = |a − y| ≤ `threshold` t, else t·(e − ½ t) (Huber, 1964)."""
+    """Σ of ½ e² where e = |a − y| ≤ `threshold` t, else t·(e − ½ t) (Huber, 1964).
+
+    >>> import numpy as np
+    >>> a, y = np.array([[0.5], [3.0]]), np.zeros((2, 1))  # errors below and above 1
+    >>> Huber().value(np, a, y).tolist(), Huber().gradient(np, a, y).tolist()
+    ([0.125, 2.5], [[0.5], [1.0]])
+    """
 
     threshold: float = 1.0
     name: ClassVar[str] = "huber"
@@ -175,7 +209,13 @@ def _poisson(xp: Any, a: Array, y: Array, d: Array) -> Array:
 
 @COSTS.builds
 class Poisson(Cost):
-    """Σ [y ln(y/a) − y + a], half the Poisson deviance, for counts y ≥ 0 and outputs a > 0."""
+    """Σ [y ln(y/a) − y + a], half the Poisson deviance, for counts y ≥ 0 and outputs a > 0.
+
+    >>> import numpy as np
+    >>> a, y = np.array([[2.0], [2.0]]), np.array([[0.0], [2.0]])
+    >>> Poisson().value(np, a, y).tolist(), Poisson().gradient(np, a, y).tolist()
+    ([2.0, 0.0], [[1.0], [0.0]])
+    """
 
     name: ClassVar[str] = "poisson"
     outputs: ClassVar[frozenset[str] | None] = PROBABILITIES | {"positive"}
@@ -286,6 +326,11 @@ class Objective:
     ------
     ValueError
         The cost is not defined on what the activation gives.
+
+    Examples
+    --------
+    >>> Objective(CrossEntropy(), Sigmoid()).short, Objective(Quadratic(), Sigmoid()).short
+    (True, False)
     """
 
     def __init__(self, cost: Cost, activation: Activation) -> None:

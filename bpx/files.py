@@ -119,6 +119,19 @@ def load(
     FileFormatError
         Not such a file, truncated, of a later version, with tensors that do not fit its
         architecture or are not finite, or with a name that is neither known nor in `custom`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import bpx
+    >>> x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> net = bpx.Network([2, 4, 1], seed=2)
+    >>> history = net.fit(x, y, epochs=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.save(f"{folder}/net.safetensors")
+    ...     again = bpx.load(f"{folder}/net.safetensors")
+    >>> again.epochs, bool((again.feedforward(x) == net.feedforward(x)).all())
+    (3, True)
     """
     tensors, header = persistence.read(path)
     if MEMBERS in header:

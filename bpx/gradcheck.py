@@ -36,6 +36,7 @@ class GradientCheck:
 
     @property
     def worst(self) -> float:
+        """The largest of `errors`; NaN, if one of them is."""
         return float(np.max(list(self.errors.values())))  # NaN is the worst
 
     def __str__(self) -> str:

@@ -50,10 +50,12 @@ class Gradient:
 
     @property
     def weights(self) -> Views:
+        """∂C/∂ω, shaped like ``net.weights``."""
         return named(self._views, "weights")
 
     @property
     def biases(self) -> Views:
+        """∂C/∂b, shaped like ``net.biases``."""
         return named(self._views, "bias")
 
     def __getstate__(self) -> dict[str, Any]:  # a copy's views are into its own vector

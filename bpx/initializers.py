@@ -25,6 +25,13 @@ class Initializer:
     """Draws the first values of a tensor.
 
     A subclass is a frozen dataclass if it has fields; its class attribute ``name`` is for files.
+
+    >>> class Ones(Initializer):
+    ...     def __call__(self, generator, shape):
+    ...         return np.ones(shape)
+    >>> import bpx
+    >>> bpx.Network([2, 1], weights=Ones()).weights[0].tolist()
+    [[1.0, 1.0]]
     """
 
     name: ClassVar[str] = ""
@@ -38,7 +45,11 @@ INITIALIZERS = Registry("initializer", Initializer)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """fan_in and fan_out of weights of this shape; a vector of length n has both equal to n."""
+    """fan_in and fan_out of weights of this shape; a vector of length n has both equal to n.
+
+    >>> fans((30, 784)), fans((20, 3, 5, 5))
+    ((784, 30), (75, 500))
+    """
     if len(shape) < 2:
         length = math.prod(shape)
         return length, length
@@ -70,7 +81,12 @@ class Normal(Initializer):
 @INITIALIZERS.builds
 @dataclass(frozen=True)
 class Uniform(Initializer):
-    """Uniform on [`low`, `high`)."""
+    """Uniform on [`low`, `high`).
+
+    >>> drawn = Uniform(-0.5, 0.5)(np.random.default_rng(0), (30, 784))
+    >>> bool(drawn.min() >= -0.5), bool(drawn.max() < 0.5), drawn.std().round(2).item()  # √(1/12)
+    (True, True, 0.29)
+    """
 
     low: float = -0.05
     high: float = 0.05
@@ -103,21 +119,34 @@ class _Scaled(Initializer):
 
 @INITIALIZERS.builds
 class ScaledNormal(_Scaled):
-    """N(0, 1/fan_in): the book's second choice (its ``default_weight_initializer``, ch. 3)."""
+    """N(0, 1/fan_in): the book's second choice (its ``default_weight_initializer``, ch. 3).
+
+    >>> ScaledNormal()(np.random.default_rng(0), (1000, 100)).std().round(2).item()
+    0.1
+    """
 
     name: ClassVar[str] = "scaled-normal"
 
 
 @INITIALIZERS.builds
 class LeCunNormal(_Scaled):
-    """N(0, 1/fan_in): LeCun, Bottou, Orr and Müller, *Efficient BackProp*, 1998."""
+    """N(0, 1/fan_in): LeCun, Bottou, Orr and Müller, *Efficient BackProp*, 1998.
+
+    >>> LeCunNormal()(np.random.default_rng(0), (1000, 100)).std().round(2).item()
+    0.1
+    """
 
     name: ClassVar[str] = "lecun-normal"
 
 
 @INITIALIZERS.builds
 class LeCunUniform(_Scaled):
-    """Uniform with variance 1/fan_in: LeCun and others, 1998."""
+    """Uniform with variance 1/fan_in: LeCun and others, 1998.
+
+    >>> drawn = LeCunUniform()(np.random.default_rng(0), (1000, 100))
+    >>> drawn.std().round(2).item(), abs(drawn).max().round(2).item()  # the limit is √(3/100)
+    (0.1, 0.17)
+    """
 
     name: ClassVar[str] = "lecun-uniform"
     uniform: ClassVar[bool] = True
@@ -125,7 +154,11 @@ class LeCunUniform(_Scaled):
 
 @INITIALIZERS.builds
 class GlorotNormal(_Scaled):
-    """N(0, 2/(fan_in + fan_out)): Glorot and Bengio, AISTATS 2010."""
+    """N(0, 2/(fan_in + fan_out)): Glorot and Bengio, AISTATS 2010.
+
+    >>> GlorotNormal()(np.random.default_rng(0), (150, 50)).std().round(2).item()  # √(2/200)
+    0.1
+    """
 
     name: ClassVar[str] = "glorot-normal"
     fan: ClassVar[str] = "average"
@@ -133,7 +166,12 @@ class GlorotNormal(_Scaled):
 
 @INITIALIZERS.builds
 class GlorotUniform(_Scaled):
-    """Uniform with variance 2/(fan_in + fan_out): Glorot and Bengio, AISTATS 2010."""
+    """Uniform with variance 2/(fan_in + fan_out): Glorot and Bengio, AISTATS 2010.
+
+    >>> drawn = GlorotUniform()(np.random.default_rng(0), (150, 50))
+    >>> drawn.std().round(2).item(), abs(drawn).max().round(2).item()  # the limit is √(6/200)
+    (0.1, 0.17)
+    """
 
     name: ClassVar[str] = "glorot-uniform"
     fan: ClassVar[str] = "average"
@@ -142,7 +180,11 @@ class GlorotUniform(_Scaled):
 
 @INITIALIZERS.builds
 class HeNormal(_Scaled):
-    """N(0, 2/fan_in): He, Zhang, Ren and Sun, ICCV 2015."""
+    """N(0, 2/fan_in): He, Zhang, Ren and Sun, ICCV 2015.
+
+    >>> HeNormal()(np.random.default_rng(0), (1000, 200)).std().round(2).item()  # √(2/200)
+    0.1
+    """
 
     name: ClassVar[str] = "he-normal"
     gain: ClassVar[float] = 2.0
@@ -150,7 +192,12 @@ class HeNormal(_Scaled):
 
 @INITIALIZERS.builds
 class HeUniform(_Scaled):
-    """Uniform with variance 2/fan_in: He and others, 2015."""
+    """Uniform with variance 2/fan_in: He and others, 2015.
+
+    >>> drawn = HeUniform()(np.random.default_rng(0), (1000, 200))
+    >>> drawn.std().round(2).item(), abs(drawn).max().round(2).item()  # the limit is √(6/200)
+    (0.1, 0.17)
+    """
 
     name: ClassVar[str] = "he-uniform"
     gain: ClassVar[float] = 2.0
@@ -160,7 +207,11 @@ class HeUniform(_Scaled):
 @INITIALIZERS.builds
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """Every element is `value`."""
+    """Every element is `value`.
+
+    >>> Constant(0.1)(np.random.default_rng(0), (3,)).tolist()
+    [0.1, 0.1, 0.1]
+    """
 
     value: float
     name: ClassVar[str] = "constant"
@@ -174,7 +225,11 @@ class Constant(Initializer):
 
 @INITIALIZERS.builds
 class Zeros(Initializer):
-    """Every element is 0."""
+    """Every element is 0.
+
+    >>> Zeros()(np.random.default_rng(0), (3,)).tolist()
+    [0.0, 0.0, 0.0]
+    """
 
     name: ClassVar[str] = "zeros"
 

@@ -149,7 +149,12 @@ class Network:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its layers, each with its input's shape."""
+        """Its layers, each with its input's shape.
+
+        >>> import bpx
+        >>> [str(layer) for layer in bpx.Network([784, 30, 10], hidden="relu").layers]
+        ['Dense 30, relu', 'Dense 10, sigmoid']
+        """
         return self.chain.architecture.layers
 
     @property
@@ -164,12 +169,22 @@ class Network:
 
     @property
     def cost(self) -> Cost:
-        """The cost object."""
+        """The cost object.
+
+        >>> import bpx
+        >>> [bpx.Network([2, 1], output=output).cost.name for output in ("sigmoid", "identity")]
+        ['cross-entropy', 'quadratic']
+        """
         return self.chain.architecture.cost
 
     @property
     def task(self) -> str:
-        """``"classification"``, ``"multilabel"`` or ``"regression"``."""
+        """``"classification"``, ``"multilabel"`` or ``"regression"``.
+
+        >>> import bpx
+        >>> [bpx.Network([2, 1], output=output).task for output in ("sigmoid", "identity")]
+        ['classification', 'regression']
+        """
         return self.chain.task
 
     @property
@@ -188,6 +203,15 @@ class Network:
 
         Another one than before begins without memory. A run at hand keeps its own; what a callback
         may change of it is ``run.optimizer_state.factor``.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], seed=0)
+        >>> history = net.fit([[0.0, 1.0]], [1], epochs=2, optimizer=bpx.SGD(0.5, momentum=0.9))
+        >>> net.optimizer, list(net.optimizer_state.slots)
+        (SGD(learning_rate=0.5, momentum=0.9, nesterov=False), ['velocity'])
+        >>> net.optimizer = bpx.SGD(0.1)  # the next fit's, without memory
+        >>> net.optimizer_state is None
+        True
         """
         return self._optimizer
 
@@ -210,6 +234,14 @@ class Network:
         ------
         ValueError, TypeError
             When set: not a different string for each input.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 1])
+        >>> net.columns = ["height", "width"]
+        >>> net.columns
+        ('height', 'width')
         """
         return self._columns
 
@@ -229,6 +261,15 @@ class Network:
         ------
         ValueError, TypeError
             When set: not a different one for each class, or the task is no classification.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([1, 2], output="softmax", bias="zeros")
+        >>> net.weights[0] = [[-1.0], [1.0]]
+        >>> net.classes = ["cat", "dog"]
+        >>> np.array(net.classes)[net.predict([[-3.0], [2.0]])].tolist()
+        ['cat', 'dog']
         """
         return self._classes
 
@@ -255,6 +296,16 @@ class Network:
         ------
         ValueError, TypeError
             When set: another shape, or no numbers.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], weights="zeros", bias="zeros")
+        >>> net.parameters += 1.0
+        >>> net.weights[0].tolist(), net.biases[0].tolist()
+        ([[1.0, 1.0]], [1.0])
+        >>> net.parameters.shape, float(net.parameters.sum())
+        ((32,), 3.0)
         """
         return self.chain.parameters
 
@@ -273,6 +324,13 @@ class Network:
         """ω, views into θ, counting the layers that have them; layers in a layer count too.
 
         What is set is written into θ: ``net.weights[0] = array``, ``net.weights[0] -= 0.1 * g``.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 3, 1], seed=0)
+        >>> net.weights[1] = [[1.0, 2.0, 3.0]]
+        >>> net.weights[1] *= 2.0
+        >>> len(net.weights), net.tensors["layers.1.weights"].tolist()
+        (2, [[2.0, 4.0, 6.0]])
         """
         return named(self.chain.p, "weights")
 
@@ -282,7 +340,14 @@ class Network:
 
     @property
     def biases(self) -> Views:
-        """b, as `weights`."""
+        """b, as `weights`.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 3, 1], bias="zeros")
+        >>> net.biases[0] += 0.5
+        >>> [b.tolist() for b in net.biases]
+        [[0.5, 0.5, 0.5], [0.0]]
+        """
         return named(self.chain.p, "bias")
 
     @biases.setter
@@ -294,6 +359,11 @@ class Network:
         """Every tensor by its name in files, such as ``"layers.0.weights"``: views into θ.
 
         And into the running statistics, such as ``"layers.1.mean"`` of a `BatchNorm`.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 3, 1])
+        >>> {name: tensor.shape for name, tensor in sorted(net.tensors.items())[:2]}
+        {'layers.0.bias': (3,), 'layers.0.weights': (3, 2)}
         """
         asked, xp = self.chain.architecture, self.backend.xp
         parameters = asked.layout.tensors(xp, self.parameters)
@@ -345,7 +415,14 @@ class Network:
         return self.chain.architecture.indices
 
     def activations(self, x: Any) -> list[Array]:
-        """The activations of every layer, (m, ...) each, the input's not counted."""
+        """The activations of every layer, (m, ...) each, the input's not counted.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 2, 1], hidden="relu", output="identity", bias="zeros")
+        >>> net.weights = [[[1.0, 0.0], [0.0, -1.0]], [[2.0, 2.0]]]
+        >>> [a.tolist() for a in net.activations([[3.0, 1.0]])]
+        [[[3.0, 0.0]], [[6.0]]]
+        """
         ws = self.chain.workspace()
         gathered = self.chain.gather(self._x(x), slice(None), ws)
         # Copied, because a layer may hand its input's buffer through.
@@ -354,8 +431,15 @@ class Network:
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
-        One sigmoid output tells classes 0 and 1 apart at ½; several, or a softmax, name the
-        class of the largest.
+        One sigmoid output is class 1 above ½; several, or a softmax, name the class of the
+        largest. A label of a multilabel task is there above ½.
+
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
+        >>> net.weights[0] = [[1.0]]
+        >>> x = [[-1.0], [1.0]]
+        >>> net.feedforward(x).round(3).tolist(), net.predict(x).tolist()
+        ([[0.269], [0.731]], [0, 1])
         """
         return self.chain.decide(self.feedforward(x))
 
@@ -450,6 +534,19 @@ class Network:
         ------
         ValueError, TypeError, BackendError
             As `feedforward`; y is missing, or does not fit the outputs, the task or the cost.
+
+        Examples
+        --------
+        Two of three outputs are on the right side of ½; of them the cost is ln(1 + 1/e) = 0.3133:
+
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
+        >>> net.weights[0] = [[1.0]]
+        >>> x, y = [[1.0], [-1.0], [1.0]], [1, 0, 0]
+        >>> {name: round(value, 4) for name, value in net.evaluate(x, y).items()}
+        {'cost': 0.6466, 'accuracy': 0.6667}
+        >>> round(net.evaluate(x, y, sample_weight=[1, 1, 0])["cost"], 4)
+        0.3133
         """
         return self.chain.evaluate(self.samples(x, y, sample_weight))
 
@@ -475,6 +572,17 @@ class Network:
             λ₁ and λ₂.
         n : int, optional
             By which they are divided; m by default, as in the book.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[3.0, 4.0]]
+        >>> x, y = [[1.0, 0.0], [0.0, 1.0]], [3.0, 3.0]  # errors 0 and 1
+        >>> net.total_cost(x, y)  # ½ (0² + 1²) / 2
+        0.25
+        >>> net.total_cost(x, y, l2=2.0)  # and 2/(2·2) (3² + 4²)
+        12.75
         """
         samples = self.samples(x, y, sample_weight)
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
@@ -488,6 +596,14 @@ class Network:
         ------
         ValueError
             A regression has no accuracy.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], bias="zeros")
+        >>> net.weights[0] = [[1.0]]
+        >>> net.accuracy([[-2.0], [-1.0], [1.0], [2.0]], [0, 1, 1, 1])
+        0.75
         """
         if self.task == "regression":
             raise ValueError("a regression has no accuracy; its cost is net.total_cost(x, y)")
@@ -542,6 +658,23 @@ class Network:
         ValueError, TypeError, BackendError
             As `feedforward`; labels outside the classes; both y and delta, or neither; l1 or l2
             without n.
+
+        Examples
+        --------
+        With the quadratic cost on linear outputs δ = a − y is 1 and −2, and ∂C/∂ω the mean of δ·x:
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0, 2.0]]
+        >>> x, y = np.array([[1.0, 1.0], [3.0, 0.0]]), np.array([[2.0], [5.0]])
+        >>> grad = net.backprop(x, y)
+        >>> grad.weights[0].tolist(), grad.biases[0].tolist(), float(grad.cost)
+        ([[-2.5, 0.5]], [-0.5], 1.25)
+
+        The same from a gradient of one's own, of the mean:
+
+        >>> net.backprop(x, delta=lambda a: (a - y) / len(y)).weights[0].tolist()
+        [[-2.5, 0.5]]
         """
         if isinstance(x, Blocks):
             raise TypeError("backprop takes a mini-batch in memory, got data on disk: fit(data)")
@@ -616,6 +749,11 @@ class Network:
         """A copy on another backend, or in another dtype, or both.
 
         Parameters, state and the optimizer's memory are moved. What is None stays as it is.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], seed=0)
+        >>> net.to(dtype="float64").dtype, net.dtype
+        ('float64', 'float32')
         """
         chain = self.chain.moved(self.backend if backend is None else get(backend), dtype)
         twin = copy.copy(self)
@@ -631,7 +769,15 @@ class Network:
         return twin
 
     def copy(self) -> Network:
-        """A copy that shares nothing with this one; its training goes on alike."""
+        """A copy that shares nothing with this one; its training goes on alike.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], weights="zeros")
+        >>> twin = net.copy()
+        >>> twin.weights[0] += 1.0
+        >>> net.weights[0].tolist(), twin.weights[0].tolist()
+        ([[0.0, 0.0]], [[1.0, 1.0]])
+        """
         return self.to()
 
     def copy_from(self, other: Network, layers: int | None = None) -> None:
@@ -840,13 +986,34 @@ class Network:
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a safetensors file; see `bpx.files.save`."""
+        """Write a safetensors file; see `bpx.files.save`.
+
+        >>> import tempfile
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/net.safetensors")
+        ...     again = bpx.load(f"{folder}/net.safetensors")
+        >>> bool((again.parameters == net.parameters).all())
+        True
+        """
         from .files import save
 
         save(self, path)
 
     def summary(self) -> Summary:
-        """A table of the layers: prints as text, and as HTML in a notebook."""
+        """A table of the layers: prints as text, and as HTML in a notebook.
+
+        >>> import bpx
+        >>> print(bpx.Network([784, 30, 10]).summary())
+           layer              output    parameters  multiply-adds
+        ─────────────────────────────────────────────────────────
+           Input              (m, 784)
+        0  Dense 30, sigmoid  (m, 30)       23,550         23,520
+        1  Dense 10, sigmoid  (m, 10)          310            300
+        ─────────────────────────────────────────────────────────
+        cross-entropy cost, classification; 23,860 parameters (93 KiB of float32 on numpy)
+        """
         from .summary import Summary
 
         return Summary.of(self)

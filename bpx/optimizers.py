@@ -49,6 +49,14 @@ class State:
         Steps taken.
     factor : float
         On the learning rate; `ReduceOnPlateau` lowers it.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([2, 1], seed=0)
+    >>> state = SGD(0.5, momentum=0.9).start(net)
+    >>> state.step, state.factor, state.slots["velocity"].shape == net.parameters.shape
+    (0, 1.0, True)
     """
 
     backend: Backend
@@ -81,6 +89,19 @@ class Optimizer:
     ----------
     kernel : str or None
         What a native kernel may replace; never set by a user's own class.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import bpx
+    >>> @dataclass(frozen=True)
+    ... class SignDescent(Optimizer):
+    ...     def update(self, theta, grad, state, step):
+    ...         theta -= self.rate(state, step) * np.sign(grad)
+    >>> net = bpx.Network([2, 1], weights="zeros", bias="zeros", dtype="float64")
+    >>> history = net.fit([[3.0, -1.0]], [1], epochs=2, optimizer=SignDescent(0.25))
+    >>> net.weights[0].tolist()
+    [[0.5, -0.5]]
     """
 
     name: ClassVar[str] = ""
@@ -213,15 +234,17 @@ class SGD(Optimizer):
 
     Examples
     --------
+    Two steps along a gradient of 1 everywhere, of 0.5, and with momentum of 0.5 and 0.5 + 0.45:
+
     >>> import bpx
-    >>> net = bpx.Network([2, 1], seed=0)
-    >>> optimizer = SGD(0.5)
-    >>> state = optimizer.start(net)
-    >>> grad = net.backprop([[0.0, 1.0]], [[1.0]])
-    >>> before = net.parameters.copy()
-    >>> optimizer.update(net.parameters, grad.flat, state, step=0)
-    >>> bool((net.parameters == before - 0.5 * grad.flat).all())
-    True
+    >>> for optimizer in SGD(0.5), SGD(0.5, momentum=0.9):
+    ...     net = bpx.Network([2, 1], weights="zeros", bias="zeros", dtype="float64")
+    ...     state, theta = optimizer.start(net), net.parameters
+    ...     for step in range(2):
+    ...         optimizer.update(theta, np.ones_like(theta), state, step)
+    ...     print(net.weights[0].round(6).tolist())
+    [[-1.0, -1.0]]
+    [[-1.45, -1.45]]
     """
 
     name: ClassVar[str] = "sgd"
@@ -283,11 +306,14 @@ class RMSprop(Optimizer):
 
     Examples
     --------
+    The first step is η/√(1 − ρ) long in every element, whatever the gradient's size:
+
     >>> import bpx
-    >>> net = bpx.Network([2, 1], seed=0)
-    >>> history = net.fit([[0.0, 1.0]], [1], epochs=2, optimizer=RMSprop(0.01))
-    >>> sorted(net.optimizer_state.slots)
-    ['square']
+    >>> net = bpx.Network([2, 1], weights="zeros", seed=0, dtype="float64")
+    >>> optimizer, grad = RMSprop(0.01, rho=0.75), net.backprop([[3.0, -1.0]], [1])
+    >>> optimizer.update(net.parameters, grad.flat, optimizer.start(net), step=0)
+    >>> net.weights[0].round(6).tolist()
+    [[0.02, -0.02]]
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -401,8 +427,15 @@ class AdamW(Adam):
 
     Examples
     --------
-    >>> AdamW(0.001, weight_decay=0.1).weight_decay
-    0.1
+    Without a gradient what is left is the decay, of weights and not of biases:
+
+    >>> import bpx
+    >>> net = bpx.Network([2, 1], weights=bpx.initializers.Constant(1.0), bias="zeros")
+    >>> net.biases[0] += 1.0
+    >>> optimizer, theta = AdamW(0.5, weight_decay=0.5), net.parameters
+    >>> optimizer.update(theta, np.zeros_like(theta), optimizer.start(net), step=0)
+    >>> net.weights[0].tolist(), net.biases[0].tolist()
+    ([[0.75, 0.75]], [1.0])
     """
 
     name: ClassVar[str] = "adamw"
@@ -421,7 +454,11 @@ class AdamW(Adam):
 
 
 def as_optimizer(optimizer: Any) -> Optimizer:
-    """An `Optimizer`, or the one of that name with its defaults."""
+    """An `Optimizer`, or the one of that name with its defaults.
+
+    >>> as_optimizer("rmsprop")
+    RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
+    """
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         raise TypeError(f"expected an optimizer, got the class: {optimizer.__name__}(...)")
     if isinstance(optimizer, str) and optimizer.lower() == "sgd":

@@ -36,6 +36,13 @@ class Parameter:
         A weight: L1, L2 and weight decay act on it. Biases, scales and shifts are not decayed.
     trained : bool
         False for one of a layer in a layer that is not trained.
+
+    Examples
+    --------
+    >>> from bpx.layers import Dense
+    >>> tensors = Dense(30).bind((784,)).parameters()
+    >>> {name: (tensor.shape, tensor.decayed) for name, tensor in tensors.items()}
+    {'weights': ((30, 784), True), 'bias': ((30,), False)}
     """
 
     shape: tuple[int, ...]

@@ -16,7 +16,15 @@ from .registry import Registry
 
 
 class Schedule:
-    """A learning rate for each step: a frozen dataclass that is called with the step."""
+    """A learning rate for each step: a frozen dataclass that is called with the step.
+
+    >>> class Alternating(Schedule):
+    ...     def __call__(self, step):
+    ...         return 0.1 if step % 2 else 0.5
+    >>> import bpx
+    >>> bpx.SGD(Alternating()).learning_rate(3)
+    0.1
+    """
 
     name: ClassVar[str] = ""
 
@@ -42,7 +50,11 @@ def _grown(initial: float, factor: float, exponent: float) -> float:
 @SCHEDULES.builds
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """η = `rate`."""
+    """η = `rate`.
+
+    >>> [Constant(0.5)(step) for step in (0, 1000)]
+    [0.5, 0.5]
+    """
 
     rate: float
     name: ClassVar[str] = "constant"
@@ -216,7 +228,11 @@ class InverseScaling(Schedule):
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:
-    """A schedule from a constant rate or a schedule."""
+    """A schedule from a constant rate or a schedule.
+
+    >>> as_schedule(0.5), as_schedule(Cosine(0.5, steps=10))
+    (Constant(rate=0.5), Cosine(initial=0.5, steps=10, final=0.0))
+    """
     if isinstance(rate, Schedule):
         return rate
     return Constant(number("the learning rate (or a Schedule)", rate))

@@ -29,6 +29,16 @@ class DivergenceError(ArithmeticError):
         The first layer whose output or parameters are not finite, or ``"the cost"``.
     history : History
         Of the epochs before.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([1, 1], output="identity", weights="zeros", bias="zeros")
+    >>> try:
+    ...     history = net.fit([[1.0]], [[1.0]], epochs=5, optimizer=bpx.SGD(1e30))
+    ... except bpx.DivergenceError as error:
+    ...     print(error.epoch, error.step, error.layer)
+    2 1 the cost
     """
 
     def __init__(self, epoch: int, step: int, layer: str, history: History) -> None:

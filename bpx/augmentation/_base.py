@@ -35,6 +35,15 @@ class Draw:
         Where the images are.
     rows : int
         m.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Augmentation, apply
+    >>> class Brighter(Augmentation):
+    ...     def __call__(self, images, draw):
+    ...         return images + draw.moved(draw.numbers(1)[:, :, None, None])
+    >>> apply(np.zeros((2, 1, 1, 2)), Brighter(), key=1).round(3).tolist()
+    [[[[0.044, 0.044]]], [[[0.518, 0.518]]]]
     """
 
     __slots__ = ("_calls", "_first", "_place", "_ws", "backend", "rows")
@@ -165,6 +174,12 @@ class Pipeline:
     functions : tuple of Augmentation
     shape : tuple of int
         Of a sample, as the functions see it.
+
+    Examples
+    --------
+    >>> from bpx.augmentation import Flip, Shift
+    >>> Pipeline.of([Shift(1), Flip(shape=(28, 28))], (784,)).shape
+    (1, 28, 28)
     """
 
     def __init__(self, functions: Sequence[Augmentation], shape: Shape) -> None:

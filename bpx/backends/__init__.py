@@ -64,6 +64,12 @@ def get(backend: Any = None) -> Backend:
     BackendError
         The library or the device is not here (the message says how to mend it), or its slices
         are copies.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> bpx.backends.get("numpy") is bpx.backends.get(np) is bpx.backends.get(np.zeros(3))
+    True
     """
     if isinstance(backend, Backend):
         return backend
@@ -121,6 +127,12 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         A device array for a backend on the host: moving it back unasked would hide the cost.
     TypeError
         Values that are no array of numbers: ragged lists, strings, sparse matrices.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> bpx.backends.asarray(bpx.backends.get("numpy"), [[1, 2], [3, 4]]).shape
+    (2, 2)
     """
     backend.use()
     if type(values) is np.ndarray and values.dtype.kind in "biuf":
@@ -201,7 +213,13 @@ def _from_library(backend: Backend, values: Array, what: str) -> Array:
 
 
 def move(backend: Backend, array: Any) -> Array:
-    """As `asarray`, which refuses to bring a device's array back to the host: this does."""
+    """As `asarray`, which refuses to bring a device's array back to the host: this does.
+
+    >>> import bpx
+    >>> x = np.ones(3, np.float32)
+    >>> bpx.backends.move(bpx.backends.get("numpy"), x) is x
+    True
+    """
     source = of(array)
     if source is None:
         return asarray(backend, array)
@@ -216,13 +234,23 @@ def move(backend: Backend, array: Any) -> Array:
 
 
 def of(values: Any) -> Backend | None:
-    """Where an array lives; None for what is none: lists, frames, sparse matrices."""
+    """Where an array lives; None for what is none: lists, frames, sparse matrices.
+
+    >>> import bpx
+    >>> bpx.backends.of(np.zeros(3)), bpx.backends.of([0.0])
+    (<bpx backend 'numpy'>, None)
+    """
     known = _library(values) in LIBRARIES or hasattr(values, "__array_namespace__")
     return _from_array(values) if known else None
 
 
 def on_host(values: Any) -> Any:
-    """An array of any library as NumPy's; what is no array as it is."""
+    """An array of any library as NumPy's; what is no array as it is.
+
+    >>> import bpx
+    >>> bpx.backends.on_host(np.zeros(2)).tolist(), bpx.backends.on_host([0.0])
+    ([0.0, 0.0], [0.0])
+    """
     source = of(values)
     return values if source is None or source.name == "numpy" else source.to_host(values)
 

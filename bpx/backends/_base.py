@@ -27,7 +27,11 @@ class BackendError(RuntimeError):
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """`array` in this machine's order of bytes, and in a dtype that other libraries have too."""
+    """`array` in this machine's order of bytes, and in a dtype that other libraries have too.
+
+    >>> native(np.array([1.0], dtype=">f8")).dtype.isnative
+    True
+    """
     if array.dtype.itemsize > 8:  # long double
         return array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -64,6 +68,13 @@ class Backend(WindowKernels):
     BackendError
         The namespace's slices are copies: bpx keeps all parameters in one flat vector and
         trains through views into it.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> backend = bpx.backends.get("numpy")
+    >>> backend.zeros((2, 3), backend.xp.float32).shape, backend.is_host
+    ((2, 3), True)
     """
 
     captures = False
@@ -269,7 +280,11 @@ class Backend(WindowKernels):
 
 
 def in_slices(first: int, stop: int, step: int) -> list[slice]:
-    """From `first` to `stop` in steps, the last of them smaller where it must be."""
+    """From `first` to `stop` in steps, the last of them smaller where it must be.
+
+    >>> in_slices(0, 10, 4)
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+    """
     return [slice(start, min(start + step, stop)) for start in range(first, stop, step)]
 
 

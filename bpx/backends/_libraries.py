@@ -15,7 +15,12 @@ from ._base import Backend, BackendError
 
 @dataclass(frozen=True)
 class Device:
-    """A device of a library: the name that ``backend=`` takes, what it is, bytes of memory."""
+    """A device of a library: the name that ``backend=`` takes, what it is, bytes of memory.
+
+    >>> import bpx
+    >>> bpx.backends.available()[0].devices[0].name
+    'numpy'
+    """
 
     name: str
     description: str
@@ -24,7 +29,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Available:
-    """One library: what is here, or `why` it is not and how to mend that."""
+    """One library: what is here, or `why` it is not and how to mend that.
+
+    >>> import bpx
+    >>> sorted(found.name for found in bpx.backends.available())
+    ['array_api_strict', 'cupy', 'numpy', 'torch']
+    """
 
     name: str
     version: str | None = None

@@ -45,6 +45,17 @@ class Run:
         Of the epoch at hand, for `step_costs`.
     rank, ranks : int
         Which process this is of how many that train together; callbacks run in each of them.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> def until_half(run):
+    ...     if run.epoch >= run.epochs // 2:
+    ...         run.stop(f"after {run.step} steps")
+    >>> net = bpx.Network([1, 1], seed=0)
+    >>> history = net.fit([[0.0], [1.0]], [0, 1], epochs=10, batch_size=1, callbacks=until_half)
+    >>> history.epochs, history.stopped
+    (5, 'after 10 steps')
     """
 
     net: Network
@@ -156,7 +167,11 @@ class FunctionCallback(Callback):
 
 
 def as_callbacks(callbacks: Any) -> list[Any]:
-    """A list of callbacks from one, or several, or functions."""
+    """A list of callbacks from one, or several, or functions.
+
+    >>> [type(callback).__name__ for callback in as_callbacks([Callback(), lambda run: None])]
+    ['Callback', 'FunctionCallback']
+    """
 
     def is_one(value: Any) -> bool:
         return any(hasattr(value, name) for name in HOOKS)
@@ -182,7 +197,11 @@ def as_callbacks(callbacks: Any) -> list[Any]:
 
 
 def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
-    """The methods of that name which do something."""
+    """The methods of that name which do something.
+
+    >>> len(hooks(as_callbacks([Callback(), lambda run: None]), "on_epoch_end"))
+    1
+    """
     base = getattr(Callback, name)
     found = [getattr(callback, name, None) for callback in callbacks]
     return [hook for hook in found if hook and getattr(hook, "__func__", None) is not base]

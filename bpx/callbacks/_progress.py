@@ -21,6 +21,18 @@ class Progress(Callback):
     ----------
     file : text stream, optional
         Where to; standard error by default.
+
+    Examples
+    --------
+    >>> import io
+    >>> import bpx
+    >>> log = io.StringIO()
+    >>> net = bpx.Network([1, 1], weights="zeros", bias="zeros")
+    >>> history = net.fit(
+    ...     [[0.0], [1.0]], [0, 1], epochs=1, callbacks=bpx.callbacks.Progress(log)
+    ... )
+    >>> log.getvalue().splitlines()[-1].rpartition(";")[0]
+    'epoch 1; training cost 0.6931, accuracy 50.00 %'
     """
 
     def __init__(self, file: Any = None) -> None:
@@ -105,7 +117,11 @@ class _Words(logging.Handler):
 
 
 def at_each_step(callbacks: list[Any]) -> bool:
-    """One of the user's own is called after each step; a progress bar's changes nothing."""
+    """One of the user's own is called after each step; a progress bar's changes nothing.
+
+    >>> at_each_step([Progress()])
+    False
+    """
     bar = Progress.on_step_end
     return any(
         getattr(hook, "__func__", hook) is not bar for hook in hooks(callbacks, "on_step_end")

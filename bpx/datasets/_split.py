@@ -8,14 +8,25 @@ import numpy as np
 
 
 class Split(NamedTuple):
-    """Images x (n, pixels) and labels y (n,) of int64."""
+    """Images x (n, pixels) and labels y (n,) of int64.
+
+    >>> x, y = Split(np.zeros((2, 784)), np.array([3, 7]))
+    >>> x.shape, y.tolist()
+    ((2, 784), [3, 7])
+    """
 
     x: np.ndarray
     y: np.ndarray
 
 
 class Dataset(NamedTuple):
-    """What to train on, what to tune on, and what to report."""
+    """What to train on, what to tune on, and what to report.
+
+    >>> import bpx
+    >>> data = bpx.datasets.digits()
+    >>> len(data.train.y), len(data.validation.y), len(data.test.y)
+    (1197, 300, 300)
+    """
 
     train: Split
     validation: Split

@@ -21,7 +21,14 @@ Shape = tuple[int, ...]
 
 
 def activation_field(default: Any = "identity") -> Any:
-    """A field that takes an `Activation` or its name."""
+    """A field that takes an `Activation` or its name.
+
+    >>> @dataclass(frozen=True)
+    ... class Own(Layer):
+    ...     activation: Any = activation_field("relu")
+    >>> Own().activation.name, Own("tanh").activation.name
+    ('relu', 'tanh')
+    """
     return field(default=default, metadata={"registry": ACTIVATIONS})
 
 
@@ -31,7 +38,14 @@ def layers_field(default: Any = dataclasses.MISSING) -> Any:
 
 
 def initializer_field(default: Any = None) -> Any:
-    """A field that takes an `Initializer`, its name, or None for the activation's own."""
+    """A field that takes an `Initializer`, its name, or None for the activation's own.
+
+    >>> @dataclass(frozen=True)
+    ... class Own(Layer):
+    ...     weights: Any = initializer_field("he-normal")
+    >>> Own().weights.name, Own(None).weights
+    ('he-normal', None)
+    """
     return field(default=default, metadata={"registry": INITIALIZERS})
 
 
@@ -64,6 +78,24 @@ class Layer:
     ----------
     own : bool
         Of a user's own class, not of bpx's.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> @dataclass(frozen=True)
+    ... class Scaled(Layer):
+    ...     factor: float = 2.0
+    ...     def forward(self, x, p, ctx):
+    ...         y = ctx.buffer("y", tuple(x.shape))
+    ...         y[...] = self.factor * x
+    ...         return y, None
+    ...     def backward(self, delta, saved, p, out, ctx):
+    ...         return self.factor * delta
+    >>> net = bpx.Network([Input(2), Scaled(3.0), bpx.layers.Dense(1)], seed=0)
+    >>> net.activations([[1.0, 2.0]])[0].tolist()
+    [[3.0, 6.0]]
+    >>> bpx.gradient_check(net, [[1.0, 2.0]], [[0.5]]).worst < 1e-7
+    True
     """
 
     name: ClassVar[str] = ""

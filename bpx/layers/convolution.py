@@ -211,6 +211,11 @@ class Conv2D(Convolution):
     >>> layer = Conv2D(20, 5, "relu").bind((1, 28, 28))
     >>> layer.output_shape, layer.parameters()["weights"].shape
     ((20, 24, 24), (20, 1, 5, 5))
+    >>> import bpx
+    >>> sums = Conv2D(1, 2, weights=bpx.initializers.Constant(1.0), bias="zeros")
+    >>> net = bpx.Network([bpx.layers.Input((1, 2, 3)), sums, bpx.layers.Flatten()])
+    >>> net([[[[1, 2, 3], [4, 5, 6]]]]).tolist()
+    [[12.0, 16.0]]
     """
 
     name: ClassVar[str] = "conv2d"

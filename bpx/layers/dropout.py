@@ -25,6 +25,18 @@ class Dropout(Layer):
     ----------
     rate : float
         0 ≤ rate < 1.
+
+    Examples
+    --------
+    The gradient of the weights behind it has the inputs as they were in training:
+
+    >>> import bpx
+    >>> layers = [bpx.layers.Input(100), Dropout(0.75), bpx.layers.Dense(1)]
+    >>> net, x = bpx.Network(layers, seed=0), [[1.0] * 100]
+    >>> sorted(set(net.backprop(x, delta=[[1.0]]).weights[0][0].tolist()))
+    [0.0, 4.0]
+    >>> sorted(set(net.activations(x)[0][0].tolist()))
+    [1.0]
     """
 
     name: ClassVar[str] = "dropout"

@@ -73,6 +73,15 @@ class BatchNorm(Layer):
     >>> layer = BatchNorm().bind((16, 8, 8))
     >>> layer.output_shape, layer.parameters()["scale"].shape, sorted(layer.state())
     ((16, 8, 8), (16,), ['mean', 'variance'])
+
+    A pass as in training moves the running μ̄ and v̄, from 0 and 1, a tenth of the way to 2 and 2:
+
+    >>> import bpx
+    >>> layers = [bpx.layers.Input(1), BatchNorm(), bpx.layers.Dense(1)]
+    >>> net = bpx.Network(layers, dtype="float64")
+    >>> grad = net.backprop([[1.0], [3.0]], [[0.0], [0.0]])
+    >>> [net.tensors[f"layers.0.{name}"].round(3).item() for name in ("mean", "variance")]
+    [0.2, 1.1]
     """
 
     name: ClassVar[str] = "batch-norm"
@@ -232,6 +241,10 @@ class LayerNorm(Layer):
     ((16, 8, 8), (16, 8, 8))
     >>> LayerNorm(axes=1).bind((5, 32)).parameters()["scale"].shape
     (32,)
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input(2), LayerNorm()])
+    >>> net([[1.0, 3.0], [10.0, -10.0]]).round(3).tolist()
+    [[-1.0, 1.0], [1.0, -1.0]]
     """
 
     name: ClassVar[str] = "layer-norm"

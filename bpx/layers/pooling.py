@@ -83,6 +83,10 @@ class MaxPool2D(Pooling):
     --------
     >>> MaxPool2D(2).bind((20, 24, 24)).output_shape
     (20, 12, 12)
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), MaxPool2D(2), bpx.layers.Flatten()])
+    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
+    [[6.0, 8.0]]
     """
 
     name: ClassVar[str] = "max-pool2d"
@@ -120,6 +124,10 @@ class AveragePool2D(Pooling):
     --------
     >>> AveragePool2D(3, stride=1, padding=1).bind((20, 24, 24)).output_shape
     (20, 24, 24)
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), AveragePool2D(2), bpx.layers.Flatten()])
+    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
+    [[3.5, 5.5]]
     """
 
     name: ClassVar[str] = "average-pool2d"
@@ -154,6 +162,10 @@ class GlobalAveragePool2D(Layer):
     --------
     >>> GlobalAveragePool2D().bind((40, 4, 4)).output_shape
     (40,)
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), GlobalAveragePool2D()])
+    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
+    [[4.5]]
     """
 
     name: ClassVar[str] = "global-average-pool2d"

@@ -57,6 +57,13 @@ class Residual(Layer):
     >>> layer = Residual(block, projection="auto").bind((8, 32, 32))
     >>> layer.output_shape, str(layer.projection[0]), layer.projection[0].stride
     ((16, 16, 16), 'Conv2D 16, 1×1, identity', (2, 2))
+
+    With weights of zero it is the identity:
+
+    >>> import bpx
+    >>> still = bpx.layers.Dense(2, weights="zeros", bias="zeros")
+    >>> bpx.Network([bpx.layers.Input(2), Residual([still])])([[1.0, -2.0]]).tolist()
+    [[1.0, -2.0]]
     """
 
     name: ClassVar[str] = "residual"

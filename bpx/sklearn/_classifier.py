@@ -250,6 +250,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ----------
         X, y, sample_weight
             As for `fit`.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], bias="zeros")
+        >>> net.weights[0] = [[1.0]]
+        >>> MLPClassifier.from_network(net).score([[2.0], [1.0], [-2.0], [-1.0]], [1, 1, 0, 1])
+        0.75
         """
         found = self.predict(X)
         if isinstance(found, np.ndarray):
@@ -366,12 +374,26 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Labels (n_samples,), or marks (n_samples, k) where a sample has several.
 
         In the library of X; labels that are no numbers are NumPy's.
+
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], bias="zeros")
+        >>> net.weights[0] = [[1.0]]
+        >>> MLPClassifier.from_network(net, ["no", "yes"]).predict([[2.0], [-2.0]]).tolist()
+        ['yes', 'no']
         """
         X, source = self._received(X, "predict")
         return self._decode(move(source, self._forward(X)))
 
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities (n_samples, n_classes), in the order of `classes_`."""
+        """Probabilities (n_samples, n_classes), in the order of `classes_`.
+
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
+        >>> net.weights[0] = [[1.0]]
+        >>> clf = MLPClassifier.from_network(net, ["no", "yes"])
+        >>> clf.predict_proba(np.array([[2.0], [-2.0]])).round(3).tolist()
+        [[0.119, 0.881], [0.881, 0.119]]
+        """
         return self._probabilities(X, "predict_proba")[0]
 
     def predict_log_proba(self, X: Any) -> Array:

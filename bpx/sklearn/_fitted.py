@@ -40,7 +40,15 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     @property
     def coefs_(self) -> list[Any]:
-        """Weight matrices (n_in, n_out), views: what is written into them is used."""
+        """Weight matrices (n_in, n_out), views: what is written into them is used.
+
+        >>> import bpx
+        >>> from bpx.sklearn import MLPRegressor
+        >>> net = bpx.Network([2, 3, 1], output="identity", seed=0)
+        >>> reg = MLPRegressor.from_network(net)
+        >>> [w.shape for w in reg.coefs_], [w.shape for w in net.weights]
+        ([(2, 3), (3, 1)], [(3, 2), (1, 3)])
+        """
         return [w.T for w in self._fitted.weights]
 
     @coefs_.setter
@@ -85,6 +93,12 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
         Its `columns` are ``feature_names_in_``, and its `classes` are ``classes_`` where these are
         strings, or integers other than 0, 1, ...
+
+        >>> import bpx
+        >>> from bpx.sklearn import MLPClassifier
+        >>> net = bpx.Network([4, 8, 3], output="softmax", seed=0)
+        >>> MLPClassifier.from_network(net, ["cat", "dog", "fish"]).to_network().classes
+        ('cat', 'dog', 'fish')
         """
         check_is_fitted(self)
         net = self._fitted.copy()
@@ -170,6 +184,15 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ----------
         X : array-like or sparse matrix
             (n_samples, n_features).
+
+        Examples
+        --------
+        >>> import bpx
+        >>> from bpx.sklearn import MLPRegressor
+        >>> net = bpx.Network([2, 2, 1], hidden="relu", output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0, 0.0], [0.0, -1.0]]
+        >>> MLPRegressor.from_network(net).transform([[3.0, 1.0]]).tolist()
+        [[3.0, 0.0]]
         """
         X, source = self._received(X, "transform")
         network = self._network

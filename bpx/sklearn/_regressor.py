@@ -188,6 +188,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ----------
         X, y, sample_weight
             As for `fit`.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([1, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0]]
+        >>> reg = MLPRegressor.from_network(net)
+        >>> round(reg.score([[1.0], [2.0], [3.0]], [1.0, 2.0, 4.0]), 4)  # 1 − 1 / (14/3)
+        0.7857
         """
         found = self.predict(X)
         if isinstance(found, np.ndarray):
@@ -271,6 +280,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """Values (n_samples,), or (n_samples, n_outputs) where there are several.
 
         In the library of X.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0, 2.0]]
+        >>> MLPRegressor.from_network(net).predict([[3.0, 4.0], [0.0, 1.0]]).tolist()
+        [11.0, 2.0]
         """
         X, source = self._received(X, "predict")
         return self._decode(move(source, self._forward(X)))
