@@ -16,6 +16,7 @@ from .chain import Chain
 from .checks import different_names, whole
 from .costs import COSTS
 from .ensemble import Ensemble
+from .history import History
 from .layers import Input, Layer
 from .network import Network
 from .parameters import Layout
@@ -103,7 +104,7 @@ def load(
 ) -> Network | Any:
     """A network from a file that `Network.save` wrote, or from a checkpoint of `Network.fit`.
 
-    Or an `Ensemble` from a file that `Ensemble.save` wrote.
+    From a checkpoint with its ``history`` so far, also of a run that was killed. Or an `Ensemble` from a file that `Ensemble.save` wrote.
 
     Parameters
     ----------
@@ -140,6 +141,13 @@ def load(
         tensors = {n: array for n, array in tensors.items() if not n.startswith(f"{TRAINING}.")}
     net = network(path, tensors, header, backend=backend, custom=custom)
     _all_taken(path, tensors)
+    if TRAINING in header:
+        try:
+            net.history = History.of(header[TRAINING]["history"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise persistence.FileFormatError(
+                f"{path}: its header does not describe a run of fit ({error!r})"
+            ) from error
     return net
 
 

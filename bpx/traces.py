@@ -27,6 +27,14 @@ class LayerTrace:
         σ(z), its outputs.
     delta : array or None
         ∂C/∂z, where C is the cost of each sample by itself and not their mean; None without y.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([1, 1], weights="zeros", bias="zeros")
+    >>> (last,) = net.trace([[2.0], [3.0]], [1, 0])
+    >>> last.layer is net.layers[0], last.z.tolist(), last.delta.tolist()
+    (True, [[0.0], [0.0]], [[-0.5], [0.5]])
     """
 
     layer: Layer

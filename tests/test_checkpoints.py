@@ -288,6 +288,16 @@ def test_the_last_few_are_kept_and_others_files_too(data, tmp_path):
     again = bpx.load(tmp_path / names(tmp_path)[1])
     assert np.array_equal(again.parameters, net.parameters)
     assert again.epochs == 9
+    assert dict(again.history) == dict(net.history)
+
+
+@pytest.mark.parametrize("run", [None, [], {}, {"history": 1}, {"history": {"epoch": ["1"]}}])
+def test_a_network_whose_run_is_none(data, tmp_path, run):
+    network().fit(*data, epochs=1, checkpoint=tmp_path)
+    tensors, header = bpx.persistence.read(tmp_path / names(tmp_path)[0])
+    bpx.persistence.write(tmp_path / "a.safetensors", tensors, header | {"training": run})
+    with pytest.raises(bpx.FileFormatError, match="its header does not describe a run of fit"):
+        bpx.load(tmp_path / "a.safetensors")
 
 
 def test_a_run_does_not_mix_with_an_earlier_one(data, tmp_path):
