@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import linecache
 import os
 import signal
 import sys
@@ -156,6 +158,50 @@ def test_ctrl_c_waits_for_the_parts():
     assert sorted(ended) == [0, 1, 1]
 
 
+def test_ctrl_c_at_each_line():
+    """Wherever it comes, all workers are there again and BLAS has its threads."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+
+    def spread_in_a_run():
+        with _threads.limited(1):
+            _threads.spread(lambda k: None, 2)
+
+    def interrupted(line):
+        """Whether it had so many lines. In a thread, so that one that hangs is found."""
+        seen = []
+
+        def trace(frame, event, argument):
+            if frame.f_code.co_filename != _threads.__file__:
+                return None
+            # Signals are looked for where a function is called or a loop goes round.
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).split()
+            if event == "line" and text[0] not in ("with", "try:"):
+                seen.append(text)
+                if len(seen) == line:
+                    raise KeyboardInterrupt
+            return trace
+
+        def run():
+            sys.settrace(trace)
+            with contextlib.suppress(KeyboardInterrupt):
+                spread_in_a_run()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive(), f"it hangs after Ctrl-C at {seen[line - 1]}"
+        return len(seen) >= line
+
+    spread_in_a_run()
+    before, workers, line = _threads.count(), len(_threads._idle), 1
+    while interrupted(line):
+        assert _threads.count() == before, f"at line {line} of those that were run"
+        assert workers <= len(_threads._idle) <= _threads._workers
+        line += 1
+    assert line > 50
+    assert spread_in_time()
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_child_has_threads_of_its_own():
@@ -164,6 +210,32 @@ def test_a_child_has_threads_of_its_own():
     if not child:
         os._exit(0 if spread_in_time() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_of_a_process_that_trains():
+    """It has neither the lock, which another thread held, nor the limit of its run."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+    before, held, go_on = _threads.of_blas(), threading.Event(), threading.Event()
+
+    def train():
+        with _threads.limited(1), _threads._lock:
+            held.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert held.wait(60)
+    try:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # or it would wait for ever, and the test for it
+            os._exit(0 if spread_in_time() and _threads.of_blas() == before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        go_on.set()
+        thread.join()
 
 
 def spread_in_time():
