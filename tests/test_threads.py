@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import linecache
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -137,6 +139,42 @@ def test_parts_for_which_no_thread_is_free(monkeypatch):
         _threads.spread(note, 6)
     assert set(threads) == {threading.get_ident()}
     assert len(_threads._idle) == free
+
+
+def test_a_system_without_another_thread(monkeypatch):
+    """The calling one does all of it."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "MOST", _threads._workers + 1)
+    monkeypatch.setattr(_threads, "_idle", [])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads = []
+    _threads.spread(lambda k: threads.append(threading.get_ident()), 3)
+    assert threads == [threading.get_ident()] * 3
+    assert _threads._idle == []
+
+
+def test_an_error_of_a_part_holds_no_arrays():
+    """They are gone with it, and do not wait for the collector."""
+
+    def failing():
+        x = np.zeros(3)
+
+        def work(k):
+            if k:
+                raise ValueError(f"of {x[k]}")
+
+        with pytest.raises(ValueError, match=r"of 0\.0"):
+            _threads.spread(work, 2)
+        return weakref.ref(x)
+
+    gc.disable()
+    try:
+        assert failing()() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")

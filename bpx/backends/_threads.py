@@ -169,8 +169,11 @@ def spread(work: Callable[[int], None], parts: int) -> None:
     except BaseException:  # perhaps Ctrl-C, in the midst of it
         _dismiss(call, hired, nested)
         raise
-    if error is not None:
-        raise error
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # whose traceback has this frame, and with it the arrays
 
 
 def _dismiss(call: object, hired: list[_Worker], nested: bool) -> BaseException | None:
@@ -244,7 +247,10 @@ def _hire(wanted: int, hired: list[_Worker]) -> None:
     """So many workers that nobody else has, or as many as there are: the lock is held."""
     global _workers
     for _ in range(min(wanted - len(_idle), MOST - _workers)):
-        _idle.append(_Worker())
+        try:
+            _idle.append(_Worker())
+        except RuntimeError:  # the system has no more of them
+            break
         _workers += 1
     first = max(0, len(_idle) - wanted)
     hired[:], _idle[first:] = _idle[first:], []
