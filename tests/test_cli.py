@@ -484,6 +484,21 @@ def test_options_of_train(options):
     assert ("epoch 2; training cost" in err) == ("--progress" in options)
 
 
+@pytest.mark.parametrize(
+    ("closed", "other", "arguments", "status"),
+    [("stdout", "err", ["gradcheck"], 0), ("stderr", "out", ["evaluate", "no", "digits"], 2)],
+)
+def test_a_closed_stream(monkeypatch, capsys, closed, other, arguments, status):
+    """What would go there goes nowhere, and not to the other one."""
+    monkeypatch.setattr(sys, closed, None)
+    monkeypatch.setattr(sys, "argv", ["bpx", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    getattr(sys, closed).close()
+    assert ended.value.code == status
+    assert getattr(capsys.readouterr(), other) == ""
+
+
 def test_backends():
     out, _ = bpx_command("backends")
     assert "numpy" in out.splitlines()[1]
