@@ -111,6 +111,18 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
     assert "has ended, there is nothing to go on with" in err
 
 
+def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
+    """The run has ended; without a model it has not begun."""
+    np.savez(tmp_path / "a.npz", x=np.eye(30, 3), y=np.arange(30) % 3)
+    bpx_command("train", "a.npz", "--epochs", 0, "--out", "run", cwd=tmp_path)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    _, err = bpx_command("train", "--resume", "run", cwd=tmp_path, status=2)
+    assert "has ended, there is nothing to go on with: --out run --overwrite trains anew" in err
+    (tmp_path / "run" / "model.safetensors").unlink()
+    bpx_command("train", "--resume", "run", cwd=tmp_path)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
