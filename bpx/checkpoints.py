@@ -164,7 +164,16 @@ class Checkpoints:
             self._at = run.net.epochs, run.net.steps, time.monotonic()
         self._last = path
         # Those of later steps are damaged, or `newest` would have given one of them.
-        older = [other for other in _found(self.folder) if other.name <= path.name]
+        try:
+            older = [other for other in _found(self.folder) if other.name <= path.name]
+        except OSError as error:
+            warnings.warn(
+                f"no old checkpoint is deleted at step {run.net.steps}, and the training goes on: "
+                f"{self.folder} cannot be listed ({error}); make it readable",
+                RuntimeWarning,
+                stacklevel=level_of_user(),
+            )
+            return
         for other in older[: -self.wanted.keep]:
             with contextlib.suppress(OSError):
                 other.unlink()

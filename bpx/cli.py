@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -85,8 +86,10 @@ def main() -> None:
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     base: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal in ASCII
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: else errors go to stdout, and a file may be next
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), "utf-8"))
+        getattr(sys, name).reconfigure(errors="replace")  # a terminal in ASCII
     try:
         # Rank 0 alone prints.
         quiet = contextlib.redirect_stdout(io.StringIO()) if _rank() else contextlib.nullcontext()

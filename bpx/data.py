@@ -221,8 +221,8 @@ def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
     if low < 0.0 or (high > 1.0 and not counts):
         raise ValueError(
             f"expected {what} {'>= 0' if counts else 'between 0 and 1'} for this cost and these "
-            f"outputs, got {low if low < 0.0 else high:g}: for real targets they are the identity, "
-            'output="identity", and the cost is the quadratic'
+            f"outputs, got {low if low < 0.0 else high:g}: for real targets they are the "
+            'identity, output="identity", and the cost is the quadratic'
         )
     if targets == "simplex":
         sums = xp.sum(xp.astype(y, xp.float32), axis=1)

@@ -104,7 +104,8 @@ def load(
 ) -> Network | Any:
     """A network from a file that `Network.save` wrote, or from a checkpoint of `Network.fit`.
 
-    From a checkpoint with its ``history`` so far, also of a run that was killed. Or an `Ensemble` from a file that `Ensemble.save` wrote.
+    From a checkpoint with its ``history`` so far, also of a run that was killed. Or an `Ensemble`
+    from a file that `Ensemble.save` wrote.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -32,6 +33,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in self.signals:
                 before = signal.getsignal(number)
@@ -41,6 +43,10 @@ class Interrupts:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # forked meanwhile: it trains nothing, and is to end
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+            return
         now = time.monotonic()
         passed_on = launcher.rank() is not None and now - self._since < TWICE
         if not self.noted:
@@ -50,7 +56,8 @@ class Interrupts:
 
     def __exit__(self, *error: object) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)
+            if signal.getsignal(number) == self._note:  # and not one that a callback has set
+                signal.signal(number, before)
             # One around this, in whose `fit` a callback has called another, is meant too.
             outer = getattr(before, "__self__", None)
             if self.noted and isinstance(outer, Interrupts):

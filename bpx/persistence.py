@@ -116,6 +116,11 @@ def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = Tru
         )
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
+    if target.exists() and not (target.is_file() or target.is_symlink()):
+        raise OSError(
+            f"cannot write {path}: it is a device, a pipe or a socket, whose place a file would "
+            "take; expected a file's name"
+        )
     try:
         _replace(target, content)
     except OSError as error:
@@ -130,13 +135,16 @@ def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = Tru
 def _replace(target: Path, content: bytes) -> None:
     """Put `content` in the place of `target`, or raise OSError and leave everything as it was."""
     temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
+    mode = _mode(target)
     try:
-        with temporary.open("xb") as file:
+        temporary.touch(0o666 if mode is None else 0o600, exist_ok=False)
+        with temporary.open("wb") as file:
+            if mode is not None:
+                with contextlib.suppress(OSError):  # a file system without permissions
+                    temporary.chmod(mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # no old file, or a file system without permissions
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -149,6 +157,14 @@ def _replace(target: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _mode(target: Path) -> int | None:
+    """The permissions of an old file; None: there is none, and the umask says them."""
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except OSError:
+        return None
 
 
 def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

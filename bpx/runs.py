@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import Checkpoint, delete
+from .checkpoints import Checkpoint, delete, is_checkpoint
 from .files import save
 from .history import History
 from .network import Network
@@ -73,8 +73,14 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
     for name, value in options.items():
         if name in FOLDERS or not isinstance(value, kinds.get(name, ())):
             raise ValueError(f"{path} is damaged: {name} = {value!r} is no option of bpx train")
-    if not _checkpoints(out).is_dir():
-        raise ValueError(f"the run in {out} has ended, there is nothing to go on with")
+    folder = _checkpoints(out)
+    there = folder.is_dir()
+    # Neither a checkpoint nor a model: it was cut short before the first one.
+    if not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir()))):
+        raise ValueError(
+            f"the run in {out} has ended, there is nothing to go on with: --out {out} --overwrite "
+            "trains anew"
+        )
     return options
 
 

@@ -21,8 +21,8 @@ class LayerTrace:
     ----------
     layer : Layer
     z : array
-        (m, \\*output_shape). What its activation is given; of a layer that has none, or is a user's
-        own, its outputs.
+        (m, \\*output_shape). What its activation is given; of a layer that has none, or is a
+        user's own, its outputs.
     a : array
         σ(z), its outputs.
     delta : array or None
@@ -72,5 +72,5 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
 
 
 def _in_two(layer: Layer, last: bool) -> tuple[Layer, Activation]:
-    """A layer that ends in z, and its σ; of a user's own one within, all of it and the identity."""
+    """A layer that ends in z, and its σ: the identity, behind a user's own that is not the last."""
     return (layer, Identity()) if layer.own and not last else without_activation(layer)

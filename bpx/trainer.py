@@ -132,6 +132,8 @@ class Trainer:
             run.stopped, run.history.interrupted = stopped
             if checkpoints is not None:
                 checkpoints.write(run, self.epoch or Epoch.next(self.net, self.source))
+        # What came during the last checkpoint ends the program as what came before it.
+        run.history.interrupted |= agreed(ranks, interrupts.noted)
 
     def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
         """A run that begins, or goes on from a checkpoint, on all ranks alike."""

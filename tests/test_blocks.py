@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import layers
+from bpx import handover, layers
 from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
 from bpx.blocks import Blocks
@@ -150,6 +150,49 @@ def test_a_part_of_a_memory_map_and_columns_of_a_table(samples, path, tmp_path):
     data = bpx.open_data(table, target=["c0", "w"], columns=["c3", "c1"], budget="1 MB")
     assert np.array_equal(data.read(True), samples[0][:, [3, 1]])
     assert np.array_equal(data.y, np.c_[samples[0][:, 0], np.ones(N)])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no list of open files here")
+@pytest.mark.parametrize("then", ["deleted", "replaced"])
+def test_a_memory_map_whose_file_is_gone(samples, path, then):
+    """What is in the map is read, and no other file of that name."""
+    mapped = np.load(path, mmap_mode="r")
+    if then == "deleted":
+        path.unlink()
+    else:
+        np.save(path.with_name("new.npy"), np.zeros((N, 12)))
+        os.replace(path.with_name("new.npy"), path)
+    data = bpx.open_data(mapped, samples[1], budget=SMALL)
+    assert np.array_equal(data.read(True), samples[0])
+    assert isinstance(source(network(), data), Windows)
+    given = handover.Handover(path.parent).shared(mapped)
+    assert np.array_equal(handover.unpickled(handover.pickled(given))[0], samples[0])
+
+
+@pytest.mark.parametrize("as_map", [False, True])
+def test_a_file_that_is_replaced_in_a_run(samples, path, as_map):
+    """By one of the same size, between two windows."""
+
+    def replace(run):
+        np.save(path.with_name("new.npy"), np.zeros((N, 12)))
+        os.utime(path.with_name("new.npy"), ns=(0, 0))  # no other clock's tick is waited for
+        os.replace(path.with_name("new.npy"), path)
+
+    given = np.load(path, mmap_mode="r") if as_map else path
+    data = bpx.open_data(given, samples[1], budget=SMALL)
+    with pytest.raises(OSError, match=r"has been replaced or written to: open the data again"):
+        network().fit(data, callbacks=replace)
+
+
+def test_a_map_that_is_written_to_in_a_run(samples, path):
+    """Its owner may: what is read is what is there."""
+    mapped = np.load(path, mmap_mode="r+")
+
+    def write(run):
+        mapped[:] = 1.0
+        mapped.flush()
+
+    network().fit(bpx.open_data(mapped, samples[1], budget=SMALL), epochs=2, callbacks=write)
 
 
 def test_uint8_is_scaled_as_it_is_gathered(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from damaged_headers import damaged
 
 import bpx
-from bpx import layers, persistence
+from bpx import checkpoints, layers, persistence
 from bpx.backends import _fast, _numpy
 from bpx.sources import Windows, of_samples
 
@@ -531,6 +531,23 @@ def test_a_function_with_a_state_goes_on(data, tmp_path):
     network().fit(*data, epochs=3, checkpoint=tmp_path, callbacks=first)
     network().fit(*data, epochs=5, checkpoint=tmp_path, callbacks=then, resume=True)
     assert (first.count, then.count) == (3, 5)
+
+
+def test_a_folder_that_cannot_be_listed_does_not_end_the_training(data, tmp_path, monkeypatch):
+    found, net = checkpoints._found, network()
+
+    def refuse(folder):
+        if found(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return []
+
+    monkeypatch.setattr(checkpoints, "_found", refuse)
+    goes_on = r"no old checkpoint is deleted at step \d+, and the training goes on: .*make it read"
+    with pytest.warns(RuntimeWarning, match=goes_on) as told:
+        net.fit(*data, epochs=2, checkpoint=tmp_path)
+    assert {warning.filename for warning in told} == {__file__}
+    assert net.epochs == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_disk_that_fills_up_does_not_end_the_training(data, tmp_path, monkeypatch):

@@ -111,6 +111,18 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
     assert "has ended, there is nothing to go on with" in err
 
 
+def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
+    """The run has ended; without a model it has not begun."""
+    np.savez(tmp_path / "a.npz", x=np.eye(30, 3), y=np.arange(30) % 3)
+    bpx_command("train", "a.npz", "--epochs", 0, "--out", "run", cwd=tmp_path)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    _, err = bpx_command("train", "--resume", "run", cwd=tmp_path, status=2)
+    assert "has ended, there is nothing to go on with: --out run --overwrite trains anew" in err
+    (tmp_path / "run" / "model.safetensors").unlink()
+    bpx_command("train", "--resume", "run", cwd=tmp_path)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
@@ -482,6 +494,21 @@ def test_options_of_train(options):
     out, err = bpx_command("train", "--epochs", 2, *options)
     assert "test accuracy" in out
     assert ("epoch 2; training cost" in err) == ("--progress" in options)
+
+
+@pytest.mark.parametrize(
+    ("closed", "other", "arguments", "status"),
+    [("stdout", "err", ["gradcheck"], 0), ("stderr", "out", ["evaluate", "no", "digits"], 2)],
+)
+def test_a_closed_stream(monkeypatch, capsys, closed, other, arguments, status):
+    """What would go there goes nowhere, and not to the other one."""
+    monkeypatch.setattr(sys, closed, None)
+    monkeypatch.setattr(sys, "argv", ["bpx", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    getattr(sys, closed).close()
+    assert ended.value.code == status
+    assert getattr(capsys.readouterr(), other) == ""
 
 
 def test_backends():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -35,6 +36,34 @@ def fits(run):
 @pytest.fixture
 def classes(rng):
     return rng.normal(size=(23, 7)), rng.integers(4, size=23)
+
+
+@pytest.mark.parametrize("why", ["no locator available", "No space left on device"])
+def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
+    """Each process compiles for itself, and says so once."""
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    from numba import types
+    from numba.core import caching
+
+    from bpx.backends import _jit
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if "locator" in why:
+        monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    else:
+        for name in ("load", "save"):
+            monkeypatch.setattr(caching.IndexDataCacheFile, name, full)
+    monkeypatch.setattr(_jit, "_told", False)
+    kernel, _ = _jit.decorators()
+    assert kernel(lambda a: a + 1)(2) == 3
+    address = _jit.called_by_address(types.int64(types.int64))(lambda a: a + 2)
+    assert address.ctypes(2) == 4
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert why in record.message
+    assert "NUMBA_CACHE_DIR in the environment names a folder" in record.message
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -329,6 +329,37 @@ def test_permissions_of_an_old_file_are_kept(old: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
+def test_what_replaces_a_private_file_is_never_open_to_others(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, modes = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+        real(handle)
+
+    old.chmod(0o600)
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(old, {}, {})
+    assert modes[0] == 0o600
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name on this system")
+def test_what_is_no_file_is_not_replaced(path: Path) -> None:
+    os.mkfifo(path)
+    link = path.with_name("link")
+    link.symlink_to(path.name)
+    for name in (path, link):
+        with pytest.raises(OSError, match=r"it is a device, a pipe .*expected a file's name"):
+            write(name, {}, {})
+    assert path.is_fifo()
+    write(link, {}, HEADER, follow=False)  # in the link's place
+    assert read(link)[1] == HEADER
+    assert path.is_fifo()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
 def test_a_link_stays_a_link(old: Path) -> None:
     link = old.with_name("latest.safetensors")
     link.symlink_to(old.name)

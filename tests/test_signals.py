@@ -112,6 +112,7 @@ PHASES = {
     "the first checkpoint is written": (patched(persistence, "write_bytes"), 1),
     "a checkpoint is written": (patched(os, "replace"), 3),
     "an old checkpoint is deleted": (patched(os, "unlink"), 1),
+    "the last checkpoint is written": (patched(os, "replace"), 8),
 }
 
 
@@ -153,6 +154,45 @@ def test_before_the_first_step_and_after_the_last(tmp_path, name):
         assert bpx.load(path).steps
         # The last one is written again before on_fit_end.
         assert path.read_bytes() == content or (name == "on_fit_end" and path == max(before))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_signal_to_a_process_that_a_callback_has_forked(tmp_path):
+    """It ends it: there, nobody would look at what is noted."""
+    ended = []
+
+    class Fork(Quiet):
+        def on_epoch_end(self, run):
+            if not ended:
+                child = os.fork()
+                if not child:
+                    signal.raise_signal(signal.SIGTERM)
+                    os._exit(0)
+                ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    net = fit(tmp_path, None, Fork())
+    assert ended == [-signal.SIGTERM]
+    assert not net.history.interrupted
+
+
+def test_a_handler_that_a_callback_has_set(tmp_path):
+    """It stays; the others are as they were before."""
+
+    def own(number, frame):
+        pass
+
+    class Handle(Quiet):
+        def on_epoch_end(self, run):
+            signal.signal(signal.SIGTERM, own)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        fit(tmp_path, None, Handle())
+        assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGINT) is before[signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
 
 
 # A process of its own: SIGTERM ends it where nobody has asked to be told.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import linecache
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -137,6 +141,42 @@ def test_parts_for_which_no_thread_is_free(monkeypatch):
     assert len(_threads._idle) == free
 
 
+def test_a_system_without_another_thread(monkeypatch):
+    """The calling one does all of it."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "MOST", _threads._workers + 1)
+    monkeypatch.setattr(_threads, "_idle", [])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads = []
+    _threads.spread(lambda k: threads.append(threading.get_ident()), 3)
+    assert threads == [threading.get_ident()] * 3
+    assert _threads._idle == []
+
+
+def test_an_error_of_a_part_holds_no_arrays():
+    """They are gone with it, and do not wait for the collector."""
+
+    def failing():
+        x = np.zeros(3)
+
+        def work(k):
+            if k:
+                raise ValueError(f"of {x[k]}")
+
+        with pytest.raises(ValueError, match=r"of 0\.0"):
+            _threads.spread(work, 2)
+        return weakref.ref(x)
+
+    gc.disable()
+    try:
+        assert failing()() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 def test_ctrl_c_waits_for_the_parts():
     """They write into arrays that the caller then has again."""
@@ -156,6 +196,50 @@ def test_ctrl_c_waits_for_the_parts():
     assert sorted(ended) == [0, 1, 1]
 
 
+def test_ctrl_c_at_each_line():
+    """Wherever it comes, all workers are there again and BLAS has its threads."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+
+    def spread_in_a_run():
+        with _threads.limited(1):
+            _threads.spread(lambda k: None, 2)
+
+    def interrupted(line):
+        """Whether it had so many lines. In a thread, so that one that hangs is found."""
+        seen = []
+
+        def trace(frame, event, argument):
+            if frame.f_code.co_filename != _threads.__file__:
+                return None
+            # Signals are looked for where a function is called or a loop goes round.
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).split()
+            if event == "line" and text[0] not in ("with", "try:"):
+                seen.append(text)
+                if len(seen) == line:
+                    raise KeyboardInterrupt
+            return trace
+
+        def run():
+            sys.settrace(trace)
+            with contextlib.suppress(KeyboardInterrupt):
+                spread_in_a_run()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive(), f"it hangs after Ctrl-C at {seen[line - 1]}"
+        return len(seen) >= line
+
+    spread_in_a_run()
+    before, workers, line = _threads.count(), len(_threads._idle), 1
+    while interrupted(line):
+        assert _threads.count() == before, f"at line {line} of those that were run"
+        assert workers <= len(_threads._idle) <= _threads._workers
+        line += 1
+    assert line > 50
+    assert spread_in_time()
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_child_has_threads_of_its_own():
@@ -164,6 +248,32 @@ def test_a_child_has_threads_of_its_own():
     if not child:
         os._exit(0 if spread_in_time() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_of_a_process_that_trains():
+    """It has neither the lock, which another thread held, nor the limit of its run."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+    before, held, go_on = _threads.of_blas(), threading.Event(), threading.Event()
+
+    def train():
+        with _threads.limited(1), _threads._lock:
+            held.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert held.wait(60)
+    try:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # or it would wait for ever, and the test for it
+            os._exit(0 if spread_in_time() and _threads.of_blas() == before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        go_on.set()
+        thread.join()
 
 
 def spread_in_time():

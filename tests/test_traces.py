@@ -1,4 +1,4 @@
-"""z, a and δ of each layer, against the gradients that they make and the layers above by itself."""
+"""z, a and δ of each layer, against gradients, and against the layers above by themselves."""
 
 from __future__ import annotations
 

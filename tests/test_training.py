@@ -991,6 +991,14 @@ def test_schedules_are_finite_and_not_negative(name):
     assert history["learning_rate"] == rates[:3]
 
 
+def test_progress_with_a_closed_stream_goes_nowhere(rng, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    net = bpx.Network(SIZES, seed=1)
+    net.fit(rng.normal(size=(20, 6)), rng.integers(3, size=20), epochs=2, progress=True)
+    assert net.epochs == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_progress_in_a_log_file_is_a_line_an_epoch(rng, capsys):
     net = bpx.Network(SIZES, seed=1)
     net.fit(rng.normal(size=(20, 6)), rng.integers(3, size=20), epochs=3, progress=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.core import event as events
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic, register_jitable
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
@@ -30,7 +32,62 @@ def decorators(*fastmath: str) -> tuple[Any, Any]:
         "fastmath": set(fastmath),
         "no_cfunc_wrapper": True,  # a second copy of all the machine code, which nobody calls
     }
-    return njit(cache=True, **options), register_jitable(**options)
+    compiled = njit(**options)
+
+    def called(function: Callable[..., Any]) -> Any:
+        dispatcher = compiled(function)
+        try:
+            dispatcher._cache = _Cache(function)
+        except (RuntimeError, OSError) as error:
+            _tell_of_no_cache(str(error))
+        return dispatcher
+
+    return called, register_jitable(**options)
+
+
+def called_by_address(signature: Any, **options: Any) -> Callable[..., Any]:
+    """Decorator of a function that machine code calls; kept on the disk too."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return cfunc(signature, cache=True, **options)(function)
+        except (RuntimeError, OSError) as error:
+            _tell_of_no_cache(str(error))
+            return cfunc(signature, **options)(function)
+
+    return decorate
+
+
+class _Cache(FunctionCache):
+    """Numba's; what it cannot read is compiled, and what it cannot write is for this process."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except OSError as error:
+            _tell_of_no_cache(str(error))
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _tell_of_no_cache(str(error))
+
+
+def _tell_of_no_cache(why: str) -> None:
+    """A word in bpx's log, once in a process, and not for each of its functions."""
+    global _told
+    if not _told:
+        _told = True
+        logging.getLogger("bpx").warning(
+            "compiled functions cannot be kept on the disk (%s), and each process compiles them "
+            "anew: NUMBA_CACHE_DIR in the environment names a folder that can be written to",
+            why,
+        )
+
+
+_told = False
 
 
 class _Notice(events.Listener):

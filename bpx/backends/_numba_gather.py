@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, from_dtype, types
+from numba import carray, from_dtype, types
 from numba.extending import intrinsic
 
-from ._jit import FLAGS, OPTIONS, prefetch
+from ._jit import FLAGS, OPTIONS, called_by_address, prefetch
 
 # Rows that are asked for before they are copied, and the bytes of a row up to which that pays: a
 # shuffled row of a large table is in no cache, and the processor looks only a few rows ahead by
@@ -100,4 +100,4 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
                     value = carray(_pointer(first + j * column, kind), 1)[0]
                     into[j] = value * by[j] + plus[j] if scaled else value
 
-    return cfunc(_SIGNATURE, cache=True, fastmath=set(FLAGS), **OPTIONS)(gather)
+    return called_by_address(_SIGNATURE, fastmath=set(FLAGS), **OPTIONS)(gather)

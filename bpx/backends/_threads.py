@@ -33,9 +33,13 @@ class _Here(threading.local):
 _lock, _here = threading.RLock(), _Here()
 _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
-_limits: list[tuple[int, int]] = []  # BLAS's and `count`, of the runs at hand; the first counts
-_spread = 0  # calls of `spread` at hand
-_told: int | None = None  # what BLAS was told; None: nothing, each library has its own number
+# Runs and calls of `spread` at hand, each by an object of its own: Ctrl-C may come between any two
+# lines, and to take one away again, or one that was not yet there, does nothing.
+_runs: set[object] = set()
+_spreads: set[object] = set()
+_limit = 1, 1  # BLAS's and `count`, of the runs: the first one's
+# What BLAS was told; None: nothing, each library has its own number; 0: it is being told.
+_told: int | None = None
 _before: list[int] = []  # and had it before
 
 
@@ -55,9 +59,9 @@ def count() -> int:
     if _here.is_spread:  # or it would wait for itself to be free
         return 1
     with _lock:
-        if _limits:
-            return _limits[0][1]
-        if _spread:
+        if _runs:
+            return _limit[1]
+        if _spreads:
             return max(_before, default=1)
         return of_blas() or 1
 
@@ -75,7 +79,7 @@ def beside_blas() -> int:
     if _here.is_spread:
         return 1
     with _lock:
-        return _limits[0][1] if _limits and _limits[0][0] == 1 else 1
+        return _limit[1] if _runs and _limit[0] == 1 else 1
 
 
 def for_each_of(processes: int) -> int | None:
@@ -113,49 +117,87 @@ def limited(threads: int, spread: int | None = None) -> Iterator[None]:
 
     What is spread may be so over other many.
     """
-    with _lock:
-        _limits.append((threads, threads if spread is None else spread))
-        _tell()
+    global _limit
+    run = object()
     try:
+        with _lock:
+            if not _runs:  # whichever run ends first, the first one's limit is kept to the end
+                _limit = threads, threads if spread is None else spread
+            _runs.add(run)
+            _tell()
         yield
     finally:
-        with _lock:
-            # Whichever run ends first, the first one's limit is kept to the end.
-            _limits.pop()
-            _tell()
+        try:
+            _ended(run)
+        except BaseException:  # Ctrl-C, in the midst of it
+            _ended(run)
+            raise
+
+
+def _ended(run: object) -> None:
+    with _lock:
+        _runs.discard(run)
+        _tell()
 
 
 def spread(work: Callable[[int], None], parts: int) -> None:
     """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone.
 
     Parts for which no thread is free, because others spread theirs, follow on the calling one.
+    Ctrl-C is raised behind all of them: they write into the caller's arrays.
     """
-    global _spread
+    call, nested = object(), _here.is_spread
     hired: list[_Worker] = []
-    nested = _here.is_spread
-    with _lock:
-        _spread += 1
+    error: BaseException | None = None
     try:
-        with _lock:
-            _tell()
-            hired = _hired(parts - 1)
-        for k, worker in enumerate(hired, 1):  # NumPy's errstate is a context's
-            worker.give(partial(contextvars.copy_context().run, work, k))
         try:
+            with _lock:
+                _spreads.add(call)
+                _tell()
+                _hire(parts - 1, hired)
+            for k, worker in enumerate(hired, 1):  # NumPy's errstate is a context's
+                worker.give(partial(contextvars.copy_context().run, work, k))
             _here.is_spread = True
             for k in (0, *range(len(hired) + 1, parts)):
                 work(k)
+        except BaseException:
+            for worker in hired:  # or one that was given its work, and no more, would sleep on
+                worker.wake()
+            raise
         finally:
-            _here.is_spread = nested
-            errors = [worker.wait() for worker in hired]
-        for error in errors:
-            if error is not None:
-                raise error
+            error = _dismiss(call, hired, nested)
+    except BaseException:  # perhaps Ctrl-C, in the midst of it
+        _dismiss(call, hired, nested)
+        raise
+    try:
+        if error is not None:
+            raise error
     finally:
-        with _lock:
-            _spread -= 1
-            _idle.extend(hired)
-            _tell()
+        del error  # whose traceback has this frame, and with it the arrays
+
+
+def _dismiss(call: object, hired: list[_Worker], nested: bool) -> BaseException | None:
+    """Wait for the workers, who are free again then; what the first of them has raised.
+
+    Done again after it was cut short, it does what is left.
+    """
+    found: BaseException | None = None
+    while True:
+        try:
+            for worker in hired:
+                worker.wait()
+            break
+        except BaseException as error:  # Ctrl-C, or what another signal's handler raises
+            found = error.with_traceback(None)
+    for worker in reversed(hired):
+        found, worker.error = worker.error or found, None
+    _here.is_spread = nested
+    with _lock:
+        # A signal comes where a function is called or has returned: not between these two.
+        _idle[:0], hired[:] = hired, []
+        _spreads.discard(call)
+        _tell()
+    return found
 
 
 class _Worker:
@@ -166,58 +208,65 @@ class _Worker:
     """
 
     def __init__(self) -> None:
+        self.error: BaseException | None = None  # what its last work has raised
+        self._work: Callable[[], None] | None = None  # until it is done
         self._given, self._done = threading.Lock(), threading.Lock()
         self._given.acquire()
-        self._done.acquire()
-        self._work: Callable[[], None] | None = None
-        self._error: BaseException | None = None
         threading.Thread(target=self._run, name="bpx", daemon=True).start()
 
     def give(self, work: Callable[[], None]) -> None:
+        self._done = threading.Lock()  # whether the last work's was taken depends on Ctrl-C
+        self._done.acquire()
         self._work = work
-        self._given.release()
+        self.wake()
 
-    def wait(self) -> BaseException | None:
-        """What it has raised. Ctrl-C is raised behind it: it writes into the caller's arrays."""
-        interrupted: BaseException | None = None
-        while True:
-            try:
-                self._done.acquire()
-                break
-            except KeyboardInterrupt as error:
-                interrupted = error
-        found, self._error = self._error or interrupted, None
-        return found
+    def wake(self) -> None:
+        if self._given.locked():  # or it is about to
+            self._given.release()
+
+    def wait(self) -> None:
+        while self._work is not None:
+            self._done.acquire()
 
     def _run(self) -> None:
         _here.is_spread = True
         while True:
             self._given.acquire()
+            if self._work is None:
+                continue
+            done = self._done
             try:
-                assert self._work is not None
                 self._work()
             except BaseException as error:
-                self._error = error
+                self.error = error
             self._work = None  # nor the arrays in it
-            self._done.release()
+            done.release()
 
 
-def _hired(wanted: int) -> list[_Worker]:
+def _hire(wanted: int, hired: list[_Worker]) -> None:
     """So many workers that nobody else has, or as many as there are: the lock is held."""
     global _workers
     for _ in range(min(wanted - len(_idle), MOST - _workers)):
-        _idle.append(_Worker())
+        try:
+            _idle.append(_Worker())
+        except RuntimeError:  # the system has no more of them
+            break
         _workers += 1
     first = max(0, len(_idle) - wanted)
-    hired, _idle[first:] = _idle[first:], []
-    return hired
+    hired[:], _idle[first:] = _idle[first:], []
 
 
 def _forget() -> None:
-    """In a child of a fork, which has none of the threads."""
-    global _workers
+    """In a child of a fork, which has none of the threads, nor who holds the lock."""
+    global _lock, _workers, _told
+    _lock = threading.RLock()
     _idle.clear()
+    _runs.clear()
+    _spreads.clear()
     _workers = 0
+    if _told is not None:
+        _give_back()
+        _told = None
 
 
 if hasattr(os, "register_at_fork"):
@@ -227,14 +276,23 @@ if hasattr(os, "register_at_fork"):
 def _tell() -> None:
     """BLAS, where it is another number than before: the lock is held."""
     global _told
-    threads = 1 if _spread else _limits[0][0] if _limits else None
+    threads = 1 if _spreads else _limit[0] if _runs else None
     if threads == _told:  # or each `spread` of a step would pay 20 µs
         return
     if _told is None:
         _before[:] = [library.num_threads for library in _libraries()]
-    for library, before in zip(_libraries(), _before, strict=True):
-        _set(library, before if threads is None else threads)
+    _told = 0
+    if threads is None:
+        _give_back()
+    else:
+        for library in _libraries():
+            _set(library, threads)
     _told = threads
+
+
+def _give_back() -> None:
+    for library, before in zip(_libraries(), _before, strict=True):
+        _set(library, before)
 
 
 def _set(library: Any, threads: int) -> None:

@@ -20,7 +20,7 @@ class Progress(Callback):
     Parameters
     ----------
     file : text stream, optional
-        Where to; standard error by default.
+        Where to; standard error by default, and nowhere if that is closed.
 
     Examples
     --------
@@ -48,9 +48,11 @@ class Progress(Callback):
         return twin
 
     def on_fit_begin(self, run: Run) -> None:
+        file = self._file or sys.stderr
+        if file is None:
+            return
         from tqdm.auto import tqdm
 
-        file = self._file or sys.stderr
         self._log = _Words(file)
         if not (file.isatty() or "ipykernel" in sys.modules):
             self._lines = file
@@ -72,7 +74,7 @@ class Progress(Callback):
     def on_epoch_end(self, run: Run) -> None:
         if self._lines is not None:
             print(describe(run.history.row()), file=self._lines, flush=True)
-        else:
+        elif self._bar is not None:
             self._bar.set_postfix_str(brief(run.history.row()))
 
     def on_fit_end(self, run: Run) -> None:

@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,22 @@ class RawRows(Reader):
 
     They are read and not mapped: pages that were looked at through a map count as this process's
     memory until the system wants them back.
+
+    Parameters
+    ----------
+    settled : bool
+        Nobody writes to the file, as through a map that may be written to.
     """
 
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(
+        self, path: Path, offset: int, shape: tuple[int, ...], dtype: Any, settled: bool = True
+    ) -> None:
         super().__init__(str(path), shape, dtype)
         self.path, self.offset = path, offset
         self._swapped = not np.dtype(dtype).isnative
         self._row = math.prod(shape[1:]) * self.dtype.itemsize
-        self._size = path.stat().st_size
+        found, self._settled = path.stat(), settled
+        self._size, self._written = found.st_size, found.st_mtime_ns
         wanted = offset + shape[0] * self._row
         if self._size < wanted:
             raise ValueError(
@@ -40,12 +48,14 @@ class RawRows(Reader):
         with open(self.path, "rb", buffering=0) as file:
 
             def read(start: int, stop: int, out: np.ndarray) -> None:
-                size = os.fstat(file.fileno()).st_size
-                if size != self._size:
+                found, again = os.fstat(file.fileno()), "open the data again once nothing writes"
+                if found.st_size != self._size:
                     raise OSError(
-                        f"the file has {size} bytes and had {self._size}: open the data again "
-                        "once nothing writes to it"
+                        f"the file has {found.st_size} bytes and had {self._size}: {again} to it"
                     )
+                # No number of the file itself: some network file systems give it another one.
+                if self._settled and found.st_mtime_ns != self._written:
+                    raise OSError(f"the file has been replaced or written to: {again} to it")
                 file.seek(self.offset + start * self._row)
                 fill(file, out)
                 if self._swapped:
@@ -65,7 +75,10 @@ def fill(file: Any, out: np.ndarray) -> None:
 
 
 def mapped(x: Any) -> RawRows | None:
-    """The file behind a memory map, or behind some rows of one; None: it is something else."""
+    """The file behind a memory map, or behind some rows of one; None: it is something else.
+
+    Or its file is gone, or another one has its name: what was mapped is only in the map then.
+    """
     if not isinstance(x, np.memmap) or not x.flags.c_contiguous or x.dtype.hasobject:
         return None
     root: Any = x
@@ -74,8 +87,23 @@ def mapped(x: Any) -> RawRows | None:
     # A private map may have been written to, and its file has not.
     if not isinstance(root.base, mmap.mmap) or root.mode == "c" or root.filename is None:
         return None
+    if not _is_held_open(Path(root.filename)):
+        return None
     offset = root.offset + x.ctypes.data - root.ctypes.data
-    return RawRows(Path(root.filename), offset, x.shape, x.dtype)
+    return RawRows(Path(root.filename), offset, x.shape, x.dtype, settled=root.mode == "r")
+
+
+def _is_held_open(path: Path) -> bool:
+    """This process holds the file of this name open, as each map holds its own."""
+    try:
+        named, handles = path.stat(), os.listdir("/proc/self/fd")
+    except OSError:
+        return path.exists()  # a system on which it is not to be seen
+    for handle in handles:
+        with suppress(OSError):  # that of the list itself is closed
+            if os.path.samestat(os.fstat(int(handle)), named):
+                return True
+    return False
 
 
 class Slices(Reader):
