@@ -44,7 +44,7 @@ app = typer.Typer(
 )
 
 Data = Annotated[str, typer.Argument(help="digits, mnist, .npz, .csv or .parquet.")]
-Model = Annotated[Path, typer.Argument(help="A file that train wrote.")]
+Model = Annotated[Path, typer.Argument(help="A file that train wrote, or its folder.")]
 Target = Annotated[
     str | None,
     typer.Option(
@@ -264,7 +264,7 @@ def evaluate(
     model: Model, data: Data, target: Target = None, backend: On = None, budget: Budget = "1 GB"
 ) -> None:
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
-    net = load(model, backend=backend)
+    net = load(runs.model(model), backend=backend)
     if data in samples.BUILT_IN:
         x, y = samples.parts(data, target, 0, budget)[0][2]
     else:
@@ -295,7 +295,7 @@ def predict(
     """Labels or values for samples, a line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
-    net = load(model, backend=backend)
+    net = load(runs.model(model), backend=backend)
     x, _ = samples.of_file(net, data, target, budget, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
@@ -336,7 +336,7 @@ def export(
     """Write a trained network as an ONNX model."""
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"expected a file that ends in .onnx, got {out.name!r}")
-    net = load(model, backend="numpy")
+    net = load(runs.model(model), backend="numpy")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     written = export_onnx(net, out, classes=names).graph
     shape = ", ".join(map(str, ("m", *net.input_shape)))

@@ -47,6 +47,11 @@ def _checkpoints(out: Path) -> Path:
     return folder
 
 
+def model(path: Path) -> Path:
+    """The model of a run that has ended, by its folder; another path as it is."""
+    return path / MODEL if (path / MODEL).is_file() else path
+
+
 def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, Any]:
     """The options of the run in a folder, each of the kind that it has to have.
 

@@ -237,7 +237,8 @@ def _number(cell: str) -> float:
     if value is not None:
         return value
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
-    hint = ": fill it, or leave the line out" if is_missing(cell) else ""
+    of_text = "; of a column of text make one of numbers for each value (pandas.get_dummies)"
+    hint = ": fill it, or leave the line out" if is_missing(cell) else of_text
     raise ValueError(f"expected a number, {shown}{hint}")
 
 

@@ -72,5 +72,5 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
 
 
 def _in_two(layer: Layer, last: bool) -> tuple[Layer, Activation]:
-    """A layer that ends in z, and its σ: the identity, behind a user's own that is not the last."""
+    """A layer that ends in z, and its σ; behind a user's own within the network the identity."""
     return (layer, Identity()) if layer.own and not last else without_activation(layer)

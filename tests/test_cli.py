@@ -76,6 +76,9 @@ def test_evaluate(run_folder):
     out, _ = bpx_command("evaluate", run_folder / "model.safetensors", "digits")
     assert out.startswith("cost 0.")
     assert "accuracy 9" in out
+    assert bpx_command("evaluate", run_folder, "digits")[0] == out
+    _, err = bpx_command("evaluate", run_folder.parent, "digits", status=2)
+    assert "is a folder, expected a .safetensors file" in err
 
 
 def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
