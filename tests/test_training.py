@@ -516,6 +516,8 @@ def test_a_metric_is_a_column_that_may_be_monitored(tmp_path):
     assert np.array_equal(net.parameters, rows[2])
     assert list(net.history)[-1] == "f1"
     assert net.history.to_csv().splitlines()[3].endswith(",4.0")
+    assert net.history.best_epoch("f1") == 3
+    assert net.history.to_csv(tmp_path / "f1.csv") == (tmp_path / "f1.csv").read_text()
     fit(tmp_path / "cut", end=3)
     again, _ = fit(tmp_path / "cut", resume=True)
     assert again.history["f1"] == net.history["f1"]
@@ -540,7 +542,7 @@ def test_a_metric_that_ends_early_has_nan_in_later_rows():
     history.append({"epoch": 3})
     assert np.isnan(history["n"][2])
     assert history["n"][:2] == [1.0, 2.0]
-    assert history.best("n") == 2.0
+    assert (history.best("n"), history.best_epoch("n")) == (2.0, 2)
     assert history.best("training_accuracy") == max(history["training_accuracy"][:2])
 
 
@@ -936,7 +938,8 @@ def test_early_stopping_restores_the_best(rng):
 def test_what_is_monitored_must_be_there(rng):
     net, x, y = bpx.Network(SIZES, seed=1), rng.normal(size=(9, 6)), rng.integers(3, size=9)
     before = net.parameters.copy()
-    for monitor, hint in (("val_loss", "did you mean 'validation_cost'"), ("cost", "Known: ")):
+    hints = {"val_loss": "did you mean 'validation_cost'", "cost": "did you mean 'training_cost'"}
+    for monitor, hint in (*hints.items(), ("speed", "Known: ")):
         stop = bpx.EarlyStopping(monitor=monitor)
         with pytest.raises(ValueError, match=f"no column '{monitor}' to monitor.*{hint}"):
             net.fit(x, y, validation=(x, y), callbacks=stop)
