@@ -202,7 +202,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     learning_rate : float or Schedule
-        η.
+        η; 0.1 by default.
     momentum : float
         0 ≤ μ < 1.
     nesterov : bool
@@ -227,6 +227,7 @@ class SGD(Optimizer):
     name: ClassVar[str] = "sgd"
     kernel: ClassVar[str | None] = "sgd"
 
+    learning_rate: float | Schedule = 0.1
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -424,8 +425,6 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     """An `Optimizer`, or the one of that name with its defaults."""
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         raise TypeError(f"expected an optimizer, got the class: {optimizer.__name__}(...)")
-    if isinstance(optimizer, str) and optimizer.lower() == "sgd":
-        raise TypeError('the optimizer "sgd" needs a learning rate: bpx.SGD(0.1)')
     if isinstance(optimizer, str) and optimizer.lower().replace("-", "") == "lbfgs":
         raise ValueError(
             f"{optimizer!r} takes no mini-batches, and is a solver of the estimators: "

@@ -101,7 +101,7 @@ def _train(
     classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
     held_out = _held_out(net, validation, check_finite, columns, classes)
     called = _callbacks(callbacks, progress, ranks)
-    chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
+    chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
     # A stream without penalties need not know its size.
     divisor = None if n == "batch" else size or source.n or 1
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)

@@ -353,7 +353,6 @@ CASES = [
         ValueError,
         "unknown optimizer 'adm'; did you mean 'adam'?",
     ),
-    (lambda: fit(X, Y, optimizer="sgd"), TypeError, "needs a learning rate: bpx.SGD(0.1)"),
     (lambda: fit(X, Y, optimizer=bpx.Adam), TypeError, "got the class: Adam(...)"),
     (lambda: fit(X, Y, optimizer=3), TypeError, "expected the name of an optimizer"),
     (lambda: fit(X, Y, callbacks=3), TypeError, "expected a callback"),

@@ -139,6 +139,16 @@ def test_schedules_go_beyond_the_largest_float(number):
     assert schedules.InverseScaling(0.1, 100.0)(5000) == 0.0
 
 
+def test_every_optimizer_has_a_rate_by_default():
+    rates = {name: cls().learning_rate for name, cls in bpx.optimizers.OPTIMIZERS.builtin.items()}
+    assert rates == {"sgd": 0.1, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
+    nets = [bpx.Network([2, 1], seed=0) for _ in range(2)]
+    for net, optimizer in zip(nets, (None, "sgd"), strict=True):
+        net.fit([[0.0, 1.0]], [1], epochs=1, optimizer=optimizer)
+    assert nets[0].optimizer == nets[1].optimizer == bpx.SGD()
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+
+
 @pytest.mark.parametrize("optimizer", [bpx.SGD, bpx.Adam])
 @pytest.mark.parametrize("schedule", [schedules.StepDecay, schedules.Exponential])
 def test_a_rate_that_grows_without_end_diverges(backend, optimizer, schedule):
