@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,15 +159,16 @@ class History(Mapping[str, list[float]]):
         count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"<History of {count}; last: {describe(self.row())}>"
 
-    def plot(self, path: Any = None) -> Any:
+    def plot(self, path: Any = None, *, columns: Sequence[str] | None = None) -> Any:
         """The learning curves as a matplotlib figure; see `bpx.plotting.curves`.
 
-        A notebook shows it, and a script writes it: ``history.plot("curve.png")``. Training means
-        are of an epoch's steps, before each update: in the first epochs above those of validation.
+        A notebook shows it, and a script writes it: ``history.plot("curve.png")``; `columns` draws
+        others. Training means are of an epoch's steps, before each update: in the first epochs
+        above those of validation.
         """
         from .plotting import curves
 
-        return curves(self, path)
+        return curves(self, path, columns=columns)
 
 
 def _number(column: str, value: Any) -> float:
