@@ -17,6 +17,7 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import flag, fraction, not_as_expected, positive
+from .keywords import constructor
 from .parameters import Layout
 from .registry import Registry
 from .schedules import Schedule
@@ -185,8 +186,11 @@ class Optimizer:
 
 OPTIMIZERS = Registry("optimizer", Optimizer)
 
+L2 = "fit has it, as l2=, which it divides by the size of the training set"
+
 
 @OPTIMIZERS.builds
+@constructor(weight_decay=L2)
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
@@ -265,6 +269,7 @@ class SGD(Optimizer):
 
 
 @OPTIMIZERS.builds
+@constructor(weight_decay=L2)
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
@@ -314,6 +319,7 @@ class RMSprop(Optimizer):
 
 
 @OPTIMIZERS.builds
+@constructor(betas="here they are beta1= and beta2=", weight_decay=L2)
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...
@@ -389,6 +395,7 @@ class Adam(Optimizer):
 
 
 @OPTIMIZERS.builds
+@constructor(betas="here they are beta1= and beta2=")
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first ω ← (1 − ηw) ω.
