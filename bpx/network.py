@@ -18,7 +18,7 @@ from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
-from .frames import by_names
+from .frames import by_names, check_order
 from .gradients import Gradient
 from .keywords import hints
 from .layers import Input, Layer
@@ -391,6 +391,7 @@ class Network:
             All weights may be zero, as those of a mini-batch may.
         """
         x = by_names(x, self.columns, f"{what}x")
+        check_order(x, what, y=y, sample_weight=sample_weight)
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
         if y is None:
