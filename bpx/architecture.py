@@ -259,7 +259,12 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
         )
     for index, layer in enumerate(layers[1:], 1):
         if not isinstance(layer, Layer):
-            raise TypeError(f"expected a layer after Input, got {layer!r} at position {index}")
+            hint = ""
+            if isinstance(layer, Activation | str):
+                hint = ": bpx.layers.Activation(...) makes a layer of an activation"
+            raise TypeError(
+                f"expected a layer after Input, got {shortened(layer)} at position {index}{hint}"
+            )
     if len(layers) < 2:
         raise ValueError("expected at least one layer after Input")
     return sequence.bind(layers[1:], layers[0].shape)

@@ -1,4 +1,4 @@
-"""Data frames of pandas, polars and pyarrow, whose columns go by their names."""
+"""Data frames of pandas, polars and pyarrow: columns go by their names, rows by their place."""
 
 from __future__ import annotations
 
@@ -46,6 +46,30 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
         if len(known) < len(names) and names.count(name) > 1:
             raise ValueError(f"{what} has two columns {shortened(name)}")
     return x.select(list(columns)) if _is_arrow(x) else x[list(columns)]
+
+
+def check_order(x: Any, what: str = "", **others: Any) -> None:
+    """ValueError where one of `others` has the index of pandas' `x` in another order.
+
+    Rows go by their place. Labels that are not the same, or there twice, tell nothing of it.
+    """
+    labels = _index(x)
+    for name, other in others.items() if labels is not None else ():
+        found = _index(other)
+        if found is None or len(found) != len(labels) or labels.equals(found):
+            continue
+        if labels.is_unique and found.is_unique and found.isin(labels).all():
+            raise ValueError(
+                f"expected the rows of {what}{name} in the order of {what}x's, got the same index "
+                f"labels in another order: {name}.loc[x.index], or {name}.to_numpy() where the "
+                "rows belong together as they are"
+            )
+
+
+def _index(x: Any) -> Any:
+    """That of a frame or a series of pandas, None of all else."""
+    of_pandas = any(cls.__module__.startswith("pandas.") for cls in type(x).__mro__)
+    return getattr(x, "index", None) if of_pandas else None
 
 
 def _all_names(x: Any) -> tuple[Any, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .checks import LONGEST
+from .persistence import write_bytes
 from .registry import nearest
 
 COLUMNS = (
@@ -117,8 +118,30 @@ class History(Mapping[str, list[float]]):
         numbers = [value for value in self[name] if not math.isnan(value)] or [math.nan]
         return max(numbers) if name in self.larger_is_better else min(numbers)
 
-    def to_csv(self) -> str:
-        """The table as CSV text."""
+    def best_epoch(self, name: str) -> int:
+        """The epoch of the `best` of a column, the first of equals, as ``epoch`` counts it.
+
+        >>> History.of({"epoch": [4, 5, 6], "validation_cost": [0.3, 0.2, 0.4]}).best_epoch(
+        ...     "validation_cost")
+        5
+
+        Raises
+        ------
+        KeyError
+            There is no such column.
+        ValueError
+            It has no number.
+        """
+        best = self.best(name)
+        if math.isnan(best):
+            raise ValueError(
+                f"expected a number in the history's {name}, got NaN alone: best_epoch takes a "
+                "column that was measured"
+            )
+        return int(self["epoch"][self[name].index(best)])
+
+    def to_csv(self, path: Any = None) -> str:
+        """The table as CSV text, which with `path` is written there too, whole or not at all."""
         import csv
         import io
 
@@ -126,6 +149,8 @@ class History(Mapping[str, list[float]]):
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)
         writer.writerows(zip(*self._columns.values(), strict=True))
+        if path is not None:
+            write_bytes(path, text.getvalue().encode())
         return text.getvalue()
 
     def __repr__(self) -> str:
@@ -134,15 +159,16 @@ class History(Mapping[str, list[float]]):
         count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"<History of {count}; last: {describe(self.row())}>"
 
-    def plot(self, path: Any = None) -> Any:
+    def plot(self, path: Any = None, *, columns: Sequence[str] | None = None) -> Any:
         """The learning curves as a matplotlib figure; see `bpx.plotting.curves`.
 
-        A notebook shows it, and a script writes it: ``history.plot("curve.png")``. Training means
-        are of an epoch's steps, before each update: in the first epochs above those of validation.
+        A notebook shows it, and a script writes it: ``history.plot("curve.png")``; `columns` draws
+        others. Training means are of an epoch's steps, before each update: in the first epochs
+        above those of validation.
         """
         from .plotting import curves
 
-        return curves(self, path)
+        return curves(self, path, columns=columns)
 
 
 def _number(column: str, value: Any) -> float:

@@ -18,8 +18,9 @@ from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
-from .frames import by_names
+from .frames import by_names, check_order
 from .gradients import Gradient
+from .keywords import hints
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
@@ -89,6 +90,12 @@ class Network:
     [(30, 784), (10, 30)]
     """
 
+    @hints(
+        activation='here it is hidden="relu", and output= for the last layer',
+        learning_rate="the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
+        loss='here it is cost="cross-entropy" or another',
+        optimizer="it is for training, fit(..., optimizer=bpx.SGD(0.1))",
+    )
     def __init__(
         self,
         layers: Sequence[Any],
@@ -469,6 +476,7 @@ class Network:
             All weights may be zero, as those of a mini-batch may.
         """
         x = by_names(x, self.columns, f"{what}x")
+        check_order(x, what, y=y, sample_weight=sample_weight)
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
         if y is None:
@@ -830,6 +838,17 @@ class Network:
 
     # --- further down -----------------------------------------------------------------------
 
+    @hints(
+        class_weight="here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
+        learning_rate="the optimizer has it, optimizer=bpx.SGD(0.1)",
+        loss="the network has it, bpx.Network(..., cost=...)",
+        lr="the optimizer has it, optimizer=bpx.SGD(0.1)",
+        metrics="here they are callbacks=[bpx.Metric(name, function)]",
+        momentum="the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
+        validation_data="here it is validation=(x, y)",
+        validation_split="cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
+        verbose="here it is progress=True",
+    )
     def fit(
         self,
         x: Any,

@@ -17,6 +17,7 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import flag, fraction, not_as_expected, positive
+from .keywords import constructor
 from .parameters import Layout
 from .registry import Registry
 from .schedules import Schedule
@@ -206,8 +207,11 @@ class Optimizer:
 
 OPTIMIZERS = Registry("optimizer", Optimizer)
 
+L2 = "fit has it, as l2=, which it divides by the size of the training set"
+
 
 @OPTIMIZERS.builds
+@constructor(weight_decay=L2)
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
@@ -223,7 +227,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     learning_rate : float or Schedule
-        η.
+        η; 0.1 by default.
     momentum : float
         0 ≤ μ < 1.
     nesterov : bool
@@ -250,6 +254,7 @@ class SGD(Optimizer):
     name: ClassVar[str] = "sgd"
     kernel: ClassVar[str | None] = "sgd"
 
+    learning_rate: float | Schedule = 0.1
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -287,6 +292,7 @@ class SGD(Optimizer):
 
 
 @OPTIMIZERS.builds
+@constructor(weight_decay=L2)
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
@@ -339,6 +345,7 @@ class RMSprop(Optimizer):
 
 
 @OPTIMIZERS.builds
+@constructor(betas="here they are beta1= and beta2=", weight_decay=L2)
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...
@@ -414,6 +421,7 @@ class Adam(Optimizer):
 
 
 @OPTIMIZERS.builds
+@constructor(betas="here they are beta1= and beta2=")
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first ω ← (1 − ηw) ω.
@@ -461,8 +469,6 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     """
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         raise TypeError(f"expected an optimizer, got the class: {optimizer.__name__}(...)")
-    if isinstance(optimizer, str) and optimizer.lower() == "sgd":
-        raise TypeError('the optimizer "sgd" needs a learning rate: bpx.SGD(0.1)')
     if isinstance(optimizer, str) and optimizer.lower().replace("-", "") == "lbfgs":
         raise ValueError(
             f"{optimizer!r} takes no mini-batches, and is a solver of the estimators: "

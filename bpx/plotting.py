@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from .checks import different_names, shortened
 from .history import History
 from .persistence import write_bytes
 
+WORDS = {"cost": "mean cost", "accuracy": "accuracy (%)"}
 
-def curves(history: History, path: Any = None) -> Any:
-    """Cost, and accuracy where there is one, against the epoch.
+
+def curves(
+    history: History | Mapping[str, History],
+    path: Any = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> Any:
+    """Cost, and accuracy where there is one, against the epoch, of one run or of several.
 
     Parameters
     ----------
-    history : History
+    history : History, or mapping of str to History
+        Several go by their labels, each in a colour of its own: validation as a line, training
+        dashed beside it.
     path : path, optional
         Write the picture there, whole or not at all, in the format of its suffix.
+    columns : sequence of str, optional
+        Draw these instead, such as those of a `bpx.Metric`: ``training_`` and ``validation_`` of
+        the same in one panel, and all others in one each. Of several runs each draws those that
+        it has.
 
     Returns
     -------
@@ -29,34 +45,43 @@ def curves(history: History, path: Any = None) -> Any:
     ------
     ImportError
         matplotlib is not installed.
+    TypeError
+        No history, or no path.
     ValueError
         No epoch has ended.
+    KeyError
+        A column that no run has.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'bpx[plot]'") from error
-    if not history.epochs:
-        raise ValueError("nothing to draw: no epoch has ended")
+    runs = _runs(history)
+    if path is not None and not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"expected a path such as 'curve.png', got {shortened(path)}: curves are drawn in a "
+            "figure of their own, which is returned"
+        )
 
     class Curves(Figure):
         def _repr_png_(self) -> bytes:  # notebooks draw pyplot's figures only
             return picture(self, "png")
 
-    kinds = [k for k in ("cost", "accuracy") if f"training_{k}" in history]
-    figure = Curves(figsize=(4.5 * len(kinds), 3.4), layout="constrained")
-    epochs = history["epoch"]
-    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        for name, color in (("training", "tab:blue"), ("validation", "tab:orange")):
-            if f"{name}_{kind}" in history:
-                values = history[f"{name}_{kind}"]
-                scaled = [100 * v for v in values] if kind == "accuracy" else values
-                marker = "o" if len(epochs) < 3 else None
-                axes.plot(epochs, scaled, color=color, label=name, marker=marker)
-        axes.set(xlabel="epoch", ylabel="accuracy (%)" if kind == "accuracy" else "mean cost")
+    panels = _panels(list(runs.values()), columns)
+    figure = Curves(figsize=(4.5 * len(panels), 3.4), layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (kind, names) in zip(places, panels.items(), strict=True):
+        parts = {name: name.removesuffix(kind).rstrip("_") for name in names}
+        if isinstance(history, History):
+            for name, part in parts.items():
+                _draw(axes, history, name, kind, color=f"C{int(part != 'training')}", label=part)
+            if any(parts.values()):
+                axes.legend()
+        else:
+            _draw_several(axes, runs, parts, kind)
+        axes.set(xlabel="epoch", ylabel=WORDS.get(kind, kind.replace("_", " ")))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-        axes.legend()
     if path is not None:
         path = Path(path)
         kind = path.suffix[1:].lower() or "png"
@@ -66,6 +91,55 @@ def curves(history: History, path: Any = None) -> Any:
             path = path.with_suffix(f".{kind}")
         write_bytes(path, picture(figure, kind))
     return figure
+
+
+def _runs(history: Any) -> dict[str, History]:
+    """The runs by their labels; of one run alone it is empty."""
+    runs = {"": history} if isinstance(history, History) else history
+    asked = "a History, such as net.history after fit, or a mapping of labels to them"
+    if not isinstance(runs, Mapping):
+        raise TypeError(f"expected {asked}, got {shortened(history)}")
+    for label, run in runs.items():
+        if not isinstance(run, History):
+            raise TypeError(f"expected {asked}, got {shortened(run)} at {label!r}")
+        if not run.epochs:
+            of = f" in the run {label!r}" if label else ""
+            raise ValueError(f"nothing to draw: no epoch has ended{of}")
+    if not runs:
+        raise ValueError(f"nothing to draw: expected {asked}, got an empty mapping")
+    return dict(runs)
+
+
+def _panels(runs: list[History], columns: Any) -> dict[str, list[str]]:
+    """What each panel shows, and its columns."""
+    if columns is None:
+        both = [f"{part}_{kind}" for kind in WORDS for part in ("training", "validation")]
+        names = [name for name in both if any(name in run for run in runs)]
+    else:
+        names = list(different_names("columns", columns))
+    panels: dict[str, list[str]] = {}
+    for name in names:
+        if not any(name in run for run in runs):
+            runs[0][name]  # raises, and says what is near
+        kind = name.removeprefix("training_").removeprefix("validation_")
+        panels.setdefault(kind, []).append(name)
+    return panels
+
+
+def _draw(axes: Any, run: History, name: str, kind: str, **look: Any) -> None:
+    values = [100 * value for value in run[name]] if kind == "accuracy" else run[name]
+    axes.plot(run["epoch"], values, marker="o" if run.epochs < 3 else None, **look)
+
+
+def _draw_several(axes: Any, runs: dict[str, History], parts: dict[str, str], kind: str) -> None:
+    """A colour a run; where it has another column here too, that of training is dashed."""
+    for index, (label, run) in enumerate(runs.items()):
+        there = {name: part for name, part in parts.items() if name in run}
+        for name, part in there.items():
+            beside = part == "training" and len(there) > 1
+            look = {"linestyle": "--", "alpha": 0.6} if beside else {"label": label}
+            _draw(axes, run, name, kind, color=f"C{index}", **look)
+    axes.legend(title="dashed: training" if len(parts) > 1 else next(iter(parts.values())))
 
 
 def picture(figure: Any, kind: str) -> bytes:

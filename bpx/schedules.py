@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from .checks import fraction, number, positive, whole
 from .registry import Registry
@@ -225,6 +225,18 @@ class InverseScaling(Schedule):
             return float(self.initial / (step + 1) ** self.power)
         except OverflowError:  # of the divisor
             return 0.0
+
+
+def end_of(schedule: Any) -> int | None:
+    """The step from which a `Cosine` or `OneCycle` is constant, also after a `WarmUp`; else None.
+
+    >>> end_of(WarmUp(10, Cosine(0.1, 20))), end_of(Constant(0.1))
+    (30, None)
+    """
+    if isinstance(schedule, WarmUp):
+        end = end_of(schedule.after)
+        return None if end is None else schedule.steps + end
+    return schedule.steps if isinstance(schedule, Cosine | OneCycle) else None
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:

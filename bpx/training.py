@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
@@ -12,7 +13,7 @@ from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
 from .chain import Chain
 from .checkpoints import Checkpoints
-from .checks import flag, positive, whole
+from .checks import flag, level_of_user, positive, whole
 from .data import Samples
 from .frames import by_names, names_of
 from .history import History
@@ -22,6 +23,7 @@ from .network import Network
 from .optimizers import SGD, Optimizer, as_optimizer
 from .ranks import Ranks
 from .registry import article
+from .schedules import end_of
 from .shared import SharedStream, check_cuts, given_alike, newest
 from .snapshots import Snapshot, arguments_of
 from .sources import Order, Source, Stream, of_samples
@@ -101,7 +103,8 @@ def _train(
     classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
     held_out = _held_out(net, validation, check_finite, columns, classes)
     called = _callbacks(callbacks, progress, ranks)
-    chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD(0.1)
+    chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
+    _tell_of_steps(chosen.learning_rate, epochs, source.steps)
     # A stream without penalties need not know its size.
     divisor = None if n == "batch" else size or source.n or 1
     penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
@@ -131,6 +134,19 @@ def _train(
     with _at_work(net, resumed):
         net.classes, net.columns = classes, columns
         return trainer.run(epochs, held_out, called, resumed)
+
+
+def _tell_of_steps(rate: Any, epochs: int, steps: int | None) -> None:
+    """A RuntimeWarning where a schedule looks as if it had been given epochs for its steps."""
+    end = end_of(rate)
+    if end is not None and steps is not None and end < steps and epochs > 1:
+        warnings.warn(
+            f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first, and "
+            f"in {epochs} epochs η stays at {rate(end):.3g} after {end} steps; those of the "
+            f"whole run are epochs * steps_per_epoch = {epochs * steps}",
+            RuntimeWarning,
+            stacklevel=level_of_user(),
+        )
 
 
 _BEING_TRAINED: WeakSet[Network] = WeakSet()

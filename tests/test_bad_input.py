@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import warnings
 from collections.abc import Callable
@@ -362,7 +363,6 @@ CASES = [
         ValueError,
         "unknown optimizer 'adm'; did you mean 'adam'?",
     ),
-    (lambda: fit(X, Y, optimizer="sgd"), TypeError, "needs a learning rate: bpx.SGD(0.1)"),
     (lambda: fit(X, Y, optimizer=bpx.Adam), TypeError, "got the class: Adam(...)"),
     (lambda: fit(X, Y, optimizer=3), TypeError, "expected the name of an optimizer"),
     (lambda: fit(X, Y, callbacks=3), TypeError, "expected a callback"),
@@ -782,6 +782,80 @@ CASES = [
     ),
     (lambda: bpx.register("mine", 3), TypeError, "cannot register an int: expected one of"),
     (lambda: fit(X, Y)["validation_cots"], KeyError, "no column 'validation_cots'; did you mean"),
+    # as elsewhere
+    (lambda: fit(X, Y, lr=0.1), TypeError, "fit takes no lr=: the optimizer has it, optimizer="),
+    (
+        lambda: fit(X, Y, learning_rate=0.1),
+        TypeError,
+        "takes no learning_rate=: the optimizer has it",
+    ),
+    (lambda: fit(X, Y, momentum=0.9), TypeError, "optimizer=bpx.SGD(0.1, momentum=0.9)"),
+    (
+        lambda: fit(X, Y, validation_data=(X, Y)),
+        TypeError,
+        "fit takes no validation_data=: here it is validation=(x, y)",
+    ),
+    (
+        lambda: fit(X, Y, validation_split=0.1),
+        TypeError,
+        "cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
+    ),
+    (
+        lambda: fit(X, Y, class_weight={0: 1.0, 1: 5.0}),
+        TypeError,
+        "here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
+    ),
+    (lambda: fit(X, Y, verbose=1), TypeError, "fit takes no verbose=: here it is progress=True"),
+    (lambda: fit(X, Y, metrics=["f1"]), TypeError, "callbacks=[bpx.Metric(name, function)]"),
+    (lambda: fit(X, Y, loss="mse"), TypeError, "the network has it, bpx.Network(..., cost=...)"),
+    (lambda: fit(X, Y, batchsize=2), TypeError, "no batchsize=; did you mean 'batch_size'? Known"),
+    (lambda: bpx.Adam(lr=0.1), TypeError, "Adam takes no lr=; did you mean 'learning_rate'?"),
+    (lambda: bpx.SGD(lr=0.1), TypeError, "SGD takes no lr=; did you mean 'learning_rate'?"),
+    (lambda: bpx.RMSprop(eps=0.1), TypeError, "RMSprop takes no eps=; did you mean 'epsilon'?"),
+    (lambda: bpx.AdamW(beta_1=0.1), TypeError, "AdamW takes no beta_1=; did you mean 'beta1'?"),
+    (lambda: bpx.AdamW(betas=(0.9, 0.99)), TypeError, "here they are beta1= and beta2="),
+    (lambda: bpx.SGD(0.1, weight_decay=1e-4), TypeError, "fit has it, as l2=, which it divides"),
+    (
+        lambda: net(activation="relu"),
+        TypeError,
+        'Network takes no activation=: here it is hidden="relu", and output= for the last layer',
+    ),
+    (
+        lambda: net(loss="mse"),
+        TypeError,
+        'Network takes no loss=: here it is cost="cross-entropy"',
+    ),
+    (lambda: net(learning_rate=0.1), TypeError, "fit(..., optimizer=bpx.SGD(0.1))"),
+    (lambda: net(optimizer="adam"), TypeError, "it is for training, fit(..., optimizer="),
+    (lambda: net(cost="mean-squared-error"), ValueError, "did you mean 'quadratic'?"),
+    (lambda: net(cost="crossentropy"), ValueError, "did you mean 'cross-entropy'?"),
+    (lambda: net(cost="ce"), ValueError, "did you mean 'cross-entropy'?"),
+    (
+        lambda: net(cost="sparse_categorical_crossentropy"),
+        ValueError,
+        "did you mean 'log-likelihood'?",
+    ),
+    (lambda: net(weights="he"), ValueError, "did you mean 'he-normal'?"),
+    (lambda: net(weights="kaiming"), ValueError, "did you mean 'he-normal'?"),
+    (lambda: net(weights="kaiming_uniform"), ValueError, "did you mean 'he-uniform'?"),
+    (
+        lambda: bpx.Activation("relu"),
+        TypeError,
+        "Activation takes no 'relu': a layer of its own is bpx.layers.Activation(\"relu\")",
+    ),
+    (
+        lambda: bpx.Network([layers.Input(3), layers.Dense(2), bpx.activations.ReLU()]),
+        TypeError,
+        "got ReLU() at position 2: bpx.layers.Activation(...) makes a layer of an activation",
+    ),
+    (lambda: fit(X, Y)["cost"], KeyError, "no column 'cost'; did you mean 'training_cost'?"),
+    (lambda: fit(X, Y)["loss"], KeyError, "no column 'loss'; did you mean 'training_cost'?"),
+    (
+        lambda: bpx.History.of({"epoch": [1], "f1": [np.nan]}).best_epoch("f1"),
+        ValueError,
+        "expected a number in the history's f1, got NaN alone",
+    ),
+    (lambda: bpx.History().best_epoch("epoch"), KeyError, "no epoch has ended yet"),
     (lambda: bpx.History()["cost"], KeyError, "no epoch has ended yet"),
     (lambda: bpx.History().plot(), ValueError, "nothing to draw"),
     (lambda: bpx.batches(X, Y[:2]), ValueError, "expected as many rows in y as in x, 4, got 2"),
@@ -793,6 +867,16 @@ CASES = [
         "expected dtype 'float32', 'float64' or 'uint8'",
     ),
 ]
+
+
+def test_hints_leave_signatures_as_they_are():
+    given = inspect.signature(bpx.Adam).parameters
+    assert list(given) == ["learning_rate", "beta1", "beta2", "epsilon", "epsilon_hat"]
+    assert given["beta1"].default == 0.9
+    assert list(inspect.signature(bpx.Activation).parameters) == []
+    for call in (bpx.Network, bpx.Network.fit):
+        kinds = {each.kind for each in inspect.signature(call).parameters.values()}
+        assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 @pytest.mark.parametrize(("call", "error", "message"), CASES, ids=[c[2][:50] for c in CASES])

@@ -47,7 +47,7 @@ def _predictions(kind):
 def _history(net, folder):
     for name in net.history:
         net.history[name][:] *= 200
-    persistence.write_bytes(folder / "file.csv", net.history.to_csv().encode())
+    net.history.to_csv(folder / "file.csv")
 
 
 WAYS = {

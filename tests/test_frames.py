@@ -194,3 +194,44 @@ def test_tables_on_disk(columns, y, tmp_path):
         net.fit(data, validation=other)
     again = bpx.open_data(tmp_path / "table.csv", target="label", columns=net.columns)
     assert net.evaluate(again) == net.evaluate(x, y)
+
+
+def test_rows_in_another_order_are_told(columns, y):
+    pandas = pytest.importorskip("pandas", reason="its rows have labels")
+    x = pandas.DataFrame(columns, index=[f"row {k}" for k in range(40)])
+    labels, weight = pandas.Series(y, x.index), pandas.Series(np.arange(1.0, 41.0), x.index)
+    turned = labels.iloc[::-1]
+    net, plain = (bpx.Network([3, 4, 2], seed=0, dtype="float64") for _ in range(2))
+    expected = plain.fit(x, y, epochs=1, sample_weight=weight.to_numpy(), validation=(x, y))
+    message = (
+        r"expected the rows of y in the order of x's, got the same index labels in another order: "
+        r"y.loc\[x.index\], or y.to_numpy\(\)"
+    )
+    for call in (net.fit, net.evaluate, net.backprop):
+        with pytest.raises(ValueError, match=message):
+            call(x, turned)
+    with pytest.raises(ValueError, match=message):
+        net.fit(x, turned.to_frame())
+    with pytest.raises(ValueError, match=r"the rows of sample_weight .*: sample_weight.loc\["):
+        net.fit(x, labels, sample_weight=weight[::-1])
+    with pytest.raises(ValueError, match=r"rows of validation y in the order of validation x's"):
+        net.fit(x, labels, validation=(x, turned))
+    options = {"epochs": 1, "sample_weight": weight[::-1].loc[x.index]}
+    history = net.fit(x, turned.loc[x.index], validation=(x, labels), **options)
+    assert history["validation_cost"] == expected["validation_cost"]
+
+
+def test_other_labels_tell_nothing_of_the_order(columns, y):
+    pandas = pytest.importorskip("pandas", reason="its rows have labels")
+    x = pandas.DataFrame(columns)
+    expected = bpx.Network([3, 4, 2], seed=0).fit(x, y, epochs=1)["training_cost"]
+    twice = [0, 0, *range(38)]
+    for mine, theirs in (
+        (x, pandas.Series(y, range(50, 90))),
+        (x, pandas.Series(y, twice)),
+        (x.set_axis(twice), pandas.Series(y, twice[::-1])),
+        (x, y[:].tolist()),
+        (x.to_numpy(), pandas.Series(y, range(39, -1, -1))),
+    ):
+        history = bpx.Network([3, 4, 2], seed=0).fit(mine, theirs, epochs=1)
+        assert history["training_cost"] == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,43 @@ def test_schedules_go_beyond_the_largest_float(number):
         assert type(grows)(0.0, 1, 10.0)(5000) == 0.0
     assert schedules.StepDecay(0.1, 1, 0.1)(5000) == 0.0
     assert schedules.InverseScaling(0.1, 100.0)(5000) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "told"),
+    [
+        (schedules.OneCycle(0.1, 4), 3, "in 3 epochs η stays at 1e-05 after 4 steps"),
+        (schedules.WarmUp(1, schedules.Cosine(0.1, 3)), 2, "η stays at 0 after 4 steps"),
+        (schedules.OneCycle(0.1, 4), 1, ""),
+        (schedules.OneCycle(0.1, 15), 3, ""),
+        (schedules.WarmUp(2, schedules.Cosine(0.1, 3)), 2, ""),
+        (schedules.WarmUp(2, 0.1), 2, ""),
+        (0.1, 2, ""),
+    ],
+)
+def test_a_schedule_of_so_many_epochs_is_told(schedule, epochs, told, rng):
+    x, y = rng.normal(size=(10, 2)), rng.integers(2, size=10)  # five steps an epoch
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        bpx.Network([2, 2], seed=0).fit(
+            x, y, epochs=epochs, batch_size=2, optimizer=bpx.Adam(schedule)
+        )
+    assert [each.filename for each in found] == [__file__] * bool(told)
+    if told:
+        message = str(found[0].message)
+        assert "counts steps, and an epoch has 5 of them" in message
+        assert told in message
+        assert message.endswith(f"epochs * steps_per_epoch = {5 * epochs}")
+
+
+def test_every_optimizer_has_a_rate_by_default():
+    rates = {name: cls().learning_rate for name, cls in bpx.optimizers.OPTIMIZERS.builtin.items()}
+    assert rates == {"sgd": 0.1, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
+    nets = [bpx.Network([2, 1], seed=0) for _ in range(2)]
+    for net, optimizer in zip(nets, (None, "sgd"), strict=True):
+        net.fit([[0.0, 1.0]], [1], epochs=1, optimizer=optimizer)
+    assert nets[0].optimizer == nets[1].optimizer == bpx.SGD()
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
 
 
 @pytest.mark.parametrize("optimizer", [bpx.SGD, bpx.Adam])

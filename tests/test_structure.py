@@ -16,6 +16,7 @@ ROOT = Path(bpx.__file__).parent
 ORDER = [
     "registry",
     "checks",
+    "keywords",
     "frames",
     "random",
     "launcher",

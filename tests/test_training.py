@@ -8,6 +8,7 @@ import io
 import itertools
 import logging
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -522,6 +523,8 @@ def test_a_metric_is_a_column_that_may_be_monitored(tmp_path):
     assert np.array_equal(net.parameters, rows[2])
     assert list(net.history)[-1] == "f1"
     assert net.history.to_csv().splitlines()[3].endswith(",4.0")
+    assert net.history.best_epoch("f1") == 3
+    assert net.history.to_csv(tmp_path / "f1.csv") == (tmp_path / "f1.csv").read_text()
     fit(tmp_path / "cut", end=3)
     again, _ = fit(tmp_path / "cut", resume=True)
     assert again.history["f1"] == net.history["f1"]
@@ -546,7 +549,7 @@ def test_a_metric_that_ends_early_has_nan_in_later_rows():
     history.append({"epoch": 3})
     assert np.isnan(history["n"][2])
     assert history["n"][:2] == [1.0, 2.0]
-    assert history.best("n") == 2.0
+    assert (history.best("n"), history.best_epoch("n")) == (2.0, 2)
     assert history.best("training_accuracy") == max(history["training_accuracy"][:2])
 
 
@@ -942,7 +945,8 @@ def test_early_stopping_restores_the_best(rng):
 def test_what_is_monitored_must_be_there(rng):
     net, x, y = bpx.Network(SIZES, seed=1), rng.normal(size=(9, 6)), rng.integers(3, size=9)
     before = net.parameters.copy()
-    for monitor, hint in (("val_loss", "did you mean 'validation_cost'"), ("cost", "Known: ")):
+    hints = {"val_loss": "did you mean 'validation_cost'", "cost": "did you mean 'training_cost'"}
+    for monitor, hint in (*hints.items(), ("speed", "Known: ")):
         stop = bpx.EarlyStopping(monitor=monitor)
         with pytest.raises(ValueError, match=f"no column '{monitor}' to monitor.*{hint}"):
             net.fit(x, y, validation=(x, y), callbacks=stop)
@@ -1062,6 +1066,62 @@ def test_a_picture_is_not_written_beside_the_folder_that_was_named(tmp_path):
         history.plot(tmp_path / "run")
     history.plot(tmp_path / "curve")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "run"]
+
+
+def _lines(axes):
+    return [(line.get_label(), line.get_linestyle()) for line in axes.get_lines()]
+
+
+def test_runs_on_one_picture(rng, tmp_path):
+    pytest.importorskip("matplotlib", reason="it draws the curves")
+    x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
+    runs = {}
+    for rate, validation in ((0.1, (x, y)), (1.0, None)):
+        metric = bpx.Metric("a metric", lambda net: net.epochs)
+        options = {"epochs": 3, "validation": validation, "callbacks": metric}
+        optimizer = bpx.SGD(rate)
+        runs[f"{rate}"] = bpx.Network(SIZES, seed=1).fit(x, y, optimizer=optimizer, **options)
+    figure = bpx.plotting.curves(runs, tmp_path / "runs.svg")
+    assert (tmp_path / "runs.svg").read_bytes().startswith(b"<?xml")
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mean cost", "accuracy (%)"]
+    cost, accuracy = figure.axes
+    assert [style for _, style in _lines(cost)] == ["--", "-", "-"]
+    assert [text.get_text() for text in cost.get_legend().get_texts()] == ["0.1", "1.0"]
+    assert cost.get_legend().get_title().get_text() == "dashed: training"
+    drawn = [line.get_ydata().tolist() for line in cost.get_lines()]
+    both = [runs["0.1"]["training_cost"], runs["0.1"]["validation_cost"]]
+    assert drawn == [*both, runs["1.0"]["training_cost"]]
+    colors = [line.get_color() for line in accuracy.get_lines()]
+    assert colors == ["C0", "C0", "C1"]
+
+    alone, beside = bpx.plotting.curves(runs, columns=["a metric", "validation_cost"]).axes
+    assert _lines(alone) == [("0.1", "-"), ("1.0", "-")]
+    assert _lines(beside) == [("0.1", "-")]
+    assert beside.get_legend().get_title().get_text() == "validation"
+
+    alone, both = runs["0.1"].plot(columns=["a metric", "validation_cost", "training_cost"]).axes
+    assert (alone.get_ylabel(), alone.get_legend()) == ("a metric", None)
+    assert _lines(both) == [("validation", "-"), ("training", "-")]
+
+
+def test_what_is_no_run_or_no_path_is_not_drawn(rng):
+    pytest.importorskip("matplotlib", reason="it draws the curves")
+    net = bpx.Network([2, 1], seed=1)
+    history = net.fit([[0.0, 1.0]], [1], epochs=1)
+    axes = history.plot().axes[0]
+    asked = "or a mapping of labels to them, got"
+    for call, error, message in (
+        (lambda: history.plot(axes), TypeError, "expected a path such as 'curve.png', got <Axes"),
+        (lambda: bpx.plotting.curves(net), TypeError, f"{asked} <Network"),
+        (lambda: bpx.plotting.curves([history]), TypeError, f"{asked} [<History"),
+        (lambda: bpx.plotting.curves({"a": net}), TypeError, "<Network (2,) → "),
+        (lambda: bpx.plotting.curves({}), ValueError, "got an empty mapping"),
+        (lambda: bpx.plotting.curves({"a": bpx.History()}), ValueError, "ended in the run 'a'"),
+        (lambda: history.plot(columns="f1"), TypeError, "expected columns to be a list of names"),
+        (lambda: history.plot(columns=["loss"]), KeyError, "did you mean 'training_cost'?"),
+    ):
+        with pytest.raises(error, match=re.escape(message)):
+            call()
 
 
 class Broken(bpx.Callback):
