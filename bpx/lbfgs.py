@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from .backends import in_slices
 from .chain import ROWS_AT_ONCE, Chain
 from .data import Samples
 from .network import Network
@@ -33,9 +33,7 @@ class FullBatchObjective:
         A sample's cost counts as no more than this, and its gradient as it is: scikit-learn clips
         probabilities to the dtype's epsilon for the loss, and not for the gradient.
     parts : int
-        Into which the samples are divided, each with a gradient of its own.
-    pool : Executor, optional
-        Of threads that work on the parts at once; without, one after the other.
+        Into which the samples are divided, each with a gradient of its own, side by side.
     """
 
     def __init__(
@@ -46,27 +44,23 @@ class FullBatchObjective:
         factor: float = 1.0,
         most: float | None = None,
         parts: int = 1,
-        pool: Executor | None = None,
     ) -> None:
         self.chain, self.samples, self.l2 = chain, samples, l2
-        self.factor, self.most, self.pool = factor, most, pool
+        self.factor, self.most = factor, most
         weight = samples.weight
         self.n = float(samples.n) if weight is None else float(chain.backend.xp.sum(weight))
         # Each part begins with a whole block: only the last block of the last one is smaller.
-        blocks = range(0, samples.n, ROWS_AT_ONCE)
+        blocks = in_slices(0, samples.n, ROWS_AT_ONCE)
         each = -(-len(blocks) // parts)
-        self.parts = [_Part(chain, blocks[at : at + each]) for at in range(0, len(blocks), each)]
+        self.blocks = [blocks[at : at + each] for at in range(0, len(blocks), each)]
+        self.parts = [_Part(chain) for _ in self.blocks]
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The value, and the gradient in float64, both on the host."""
         chain, kernels, n = self.chain, self.chain.backend, self.n
         chain.parameters[...] = kernels.from_host(theta.astype(chain.dtype, copy=False))
-        costs = (
-            map(self._add, self.parts)
-            if self.pool is None
-            else self.pool.map(self._add, self.parts)
-        )
-        cost = sum(costs)
+        kernels.side_by_side(self._add, self.blocks)
+        cost = sum(part.cost for part in self.parts)
         gradient = np.zeros(theta.shape)
         for part in self.parts:
             gradient += kernels.to_host(part.out.flat)
@@ -76,15 +70,14 @@ class FullBatchObjective:
         value = self.factor * cost + 0.5 * self.l2 * float(weights @ weights)
         return value / n, gradient
 
-    def _add(self, part: _Part) -> float:
-        """The cost of a part's rows; their gradient goes to the part."""
-        chain, samples, ws, out = self.chain, self.samples, part.ws, part.out
-        kernels, cost = chain.backend, 0.0
-        for start in part.blocks:
-            rows = slice(start, min(start + ROWS_AT_ONCE, samples.n))
-            beta = 0.0 if start == part.blocks[0] else 1.0
+    def _add(self, k: int, blocks: list[slice]) -> None:
+        """The cost of these rows and their gradient, to the part of this number."""
+        part, chain, samples = self.parts[k], self.chain, self.samples
+        ws, out, kernels, part.cost = part.ws, part.out, chain.backend, 0.0
+        for rows in blocks:
+            beta = 0.0 if rows is blocks[0] else 1.0
             out.scale(1.0 / self.n, beta, beta)
-            ws.row = start
+            ws.row = rows.start
             x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
             weight = None if samples.weight is None else samples.weight[rows]
             values, _, delta, saved = chain.cost_and_delta(x, y, ws, weight)
@@ -93,15 +86,14 @@ class FullBatchObjective:
             if weight is not None:
                 values = values * weight
             chain.backward(delta, saved, out, ws)
-            cost += float(kernels.total(values))
-        return cost
+            part.cost += float(kernels.total(values))
 
 
 class _Part:
-    """Blocks of rows, each named by its first, with a workspace and a gradient of their own."""
+    """A workspace, a cost and a gradient, for blocks that are gone through in turn."""
 
-    def __init__(self, chain: Chain, blocks: range) -> None:
-        self.blocks, self.ws = blocks, chain.workspace(training=True)
+    def __init__(self, chain: Chain) -> None:
+        self.ws, self.cost = chain.workspace(training=True), 0.0
         layout = chain.architecture.layout
         flat = chain.backend.zeros((layout.size,), chain.xp_dtype)
         self.out = Destinations(chain.backend, layout, flat)
@@ -149,14 +141,13 @@ def minimize(
     largest = chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)
     theta = backend.to_host(chain.parameters).astype(np.float64)
     with contextlib.ExitStack() as around:
-        pool, within = None, backend
+        within = backend
         if parts == 1:
             in_parts = chain.architecture.in_parts
             around.enter_context(backend.surround(largest, in_parts=in_parts))
         else:
-            pool = around.enter_context(ThreadPoolExecutor(parts))
             within = around.enter_context(backend.in_threads())
-        objective = FullBatchObjective(chain.on(within), samples, l2, factor, most, parts, pool)
+        objective = FullBatchObjective(chain.on(within), samples, l2, factor, most, parts)
         found = scipy_minimize(
             objective,
             theta,

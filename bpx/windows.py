@@ -7,8 +7,10 @@ read on a thread.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -141,25 +143,23 @@ class WindowReader:
 
         A window is good until the next one is asked for.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         sizes = [int(self.plan.counts[blocks].sum()) for blocks in self._windows]
         ends = np.cumsum(sizes)
         if row >= ends[-1]:  # the epoch has no rows left
             return
         first = int(np.searchsorted(ends, row, side="right"))
         skipped = row - int(ends[first] - sizes[first])
-        with ThreadPoolExecutor(1, "bpx-blocks") as thread:
-            try:
-                coming = thread.submit(self._window, first, None, skipped)
-                for k in range(first + 1, len(sizes) + 1):
-                    window = coming.result()
-                    if k < len(sizes):
-                        self.slots[k % 2].left()
-                        coming = thread.submit(self._window, k, window)
-                    yield window
-            finally:
-                self._closed = True
+        coming = _Coming(partial(self._window, first, None, skipped))
+        try:
+            for k in range(first + 1, len(sizes) + 1):
+                window = coming.window()
+                if k < len(sizes):
+                    self.slots[k % 2].left()
+                    coming = _Coming(partial(self._window, k, window))
+                yield window
+        finally:
+            self._closed = True
+            coming.join()
 
     def _window(self, k: int, before: Window | None, skipped: int = 0) -> Window:
         """On the thread: read it behind what the one before has left, and move it."""
@@ -187,3 +187,31 @@ class WindowReader:
         last = k == len(self._windows) - 1
         stop = len(order) if last else len(order) // m * m
         return Window(slot.moved(at), slot.host[:at], rows[:at], order[:stop], order[stop:])
+
+
+class _Coming(threading.Thread):
+    """A window that is being read. Threads of a pool read none once the main thread has ended."""
+
+    def __init__(self, read: Callable[[], Window]) -> None:
+        super().__init__(target=self._keep, args=(read,), name="bpx-blocks")
+        self._found: Window | None = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def _keep(self, read: Callable[[], Window]) -> None:
+        try:
+            self._found = read()
+        except BaseException as error:
+            self._error = error
+            del self  # or its traceback has it: a cycle, in which buffers wait to be collected
+
+    def window(self) -> Window:
+        self.join()
+        if self._found is not None:
+            return self._found
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import tracemalloc
 
@@ -193,6 +195,40 @@ def test_a_map_that_is_written_to_in_a_run(samples, path):
         mapped.flush()
 
     network().fit(bpx.open_data(mapped, samples[1], budget=SMALL), epochs=2, callbacks=write)
+
+
+def test_a_thread_that_outlives_the_main_one(path):
+    """It trains on, in windows and by L-BFGS."""
+    program = """
+import sys, threading
+import numpy as np
+import scipy.optimize  # which itself cannot be imported later
+import bpx
+from bpx import lbfgs
+from bpx.backends import _numpy
+
+def train():
+    threading.main_thread().join()
+    y = np.arange(500) % 3
+    net = bpx.Network([12, 3], dtype="float64", seed=0)
+    net.fit(bpx.open_data(sys.argv[1], y, budget=60_000), epochs=1)
+    lbfgs.ROWS_AT_ONCE = 100
+    _numpy.NumpyBackend.cores = 2
+    net = bpx.Network([12, 3], dtype="float64", seed=0)
+    given = net.samples(np.load(sys.argv[1]), y)
+    lbfgs.minimize(net, given, l2=0.0, max_iter=2, max_fun=9, tol=1e-9)
+    print("trained")
+
+threading.Thread(target=train).start()
+"""
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[sklearn]'")
+    done = subprocess.run(
+        [sys.executable, "-c", program, path],
+        env=os.environ | {"BPX_FAST": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "trained\n", done.stderr
 
 
 def test_uint8_is_scaled_as_it_is_gathered(tmp_path):

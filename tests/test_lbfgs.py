@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[sk
 
 import bpx
 from bpx import lbfgs
+from bpx.backends import _threads
 from bpx.chain import ROWS_AT_ONCE
 
 N = 5 * ROWS_AT_ONCE + 10
@@ -49,40 +50,38 @@ def test_the_value_is_the_total_cost_and_the_gradient_its_slope(net, weighted):
 def test_parts_add_up_to_the_whole(net, parts, weighted):
     given, theta = samples(net, weighted), net.parameters.copy()
     value, gradient = lbfgs.FullBatchObjective(net.chain, given, l2=0.3)(theta)
-    with ThreadPoolExecutor(parts) as pool:
-        for threads in (pool, None):
-            with net.backend.in_threads() as backend:
-                chain = net.chain.on(backend)
-                divided = lbfgs.FullBatchObjective(chain, given, l2=0.3, parts=parts, pool=threads)
-            assert len(divided.parts) == min(parts, 6)
-            for _ in range(2):  # what the first call wrote is not added to
-                found = divided(theta)
-                assert found[0] == pytest.approx(value, rel=1e-13)
-                np.testing.assert_allclose(found[1], gradient, rtol=1e-11, atol=1e-15)
+    with net.backend.in_threads() as backend:
+        chain = net.chain.on(backend)
+        divided = lbfgs.FullBatchObjective(chain, given, l2=0.3, parts=parts)
+        assert len(divided.parts) == min(parts, 6)
+        for _ in range(2):  # what the first call wrote is not added to
+            found = divided(theta)
+            assert found[0] == pytest.approx(value, rel=1e-13)
+            np.testing.assert_allclose(found[1], gradient, rtol=1e-11, atol=1e-15)
 
 
 def test_each_core_takes_a_part(net, monkeypatch):
-    threads = set()
+    threads = {}
     add = lbfgs.FullBatchObjective._add
 
-    def noted(self, part):
-        threads.add(part.blocks)
-        return add(self, part)
+    def noted(self, k, blocks):
+        threads[threading.get_ident()] = blocks[0].start, blocks[-1].stop
+        add(self, k, blocks)
 
     monkeypatch.setattr(lbfgs.FullBatchObjective, "_add", noted)
     monkeypatch.setattr(type(net.backend), "cores", 2)
+    monkeypatch.setattr(_threads, "MOST", _threads._workers + 1)
     given = samples(net)
     before = net.evaluate(given.x, given.y)["cost"]
     options = {"l2": 0.0, "max_iter": 5, "max_fun": 20, "tol": 1e-9}
     found = lbfgs.minimize(net, given, **options)
-    assert threads == {range(0, 3 * ROWS_AT_ONCE, ROWS_AT_ONCE),
-                       range(3 * ROWS_AT_ONCE, N, ROWS_AT_ONCE)}  # fmt: skip
+    assert sorted(threads.values()) == [(0, 3 * ROWS_AT_ONCE), (3 * ROWS_AT_ONCE, N)]
     assert found.fun < before
     assert (found.x == net.parameters).all()
 
 
 def test_what_goes_wrong_in_a_part_is_raised(net, monkeypatch):
-    def broken(self, part):
+    def broken(self, k, blocks):
         raise MemoryError("no room")
 
     monkeypatch.setattr(lbfgs.FullBatchObjective, "_add", broken)
