@@ -75,7 +75,7 @@ def test_each_core_takes_a_part(net, monkeypatch):
     before = net.evaluate(given.x, given.y)["cost"]
     options = {"l2": 0.0, "max_iter": 5, "max_fun": 20, "tol": 1e-9}
     found = lbfgs.minimize(net, given, **options)
-    assert sorted(threads.values()) == [(0, 3 * ROWS_AT_ONCE), (3 * ROWS_AT_ONCE, N)]
+    assert set(threads.values()) == {(0, 3 * ROWS_AT_ONCE), (3 * ROWS_AT_ONCE, N)}
     assert found.fun < before
     assert (found.x == net.parameters).all()
 

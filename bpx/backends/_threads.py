@@ -194,7 +194,7 @@ def _dismiss(call: object, hired: list[_Worker], nested: bool) -> BaseException 
     _here.is_spread = nested
     with _lock:
         # A signal comes where a function is called or has returned: not between these two.
-        _idle[:0], hired[:] = hired, []
+        _idle[len(_idle) :], hired[:] = hired, []
         _spreads.discard(call)
         _tell()
     return found
