@@ -16,7 +16,17 @@ import numpy as np
 from .activations import ACTIVATIONS, Activation
 from .checks import LONGEST, different_names, level_of_user, shortened
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
-from .layers import Conv2D, Dense, Input, Layer, Rescale, sequence
+from .layers import (
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Input,
+    Layer,
+    Rescale,
+    sequence,
+)
 from .layers.shape import Reshaped
 from .parameters import Layout
 from .registry import canonical, nearest
@@ -284,6 +294,22 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
             RuntimeWarning,
             stacklevel=level_of_user(),
         )
+
+
+def tell_of_places(layers: Sequence[Layer]) -> None:
+    """A RuntimeWarning where a `Conv1D` takes the places of an `Embedding` for channels."""
+    before: Layer | None = None
+    for layer in layers:
+        if isinstance(before, Embedding) and isinstance(layer, Conv1D):
+            places, width = layer.shape_in
+            warnings.warn(
+                f"{layer} takes (m, {places}, {width}) of {before} as {places} channels along "
+                f"{width} places: for a convolution along the words put Permute((1, 0)) before it",
+                RuntimeWarning,
+                stacklevel=level_of_user(),
+            )
+        if not isinstance(layer, Dropout):
+            before = layer
 
 
 def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any) -> list[Layer]:

@@ -29,7 +29,8 @@ class History(Mapping[str, list[float]]):
 
     ``epoch`` counts all epochs of the network, from 1. ``training_cost`` and
     ``training_accuracy`` are means over the epoch's samples as its steps met them, before each
-    update; ``validation_cost`` and ``validation_accuracy`` come after the epoch. Costs are without
+    update, weighted by `sample_weight`; ``validation_cost`` and ``validation_accuracy`` come after
+    the epoch, weighted where the validation data have weights of their own. Costs are without
     penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the epoch's time,
     validation included. Columns that do not apply are missing, and those of a `bpx.Metric`
     come last. As a data frame it is ``pandas.DataFrame(dict(history))``.

@@ -121,6 +121,7 @@ class Network:
             bound = architecture.bind(layers)
             if not any(getattr(layer, "input_shape", None) for layer in layers):
                 architecture.tell_of_channels(bound)  # of another network's layers it was told
+                architecture.tell_of_places(bound)
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)

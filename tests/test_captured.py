@@ -125,6 +125,7 @@ IMAGES = {
         L.Conv2D(6, (1, 2), "silu", groups=2), L.AveragePool2D(2, 1), L.Flatten(),
     ],
     "one axis": [L.Reshape((2, 3)), L.Conv1D(4, 2, "relu", padding="same"), L.Flatten()],
+    "turned": [L.Reshape((3, 2)), L.Permute((1, 0)), L.Conv1D(4, 2, "relu"), L.Flatten()],
     "means": [L.Reshape((1, 2, 3)), L.Conv2D(5, 2, use_bias=False), L.GlobalAveragePool2D()],
 }  # fmt: skip
 images = pytest.mark.parametrize("name", IMAGES)

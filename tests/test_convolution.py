@@ -390,6 +390,12 @@ CASES = [
     (lambda: layers.Reshape(784), TypeError, "the shape of Reshape to be a tuple, such as"),
     (lambda: layers.Reshape(()), ValueError, "to have at least one length, got none"),
     (lambda: layers.Reshape((1, -1)), ValueError, "expected a length of Reshape >= 1, got -1"),
+    (lambda: layers.Permute(1), TypeError, "expected the axes of Permute to be a tuple, such as"),
+    (lambda: layers.Permute(("a", 0)), TypeError, "an axis of Permute to be an integer, got 'a'"),
+    (lambda: layers.Permute((1, -1)), ValueError, "expected an axis of Permute >= 0, got -1"),
+    (lambda: layers.Permute((0, 0)), ValueError, "from 0, each once, such as (1, 0), got (0, 0)"),
+    (lambda: layers.Permute((2, 1)), ValueError, "got (2, 1): they count from 0, (1, 0)"),
+    (lambda: made(layers.Permute((1, 0))), ValueError, "of 2 axes for Permute((1, 0)), got (1"),
 ]  # fmt: skip
 
 

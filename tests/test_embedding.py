@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +45,69 @@ def test_embedding_is_pytorchs(described):
     assert np.abs(ours.weights[0] - leaf.grad.numpy()).max() < 1e-12
     assert ours.inputs.shape == shape
     assert not ours.inputs.any()
+
+
+def text():
+    chain = [
+        layers.Input(5),
+        layers.Embedding(30, 4),
+        layers.Permute((1, 0)),
+        layers.Conv1D(6, 3, "tanh", padding="same"),
+        layers.Reshape((6, 5, 1)),
+        layers.GlobalAveragePool2D(),
+        layers.Dense(2),
+    ]
+    return bpx.Network(chain, cost="quadratic", dtype="float64", seed=1)
+
+
+def test_a_convolution_along_words_is_pytorchs(rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    net, rows, delta = text(), rng.integers(30, size=(7, 5)), rng.normal(size=(7, 2))
+    tensors = *net.weights, *net.biases
+    leaves = [torch.tensor(tensor.copy(), requires_grad=True) for tensor in tensors]
+    words, kernel, weights, *biases = leaves
+    x = torch.nn.functional.embedding(torch.tensor(rows), words).permute(0, 2, 1)
+    z = torch.nn.functional.conv1d(x, kernel, biases[0], padding="same")
+    theirs = torch.nn.functional.linear(torch.tanh(z).mean(-1), weights, biases[1])
+    assert np.abs(net(rows) - theirs.detach().numpy()).max() < 1e-12
+    theirs.backward(torch.tensor(delta))
+    ours = net.backprop(rows, delta=delta)
+    for gradient, leaf in zip((*ours.weights, *ours.biases), leaves, strict=True):
+        assert np.abs(gradient - leaf.grad.numpy()).max() < 1e-12
+
+
+def test_permute_is_numpys(backend, put, host, rng):
+    chain = [layers.Input((2, 3, 4)), layers.Permute((2, 0, 1)), layers.Flatten()]
+    net = bpx.Network(chain, cost="quadratic", backend=backend, dtype="float64", seed=0)
+    x = rng.normal(size=(5, 2, 3, 4))
+    turned = np.transpose(x, (0, 3, 1, 2)).reshape(5, -1)
+    assert np.array_equal(host(net(put(x))), turned)
+    assert np.array_equal(host(net.backprop(put(x), delta=put(turned)).inputs), x)
+
+
+def test_permute_in_files(tmp_path, words):
+    net = text()
+    net.fit(words[0][:, [0, 1, 2, 3, 0]], np.eye(2)[words[1] % 2], epochs=1)
+    net.save(tmp_path / "net")
+    twin = bpx.load(tmp_path / "net")
+    assert twin.layers == net.layers
+    assert twin.summary().rows[2][1:3] == ("Permute (1, 0)", "(m, 4, 5)")
+
+
+@pytest.mark.parametrize("between", [[], [layers.Dropout(0.1)], [layers.Permute((1, 0))]])
+def test_places_that_are_taken_for_channels_are_told(between):
+    chain = [layers.Input(8), layers.Embedding(30, 8), *between, layers.Conv1D(4, 3)]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        net = bpx.Network([*chain, layers.Flatten(), layers.Dense(2)])
+        bpx.Network([layers.Input(8), *net.layers])
+    told = not between or not isinstance(between[0], layers.Permute)
+    assert [each.filename for each in found] == [__file__] * told
+    if told:
+        assert "(m, 8, 8) of Embedding 30 × 8 as 8 channels along 8 places" in str(
+            found[0].message
+        )
+        assert "put Permute((1, 0)) before it" in str(found[0].message)
 
 
 def network(backend=None, dtype="float64", seed=1, **options):

@@ -97,6 +97,7 @@ LAYER_CASES = {
         layers.LayerNorm(axes=2, epsilon=0.1),
     ],
     "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1)],
+    "permute": [layers.Permute((2, 0, 1)), layers.Permute((0, 2, 1))],
     "rescale": [
         layers.Rescale(0.5, -1.0),
         layers.Rescale((0.5, 1.0, 2.0, 1.5, 0.1), (1.0, 0.0, 2.0, 0.0, 1.0)),

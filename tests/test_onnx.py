@@ -144,6 +144,7 @@ CHAINS = {
         *END,
     ],
     "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1), *END],
+    "permute": [layers.Permute((2, 0, 1)), layers.Dropout(0.1), layers.Permute((0, 2, 1)), *END],
     "rescale": [
         layers.Rescale(1 / 255, -0.5),
         layers.Dense(3, "relu"),

@@ -141,6 +141,29 @@ def test_schedules_go_beyond_the_largest_float(number):
     assert schedules.InverseScaling(0.1, 100.0)(5000) == 0.0
 
 
+@pytest.mark.parametrize(("decay", "penalty"), [(0.03, 0.0), (0.0, 0.03)], ids=["torch", "keras"])
+def test_l2_is_the_weight_decay_of_others(decay, penalty, rng):
+    torch = pytest.importorskip("torch", reason="PyTorch's decay is the oracle")
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 2))
+    net = bpx.Network([3, 2], output="identity", dtype="float64", seed=1)
+    weights, bias = (
+        torch.tensor(t.copy(), requires_grad=True) for t in (*net.weights, *net.biases)
+    )
+    groups = [{"params": [weights], "weight_decay": decay}, {"params": [bias]}]
+    theirs = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    for rows in [slice(k, k + 4) for k in range(0, 12, 4)] * 2:
+        error = torch.tensor(x[rows]) @ weights.T + bias - torch.tensor(y[rows])
+        cost = 0.5 * (error**2).sum(1).mean() + penalty * (weights**2).sum()
+        theirs.zero_grad()
+        cost.backward()
+        theirs.step()
+    options = {"epochs": 2, "batch_size": 4, "shuffle": False}
+    l2 = (decay + 2 * penalty) * len(x)
+    net.fit(x, y, optimizer=bpx.SGD(0.1, momentum=0.9), l2=l2, **options)
+    for ours, leaf in ((net.weights[0], weights), (net.biases[0], bias)):
+        assert np.abs(ours - leaf.detach().numpy()).max() < 1e-14
+
+
 @pytest.mark.parametrize(
     ("schedule", "epochs", "told"),
     [

@@ -1068,6 +1068,19 @@ def test_a_picture_is_not_written_beside_the_folder_that_was_named(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "run"]
 
 
+def test_accuracies_are_weighted_where_there_are_weights():
+    x, y, weight = np.eye(4), np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 3.0, 10.0])
+    net = bpx.Network([4, 2], seed=0)
+    right = net.predict(x) == y
+    options = {"epochs": 1, "batch_size": 4, "optimizer": bpx.SGD(0.0), "sample_weight": weight}
+    plain = net.fit(x, y, validation=(x, y), **options)
+    weighted = net.fit(x, y, validation=(x, y, weight), **options)
+    expected = np.average(right, weights=weight)
+    assert expected != right.mean()
+    assert plain["training_accuracy"] == weighted["validation_accuracy"] == [expected]
+    assert plain["validation_accuracy"] == [right.mean()]
+
+
 def _lines(axes):
     return [(line.get_label(), line.get_linestyle()) for line in axes.get_lines()]
 

@@ -11,7 +11,7 @@ from .normalization import BatchNorm, LayerNorm
 from .pooling import AveragePool2D, GlobalAveragePool2D, MaxPool2D
 from .rescale import Rescale
 from .residual import Residual
-from .shape import Flatten, Reshape
+from .shape import Flatten, Permute, Reshape
 
 __all__ = [
     "LAYERS",
@@ -30,6 +30,7 @@ __all__ = [
     "LayerNorm",
     "MaxPool2D",
     "Parameter",
+    "Permute",
     "Rescale",
     "Reshape",
     "Residual",

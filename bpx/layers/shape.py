@@ -94,3 +94,88 @@ class Flatten(Reshaped):
     @property
     def output_shape(self) -> Shape:
         return (math.prod(self.shape_in),)
+
+
+@LAYERS.builds
+@dataclass(frozen=True)
+class Permute(Layer):
+    """The axes of each sample in another order, as `numpy.transpose` has it.
+
+    For a `Conv1D` along words: an `Embedding` gives (m, places, width), and channels come first.
+
+    Parameters
+    ----------
+    axes : tuple of int
+        Those of a sample, from 0, each once: the output's axis i is the input's ``axes[i]``.
+
+    Raises
+    ------
+    ValueError
+        Not each axis once; inputs that have more axes, or fewer.
+    TypeError
+        `axes` is no tuple of integers.
+
+    Examples
+    --------
+    >>> Permute((1, 0)).bind((8, 16)).output_shape
+    (16, 8)
+    """
+
+    name: ClassVar[str] = "permute"
+
+    axes: Shape
+
+    def validate(self) -> None:
+        if isinstance(self.axes, str) or not isinstance(self.axes, Iterable):
+            raise TypeError(
+                f"expected the axes of Permute to be a tuple, such as (1, 0), got {self.axes!r}"
+            )
+        axes = tuple(whole("an axis of Permute", axis, 0) for axis in self.axes)
+        if not axes or sorted(axes) != list(range(len(axes))):
+            from_one = sorted(axes) == list(range(1, len(axes) + 1))
+            hint = (
+                f": they count from 0, {tuple(a - 1 for a in axes)}" if axes and from_one else ""
+            )
+            raise ValueError(
+                "expected the axes of Permute to be those of a sample, from 0, each once, such as "
+                f"(1, 0), got {axes}{hint}"
+            )
+        object.__setattr__(self, "axes", axes)
+
+    def bind(self, input_shape: Shape) -> Self:
+        if len(input_shape) != len(self.axes):
+            raise ValueError(
+                f"expected inputs of {len(self.axes)} axes for Permute({self.axes}), got "
+                f"{input_shape}: name each axis of a sample"
+            )
+        return super().bind(input_shape)
+
+    @property
+    def output_shape(self) -> Shape:
+        return tuple(self.shape_in[axis] for axis in self.axes)
+
+    @property
+    def of_batch(self) -> Shape:
+        """The axes of a batch in their order."""
+        return (0, *(axis + 1 for axis in self.axes))
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        y = ctx.buffer("y", (x.shape[0], *self.output_shape))
+        y[...] = ctx.backend.xp.permute_dims(x, self.of_batch)
+        return y, None
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        below = ctx.buffer("delta", (delta.shape[0], *self.shape_in))
+        back = tuple(self.of_batch.index(axis) for axis in range(delta.ndim))
+        below[...] = ctx.backend.xp.permute_dims(delta, back)
+        return below
+
+    def __str__(self) -> str:
+        return f"Permute {self.axes}"
