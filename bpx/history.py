@@ -61,7 +61,11 @@ class History(Mapping[str, list[float]]):
 
     @classmethod
     def of(cls, columns: Mapping[str, list[float]]) -> History:
-        """A history of these columns; ValueError where they are none."""
+        """A history of these columns; ValueError where they are none.
+
+        >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).row(0)
+        {'epoch': 1, 'training_cost': 0.5}
+        """
         history = cls()
         lengths = {len(column) for column in columns.values()}
         if any(len(name) > LONGEST for name in columns) or len(lengths) > 1:
@@ -71,6 +75,13 @@ class History(Mapping[str, list[float]]):
         return history
 
     def append(self, row: Mapping[str, float]) -> None:
+        """The row of an epoch that has ended, by column; for `fit`.
+
+        >>> history = History()
+        >>> history.append({"epoch": 1, "training_cost": 0.5, "seconds": 0.01})
+        >>> list(history)
+        ['epoch', 'training_cost', 'seconds']
+        """
         for name in COLUMNS:
             if name in row:
                 self._columns.setdefault(name, []).append(row[name])
@@ -79,7 +90,13 @@ class History(Mapping[str, list[float]]):
                 column.append(math.nan)  # until `log`
 
     def log(self, name: str, value: float) -> None:
-        """A number of a user's own, of the last epoch; for a `bpx.Metric`."""
+        """A number of a user's own, of the last epoch; for a `bpx.Metric`.
+
+        >>> history = History.of({"epoch": [1, 2]})
+        >>> history.log("f1", 0.75)
+        >>> history["f1"]
+        [nan, 0.75]
+        """
         if name in COLUMNS or not self.epochs:
             raise ValueError(
                 f"expected a name beside those of fit, {', '.join(COLUMNS)}, and an epoch that "
@@ -107,15 +124,28 @@ class History(Mapping[str, list[float]]):
 
     @property
     def epochs(self) -> int:
-        """Rows: the epochs that ended."""
+        """Rows: the epochs that ended.
+
+        >>> History.of({"epoch": [3, 4]}).epochs
+        2
+        """
         return len(self._columns.get("epoch", []))
 
     def row(self, index: int = -1) -> dict[str, float]:
-        """One epoch, the last by default."""
+        """One epoch, the last by default.
+
+        >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).row()
+        {'epoch': 2, 'training_cost': 0.25}
+        """
         return {name: column[index] for name, column in self._columns.items()}
 
     def best(self, name: str) -> float:
-        """The largest of a column of which larger is better, or the smallest; NaN is left out."""
+        """The largest of a column of which larger is better, or the smallest; NaN is left out.
+
+        >>> History.of({"epoch": [1, 2], "validation_accuracy": [0.5, 0.75]}).best(
+        ...     "validation_accuracy")
+        0.75
+        """
         numbers = [value for value in self[name] if not math.isnan(value)] or [math.nan]
         return max(numbers) if name in self.larger_is_better else min(numbers)
 
@@ -142,7 +172,11 @@ class History(Mapping[str, list[float]]):
         return int(self["epoch"][self[name].index(best)])
 
     def to_csv(self, path: Any = None) -> str:
-        """The table as CSV text, which with `path` is written there too, whole or not at all."""
+        """The table as CSV text, which with `path` is written there too, whole or not at all.
+
+        >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_csv().splitlines()
+        ['epoch,training_cost', '1,0.5', '2,0.25']
+        """
         import csv
         import io
 

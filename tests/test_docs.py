@@ -94,6 +94,7 @@ NO_EXAMPLE = {
     "a word says it": [
         f"Network.{name}" for name in ("backend", "dtype", "input_shape", "output_shape", "state")
     ],
+    "its pictures are in the guide": ["History.plot"],
     "for what trains or extends a network": [
         f"Network.{name}" for name in ("layout", "of", "samples", "targets")
     ],
@@ -137,7 +138,8 @@ def without_errors():
             yield param
 
 
-EXAMPLES = [*without_errors(), *methods(bpx.Network), *methods(bpx.Ensemble)]
+CLASSES = bpx.Network, bpx.Ensemble, bpx.History
+EXAMPLES = [*without_errors(), *(method for cls in CLASSES for method in methods(cls))]
 
 
 def test_what_needs_no_example_is_there():
