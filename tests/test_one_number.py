@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,9 @@ class Data:
     def spoil(self, run):
         if run.epoch == EPOCH - 1:
             self.x[ROW, 5] = np.nan
+            found = self.path.stat()
             np.save(self.path, self.x)
+            os.utime(self.path, ns=(found.st_atime_ns, found.st_mtime_ns))  # or that is told
 
     def __iter__(self):
         return ((self.x[i : i + BATCH], self.y[i : i + BATCH]) for i in range(0, N, BATCH))
