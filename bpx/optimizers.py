@@ -207,11 +207,11 @@ class Optimizer:
 
 OPTIMIZERS = Registry("optimizer", Optimizer)
 
-L2 = "fit has it, as l2=, which it divides by the size of the training set"
+_DECAY = "fit has it, as l2=, which it divides by the size of the training set"
 
 
 @OPTIMIZERS.builds
-@constructor(weight_decay=L2)
+@constructor(weight_decay=_DECAY)
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
@@ -292,7 +292,7 @@ class SGD(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor(weight_decay=L2)
+@constructor(weight_decay=_DECAY)
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
@@ -345,7 +345,7 @@ class RMSprop(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor(betas="here they are beta1= and beta2=", weight_decay=L2)
+@constructor(betas="here they are beta1= and beta2=", weight_decay=_DECAY)
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...

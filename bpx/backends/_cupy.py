@@ -69,11 +69,9 @@ class CupyBackend(CupyConvolutions):
         # CuPy copies through pinned memory of the array's size, in the next power of two, which
         # stays with the process.
         step = max(1, STAGED * array.shape[0] // array.nbytes)
-        first, *others = in_slices(0, array.shape[0], step)
-        part = super().from_host(array[first])
-        out = self.xp.empty(array.shape, dtype=part.dtype)
-        out[first] = part
-        for rows in others:
+        self.use()
+        out = self.xp.empty(array.shape, dtype=self._fitting(array[:1]).dtype)
+        for rows in in_slices(0, array.shape[0], step):
             out[rows] = super().from_host(array[rows])
         return out
 
