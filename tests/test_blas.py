@@ -118,7 +118,7 @@ def test_sums_of_rows_wake_no_second_pool_of_threads(monkeypatch, rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_few_samples_go_through_a_layer_in_loops(monkeypatch, rng, dtype):
-    """Above one core's size only where BLAS has one thread."""
+    """Above one core's size only where BLAS has one thread, and would not share it out."""
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
     from bpx.backends import _fast, _numba_products
 
@@ -144,17 +144,22 @@ def test_few_samples_go_through_a_layer_in_loops(monkeypatch, rng, dtype):
         assert np.abs(out - (x @ w.T + b)).max() <= 16 * np.finfo(dtype).eps * size.max()
 
     run(10, 784, 30)  # a small one
-    run(17, 784, 100)
+    run(17, 100, 784)
+    run(33, 784, 100)
     run(300, 784, 10)
     run(10, 784, 101, of_b=np.float16)
     run(10, 784, 101, turned=True)
     with _threads.limited(2):
         run(10, 1000, 501)
-    assert seen == []
-    run(9, 784, 101)
     with _threads.limited(1, 2):
-        run(10, 1000, 501)
-    assert seen == ([] if sys.platform == "darwin" else [(9, 784, 101), (10, 1000, 501)])
+        run(32, 1000, 501)
+    assert seen == []
+    expected = [(9, 784, 101), (32, 128, 101), (10, 1000, 501)]
+    run(*expected[0])
+    run(*expected[1])
+    with _threads.limited(1, 2):
+        run(*expected[2])
+    assert seen == ([] if sys.platform == "darwin" else expected)
 
 
 def test_sums_of_rows_go_into_any_array_and_stay_in_none(rng):

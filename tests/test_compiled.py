@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import compiled_runs
 import numpy as np
@@ -66,6 +69,44 @@ def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
     assert "NUMBA_CACHE_DIR in the environment names a folder" in record.message
 
 
+def test_a_change_in_any_file_of_compiled_functions_compiles_anew(tmp_path):
+    """They are inlined in those of other files, of which Numba looks at their own alone."""
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    copy = tmp_path / "bpx"
+    shutil.copytree(Path(bpx.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": ""}
+
+    def loaded():
+        program = """
+import numpy as np
+from bpx.backends import _numba_random
+_numba_random.keep(np.uint64(1), 2, np.uint64(3), np.empty((1, 1), bool))
+print(sum(_numba_random.keep.stats.cache_hits.values()))
+"""
+        command = [sys.executable, "-c", program]
+        return int(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True))
+
+    assert [loaded(), loaded()] == [0, 1]
+    for name in ("random.py", "backends/_cblas.py", "backends/_numba_products.py"):
+        with (copy / name).open("a", encoding="utf-8") as file:
+            file.write("# another\n")
+        assert loaded() == 0, name
+
+
+def test_the_files_of_compiled_functions_are_all_that_they_import():
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    from bpx.backends import _jit
+
+    known = {path.stem for path in _jit.sources()}
+    compiled = [path for path in _jit.sources() if path.stem.startswith("_numba")]
+    for path in compiled:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                taken = [node.module] if node.module else [name.name for name in node.names]
+                assert known.issuperset(taken), path
+    assert len(compiled) == 8
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("cost", "output"), ENDS)
 def test_each_activation_and_cost(fits, rng, dtype, cost, output):
@@ -93,14 +134,15 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("m", [7, 8, 16, 17, 40])
-def test_each_way_of_a_product(fits, rng, dtype, m):
+@pytest.mark.parametrize("m", [7, 8, 16, 17, 32, 33])
+@pytest.mark.parametrize("sizes", [[256, 24, 200, 3], [900, 600, 3]])
+def test_each_way_of_a_product(fits, rng, dtype, m, sizes):
     # On both sides of the shapes for which it is transposed, or done in loops, and of what one
     # thread does.
-    x, y = rng.normal(size=(m + 9, 256)), rng.integers(3, size=m + 9)
+    x, y = rng.normal(size=(m + 9, sizes[0])), rng.integers(3, size=m + 9)
 
     def make(backend):
-        return bpx.Network([256, 24, 200, 3], seed=0, dtype=dtype, backend=backend)
+        return bpx.Network(sizes, seed=0, dtype=dtype, backend=backend)
 
     agree(*fits(make, x, y, epochs=2, batch_size=m, optimizer=bpx.SGD(0.1, momentum=0.9)), dtype)
 

@@ -27,21 +27,21 @@ SUFFIXES = "64_", "", "$NEWLAPACK$ILP64", "$NEWLAPACK"
 
 REALS = ("float32", "s", ctypes.c_float), ("float64", "d", ctypes.c_double)
 
+FEW = 32  # rows
+
 
 def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
     """ω xᵀ takes less time than x ωᵀ, for which OpenBLAS has other small kernels.
 
-    On one core with AVX2, and with what brings it back into order: 10 rows of 784 by 30 outputs
-    13.2 µs for 16.9, by 128 53 for 68. With fewer rows, inputs or outputs it is lost again, and
-    from 20 rows on nothing is won.
+    On one core, and with what brings it back into order: with AVX2 10 rows of 784 by 30 outputs
+    13.2 µs for 16.9, by 128 53 for 68, 32 rows by 128 75 for 76, and with AVX-512 85 for 113. With
+    fewer rows, inputs or outputs it is lost again, and with more rows where there is AVX2 alone.
     """
-    return 8 <= rows <= 16 and inputs >= 256 and outputs >= 24
+    return 8 <= rows <= FEW and inputs >= 256 and outputs >= 24
 
 
 # Rows of x and of ω that loops take at once. With fewer they would write beyond the result.
 ROWS, OUTPUTS = 2, 5
-
-FEW = 16  # rows
 
 # Apple's own BLAS goes to a unit for matrices, beside which loops have not been measured.
 LOOPS = sys.platform != "darwin"
@@ -52,10 +52,12 @@ def is_sooner_in_loops(rows: int, inputs: int, outputs: int) -> bool:
 
     That copies both first, which many rows and outputs make worth it. On one core with AVX2: 4
     rows of 784 by 30 outputs 4.7 µs for 12.1, 10 rows 7.4 for 17.1, 16 rows 11.0 for 17.7; 10 rows
-    by 128 outputs 29 for 50; 256 rows by 10 outputs 54 for 81, by 32 189 for 160. Of fewer than 24
-    inputs too little is vectors.
+    by 128 outputs 29 for 50; 256 rows by 10 outputs 54 for 81, by 32 189 for 160. 32 rows of
+    784 by 128 outputs take 63 µs for 72, of 128 by 128 12.4 for 11.8; with AVX-512, for which
+    OpenBLAS has a slow way of its own from 1,200 sums on, 62 for 107 and 12.8 for 17.6. Of fewer
+    than 24 inputs too little is vectors, and of fewer than 128 where there are more rows than 16.
     """
-    few = rows <= FEW or outputs < 16
+    few = rows <= 16 or outputs < 16 or (rows <= FEW and inputs >= 128)
     return LOOPS and few and rows >= ROWS and inputs >= 24 and outputs >= OUTPUTS
 
 

@@ -13,7 +13,7 @@ from . import _threads
 from ._base import Array
 from ._cblas import FEW, is_sooner_in_loops
 from ._fast_windows import FastWindows, are_dense
-from ._numpy import ONE_THREAD
+from ._numpy import ONE_THREAD, THIN
 from ._numpy_elementwise import SMALL
 
 # Elements of θ from which a velocity is better added to it by BLAS's axpy, on all cores, than by a
@@ -104,7 +104,8 @@ class FastBackend(FastWindows):
         size = m * inputs * outputs
         # Fewer multiply-adds are not worth the import, and many rows would do without other cores.
         few = size > ONE_THREAD and m <= FEW and is_sooner_in_loops(m, inputs, outputs)
-        one_core = few and (size <= _threads.ONE_CORE or _threads.of_blas() == 1)
+        alone = m < THIN and _threads.of_blas() == 1  # or it would be dealt over threads
+        one_core = few and (size <= _threads.ONE_CORE or alone)
         dense = one_core and isinstance(x, np.ndarray) and are_dense(x, w, b, out)
         if not (dense and x.dtype == w.dtype == b.dtype == out.dtype):
             return super().affine(x, w, b, out)

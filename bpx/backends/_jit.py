@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.core import event as events
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic, register_jitable
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
@@ -59,7 +62,16 @@ def called_by_address(signature: Any, **options: Any) -> Callable[..., Any]:
 
 
 class _Cache(FunctionCache):
-    """Numba's; what it cannot read is compiled, and what it cannot write is for this process."""
+    """Numba's; what it cannot read is compiled, and what it cannot write is for this process.
+
+    Numba's compiles anew where the function's own file has changed. Here functions of other files
+    are inlined in it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp(), _stamp()
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -73,6 +85,19 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)
         except OSError as error:
             _tell_of_no_cache(str(error))
+
+
+def sources() -> list[Path]:
+    """The files of compiled functions, and those that they take functions and constants from."""
+    folder = Path(__file__).parent
+    others = ("_cblas", "_jit", "_rows", "_threads", "../random")
+    return sorted(folder.glob("_numba*.py")) + [folder / f"{name}.py" for name in others]
+
+
+@cache
+def _stamp() -> str:
+    texts = (path.read_bytes() for path in sources() if path.exists())  # or in a zip, of one stamp
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def _tell_of_no_cache(why: str) -> None:

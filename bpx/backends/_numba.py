@@ -1,6 +1,6 @@
 """Dense layers trained and run by compiled loops: the same equations, without Python between.
 
-Matrix products go to NumPy's BLAS, but for those of few rows (`_numba_products`); everything else
+Matrix products go to NumPy's BLAS, some of few rows to loops (`_numba_products`); everything else
 is a loop that the compiler vectorizes. Compiled once and kept on disk.
 
 Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l in
@@ -20,8 +20,6 @@ from ._numba_blas import N, T, gemm
 from ._numba_gather import call
 from ._numba_products import product
 
-# Whether machine code on the disk is still of this file is all that Numba looks at: touch it where
-# a function changes that comes from another one.
 _kernel, _inlined = decorators(*FLAGS)
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}

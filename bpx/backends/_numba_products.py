@@ -6,14 +6,16 @@ sums stay in registers, for seven vectors that are loaded.
 
 from __future__ import annotations
 
-from ._cblas import OUTPUTS, ROWS, is_sooner_in_loops
+import numpy as np
+
+from ._cblas import OUTPUTS, ROWS, is_sooner_in_loops, is_sooner_transposed
 from ._jit import decorators
 from ._numba_blas import N, T, gemm
 from ._threads import ONE_CORE
 
-# A change here, or in what it takes from other files, needs `_numba` touched: see there.
 _kernel, _inlined = decorators("contract", "reassoc", "nsz", "arcp")
 _inlined(is_sooner_in_loops)
+_inlined(is_sooner_transposed)
 
 
 @_inlined
@@ -57,13 +59,25 @@ def _thin_product(x, w, z, rows, n, outputs):
 
 
 @_inlined
+def _transposed_product(x, w, z, rows, n, outputs):
+    """By ω xᵀ."""
+    one, zero, turned = x.dtype.type(1.0), x.dtype.type(0.0), np.empty(rows * outputs, x.dtype)
+    gemm(T, N, rows, outputs, n, one, x, n, w, n, zero, turned, rows)
+    for r in range(rows):
+        for o in range(outputs):
+            z[r * outputs + o] = turned[o * rows + r]
+
+
+@_inlined
 def product(x, w, z, rows, inputs, outputs):
     """``z ← x wᵀ``."""
     if rows == 1:
         _vector_product(x[:inputs], w[: outputs * inputs], z)
     elif is_sooner_in_loops(rows, inputs, outputs) and rows * inputs * outputs <= ONE_CORE:
         _thin_product(x, w, z, rows, inputs, outputs)
-    else:  # or on all cores
+    elif is_sooner_transposed(rows, inputs, outputs):  # or on all cores
+        _transposed_product(x, w, z, rows, inputs, outputs)
+    else:
         one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
         gemm(T, N, outputs, rows, inputs, one, w, inputs, x, inputs, zero, z, outputs)
 

@@ -7,7 +7,7 @@ import numpy as np
 from .. import random
 from ._jit import decorators
 
-_kernel, _inlined = decorators()  # touch this file where a constant of `random` changes
+_kernel, _inlined = decorators()
 
 _GOLDEN, _MIX_1, _MIX_2 = map(np.uint64, (random.GOLDEN, random.MIX_1, random.MIX_2))
 _30, _27, _31, _UNUSED = map(np.uint64, (30, 27, 31, 64 - random.BITS))
