@@ -94,6 +94,7 @@ class Network:
         activation='here it is hidden="relu", and output= for the last layer',
         learning_rate="the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
         loss='here it is cost="cross-entropy" or another',
+        random_state="here it is seed=0",
         optimizer="it is for training, fit(..., optimizer=bpx.SGD(0.1))",
     )
     def __init__(
@@ -846,6 +847,7 @@ class Network:
         lr="the optimizer has it, optimizer=bpx.SGD(0.1)",
         metrics="here they are callbacks=[bpx.Metric(name, function)]",
         momentum="the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
+        seed="the network has it, bpx.Network(..., seed=0)",
         validation_data="here it is validation=(x, y)",
         validation_split="cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
         verbose="here it is progress=True",

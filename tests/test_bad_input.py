@@ -791,6 +791,12 @@ CASES = [
     ),
     (lambda: fit(X, Y, momentum=0.9), TypeError, "optimizer=bpx.SGD(0.1, momentum=0.9)"),
     (
+        lambda: fit(X, Y, seed=1),
+        TypeError,
+        "no seed=: the network has it, bpx.Network(..., seed=0)",
+    ),
+    (lambda: net(random_state=1), TypeError, "no random_state=: here it is seed=0"),
+    (
         lambda: fit(X, Y, validation_data=(X, Y)),
         TypeError,
         "fit takes no validation_data=: here it is validation=(x, y)",
