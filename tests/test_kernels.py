@@ -196,7 +196,8 @@ def sum_channels_cases(rng):
 
 
 def sum_of_products_cases(rng):
-    for m, g, rows, inner, columns in ((1, 1, 1, 1, 1), (40, 1, 20, 25, 64), (3, 2, 5, 9, 7)):
+    sizes = (1, 1, 1, 1, 1), (40, 1, 20, 25, 64), (3, 2, 5, 9, 7), (2, 1, 6, 4, 8)
+    for m, g, rows, inner, columns in sizes:
         delta, patches = (
             rng.normal(size=(m, g, rows, columns)),
             rng.normal(size=(m, g, inner, columns)),

@@ -154,7 +154,7 @@ class NumpyBackend(NumpyWindows):
             for part in _strips(w.shape[0]):
                 np.add(x @ w[part].T, b[part], out[:, part])
             return out
-        if _cblas.is_sooner_transposed(*x.shape, len(w)):
+        if _cblas.is_sooner_transposed(x.shape[0], x.shape[1], len(w)):
             return np.add(np.dot(w, x.T).T, b, out)
         if x.size * w.shape[0] <= ONE_THREAD or not self.blas:
             np.dot(x, w.T, out)

@@ -27,6 +27,15 @@ class NumpyWindows(Backend):
     def products(self, a: Array, b: Array, out: Array) -> Array:
         return np.matmul(a, b, out=out)  # 128 of (500 × 40)(40 × 64): 5.1 ms, with a copy 6.1
 
+    def sum_of_products(self, a: Array, b: Array, out: Array, beta: float = 0.0) -> Array:
+        if a.shape[-2] >= b.shape[-1]:
+            return super().sum_of_products(a, b, out, beta)
+        # As Σ bᵀaᵀ, for which OpenBLAS has other kernels: 4 of (32 × 256)(256 × 288), with b
+        # transposed, take 0.22 ms for 0.23 on one core with AVX2, and with AVX-512 0.24 for 0.34.
+        turned = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+        super().sum_of_products(*turned, out.swapaxes(-1, -2), beta)
+        return out
+
     def parts_of_windows(
         self, rows: int, channels: int, weights: Shape, sliding: Any
     ) -> list[list[slice]]:
