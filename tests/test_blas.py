@@ -97,6 +97,13 @@ def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m,
             )
         counted(lambda k: kernels.gemm(a, b, np.empty_like(out)), 2)
     assert parts == [*(8 * [3]), 2, 2]
+    x, w = rng.normal(size=(32, 300)).astype(dtype), rng.normal(size=(60, 300)).astype(dtype)
+    with _threads.limited(1, 3):
+        for rows in (31, 32):
+            through = kernels.affine(x[:rows], w, w[:, 0], np.empty((rows, 60), dtype))
+            wrong = np.abs(through - (x[:rows] @ w.T + w[:, 0])).max()
+            assert wrong <= 16 * np.finfo(dtype).eps * (np.abs(x) @ np.abs(w.T)).max()
+    assert parts == [*(8 * [3]), 2, 2, 3]
 
 
 def test_sums_of_rows_wake_no_second_pool_of_threads(monkeypatch, rng):

@@ -154,9 +154,11 @@ class NumpyBackend(NumpyWindows):
             for part in _strips(w.shape[0]):
                 np.add(x @ w[part].T, b[part], out[:, part])
             return out
-        if _cblas.is_sooner_transposed(x.shape[0], x.shape[1], len(w)):
+        (m, inputs), size = x.shape, x.size * len(w)
+        dealt = size > _threads.ONE_CORE and m >= THIN and _threads.beside_blas() > 1
+        if not dealt and _cblas.is_sooner_transposed(m, inputs, len(w)):
             return np.add(np.dot(w, x.T).T, b, out)
-        if x.size * w.shape[0] <= ONE_THREAD or not self.blas:
+        if size <= ONE_THREAD or not self.blas:
             np.dot(x, w.T, out)
             out += b
             return out
