@@ -94,8 +94,8 @@ class Network:
         activation='here it is hidden="relu", and output= for the last layer',
         learning_rate="the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
         loss='here it is cost="cross-entropy" or another',
-        random_state="here it is seed=0",
         optimizer="it is for training, fit(..., optimizer=bpx.SGD(0.1))",
+        random_state="here it is seed=0",
     )
     def __init__(
         self,
