@@ -18,6 +18,8 @@ from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree
 
 import bpx
 from bpx.backends import _fast, _numpy, _threads
+from bpx.backends._numpy_elementwise import SMALL
+from bpx.backends._numpy_run import FEW_ELEMENTS
 
 PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
 
@@ -143,6 +145,18 @@ def test_each_way_of_a_product(fits, rng, dtype, m, sizes):
 
     def make(backend):
         return bpx.Network(sizes, seed=0, dtype=dtype, backend=backend)
+
+    agree(*fits(make, x, y, epochs=2, batch_size=m, optimizer=bpx.SGD(0.1, momentum=0.9)), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("m", [FEW_ELEMENTS // 4, FEW_ELEMENTS // 4 + 1, SMALL, SMALL + 1])
+def test_each_way_of_a_sum(fits, rng, dtype, m):
+    # Of a bias's gradient and of the costs, on both sides of where each is a prepared product.
+    x, y = rng.normal(size=(m + 9, 3)), rng.integers(2, size=m + 9)
+
+    def make(backend):
+        return bpx.Network([3, 4, 2], seed=0, dtype=dtype, backend=backend)
 
     agree(*fits(make, x, y, epochs=2, batch_size=m, optimizer=bpx.SGD(0.1, momentum=0.9)), dtype)
 

@@ -116,7 +116,7 @@ class NumpyBackend(NumpyWindows):
             return out
         plain = alpha == 1.0 and beta == 0.0
         if plain and a.size * b.shape[1] <= ONE_THREAD:
-            return np.dot(a, b, out)  # half a microsecond less than matmul
+            return a.dot(b, out)  # 0.7 µs less than matmul, 0.2 less than np.dot
         blas = self.blas.get(out.dtype)
         dense = out.flags.c_contiguous and a.flags.forc and b.flags.forc
         fits = dense and a.dtype == b.dtype == out.dtype
@@ -157,9 +157,9 @@ class NumpyBackend(NumpyWindows):
         (m, inputs), size = x.shape, x.size * len(w)
         dealt = size > _threads.ONE_CORE and m >= THIN and _threads.beside_blas() > 1
         if not dealt and _cblas.is_sooner_transposed(m, inputs, len(w)):
-            return np.add(np.dot(w, x.T).T, b, out)
+            return np.add(w.dot(x.T).T, b, out)
         if size <= ONE_THREAD or not self.blas:
-            np.dot(x, w.T, out)
+            x.dot(w.T, out)
             out += b
             return out
         out[...] = b  # and accumulate on it: a pass over `out` less

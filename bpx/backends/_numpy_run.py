@@ -18,7 +18,12 @@ import numpy as np
 from ._base import Array
 from ._cblas import is_sooner_transposed
 from ._numpy import ONE_THREAD, NumpyBackend
-from ._numpy_elementwise import BACKWARD, FORWARD, HALF, log_likelihood, row_sums
+from ._numpy_elementwise import BACKWARD, FORWARD, HALF, SMALL, log_likelihood, row_sums
+
+# Elements of δ whose sum over the rows takes less time as a product of matrices that is prepared
+# than by `sum_rows`: 10 × 30 0.9 µs for 2.3, and 32 × 128 with AVX2 2.4 for 2.4, with AVX-512 1.1
+# for 2.5.
+FEW_ELEMENTS = 4_096
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -125,7 +130,7 @@ def _updates(
         if layers.trained[k]:
             found.append((_outer(backend, delta[k], a[k], to_w), 0, w, to_w))
             if b is not None:
-                found.append((partial(backend.sum_rows, delta[k], to_b), 1, b, to_b))
+                found.append((_sum(backend, delta[k], to_b), 1, b, to_b))
     return found
 
 
@@ -135,6 +140,8 @@ def _forward(
     """To δ^L and the sum of costs; it notes which rows are right, or the labels it decides for."""
     layers, (cost, last) = program.layers, program.objective
     z, y, weight = a[-1], np.empty_like(delta), program.weight
+    few = len(z) <= SMALL  # whose sum takes 0.4 µs by a product, and 0.9 by a reduction
+    total = np.ones(len(z), z.dtype).dot if few else np.add.reduce
     calls: list[Call] = []
     for (w, b), x, out, name in zip(tensors, a[:-1], a[1:], layers.activations, strict=True):
         calls += _product(backend, x, w.T, out) if b is None else _affine(backend, x, w, b, out)
@@ -161,11 +168,11 @@ def _forward(
         elif program.task != "regression":
             np.equal(z.argmax(1), y.argmax(1), decided)
         if weight is None:
-            return float(np.add.reduce(values))
+            return float(total(values))
         share = weight[rows]
-        total = np.add.reduce(share)
-        np.multiply(delta, (share / total if total > 0.0 else share)[:, None], delta)
-        return float(np.dot(share, values))
+        mass = np.add.reduce(share)
+        np.multiply(delta, (share / mass if mass > 0.0 else share)[:, None], delta)
+        return float(share.dot(values))
 
     return run
 
@@ -173,11 +180,12 @@ def _forward(
 def compiled_forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
     """From a few rows to a^L, a fresh array."""
     tensors = zip(_tensors(layers, theta), layers.activations, strict=True)
-    stages = [(w.T, b, FORWARD[name]) for (w, b), name in tensors]
+    # A bias of one row: to that of one sample it is added in 0.3 µs, without its axis in 1.2.
+    stages = [(w.T, None if b is None else b[None], FORWARD[name]) for (w, b), name in tensors]
 
     def run(x: Array) -> Array:
         for w, b, sigma in stages:
-            x = np.dot(x, w)
+            x = x.dot(w)
             if b is not None:
                 x += b
             sigma(x, x)
@@ -205,7 +213,7 @@ def _plain(values: np.ndarray | None, default: float) -> Any:
 def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> list[Call]:
     """``out ← a b``."""
     if a.size * b.shape[1] <= ONE_THREAD:
-        return [(np.dot, (a, b, out))]
+        return [(a.dot, (b, out))]  # 0.2 µs less than np.dot
     return [(backend.gemm, (a, b, out))]
 
 
@@ -213,10 +221,10 @@ def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> 
     """``out ← x wᵀ + b``."""
     if is_sooner_transposed(x.shape[0], x.shape[1], len(w)):
         turned = np.empty((len(w), len(x)), out.dtype)
-        return [(np.dot, (w, x.T, turned)), (np.add, (turned.T, b, out))]
+        return [(w.dot, (x.T, turned)), (np.add, (turned.T, b, out))]
     blas = backend.blas.get(out.dtype)
     if blas is None or x.size * w.shape[0] <= ONE_THREAD:
-        return [(np.dot, (x, w.T, out)), (np.add, (out, b, out))]
+        return [(x.dot, (w.T, out)), (np.add, (out, b, out))]
     # Accumulated on b: a pass over `out` less.
     return [(np.copyto, (out, b)), (blas.prepared(x, w.T, out), (1.0, 1.0))]
 
@@ -227,6 +235,13 @@ def _outer(backend: NumpyBackend, delta: Array, x: Array, out: Array) -> Scaled:
     if blas is None:
         return partial(backend.gemm, delta.T, x, out)
     return blas.prepared(delta.T, x, out)
+
+
+def _sum(backend: NumpyBackend, delta: Array, out: Array) -> Scaled:
+    """``out ← β·out + α·Σδ`` over the rows."""
+    if delta.size > FEW_ELEMENTS:
+        return partial(backend.sum_rows, delta, out)
+    return _outer(backend, np.ones((len(delta), 1), out.dtype), delta, out[None])
 
 
 # --- a^L over z^L, δ^L, and the cost of each row ------------------------------------------------
