@@ -48,8 +48,8 @@ Model = Annotated[Path, typer.Argument(help="A file that train wrote, or its fol
 Target = Annotated[
     str | None,
     typer.Option(
-        help="The column of targets, or columns: a,b "
-        "(.csv: the last, if it fits into --budget; .npz: y)."
+        help="Column or columns of the targets: a,b (by default the last of a .csv that fits "
+        "into --budget, y of a .npz)."
     ),
 ]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
@@ -69,7 +69,9 @@ def bpx(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_version, help="Print it, and end."),
+        typer.Option(
+            "--version", is_eager=True, callback=_version, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Feed-forward networks by backpropagation."""
@@ -138,61 +140,83 @@ def train(
         ),
     ] = None,
     hidden: Annotated[str, typer.Option(help="Sizes of the hidden layers: 256,128.")] = "30",
-    activation: Annotated[str, typer.Option(help="Of the hidden layers.")] = "sigmoid",
-    output: Annotated[str | None, typer.Option(help="Output activation; by the task.")] = None,
-    cost: Annotated[str | None, typer.Option(help="By the task.")] = None,
-    dropout: Annotated[float, typer.Option(help="After each hidden layer.")] = 0.0,
+    activation: Annotated[str, typer.Option(help="Activation of the hidden layers.")] = "sigmoid",
+    output: Annotated[
+        str | None, typer.Option(help="Activation of the outputs; the task decides by default.")
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="What is minimized; the task decides by default.")
+    ] = None,
+    dropout: Annotated[
+        float, typer.Option(help="Probability of dropping a unit, after each hidden layer.")
+    ] = 0.0,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
     batch_size: Annotated[
-        int | None, typer.Option(help="Samples in a mini-batch; 10, or all of a smaller set.")
+        int | None,
+        typer.Option(help="Samples in a mini-batch; by default 10, or all of a smaller set."),
     ] = None,
     accumulate: Annotated[
-        int, typer.Option(help="Slices of each mini-batch, one after another: less memory.")
+        int,
+        typer.Option(help="Slices of each mini-batch, worked one after another to save memory."),
     ] = 1,
     optimizer: Annotated[str, typer.Option(help="sgd, rmsprop, adam or adamw.")] = "sgd",
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="sgd 0.5 (regression 0.1, raw targets 0.01), others 0.001."),
+        typer.Option(
+            help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001."
+        ),
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
     nesterov: Annotated[bool, typer.Option(help="For sgd with momentum.")] = False,
     schedule: Annotated[
         str,
         typer.Option(
-            help="Of the learning rate: constant, step, exponential, cosine, warm-up, one-cycle, "
-            "inverse-scaling or plateau (halved)."
+            help="How the learning rate changes: constant, step, exponential, cosine, warm-up, "
+            "one-cycle, inverse-scaling or plateau (halved)."
         ),
     ] = "constant",
     l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
     l2: Annotated[float, typer.Option(help="λ on squared weights, as in the book.")] = 0.0,
-    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
-    clip_value: Annotated[float | None, typer.Option(help="Largest element of one.")] = None,
-    shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = True,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    clip_value: Annotated[
+        float | None, typer.Option(help="Largest element of the gradient.")
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option(help="Take the samples in a new order each epoch.")
+    ] = True,
     augment: Annotated[
         str | None,
         typer.Option(
-            help="Random changes of images of digits or mnist: shift=1,rotate=10,elastic=34:4."
+            help="Change images of digits or mnist at random: shift=1,rotate=10,elastic=34:4."
         ),
     ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(help="Stop after so many epochs without a better one; keep the best."),
+        typer.Option(
+            help="Stop after this many epochs without a better one, and keep the best weights."
+        ),
     ] = None,
-    standardize: Annotated[bool, typer.Option(help="A file's columns, and real targets.")] = True,
+    standardize: Annotated[
+        bool, typer.Option(help="Standardize a file's columns, and targets of a regression.")
+    ] = True,
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    seed: Annotated[int, typer.Option(help="Of first weights, order and masks.")] = 0,
+    seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
     budget: Budget = "1 GB",
-    progress: Annotated[bool, typer.Option(help="A bar instead of a table.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show a bar instead of a table.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="A folder for checkpoints, then model, history and learning curve."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="The model in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that is in --out.")
+    ] = False,
     save_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 10.0,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on in a folder of --out whose run was cut short; alone."),
+        typer.Option(
+            help="Go on with the run in this folder, which was cut short; without other options."
+        ),
     ] = None,
 ) -> int:
     """Train a network; the last line has the accuracy on samples it has never seen."""
@@ -283,16 +307,18 @@ def predict(
         Path, typer.Argument(help="x as .npy, .npz, .csv or .parquet; columns as in training.")
     ],
     target: Annotated[
-        str | None, typer.Option(help="A column, or columns, of a table that are no inputs.")
+        str | None, typer.Option(help="Column or columns of a table that are not inputs.")
     ] = None,
     outputs: Annotated[
-        bool, typer.Option("--outputs", help="The network's outputs, not labels.")
+        bool, typer.Option("--outputs", help="Write the network's outputs instead of labels.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="A .npy or .csv file; else stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .npy or .csv file to write instead of stdout.")
+    ] = None,
     backend: On = None,
     budget: Budget = "1 GB",
 ) -> None:
-    """Labels or values for samples, a line each."""
+    """Predict a label or values for each sample, one line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     net = load(runs.model(model), backend=backend)
@@ -328,9 +354,9 @@ def predict(
 @app.command()
 def export(
     model: Model,
-    out: Annotated[Path, typer.Argument(help="A .onnx file, to be written.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     classes: Annotated[
-        str | None, typer.Option(help="What its labels say instead of 0, 1, ...: cat,dog.")
+        str | None, typer.Option(help="Names of the labels, instead of 0, 1, ...: cat,dog.")
     ] = None,
 ) -> None:
     """Write a trained network as an ONNX model."""
@@ -346,7 +372,7 @@ def export(
 
 @app.command(name="backends")
 def list_backends() -> None:
-    """What is here: libraries, devices and their memory, or why not."""
+    """List libraries and devices, and why one is missing."""
     print(f"{'backend':<28} {'version':<14} {'memory':>9}  device")
     for library in backends.available():
         if library.why is not None:
@@ -359,16 +385,18 @@ def list_backends() -> None:
 @app.command()
 def gradcheck(
     sizes: Annotated[str, typer.Option(help="Input, hidden and output sizes.")] = "5,4,3",
-    activation: Annotated[str, typer.Option(help="Of the hidden layers.")] = "sigmoid",
-    output: Annotated[str, typer.Option(help="Of the last layer.")] = "softmax",
-    cost: Annotated[str | None, typer.Option(help="Legal on that output; by the output.")] = None,
-    samples: Annotated[int, typer.Option(help="Drawn at random.")] = 6,
+    activation: Annotated[str, typer.Option(help="Activation of the hidden layers.")] = "sigmoid",
+    output: Annotated[str, typer.Option(help="Activation of the last layer.")] = "softmax",
+    cost: Annotated[
+        str | None, typer.Option(help="What is minimized; the output decides by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Number of samples, drawn at random.")] = 6,
     l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
     l2: Annotated[float, typer.Option(help="λ on squared weights.")] = 0.0,
     backend: On = None,
-    seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="For weights and samples.")] = 0,
 ) -> int:
-    """Hold backpropagation against central differences; exit status 1 above 1e-7."""
+    """Compare backpropagation with central differences; exit status 1 above 1e-7."""
     net = Network(
         recipe.sizes(sizes),
         hidden=activation,
