@@ -364,7 +364,7 @@ class Chain:
         return found
 
     def add_penalty(self, grad: Array, l1: Any, l2: Any) -> None:
-        """Its gradient: ``grad ← grad + l2·ω + l1·sign ω``; `l1`, `l2` already divided by n.
+        """Add its gradient: ``grad ← grad + l2·ω + l1·sign ω``; `l1`, `l2` already divided by n.
 
         None adds nothing; they are floats, or lie on the device, where they are not inspected.
         """

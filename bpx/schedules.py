@@ -92,7 +92,7 @@ class StepDecay(Schedule):
 @SCHEDULES.builds
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` in the course of `steps`.
+    """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` over `steps` steps.
 
     A `factor` above 1 makes it grow, as in a search for the largest η that does not diverge.
 

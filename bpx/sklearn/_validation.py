@@ -41,7 +41,7 @@ class HeldOut:
 
 
 def _held_out(est: Any, *arrays: Any) -> HeldOut:
-    """With it begins the curve of its loss, if that has not yet."""
+    """Held-out samples; the curve of their loss begins, if it has not yet."""
     if est.validation_loss_curve_ is None:
         est.validation_loss_curve_ = []
     return HeldOut(*arrays)
