@@ -166,7 +166,7 @@ class Architecture:
         Raises
         ------
         ValueError
-            The task is not classification, or there are more or fewer classes.
+            The task is not classification, or there is not one for each class.
         TypeError
             Neither all strings nor all integers.
         """
@@ -284,7 +284,7 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
     """A RuntimeWarning where the images of a first `Conv2D` look as if channels came last."""
     first = next((layer for layer in layers if isinstance(layer, Conv2D)), None)
     if first is None or first.shape_in != layers[0].shape_in:
-        return  # what a Reshape makes is not an image that came so
+        return  # what a Reshape makes is not an image as given
     channels, height, width = first.shape_in
     if channels == height > 4 >= width:
         warnings.warn(

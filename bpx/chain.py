@@ -393,7 +393,7 @@ def mean_factor(rows: int, weight: Array | None) -> float:
 
 def _dtype_name(dtype: Any) -> str:
     try:
-        # NumPy's dtype(None) is float64, and it does not know PyTorch's dtypes.
+        # NumPy's dtype(None) is float64, and NumPy does not know PyTorch's dtypes.
         known = str(dtype)[6:] if str(dtype).startswith("torch.") else dtype
         name = "" if dtype is None else np.dtype(known).name
     except TypeError:

@@ -177,8 +177,7 @@ class Workspace:
         self.batch_sum = batch_sum
         self.step = self.row = self.rows = 0
         wanted = wanted or [True] * len(states)
-        # In a reference cycle buffers would wait for the collector, which does not know their
-        # size.
+        # In a reference cycle buffers would wait for the collector, which ignores their size.
         here = weakref.proxy(self)
         self.contexts = [
             Context(here, layer, state, want)

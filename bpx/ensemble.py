@@ -338,7 +338,7 @@ class Ensemble:
         each ends as it would alone, to the last bit, however they are trained, if BLAS has the
         same number of threads: processes that share the cores have fewer, and convolutions sum
         over as many parts as there are threads. With dense layers of up to 4.2 million
-        multiply-adds a product this always holds, if threadpoolctl is installed.
+        multiply-adds per product this always holds, if threadpoolctl is installed.
 
         Parameters
         ----------

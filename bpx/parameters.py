@@ -180,7 +180,7 @@ def put(space: SimpleNamespace, name: str, value: Any) -> None:
 
 
 def within(space: SimpleNamespace | None, name: str) -> Any:
-    """What `put` has set there under this name, or a namespace that it made; None: nothing."""
+    """What `put` has set under this name, or a namespace that it made; None: nothing."""
     for part in name.split("."):
         space = getattr(space, part, None)
     return space

@@ -67,7 +67,7 @@ class Steps:
     chain : Chain
         Its own, or one that works on the same numbers in another precision.
     source : Arrays, Stream or Windows
-        Of `Windows`, the part that is in memory then takes the place.
+        For `Windows`, the part that is in memory then takes its place.
     update : FusedUpdate or GradientUpdate
     state : State
         The optimizer's.
@@ -122,7 +122,7 @@ class Steps:
         self._work((None, rows), at, numbers)
 
     def count(self, steps: int) -> None:
-        """Count steps that were done, in whatever way."""
+        """Count `steps` that were done, in whatever way."""
         self.state.step += steps
         self.net.steps += steps
 
@@ -245,7 +245,7 @@ class Steps:
         return f"layer {first} ({layers[first]})" if first < len(layers) else "the cost"
 
     def _first_bad(self, batch: Any) -> int:
-        """Its index; -1: the inputs; the number of layers: none of them."""
+        """The first bad layer's index; -1: the inputs; the number of layers: none of them."""
         x, _, _ = self.source.load(batch, self.ws)
         finite = [self._finite(x)]
         # Through all layers: ranks may sum up statistics in any.

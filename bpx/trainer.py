@@ -41,7 +41,7 @@ class Trainer:
     arguments : dict
         See `arguments_of`.
     slices : int or None
-        How many each rank's part of a mini-batch is cut into; None: it is not cut at all.
+        How many slices each rank's part of a mini-batch is cut into; None: it is not cut at all.
     objective : float or None
         A factor on the cost, with which the history has the objective too.
     augment : Pipeline or None

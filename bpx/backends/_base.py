@@ -223,10 +223,10 @@ class Backend(WindowKernels):
     def surround(
         self, largest: int | None, processes: int = 1, in_parts: bool = False
     ) -> contextlib.AbstractContextManager[None]:
-        """What `fit` runs in: some number of threads on a host, a stream of its own on a device.
+        """What `fit` runs in: a number of threads on a host, a stream of its own on a device.
 
-        `largest` is the number of multiply-adds of its largest product; None: unknown. As many as
-        `processes` do the same on these cores. `in_parts`: some of the work is done by
+        `largest` is the number of multiply-adds of its largest product; None: unknown. `processes`
+        processes do the same on these cores. `in_parts`: some of the work is done by
         `side_by_side`.
         """
         return contextlib.nullcontext()

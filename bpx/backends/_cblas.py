@@ -149,7 +149,7 @@ def _address(array: Array) -> int:
 
 @cache
 def by_dtype() -> dict[np.dtype[Any], Cblas]:
-    """Each dtype's; empty if not found: on Windows a module gives only functions of its own."""
+    """BLAS by dtype; empty if not found: on Windows a module gives only functions of its own."""
     module = importlib.import_module("numpy._core._multiarray_umath")
     file = getattr(module, "__file__", None)  # none where it is built into the interpreter
     if file is None or ctypes.sizeof(ctypes.c_void_p) < 8:

@@ -138,7 +138,7 @@ class Kernels:
         order = xp.argsort(rows)  # stable
         keys, sums = xp.take(rows, order), xp.take(x, order, axis=0)
         reach, n = 1, keys.shape[0]
-        while reach < n:  # each adds as many rows of its key before it as it has so far
+        while reach < n:  # each adds as many earlier rows of its key as it has already
             same, before = keys[reach:] == keys[:-reach], sums[:-reach, ...]
             more = xp.where(same[:, None], before, xp.zeros_like(before))
             sums = xp.concat([sums[:reach, ...], sums[reach:, ...] + more])

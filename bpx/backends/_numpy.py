@@ -34,9 +34,9 @@ AT_ONCE = 1 << 18
 # many a step of the same network at m 10 takes 7 % longer, with twice as many 23 %.
 WORTH = 131_072
 
-# Rows, or terms, from which on a product's parts are worth a thread each. With fewer a second one
-# brings nothing: the book's two convolutions with 1000-1000 at m 10 take 6.3 to 7.8 ms a step
-# either way, and with it 9.1 to 11.0 of core time against 7.4 to 8.4. Few columns do not matter:
+# Rows, or terms, that a product needs for its parts to be worth a thread each. With fewer a second
+# one brings nothing: the book's two convolutions with 1000-1000 at m 10 take 6.3 to 7.8 ms a step
+# either way, but with it 9.1 to 11.0 of core time against 7.4 to 8.4. Few columns do not matter:
 # 4,096 rows of 400 to 10 take 0.9 to 1.0 ms on two threads against 1.4 to 1.7.
 THIN = 32
 

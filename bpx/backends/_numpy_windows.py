@@ -166,7 +166,7 @@ def _dots(a: Array, b: Array) -> Array:
 
 @lru_cache(256)
 def _back(sliding: Any) -> Any:
-    """The windows of `convolve_inputs` on δ, if there are such and hardly more; else None."""
+    """The windows of `convolve_inputs` on δ, if they exist and are hardly more; else None."""
     axes = zip(sliding.reach, sliding.padding, strict=True)
     padding = tuple((reach - 1 - before, reach - 1 - after) for reach, (before, after) in axes)
     more = math.prod(sliding.lengths) / math.prod(sliding.counts)

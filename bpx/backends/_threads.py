@@ -1,4 +1,4 @@
-"""How many threads BLAS takes in a training; afterwards the caller's setting is back.
+"""How many threads BLAS takes in a training; the caller's setting is restored afterwards.
 
 OpenBLAS spreads a product of 262,144 multiply-adds over all cores, and then waits for each of
 them. On two quiet cores that saved 3 % of a step with up to 4.2 million multiply-adds a product
@@ -83,7 +83,7 @@ def beside_blas() -> int:
 
 
 def for_each_of(processes: int) -> int | None:
-    """Cores for each of `processes` that share them; None: what BLAS takes by itself.
+    """Cores for each of the `processes` that share them; None: what BLAS takes by itself.
 
     A process that the launcher has bound to cores of its own does not share them.
     """
@@ -115,7 +115,7 @@ def set_for_each_of(processes: int) -> Iterator[None]:
 def limited(threads: int, spread: int | None = None) -> Iterator[None]:
     """Limit BLAS to `threads`, for all threads of the process, until the last current run ends.
 
-    `spread` is the number for what is spread, if another.
+    `spread` is the number for what is spread, if it differs.
     """
     global _limit
     run = object()
@@ -244,7 +244,7 @@ class _Worker:
 
 
 def _hire(wanted: int, hired: list[_Worker]) -> None:
-    """Take `wanted` idle workers, or as many as there are; the lock is held."""
+    """Hire `wanted` free workers, or as many as can be had; the lock is held."""
     global _workers
     for _ in range(min(wanted - len(_idle), MOST - _workers)):
         try:

@@ -100,7 +100,7 @@ class _Words(logging.Handler):
         if not self._logger.isEnabledFor(logging.INFO):
             self._logger.addHandler(self)
             self._logger.setLevel(logging.INFO)
-            self._logger.propagate = False  # what only this asks for goes to nobody else
+            self._logger.propagate = False  # lines asked for only here go to nobody else
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm.auto import tqdm

@@ -65,7 +65,7 @@ class Layer:
       is not trained.
 
     All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``. Arrays are
-    in the network's dtype. A run checks what is returned only once, in its first step.
+    in the network's dtype. A run checks what is returned once, in its first step.
 
     Parameters
     ----------

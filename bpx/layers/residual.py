@@ -35,7 +35,7 @@ class Residual(Layer):
     projection : Layer, sequence of Layer, "auto" or None
         S; None (default): x itself. ``"auto"``: x itself where the shapes agree, else `Dense` for
         flat inputs, or a convolution of kernel size 1 with the least stride that makes the lengths
-        agree, either one without bias and activation.
+        agree, each without bias and activation.
     trainable : bool
         False keeps the parameters of all layers in it. Each layer can also be frozen by itself.
 

@@ -92,10 +92,10 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         """Codes (n,) or targets (n, k) of checked y, which is on the host or on `backend`."""
 
     def _learn_labels(self, y: Any, incremental: bool) -> None:
-        """Learn those of checked y, or compare them with those that are known."""
+        """Learn the labels of checked y, or compare them with those that are known."""
 
     def _check_known(self, y: Any) -> None:
-        """The labels of checked y."""
+        """Refuse labels of checked y that are not known."""
 
     @abstractmethod
     def _decode(self, y: Any) -> Any:
