@@ -1,6 +1,6 @@
 """σ and its derivative, side by side.
 
-z has shape (m, n), one sample a row; a = σ(z). `backward` takes ∂C/∂a and returns ∂C/∂z.
+z has shape (m, n), one sample per row; a = σ(z). `backward` takes ∂C/∂a and returns ∂C/∂z.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Activation:
     name : str
         What a user types and a file stores.
     range : str
-        Of σ's values: ``"real"``, ``"nonnegative"``, ``"positive"``, ``"unit"`` (0 to 1) or
+        Where σ's values lie: ``"real"``, ``"nonnegative"``, ``"positive"``, ``"unit"`` (0 to 1) or
         ``"simplex"`` (and rows that sum to 1). Costs refuse outputs outside their domain.
     needs_z : bool
-        The derivative reads z. If not, a is written over z.
+        Whether the derivative reads z. If not, a overwrites z.
     rectifies : bool
-        Layers start with He weights and zero biases unless told otherwise.
+        Whether layers start with He weights and zero biases by default.
     kernel : str or None
-        What a native kernel may replace; never set by a user's own class.
+        The name by which a native kernel may replace it; never set by a user's own class.
 
     Examples
     --------
@@ -225,7 +225,7 @@ GELU_SCALE, GELU_CUBE = math.sqrt(2.0 / math.pi), 0.044715  # of z, and of z³
 class GELU(Activation):
     """σ(z) = ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))): Hendrycks and Gimpel's tanh form, 2016.
 
-    The array API standard has no erf.
+    The exact form needs erf, which the array API standard lacks.
 
     >>> import numpy as np
     >>> GELU().forward(np, np.array([-2.0, -1.0, 1.0, 2.0])).round(4).tolist()
@@ -241,7 +241,7 @@ class GELU(Activation):
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
         t = xp.tanh(GELU_SCALE * z * (1.0 + GELU_CUBE * z * z))
         bent = 0.5 * GELU_SCALE * z * (1.0 - t * t)
-        # From the left: `bent` is 0 where z² overflows, and 0·∞ would be NaN.
+        # Multiplied from the left: `bent` is 0 where z² overflows, and 0·∞ would be NaN.
         return 0.5 * (1.0 + t) + (bent + 3.0 * GELU_CUBE * bent * z * z)
 
 
@@ -282,7 +282,7 @@ class Softplus(Activation):
         return xp.logaddexp(z, xp.zeros_like(z))
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
-        return xp.exp(-xp.logaddexp(-z, xp.zeros_like(z)))  # right to the last digit where small
+        return xp.exp(-xp.logaddexp(-z, xp.zeros_like(z)))  # exact to the last digit if small
 
 
 @ACTIVATIONS.builds
@@ -309,8 +309,8 @@ class Exponential(Activation):
 class Softmax(Activation):
     """σ(z)_j = e^{z_j} / Σ_k e^{z_k} over the last axis (ch. 3).
 
-    ∂a_j/∂z_k = a_j (1{j=k} − a_k), so ∂C/∂z = a ⊙ (δ − Σ_k δ_k a_k): no diagonal Jacobian, and
-    right in a hidden layer too.
+    ∂a_j/∂z_k = a_j (1{j=k} − a_k), so ∂C/∂z = a ⊙ (δ − Σ_k δ_k a_k): the Jacobian is not diagonal,
+    and this is right in a hidden layer too.
 
     >>> import numpy as np
     >>> Softmax().forward(np, np.array([[0.0, 0.0], [1000.0, 1001.0]])).round(4).tolist()
@@ -332,7 +332,7 @@ class Softmax(Activation):
 
 @dataclass(frozen=True, eq=False)
 class CustomActivation(Activation):
-    """An activation of one's own from a pair of functions, element by element.
+    """An activation of your own from a pair of functions, element by element.
 
     Parameters
     ----------
@@ -341,7 +341,7 @@ class CustomActivation(Activation):
     slope : callable
         ``slope(xp, z, a)`` returns σ'(z).
     range : str
-        Of the values, see `Activation`; as an output, costs check it.
+        Where the values lie, see `Activation`; costs check it if this is the output activation.
 
     For one that mixes elements, like softmax, subclass `Activation` and define `backward`.
 

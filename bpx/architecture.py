@@ -1,4 +1,4 @@
-"""What a network is: layers that fit each other, a cost, a task, and where each tensor lies."""
+"""What a network is: layers that fit together, a cost, a task, and where each tensor lies."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Architecture:
     layers : sequence of Layer
         Each with its input's shape, see `bind`.
     cost, task : Cost or str or None, str or None
-        None: by the output activation.
+        None: chosen by the output activation.
 
     Attributes
     ----------
     layers : tuple of Layer
     stages : tuple of Layer
-        The same, but the last without its activation: that is the `objective`'s, because there
-        δ^L starts, from z^L (BP1).
+        The same, but the last one without its activation, which belongs to `objective`: there δ^L
+        starts, from z^L (BP1).
     cost : Cost
     objective : Objective
     task : str
@@ -88,11 +88,11 @@ class Architecture:
     input_shape, output_shape : tuple of int
         Of one sample.
     folded : bool
-        The first layer is a `Rescale`, which is done as a mini-batch is gathered.
+        Whether the first layer is a `Rescale`, which is applied as a mini-batch is gathered.
     indices : int or None
-        Inputs are whole numbers from 0 to below this, and stay integers; None: they are numbers.
+        n, if inputs are whole numbers from 0 to n − 1, which stay integers; None: any numbers.
     statistics : bool
-        In training layers take statistics of the mini-batch.
+        Whether layers take statistics of the mini-batch in training.
 
     Raises
     ------
@@ -166,7 +166,7 @@ class Architecture:
         Raises
         ------
         ValueError
-            The task is no classification, or there are not so many.
+            The task is not classification, or there is not one for each class.
         TypeError
             Neither all strings nor all integers.
         """
@@ -208,7 +208,7 @@ class Architecture:
 
     @property
     def wanted_targets(self) -> str:
-        """What y must be, as `Cost.targets`; of classes between 0 and 1 for any cost."""
+        """What y must be, as `Cost.targets`; for classes between 0 and 1, whatever the cost."""
         within = self.task != "regression" and self.objective.activation.range in PROBABILITIES
         return "unit" if within and self.cost.targets == "real" else self.cost.targets
 
@@ -219,23 +219,23 @@ class Architecture:
 
     @cached_property
     def in_parts(self) -> bool:
-        """It has layers that spread parts of a batch over threads."""
+        """Whether it has layers that spread parts of a batch over threads."""
         return any(layer.in_parts for _, layer in sequence.every(self.layers))
 
     @cached_property
     def mostly_in_parts(self) -> bool:
-        """Most multiply-adds are of such layers."""
+        """Whether most multiply-adds are in such layers."""
         leaves = [layer for _, layer in sequence.every(self.layers) if not layer.inner()]
         spread = sum(layer.multiply_adds for layer in leaves if layer.in_parts)
         return 2 * spread > sum(layer.multiply_adds for layer in leaves)
 
     @property
     def least_rows(self) -> int:
-        """Of a mini-batch in training."""
+        """The fewest rows that a mini-batch in training may have."""
         return max(layer.least_rows for layer in self.layers)
 
     def wanted(self, inputs: bool) -> list[bool]:
-        """For each layer whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
+        """For each layer, whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
 
 
@@ -249,7 +249,7 @@ def without_activation(layer: Any) -> tuple[Layer, Activation]:
 
 
 def _indices(layers: Sequence[Layer]) -> int | None:
-    """How many whole numbers the inputs may be, if they are any for the first layer."""
+    """n, if the first layer takes whole numbers from 0 to n − 1; None: any numbers."""
     first = next((i for i, layer in enumerate(layers) if not isinstance(layer, Reshaped)), 0)
     for path, layer in sequence.every(layers):
         if layer.indices is not None and path != str(first):
@@ -284,7 +284,7 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
     """A RuntimeWarning where the images of a first `Conv2D` look as if channels came last."""
     first = next((layer for layer in layers if isinstance(layer, Conv2D)), None)
     if first is None or first.shape_in != layers[0].shape_in:
-        return  # what a Reshape makes of numbers is no image that came so
+        return  # what a Reshape makes is not an image as given
     channels, height, width = first.shape_in
     if channels == height > 4 >= width:
         warnings.warn(

@@ -22,8 +22,8 @@ from .windows import WindowPlan, WindowReader
 if TYPE_CHECKING:
     from .data import Seed
 
-BLOCK = 1 << 20  # bytes: a disk reads them about as fast as the whole
-BLOCKS = 32  # a window has at least so many, from all over the file
+BLOCK = 1 << 20  # bytes: a disk reads blocks of this size about as fast as the whole
+BLOCKS = 32  # a window has at least this many, from all over the file
 A_ROW = 32  # bytes of a window's row beside x: where it comes from, and its place in the order
 
 
@@ -40,11 +40,11 @@ class Blocks:
     kept : ndarray or None
         Which of the reader's rows these are, a bool of each; None: all.
     checked : bool
-        All of x was found to be finite, or need not be.
+        Whether all of x was found to be finite, or need not be.
     indices : int or None
-        x has to be whole numbers from 0 to below this.
+        n, if x has to be whole numbers from 0 to n − 1.
     on_disk : bool
-        True, by which a table is told from a data frame.
+        True; it tells a table from a data frame.
     n : int
     shape : tuple of int
         Of x, (n, ...).
@@ -80,17 +80,17 @@ class Blocks:
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """The names of those of a table that are x; arrays have none."""
+        """The names of a table's columns that are x; arrays have none."""
         names = getattr(self.reader, "columns", None)
         return None if names is None else tuple(names)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names that y has numbers for, where its column is text."""
+        """The names that the numbers in y stand for, if its column is text."""
         return next(iter(getattr(self.reader, "classes", {}).values()), None)
 
     def check_classes(self, known: Sequence[Any] | None, what: str = "") -> None:
-        """ValueError where y has other numbers than `known` for names of classes."""
+        """ValueError if y numbers the names of classes in another way than `known`."""
         if self.classes and known and self.classes != known:
             raise ValueError(
                 f"{what}y has numbers for other names of classes than the network, or in another "
@@ -113,7 +113,7 @@ class Blocks:
         -------
         data : Blocks
         held_out : (x, y) or (x, y, sample_weight)
-            For ``fit(data, validation=held_out)``; x alone of data without y.
+            For ``fit(data, validation=held_out)``; x alone if the data have no y.
 
         Examples
         --------
@@ -136,7 +136,7 @@ class Blocks:
         return Blocks(self.reader, others[0], others[1], self.budget, kept), held_out
 
     def fits(self, held: int) -> bool:
-        """All rows fit into the budget, with `held` bytes of each beside x."""
+        """Whether all rows fit into the budget, with `held` bytes each beside x."""
         return self.n * (self._row + 2 * held + A_ROW) + self.reader.beside <= self.budget
 
     def read(self, finite: bool) -> np.ndarray:
@@ -159,8 +159,8 @@ class Blocks:
     def in_order(self, backend: Backend, held: int) -> Iterator[tuple[Array, slice]]:
         """Pieces of x on a backend, in the file's order, and which samples each of them has.
 
-        They stay within the budget, with `held` bytes of a sample beside x; each is good until
-        the next one is asked for.
+        They stay within the budget, with `held` bytes per sample beside x; each is good until the
+        next one is asked for.
         """
         if self.fits(held):
             yield backend.from_host(self.read(not self.checked)), slice(0, self.n)
@@ -180,13 +180,13 @@ class Blocks:
         self.checked = True
 
     def unchecked(self) -> Blocks:
-        """The same, without a look for NaN and infinity."""
+        """The same, without a check for NaN and infinity."""
         twin = copy.copy(self)
         twin.checked = True
         return twin
 
     def of_indices(self, count: int | None) -> Blocks:
-        """The same, with a look for what is no whole number from 0 to below `count`, if any."""
+        """The same, with a check that x is whole numbers from 0 to below `count`, unless None."""
         if count is None:
             return self
         twin = copy.copy(self)
@@ -194,7 +194,7 @@ class Blocks:
         return twin
 
     def complete(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:
-        """y and the weights: those of the data, or those that are given with it.
+        """y and the weights: those of the data, or those given with them.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Blocks:
         return np.arange(stop - start) if self.kept is None else self.kept[start:stop].nonzero()[0]
 
     def read_block(self, read: Read, k: int, start: int, out: np.ndarray, finite: bool) -> None:
-        """The block of this number, which begins at row `start`; what goes wrong names it."""
+        """Read block `k`, which begins at row `start`; an error names the block."""
         stop = start + len(out)
         where = f"{self.reader.name}, block {k} (rows {start} to {stop - 1})"
         try:
@@ -242,7 +242,7 @@ class Blocks:
             The budget is too small for two windows.
         """
         a_row = 2 * (self._row + held + A_ROW)
-        # y and the weights are there as they came, and once more as they were checked.
+        # y and the weights are in memory as they came, and once more as checked.
         fixed = 2 * self.n * held + self.reader.beside
         capacity = (self.budget - fixed) // a_row
         window = capacity - batch_size + 1
@@ -276,7 +276,7 @@ class Blocks:
 
 
 def bytes_of_a_row(held: Sequence[Array | None]) -> int:
-    """Of what is held in memory beside x, at 8 a number."""
+    """Bytes per row held in memory beside x, at 8 per number."""
     return sum(8 * math.prod(array.shape[1:]) for array in held if array is not None)
 
 
@@ -302,11 +302,11 @@ def open_data(
 ) -> Blocks:
     """Data on disk for `Network.fit`, which reads x in blocks and stays within a budget.
 
-    ``net.fit(data)`` then is what ``net.fit(x, y)`` is for arrays: the same number of steps, of
-    the same sizes. With ``shuffle=True`` an epoch deals the blocks (of 1 MB or less, of Parquet
-    its row groups) out to windows, each from all over the file, and shuffles the rows of each
-    window; a window is nearly half of the budget. What fits into the budget as a whole is read as
-    a whole.
+    ``net.fit(data)`` then does what ``net.fit(x, y)`` does for arrays: the same number of steps,
+    of the same sizes. With ``shuffle=True`` an epoch deals the blocks (of 1 MB or less; in Parquet
+    the row groups) out to windows, each from all over the file, and shuffles the rows of each
+    window; a window is nearly half of the budget. Data that fit into the budget are read as a
+    whole.
 
     Parameters
     ----------
@@ -321,10 +321,11 @@ def open_data(
     columns : list of str, optional
         Columns of the table that are x; by default all but the target and the weights.
     classes : list of str, optional
-        What a target column of text has, in the order of their numbers 0, 1, ...; by default what
-        is there, in sorted order. ``data.classes`` has them, and `fit` tells the network.
+        The names in a target column of text, in the order of their numbers 0, 1, ...; by default
+        those found there, in sorted order. ``data.classes`` has them, and `fit` passes them to the
+        network.
     sample_weight : array, path or str, optional
-        (n,); of a table the name of a column.
+        (n,); for a table, the name of a column.
     budget : int or str
         Bytes, or words such as ``"500 MB"`` (the default is ``"1 GB"``): for both windows, y and
         the weights; not for the network.
@@ -332,12 +333,12 @@ def open_data(
     Returns
     -------
     Blocks
-        For ``net.fit(data)``, or ``net.fit(data, y)`` where it has no y.
+        For ``net.fit(data)``, or ``net.fit(data, y)`` if it has no y.
 
     Raises
     ------
     ValueError, TypeError
-        No such file, a damaged, truncated or compressed one, no such column, no numbers.
+        No such file, a damaged, truncated or compressed one, no such column, or not numbers.
     ImportError
         Parquet and CSV need pyarrow.
 

@@ -19,7 +19,7 @@ from .updates import FusedUpdate, GradientUpdate, numbers_of_steps
 
 STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
 
-# From rows, numbers, the step's row in the log and its place in all training, all on the device.
+# Takes rows, numbers, the step's row in the log and its place in all training, all on the device.
 Work = Callable[[Array, tuple[Array, ...], Array, Array], None]
 
 
@@ -47,16 +47,16 @@ class Captured:
         Its backend captures.
     source : Arrays
     update : FusedUpdate or GradientUpdate
-        Whose `numbers` the steps read.
+        The one whose `numbers` the steps read.
     work : callable
         The step.
 
     Attributes
     ----------
     steps : int
-        Of an epoch; a last, smaller mini-batch is not among them.
+        Those of an epoch, without a last, smaller mini-batch.
     checked : bool
-        Its replays were held to steps done one by one.
+        Whether its replays were compared with steps done one by one.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Captured:
         self._launches: dict[int, Callable[[], None]] = {}
 
     def begin(self, order: np.ndarray, trained: int) -> None:
-        """An epoch whose rows come in this order, after so many steps of all training."""
+        """Begin an epoch whose rows come in this order, after `trained` steps in all."""
         alpha = mean_factor(self.rows.shape[0], self.source.samples.weight)
         rows, first = order[: self.order.shape[0]], self.update.state.step
         self._write(self.clock, np.array([0, 0, trained - 1]))
@@ -85,7 +85,7 @@ class Captured:
         array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)
 
     def prepare(self) -> None:
-        """Record a step, and many in one; what is loaded at its first use is loaded before."""
+        """Record a step, and many in one; one runs first, since first uses load things."""
         self.steps_in_turn(1)
         for count in (1, STEPS_A_LAUNCH) if self.steps >= STEPS_A_LAUNCH else (1,):
             recorded = self.backend.capture(partial(self.steps_in_turn, count))
@@ -93,13 +93,13 @@ class Captured:
             self._launches[count] = recorded
 
     def run(self, most: int) -> int:
-        """One launch, of at most so many steps; returns how many."""
+        """Do one launch, of at most `most` steps; returns how many."""
         count = STEPS_A_LAUNCH if most >= STEPS_A_LAUNCH else 1
         self._launches[count]()
         return count
 
     def steps_in_turn(self, count: int) -> None:
-        """What is recorded."""
+        """The work that is recorded."""
         numbers = tuple(self.numbers[k : k + 1] for k in range(self.numbers.shape[0]))
         for _ in range(count):
             self.backend.tick(self.clock, self.table, self.numbers, self.order, self.rows)
@@ -109,9 +109,9 @@ class Captured:
 def agree(
     start: Sequence[np.ndarray], expected: Sequence[np.ndarray], got: Sequence[np.ndarray]
 ) -> bool:
-    """Two ways from `start` have the same end: to 1 % of the way, and to rounding.
+    """Whether two ways from `start` have the same end: to 1 % of the way, and to rounding.
 
-    A row of another batch or a rate of another step would be of the size of the way itself.
+    A row of another batch or a rate of another step would differ by as much as the way itself.
     """
     for old, one, other in zip(start, expected, got, strict=True):
         if not one.size:

@@ -1,6 +1,6 @@
 """Layers with their parameters: the forward and the backward pass, on checked arrays.
 
-`Network` and `fit` check what a user hands in; here it is trusted.
+`Network` and `fit` check what a user hands in; the code here trusts it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
 from .ranks import Alone, Ranks, own_rows
 
-FEW_ROWS = 64  # for which the time goes to calls and not to arithmetic
-ROWS_AT_ONCE = 1024  # of a pass without gradients: products at full speed, small activations
-ELEMENTS_AT_ONCE = {True: 1 << 22, False: 1 << 26}  # of a layer's activations, on a host or not
+FEW_ROWS = 64  # so few that calls take the time, not arithmetic
+ROWS_AT_ONCE = 1024  # in a pass without gradients: products at full speed, small activations
+ELEMENTS_AT_ONCE = {True: 1 << 22, False: 1 << 26}  # in a layer's activations, on a host or not
 
 
 class Chain:
-    """An architecture with its numbers, on one backend.
+    """An architecture with its parameters and state, on one backend.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Chain:
     p, s : list of SimpleNamespace
         Each layer's views into them, by name.
     xp_dtype : dtype
-        The namespace's own.
+        `dtype` as the namespace's own object.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Chain:
         return fresh
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # From host vectors, or the views into θ would come back as copies.
+        # From host vectors: otherwise the views into θ would come back as copies.
         vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))
         return Chain, (self.architecture, self.backend, self.dtype, self.key, *vectors)
 
     def on(self, backend: Backend) -> Chain:
-        """The same numbers, shared, worked on by another backend of the same arrays."""
+        """A chain that shares these arrays, with another backend that works on them."""
         other = object.__new__(Chain)  # a copy would have numbers of its own
         other.__dict__ |= self.__dict__ | {"backend": backend}
         other.__dict__.pop("_small", None)
@@ -95,7 +95,7 @@ class Chain:
         return Chain(self.architecture, backend, dtype or self.dtype, self.key, *vectors)
 
     def workspace(self, *, training: bool = False, inputs: bool = False) -> Workspace:
-        """Buffers and contexts for a run; `inputs`: ∂C/∂x of the whole is wanted too."""
+        """Buffers and contexts for a run; with `inputs`, ∂C/∂x of the network is wanted too."""
         if getattr(self.parameters, "requires_grad", False):
             raise BackendError(
                 "a PyTorch tensor that requires a gradient was copied into the parameters, and "
@@ -113,12 +113,12 @@ class Chain:
     # --- forward ----------------------------------------------------------------------------
 
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
-        """Rows of x (indices or a slice) as what the first layer takes, in the chain's dtype.
+        """Rows of x (indices or a slice) as the first layer takes them, in the chain's dtype.
 
-        A first `Rescale` is folded in, behind the augmentation of `ws`, which sees samples as they
-        were handed in; whole numbers for a first `Embedding` are integers. A memory map on the
+        A first `Rescale` is folded in, after the augmentation of `ws`, which sees samples as they
+        were handed in; whole numbers for a first `Embedding` become integers. A memory map on the
         host is read here, and rows of a sparse matrix are made dense, unless the first layer
-        multiplies by them as they are.
+        multiplies by them directly.
         """
         backend = self.backend
         if is_sparse(x):
@@ -154,7 +154,7 @@ class Chain:
         return xp.astype(xp.asarray(self.backend.rows(x, rows)), dtype, copy=False)
 
     def _multiplies(self, x: Any) -> bool:
-        """The first layer multiplies by the rows of a sparse matrix as they are."""
+        """Whether the first layer multiplies directly by the rows of a sparse matrix."""
         density = x.nnz / max(1, x.shape[0] * x.shape[1])
         first = self.architecture.layers[0]
         return type(first) is Dense and density <= self.backend.sparse_up_to
@@ -168,7 +168,7 @@ class Chain:
         return x, [None, *saved]
 
     def room(self, z: Array, ws: Workspace) -> Array:
-        """Where a^L goes: with the identity it is z^L."""
+        """The buffer for a^L; with the identity it is z^L itself."""
         is_z = type(self.objective.activation) is Identity
         return z if is_z else ws.buffer("a", z.shape)
 
@@ -182,8 +182,8 @@ class Chain:
     ) -> tuple[Array, Array, Array, list[Any]]:
         """The cost of each sample, a^L, δ^L (BP1), and what the layers saved; in the workspace.
 
-        From gathered rows, and labels or targets. With weights δ^L is that of Σ wC; the costs are
-        C as it is.
+        From gathered rows, and labels or targets. With weights, δ^L is that of Σ wC, but the costs
+        returned are the unweighted C.
         """
         z, saved = self.forward(x, ws)
         a, delta = self.room(z, ws), ws.buffer("delta", z.shape)
@@ -194,7 +194,7 @@ class Chain:
         return values, a, delta, saved
 
     def outputs(self, x: Array, *, activated: bool = True) -> Array:
-        """a^L, or else z^L, of any number of rows, a fresh array."""
+        """a^L, or z^L if not `activated`, for any number of rows, as a fresh array."""
         m = x.shape[0]
         if isinstance(x, Blocks):
             out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
@@ -221,8 +221,9 @@ class Chain:
     ) -> None:
         """``work(chain, workspace, k, slices[k])`` for each slice of a pass without gradients.
 
-        Each core takes a part of them from end to end, where layers do not spread most of it. One
-        core by itself does the same products, so that the bits do not depend on how many are free.
+        Each core takes some of the slices through all layers, unless layers themselves spread most
+        of the work over the cores. A single core does the same products, so that the bits do not
+        depend on how many cores are free.
         """
         backend, in_parts = self.backend, self.architecture.mostly_in_parts
         if in_parts or len(slices) < 2:
@@ -243,13 +244,13 @@ class Chain:
             backend.side_by_side(of_part, [slices[part::threads] for part in range(threads)])
 
     def _slices(self, first: int, stop: int) -> list[slice]:
-        """Of the rows of a pass without gradients."""
+        """The rows of a pass without gradients, in slices."""
         largest = max(math.prod(layer.output_shape) for layer in self.architecture.layers)
         most = ELEMENTS_AT_ONCE[self.backend.is_host] // largest
         return in_slices(first, stop, max(1, min(ROWS_AT_ONCE, most)))
 
     def hidden(self, x: Array, layers: int) -> Array:
-        """The outputs of the first so many layers, of any number of rows, a fresh array."""
+        """The outputs of the first `layers` layers, for any number of rows, as a fresh array."""
         ws, shape = self.workspace(), self.architecture.layers[layers - 1].output_shape
         out = self.backend.empty((x.shape[0], *shape), self.xp_dtype)
         for rows in self._slices(0, x.shape[0]):
@@ -259,7 +260,7 @@ class Chain:
 
     @cached_property
     def _small(self) -> Callable[[Array], Array] | None:
-        """The backend's way through a few rows of a chain of dense layers, if it has one."""
+        """The backend's own forward pass for a few rows through dense layers, if it has one."""
         dense = self.architecture.dense
         if dense is None or self.architecture.folded:
             return None
@@ -293,7 +294,7 @@ class Chain:
         return self.backend.argmax(a)
 
     def correct(self, a: Array, y: Array) -> Array | None:
-        """Which rows are right, (m,) of bool: the label, or every label of a multilabel row.
+        """Which rows are right, (m,) of bool: in the label, or in every label for multilabel.
 
         None for a regression.
         """
@@ -309,7 +310,7 @@ class Chain:
         return self.backend.xp.all(decided == truth, axis=1)
 
     def mean_weights(self, weight: Array | None) -> Array | None:
-        """w/Σw, with which a sum over the batch is its mean: see `mean_factor`.
+        """w/Σw, which turns a sum over the batch into its mean: see `mean_factor`.
 
         Σw stays where the weights are: on a device a recorded step cannot bring it to the host.
         """
@@ -324,7 +325,7 @@ class Chain:
     ) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
 
-        Among ranks each takes a part of the samples.
+        With several ranks, each takes a part of the samples.
         """
         ws, ranks = ws or self.workspace(), ranks or Alone()
         parts = in_memory(samples, self.backend)
@@ -336,7 +337,7 @@ class Chain:
         return found
 
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
-        """Of cost, of right samples and of weight, over some rows."""
+        """The sums of cost, of right samples and of weight, over some rows."""
         backend = self.backend
         slices = self._slices(first, stop)
         log = backend.empty((len(slices), 3), self.xp_dtype)
@@ -363,9 +364,9 @@ class Chain:
         return found
 
     def add_penalty(self, grad: Array, l1: Any, l2: Any) -> None:
-        """Its gradient: ``grad ← grad + l2·ω + l1·sign ω``; `l1`, `l2` already divided by n.
+        """Add its gradient: ``grad ← grad + l2·ω + l1·sign ω``; `l1`, `l2` already divided by n.
 
-        None adds nothing; they are floats, or lie on the device, where no look is taken at them.
+        None adds nothing; they are floats, or lie on the device, where they are not inspected.
         """
         backend, decayed = self.backend, self.architecture.layout.decayed
         weights, out = self.parameters[:decayed], grad[:decayed]
@@ -386,13 +387,13 @@ class Chain:
 
 
 def mean_factor(rows: int, weight: Array | None) -> float:
-    """α, which makes the mean of a sum over the batch: 1/m, or 1 with `Chain.mean_weights`."""
+    """α, which turns a sum over the batch into its mean: 1/m, or 1 with `Chain.mean_weights`."""
     return 1.0 / rows if weight is None else 1.0
 
 
 def _dtype_name(dtype: Any) -> str:
     try:
-        # NumPy's dtype(None) is float64, and PyTorch's are none of its.
+        # NumPy's dtype(None) is float64, and NumPy does not know PyTorch's dtypes.
         known = str(dtype)[6:] if str(dtype).startswith("torch.") else dtype
         name = "" if dtype is None else np.dtype(known).name
     except TypeError:

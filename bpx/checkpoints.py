@@ -25,7 +25,7 @@ _TEMPORARY = re.compile(r"\.bpx-[0-9a-f]{16}\.tmp")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where and when `fit` writes down all that its further steps depend on.
+    """Where and when `fit` saves all that its further steps depend on.
 
     One is also written when the run begins, which shows that the folder can be written to, and
     when it ends, is stopped or is interrupted.
@@ -33,13 +33,14 @@ class Checkpoint:
     Parameters
     ----------
     folder : path
-        It is made if it is not there. A file is named by the steps that its network has taken:
+        Made if it does not exist. A file is named by the steps that its network has taken:
         ``checkpoint-000000001200.safetensors``, which `bpx.load` reads too.
     epochs, steps, seconds : number, optional
-        Write when so many have passed since the last one; any of them may be given, and without
-        any it is each epoch. Seconds are looked at between two steps (compiled ones: every 30 ms).
+        Write when this many have passed since the last one; any of them may be given, and with
+        none of them each epoch is saved. Seconds are checked between two steps (compiled ones:
+        every 30 ms).
     keep : int
-        The newest so many stay; the others are deleted.
+        How many of the newest stay; the others are deleted.
 
     Examples
     --------
@@ -87,7 +88,7 @@ class Checkpoints:
     callbacks : list
         Of the run.
     writes : bool
-        Not on ranks other than 0, which only keep step with it.
+        Whether this rank writes: only rank 0 does, and the others keep step with it.
     """
 
     def __init__(
@@ -107,12 +108,12 @@ class Checkpoints:
     # --- writing ---
 
     def late(self) -> bool:
-        """So many seconds have passed since the last one, by the clock of who writes it."""
+        """Whether `seconds` have passed since the last one, by the clock of the one who writes."""
         seconds = self.wanted.seconds if self.writes else None
         return seconds is not None and time.monotonic() - self._at[2] >= seconds
 
     def due(self, run: Run, late: bool) -> bool:
-        """One is to be written now; `late`, as rank 0 has found it."""
+        """Whether one is to be written now; `late` is as rank 0 has found it."""
         wanted, (epochs, steps, _) = self.wanted, self._at
         return (
             self._last is None
@@ -181,7 +182,7 @@ class Checkpoints:
     # --- reading ---
 
     def refuse_others(self) -> None:
-        """FileExistsError where there are checkpoints, with which a new run would mix its own."""
+        """FileExistsError if there are checkpoints, with which a new run would mix its own."""
         found = _found(self.folder) if self.writes else []
         if found:
             raise FileExistsError(
@@ -228,7 +229,7 @@ def _found(folder: Path) -> list[Path]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """By its name; a link is none, for what it leads to is not the run's."""
+    """By its name; a link is not one, since what it leads to is not the run's."""
     return _NAME.fullmatch(path.name) is not None and not path.is_symlink()
 
 

@@ -17,7 +17,7 @@ def number(what: str, value: Any) -> float:
     Raises
     ------
     TypeError
-        It is no real number.
+        It is not a real number.
     ValueError
         It is NaN or infinite.
     """
@@ -29,7 +29,7 @@ def number(what: str, value: Any) -> float:
 
 
 def positive(what: str, value: Any, *, zero: bool = False) -> float:
-    """`value` as a float; ValueError unless it is positive, or zero where that is allowed."""
+    """`value` as a float; ValueError unless it is positive, or zero if that is allowed."""
     found = number(what, value)
     if found < 0.0 or (found == 0.0 and not zero):
         raise ValueError(f"expected {what} {'>= 0' if zero else '> 0'}, got {value!r}")
@@ -37,7 +37,7 @@ def positive(what: str, value: Any, *, zero: bool = False) -> float:
 
 
 def fraction(what: str, value: Any, *, zero: bool = False) -> float:
-    """`value` as a float; ValueError unless 0 < value < 1, or 0 where that is allowed."""
+    """`value` as a float; ValueError unless 0 < value < 1, or 0 if that is allowed."""
     found = number(what, value)
     if not 0.0 <= found < 1.0 or (found == 0.0 and not zero):
         raise ValueError(f"expected 0 {'<=' if zero else '<'} {what} < 1, got {value!r}")
@@ -45,14 +45,14 @@ def fraction(what: str, value: Any, *, zero: bool = False) -> float:
 
 
 def flag(what: str, value: Any) -> bool:
-    """`value` as a bool; TypeError for what is none: ``"no"`` would be a yes."""
+    """`value` as a bool; TypeError for anything else: ``"no"`` would be a yes."""
     if not isinstance(value, bool | int | np.bool_):
         raise TypeError(f"expected {what} to be True or False, got {value!r}")
     return bool(value)
 
 
 def whole(what: str, value: Any, least: int = 1) -> int:
-    """`value` as an int; TypeError for what is no integer, ValueError below `least`."""
+    """`value` as an int; TypeError if it is not an integer, ValueError below `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"expected {what} to be an integer, got {value!r}")
     if value < least:
@@ -91,9 +91,9 @@ def different_names(what: str, names: Any) -> tuple[str, ...]:
     Raises
     ------
     TypeError
-        No list of strings, or none in it.
+        Not a list of strings, or an empty one.
     ValueError
-        One is there twice.
+        A name occurs twice.
     """
     listed = isinstance(names, Iterable) and not isinstance(names, str)
     found = tuple(names) if listed else ()
@@ -111,7 +111,7 @@ def takes(what: str, function: Any, *arguments: str) -> None:
         raise TypeError(f"expected {asked}, got {shortened(function)}")
     try:
         signature = inspect.signature(function, follow_wrapped=False)  # what is called takes them
-    except (TypeError, ValueError):  # what is written in C may have none that can be read
+    except (TypeError, ValueError):  # a function in C may have none that can be read
         return
     try:
         signature.bind(*arguments)
@@ -128,7 +128,7 @@ def level_of_user() -> int:
 
 
 def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
-    """What to raise where a function of a user's own has not returned numbers of this shape."""
+    """What to raise if a user's own function has not returned numbers of this shape."""
     came = shortened(got)
     if hasattr(got, "shape") and hasattr(got, "dtype"):
         came = f"{type(got).__name__} of shape {tuple(got.shape)} and dtype {got.dtype}"

@@ -1,4 +1,4 @@
-"""What the command line prints: the network, an epoch a line, a score, and what went wrong."""
+"""What the command line prints: the network, one line per epoch, a score, and what went wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .network import Network
 
 @contextlib.contextmanager
 def told(logged: bool) -> Iterator[None]:
-    """Each warning is a line of errors, and if `logged` each word of bpx's log."""
+    """Print each warning as a line of errors, and if `logged` each message of bpx's log."""
     log, handler = logging.getLogger("bpx"), _Lines()
     level = log.level
     if logged:
@@ -44,13 +44,13 @@ def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
 
 
 def say(message: str) -> None:
-    """A line of errors."""
+    """Print a line of errors."""
     shown = printable(" ".join(message.split()))  # a file's names may be of any length
     print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """Lines in which nothing is left that a terminal obeys: a file's names may have it."""
+    """Lines without anything that a terminal obeys, which a file's names may have."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
@@ -64,7 +64,7 @@ class ShowNetwork(Callback):
 
 
 class ShowEpochs(Callback):
-    """A line an epoch, in columns that 80 characters hold."""
+    """One line per epoch, in columns that fit into 80 characters."""
 
     def __init__(self) -> None:
         self.started = False

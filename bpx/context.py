@@ -24,7 +24,7 @@ def alone(array: Array) -> Array:
 
 
 class Context:
-    """What one layer is lent for one run, as long as its `Workspace` is there.
+    """What one layer is lent for one run, as long as its `Workspace` exists.
 
     It is never stored on a layer or a network.
 
@@ -33,18 +33,18 @@ class Context:
     backend : Backend
         Its kernels, and its namespace `xp`.
     training : bool
-        Draw masks, use and update batch statistics.
+        Whether to draw masks, and use and update batch statistics.
     state : SimpleNamespace
         The layer's views into the network's state, by name; a layer writes to them only in
         training.
     dtype : dtype
         Of the network's numbers.
     batch_sum : callable
-        A sum over the rows at hand → the sum over the rows of the global batch.
+        Turns a sum over the rows at hand into the sum over the rows of the global batch.
     wanted : bool
-        Somebody below wants ∂C/∂x. If not, `backward` may return None.
+        Whether ∂C/∂x is wanted below. If not, `backward` may return None.
     key, layer, step, row : int
-        The random position: the network's key, the layer's index (of a layer in a layer a number
+        The random position: the network's key, the layer's index (a layer in a layer has a number
         of its own), the step of the training, and the index of the first row in the global batch.
     """
 
@@ -63,9 +63,9 @@ class Context:
         self._asked: set[str] = set()
 
     def inner(self, names: Sequence[str], wanted: Callable[[], Sequence[bool]]) -> list[Context]:
-        """A context for each layer in this one, by the names under which their state is here.
+        """A context for each layer in this one; `names` are those under which their state is here.
 
-        They are made once; `wanted` then says for each whether ∂C/∂x is.
+        They are made once; `wanted` then says for which of them ∂C/∂x is wanted.
         """
         if not self._inner:
             pairs = zip(names, wanted(), strict=True)
@@ -108,11 +108,11 @@ class Context:
         return self._workspace.batch_sum
 
     def batch_rows(self, rows: int) -> int:
-        """How many rows the global batch has, of which so many are at hand."""
+        """How many rows the global batch has, of which `rows` are at hand."""
         return self._workspace.rows or rows
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """A buffer that is this layer's, with whatever the last step left in it.
+        """A buffer of this layer's own, with whatever the last step left in it.
 
         Contents last until the layer asks for the same name again: from `forward` to `backward`.
         """
@@ -123,7 +123,7 @@ class Context:
         return found
 
     def constant(self, name: str, values: Sequence[float]) -> Array:
-        """Numbers of the layer's as a vector of float64 (float32 where there is none)."""
+        """Numbers of the layer as a vector of float64 (float32 where there is none)."""
         return self._workspace.constant((self.layer, name), values)
 
     def keep(self, shape: tuple[int, ...], probability: float) -> Array:
@@ -145,7 +145,7 @@ class Workspace:
         The network's key.
     training : bool
     wanted : sequence of bool, optional
-        For each layer whether somebody below it wants ∂C/∂x.
+        For each layer, whether ∂C/∂x is wanted below it.
     batch_sum : callable, optional
         The all-reduce among ranks.
 
@@ -154,7 +154,7 @@ class Workspace:
     step, row : int
         See `Context`.
     rows : int
-        Of the global batch; 0 where all of it is at hand.
+        Of the global batch; 0 if all of them are at hand.
     augment : callable or None
         Changes the samples of a mini-batch, in place, before the first layer sees them.
     """
@@ -177,7 +177,7 @@ class Workspace:
         self.batch_sum = batch_sum
         self.step = self.row = self.rows = 0
         wanted = wanted or [True] * len(states)
-        # In a cycle buffers would wait for the collector, which does not know how large they are.
+        # In a reference cycle buffers would wait for the collector, which ignores their size.
         here = weakref.proxy(self)
         self.contexts = [
             Context(here, layer, state, want)

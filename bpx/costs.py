@@ -66,7 +66,7 @@ def _tiny(xp: Any, a: Array) -> Array:
 
 
 def _floor(xp: Any, a: Array) -> Array:
-    """`a`, where it is not too small to divide by or take the logarithm of; NaN stays NaN."""
+    """`a`, but not too small to divide by or take the logarithm of; NaN stays NaN."""
     return xp.where(a < _tiny(xp, a), _tiny(xp, a), a)
 
 
@@ -101,9 +101,9 @@ class Quadratic(Cost):
 
 @COSTS.builds
 class CrossEntropy(Cost):
-    """−Σ [y ln a + (1 − y) ln(1 − a)]: the book's CrossEntropyCost (ch. 3), a label an output.
+    """−Σ [y ln a + (1 − y) ln(1 − a)]: the book's CrossEntropyCost (ch. 3), one label per output.
 
-    The surer a wrong output is, the more it costs, and the larger is its gradient:
+    The surer a wrong output is, the more it costs, and the larger its gradient is:
 
     >>> import numpy as np
     >>> a, y = np.array([[0.5], [0.01]]), np.array([[1.0], [1.0]])
@@ -147,7 +147,7 @@ class LogLikelihood(Cost):
 
 @COSTS.builds
 class MeanAbsoluteError(Cost):
-    """Σ |a − y|, whose mean over the batch is the mean absolute error of each output, summed.
+    """Σ |a − y|, whose mean over the batch is the sum of each output's mean absolute error.
 
     >>> import numpy as np
     >>> a, y = np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]])
@@ -193,14 +193,14 @@ class Huber(Cost):
 
 
 def _counts(xp: Any, y: Array) -> Array:
-    """y, and 1 where it is 0."""
+    """y, with 1 in place of 0."""
     return xp.where(y > 0.0, y, xp.ones_like(y))
 
 
 def _poisson(xp: Any, a: Array, y: Array, d: Array) -> Array:
     """y ln(y/a) − y + a of each element, where d = ln(a/y).
 
-    Near the minimum as y (e^d − 1 − d): of large counts the three terms cancel.
+    Near the minimum it is computed as y (e^d − 1 − d): for large counts the three terms cancel.
     """
     near = (y > 0.0) & (xp.abs(d) < 0.5)
     small = xp.where(near, d, xp.zeros_like(d))
@@ -237,7 +237,7 @@ class Poisson(Cost):
 
 @dataclass(frozen=True, eq=False)
 class CustomCost(Cost):
-    """A cost of one's own from a pair of functions.
+    """A cost of your own from a pair of functions.
 
     Parameters
     ----------
@@ -285,7 +285,8 @@ class CustomCost(Cost):
 def _cross_entropy_sigmoid(xp: Any, z: Array, y: Array) -> Array:
     """−y ln σ − (1 − y) ln(1 − σ) = ln(1 + eᶻ) − y z = ln(e^{z − y z} + e^{−y z}).
 
-    The last, since the difference of two large terms, or of two sums, may be negative.
+    Computed as the last one, since a difference of two large terms, or of two sums, may come out
+    negative.
     """
     over = y * z
     return xp.sum(xp.logaddexp(z - over, -over), axis=1)
@@ -306,7 +307,7 @@ def _poisson_exponential(xp: Any, z: Array, y: Array) -> Array:
     return xp.sum(_poisson(xp, xp.exp(z), y, z - xp.log(_counts(xp, y))), axis=1)
 
 
-# What is minimized where no cost is named, by the range of the outputs; elsewhere the quadratic.
+# The cost if none is named, by the range of the outputs; for other ranges the quadratic.
 DEFAULTS: dict[str, type[Cost]] = {"unit": CrossEntropy, "simplex": LogLikelihood}
 
 ValueFromZ = Callable[[Any, Array, Array], Array]
@@ -350,7 +351,7 @@ class Objective:
                 f'(cost="quadratic" is defined on all){own}'
             )
         self.cost, self.activation = cost, activation
-        # By the very types: a user's subclass never takes a short way that it did not define.
+        # By exact types: a user's subclass never takes a shortcut that it did not define.
         self._from_z = PAIRS.get((type(cost), type(activation)))
 
     @property
@@ -363,7 +364,7 @@ class Objective:
 
     @property
     def short(self) -> bool:
-        """σ' cancels: δ^L = a − y, and the value is computed from z."""
+        """Whether σ' cancels: δ^L = a − y, and the value is computed from z."""
         return self._from_z is not None
 
     def value(self, backend: Backend, z: Array, a: Array, y: Array) -> Array:

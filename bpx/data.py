@@ -1,7 +1,7 @@
 """Arrays and memory maps -> checked samples.
 
-Everything a user hands in is checked here, once; inside, it is trusted. The caller's arrays are
-never shuffled or written to, and x on the host is never copied whole (unless its order of bytes is
+Everything a user hands in is checked here, once; the code inside trusts it. The caller's arrays
+are never shuffled or written to, and x on the host is never copied whole (unless its byte order is
 not the machine's): each mini-batch is gathered as it is needed.
 """
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:  # numpy.random is imported where it is first used
 
 
 def is_sparse(x: Any) -> bool:
-    """A matrix of SciPy's, which stays one: mini-batches are made of its rows."""
+    """Whether x is a sparse matrix of SciPy's; it stays one: mini-batches are its rows."""
     return type(x).__module__.startswith("scipy.sparse")
 
 
 def check_batch_size(batch_size: int | None, n: int) -> int:
-    """The batch size, or for None the smaller of 10 and `n`; ValueError where it is above `n`."""
+    """The batch size, or for None the smaller of 10 and `n`; ValueError if it is above `n`."""
     if batch_size is None:
         return min(10, n)
     size = whole("batch_size", batch_size)
@@ -46,7 +46,7 @@ def as_integers(y: np.ndarray) -> np.ndarray:
 
 
 def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x") -> None:
-    """ValueError unless an array of shape `got` has rows of `shape`, with what mends it."""
+    """ValueError unless an array of shape `got` has rows of `shape`, with a remedy."""
     if got[1:] == shape and got:
         return
     want = f"(m, {', '.join(map(str, shape))})"
@@ -78,7 +78,7 @@ def check_x(
 ) -> Array:
     """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
 
-    With `indices` they have to be whole numbers from 0 to below that.
+    With `indices` they have to be whole numbers from 0 to below it.
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
@@ -86,7 +86,7 @@ def check_x(
     Raises
     ------
     ValueError
-        Rows of another shape, none at all, values that are not finite, or no such whole numbers.
+        Rows of another shape, none at all, values that are not finite, or not such whole numbers.
     TypeError
         Not real numbers.
     BackendError
@@ -144,7 +144,7 @@ def check_y(
     ValueError
         Another shape, labels outside the classes, or values that the cost does not take.
     TypeError
-        Not real numbers, or labels that are no integers.
+        Not real numbers, or labels that are not integers.
     BackendError
         A device array for a backend on the host.
     """
@@ -156,7 +156,7 @@ def check_y(
     integers = xp.isdtype(y.dtype, ("bool", "integral"))
     if y.ndim == 1 and task == "classification":
         if not integers:
-            if finite:  # a missing label is no label, and no integer
+            if finite:  # a missing label is not an integer
                 check_finite_rows(y, what)
             raise TypeError(
                 f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
@@ -303,7 +303,7 @@ def generator(seed: Seed) -> np.random.Generator:
 
 
 def take(array: Array, rows: np.ndarray) -> Array:
-    """Some rows, by their indices on the host: a fresh array where the whole lives."""
+    """Some rows, by their indices on the host: a fresh array where `array` lives."""
     if is_sparse(array):
         return array.tocsr()[rows]
     backend = get(array)

@@ -28,7 +28,7 @@ COMBINE = ("average", "vote")
 
 
 class Ensemble:
-    """Networks for one task, trained apart, that answer together.
+    """Networks for one task, trained separately, that answer together.
 
     Parameters
     ----------
@@ -48,10 +48,9 @@ class Ensemble:
     Raises
     ------
     TypeError
-        Something that is no network.
+        Something that is not a network.
     ValueError
-        No networks, one of them twice, networks that do not fit each other, or an unknown
-        `combine`.
+        No networks, one of them twice, networks that do not fit together, or an unknown `combine`.
 
     Examples
     --------
@@ -76,7 +75,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, n: int, net: Network, combine: str = "average") -> Ensemble:
-        """n untrained networks of the layers, cost, task, backend and dtype of `net`.
+        """n untrained networks with the layers, cost, task, backend and dtype of `net`.
 
         Each has a seed of its own, which a copy of ``net.generator`` draws, so that one seed of
         `net` always makes the same ensemble. `net` itself is neither changed nor a member.
@@ -100,12 +99,12 @@ class Ensemble:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
+        """The shape of one sample."""
         return self.members[0].input_shape
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of one sample: (k,)."""
+        """The shape of one sample's outputs: (k,)."""
         return self.members[0].output_shape
 
     @property
@@ -176,8 +175,8 @@ class Ensemble:
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
-        By the mean of the outputs, as `Network.predict` decides by a network's own, or by the
-        votes that such predictions of each member are.
+        Decides by the mean of the outputs, as `Network.predict` does by a network's own, or by
+        votes, which are each member's own predictions.
 
         Two of three say no, with 0.48, and one is sure of yes, with 0.99:
 
@@ -194,8 +193,8 @@ class Ensemble:
         """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
 
         The cost is that of the mean outputs under a vote too; the accuracy is that of `predict`.
-        Where outputs have been rounded to 0 or 1 it is less than a network's, which goes by z.
-        The arguments and errors are those of `Network.evaluate`.
+        Where outputs have been rounded to 0 or 1, the cost is less than a network's, which is
+        computed from z. The arguments and errors are those of `Network.evaluate`.
 
         >>> import bpx
         >>> nets = [bpx.Network([1, 1], output="identity", weights="zeros") for _ in range(2)]
@@ -222,7 +221,7 @@ class Ensemble:
         return {"cost": cost} | ({} if self.task == "regression" else {"accuracy": accuracy})
 
     def accuracy(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> float:
-        """The fraction of samples that are right, 0 to 1; multilabel: in every label.
+        """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 
         Raises
         ------
@@ -243,11 +242,11 @@ class Ensemble:
 
     @property
     def _narrowest(self) -> Network:
-        """What this member takes all others take too: its `Embedding` has the fewest numbers."""
+        """The member whose inputs all others take too: its `Embedding` has the fewest numbers."""
         return min(self.members, key=lambda net: net.chain.architecture.indices or math.inf)
 
     def _outputs(self, x: Any, settled: bool) -> Array:
-        """Of `_together`, one for any number of rows, a fresh array."""
+        """One result of `_together`, for any number of rows, as a fresh array."""
         chain = self._narrowest.chain
         indices = chain.architecture.indices
         x = by_names(x, self.columns)
@@ -273,7 +272,7 @@ class Ensemble:
         return mean, mean if self.combine == "average" else self._settled(mean, votes)
 
     def _ballots(self, net: Network, a: Array) -> Array:
-        """1 where a member votes for a class, or says that a label is there, else 0; (m, k)."""
+        """1 where a member votes for a class, or says that a label is present, else 0; (m, k)."""
         marks = net.chain.decide(a)
         if self.task == "classification" and a.shape[1] > 1:
             return self.backend.one_hot(marks, self.backend.empty(tuple(a.shape), a.dtype))
@@ -314,7 +313,7 @@ class Ensemble:
         save(self, path)
 
     def summary(self) -> Summary:
-        """A table of the members: prints as text, and as HTML in a notebook.
+        """A table of the members, which prints as text, or as HTML in a notebook.
 
         >>> import bpx
         >>> bpx.Ensemble.of(2, bpx.Network([784, 30, 10])).summary().rows[1]
@@ -335,25 +334,25 @@ class Ensemble:
     ) -> list[History]:
         """Train each member by `Network.fit`, in turn, or each in a process of its own.
 
-        Members differ by their seeds: first weights, order of the mini-batches, masks. On NumPy
-        each ends as it would alone, to the last bit, in whatever way they are trained, where BLAS
-        has the same number of threads: processes that share the cores have fewer, and convolutions
-        sum over as many parts. Of dense layers with products of up to 4.2 million multiply-adds it
-        is always so, where threadpoolctl is installed.
+        Members differ by their seeds: initial weights, order of the mini-batches, masks. On NumPy
+        each ends as it would alone, to the last bit, however they are trained, if BLAS has the
+        same number of threads: processes that share the cores have fewer, and convolutions sum
+        over as many parts as there are threads. With dense layers of up to 4.2 million
+        multiply-adds per product this always holds, if threadpoolctl is installed.
 
         Parameters
         ----------
         x, y
             As for `Network.fit`, the same for all members.
         processes : int, optional
-            Train so many members at a time, each in a process of its own, which gets an equal
+            How many members to train at a time, each in a process of its own, which gets an equal
             share of the cores for its threads. None (default): in turn, in this process.
         devices : sequence of backends, optional
             Instead: one member at a time on each of these, such as ``["cupy:0", "cupy:1"]``, in a
-            process of its own. Member i is trained on device i, counted round, and comes back to
-            where it was.
+            process of its own. Member i is trained on device i, counted cyclically, and comes back
+            to where it was.
         **options
-            All others of `Network.fit`. Of a ``checkpoint`` folder each member has a folder of its
+            All others of `Network.fit`. In a ``checkpoint`` folder each member has a folder of its
             own, ``member-0``, ``member-1``, ...; with ``resume=True`` each goes on from there.
 
         Returns
@@ -367,19 +366,20 @@ class Ensemble:
             Some members failed, or their processes died; they are named, and the others are
             trained to their end and kept.
         ValueError, TypeError, ...
-            What all members alike have raised, as `Network.fit` does for wrong input. `processes`
-            and `devices` both, or with ``progress=True`` or ``parallel=``; in other processes,
-            something that cannot be sent there.
+            An error that all members have raised alike, as `Network.fit` does for wrong input.
+            `processes` and `devices` together, or either with ``progress=True`` or ``parallel=``;
+            for other processes, something that cannot be sent there.
 
         Notes
         -----
-        Ctrl-C ends all members after the step at hand, and those to come are not begun; see
+        Ctrl-C ends all members after the current step, and the remaining ones are not begun; see
         ``history.interrupted``. A second one raises KeyboardInterrupt at once.
 
-        Processes are started afresh ("spawn"), so that a script has to begin its work below
+        Processes are started afresh ("spawn"), so a script has to begin its work below
         ``if __name__ == "__main__":``. Large arrays are handed over as files in the folder for
         temporary ones (``TMPDIR``), which all processes map, and memory maps by their own file;
-        all else, callbacks among it, is copied to each process, where the copy is changed.
+        everything else, callbacks included, is copied to each process, and only the copy is
+        changed.
 
         Examples
         --------
@@ -412,7 +412,7 @@ def _check(members: tuple[Any, ...]) -> None:
                     f"expected networks with the same {what}, got {expected!r} in member 0 and "
                     f"{got!r} in member {index}{mended}"
                 )
-    for what in ("columns", "classes"):  # some may not have been told any yet
+    for what in ("columns", "classes"):  # some may not have any yet
         if len({getattr(net, what) for net in members} - {None}) > 1:
             raise ValueError(f"expected networks that have learned of the same {what}")
 

@@ -22,15 +22,15 @@ from .network import Network
 from .parameters import Layout
 from .registry import nearest
 
-TRAINING = "training"  # in a checkpoint's header, and before the names of what is not the network
+TRAINING = "training"  # in a checkpoint's header, and before names that are not the network's
 MEMBERS = "members"  # in an ensemble's header, and before the names of their tensors
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # of NumPy
 
 
 def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = True) -> None:
-    """Write one tensor a parameter, and the architecture as JSON. ``net.save(path)`` is the same.
+    """Write a tensor per parameter, and the architecture as JSON. ``net.save(path)`` is the same.
 
-    Of an ensemble it is this for each member, in one file.
+    For an ensemble it does so for each member, in one file.
 
     The file is written whole to a temporary one and renamed: an old file survives a full disk.
     The optimizer's memory is not in it; the generator and the key are. A link of that name is
@@ -39,7 +39,7 @@ def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = T
     Raises
     ------
     ValueError
-        An activation, cost, initializer or layer of one's own that was not registered, or NaN or
+        An activation, cost, initializer or layer of your own that was not registered, or NaN or
         infinity, which `load` refuses.
     OSError
         The file cannot be written.
@@ -111,16 +111,16 @@ def load(
     ----------
     path : path
     backend : optional
-        Where it shall live; as for `Network`.
+        Where it is to live; as for `Network`.
     custom : dict, optional
-        Names to activations, costs, initializers or layer classes of one's own that the file
-        names, beside those that were registered.
+        Maps names in the file to your own activations, costs, initializers or layer classes,
+        beside those that were registered.
 
     Raises
     ------
     FileFormatError
-        Not such a file, truncated, of a later version, with tensors that do not fit its
-        architecture or are not finite, or with a name that is neither known nor in `custom`.
+        Not such a file, or one that is truncated, of a later version, with tensors that do not fit
+        its architecture or are not finite, or with a name that is neither known nor in `custom`.
 
     Examples
     --------
@@ -240,7 +240,7 @@ def _architecture(header: Mapping[str, Any], custom: Mapping[str, Any] | None) -
 
 
 def _generator(state: Any) -> np.random.Generator:
-    """A generator that goes on from a saved state."""
+    """A generator that continues from a saved state."""
     name = state["bit_generator"]
     if name not in GENERATORS:
         raise ValueError(f"unknown generator {name!r}{nearest(str(name), list(GENERATORS))}")

@@ -9,9 +9,9 @@ from .registry import nearest
 
 
 def names_of(x: Any) -> tuple[str, ...] | None:
-    """The names of a frame's columns, or of a table's on disk; None where there are none.
+    """The names of the columns of a frame, or of a table on disk; None if there are none.
 
-    Nor are there where one is no string, or one is there twice: such columns go by their order.
+    None too if one is not a string, or occurs twice: such columns go by their order.
     """
     names = _all_names(x)
     different = len(set(names)) == len(names) and set(map(type, names)) == {str}
@@ -19,12 +19,12 @@ def names_of(x: Any) -> tuple[str, ...] | None:
 
 
 def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
-    """`x`, or of a frame these columns of it in this order; others of it are left out.
+    """`x`, or these columns of a frame in this order; its other columns are left out.
 
     Raises
     ------
     ValueError
-        A frame has not all of them, or one twice; a table on disk has others, or another order.
+        A frame lacks one of them, or has one twice; a table on disk has others, or another order.
     """
     if columns is None:
         return x
@@ -49,9 +49,9 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
 
 
 def check_order(x: Any, what: str = "", **others: Any) -> None:
-    """ValueError where one of `others` has the index of pandas' `x` in another order.
+    """ValueError if one of `others` has the index of pandas' `x` in another order.
 
-    Rows go by their place. Labels that are not the same, or there twice, tell nothing of it.
+    Rows go by their place. Labels that differ, or occur twice, say nothing about it.
     """
     labels = _index(x)
     for name, other in others.items() if labels is not None else ():
@@ -67,13 +67,13 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
 
 
 def _index(x: Any) -> Any:
-    """That of a frame or a series of pandas, None of all else."""
+    """The index of a pandas frame or series; None for anything else."""
     of_pandas = any(cls.__module__.startswith("pandas.") for cls in type(x).__mro__)
     return getattr(x, "index", None) if of_pandas else None
 
 
 def _all_names(x: Any) -> tuple[Any, ...]:
-    """Of a frame's columns, whatever they are; none of what is no frame."""
+    """The names of a frame's columns, whatever they are; empty if it is not a frame."""
     if not (hasattr(type(x), "__array__") or _is_on_disk(x)):
         return ()  # an iterable of mini-batches, or a frame that is not computed yet
     names = getattr(x, "column_names" if _is_arrow(x) else "columns", None)
@@ -87,5 +87,5 @@ def _is_arrow(x: Any) -> bool:
 
 
 def _is_on_disk(x: Any) -> bool:
-    """It is what `bpx.open_data` gives; asked of its type, as a column may have any name."""
+    """Whether `bpx.open_data` gave it; its type says so, as a column may have any name."""
     return getattr(type(x), "on_disk", False) is True

@@ -18,9 +18,9 @@ class GradientCheck:
     Attributes
     ----------
     errors : dict of float
-        ‖g − ĝ‖ / max(‖g‖, ‖ĝ‖) by parameter tensor, ``"layers.0.weights"``, and of
-        ``"inputs"``; 0 where both are zero, or no more than the rounding of the cost makes of
-        zero, as for a bias before a `BatchNorm`.
+        ‖g − ĝ‖ / max(‖g‖, ‖ĝ‖) by parameter tensor, ``"layers.0.weights"``, and for ``"inputs"``;
+        0 where both are zero, or no more than what rounding of the cost makes of zero, as for a
+        bias before a `BatchNorm`.
     worst : float
         The largest.
 
@@ -55,11 +55,11 @@ def gradient_check(
     l2: float = 0.0,
     epsilon: float = 1e-5,
 ) -> GradientCheck:
-    """Compare `Network.backprop` with (C(θ + ε) − C(θ − ε)) / 2ε, an element at a time.
+    """Compare `Network.backprop` with (C(θ + ε) − C(θ − ε)) / 2ε, one element at a time.
 
-    It takes two passes a parameter: use a small network and few samples. The check runs on a
-    float64 copy on the same backend; a device without float64 checks in float32 and can only
-    show gross errors. Random layers draw the same masks in every pass.
+    It takes two passes per parameter: use a small network and few samples. The check runs on a
+    float64 copy on the same backend; a device without float64 checks in float32 and can only show
+    gross errors. Random layers draw the same masks in every pass.
 
     Parameters
     ----------
@@ -137,11 +137,11 @@ def _differences(cost: Any, values: np.ndarray, part: Any, epsilon: float) -> np
     found = np.empty(len(part))
     for position, index in enumerate(part):
         moved, at = values.copy(), values[index]
-        step = max(epsilon, 16.0 * np.spacing(abs(at)))  # or 1e12 would not move
+        step = max(epsilon, 16.0 * np.spacing(abs(at)))  # less would not change 1e12
         moved[index] = right = at + step
         above = cost(moved)
         moved[index] = left = at - step
-        found[position] = (above - cost(moved)) / (right - left)  # as far as they were moved
+        found[position] = (above - cost(moved)) / (right - left)  # by the distance really moved
     return found
 
 

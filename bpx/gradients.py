@@ -1,4 +1,4 @@
-"""The gradient of one batch, by the four equations (ch. 2): what `Network.backprop` gives."""
+"""The gradient of one batch, by the four equations (ch. 2): what `Network.backprop` returns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gradient:
     inputs : array
         ∂C/∂x, (m, ...).
     cost : array
-        The mean cost itself, 0-d and without penalties; None after a delta of one's own.
+        The mean cost itself, 0-d and without penalties; None after a delta of your own.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Gradient:
 
 
 def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
-    """Of the mean cost of checked samples, from their labels or targets."""
+    """The gradient of the mean cost of checked samples, from their labels or targets."""
     backend, weights = chain.backend, chain.mean_weights(samples.weight)
     gathered = chain.gather(samples.x, slice(None), ws)
     values, _, delta, saved = chain.cost_and_delta(gathered, samples.y, ws, weights)
@@ -73,7 +73,7 @@ def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
 
 
 def from_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
-    """From ∂C/∂a^L, (m, k), or a function that gives it from a^L; `x` has the checked rows."""
+    """The gradient from ∂C/∂a^L, (m, k), or a function of a^L; `x` has the checked rows."""
     z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
     a = chain.activated(z, ws)
     if callable(given):
@@ -89,7 +89,7 @@ def from_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
 def _backward(
     chain: Chain, delta: Array, saved: list[Any], alpha: float, cost: Array | None, ws: Workspace
 ) -> Gradient:
-    """From δ^L down, in fresh arrays; `alpha` makes the mean of a sum over the batch."""
+    """From δ^L down, in fresh arrays; `alpha` turns a sum over the batch into its mean."""
     layout, backend = chain.architecture.layout, chain.backend
     flat = backend.zeros((layout.size,), chain.xp_dtype)
     out = Destinations(backend, layout, flat)

@@ -12,11 +12,11 @@ import numpy as np
 from .backends import on_host
 from .readers import mapped
 
-LARGE = 1 << 20  # bytes of an array that is worth a file
+LARGE = 1 << 20  # bytes from which an array is worth a file
 
 
 def pickled(*values: Any) -> bytes:
-    """Objects on their way to another process of this program; no file is ever read so.
+    """Objects on their way to another process of this program; no file is ever read this way.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def pickled(*values: Any) -> bytes:
     """
     try:
         return bytes(ForkingPickler.dumps(values))
-    except Exception as error:  # of any kind: objects say themselves why they cannot be sent
+    except Exception as error:  # of any kind: objects themselves say why they cannot be sent
         raise TypeError(
             f"something cannot be sent to another process ({error}): define functions and classes "
             "at the top of a module, hand in arrays or open_data of a file, or train in turn, "
@@ -40,7 +40,7 @@ def unpickled(content: bytes) -> Any:
 
 @dataclass(frozen=True)
 class _InFile:
-    """An array that lies in a file; in the process that unpickles it, it is the array."""
+    """An array that lies in a file; the process that unpickles it gets the array."""
 
     path: Path
     offset: int
@@ -56,7 +56,7 @@ class _InFile:
 def _opened(
     path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype, order: Any, is_map: bool
 ) -> np.ndarray:
-    # Copied where it is written to, which nobody does: PyTorch shares no memory that is read-only.
+    # Copied on a write, which nobody does: PyTorch does not share read-only memory.
     mode: Any = "r" if is_map else "c"
     array = np.memmap(path, dtype, mode, offset, shape, order)
     return array if is_map else np.asarray(array)
@@ -65,16 +65,16 @@ def _opened(
 class Handover:
     """Arrays on their way to other processes, the large ones by files in a folder.
 
-    What `shared` gives is for `pickled`, and comes out of it as the array. The pages of a file are
-    in memory once, however many processes map it.
+    What `shared` returns is for `pickled`, and comes out of it as the array. The pages of a file
+    are in memory once, however many processes map it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[int, tuple[Any, _InFile]] = {}  # by the array's id, and held with it
+        self._files: dict[int, tuple[Any, _InFile]] = {}  # by the array's id, and kept with it
 
     def shared(self, value: Any) -> Any:
-        """`value`, in which large arrays are files, also in a tuple of them."""
+        """`value` with large arrays, also those in a tuple, replaced by files."""
         if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
             return tuple(self.shared(part) for part in value)
         if isinstance(value, np.memmap) and value.ndim > 1 and (found := mapped(value)):

@@ -1,4 +1,4 @@
-"""What a training run did, an epoch a row, and what the steps of an epoch left."""
+"""What a training run did, one row per epoch, and what the steps of an epoch left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 class History(Mapping[str, list[float]]):
-    """Columns of numbers, an epoch a row.
+    """Columns of numbers, one row per epoch.
 
     ``epoch`` counts all epochs of the network, from 1. ``training_cost`` and
     ``training_accuracy`` are means over the epoch's samples as its steps met them, before each
@@ -33,16 +33,16 @@ class History(Mapping[str, list[float]]):
     the epoch, weighted where the validation data have weights of their own. Costs are without
     penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the epoch's time,
     validation included. Columns that do not apply are missing, and those of a `bpx.Metric`
-    come last. As a data frame it is ``pandas.DataFrame(dict(history))``.
+    come last. ``pandas.DataFrame(dict(history))`` makes a data frame of it.
 
     Attributes
     ----------
     interrupted : bool
-        Ctrl-C ended the run.
+        Whether Ctrl-C ended the run.
     stopped : str or None
         Why a callback ended it.
     larger_is_better : set of str
-        The columns of which that is true; of all others smaller is.
+        The columns for which larger is better; for all others smaller is.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class History(Mapping[str, list[float]]):
 
     @classmethod
     def of(cls, columns: Mapping[str, list[float]]) -> History:
-        """A history of these columns; ValueError where they are none.
+        """A history of these columns; ValueError if they cannot be those of one.
 
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).row(0)
         {'epoch': 1, 'training_cost': 0.5}
@@ -75,7 +75,7 @@ class History(Mapping[str, list[float]]):
         return history
 
     def append(self, row: Mapping[str, float]) -> None:
-        """The row of an epoch that has ended, by column; for `fit`.
+        """Add the row of an epoch that has ended, by column; for `fit`.
 
         >>> history = History()
         >>> history.append({"epoch": 1, "training_cost": 0.5, "seconds": 0.01})
@@ -90,7 +90,7 @@ class History(Mapping[str, list[float]]):
                 column.append(math.nan)  # until `log`
 
     def log(self, name: str, value: float) -> None:
-        """A number of a user's own, of the last epoch; for a `bpx.Metric`.
+        """Set a user's own number for the last epoch; for a `bpx.Metric`.
 
         >>> history = History.of({"epoch": [1, 2]})
         >>> history.log("f1", 0.75)
@@ -124,7 +124,7 @@ class History(Mapping[str, list[float]]):
 
     @property
     def epochs(self) -> int:
-        """Rows: the epochs that ended.
+        """The number of rows: the epochs that ended.
 
         >>> History.of({"epoch": [3, 4]}).epochs
         2
@@ -140,7 +140,7 @@ class History(Mapping[str, list[float]]):
         return {name: column[index] for name, column in self._columns.items()}
 
     def best(self, name: str) -> float:
-        """The largest of a column of which larger is better, or the smallest; NaN is left out.
+        """The largest of a column where larger is better, else the smallest; NaN is left out.
 
         >>> History.of({"epoch": [1, 2], "validation_accuracy": [0.5, 0.75]}).best(
         ...     "validation_accuracy")
@@ -161,7 +161,7 @@ class History(Mapping[str, list[float]]):
         KeyError
             There is no such column.
         ValueError
-            It has no number.
+            The column has no number.
         """
         best = self.best(name)
         if math.isnan(best):
@@ -172,7 +172,7 @@ class History(Mapping[str, list[float]]):
         return int(self["epoch"][self[name].index(best)])
 
     def to_csv(self, path: Any = None) -> str:
-        """The table as CSV text, which with `path` is written there too, whole or not at all.
+        """The table as CSV text; with `path` it is also written there, whole or not at all.
 
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_csv().splitlines()
         ['epoch,training_cost', '1,0.5', '2,0.25']
@@ -197,9 +197,9 @@ class History(Mapping[str, list[float]]):
     def plot(self, path: Any = None, *, columns: Sequence[str] | None = None) -> Any:
         """The learning curves as a matplotlib figure; see `bpx.plotting.curves`.
 
-        A notebook shows it, and a script writes it: ``history.plot("curve.png")``; `columns` draws
-        others. Training means are of an epoch's steps, before each update: in the first epochs
-        above those of validation.
+        A notebook shows it, and a script writes it: ``history.plot("curve.png")``; `columns`
+        chooses others. Training means are taken over an epoch's steps, before each update: in the
+        first epochs they lie above those of validation.
         """
         from .plotting import curves
 
@@ -239,7 +239,7 @@ def describe(row: Mapping[str, float]) -> str:
 
 
 class StepLog:
-    """What the steps of one epoch left, a step a row; it only grows."""
+    """What the steps of one epoch left, one row per step; it only grows."""
 
     def __init__(self) -> None:
         self._rows, self._costs, self._count = np.empty((0, 3)), np.empty(0), 0
@@ -248,7 +248,7 @@ class StepLog:
         return self._count
 
     def append(self, rows: np.ndarray) -> None:
-        """Of further steps: the sums of cost, of right samples and of weight, and maybe Σω²."""
+        """Add further steps: the sums of cost, of right samples and of weight, and maybe Σω²."""
         begin, end = self._count, self._count + len(rows)
         if end > len(self._rows):  # views of what was there before stay as they are
             room = max(end, 2 * begin) - begin
@@ -267,7 +267,7 @@ class StepLog:
 
     @property
     def costs(self) -> np.ndarray:
-        """The mean cost of each, (steps,) of float64, read-only; NaN where none has weight."""
+        """The mean cost of each, (steps,) of float64, read-only; NaN where all weights are 0."""
         costs = self._costs[: self._count]
         costs.flags.writeable = False
         return costs

@@ -1,11 +1,11 @@
-"""First values of parameters, drawn on the host, so that every backend starts alike.
+"""Initial values of parameters, drawn on the host, so that every backend starts alike.
 
 For weights of shape (n_out, n_in, ...) with k elements beyond the first two axes, fan_in is
 n_in·k and fan_out is n_out·k.
 
-When a layer names no initializer its activation does: ReLU and its relatives (leaky ReLU, ELU,
-GELU, SiLU, softplus) take `HeNormal` weights and zero biases; all others take what the book
-takes from chapter 3 on, `ScaledNormal` weights and `Normal` biases.
+If a layer names no initializer, its activation decides: ReLU and its relatives (leaky ReLU, ELU,
+GELU, SiLU, softplus) take `HeNormal` weights and zero biases; all others take what the book uses
+from chapter 3 on, `ScaledNormal` weights and `Normal` biases.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .registry import Registry
 
 @dataclass(frozen=True)
 class Initializer:
-    """Draws the first values of a tensor.
+    """Draws the initial values of a tensor.
 
     A subclass is a frozen dataclass if it has fields; its class attribute ``name`` is for files.
 

@@ -18,13 +18,13 @@ TWICE = 1.0
 class Interrupts:
     """Note a first Ctrl-C, raise at a second.
 
-    Not in other threads than the main one, where Python lets no handler be set, and not where
-    Ctrl-C is ignored or handled outside Python.
+    Only in the main thread, since Python allows no handler to be set in others, and not if Ctrl-C
+    is ignored or handled outside Python.
 
     Parameters
     ----------
     others : int
-        Signals that are taken like a first Ctrl-C.
+        Signals that are treated like a first Ctrl-C.
     """
 
     def __init__(self, *others: int) -> None:

@@ -1,4 +1,4 @@
-"""Arguments by the names that other libraries give them: what stands for them here."""
+"""Arguments by the names that other libraries give them: what replaces them here."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ C = TypeVar("C")
 
 
 def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator of a method: TypeError for a keyword that it has not says what it has instead.
+    """Decorator of a method: TypeError for an unknown keyword says what it has instead.
 
-    That is told by `elsewhere`, or else the nearest name is; `more` tells it where there are too
-    many arguments without a name. Signature and types stay those of the method.
+    The text comes from `elsewhere`, or else it is the nearest name; `more` is the text if there
+    are too many positional arguments. Signature and types stay those of the method.
     """
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
@@ -42,7 +42,7 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
 
 
 def constructor(more: str = "", /, **elsewhere: str) -> Callable[[type[C]], type[C]]:
-    """Decorator of a class, over that of a dataclass: `hints` for how it is made."""
+    """Decorator of a class, above that of a dataclass: `hints` for its constructor."""
 
     def decorate(cls: type[C]) -> type[C]:
         cls.__init__ = hints(more, **elsewhere)(cls.__init__)  # type: ignore[method-assign]

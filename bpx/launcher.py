@@ -33,12 +33,12 @@ def rank() -> int | None:
 
 
 def cores() -> list[int]:
-    """On which this process may run: all of the host's, or those it was bound to."""
+    """The cores on which this process may run: all of the host's, or those it was bound to."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def rank_on_host() -> int:
-    """Its number among those on this host, 0 if it is not known."""
+    """This process's number among those on this host; 0 if it is not known."""
     return _first(_ON_THIS_HOST) or 0 if rank() is not None else 0

@@ -27,13 +27,13 @@ class FullBatchObjective:
     l2 : float
         λ; n is the sum of weights, which without `samples.weight` is their number.
     factor : float
-        On the cost's value and not on its gradient: scikit-learn's squared error is a mean over
-        the outputs, and its gradient that of their sum.
+        Multiplies the cost's value and not its gradient: scikit-learn's squared error is a mean
+        over the outputs, and its gradient that of their sum.
     most : float, optional
         A sample's cost counts as no more than this, and its gradient as it is: scikit-learn clips
         probabilities to the dtype's epsilon for the loss, and not for the gradient.
     parts : int
-        Into which the samples are divided, each with a gradient of its own, side by side.
+        How many parts the samples are divided into, each with its own gradient, side by side.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FullBatchObjective:
         return value / n, gradient
 
     def _add(self, k: int, blocks: list[slice]) -> None:
-        """The cost of these rows and their gradient, to the part of this number."""
+        """Add the cost of these rows and their gradient to part `k`."""
         part, chain, samples = self.parts[k], self.chain, self.samples
         ws, out, kernels, part.cost = part.ws, part.out, chain.backend, 0.0
         for rows in blocks:
@@ -120,8 +120,8 @@ def minimize(
     max_iter, max_fun : int
         Iterations, and evaluations of the cost, at most.
     tol : float
-        It ends where no element of the gradient is larger, or else where an iteration lowers the
-        cost by less than 2.2e-9 of it (SciPy's ``ftol``, as scikit-learn has it too).
+        It ends when no element of the gradient is larger, or when an iteration lowers the cost by
+        less than 2.2e-9 of it (SciPy's ``ftol``, as in scikit-learn).
     factor, most : float
         See `FullBatchObjective`.
     callback : callable, optional
@@ -135,8 +135,8 @@ def minimize(
     from scipy.optimize import minimize as scipy_minimize
 
     chain, backend = net.chain, net.backend
-    # Each core takes a part of the samples from end to end, and they wait for each other once an
-    # evaluation, where a product that all of them share makes them wait at its end.
+    # Each core takes a part of the samples from end to end, and they wait for each other once per
+    # evaluation; a product that all of them share would make them wait each time.
     parts = min(backend.cores, -(-samples.n // ROWS_AT_ONCE))
     largest = chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)
     theta = backend.to_host(chain.parameters).astype(np.float64)

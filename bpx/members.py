@@ -31,7 +31,7 @@ from .minibatches import REPEATABLE
 from .network import Network
 from .persistence import Stateful
 
-AGAIN = 0.1  # seconds after which it is looked for Ctrl-C
+AGAIN = 0.1  # seconds between two checks for Ctrl-C
 
 
 class EnsembleError(RuntimeError):
@@ -116,7 +116,7 @@ def _checkpoint_of(index: int, options: Mapping[str, Any]) -> dict[str, Any]:
 def _slots(
     processes: int | None, devices: Sequence[Any] | None, options: Mapping[str, Any]
 ) -> list[str | None]:
-    """A backend's name, or None for the member's own, for each process at a time."""
+    """For each process at a time a backend's name, or None for the member's own."""
     if processes is not None and devices is not None:
         raise ValueError("processes= and devices= both say where members train: pass one of them")
     for name in ("parallel", "progress"):
@@ -139,7 +139,7 @@ def _in_turn(
 ) -> tuple[list[History], dict[int, Exception]]:
     histories, failed = [], {}
     interrupted = False
-    # Each member begins there; a copy, since a state may share memory with what it is of.
+    # Each member begins there; a copy, since a state may share memory with its owner.
     begun = copy.deepcopy(x.state()) if isinstance(x, Stateful) else {}
     for index, (net, options) in enumerate(zip(members, each, strict=True)):
         history = _not_begun()
@@ -163,7 +163,7 @@ def _not_begun() -> History:
 
 
 def _so_far(error: Exception) -> History:
-    """A `DivergenceError` has the epochs before."""
+    """The history so far, which a `DivergenceError` has."""
     found: History = getattr(error, "history", History())
     return found
 
@@ -184,8 +184,8 @@ class _Worker:
 class _Processes:
     """Each member in a process, as many at a time as there are slots.
 
-    With `fixed`, member i goes to slot i, counted round; else to any that is free. What is
-    `given` to all of them, and what is each one's own `task`, is pickled.
+    With `fixed`, member i goes to slot i, counted cyclically; else to any that is free. What is
+    `given` to all, and each one's own `task`, are pickled.
     """
 
     def __init__(
@@ -221,14 +221,14 @@ class _Processes:
         return self.histories, self.failed
 
     def _tell(self) -> None:
-        """The word that ends a run as Ctrl-C does."""
+        """Send the word that ends a run as Ctrl-C does."""
         self.pending, self.told = [], True
         for worker in self.running:
             with contextlib.suppress(OSError):  # it has just ended
                 worker.connection.send(None)
 
     def _start(self) -> None:
-        """As many as there are free slots for."""
+        """Start as many as there are free slots for."""
         busy = {worker.slot for worker in self.running}
         free = [slot for slot in range(len(self.slots)) if slot not in busy]
         for index in self.pending.copy():
@@ -247,11 +247,11 @@ class _Processes:
         at_once = min(len(self.slots), len(self.members))
         with set_for_each_of(at_once), _without_interrupts():
             process.start()
-        theirs.close()  # or its end would not be noticed
+        theirs.close()  # otherwise its end would not be noticed
         return _Worker(index, slot, process, connection)
 
     def _end(self, worker: _Worker) -> None:
-        """Take what a process has sent, or its death."""
+        """Take what a process has sent, or note its death."""
         try:
             trained, error = worker.connection.recv()
         except (EOFError, OSError):
@@ -281,7 +281,7 @@ def _death(process: Any) -> RuntimeError:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started here does not hear the terminal's Ctrl-C: it is told by this process."""
+    """Processes started here do not get the terminal's Ctrl-C: this process tells them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -312,7 +312,7 @@ def _train_one(connection: Any, task: bytes, given: bytes, device: str | None) -
 
 
 def _not_now(number: int, frame: Any) -> None:
-    """A signal that comes while no `fit` is at work says nothing."""
+    """Ignore a signal that comes while no `fit` is at work."""
 
 
 def _listen(connection: Any) -> None:
@@ -325,7 +325,7 @@ def _listen(connection: Any) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """An error as it can be sent, with where it was raised."""
+    """An error in a form that can be sent, with where it was raised."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         unpickled(pickled(error))
@@ -335,7 +335,7 @@ def _portable(error: Exception) -> Exception:
 
 
 def _take_over(net: Network, trained: Network) -> None:
-    """What training changes, in the network that the caller holds."""
+    """Copy what training changes into the network that the caller holds."""
     here = trained.to(net.backend)
     net.parameters[...], net.state[...] = here.parameters, here.state
     net.chain.key = here.chain.key

@@ -1,4 +1,4 @@
-"""The order of an epoch, and mini-batches for a loop of one's own."""
+"""The order of an epoch, and mini-batches for your own loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_shuffle(shuffle: Any) -> None:
 def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndarray:
     """The order in which an epoch visits `n` rows, (n,) of int64.
 
-    `shuffle` is that of `Network.fit`; ValueError where a function gives no such order.
+    `shuffle` is that of `Network.fit`; ValueError if a function does not give such an order.
     """
     if callable(shuffle):
         order = np.asarray(shuffle())
@@ -46,7 +46,7 @@ def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndar
                 f"expected shuffle() to return rows 0 to {n - 1}, got {order.min()} to "
                 f"{order.max()}"
             )
-        return np.require(order, np.int64, ["C", "W"])  # what compiled runs and devices know
+        return np.require(order, np.int64, ["C", "W"])  # what compiled runs and devices take
     return generator.permutation(n) if shuffle else np.arange(n)
 
 
@@ -67,11 +67,11 @@ class Batches:
         return int(-(-self._arrays[0].shape[0] // self.batch_size))
 
     def state(self) -> dict[str, Any]:
-        """Of the generator, between two epochs."""
+        """The generator's state, between two epochs."""
         return dict(self._generator.bit_generator.state)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Further epochs are those that came after `state`."""
+        """Make further epochs those that came after `state`."""
         self._generator.bit_generator.state = state
 
     def __iter__(self) -> Iterator[Any]:
@@ -92,7 +92,7 @@ def batches(
     seed: Seed = None,
     shuffle: bool = True,
 ) -> Batches:
-    """Mini-batches of x and y for a loop of one's own: the ones that `Network.fit` takes.
+    """Mini-batches of x and y for your own loop: the ones that `Network.fit` takes.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def batches(
     sample_weight : array, optional
         (n,); batches are then (x, y, sample_weight).
     seed : int, Generator or None
-        Of the permutations. With ``seed=net.generator`` they are those that the network's `fit`
+        For the permutations. With ``seed=net.generator`` they are those that the network's `fit`
         would draw.
     shuffle : bool
         A new permutation each epoch.
@@ -112,7 +112,7 @@ def batches(
     -------
     Batches
         An iterable with a length, the steps of an epoch; each iteration is a new epoch. Batches
-        are fresh arrays, of the dtype and on the device of the whole.
+        are fresh arrays, with the dtype and device of x and y.
 
     Raises
     ------

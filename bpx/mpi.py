@@ -1,4 +1,4 @@
-"""Ranks over MPI (mpi4py), in which nothing waits for ever: a rank that does not come is named."""
+"""Ranks over MPI (mpi4py), where nothing waits forever: a rank that does not arrive is named."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .checks import positive
 from .ranks import AllReduce, Alone, RankError, Ranks, listed
 
 AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
-RESCUE = 20.0  # seconds in which rank 0 may write a last checkpoint, before others end it
-ANSWER = 5.0  # seconds in which a rank that waits answers for certain
+RESCUE = 20.0  # seconds that rank 0 has for a last checkpoint, before others end it
+ANSWER = 5.0  # seconds within which a waiting rank is certain to answer
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
-TOLD = 2000  # characters of an error that the others are told
+TOLD = 2000  # characters of an error that are sent to the others
 
 _yield: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0.0))
 
@@ -66,16 +66,16 @@ class DataParallel:
             positive("timeout", self.timeout)
         if self.comm is not None and not hasattr(self.comm, "Idup"):
             raise TypeError(f"expected a communicator of mpi4py, got {type(self.comm).__name__}")
-        if self.comm is not None and not self.comm:  # which Split gives those that it leaves out
+        if self.comm is not None and not self.comm:  # what Split gives to those that it leaves out
             raise ValueError(
                 "expected a communicator to which this process belongs, got COMM_NULL: leave "
                 "parallel= out where it is alone"
             )
 
     def join(self) -> Ranks:
-        """Begin to work with the others; a context manager, in which an error is told to them.
+        """Begin to work with the others; a context manager, which tells them of an error in it.
 
-        `fit` does it by itself, and takes what this gives as well.
+        `fit` does so by itself, and accepts what this returns as well.
         """
         comm = _mpi().COMM_WORLD if self.comm is None else self.comm
         if self.comm is None and comm.size == 1 and launcher.rank() is not None:
@@ -93,19 +93,19 @@ def launched() -> Ranks:
 
 
 def joined(parallel: Any) -> AbstractContextManager[Ranks]:
-    """From what a user passes as ``parallel=``.
+    """The ranks for what a user passes as ``parallel=``.
 
     Raises
     ------
     TypeError, ValueError
-        It is none of the ways.
+        It is none of these.
     """
     if parallel is None:
         return Alone()
     if isinstance(parallel, MpiRanks) and not parallel.comm:
         raise ValueError("the ranks have parted: fit belongs inside `with ... join() as ranks`")
     if isinstance(parallel, Alone | MpiRanks):
-        return nullcontext(parallel)  # who has joined them leaves them
+        return nullcontext(parallel)  # the one who joined leaves
     if isinstance(parallel, str):
         if parallel != "mpi":
             raise ValueError(f'expected parallel="mpi" or None, got {parallel!r}')
@@ -139,9 +139,9 @@ def _mpi() -> Any:
 class MpiRanks:
     """The processes of a communicator.
 
-    Each collective is begun without blocking and polled. Where it does not end, those who wait
-    ask each other who is there: a rank that waits answers, one that computes, hangs or is dead
-    does not. A rank that fails by itself tells the others why.
+    Each collective is begun without blocking and polled. If it does not end, the waiting ranks ask
+    each other who is there: a rank that waits answers, one that computes, hangs or is dead does
+    not. A rank that fails by itself tells the others why.
 
     Parameters
     ----------
@@ -193,13 +193,13 @@ class MpiRanks:
                 self._send(other, FAILED, message.encode())
 
     def _lost(self, error: RankError) -> RankError:
-        """The process has to be ended by MPI: to leave it politely it would wait for all ranks."""
+        """MPI has to end the process: a regular exit would wait for all ranks."""
         first = self.rank == 0 or 0 in error.ranks
         atexit.register(self._abort, 1.0 if first else RESCUE)
         return error
 
     def _abort(self, seconds: float) -> None:
-        """It ends all of them, so first others say why, and rank 0 writes its checkpoint."""
+        """End all ranks; first others say why, and rank 0 writes its checkpoint."""
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # closed, or a pipe that nobody reads
                 stream.flush()
@@ -217,7 +217,7 @@ class MpiRanks:
         return total
 
     def sum_in_place(self, vector: np.ndarray) -> None:
-        """Of a vector on the host, contiguous and writable."""
+        """Sum a vector on the host, contiguous and writable."""
         self._wait(self.comm.Iallreduce(self._mpi.IN_PLACE, vector, self._mpi.SUM))
 
     def gather(self, values: np.ndarray) -> np.ndarray:
@@ -245,7 +245,7 @@ class MpiRanks:
 
     def first(self, work: Callable[[], Any]) -> Any:
         found = work() if self.rank == 0 else None
-        self._wait(self.comm.Ibarrier(), math.inf)  # a download takes what it takes
+        self._wait(self.comm.Ibarrier(), math.inf)  # a download takes as long as it takes
         return found if self.rank == 0 else work()
 
     def all_reduce(self, backend: Backend) -> AllReduce:
@@ -266,7 +266,7 @@ class MpiRanks:
     # --- waiting ---
 
     def wait_until(self, done: Callable[[], bool], limit: float | None = None) -> None:
-        """Until it is done; RankError where a rank has failed or does not come."""
+        """Wait until it is done; RankError if a rank has failed or does not arrive."""
         began = time.monotonic()
         while not done():
             waited = time.monotonic() - began
@@ -283,12 +283,12 @@ class MpiRanks:
             time.sleep(1e-4 if waited < 1.0 else 1e-3)
 
     def _wait(self, request: Any, limit: float | None = None) -> None:
-        self._last = request  # where it does not end, MPI may still write to its buffer
+        self._last = request  # if it does not end, MPI may still write to its buffer
         if not request.Test():
             self.wait_until(request.Test, limit)
 
     def _listen(self) -> set[int]:
-        """Answer those who ask, hear who has failed; who has answered this rank."""
+        """Answer those who ask, hear who has failed; returns who has answered this rank."""
         status, present = self._mpi.Status(), set()
         while self.comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
             source, tag = status.Get_source(), status.Get_tag()
@@ -314,7 +314,7 @@ class MpiRanks:
             self._send(other, QUESTION, b"")
         until = time.monotonic() + ANSWER
         present: set[int] = set()
-        # All may be there, and what they wait for on its way: the last has come just now.
+        # All may be there, and what they wait for on its way: the last one has just arrived.
         while time.monotonic() < until:
             if done():
                 return

@@ -1,7 +1,7 @@
 """Sums of CuPy's vectors over ranks: NCCL from device to device, or MPI by way of pinned memory.
 
-MPI itself meets only addresses on the host: the wheels' MPI does not know devices, and ends with
-a segmentation fault where it gets one.
+MPI itself gets only addresses on the host: the wheels' MPI does not know devices, and ends with a
+segmentation fault if it gets one of theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOT_READY = 600  # cudaErrorNotReady
 
 
 def all_reduce(ranks: MpiRanks, backend: Backend) -> AllReduce:
-    """NCCL where each rank has it, and a device of its own; else through the host.
+    """NCCL if each rank has it, and a device of its own; else through the host.
 
     CuPy finds it in ``nvidia-nccl-cu13`` (or ``-cu12``), which its own extras do not bring.
     """
@@ -39,7 +39,7 @@ def all_reduce(ranks: MpiRanks, backend: Backend) -> AllReduce:
 
 
 def _library() -> Any:
-    with warnings.catch_warnings():  # CuPy warns where it is missing; here it may be
+    with warnings.catch_warnings():  # CuPy warns if it is missing; here it may be
         warnings.simplefilter("ignore")
         nccl = importlib.import_module("cupy.cuda.nccl")
     return nccl if nccl.available else None
@@ -72,7 +72,7 @@ class _Nccl(AllReduce):
 
     def __init__(self, ranks: MpiRanks, backend: Backend, nccl: Any) -> None:
         self.ranks, self.backend, self.nccl = ranks, backend, nccl
-        # An id or an error, or the others would wait for an id that does not come.
+        # An id or an error: otherwise the others would wait for an id that does not come.
         identity, failed = b"", ""
         if ranks.rank == 0:
             try:
@@ -86,7 +86,7 @@ class _Nccl(AllReduce):
         self._types = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
 
     def _meet(self, identity: bytes) -> Any:
-        """NCCL waits in C until all ranks are there: on another thread, beside which to listen."""
+        """NCCL waits in C until all ranks are there: on another thread, while this one listens."""
         found: list[Any] = []
 
         def work() -> None:
@@ -117,10 +117,10 @@ class _Nccl(AllReduce):
 
         stream, query = cupy.cuda.get_current_stream(), cupy.cuda.runtime.streamQuery
         self.ranks.wait_until(lambda: bool(query(stream.ptr) != NOT_READY))
-        stream.synchronize()  # raises what went wrong on the device: it would never be done
+        stream.synchronize()  # raises if the device failed: it would never be done
 
     def close(self, *, abort: bool) -> None:
-        # Not left to the collector: NCCL's own end is one that all ranks come to.
+        # Not left to the collector: all ranks have to take part in NCCL's own end.
         if abort:
             self._communicator.abort()
         else:

@@ -1,4 +1,4 @@
-"""The network that a user holds: its public face, which checks what it is given."""
+"""The network as users see it: the public interface, which checks its arguments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Network:
         Sizes, input first, for dense layers; or an `Input` and the layers.
     hidden : Activation or str, or a sequence of them
         For sizes only: σ of the hidden layers, one for all or one for each; the sigmoid by
-        default. With layers, each names its own.
+        default. With layers, each layer names its own.
     output : Activation or str
         For sizes only: σ of the last layer; the sigmoid by default.
     cost : Cost or str, optional
@@ -48,13 +48,13 @@ class Network:
         ``"log-likelihood"`` (default for softmax), ``"quadratic"`` (default for all others),
         ``"mean-absolute-error"``, ``"huber"``, ``"poisson"``, a registered name or an object.
     weights, bias : Initializer or str, optional
-        For sizes only: first values, see `bpx.initializers` for the defaults.
+        For sizes only: initial values; see `bpx.initializers` for the defaults.
     backend : optional
-        Where it lives, see `bpx.backends.get`; by default ``BPX_BACKEND``, else NumPy.
+        Where the network lives: see `bpx.backends.get`; by default ``BPX_BACKEND``, else NumPy.
     dtype : str
         ``"float32"`` (default) or ``"float64"``.
     seed : int, Generator or None
-        Of first values, permutations and masks. None: another one each time.
+        For initial values, permutations and masks. None: a different one each time.
     task : str, optional
         ``"classification"`` (default for sigmoid and softmax outputs), ``"multilabel"`` or
         ``"regression"`` (default for all others).
@@ -62,11 +62,11 @@ class Network:
     Attributes
     ----------
     chain : Chain
-        The layers with their numbers, for what trains or extends a network.
+        The layers with their parameters, for code that trains or extends a network.
     generator : numpy.random.Generator
         Draws the permutations.
     steps, epochs : int
-        Of its training: those of `fit`, and calls of `backprop` that behave as in training.
+        Done so far by `fit`; a call of `backprop` that behaves as in training adds a step.
     optimizer_state : State or None
         What the optimizer of the last `fit` remembers.
     history : History or None
@@ -77,10 +77,10 @@ class Network:
     Raises
     ------
     ValueError
-        Sizes below 1, layers that do not fit each other, unknown names (with the nearest known),
-        or a cost that is not defined on the outputs.
+        Sizes below 1, layers that do not fit together, unknown names (with the nearest known), or
+        a cost that is not defined on the outputs.
     BackendError
-        The backend is not here.
+        The backend is not available.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Network:
                 raise ValueError(f"{what}= is for sizes; with layers, name it in each layer")
             bound = architecture.bind(layers)
             if not any(getattr(layer, "input_shape", None) for layer in layers):
-                architecture.tell_of_channels(bound)  # of another network's layers it was told
+                architecture.tell_of_channels(bound)  # not again for another network's layers
                 architecture.tell_of_places(bound)
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
@@ -132,7 +132,7 @@ class Network:
         self._begin(Chain(described, get(backend), dtype, key, *first), generator)
 
     def _begin(self, chain: Chain, generator: np.random.Generator) -> None:
-        """As before any training."""
+        """Set all attributes as they are before any training."""
         self.chain, self.generator = chain, generator
         self.steps = self.epochs = 0
         self._optimizer: Optimizer | None = None
@@ -144,7 +144,7 @@ class Network:
 
     @classmethod
     def of(cls, chain: Chain, generator: np.random.Generator) -> Network:
-        """A network of a chain that is there already, as when it comes from a file."""
+        """A network around an existing chain, such as one read from a file."""
         net = cls.__new__(cls)
         net._begin(chain, generator)
         return net
@@ -168,12 +168,12 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
+        """The shape of one sample."""
         return self.chain.architecture.input_shape
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of one sample: (k,)."""
+        """The shape of one sample's outputs: (k,)."""
         return self.chain.architecture.output_shape
 
     @property
@@ -208,10 +208,10 @@ class Network:
 
     @property
     def optimizer(self) -> Optimizer | None:
-        """That of the last `fit`, or set by you: the next one's, where it is given none.
+        """That of the last `fit`, or one set by you; the next `fit` uses it if given none.
 
-        Another one than before begins without memory. A run at hand keeps its own; what a callback
-        may change of it is ``run.optimizer_state.factor``.
+        A different one starts without memory. A run in progress keeps its own; a callback can
+        change its ``run.optimizer_state.factor``.
 
         >>> import bpx
         >>> net = bpx.Network([2, 1], seed=0)
@@ -235,14 +235,14 @@ class Network:
     def columns(self) -> tuple[str, ...] | None:
         """The names of the inputs; None if unknown.
 
-        From the first data frame or table on disk that `fit` is given, from ``bpx train``, or set
-        by you; files keep them. Whatever frame is given from then on, its columns go by these
-        names, in any order and with others beside them. Arrays have none, and are not asked.
+        Taken from the first data frame or table on disk that `fit` is given, from ``bpx train``,
+        or set by you; files keep them. From then on the columns of any frame are found by these
+        names, in any order and with others beside them. Arrays have no names, and are not checked.
 
         Raises
         ------
         ValueError, TypeError
-            When set: not a different string for each input.
+            When set: not one string for each input, all different.
 
         Examples
         --------
@@ -263,13 +263,14 @@ class Network:
     def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
         """What the labels 0, 1, ... stand for, names or numbers of your own; None if unknown.
 
-        From a table with a column of text for targets, or set by you. Files, ONNX models and
-        ``bpx predict`` have them; ``np.array(net.classes)[net.predict(x)]`` makes them of labels.
+        Taken from a table whose targets are a column of text, or set by you. Files, ONNX models
+        and ``bpx predict`` have them; ``np.array(net.classes)[net.predict(x)]`` turns labels into
+        them.
 
         Raises
         ------
         ValueError, TypeError
-            When set: not a different one for each class, or the task is no classification.
+            When set: not one for each class, all different, or the task is not classification.
 
         Examples
         --------
@@ -296,15 +297,15 @@ class Network:
     def parameters(self) -> Array:
         """θ, all parameters in one flat vector (see `bpx.parameters`).
 
-        Between its tensors there is padding, which is zero, as in gradients. What is set is
-        written into it, and padding stays zero: ``net.parameters -= 0.1 * grad.flat``. What is
-        written by ``net.parameters[...] = values`` has to leave it so: penalties and norms are of
-        the whole vector.
+        Between its tensors there is padding, which is zero, as in gradients. Assignment writes
+        into the vector and keeps the padding zero: ``net.parameters -= 0.1 * grad.flat``. Values
+        written by ``net.parameters[...] = values`` must have zeros there too: penalties and norms
+        run over the whole vector.
 
         Raises
         ------
         ValueError, TypeError
-            When set: another shape, or no numbers.
+            When set: another shape, or not numbers.
 
         Examples
         --------
@@ -330,9 +331,9 @@ class Network:
 
     @property
     def weights(self) -> Views:
-        """ω, views into θ, counting the layers that have them; layers in a layer count too.
+        """ω as views into θ, one for each layer that has weights, layers in a layer included.
 
-        What is set is written into θ: ``net.weights[0] = array``, ``net.weights[0] -= 0.1 * g``.
+        Assignment writes into θ: ``net.weights[0] = array``, ``net.weights[0] -= 0.1 * g``.
 
         >>> import bpx
         >>> net = bpx.Network([2, 3, 1], seed=0)
@@ -367,7 +368,7 @@ class Network:
     def tensors(self) -> dict[str, Array]:
         """Every tensor by its name in files, such as ``"layers.0.weights"``: views into θ.
 
-        And into the running statistics, such as ``"layers.1.mean"`` of a `BatchNorm`.
+        Also views into the running statistics, such as ``"layers.1.mean"`` of a `BatchNorm`.
 
         >>> import bpx
         >>> net = bpx.Network([2, 3, 1])
@@ -387,13 +388,14 @@ class Network:
         ----------
         x : array or Blocks
             (m, \*input_shape), real numbers. Host arrays are moved to the network's device, and
-            `bpx.open_data` is read piece by piece. Of a data frame's columns those that are in
-            ``net.columns``, if there are such.
+            `bpx.open_data` is read piece by piece. Of a data frame, the columns in ``net.columns``
+            are taken, if that is set.
 
         Raises
         ------
         ValueError
-            Another shape, no rows, values that are not finite, or a frame without such a column.
+            Another shape, no rows, values that are not finite, or a frame that lacks such a
+            column.
         TypeError
             Not real numbers.
         BackendError
@@ -424,7 +426,7 @@ class Network:
         return self.chain.architecture.indices
 
     def activations(self, x: Any) -> list[Array]:
-        """The activations of every layer, (m, ...) each, the input's not counted.
+        """The activations of every layer, (m, ...) each, without the input.
 
         >>> import bpx
         >>> net = bpx.Network([2, 2, 1], hidden="relu", output="identity", bias="zeros")
@@ -440,8 +442,8 @@ class Network:
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
-        One sigmoid output is class 1 above ½; several, or a softmax, name the class of the
-        largest. A label of a multilabel task is there above ½.
+        One sigmoid output means class 1 above ½; of several, or of a softmax, the largest gives
+        the class. In a multilabel task a label is present above ½.
 
         >>> import bpx
         >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
@@ -464,7 +466,7 @@ class Network:
         finite: bool = True,
         allow_zero_weight: bool = False,
     ) -> data.Samples:
-        """Checked samples on this backend, for what trains or extends a network.
+        """Checked samples on this backend, for code that trains or extends a network.
 
         Parameters
         ----------
@@ -475,7 +477,7 @@ class Network:
         finite : bool
             Look for NaN and infinity.
         allow_zero_weight : bool
-            All weights may be zero, as those of a mini-batch may.
+            Whether all weights may be zero, as those of a mini-batch may.
         """
         x = by_names(x, self.columns, f"{what}x")
         check_order(x, what, y=y, sample_weight=sample_weight)
@@ -494,7 +496,7 @@ class Network:
     def _on_disk(
         self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool
     ) -> data.Samples:
-        """Samples whose x is on disk; in memory, where all of it fits into its budget."""
+        """Samples whose x is on disk; read into memory if all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, f"{what}x")
         x.check_classes(self.classes, what)
         if x.classes and self.classes is None and self.steps:
@@ -535,8 +537,8 @@ class Network:
         Parameters
         ----------
         x, y : array
-            (m, ...) and labels (m,) or targets (m, k). Or `bpx.open_data`, and y where it has
-            none; it is read piece by piece.
+            (m, ...) and labels (m,) or targets (m, k). Or the data of `bpx.open_data`, read piece
+            by piece, with y if they have none.
         sample_weight : array, optional
             (m,); both are then means weighted by it.
 
@@ -547,7 +549,7 @@ class Network:
 
         Examples
         --------
-        Two of three outputs are on the right side of ½; of them the cost is ln(1 + 1/e) = 0.3133:
+        Two of three outputs are on the right side of ½; each of them costs ln(1 + 1/e) = 0.3133:
 
         >>> import bpx
         >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
@@ -581,7 +583,7 @@ class Network:
         l1, l2 : float
             λ₁ and λ₂.
         n : int, optional
-            By which they are divided; m by default, as in the book.
+            What both are divided by; m by default, as in the book.
 
         Examples
         --------
@@ -600,7 +602,7 @@ class Network:
         return self.chain.evaluate(samples)["cost"] + penalty
 
     def accuracy(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> float:
-        """The fraction of samples that are right, 0 to 1; multilabel: in every label.
+        """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 
         Raises
         ------
@@ -643,20 +645,19 @@ class Network:
         y : array
             Labels (m,) or targets (m, k).
         delta : array or function, optional
-            Instead of y: ∂C/∂a^L, (m, k), of a cost of one's own, or a function that gives it
-            from a^L: that of this pass, in which dropout has drawn its masks. It is not divided
-            by m.
+            Instead of y: ∂C/∂a^L, (m, k), of your own cost, or a function that computes it from
+            the a^L of this pass, for which dropout has drawn its masks. It is not divided by m.
         sample_weight : array, optional
             (m,); the cost is Σ wC / Σ w.
         l1, l2 : float
             Adds the gradient of λ₂/2n Σω² + λ₁/n Σ|ω|.
         n : int
-            By which they are divided, the size of the whole training set; required with them.
+            What both are divided by, the size of the whole training set; required with them.
         training : bool
             Whether layers behave as in training: dropout draws masks, running statistics move.
         step : int, optional
-            The position of random masks; by default ``net.steps``, which then goes on by one, so
-            that a loop of one's own sees the masks that `fit` would.
+            The position of random masks; by default ``net.steps``, which then advances by one, so
+            that your own loop sees the masks that `fit` would.
 
         Returns
         -------
@@ -681,7 +682,7 @@ class Network:
         >>> grad.weights[0].tolist(), grad.biases[0].tolist(), float(grad.cost)
         ([[-2.5, 0.5]], [-0.5], 1.25)
 
-        The same from a gradient of one's own, of the mean:
+        The same from your own gradient, that of the mean:
 
         >>> net.backprop(x, delta=lambda a: (a - y) / len(y)).weights[0].tolist()
         [[-2.5, 0.5]]
@@ -713,7 +714,8 @@ class Network:
     def trace(self, x: Any, y: Any = None) -> list[LayerTrace]:
         r"""What each layer computes for a batch: z^l, a^l and, with y, δ^l of each sample.
 
-        As in prediction: nothing is dropped, and normalization goes by its running statistics.
+        Layers behave as in prediction: nothing is dropped, and normalization uses its running
+        statistics.
 
         Parameters
         ----------
@@ -740,7 +742,7 @@ class Network:
         >>> output.z.tolist(), output.a.tolist(), output.delta.tolist()
         ([[0.0], [0.0]], [[0.5], [0.5]], [[0.125], [-0.125]])
 
-        Their means are the gradient of the biases (BP3), and δᵀa, by m, that of the weights (BP4):
+        Their means are the gradient of the biases (BP3), and δᵀa/m that of the weights (BP4):
 
         >>> net.backprop([[1.0, 2.0], [3.0, 4.0]], [0, 1]).weights[1].tolist()
         [[0.0, 0.0, 0.0]]
@@ -758,7 +760,8 @@ class Network:
     def to(self, backend: Any = None, dtype: Any = None) -> Network:
         """A copy on another backend, or in another dtype, or both.
 
-        Parameters, state and the optimizer's memory are moved. What is None stays as it is.
+        Parameters, state and the optimizer's memory are moved. An argument of None keeps what the
+        network has.
 
         >>> import bpx
         >>> net = bpx.Network([2, 1], seed=0)
@@ -779,7 +782,7 @@ class Network:
         return twin
 
     def copy(self) -> Network:
-        """A copy that shares nothing with this one; its training goes on alike.
+        """A copy that shares nothing with this one, and trains on in the same way.
 
         >>> import bpx
         >>> net = bpx.Network([2, 1], weights="zeros")
@@ -793,7 +796,7 @@ class Network:
     def copy_from(self, other: Network, layers: int | None = None) -> None:
         """Take over what another network has learned: parameters and running statistics.
 
-        By the tensors' names, so that frozen layers may be others here and there, where
+        Tensors are matched by name, so the two networks may have different layers frozen, where
         ``net.parameters = other.parameters`` would mix up their places.
 
         Parameters
@@ -801,12 +804,12 @@ class Network:
         other : Network
             On any backend, of any dtype.
         layers : int, optional
-            So many layers, from the first; by default all of both.
+            How many layers, from the first; by default all of both.
 
         Raises
         ------
         ValueError
-            Their tensors have other names or shapes; nothing is copied then.
+            The tensors differ in names or shapes; nothing is copied then.
 
         Examples
         --------
@@ -882,17 +885,17 @@ class Network:
         """Train by mini-batch gradient descent.
 
         The objective of a step is the mean cost of its mini-batch plus λ₂/2n Σω² + λ₁/n Σ|ω|,
-        over weights and never biases. Called again, it goes on where it stopped.
+        over weights and never biases. A further call continues where the last one stopped.
 
         Parameters
         ----------
         x : array, memory map, sparse matrix, Blocks, or iterable
             (n, \\*input_shape). SciPy's sparse matrices, for inputs of one dimension, are made
-            dense by the mini-batch; on NumPy a first dense layer multiplies by rows as they are
-            where 2 % of the elements or fewer are not zero. Or `bpx.open_data` of what is larger
-            than memory, which brings y and weights if they are not given here. Or, without y, an
-            iterable of (x, y) or (x, y, sample_weight) mini-batches, which is gone through once
-            an epoch, and so has to end.
+            dense one mini-batch at a time; on NumPy a first dense layer multiplies by the sparse
+            rows directly if at most 2 % of the elements are not zero. Or `bpx.open_data` of data
+            larger than memory, which brings y and weights if they are not given here. Or, without
+            y, an iterable of (x, y) or (x, y, sample_weight) mini-batches, which is gone through
+            once per epoch, and so has to end.
         y : array
             Labels (n,) of integers, or targets (n, k).
         epochs : int
@@ -902,7 +905,7 @@ class Network:
             trained on too.
         optimizer : Optimizer or str, optional
             By default ``net.optimizer``, which is that of the last `fit`, else ``SGD(0.1)``. An
-            optimizer equal to the last one goes on with its memory, a different one starts anew.
+            optimizer equal to the last one continues with its memory; a different one starts anew.
         l1, l2 : float
             λ₁ and λ₂ ≥ 0; they are divided by `n`. 0 by default.
         sample_weight : array, optional
@@ -913,41 +916,43 @@ class Network:
             See `bpx.callbacks`.
         shuffle : bool or function
             A new permutation each epoch, from ``net.generator``; True by default. A function
-            without arguments gives each epoch's rows, n integers; not of data in blocks.
+            without arguments returns each epoch's rows, n integers; not for data in blocks.
         progress : bool
-            A bar in a terminal or notebook, a line an epoch in a log file; False by default.
+            A bar in a terminal or notebook, a line per epoch in a log file; False by default.
         clip_norm, clip_value : float, optional
             Clip the gradient, penalties included: each element to ±clip_value, then its Euclidean
             norm over all parameters to clip_norm. None (default): do not.
         n : int or "batch", optional
-            By which l1 and l2 are divided: by default the size of the training set, which an
-            iterable must tell. ``"batch"``: each mini-batch's sum of weights, which without
+            What l1 and l2 are divided by: by default the size of the training set, which has to be
+            given for an iterable. ``"batch"``: each mini-batch's sum of weights, which without
             `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
             Look for NaN and infinity in the data first; True by default.
         graph : "auto" or bool
-            On CuPy: record a step as a CUDA graph and replay it, which spares the host its
+            On CuPy: record a step as a CUDA graph and replay it, which saves the host the
             launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
-            without `augment` and callbacks that have ``on_step_end``; it holds two replays to the
-            same steps done one by one, and goes on without a graph, with a warning, where they
-            differ. True raises where there can be none; False never makes one.
+            without `augment` and callbacks that have ``on_step_end``; it compares two replays with
+            the same steps done without a graph, and continues without one, with a warning, if they
+            differ. True raises where no graph is possible; False never makes one.
         precision : str, optional
-            On CuPy, of the matrix products of a float32 network: ``"tf32"``, ``"float16"`` or
-            ``"bfloat16"`` round their factors, and sum in float32; parameters and all else stay
-            float32. float16's factors are each scaled by a power of two that fits their largest
-            element, which is what loss scaling is for. By default all is in the network's dtype.
+            On CuPy, for the matrix products of a float32 network: ``"tf32"``, ``"float16"`` or
+            ``"bfloat16"`` round the factors and sum in float32; parameters and everything else
+            stay float32. With float16 each factor is scaled by a power of two that fits its
+            largest element, which does the work of loss scaling. By default everything is in the
+            network's dtype.
         checkpoint : path or Checkpoint, optional
-            A folder to which all that further steps depend on is written, after each epoch or
-            when `bpx.Checkpoint` says. By default nothing is.
+            A folder to which everything that further steps depend on is written, after each epoch
+            or when `bpx.Checkpoint` says. By default nothing is written.
         resume : bool
-            Go on from the newest whole checkpoint there, or begin where there is none. The
-            network, the data and all arguments have to be those of the run that wrote it, but
-            `epochs`, of the whole run, may be more. On NumPy the run ends as one that never
-            stopped, to the last bit. False by default.
+            Continue from the newest whole checkpoint there, or begin if there is none. The
+            network, the data and all arguments have to be those of the run that wrote it, except
+            that `epochs`, which counts the whole run, may be larger. On NumPy the run ends like
+            one that never stopped, to the last bit. False by default.
         accumulate : int
-            Slices into which each mini-batch is cut, one after another through the network, with
-            one update for their sum: the same step in a part of the memory for activations, but
-            for `BatchNorm`, which takes its statistics of each slice. 1 by default.
+            The number of slices into which each mini-batch is cut; they go through the network one
+            after another, with one update for their sum: the same step with a part of the memory
+            for activations, except for `BatchNorm`, which takes its statistics from each slice. 1
+            by default.
         augment : Augmentation or sequence of them, optional
             Random changes of the images of each mini-batch, in training only, one after another,
             see `bpx.augmentation`: ``[Shift(1), Rotate(10)]``. The history's training cost and
@@ -955,10 +960,9 @@ class Network:
         parallel : "mpi", DataParallel or communicator of mpi4py, optional
             Processes, started by ``mpiexec``, that train the same network on the same data: each
             takes a part of each mini-batch and of the validation data, their gradients are
-            summed, and all do the same update. Rank 0's first parameters and random state are
-            those of all, and it alone prints and writes checkpoints; callbacks run on every rank.
-            An iterable brings each rank's own part of the mini-batches. By default one process
-            trains alone.
+            summed, and all do the same update. All start from rank 0's parameters and random
+            state; it alone prints and writes checkpoints; callbacks run on every rank. An iterable
+            brings each rank's own part of the mini-batches. By default one process trains alone.
 
         Returns
         -------
@@ -972,20 +976,22 @@ class Network:
         BackendError
             Device arrays for a network on the host.
         RuntimeError
-            The network is being trained already: in whose callback, or in another thread, this is.
+            The network is already being trained: the call comes from a callback of that run, or
+            from another thread.
         DivergenceError
-            A cost that is not finite; the weights of the last good step stay.
+            A cost that is not finite; the weights of the last good step are kept.
         RankError
-            Among ranks: another one has failed, is dead or does not come; it is named.
+            With several ranks: another one has failed, is dead or does not arrive; it is named.
         FileExistsError, FileFormatError, OSError
-            Checkpoints of an earlier run, and no `resume`; none of them is whole; or the first of
-            this run could not be written. Later ones that cannot be are a RuntimeWarning.
+            There are checkpoints of an earlier run, and no `resume`; none of them is whole; or the
+            first of this run could not be written. A later one that cannot be written is a
+            RuntimeWarning.
 
         Notes
         -----
-        Ctrl-C is acted on between two steps: `fit` returns the history so far, with
+        Ctrl-C takes effect between two steps: `fit` returns the history so far, with
         ``history.interrupted`` set, and the network has the weights of the last full step. A
-        second Ctrl-C raises KeyboardInterrupt at once. With `checkpoint`, SIGTERM is taken like
+        second Ctrl-C raises KeyboardInterrupt at once. With `checkpoint`, SIGTERM is treated like
         Ctrl-C, and a last checkpoint is written.
 
         Examples
@@ -1024,7 +1030,7 @@ class Network:
         save(self, path)
 
     def summary(self) -> Summary:
-        """A table of the layers: prints as text, and as HTML in a notebook.
+        """A table of the layers, which prints as text, or as HTML in a notebook.
 
         >>> import bpx
         >>> print(bpx.Network([784, 30, 10]).summary())
@@ -1042,11 +1048,11 @@ class Network:
 
 
 def _of_first(net: Network, layers: int) -> dict[str, Array]:
-    """The tensors of so many layers, by their names in files, in the order of the layers."""
+    """The tensors of the first `layers` layers, by their names in files, in layer order."""
     found = {name: t for name, t in net.tensors.items() if _layer_of(name) < layers}
     return dict(sorted(found.items(), key=lambda item: _layer_of(item[0])))
 
 
 def _layer_of(name: str) -> int:
-    """Whose tensor that is: of ``"layers.2.weights"`` 2."""
+    """The index of the layer whose tensor it is: 2 for ``"layers.2.weights"``."""
     return int(name.split(".")[1])

@@ -54,8 +54,8 @@ def export_onnx(
       (m, k), where one sigmoid output p becomes the two columns 1 − p and p;
     - for multilabel ``label`` (m, k), int64 of 0 and 1, and ``probabilities`` (m, k).
 
-    Where the last activation gives no probabilities, as the identity in a classification, they
-    are called ``outputs`` there too, and come as they are.
+    If the last activation does not give probabilities, as the identity in a classification, they
+    are called ``outputs`` there too, and are left as they are.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def export_onnx(
     path : path, optional
         Write the model there, whole or not at all.
     classes : sequence of str or of int, optional
-        What ``label`` says for the classes 0, 1, ...; by default ``net.classes``, and the numbers
-        where it has none. For a classification.
+        What ``label`` says for the classes 0, 1, ...; by default ``net.classes``, or the numbers
+        if it has none. For a classification.
     opset : int
         Version of the operators, 13 or later. The default, 17, is read by ONNX Runtime 1.12 (of
         2022) and later.
@@ -79,9 +79,9 @@ def export_onnx(
     ImportError
         onnx is not installed.
     ValueError
-        A layer or an activation of one's own; convolutions and mean pooling in float64, which
-        ONNX Runtime has not; `classes` that are not one for each class; an
-        `opset` that the installed onnx does not know; parameters of 2 GiB or more.
+        A layer or an activation of your own; convolutions and mean pooling in float64, which ONNX
+        Runtime does not have; `classes` that are not one for each class; an `opset` that the
+        installed onnx does not know; parameters of 2 GiB or more.
     TypeError
         Not a `Network`, or `classes` that are neither all strings nor all integers.
     OSError
@@ -161,7 +161,7 @@ class _Graph:
         return name
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """A number or a vector, in the network's dtype unless told otherwise."""
+        """A number or a vector, in the network's dtype by default."""
         name = f"constant_{len(self.tensors)}"
         self.tensors[name] = np.asarray(value, dtype or self.net.dtype)
         return name

@@ -23,7 +23,7 @@ class Graph(Protocol):
         """A node; returns the name of its value."""
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """A number or a vector, in the network's dtype unless told otherwise."""
+        """A number or a vector, in the network's dtype by default."""
 
 
 def batch_norm(graph: Graph, layer: BatchNorm, x: str) -> str:

@@ -43,13 +43,13 @@ class State:
     backend : Backend
         Where its vectors live.
     decayed : int
-        θ up to here is weights; the rest, biases and the like, is never decayed.
+        θ up to this index is weights; the rest, biases and the like, is never decayed.
     slots : dict of array
         Vectors of the length of θ, by name.
     step : int
         Steps taken.
     factor : float
-        On the learning rate; `ReduceOnPlateau` lowers it.
+        Multiplies the learning rate; `ReduceOnPlateau` lowers it.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class Optimizer:
     Attributes
     ----------
     kernel : str or None
-        What a native kernel may replace; never set by a user's own class.
+        The name by which a native kernel may replace it; never set by a user's own class.
 
     Examples
     --------
@@ -112,7 +112,7 @@ class Optimizer:
 
     def __init_subclass__(cls) -> None:
         cls.kernel = cls.__dict__.get("kernel")  # not inherited, as for activations
-        # Not where another `update` comes before it, which it would pass over.
+        # Not inherited past another `update`, which it would bypass.
         order = cls.__mro__
         update, fused = (
             next(place for place, base in enumerate(order) if name in vars(base))
@@ -144,10 +144,10 @@ class Optimizer:
         return State(net.backend, net.layout.decayed, slots)
 
     def check(self, net: HasParameters, state: State) -> None:
-        """ValueError unless `state` has what it remembers for the parameters of `net`.
+        """ValueError unless `state` has this optimizer's slots for the parameters of `net`.
 
-        One that takes its steps by a user's own `update` is not asked: its `start` may have made
-        something else of its slots.
+        An optimizer with a user's own `update` is not checked: its `start` may have made something
+        else of its slots.
         """
         if self.kernel is None and type(self).fused is Optimizer.fused:
             return
@@ -191,16 +191,16 @@ class Optimizer:
     def fused(self, theta: Array, state: State) -> Array | None:
         """The vector into which backpropagation may write ``β·out + α·δᵀa``, or None.
 
-        The second way to update, with the same meaning: no gradient is written. An optimizer
-        that returns a vector also defines `fused_scales`.
+        This is the second way to update, with the same meaning: no gradient is written. An
+        optimizer that returns a vector also defines `fused_scales`.
         """
         return None
 
     def fused_scales(self, rate: float, decay: float) -> tuple[float, float, float, float]:
         """α for g, β for weights, β for the rest, and γ for weights; `decay` is λ/n.
 
-        Where the vector is not θ itself, γω is added to its part of the weights, and then it is
-        added to θ.
+        If the vector is not θ itself, γω is added to its part for the weights, and then the vector
+        is added to θ.
         """
         raise TypeError(f"{type(self).__name__} has no fused update")
 
@@ -222,7 +222,7 @@ class SGD(Optimizer):
                              θ ← θ + μ v − η g          and nesterov (Sutskever and others, 2013)
         θ ← θ − η g                                     μ = 0
 
-    No clipping, averaging or decay unless `fit` is told to.
+    No clipping, averaging or decay unless `fit` is asked for it.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class SGD(Optimizer):
 
     Examples
     --------
-    Two steps along a gradient of 1 everywhere, of 0.5, and with momentum of 0.5 and 0.5 + 0.45:
+    Two steps with a gradient of 1 everywhere: 0.5 each, and with momentum 0.5 and 0.5 + 0.45:
 
     >>> import bpx
     >>> for optimizer in SGD(0.5), SGD(0.5, momentum=0.9):
@@ -435,7 +435,7 @@ class AdamW(Adam):
 
     Examples
     --------
-    Without a gradient what is left is the decay, of weights and not of biases:
+    Without a gradient only the decay remains, of weights and not of biases:
 
     >>> import bpx
     >>> net = bpx.Network([2, 1], weights=bpx.initializers.Constant(1.0), bias="zeros")

@@ -33,9 +33,10 @@ class Parameter:
     initializer : Initializer
         Draws it on the host.
     decayed : bool
-        A weight: L1, L2 and weight decay act on it. Biases, scales and shifts are not decayed.
+        Whether it is a weight: L1, L2 and weight decay act on it. Biases, scales and shifts are
+        not decayed.
     trained : bool
-        False for one of a layer in a layer that is not trained.
+        False for a tensor of a layer in a layer, if that inner layer is not trained.
 
     Examples
     --------
@@ -70,7 +71,7 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """What files and tables call it: ``"layers.0.weights"``."""
+        """Its name in files and tables: ``"layers.0.weights"``."""
         return f"layers.{self.layer}.{self.name}"
 
     def view(self, xp: Any, flat: Array) -> Array:
@@ -95,9 +96,9 @@ class Layout:
     size : int
         Elements of the vector, padding included. Padding is zero and stays zero.
     decayed : int
-        The vector up to here is weights that are trained.
+        The vector up to this index is the trained weights.
     trained : int
-        The vector beyond is not trained: its gradient is zero.
+        The vector from this index on is not trained: its gradient is zero.
     """
 
     def __init__(self, tensors: Sequence[dict[str, Parameter]], trainable: Sequence[bool]) -> None:
@@ -135,7 +136,7 @@ class Layout:
         self._gaps = [slice(at + n, stop) for (at, n), stop in gaps if at + n < stop]
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
-        """First values: on the host in float64, so that every backend starts alike."""
+        """Initial values: on the host in float64, so that every backend starts alike."""
         flat = np.zeros(self.size)
         for entry in self.entries:
             initializer = entry.parameter.initializer
@@ -148,7 +149,7 @@ class Layout:
         return flat
 
     def clear_padding(self, flat: Array) -> None:
-        """What a user's own arithmetic on the whole vector has left between the tensors."""
+        """Zero what a user's own arithmetic on the whole vector has left between the tensors."""
         for gap in self._gaps:
             flat[gap] = 0.0
 
@@ -165,7 +166,7 @@ class Layout:
 
 
 def put(space: SimpleNamespace, name: str, value: Any) -> None:
-    """Set ``space.name``; ``"0.weights"`` goes into a namespace in `space`, made where need be.
+    """Set ``space.name``; ``"0.weights"`` goes into a namespace in `space`, made if need be.
 
     >>> space = SimpleNamespace()
     >>> put(space, "0.weights", 1.0)
@@ -179,7 +180,7 @@ def put(space: SimpleNamespace, name: str, value: Any) -> None:
 
 
 def within(space: SimpleNamespace | None, name: str) -> Any:
-    """What `put` has put there under this name, or a part of it; None: nothing."""
+    """What `put` has set under this name, or a namespace that it made; None: nothing."""
     for part in name.split("."):
         space = getattr(space, part, None)
     return space
@@ -215,10 +216,10 @@ class Views(tuple[Array, ...]):
     def _refuse(self, other: Any) -> Any:
         raise TypeError("these are several arrays, a layer each: add or scale each, or .flat")
 
-    __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # a tuple's own would make more of them
+    __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # a tuple's own would make a longer one
 
     def write(self, values: Iterable[Any]) -> None:
-        """All of them; ValueError where there are more or fewer."""
+        """Write all of them; ValueError if there are more or fewer."""
         wanted = f"expected {len(self)} arrays, one for each layer that has such"
         if not isinstance(values, Iterable):
             raise TypeError(f"{wanted}, got {shortened(values)}")
@@ -230,8 +231,8 @@ class Views(tuple[Array, ...]):
 
 
 def write(view: Array, values: Any, what: str) -> None:
-    """Copy an array into a view; ValueError where it is of another shape."""
-    if values is view:  # what `view -= ...` sets once more
+    """Copy an array into a view; ValueError if it has another shape."""
+    if values is view:  # `view -= ...` sets the same view once more
         return
     backend = get(view)
     found = asarray(backend, values, what)

@@ -25,13 +25,13 @@ class Pass(Protocol):
     """Steps of one epoch, some at a time."""
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
-        """From step `first` of this order on; so many steps of the epoch are before the order."""
+        """Start at step `first` of this order; `before` steps of the epoch precede the order."""
 
     def advance(self, most: int) -> int:
-        """Do some steps, at most so many; how many they were, 0 at the end of the epoch."""
+        """Do some steps, at most `most`; returns how many, 0 at the end of the epoch."""
 
     def read(self) -> None:
-        """To the log goes what the steps since `begin` or the last `read` have left.
+        """Append to the log what the steps since `begin` or the last `read` have left.
 
         Raises
         ------
@@ -40,7 +40,7 @@ class Pass(Protocol):
         """
 
     def close(self) -> None:
-        """The epoch ends here, whatever is left of it."""
+        """End the epoch here, whatever is left of it."""
 
 
 def _batches(source: Arrays, order: Any, start: int, stop: int) -> list[Any]:
@@ -92,7 +92,7 @@ class StepByStep:
 
 
 class Replayed:
-    """Many steps a launch of a recording; the last, smaller mini-batch is a step by itself."""
+    """Many steps per launch of a recording; the last, smaller mini-batch is a step by itself."""
 
     def __init__(self, steps: Steps, source: Arrays, captured: Captured, required: bool) -> None:
         self.steps, self.source, self.captured = steps, source, captured
@@ -100,7 +100,7 @@ class Replayed:
         self.refused = False
 
     def holds(self, order: Any) -> bool:
-        """Hold the first two replays to the same steps done one by one; say so if they differ."""
+        """Whether the first two replays equal the same steps done one by one; says so if not."""
         captured, steps = self.captured, self.steps
         if captured.checked or self.refused:
             return captured.checked
@@ -112,7 +112,7 @@ class Replayed:
             expected = steps.snapshot(2)
             steps.restore()
             if not all(np.isfinite(array).all() for array in expected):
-                return False  # it is said by the steps, with their layer
+                return False  # the steps will say so, with their layer
             why = self._replay_twice(order, start, expected)
         finally:
             steps.restore()
@@ -129,7 +129,7 @@ class Replayed:
         return not why
 
     def _replay_twice(self, order: Any, start: list[Any], expected: list[Any]) -> str:
-        """Why it does not give what the steps gave; empty: it does."""
+        """Why the replays do not give what the steps gave; empty: they do."""
         captured, steps = self.captured, self.steps
         try:
             captured.begin(order, steps.net.steps)
@@ -184,7 +184,7 @@ class Replayed:
 
 
 class Compiled:
-    """Many steps a call of a compiled function."""
+    """Many steps per call of a compiled function."""
 
     def __init__(
         self,
@@ -223,11 +223,11 @@ class Compiled:
         return count
 
     def _stopped_at(self, step: int) -> DivergenceError:
-        """A cost is not finite, and nothing of that step was written."""
+        """The error when a step's cost is not finite; nothing of that step was written."""
         if self.steps.all_finite():
             self.steps.back_up()
             self._backup = step
-        # Else the step before has overflowed, and all since the copies are run again.
+        # Else the step before has overflowed, and all steps since the copies are run again.
         piece = _batches(self.source, self._order, self._backup, step + 1)
         return self.steps.diverged(piece, self._before + self._backup)
 
@@ -284,5 +284,5 @@ class InWindows:
             self._going.read()
 
     def close(self) -> None:
-        """The thread that reads ahead ends."""
+        """End the thread that reads ahead."""
         self._parts.close()

@@ -19,13 +19,13 @@ FORMAT_VERSION = 1
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What a run that is taken up again has to find as it was: a callback, or an iterable."""
+    """What a resumed run has to find as it was: a callback, or an iterable."""
 
     def state(self) -> dict[str, Any]:
         """Numbers, texts, lists and dicts of them, and arrays; it may share memory."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from there; arrays come as NumPy's. ValueError where it does not fit."""
+        """Continue from there; arrays come as NumPy's. ValueError if it does not fit."""
 
 
 class FileFormatError(ValueError):
@@ -79,7 +79,7 @@ def write(
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    # safetensors takes an array's memory as it lies: a transposed view would come back scrambled.
+    # safetensors takes an array's memory as it is: a transposed view would come back scrambled.
     # (`np.ascontiguousarray` would make a vector of a 0-d array.)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     text = json.dumps(header)
@@ -133,7 +133,7 @@ def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = Tru
 
 
 def _replace(target: Path, content: bytes) -> None:
-    """Put `content` in the place of `target`, or raise OSError and leave everything as it was."""
+    """Replace `target` by `content`, or raise OSError and leave everything as it was."""
     temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
     mode = _mode(target)
     try:
@@ -160,7 +160,7 @@ def _replace(target: Path, content: bytes) -> None:
 
 
 def _mode(target: Path) -> int | None:
-    """The permissions of an old file; None: there is none, and the umask says them."""
+    """The permissions of an old file; None: there is none, and the umask decides."""
     try:
         return stat.S_IMODE(target.stat().st_mode)
     except OSError:
@@ -188,7 +188,7 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             header = _header(path, metadata)
-            names = file.keys()  # of a handle that is no dictionary
+            names = file.keys()  # of a handle that is not a dictionary
             arrays = {name: file.get_tensor(name) for name in names}
         expected = metadata.get("checksum")
         if expected is not None and expected != _checksum(metadata["header"], arrays):
@@ -198,7 +198,7 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         return arrays, header
     except FileFormatError:
         raise
-    # What safetensors raises for a dtype that NumPy has not is a TypeError or AttributeError.
+    # For a dtype that NumPy lacks, safetensors raises a TypeError or AttributeError.
     except (SafetensorError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise FileFormatError(
             f"{path} is not a whole safetensors file, but of another kind, damaged or truncated: "

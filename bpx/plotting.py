@@ -21,19 +21,19 @@ def curves(
     *,
     columns: Sequence[str] | None = None,
 ) -> Any:
-    """Cost, and accuracy where there is one, against the epoch, of one run or of several.
+    """Cost, and accuracy if there is one, against the epoch, for one run or several.
 
     Parameters
     ----------
     history : History, or mapping of str to History
-        Several go by their labels, each in a colour of its own: validation as a line, training
-        dashed beside it.
+        Several are named by their labels, each in a colour of its own: validation as a line,
+        training dashed beside it.
     path : path, optional
         Write the picture there, whole or not at all, in the format of its suffix.
     columns : sequence of str, optional
         Draw these instead, such as those of a `bpx.Metric`: ``training_`` and ``validation_`` of
-        the same in one panel, and all others in one each. Of several runs each draws those that
-        it has.
+        the same in one panel, and each other column in one of its own. Each of several runs draws
+        those that it has.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def curves(
     ImportError
         matplotlib is not installed.
     TypeError
-        No history, or no path.
+        Not a history, or not a path.
     ValueError
         No epoch has ended.
     KeyError
@@ -94,7 +94,7 @@ def curves(
 
 
 def _runs(history: Any) -> dict[str, History]:
-    """The runs by their labels; of one run alone it is empty."""
+    """The runs by their labels; for a single run it is empty."""
     runs = {"": history} if isinstance(history, History) else history
     asked = "a History, such as net.history after fit, or a mapping of labels to them"
     if not isinstance(runs, Mapping):
@@ -132,7 +132,7 @@ def _draw(axes: Any, run: History, name: str, kind: str, **look: Any) -> None:
 
 
 def _draw_several(axes: Any, runs: dict[str, History], parts: dict[str, str], kind: str) -> None:
-    """A colour a run; where it has another column here too, that of training is dashed."""
+    """One colour per run; if it has another column here too, that of training is dashed."""
     for index, (label, run) in enumerate(runs.items()):
         there = {name: part for name, part in parts.items() if name in run}
         for name, part in there.items():

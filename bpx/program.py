@@ -1,7 +1,7 @@
 """A run of training as plain data, which a native backend may run whole.
 
-What is described is what a step of `Steps` does, for dense layers that bpx knows by name; a layer,
-activation, cost or optimizer of a user's own is never described, and goes step by step.
+It describes what a step of `Steps` does, for dense layers that bpx knows by name; a run with a
+user's own layer, activation, cost or optimizer is never described, and goes step by step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .updates import FusedUpdate, GradientUpdate
 
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
-STEPS_A_CALL = 1_000  # of small networks, whose time goes to calls
+STEPS_A_CALL = 1_000  # for small networks, whose time goes to calls
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Program:
     slots : tuple of array
         The optimizer's memory.
     state : State
-        The same with its count of steps, those before a call.
+        The same, with its count of the steps before a call.
     decayed, trained : int
         θ up to `decayed` is weights, up to `trained` it is trained.
     x, y, weight : array
         The training set.
     batch_size : int
     squares : bool
-        Σω² before each step is wanted.
+        Whether Σω² before each step is wanted.
     """
 
     layers: DenseLayers
@@ -88,9 +88,9 @@ def compiled(
     """The run as a program, and the backend's function for it; None: go step by step.
 
     The function takes rows of the training set for some steps, the steps' numbers (`numbers` of
-    the update), a log, of which it fills a row a step (the sums of cost and of right samples, and
-    the weight), and a vector for Σω² before each step, or an empty one. It returns how many steps
-    it did, fewer where a cost was not finite.
+    the update), a log, of which it fills one row per step (the sums of cost and of right samples,
+    and the weight), and a vector for Σω² before each step, or an empty one. It returns how many
+    steps it did, fewer where a cost was not finite.
     """
     layers, objective = chain.architecture.dense, chain.objective.kernel
     if layers is None or objective is None or update.rule is None or type(source) is not Arrays:

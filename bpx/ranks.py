@@ -11,14 +11,14 @@ from .backends import Array, Backend, dealt
 
 
 class RankError(RuntimeError):
-    """Another process of the training has failed, has died or does not come.
+    """Another process of the training has failed, has died or does not arrive.
 
     Attributes
     ----------
     ranks : tuple of int
-        Which it was, as far as that is known.
+        Which ones, as far as that is known.
     told : bool
-        It has said so itself, and shows its own error.
+        Whether it has said so itself, and shows its own error.
     """
 
     def __init__(self, message: str, ranks: tuple[int, ...] = (), told: bool = False) -> None:
@@ -36,20 +36,20 @@ def of_all_ranks(error: Exception) -> Exception:
 
 
 class AllReduce:
-    """Sums over all ranks of a vector on a backend. This one is for a rank that is alone."""
+    """Sums a vector on a backend over all ranks. This one is for a rank that is alone."""
 
     def __call__(self, vector: Array) -> None:
         """The sum takes the place of the vector; on a device it may be awaited later."""
 
     def wait(self) -> None:
-        """Until what was called is done; RankError where that does not end."""
+        """Wait until what was called is done; RankError if that does not end."""
 
     def close(self, *, abort: bool) -> None:
-        """Give back what it holds: by all ranks, or at once, where a sum will not end."""
+        """Release what it holds: by all ranks, or at once if a sum will not end."""
 
 
 class Ranks(Protocol):
-    """One process of several. What is not a property is called by all of them, in one order.
+    """One process of several. All of them call its methods, in the same order.
 
     Attributes
     ----------
@@ -60,7 +60,8 @@ class Ranks(Protocol):
     doing : callable
         What is being done, for messages.
     hurried : callable
-        This process was told to end, perhaps by a launcher that cleans up after a dead one.
+        Whether this process was told to end, perhaps by a launcher that cleans up after a dead
+        one.
     """
 
     rank: int
@@ -75,13 +76,13 @@ class Ranks(Protocol):
         """The work is done; an error on this rank alone is told to the others."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Of a small vector on the host: the sum over the ranks."""
+        """The sum over the ranks of a small vector on the host."""
 
     def gather(self, values: np.ndarray) -> np.ndarray:
-        """Of a small vector on the host: everyone's, (size, n)."""
+        """Every rank's small vector on the host, (size, n)."""
 
     def texts(self, text: str) -> list[str]:
-        """Everyone's text."""
+        """Every rank's text."""
 
     def broadcast(self, content: bytes) -> bytes:
         """What rank 0 has."""
@@ -90,11 +91,11 @@ class Ranks(Protocol):
         """How vectors on this backend are summed."""
 
     def first(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives: done by rank 0, and then by all others, which find a download."""
+        """What `work` returns: done by rank 0 first, so that the others find its download."""
 
 
 class Alone:
-    """One process, for which all of this is nothing."""
+    """A single process, which has nothing to do for any of this."""
 
     rank, size, processes = 0, 1, 1
 
@@ -128,7 +129,7 @@ class Alone:
 
 
 def own_rows(ranks: Ranks, rows: int) -> tuple[int, int]:
-    """The first of this rank's rows, and the first that is not, as `dealt` deals them out.
+    """The first of this rank's rows, and the first after them, as `dealt` deals them out.
 
     Examples
     --------
@@ -140,7 +141,7 @@ def own_rows(ranks: Ranks, rows: int) -> tuple[int, int]:
 
 
 def part_sizes(parts: int, rows: int) -> list[int]:
-    """How many of so many rows each part has, as `dealt` deals them out.
+    """How many of `rows` rows each part has, as `dealt` deals them out.
 
     >>> part_sizes(3, 10)
     [3, 3, 4]
@@ -149,12 +150,12 @@ def part_sizes(parts: int, rows: int) -> list[int]:
 
 
 def agreed(ranks: Ranks, wish: bool) -> bool:
-    """Any of them wishes it."""
+    """Whether any rank wishes it."""
     return bool(ranks.sum(np.array([float(wish)]))[0])
 
 
 def same(ranks: Ranks, what: str, text: str) -> None:
-    """ValueError, on all ranks, where one of them has another text than rank 0."""
+    """ValueError, on all ranks, if one of them has another text than rank 0."""
     found = ranks.texts(text)
     others = [rank for rank, other in enumerate(found) if other != found[0]]
     if others:

@@ -1,4 +1,4 @@
-"""From a few words to a network, an optimizer and what goes with it, for the command line."""
+"""From a few words to a network, an optimizer and what goes with them, for the command line."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def network(
 def learned(
     net: Network, parts: list[Part], own_scale: bool
 ) -> tuple[list[Part], layers.Rescale | None]:
-    """The parts with the targets that the network learns, and the layer that undoes it.
+    """The parts with the targets that the network learns, and the layer that undoes the scaling.
 
-    Where a regression's outputs are of any size, they have mean 0 and standard deviation 1.
+    If a regression's outputs are unbounded, these targets have mean 0 and standard deviation 1.
     """
     linear = type(net.chain.objective.activation) is Identity
     if own_scale or net.task != "regression" or not linear:
@@ -92,7 +92,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
 
 
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
-    """Where none is given; a regression's targets may be scaled."""
+    """The default; a regression's targets may be scaled."""
     if canonical(optimizer) != "sgd":
         return 0.001
     if task != "regression":
@@ -103,7 +103,7 @@ def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
 def optimizer(
     name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
 ) -> optimizers.Optimizer:
-    """The optimizer of that name, with `rate` or a schedule that goes from it over so many steps.
+    """The optimizer of that name, with `rate` or a schedule that goes from it over `steps` steps.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def optimizer(
 
 
 def callbacks(patience: int | None, schedule: str) -> list[Callback]:
-    """What stops early, and what lowers the rate on a plateau, where they are asked for."""
+    """What stops early, and what lowers the rate on a plateau, if they are asked for."""
     found: list[Callback] = [] if patience is None else [EarlyStopping(patience)]
     if schedule == "plateau":
         found.append(ReduceOnPlateau())
@@ -170,7 +170,7 @@ def _value(text: str) -> Any:
 
 
 def sizes(text: str) -> list[int]:
-    """Layer sizes from ``"256,128"``; ValueError where they are no integers."""
+    """Layer sizes from ``"256,128"``; ValueError if they are not integers."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:

@@ -68,7 +68,7 @@ class Registry:
     base : type
         The class that every entry is an instance of.
     classes : bool
-        Users register classes (layers), not instances (activations, costs).
+        Whether users register classes (layers), not instances (activations, costs).
     """
 
     all: ClassVar[list[Registry]] = []
@@ -85,7 +85,7 @@ class Registry:
         return cls
 
     def add(self, name: str, obj: Any) -> None:
-        """Register a user's own; ValueError where the name is bpx's."""
+        """Register a user's own; ValueError if the name is bpx's."""
         name = canonical(name)
         if name in self.builtin:
             raise ValueError(f"{name!r} is bpx's own {self.kind}; register yours by another name")
@@ -128,7 +128,7 @@ class Registry:
         return self.builtin[name] if self.classes else self.builtin[name](**fields)
 
     def describe(self, obj: Any) -> dict[str, Any]:
-        """A dict of JSON from which `get` makes `obj` again.
+        """A JSON-compatible dict from which `get` makes `obj` again.
 
         Raises
         ------
@@ -164,7 +164,7 @@ def called(obj: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's number, which JSON takes; all else as it is."""
+    """A NumPy scalar as a Python number, which JSON takes; all else as it is."""
     return value.item() if hasattr(value, "item") else value
 
 
@@ -174,12 +174,12 @@ def canonical(name: str) -> str:
 
 
 def article(noun: str) -> str:
-    """A noun behind its article: ``"an activation"``."""
+    """A noun with its article: ``"an activation"``."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def register(name: str, obj: Any) -> Any:
-    """Give a name to an activation, a cost or an initializer, or to a layer's class, of one's own.
+    """Give a name to an activation, a cost or an initializer, or to a layer's class, of your own.
 
     After that the name stands wherever bpx takes one, and `Network.save` stores it.
 
@@ -199,7 +199,7 @@ def register(name: str, obj: Any) -> Any:
     ValueError
         The name is one of bpx's own.
     TypeError
-        `obj` is of none of these kinds.
+        `obj` is none of these.
 
     Examples
     --------

@@ -19,12 +19,12 @@ FOLDERS = ("out", "resume")  # options that say where a run is, and are not in i
 
 
 def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the folder and write the recipe, from which the run can be taken up again.
+    """Make the folder and write the recipe, from which the run can be resumed.
 
     Raises
     ------
     ValueError
-        There is a run in it that has not ended, or one that has, unless `overwrite`.
+        It has a run that has not ended, or one that has, unless `overwrite`.
     """
     folder = _checkpoints(out)
     if folder.is_dir() and any(folder.iterdir()):
@@ -40,7 +40,7 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def _checkpoints(out: Path) -> Path:
-    """Their folder, which is in the run's: what is in another place is not deleted with it."""
+    """Their folder, inside the run's: nothing elsewhere is deleted with it."""
     folder = out / CHECKPOINTS
     if folder.is_symlink():
         raise ValueError(f"{folder} is a link, expected the run's own folder: delete the link")
@@ -90,7 +90,7 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
 
 
 def checkpoint(out: Path, seconds: float) -> Checkpoint:
-    """Where and when its checkpoints are written."""
+    """Where and when the run's checkpoints are written."""
     return Checkpoint(_checkpoints(out), seconds=seconds)
 
 

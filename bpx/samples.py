@@ -129,7 +129,7 @@ def _names_of_classes(net: Network | Ensemble) -> tuple[str, ...] | None:
 
 
 def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
-    """y, or where the network's classes are integers the labels that they have there."""
+    """y, or if the network's classes are integers, the labels that stand for them there."""
     numbers = np.array([name for name in net.classes or () if not isinstance(name, str)], np.int64)
     if not len(numbers) or np.ndim(y) != 1:
         return y
@@ -145,7 +145,7 @@ def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
 
 
 def _check_names(path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None) -> None:
-    """ValueError where targets are names, which the network has never heard."""
+    """ValueError if targets are names that the network does not know."""
     if got and not known:
         raise ValueError(
             f"{path}: the targets are names of classes, such as {shortened(got[0])}, and the "
@@ -154,7 +154,7 @@ def _check_names(path: Path, got: tuple[str, ...] | None, known: tuple[str, ...]
 
 
 def shaped(net: Network | Ensemble, x: np.ndarray) -> np.ndarray:
-    """Samples as the network takes them: images as vectors, where the numbers are as many."""
+    """Samples as the network takes them: images as vectors, if the number of elements fits."""
     fits = math.prod(x.shape[1:]) == math.prod(net.input_shape)
     return x.reshape(-1, *net.input_shape) if fits else x
 
@@ -167,7 +167,7 @@ def some_of(parts: list[Part]) -> np.ndarray:
 def task(
     parts: list[Part], asked: str | None, names: tables.Names | None = None
 ) -> tuple[str, int, str | None]:
-    """The task and the number of outputs that targets ask for, and what is in doubt there."""
+    """The task and the number of outputs that targets call for, and what is in doubt there."""
     y = np.concatenate([y for _, y in parts])
     if names is not None and names.classes is not None:
         return "classification", _of_names(names.classes, len(y), asked), None
@@ -222,7 +222,7 @@ def _of_names(classes: tuple[str, ...], n: int, asked: str | None) -> int:
 
 
 def _are_one_hot(y: np.ndarray) -> bool:
-    """Each row has a 1 in the column of its class, and else 0."""
+    """Whether each row has a 1 in the column of its class, and 0 elsewhere."""
     return y.ndim == 2 and bool((((y == 0) | (y == 1)).all(axis=1) & (y.sum(axis=1) == 1)).all())
 
 

@@ -39,7 +39,7 @@ SCHEDULES = Registry("schedule", Schedule)
 def _grown(initial: float, factor: float, exponent: float) -> float:
     """``initial * factor**exponent``, and infinity beyond the largest float.
 
-    A run with such an η diverges, and says so with its step, where OverflowError names nothing.
+    A run with such an η diverges and names the step, where OverflowError names nothing.
     """
     try:
         return float(initial) * float(factor) ** exponent if initial else 0.0
@@ -92,7 +92,7 @@ class StepDecay(Schedule):
 @SCHEDULES.builds
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` in the course of `steps`.
+    """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` over `steps` steps.
 
     A `factor` above 1 makes it grow, as in a search for the largest η that does not diverge.
 
@@ -161,7 +161,7 @@ class WarmUp(Schedule):
         object.__setattr__(self, "after", as_schedule(self.after))
 
     def __call__(self, step: int) -> float:
-        after = cast(Schedule, self.after)  # by now
+        after = cast(Schedule, self.after)  # since `__post_init__`
         if step < self.steps:
             return after(0) * (step + 1) / self.steps
         return after(step - self.steps)
@@ -172,8 +172,8 @@ class WarmUp(Schedule):
 class OneCycle(Schedule):
     """Up to `peak` and down again (Smith and Topin, 2018), each along half a cosine.
 
-    From peak/`start` at step 0 to `peak` after `warm_up` of the `steps`, then to peak/`end` at
-    step `steps`, the first after the last of them, and constant from there.
+    From peak/`start` at step 0 to `peak` after a share `warm_up` of the `steps`, then to
+    peak/`end` at step `steps`, the one after the last of them, and constant from there.
 
     >>> [round(OneCycle(1.0, steps=10)(step), 3) for step in (0, 3, 10)]
     [0.04, 1.0, 0.0]

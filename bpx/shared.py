@@ -1,10 +1,10 @@
 """Steps whose mini-batch is cut: into a part for each rank, and into slices one after another.
 
-The sums of all parts are one mini-batch's, whatever the cuts: gradients go with the 1/Σw of the
-whole into one vector, behind which lie the sums of cost, right samples and weight; one all-reduce
-adds them up, and every rank does the same update. δ is without 1/Σw: layers may sum it over ranks,
-of which one may bring weights and another none. Masks are those of the rows in the whole
-mini-batch.
+The sums of all parts are those of the mini-batch, whatever the cuts: gradients go, with the 1/Σw
+of the whole, into one vector, followed by the sums of cost, right samples and weight; one
+all-reduce adds them up, and every rank does the same update. δ is without 1/Σw: layers may sum it
+over ranks, of which one may bring weights and another none. Masks are those of the rows in the
+whole mini-batch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COMPARED = 1000  # steps between two comparisons of the ranks' parameters
 
 @dataclass(frozen=True)
 class Share:
-    """What a rank has of a mini-batch.
+    """A rank's share of a mini-batch.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Share:
         Its slices, as the source loads them, each with the place of its first row in the
         mini-batch.
     rows : list of int
-        Of each slice, on all ranks together.
+        Those of each slice, on all ranks together.
     total : float
         The mini-batch's sum of weights, or its rows.
     """
@@ -61,14 +61,14 @@ class Share:
 
 
 def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
-    """The bounds of slices of about one length, fewer where there are not so many rows."""
+    """The bounds of slices of about equal length, fewer if there are not as many rows."""
     rows = stop - first
     for start, end in dealt(rows, min(slices, rows)):
         yield first + start, first + end
 
 
 def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
-    """How many each slice has on all ranks together, of which each has so many rows.
+    """How many rows each slice has on all ranks together, given each rank's `rows`.
 
     >>> rows_of_slices([5, 4], 2)
     [4, 5]
@@ -85,7 +85,7 @@ class SharedStream(Stream):
     def __init__(self, ranks: Ranks, slices: int, *stream: Any) -> None:
         super().__init__(*stream)
         self.ranks, self.slices = ranks, slices
-        self.least_rows = 1  # of each rank's part; of all of them see `check_statistics`
+        self.least_rows = 1  # of each rank's part; for all of them see `check_statistics`
         self._compared = ranks.size == 1
 
     def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
@@ -134,7 +134,7 @@ class SharedSteps(Steps):
     ----------
     ranks : Ranks
     slices : int
-        One after another, of each share.
+        How many slices each share has, one after another.
     """
 
     def __init__(self, ranks: Ranks, slices: int, *of_steps: Any) -> None:
@@ -186,7 +186,7 @@ class SharedSteps(Steps):
             x, labels, weight = self.source.load(part, ws)
             values, a, delta, saved = chain.cost_and_delta(x, labels, ws, weight)
             chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
-            # The first slice overwrites what an optimizer has left there.
+            # The first slice overwrites what an optimizer left there.
             beta = 0.0 if k == 0 else 1.0
             out.scale(alpha, beta, beta)
             chain.backward(delta, saved, out, ws)
@@ -196,7 +196,7 @@ class SharedSteps(Steps):
             self._behind[:3] = chain.backend.xp.sum(slices, axis=0)
 
     def _add_up(self) -> None:
-        """Over the ranks: the gradient, the sums behind it, and what each of them asks."""
+        """Sum over the ranks: the gradient, the sums behind it, and what each of them asks."""
         wishes = [question() for question in self._questions.values()]
         if not self.chain.backend.is_host:
             # By MPI: the device is not waited for, and a rank that is gone is noticed here.
@@ -210,7 +210,7 @@ class SharedSteps(Steps):
         self._answers = dict(zip(self._questions, map(bool, told), strict=True))
 
     def answer(self, name: str) -> bool:
-        """After the last step, once: what it asks for is done then."""
+        """The answer after the last step, only once: what it asks for is done then."""
         return self._answers.pop(name, False)
 
     def read(self, count: int, first: int = 0) -> np.ndarray | None:
@@ -234,16 +234,16 @@ class SharedSteps(Steps):
 
 
 def _over_ranks(add_up: AllReduce, array: Array) -> Array:
-    """Of sums over the rows at hand: those over the mini-batch, or over a slice of it."""
+    """Turn sums over the rows at hand into those over the mini-batch, or over a slice of it."""
     total = array + 0.0
     add_up(total)
     return total
 
 
 def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
-    """ValueError where a mini-batch has not as many rows as it is to be cut into.
+    """ValueError if a mini-batch has fewer rows than the parts it is to be cut into.
 
-    An iterable's are looked at when they come.
+    An iterable's are checked when they come.
     """
     if isinstance(source, Stream):
         return
@@ -258,7 +258,7 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
 def check_statistics(
     chain: Chain, rows: Sequence[int], slices: int, called: str = "a mini-batch"
 ) -> None:
-    """ValueError, on all ranks, where layers cannot take their statistics of a mini-batch.
+    """ValueError, on all ranks, if layers cannot take their statistics from a mini-batch.
 
     All ranks sum these up slice by slice, so that each needs a row for every slice; and a slice,
     over all ranks, needs as many rows as the layers do. `rows` are those of each rank.
@@ -287,7 +287,7 @@ def check_statistics(
 
 
 def compare(net: Network, ranks: Ranks) -> None:
-    """ValueError, on all ranks, where parameters are not rank 0's, to the last bit."""
+    """ValueError, on all ranks, if parameters are not rank 0's, to the last bit."""
     host = np.ascontiguousarray(net.backend.to_host(net.parameters))
     what = f"after {net.steps} steps the parameters"
     same(ranks, what, f"{zlib.crc32(host.data):08x}")
@@ -308,7 +308,7 @@ def newest(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
 
 
 def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> None:
-    """ValueError, on all ranks, where one of them was given another network or other arguments."""
+    """ValueError, on all ranks, if one of them was given another network or other arguments."""
     here = {
         "input_shape": net.input_shape, "layers": described(net.layers),
         "cost": described(net.cost), "task": net.task, "dtype": net.dtype,
@@ -332,7 +332,7 @@ def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> Non
 
 
 def begin_alike(net: Network, state: State, ranks: Ranks) -> None:
-    """Rank 0's parameters, memory and generator on all ranks."""
+    """Put rank 0's parameters, memory and generator on all ranks."""
     generator = net.generator.bit_generator
     numbers = {
         "generator": as_json(generator.state), "key": net.chain.key, "steps": net.steps,
@@ -358,6 +358,6 @@ def _from_rank_0(net: Network, vector: Array, ranks: Ranks) -> None:
 
 
 def at_the_end(ranks: Ranks, stopped: str | None, interrupted: bool) -> tuple[str | None, bool]:
-    """Why one of them was stopped, and whether one was interrupted."""
+    """Why one of the ranks was stopped, and whether one was interrupted."""
     reasons = [text for text in ranks.texts(stopped or "") if text]
     return next(iter(reasons), None), agreed(ranks, interrupted)

@@ -28,7 +28,7 @@ NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, wha
 
 @dataclass(slots=True)
 class Epoch:
-    """The epoch at hand, as far as it has come.
+    """The current epoch, as far as it has come.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Epoch:
     log : StepLog
         What they left.
     seconds : float
-        That they took before `since`.
+        Those that it took before `since`.
     since : float
         A time of `time.perf_counter`.
     path : path or None
-        The checkpoint in which it was, if it was begun before.
+        The checkpoint that it comes from, if it was begun before.
     rate : float
-        That of its last step where a callback may have set another since; else 0.
+        That of its last step, if a callback may have set another since; else 0.
     """
 
     generator: Any = None
@@ -65,7 +65,7 @@ class Epoch:
 
     @classmethod
     def next(cls, net: Network, source: Source) -> Epoch:
-        """One that is to begin, as checkpoints need it."""
+        """An epoch that is about to begin, as checkpoints need it."""
         return cls(files.as_json(net.generator.bit_generator.state), source.state())
 
     @property
@@ -82,7 +82,7 @@ class Epoch:
             )
 
     def digest_of_order(self) -> int | None:
-        """CRC-32 of its rows; None where an order is no array."""
+        """CRC-32 of its rows; None if an order is not an array."""
         is_array = isinstance(self.order, np.ndarray)
         return zlib.crc32(np.ascontiguousarray(self.order).data) if is_array else None
 
@@ -103,14 +103,14 @@ def with_state(callbacks: list[Any]) -> list[Stateful]:
 
 
 def described(value: Any) -> str:
-    """Its fields; where in memory a user's own object lies says nothing."""
+    """Its fields, without the address of a user's own object, which says nothing."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def arguments_of(
     source: Source, held_out: Samples | None, callbacks: list[Any], **others: Any
 ) -> dict[str, Any]:
-    """What has to be the same when a run is taken up again, and on all ranks."""
+    """What has to be the same when a run is resumed, and on all ranks."""
     found = source.arguments() | {"digest of some samples": source.digest(), "validation": None}
     if held_out is not None:
         found["validation"] = held_out.n
@@ -124,7 +124,7 @@ def arguments_of(
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """By name what is not the same in both, for a message: where long texts come apart."""
+    """What differs in the two, by name, for a message: where long texts come apart."""
     return {
         name: _apart(first.get(name), second.get(name))
         for name in {**second, **first}
@@ -227,7 +227,7 @@ class Snapshot:
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Snapshot:
-        """FileFormatError for all that no run wrote."""
+        """Read a checkpoint; FileFormatError for anything that no run wrote."""
         tensors, header = persistence.read(path)
         if TRAINING not in header:
             raise FileFormatError(f"{path} is no checkpoint, but a network alone: bpx.load(path)")
@@ -276,12 +276,12 @@ class Snapshot:
         )  # fmt: skip
 
     def restore(self, run: Run, source: Source, arguments: Mapping[str, Any]) -> Epoch:
-        """Everything as it was, and the epoch to go on with; `run` has to be one that begins.
+        """Restore everything, and return the epoch to continue; `run` has to be one that begins.
 
         Raises
         ------
         ValueError
-            It is of a run with other arguments; nothing was changed then.
+            It comes from a run with other arguments; nothing was changed then.
         """
         net = run.net
         self._check(net, source, arguments, run.epochs)

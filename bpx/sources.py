@@ -2,11 +2,11 @@
 
 A source says how many steps an epoch has and in which `order` rows come, names the mini-batches
 of that order (`batches`, from any step on), and brings one to the backend (`load`). Data on disk
-give the `parts` of an epoch that are in memory, each with its part of the order.
+yield the `parts` of an epoch that are in memory, each with its part of the order.
 
-So that a run can be taken up again it says what it brings (`arguments`, and a `digest` of some of
-the data, which have to be the same then), and between two epochs what the further ones depend on
-beside `Network.generator` (`state`, of JSON), which `load_state` takes back.
+So that a run can be resumed, it says what it brings (`arguments`, and a `digest` of some of the
+data, which have to be the same then), and between two epochs what further ones depend on besides
+`Network.generator` (`state`, of JSON), which `load_state` takes back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Arrays:
         self.steps = -(-samples.n // batch_size)
         self.piece = self.steps  # between two reads of a device's log
         on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
-        self.by_host = on_disk or data.is_sparse(samples.x)  # it picks the rows
+        self.by_host = on_disk or data.is_sparse(samples.x)  # the host picks the rows
 
     def order(self) -> np.ndarray:
         """The rows of an epoch, in the order in which they come."""
@@ -68,7 +68,7 @@ class Arrays:
         return None
 
     def load_state(self, state: Any, epochs: int) -> None:
-        """So many epochs have ended."""
+        """Continue after `epochs` that have ended."""
         if callable(self.shuffle):
             for _ in range(epochs):
                 self.shuffle()
@@ -163,7 +163,7 @@ class Windows:
     def parts(self, order: Any, first: int = 0) -> Generator[tuple[Arrays, Any]]:
         """Each window's rows as arrays, and the order in which they come, from a step on.
 
-        A mini-batch that two windows share is in the second.
+        A mini-batch that two windows share belongs to the second.
         """
         reader = WindowReader(self.blocks, self.plan, self.slots, order, self.finite)
         with closing(reader.windows(first * self.batch_size)) as windows:
@@ -172,11 +172,11 @@ class Windows:
                     y, weight = (a if a is None else data.take(a, window.rows) for a in self.held)
                     samples = Samples(window.x, y, weight)
                     yield Arrays(self.net, samples, self.batch_size, self.shuffle), window.order
-        self.finite = self.finite and first > 0  # each block is looked at once
+        self.finite = self.finite and first > 0  # each block is checked once
 
 
 def digest_of(samples: Samples) -> int:
-    """CRC-32 of about a hundred of them, by which other data are told apart; not of x on disk."""
+    """CRC-32 of about a hundred of them, which tells other data apart; not of x on disk."""
     found, rows = 0, np.arange(0, samples.n, max(1, samples.n // 100))
     for array in (samples.x, samples.y, samples.weight):
         if array is not None and not isinstance(array, Blocks):
@@ -213,7 +213,7 @@ def of_samples(
 
 
 def tell_of_several(net: Network, y: Array, what: str) -> None:
-    """A RuntimeWarning where targets of a classification name several classes in one row."""
+    """A RuntimeWarning if targets of a classification name several classes in one row."""
     row = data.first_of_several(net.backend, y) if net.task == "classification" else None
     if row is not None:
         warnings.warn(
@@ -267,7 +267,7 @@ class Stream:
         return 0  # what it brings is not known
 
     def state(self) -> Any:
-        """That of the iterable, if it has one; else each of its epochs is taken to be alike."""
+        """That of the iterable, if it has one; else all its epochs are taken to be alike."""
         return self._iterable.state() if isinstance(self._iterable, Stateful) else None
 
     def load_state(self, state: Any, epochs: int) -> None:

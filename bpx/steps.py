@@ -63,23 +63,23 @@ class Steps:
     Parameters
     ----------
     net : Network
-        Which is trained.
+        The one that is trained.
     chain : Chain
         Its own, or one that works on the same numbers in another precision.
     source : Arrays, Stream or Windows
-        Of which the part that is in memory then takes the place.
+        For `Windows`, the part that is in memory then takes its place.
     update : FusedUpdate or GradientUpdate
     state : State
         The optimizer's.
     rows : int
         Of the log: the most steps between two reads of it.
     squares : bool
-        Write down Σω² of each step too.
+        Record Σω² of each step too.
 
     Attributes
     ----------
     log : array
-        (rows, 3): of each step the sums of cost, of right samples and of weight.
+        (rows, 3): for each step the sums of cost, of right samples and of weight.
     squares : array
         (rows,): Σω² before each step; empty if it is not wanted.
     """
@@ -105,29 +105,29 @@ class Steps:
         self._copies = [chain.backend.xp.empty_like(vector) for vector in self._vectors]
 
     def one(self, batch: Any, at: int) -> None:
-        """A step by itself; what came of it goes to row `at` of the log.
+        """Do one step by itself; its results go to row `at` of the log.
 
         Raises
         ------
         NonFinite
-            On a host; on a device a look at the cost would make the host wait.
+            Only on a host: on a device a look at the cost would make the host wait.
         """
         self.ws.step = self.net.steps
         self._work(batch, at)
         self.count(1)
 
     def recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
-        """The same with all that changes from step to step on the device; it is not counted."""
+        """The same with all that changes from step to step on the device; not counted."""
         self.ws.step = step
         self._work((None, rows), at, numbers)
 
     def count(self, steps: int) -> None:
-        """So many steps were done, by whatever way."""
+        """Count `steps` that were done, in whatever way."""
         self.state.step += steps
         self.net.steps += steps
 
     def _work(self, batch: Any, at: Any, numbers: Numbers | None = None) -> None:
-        """`numbers` lie on the device, or are asked for."""
+        """`numbers` lie on the device; None: they are computed here."""
         chain, ws = self.chain, self.ws
         kernels = chain.backend
         x, labels, weight = self.source.load(batch, ws)
@@ -145,27 +145,27 @@ class Steps:
         self.update.after(numbers)
 
     def note_squares(self, at: Any) -> None:
-        """Σω² before the step, where that is wanted."""
+        """Record Σω² before the step, if that is wanted."""
         if self.squares.shape[0]:
             omega = self.chain.parameters[: self.state.decayed]
             self.squares[at] = self.chain.backend.square(omega)
 
     def ask(self, **questions: Callable[[], bool]) -> None:
-        """What is to be known after each step; among ranks, whether one of them says so."""
+        """Set what is asked after each step; with several ranks, whether one of them says so."""
         self._questions = questions
 
     def answer(self, name: str) -> bool:
-        """To a question of `ask`, after the last step."""
+        """The answer to a question of `ask`, after the last step."""
         return self._questions[name]()
 
     # --- what came of them ---
 
     def read(self, count: int, first: int = 0) -> np.ndarray | None:
-        """So many rows of the log in float64; on a device this is where the host waits for it.
+        """`count` rows of the log in float64; on a device this is where the host waits for it.
 
-        With a fourth column of Σω² where it is written down.
+        With a fourth column of Σω² if it is recorded.
 
-        None where they are not finite, or the vectors: an update can overflow after a finite cost.
+        None if they, or the vectors, are not finite: an update can overflow after a finite cost.
         """
         to_host = self.chain.backend.to_host
         rows = slice(first, first + count)
@@ -175,16 +175,16 @@ class Steps:
         return log if np.isfinite(log).all() and self.all_finite() else None
 
     def all_finite(self) -> bool:
-        """Everything that is trained, and what is remembered of the training."""
+        """Whether all that is trained, and what is remembered of the training, is finite."""
         return all(map(self._finite, self._vectors))
 
     def _finite(self, array: Array) -> bool:
         xp = self.chain.backend.xp
-        # A sum is one pass without a temporary; only where it overflows is each element asked.
+        # A sum is one pass without a temporary; only where it overflows is each element checked.
         return math.isfinite(float(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
 
     def snapshot(self, count: int) -> list[np.ndarray]:
-        """The vectors, and so many rows of the log, on the host."""
+        """The vectors, and the first `count` rows of the log, on the host."""
         to_host = self.chain.backend.to_host
         return [to_host(array).copy() for array in (*self._vectors, self.log[:count, ...])]
 
@@ -197,13 +197,13 @@ class Steps:
         self._counters = self.net.steps, self.state.step
 
     def restore(self) -> None:
-        """Everything as it was at the last `back_up`."""
+        """Set everything back to the last `back_up`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             vector[...] = copy
         self.net.steps, self.state.step = self._counters
 
     def diverged(self, piece: list[Any], done: int) -> DivergenceError:
-        """From the last `back_up` run the piece again, step by step, to the last good one."""
+        """Run the piece again from the last `back_up`, step by step, to the last good one."""
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self.restore()
@@ -223,7 +223,7 @@ class Steps:
         return DivergenceError(epoch, done + len(piece), "the cost", history)
 
     def _bad_parameters(self) -> str | None:
-        """After a step with a finite cost: the first layer whose new parameters are not."""
+        """After a step with a finite cost, the first layer whose new parameters are not finite."""
         if self.all_finite():
             return None
         for index, (layer, p) in enumerate(zip(self.net.layers, self.chain.p, strict=True)):
@@ -245,9 +245,9 @@ class Steps:
         return f"layer {first} ({layers[first]})" if first < len(layers) else "the cost"
 
     def _first_bad(self, batch: Any) -> int:
-        """The layer's index; -1: the inputs; their number: none of them."""
+        """The first bad layer's index; -1: the inputs; the number of layers: none of them."""
         x, _, _ = self.source.load(batch, self.ws)
         finite = [self._finite(x)]
-        # All of them: ranks may sum up statistics in any.
+        # Through all layers: ranks may sum up statistics in any.
         finite += [self._finite(a) for a in self.chain.layer_outputs(x, self.ws)]
         return [*finite, False].index(False) - 1

@@ -30,11 +30,11 @@ from .values import first_not_finite
 
 
 class Names(NamedTuple):
-    """Of a table's columns: of those that are x, of those that are y, and in these."""
+    """The names of a table's columns: those of x, those of y, and the classes in these."""
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
-    classes: tuple[str, ...] | None = None  # where the targets are names, of which y has numbers
+    classes: tuple[str, ...] | None = None  # if the targets are names, which y numbers
 
 
 class Table(NamedTuple):
@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What `read` is asked for, as it has it."""
+    """The arguments of `read`."""
 
     target: str | None
     labelled: bool
@@ -55,11 +55,11 @@ class Asked(NamedTuple):
     classes: Classes
 
 
-BUDGET = 10**9  # bytes that a packed file becomes, unless somebody says more
+BUDGET = 10**9  # bytes that a packed file may become by default
 
 
 def size(path: Path) -> int:
-    """Bytes that a file's samples take: of Parquet its rows', else the file's own."""
+    """Bytes that a file's samples take: for Parquet its rows', else the file's own."""
     packed = path.suffix.lower() == ".parquet"
     return parquet_size(path) if packed else path.stat().st_size
 
@@ -83,15 +83,15 @@ def read(
         The array of targets, or the columns, with commas between them; by default ``y`` in .npz,
         the last column in .csv; .parquet needs it.
     labelled : bool
-        Targets are needed. If not, they are left out of x only where `target` names them.
+        Whether targets are needed. If not, they are left out of x only if `target` names them.
     budget : int
         Bytes, for what is smaller in the file than in memory: a compressed .npz, and .parquet.
     columns : list of str, optional
-        Those of a table that are x, in this order; by default all that are no targets. Arrays
-        have no names, and are not asked for any.
+        Those of a table that are x, in this order; by default all that are not targets. Arrays
+        have no names, and need none.
     classes : list of str, optional
-        What a column of targets that is text has, in the order of their numbers; by default what
-        is there, in sorted order.
+        The names in a column of targets that is text, in the order of their numbers; by default
+        those found there, in sorted order.
 
     Raises
     ------
@@ -166,11 +166,11 @@ def _csv(path: Path, asked: Asked) -> Table:
 KINDS: dict[str, Callable[[Path, Asked], Table]] = {
     ".npz": _npz, ".npy": _npy, ".csv": _csv, ".parquet": _parquet
 }  # fmt: skip
-TABLES = (".csv", ".parquet")  # of which columns have names
+TABLES = (".csv", ".parquet")  # files whose columns have names
 
 
 def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> Table:
-    """The table of some lines with their numbers, of which the first has the names."""
+    """The table from lines with their numbers, the first of which has the names."""
     target, labelled, _, columns, classes = asked
     names = [name.strip() for name in next(lines, (0, []))[1]]
     first = next(lines, None)
@@ -213,7 +213,7 @@ def _cells(
     text: int,
     classes: Classes,
 ) -> np.ndarray:
-    """The numbers in the used columns, (rows, columns); in that of text those of classes."""
+    """The numbers in the used columns, (rows, columns); in the column of text those of classes."""
     other = separated_by_others([*names])
     read = [(column, classes.number if column == text else _number) for column in used]
     cells = array("d")  # 8 bytes each, where a str has 50
@@ -232,7 +232,7 @@ def _cells(
 
 
 def _number(cell: str) -> float:
-    """The finite number in a cell; ValueError where there is none."""
+    """The finite number in a cell; ValueError if there is none."""
     value = finite_number(cell)
     if value is not None:
         return value
@@ -256,7 +256,7 @@ def target_names(path: Path, target: str | None, columns: Sequence[str] | None) 
 
 
 def names_of(data: Blocks, targets: Sequence[str]) -> Names | None:
-    """Of a table that was opened with these targets."""
+    """The names of a table that was opened with these targets."""
     if data.columns is None:
         return None
     return Names(data.columns, tuple(targets), data.classes)

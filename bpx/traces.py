@@ -21,8 +21,8 @@ class LayerTrace:
     ----------
     layer : Layer
     z : array
-        (m, \\*output_shape). What its activation is given; of a layer that has none, or is a
-        user's own, its outputs.
+        (m, \\*output_shape). What its activation takes; for a layer that has none, or is a user's
+        own, its outputs.
     a : array
         σ(z), its outputs.
     delta : array or None
@@ -44,7 +44,7 @@ class LayerTrace:
 
 
 def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerTrace]:
-    """Of each layer, from gathered rows; all in fresh arrays."""
+    """The trace of each layer, from gathered rows; all in fresh arrays."""
     backend, layers = chain.backend, chain.architecture.layers
     bare = [_in_two(layer, layer is layers[-1]) for layer in layers]
     found: list[LayerTrace] = []
@@ -63,7 +63,7 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
     delta = backend.empty(z.shape, z.dtype)
     backend.cost_and_delta(chain.objective, z, a, chain.targets(y, ws), delta)  # BP1
     for index in range(len(layers) - 1, 0, -1):
-        found[index] = replace(found[index], delta=delta + 0.0)  # which is overwritten below
+        found[index] = replace(found[index], delta=delta + 0.0)  # a copy: it is overwritten below
         stage, under = bare[index][0], found[index - 1]
         below: Any = stage.backward(delta, kept[index], chain.p[index], None, ws.contexts[index])
         delta = backend.activate_backward(bare[index - 1][1], below, under.z, under.a)  # BP2
@@ -72,5 +72,5 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
 
 
 def _in_two(layer: Layer, last: bool) -> tuple[Layer, Activation]:
-    """A layer that ends in z, and its σ; behind a user's own within the network the identity."""
+    """A layer that ends in z, and its σ; for a user's own, if not the last, the identity."""
     return (layer, Identity()) if layer.own and not last else without_activation(layer)

@@ -1,4 +1,4 @@
-"""The loop of a run: epochs, steps, and what happens when it does not go well."""
+"""The loop of a run: epochs, steps, and what happens when something goes wrong."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Trainer:
     arguments : dict
         See `arguments_of`.
     slices : int or None
-        Of each rank's part of a mini-batch; None: it is not cut at all.
+        How many slices each rank's part of a mini-batch is cut into; None: it is not cut at all.
     objective : float or None
-        A factor on the cost, of which the history then has the objective too.
+        A factor on the cost, with which the history has the objective too.
     augment : Pipeline or None
         What changes the samples of each mini-batch.
     epoch : Epoch or None
-        The one at hand, from before its first step until it ends; set by `run`.
+        The current one, from before its first step until it ends; set by `run`.
     steps : Steps
         What does single steps, and goes back to the last good one; set by `run`.
     usual : Pass
@@ -81,10 +81,10 @@ class Trainer:
         callbacks: list[Any],
         resumed: Snapshot | None = None,
     ) -> History:
-        """All of it; what `Network.fit` returns."""
+        """Do all of it; returns what `Network.fit` does."""
         net, ranks = self.net, self.ranks
         self.hooked = at_each_step(callbacks)
-        why = self._why_not_replayed()  # it may raise: before a checkpoint is put there
+        why = self._why_not_replayed()  # it may raise: before a checkpoint is restored
         run = self._begin(epochs, held_out, resumed)
         self._choose_passes(why)
         doing, self._errstate = ranks.doing, np.geterr()
@@ -107,11 +107,11 @@ class Trainer:
         return run.history
 
     def _loop(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
-        """The epochs, Ctrl-C between two steps, and a checkpoint of where they end."""
+        """Run the epochs, with Ctrl-C between two steps, and a checkpoint where they end."""
         checkpoints, ranks = self.checkpoints, self.ranks
         # A scheduler's SIGTERM is worth a last checkpoint.
         also = () if checkpoints is None else (signal.SIGTERM,)
-        # What is not finite is found and told here, with its layer; no warnings beside it.
+        # What is not finite is found and reported here, with its layer; no warnings besides.
         with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
 
             def ending() -> bool:
@@ -132,7 +132,7 @@ class Trainer:
             run.stopped, run.history.interrupted = stopped
             if checkpoints is not None:
                 checkpoints.write(run, self.epoch or Epoch.next(self.net, self.source))
-        # What came during the last checkpoint ends the program as what came before it.
+        # A signal during the last checkpoint ends the run as one before it does.
         run.history.interrupted |= agreed(ranks, interrupts.noted)
 
     def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
@@ -151,11 +151,11 @@ class Trainer:
             run.step_log = self.epoch.log
         if ranks.size > 1:
             begin_alike(net, self.state, ranks)
-        self.chain.key = net.chain.key  # of the masks; in another precision it is a twin
+        self.chain.key = net.chain.key  # for masks; in another precision the chain is a twin
         return run
 
     def _run_epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
-        """All that are left, or until somebody wants it to stop."""
+        """Run all that are left, or until something asks to stop."""
         net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
         while run.history.epochs < run.epochs and not agreed(ranks, self.ending()):
@@ -187,13 +187,13 @@ class Trainer:
         return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
 
     def _choose_passes(self, why: str) -> None:
-        """Set `usual` and `replayed`: compiled if that can be, by replays, else step by step.
+        """Set `usual` and `replayed`: compiled if possible, or by replays, else step by step.
 
-        By replays not if there is a reason `why`.
+        `why`, if not empty, is a reason against replays.
         """
         chain, source, update = self.chain, self.source, self.update
         squares = self.objective is not None
-        # A hook may change the network, and is not called again where steps are done again.
+        # A hook may change the network, and is not called again when steps are repeated.
         piece = 1 if self.hooked else source.piece
         for_steps = self.net, chain, source, update, self.state, piece, squares
         if self.slices is None:
@@ -204,7 +204,7 @@ class Trainer:
         asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
-        # Without `self`: it would be a cycle, in which windows wait for the collector.
+        # Without `self`: in a reference cycle windows would wait for the collector.
         def through(source: Arrays | Stream) -> Pass:
             steps.source = source
             found = None if by_itself else compiled(chain, source, update, squares)
@@ -228,7 +228,7 @@ class Trainer:
         Raises
         ------
         ValueError
-            Something does, and ``graph=True``.
+            Something does, but ``graph=True`` was asked for.
         """
         why = why_not_captured(self.chain, self.source, self.optimizer, self.hooked)
         if self.slices is not None:
@@ -266,7 +266,7 @@ class Trainer:
         return self._means(epoch.log.rows)
 
     def _run_steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
-        """To the end of the epoch: True; or until somebody wants it to stop."""
+        """Run to the end of the epoch (True), or until something asks to stop."""
         checkpoints, most, stop = self.checkpoints, NO_LIMIT, False
         while True:
             if checkpoints is not None:
@@ -276,10 +276,10 @@ class Trainer:
                 break
             epoch.done += count
             run.step = self.net.steps
-            if step_hooks:  # which may set the factor of the next one
+            if step_hooks:  # they may set the factor of the next step
                 epoch.rate = self._rate()
             self._call(step_hooks, run)
-            # Hooks may have stopped it after the step's own question was answered.
+            # Hooks may have stopped the run after the step's own question was answered.
             stop = self.steps.answer("ending")
             if self.hooked:
                 stop = agreed(self.ranks, self.ending())
@@ -293,17 +293,17 @@ class Trainer:
 
     def _call(self, hooks: list[Any], run: Run) -> None:
         if hooks:
-            with np.errstate(**self._errstate):  # a user's own functions, and not the steps
+            with np.errstate(**self._errstate):  # for a user's own functions, not for the steps
                 for hook in hooks:
                     hook(run)
         self.chain.backend.use()  # a hook's networks may be on another device
 
     def _rate(self) -> float:
-        """That of the last step."""
+        """The learning rate of the last step."""
         return self.optimizer.rate(self.state, self.state.step - 1)
 
     def _rescue(self, run: Run) -> None:
-        """The others are lost: a checkpoint of the last step that all of them did."""
+        """The other ranks are lost: write a checkpoint of the last step that all of them did."""
         epoch = self.epoch or Epoch.next(self.net, self.source)
         if self.checkpoints is not None and len(epoch.log) == epoch.done:
             with contextlib.suppress(OSError):

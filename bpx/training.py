@@ -1,4 +1,4 @@
-"""What `Network.fit` is asked for, checked and made into a run: its loop is in `trainer`."""
+"""The arguments of `Network.fit`, checked and made into a run, whose loop is in `trainer`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _train(
     augment: Any = None,
     objective: float | None = None,
 ) -> History:
-    """As one rank of several, or alone.
+    """Train as one rank of several, or alone.
 
     With `objective`, a factor on the cost, the history has the mean over the epoch's samples of
     each step's objective, its L2 penalty included, before its update. It is for arrays.
@@ -137,7 +137,7 @@ def _train(
 
 
 def _tell_of_steps(rate: Any, epochs: int, steps: int | None) -> None:
-    """A RuntimeWarning where a schedule looks as if it had been given epochs for its steps."""
+    """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps."""
     end = end_of(rate)
     if end is not None and steps is not None and end < steps and epochs > 1:
         warnings.warn(
@@ -154,9 +154,9 @@ _BEING_TRAINED: WeakSet[Network] = WeakSet()
 
 @contextlib.contextmanager
 def _at_work(net: Network, resumed: Snapshot | None) -> Iterator[None]:
-    """One training at a time, which before its first step leaves the network as it was.
+    """One training at a time; one that ends before its first step leaves the network as it was.
 
-    But for what an earlier run's checkpoint has put there.
+    Except for what an earlier run's checkpoint has put there.
     """
     if net in _BEING_TRAINED:
         raise RuntimeError(
@@ -187,7 +187,7 @@ def _augmentation(net: Network, augment: Any) -> Pipeline | None:
 
 
 def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
-    """Those of the user, and the progress bar, which only rank 0 draws."""
+    """The user's callbacks, and the progress bar, which only rank 0 draws."""
     called = as_callbacks(given) + ([Progress()] if progress else [])
     if ranks.rank == 0:
         return called
@@ -218,7 +218,7 @@ def _held_out(
 def _checkpoints(
     wanted: Any, resume: bool, arguments: dict[str, Any], callbacks: list[Any], ranks: Ranks
 ) -> tuple[Checkpoints | None, Snapshot | None]:
-    """Where they are written, and the one to go on from."""
+    """Where checkpoints are written, and the one to continue from."""
     if wanted is None:
         if resume:
             raise ValueError("resume=True needs checkpoint=, the folder to go on from")

@@ -27,8 +27,8 @@ class Penalty:
     l1, l2 : float
         λ₁ and λ₂.
     n : float or None
-        By which they are divided, the size of the training set; None: by the sum of weights of
-        each mini-batch, as in scikit-learn.
+        What they are divided by, the size of the training set; None: the sum of weights of each
+        mini-batch, as in scikit-learn.
     clip_norm, clip_value : float or None
     """
 
@@ -40,11 +40,11 @@ class Penalty:
 
     @property
     def by_batch(self) -> bool:
-        """It has to know each mini-batch's sum of weights."""
+        """Whether it has to know each mini-batch's sum of weights."""
         return self.n is None and bool(self.l1 or self.l2)
 
     def divided(self, total: float | None) -> tuple[float, float]:
-        """λ₁ and λ₂ over n, or over `total`, of a mini-batch."""
+        """λ₁ and λ₂ over n, or over the `total` of a mini-batch."""
         n = total if self.n is None else self.n
         if not n:  # a mini-batch without weight has no say in what the weights are
             return 0.0, 0.0
@@ -52,7 +52,7 @@ class Penalty:
 
     @property
     def folds(self) -> bool:
-        """It is a factor on the weights, which a fused update can take in."""
+        """Whether it is a mere factor on the weights, which a fused update can include."""
         return not self.l1 and self.clip_norm is None and self.clip_value is None
 
 
@@ -62,7 +62,8 @@ class GradientUpdate:
     Parameters
     ----------
     behind : int
-        Numbers for which there is room behind the gradient, to be summed over ranks with it.
+        How many more numbers there is room for behind the gradient, to be summed over ranks with
+        it.
 
     Attributes
     ----------
@@ -99,7 +100,7 @@ class GradientUpdate:
         return *self.optimizer.numbers(self.state, step), l2, *([l1] if self.penalty.l1 else [])
 
     def before(self, numbers: Numbers, alpha: float) -> None:
-        """`alpha` makes the mean of a sum over the batch; `numbers` may lie on the device."""
+        """`alpha` turns a sum over the batch into its mean; `numbers` may lie on the device."""
         self.out.scale(alpha)
 
     def after(self, numbers: Numbers) -> None:
@@ -110,16 +111,16 @@ class GradientUpdate:
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
         step, of_step = self.state.step, numbers[:3]
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
-        if self.optimizer.kernel is None:  # of a user's own: 0/0, or noise
+        if self.optimizer.kernel is None:  # a user's own may leave 0/0 there, or noise
             self.chain.architecture.layout.clear_padding(theta)
 
 
 class FusedUpdate:
     """Backpropagation writes into θ or the velocity itself: ``β·out + α·δᵀa``.
 
-    A velocity is added to θ afterwards: on the host a tensor at a time, as soon as it is there
-    and while the caches hold it (784-2048-2048-10: 25 ms a step for products and sums, against
-    29 for the sum of the whole at the end); on a device at once, in as few calls as can be.
+    A velocity is added to θ afterwards: on the host one tensor at a time, as soon as it is there
+    and while the caches hold it (784-2048-2048-10: 25 ms a step for products and sums, against 29
+    with the whole summed at the end); on a device all at once, in as few calls as possible.
 
     Attributes
     ----------
@@ -194,9 +195,9 @@ def clip(
         largest = xp.max(xp.abs(grad))
         safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))
         one = xp.ones_like(safe)
-        root = xp.maximum(xp.sqrt(xp.sum((grad / safe) ** 2)), one)  # less: all are zero
+        root = xp.maximum(xp.sqrt(xp.sum((grad / safe) ** 2)), one)  # less: only if all are zero
         over = safe > norm / root
-        # In two steps, since the norm itself, safe · root, may be no float32.
+        # In two steps, since the norm itself, safe · root, may not fit into float32.
         grad /= xp.where(over, safe, one)
         grad *= xp.where(over, norm / root, one)
 

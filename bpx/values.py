@@ -1,4 +1,4 @@
-"""What is in an array: numbers that are finite, or whole ones in a range; block by block."""
+"""Checks of an array's elements: finite, or whole numbers in a range; block by block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 def first_not_finite(array: Array) -> int | None:
     """The first row with NaN or infinity, None if there is none; no copy."""
     if type(array) is np.ndarray:
-        # One prediction takes a few microseconds, and the namespace's own questions as many.
+        # One prediction takes a few microseconds, and asking the namespace as many.
         if array.dtype.kind != "f":
             return None
         if array.dtype.itemsize >= 4 and array.flags.c_contiguous and _has_finite_squares(array):
@@ -29,7 +29,7 @@ def first_not_finite(array: Array) -> int | None:
 
 
 def _has_finite_squares(array: np.ndarray) -> bool:
-    """With NaN or infinity Σx² is not finite; where it overflows, each element is to be asked.
+    """Whether Σx² is finite. With NaN or infinity it is not; on overflow elements must be checked.
 
     BLAS's dot warns of neither, makes no temporaries, and takes two thirds of the time of
     `isfinite(array).all()`, half of it for a few elements.
@@ -42,7 +42,7 @@ def _has_finite_squares(array: np.ndarray) -> bool:
 
 
 def first_not_index(array: Array, count: int) -> int | None:
-    """The first row with what is no whole number from 0 to below `count`, None: there is none."""
+    """The first row with anything but whole numbers from 0 to below `count`; None: none."""
     xp = get(array).xp
     if xp.isdtype(array.dtype, "bool"):
         array = xp.astype(array, xp.uint8)

@@ -1,4 +1,4 @@
-"""Blocks in a new order, and rows in a new order inside windows of them, read a window ahead.
+"""Blocks in a new order, and rows in a new order inside windows of them, read one window ahead.
 
 An epoch deals the blocks out to windows, each from all over the file, and goes through the rows of
 a window in an order of their own. Two windows are in memory: one is trained on, the next one is
@@ -31,7 +31,7 @@ class WindowPlan:
     borders : ndarray
         Block k is the reader's rows from ``borders[k]`` to ``borders[k + 1]``.
     counts : ndarray
-        Samples in each block: its rows, but for those that are held out.
+        Samples in each block: its rows, except those that are held out.
     capacity : int
         Rows of a buffer: of a window, and what the window before left over, less than a batch.
     batch_size : int
@@ -51,8 +51,8 @@ class WindowPlan:
     def windows(self, seed: int | None) -> list[np.ndarray]:
         """The blocks of each window of an epoch, a pure function of its seed; None: as they come.
 
-        Of k windows each gets one of every k neighbouring blocks, so that it has rows from all
-        over the file, also of one that is sorted. They are read in the order of the file.
+        Each of k windows gets one of every k neighbouring blocks, so that it has rows from all
+        over the file, even a sorted one. They are read in the order of the file.
         """
         sizes, room = np.diff(self.borders), self.capacity - self.batch_size + 1
         if seed is None:
@@ -65,7 +65,7 @@ class WindowPlan:
             dealt = dealt[: len(sizes)]
             if np.bincount(dealt, weights=sizes).max() <= room:
                 break
-            count += 1  # blocks of different sizes; at last it is a block a window
+            count += 1  # blocks differ in size; at worst it is one block per window
         ends = np.cumsum(np.bincount(dealt))
         return np.split(np.argsort(dealt, kind="stable"), ends[:-1])
 
@@ -81,7 +81,7 @@ class WindowPlan:
 
     @staticmethod
     def order(seed: int | None, window: int, rows: int) -> np.ndarray:
-        """In which the rows of a window come."""
+        """The order in which the rows of a window come."""
         if seed is None:
             return np.arange(rows)
         return np.random.default_rng((seed, window + 1)).permutation(rows)
@@ -112,7 +112,7 @@ class Window(NamedTuple):
 
 
 class WindowReader:
-    """The windows of one epoch, each read on a thread while the one before is worked on.
+    """The windows of one epoch, each read on a thread while the one before is in use.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class WindowReader:
         self._windows, self._closed = plan.windows(seed), False
 
     def windows(self, row: int = 0) -> Generator[Window]:
-        """From this row of the order on, one read ahead; closing the iterator ends the thread.
+        """The windows from this row of the order on, one read ahead; closing it ends the thread.
 
         A window is good until the next one is asked for.
         """
@@ -162,7 +162,7 @@ class WindowReader:
             coming.join()
 
     def _window(self, k: int, before: Window | None, skipped: int = 0) -> Window:
-        """On the thread: read it behind what the one before has left, and move it."""
+        """On the thread: read it after what the one before has left, and move it."""
         slot, plan = self.slots[k % 2], self.plan
         borders, first, m = plan.borders, plan.first, plan.batch_size
         left = 0 if before is None else len(before.left)
@@ -190,7 +190,7 @@ class WindowReader:
 
 
 class _Coming(threading.Thread):
-    """A window that is being read. Threads of a pool read none once the main thread has ended."""
+    """A window that is being read. A pool's threads read none once the main thread has ended."""
 
     def __init__(self, read: Callable[[], Window]) -> None:
         super().__init__(target=self._keep, args=(read,), name="bpx-blocks")
@@ -203,7 +203,7 @@ class _Coming(threading.Thread):
             self._found = read()
         except BaseException as error:
             self._error = error
-            del self  # or its traceback has it: a cycle, in which buffers wait to be collected
+            del self  # else its traceback has it: a cycle, in which buffers wait to be collected
 
     def window(self) -> Window:
         self.join()

@@ -18,7 +18,7 @@ from ..layers import Layer, Rescale, Reshape
 
 Shape = tuple[int, ...]
 
-# Elements that a host works on at once, whose temporaries malloc gives out again, in the caches:
+# Elements that a host works on at once, so few that malloc reuses the temporaries, in the caches:
 # 128 images of 28 × 28 take Rotate 2.6 ms and Elastic 4.2, and all at once 6.4 and 8.6.
 AT_ONCE = 16_000
 
@@ -26,7 +26,7 @@ AT_ONCE = 16_000
 class Draw:
     """Random numbers for one function on some rows of a mini-batch.
 
-    A row's numbers depend on its place in the global batch, not on what is beside it. Each call
+    A row's numbers depend on its place in the global batch, not on the rows beside it. Each call
     gives new ones.
 
     Attributes
@@ -58,7 +58,7 @@ class Draw:
         return np.ldexp(self._on_host((count,)).astype(np.float64), -random.BITS)
 
     def integers(self, low: Any, high: Any, count: int) -> np.ndarray:
-        """`low` to `high`, each as often to 2⁻³²: (m, count) of int64, on the host.
+        """`low` to `high`, equally likely to 2⁻³²: (m, count) of int64, on the host.
 
         Both are numbers, or vectors of `count`.
         """
@@ -75,7 +75,7 @@ class Draw:
         return self._on_device(shape, random.normal)
 
     def moved(self, host: np.ndarray) -> Array:
-        """Numbers of the host in the images' dtype, where they are."""
+        """Numbers from the host in the images' dtype, where the images are."""
         return self.backend.xp.astype(self.backend.from_host(host), self._ws.dtype)
 
     def constant(self, name: str, values: np.ndarray) -> Array:
@@ -114,8 +114,8 @@ class Augmentation:
     Parameters
     ----------
     shape : (int, int) or (int, int, int), optional
-        h and w, or c, h and w, of samples that are no images yet; of one function for all that
-        are beside it.
+        h and w, or c, h and w, of samples that are not images yet; if one function has it, it
+        holds for all beside it.
 
     Raises
     ------
@@ -146,10 +146,10 @@ class Augmentation:
         self.validate()
 
     def validate(self) -> None:
-        """Check the fields, of which those of floats are finite; raise ValueError or TypeError."""
+        """Check the fields (floats are finite already); raise ValueError or TypeError."""
 
     def check(self, shape: Shape) -> None:
-        """Raise ValueError where it does not work on images (c, h, w)."""
+        """Raise ValueError if it does not work on images (c, h, w)."""
 
     def __call__(self, images: Array, draw: Draw) -> Array:
         raise TypeError(f"{type(self).__name__} must define __call__(images, draw)")
@@ -192,15 +192,16 @@ class Pipeline:
     def of(cls, augment: Any, sample: Shape, layers: Sequence[Layer] = ()) -> Pipeline | None:
         """What a user passes, for samples of this shape and the layers that take them.
 
-        What an image is, (c, h, w), the samples say, or a `Reshape` that comes first (or after
-        a `Rescale`), or else the ``shape=`` of a function. None where there is no function.
+        The shape of an image, (c, h, w), comes from the samples, or from a `Reshape` that is first
+        (or after a `Rescale`), or else from the ``shape=`` of a function. None if there is no
+        function.
 
         Raises
         ------
         TypeError
-            Something else than functions.
+            Something other than functions.
         ValueError
-            What an image is, nobody says; or two say different things; or a function does not
+            Nothing gives the shape of an image; or two give different ones; or a function does not
             work on it.
         """
         functions = list(augment) if isinstance(augment, tuple | list) else [augment]
@@ -231,7 +232,7 @@ class Pipeline:
 def _shape_of_images(
     functions: Sequence[Augmentation], sample: Shape, layers: Sequence[Layer]
 ) -> Shape:
-    """As `Pipeline.of` says; a sample's own where no function asks for images."""
+    """As `Pipeline.of` says; a sample's own if no function asks for images."""
     said = {function.shape for function in functions} - {None}
     if len(said) > 1:
         both = " and ".join(map(str, sorted(said, key=str)))
@@ -268,7 +269,7 @@ def _no_image(sample: Shape, functions: Sequence[Augmentation]) -> str:
 
 
 def apply(x: Any, augment: Any, *, key: int = 0, step: int = 0, row: int = 0) -> Array:
-    """Changed images, to look at or for a loop of one's own.
+    """Changed images, to look at or for your own loop.
 
     With ``key=net.chain.key`` and ``step=net.steps`` they are those that the next step of `fit`
     would see of this mini-batch.
@@ -285,7 +286,7 @@ def apply(x: Any, augment: Any, *, key: int = 0, step: int = 0, row: int = 0) ->
     Returns
     -------
     array
-        A fresh one, of the dtype of x; of float32 for what is neither that nor float64.
+        A fresh one, of the dtype of x, or of float32 if that is neither float32 nor float64.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from ._resampling import shifted
 if TYPE_CHECKING:
     from ..data import Seed
 
-# As it came, then down, up, to the right, to the left: the order of the book's expand_mnist.py.
+# As given, then down, up, to the right, to the left: the order of the book's expand_mnist.py.
 DOWN = np.array([0, 1, -1, 0, 0])
 RIGHT = np.array([0, 0, 0, 1, -1])
 
@@ -34,7 +34,8 @@ def expand(
     """Five images of each: itself, and shifted by one pixel down, up, right and left.
 
     It is what the book's ``expand_mnist.py`` makes, 250,000 images of 50,000: what comes in over
-    an edge is 0, and all are shuffled. ``fit(augment=Shift(1))`` is its like without the memory.
+    an edge is 0, and all are shuffled. ``fit(augment=Shift(1))`` does much the same without the
+    memory.
 
     Parameters
     ----------
@@ -43,11 +44,11 @@ def expand(
     y : array, optional
         (n, ...), repeated for each of the five.
     shape : (int, int) or (int, int, int), optional
-        h and w, or c, h and w, of samples that are no images.
+        h and w, or c, h and w, of samples that are not images.
     shuffle : bool
         False: the five of each sample one after another, in the order above.
     seed : int, Generator or None
-        Of the order; None: another one each time.
+        For the order; None: a different one each time.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def expand(
     Raises
     ------
     ValueError, TypeError
-        No images, or not as many rows in y as in x; `bpx.open_data`, which is read in blocks.
+        Not images, or not as many rows in y as in x; `bpx.open_data`, which is read in blocks.
 
     Examples
     --------
@@ -93,7 +94,7 @@ def expand(
 
 
 def _expanded(x: Array, order: np.ndarray, image: tuple[int, ...]) -> Array:
-    """Of place k in the order the shift k mod 5 of sample k div 5."""
+    """Place k of the order is shift k mod 5 of sample k div 5."""
     backend = get(x)
     xp, sample = backend.xp, tuple(x.shape[1:])
     out = backend.empty((len(order), *sample), x.dtype)

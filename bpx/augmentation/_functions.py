@@ -20,7 +20,7 @@ AXES = {"horizontal": 3, "vertical": 2}
 
 @dataclass(frozen=True)
 class Shift(Augmentation):
-    """Each image up to so many pixels up or down, and to the left or the right.
+    """Each image moved by up to `pixels` up or down, and to the left or the right.
 
     Both are whole numbers −p to p, each as often as the others. What comes in over an edge is 0.
     It is also the crop of an image that was padded by p: ``Shift(4)`` is that of CIFAR's networks
@@ -30,7 +30,7 @@ class Shift(Augmentation):
     Parameters
     ----------
     pixels : int or (int, int)
-        p, or one of the rows and one of the columns.
+        p, or one for the rows and one for the columns.
     shape : tuple of int, optional
         See `Augmentation`.
 
@@ -64,7 +64,7 @@ class Shift(Augmentation):
 
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    """Each image in a mirror, with a probability.
+    """Each image mirrored, with a probability.
 
     Images are the same to the last bit on every backend.
 
@@ -105,7 +105,7 @@ class Flip(Augmentation):
 
 @dataclass(frozen=True)
 class Rotate(Augmentation):
-    """Each image by an angle about its middle, uniform on −degrees to degrees.
+    """Each image rotated about its middle by an angle, uniform on −degrees to degrees.
 
     Pixels are interpolated between four of the old ones; beyond the edges those are 0. Images are
     the same on every backend to rounding, see `Elastic`.
@@ -252,13 +252,13 @@ def blur(n: int, sigma: float) -> np.ndarray:
 class Noise(Augmentation):
     """Independent normal noise on each pixel, in the units of the images as they were handed in.
 
-    It works on samples of any shape, also on such that are no images. They are the same on every
+    It works on samples of any shape, also on those that are not images. They are the same on every
     backend to rounding: to 16·ε standard deviations beside that of the sum.
 
     Parameters
     ----------
     standard_deviation : float
-        ≥ 0; of images of 0 to 255 perhaps 10.
+        ≥ 0; for images of 0 to 255 perhaps 10.
     shape : tuple of int, optional
         See `Augmentation`.
 

@@ -8,7 +8,7 @@ from ..backends import Array, Backend
 
 
 def shifted(backend: Backend, images: Array, down: np.ndarray, right: np.ndarray) -> Array:
-    """Each image so many pixels away, in its own dtype; 0 where there was none.
+    """Each image moved by some pixels, in its own dtype; 0 where there was no pixel.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def _origin(backend: Backend, by: np.ndarray, length: int) -> tuple[Array, Array
     """Along one axis, where each new pixel comes from, and whether there was one: (m, length)."""
     at = np.arange(length) - by[:, None]
     inside = (at >= 0) & (at < length)
-    # The first stands in for those that are not there.
+    # The first pixel stands in for those that do not exist.
     return backend.from_host(np.where(inside, at, 0)), backend.from_host(inside)
 
 
@@ -64,7 +64,7 @@ def interpolated(backend: Backend, images: Array, rows: Array, columns: Array) -
 
 
 def _cell(backend: Backend, at: Array, length: int) -> tuple[Array, Array]:
-    """The padded pixel before a place, and how far behind it the place is, 0 to 1."""
+    """The padded pixel before a place, and how far after it the place is, 0 to 1."""
     xp = backend.xp
     at = xp.clip(at, -1.0, float(length))
     before = xp.clip(xp.floor(at), -1.0, float(length - 1))

@@ -1,4 +1,4 @@
-"""Which array libraries are here, and the one a user asked for.
+"""Which array libraries are available, and the one a user asked for.
 
 >>> import bpx
 >>> bpx.backends.get("numpy")
@@ -52,7 +52,7 @@ def get(backend: Any = None) -> Backend:
         ``"array_api_strict"``, ``"array_api_strict:device1"``; a namespace of the array API
         standard; an array, for the library and device where it lives. None: the environment
         variable ``BPX_BACKEND``, else NumPy. Processes that ``mpiexec`` has started on one host
-        take one device each where ``"cupy"`` names none.
+        take one device each if ``"cupy"`` names none.
 
     Returns
     -------
@@ -62,8 +62,8 @@ def get(backend: Any = None) -> Backend:
     Raises
     ------
     BackendError
-        The library or the device is not here (the message says how to mend it), or its slices
-        are copies.
+        The library or the device is not available (the message says what to do), or its slices are
+        copies.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def get(backend: Any = None) -> Backend:
 
 
 def available() -> list[Available]:
-    """What is here: each library with its version and devices, or why it cannot be used.
+    """What is available: each library with its version and devices, or why it cannot be used.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     BackendError
         A device array for a backend on the host: moving it back unasked would hide the cost.
     TypeError
-        Values that are no array of numbers: ragged lists, strings, sparse matrices.
+        Values that are not an array of numbers: ragged lists, strings, sparse matrices.
 
     Examples
     --------
@@ -177,10 +177,10 @@ _NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}
 
 
 def _of_objects(host: np.ndarray, names: tuple[str, ...] | None = None) -> tuple[np.ndarray, str]:
-    """Numbers that lie in an array as objects, or the same array and what in it is no number.
+    """Numbers that lie in an array as objects, or the same array and what in it is not a number.
 
-    A frame gives such an array where its columns are of several kinds, as those of booleans that
-    ``get_dummies`` puts beside others, and where they may have missing values.
+    A frame gives such an array if its columns are of several kinds, like the columns of booleans
+    that ``get_dummies`` puts beside others, and if they may have missing values.
     """
     with contextlib.suppress(TypeError, ValueError):
         found = np.array(host.tolist())  # by NumPy's rules for lists: strings stay what they are
@@ -234,7 +234,7 @@ def move(backend: Backend, array: Any) -> Array:
 
 
 def of(values: Any) -> Backend | None:
-    """Where an array lives; None for what is none: lists, frames, sparse matrices.
+    """Where an array lives; None for anything else: lists, frames, sparse matrices.
 
     >>> import bpx
     >>> bpx.backends.of(np.zeros(3)), bpx.backends.of([0.0])
@@ -245,7 +245,7 @@ def of(values: Any) -> Backend | None:
 
 
 def on_host(values: Any) -> Any:
-    """An array of any library as NumPy's; what is no array as it is.
+    """An array of any library as NumPy's; anything else as it is.
 
     >>> import bpx
     >>> bpx.backends.on_host(np.zeros(2)).tolist(), bpx.backends.on_host([0.0])
@@ -256,7 +256,7 @@ def on_host(values: Any) -> Any:
 
 
 def _library(values: Any) -> str:
-    """Of an array; empty for what else a library has, such as modules, dtypes and loaders."""
+    """The library of an array; empty for a library's modules, dtypes, loaders and the like."""
     name = type(values).__module__.partition(".")[0]
     return name if name not in LIBRARIES or hasattr(values, "__dlpack__") else ""
 

@@ -23,11 +23,11 @@ ARRAYS = 3  # that elementwise work on a batch reads or writes
 
 
 class BackendError(RuntimeError):
-    """A backend that is not here, cannot be used, or was given another's arrays."""
+    """A backend that is not available, cannot be used, or was given another's arrays."""
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """`array` in this machine's order of bytes, and in a dtype that other libraries have too.
+    """`array` in this machine's byte order, and in a dtype that other libraries have too.
 
     >>> native(np.array([1.0], dtype=">f8")).dtype.isnative
     True
@@ -49,17 +49,17 @@ class Backend(WindowKernels):
     device : optional
         One of its devices; by default its default device.
     is_host : bool
-        The arrays are in the memory of the host, and reading a scalar is cheap.
+        Whether the arrays are in the memory of the host, and reading a scalar is cheap.
 
     Attributes
     ----------
     captures : bool
-        It has `capture`.
+        Whether it has `capture`.
     sparse_up_to : float
-        The share of elements that are not zero, up to which `affine` and `gemm` take a sparse x of
-        SciPy's as it is.
+        The share of nonzero elements up to which `affine` and `gemm` take a sparse x of SciPy's as
+        it is.
     lacks : set of str
-        Of float64, int64 and uint64 those that the device has not.
+        Those of float64, int64 and uint64 that the device does not have.
     index_dtype : dtype
         Of labels and indices: int64, or int32 where there is none.
 
@@ -143,7 +143,7 @@ class Backend(WindowKernels):
         return self.xp.zeros(shape, dtype=dtype, device=self.device)
 
     def from_host(self, array: np.ndarray) -> Array:
-        """A host array, here: shared where the namespace can, else copied.
+        """A host array on this backend: shared where the namespace can, else copied.
 
         A device without 64-bit types gets the 32-bit ones.
         """
@@ -167,18 +167,18 @@ class Backend(WindowKernels):
         return Slot(self, shape, dtype)
 
     def use(self) -> None:
-        """Make its device the calling thread's current one, where a library has such a thing."""
+        """Make its device the calling thread's current one, if its library has such a thing."""
 
     # --- the rows of a batch in slices ------------------------------------------------------
 
     def parts(
         self, rows: int, elements: int, cost: float | None = None, least: int = 1
     ) -> list[list[slice]]:
-        """For each thread that is worth it the slices that it works on, one after another.
+        """For each thread that is worth waking, the slices that it works on, one after another.
 
-        A row's intermediate results have so many `elements`; a slice has as many rows as fit, and
-        `least` at the least. A row takes as long as `cost` elements that are written and read, by
-        default as its own. The same for the same arguments and the same setting of threads, so
+        A row's intermediate results have `elements` elements; a slice has as many rows as fit, but
+        at least `least`. A row takes as long as writing and reading `cost` elements, by default
+        its own. The result is the same for the same arguments and the same setting of threads, so
         that sums over parts have the same bits every time.
         """
         return [in_slices(0, rows, max(least, AT_ONCE // elements))]
@@ -186,7 +186,7 @@ class Backend(WindowKernels):
     def parts_of_windows(
         self, rows: int, channels: int, weights: tuple[int, ...], sliding: Any
     ) -> list[list[slice]]:
-        """`parts` for a convolution of so many `channels` by weights of such a shape.
+        """`parts` for a convolution of `channels` channels by weights of this shape.
 
         Its intermediate results are patches, unless the backend knows another way.
         """
@@ -203,7 +203,7 @@ class Backend(WindowKernels):
         """`parts` for elementwise work on arrays (m, c, \\*lengths).
 
         Rows of vectors stay together: they come from dense layers, whose products have threads of
-        their own, which go on looking for work and would be in the way.
+        their own, which keep looking for work and would be in the way.
         """
         if len(shape) == 2:
             return [[slice(0, shape[0])]]
@@ -223,10 +223,10 @@ class Backend(WindowKernels):
     def surround(
         self, largest: int | None, processes: int = 1, in_parts: bool = False
     ) -> contextlib.AbstractContextManager[None]:
-        """What `fit` runs in: so many threads on a host, a stream of its own on a device.
+        """What `fit` runs in: a number of threads on a host, a stream of its own on a device.
 
-        `largest` are the multiply-adds of its largest product; None: they are not known. So many
-        `processes` do the same on these cores. `in_parts`: some of the work is done by
+        `largest` is the number of multiply-adds of its largest product; None: unknown. `processes`
+        processes do the same on these cores. `in_parts`: some of the work is done by
         `side_by_side`.
         """
         return contextlib.nullcontext()
@@ -274,13 +274,13 @@ class Backend(WindowKernels):
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         """Matching pieces of vectors, for formulas with temporaries.
 
-        The whole at once here; a backend with small caches cuts it to their size.
+        Here the whole at once; a backend with small caches cuts it to their size.
         """
         yield vectors
 
 
 def in_slices(first: int, stop: int, step: int) -> list[slice]:
-    """From `first` to `stop` in steps, the last of them smaller where it must be.
+    """From `first` to `stop` in steps, the last of them smaller if need be.
 
     >>> in_slices(0, 10, 4)
     [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
@@ -289,7 +289,7 @@ def in_slices(first: int, stop: int, step: int) -> list[slice]:
 
 
 def dealt(rows: int, parts: int) -> list[tuple[int, int]]:
-    """The first row of each part, and the first that is not: lengths differ by one at most.
+    """The first row of each part, and the first after it: lengths differ by one at most.
 
     >>> dealt(10, 3)
     [(0, 3), (3, 6), (6, 10)]

@@ -1,7 +1,7 @@
 """BLAS by its C interface, in the library that NumPy's own products go to.
 
-NumPy's functions have no α and β, and SciPy wraps a library of its own: two of them fight for the
-cores, and they are not equally fast. 32 rows through a layer of 128 by 128 take 16 µs in NumPy
+NumPy's functions have no α and β, and SciPy wraps a library of its own: two libraries fight for
+the cores, and they are not equally fast. 32 rows through a layer of 128 by 128 take 16 µs in NumPy
 2.4's (OpenBLAS 0.3.31) and 23 in SciPy 1.17's (0.3.30), on one core with AVX2.
 """
 
@@ -20,8 +20,8 @@ from ._base import Array
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
 
-# What is put before and behind a name by those who build these libraries: NumPy's and SciPy's
-# wheels, distributions, and Apple.
+# What those who build these libraries put before and after a name: NumPy's and SciPy's wheels,
+# distributions, and Apple.
 PREFIXES = "scipy_", ""
 SUFFIXES = "64_", "", "$NEWLAPACK$ILP64", "$NEWLAPACK"
 
@@ -31,11 +31,12 @@ FEW = 32  # rows
 
 
 def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
-    """ω xᵀ takes less time than x ωᵀ, for which OpenBLAS has other small kernels.
+    """Whether ω xᵀ takes less time than x ωᵀ, for which OpenBLAS has other small kernels.
 
-    On one core, and with what brings it back into order: with AVX2 10 rows of 784 by 30 outputs
-    13.2 µs for 16.9, by 128 53 for 68, 32 rows by 128 75 for 76, and with AVX-512 85 for 113. With
-    fewer rows, inputs or outputs it is lost again, and with more rows where there is AVX2 alone.
+    On one core, transposing back included: with AVX2 10 rows of 784 by 30 outputs take 13.2 µs
+    against 16.9, by 128 outputs 53 against 68, 32 rows by 128 take 75 against 76, and with AVX-512
+    85 against 113. The gain is lost with fewer rows, inputs or outputs, and with more rows if
+    there is only AVX2.
     """
     return 8 <= rows <= FEW and inputs >= 256 and outputs >= 24
 
@@ -43,19 +44,20 @@ def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
 # Rows of x and of ω that loops take at once. With fewer they would write beyond the result.
 ROWS, OUTPUTS = 2, 5
 
-# Apple's own BLAS goes to a unit for matrices, beside which loops have not been measured.
+# Apple's own BLAS uses a matrix unit, against which loops have not been measured.
 LOOPS = sys.platform != "darwin"
 
 
 def is_sooner_in_loops(rows: int, inputs: int, outputs: int) -> bool:
-    """x ωᵀ takes less time in loops, `ROWS` of x and `OUTPUTS` of ω at once, than by OpenBLAS.
+    """Whether loops, `ROWS` of x and `OUTPUTS` of ω at once, are faster than OpenBLAS for x ωᵀ.
 
-    That copies both first, which many rows and outputs make worth it. On one core with AVX2: 4
-    rows of 784 by 30 outputs 4.7 µs for 12.1, 10 rows 7.4 for 17.1, 16 rows 11.0 for 17.7; 10 rows
-    by 128 outputs 29 for 50; 256 rows by 10 outputs 54 for 81, by 32 189 for 160. 32 rows of
-    784 by 128 outputs take 63 µs for 72, of 128 by 128 12.4 for 11.8; with AVX-512, for which
-    OpenBLAS has a slow way of its own from 1,200 sums on, 62 for 107 and 12.8 for 17.6. Of fewer
-    than 24 inputs too little is vectors, and of fewer than 128 where there are more rows than 16.
+    OpenBLAS copies both first, which pays with many rows and outputs. On one core with AVX2: 4
+    rows of 784 by 30 outputs take 4.7 µs against 12.1, 10 rows 7.4 against 17.1, 16 rows 11.0
+    against 17.7; 10 rows by 128 outputs 29 against 50; 256 rows by 10 outputs 54 against 81, by 32
+    outputs 189 against 160. 32 rows of 784 by 128 outputs take 63 µs against 72, of 128 by 128
+    12.4 against 11.8; with AVX-512, for which OpenBLAS has a slow way of its own from 1,200 sums
+    on, 62 against 107 and 12.8 against 17.6. With fewer than 24 inputs too little is vectorized,
+    and with fewer than 128 if there are more than 16 rows.
     """
     few = rows <= 16 or outputs < 16 or (rows <= FEW and inputs >= 128)
     return LOOPS and few and rows >= ROWS and inputs >= 24 and outputs >= OUTPUTS
@@ -86,11 +88,11 @@ class Cblas:
 
     @property
     def address(self) -> int | None:
-        """Of gemm, for compiled code."""
+        """The address of gemm, for compiled code."""
         return ctypes.cast(self._gemm, ctypes.c_void_p).value
 
     def gemm(self, alpha: float, a: Array, b: Array, beta: float, out: Array) -> None:
-        """Each is contiguous, or a cut of that, and `a` and `b` may be transposed."""
+        """Each array is contiguous, or cut from one that is, and `a` and `b` may be transposed."""
         turned_a, *matrix_a = _operand(a)
         turned_b, *matrix_b = _operand(b)
         _, *matrix_out = _operand(out)
@@ -100,7 +102,7 @@ class Cblas:
         )
 
     def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], None]:
-        """Of α and β, on the same arrays each time."""
+        """`gemm` as a function of α and β, on the same arrays each time."""
         whole, alpha, beta = ctypes.c_int64, self._real(), self._real()
         operands = [_operand(array) for array in (a, b, out)]
         (turned_a, *_), (turned_b, *_), _ = operands
@@ -121,7 +123,7 @@ class Cblas:
         return run
 
     def axpy(self, alpha: float, x: Array, out: Array) -> None:
-        """Contiguous arrays of one shape."""
+        """``out ← out + α·x``, for contiguous arrays of one shape."""
         self._axpy(x.size, alpha, _address(x), 1, _address(out), 1)
 
     def dot(self, x: Array, y: Array) -> Any:
@@ -129,7 +131,7 @@ class Cblas:
 
 
 def _operand(array: Array) -> tuple[int, int, int]:
-    """PLAIN or TRANSPOSED, the address, and from one row, or column, to the next."""
+    """PLAIN or TRANSPOSED, the address, and the step from one row, or column, to the next."""
     if array.flags.c_contiguous:
         return PLAIN, _address(array), max(1, array.shape[1])
     if array.flags.f_contiguous:
@@ -147,7 +149,7 @@ def _address(array: Array) -> int:
 
 @cache
 def by_dtype() -> dict[np.dtype[Any], Cblas]:
-    """Empty where it is not found: on Windows a module gives no functions but its own."""
+    """BLAS by dtype; empty if not found: on Windows a module gives only functions of its own."""
     module = importlib.import_module("numpy._core._multiarray_umath")
     file = getattr(module, "__file__", None)  # none where it is built into the interpreter
     if file is None or ctypes.sizeof(ctypes.c_void_p) < 8:
@@ -161,7 +163,7 @@ def by_dtype() -> dict[np.dtype[Any], Cblas]:
 
 
 def _named(library: ctypes.CDLL, pattern: str) -> dict[np.dtype[Any], Cblas]:
-    """The functions of such names; empty where there are none."""
+    """The functions of such names; empty if there are none."""
     try:
         return {
             np.dtype(dtype): Cblas(

@@ -81,7 +81,8 @@ def _calls(
 ) -> tuple[int, int, tuple[int, int, int], tuple[int, int, int]]:
     """How stacks (m, groups) are multiplied: calls, and products in each, at constant strides.
 
-    Of `b`, `a` and `out` the steps from call to call, and the strides within one, in elements.
+    For `b`, `a` and `out` also the steps from call to call, and the strides within one, in
+    elements.
     """
     m, groups = out.shape[:2]
     of_b, of_a, of_out = (stack.shape[-2] * stack.shape[-1] for stack in (b, a, out))
@@ -94,7 +95,7 @@ def _calls(
 
 @dataclass
 class _Handle(Handle):
-    """And where it finds scalars."""
+    """A handle that also holds where it finds scalars."""
 
     mode: int = ON_HOST
 
@@ -161,7 +162,7 @@ class Cublas(CudaLibrary):
     def _scalars(
         self, handle: _Handle, alpha: float | Array, beta: float | Array, precision: Precision
     ) -> list[Any]:
-        """As arguments; the handle is told where they are."""
+        """The scalars as arguments; the handle is told where they are."""
         on_device = hasattr(alpha, "dtype")
         self._set_mode(handle, ON_DEVICE if on_device else ON_HOST)
         if on_device:

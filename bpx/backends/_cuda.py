@@ -89,12 +89,12 @@ class Threads(NamedTuple):
 
 
 def an_element(count: int) -> Threads:
-    """A thread an element."""
+    """One thread per element."""
     return Threads(min(-(-count // 256), MOST_BLOCKS), 256)
 
 
 def a_row(rows: int) -> Threads:
-    """A warp a row."""
+    """One warp per row."""
     return Threads(min(-(-rows // 4), MOST_BLOCKS), 4 * WARP)
 
 
@@ -127,9 +127,9 @@ def _tiles(rows: int, columns: int) -> int:
 def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[int, int]:
     """Into how many parts a product's depth is cut ("split-K"), and how long each is.
 
-    Where there are fewer tiles than multiprocessors: a block alone on one waits for most of its
-    loads, as two would not. But no part is shorter than LEAST_DEPTH. By the sizes alone, so that
-    the bits are the same on every device.
+    It is cut if there are fewer tiles than multiprocessors: a block alone on one waits for most of
+    its loads, which two would not. But no part is shorter than LEAST_DEPTH. Only the sizes decide,
+    so that the bits are the same on every device.
     """
     tiles = max(1, groups * _tiles(rows, columns))
     wanted = min(FILL // tiles, depth // LEAST_DEPTH) if tiles <= FILL // 4 else 1
@@ -139,7 +139,7 @@ def parts_of_depth(groups: int, rows: int, columns: int, depth: int) -> tuple[in
 
 
 def a_block(count: int) -> Threads:
-    """One block, a thread an element as far as they go."""
+    """One block, one thread per element as far as they go."""
     warps = min(max(-(-count // WARP), 1), MOST_WARPS)
     return Threads(1, warps * WARP)
 
@@ -221,7 +221,7 @@ def source() -> str:
 
 
 def options(dtype: Any) -> tuple[str, ...]:
-    """The compiler's, for a dtype to compute in."""
+    """The compiler's options, for a dtype to compute in."""
     return "--std=c++17", f"-DREAL={REALS[dtype]}"
 
 

@@ -1,4 +1,4 @@
-"""What cuBLAS and cuDNN have in common: a handle a thread, and what it needs of the backend."""
+"""What cuBLAS and cuDNN share: one handle per thread, and what it needs of the backend."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Handle:
 
 
 class CudaLibrary:
-    """A library on one device: a handle a thread, on the stream that is the thread's current one.
+    """A library on one device: one handle per thread, on the thread's current stream.
 
     Parameters
     ----------

@@ -83,13 +83,13 @@ def compiled(
 
 
 def elements(sizes: tuple[int, ...], parameters: int, m: int) -> int:
-    """Of the kernel's `Memory`: θ, activations, deltas, z^L, y, and three numbers a sample."""
+    """Those of the kernel's `Memory`: θ, activations, deltas, z^L, y, and three per sample."""
     activations = sum(sizes)
     return parameters + m * (2 * activations - sizes[0] + 2 * sizes[-1] + 3) + BEYOND
 
 
 def _plan(layers: Any, codes: list[str]) -> np.ndarray:
-    """A row a layer, of the fields of `Layer`."""
+    """One row per layer, with the fields of `Layer`."""
     columns = (
         layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias,
         [ACTIVATIONS.index(name) for name in codes], layers.trained,

@@ -1,7 +1,7 @@
 """Convolutions by cuDNN, through its Python front end, where that is installed.
 
-Which of its kernels is taken cuDNN's heuristics say; none is timed, so that a run that goes on
-elsewhere has the same bits. What cuDNN refuses is done another way by whoever asked.
+cuDNN's heuristics choose among its kernels; none is timed, so that a run that goes on elsewhere
+has the same bits. What cuDNN refuses, the caller does another way.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Cudnn(CudaLibrary):
     def _plan(
         self, handle: _Handle, operation: str, shapes: Any, how: tuple[Any, str]
     ) -> Plan | None:
-        """The plan that cuDNN recommends most of those that are allowed; None: there is none."""
+        """Of the plans that are allowed, the one cuDNN recommends most; None: there is none."""
         cudnn, (sliding, precision) = self._load(), how
         # The latter where the front end, in Python, has not got as far as the library.
         refusals = cudnn.cudnnGraphNotSupportedError, NotImplementedError
@@ -166,7 +166,7 @@ class Cudnn(CudaLibrary):
         return Plan(graph, self._workspace(handle, graph.get_workspace_size()))
 
     def _workspace(self, handle: _Handle, size: int) -> Array | None:
-        """So many bytes or more, which all plans of a thread share; None for none.
+        """`size` bytes or more, which all plans of a thread share; None for none.
 
         A plan keeps the one that it has: recordings go on writing to it.
         """
@@ -224,7 +224,7 @@ def _dense(dims: list[int]) -> list[int]:
 
 
 def _axes(sliding: Any) -> dict[str, list[int]]:
-    """Of each axis of an image what the front end asks for."""
+    """What the front end asks for about each axis of an image."""
     alone = 2 - len(sliding.size)
     before, after = zip(*sliding.padding, strict=True)
     return {

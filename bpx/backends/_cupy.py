@@ -247,7 +247,7 @@ class CupyBackend(CupyConvolutions):
 
     @staticmethod
     def _strides(source: Array) -> tuple[int, int] | None:
-        """From row to row and from column to column, in elements; None where there is no such."""
+        """From row to row and from column to column, in elements; None if there are none."""
         if source.dtype not in _cuda.SOURCES:
             return None
         if source.flags.c_contiguous:

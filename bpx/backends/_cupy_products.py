@@ -8,8 +8,8 @@ from typing import Any, Self
 from . import _cublas, _cuda
 from ._base import Array, Backend
 
-# Elements of the partial sums of `sum_of_products`, at most: 16 MB of float32, which the second
-# cache holds, and four times what one wave of tiles of 128 × 64 on 132 multiprocessors writes.
+# Elements of the partial sums of `sum_of_products`, at most: 16 MB of float32, which the L2 cache
+# holds, and four times what one wave of tiles of 128 × 64 on 132 multiprocessors writes.
 PARTIAL = 1 << 22
 
 

@@ -122,7 +122,7 @@ class CupyWindows(CupyProducts):
     def _slide(
         self, name: str, sliding: Any, count: int, *arrays: Array, steps: tuple[int, ...] = ()
     ) -> bool:
-        """Run a kernel of images.cu on so many threads; False where it does not take these."""
+        """Run a kernel of images.cu on `count` threads; False if it does not take these."""
         geometry = _cuda.geometry(sliding)
         if geometry is None or not self._dense(*arrays):
             return False

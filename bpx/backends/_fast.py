@@ -25,10 +25,10 @@ INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int
 
 
 def installed() -> bool:
-    """Numba is here, and SciPy, whose BLAS it may call, and they are not switched off.
+    """Whether Numba, and SciPy, whose BLAS it may call, are here and not switched off.
 
-    ``BPX_FAST=0`` does that, and so does Numba's ``NUMBA_DISABLE_JIT=1``: what runs without being
-    compiled has no intrinsics, and would be slower than NumPy.
+    ``BPX_FAST=0`` switches them off, and so does Numba's ``NUMBA_DISABLE_JIT=1``: code that runs
+    uncompiled has no intrinsics, and would be slower than NumPy.
     """
     off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     wanted = os.environ.get("BPX_FAST", "1") != "0" and not off
@@ -41,7 +41,7 @@ class FastBackend(FastWindows):
     def compile(self, program: Any) -> Callable[..., int] | None:
         layers, x = program.layers, program.x
         rule = RULES.get(program.rule)
-        # Numba knows no foreign order of bytes, and functions of rows no numbers at odd addresses.
+        # Numba knows no foreign byte order, and functions of rows no numbers at odd addresses.
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         if rule is None or not plain or large:
@@ -169,7 +169,7 @@ def _constant(array: Array) -> Array:
 
 
 def _in_a_loop(*arrays: Array) -> bool:
-    """A compiled loop is better than NumPy's: 262,144 elements of ReLU take 20 µs for 54."""
+    """Whether a compiled loop beats NumPy's: 262,144 elements of ReLU take 20 µs against 54."""
     return arrays[0].size > SMALL and are_dense(*arrays)
 
 

@@ -12,8 +12,8 @@ from ._numpy import AT_ONCE, NumpyBackend
 from ._numpy_windows import PATCH
 from ._windows import Room, Shape
 
-# What a multiply-add by rows costs, where one of BLAS's costs 1: on one core with AVX2, by layers
-# of 16 to 128 channels.
+# What a multiply-add by rows costs, if one in BLAS costs 1: on one core with AVX2, by layers of 16
+# to 128 channels.
 ROW = 1.1
 
 
@@ -128,8 +128,8 @@ class FastWindows(NumpyBackend):
         step = max(1, AT_ONCE // (ARRAYS * math.prod(shape[1:])))
         return [in_slices(0, shape[0], step)]
 
-    # Each pass once over its arrays: of 16 × 16 × 32 × 32, in µs, moments 19 for NumPy's 109,
-    # normalize 41 for 308, normalize_sums 27 for 50, normalize_backward 28 for 208.
+    # Each pass once over its arrays: of 16 × 16 × 32 × 32, in µs, moments 19 against NumPy's 109,
+    # normalize 41 against 308, normalize_sums 27 against 50, normalize_backward 28 against 208.
 
     def moments(self, x: Array, mean: Array, room: Array, out: Array, beta: float = 0.0) -> Array:
         if not _in_places(x):
@@ -198,7 +198,7 @@ def _scale(out: Array, beta: float) -> None:
 
 
 def _in_places(*arrays: Array) -> bool:
-    """Each channel has places, one after another."""
+    """Whether each channel has places, one after another."""
     return all(array.ndim > 2 and array.flags.c_contiguous for array in arrays)
 
 
@@ -208,7 +208,7 @@ def _places(array: Array) -> Array:
 
 
 def are_dense(*arrays: Array) -> bool:
-    """What the compiled loops take."""
+    """Whether the compiled loops take them."""
     return all(array.flags.c_contiguous and array.size for array in arrays)
 
 
@@ -219,7 +219,7 @@ def _images(array: Array) -> Array:
 
 @lru_cache(256)
 def _by_rows(rows: int, channels: int, weights: Shape, sliding: Any) -> tuple[bool, bool]:
-    """Rows are better than patches: to the output and for the weights; back to the input."""
+    """Whether rows beat patches: to the output and for the weights; back to the input."""
     if not rows or len(sliding.size) > 2 or sliding.elements == 1 or max(sliding.stride) > 1:
         return False, False
     into, of = weights[1], weights[0] * weights[1] // channels  # of a group
@@ -229,7 +229,7 @@ def _by_rows(rows: int, channels: int, weights: Shape, sliding: Any) -> tuple[bo
 
 
 def _two_by_two(sliding: Any, *arrays: Array) -> bool:
-    """Windows are so large and side by side, and the arrays have no gaps."""
+    """Whether windows are 2 × 2 and side by side, and the arrays have no gaps."""
     plain = sliding.dilation == (1, 1) and sliding.padded == sliding.lengths
     sized = sliding.size == sliding.stride == (2, 2)
     return plain and sized and all(array.flags.c_contiguous for array in arrays)

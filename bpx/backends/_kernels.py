@@ -1,7 +1,7 @@
 """Every kernel once, in pure array API.
 
 A native backend overrides one only where a measurement says that its library does it faster; the
-tests find the overrides and hold each against the standard one here.
+tests find the overrides and compare each with the standard one here.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Kernels:
         xp = self.xp
         if self.index_dtype == xp.int64:
             return xp.argmax(a, axis=1)
-        # A device without 64-bit integers, in which array-api-strict's argmax fails.
+        # A device without 64-bit integers, where array-api-strict's argmax fails.
         columns = xp.arange(a.shape[1], dtype=self.index_dtype, device=self.device)[None, :]
         largest = a == xp.max(a, axis=1, keepdims=True)
         return xp.min(xp.where(largest, columns, a.shape[1] - 1), axis=1)
 
     @kernel
     def total(self, values: Array) -> Array:
-        """The sum of a vector, 0-d; of booleans how many are true."""
+        """The sum of a vector, 0-d; for booleans, how many are true."""
         xp = self.xp
         if xp.isdtype(values.dtype, "bool"):
             values = xp.astype(values, xp.float32)
@@ -72,7 +72,7 @@ class Kernels:
 
     @kernel
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
-        """``out ← x wᵀ + b``, with a sample a row of `x` and a neuron a row of `w`."""
+        """``out ← x wᵀ + b``, with one sample per row of `x` and one neuron per row of `w`."""
         out[...] = x @ w.T + b
         return out
 
@@ -117,8 +117,8 @@ class Kernels:
     def _over_rows(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The sum over these axes, in x's dtype.
 
-        Of a matrix in float64 where there is one: NumPy adds row to row, and Σ of 200,000 numbers
-        of 1e6 ± 1 in float32 is off by more than they vary.
+        A matrix is summed in float64 where there is one: NumPy adds row to row, and Σ of 200,000
+        numbers of 1e6 ± 1 in float32 is off by more than they vary.
         """
         flat = x.ndim == 2 and "float64" not in self.lacks
         total = self.xp.sum(x, axis=axes, dtype=self.xp.float64 if flat else x.dtype)
@@ -132,13 +132,13 @@ class Kernels:
         """
         xp = self.xp
         every = xp.arange(out.shape[0], dtype=rows.dtype, device=self.device)
-        if "int64" in self.lacks:  # of which argsort's result is
+        if "int64" in self.lacks:  # the dtype of argsort's result
             out[...] = xp.astype(every[:, None] == rows[None, :], x.dtype) @ x
             return out
         order = xp.argsort(rows)  # stable
         keys, sums = xp.take(rows, order), xp.take(x, order, axis=0)
         reach, n = 1, keys.shape[0]
-        while reach < n:  # each takes in as many before it of its key as it has already
+        while reach < n:  # each adds as many earlier rows of its key as it has already
             same, before = keys[reach:] == keys[:-reach], sums[:-reach, ...]
             more = xp.where(same[:, None], before, xp.zeros_like(before))
             sums = xp.concat([sums[:reach, ...], sums[reach:, ...] + more])
@@ -181,7 +181,7 @@ class Kernels:
         return out
 
     def _wider(self, source: Any, out: Any) -> Any:
-        """The dtype in which values are scaled: theirs or the result's, whichever tells more.
+        """The dtype in which values are scaled: theirs or the result's, whichever is more precise.
 
         Integers of more than 16 bits, which float32 rounds, count as float64 where there is one.
         """
@@ -224,7 +224,7 @@ class Kernels:
         Raises
         ------
         ValueError
-            No real numbers in the shape of `like`, into which NumPy might broadcast them.
+            Not real numbers in the shape of `like`, to which NumPy might broadcast others.
         """
         if getattr(got, "shape", None) == like.shape:
             if got.dtype == like.dtype:
@@ -295,7 +295,7 @@ class Kernels:
     def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
         """The next step's numbers, a row of `table`, and rows, a part of `order`; returns `clock`.
 
-        `clock` holds the epoch's next step, its present one, and the present one of all training.
+        `clock` holds the epoch's next step, its current one, and the current one of all training.
         """
         at, m = int(clock[0]), rows.shape[0]
         numbers[...] = table[at, ...]

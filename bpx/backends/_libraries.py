@@ -1,4 +1,4 @@
-"""The libraries that bpx knows by name: are they here, with which devices, and if not why."""
+"""The libraries that bpx knows by name: whether they are here, with which devices, or why not."""
 
 from __future__ import annotations
 

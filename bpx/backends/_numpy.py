@@ -1,4 +1,4 @@
-"""The kernels that NumPy and BLAS do faster than the standard allows to say."""
+"""The kernels that NumPy and BLAS do faster than the standard can express."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from ._numpy_elementwise import BACKWARD, BLOCK, FORWARD, SMALL, constant, log_l
 from ._numpy_windows import NumpyWindows
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
-# NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the
-# cores (measured: 24 times slower), and every product goes to one of them, to NumPy's where that
-# is found.
+# NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the cores
+# (measured: 24 times slower), so every product goes to one of the libraries, to NumPy's if that is
+# found.
 ONE_THREAD = 262_144
 
 # Rows of ω beside a sparse x that are worked on at once.
 STRIP = 16
 
 # Elements of patches that are written, multiplied and summed up at once, 1 MB of float32. The
-# book's two convolutions (m 128): 54 ms of a core's time a step; 63 with a quarter of it, by more
-# calls, and 60 with eight times as much, out of the caches.
+# book's two convolutions (m 128): 54 ms of a core's time a step; 63 with a quarter of it, because
+# of more calls, and 60 with eight times as much, which leaves the caches.
 AT_ONCE = 1 << 18
 
 # Elements for which one more thread is worth waking, which takes 0.05 to 0.08 ms: with half as
 # many a step of the same network at m 10 takes 7 % longer, with twice as many 23 %.
 WORTH = 131_072
 
-# Rows, or terms, of a product from which its parts are worth a thread each. With fewer a second
+# Rows, or terms, that a product needs for its parts to be worth a thread each. With fewer a second
 # one brings nothing: the book's two convolutions with 1000-1000 at m 10 take 6.3 to 7.8 ms a step
-# either way, and with it 9.1 to 11.0 of the cores for 7.4 to 8.4. Few columns are no matter: 4,096
-# rows of 400 to 10 take 0.9 to 1.0 ms on two threads for 1.4 to 1.7.
+# either way, but with it 9.1 to 11.0 of core time against 7.4 to 8.4. Few columns do not matter:
+# 4,096 rows of 400 to 10 take 0.9 to 1.0 ms on two threads against 1.4 to 1.7.
 THIN = 32
 
 # Classes whose unit vectors are kept as a matrix, to be gathered from.
@@ -62,7 +62,7 @@ class NumpyBackend(NumpyWindows):
         self, largest: int | None, processes: int = 1, in_parts: bool = False
     ) -> contextlib.AbstractContextManager[None]:
         if largest is not None and largest <= SMALL:
-            return contextlib.nullcontext()  # BLAS takes one by itself, for sums too
+            return contextlib.nullcontext()  # BLAS by itself takes one thread, for sums too
         if in_parts:  # BLAS's own threads, which go on looking for work, would be in their way
             cores = self.cores
             return _threads.limited(1, min(_threads.for_each_of(processes) or cores, cores))
@@ -71,7 +71,7 @@ class NumpyBackend(NumpyWindows):
         if threads is None:
             return contextlib.nullcontext()
         _ = self.blas  # SciPy's library must be loaded to be found
-        return _threads.limited(min(threads, _threads.count()))  # a setting of the user's counts
+        return _threads.limited(min(threads, _threads.count()))  # a user's own setting counts
 
     @property
     def cores(self) -> int:
@@ -106,7 +106,7 @@ class NumpyBackend(NumpyWindows):
 
     def square(self, x: Array) -> Array:
         blas = self.blas.get(x.dtype)
-        # NumPy's own, above this on several threads, might wake a second pool of them.
+        # NumPy's own, which above this uses several threads, might wake a second pool of them.
         return np.vecdot(x, x) if blas is None or x.size <= SMALL else blas.dot(x, x)
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
@@ -134,7 +134,7 @@ class NumpyBackend(NumpyWindows):
     def _deal(
         self, blas: _cblas.Cblas, alpha: float, a: Array, b: Array, beta: float, out: Array
     ) -> None:
-        """`gemm` by rows or columns of `out`, on the threads that BLAS leaves alone."""
+        """`gemm` by rows or columns of `out`, on the threads that BLAS does not use."""
         by_rows = out.shape[0] >= out.shape[1]
         worth = 2 * a.size * b.shape[1] // _threads.ONE_CORE  # a thread takes 0.05 ms to wake up
         thin = min(a.shape) < THIN
@@ -162,7 +162,7 @@ class NumpyBackend(NumpyWindows):
             x.dot(w.T, out)
             out += b
             return out
-        out[...] = b  # and accumulate on it: a pass over `out` less
+        out[...] = b  # and accumulate on it: one pass over `out` less
         return self.gemm(x, w.T, out, 1.0, 1.0)
 
     def argmax(self, a: Array) -> Array:
@@ -199,7 +199,7 @@ class NumpyBackend(NumpyWindows):
         plain = x.ndim == 2 and x.dtype.kind == "f" and x.dtype == out.dtype
         if not (plain and of_numpy and out.flags.c_contiguous):
             return super().sum_rows(x, out, alpha, beta)
-        # A product: 64 × 100 take 1.8 µs, by a reduction 5.0, 1,024 × 64 3.9 and 30.
+        # As a product 64 × 100 take 1.8 µs, as a reduction 5.0; 1,024 × 64 take 3.9 and 30.
         m, dtype = x.shape[0], x.dtype
         alphas = constant(m, alpha, dtype) if m <= SMALL else np.full(m, alpha, dtype)
         if beta == 0.0:
@@ -217,7 +217,7 @@ class NumpyBackend(NumpyWindows):
             return out
         from scipy.sparse import csc_array
 
-        # A product with unit vectors: 3,200 rows of 64 into 10,000 take 0.24 ms, by add.at 2.3.
+        # A product with unit vectors: 3,200 rows of 64 into 10,000 take 0.24 ms, with add.at 2.3.
         n = len(rows)
         units = csc_array((np.ones(n, x.dtype), rows, np.arange(n + 1)), (len(out), n))
         out[...] = units @ x
@@ -239,7 +239,7 @@ class NumpyBackend(NumpyWindows):
         plain = isinstance(scale, float) and isinstance(offset, float)
         whole = plain and source.dtype == out.dtype and source.flags.c_contiguous
         if whole and not isinstance(rows, slice):
-            # mode="clip" spares the copy that the default makes of `out`; indices are in range.
+            # mode="clip" saves the copy that the default makes of `out`; indices are in range.
             batch = source.take(rows, 0, out, "clip")
         else:
             batch = self.rows(source, rows)
@@ -256,7 +256,7 @@ class NumpyBackend(NumpyWindows):
         return out
 
     def _wider(self, source: np.dtype[Any], out: np.dtype[Any]) -> np.dtype[Any]:
-        # In 0.3 µs, where the namespace's own questions take 3.
+        # In 0.3 µs, where asking the namespace takes 3.
         if source.kind in "iu" and source.itemsize > 2:
             return np.dtype(np.float64)
         return source if source.kind == "f" and source.itemsize > out.itemsize else out
@@ -316,13 +316,13 @@ class NumpyBackend(NumpyWindows):
     def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
         """`Adam.update` in place: passes over a block that stays in the cache.
 
-        Nine of them where BLAS adds a multiple in one, else twelve.
+        Nine passes where BLAS adds a multiple in one, else twelve.
         """
         kind = theta.dtype.type
         rate, epsilon, decay = map(kind, optimizer.numbers(state, step))
         b1, b2 = kind(optimizer.beta1), kind(optimizer.beta2)
         c1, c2 = kind(1.0 - optimizer.beta1), kind(1.0 - optimizer.beta2)
-        # Of fewer elements BLAS might wake a second thread in a run that has only one.
+        # With fewer elements BLAS might wake a second thread in a run that has only one.
         blas = self.blas.get(theta.dtype) if theta.size > BLOCK else None
         if decay:
             theta[: state.decayed] *= kind(1.0) - decay
@@ -363,13 +363,13 @@ class NumpyBackend(NumpyWindows):
 
 
 def _strips(rows: int) -> Iterator[slice]:
-    """Of a matrix that SciPy's sparse products want transposed: narrow ones are faster to turn."""
+    """Strips of a matrix for SciPy's sparse products to transpose: narrow ones are faster."""
     for start in range(0, rows, STRIP):
         yield slice(start, start + STRIP)
 
 
 class _InThreads(NumpyBackend):
-    """NumPy's products alone: SciPy's keep the interpreter's lock, and other threads waiting."""
+    """NumPy's products alone: SciPy's hold the interpreter's lock, and other threads wait."""
 
     cores: ClassVar[int] = 1
 

@@ -11,17 +11,18 @@ import numpy as np
 from . import _scipy
 from ._kernels import Array
 
-# Elements of a vector that stay in a core's second cache beside three more and a temporary.
+# Elements of a vector that stay in a core's L2 cache beside three more vectors and a temporary.
 BLOCK = 32_768
 
 # Elements of a matrix whose product with a vector BLAS keeps on the calling thread.
 SMALL = 8_192
 
-# Elements whose sigmoid SciPy's one call brings sooner than four of NumPy's, which are vectorized:
-# 30 take 0.5 µs for 2.4, 300 1.6 for 3.2, and 3,000 12.7 for 11.0.
+# Elements up to which one call of SciPy's gives a sigmoid sooner than four of NumPy's, which are
+# vectorized: 30 take 0.5 µs against 2.4, 300 take 1.6 against 3.2, and 3,000 take 12.7 against
+# 11.0.
 FEWER = 2_048
 
-# Columns of a matrix whose rows' largest are better found by columns.
+# Columns of a matrix up to which the largest of each row is better found column by column.
 NARROW = 32
 
 
@@ -31,7 +32,7 @@ def constant(shape: int | tuple[int, ...], value: float, dtype: np.dtype[Any]) -
     return np.full(shape, value, dtype)
 
 
-# Constants as 0-d arrays: a ufunc takes one in 0.28 µs and a Python float in 0.61.
+# Constants as 0-d arrays: a ufunc takes one in 0.28 µs, and a Python float in 0.61.
 HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
 ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
 _ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")}
@@ -95,7 +96,7 @@ def _exponentials(z: Array, out: Array) -> Array:
 
 
 def row_sums(x: Array) -> Array:
-    """(m,). Up to `SMALL` as a product: 200 × 7 take 2.5 µs, by a reduction 7."""
+    """(m,). Up to `SMALL` as a product: 200 × 7 take 2.5 µs, as a reduction 7."""
     if x.size > SMALL:
         return np.add.reduce(x, 1)
     return x.dot(constant(x.shape[1], 1.0, x.dtype))

@@ -1,4 +1,4 @@
-"""Random masks on NumPy in unsigned integers, block by block; to the bit those of `bpx.random`."""
+"""Random masks on NumPy in unsigned integers, block by block; the very bits of `bpx.random`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 from .. import random
 from ._base import in_slices
 
-# Elements at once, of which two arrays of 64 bits stay in a core's second cache. A mask of
-# 64 × 1,000 takes 0.30 ms, by the standard's whole arrays 0.79.
+# Elements at once: two 64-bit arrays of them stay in a core's L2 cache. A mask of 64 × 1,000 takes
+# 0.30 ms, with the standard's whole arrays 0.79.
 AT_ONCE = 16_384
 
 _GOLDEN, _MIX_1, _MIX_2 = map(np.uint64, (random.GOLDEN, random.MIX_1, random.MIX_2))
 
 
 def keep(step: int, row: int, limit: int, out: np.ndarray) -> None:
-    """As `Kernels.keep` into (m, n), by what the step's rows begin from and the `threshold`."""
+    """As `Kernels.keep`, into (m, n), from what the step's rows begin from and the `threshold`."""
     m, n = out.shape
     rows = np.arange(row + 1, row + 1 + m, dtype=np.uint64) * _GOLDEN + np.uint64(step)
     columns = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN

@@ -20,9 +20,9 @@ from ._cblas import is_sooner_transposed
 from ._numpy import ONE_THREAD, NumpyBackend
 from ._numpy_elementwise import BACKWARD, FORWARD, HALF, SMALL, log_likelihood, row_sums
 
-# Elements of δ whose sum over the rows takes less time as a product of matrices that is prepared
-# than by `sum_rows`: 10 × 30 0.9 µs for 2.3, and 32 × 128 with AVX2 2.4 for 2.4, with AVX-512 1.1
-# for 2.5.
+# Elements of δ up to which its sum over the rows takes less time as a prepared product of matrices
+# than by `sum_rows`: 10 × 30 take 0.9 µs against 2.3, and 32 × 128 take 2.4 against 2.4 with AVX2,
+# 1.1 against 2.5 with AVX-512.
 FEW_ELEMENTS = 4_096
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -71,7 +71,7 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
 def _step(
     backend: NumpyBackend, program: Any, m: int
 ) -> tuple[Callable[..., float], Callable[[int, list[float]], None]]:
-    """A step on m rows: up to its cost, and from there."""
+    """A step on m rows, as two functions: up to its cost, and from there."""
     layers, theta, grad = program.layers, program.theta, program.into
     a = [np.empty((m, n), theta.dtype) for n in layers.sizes]
     delta = [np.empty_like(array) for array in a[1:]]
@@ -137,10 +137,10 @@ def _updates(
 def _forward(
     backend: NumpyBackend, program: Any, a: list[Array], delta: Array, tensors: list[Any]
 ) -> Callable[[Array, Array | None, Array], float]:
-    """To δ^L and the sum of costs; it notes which rows are right, or the labels it decides for."""
+    """Forward to δ^L and the sum of costs; notes which rows are right, or the labels decided."""
     layers, (cost, last) = program.layers, program.objective
     z, y, weight = a[-1], np.empty_like(delta), program.weight
-    few = len(z) <= SMALL  # whose sum takes 0.4 µs by a product, and 0.9 by a reduction
+    few = len(z) <= SMALL  # their sum takes 0.4 µs as a product, and 0.9 as a reduction
     total = np.ones(len(z), z.dtype).dot if few else np.add.reduce
     calls: list[Call] = []
     for (w, b), x, out, name in zip(tensors, a[:-1], a[1:], layers.activations, strict=True):
@@ -178,9 +178,9 @@ def _forward(
 
 
 def compiled_forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
-    """From a few rows to a^L, a fresh array."""
+    """A function from a few rows to a^L, a fresh array."""
     tensors = zip(_tensors(layers, theta), layers.activations, strict=True)
-    # A bias of one row: to that of one sample it is added in 0.3 µs, without its axis in 1.2.
+    # A bias as one row: adding it to one sample's row takes 0.3 µs, without that axis 1.2.
     stages = [(w.T, None if b is None else b[None], FORWARD[name]) for (w, b), name in tensors]
 
     def run(x: Array) -> Array:
@@ -204,7 +204,7 @@ def _tensors(layers: Any, flat: Array) -> list[tuple[Array, Array | None]]:
 
 
 def _plain(values: np.ndarray | None, default: float) -> Any:
-    """A `Rescale`'s numbers, which are one for all inputs where they can be."""
+    """A `Rescale`'s numbers; a single one if it is the same for all inputs."""
     if values is None:
         return default
     return float(values[0]) if np.ptp(values) == 0.0 else values
@@ -225,7 +225,7 @@ def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> 
     blas = backend.blas.get(out.dtype)
     if blas is None or x.size * w.shape[0] <= ONE_THREAD:
         return [(x.dot, (w.T, out)), (np.add, (out, b, out))]
-    # Accumulated on b: a pass over `out` less.
+    # Accumulated on b: one pass over `out` less.
     return [(np.copyto, (out, b)), (blas.prepared(x, w.T, out), (1.0, 1.0))]
 
 
@@ -270,7 +270,7 @@ def _log_likelihood(z: Array, y: Array, delta: Array, forward: Any, backward: An
     return log_likelihood(z, z, y, delta)
 
 
-# With the output activation that the formula is for, or with any.
+# Each with the output activation that its formula is for; None: any.
 _COSTS: dict[str, tuple[Callable[..., Array], str | None]] = {
     "quadratic": (_quadratic, None),
     "cross-entropy": (_cross_entropy, "sigmoid"),

@@ -1,4 +1,4 @@
-"""Windows that slide over images, faster than the standard allows to say."""
+"""Windows that slide over images, faster than the standard can express."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ._base import Array, Backend
 from ._numpy_elementwise import constant
 from ._windows import Room, Shape, across
 
-# What an element of a patch costs, where a multiply-add of BLAS's costs 1: on one core with AVX2.
+# What an element of a patch costs, if a multiply-add in BLAS costs 1: on one core with AVX2.
 PATCH = 28.0
 
-# Times as many windows at most as there are, for a convolution back to the input.
+# How many times as many windows a convolution back to the input may have, at most.
 MORE = 1.2
 
 
 class NumpyWindows(Backend):
-    """Of `NumpyBackend`."""
+    """The kernels for windows of `NumpyBackend`."""
 
     def products(self, a: Array, b: Array, out: Array) -> Array:
         return np.matmul(a, b, out=out)  # 128 of (500 × 40)(40 × 64): 5.1 ms, with a copy 6.1
@@ -31,7 +31,8 @@ class NumpyWindows(Backend):
         if a.shape[-2] >= b.shape[-1]:
             return super().sum_of_products(a, b, out, beta)
         # As Σ bᵀaᵀ, for which OpenBLAS has other kernels: 4 of (32 × 256)(256 × 288), with b
-        # transposed, take 0.22 ms for 0.23 on one core with AVX2, and with AVX-512 0.24 for 0.34.
+        # transposed, take 0.22 ms against 0.23 on one core with AVX2, and with AVX-512 0.24
+        # against 0.34.
         turned = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
         super().sum_of_products(*turned, out.swapaxes(-1, -2), beta)
         return out
@@ -63,7 +64,7 @@ class NumpyWindows(Backend):
         back = _back(sliding)
         if back is None:
             return super().convolve_inputs(delta, weights, sliding, room, out)
-        # A convolution too, with the weights turned round: patches take half the time of a fold.
+        # A convolution too, with the weights flipped: patches take half the time of a fold.
         into, channels = weights.shape[1], weights.shape[0] * weights.shape[1] // out.shape[1]
         turned = weights.reshape(-1, channels, into, sliding.elements)[..., ::-1].swapaxes(1, 2)
         turned = turned.reshape(out.shape[1], channels, *sliding.size)
@@ -94,7 +95,7 @@ class NumpyWindows(Backend):
     def window_max_backward(
         self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
     ) -> Array:
-        # In slices that stay in the caches: of the same 4.4 ms, and at once 7.0.
+        # In slices that stay in the caches: for the same arrays 4.4 ms, and all at once 7.0.
         def work(rows: slice) -> None:
             arrays = delta[rows], x[rows], largest[rows]
             self._window_max_backward(*arrays, sliding, out[rows])
@@ -158,14 +159,14 @@ class NumpyWindows(Backend):
 
 
 def _dots(a: Array, b: Array) -> Array:
-    """(m, c) of two arrays (m, c, ...)."""
+    """The dot products (m, c) of two arrays (m, c, ...)."""
     shape = (*a.shape[:2], -1)
     return np.vecdot(a.reshape(shape), b.reshape(shape))
 
 
 @lru_cache(256)
 def _back(sliding: Any) -> Any:
-    """The windows of `convolve_inputs` on δ, if there are and these are hardly more; else None."""
+    """The windows of `convolve_inputs` on δ, if they exist and are hardly more; else None."""
     axes = zip(sliding.reach, sliding.padding, strict=True)
     padding = tuple((reach - 1 - before, reach - 1 - after) for reach, (before, after) in axes)
     more = math.prod(sliding.lengths) / math.prod(sliding.counts)

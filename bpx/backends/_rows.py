@@ -2,7 +2,7 @@
 
 With zeros between its lines, an image's elements under element (u, v) of all windows are a stretch
 of its row, a shift away from those under element (0, 0): windows are never written out. The zeros
-behind a line are those before the next one too.
+after a line are also those before the next one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RowLayout:
 
 @lru_cache(256)
 def layout(sliding: Any, rows: int) -> RowLayout:
-    """The better one for so many images under a `bpx.layers.sliding.Sliding` of stride 1."""
+    """The better one for `rows` images under a `bpx.layers.sliding.Sliding` of stride 1."""
     top, left = _two([before for before, _ in sliding.padding], 0)
     (height, width), (down, right) = _two(sliding.counts, 1), _two(sliding.dilation, 1)
     line = max(sliding.padded[-1] - min(sliding.padding[-1]), width)

@@ -1,4 +1,4 @@
-"""What NumPy has not and SciPy has, of which only the modules that hold it are loaded.
+"""What SciPy has and NumPy lacks; only the modules that hold it are loaded.
 
 All of `scipy.linalg` takes 0.19 s of a process, and of `scipy.special` 0.1 or more; BLAS's wrapper
 by itself takes 0.02, and the module of `expit` 0.002 (AMD EPYC with AVX2).
@@ -46,7 +46,7 @@ class Fblas:
 
 
 def blas_by_dtype() -> dict[np.dtype[Any], Fblas]:
-    """Empty without SciPy."""
+    """BLAS by dtype; empty without SciPy."""
     if importlib.util.find_spec("scipy") is None:
         return {}
     blas = _alone("linalg", "_fblas") or importlib.import_module("scipy.linalg.blas")

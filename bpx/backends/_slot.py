@@ -35,7 +35,7 @@ class PinnedSlot(Slot):
 
     The copy is waited for here, on the thread that reads; the steps on the window before go on
     meanwhile, and what is handed over is on the device. The device's buffer is written to again
-    behind the kernels that were queued until it was `left`: a prediction waits for none of them.
+    after the kernels that were queued until it was `left`: a prediction waits for none of them.
     """
 
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: Any) -> None:

@@ -1,7 +1,7 @@
-"""How many threads BLAS takes in a training, and the caller's setting back afterwards.
+"""How many threads BLAS takes in a training; the caller's setting is restored afterwards.
 
 OpenBLAS spreads a product of 262,144 multiply-adds over all cores, and then waits for each of
-them. On two quiet cores that brought 3 % of a step up to 4.2 million multiply-adds a product
+them. On two quiet cores that saved 3 % of a step with up to 4.2 million multiply-adds a product
 (784, six times 128, 10, mini-batches of 32: 219 µs against 225 on one thread); on cores that
 others use too it cost up to 20 times the step, because a thread waits for one that does not run.
 """
@@ -27,25 +27,25 @@ MOST = max(1, (os.cpu_count() or 1) - 1)  # workers
 
 
 class _Here(threading.local):
-    is_spread = False  # where a part of what is spread is worked on
+    is_spread = False  # whether this thread works on a part of what is spread
 
 
 _lock, _here = threading.RLock(), _Here()
 _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
-# Runs and calls of `spread` at hand, each by an object of its own: Ctrl-C may come between any two
-# lines, and to take one away again, or one that was not yet there, does nothing.
+# Runs and calls of `spread` in progress, each by an object of its own: Ctrl-C may come between any
+# two lines, and removing one again, or one that was not yet there, does nothing.
 _runs: set[object] = set()
 _spreads: set[object] = set()
-_limit = 1, 1  # BLAS's and `count`, of the runs: the first one's
-# What BLAS was told; None: nothing, each library has its own number; 0: it is being told.
+_limit = 1, 1  # of BLAS and of `count`, for all runs: the first one's
+# The number BLAS was told; None: none, each library has its own; 0: it is being told.
 _told: int | None = None
-_before: list[int] = []  # and had it before
+_before: list[int] = []  # and what each library had before
 
 
 @cache
 def _libraries() -> list[Any]:
-    """Of BLAS, those that are loaded; none where threadpoolctl is not installed."""
+    """The BLAS libraries that are loaded; none if threadpoolctl is not installed."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return []
     import threadpoolctl
@@ -75,7 +75,7 @@ def of_blas() -> int:
 
 
 def beside_blas() -> int:
-    """Threads for what is spread, where BLAS is held to one; else 1."""
+    """Threads for what is spread, if BLAS is held to one; else 1."""
     if _here.is_spread:
         return 1
     with _lock:
@@ -83,14 +83,14 @@ def beside_blas() -> int:
 
 
 def for_each_of(processes: int) -> int | None:
-    """Cores for one of so many processes that share them; None: what BLAS takes by itself.
+    """Cores for each of the `processes` that share them; None: what BLAS takes by itself.
 
-    A process that the launcher has bound to cores of its own shares them with none.
+    A process that the launcher has bound to cores of its own does not share them.
     """
     return None if processes < 2 else max(1, len(launcher.cores()) // processes)
 
 
-# What libraries read when they are loaded: BLAS's, and PyTorch.
+# What BLAS libraries and PyTorch read when they are loaded.
 VARIABLES = (
     "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
@@ -98,7 +98,7 @@ VARIABLES = (
 
 @contextlib.contextmanager
 def set_for_each_of(processes: int) -> Iterator[None]:
-    """Processes that are started meanwhile share the cores; a variable of the user's counts."""
+    """Let processes started meanwhile share the cores; a variable set by the user counts."""
     threads, own = for_each_of(processes), [name for name in VARIABLES if name not in os.environ]
     if threads is None:
         yield
@@ -113,9 +113,9 @@ def set_for_each_of(processes: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited(threads: int, spread: int | None = None) -> Iterator[None]:
-    """BLAS on so many, for all threads of the process, until the last run at hand ends.
+    """Limit BLAS to `threads`, for all threads of the process, until the last current run ends.
 
-    What is spread may be so over other many.
+    `spread` is the number for what is spread, if it differs.
     """
     global _limit
     run = object()
@@ -144,7 +144,7 @@ def spread(work: Callable[[int], None], parts: int) -> None:
     """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone.
 
     Parts for which no thread is free, because others spread theirs, follow on the calling one.
-    Ctrl-C is raised behind all of them: they write into the caller's arrays.
+    Ctrl-C is raised after all of them: they write into the caller's arrays.
     """
     call, nested = object(), _here.is_spread
     hired: list[_Worker] = []
@@ -155,13 +155,13 @@ def spread(work: Callable[[int], None], parts: int) -> None:
                 _spreads.add(call)
                 _tell()
                 _hire(parts - 1, hired)
-            for k, worker in enumerate(hired, 1):  # NumPy's errstate is a context's
+            for k, worker in enumerate(hired, 1):  # NumPy's errstate belongs to a context
                 worker.give(partial(contextvars.copy_context().run, work, k))
             _here.is_spread = True
             for k in (0, *range(len(hired) + 1, parts)):
                 work(k)
         except BaseException:
-            for worker in hired:  # or one that was given its work, and no more, would sleep on
+            for worker in hired:  # one that was given work but not woken would sleep on
                 worker.wake()
             raise
         finally:
@@ -177,9 +177,9 @@ def spread(work: Callable[[int], None], parts: int) -> None:
 
 
 def _dismiss(call: object, hired: list[_Worker], nested: bool) -> BaseException | None:
-    """Wait for the workers, who are free again then; what the first of them has raised.
+    """Wait for the workers, then free them; returns what the first of them has raised.
 
-    Done again after it was cut short, it does what is left.
+    Called again after an interrupt, it does what is left.
     """
     found: BaseException | None = None
     while True:
@@ -215,13 +215,13 @@ class _Worker:
         threading.Thread(target=self._run, name="bpx", daemon=True).start()
 
     def give(self, work: Callable[[], None]) -> None:
-        self._done = threading.Lock()  # whether the last work's was taken depends on Ctrl-C
+        self._done = threading.Lock()  # new: Ctrl-C may have left the last one taken
         self._done.acquire()
         self._work = work
         self.wake()
 
     def wake(self) -> None:
-        if self._given.locked():  # or it is about to
+        if self._given.locked():  # else it has been woken already
             self._given.release()
 
     def wait(self) -> None:
@@ -239,12 +239,12 @@ class _Worker:
                 self._work()
             except BaseException as error:
                 self.error = error
-            self._work = None  # nor the arrays in it
+            self._work = None  # so that its arrays are not kept
             done.release()
 
 
 def _hire(wanted: int, hired: list[_Worker]) -> None:
-    """So many workers that nobody else has, or as many as there are: the lock is held."""
+    """Hire `wanted` free workers, or as many as can be had; the lock is held."""
     global _workers
     for _ in range(min(wanted - len(_idle), MOST - _workers)):
         try:
@@ -257,7 +257,7 @@ def _hire(wanted: int, hired: list[_Worker]) -> None:
 
 
 def _forget() -> None:
-    """In a child of a fork, which has none of the threads, nor who holds the lock."""
+    """Start anew in a child of a fork, which has neither the threads nor the lock's holder."""
     global _lock, _workers, _told
     _lock = threading.RLock()
     _idle.clear()
@@ -274,10 +274,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _tell() -> None:
-    """BLAS, where it is another number than before: the lock is held."""
+    """Tell BLAS its number of threads, if that has changed; the lock is held."""
     global _told
     threads = 1 if _spreads else _limit[0] if _runs else None
-    if threads == _told:  # or each `spread` of a step would pay 20 µs
+    if threads == _told:  # else each `spread` of a step would pay 20 µs
         return
     if _told is None:
         _before[:] = [library.num_threads for library in _libraries()]
@@ -296,8 +296,8 @@ def _give_back() -> None:
 
 
 def _set(library: Any, threads: int) -> None:
-    # Since threadpoolctl 3.8 the first thread that sets OpenBLAS's alone does, and what others set
-    # is passed over in silence. Here they take turns, by the lock.
+    # Since threadpoolctl 3.8 only the first thread to set OpenBLAS's number can, and what others
+    # set is silently ignored. Here they take turns, by the lock.
     release = getattr(library, "clear_controlling_thread", lambda force=False: None)
     release(force=True)
     library.set_num_threads(threads)

@@ -180,8 +180,8 @@ class WindowKernels(Kernels):
     ) -> Array:
         """``out ← `` the `numbers` of `normalize`, from the `moments` of n values about μ.
 
-        All are of each channel, (c,). The running statistics follow, the variance without bias.
-        Returns `out`.
+        All are of each channel, (c,). The running statistics are updated, the variance without
+        bias. Returns `out`.
         """
         xp = self.xp
         left = sums[0, ...] / n
@@ -244,12 +244,12 @@ class WindowKernels(Kernels):
 
 
 def _patched(shape: Shape, sliding: Any) -> Shape:
-    """Of patches of such an input."""
+    """The shape of the patches of such an input."""
     return *shape[:2], *sliding.size, *sliding.counts
 
 
 def _but_channels(x: Array) -> tuple[int, ...]:
-    """The axes but that of the channels."""
+    """All axes except that of the channels."""
     return (0, *range(2, x.ndim))
 
 

@@ -28,11 +28,11 @@ class Run:
     history : History
         Of the epochs so far; in `on_epoch_end` its last row is the epoch that has just ended.
     epochs : int
-        That this call of `fit` was asked for.
+        How many this call of `fit` was asked for.
     steps_per_epoch : int or None
         None if an iterable has no length.
     columns : tuple of str
-        Of the history that is to come.
+        Those of the history that is to come.
     step : int
         Steps that the network has taken in all.
     optimizer_state : State
@@ -42,9 +42,9 @@ class Run:
     begun : int
         What `step` was when the run began.
     step_log : StepLog
-        Of the epoch at hand, for `step_costs`.
+        Of the current epoch, for `step_costs`.
     rank, ranks : int
-        Which process this is of how many that train together; callbacks run in each of them.
+        Which process this is, and how many train together; callbacks run in each of them.
 
     Examples
     --------
@@ -76,8 +76,9 @@ class Run:
         """The cost of each step of the epoch so far, before its update; shape (steps,), float64.
 
         The (weighted) mean over the step's mini-batch, without a penalty; NaN where all of its
-        weights are zero. In `on_epoch_end` of the whole epoch; in `on_step_end` the last one is
-        that of the step at hand. Read-only; asking costs nothing, since they are kept anyway.
+        weights are zero. In `on_epoch_end` they are those of the whole epoch; in `on_step_end` the
+        last one is that of the step just done. Read-only; asking costs nothing, since they are
+        kept anyway.
 
         Examples
         --------
@@ -99,12 +100,12 @@ class Run:
         return self.net.epochs
 
     def stop(self, reason: str) -> None:
-        """End the training after the step or epoch at hand; `reason` goes to the history.
+        """End the training after the current step or epoch; `reason` goes to the history.
 
         Raises
         ------
         TypeError
-            It is no text, or an empty one.
+            It is not text, or is empty.
         """
         if not isinstance(reason, str) or not reason:
             raise TypeError(f"expected a reason to stop as a text, got {reason!r}")
@@ -115,16 +116,16 @@ HOOKS = ("on_fit_begin", "on_step_end", "on_epoch_end", "on_fit_end")
 
 
 class Callback:
-    """The protocol: override what is of interest. What is not overridden costs nothing.
+    """The protocol: override what you need. What is not overridden costs nothing.
 
     What a callback remembers from one hook to the next goes to checkpoints, and comes back when
-    the run is taken up again, if it has the methods ``state()``, a dict of JSON and arrays, and
-    ``load_state(state)``, which is called after `on_fit_begin`.
+    the run is resumed, if it has the methods ``state()``, which returns a dict of JSON and arrays,
+    and ``load_state(state)``, which is called after `on_fit_begin`.
 
     Raises
     ------
     TypeError
-        When a subclass is made that has another method ``on_...``: it would never be called.
+        When a subclass is defined with another method ``on_...``: it would never be called.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A number of a user's own in the history."""
+"""A user's own number in the history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Metric(Callback):
-    """A column of your own in the history, a number an epoch.
+    """A column of your own in the history, one number per epoch.
 
     Callbacks that come after it in ``callbacks=`` may monitor it.
 
@@ -24,17 +24,17 @@ class Metric(Callback):
     name : str
         Of the column.
     function : callable
-        Of the network, as the epoch has left it; returns a real number.
+        Takes the network, as the epoch has left it; returns a real number.
     larger_is_better : bool
-        For what monitors it; by default smaller numbers are.
+        For callbacks that monitor it; by default smaller is better.
 
     Raises
     ------
     ValueError
-        The history has such a column already.
+        The history already has a column of this name.
     TypeError
-        `name` is no text, or a very long one, or `function` takes other arguments or returns no
-        number.
+        `name` is not text, or is very long, or `function` takes other arguments or does not return
+        a number.
 
     Examples
     --------

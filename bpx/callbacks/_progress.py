@@ -12,15 +12,15 @@ from ._base import Callback, Run, hooks
 
 
 class Progress(Callback):
-    """A bar of steps in a terminal or a notebook (tqdm), and a line an epoch in a log file.
+    """A bar of steps in a terminal or a notebook (tqdm), and a line per epoch in a log file.
 
-    Lines of bpx's log, such as that something is compiled first, come there too, unless somebody
-    else takes them.
+    Lines of bpx's log, such as that something is compiled first, are shown there too, unless
+    another handler takes them.
 
     Parameters
     ----------
     file : text stream, optional
-        Where to; standard error by default, and nowhere if that is closed.
+        Where to draw; standard error by default, and nowhere if that is closed.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Progress(Callback):
 
 
 class _Words(logging.Handler):
-    """Takes what bpx's log says, unless another does; lines above the bar."""
+    """Shows what bpx's log says, unless another handler does; lines above the bar."""
 
     def __init__(self, file: Any) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class _Words(logging.Handler):
         if not self._logger.isEnabledFor(logging.INFO):
             self._logger.addHandler(self)
             self._logger.setLevel(logging.INFO)
-            self._logger.propagate = False  # what is only asked for here goes to nobody else
+            self._logger.propagate = False  # lines asked for only here go to nobody else
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm.auto import tqdm
@@ -119,7 +119,7 @@ class _Words(logging.Handler):
 
 
 def at_each_step(callbacks: list[Any]) -> bool:
-    """One of the user's own is called after each step; a progress bar's changes nothing.
+    """Whether one of the user's own is called after each step; a progress bar does not count.
 
     >>> at_each_step([Progress()])
     False

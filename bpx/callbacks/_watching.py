@@ -1,4 +1,4 @@
-"""What watches a column of the history: to stop, or to go on more slowly."""
+"""Callbacks that watch a column of the history: to stop, or to go on more slowly."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class EarlyStopping(Callback):
         be, all others when smaller. By default ``"validation_cost"``, without validation
         ``"training_cost"``. (The book watches the accuracy, which on a small set has many ties.)
     min_delta : float
-        An improvement is more than this.
+        Only a change of more than this is an improvement.
     restore_best : bool
-        When the run ends, for whatever reason but Ctrl-C and an error (a `DivergenceError` leaves
+        When the run ends, for any reason except Ctrl-C and an error (a `DivergenceError` leaves
         those of the last good step), parameters and state go back to those of the best epoch. The
         optimizer's memory does not.
 
@@ -145,8 +145,8 @@ class ReduceOnPlateau(Callback):
     """Multiply the learning rate by `factor` when the best is `patience` epochs old.
 
     With its defaults it is the book's exercise (ch. 3): halve η after ten epochs without an
-    improvement, and end when it has come to 1/128 of its first value. The reduced rate belongs to
-    the optimizer's state: `fit` called again goes on with it.
+    improvement, and end when it has come to 1/128 of its initial value. The reduced rate belongs
+    to the optimizer's state: a further `fit` goes on with it.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class ReduceOnPlateau(Callback):
     patience, monitor, min_delta
         As for `EarlyStopping`.
     lowest : float or None
-        End the training when the factors come to this or less; None: never.
+        End the training when the factors multiply to this or less; None: never.
 
     Examples
     --------

@@ -49,7 +49,7 @@ FILES = {
 
 
 class DatasetError(OSError):
-    """A data set that is damaged, or is not here and cannot be had."""
+    """A data set that is damaged, or is missing and cannot be obtained."""
 
 
 def mnist(dtype: str = "float32", *, progress: bool = True) -> Dataset:
@@ -78,8 +78,8 @@ def mnist(dtype: str = "float32", *, progress: bool = True) -> Dataset:
     ValueError
         Another dtype.
     DatasetError
-        A file is damaged, or is not here and no mirror gave it (the message says which files to
-        put where), or the download cannot be kept.
+        A file is damaged, or is missing and no mirror gave it (the message says which files to put
+        where), or the download cannot be kept.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def mnist(dtype: str = "float32", *, progress: bool = True) -> Dataset:
     >>> train.x.shape, validation.x.shape, test.x.shape  # doctest: +SKIP
     ((50000, 784), (10000, 784), (10000, 784))
     """
-    scaled(np.zeros(0, np.uint8), dtype, 255)  # a wrong dtype is told before a download
+    scaled(np.zeros(0, np.uint8), dtype, 255)  # a wrong dtype is reported before a download
     images, labels, test_images, test_labels = (_load(name, progress) for name in FILES)
     x = scaled(images.reshape(len(images), -1), dtype, 255)
     y = labels.astype(np.int64)
@@ -101,7 +101,7 @@ def mnist(dtype: str = "float32", *, progress: bool = True) -> Dataset:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: the user's cache, by the habits of the system."""
+    """Where downloads are kept: the user's cache, by the conventions of the system."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -142,9 +142,9 @@ def _parse(content: bytes, name: str) -> np.ndarray:
     whole, at, digest = np.empty(FILES[name].size, np.uint8), 0, hashlib.sha256()
     try:
         for piece in _pieces(content):
-            # At every load, since it costs 0.03 s of 0.2 for all files: gzip's own CRC passes
-            # Fashion-MNIST, which has the same names and shapes. It covers the IDX header too,
-            # whose magic and sizes need no check of their own.
+            # Checked at every load, since it costs 0.03 s of 0.2 for all files: gzip's own CRC
+            # passes Fashion-MNIST, which has the same names and shapes. The sum covers the IDX
+            # header too, whose magic and sizes need no check of their own.
             digest.update(piece)
             if at + len(piece) > len(whole):
                 break  # another file, however large it is
@@ -159,7 +159,7 @@ def _parse(content: bytes, name: str) -> np.ndarray:
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
-    """Of the uncompressed file, each still in the processor's caches when it is looked at."""
+    """Pieces of the uncompressed file, each used while it is in the processor's caches."""
     import zlib
 
     if not content.startswith(b"\x1f\x8b"):

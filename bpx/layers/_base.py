@@ -38,7 +38,7 @@ def layers_field(default: Any = dataclasses.MISSING) -> Any:
 
 
 def initializer_field(default: Any = None) -> Any:
-    """A field that takes an `Initializer`, its name, or None for the activation's own.
+    """A field that takes an `Initializer`, its name, or None for the activation's default.
 
     >>> @dataclass(frozen=True)
     ... class Own(Layer):
@@ -65,7 +65,7 @@ class Layer:
       is not trained.
 
     All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``. Arrays are
-    in the network's dtype. A run looks at what is returned once, in its first step.
+    in the network's dtype. A run checks what is returned once, in its first step.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Layer:
     Attributes
     ----------
     own : bool
-        Of a user's own class, not of bpx's.
+        Whether its class is a user's own, not one of bpx's.
 
     Examples
     --------
@@ -143,7 +143,7 @@ class Layer:
         Raises
         ------
         ValueError
-            It does not work on such inputs.
+            It does not work on inputs of this shape.
         """
         return dataclasses.replace(self, input_shape=tuple(input_shape))
 
@@ -155,7 +155,7 @@ class Layer:
 
     @property
     def output_shape(self) -> Shape:
-        """Of one sample; by default that of the input."""
+        """The shape of one output sample; by default that of the input."""
         return self.shape_in
 
     def parameters(self) -> dict[str, Parameter]:
@@ -164,26 +164,26 @@ class Layer:
 
     @property
     def learns(self) -> bool:
-        """Something in it is trained."""
+        """Whether anything in it is trained."""
         return self.trainable and any(tensor.trained for tensor in self.parameters().values())
 
     def inner(self) -> dict[str, Layer]:
-        """The layers in it, by the names before those of their tensors; by default none."""
+        """The layers in it, by the prefixes of their tensors' names; by default none."""
         return {}
 
     @property
     def multiply_adds(self) -> int:
-        """Of its largest product, for each sample; by default the elements of its weights."""
+        """Those of its largest product, per sample; by default as many as its weights."""
         return max((math.prod(p.shape) for p in self.parameters().values()), default=0)
 
     @property
     def indices(self) -> int | None:
-        """Its inputs are whole numbers from 0 to below this; None (default): any numbers."""
+        """n, if its inputs are whole numbers from 0 to n − 1; None (default): any numbers."""
         return None
 
     @property
     def least_rows(self) -> int:
-        """Of a mini-batch in training; by default one is enough."""
+        """The fewest rows that a mini-batch in training may have; by default one."""
         return 1
 
     def state(self) -> dict[str, Parameter]:
@@ -206,7 +206,7 @@ class Layer:
         raise TypeError(f"{type(self).__name__} must define backward(delta, saved, p, out, ctx)")
 
     def config(self) -> dict[str, Any]:
-        """A dict of JSON from which `from_config` makes the layer again."""
+        """A JSON-compatible dict from which `from_config` makes the layer again."""
         config = LAYERS.describe(type(self))
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
@@ -220,7 +220,7 @@ class Layer:
 
     @staticmethod
     def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = None) -> Layer:
-        """The layer that `config` describes; `custom` names a user's own."""
+        """The layer that `config` describes; `custom` holds a user's own classes by name."""
         values = dict(config)
         cls = LAYERS.get(values.pop("name"), custom)
         for f in dataclasses.fields(cls):

@@ -13,7 +13,7 @@ from ._base import LAYERS, Layer, Shape, activation_field
 
 
 def check_range(kind: str, activation: activations.Activation, shape: Shape | None) -> None:
-    """ValueError for softmax and its like on images, where it would go along the last axis.
+    """ValueError for softmax and the like on images, where it would act along the last axis.
 
     `shape` is that of a sample; None: an image's.
     """
@@ -28,7 +28,7 @@ def check_range(kind: str, activation: activations.Activation, shape: Shape | No
 @LAYERS.builds
 @dataclass(frozen=True)
 class Activation(Layer):
-    """a = σ(x), element by element, of inputs of any shape; softmax of flat ones alone.
+    """a = σ(x), element by element, for inputs of any shape; softmax only for flat ones.
 
     `Dense` and the convolutions have an activation of their own. This one is for what comes after
     another layer: ``Conv2D(16, 3), BatchNorm(), Activation("relu")``. As the last layer it is the

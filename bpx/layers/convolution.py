@@ -180,7 +180,7 @@ class Conv2D(Convolution):
     Parameters
     ----------
     channels : int
-        Of the outputs, a feature map each.
+        Those of the outputs, one feature map each.
     kernel_size : int or (int, int)
         kh and kw.
     activation : Activation or str
@@ -191,11 +191,11 @@ class Conv2D(Convolution):
         p zeros on either side of each axis; 0 by default. ``"same"``: as many as make
         oh = ⌈h/s⌉, an odd one at the end.
     dilation : int or (int, int)
-        d, from one element of a kernel to the next; 1 by default.
+        d, the step from one element of a kernel to the next; 1 by default.
     groups : int
         Parts of the channels that do not see each other; 1 by default.
     weights, bias : Initializer, str or None
-        First values, as for `Dense`, with n_in = c/groups·kh·kw.
+        Initial values, as for `Dense`, with n_in = c/groups·kh·kw.
     use_bias : bool
         False leaves b out.
     trainable : bool
@@ -204,7 +204,7 @@ class Conv2D(Convolution):
     Raises
     ------
     ValueError, TypeError
-        Numbers out of range; channels that are no multiple of `groups`; softmax.
+        Numbers out of range; channels that are not a multiple of `groups`; softmax.
 
     Examples
     --------

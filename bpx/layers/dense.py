@@ -27,7 +27,7 @@ class Dense(Layer):
     activation : Activation or str
         σ; the identity by default.
     weights, bias : Initializer, str or None
-        First values. None: He weights and zero biases for ReLU and its relatives, else
+        Initial values. None: He weights and zero biases for ReLU and its relatives, else
         N(0, 1/n_in) weights and N(0, 1) biases, as in the book's chapter 3.
     use_bias : bool
         False leaves b out.

@@ -28,7 +28,7 @@ class Dropout(Layer):
 
     Examples
     --------
-    The gradient of the weights behind it has the inputs as they were in training:
+    The gradient of the weights after it shows its outputs in training:
 
     >>> import bpx
     >>> layers = [bpx.layers.Input(100), Dropout(0.75), bpx.layers.Dense(1)]

@@ -20,23 +20,23 @@ from ._base import LAYERS, Layer, Shape, initializer_field
 class Embedding(Layer):
     """Row i of its weights for each whole number i: (m, n) to (m, n, width), as in PyTorch.
 
-    A network whose first layer it is (after `Flatten` or `Reshape`, if need be) takes whole
-    numbers from 0 to count − 1, of integers or floats; they are checked with the rest of the data,
-    and reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
-    `Conv1D` would take n for its channels: a convolution along n is one of images of one channel,
-    ``Reshape((1, n, width)), Conv2D(16, (3, width), "relu")``, whose windows are as wide as they,
-    and the mean of the n vectors is ``Reshape((1, n, width)), AveragePool2D((n, 1)), Flatten()``.
+    A network that begins with it (after `Flatten` or `Reshape`, if need be) takes whole numbers
+    from 0 to count − 1, as integers or floats; they are checked with the rest of the data, and
+    reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
+    `Conv1D` would take n for its channels: for a convolution along n make images of one channel,
+    ``Reshape((1, n, width)), Conv2D(16, (3, width), "relu")``, with windows as wide as the images;
+    the mean of the n vectors is ``Reshape((1, n, width)), AveragePool2D((n, 1)), Flatten()``.
 
     Parameters
     ----------
     count : int
         How many numbers there are.
     width : int
-        Of the vector of each of them.
+        The length of each number's vector.
     weights : Initializer, str or None
-        First values, (count, width); N(0, 1) by default. L1, L2 and weight decay act on them.
+        Initial values, (count, width); N(0, 1) by default. L1, L2 and weight decay act on them.
     trainable : bool
-        False keeps them.
+        False keeps the weights as they are in training.
 
     Notes
     -----
@@ -101,7 +101,7 @@ class Embedding(Layer):
         if not ctx.wanted:
             return None
         below = ctx.buffer("delta", (m, *self.shape_in))
-        below[...] = 0.0  # whole numbers do not move
+        below[...] = 0.0  # whole numbers have no gradient
         return below
 
     def __str__(self) -> str:

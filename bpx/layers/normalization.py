@@ -1,4 +1,4 @@
-"""Outputs with mean 0 and variance 1, of each channel over a batch, or of each sample."""
+"""Outputs with mean 0 and variance 1, for each channel over a batch, or for each sample."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class BatchNorm(Layer):
 
         μ̄ ← (1 − momentum)·μ̄ + momentum·μ,
 
-    the same for v, without bias: divided by one less than the number of values. Else μ and v are
-    the running ones. All this is as in PyTorch. Sample weights weigh costs, not these statistics.
+    and likewise v̄ with the unbiased v: divided by one less than the number of values. Outside
+    training μ and v are the running ones. All this is as in PyTorch. Sample weights weigh costs,
+    not these statistics.
 
     Put it between a layer without activation and `Activation`; a bias before it is of no use:
     ``Conv2D(16, 3, use_bias=False), BatchNorm(), Activation("relu")``.
@@ -48,24 +49,25 @@ class BatchNorm(Layer):
     Parameters
     ----------
     momentum : float
-        0 < momentum < 1, the share of the new; 0.1 by default (where Keras has 0.99 of the old).
+        0 < momentum < 1, the share of the new values; 0.1 by default (Keras's 0.99 is the share of
+        the old).
     epsilon : float
         ε > 0; 1e-5 by default.
     scale, shift : Initializer, str or None
-        First values of γ and β, (c,); 1 and 0 by default. They are not decayed.
+        Initial values of γ and β, (c,); 1 and 0 by default. They are not decayed.
     trainable : bool
-        False keeps γ and β, and takes the running statistics as they are, in training too (as in
+        False keeps γ and β, and uses the running statistics, unchanged, in training too (as in
         Keras; PyTorch's ``eval()``).
 
     Raises
     ------
     ValueError
-        In training: one value in each channel of a batch, which has no variance.
+        In training: a batch with one value in each channel, which has no variance.
 
     Notes
     -----
     μ is found in two passes, so that float32 inputs far from zero keep their variance: the second
-    corrects the first by the mean of what it left. Sergey Ioffe and Christian Szegedy, *Batch
+    corrects the first by the mean of the remainders. Sergey Ioffe and Christian Szegedy, *Batch
     normalization*, ICML 2015.
 
     Examples
@@ -136,7 +138,7 @@ class BatchNorm(Layer):
     ) -> tuple[Array, float]:
         """What `normalize` takes, and how many values each channel has.
 
-        The running statistics follow.
+        Also updates the running statistics.
         """
         kernels, n = ctx.backend, self._values(ctx.batch_rows(x.shape[0]))
 
@@ -164,7 +166,7 @@ class BatchNorm(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        normal, numbers, n, room, parts = saved  # that of y, which nobody reads any more
+        normal, numbers, n, room, parts = saved  # room is y's, which nobody reads any more
         kernels = ctx.backend
         factor = numbers[2, ...] * numbers[3, ...]  # γ/σ
 
@@ -174,7 +176,7 @@ class BatchNorm(Layer):
 
         sums = self._sums(of_rows, parts, ctx)
         if ctx.wanted:
-            # Of a batch μ and v depend on x too.
+            # A batch's μ and v depend on x too.
             means = ctx.batch_sum(sums) / n if n is not None else kernels.xp.zeros_like(sums)
 
             def work(rows: slice) -> None:
@@ -189,7 +191,7 @@ class BatchNorm(Layer):
     def _sums(
         self, add: Callable[[slice, Array, float], None], parts: Parts, ctx: Context
     ) -> Array:
-        """(2, c), over all rows: ``add(rows, sums, β)`` makes ``sums ← β·sums + `` theirs."""
+        """Sums (2, c) over all rows; ``add(rows, sums, β)`` does ``sums ← β·sums + `` theirs."""
         sums = ctx.buffer("sums", (len(parts), 2, self.shape_in[0]))
 
         def work(part: int, slices: list[slice]) -> None:
@@ -200,7 +202,7 @@ class BatchNorm(Layer):
         return sums[0, ...] if len(parts) == 1 else ctx.backend.xp.sum(sums, axis=0)
 
     def _values(self, rows: int) -> float:
-        """Of each channel in so many rows."""
+        """The number of values of each channel in `rows` rows."""
         values = rows * math.prod(self.shape_in[1:])
         if values == 1:
             raise ValueError(
@@ -220,12 +222,12 @@ class LayerNorm(Layer):
     Parameters
     ----------
     axes : int or None
-        Over so many last axes, of whose shape γ and β are; None (default): over all of a sample.
-        PyTorch's ``LayerNorm(shape)`` has as many as its shape.
+        How many last axes to normalize over; γ and β have their shape. None (default): all axes of
+        a sample. PyTorch's ``LayerNorm(shape)`` takes as many as `shape` has.
     epsilon : float
         ε > 0; 1e-5 by default.
     scale, shift : Initializer, str or None
-        First values of γ and β; 1 and 0 by default. They are not decayed.
+        Initial values of γ and β; 1 and 0 by default. They are not decayed.
     trainable : bool
         False keeps γ and β.
 
@@ -269,7 +271,7 @@ class LayerNorm(Layer):
 
     @property
     def _shape(self) -> Shape:
-        """Over which it goes."""
+        """The shape of the axes it normalizes over."""
         return self.shape_in[-(self.axes or len(self.shape_in)) :]
 
     def parameters(self) -> dict[str, Parameter]:
@@ -303,7 +305,7 @@ class LayerNorm(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        normal, slope, room = saved  # that of y, which nobody reads any more
+        normal, slope, room = saved  # room is y's, which nobody reads any more
         xp, shape = ctx.backend.xp, tuple(delta.shape)
         delta = xp.reshape(delta, tuple(normal.shape))
         room[...] = delta

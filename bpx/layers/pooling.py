@@ -15,7 +15,7 @@ from .sliding import Sliding, check_image, check_windows, per_axis
 
 @dataclass(frozen=True)
 class Pooling(Layer):
-    """What `MaxPool2D` and `AveragePool2D` share: windows that do not overlap unless told so."""
+    """What `MaxPool2D` and `AveragePool2D` share: windows that do not overlap by default."""
 
     pool_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None = None
@@ -72,10 +72,10 @@ class MaxPool2D(Pooling):
     Parameters
     ----------
     pool_size : int or (int, int)
-        Of a window.
+        The size of a window.
     stride : int, (int, int) or None
-        From one window to the next; None (default): `pool_size`. Rows and columns at the end that
-        fill no window are left out.
+        The step from one window to the next; None (default): `pool_size`. Rows and columns at the
+        end that fill no window are left out.
     padding : int or (int, int)
         On either side, less than `pool_size`; 0 by default.
 

@@ -49,7 +49,7 @@ class Rescale(Layer):
     def standardizing(cls, x: Any) -> Rescale:
         """The layer that gives each column of `x` (n, k) mean 0 and standard deviation 1.
 
-        A column that is constant, to 12 digits, is only shifted. `x` of a device is read back.
+        A column that is constant, to 12 digits, is only shifted. An `x` on a device is read back.
 
         Raises
         ------
@@ -76,8 +76,8 @@ class Rescale(Layer):
                 f"cannot standardize: column {column} of x goes from {low[column]:.3g} to "
                 f"{high[column]:.3g}, and the difference is no float64; scale it first"
             )
-        # Means of what is between 0 and 1: sums of x itself are off by more than a small column
-        # varies, and squares may leave float64 on either side.
+        # Means of values between 0 and 1: the rounding of sums of x itself may exceed the
+        # variation of a column, and squares may overflow or underflow float64.
         varies = reach > 1e-12 * np.maximum(np.abs(low), np.abs(high))
         unit = np.where(varies, reach, 1.0)
         x = (x - low) / unit

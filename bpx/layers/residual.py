@@ -25,8 +25,8 @@ NOTHING = SimpleNamespace()  # the tensors of a layer that has none
 class Residual(Layer):
     """y = F(x) + S(x), where F are layers one after another, and S(x) = x or a projection.
 
-    The layers keep the shape of their inputs, or the projection brings x to theirs. An activation
-    of the sum is an `Activation` after it.
+    The layers keep the shape of their inputs, or the projection brings x to the shape of their
+    outputs. For an activation of the sum, put an `Activation` after it.
 
     Parameters
     ----------
@@ -34,19 +34,19 @@ class Residual(Layer):
         F; another `Residual` may be among them.
     projection : Layer, sequence of Layer, "auto" or None
         S; None (default): x itself. ``"auto"``: x itself where the shapes agree, else `Dense` for
-        flat inputs, or a convolution of 1 with the least stride that makes the lengths agree,
-        neither with a bias nor an activation.
+        flat inputs, or a convolution of kernel size 1 with the least stride that makes the lengths
+        agree, each without bias and activation.
     trainable : bool
-        False keeps the parameters of all layers in it. Each of them may be told so by itself too.
+        False keeps the parameters of all layers in it. Each layer can also be frozen by itself.
 
     Raises
     ------
     ValueError, TypeError
-        F(x) and S(x) are not of one shape; no layers, or what is none.
+        F(x) and S(x) differ in shape; no layers, or something that is not a layer.
 
     Notes
     -----
-    Tensors are called ``0.weights``, ``1.scale`` and so on by the layer's place in F, and
+    Tensors are called ``0.weights``, ``1.scale`` and so on after the layer's place in F, and
     ``projection.0.weights`` in S.
 
     Examples

@@ -16,12 +16,12 @@ from ._base import Layer, Shape
 
 
 def bind(layers: Iterable[Layer], shape: Shape, what: str = "layer") -> list[Layer]:
-    """The layers, each with its input's shape, of which the first is `shape`.
+    """The layers, each with its input's shape; the first one's is `shape`.
 
     Raises
     ------
     ValueError
-        One of them does not work on what the one before gives; `what` is what it is called.
+        A layer does not work on the outputs of the one before; the message calls it `what`.
     """
     bound = []
     for index, layer in enumerate(layers):
@@ -56,7 +56,7 @@ def _every(path: str, layer: Layer) -> Iterator[tuple[str, Layer]]:
 
 
 def wanted(layers: Iterable[Layer], below: bool = False) -> list[bool]:
-    """For each layer whether a layer before it learns, or `below`: it then gives ∂C/∂x."""
+    """For each layer, whether it must give ∂C/∂x: if `below`, or a layer before it learns."""
     return list(accumulate((layer.learns for layer in layers), operator.or_, initial=below))[:-1]
 
 
@@ -84,7 +84,7 @@ def _check_forward(layer: Layer, found: Any, x: Array, ctx: Context) -> None:
             f"expected forward of the layer {layer} to return (y, saved), got {shortened(found)}"
         )
     shape = x.shape[0], *layer.output_shape
-    dtypes = [ctx.dtype, x.dtype]  # whole numbers for an Embedding stay such
+    dtypes = [ctx.dtype, x.dtype]  # whole numbers for an Embedding stay integers
     _check_array(f"y of the layer {layer}", found[0], shape, dtypes)
 
 

@@ -99,21 +99,22 @@ class Flatten(Reshaped):
 @LAYERS.builds
 @dataclass(frozen=True)
 class Permute(Layer):
-    """The axes of each sample in another order, as `numpy.transpose` has it.
+    """The axes of each sample in another order, as in `numpy.transpose`.
 
     For a `Conv1D` along words: an `Embedding` gives (m, places, width), and channels come first.
 
     Parameters
     ----------
     axes : tuple of int
-        Those of a sample, from 0, each once: the output's axis i is the input's ``axes[i]``.
+        The axes of a sample, counted from 0, each once: the output's axis i is the input's
+        ``axes[i]``.
 
     Raises
     ------
     ValueError
-        Not each axis once; inputs that have more axes, or fewer.
+        An axis is missing or repeated; inputs have more axes, or fewer.
     TypeError
-        `axes` is no tuple of integers.
+        `axes` is not a tuple of integers.
 
     Examples
     --------
@@ -156,7 +157,7 @@ class Permute(Layer):
 
     @property
     def of_batch(self) -> Shape:
-        """The axes of a batch in their order."""
+        """The axes of a batch in the new order."""
         return (0, *(axis + 1 for axis in self.axes))
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:

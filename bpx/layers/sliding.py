@@ -1,4 +1,4 @@
-"""Where windows lie that slide over an image: the geometry of convolutions and of pooling."""
+"""Where the windows that slide over an image lie: the geometry of convolutions and of pooling."""
 
 from __future__ import annotations
 
@@ -60,19 +60,20 @@ class Sliding:
 
     @cached_property
     def elements(self) -> int:
-        """Of a window."""
+        """The number of elements of a window."""
         return math.prod(self.size)
 
     @cached_property
     def touches(self) -> bool:
-        """No window is all padding."""
+        """Whether no window is all padding."""
         axes = zip(self.padding, self.reach, strict=True)
         return all(max(pair) < reach for pair, reach in axes)
 
     @cached_property
     def positions(self) -> tuple[tuple[Index, Index, Index], ...]:
-        """For each element of a window, in order, three indices, of the windows that have it on
-        the input: into patches (m, c, \\*size, \\*counts), the input, and (m, c, \\*counts).
+        """For each element of a window, in order, three indices that select the windows where it
+        lies on the input: into patches (m, c, \\*size, \\*counts), the input, and
+        (m, c, \\*counts).
         """
         found = []
         for chosen in product(*self.along):
@@ -82,7 +83,7 @@ class Sliding:
 
     @cached_property
     def in_padding(self) -> tuple[Index, ...]:
-        """Of patches, the elements that are padding in some windows."""
+        """Indices into patches of the elements that are padding in some windows."""
         every = tuple(slice(0, count) for count in self.counts)
         elements = ((..., *k, *every) for k in product(*map(range, self.size)))
         whole = [patch for patch, _, _ in self.positions]
@@ -90,7 +91,7 @@ class Sliding:
 
     @cached_property
     def along(self) -> tuple[tuple[tuple[int, slice, slice], ...], ...]:
-        """`positions` by axis: k, and of the windows that have it on the input two slices."""
+        """`positions` by axis: k, and two slices for the windows where it lies on the input."""
         return tuple(tuple(self._along(axis)) for axis in range(len(self.size)))
 
     def _along(self, axis: int) -> Iterator[tuple[int, slice, slice]]:
@@ -110,7 +111,7 @@ def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Shape:
     Raises
     ------
     TypeError, ValueError
-        Something else; `what` it is comes first in the message.
+        Anything else; the message calls it `what`.
     """
     if isinstance(value, tuple | list):
         if len(value) != axes:
@@ -122,8 +123,8 @@ def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Shape:
 def pairs_of_padding(
     padding: Any, lengths: Shape, size: Shape, stride: Shape, dilation: Shape
 ) -> tuple[tuple[int, int], ...]:
-    """Before and after each axis: as many as `padding` says, or for ``"same"`` as many as make
-    the output's lengths ⌈n/stride⌉, an odd one at the end.
+    """Zeros before and after each axis: as many as `padding` says, or for ``"same"`` as many as
+    make the output's lengths ⌈n/stride⌉, an odd one at the end.
     """
     if padding != "same":
         return tuple((p, p) for p in padding)
@@ -152,7 +153,7 @@ def check_windows(layer: str, sliding: Sliding) -> None:
 
 
 def check_image(layer: str, axes: int, shape: Shape) -> None:
-    """ValueError unless samples have channels and so many `axes`, with what mends it."""
+    """ValueError, with a remedy, unless samples have channels and `axes` further axes."""
     if len(shape) == axes + 1:
         return
     wanted = ("n", "h, w")[axes - 1]

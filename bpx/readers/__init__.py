@@ -1,4 +1,4 @@
-"""Rows of files, and of arrays on disk, read a block at a time into buffers of one's own."""
+"""Rows of files, and of arrays on disk, read a block at a time into given buffers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Cs
 
 
 def suffix(x: Any) -> str:
-    """How the name of a file ends, in lower case; empty for what is no path.
+    """How the name of a file ends, in lower case; empty if `x` is not a path.
 
     Raises
     ------

@@ -24,7 +24,7 @@ class RawRows(Reader):
     Parameters
     ----------
     settled : bool
-        Nobody writes to the file, as through a map that may be written to.
+        Whether nobody writes to the file, as one could through a writable map.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ def fill(file: Any, out: np.ndarray) -> None:
 
 
 def mapped(x: Any) -> RawRows | None:
-    """The file behind a memory map, or behind some rows of one; None: it is something else.
+    """The file behind a memory map, or behind some rows of one; None if it is something else.
 
-    Or its file is gone, or another one has its name: what was mapped is only in the map then.
+    None too if its file is gone, or another one has its name: the data are only in the map then.
     """
     if not isinstance(x, np.memmap) or not x.flags.c_contiguous or x.dtype.hasobject:
         return None
@@ -94,11 +94,11 @@ def mapped(x: Any) -> RawRows | None:
 
 
 def _is_held_open(path: Path) -> bool:
-    """This process holds the file of this name open, as each map holds its own."""
+    """Whether this process holds the file of this name open, as each map holds its own."""
     try:
         named, handles = path.stat(), os.listdir("/proc/self/fd")
     except OSError:
-        return path.exists()  # a system on which it is not to be seen
+        return path.exists()  # a system that does not show it
     for handle in handles:
         with suppress(OSError):  # that of the list itself is closed
             if os.path.samestat(os.fstat(int(handle)), named):

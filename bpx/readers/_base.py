@@ -23,15 +23,15 @@ class Reader(ABC):
     shape : tuple of int
         (n, ...).
     dtype : dtype
-        Of the buffers that it reads into, in this machine's order of bytes.
+        Of the buffers that it reads into, in this machine's byte order.
     borders : ndarray or None
         Where blocks begin, and n; None: anywhere.
     chunk : int
-        Rows that are stored together; blocks are multiples of it where that is sensible.
+        Rows that are stored together; blocks are multiples of it if that is sensible.
     beside : int
         Bytes that reading a block takes beside the buffer.
     smaller : str
-        What would give smaller blocks, where the borders are the file's.
+        What would give smaller blocks, if the borders are the file's.
     """
 
     borders: np.ndarray | None = None

@@ -25,7 +25,7 @@ class Classes:
     Raises
     ------
     TypeError, ValueError
-        Known names that are no different strings.
+        Known names that are not strings, all different.
     """
 
     def __init__(self, known: Sequence[str] | None = None) -> None:
@@ -43,11 +43,11 @@ class Classes:
         self._numbers = {name: number for number, name in enumerate(names)}
 
     def begin(self, cell: str) -> bool:
-        """A column of which this is the first cell has names, and no numbers."""
+        """Whether a column that begins with this cell has names, not numbers."""
         return cell.strip() in self._numbers or is_name(cell)
 
     def number(self, cell: str) -> int:
-        """Of the name in a cell; ValueError where none is there, or one that is not known."""
+        """The number of the name in a cell; ValueError if there is none, or it is not known."""
         name = cell.strip()
         found = self._numbers.get(name)
         if found is not None:
@@ -78,7 +78,7 @@ class Classes:
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def in_order(self, numbers: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """All numbers that were given out, (n,), as they are in the order of names; the names."""
+        """The numbers given out, (n,), renumbered in the order of names; and the names."""
         if self.known is not None:
             return numbers, self.known
         names = sorted(self._numbers)

@@ -19,7 +19,7 @@ def check_names(path: Path, names: list[str]) -> None:
 
 
 def check_inputs(path: Path, names: list[str]) -> None:
-    """ValueError where pandas' index would be an input: in sorted rows it tells the targets."""
+    """ValueError if pandas' index would be an input: in sorted rows it gives the targets away."""
     if "" in names:
         raise ValueError(
             f"{path}: a column has no name, as the index that pandas writes: leave it out with "
@@ -28,7 +28,7 @@ def check_inputs(path: Path, names: list[str]) -> None:
 
 
 def separated_by_others(names: list[str]) -> str:
-    """What mends a first line that is one name, with other separators in it."""
+    """A remedy for a first line that is one name, with other separators in it."""
     others = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
     return " (cells are separated by commas)" if others else ""
 
@@ -37,12 +37,12 @@ _MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 
 
 def is_missing(cell: str) -> bool:
-    """A cell that is empty, or says so, in any case."""
+    """Whether a cell is empty, or says so, in upper or lower case."""
     return cell.strip().lower() in _MISSING
 
 
 def is_name(cell: str) -> bool:
-    """A cell that is neither missing nor a number, finite or not."""
+    """Whether a cell is neither missing nor a number, finite or not."""
     try:
         float(cell)
     except ValueError:

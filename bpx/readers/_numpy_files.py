@@ -1,4 +1,4 @@
-"""NumPy's own files, .npy and .npz: what a header claims is held against what is there, first."""
+"""NumPy's own files, .npy and .npz: a header's claims are first checked against the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..checks import in_words
 from ..registry import nearest
 from ._arrays import RawRows, fill
 
-STORED, DEFLATED = 0, 8  # of a zip file's methods those that NumPy writes
+STORED, DEFLATED = 0, 8  # the methods of a zip file that NumPy writes
 DEFLATE = 1032  # bytes that one of a deflated file can become (zlib's technical details)
 
 
@@ -130,7 +130,7 @@ def _array(file: IO[bytes], name: str, size: int) -> np.ndarray:
 
 
 def _rows(path: Path, file: IO[bytes], name: str, size: int) -> RawRows:
-    """What the header says that the file is at; the rows begin behind it."""
+    """The rows after the header at which the file is, as it describes them."""
     header = _header(file, name, size)
     if header.by_columns and len(header.shape) > 1:
         raise ValueError(
@@ -146,7 +146,7 @@ def _header(file: IO[bytes], name: str, size: int) -> _Header:
     Raises
     ------
     ValueError
-        It is none, it claims more than there is, or the array is none of numbers.
+        It is not a header, it claims more than there is, or the array is not of numbers.
     """
     formats, begins = np.lib.format, file.tell()
     try:

@@ -49,7 +49,7 @@ class TableReader(Reader):
     budget : int
         Bytes.
     text : dict
-        By their names the numberings of held columns that may be text.
+        The numberings of held columns that may be text, by name.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class TableReader(Reader):
     held : dict
         The columns that were asked for, (n,) each.
     classes : dict
-        By their names the names of classes in held columns that are text.
+        The names of classes in held columns that are text, by column.
     borders : ndarray
     """
 
@@ -68,7 +68,7 @@ class TableReader(Reader):
     borders: np.ndarray
 
     def _hold(self, held: dict[str, np.ndarray], text: Mapping[str, Classes]) -> None:
-        """Columns as they came, those of text as the numbers that their names then had."""
+        """Columns as they came; those of text as the numbers their names had then."""
         ordered = {name: classes.in_order(held[name]) for name, classes in text.items()}
         self.held = held | {name: numbers for name, (numbers, _) in ordered.items()}
         self.classes = {name: names for name, (_, names) in ordered.items()}
@@ -152,7 +152,7 @@ class Parquet(TableReader):
                     _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
             rows = file.metadata.num_rows
             super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
-            # Of a column with one value the file has a few bytes, for any number of rows.
+            # A column with a single value takes a few bytes in the file, for any number of rows.
             if 8 * rows * len(held) > budget:
                 raise ValueError(
                     f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
@@ -224,7 +224,7 @@ def parquet_size(path: Path) -> int:
 
 
 def _is_text(kind: Any) -> bool:
-    """Of a column's type of pyarrow's: its values are text, or numbers of such."""
+    """Whether a column of this pyarrow type has text, or numbers that stand for text."""
     types = importlib.import_module("pyarrow.types")
     if types.is_dictionary(kind):
         kind = kind.value_type

@@ -1,4 +1,4 @@
-"""Arrays of other libraries than NumPy: which are taken as they are, their checks, the way back.
+"""Arrays of libraries other than NumPy: which are taken as they are, their checks, the way back.
 
 With ``backend=None`` scikit-learn's rules hold: under ``array_api_dispatch`` everything follows
 X; without it everything becomes NumPy's. With ``backend=`` given, arrays of any library are taken
@@ -22,7 +22,7 @@ HOST = "numpy"
 
 # Multiply-adds of a mini-batch's forward pass, from which `backend="auto"` takes a CUDA device.
 # Two cores take 0.5 ms for a step of 784-13-10 in float32 at 200 samples (Adam, with Numba;
-# without 0.6), twice what the 25 calls of CuPy in a step are said to take the host.
+# without 0.6), twice what the 25 calls of CuPy in a step are said to cost the host.
 WORTH_A_DEVICE = 2_000_000
 
 
@@ -59,7 +59,7 @@ def automatic(source: Backend, batch_size: Any, X: Any, sizes: list[int]) -> Bac
 
 
 def float_dtype(est: Any, X: Any, source: Backend, backend: Backend) -> str:
-    """Of the network: `dtype=`, else float32 for X in float32, and float64 for any other."""
+    """The network's: `dtype=`, else float32 for X in float32, and float64 for any other."""
     if est.dtype is not None:
         return str(est.dtype)
     narrow = X.dtype == source.xp.float32 or "float64" in backend.lacks
@@ -81,7 +81,7 @@ def checked(est: Any, X: Array, source: Backend, *, reset: bool) -> Array:
 
 
 def checked_y(est: Any, y: Any, n: int, backend: Backend, numeric: bool) -> Any:
-    """y beside an array of another library: such a one on `backend`, any other on the host."""
+    """y beside X of another library: on `backend` if it is such an array too, else on the host."""
     if source_backend(est, y).name == HOST:
         return check_X_y(np.zeros((n, 1)), y, multi_output=True, y_numeric=numeric)[1]
     check_length(y, n, "y")

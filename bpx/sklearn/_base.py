@@ -92,10 +92,10 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         """Codes (n,) or targets (n, k) of checked y, which is on the host or on `backend`."""
 
     def _learn_labels(self, y: Any, incremental: bool) -> None:
-        """Of checked y, or hold them against those that are known."""
+        """Learn the labels of checked y, or compare them with those that are known."""
 
     def _check_known(self, y: Any) -> None:
-        """The labels of checked y."""
+        """Refuse labels of checked y that are not known."""
 
     @abstractmethod
     def _decode(self, y: Any) -> Any:
@@ -107,7 +107,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
 
     @abstractmethod
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
-        """Of outputs of `_forward` on checked X."""
+        """The score of the outputs of `_forward` on checked X."""
 
     def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         return sample_weight
@@ -211,7 +211,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         self._begin(network)
 
     def _begin(self, network: Network) -> None:
-        """With this network, as before any training."""
+        """Start with this network, as before any training."""
         self._network, self._best_parameters = network, network.parameters + 0.0
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = len(network.weights) + 1
@@ -222,7 +222,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
             self._begin_counting()
 
     def _begin_counting(self) -> None:
-        """Epochs without an improvement, from a best that is yet to come."""
+        """Count epochs without an improvement from 0, with no best yet."""
         self._no_improvement_count = 0
         self.validation_scores_: Any = [] if self.early_stopping else None
         self.best_validation_score_ = -np.inf if self.early_stopping else None

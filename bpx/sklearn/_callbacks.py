@@ -53,7 +53,7 @@ class Subtasks(Callback):
         return bool(stops)
 
     def close(self) -> None:
-        """End what has begun and was not done."""
+        """End what has begun and has not ended."""
         if self._open is not None:
             self._open.call_on_fit_task_end(estimator=self.est)
             self._open = None

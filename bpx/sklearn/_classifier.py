@@ -43,20 +43,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     learning_rate : {"constant", "invscaling", "adaptive"}
         For ``"sgd"``.
     learning_rate_init, power_t : float
-        The first rate, and its exponent for ``"invscaling"``.
+        The initial rate, and its exponent for ``"invscaling"``.
     max_iter : int
         Epochs, or iterations of ``"lbfgs"``, at most.
     shuffle : bool
     random_state : int, RandomState or None
-        Of first weights, permutations, the part held out and dropout's masks.
+        For initial weights, permutations, the part held out and dropout's masks.
     tol : float
-        An improvement is more than this.
+        Only a change of more than this is an improvement.
     verbose : bool
     warm_start : bool or "optimizer"
-        `fit` goes on from the weights that are there. True starts the optimizer's memory anew;
-        ``"optimizer"``, which is not in scikit-learn, goes on with its moments, its count of
-        steps and the rate that it has come to, also where `learning_rate_init` and the like have
-        changed: with ``shuffle=False`` two fits of five epochs are one of ten.
+        `fit` continues from the current weights. True starts the optimizer's memory anew;
+        ``"optimizer"``, which is not in scikit-learn, continues with its moments, its count of
+        steps and the rate that it has reached, even if `learning_rate_init` and the like have
+        changed: with ``shuffle=False`` two fits of five epochs equal one of ten.
     momentum : float
     nesterovs_momentum : bool
         Both for ``"sgd"``.
@@ -96,7 +96,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     loss : str or Cost
         ``"log_loss"``, any other of bpx's costs (``"quadratic"``, ``"huber"``, ...) or a
         `bpx.Cost`, on the outputs of the softmax, or of the sigmoid for two classes and for
-        several labels a sample; summed over the outputs. `predict_proba` gives these outputs,
+        several labels per sample; summed over the outputs. `predict_proba` gives these outputs,
         whatever the loss: estimates of probabilities, but not with ``"mean-absolute-error"``,
         which pulls them to 0 and 1. scikit-learn has ``"log_loss"`` alone.
 
@@ -104,23 +104,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     classes_ : array
     coefs_, intercepts_ : list of array
-        Weights (n_in, n_out) and biases of each layer; views, so that writing to them counts.
+        Weights (n_in, n_out) and biases of each layer; views, so that writing to them takes
+        effect.
     loss_, best_loss_, loss_curve_ : float, float, list of float
-        Of the epochs: the mean over the samples of the objective, L2 penalty included, as its
+        Of the epochs: the mean of the objective over the samples, L2 penalty included, as the
         steps met it.
     validation_scores_, best_validation_score_ : list of float, float
         With early stopping.
     validation_loss_curve_ : list of float or None
         Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
-        nothing was.
+        nothing is.
     stopped_ : str or None
-        Why the last call has ended before `max_iter`; of `partial_fit`: why to call it no more.
+        Why the last call ended before `max_iter`; for `partial_fit`: why not to call it again.
     n_iter_, t_ : int
         Epochs of the last call, and samples seen in all.
     n_layers_, n_outputs_, n_features_in_ : int
     out_activation_ : str
     feature_names_in_ : array of str
-        Where X has names.
+        If X has names.
 
     Examples
     --------
@@ -244,7 +245,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return _labels.accuracy(right, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The accuracy on X (n_samples, n_features) and y, of all labels of a sample.
+        """The accuracy on X (n_samples, n_features) and y; all labels of a sample must be right.
 
         Parameters
         ----------
@@ -273,8 +274,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """A fitted classifier with a copy of a network's weights.
 
         `hidden_layer_sizes`, `activation`, `dropout`, `backend` and `loss` are read off the
-        network; `partial_fit`, and `fit` with a warm start, go on from its weights, and from the
-        optimizer's memory where that is the estimator's own optimizer.
+        network; `partial_fit`, and `fit` with a warm start, continue from its weights, and with
+        the optimizer's memory if that is the estimator's own optimizer.
 
         Parameters
         ----------
@@ -317,7 +318,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X : array-like or sparse matrix
             float32 stays float32; anything else becomes float64.
         y : array-like
-            Labels of any kind; a matrix of zeros and ones for several labels a sample.
+            Labels of any kind; a matrix of zeros and ones for several labels per sample.
         sample_weight : array-like, optional
             (n_samples,).
         validation_data : tuple of arrays, optional
@@ -342,14 +343,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         With early stopping, which needs `validation_data` here, scores and best weights are kept
         from call to call. When it stops, `stopped_` says so and the best weights are back; a
-        further call goes on from them, and counts epochs without an improvement anew.
+        further call continues from them, and counts epochs without an improvement anew.
 
         Parameters
         ----------
         X, y, sample_weight, validation_data
             As for `fit`.
         classes : array-like, optional
-            All classes that will ever come; needed in the first call.
+            All classes that will ever occur; needed in the first call.
         """
         first = not hasattr(self, "classes_")
         if first and classes is None:
@@ -373,7 +374,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def predict(self, X: Any) -> Array:
         """Labels (n_samples,), or marks (n_samples, k) where a sample has several.
 
-        In the library of X; labels that are no numbers are NumPy's.
+        In the library of X; labels that are not numbers are in NumPy's.
 
         >>> import bpx
         >>> net = bpx.Network([1, 1], bias="zeros")
@@ -397,7 +398,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._probabilities(X, "predict_proba")[0]
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Their logarithms."""
+        """The logarithms of `predict_proba`."""
         probabilities, source = self._probabilities(X, "predict_log_proba")
         return source.xp.log(probabilities)
 

@@ -1,4 +1,4 @@
-"""The diagram in a notebook: scikit-learn's own, and below the parameters the layers."""
+"""The diagram in a notebook: scikit-learn's own, with the layers below the parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class ShowsLayers:
-    """Before `BaseEstimator`: what its diagram, alone or in a Pipeline's, says of a fitted one."""
+    """Before `BaseEstimator`: its diagram, alone or in a Pipeline, shows a fitted one's layers."""
 
     def _get_params_html(self, *args: Any, **options: Any) -> Any:
         shown: Any = super()._get_params_html(*args, **options)  # type: ignore[misc]

@@ -109,7 +109,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     @property
     def _names_of_classes(self) -> list[Any] | None:
-        """Where they are strings, or integers other than 0, 1, ..."""
+        """The classes, if they are strings, or integers other than 0, 1, ..."""
         kinds = getattr(self, "classes_", None)
         found = [] if kinds is None else on_host(kinds).tolist()
         named = all(isinstance(kind, str) for kind in found)
@@ -203,7 +203,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return move(source, network.chain.hidden(self._there(X), layers))
 
     def _there(self, X: Any) -> Any:
-        """On the network's backend; a sparse matrix stays on the host, compressed by rows."""
+        """X on the network's backend; a sparse matrix stays on the host, compressed by rows."""
         return X.tocsr() if issparse(X) else move(self._network.backend, X)
 
     @property

@@ -12,13 +12,13 @@ from ..network import Network
 
 
 def _is_array_elsewhere(y: Any) -> bool:
-    """Of another library than NumPy and SciPy, whose sparse marks are taken as NumPy's."""
+    """Whether y is neither NumPy's nor SciPy's, whose sparse marks are taken as NumPy's."""
     source = of(y)
     return source is not None and source.name != "numpy"
 
 
 def kinds(y: Any) -> Any:
-    """What scikit-learn's rules for labels look at: y itself, or of another library's array each
+    """What scikit-learn's rules for labels look at: y itself, or for another library's array each
     value once, as rows of its width.
     """
     if not _is_array_elsewhere(y):
@@ -71,7 +71,7 @@ def _named(codes: Array, classes: np.ndarray) -> Array:
 
 
 def accuracy(right: Array, weight: Any) -> float:
-    """The accuracy: which are right, as a mean that `weight` weighs."""
+    """The accuracy: the mean of which are right, weighted by `weight`."""
     backend = get(right)
     xp = backend.xp
     dtype = backend.dtype("float32" if "float64" in backend.lacks else "float64")
@@ -82,7 +82,7 @@ def accuracy(right: Array, weight: Any) -> float:
 
 
 def of_network(net: Network, classes: Any) -> Any:
-    """Labels for each class of a network once; unit vectors for several labels a sample."""
+    """Labels for each class of a network once; unit vectors for several labels per sample."""
     outputs = net.output_shape[0]
     if net.task == "multilabel":
         if classes is not None:

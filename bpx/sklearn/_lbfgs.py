@@ -13,7 +13,7 @@ from ._validation import HeldOut
 
 
 def check(est: Any) -> None:
-    """What the solver cannot do."""
+    """Refuse what the solver cannot do."""
     if est.dropout:
         raise ValueError(
             "dropout draws new masks at each step, and solver='lbfgs' needs one function: use "
@@ -45,7 +45,7 @@ def fit(
 
 
 def _largest_cost(est: Any) -> float | None:
-    """Of a sample with one label, where scikit-learn clips its probabilities."""
+    """That of a sample with one label, where scikit-learn clips its probabilities."""
     clips = est.loss == "log_loss" and est._network.task == "classification"
     return -float(np.log(np.finfo(est._network.dtype).eps)) if clips else None
 

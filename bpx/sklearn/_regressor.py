@@ -40,20 +40,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     learning_rate : {"constant", "invscaling", "adaptive"}
         For ``"sgd"``.
     learning_rate_init, power_t : float
-        The first rate, and its exponent for ``"invscaling"``.
+        The initial rate, and its exponent for ``"invscaling"``.
     max_iter : int
         Epochs, or iterations of ``"lbfgs"``, at most.
     shuffle : bool
     random_state : int, RandomState or None
-        Of first weights, permutations, the part held out and dropout's masks.
+        For initial weights, permutations, the part held out and dropout's masks.
     tol : float
-        An improvement is more than this.
+        Only a change of more than this is an improvement.
     verbose : bool
     warm_start : bool or "optimizer"
-        `fit` goes on from the weights that are there. True starts the optimizer's memory anew;
-        ``"optimizer"``, which is not in scikit-learn, goes on with its moments, its count of
-        steps and the rate that it has come to, also where `learning_rate_init` and the like have
-        changed: with ``shuffle=False`` two fits of five epochs are one of ten.
+        `fit` continues from the current weights. True starts the optimizer's memory anew;
+        ``"optimizer"``, which is not in scikit-learn, continues with its moments, its count of
+        steps and the rate that it has reached, even if `learning_rate_init` and the like have
+        changed: with ``shuffle=False`` two fits of five epochs equal one of ten.
     momentum : float
     nesterovs_momentum : bool
         Both for ``"sgd"``.
@@ -92,23 +92,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Attributes
     ----------
     coefs_, intercepts_ : list of array
-        Weights (n_in, n_out) and biases of each layer; views, so that writing to them counts.
+        Weights (n_in, n_out) and biases of each layer; views, so that writing to them takes
+        effect.
     loss_, best_loss_, loss_curve_ : float, float, list of float
-        Of the epochs: the mean over the samples of the objective, L2 penalty included, as its
+        Of the epochs: the mean of the objective over the samples, L2 penalty included, as the
         steps met it.
     validation_scores_, best_validation_score_ : list of float, float
         With early stopping.
     validation_loss_curve_ : list of float or None
         Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
-        nothing was.
+        nothing is.
     stopped_ : str or None
-        Why the last call has ended before `max_iter`; of `partial_fit`: why to call it no more.
+        Why the last call ended before `max_iter`; for `partial_fit`: why not to call it again.
     n_iter_, t_ : int
         Epochs of the last call, and samples seen in all.
     n_layers_, n_outputs_, n_features_in_ : int
     out_activation_ : str
     feature_names_in_ : array of str
-        Where X has names.
+        If X has names.
 
     Examples
     --------
@@ -212,8 +213,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """A fitted regressor with a copy of a network's weights.
 
         `hidden_layer_sizes`, `activation`, `dropout`, `backend` and `loss` are read off the
-        network; `partial_fit`, and `fit` with a warm start, go on from its weights, and from the
-        optimizer's memory where that is the estimator's own optimizer.
+        network; `partial_fit`, and `fit` with a warm start, continue from its weights, and with
+        the optimizer's memory if that is the estimator's own optimizer.
 
         Parameters
         ----------
@@ -266,7 +267,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         With early stopping, which needs `validation_data` here, scores and best weights are kept
         from call to call. When it stops, `stopped_` says so and the best weights are back; a
-        further call goes on from them, and counts epochs without an improvement anew.
+        further call continues from them, and counts epochs without an improvement anew.
 
         Parameters
         ----------
@@ -292,7 +293,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
 
 def _r2(y: Array, a: Array, weight: Array | None) -> float:
-    """R² of values (n, k), the mean over the outputs, as `sklearn.metrics.r2_score` has it."""
+    """R² of values (n, k), the mean over the outputs, as in `sklearn.metrics.r2_score`."""
     xp = get(a).xp
     w = xp.ones_like(a[:, :1]) if weight is None else xp.astype(weight, a.dtype)[:, None]
     mean = xp.sum(w * y, axis=0) / xp.sum(w)

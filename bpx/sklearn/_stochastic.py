@@ -22,7 +22,7 @@ from ._validation import HeldOut
 
 
 def check(est: Any, held_out: HeldOut | None, incremental: bool) -> None:
-    """What the solvers cannot do."""
+    """Refuse what the solvers cannot do."""
     if est.early_stopping and incremental and held_out is None:
         raise ValueError(
             "partial_fit does not support early_stopping=True without validation_data: parts "
@@ -81,7 +81,7 @@ def fit(
 
 
 def _begin_optimizer(est: Any) -> None:
-    """A new optimizer, with the memory of the last where that is to go on, and fits."""
+    """A new optimizer, with the memory of the last one if that is to continue, and fits."""
     est._optimizer, network = optimizer(est), est._network
     memory = network.optimizer_state
     goes_on = est.warm_start == "optimizer" and memory is not None
@@ -136,7 +136,7 @@ class Bookkeeper:
     n : int
         Samples of an epoch.
     incremental : bool
-        It is `partial_fit`, of one epoch.
+        Whether it is `partial_fit`, of one epoch.
     score : callable or None
         The score of the held-out part; None: there is no early stopping.
     """

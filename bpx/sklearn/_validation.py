@@ -41,7 +41,7 @@ class HeldOut:
 
 
 def _held_out(est: Any, *arrays: Any) -> HeldOut:
-    """With it begins the curve of its loss, if that has not yet."""
+    """Held-out samples; begins the curve of their loss, if it has not begun."""
     if est.validation_loss_curve_ is None:
         est.validation_loss_curve_ = []
     return HeldOut(*arrays)
