@@ -247,7 +247,8 @@ def check_weight(
     Raises
     ------
     ValueError
-        Another shape, a weight that is negative or not finite, or a sum that is not finite.
+        Another shape, a weight that is negative or not finite, only zeros, or a sum that is not
+        finite.
     """
     xp, weight = backend.xp, asarray(backend, weight, what)
     precision = "float32" if dtype == xp.float32 else "float64"

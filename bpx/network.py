@@ -66,7 +66,8 @@ class Network:
     generator : numpy.random.Generator
         Draws the permutations.
     steps, epochs : int
-        Done so far by `fit`; a call of `backprop` that behaves as in training adds a step.
+        Done so far by `fit`; a call of `backprop` as in training, without ``step=``, adds a
+        step.
     optimizer_state : State or None
         What the optimizer of the last `fit` remembers.
     history : History or None
@@ -923,9 +924,9 @@ class Network:
             Clip the gradient, penalties included: each element to ±clip_value, then its Euclidean
             norm over all parameters to clip_norm. None (default): do not.
         n : int or "batch", optional
-            What l1 and l2 are divided by: by default the size of the training set, which has to be
-            given for an iterable. ``"batch"``: each mini-batch's sum of weights, which without
-            `sample_weight` is its size: scikit-learn's convention.
+            What l1 and l2 are divided by: by default the size of the training set; with an
+            iterable, which does not tell it, l1 and l2 need `n`. ``"batch"``: each mini-batch's
+            sum of weights, which without `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
             Look for NaN and infinity in the data first; True by default.
         graph : "auto" or bool

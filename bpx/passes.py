@@ -100,7 +100,10 @@ class Replayed:
         self.refused = False
 
     def holds(self, order: Any) -> bool:
-        """Whether the first two replays equal the same steps done one by one; says so if not."""
+        """Whether the first two replays equal the same steps done one by one.
+
+        If not, a warning says so, or with ``graph=True`` an error.
+        """
         captured, steps = self.captured, self.steps
         if captured.checked or self.refused:
             return captured.checked

@@ -124,5 +124,5 @@ def write(net: Network, history: History, out: Path) -> None:
 
 
 def end(out: Path) -> None:
-    """There is nothing to go on with."""
+    """Delete the checkpoints of a run that has ended."""
     delete(_checkpoints(out))

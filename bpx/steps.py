@@ -180,7 +180,7 @@ class Steps:
 
     def _finite(self, array: Array) -> bool:
         xp = self.chain.backend.xp
-        # A sum is one pass without a temporary; only where it overflows is each element checked.
+        # A sum is one pass without a temporary; each element is checked only if it is not finite.
         return math.isfinite(float(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
 
     def snapshot(self, count: int) -> list[np.ndarray]:

@@ -56,7 +56,7 @@ def blas_by_dtype() -> dict[np.dtype[Any], Fblas]:
 
 @cache
 def expit() -> Callable[[Array, Array], Array] | None:
-    """1/(1 + e^-z) of float32 or float64 in one call; None where SciPy has it not by itself."""
+    """1/(1 + e^-z) of float32 or float64 in one call; None if SciPy has no such function."""
     if importlib.util.find_spec("scipy") is None:
         return None
     try:

@@ -23,9 +23,9 @@ class Embedding(Layer):
     A network that begins with it (after `Flatten` or `Reshape`, if need be) takes whole numbers
     from 0 to count − 1, as integers or floats; they are checked with the rest of the data, and
     reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
-    `Conv1D` would take n for its channels: for a convolution along n make images of one channel,
-    ``Reshape((1, n, width)), Conv2D(16, (3, width), "relu")``, with windows as wide as the images;
-    the mean of the n vectors is ``Reshape((1, n, width)), AveragePool2D((n, 1)), Flatten()``.
+    `Conv1D` would take n for its channels: for a convolution along n put ``Permute((1, 0))``
+    before it. The mean of the n vectors is
+    ``Reshape((1, n, width)), AveragePool2D((n, 1)), Flatten()``.
 
     Parameters
     ----------
