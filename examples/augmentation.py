@@ -1,4 +1,4 @@
-"""Few images of MNIST, each of them changed at random in every mini-batch: drawn, and trained on.
+"""A thousand images of MNIST, changed at random in every mini-batch: drawn, and trained on.
 
 python examples/augmentation.py --out docs/images/augmentation.png
 """
@@ -33,7 +33,7 @@ held_out = tuple(part[: 100 if options.short else None] for part in validation)
 
 
 def train(x, y, epochs, augment=None):
-    """The accuracy (%) on images that were not trained on, and the seconds that it took."""
+    """The accuracy (%) on held-out images, and the seconds that training took."""
     net = bpx.Network(
         [784, 100, 10], hidden="relu", output="softmax", seed=0, backend=options.backend
     )

@@ -1,15 +1,15 @@
-"""The rows of the book's chapters 1, 3 and 6, trained on MNIST, put into docs/results.md.
+"""Trains the rows of the book's chapters 1, 3 and 6 on MNIST, and puts them into docs/results.md.
 
     python examples/book.py                     chapters 1 and 3: three seeds, on NumPy
-    python examples/book.py --chapter 6         hours on a CPU; --row 1 --row 2: only these of them
-    python examples/book.py --chapter 6 --checkpoints runs      goes on from where it was stopped
-    python examples/book.py --chapter 6 --row 7 --seeds 1 --recorded    trains what was not trained
+    python examples/book.py --chapter 6         hours on a CPU; --row 1 --row 2: only these rows
+    python examples/book.py --chapter 6 --checkpoints runs      goes on where it was stopped
+    python examples/book.py --chapter 6 --row 7 --seeds 1 --recorded    trains only what is missing
     python examples/book.py --backend cupy
 
-Each row is trained from three seeds, and takes the place of the one that the file had. Chapters 1
-and 3: "peak" is the best epoch of the best seed, as the book's figures are peaks or the best of a
-few runs; "median" is over the seeds, of each one's peak. Chapter 6: a run's figure is that of the
-test set with the weights of the best epoch on the validation set, as network3.py has it. What each
+Each row is trained from three seeds, and replaces the one in the file. Chapters 1 and 3: "peak" is
+the best epoch of the best seed, since the book's figures are peaks or the best of a few runs;
+"median" is the median of the seeds' peaks. Chapter 6: a run's figure is the accuracy on the test
+set with the weights of the epoch that was best on the validation set, as in network3.py. What each
 of these runs gets wrong is kept in docs/mistakes.json; the ensemble's votes are counted from it.
 """
 
@@ -41,14 +41,14 @@ Layers = Sequence[Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the book: the network, how it is trained, and the figure that it prints."""
+    """A row: the network, how it is trained, and the figure that the book prints."""
 
     chapter: int
     network: str
     layers: Callable[[], Layers]
     rate: float
     epochs: int
-    on: str  # "test", "validation", or "best": test, with the best weights on validation
+    on: str  # "test", "validation", or "best": test, with the weights best on validation
     figure: str
     l2: float = 0.0
     expanded: bool = False  # the training set, to five times as many images
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of a folder."""
+        """The name of the folder of its checkpoints."""
         return re.sub(r"\W+", "-", self.describe(), flags=re.ASCII)
 
     def describe(self) -> str:
@@ -79,9 +79,9 @@ def dense(*args: Any, **options: Any) -> Row:
 def images(
     maps: Sequence[int], activation: str, hidden: Sequence[int], dropout: float = 0.0
 ) -> Callable[[], Layers]:
-    """Convolutions of 5 × 5 with so many maps, each pooled by 2 × 2; dense layers; softmax.
+    """Convolutions of 5 × 5 with `maps` maps, each pooled by 2 × 2; dense layers; softmax.
 
-    Dropout is of the inputs of what comes after the convolutions, as in network3.py.
+    Dropout is on the inputs of the layers after the convolutions, as in network3.py.
     """
 
     def made() -> Layers:
@@ -110,7 +110,7 @@ ROWS = [
     Row(6, "20 maps, 100 sigmoid", images((20,), "sigmoid", (100,)), 0.1, 60, "best", "98.78"),
     Row(6, "20 and 40 maps, 100 sigmoid", images((20, 40), "sigmoid", (100,)), 0.1, 60, "best",
         "99.06"),
-    # network3's λ 0.1 is divided by mini-batches and not by images: 1 here.
+    # network3 divides its λ, 0.1, by the number of mini-batches, not of images: 1 here.
     Row(6, "20 and 40 maps, 100 ReLU", images((20, 40), "relu", (100,)), 0.03, 60, "best",
         "99.23", l2=1.0),
     Row(6, "20 and 40 maps, 100 ReLU", images((20, 40), "relu", (100,)), 0.03, 60, "best",
@@ -126,15 +126,15 @@ HEAD = """\
 # The book's results
 
 Nielsen, *Neural Networks and Deep Learning*: MNIST, mini-batches of 10, 50,000 training images.
-Accuracies in per cent; the book's figures are peaks or the best of a few runs. `python
+Accuracies are in per cent; the book's figures are peaks or the best of a few runs. `python
 examples/book.py` and `python examples/book.py --chapter 6` make this page, a row at a time, in
-float32. Time is a whole run's, median of the seeds, evaluation included.
+float32. The time is that of a whole run, evaluation included, the median over the seeds.
 
 ## Chapters 1 and 3
 
-The median over the seeds and the best, of each run's best epoch, and what the runs ended with. A
-run of chapter 1 that ends near 87 % has an output neuron that saturated in the first epochs and
-never learned its digit: the slow-down of the quadratic cost (ch. 3).
+The table has the median and the peak of the runs' best epochs, and what each run ended with. A run
+of chapter 1 that ends near 87 % has an output neuron that saturated in the first epochs and never
+learned its digit: the slow-down of the quadratic cost (ch. 3).
 
 | network | on | book | bpx, median | bpx, peak | last epoch | time | made |
 |---|---|---|---|---|---|---|---|
@@ -143,10 +143,11 @@ never learned its digit: the slow-down of the quadratic cost (ch. 3).
 CHAPTER_6 = """
 ## Chapter 6
 
-Convolutions have windows of 5 × 5, and max-pooling of 2 × 2 behind them; the last layer is a
-softmax. A run's figure is that of the test set with the weights of the best epoch on the
-validation set. What was made on one core shared it with other work, which its time includes. The
-row of three hours a run has one seed. `mistakes.json` has what runs got wrong since it is kept.
+Convolutions have windows of 5 × 5, each followed by max-pooling of 2 × 2; the last layer is a
+softmax. A run's figure is the accuracy on the test set with the weights of the epoch that was best
+on the validation set. Runs made on one core shared it with other work, which their times include.
+The row of three hours a run has one seed. `mistakes.json` has the test images that each run got
+wrong, for all runs since it was introduced.
 
 | network | on | book | bpx, median | bpx, best | each run | time | made |
 |---|---|---|---|---|---|---|---|
@@ -156,9 +157,9 @@ row of three hours a run has one seed. `mistakes.json` has what runs got wrong s
 def train(
     row: Row, seed: int, dataset: Any, options: argparse.Namespace, record: Path | None
 ) -> list[float]:
-    """A run's figures (%): of each epoch, or one of the test set; and its seconds.
+    """A run's figures (%), one for each epoch or one for the test set; and its seconds.
 
-    An ensemble's members are runs of its network, of seeds of their own.
+    An ensemble's members are runs of its network from different seeds.
     """
     if row.on != "best":
         _, history = fit(row, seed, dataset, options)
@@ -172,7 +173,7 @@ def train(
 def tested(
     row: Row, seed: int, dataset: Any, options: argparse.Namespace, record: Path | None
 ) -> dict[str, Any]:
-    """What a run calls the test images that it gets wrong, and its seconds; kept in the record."""
+    """The wrong labels that a run gives to test images, and its seconds; kept in the record."""
     known = json.loads(record.read_text(encoding="utf-8")) if record and record.exists() else {}
     runs = known.setdefault(row.describe(), {})
     if options.recorded and str(seed) in runs:
@@ -184,13 +185,13 @@ def tested(
     runs[str(seed)] = run = {"seconds": round(sum(history["seconds"])), "wrong": wrong}
     if record:
         text = json.dumps(known, indent=1, ensure_ascii=False)
-        text = re.sub(r"\s*\n {3,}", " ", text)  # a line a run
+        text = re.sub(r"\s*\n {3,}", " ", text)  # one line for each run
         record.write_text(text + "\n", encoding="utf-8")
     return run
 
 
 def accuracy(runs: Sequence[dict[str, Any]], y: np.ndarray) -> float:
-    """In per cent, of what most runs say; a tie is a mistake (bpx.Ensemble looks who is surer)."""
+    """The majority vote's, in per cent; a tie is a mistake (bpx.Ensemble takes the surer side)."""
     votes = np.zeros((len(y), 10))
     votes[np.arange(len(y)), y] = len(runs)
     for run in runs:
@@ -203,9 +204,9 @@ def accuracy(runs: Sequence[dict[str, Any]], y: np.ndarray) -> float:
 def fit(
     row: Row, seed: int, dataset: Any, options: argparse.Namespace
 ) -> tuple[bpx.Network, bpx.History]:
-    """One network of a row, and its run: from the checkpoints that it has, with --checkpoints."""
+    """One network of a row, and its run; with --checkpoints it goes on from those that it has."""
     short, runs = options.short, options.checkpoints
-    if short and row.chapter == 6:  # slow where a library is written in Python
+    if short and row.chapter == 6:  # slow with libraries written in Python
         dataset = [(x[:50], y[:50]) for x, y in dataset]
     (x, y), validation, test = dataset
     if short and row.expanded:
@@ -228,7 +229,7 @@ def fit(
         **kept,
     )
     if history.interrupted:
-        raise SystemExit("interrupted: with --checkpoints a run goes on where it was stopped")
+        raise SystemExit("interrupted: with --checkpoints, a run goes on where it was stopped")
     assert np.isfinite(history["training_cost"]).all()
     return net, history
 
@@ -246,7 +247,7 @@ def line(row: Row, runs: Sequence[Sequence[float]], made: str) -> str:
 
 
 def write(lines: dict[str, str], page: Path) -> None:
-    """The page with these rows, by network, and the others that it has."""
+    """Write the page with these rows, by network, and the others that it already has."""
     had = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
     known = {each.split(" | ")[0].removeprefix("| "): each for each in had}
     known |= lines
@@ -262,7 +263,7 @@ def write(lines: dict[str, str], page: Path) -> None:
 
 
 def cores() -> str:
-    """Those that this process may use."""
+    """How many this process may use."""
     asked = getattr(os, "sched_getaffinity", None)  # not on all systems
     count = len(asked(0)) if asked else os.cpu_count()
     return f"{count} core{'s' * (count != 1)}"
@@ -272,15 +273,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", help="numpy, cupy, torch, ...")
     parser.add_argument("--chapter", type=int, choices=(1, 3, 6), help="only this chapter")
-    parser.add_argument("--row", type=int, action="append", help="only the chapter's row, from 1")
+    parser.add_argument("--row", type=int, action="append", help="only this row, from 1")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--short", action="store_true", help="1 epoch of 200 images, of 50 in chapter 6, one seed"
+        "--short", action="store_true", help="1 epoch of 200 images (50 in chapter 6), one seed"
     )
-    parser.add_argument("--out", type=Path, help="by default docs/results.md (--short: stdout)")
-    parser.add_argument("--checkpoints", type=Path, help="a folder, to go on from what is there")
+    parser.add_argument("--out", type=Path, help="docs/results.md by default (--short: stdout)")
+    parser.add_argument("--checkpoints", type=Path, help="a folder of checkpoints, to go on from")
     parser.add_argument(
-        "--recorded", action="store_true", help="what docs/mistakes.json has is not trained again"
+        "--recorded", action="store_true", help="do not train again what docs/mistakes.json has"
     )
     options = parser.parse_args()
     dataset = [part[:2] for part in bpx.datasets.mnist()]

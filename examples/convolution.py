@@ -38,4 +38,4 @@ net.fit(
     callbacks=[bpx.EarlyStopping(60, monitor="validation_accuracy")],  # the best epoch's weights
     progress=True,
 )
-print(f"{net.accuracy(*test):.2%} on the test set; after 60 epochs the book has 98.78 %")
+print(f"{net.accuracy(*test):.2%} on the test set; the book has 98.78 % after 60 epochs")

@@ -1,6 +1,6 @@
-"""Backpropagation by hand, equation by equation (ch. 2), held against bpx and differences.
+"""Backpropagation by hand, equation by equation (ch. 2), checked against bpx and differences.
 
-Needs NumPy alone: the arithmetic is written out for one mini-batch of a 4-3-2 network.
+The arithmetic is written out, in NumPy alone, for one mini-batch of a 4-3-2 network.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import bpx
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--backend", help="numpy, cupy, torch, ...")
-parser.add_argument("--short", action="store_true", help="the same")
+parser.add_argument("--short", action="store_true", help="changes nothing: it is short already")
 options = parser.parse_args()
 
 net = bpx.Network([4, 3, 2], cost="quadratic", backend=options.backend, dtype="float64", seed=0)
@@ -30,7 +30,7 @@ def sigmoid_prime(z):
     return sigmoid(z) * (1 - sigmoid(z))
 
 
-z2 = x @ w2.T + b2  # forward: one sample a row
+z2 = x @ w2.T + b2  # forward: one sample in each row
 a2 = sigmoid(z2)
 z3 = a2 @ w3.T + b3
 a3 = sigmoid(z3)

@@ -1,7 +1,7 @@
 """Cross-entropy against the quadratic cost: the learning slow-down (ch. 3), drawn.
 
-One sigmoid neuron shall learn to turn 1 into 0. Started badly wrong (w = b = 2) it hardly moves
-under the quadratic cost, because σ' is nearly 0 there; under the cross-entropy σ' cancels.
+One sigmoid neuron is to learn to turn 1 into 0. Started badly wrong (w = b = 2), it hardly moves
+under the quadratic cost, because σ' is nearly 0 there; under the cross-entropy, σ' cancels.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""99 % of MNIST's test images from a cold start, in the least time, and beside PyTorch.
+"""From a cold start to 99 % of MNIST's test images in the least time, and beside PyTorch.
 
     python examples/mnist_fast.py                                    five seeds
-    python examples/mnist_fast.py --ranks 2 --peer torch --write     and the table of benchmarks/
+    python examples/mnist_fast.py --ranks 2 --peer torch --write     writes benchmarks/README.md
     python examples/mnist_fast.py --backend cupy --peer torch
 
-Each run is a process of its own (or two, under mpiexec, with --ranks 2), and its time that from
-its start to the line in which it says that 99 % are reached: imports, reading the 60,000 training
-images, training, and evaluation at the end of the last epoch. Where that is not enough, it goes on
-epoch by epoch, with the last learning rate. Images are cut to their inner 24 × 24 pixels: what is
-outside is nearly always empty. PyTorch has the same network, first values drawn likewise, the same
-optimizer and learning rates, mini-batches in a random order too, and all cores.
+Each run is a process of its own (two, under mpiexec, with --ranks 2). Its time runs from its start
+to the line in which it reports 99 %: imports, reading the 60,000 training images, training, and an
+evaluation after the last epoch. If that is not enough, it goes on epoch by epoch with the last
+learning rate. Images are cut to their inner 24 × 24 pixels, since the border is nearly always
+empty. PyTorch has the same network, initial values from the same distributions, the same optimizer
+and learning rates, mini-batches in random order too, and all cores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 GOAL, EPOCHS, MORE, M = 0.99, 3, 5, 64
-PEAK, START, END = 0.01, 25.0, 100.0  # of the learning rate, and by what it is divided there
+PEAK, START, END = 0.01, 25.0, 100.0  # the learning rate's peak, and what divides it at each end
 CHANNELS, KERNEL = (16, 32), 5
 MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's training pixels, from 0 to 1
 SHORT = 400  # images
@@ -42,7 +42,7 @@ def images(pixels, labels, short):
 
 
 def bpx_(options):
-    """A function that trains for some epochs, and gives the accuracy."""
+    """A function that trains for a number of epochs, and returns the accuracy."""
     import bpx
     from bpx import layers
 
@@ -142,7 +142,7 @@ def torch_(options):
 
 
 def idx_files(part):
-    """Pixels and labels, for the library that brings no MNIST."""
+    """Pixels and labels, for a library that does not come with MNIST."""
     folder = Path(os.environ.get("BPX_DATA", "data")) / "mnist"
     with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
         pixels = np.frombuffer(file.read(), np.uint8, offset=16)
@@ -154,7 +154,7 @@ PEERS = {"bpx": bpx_, "torch": torch_}
 
 
 def run(options):
-    """One run: a line of JSON once the goal is reached, or given up."""
+    """One run: prints a line of JSON once it has reached the goal or given up."""
     epochs = PEERS[options.run](options)
     count, goal = (1, 0.0) if options.short else (EPOCHS, GOAL)
     accuracy, done = epochs(count), count
@@ -169,7 +169,7 @@ def run(options):
 
 
 def timed(peer, seed, options):
-    """What a run says, and the seconds from its start to that."""
+    """What a run reports, and the seconds from its start until then."""
     ranks = options.ranks if peer == "bpx" else 1
     command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), __file__]
     command += ["--run", peer, "--seed", str(seed), "--ranks", str(ranks)]
@@ -191,7 +191,7 @@ HEAD = ["| | s, median | s of each seed | % right | epochs |", "|---|---|---|---
 
 
 def row(title, runs):
-    """Of the table: what each seed took and reached."""
+    """A row of the table: what each seed took and reached."""
     columns = [[one[name] for one in runs] for name in ("seconds", "accuracy", "epochs")]
     each = [
         " ".join(f"{seconds:.1f}" for seconds in columns[0]),
@@ -202,7 +202,7 @@ def row(title, runs):
 
 
 def publish(lines, options):
-    """The table between its markers in benchmarks/README.md, with the machine."""
+    """Put the table between its markers in benchmarks/README.md, with the machine."""
     import bpx
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -218,10 +218,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", help="numpy, cupy, torch, ...")
     parser.add_argument("--ranks", type=int, default=1, help="processes of bpx, under mpiexec")
-    parser.add_argument("--peer", choices=["torch"], help="takes turns with bpx")
+    parser.add_argument("--peer", choices=["torch"], help="a library that takes turns with bpx")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--short", action="store_true", help="400 images, 1 epoch, one seed")
-    parser.add_argument("--write", action="store_true", help="the table to benchmarks/README.md")
+    parser.add_argument("--write", action="store_true", help="the table into benchmarks/README.md")
     parser.add_argument("--run", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -230,7 +230,7 @@ def main():
         return
     import bpx
 
-    bpx.datasets.mnist("uint8")  # if it has to be downloaded, then before any run
+    bpx.datasets.mnist("uint8")  # a download, if any, comes before the runs
     titles = {"bpx": "bpx" if options.ranks == 1 else f"bpx, {options.ranks} ranks"}
     titles |= {options.peer: "PyTorch"} if options.peer else {}
     runs = {peer: [] for peer in titles}

@@ -1,4 +1,4 @@
-"""Over-fitting and L2 (ch. 3), drawn: 1,000 images are learned by heart; decay helps."""
+"""Over-fitting and L2 (ch. 3), drawn: 1,000 images are learned by heart; weight decay helps."""
 
 import argparse
 

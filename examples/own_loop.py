@@ -1,4 +1,4 @@
-"""A training loop of one's own, from the parts that fit is made of; it ends where fit does."""
+"""A training loop of your own, from the parts that fit is made of; it ends where fit does."""
 
 import argparse
 
@@ -26,5 +26,5 @@ for epoch in range(epochs):
 
 twin.fit(x, y, epochs=epochs, batch_size=10, optimizer=bpx.SGD(0.5), l2=l2)
 difference = float(net.backend.xp.max(net.backend.xp.abs(net.parameters - twin.parameters)))
-print(f"largest difference of a parameter to fit's: {difference:.1e}")
+print(f"largest difference of a parameter from fit's: {difference:.1e}")
 assert difference < 1e-12

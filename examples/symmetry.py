@@ -1,8 +1,8 @@
 """Mirror symmetry of six inputs with two hidden units (Rumelhart and others, Nature 323, 1986).
 
 The paper sums the error over the 64 patterns and takes ε = 0.1; bpx takes the mean, so η = 6.4.
-The weights onto a hidden unit come out antisymmetric, in the ratio 1 : 2 : 4, so that each half
-of a pattern has a sum of its own, and only its mirror image cancels it.
+The weights into a hidden unit come out antisymmetric, in the ratio 1 : 2 : 4, so that each half of
+a pattern has a sum of its own, which only its mirror image cancels.
 """
 
 import argparse
