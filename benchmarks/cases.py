@@ -1,4 +1,4 @@
-"""What is timed: networks, batch sizes, optimizers, and data that look like the real ones."""
+"""What is timed: networks, batch sizes, optimizers, and data that look like real data."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Case:
 
     @property
     def slots(self) -> int:
-        """Vectors as long as the parameters that the optimizer keeps."""
+        """How many vectors, each as long as the parameters, the optimizer keeps."""
         return 2 if self.rate is None else int(self.momentum > 0.0)
 
     @property
     def products(self) -> list[tuple[int, int, int]]:
         """A step's matrix products, (rows, summed over, columns).
 
-        Forward, the gradient of the weights, and backward but for the first layer.
+        Forward, the gradient of the weights, and backward except for the first layer.
         """
         layers = list(pairwise(self.sizes))
         forward = [(self.m, into, out) for into, out in layers]
@@ -61,7 +61,7 @@ class Case:
         return sum(m * k * n for m, k, n in self.products)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """x in float32, like MNIST's pixels four fifths of it zero; labels, or targets (n, 1)."""
+        """x in float32, four fifths of it zero like MNIST's pixels; labels, or targets (n, 1)."""
         draw = np.random.default_rng(0)
         if self.is_regression:
             x = draw.standard_normal((self.n, self.sizes[0]), dtype=np.float32)
@@ -87,9 +87,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Images(Case):
-    """One of the networks of `images`, of which `sizes` are the inputs and the classes.
+    """One of the networks of `images`; `sizes` are its inputs and classes.
 
-    Each library draws its own first weights.
+    Each library draws its own initial weights.
     """
 
     network: str = "book"

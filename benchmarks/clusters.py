@@ -23,9 +23,9 @@ US, GB, TERA = 1e-6, 1e9, 1e12
 # NVIDIA's data sheet of the H100 SXM: operations a second without sparsity, bytes a second.
 PEAK = {"float32": 67 * TERA, "tf32": 494.7 * TERA}
 MEMORY = 3350 * GB
-REACHED = 0.7  # of the peak by products of large matrices: assumed
-# NVLink has 450 GB/s a direction, of which the protocol leaves 370 (an NCCL developer in issue 212
-# of NVIDIA/nccl-tests). A DGX H100 has eight ports of InfiniBand of 50 GB/s: the same share.
+REACHED = 0.7  # the share of the peak that products of large matrices reach: assumed
+# NVLink has 450 GB/s each way, of which the protocol leaves 370 (an NCCL developer in issue 212 of
+# NVIDIA/nccl-tests). A DGX H100 has eight InfiniBand ports of 50 GB/s: the same share.
 INSIDE = 370 * GB
 BETWEEN = 8 * 50 * GB * 370 / 450
 # NCCL's own model, src/graph/tuning.cc: µs to begin, a step over NVLink, a step over the network;
@@ -36,8 +36,8 @@ NCCL = {
     ("tree", "LL"): (6.8, 0.6, 5.0, 1 / 3.8, (141, 45, 35)),
     ("tree", "Simple"): (8.4, 4.0, 14.0, 0.92, (math.inf,) * 3),
 }
-CALL = 10 * US  # of the host's time, of CuPy (10 µs a launch is what is reported)
-HOP = 2 * US  # of a small message of MPI between hosts: assumed
+CALL = 10 * US  # of the host's time, by CuPy (reports say 10 µs a launch)
+HOP = 2 * US  # for a small MPI message between hosts: assumed
 GPUS = 8  # a host
 
 
@@ -51,7 +51,7 @@ class Model:
 
     @property
     def calls(self) -> int:
-        """Launches of a step: two forward and four backward a layer, eight besides."""
+        """Launches in a step: two forward and four backward for each layer, and eight more."""
         return 8 + 6 * (len(self.sizes) - 1)
 
 
@@ -66,7 +66,7 @@ class Setting:
     local: int = 1  # steps for one all-reduce
 
     def reduce(self, ranks: int) -> float:
-        """Seconds of the all-reduce: NCCL takes the quickest of its ways."""
+        """Seconds for the all-reduce: NCCL takes the quickest of its ways."""
         if ranks == 1:
             return 0.0
         hosts, on_host = -(-ranks // GPUS), min(ranks, GPUS)
@@ -85,20 +85,20 @@ class Setting:
         return min(found)
 
     def arithmetic(self, ranks: int) -> float:
-        """Products, no quicker than weights are read twice and a gradient written; the update."""
+        """Products, no quicker than reading weights twice and writing a gradient; the update."""
         size = self.model.parameters
         products = 6 * size * self.rows / ranks / (REACHED * PEAK[self.precision])
         return max(products, 12 * size / MEMORY) + 20 * size / MEMORY
 
     def host(self, ranks: int) -> float:
-        """Launches, and MPI's question, by recursive doubling, whether somebody stops.
+        """Launches, and asking over MPI, by recursive doubling, whether any rank stops.
 
-        Alone, a CUDA graph spares the host both.
+        On one device, a CUDA graph spares the host both.
         """
         return 0.0 if ranks == 1 else self.model.calls * CALL + math.log2(ranks) * HOP
 
     def step(self, ranks: int) -> float:
-        """The host runs ahead of the device, so the slower of them counts."""
+        """The host runs ahead of the device, so the slower of the two counts."""
         return max(self.host(ranks), self.arithmetic(ranks) + self.reduce(ranks) / self.local)
 
     def efficiency(self, ranks: int) -> float:
@@ -106,11 +106,11 @@ class Setting:
         return self.step(1) / (ranks * self.step(ranks))
 
     def weakly(self, ranks: int) -> float:
-        """The same, if each device brings as many rows."""
+        """The same, if every device has `rows` rows."""
         return self.step(1) / replace(self, rows=ranks * self.rows).step(ranks)
 
     def knee(self) -> int:
-        """The most devices that are used at least half."""
+        """The largest number of devices that are used at least half."""
         found = 1
         for ranks in counts():
             if ranks <= self.rows and self.efficiency(ranks) >= 0.5:
@@ -144,7 +144,7 @@ def percent(share: float) -> str:
 
 
 def at_half(rate: float, bus: float) -> float:
-    """Rows a device for which products and a long all-reduce take the same time."""
+    """Rows per device for which products and a long all-reduce take the same time."""
     return rate * 2 * 4 / (6 * bus)
 
 

@@ -1,7 +1,7 @@
 """One process from its start to 97 % on MNIST's test images: ``python cold_start.py PEER``.
 
-Import, loading, training: 784-100-10, ReLU, softmax, mini-batches of 64, momentum 0.9, in each
-library's usual way. It ends after the first epoch that reaches 97 %.
+Imports, loading, and training: 784-100-10, ReLU, softmax, mini-batches of 64, momentum 0.9, each
+library in its usual way. It ends after the first epoch that reaches 97 %.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDER = Path(os.environ.get("BPX_DATA", "data")) / "mnist"
 
 
 def images_and_labels():
-    """Training and test set, float32 in 0 to 1, for the libraries that bring no MNIST."""
+    """Training and test set, float32 in [0, 1], for libraries that do not come with MNIST."""
     import numpy as np
 
     found = []
@@ -26,7 +26,7 @@ def images_and_labels():
             pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
         with gzip.open(FOLDER / f"{part}-labels-idx1-ubyte.gz") as file:
             labels = np.frombuffer(file.read(), np.uint8, offset=8)
-        if part == "train":  # as `bpx.datasets.mnist`, which keeps 10,000 to validate
+        if part == "train":  # like `bpx.datasets.mnist`, which keeps 10,000 for validation
             pixels, labels = pixels[:50_000], labels[:50_000]
         found += [pixels.astype(np.float32) / 255, labels.astype(np.int64)]
     return found

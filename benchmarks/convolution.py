@@ -1,13 +1,13 @@
-"""Convolutional networks on a CPU, beside PyTorch, in one run: ratios.
+"""Times convolutional networks on a CPU beside PyTorch in one run, for the ratios.
 
     python benchmarks/convolution.py                  all cases; prints the table
     python benchmarks/convolution.py --write          and writes it into benchmarks/README.md
     python benchmarks/convolution.py "book, m 10"     one case
 
-A step is a gather, forward, backward and an update by plain SGD, in float32; bpx's is one of
-`fit`. Each peer is a process of its own with as many threads as there are cores, and they take
-turns, as in cpu.py. *products* are the matrix products of a step's convolutions and dense layers
-alone, each image's on one core with NumPy, the images shared by threads.
+A step is a gather, a forward and a backward pass and an update by plain SGD, in float32; bpx's is
+a step of `fit`. Each peer is a process of its own with as many threads as there are cores, and
+they take turns, as in cpu.py. *products* are the matrix products of a step's convolutions and
+dense layers alone, with NumPy, each image's on one core and the images shared among threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness import Peer, Timed, machine, measure, present, row, write
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LIBRARIES = ("numpy", "scipy", "numba", "torch")
-SECONDS_A_ROUND = 3.0  # `fit` takes fresh memory at each call, which should be a small share
+SECONDS_A_ROUND = 3.0  # `fit` allocates anew at each call, which should be a small share
 RATE = 0.01
 
 
@@ -35,7 +35,7 @@ def steps_an_epoch(m: int) -> int:
 
 
 def passes(steps: int, epoch: int, run: Callable[[int], object]) -> None:
-    """So many steps, in epochs."""
+    """Run this number of steps, in epochs."""
     while steps > 0:
         run(min(steps, epoch))
         steps -= epoch
@@ -104,7 +104,7 @@ def products(name: str, m: int) -> Callable[[int], object]:
         np.matmul(delta, x.swapaxes(1, 2), out=gradients)
         if k:
             np.matmul(omega.T, delta, out=x)
-            x *= np.float32(1e-6)  # or it overflows after some steps
+            x *= np.float32(1e-6)  # otherwise it overflows after some steps
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -133,7 +133,7 @@ def prepare(peer: str, case: str) -> Timed:
 
 
 def table(results: dict[str, list[Peer]]) -> str:
-    """Rows are peers; milliseconds a step, ratios of them, megabytes."""
+    """Rows are peers; milliseconds a step, ratios of those, megabytes."""
     times = {case: {p.name: p.median for p in peers} for case, peers in results.items()}
     lines = [row("ms a step", results), "|---" * (len(results) + 1) + "|"]
     for peer in PEERS:
@@ -155,7 +155,7 @@ def table(results: dict[str, list[Peer]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {'; '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {'; '.join(CASES)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     parser.add_argument("--short", action="store_true", help="one round of bpx on one case")

@@ -1,4 +1,4 @@
-"""bpx and every peer that is installed, on the same work, in one run: ratios.
+"""Times bpx and every installed peer on the same work in one run, for the ratios.
 
     python benchmarks/cpu.py                   all cases, a few minutes; prints the table
     python benchmarks/cpu.py --write           and writes it into benchmarks/README.md
@@ -28,10 +28,10 @@ from peers import INFERENCE, TRAINING, inference
 HERE = Path(__file__).parent
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "jax", "scikit-learn", "thinc", "onnxruntime")
 PEERS = ("JAX scan", "PyTorch", "torch.compile", "scikit-learn", "thinc", "ONNX Runtime")
-# Of processes that are timed from their start: bytecode is kept, as it is where Python is used, or
-# each of them compiles the sources of all that it imports.
+# For processes that are timed from their start. Bytecode is kept, as in ordinary use; otherwise
+# each of them would compile the sources of everything that it imports.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-SECONDS_A_ROUND = 1.0  # of each peer, at least; slow peers run one pass of at most 300 steps
+SECONDS_A_ROUND = 1.0  # for each peer, at least; slow peers run one pass of at most 300 steps
 PREDICTIONS = {
     name: dataclasses.replace(CASES["book"], name=name, n=n)
     for name, n in (("predict 1", 1), ("predict 10,000", 10_000))
@@ -55,15 +55,15 @@ def prepare(peer: str, name: str) -> Timed:
 
 
 def measured(name: str, peers: list[str], rounds: int) -> list[Peer]:
-    """The peers that are here, with their times."""
+    """The installed peers, with their times."""
     here = present(Peer(peer, prepare, name) for peer in peers)
-    # bpx runs whole epochs, as its users do, and so does whoever is as fast.
+    # bpx runs whole epochs, as its users do, and so does any peer that is as fast.
     most = 20_000 if name in PREDICTIONS else CASES[name].steps
     return measure(here, rounds, SECONDS_A_ROUND, 10, most)
 
 
 def table(results: dict[str, list[Peer]]) -> str:
-    """Rows are cases; microseconds a step, and what matters of it as ratios."""
+    """Columns are cases; microseconds a step, and the ratios that matter."""
     names = [n for n in dict.fromkeys([*TRAINING, *INFERENCE]) if any(
         p.name == n for peers in results.values() for p in peers)]  # fmt: skip
     lines = [
@@ -133,7 +133,7 @@ print(time.perf_counter() - start)
 
 
 def first_fit() -> str:
-    """Seconds of a process's first `fit`, where Numba has compiled before and where not."""
+    """Seconds of a process's first `fit`, where Numba has compiled before and where it has not."""
     found = []
     with tempfile.TemporaryDirectory() as cache:
         for fast in ("0", "1", "1"):
@@ -147,9 +147,9 @@ def first_fit() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     every = [*CASES, *PREDICTIONS, "cold"]
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(every)}")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {', '.join(every)}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", help="only these, with commas between")
+    parser.add_argument("--peers", help="only these, separated by commas")
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     parser.add_argument("--short", action="store_true", help="one round of bpx on the first case")
     options = parser.parse_args()

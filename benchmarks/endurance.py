@@ -1,9 +1,9 @@
 """Memory over a million steps: ``python endurance.py``; ``--short`` is CI's 20,000 steps.
 
-A small network is trained by each way that `fit` has, in a process of its own, and its memory (the
-resident set) is printed as it goes. Behind the first tenth it may grow by 1 MiB and 600 bytes an
-epoch, which is what a row of the history takes; with checkpoints, in which all of it is written as
-text each time, by 1,500.
+A small network is trained in each way that `fit` has, in a process of its own, and its memory (the
+resident set) is printed as it goes. After the first tenth it may grow by 1 MiB plus 600 bytes an
+epoch, which is what a row of the history takes, or 1,500 bytes an epoch with checkpoints, which
+write the whole history as text each time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bpx.backends._numpy import NumpyBackend
 
 MORE, A_ROW, A_ROW_AS_TEXT = 1 << 20, 600, 1500  # bytes
 N, BATCH, STEPS = 5000, 10, 500  # an epoch
-AT = (1, 10, 25, 50, 75, 100)  # percent, where it is looked at
+AT = (1, 10, 25, 50, 75, 100)  # percent of the steps, where memory is measured
 
 
 def resident() -> int:
@@ -40,7 +40,7 @@ class Watch(bpx.Callback):
 
 
 class WatchSteps(Watch):
-    """As a hook after each step, for which steps are not compiled."""
+    """With a hook after each step, so that steps are not compiled."""
 
     def on_step_end(self, run: bpx.callbacks.Run) -> None:
         run.history.get("training_cost")
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--way", choices=WAYS, help="one of them, in this process")
+    parser.add_argument("--way", choices=WAYS, help="one way, in this process")
     given = parser.parse_args()
     epochs = (20_000 if given.short else given.steps) // STEPS
     if given.way:

@@ -6,8 +6,8 @@
     python benchmarks/estimators.py --short           600 samples of two cases, 2 epochs, one round
 
 Each estimator on each case with each solver is a process of its own; they take turns, and a
-figure is the median over the rounds. All are fitted to a few samples first, so that what compiles
-has compiled. `bare` is the least that an epoch can take with NumPy: see there.
+figure is the median over the rounds. All are fitted to a few samples first, so that compiling is
+over. `bare` is the least that an epoch can take with NumPy: see its docstring.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ ESTIMATORS = ("scikit-learn", "bpx", "bpx fast")
 SOLVERS = ("adam", "sgd", "lbfgs")
 PARTS = ("x", "y", "test_x", "test_y")
 BATCH, HIDDEN = 200, 100  # scikit-learn's defaults
-WARM_UP = 500  # samples: two mini-batches and the rest
+WARM_UP = 500  # samples: two mini-batches and a smaller one
 SHORT_CASES, SHORT_ROWS, SHORT_EPOCHS = ("digits", "housing"), 600, 2
 
 Parts = tuple[np.ndarray, ...]  # in the order of PARTS
 
 
 class Fit(NamedTuple):
-    """What is known after one; of `bare` no score and no loss."""
+    """What is known after a fit; `bare` has no score and no loss."""
 
     seconds: float
     epochs: int
@@ -56,9 +56,9 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A data set of so many rows, and at most so many epochs.
+    """A data set, how many rows of it, and the most epochs.
 
-    `faster` says how many times faster adam and sgd are to be.
+    `faster` says how many times faster adam and sgd should be.
     """
 
     draw: Callable[[int], Parts]
@@ -72,7 +72,7 @@ class Task:
 
 
 def split(x: np.ndarray, y: np.ndarray) -> Parts:
-    """Four fifths to train."""
+    """Four fifths for training, the rest for the test."""
     from sklearn.model_selection import train_test_split
 
     x, test_x, y, test_y = train_test_split(x, y, test_size=0.2, random_state=0)
@@ -101,7 +101,7 @@ def standardized(x: np.ndarray) -> np.ndarray:
 
 
 def housing(rows: int) -> Parts:
-    """Made, of California housing's shape: correlated columns, and noise of 0.4."""
+    """Artificial, of California housing's shape: correlated columns, and noise of 0.4."""
     draw = np.random.default_rng(0)
     x = standardized(draw.standard_normal((rows, 8)) @ draw.standard_normal((8, 8)))
     y = np.sin(1.5 * x[:, 0]) + 0.5 * x[:, 1] * x[:, 2] + 0.5 * np.abs(x[:, 3]) + 0.3 * x[:, 4]
@@ -109,7 +109,7 @@ def housing(rows: int) -> Parts:
 
 
 def covertype(rows: int) -> Parts:
-    """Made, of covertype's shape: 10 quantities, 4 areas, 40 soils, 7 covers of 1 to 44 %.
+    """Artificial, of covertype's shape: 10 quantities, 4 areas, 40 soils, 7 covers of 1 to 44 %.
 
     A label is drawn with the logits' probabilities: Gumbel noise, and the largest wins.
     """
@@ -141,7 +141,7 @@ def make(case: str, rows: int, folder: Path) -> None:
 
 
 def made(case: str, rows: int, folder: Path) -> bool:
-    """In a process of its own: a child's peak of memory begins at that of its parent."""
+    """Make it in a process of its own: a child's peak memory begins at that of its parent."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         try:
@@ -156,7 +156,7 @@ def made(case: str, rows: int, folder: Path) -> bool:
 
 
 def prepare(peer: str, name: str, folder: Path) -> Timed:
-    """One epoch is the warm-up, and sees a few samples only."""
+    """A call for one epoch is the warm-up, and sees only a few samples."""
     case, solver = name.split()
     os.environ["BPX_FAST"] = "1" if peer == "bpx fast" else "0"
     x, y, *test = (np.load(folder / f"{part}.npy") for part in PARTS)
@@ -193,7 +193,7 @@ def estimator(peer: str, name: str) -> type:
 def bare(x: np.ndarray, y: np.ndarray, solver: str) -> Timed:
     """Gather, products, and the optimizer on one vector, in preallocated arrays.
 
-    No activation, cost, bias or penalty, no check and no shuffling: the order is drawn before.
+    No activation, cost, bias or penalty, no check and no shuffling: the order is drawn beforehand.
     The rate is 0, since without activations nothing holds the weights back.
     """
     targets = one_hot(y).astype(x.dtype) if y.dtype.kind == "i" else y.reshape(-1, 1)
@@ -212,7 +212,7 @@ def bare(x: np.ndarray, y: np.ndarray, solver: str) -> Timed:
     steps = -(-len(x) // m)
 
     def of(rows: int) -> Callable[[np.ndarray], None]:
-        """A step on so many."""
+        """A step on so many rows."""
         inputs, outputs = a[0][:rows], wanted[:rows]
         multiply = multiplier(
             [array[:rows] for array in a], [array[:rows] for array in delta], weights, gradients
@@ -268,17 +268,17 @@ def nesterov(
 
 
 def measured(name: str, epochs: int, rounds: int, folder: Path) -> list[Peer]:
-    """The peers that are here, with their times and last fits."""
+    """The installed peers, with their times and first fits."""
     names = ESTIMATORS if name.endswith("lbfgs") else (*ESTIMATORS, "bare")
     ready = partial(prepare, folder=folder)
-    done = epochs  # as many as an estimator has needed are what `bare` does
+    done = epochs  # `bare` does as many as an estimator has needed
 
     def fit(peer: Peer) -> None:
         nonlocal done
         found = peer.time(done if peer.name == "bare" else epochs)
         done = found.epochs
         peer.times.append(found.seconds)
-        if len(peer.times) == 1:  # later ones' peak may be that of the score before
+        if len(peer.times) == 1:  # in later ones, the peak may be that of the previous score
             peer.fit = found
 
     here = present([Peer(peer, ready, name) for peer in names])  # all start at once
@@ -296,7 +296,7 @@ def head(*titles: str) -> str:
 
 
 def epochs_of(found: dict[str, Peer]) -> str:
-    """One number, or where they differ each estimator's."""
+    """One number, or each estimator's where they differ."""
     counts = cells(found, ESTIMATORS, lambda peer: str(peer.fit.epochs))
     counts = [count for count in counts if count]
     return counts[0] if len(set(counts)) == 1 else " / ".join(counts)

@@ -1,8 +1,8 @@
-"""Faults: ``bpx train`` killed at random instants: ``python faults.py``. Damaged files: fuzz.py.
+"""Kills ``bpx train`` at random instants: ``python faults.py``. For damaged files see fuzz.py.
 
-A run is killed with SIGKILL, taken up again with ``--resume``, killed again, and so on until it
-ends; then the next one begins, until so many kills are done. Each is held against one that nobody
-killed: model and history, times aside, to the last bit.
+A run is killed with SIGKILL, resumed with ``--resume``, killed again, and so on until it ends;
+then the next one begins, until the given number of kills is reached. Each is compared with a run
+that was never killed: model and history, except for times, to the last bit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def command(fast: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    """Wait for it; its warnings."""
+    """Wait for it, and return its warnings."""
     _, errors = process.communicate()
     if process.returncode:
         raise SystemExit(f"bpx train ended with {process.returncode}: {errors}")
@@ -52,7 +52,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def result(out: Path) -> tuple[object, ...]:
-    """The model's numbers and its header, and the history but its times."""
+    """The model's numbers and its header, and the history without its times."""
     tensors, header = persistence.read(out / "model.safetensors")
     with (out / "history.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
@@ -70,11 +70,11 @@ def kills(folder: Path, fast: str, options: list[str], count: int) -> dict[str, 
         while True:
             begun = (out / "recipe.json").exists()
             if begun and not (out / "checkpoints").exists():
-                break  # it has ended, and was killed after that
+                break  # it had ended before it was killed
             where = ["--resume", str(out)] if begun else [*COMMON, *options, "--out", str(out)]
             process = command(fast, *where)
             try:
-                # Of the last kill's run the end is waited for.
+                # After the last kill, wait for the end of the run.
                 left = None if found["kills"] == count else random.uniform(0.0, lasts)
                 errors = process.communicate(timeout=left)[1]
             except subprocess.TimeoutExpired:

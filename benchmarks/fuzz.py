@@ -1,16 +1,16 @@
 """Damaged files given to the command line, and to `bpx.load` and `fit`: ``python fuzz.py``.
 
-Thousands of .csv, .npy, .npz, .parquet and model files, each made wrong at random, are given to
-``bpx train``, ``evaluate``, ``predict`` and ``export``. Each has to end in one line that says what
-is wrong with it and exit status 1 or 2, or in a result and none; beside it there may be a note on
-what the targets are taken for. Whatever else happens is a fault: a traceback, more lines, a crash,
-more than 20 s, more than 512 MiB.
+Thousands of .csv, .npy, .npz, .parquet and model files, each damaged at random, are given to
+``bpx train``, ``evaluate``, ``predict`` and ``export``. Each must end either in one line that says
+what is wrong with it and exit status 1 or 2, or in a result without such a line; there may also be
+a note on what the targets are taken for. Anything else is a fault: a traceback, more lines, a
+crash, more than 20 s, more than 512 MiB.
 
-Then checkpoints and models are damaged, and read by `fit` and `bpx.load`: bytes of the file, and
-values of its header with a checksum that is right.
+Then checkpoints and models are damaged, in bytes of the file and in values of its header with a
+valid checksum, and read by `fit` and `bpx.load`.
 
     python benchmarks/fuzz.py --short               CI's: 400 files, and 200 for `fit` and `load`
-    python benchmarks/fuzz.py --case 123            one file, as it went, with its traceback
+    python benchmarks/fuzz.py --case 123            one file, with its outcome and traceback
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ N = 40  # samples
 
 
 def seeds(folder: Path) -> list[str]:
-    """A sound file of each kind, and a model that takes what is in them; the kinds."""
+    """Write a sound file of each kind, and a model for their contents; the kinds."""
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(N, 4)), np.arange(N) % 3
     np.save(folder / "x.npy", x)
@@ -68,7 +68,7 @@ def seeds(folder: Path) -> list[str]:
 
 
 def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, list[str]]:
-    """Write the file of this number; its kind, and the arguments of the command."""
+    """Write the file of this number; return its kind and the arguments of the command."""
     draw = random.Random(f"{seed}/{number}")
     kind = kinds[number % len(kinds)]
     path = folder / f"wrong.{kind}"
@@ -92,7 +92,7 @@ def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, l
 
 
 def outcome(arguments: list[str]) -> tuple[str, str]:
-    """What became of a command in this process: refused, accepted, or a fault; and its words."""
+    """What became of a command in this process: refused, accepted or a fault; and its message."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
     told, status = "", 0
     sys.argv = ["bpx", *arguments]
@@ -112,30 +112,30 @@ def outcome(arguments: list[str]) -> tuple[str, str]:
         return "accepted", told
     one = len(lines) == 1 and lines[0].startswith("bpx: ") and len(lines[0]) <= 1100
     if status == 1 and one and "the cost is not finite" in told:
-        return "accepted", told  # numbers as large as these are
+        return "accepted", told  # the numbers in the file are that large
     if status in (1, 2) and one:
         return "refused by name" if "wrong." in told else "refused", told
     return "fault", f"status {status}: {told or 'no message'}"
 
 
 def limited() -> int:
-    """From here on this process may take so much more address space; KiB in memory now."""
+    """Limit this process to MEMORY more of address space from now on; KiB in memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGESIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     return peak()
 
 
 def peak() -> int:
-    """KiB that were in memory at most. (`getrusage` counts the parent's before `exec`, too.)"""
+    """The most KiB that were in memory. (`getrusage` also counts the parent's before `exec`.)"""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     return int(line.split()[1])
 
 
 def serve(folder: Path, kinds: list[str], seed: int, first: int, last: int, step: int) -> None:
-    """Go through the cases, a line before and a line after each; the parent watches them."""
-    for kind in kinds:  # everything is loaded, and its threads are there
+    """Go through the cases, with a line before and after each; the parent watches them."""
+    for kind in kinds:  # so that everything is loaded and all threads are there
         for arguments in ([["evaluate", str(folder / "x.safetensors"), str(folder / "x.npz")],
                            ["export", str(folder / "x.safetensors"), str(folder / "out.onnx")]]
                           if kind in ("safetensors", "ensemble") else
@@ -152,7 +152,7 @@ def serve(folder: Path, kinds: list[str], seed: int, first: int, last: int, step
 
 
 def watched(folder: Path, seed: int, last: int, step: int, first: int) -> tuple[Counter, int]:
-    """All cases of one worker, which is started again after a crash; their counts, and MiB."""
+    """All cases of one worker, restarted after a crash; their counts, and the most MiB."""
     counts: Counter = Counter()
     most = 0
     while first < last:
@@ -202,7 +202,7 @@ def watched(folder: Path, seed: int, last: int, step: int, first: int) -> tuple[
 
 
 def damages(folder: Path, count: int, draw: random.Random) -> dict[str, int]:
-    """In a process of its own: it must not crash, nor take more memory than it may."""
+    """In a process of its own: it must neither crash nor take more memory than allowed."""
     warnings.simplefilter("error")
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(60, 6)), generator.integers(3, size=60)
@@ -242,7 +242,7 @@ def damages(folder: Path, count: int, draw: random.Random) -> dict[str, int]:
             else:
                 bpx.load(file).predict(x)
             found["read"] += 1
-        except bpx.DivergenceError:  # of a learning rate that the file has made larger
+        except bpx.DivergenceError:  # with a learning rate that the file has made larger
             found["read"] += 1
         except Exception as error:
             # FileFormatError is a ValueError.
@@ -300,7 +300,7 @@ def main() -> None:
                    for column in columns]  # fmt: skip
             print(f"{kind:12}" + "".join(f"{number:17,}" for number in row))
         most = max(one.result()[1] for one in each)
-        print(f"the most that a process took beside what it had before: {most} MiB")
+        print(f"the most that a process took beyond what it had before: {most} MiB")
         again = [sys.executable, __file__, "--damages", name, "--checkpoints", str(checkpoints)]
         done = subprocess.run([*again, "--seed", str(given.seed)], stdout=subprocess.PIPE)
         if done.returncode:

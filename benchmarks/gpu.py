@@ -1,4 +1,4 @@
-"""Checks and times bpx on a CUDA device, beside every peer that is installed, in eight minutes.
+"""Checks and times bpx on a CUDA device, beside every installed peer, in eight minutes.
 
     python benchmarks/gpu.py               kernels, tests, rates, all cases; prints the table
     python benchmarks/gpu.py --write       and writes it into benchmarks/README.md
@@ -7,8 +7,8 @@
     python benchmarks/gpu.py --rehearse    without a device: everything here but CUDA's calls
 
 Each peer is a process of its own, and they take turns. A figure is the median over rounds of
-whole epochs, between two CUDA events; for JAX between two readings of the host's clock, after
-block_until_ready.
+whole epochs, timed between two CUDA events; for JAX, between two readings of the host's clock,
+after block_until_ready.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from harness import Peer, measure, present, row, versions, write
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 480.0  # seconds for everything
-# At most, of the budget; the cases have what is left. The first check of a machine compiles all
-# kernels, which alone takes 25 s of a core, and CuPy's own beside them.
+# The most that each may take of the budget; the cases have what is left. The first check on a
+# machine compiles all kernels, which alone takes 25 s on one core, and CuPy's own as well.
 CHECK, TESTS, RATES = 120.0, 150.0, 40.0
 STARTING = 0.6  # of a case's time, at most
 ROUNDS = 7
 SHORT = ("book", "images")
-SECONDS_A_ROUND = 0.25  # of each peer, at least; slow peers run one epoch
+SECONDS_A_ROUND = 0.25  # for each peer, at least; slow peers run one epoch
 MOST_EPOCHS = 500  # a round; bpx records its graphs anew in each
 LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cudnn-frontend",
              "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "torch", "jax")  # fmt: skip
@@ -48,7 +48,7 @@ Results = dict[str, dict[str, float]]  # seconds a step, by case and peer
 
 
 def passes(command: list[str], seconds: float) -> bool | None:
-    """Run a Python program of the checkout; what it prints is shown. None: it was stopped."""
+    """Run a Python program of the checkout, showing what it prints. None: it was stopped."""
     try:
         done = subprocess.run([sys.executable, *command], cwd=HERE.parent, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -67,7 +67,7 @@ def tests_pass() -> bool | None:
     print("--- the test suite on CuPy", flush=True)
     processes = str(min(12, os.cpu_count() or 1))
     parallel = ["-n", processes] if importlib.util.find_spec("xdist") else []
-    # What is rehearsed on the host needs no device, and would take the time of what does.
+    # What is rehearsed on the host needs no device, and would take time from what does.
     return passes(["-m", "pytest", "-q", "-k", "cupy and not rehearsed", *parallel], TESTS)
 
 
@@ -77,9 +77,9 @@ def tests_pass() -> bool | None:
 def timed(
     case: str, peers: list[str], rehearse: bool, rounds: int, until: float
 ) -> tuple[dict[str, float], int]:
-    """Seconds a step of the peers that are here, and the fewest rounds of one.
+    """Seconds a step of the installed peers, and the fewest rounds that any of them did.
 
-    They start, all at once, and then take turns.
+    They all start at once, and then take turns.
     """
     print(f"--- {case}", file=sys.stderr, flush=True)
     made = partial(prepare, is_device=not rehearse)
@@ -118,7 +118,7 @@ def table(results: Results, measured: dict[str, float]) -> str:
 def compared(
     case: Case, times: dict[str, float], precision: str, measured: dict[str, float]
 ) -> dict[str, str]:
-    """What the times in one precision say of bpx and of the products, by title."""
+    """What the times in one precision say about bpx and the products, by title."""
     cells = {}
     if "bpx" in times:
         if rivals := [times[peer] for peer in RIVALS if peer in times]:
@@ -176,7 +176,7 @@ def missing() -> str | None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(EVERY)}")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {', '.join(EVERY)}")
     parser.add_argument("--rehearse", action="store_true", help="on the host, without a device")
     parser.add_argument("--short", action="store_true", help="one round of " + " and ".join(SHORT))
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
@@ -193,7 +193,7 @@ def main() -> int:
     if not options.rehearse and (why := missing()):
         print(why, file=sys.stderr)
         return 1
-    if options.rehearse:  # threads wait for each other, and crawl on a busy machine
+    if options.rehearse:  # several threads wait for each other, and crawl on a busy machine
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     end = time.monotonic() + BUDGET
     rounds = 1 if options.short else ROUNDS
@@ -209,7 +209,7 @@ def main() -> int:
         until = now + (end - now) / (len(cases) - index)
         peers = names(case, not options.rehearse)
         if options.rehearse and options.short:
-            peers.remove("torch.compile")  # compiles for longer than all else takes
+            peers.remove("torch.compile")  # compiling it takes longer than everything else
         results[case], fewest = timed(case, peers, options.rehearse, rounds, until)
         least = min(least, fewest)
     where = "a rehearsal on the host" if options.rehearse else machine()

@@ -3,7 +3,7 @@
     python benchmarks/gpu_check.py               on the CUDA device
     python benchmarks/gpu_check.py --rehearse    on the host, the kernels compiled by g++
 
-Where cuDNN is installed, convolutions are checked by it and without it.
+Where cuDNN is installed, convolutions are checked with and without it.
 
 `python benchmarks/gpu.py` runs it first.
 """
@@ -22,7 +22,7 @@ LIMITS = {"float32": 1e-6, "float64": 1e-12}  # of the size of the result
 
 
 def backend(folder: str):
-    """The device's; or for the rehearsal, with a folder for what is compiled."""
+    """The device's; given a folder for what is compiled, that of the rehearsal."""
     import bpx
 
     if not folder:
@@ -33,7 +33,7 @@ def backend(folder: str):
 
 
 def line(kernels, name: str, label: str) -> tuple[bool, str]:
-    """Whether a kernel is right, and its line of the table, which begins with `label`."""
+    """Whether a kernel is right, and its line in the table, which begins with `label`."""
     from test_kernels import worst_difference
 
     found, right = [], True
@@ -41,7 +41,7 @@ def line(kernels, name: str, label: str) -> tuple[bool, str]:
         try:
             draw = np.random.default_rng(20260101)
             worst = worst_difference(kernels, name, dtype, draw, by_terms=True)
-        except Exception as error:  # the other kernels are still to be looked at
+        except Exception as error:  # the other kernels are still to be checked
             return False, f"{label:26} {type(error).__name__}: {error}"
         found.append(f"{dtype} {worst:8.1e}")
         right = right and worst <= limit  # False for a NaN
@@ -56,7 +56,7 @@ def without_cudnn(kernels):
 
 
 def checks(kernels, names: list[str]) -> list[tuple[str, object, str]]:
-    """Of each check what it is called, the backend and the kernel."""
+    """The name of each check, its backend and its kernel."""
     found = [(name, kernels, name) for name in names]
     if not kernels._convolutions.is_here():
         return found
@@ -70,14 +70,14 @@ def main() -> int:
     try:
         from test_kernels import CASES
     except ImportError as error:
-        print(f"the inputs are those of the tests, which need more ({error}): "
+        print(f"the inputs are those of the tests, which need more packages ({error}): "
               "pip install -e '.[test]'")  # fmt: skip
         return 1
     rehearse = "--rehearse" in sys.argv
     with tempfile.TemporaryDirectory() as folder:
         try:
             kernels = backend(folder if rehearse else "")
-        except RuntimeError as error:  # no device; or no compiler, and nothing to rehearse
+        except RuntimeError as error:  # no device, or no compiler for the rehearsal
             print(error)
             return 0 if rehearse else 1
         wrong = []

@@ -1,12 +1,12 @@
-"""A convolution on CuPy in each way there is, layer by layer: microseconds on the device.
+"""A convolution on CuPy in every way there is, layer by layer: microseconds on the device.
 
     python benchmarks/gpu_layers.py               on the CUDA device; prints the table
     python benchmarks/gpu_layers.py --write       and writes it into benchmarks/README.md
-    python benchmarks/gpu_layers.py --rehearse    once each on the host, with nothing timed
+    python benchmarks/gpu_layers.py --rehearse    once each on the host, without timing
 
-The ways: patches and cuBLAS; windows read in place; cuDNN, where it is installed. Each operation
-is recorded and replayed, so that the host is not timed; the least of some rounds in which all take
-turns, in float32.
+The ways are patches and cuBLAS, windows read in place, and cuDNN where it is installed. Each
+operation is recorded and replayed, so that the host is not timed. A figure is the least of some
+rounds in which all take turns, in float32.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ LAYERS = [
 ]
 IMAGES = 10, 128
 OPERATIONS = "forward", "weights", "inputs"
-# Times a round, and of them in one recording: to launch one from Python takes as long as a small
-# convolution.
+# How many times in a round, and how many of them in one recording: launching one from Python takes
+# as long as a small convolution.
 REPLAYS, RECORDED = 200, 20
 
 
 def ways(kernels: Any) -> dict[str, Any]:
-    """Copies of the backend that know one way, by its name."""
+    """Copies of the backend that know one way each, by its name."""
     found = {name: without_cudnn(kernels) for name in ("patches", "in place")}
     found["patches"]._in_place = lambda *arguments: None
     return found | ({"cuDNN": kernels} if kernels._convolutions.is_here() else {})
 
 
 def works(kernels: Any, layer: tuple[int, ...], m: int) -> list[Callable[[], None]]:
-    """The convolution and its two adjoints, a mini-batch as `Conv2D` does it."""
+    """The convolution and its two adjoints, on a mini-batch as in `Conv2D`."""
     into, of, n, k, stride, padding = layer
     sliding = Sliding((n, n), (k, k), (stride,) * 2, (1, 1), ((padding, padding),) * 2)
     draw = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
@@ -77,13 +77,13 @@ def works(kernels: Any, layer: tuple[int, ...], m: int) -> list[Callable[[], Non
 
 
 def recorded(kernels: Any, work: Callable[[], None]) -> Callable[[], None]:
-    work()  # compiles, plans and takes workspaces, none of which may happen in a recording
+    work()  # compiles, plans and allocates workspaces, none of which may happen in a recording
     launch: Callable[[], None] = kernels.capture(lambda: [work() for _ in range(RECORDED)])
     return launch
 
 
 def seconds(launch: Callable[[], None]) -> float:
-    """Of the work that was recorded, by CUDA's clock."""
+    """Seconds of the recorded work, by CUDA's clock."""
     import cupy
 
     start, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -98,7 +98,7 @@ def seconds(launch: Callable[[], None]) -> float:
 def times(
     every: dict[str, Any], layer: tuple[int, ...], m: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each operation, by way; without a device only done, for no rounds."""
+    """Seconds of each operation, by way; without rounds, as in the rehearsal, nothing is timed."""
     found: dict[str, list[float]] = {}
     with next(iter(every.values())).surround(None):
         launches = {
@@ -125,7 +125,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             every = ways(backend(folder if options.rehearse else ""))
-        except RuntimeError as error:  # no compiler, and nothing to rehearse
+        except RuntimeError as error:  # no compiler for the rehearsal
             print(error)
             return 0
         rounds, images = (0, IMAGES[:1]) if options.rehearse else (options.rounds, IMAGES)

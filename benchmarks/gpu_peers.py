@@ -2,7 +2,7 @@
 
 A peer is a function of a case and a `Place` that returns ``epoch()``: one shuffled pass, with
 data, parameters and permutation on the device. A name such as ``PyTorch graph, tf32`` ends with
-the precision of the matrix products; without one they are of float32 throughout.
+the precision of the matrix products; without one they are in float32 throughout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Epoch = Callable[[], object]
 EVERY = CASES | IMAGES
 LOW = ("tf32", "bfloat16", "float16")
 IN_LOW_PRECISION = ("medium", "wide")  # where a product is large enough to gain
-SHORT_STEPS = 20  # of an epoch of the rehearsal
+SHORT_STEPS = 20  # in an epoch of the rehearsal
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Place:
 
 
 def whole(case: Case, is_device: bool) -> Case:
-    """Full batches only, so that a graph of one step is enough for everybody."""
+    """Full batches only, so that a graph of one step is enough for every peer."""
     steps = case.n // case.m
     return dataclasses.replace(case, n=case.m * (steps if is_device else min(steps, SHORT_STEPS)))
 
@@ -61,7 +61,7 @@ def bpx_fit(case: Case, place: Place, graph: bool | str = "auto") -> Epoch:
 
 
 def torch_precision(place: Place) -> Callable[[], AbstractContextManager[object]]:
-    """Set that of products of float32; for 16 bits, autocast around the forward pass.
+    """Set the precision of float32's products; for 16 bits, autocast around the forward pass.
 
     float16 goes without a GradScaler, which would cost PyTorch more.
     """
@@ -70,13 +70,13 @@ def torch_precision(place: Place) -> Callable[[], AbstractContextManager[object]
     if place.is_device and not torch.cuda.is_available():
         raise LookupError("PyTorch sees no CUDA device")
     if not place.is_device:
-        torch.set_num_threads(1)  # more wait for each other, and crawl on a busy machine
+        torch.set_num_threads(1)  # several wait for each other, and crawl on a busy machine
     torch.set_float32_matmul_precision("high" if place.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = place.precision == "tf32"  # by default on
     torch.backends.cudnn.benchmark = True  # the fastest of cuDNN's algorithms
     if place.precision in ("float32", "tf32"):
         return nullcontext
-    # Its cache of cast weights must not outlive a step that is captured.
+    # The cache of cast weights must not outlive a step that is captured.
     dtype = getattr(torch, place.precision)
     return partial(torch.autocast, place.torch, dtype=dtype, cache_enabled=False)
 
@@ -126,7 +126,7 @@ def torch_graph(case: Case, place: Place) -> Epoch:
 
     def step() -> None:
         rows = order.index_select(0, counter)[0]
-        # Without gradients, those of the graph are written and not added to.
+        # With no gradients there, the graph writes them instead of adding to them.
         optimizer.zero_grad(set_to_none=True)
         loss(x.index_select(0, rows), y.index_select(0, rows)).backward()
         optimizer.step()
@@ -144,7 +144,7 @@ def torch_graph(case: Case, place: Place) -> Epoch:
 
 
 def captured(step: Callable[[], object], place: Place) -> Callable[[], object]:
-    """`step` as a CUDA graph, after PyTorch's notes; the host has none, and runs it as it is."""
+    """`step` as a CUDA graph, as in PyTorch's notes; the host has none, and runs it as it is."""
     import torch
 
     if not place.is_device:
@@ -187,7 +187,7 @@ def products(case: Case, place: Place) -> Epoch:
 
 # --- JAX ----------------------------------------------------------------------------------------
 
-# By default JAX takes TF32 for float32 on a GPU.
+# By default, JAX uses TF32 for float32 on a GPU.
 JAX = {"float32": "highest", "tf32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
 
 
@@ -209,7 +209,7 @@ def jax_epoch(case: Case, place: Place) -> Epoch:
 
 
 def host_clock(epoch: Epoch, epochs: int) -> float:
-    """Of work that is waited for: JAX's, whose every epoch ends with block_until_ready."""
+    """For work that is waited for: JAX's, in which every epoch ends with block_until_ready."""
     start = time.perf_counter()
     for _ in range(epochs):
         epoch()
@@ -255,9 +255,9 @@ PEERS_IN_LOW_PRECISION = ("bpx", "products", "JAX scan", "PyTorch graph")
 
 
 def names(case: str, is_device: bool) -> list[str]:
-    """Of the peers on a case."""
+    """The names of the peers on a case."""
     low = LOW if is_device and case in IN_LOW_PRECISION else ()
-    here = [peer for peer in PEERS if case in CASES or peer != "JAX scan"]  # of dense layers
+    here = [peer for peer in PEERS if case in CASES or peer != "JAX scan"]  # dense layers alone
     return [*here, *(f"{peer}, {p}" for p in low for peer in PEERS_IN_LOW_PRECISION)]
 
 

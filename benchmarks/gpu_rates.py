@@ -1,4 +1,4 @@
-"""What the device can at most, measured through PyTorch, and what share of it a step reaches."""
+"""The most that the device can do, measured with PyTorch, and the share that a step reaches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COPY = "copy"
 
 
 def prepare(name: str, case: str) -> Timed:
-    """Seconds a product of square matrices in a precision, or a copy within the device."""
+    """Seconds for a product of square matrices in a precision, or for a copy within the device."""
     import torch
 
     torch_precision(Place(True, name if name in RATES else "float32"))
@@ -39,7 +39,7 @@ def rates(seconds: float) -> dict[str, float]:
 
 
 def least_bytes(case: Case) -> int:
-    """That a step must move, in float32 and labels of 4 bytes.
+    """The bytes that a step must move at least, in float32 and with labels of 4 bytes.
 
     Parameters and the optimizer's vectors are read and written, the batch is read.
     """
@@ -49,7 +49,7 @@ def least_bytes(case: Case) -> int:
 def shares(
     peer: str, case: Case, seconds: float, precision: str, rates: dict[str, float]
 ) -> dict[str, str]:
-    """By title, what of the measured rates a step in so many seconds reaches."""
+    """By title, the share of the measured rates that a step of this many seconds reaches."""
     cells = {}
     if precision in rates:
         share = 2.0 * case.multiply_adds / seconds / rates[precision]

@@ -3,7 +3,7 @@
     python benchmarks/growth.py
     python benchmarks/growth.py --short     two points of each line, and no picture
 
-Beside each line of bpx's is that of the bare matrix products, taken in turns with it.
+Beside each of bpx's lines is that of the bare matrix products, measured in turn with it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAMPLES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 
 
 def best(run: Callable[[int], object], steps: int, repeats: int = 3) -> float:
-    """Seconds a step, the least of some repeats: what the machine can, not its load."""
+    """Seconds a step, the least of some repeats: what the machine can do, not its load."""
     run(1)
     times = []
     for _ in range(repeats):
@@ -58,7 +58,7 @@ def shapes(short: bool) -> Iterator[tuple[str, int, Case]]:
 def on_disk(n: int, folder: Path) -> float:
     """Seconds a step of fit on n samples of 32 floats in a memory map, one epoch.
 
-    Ten million are 1.3 GB on disk; the rows of a mini-batch come from anywhere in it.
+    Ten million are 1.3 GB on disk; the rows of a mini-batch come from anywhere in the file.
     """
     import bpx
 

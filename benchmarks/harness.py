@@ -16,8 +16,8 @@ from pathlib import Path
 
 README = Path(__file__).with_name("README.md")
 
-# Works so many units, and says how many seconds one took; or more than that, to whoever calls
-# `Peer.time` without `measure`.
+# Does a number of units of work, and returns the seconds that one took; more than that only where
+# `Peer.time` is called without `measure`.
 Timed = Callable[[int], float]
 Prepare = Callable[[str, str], Timed]  # of a peer and a case; called in the peer's process
 
@@ -27,10 +27,10 @@ class Gone(RuntimeError):
 
 
 def worker(connection: Connection, prepare: Prepare, peer: str, case: str) -> None:
-    """One peer in a process of its own: told how many units, it says how long one took."""
+    """One peer in a process of its own: given a number of units, it says how long one took."""
     try:
         timed = prepare(peer, case)
-        timed(1)  # what compiles, compiles
+        timed(1)  # whatever has to be compiled is compiled here
     except (ImportError, LookupError) as error:
         connection.send(str(error) or type(error).__name__)
         return
@@ -41,14 +41,14 @@ def worker(connection: Connection, prepare: Prepare, peer: str, case: str) -> No
 
 
 def peak() -> float:
-    """Megabytes of this process, at most so far."""
+    """The most megabytes that this process has taken so far."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class Peer:
-    """The other end of a worker; until a time of `time.monotonic` it may take."""
+    """The other end of a worker, which may take until `until`, a time of `time.monotonic`."""
 
     def __init__(self, name: str, prepare: Prepare, case: str, until: float = math.inf) -> None:
         context = multiprocessing.get_context("spawn")
@@ -60,7 +60,7 @@ class Peer:
         theirs.close()
 
     def answer(self, share: float = 1.0) -> object:
-        """Waited for during a share of the time that is left."""
+        """The worker's answer, waited for during a share of the time that is left."""
         left = max(share * (self.until - time.monotonic()), 0.0)
         try:
             if not self.connection.poll(None if left == math.inf else left):
@@ -71,7 +71,7 @@ class Peer:
 
     def time(self, units: int) -> float:
         self.connection.send(units)
-        seconds = self.answer(0.5)  # whoever hangs leaves time for the others
+        seconds = self.answer(0.5)  # one that hangs leaves time for the others
         time.sleep(0.05)  # idle threads of its pools spin for a while
         return seconds
 
@@ -91,7 +91,7 @@ class Peer:
 
 
 def present(peers: Iterable[Peer]) -> list[Peer]:
-    """Those that start; of the others it is said why not. A generator starts them in turn."""
+    """Those that start; prints why the others do not. From a generator, they start in turn."""
     here = []
     for peer in peers:
         try:
@@ -106,7 +106,7 @@ def present(peers: Iterable[Peer]) -> list[Peer]:
 
 
 def measure(peers: list[Peer], rounds: int, seconds: float, few: int, most: int) -> list[Peer]:
-    """Those that last, with their times: each round `seconds` of each, `most` units at most."""
+    """Those that last, with their times: in each round `seconds` of each, at most `most` units."""
     units: dict[str, int] = {}
 
     def start(peer: Peer) -> None:
@@ -137,12 +137,12 @@ def lasts(peer: Peer, turn: Callable[[Peer], object]) -> bool:
 
 
 def row(title: str, cells: Iterable[str]) -> str:
-    """Of a table in Markdown."""
+    """A row of a table in Markdown."""
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
 def versions(libraries: Iterable[str]) -> str:
-    """Of Python, and of the libraries that are installed."""
+    """The versions of Python and of the installed libraries."""
     found = [f"Python {platform.python_version()}"]
     for library in libraries:
         try:

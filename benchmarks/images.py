@@ -1,9 +1,9 @@
 """Networks of images, as a user of each library would write them.
 
-*book* has the two convolutions of the book's chapter 6 on 28 × 28; *residual* on 3 × 32 × 32 a
-convolution and three blocks of two convolutions with batch normalization, of 16, 32 and 64
-channels; *plain* on the same images three convolutions of 3 × 3 with as many. All end in ten
-classes.
+*book* has the two convolutions of the book's chapter 6, on 28 × 28; *residual*, on 3 × 32 × 32,
+has a convolution and three blocks of two convolutions with batch normalization, of 16, 32 and 64
+channels; *plain*, on the same images, has three convolutions of 3 × 3 with as many channels. All
+end in ten classes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def residual() -> list[Any]:
 
 
 def torch_model(name: str) -> Any:
-    """It ends before the softmax, which is the cost's."""
+    """It ends before the softmax, which is part of the cost."""
     import torch
     from torch import nn
 
@@ -117,7 +117,7 @@ def torch_model(name: str) -> Any:
 
 
 def matrices(name: str) -> list[tuple[tuple[int, int], int]]:
-    """Of each layer with weights its matrix's shape, and the columns of an image's windows."""
+    """For each layer with weights, its matrix's shape and the columns of an image's windows."""
     found = []
 
     def look(layers: Any) -> None:

@@ -2,9 +2,10 @@
 
 A .npy file of four times the budget, made in a temporary folder, is trained on in blocks and as an
 array in memory, three epochs in turn, each in a process of its own. Printed are the ratio of their
-speeds and what each process takes at the peak beyond what it took after training on a few rows,
-with the libraries loaded and compiled. *cold* is with the file dropped from the system's cache
-before each epoch. Then what the shuffle of blocks does to a file that is sorted by label.
+speeds, and what each process takes at the peak beyond what it took after training on a few rows,
+when the libraries were loaded and compiled. For *cold*, the file is dropped from the system's
+cache before each epoch. A second table shows what the shuffle of blocks does to a file that is
+sorted by label.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from harness import Peer, lasts, machine, peak, present, row, write
 INPUTS, CLASSES = 784, 10
 # Hidden layers, mini-batch.
 CASES = {"784-100-10, m 64": ((100,), 64), "784-256-256-10, m 128": ((256, 256), 128)}
-# Of one call of `fit`, so that buffers are made once for several, as for a user.
+# In one call of `fit`, so that buffers are made once for several epochs, as for a user.
 EPOCHS = 3
 WAYS = ("memory", "blocks", "blocks, cold")
 MB = 1e6
 
 
 def make(folder: Path, megabytes: int) -> None:
-    """Rows of float32 a block at a time, with labels that can be learned."""
+    """Write rows of float32, a block at a time, with labels that can be learned."""
     n = int(megabytes * MB) // (4 * INPUTS)
     draw = np.random.default_rng(0)
     centers = draw.standard_normal((CLASSES, INPUTS), np.float32)
     labels = draw.integers(CLASSES, size=n)
-    # Written and not mapped: a process starts with the peak of the one that starts it.
+    # Written, not mapped: a process starts with the peak of the one that starts it.
     with (folder / "x.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (n, INPUTS)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -62,7 +63,7 @@ def forget(path: Path) -> None:
 
 
 def prepare(peer: str, case: str):
-    """Train some epochs; says the seconds that one took, and the megabytes before the data."""
+    """Trains for some epochs: the seconds that one took, and the megabytes before the data."""
     way, _, fast = peer.partition(" / ")
     case, folder, budget = case.split("|")
     os.environ["BPX_FAST"] = "1" if fast else "0"

@@ -3,8 +3,8 @@
     python benchmarks/layers.py             prints the table
     python benchmarks/layers.py --write     and writes it into benchmarks/README.md
 
-Processor time, the least of some rounds in which both take turns: the convolution, the gradient of
-its weights, that of its inputs. Rows are taken here whether they pay or not.
+Processor time of the convolution, of the gradient of its weights and of that of its inputs: the
+least of some rounds in which both ways take turns. Here, rows are used whether they pay or not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files made wrong: any bytes, and by what a .npy, .npz, .csv or safetensors file is made of."""
+"""Damaged files: in any bytes, and in the parts of a .npy, .npz, .csv or safetensors file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRONG = (None, -1, 0, 1 << 60, 10**30, 1e308, float("nan"), "x", "", [], {}, [[1
 
 
 def in_bytes(content: bytes, draw: random.Random, header: int = 128) -> bytes:
-    """Some bytes changed, cut off, doubled or put in, the first `header` ones more often."""
+    """Some bytes changed, cut off, repeated or inserted, more often in the first `header`."""
     changed = bytearray(content)
     for _ in range(draw.choice([1, 1, 1, 3, 20])):
         if not changed:
@@ -91,7 +91,7 @@ MEMBERS = ("x.npy", "y.npy", "x", "y", "../../x.npy", "/x.npy", "C:\\x.npy", "",
 
 
 def npz(content: bytes, draw: random.Random) -> bytes:
-    """Members made wrong, or others' names, or the archive's own fields."""
+    """A damaged member, another name for one, one more, or wrong fields of the archive itself."""
     if draw.random() < 0.3:
         return in_bytes(content, draw)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -110,7 +110,7 @@ def npz(content: bytes, draw: random.Random) -> bytes:
     made = io.BytesIO()
     method = draw.choices(methods, [6, 6, 1, 1])[0]
     with warnings.catch_warnings(), zipfile.ZipFile(made, "w", method) as archive:
-        warnings.simplefilter("ignore")  # two members of one name
+        warnings.simplefilter("ignore")  # two members of the same name
         for name, data in members:
             info = zipfile.ZipInfo(name or "x.npy")
             info.compress_type = archive.compression
@@ -144,7 +144,7 @@ NAMES = ("", "1", "nan", "a", '"', "\0", "λ", "x" * 200_000, "c0", "label", "\u
 
 
 def csv(content: bytes, draw: random.Random) -> bytes:
-    """Cells, names and lines made wrong."""
+    """Wrong cells, names and lines."""
     if draw.random() < 0.25:
         return in_bytes(content, draw)
     rows = [line.split(",") for line in content.decode().splitlines()]
@@ -180,7 +180,7 @@ def csv(content: bytes, draw: random.Random) -> bytes:
 
 
 def safetensors(content: bytes, draw: random.Random) -> bytes:
-    """Bytes, or a value in its JSON and in the header of bpx's own inside that."""
+    """Damaged bytes, or a wrong value in its JSON or in bpx's own header inside that."""
     header = 8 + int.from_bytes(content[:8], "little")
     if draw.random() < 0.5:
         return in_bytes(content, draw, header)
@@ -196,7 +196,7 @@ def safetensors(content: bytes, draw: random.Random) -> bytes:
 
 
 def mistaken(header: object, draw: random.Random) -> object:
-    """JSON with another value somewhere."""
+    """The JSON with a wrong value somewhere."""
     copy = json.loads(json.dumps(header))
     inner = copy
     while True:
@@ -210,7 +210,7 @@ def mistaken(header: object, draw: random.Random) -> object:
 
 
 def parquet(content: bytes, draw: random.Random) -> bytes:
-    """Bytes, most of them of the footer, which says what is where."""
+    """Damaged bytes, mostly in the footer, which says what is where."""
     if draw.random() < 0.3:
         return in_bytes(content, draw)
     footer = 8 + int.from_bytes(content[-8:-4], "little")

@@ -32,7 +32,7 @@ def products(case: Case) -> Run:
     draw = np.random.default_rng(0).standard_normal
     a = [draw((case.m, n), dtype=np.float32) for n in case.sizes]
     d = [draw((case.m, n), dtype=np.float32) for n in case.sizes]
-    # Scaled, so that nothing overflows however deep it is.
+    # Scaled, so that nothing overflows however deep the network is.
     w = [weights for weights, _ in case.initial()]
     d = [delta * np.float32(1e-3) for delta in d]
     multiply = multiplier(a, d, w, [np.empty_like(weights) for weights in w])
@@ -61,7 +61,7 @@ def multiplier(a: Arrays, d: Arrays, w: Arrays, g: Arrays) -> Callable[[], None]
 def adam(
     p: np.ndarray, g: np.ndarray, v: np.ndarray, s: np.ndarray, t: np.ndarray, rate: float
 ) -> None:
-    """One update of p, in place; the rate has the corrections of the step, t is scratch."""
+    """One update of p, in place; the rate includes the corrections of the step, t is scratch."""
     v *= 0.9
     np.multiply(g, 0.1, t)
     v += t
@@ -345,7 +345,7 @@ def jax_scan(case: Case, *, shuffled_there: bool = False) -> Run:
             params = jax.tree.map(lambda p, g: p - case.rate * g, params, grad)
         return (params, m, v, t), cost
 
-    # x and y are arguments: closed over they would be constants, and JAX slower by a factor.
+    # x and y are arguments: closed over, they would be constants, and JAX slower by a factor.
     @partial(jax.jit, donate_argnums=2)
     def epoch(x, y, state, order):
         return jax.lax.scan(partial(step, x, y), state, order)
@@ -442,7 +442,7 @@ TRAINING: dict[str, Callable[[Case], Run]] = {
 
 
 def inference(peer: str, case: Case) -> Run:
-    """``run(times)`` predicts class probabilities of `case.n` samples that often."""
+    """``run(times)`` predicts class probabilities of `case.n` samples that many times."""
     x, _ = case.data()
     if peer.startswith("bpx"):
         net = bpx_network(case)

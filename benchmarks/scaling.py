@@ -3,23 +3,23 @@
     python benchmarks/scaling.py              one rank to as many as there are cores
     python benchmarks/scaling.py --write      the tables into docs/scaling.md
     python benchmarks/scaling.py --predict    the model on GPUs and clusters, see clusters.py
-    python benchmarks/scaling.py --short      that it runs
+    python benchmarks/scaling.py --short      only shows that it runs
 
-It starts itself under ``mpiexec``. Each rank is bound to a core and BLAS has one thread; where
+It starts itself under ``mpiexec``. Each rank is bound to a core and BLAS has one thread; when
 fewer ranks train, the others sleep. All variants take turns, for some rounds.
 
-The object that bpx sums gradients with is wrapped, so that a rank writes down when it comes to the
-sum and when it leaves it. The ranks are on one host and read one clock, so a step falls into
+The object that bpx sums gradients with is wrapped, so that a rank notes when it reaches the sum
+and when it leaves it. The ranks are on one host and read one clock, so a step divides into
 
-- arithmetic: from leaving one sum to coming to the next, in the processor's time, which is that of
-  the clock on the wall where nobody else wants the core,
-- waiting: from coming until the last rank comes,
+- arithmetic: from leaving one sum to reaching the next, in processor time, which is the wall-clock
+  time if nothing else wants the core,
+- waiting: from reaching a sum until the last rank reaches it,
 - all-reduce: from then until leaving,
 
-without a barrier, which would change what it measures. Alone, there is no sum, and all of an epoch
-is arithmetic. Of each part the figure is that which a tenth of the steps (alone: epochs) are
-quicker than; *wall* is the median of the whole step on the wall's clock, so that the two tell how
-much was waited and how much others disturbed.
+without a barrier, which would change what it measures. One rank alone has no sum, and all of an
+epoch is arithmetic. The figure for each part is the first decile of the steps (for one rank, of
+the epochs); *wall* is the median of the whole step in wall-clock time, so that the two tell how much
+was waited and how much other work disturbed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from bpx import launcher
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 MB = 1e6
-LEAST = 0.1  # of the times, the share that are less than the one that counts
+LEAST = 0.1  # the share of the times that are less than the one that counts
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Case:
 
     @property
     def flops(self) -> float:
-        """Of a sample: three products a layer, of which the first has no input to go back to."""
+        """For a sample: three products a layer, but the first has no input to go back to."""
         products = [a * b for a, b in pairwise(self.sizes)]
         return 2.0 * (3 * sum(products) - products[0])
 
@@ -75,7 +75,7 @@ OVERLAPPED = ("784-1024-1024-10", "784, 8 × 256, 10")
 
 
 def start(arguments: list[str], count: int) -> int:
-    """This program again, as so many ranks."""
+    """Run this program again, as `count` ranks."""
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
@@ -105,7 +105,7 @@ class World:
         }
 
     def among(self, count: int, work: Callable[[Any], Any]) -> Any:
-        """What `work` gives on this rank, if it is one of the first; it takes their comm."""
+        """What `work` returns on this rank, if it is one of the first; it takes their comm."""
         part = self.parts[count]
         found = None if part == self.mpi.COMM_NULL else work(part)
         request = self.comm.Ibarrier()
@@ -122,7 +122,7 @@ class World:
 
 
 class Timed:
-    """bpx's sum over ranks, with the times at which this rank comes to it and leaves it."""
+    """bpx's sum over ranks, with the times at which this rank reaches and leaves it."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -155,7 +155,7 @@ WALL, ARITHMETIC, REDUCE, WAITING = range(4)
 
 
 def training(case: Case, rows: int) -> Callable[..., np.ndarray]:
-    """Trains so many epochs among the ranks of a communicator: (steps, 4)."""
+    """A function that trains among the ranks of a communicator; its times are (steps, 4)."""
     import bpx
 
     draw = np.random.default_rng(0)
@@ -182,7 +182,7 @@ def training(case: Case, rows: int) -> Callable[..., np.ndarray]:
 
 
 def split(times: np.ndarray) -> np.ndarray:
-    """From when each rank comes to each step's sum and leaves it, on both clocks."""
+    """The columns, from when each rank reaches and leaves each step's sum, on both clocks."""
     came, busy_at, busy_from, left = np.moveaxis(times, 2, 0)
     last = came.max(axis=0)
     return np.stack(
@@ -197,7 +197,7 @@ def split(times: np.ndarray) -> np.ndarray:
 
 
 def least(steps: list[np.ndarray]) -> np.ndarray:
-    """The quickest tenth of each part of a step, and the median on the wall's clock."""
+    """The first decile of each part of a step, and the median in wall-clock time."""
     found = np.concatenate(steps)
     return np.append(np.median(found[:, :1]), np.quantile(found[:, 1:], LEAST, axis=0))
 
@@ -206,7 +206,7 @@ def least(steps: list[np.ndarray]) -> np.ndarray:
 
 
 def timed(comm: Any, seconds: float, work: Callable[[], object]) -> float:
-    """The processor's time of one call while all ranks do the same; of the slowest rank."""
+    """The processor time of one call while all ranks do the same, on the slowest rank."""
     work()
     comm.Barrier()
     times, until = [], time.perf_counter() + seconds
@@ -222,7 +222,7 @@ def normals(*shape: int) -> np.ndarray:
 
 
 def products(case: Case, rows: int, alone: bool) -> Callable[[], object]:
-    """The matrix products of a step, in arrays that are there, and nothing else."""
+    """The matrix products of a step alone, in preallocated arrays."""
     import bpx
 
     gemm = bpx.backends.get("numpy").gemm
@@ -240,7 +240,7 @@ def products(case: Case, rows: int, alone: bool) -> Callable[[], object]:
 
 
 def elementwise(case: Case, rows: int) -> Callable[[], object]:
-    """The gather; of each hidden layer bias, ReLU, its derivative and the sum over the rows."""
+    """The gather; for each hidden layer bias, ReLU, its derivative and the sum over the rows."""
     import bpx
 
     backend, relu = bpx.backends.get("numpy"), bpx.activations.ReLU()
@@ -296,7 +296,7 @@ class Line:
 
 
 def sweep(comm: Any) -> dict[int, list[float]]:
-    """By bytes, seconds of bpx's all-reduces from when the last rank has come."""
+    """By bytes, the seconds of bpx's all-reduces after the last rank has come."""
     import bpx
 
     found = {}
@@ -330,10 +330,10 @@ def line(found: dict[int, float]) -> Line:
 
 @contextlib.contextmanager
 def overlapping(progress: bool | None) -> Iterator[list[float]]:
-    """Each layer's weights are summed from when their gradient is there, while others are not.
+    """Sum each layer's weights as soon as their gradient is there, while others are computed.
 
-    MPI works on it in calls alone: with `progress` it is called again after each gradient. None:
-    as bpx does it. Yields when each step began.
+    MPI works on the sum only while it is called: with `progress`, it is called again after each
+    gradient. None: as bpx does it. Yields a list of the times when steps began.
     """
     from bpx import trainer
     from bpx.shared import SharedSteps
