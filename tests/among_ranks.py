@@ -1,6 +1,6 @@
 """What several processes do together; `mpiexec -n k python among_ranks.py CASE [FOLDER]`.
 
-Rank 0 prints what came of it as JSON; `test_parallel.py` looks at it.
+Rank 0 prints the outcome as JSON, and `test_parallel.py` checks it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def differ(one, other):
 
 
 def both(make, *data, parallel="mpi", together=(), callbacks=(), **options):
-    """The largest difference of parameters, history and costs between alone and together."""
+    """The largest difference in parameters, history and costs between alone and together."""
     alone, shared = make(), make()
     costs, theirs = [], []  # of each step; NaN where a mini-batch has no weight
 
@@ -116,7 +116,7 @@ def optimizers():
 
 
 def steps():
-    """One step of each layer and optimizer, and whole epochs of what is beside them."""
+    """One step with each layer and optimizer, and whole epochs with everything else."""
     x, y, w = samples()
     one = {"epochs": 1, "batch_size": 23}
     found = {
@@ -162,7 +162,7 @@ def steps():
 
 
 def mine(batches):
-    """This rank's part of each, as an iterable would bring it; none of some."""
+    """This rank's part of each, as an iterable would bring it; of some, nothing."""
     for x, y, w in batches:
         part = slice(RANK * len(x) // SIZE, (RANK + 1) * len(x) // SIZE)
         if part.stop > part.start:
@@ -219,7 +219,7 @@ def digits():
 
 
 def alike(folder):
-    """Rank 0's first numbers are everyone's; and what each of them is told when they differ."""
+    """All ranks begin with rank 0's numbers; and the error on each of them when they differ."""
     x, y, _ = samples()
     first = network(seed=0)
     first.fit(x, y, epochs=2, batch_size=7, optimizer=bpx.Adam(0.01))
@@ -311,7 +311,7 @@ def alike(folder):
         linear.fit(x, np.eye(3)[y], batch_size=7, optimizer=bpx.SGD(1e60), parallel="mpi")
     except bpx.DivergenceError as error:
         found["diverged"] = str(error)
-    # All of that was said on all ranks at once, and they can go on together.
+    # All of these errors came on all ranks at once, and they can go on together.
     told = MPI.COMM_WORLD.allgather({k: v for k, v in found.items() if k != "seeds"})
     found["same on all"] = all(one == told[0] for one in told)
     found["after"] = both(network, x, y, epochs=1, batch_size=7)
@@ -331,7 +331,7 @@ def cores():
 
 
 def misused():
-    """What is said of a communicator that has no part for this rank, and of one that is gone."""
+    """The errors for a communicator that leaves out this rank, and for one that is gone."""
     x, y, _ = samples()
     found = {}
     left_out = MPI.COMM_WORLD.Split(MPI.UNDEFINED)
@@ -346,8 +346,8 @@ def misused():
 
 
 def slow():
-    """All have come, and what they wait for takes longer than a rank waits for another."""
-    MPI.COMM_WORLD.Barrier()  # or a process that starts late is not waited for by `join`
+    """All have arrived, and what they wait for takes longer than a rank waits for another."""
+    MPI.COMM_WORLD.Barrier()  # otherwise `join` would not wait for a process that starts late
     with bpx.DataParallel(timeout=0.5).join() as ranks:
         began = time.monotonic()
         ranks.wait_until(lambda: time.monotonic() - began > 1.5)
@@ -417,7 +417,7 @@ def whole(folder):
 
 
 def disk(folder):
-    """A disk that takes longer than what is between two checkpoints."""
+    """A disk that takes longer than the time between two checkpoints."""
     x, y, _ = samples()
     writes, write = [], bpx.persistence.write
 
@@ -432,7 +432,7 @@ def disk(folder):
 
 
 def part(folder):
-    """Two of four epochs, written down; `rest` goes on, with any number of ranks."""
+    """Two of four epochs, with a checkpoint; `rest` goes on, with any number of ranks."""
     return _part(folder, 2, False)
 
 
@@ -452,7 +452,7 @@ def _part(folder, epochs, resume):
 
 @contextlib.contextmanager
 def told(*more):
-    """What a rank that is left over hears goes to the test, and ends it."""
+    """Report the error that a surviving rank gets to the test, and end the rank."""
     try:
         yield
     except bpx.RankError as error:
@@ -477,7 +477,7 @@ def between(folder):
 
 
 class At(bpx.Callback):
-    """On one rank, after a step, something happens."""
+    """Makes something happen on one rank, after a step."""
 
     def __init__(self, what):
         self.what = what
@@ -497,7 +497,7 @@ def _fails(folder, what):
 
 
 def finish(folder):
-    """The run that was lost, to its end."""
+    """Take the lost run to its end."""
     x, y, _ = samples()
     net, alone, options = network(), network(), {"batch_size": 7, "epochs": 9}
     net.fit(x, y, checkpoint=folder, resume=True, parallel=SOON, **options)
@@ -513,7 +513,7 @@ def raises(folder):
 
 
 def alone(folder):
-    """A fit of its own diverges on rank 1, between what all of them do."""
+    """A fit of rank 1's own diverges, between what all ranks do together."""
     x, y, _ = samples()
     linear = network("identity", output="identity")
     with told(), SOON.join() as ranks:
@@ -560,7 +560,7 @@ def dies(folder):
 
 
 def stands(folder):
-    """The whole process, threads of MPI too."""
+    """The whole process stops, with the threads of MPI."""
     return _fails(folder, lambda: os.kill(os.getpid(), signal.SIGSTOP))
 
 
@@ -575,7 +575,7 @@ def differs(folder):
 
 
 def devices():
-    """The calls of NCCL and of pinned memory, with a CuPy of NumPy's arrays."""
+    """The calls to NCCL and for pinned memory, with a CuPy of NumPy's arrays."""
     import types
 
     import cupy_on_host

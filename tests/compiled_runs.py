@@ -1,4 +1,4 @@
-"""Compiled runs beside the same steps in Python: what is common to their tests."""
+"""Compiled runs beside the same steps in Python: what their tests have in common."""
 
 from __future__ import annotations
 

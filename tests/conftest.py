@@ -1,4 +1,4 @@
-"""The backends that are here, each of them a parameter."""
+"""The available backends, each of them a parameter."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # As a shell's background processes have it, in which tests of Ctrl-C would wait for ever.
+        # As in a shell's background processes, where tests of Ctrl-C would wait for ever.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--standard-kernels"):
         bpx.backends._cache["numpy"] = Backend("numpy", np)
 
 
 class CupyRehearsed(CupyBackend):
-    """The CuPy backend's own code on NumPy's arrays: a device to all that asks.
+    """The CuPy backend's own code on NumPy's arrays: a device to whatever asks.
 
     Its CUDA kernels run too, compiled for the host; only their launch is replaced.
     """
@@ -122,7 +122,7 @@ def rehearsed(compiled):
 
 @pytest.fixture(params=NAMES)
 def backend(request):
-    """Each backend that is here; the others skip themselves and say why."""
+    """Each available backend; the others are skipped, with the reason."""
     name = request.param
     if name == "numpy-plain":
         return NumpyBackend()
@@ -138,7 +138,7 @@ def backend(request):
 
 @pytest.fixture
 def put(backend, request):
-    """Host values as an array of the backend, read-only where it is told to be."""
+    """Host values as an array of the backend, read-only for `numpy-readonly`."""
     readonly = "numpy-readonly" in request.node.name
 
     def move(values):

@@ -1,4 +1,4 @@
-"""What the CuPy backend calls of cuBLAS, by its manual, on the host: pointers, sizes and all."""
+"""What the CuPy backend calls in cuBLAS, by its manual, on the host: pointers, sizes and all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMPUTE_64F = 70
 
 
 class Library:
-    """The functions of libcublas that are called; each gives status 0 and is noted."""
+    """The functions of libcublas that are called; each returns status 0 and is noted."""
 
     def __init__(self):
         self.called = []
@@ -83,7 +83,7 @@ def moved(address, kind, by, times):
 
 
 def column_major(address, kind, leading, rows, columns):
-    """A view of a matrix that cuBLAS is told of."""
+    """A view of a matrix that is passed to cuBLAS."""
     assert leading >= rows
     dtype = DTYPES[kind]
     size = leading * columns * np.dtype(dtype).itemsize

@@ -1,7 +1,7 @@
 """The CUDA kernels themselves, run on the host: their sources behind `cuda_on_host.h`.
 
 For what a compiler and NumPy's arrays can show: the arithmetic, the indices, the barriers, and
-the arguments that the backend passes. `cuda_races.py` looks for races; speed only a device shows.
+the arguments that the backend passes. `cuda_races.py` looks for races; only a device shows speed.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def library(dtype, folder):
 
 
 class Kernels:
-    """In the place of `_cuda.KernelLauncher`, with at most so many threads a launch.
+    """In the place of `_cuda.KernelLauncher`, with at most `most` threads in a launch.
 
-    Between two barriers threads run one after another, the first one first, or last: `backwards`.
+    Between two barriers, threads run one after another, `backwards` with the last one first.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class Kernels:
         self.launched.add(name)
 
     def threads(self, name, wanted):
-        """Of a launch, blocks and threads a block."""
+        """The blocks of a launch, and the threads of a block."""
         blocks, a_block = map(min, wanted, self.most)
         return blocks, wanted.a_block if name in _cuda.TILED else a_block
 
 
 def pointed(argument):
-    """As CuPy passes it to a raw kernel; a NumPy scalar it would pass in its own size."""
+    """As CuPy passes it to a raw kernel; it would pass a NumPy scalar in its own size."""
     if isinstance(argument, np.ndarray):
         return ctypes.c_void_p(argument.ctypes.data)
     assert type(argument) in (int, float), f"a kernel's argument is a {type(argument).__name__}"

@@ -49,7 +49,7 @@ class Noted(cuda_on_host.Kernels):
     def __call__(self, name, dtype, threads, arguments, shared=0):
         blocks, a_block = self.threads(name, threads)
         text = self._launch(name, blocks, a_block, arguments)
-        kept = self.launches[dtype, name]  # with each number of threads the first and the largest
+        kept = self.launches[dtype, name]  # the first and the largest for each number of threads
         kept.setdefault((a_block, "first"), text)
         if len(text) > len(kept.get((a_block, "largest"), kept[a_block, "first"])):
             kept[a_block, "largest"] = text
@@ -93,7 +93,7 @@ def merged(bounds):
 
 
 def launches(folder):
-    """By dtype and kernel: of the tests, of convolutions with many tiles, and of whole runs."""
+    """By dtype and kernel: those of the tests, of convolutions with many tiles, of whole runs."""
     from conftest import CupyRehearsed
     from test_cuda_convolution import operands
     from test_kernels import CASES, all_three, run
@@ -143,7 +143,7 @@ def built(folder, real, source=None):
 
 
 def races(program, file):
-    """How many are reported, by kernel; and how many launches there were."""
+    """How many races are reported, by kernel; and how many launches there were."""
     with open(f"{program}.txt", "w+") as told:
         try:
             status = subprocess.run(
@@ -158,18 +158,18 @@ def races(program, file):
         if line.startswith("launch "):
             kernel, launched = line.split()[1], launched + 1
         found[kernel] += line.startswith("WARNING: ThreadSanitizer: data race")
-    if status not in (0, 66):  # the latter is ThreadSanitizer's, with races
+    if status not in (0, 66):  # ThreadSanitizer ends with 66 after races
         found[f"{kernel}, which {'does not end' if status is None else 'fails'}"] += 1
     return +found, launched
 
 
 def _in_order():
-    """ThreadSanitizer knows no memory at random addresses."""
+    """Without random addresses, with which ThreadSanitizer does not work."""
     ctypes.CDLL(None).personality(0x0040000)  # ADDR_NO_RANDOMIZE
 
 
 def without_each_barrier(files):
-    """Its file and line, and the source without it."""
+    """The file and line of each barrier, and the source without it."""
     texts = [file.read_text("utf-8") for file in _cuda.FILES]
     for k, (file, text) in enumerate(zip(_cuda.FILES, texts, strict=True)):
         for barrier in BARRIER.finditer(text):

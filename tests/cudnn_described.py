@@ -1,11 +1,12 @@
-"""Plans of cuDNN itself for a device that is described to it: made where there is none, not run.
+"""Plans by cuDNN itself for a device that is only described: made without one, and not run.
 
     python tests/cudnn_described.py FOLDER
 
-Prints what the library says of one that is run without a handle, and of each case the operation,
-the precision and the bytes that the plan works in, or null where cuDNN refuses: the tests' cases,
-a larger one, and the book's. Ends with 77 where it does not come so far. `test_cudnn_library.py`
-runs it in a process of its own, since what stands for CUDA's driver must not meet another library.
+Prints what the library says when a plan is run without a handle; and for each case the operation,
+the precision and the bytes that its plan works in, or null where cuDNN refuses. The cases are
+those of the tests, a larger one and the book's. Exits with 77 if it does not get that far.
+`test_cudnn_library.py` runs it in a process of its own, since the stand-in for CUDA's driver must
+not meet another library.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ IN_BOOK = Sliding((12, 12), (5, 5), (1, 1), (1, 1), ((0, 0), (0, 0)))
 
 
 class NotHere(Exception):
-    """Something that is needed to go on."""
+    """Something that is needed to go on is missing."""
 
 
 def load_driver(folder: Path) -> None:
@@ -122,7 +123,7 @@ def plans(convolution: _cudnn.Cudnn) -> list[tuple[str, str, int | None]]:
 
 
 def refusal(convolution: _cudnn.Cudnn) -> str:
-    """The library's, of arguments that are right but for the handle."""
+    """The library's, of arguments that are right except for the handle."""
     arrays = (np.zeros(shape, np.float32) for shape in BOOK)
     try:
         convolution("conv_fprop", *arrays, IN_BOOK, "tf32")

@@ -1,8 +1,8 @@
-"""What the CuPy backend calls of cuDNN's front end, as its sources have it, on the host.
+"""What the CuPy backend calls in cuDNN's front end, by its sources, on the host.
 
 Graphs of one convolution each, on arrays that are known by address, dims and strides. The order of
-calls, and what the library would refuse or overwrite, are checked. Its plans have notes as the
-library's; those on tensor cores round as they do.
+calls, and what the library would refuse or overwrite, are checked. Plans have notes like the
+library's; those on tensor cores round as tensor cores do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = "made", "valid", "lowered", "planned", "supported", "built"
 
 
 class NotSupportedError(Exception):
-    """As the front end's, which is no RuntimeError."""
+    """Like the front end's, which is not a RuntimeError."""
 
 
 class Handle:
@@ -48,9 +48,9 @@ class FrontEnd:
     Attributes
     ----------
     refuses : callable
-        From an operation and the dims of image, filter and output to whether no plan does it.
+        Given an operation and the dims of image, filter and output, whether no plan does it.
     failing : dict
-        By step what is raised there.
+        By step, what is raised there.
     allocated : dict
         Bytes by address, of all that plans may work in.
     log : list of str
@@ -97,7 +97,7 @@ class FrontEnd:
 
 
 class Tensor:
-    """Its setters give itself, so that they can be chained."""
+    """Its setters return the tensor itself, so that they can be chained."""
 
     def __init__(self, dim=None, stride=None, data_type=None, output=False):
         self.dim, self.stride, self.data_type, self.uid = dim, stride, data_type, None
@@ -142,7 +142,7 @@ class Graph:
         self.operation, self.tensors, self.axes = None, None, None
 
     def _go(self, step):
-        """In the one order, each step once."""
+        """Steps are in the one order, and each is taken once."""
         assert STEPS.index(step) == STEPS.index(self.step) + 1, f"{step} after {self.step}"
         self.module._reach(step)
         self.step = step
@@ -286,7 +286,7 @@ class Graph:
             "gkcuv,ngkij->uvngcij", self._by_group(filter_, 0), self._by_group(output, 1)
         )
         windows = self._windows(padded)
-        for u, v in np.ndindex(*each.shape[:2]):  # of one element the windows do not overlap
+        for u, v in np.ndindex(*each.shape[:2]):  # for one element, windows do not overlap
             windows[:, :, :, u, v] += each[u, v]
         inside = (slice(pre, pre + n) for (pre, _), n in zip(self._padding(), image.shape,
                                                              strict=True))  # fmt: skip
@@ -294,6 +294,6 @@ class Graph:
 
 
 def tf32(array):
-    """Rounded to ten bits behind the point."""
+    """Rounded to ten bits after the point."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     return ((bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -141,7 +141,7 @@ def test_each_function_row_and_step_draws_its_own():
     assert len(counts(np.column_stack(both))[0]) > 70  # of 81 pairs
     one_after_another = apply(np.pad(x, [(0, 0), (0, 0), (2, 2), (2, 2)]), [Shift(1), Shift(1)])
     odd = counts(np.argwhere(one_after_another)[:, 2:])[0] % 2
-    assert odd.any()  # or the second would be the first again
+    assert odd.any()  # otherwise the second would repeat the first
 
 
 def test_flips_come_with_their_probability():
@@ -309,7 +309,7 @@ OPTIONS = {"epochs": 2, "batch_size": 8, "optimizer": bpx.SGD(0.2)}
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_fit_sees_images_as_they_were_handed_in(dtype):
-    """Its steps are those of a loop of one's own, also where a `Rescale` has an offset."""
+    """Its steps are those of a loop of your own, also where a `Rescale` has an offset."""
     x, y = problem(dtype=dtype)
     kept = x.copy()
     net, own = network(), network()

@@ -1,4 +1,4 @@
-"""What is here, what is not and why, and where arrays go."""
+"""Which backends are available, which are not and why, and where arrays go."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_library_that_is_not_installed(monkeypatch):
     ],
 )
 def test_cupy_without_a_gpu(monkeypatch, error, message):
-    """A CuPy that finds no device, as its own errors say it."""
+    """A CuPy that finds no device, in the words of its own errors."""
 
     class CUDARuntimeError(RuntimeError):
         pass

@@ -1058,7 +1058,7 @@ def test_a_namespace_without_views_is_refused():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_parts_of_ones_own_return_may_be_of_another_dtype(dtype):
-    """As a constant slope, marks of booleans, or what NumPy makes of a scalar of float64."""
+    """Such as a constant slope, booleans, or what NumPy makes of a float64 scalar."""
     step = activation(lambda xp, z: z > 0, lambda xp, z, a: 1.0)
     other = activation(lambda xp, z: z.astype("float64") * 2, lambda xp, z, a: np.full(z.shape, 2))
     one = bpx.Network([3, 4, 4, 2], hidden=[step, other], seed=0, dtype=dtype)

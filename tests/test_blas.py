@@ -63,7 +63,7 @@ def test_products_of_all_layouts(rng, library, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("m", "n"), [(70, 40), (40, 70)])
 def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m, n, dtype):
-    """By the longer side of what comes out, and not once more within a part."""
+    """By the longer side of the result, and not again within a part."""
     found("NumPy's")
     monkeypatch.setattr(_threads, "ONE_CORE", 100_000)
     monkeypatch.setattr(_numpy, "ONE_THREAD", 1_000)

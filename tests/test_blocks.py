@@ -54,7 +54,7 @@ def source(net, data, batch_size=7, shuffle=True):
 
 
 def test_a_buffer_is_left_before_it_is_written_to_again(samples, path, monkeypatch):
-    """On a device what was queued on it then is waited for; the rehearsal has no queue."""
+    """On a device, what is queued on the buffer is waited for; the rehearsal has no queue."""
     noted = []
 
     class Noted(Slot):
@@ -177,7 +177,7 @@ def test_a_file_that_is_replaced_in_a_run(samples, path, as_map):
 
     def replace(run):
         np.save(path.with_name("new.npy"), np.zeros((N, 12)))
-        os.utime(path.with_name("new.npy"), ns=(0, 0))  # no other clock's tick is waited for
+        os.utime(path.with_name("new.npy"), ns=(0, 0))  # without waiting for a clock's next tick
         os.replace(path.with_name("new.npy"), path)
 
     given = np.load(path, mmap_mode="r") if as_map else path
@@ -483,7 +483,7 @@ def test_tables_that_cannot_be_read(tmp_path):
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):
-    """In rows sorted by their label it would tell the label."""
+    """In rows sorted by their label, it would give the label away."""
     pandas = pytest.importorskip("pandas", reason="it writes it")
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
     frame = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "label": [0, 1, 1]}).iloc[[2, 0, 1]]
@@ -592,7 +592,7 @@ def test_samples_on_disk_that_are_wrong(samples, path, tmp_path):
 
 
 def test_windows_are_given_back_when_fit_returns(samples, path):
-    """And not when the collector of cycles comes: two windows a call would soon be many."""
+    """Not only when garbage is collected: two windows a call would soon be many."""
     net, data = network("numpy"), bpx.open_data(path, samples[1], budget=SMALL)
     gc.collect()
     gc.disable()

@@ -227,7 +227,7 @@ def test_the_host_does_not_wait_within_an_epoch(backend, monkeypatch):
 
 
 class Waiting(np.ndarray):
-    """An array of a device, of which each value that Python asks for is a wait.
+    """An array on a device, where each value that Python asks for is a wait.
 
     Its products are CuPy's own, which refuse to be recorded.
     """
@@ -375,7 +375,7 @@ def test_a_run_ends_on_its_own_device(monkeypatch):
 
 
 class Elsewhere(NumpyBackend):
-    """Of which somebody may make another device current."""
+    """On which somebody may make another device current."""
 
     at_home = True
 

@@ -1,4 +1,4 @@
-"""A run that was killed and taken up again ends as one that was not."""
+"""A run that was killed and resumed ends like one that was not."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def wider():
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
-    """These are no tests of what is on the disk when the power fails."""
+    """These tests are not about what is on the disk when the power fails."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -84,7 +84,7 @@ def state_of(net):
 
 
 def ends_alike(make, fit, checkpoint):
-    """Train whole; then be killed, and go on with a network of another seed."""
+    """Train without a break; then be killed, and go on with a network of another seed."""
     whole, killed, resumed = make(), make(), make(seed=99)
     fit(whole)
     with pytest.raises(Killed):
@@ -470,7 +470,7 @@ def test_a_signal_leaves_a_checkpoint(data, tmp_path, number, hook):
 
 @pytest.mark.parametrize("presses", [1, 2])
 def test_a_signal_while_a_checkpoint_is_written(data, tmp_path, monkeypatch, presses):
-    """It becomes whole; a second Ctrl-C leaves the one before."""
+    """The checkpoint is finished; a second Ctrl-C leaves the one before."""
     whole, stopped, resumed = (network() for _ in range(3))
     whole.fit(*data, epochs=4, batch_size=5)
     saved = bpx.Checkpoint(tmp_path, steps=3)
@@ -662,7 +662,7 @@ def test_tensors_that_do_not_fit(one, name, tensor, message):
 
 
 def test_a_factor_of_the_rate_is_not_negative(one):
-    """Or the run would go uphill."""
+    """Otherwise the run would go uphill."""
     path, go_on = one
     tensors, header = persistence.read(path)
     header["training"]["optimizer"]["factor"] = -1.0

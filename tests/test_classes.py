@@ -43,7 +43,7 @@ def _write_parquet(path, x, kinds, dictionary):
     arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
     import pyarrow.parquet as parquet
 
-    if dictionary:  # with one that is there and never used, as of pandas' categories
+    if dictionary:  # with one that is never used, as in pandas' categories
         unused = arrow.array([*kinds, "yew"]).dictionary_encode()[:-1]
         kinds = unused
     table = arrow.table({"a": x[:, 0], "b": x[:, 1], "kind": kinds})

@@ -32,7 +32,7 @@ def bpx_process(*arguments, cwd=None):
 
 
 def bpx_command(*arguments, cwd=".", status=0):
-    """Its output and its errors, without a process: that takes a second to import things."""
+    """Its output and its errors, without a process, which would take a second for imports."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with (
         contextlib.chdir(cwd),
@@ -84,7 +84,7 @@ def test_evaluate(run_folder):
 
 
 def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
-    """Terminated, and taken up from another folder: the model of a run that was not."""
+    """Terminated, and resumed from another folder: the same model as without a break."""
     x = rng.normal(size=(200, 3))
     np.savez(tmp_path / "a.npz", x=x, y=x @ [1.0, 2.0, 3.0])
     options = ["a.npz", "--optimizer", "adam", "--dropout", 0.1, "--patience", 5000]
@@ -254,7 +254,7 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
 
 
 def houses(path, rng, n=300):
-    """Prices in whole numbers, which are no classes."""
+    """Prices in whole numbers, which are not classes."""
     area, rooms = rng.uniform(30, 200, n), rng.integers(1, 7, n)
     price = np.round(2500 * area + 9000 * rooms + 5000 * rng.normal(size=n))
     lines = [f"{a:.1f},{r},{p:.0f}" for a, r, p in zip(area, rooms, price, strict=True)]
@@ -358,7 +358,7 @@ def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
 
 
 def test_a_table_of_very_many_columns(tmp_path):
-    """Looked up one after another they would take minutes."""
+    """Looked up one after another, they would take minutes."""
     names = [f"gene {k}" for k in range(100_000)]
     path = tmp_path / "a.csv"
     path.write_text(f"{','.join(names)},y\n{'7,' * len(names)}1\n")
@@ -506,7 +506,7 @@ def test_options_of_train(options):
     [("stdout", "err", ["gradcheck"], 0), ("stderr", "out", ["evaluate", "no", "digits"], 2)],
 )
 def test_a_closed_stream(monkeypatch, capsys, closed, other, arguments, status):
-    """What would go there goes nowhere, and not to the other one."""
+    """What would go there goes nowhere, not to the other stream."""
     monkeypatch.setattr(sys, closed, None)
     monkeypatch.setattr(sys, "argv", ["bpx", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -724,7 +724,7 @@ def test_the_log_is_lines_of_errors(capsys):
     log = logging.getLogger("bpx")
     with console.told(logged=True):
         log.info("compiling\nfor %d seconds", 10)
-    with console.told(logged=False):  # of a rank other than 0
+    with console.told(logged=False):  # on a rank other than 0
         log.info("compiling")
     log.info("nobody asks")
     assert capsys.readouterr() == ("", "bpx: compiling for 10 seconds\n")

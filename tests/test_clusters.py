@@ -1,4 +1,4 @@
-"""What the docs say of several processes: programs and commands run, clusters' files are whole."""
+"""The docs on several processes: programs and commands run, clusters' files are whole."""
 
 from __future__ import annotations
 

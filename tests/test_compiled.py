@@ -72,7 +72,7 @@ def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
 
 
 def test_a_change_in_any_file_of_compiled_functions_compiles_anew(tmp_path):
-    """They are inlined in those of other files, of which Numba looks at their own alone."""
+    """They are inlined in functions of other files, for which Numba checks those files alone."""
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
     copy = tmp_path / "bpx"
     shutil.copytree(Path(bpx.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -394,7 +394,7 @@ def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
     second.__enter__()
     assert library.num_threads == 1
     first.__exit__(None, None, None)
-    assert library.num_threads == 1  # as a run at hand was told
+    assert library.num_threads == 1  # as a run in progress was told
     second.__exit__(None, None, None)
     assert library.num_threads == 8
 

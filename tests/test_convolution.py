@@ -92,7 +92,7 @@ def test_convolutions_are_pytorchs(described):
 @thorough
 @given(axes(2, pooled=True), st.sampled_from(["max", "average"]), st.booleans())
 def test_pooling_is_pytorchs(windows, kind, equals):
-    """With equal elements too, of which the first has the gradient."""
+    """With equal elements too, of which the first gets the gradient."""
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     lengths, size, stride, padding, _ = windows
     layer = {"max": layers.MaxPool2D, "average": layers.AveragePool2D}[kind](size, stride, padding)
@@ -287,7 +287,7 @@ def test_a_steady_step_takes_its_buffers_again(images):
 
 
 def test_passes_of_bounded_size(images, monkeypatch):
-    """Without gradients a layer's activations have so many elements, or those of one row."""
+    """Without gradients, a layer's activations have at most so many elements, or one row's."""
     net = network()
     expected = net.feedforward(images[0]), net.accuracy(*images), net.total_cost(*images)
     # Of the first convolution, the largest: 4 × 8 × 8 a row.

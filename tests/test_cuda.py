@@ -1,6 +1,6 @@
 """The CUDA kernels without a GPU: NVRTC compiles them, and the host runs them.
 
-`test_kernels.py` holds each against its standard twin, through the backend `cupy-rehearsed`.
+`test_kernels.py` compares each with its standard twin, through the backend `cupy-rehearsed`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Convolutions on CuPy that read their windows in place, and sums of channels, without a GPU.
 
-`test_kernels.py` holds each kernel against its twin; here are the tiles, the parts and the edges.
+`test_kernels.py` compares each kernel with its twin; here are the tiles, the parts and the edges.
 """
 
 from __future__ import annotations

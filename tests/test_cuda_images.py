@@ -31,7 +31,7 @@ windows = pytest.mark.parametrize("sliding", SLIDINGS, ids=range(len(SLIDINGS)))
 
 
 def same_bits(backend, name, *arguments):
-    """As the standard twin's: results, and all arrays but a δ that may be overwritten."""
+    """As the standard twin's: results, and all arrays except a δ that may be overwritten."""
     first = int(name == "window_max_backward")
     got, expected = (call(kernels, name, *arguments) for kernels in (backend, STANDARD))
     for one, other in zip([got[0], *got[1 + first :]], [expected[0], *expected[1 + first :]],

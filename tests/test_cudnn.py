@@ -50,7 +50,7 @@ def arrays(rng, m=3, groups=1, sliding=PLAIN, dtype=np.float32):
 
 
 def call(backend, name, x, weights, delta, sliding=PLAIN, room=None, **options):
-    """The kernel's result; what it writes to is NaN before."""
+    """The kernel's result; what it writes to is NaN beforehand."""
     room = room or lending(backend, x.dtype)
     result = {"convolve": delta, "convolve_weights": weights, "convolve_inputs": x}[name]
     out = np.full_like(result, np.nan)

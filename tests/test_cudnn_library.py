@@ -1,7 +1,7 @@
-"""cuDNN's front end and its library: found or not, and where they are, themselves.
+"""cuDNN's front end and its library: whether they are found, and the real ones where they are.
 
-Where they are installed, they make plans for a device that is described; on a device results are
-held against the standard ones.
+Where they are installed, they make plans for a device that is described; on a device, results are
+compared with the standard ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def packages(monkeypatch):
 
 
 class Module:
-    """Stands for one: functions by name, which return or raise what is given."""
+    """A stand-in for one: functions by name, which return or raise what is given."""
 
     def __init__(self, **results):
         self.called = []

@@ -42,7 +42,7 @@ def small(monkeypatch, tmp_path, rng):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A mirror on 127.0.0.1 that gives what it is told; returns its address."""
+    """A mirror on 127.0.0.1 that serves what it is given; returns its address."""
     servers = []
 
     def start(files, missing_bytes=0):
@@ -335,7 +335,7 @@ def test_cache_folder_of_each_system(platform, variables, expected, monkeypatch)
 
 
 def test_digits_are_all_of_scikit_learns():
-    """Each scan once, its label with it, in the order that the docstring says."""
+    """Each scan once, with its label, in the order that the docstring gives."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()

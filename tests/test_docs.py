@@ -54,7 +54,7 @@ def test_the_lines_beside_the_equations_are_in_the_code():
 
 
 def anchors(page):
-    """Of a page's headings, as the places that show Markdown make them."""
+    """Those of a page's headings, as sites that show Markdown make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -185,7 +185,7 @@ def test_files_copies_and_resumed_runs(words, tmp_path):
 
 @dataclass(frozen=True)
 class Large(layers.Layer):
-    """As an `Embedding` of more numbers than float32 tells apart, without its weights."""
+    """Like an `Embedding` of more numbers than float32 tells apart, without its weights."""
 
     name: ClassVar[str] = "large"
 

@@ -21,7 +21,7 @@ from bpx.backends import _threads
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
-    """These are no tests of what is on the disk when the power fails."""
+    """These tests are not about what is on the disk when the power fails."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -42,7 +42,7 @@ OUTPUTS = {
 
 
 def voted(predictions, means):
-    """Of one sample: what most say, and of those that tie the one with the largest mean."""
+    """For one sample: what most say, or of those that tie, the one with the largest mean."""
     counts = {label: predictions.count(label) for label in predictions}
     first = [label for label, count in counts.items() if count == max(counts.values())]
     return max(first, key=lambda label: means[label]), len(first) > 1
@@ -393,7 +393,7 @@ def test_in_turn_each_is_trained_as_it_would_be_alone():
 
 
 def test_each_member_begins_where_an_iterable_was(rng):
-    """And callbacks that can be gone through once are for all of them."""
+    """And callbacks that can be iterated only once are used for all of them."""
     x, y, seen = rng.normal(size=(60, 6)), np.arange(60) % 3, []
 
     def batches():

@@ -41,7 +41,7 @@ def test_votes_of_the_book_s_recorded_runs(monkeypatch):
     runs = [{"wrong": {"0": 5}}, {"wrong": {"0": 5, "1": 2}}, {"wrong": {"1": 3}}]
     y = np.asarray([0, 1, 2, 3])
     assert accuracy(runs[:1], y) == 75.0
-    # Two say 5 for the first; of the second each says something else, a tie.
+    # Two say 5 for the first; for the second each says something else, a tie.
     assert accuracy(runs, y) == 50.0
 
 

@@ -167,7 +167,7 @@ def test_a_wrong_gradient_is_found(rng):
 
 @pytest.mark.parametrize("far", [0.0, 1.7e9, -1e12])
 def test_what_is_divided_by_is_how_far_an_element_was_moved(far):
-    """Which 1e-5 of rounding is not, where a float64 is no nearer to the next."""
+    """Which is not 1e-5 for a large element, where the sum is rounded to a float64."""
     found = gradcheck._differences(lambda v: float(v[1] - far), np.array([1.0, far]), [0, 1], 1e-5)
     assert found.tolist() == [0.0, 1.0]
 
@@ -359,7 +359,7 @@ def test_saturated_outputs_have_finite_costs(backend, put, output):
 
 @pytest.mark.parametrize("y", [0.0, 1.0, 0.25])
 def test_a_small_cross_entropy_is_no_difference_of_large_sums(backend, put, y):
-    """Of 200 outputs that are nearly right it was below 0."""
+    """For 200 outputs that are nearly right, it used to be below 0."""
     z = np.linspace(14.0, 40.0, 200)[None, :] * (1.0 if y else -1.0)
     net = bpx.Network([200, 200], backend=backend, weights="zeros", bias="zeros")
     net.biases[0][...] = put(z[0].astype(np.float32))
@@ -441,7 +441,7 @@ def test_a_subclass_is_never_replaced_by_a_native_kernel():
     ("cost", "output"), [("cross-entropy", "softmax"), ("poisson", "softplus")]
 )
 def test_a_cost_of_nan_is_nan(cost, output):
-    """Or a run that diverges would be told late."""
+    """Otherwise a run that diverges would be reported late."""
     a = np.array([[np.nan, 0.5], [0.5, 0.5]])
     objective = Objective(COSTS.get(cost), ACTIVATIONS.get(output))
     values = objective.cost.value(np, a, np.array([[1.0, 0.0], [1.0, 0.0]]))

@@ -1,4 +1,4 @@
-"""Files that are wrong, or meant to do harm: what they may cost, and what is said of them.
+"""Files that are wrong, or meant to do harm: what they may cost, and what is said about them.
 
 `benchmarks/fuzz.py` gives the command line thousands of them; here is what it found, and what a
 person would try.
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import bpx
-import bpx.training  # imported where it is first used, and no memory that a file takes
+import bpx.training  # or its first import would count as memory that a file takes
 from bpx import cli, runs, tables
 from bpx.readers import _tables
 
@@ -154,7 +154,7 @@ def test_headers_of_numpys(tmp_path, kind, read, header, message):
 
 
 def test_numpy_itself_reads_what_is_read(tmp_path):
-    """Whole files are read without `np.load`: here is that it is the same."""
+    """Whole files are read without `np.load`: the result is the same."""
     values = [X, np.asfortranarray(X), X.astype(">f4"), X[:, :1] > 0, X.astype(np.float16),
               X.reshape(N, 2, 2), np.arange(N, dtype=np.uint8)[:, None]]  # fmt: skip
     for value in values:
@@ -269,7 +269,7 @@ def test_a_footer_that_does_not_add_up(tmp_path):
 
 
 def test_columns_without_end(tmp_path, command):
-    """Names are compared with each other in one pass, and not all of them are told."""
+    """Names are compared with each other in one pass, and not all of them are listed."""
     names = [f"c{k}" for k in range(30_000)]
     path = tmp_path / "a.csv"
     path.write_text("\n".join(",".join(line) for line in (names, ["1"] * 30_000)))
@@ -317,7 +317,7 @@ def test_a_table_takes_a_few_times_its_size(tmp_path):
 
 
 def test_numbers_that_are_too_large(tmp_path, command, model):
-    """Finite in the file, and not in the network: told, with no warnings beside it."""
+    """Finite in the file, and not in the network: reported, with no warnings besides."""
     x = X.copy()
     x[7] = 1e300
     np.savez(tmp_path / "a.npz", x=x, y=Y)
@@ -335,7 +335,7 @@ def test_numbers_that_are_too_large(tmp_path, command, model):
 
 
 def test_a_bias_for_each_of_many(tmp_path, command, model):
-    """Seen: a list of 2^60 biases in the exporter."""
+    """It happened: a list of 2^60 biases in the exporter."""
     tensors, header = bpx.persistence.read(model)
     header["layers"][0]["use_bias"] = 1 << 60
     bpx.persistence.write(model, tensors, header)
@@ -420,7 +420,7 @@ def precious(tmp_path):
 
 @needs_links
 def test_links_in_the_folder_of_a_run(tmp_path, command, precious):
-    """They give their place to the run's own files, and lead it nowhere."""
+    """They are replaced by the run's own files, and lead it nowhere."""
     out = tmp_path / "run"
     out.mkdir()
     names = ("recipe.json", "model.safetensors", "history.csv", "curve.png")
@@ -445,7 +445,7 @@ def test_a_link_in_the_place_of_the_checkpoints(tmp_path, command, precious):
 
 @needs_links
 def test_links_among_checkpoints(tmp_path, precious):
-    """They are not read, not written through, and not what is deleted."""
+    """They are not read or written through, and what they lead to is not deleted."""
     folder = tmp_path / "run"
     folder.mkdir()
     for step in (0, 4, 8, 99):

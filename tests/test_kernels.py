@@ -453,7 +453,7 @@ def test_every_kernel_has_cases():
 PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
 PLACES |= {"parts", "parts_of_windows", "side_by_side", "surround", "in_threads", "capture"}
 PLACES |= {"in_precision", "parts_of_places", "slot"}
-COMPILED = {"compile", "compile_forward"}  # held to the steps in Python by test_compiled.py
+COMPILED = {"compile", "compile_forward"}  # compared with the steps in Python by test_compiled.py
 
 
 def test_only_kernels_are_overridden():
@@ -517,7 +517,7 @@ SUMS = {
 
 
 def worst_difference(backend, name, dtype, rng, *, by_terms=False):
-    """From the standard twin, over all cases, as a share of the size of the result.
+    """From the standard twin, over all cases, relative to the size of the result.
 
     `by_terms`: a sum of rows, whose terms cancel, is judged by the sum of their sizes.
     """

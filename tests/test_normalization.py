@@ -24,7 +24,7 @@ def alone(layer, shape):
 
 
 def in_training(net, x):
-    """What the first layer gives then; the running statistics of `net` stay."""
+    """What the first layer returns then; the running statistics of `net` stay."""
     twin = net.copy()
     ws = twin.chain.workspace(training=True)
     return next(twin.chain.layer_outputs(twin.chain.gather(x, slice(None), ws), ws)).copy()
@@ -36,7 +36,7 @@ def close(ours, theirs, tolerance=1e-10):
 
 
 def alike(ours, theirs, tolerance=1e-10):
-    """To so much of the largest element, however small that is."""
+    """To `tolerance` of the largest element, however small that is."""
     size = np.abs(theirs).max()
     return ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * size
 
@@ -98,7 +98,7 @@ def test_batch_norm_is_pytorchs(described, training):
 
 @st.composite
 def samples(draw, least=1):
-    """The layer, and the shape of a mini-batch with so many values or more in each group."""
+    """The layer, and the shape of a mini-batch with `least` values or more in each group."""
     shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     axes = draw(st.none() | st.integers(1, len(shape)))
     if math.prod(shape[-(axes or len(shape)) :]) < least:
@@ -160,7 +160,7 @@ def apart(rng, groups, length):
 
 
 def gradients_alike(gradients, length):
-    """Of x, γ and β, from groups of so many values."""
+    """Of x, γ and β, from groups of `length` values."""
     of_x, *others = gradients
     # Two values are ±1 after normalization, wherever they were: ∂C/∂x is the share ε/(v + ε) that
     # is left of terms of about 1, whose rounding is still that of 1.

@@ -1,4 +1,4 @@
-"""A number that is not finite in batch 7 of epoch 3: told as that, by each way of fit."""
+"""A number that is not finite in batch 7 of epoch 3: reported as that, by each way of fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Data:
             self.x[ROW, 5] = np.nan
             found = self.path.stat()
             np.save(self.path, self.x)
-            os.utime(self.path, ns=(found.st_atime_ns, found.st_mtime_ns))  # or that is told
+            os.utime(self.path, ns=(found.st_atime_ns, found.st_mtime_ns))  # or that is reported
 
     def __iter__(self):
         return ((self.x[i : i + BATCH], self.y[i : i + BATCH]) for i in range(0, N, BATCH))

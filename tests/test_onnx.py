@@ -48,7 +48,7 @@ def agree(found, expected, dtype):
 
 
 def same(net, x, classes=None, **options):
-    """The model's outputs, after its numbers were held against the network's."""
+    """The model's outputs, after its numbers were compared with the network's."""
     found = run(bpx.export_onnx(net, classes=classes, **options), x)
     x = x.astype(net.dtype)
     a = net.backend.to_host(net.feedforward(x))

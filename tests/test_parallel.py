@@ -41,15 +41,15 @@ def mpiexec():
     return found
 
 
-# The launcher sees a shell that lives on, and not that its process is gone: as it does not where
-# a host is cut off.
+# The launcher sees a shell that lives on, and not that its process is gone, just as when a host is
+# cut off.
 UNSEEN = ["sh", "-c", 'trap "" USR1; "$0" "$@"; sleep 100']
 
 
 def started(ranks, *command, unseen=False, within=120, fast=False):
-    """The processes, which have to end within so many seconds.
+    """The processes, which have to end within `within` seconds.
 
-    Without `fast` none of them spends its seconds on Numba.
+    Without `fast`, none of them spends its seconds on Numba.
     """
     environment = os.environ | {
         "BPX_FAST": "1" if fast else "0",
@@ -71,7 +71,7 @@ def among(ranks, case, *folder, fast=False):
 
 
 def survivors(ranks, case, folder, unseen=True):
-    """What each rank that was left over said, by its number; soon, where one sleeps 600 s."""
+    """What each surviving rank said, by its number; soon, though one sleeps for 600 s."""
     ended = started(ranks, str(PROGRAM), case, str(folder), unseen=unseen, within=60)
     assert ended.returncode != 0
     text = ended.stdout

@@ -1,4 +1,4 @@
-"""Products by cuBLAS, and in fewer bits: of 16, and TF32, which the host does not know."""
+"""Products by cuBLAS, and in fewer bits: 16, and TF32, which the host does not know."""
 
 from __future__ import annotations
 

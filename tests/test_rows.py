@@ -1,4 +1,4 @@
-"""Convolutions by rows (`bpx.backends._rows`) against those by patches, whatever pays."""
+"""Convolutions by rows (`bpx.backends._rows`) against those by patches, whichever pays."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ PACKAGE = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 CALLS = {"__import__", "compile", "eval", "exec"}
 MODULES = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "subprocess",
            "tarfile", "yaml"}  # fmt: skip
-# `np.load` would be safe with allow_pickle=False, and takes memory by what a header claims.
+# `np.load` would be safe with allow_pickle=False, but takes as much memory as a header claims.
 METHODS = {"Unpickler", "extract", "extractall", "popen", "system", "unpack_archive"}
 LOADERS = {"np", "numpy", "torch", "pickle", "joblib"}
 
@@ -29,7 +29,7 @@ IMPORTS_BY_NAME = {"__init__.py", "readers/_tables.py"}
 
 
 def dangers(source):
-    """What could run code, or reach into other files, of what a file has in it."""
+    """What a file has in it that could run code, or reach into other files."""
     for node in ast.walk(ast.parse(source)):
         names = []
         if isinstance(node, ast.Import):
@@ -77,7 +77,7 @@ def test_it_would_be_found(line):
 
 
 class Bomb:
-    """What unpickling it does is to make a folder."""
+    """Unpickling it makes a folder."""
 
     def __init__(self, folder):
         self.folder = folder

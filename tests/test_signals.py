@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in each phase of a run: what is left behind can be gone on from."""
+"""Ctrl-C and SIGTERM in each phase of a run: a run can go on from what is left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ X, Y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
 
 
 def after(count, number, function):
-    """A function that is called, and at its call of this number the signal comes first."""
+    """`function`, but the signal `number` comes just before its call number `count`."""
     calls = []
 
     def called(*arguments, **options):
@@ -159,7 +159,7 @@ def test_before_the_first_step_and_after_the_last(tmp_path, name):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_signal_to_a_process_that_a_callback_has_forked(tmp_path):
-    """It ends it: there, nobody would look at what is noted."""
+    """The signal ends it: there, nobody would look at what is noted."""
     ended = []
 
     class Fork(Quiet):
@@ -177,7 +177,7 @@ def test_a_signal_to_a_process_that_a_callback_has_forked(tmp_path):
 
 
 def test_a_handler_that_a_callback_has_set(tmp_path):
-    """It stays; the others are as they were before."""
+    """That one stays; the others are as they were before."""
 
     def own(number, frame):
         pass
@@ -241,7 +241,7 @@ OPTIONS = ["a.npz", "--epochs", "3", "--out", "run"]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The model of a run that nobody disturbed."""
+    """The model of an undisturbed run."""
     folder = tmp_path_factory.mktemp("whole")
     np.savez(folder / "a.npz", x=X, y=Y)
     done = command(folder, "the data are read", 0, 0, *OPTIONS)

@@ -61,7 +61,7 @@ class Recorder:
 
 
 def hooks(subtask, count, task="fit", empty=0):
-    """The hooks of a fit with so many subtasks; of `empty` ones there is no more than the two."""
+    """The hooks of a fit with `count` subtasks, and `empty` ones, which only begin and end."""
     each = [("begin", subtask, False), ("end", subtask, False)] * (count + empty)
     around = [(hook, task, True) for hook in ("setup", "begin", "end", "teardown")]
     return [*around[:2], *each, *around[2:]]

@@ -34,7 +34,7 @@ def labels():
 
 @pytest.fixture(params=[0.0, 1.0], ids=["made dense", "as it is"])
 def share(request, monkeypatch):
-    """Up to which the first layer multiplies by what is sparse."""
+    """The density up to which the first layer multiplies by x as it is, sparse."""
     monkeypatch.setattr(NumpyBackend, "sparse_up_to", request.param)
 
 

@@ -95,7 +95,7 @@ def test_work_that_is_spread(monkeypatch):
 
 
 def test_a_limit_counts_in_whatever_thread_it_is_set():
-    """Also in another than the first that set one, and a run may end in another than it began."""
+    """Also in another than the first that set one; and it may end in another than it began in."""
     pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
 
     def threads():
@@ -205,7 +205,7 @@ def test_ctrl_c_at_each_line():
             _threads.spread(lambda k: None, 2)
 
     def interrupted(line):
-        """Whether it had so many lines. In a thread, so that one that hangs is found."""
+        """Whether there were that many lines. In a thread, so that one that hangs is found."""
         seen = []
 
         def trace(frame, event, argument):

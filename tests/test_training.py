@@ -532,7 +532,7 @@ def test_a_metric_is_a_column_that_may_be_monitored(tmp_path):
 
 
 class KillAfter(bpx.Callback):
-    """As a program that dies."""
+    """Like a program that dies."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -1168,7 +1168,7 @@ def test_defaults():
 
 
 def test_buffers_are_given_back_by_each_call(rng):
-    """And not when the collector of cycles comes: activations of many calls would soon be much."""
+    """Not only when garbage is collected: activations of many calls would soon be a lot."""
     inside = [layers.Conv2D(2, 3, padding=1), layers.BatchNorm(), layers.Dropout(0.1)]
     chain = [layers.Conv2D(2, 3), layers.MaxPool2D(2), layers.Residual(inside), layers.Flatten()]
     net = bpx.Network([layers.Input((1, 8, 8)), *chain, layers.Dense(3, "softmax")], seed=0)
