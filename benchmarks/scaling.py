@@ -18,8 +18,8 @@ and when it leaves it. The ranks are on one host and read one clock, so a step d
 
 without a barrier, which would change what it measures. One rank alone has no sum, and all of an
 epoch is arithmetic. The figure for each part is the first decile of the steps (for one rank, of
-the epochs); *wall* is the median of the whole step in wall-clock time, so that the two tell how much
-was waited and how much other work disturbed.
+the epochs); *wall* is the median of the whole step in wall-clock time, so that the two tell how
+much was waited and how much other work disturbed.
 """
 
 from __future__ import annotations

@@ -273,7 +273,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", help="numpy, cupy, torch, ...")
     parser.add_argument("--chapter", type=int, choices=(1, 3, 6), help="only this chapter")
-    parser.add_argument("--row", type=int, action="append", help="only this row of them, from 1")
+    parser.add_argument(
+        "--row", type=int, action="append", help="only this row of the chapter, from 1"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--short", action="store_true", help="1 epoch of 200 images (50 in chapter 6), one seed"
