@@ -212,7 +212,7 @@ def bare(x: np.ndarray, y: np.ndarray, solver: str) -> Timed:
     steps = -(-len(x) // m)
 
     def of(rows: int) -> Callable[[np.ndarray], None]:
-        """A step on so many rows."""
+        """A step on `rows` rows."""
         inputs, outputs = a[0][:rows], wanted[:rows]
         multiply = multiplier(
             [array[:rows] for array in a], [array[:rows] for array in delta], weights, gradients

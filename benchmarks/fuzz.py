@@ -42,7 +42,7 @@ N = 40  # samples
 
 
 def seeds(folder: Path) -> list[str]:
-    """Write a sound file of each kind, and a model for their contents; the kinds."""
+    """Write a sound file of each kind, and a model for their contents; return the kinds."""
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(N, 4)), np.arange(N) % 3
     np.save(folder / "x.npy", x)

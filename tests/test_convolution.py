@@ -287,7 +287,7 @@ def test_a_steady_step_takes_its_buffers_again(images):
 
 
 def test_passes_of_bounded_size(images, monkeypatch):
-    """Without gradients, a layer's activations have at most so many elements, or one row's."""
+    """Without gradients, a layer's activations have a bounded size, or that of one row."""
     net = network()
     expected = net.feedforward(images[0]), net.accuracy(*images), net.total_cost(*images)
     # Of the first convolution, the largest: 4 × 8 × 8 a row.
