@@ -237,7 +237,9 @@ def _number(cell: str) -> float:
     if value is not None:
         return value
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
-    of_text = "; turn a column of text into one of numbers for each value (pandas.get_dummies)"
+    of_text = (
+        "; turn a column of text into a column of numbers for each value (pandas.get_dummies)"
+    )
     hint = ": fill it, or leave the line out" if is_missing(cell) else of_text
     raise ValueError(f"expected a number, {shown}{hint}")
 

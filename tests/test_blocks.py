@@ -463,7 +463,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
     refused("t.parquet", "'name' is of type string, expected numbers; columns= names", TypeError)
     both = ["name", "label"]
-    refused("t.parquet", "'name' is of .*; number classes 0", TypeError, target=both)
+    refused("t.parquet", "'name' is of .*; number the classes 0", TypeError, target=both)
     refused("t.parquet", "t.parquet: column 'a' has an empty cell", target="a", columns=["label"])
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
     with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):

@@ -149,7 +149,7 @@ class Parquet(TableReader):
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
                 if name not in text:
-                    _dtype(path, schema.field(name), "number classes 0, 1, 2, ...")
+                    _dtype(path, schema.field(name), "number the classes 0, 1, 2, ...")
             rows = file.metadata.num_rows
             super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
             # A column with a single value takes a few bytes in the file, for any number of rows.
