@@ -237,7 +237,7 @@ def test_sparse_matrices_are_refused_where_they_cannot_be():
     scipy_sparse = pytest.importorskip("scipy.sparse", reason="its matrices are sparse")
     eye = scipy_sparse.eye(3).tocsr()
     with pytest.raises(
-        TypeError, match=r"y is a sparse matrix, which is not accepted here: pass y"
+        TypeError, match=r"y is a sparse matrix, which is not accepted here: pass y.toarra"
     ):
         bpx.Network([3, 3]).evaluate(np.eye(3), eye)
     with pytest.raises(TypeError, match="x must be a sparse matrix of real numbers, got dtype co"):

@@ -937,7 +937,7 @@ def test_what_a_library_has_beside_arrays_is_none():
             one.to(wrong)
     assert one.to(dtype=torch.float64).dtype == net(dtype=torch.float64).dtype == "float64"
     with pytest.raises(
-        TypeError, match=r"a sparse tensor, which is not accepted here: pass x\.to_d"
+        TypeError, match=r"a sparse tensor, which is not accepted here: pass x\.to_dense"
     ):
         one.predict(x.to_sparse())
 

@@ -258,7 +258,7 @@ def test_what_is_no_column_of_classes(trees, written):
         bpx.open_data(np.zeros((4, 2)), np.zeros(4, int), classes=["ash", "oak"])
     for target in (None, ["a", "b"]):
         with pytest.raises(
-            ValueError, match="classes= are the classes of one column: name it with"
+            ValueError, match="classes= are the classes of one column: name it with target="
         ):
             bpx.open_data(written / "trees.csv", target=target, classes=NAMES)
     for classes in ("abc", 3, [1, 2]):

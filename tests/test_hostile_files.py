@@ -206,10 +206,8 @@ SOUND = npz(x=array(X), y=array(Y))
             changed(SOUND, DIRECTORY, 42, 1 << 30),
             "is damaged|has no readable NumPy header|not a .npz file",
         ),
-        (
-            changed(SOUND, DIRECTORY, 6, 0xFF),
-            "is damaged, or not a .npz file",
-        ),  # zip's version 25.5
+        # zip's version 25.5
+        (changed(SOUND, DIRECTORY, 6, 0xFF), "is damaged, or not a .npz file"),
         (changed(SOUND, LOCAL, 0, 0), "is damaged"),
         (changed(SOUND, LOCAL, 26, 0xFFFF), "is damaged|has no readable NumPy header"),
         (npz(x=b"z", y=array(Y)), "has no readable NumPy header"),

@@ -121,11 +121,8 @@ def layers(*layers, output="softmax", **options):
 
 WRONG = [
     (layers(Rescale(0.5)), "expected dense layers, .*for Rescale, put a StandardScaler before it"),
-    (layers(Dense(5), Dense(5), Dropout(0.5)), "the same dropout or none after each hidden one"),
-    (
-        layers(Dense(5), Dropout(0.1), Dense(5), Dropout(0.2)),
-        "the same dropout or none after each",
-    ),
+    (layers(Dense(5), Dense(5), Dropout(0.5)), "no dropout or the same after each hidden one"),
+    (layers(Dense(5), Dropout(0.1), Dense(5), Dropout(0.2)), "no dropout or the same after each"),
     (layers(Dense(5, use_bias=False)), "expected dense layers with biases, .* use_bias=False"),
     (layers(Dense(5, trainable=False)), "all of them trained, got .*trainable=False"),
     (bpx.Network([4, 3]), "has 3 softmax outputs here, .* the network has 3 of sigmoid"),

@@ -53,7 +53,7 @@ def _parameters(net: Network) -> dict[str, Any]:
     kinds = [type(layer) for layer in net.layers]
     if kinds != [*hidden * (len(dense) - 1), Dense] or len(set(rates)) > 1:
         raise ValueError(
-            "expected dense layers, and the same dropout or none after each hidden one, got "
+            "expected dense layers, and no dropout or the same after each hidden one, got "
             f"{net!r}: an estimator has no other layers (for Rescale, put a StandardScaler "
             "before it in a Pipeline)"
         )
