@@ -186,24 +186,24 @@ class Architecture:
         if strings and any(len(name) > LONGEST for name in found):
             raise ValueError(f"expected names of classes of at most {LONGEST:,} characters")
         if integers and not all(-(2**63) <= number < 2**63 for number in found):
-            raise ValueError("expected classes to be integers of 64 bits")
+            raise ValueError("expected classes to be integers that fit in 64 bits")
         if not ordered or not (strings or integers):
             raise TypeError(
-                'expected classes to be a list of strings, such as ["cat", "dog"], or one of '
+                'expected classes to be a list of strings, such as ["cat", "dog"], or of '
                 f"integers, got {shortened(names)}"
             )
         count = max(self.output_shape[0], 2)  # one sigmoid output tells two classes apart
         if len(found) != count or len(set(found)) != count:
-            raise ValueError(
-                f"expected {count} different classes, one for each, got {shortened([*found])}"
-            )
+            raise ValueError(f"expected {count} different classes, got {shortened([*found])}")
         return found if strings else tuple(map(int, found))
 
     def check_columns(self, names: Any) -> tuple[str, ...]:
         """The names of the inputs: a different string for each; ValueError or TypeError if not."""
         found = different_names("columns", names)
         if self.input_shape != (len(found),):
-            raise ValueError(f"expected {self.input_shape} names of columns, got {len(found)}")
+            raise ValueError(
+                f"expected column names for inputs of shape {self.input_shape}, got {len(found)}"
+            )
         return found
 
     @property
@@ -255,7 +255,7 @@ def _indices(layers: Sequence[Layer]) -> int | None:
         if layer.indices is not None and path != str(first):
             raise ValueError(
                 f"layer {path}, {layer}: it takes whole numbers, which only the network's inputs "
-                "are: put it first, or after Flatten or Reshape alone"
+                "are: put it first, or after nothing but Flatten or Reshape"
             )
     return layers[first].indices
 
@@ -289,7 +289,7 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
     if channels == height > 4 >= width:
         warnings.warn(
             f"{first} takes (m, {channels}, {height}, {width}) as images of {channels} channels, "
-            f"{height} × {width}: if these are the last axis, channels come first here, "
+            f"{height} × {width}: if its channels are the last axis, put them first, "
             f"Input(({width}, {channels}, {height})) and np.moveaxis(x, -1, 1)",
             RuntimeWarning,
             stacklevel=level_of_user(),

@@ -93,8 +93,8 @@ class Blocks:
         """ValueError if y numbers the names of classes in another way than `known`."""
         if self.classes and known and self.classes != known:
             raise ValueError(
-                f"{what}y has numbers for other names of classes than the network, or in another "
-                "order: open_data(..., classes=net.classes)"
+                f"the numbers in {what}y stand for other class names than the network's, or for "
+                "the same in another order: open_data(..., classes=net.classes)"
             )
 
     @property
@@ -123,7 +123,7 @@ class Blocks:
         (15, (5, 2), (5,))
         """
         if whole("n", n) >= self.n:
-            raise ValueError(f"expected n < {self.n}, the samples that there are, got {n}")
+            raise ValueError(f"expected n < {self.n}, the number of samples, got {n}")
         chosen = np.zeros(self.n, bool)
         chosen[generator(seed).choice(self.n, n, replace=False)] = True
         rows = np.ones(self.reader.shape[0], bool) if self.kept is None else self.kept.copy()
@@ -207,11 +207,13 @@ class Blocks:
         ):
             if given is not None and own is not None:
                 raise ValueError(
-                    f"the data has {what} already: open it without, or leave {what} out"
+                    f"the data already has {what}: open it without, or leave {what} out here"
                 )
         y = self.y if y is None else y
         if y is None:
-            raise ValueError("the data has no y: open_data(x, y), target=, or fit(data, y)")
+            raise ValueError(
+                "the data has no y: use open_data(x, y), open_data(..., target=) or fit(data, y)"
+            )
         return y, self.sample_weight if sample_weight is None else sample_weight
 
     def inside(self, start: int, stop: int) -> np.ndarray:
@@ -250,10 +252,10 @@ class Blocks:
         largest = int(np.diff(borders).max())
         least = max(batch_size, largest)
         if window < least:
-            mended = f"budget={fixed + a_row * (least + batch_size)} at least"
+            mended = f"pass at least budget={fixed + a_row * (least + batch_size)}"
             if largest > batch_size and self.reader.smaller:
                 mended += f", or {self.reader.smaller}"
-            beside = f" beside {fixed} bytes for y and what is read by" if fixed else ""
+            beside = f" besides {fixed} bytes for y and for reading" if fixed else ""
             raise ValueError(
                 f"a budget of {self.budget} bytes holds {max(window, 0)} rows in each of two "
                 f"windows{beside}, expected {least}, the largest block or mini-batch: {mended}"
@@ -360,7 +362,7 @@ def open_data(
     if kind in TABLES:
         weights = [sample_weight] if isinstance(sample_weight, str) else []
         if classes is not None and len(targets) != 1:
-            raise ValueError("classes= are those of one column: target= names it")
+            raise ValueError("classes= are the classes of one column: name it with target=")
         text = {name: Classes(classes) for name in targets if len(targets) == 1}
         table = TABLES[kind](Path(x), [*targets, *weights], columns, size, text)
         if targets:
@@ -370,8 +372,8 @@ def open_data(
         return Blocks(table, _held(y), _held(sample_weight), size)
     if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
-            "target=, columns= and classes= name columns of a .parquet or .csv file, and what is "
-            "in them (target= also an array in a .npz); here pass y, an array or a .npy file"
+            "target=, columns= and classes= are for a .parquet or .csv file, and target= for a "
+            ".npz too; here pass y, an array or a .npy file"
         )
     if len(targets) > 1:
         raise ValueError(f"the targets of a .npz are one array, got {', '.join(targets)}")

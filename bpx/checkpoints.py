@@ -65,7 +65,8 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not isinstance(self.folder, str | PathLike):
             raise TypeError(
-                f"expected the folder of checkpoints as a path, got {type(self.folder).__name__}"
+                "expected the folder of checkpoints to be a path, got "
+                f"{type(self.folder).__name__}"
             )
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
@@ -146,7 +147,7 @@ class Checkpoints:
             if self._last is None:
                 if self.folder.is_file():
                     raise NotADirectoryError(
-                        f"expected a folder for checkpoints, and {self.folder} is a file"
+                        f"expected a folder for checkpoints, got {self.folder}, which is a file"
                     )
                 self.folder.mkdir(parents=True, exist_ok=True)
                 _clean(self.folder)
@@ -155,8 +156,8 @@ class Checkpoints:
             if self._last is None:
                 raise
             warnings.warn(
-                f"no checkpoint at step {run.net.steps}, and the training goes on: {error}. The "
-                f"last one is {self._last}",
+                f"no checkpoint was written at step {run.net.steps}, and the training goes on: "
+                f"{error}. The last one is {self._last}",
                 RuntimeWarning,
                 stacklevel=level_of_user(),
             )
@@ -169,8 +170,8 @@ class Checkpoints:
             older = [other for other in _found(self.folder) if other.name <= path.name]
         except OSError as error:
             warnings.warn(
-                f"no old checkpoint is deleted at step {run.net.steps}, and the training goes on: "
-                f"{self.folder} cannot be listed ({error}); make it readable",
+                f"no old checkpoint was deleted at step {run.net.steps}, and the training goes "
+                f"on: {self.folder} cannot be listed ({error}); make it readable",
                 RuntimeWarning,
                 stacklevel=level_of_user(),
             )
@@ -208,7 +209,7 @@ class Checkpoints:
                 continue
             for reason in reasons:
                 warnings.warn(
-                    f"a damaged checkpoint is passed over for {path.name}: {reason}",
+                    f"a damaged checkpoint is passed over, and {path.name} is used: {reason}",
                     RuntimeWarning,
                     stacklevel=level_of_user(),
                 )

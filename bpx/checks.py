@@ -75,7 +75,7 @@ def count_of_bytes(what: str, value: Any) -> int:
     except ValueError:
         found = math.nan
     if not 1.0 <= found < math.inf:
-        raise ValueError(f'expected {what} as bytes or words such as "500 MB", got {value!r}')
+        raise ValueError(f'expected {what} to be bytes, or words such as "500 MB", got {value!r}')
     return int(found)
 
 
@@ -106,7 +106,7 @@ def different_names(what: str, names: Any) -> tuple[str, ...]:
 
 def takes(what: str, function: Any, *arguments: str) -> None:
     """TypeError unless `function` can be called with these arguments, by their places."""
-    asked = f"{what} as a function ({', '.join(arguments)})"
+    asked = f"{what} to be a function taking ({', '.join(arguments)})"
     if not callable(function):
         raise TypeError(f"expected {asked}, got {shortened(function)}")
     try:
@@ -116,7 +116,7 @@ def takes(what: str, function: Any, *arguments: str) -> None:
     try:
         signature.bind(*arguments)
     except TypeError:
-        raise TypeError(f"expected {asked}, got one of {signature}") from None
+        raise TypeError(f"expected {asked}, got one taking {signature}") from None
 
 
 def level_of_user() -> int:

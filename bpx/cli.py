@@ -326,7 +326,7 @@ def predict(
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         raise ValueError(
             f"{data} has {x.shape[1]} columns of inputs, and the network takes "
-            f"{net.input_shape[0]}: --target names those that are no inputs"
+            f"{net.input_shape[0]}: name those that are not inputs with --target"
         )
     found = net.feedforward(x)
     row = first_not_finite(found)

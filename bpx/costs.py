@@ -374,7 +374,7 @@ class Objective:
         values = self.cost.value(backend.xp, a, y)
         if tuple(getattr(values, "shape", ())) != (a.shape[0],):
             raise ValueError(
-                f"expected the value of the cost {called(self.cost)} of each sample, shape "
+                f"expected a value of the cost {called(self.cost)} for each sample, shape "
                 f"({a.shape[0]},), got {getattr(values, 'shape', values)}: sum over the last axis "
                 "only"
             )

@@ -52,11 +52,11 @@ def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x
     want = f"(m, {', '.join(map(str, shape))})"
     hint = ""
     if got == shape:
-        hint = f": one sample is {what}[None, ...], and several are np.stack(...) of them"
+        hint = f": pass one sample as {what}[None, ...], and several as np.stack(...) of them"
     elif len(got) == 1 and shape == (1,):
         hint = f": {what}.reshape(-1, 1)"
     elif len(got) == 2 and got[:1] == shape:
-        hint = f": a sample is a row here, so {what}.T"
+        hint = f": a sample is a row here, so pass {what}.T"
     elif len(shape) > 1 and got[1:] == (*shape[1:], shape[0]):
         hint = f"; channels come first: np.moveaxis({what}, -1, 1)"
     elif len(shape) > 2 and (*got[2:], *got[1:2]) == shape:
@@ -160,7 +160,7 @@ def check_y(
                 check_finite_rows(y, what)
             raise TypeError(
                 f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
-                f"{what}.astype(int) where they are classes, targets of shape (m, {outputs}), "
+                f"{what}.astype(int) if they are classes, targets of shape (m, {outputs}), "
                 'or for a regression a network with output="identity"'
             )
         return _check_labels(backend, y, outputs, what)
@@ -171,7 +171,7 @@ def check_y(
         single = " or (m,)" if outputs == 1 else ""
         hint = f": {what}.reshape(-1)" if labels and integers and tuple(y.shape) == (m, 1) else ""
         if integers and not labels and y.ndim == 1:
-            hint = ': for labels of classes the last layer has a "softmax"'
+            hint = ': for labels of classes the last layer needs "softmax"'
         if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) == outputs:
             hint = f": {what}.reshape(-1, {outputs}), as the outputs are"
         raise ValueError(

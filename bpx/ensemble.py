@@ -70,7 +70,7 @@ class Ensemble:
         if combine not in COMBINE:
             raise ValueError(f"unknown combine {combine!r}{nearest(str(combine), list(COMBINE))}")
         if combine == "vote" and self.task == "regression":
-            raise ValueError('a regression has no votes to count: combine="average"')
+            raise ValueError('a regression has no votes to count: use combine="average"')
         self.combine = combine
 
     @classmethod
@@ -85,7 +85,9 @@ class Ensemble:
         <Network (784,) → Dense 30, sigmoid, Dense 10, sigmoid; cross-entropy, numpy>
         """
         if not isinstance(net, Network):
-            raise TypeError(f"expected a Network to make others like, got {type(net).__name__}")
+            raise TypeError(
+                f"expected a Network to make members like it, got {type(net).__name__}"
+            )
         seeds = copy.deepcopy(net.generator).integers(1 << 63, size=whole("n", n)).tolist()
         layers = [Input(net.input_shape), *net.layers]
         options: dict[str, Any] = {"cost": net.cost, "task": net.task, "dtype": net.dtype}
@@ -402,7 +404,7 @@ def _check(members: tuple[Any, ...]) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"expected networks, got {type(net).__name__} as member {index}")
     if len(set(map(id, members))) < len(members):
-        raise ValueError("expected different networks, got one of them twice: net.copy()")
+        raise ValueError("expected different networks, got one of them twice: pass net.copy()")
     first = members[0]
     for index, net in enumerate(members):
         for what, mended in _ALIKE.items():
@@ -414,7 +416,7 @@ def _check(members: tuple[Any, ...]) -> None:
                 )
     for what in ("columns", "classes"):  # some may not have any yet
         if len({getattr(net, what) for net in members} - {None}) > 1:
-            raise ValueError(f"expected networks that have learned of the same {what}")
+            raise ValueError(f"expected networks trained with the same {what}")
 
 
 _ALIKE = {

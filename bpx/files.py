@@ -64,7 +64,7 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
         if not np.isfinite(values).all():
             raise ValueError(
                 f"the network's {name} has NaN or infinity, and would be refused by bpx.load: "
-                "nothing was written. fit keeps the last good weights; a loop of one's own has to"
+                "nothing was written. fit keeps the last good weights; a loop of your own has to"
             )
 
 
@@ -155,7 +155,7 @@ def load(
 def _all_taken(path: str | PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
     if tensors:
         raise persistence.FileFormatError(
-            f"{path}: tensors that its architecture does not have: {', '.join(sorted(tensors))}"
+            f"{path} has tensors that its architecture does not have: {', '.join(sorted(tensors))}"
         )
 
 
@@ -219,14 +219,14 @@ def network(
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip
         raise persistence.FileFormatError(
-            f"{path}: its header does not describe a network ({error}). Activations, costs, "
-            "initializers and layers of your own: bpx.register them first, or "
+            f"{path}: its header does not describe a network ({error}). If it has activations, "
+            "costs, initializers or layers of your own, bpx.register them first, or "
             'load(path, custom={"name": it})'
         ) from error
     layouts = described.layout, described.state_layout
     vectors = [packed(path, layout, tensors) for layout in layouts]
     if dtype not in ("float32", "float64"):
-        raise persistence.FileFormatError(f"{path}: no network is of dtype {dtype!r}")
+        raise persistence.FileFormatError(f"{path}: no network has dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
     net.steps, net.epochs, net.classes = steps, epochs, classes
     net.columns, net.target_columns = columns, targets

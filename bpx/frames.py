@@ -33,18 +33,18 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
         return x
     if _is_on_disk(x):
         raise ValueError(
-            f"{what} is on disk with other columns than the network has learned of, or in another "
+            f"{what} on disk has other columns than the network was trained on, or in another "
             "order: open_data(..., columns=net.columns)"
         )
     known = set(names)  # there may be many thousands
     for name in columns:
         if name not in known:
             raise ValueError(
-                f"{what} has no column {shortened(name)}, of which the network has learned"
-                f"{nearest(name, list(names))} (by their order instead: np.asarray({what}))"
+                f"{what} has no column {shortened(name)}, which the network was trained on"
+                f"{nearest(name, list(names))} (to go by their order instead: np.asarray({what}))"
             )
         if len(known) < len(names) and names.count(name) > 1:
-            raise ValueError(f"{what} has two columns {shortened(name)}")
+            raise ValueError(f"{what} has two columns named {shortened(name)}")
     return x.select(list(columns)) if _is_arrow(x) else x[list(columns)]
 
 
@@ -61,7 +61,7 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
         if labels.is_unique and found.is_unique and found.isin(labels).all():
             raise ValueError(
                 f"expected the rows of {what}{name} in the order of {what}x's, got the same index "
-                f"labels in another order: {name}.loc[x.index], or {name}.to_numpy() where the "
+                f"labels in another order: {name}.loc[x.index], or {name}.to_numpy() if the "
                 "rows belong together as they are"
             )
 

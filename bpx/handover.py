@@ -28,7 +28,7 @@ def pickled(*values: Any) -> bytes:
     except Exception as error:  # of any kind: objects themselves say why they cannot be sent
         raise TypeError(
             f"something cannot be sent to another process ({error}): define functions and classes "
-            "at the top of a module, hand in arrays or open_data of a file, or train in turn, "
+            "at the top of a module, pass arrays or open_data of a file, or train in turn, "
             "without processes= and devices="
         ) from error
 

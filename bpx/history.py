@@ -69,7 +69,9 @@ class History(Mapping[str, list[float]]):
         history = cls()
         lengths = {len(column) for column in columns.values()}
         if any(len(name) > LONGEST for name in columns) or len(lengths) > 1:
-            raise ValueError(f"expected columns of a history, of one length, got {list(columns)}")
+            raise ValueError(
+                f"expected columns of a history, all of one length, got {list(columns)}"
+            )
         for name, column in columns.items():
             history._columns[name] = [_number(name, value) for value in column]
         return history
@@ -99,14 +101,14 @@ class History(Mapping[str, list[float]]):
         """
         if name in COLUMNS or not self.epochs:
             raise ValueError(
-                f"expected a name beside those of fit, {', '.join(COLUMNS)}, and an epoch that "
-                f"has ended, got {name!r} after {self.epochs} epochs"
+                f"expected a name other than those of fit, {', '.join(COLUMNS)}, and an epoch "
+                f"that has ended, got {name!r} after {self.epochs} epochs"
             )
         self._columns.setdefault(name, [math.nan] * self.epochs)[-1] = float(value)
 
     def __getitem__(self, name: str) -> list[float]:
         if not isinstance(name, str):
-            raise KeyError(f"expected a column of the history, a text, got {name!r}")
+            raise KeyError(f"expected a column of the history, a string, got {name!r}")
         if name not in self._columns:
             known = list(self._columns)
             end = nearest(name, known) if known else "; no epoch has ended yet"
@@ -166,7 +168,7 @@ class History(Mapping[str, list[float]]):
         best = self.best(name)
         if math.isnan(best):
             raise ValueError(
-                f"expected a number in the history's {name}, got NaN alone: best_epoch takes a "
+                f"expected a number in the history's {name}, got only NaN: best_epoch takes a "
                 "column that was measured"
             )
         return int(self["epoch"][self[name].index(best)])

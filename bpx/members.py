@@ -51,9 +51,7 @@ class EnsembleError(RuntimeError):
         each = "; ".join(f"member {i}: {_in_words(error)}" for i, error in failed.items())
         others = ""
         if len(failed) < len(histories):
-            others = (
-                ", and the others are trained: bpx.Ensemble of those can be used, or fit again"
-            )
+            others = ", and the others are trained: use a bpx.Ensemble of those, or fit again"
         super().__init__(f"{len(failed)} of {len(histories)} members failed{others}. {each}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
@@ -122,14 +120,14 @@ def _slots(
     for name in ("parallel", "progress"):
         if options.get(name):
             raise ValueError(
-                f"{name}= is for members that are trained in turn: leave it out, or processes= "
-                "and devices="
+                f"{name}= is for members that are trained in turn: leave it out, or leave out "
+                "processes= and devices="
             )
     if devices is None:
         return [None] * whole("processes", processes)
     if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
         raise ValueError(
-            f'expected devices as a list such as ["cupy:0", "cupy:1"], got {devices!r}'
+            f'expected devices to be a list such as ["cupy:0", "cupy:1"], got {devices!r}'
         )
     return [get(device).name for device in devices]
 
@@ -273,7 +271,7 @@ def _death(process: Any) -> RuntimeError:
         how = f"was ended by signal {-code}, {signal.strsignal(-code)}; memory may have run out"
     else:
         how = (
-            f"ended with exit status {code}: it has written why; a script has to begin its work "
+            f"ended with exit status {code}: its output says why; a script has to begin its work "
             'below if __name__ == "__main__":'
         )
     return RuntimeError(f"its process {how}")

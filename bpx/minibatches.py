@@ -134,7 +134,8 @@ def batches(
     """
     if y is None and sample_weight is not None:
         raise ValueError(
-            "sample_weight without y would give (x, sample_weight), which fit takes for (x, y)"
+            "sample_weight without y would give (x, sample_weight), which fit takes for (x, y): "
+            "pass y too"
         )
     given = [("x", x), ("y", y), ("sample_weight", sample_weight)]
     arrays = tuple(_as_is(array, what) for what, array in given if array is not None)

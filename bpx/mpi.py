@@ -69,7 +69,7 @@ class DataParallel:
         if self.comm is not None and not self.comm:  # what Split gives to those that it leaves out
             raise ValueError(
                 "expected a communicator to which this process belongs, got COMM_NULL: leave "
-                "parallel= out where it is alone"
+                "parallel= out if it trains alone"
             )
 
     def join(self) -> Ranks:
@@ -80,9 +80,10 @@ class DataParallel:
         comm = _mpi().COMM_WORLD if self.comm is None else self.comm
         if self.comm is None and comm.size == 1 and launcher.rank() is not None:
             raise ImportError(
-                f"this process was started as rank {launcher.rank()} of several, and mpi4py's MPI "
-                "sees it alone: use the mpiexec (srun --mpi=) of the library that mpi4py finds; "
-                "mpiexec -n 2 python -m mpi4py.bench helloworld shows two different ranks then"
+                f"this process was started as rank {launcher.rank()} of several, but mpi4py's MPI "
+                "sees only this one: use the mpiexec (srun --mpi=) of the library that mpi4py "
+                "finds; mpiexec -n 2 python -m mpi4py.bench helloworld then shows two different "
+                "ranks"
             )
         return Alone() if comm.size == 1 else MpiRanks(comm, self.timeout)
 
@@ -165,7 +166,7 @@ class MpiRanks:
         while not request.Test():
             if time.monotonic() - began > timeout:
                 raise self._lost(
-                    RankError(f"not all of {self.size} ranks have come to fit in {timeout:g} s")
+                    RankError(f"not all of the {self.size} ranks came to fit within {timeout:g} s")
                 )
             time.sleep(1e-4)
         self.hosts = self.texts(socket.gethostname())

@@ -486,8 +486,8 @@ class Network:
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
         if y is None:
             raise ValueError(
-                f"{what}y is missing: arrays come as x and y, a pair of them as *pair, and "
-                "open_data(x, y) alone has its own"
+                f"{what}y is missing: pass arrays as x and y, or a pair of them as *pair; "
+                "only open_data(x, y) has its own"
             )
         shape = self.input_shape
         x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices)
@@ -502,8 +502,8 @@ class Network:
         x.check_classes(self.classes, what)
         if x.classes and self.classes is None and self.steps:
             raise ValueError(
-                f"{what}y has numbers for names of classes, and the network has learned numbers "
-                "alone: net.classes = [...] names them, in the order of its labels"
+                f"the numbers in {what}y stand for class names, and the network has learned only "
+                "numbers: name them, in the order of its labels, with net.classes = [...]"
             )
         held = self.targets(x.n, y, sample_weight, what, finite)
         x = x.of_indices(self._indices)
@@ -689,7 +689,9 @@ class Network:
         [[-2.5, 0.5]]
         """
         if isinstance(x, Blocks):
-            raise TypeError("backprop takes a mini-batch in memory, got data on disk: fit(data)")
+            raise TypeError(
+                "backprop takes a mini-batch in memory, got data on disk: use fit(data)"
+            )
         if (y is None) == (delta is None):
             raise ValueError("backprop takes either y or delta=, the gradient of your own cost")
         if (l1 or l2) and n is None:
@@ -751,7 +753,9 @@ class Network:
         [[0.0, 0.0, 0.0]]
         """
         if isinstance(x, Blocks):
-            raise TypeError("trace takes a mini-batch in memory, got data on disk: data.read()")
+            raise TypeError(
+                "trace takes a mini-batch in memory, got data on disk: pass data.read()"
+            )
         x, ws = self._x(x), self.chain.workspace(inputs=True)
         targets = None if y is None else self.targets(x.shape[0], y)[0]
         return traces.trace(self.chain, self.chain.gather(x, slice(None), ws), targets, ws)
@@ -833,7 +837,7 @@ class Network:
                 raise ValueError(
                     f"expected tensors of the same names and shapes, got {name} of shape "
                     f"{here or 'none'} here and {there or 'none'} there: layers={_layer_of(name)} "
-                    "copies those before it"
+                    "copies only those before it"
                 )
         for name, tensor in ours.items():
             host = other.backend.to_host(theirs[name])

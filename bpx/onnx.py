@@ -106,7 +106,7 @@ def export_onnx(
     except ImportError as error:
         raise ImportError("ONNX models need onnx: pip install 'bpx[onnx]'") from error
     if not isinstance(net, Network):
-        hint = ": one of its members, a Network, can be" if isinstance(net, Ensemble) else ""
+        hint = ": export one of its members, a Network" if isinstance(net, Ensemble) else ""
         raise TypeError(f"expected a Network to export, got {type(net).__name__}{hint}")
     newest = onnx.defs.onnx_opset_version()
     if whole("opset", opset, OLDEST_OPSET) > newest:
@@ -285,7 +285,7 @@ def _windows(sliding: Sliding, **more: Any) -> dict[str, Any]:
 def _only_float32(graph: _Graph, layer: Layer) -> None:
     if graph.net.dtype != "float32":
         raise ValueError(
-            f"{graph.scope}, {layer}: ONNX Runtime has this operator in float32 alone: export "
+            f"{graph.scope}, {layer}: ONNX Runtime has this operator in float32 only: export "
             'net.to(dtype="float32")'
         )
 

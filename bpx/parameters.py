@@ -214,13 +214,15 @@ class Views(tuple[Array, ...]):
             write(self[index], values, f"tensor {index}")
 
     def _refuse(self, other: Any) -> Any:
-        raise TypeError("these are several arrays, a layer each: add or scale each, or .flat")
+        raise TypeError(
+            "these are several arrays, one for each layer: add or scale each, or use .flat"
+        )
 
     __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # a tuple's own would make a longer one
 
     def write(self, values: Iterable[Any]) -> None:
         """Write all of them; ValueError if there are more or fewer."""
-        wanted = f"expected {len(self)} arrays, one for each layer that has such"
+        wanted = f"expected {len(self)} arrays, one for each layer that has any"
         if not isinstance(values, Iterable):
             raise TypeError(f"{wanted}, got {shortened(values)}")
         arrays = list(values)

@@ -118,8 +118,8 @@ def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = Tru
         raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
     if target.exists() and not (target.is_file() or target.is_symlink()):
         raise OSError(
-            f"cannot write {path}: it is a device, a pipe or a socket, whose place a file would "
-            "take; expected a file's name"
+            f"cannot write {path}: it is a device, a pipe or a socket, which a file would "
+            "replace; expected a file's name"
         )
     try:
         _replace(target, content)
@@ -193,7 +193,7 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         expected = metadata.get("checksum")
         if expected is not None and expected != _checksum(metadata["header"], arrays):
             raise FileFormatError(
-                f"{path} is damaged: what is in it is not what was written (expected {expected})"
+                f"{path} is damaged: its content is not what was written (expected {expected})"
             )
         return arrays, header
     except FileFormatError:
@@ -201,8 +201,8 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
     # For a dtype that NumPy lacks, safetensors raises a TypeError or AttributeError.
     except (SafetensorError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise FileFormatError(
-            f"{path} is not a whole safetensors file, but of another kind, damaged or truncated: "
-            f"{error}"
+            f"{path} is not a whole safetensors file; it is of another kind, damaged or "
+            f"truncated: {error}"
         ) from error
 
 

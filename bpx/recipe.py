@@ -74,7 +74,7 @@ def too_large(net: Network | Ensemble) -> str:
     """The end of a message about outputs that are not finite."""
     return (
         f"are not finite: its numbers are too large for this network and {net.dtype}; scale them "
-        "as those that it was trained on"
+        "like those that it was trained on"
     )
 
 
@@ -157,7 +157,7 @@ def augment(text: str, data: str) -> list[Augmentation]:
             raise ValueError(f"unknown function {name!r}{nearest(name, list(FUNCTIONS))}")
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
-            raise ValueError(f"--augment {part}: {cls.__name__} has not so many numbers")
+            raise ValueError(f"--augment {part}: {cls.__name__} does not take so many numbers")
         found.append(cls(*given, shape=BUILT_IN[data]))
     return found
 

@@ -106,7 +106,9 @@ class Registry:
         ):
             return spec
         if isinstance(spec, type) and issubclass(spec, self.base):
-            raise TypeError(f"expected {article(self.kind)}, got the class: {spec.__name__}(...)")
+            raise TypeError(
+                f"expected {article(self.kind)}, got the class: pass {spec.__name__}(...)"
+            )
         fields = {}
         if isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
             fields = {key: value for key, value in spec.items() if key != "name"}
@@ -114,7 +116,7 @@ class Registry:
         if not isinstance(spec, str):
             hint = ""
             if callable(spec) and self.base.__name__ in ("Activation", "Cost"):
-                hint = f": a bpx.Custom{self.base.__name__} makes one of functions"
+                hint = f": a bpx.Custom{self.base.__name__} makes one from functions"
             raise TypeError(
                 f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
                 f"object, got {type(spec).__name__}{hint}"

@@ -33,7 +33,9 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
             f"begin anew delete {folder}"
         )
     if (out / MODEL).exists() and not overwrite:
-        raise ValueError(f"{out} has a trained model: another --out, or --overwrite")
+        raise ValueError(
+            f"{out} already has a trained model: name another --out, or pass --overwrite"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in options.items() if name not in FOLDERS}
     write_bytes(out / RECIPE, (json.dumps(kept, indent=1) + "\n").encode(), follow=False)
@@ -77,13 +79,15 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
         raise ValueError(f"{path} is damaged: expected a JSON object of options")
     for name, value in options.items():
         if name in FOLDERS or not isinstance(value, kinds.get(name, ())):
-            raise ValueError(f"{path} is damaged: {name} = {value!r} is no option of bpx train")
+            raise ValueError(
+                f"{path} is damaged: {name} = {value!r} is not an option of bpx train"
+            )
     folder = _checkpoints(out)
     there = folder.is_dir()
     # Neither a checkpoint nor a model: it was cut short before the first one.
     if not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir()))):
         raise ValueError(
-            f"the run in {out} has ended, there is nothing to go on with: --out {out} --overwrite "
+            f"the run in {out} has ended; there is nothing to go on with: --out {out} --overwrite "
             "trains anew"
         )
     return options

@@ -48,7 +48,7 @@ def parts(
     assert y is not None
     n = len(x)
     if n < 10:
-        raise ValueError(f"{data} has {n} samples; at least 10 are split into three parts")
+        raise ValueError(f"{data} has {n} samples; expected at least 10, for three parts")
     x = x.reshape(n, -1)  # images as vectors
     order = generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
@@ -82,8 +82,8 @@ def _opened(
     samples = open_data(data, target=targets, columns=columns, classes=classes, budget=budget)
     if labelled and samples.y is None:
         raise ValueError(
-            f"{data} is read in blocks, and has no targets: --target names the column of a "
-            ".parquet or .csv file, or the array of a .npz that is not y"
+            f"{data} is read in blocks, and has no targets: name with --target the column of a "
+            ".parquet or .csv file, or the array of a .npz if it is not y"
         )
     return samples
 
@@ -138,7 +138,7 @@ def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
     wrong = numbers[order[places]] != y
     if wrong.any():
         raise ValueError(
-            f"{path}: {np.asarray(y)[wrong][0]} is none of the network's classes: "
+            f"{path}: {np.asarray(y)[wrong][0]} is not one of the network's classes: "
             f"{', '.join(map(str, numbers[:40]))}"
         )
     return order[places]
@@ -178,7 +178,7 @@ def task(
     # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
     few = np.unique(y) if _are_whole(y) else np.zeros(0)
     if not 2 <= len(few) <= len(y) / 2:
-        doubt = "all targets are alike, so that there is nothing to learn"
+        doubt = "all targets are the same, so there is nothing to learn"
         return "regression", _outputs(y, "regression"), doubt if (y == y[0]).all() else None
     if np.array_equal(few, np.arange(len(few))):
         return "classification", _outputs(y, "classification"), None
@@ -199,8 +199,8 @@ def _of_marks(y: np.ndarray) -> tuple[str, int, str]:
         )
         return "classification", k, doubt
     doubt = (
-        f"the targets are 0 and 1 in {k} columns, which are learned as quantities; if each is a "
-        "no or a yes, --task multilabel"
+        f"the targets are 0 and 1 in {k} columns, which are learned as quantities; if each means "
+        "no or yes, pass --task multilabel"
     )
     return "regression", k, doubt
 
@@ -239,7 +239,7 @@ def _outputs(y: np.ndarray, task: str) -> int:
     if _are_one_hot(y):
         return int(y.shape[1])
     if not _are_whole(y):
-        several = "" if y.ndim == 1 else f", got {y.shape[1]} that are not: --task multilabel"
+        several = "" if y.ndim == 1 else f", got {y.shape[1]} that are not: pass --task multilabel"
         raise ValueError(
             "a classification needs a column of whole numbers, 0 to k-1, or columns with a single "
             f"1 in each row{several}"
@@ -248,6 +248,6 @@ def _outputs(y: np.ndarray, task: str) -> int:
     if low < 0 or high >= len(y) or high == 0:
         raise ValueError(
             f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
-            f"{len(y)} samples: --task regression for numbers"
+            f"{len(y)} samples: for quantities pass --task regression"
         )
     return high + 1

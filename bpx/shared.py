@@ -271,7 +271,7 @@ def check_statistics(
             ValueError(
                 f"{called} has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
                 f"network takes statistics of batches: expected {slices} at least on each rank, "
-                "also in the last mini-batch of an epoch and in each of an iterable's"
+                "also in the last mini-batch of an epoch and in each one of an iterable"
             )
         )
     least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
@@ -281,7 +281,7 @@ def check_statistics(
             ValueError(
                 f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
                 f"finds no variance: expected {least} at least, also in the last mini-batch of an "
-                "epoch. Take another batch_size, or a few samples less"
+                "epoch. Take another batch_size, or a few samples fewer"
             )
         )
 
@@ -325,8 +325,8 @@ def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> Non
             raise of_all_ranks(
                 ValueError(
                     f"rank 0 and rank {rank} were given different things: {'; '.join(different)}. "
-                    "Every rank takes the same arguments and the whole data, of which fit takes "
-                    "the rank's rows"
+                    "Pass the same arguments and the whole data on every rank; fit takes the "
+                    "rank's rows of it"
                 )
             )
 

@@ -230,7 +230,9 @@ class Snapshot:
         """Read a checkpoint; FileFormatError for anything that no run wrote."""
         tensors, header = persistence.read(path)
         if TRAINING not in header:
-            raise FileFormatError(f"{path} is no checkpoint, but a network alone: bpx.load(path)")
+            raise FileFormatError(
+                f"{path} is not a checkpoint, only a network: use bpx.load(path)"
+            )
         net = files.network(path, tensors, header, backend="numpy")
         try:
             found = cls._of(path, net, tensors, header)
@@ -242,7 +244,7 @@ class Snapshot:
             ) from error
         if tensors:
             names = ", ".join(sorted(tensors))
-            raise FileFormatError(f"{path}: tensors that no run has written: {names}")
+            raise FileFormatError(f"{path} has tensors that no run writes: {names}")
         return found
 
     @classmethod
@@ -264,7 +266,7 @@ class Snapshot:
             for name in [name for name in tensors if name.startswith(prefix)]:
                 state[name.removeprefix(prefix)] = tensors.pop(name)
         if not (run["stopped"] is None or isinstance(run["stopped"], str)):
-            raise ValueError(f"expected stopped to be a text or null, got {run['stopped']!r}")
+            raise ValueError(f"expected stopped to be a string or null, got {run['stopped']!r}")
         return cls(
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
             whole("step", optimizer["step"], 0),

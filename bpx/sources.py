@@ -207,7 +207,7 @@ def of_samples(
     if callable(shuffle):
         raise ValueError(
             "shuffle= as a function picks rows from all over the file, which is read in blocks: "
-            "True or False, or a larger budget"
+            "pass True or False, or a larger budget"
         )
     return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
 
@@ -217,9 +217,9 @@ def tell_of_several(net: Network, y: Array, what: str) -> None:
     row = data.first_of_several(net.backend, y) if net.task == "classification" else None
     if row is not None:
         warnings.warn(
-            f"{what} has more than one number above ½ in a row, first in row {row}, and accuracy "
-            'and predict of a classification ask for one class: task="multilabel" for labels that '
-            'are there or not, task="regression" for numbers',
+            f"{what} has rows with more than one number above ½, first row {row}, and accuracy "
+            'and predict of a classification ask for one class: use task="multilabel" for labels '
+            'that are there or not, task="regression" for numbers',
             RuntimeWarning,
             stacklevel=level_of_user(),
         )
@@ -283,7 +283,7 @@ class Stream:
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(
                     "expected the iterable to give (x, y) or (x, y, sample_weight), got "
-                    f"{type(batch).__name__}; a pair of arrays is fit(x, y), or fit(*pair)"
+                    f"{type(batch).__name__}; pass a pair of arrays as fit(x, y) or fit(*pair)"
                 )
             empty = False
             try:

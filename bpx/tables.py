@@ -110,7 +110,7 @@ def read(
         raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(
-            f"{path}: expected samples of shape (n, k) with a column at least, got {x.shape}"
+            f"{path}: expected samples of shape (n, k) with at least one column, got {x.shape}"
         )
     if y is not None and (y.ndim < 1 or len(y) != len(x)):
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
@@ -128,7 +128,7 @@ def read(
 
 def _npy(path: Path, asked: Asked) -> Table:
     if asked.target is not None:
-        raise ValueError(f"{path} has samples alone; --target is for .csv and .npz")
+        raise ValueError(f"{path} has only samples; --target is for .csv and .npz")
     return Table(load_npy(path), None)
 
 
@@ -142,11 +142,11 @@ def _npz(path: Path, asked: Asked) -> Table:
 def _parquet(path: Path, asked: Asked) -> Table:
     target, labelled, budget, columns, classes = asked
     if target is None and labelled:
-        raise ValueError(f"{path}: --target names the column of targets")
+        raise ValueError(f"{path}: name the column of targets with --target")
     if size(path) > budget:
         raise ValueError(
             f"{path} takes {in_words(size(path))} in memory, more than the budget of "
-            f"{in_words(budget)}: a larger budget"
+            f"{in_words(budget)}: pass a larger budget"
         )
     targets = target_names(path, target, columns)
     data = open_data(path, target=targets, columns=columns, classes=classes.known, budget=budget)
@@ -160,7 +160,7 @@ def _csv(path: Path, asked: Asked) -> Table:
             lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
             return _rows(path, lines, asked)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
 
 KINDS: dict[str, Callable[[Path, Asked], Table]] = {
@@ -190,7 +190,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
         check_inputs(path, inputs)
     if not inputs:
         raise ValueError(
-            f"{path} has no column left for x beside the targets, {', '.join(wanted)}{other}"
+            f"{path} has no column left for x besides the targets, {', '.join(wanted)}{other}"
         )
     read = wanted if labelled else []
     used = [places[name] for name in [*inputs, *read]]
@@ -237,7 +237,9 @@ def _number(cell: str) -> float:
     if value is not None:
         return value
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
-    of_text = "; of a column of text make one of numbers for each value (pandas.get_dummies)"
+    of_text = (
+        "; turn a column of text into a column of numbers for each value (pandas.get_dummies)"
+    )
     hint = ": fill it, or leave the line out" if is_missing(cell) else of_text
     raise ValueError(f"expected a number, {shown}{hint}")
 

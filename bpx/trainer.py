@@ -232,7 +232,7 @@ class Trainer:
         """
         why = why_not_captured(self.chain, self.source, self.optimizer, self.hooked)
         if self.slices is not None:
-            why = why or "accumulate= and parallel= make more of a step than one recording"
+            why = why or "with accumulate= or parallel= a step is more than one recording"
         if self.augment is not None:
             why = why or "augment= draws the numbers of each mini-batch on the host"
         if self.graph is True and why:

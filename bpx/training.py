@@ -141,9 +141,9 @@ def _tell_of_steps(rate: Any, epochs: int, steps: int | None) -> None:
     end = end_of(rate)
     if end is not None and steps is not None and end < steps and epochs > 1:
         warnings.warn(
-            f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first, and "
-            f"in {epochs} epochs η stays at {rate(end):.3g} after {end} steps; those of the "
-            f"whole run are epochs * steps_per_epoch = {epochs * steps}",
+            f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first of "
+            f"{epochs} epochs, and η stays at {rate(end):.3g} after {end} steps; the whole run "
+            f"has epochs * steps_per_epoch = {epochs * steps}",
             RuntimeWarning,
             stacklevel=level_of_user(),
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from .backends import Array, get
 
-MEND = "fill in what is missing, or leave such rows out"  # where there is NaN or infinity
+MEND = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
 SQUARED_AT_ONCE = 1 << 18  # elements: 1 MB of float32
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
@@ -85,6 +85,6 @@ def check_indices(array: Array, count: int, what: str, first: int = 0) -> None:
         wrong = next(v for v in host.tolist() if not (0 <= v < count and v == int(v)))
         raise ValueError(
             f"expected whole numbers 0 to {count - 1} in {what} for an Embedding of {count}, got "
-            f"{wrong!r} in row {first + row}: number them from 0, and give those that are rare or "
-            "unknown one of their own"
+            f"{wrong!r} in row {first + row}: number them from 0, and give rare or unknown "
+            "ones a number of their own"
         )

@@ -471,7 +471,7 @@ def test_the_command_line(tmp_path):
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["augment"] == functions
     for augment, message in {
         "shft=1": "unknown function 'shft'; did you mean 'shift'?",
-        "shift=1:2:3": "--augment shift=1:2:3: Shift has not so many numbers",
+        "shift=1:2:3": "--augment shift=1:2:3: Shift does not take so many numbers",
         "shift=a": "expected the pixels of Shift to be an integer, got 'a'",
         "shift=8": "expected the pixels of Shift to be less than the image's (8, 8)",
         "rotate=200": "expected 0 <= the degrees of Rotate <= 180, got 200.0",
@@ -498,7 +498,7 @@ WRONG = [
     (lambda: Elastic(1.0, 0.0), ValueError, "expected the sigma of Elastic > 0, got 0.0"),
     (lambda: Flip("left"), ValueError, 'the axis of Flip to be "horizontal" or "vertical", got'),
     (lambda: Flip(probability=1.5), ValueError, "expected 0 <= the probability of Flip <= 1"),
-    (lambda: Crop(4), ValueError, "expected 0 < the least of Crop <= 1, got 4.0: the crop of"),
+    (lambda: Crop(4), ValueError, "expected 0 < the least of Crop <= 1, got 4.0: to pad an"),
     (lambda: Crop(0.0), ValueError, "expected 0 < the least of Crop <= 1, got 0.0"),
     (lambda: Noise(-0.1), ValueError, "expected the standard_deviation of Noise >= 0, got -0.1"),
     (lambda: Shift(shape=28), ValueError, "expected the shape of Shift to be (h, w) or (c, h, w)"),
@@ -516,7 +516,7 @@ WRONG = [
     (lambda: apply(FLAT, Flip(shape=(6, 5))), ValueError,
      "expected images of 36 elements, as a sample (36,) has, got shape=(1, 6, 5), which has 30"),
     (lambda: apply(FLAT, [Flip(shape=(6, 6)), Shift(shape=(4, 9))]), ValueError,
-     "expected one shape of images, got functions with (1, 4, 9) and (1, 6, 6)"),
+     "expected functions that have the same shape of images, got (1, 4, 9) and (1, 6, 6)"),
     (lambda: apply(np.zeros(3), Noise()), ValueError, "expected x of shape (m, ...), got (3,)"),
     (lambda: apply(X, Noise(), key=-1), ValueError, "expected key >= 0, got -1"),
     (lambda: apply(X, Augmentation()), TypeError, "Augmentation must define __call__(images, "),

@@ -109,7 +109,7 @@ CASES = [
     (
         lambda: fit(np.zeros(3), Y),
         ValueError,
-        "expected x of shape (m, 3), got (3,): one sample is",
+        "expected x of shape (m, 3), got (3,): pass one sample as",
     ),
     (lambda: fit(np.zeros((4, 5)), Y), ValueError, "expected x of shape (m, 3), got (4, 5)"),
     (lambda: fit(np.zeros((4, 1, 3)), Y), ValueError, "x.reshape(-1, 3)"),
@@ -127,7 +127,7 @@ CASES = [
         ValueError,
         "expected x of shape (m, 1), got (4,): x.reshape(-1, 1)",
     ),
-    (lambda: net().predict(iter([X])), TypeError, "several mini-batches are for fit, or one at"),
+    (lambda: net().predict(iter([X])), TypeError, "pass several mini-batches to fit, or one at"),
     (
         lambda: net().predict(net()),
         TypeError,
@@ -159,17 +159,17 @@ CASES = [
     (
         lambda: net().feedforward(NAN),
         ValueError,
-        "x has NaN or infinity, first in row 1: fill in what is missing, or leave such rows out",
+        "x has NaN or infinity, first in row 1: fill in what is missing, or leave those rows out",
     ),
     # y
-    (lambda: net().evaluate(X), ValueError, "y is missing: arrays come as x and y, a pair"),
-    (lambda: net().evaluate((X, Y)), ValueError, "a pair of them as *pair, and open_data(x, y)"),
+    (lambda: net().evaluate(X), ValueError, "y is missing: pass arrays as x and y, or a pair"),
+    (lambda: net().evaluate((X, Y)), ValueError, "a pair of them as *pair; only open_data(x, y)"),
     (lambda: net().accuracy(X), ValueError, "y is missing"),
     (lambda: net().total_cost(X), ValueError, "y is missing"),
     (lambda: bpx.Ensemble([net()]).accuracy(X), ValueError, "y is missing"),
     (lambda: bpx.gradient_check(net(), X, None), ValueError, "y is missing"),
-    (lambda: fit(X, Y, validation=(X, None)), ValueError, "validation y is missing: arrays"),
-    (lambda: fit([(X, None)]), ValueError, "mini-batch 1 of epoch 1: y is missing: arrays"),
+    (lambda: fit(X, Y, validation=(X, None)), ValueError, "validation y is missing: pass arrays"),
+    (lambda: fit([(X, None)]), ValueError, "mini-batch 1 of epoch 1: y is missing: pass arrays"),
     (lambda: fit(X, Y[:3]), ValueError, "expected as many rows in y as in x, 4, got 3"),
     (
         lambda: fit(X, Y + 1),
@@ -185,7 +185,7 @@ CASES = [
     (
         lambda: fit(X, Y + 0.5),
         TypeError,
-        "expected integer labels in y of shape (m,), got float64: y.astype(int) where they are "
+        "expected integer labels in y of shape (m,), got float64: y.astype(int) if they are "
         'classes, targets of shape (m, 2), or for a regression a network with output="identity"',
     ),
     (
@@ -302,12 +302,12 @@ CASES = [
     (
         lambda: fit(X, Y, callbacks=lambda run: run.stop(True)),
         TypeError,
-        "to stop as a text, got T",
+        "to stop to be a string, got T",
     ),
     (
         lambda: fit(X, Y, callbacks=lambda run: run.stop("")),
         TypeError,
-        "to stop as a text, got ''",
+        "to stop to be a string, got ''",
     ),
     (
         lambda: fit(X, Y, callbacks=lambda run: run.net.fit(X, Y)),
@@ -322,9 +322,13 @@ CASES = [
     (
         lambda: net().weights + net().weights,
         TypeError,
-        "several arrays, a layer each: add or scale",
+        "several arrays, one for each layer: add or scale",
     ),
-    (lambda: 2 * net().biases, TypeError, "several arrays, a layer each: add or scale each, or"),
+    (
+        lambda: 2 * net().biases,
+        TypeError,
+        "several arrays, one for each layer: add or scale each, or",
+    ),
     (
         lambda: net(output=activation(), cost="cross-entropy"),
         ValueError,
@@ -335,22 +339,22 @@ CASES = [
         ValueError,
         "unknown range 'unti'; did you mean 'unit'?",
     ),
-    (lambda: net(hidden=np.tanh), TypeError, "a bpx.CustomActivation makes one of functions"),
+    (lambda: net(hidden=np.tanh), TypeError, "a bpx.CustomActivation makes one from functions"),
     (
         lambda: net(cost=squares),
         TypeError,
-        "got function: a bpx.CustomCost makes one of functions",
+        "got function: a bpx.CustomCost makes one from functions",
     ),
     (
         lambda: fit(X, Y, optimizer=Elsewhere(0.1)),
         TypeError,
         "expected update of Elsewhere to change theta in place, such as theta -= ..., and to re",
     ),
-    (lambda: bpx.History()[0], KeyError, "expected a column of the history, a text, got 0"),
+    (lambda: bpx.History()[0], KeyError, "expected a column of the history, a string, got 0"),
     (
         lambda: bpx.Network([3, 4, 2], output="identity", cost="quadratic").fit(X, Y),
         ValueError,
-        'of shape (m, 2), got (4,): for labels of classes the last layer has a "softmax"',
+        'of shape (m, 2), got (4,): for labels of classes the last layer needs "softmax"',
     ),
     (lambda: fit(X, Y, shuffle=lambda: [0]), ValueError, "expected shuffle() to return the rows"),
     (
@@ -363,13 +367,13 @@ CASES = [
         ValueError,
         "unknown optimizer 'adm'; did you mean 'adam'?",
     ),
-    (lambda: fit(X, Y, optimizer=bpx.Adam), TypeError, "got the class: Adam(...)"),
+    (lambda: fit(X, Y, optimizer=bpx.Adam), TypeError, "got the class: pass Adam(...)"),
     (lambda: fit(X, Y, optimizer=3), TypeError, "expected the name of an optimizer"),
     (lambda: fit(X, Y, callbacks=3), TypeError, "expected a callback"),
     (
         lambda: fit(X, Y, callbacks=bpx.EarlyStopping),
         TypeError,
-        "got the class: EarlyStopping(...)",
+        "got the class: pass EarlyStopping(...)",
     ),
     # iterables
     (lambda: fit(X), TypeError, "fit takes x and y, or an iterable"),
@@ -427,19 +431,19 @@ CASES = [
     (
         lambda: bpx.layers.Dense(784, 30),
         TypeError,
-        "expected the activation of Dense, got 30: a layer is told the size of its outputs alone",
+        "expected the activation of Dense, got 30: a layer is told only the size of its outputs",
     ),
     (
         lambda: bpx.layers.Dense(30, None),
         TypeError,
-        'expected the activation of Dense, got None: where there is none it is "identity"',
+        'expected the activation of Dense, got None: for none pass "identity"',
     ),
-    (lambda: bpx.Network([3, 2], output=None), TypeError, 'there is none it is "identity"'),
+    (lambda: bpx.Network([3, 2], output=None), TypeError, 'for none pass "identity"'),
     (
         lambda: bpx.layers.Conv2D(8, 3, bias=False),
         TypeError,
-        "expected the bias of Conv2D to be an Initializer or its name, got False: whether there "
-        "is one is use_bias=False",
+        "expected the bias of Conv2D to be an Initializer or its name, got False: pass "
+        "use_bias=False instead",
     ),
     (
         lambda: net(output="relu", cost="cross-entropy"),
@@ -464,14 +468,14 @@ CASES = [
     (
         lambda: net().to("float64"),
         bpx.BackendError,
-        "unknown backend 'float64': that is a dtype, dtype='float64'",
+        "unknown backend 'float64': that is a dtype; pass it as dtype='float64'",
     ),
     (
         lambda: net(backend="cuda:1"),
         bpx.BackendError,
-        "unknown backend 'cuda:1': 'cupy' is what computes there",
+        "unknown backend 'cuda:1': 'cupy' is the backend for it",
     ),
-    (lambda: net(backend="cpu"), bpx.BackendError, "'cpu': 'numpy' is what computes there"),
+    (lambda: net(backend="cpu"), bpx.BackendError, "'cpu': 'numpy' is the backend for it"),
     (lambda: net(backend=np.float32), bpx.BackendError, "a namespace or an array, got type"),
     (lambda: setattr(net(), "weights", [X]), ValueError, "expected 2 arrays, one for each layer"),
     (lambda: setattr(net(), "biases", None), TypeError, "expected 2 arrays, one for each layer"),
@@ -535,7 +539,7 @@ CASES = [
     (
         lambda: net(cost=bpx.costs.Quadratic),
         TypeError,
-        "expected a cost, got the class: Quadratic(...)",
+        "expected a cost, got the class: pass Quadratic(...)",
     ),
     (lambda: net(cost="mse"), ValueError, "unknown cost 'mse'; did you mean 'quadratic'?"),
     (lambda: net(output="linear"), ValueError, "did you mean 'identity'?"),
@@ -565,60 +569,65 @@ CASES = [
     (
         lambda: fit_own(cost=bpx.CustomCost(lambda xp, a, y: 1.0, lambda xp, a, y: a)),
         ValueError,
-        "of each sample, shape (4,), got 1.0: sum over the last axis only",
+        "for each sample, shape (4,), got 1.0: sum over the last axis only",
     ),
     # parts of one's own
     (
         lambda: net().fit(X, Y, callbacks=functools.wraps(len)(lambda: 1)),
         TypeError,
-        "expected a callback as a function (run), got one of ()",
+        "expected a callback to be a function taking (run), got one taking ()",
     ),
     (
         lambda: activation(lambda z: z),
         TypeError,
-        "expected σ of CustomActivation as a function (xp, z), got one of (z)",
+        "expected σ of CustomActivation to be a function taking (xp, z), got one taking (z)",
     ),
     (
         lambda: activation(slope=lambda xp, z: z),
         TypeError,
-        "expected σ' of CustomActivation as a function (xp, z, a), got one of (xp, z)",
+        "expected σ' of CustomActivation to be a function taking (xp, z, a), got one "
+        "taking (xp, z)",
     ),
     (
         lambda: bpx.CustomCost(lambda a, y: a, squares),
         TypeError,
-        "expected C of CustomCost as a function (xp, a, y), got one of (a, y)",
+        "expected C of CustomCost to be a function taking (xp, a, y), got one taking (a, y)",
     ),
     (
         lambda: bpx.CustomCost(squares, None),
         TypeError,
-        "expected ∂C/∂a of CustomCost as a function (xp, a, y), got None",
+        "expected ∂C/∂a of CustomCost to be a function taking (xp, a, y), got None",
     ),
     (
         lambda: net().fit(X, Y, callbacks=lambda: 1),
         TypeError,
-        "expected a callback as a function (run), got one of ()",
+        "expected a callback to be a function taking (run), got one taking ()",
     ),
     (
         lambda: fit(X, Y, callbacks=bpx.Metric("training_cost", float)),
         ValueError,
-        "the history has a column 'training_cost': give yours another name",
+        "the history already has a column 'training_cost': give yours another name",
     ),
     (
         lambda: fit(X, Y, callbacks=[bpx.Metric("f1", len, larger_is_better=True)] * 2),
         ValueError,
-        "the history has a column 'f1': give yours another name",
+        "the history already has a column 'f1': give yours another name",
     ),
     (
         lambda: fit(X, Y, callbacks=bpx.Metric("f1", lambda net: net.weights[0])),
         TypeError,
-        "expected the metric 'f1' as a number, got array(",
+        "expected the metric 'f1' to be a number, got array(",
     ),
     (lambda: bpx.Metric(len, len), TypeError, "expected the name of a column of the history, a"),
-    (lambda: bpx.Metric("z" * 1001, len), TypeError, "a text of 1000 characters at most, got 'zz"),
+    (
+        lambda: bpx.Metric("z" * 1001, len),
+        TypeError,
+        "a string of 1000 characters at most, got 'zz",
+    ),
     (
         lambda: fit(X, Y, callbacks=lambda run: run.history.log("validation_cost", 1.0)),
         ValueError,
-        "expected a name beside those of fit, epoch, training_cost, training_accuracy,",
+        "expected a name other than those of fit, epoch, training_cost, training_accuracy,",
     ),
     (
         lambda: bpx.History().log("f1", 1.0),
@@ -628,22 +637,23 @@ CASES = [
     (
         lambda: bpx.Metric("f1", lambda y, a: 0),
         TypeError,
-        "expected the function of a Metric as a function (net), got one of (y, a)",
+        "expected the function of a Metric to be a function taking (net), got one taking (y, a)",
     ),
     (
         lambda: fit(X, Y, callbacks=[bpx.EarlyStopping(monitor="f1"), bpx.Metric("f1", len)]),
         ValueError,
-        "Known: training_accuracy, training_cost (a Metric comes before what monitors it)",
+        "Known: training_accuracy, training_cost (put a Metric before what monitors it)",
     ),
     (
         lambda: net().fit(X, Y, callbacks=OfKeras()),
         TypeError,
-        "expected on_epoch_end of OfKeras as a function (run), got one of (epoch, logs)",
+        "expected on_epoch_end of OfKeras to be a function taking (run), got one taking "
+        "(epoch, logs)",
     ),
     (
         lambda: net().fit(X, Y, shuffle=lambda epoch: range(4)),
         TypeError,
-        "expected shuffle as a function (), got one of (epoch)",
+        "expected shuffle to be a function taking (), got one taking (epoch)",
     ),
     (
         lambda: fit_own(hidden=activation(lambda xp, z: None)),
@@ -742,8 +752,12 @@ CASES = [
         "name, got {'gain': array",
     ),
     # data of another kind
-    (lambda: net().fit((X, Y)), TypeError, "a pair of arrays is fit(x, y), or fit(*pair)"),
-    (lambda: net().feedforward(np.zeros((3, 9))), ValueError, "a sample is a row here, so x.T"),
+    (lambda: net().fit((X, Y)), TypeError, "pass a pair of arrays as fit(x, y) or fit(*pair)"),
+    (
+        lambda: net().feedforward(np.zeros((3, 9))),
+        ValueError,
+        "a sample is a row here, so pass x.T",
+    ),
     (lambda: fit(X, Y[:, None]), ValueError, "y.reshape(-1)"),
     (lambda: fit(X, ["a", "b", "b", "a"]), TypeError, "np.unique(y, return_inverse=True)"),
     (
@@ -859,7 +873,7 @@ CASES = [
     (
         lambda: bpx.History.of({"epoch": [1], "f1": [np.nan]}).best_epoch("f1"),
         ValueError,
-        "expected a number in the history's f1, got NaN alone",
+        "expected a number in the history's f1, got only NaN",
     ),
     (lambda: bpx.History().best_epoch("epoch"), KeyError, "no epoch has ended yet"),
     (lambda: bpx.History()["cost"], KeyError, "no epoch has ended yet"),
@@ -922,7 +936,9 @@ def test_what_a_library_has_beside_arrays_is_none():
         with pytest.raises(bpx.BackendError, match="name of a backend, a namespace or an array"):
             one.to(wrong)
     assert one.to(dtype=torch.float64).dtype == net(dtype=torch.float64).dtype == "float64"
-    with pytest.raises(TypeError, match=r"a sparse tensor, and cannot be one here: x\.to_dense"):
+    with pytest.raises(
+        TypeError, match=r"a sparse tensor, which is not accepted here: pass x\.to_dense"
+    ):
         one.predict(x.to_sparse())
 
 

@@ -296,7 +296,7 @@ def test_samples_that_are_held_out(samples, tmp_path):
         assert np.array_equal(part.samples.y[order], part.samples.x[order, 0] % 3)
     batches = rows_of(found, found.order())
     assert np.array_equal(np.sort(np.concatenate(batches)), left)
-    with pytest.raises(ValueError, match="expected n < 400, the samples that there are, got 400"):
+    with pytest.raises(ValueError, match="expected n < 400, the number of samples, got 400"):
         data.hold_out(400)
 
 
@@ -429,24 +429,24 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK")
     refused("bad.npz", "bad.npz is damaged")
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY\x01\x00\x05\x00{'a'}")
-    refused("bad.npy", "has no header of NumPy's that can be read")
+    refused("bad.npy", "has no readable NumPy header")
     np.save(tmp_path / "t.npy", x)
     os.truncate(tmp_path / "t.npy", 1000)
     refused(
         "t.npy", r"truncated or damaged: an array of shape \(500, 12\) .* at byte 48128.* 1000"
     )
     np.save(tmp_path / "o.npy", np.array([["a"]]))
-    refused("o.npy", "o.npy must hold numbers, got dtype <U1: classes as np.unique")
+    refused("o.npy", "o.npy must hold numbers, got dtype <U1: save classes as np.unique")
     np.save(tmp_path / "v.npy", np.zeros(3))
     refused("v.npy", r"expected rows of shape \(n, ...\) in .*v.npy, got \(3,\)")
     refused("none.npy", "there is no file .*none.npy")
-    refused("a.h5", r"expected a .npy, .npz, .parquet or .csv file, got 'a.h5'; of HDF5 and Zarr")
+    refused("a.h5", r"expected a .npy, .npz, .parquet or .csv file, got 'a.h5'; for HDF5 and Zarr")
     refused([[1.0]], r"expected a path, or an array with shape and slices", TypeError)
     np.save(tmp_path / "x.npy", x)
-    refused("x.npy", "target=, columns= and classes= name columns of a .parquet", target="label")
+    refused("x.npy", "target=, columns= and classes= are for a .parquet or .csv", target="label")
     refused("x.npy", "y and target= both say what the targets are", target="label", y=samples[1])
     refused("x.npy", r"expected an array or a .npy file, got .*a.npz", y=tmp_path / "a.npz")
-    refused("x.npy", 'expected budget as bytes or words such as "500 MB", got', budget="much")
+    refused("x.npy", 'expected budget to be bytes, or words such as "500 MB", got', budget="much")
     refused("x.npy", "expected budget >= 1, got 0", budget=0)
 
 
@@ -461,17 +461,17 @@ def test_tables_that_cannot_be_read(tmp_path):
     table = arrow.table({"a": [1.0, None], "name": ["x", "y"], "label": [0, 1]})
     parquet.write_table(table, tmp_path / "t.parquet")
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
-    refused("t.parquet", "'name' is of string, expected numbers; columns= names", TypeError)
+    refused("t.parquet", "'name' is of type string, expected numbers; columns= names", TypeError)
     both = ["name", "label"]
-    refused("t.parquet", "'name' is of .*; classes are numbered 0", TypeError, target=both)
+    refused("t.parquet", "'name' is of .*; number the classes 0", TypeError, target=both)
     refused("t.parquet", "t.parquet: column 'a' has an empty cell", target="a", columns=["label"])
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
     with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):
         bpx.Network([1, 2]).fit(data)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    refused("bad.parquet", "bad.parquet is damaged, or no Parquet file")
+    refused("bad.parquet", "bad.parquet is damaged, or not a Parquet file")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n1,x\n")
-    refused("t.csv", r"t.csv: expected lines of 2 numbers behind byte 4: .*x", target="b")
+    refused("t.csv", r"t.csv: expected lines of 2 numbers after byte 4: .*x", target="b")
     (tmp_path / "e.csv").write_text("a,b\n1,2\n1,\n")
     refused("e.csv", "e.csv: column 'b' has an empty cell: fill it, or leave", target="b")
     refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
@@ -493,7 +493,7 @@ def test_the_index_that_pandas_writes_is_no_input(tmp_path):
     named = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["__index_level_0__"])
     assert named.shape == (3, 1)
     frame.to_csv(tmp_path / "t.csv")
-    with pytest.raises(ValueError, match=r"no name, as the index that pandas .* index=False\)"):
+    with pytest.raises(ValueError, match=r"no name, like the index that pandas .* index=False\)"):
         bpx.open_data(tmp_path / "t.csv", target="label")
     assert bpx.open_data(tmp_path / "t.csv", target="label", columns=["a"]).shape == (3, 1)
 
@@ -514,14 +514,14 @@ def test_what_fit_refuses(samples, path):
 
     data = bpx.open_data(path, y, sample_weight=weight, budget=SMALL)
     assert repr(data).endswith("x.npy: (500, 12) of float64, 0.0 MB>")
-    refused("the data has y already", data, y)
-    refused("the data has sample_weight already", data, sample_weight=weight)
+    refused("the data already has y", data, y)
+    refused("the data already has sample_weight", data, sample_weight=weight)
     refused("shuffle= as a function picks rows from all over", data, shuffle=lambda: np.arange(N))
     refused("expected 1 <= batch_size <= n = 500 samples, got 501", data, batch_size=501)
     refused("the data has no y", bpx.open_data(path, budget=SMALL))
     refused("expected as many rows in y as in x, 500, got 499", bpx.open_data(path, y[1:]))
     small = bpx.open_data(path, y, budget=20_000)
-    needed = r"expected 300, the largest block or mini-batch: budget=\d+ at least"
+    needed = r"expected 300, the largest block or mini-batch: pass at least budget=\d+"
     refused(f"a budget of 20000 bytes holds 0 rows .* {needed}", small, batch_size=300)
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 5\), got \(500, 12\)"):
         bpx.Network([5, 3]).fit(data)
@@ -571,7 +571,7 @@ def test_samples_on_disk_that_are_wrong(samples, path, tmp_path):
     net = network()
     with pytest.raises(ValueError, match="the data has no y"):
         net.evaluate(bpx.open_data(path, budget=SMALL))
-    with pytest.raises(ValueError, match="the data has y already"):
+    with pytest.raises(ValueError, match="the data already has y"):
         net.evaluate(bpx.open_data(path, y, budget=SMALL), y)
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 4\), got \(500, 12\)"):
         bpx.Network([4, 2]).predict(bpx.open_data(path, budget=SMALL))

@@ -311,7 +311,7 @@ def test_a_run_does_not_mix_with_an_earlier_one(data, tmp_path):
 def test_a_file_is_no_folder_for_checkpoints(data, tmp_path):
     (tmp_path / "net.txt").write_text("mine")
     with pytest.raises(
-        NotADirectoryError, match=r"expected a folder for checkpoints, and .*net\.t"
+        NotADirectoryError, match=r"expected a folder for checkpoints, got .*net\.t"
     ):
         network().fit(*data, epochs=1, checkpoint=tmp_path / "net.txt")
     assert (tmp_path / "net.txt").read_text() == "mine"
@@ -337,7 +337,7 @@ def test_a_damaged_one_is_passed_over(data, tmp_path, kind):
         killed.fit(*data, epochs=6, checkpoint=saved, callbacks=KillAt(4))
     old, new = names(tmp_path)
     damage(tmp_path / new, kind)
-    said = rf"passed over for {old}: .*{new} is (damaged:|empty,|not )"
+    said = rf"passed over, and {old} is used: .*{new} is (damaged:|empty,|not )"
     with pytest.warns(RuntimeWarning, match=said) as told:
         resumed.fit(*data, epochs=6, checkpoint=saved, resume=True)
     assert [each.filename for each in told] == [__file__]
@@ -419,7 +419,7 @@ def test_what_is_asked_of_a_checkpoint(data, tmp_path):
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             bpx.Checkpoint(tmp_path, **options)
-    with pytest.raises(TypeError, match="expected the folder of checkpoints as a path, got int"):
+    with pytest.raises(TypeError, match="the folder of checkpoints to be a path, got int"):
         network().fit(*data, checkpoint=3)
     with pytest.raises(
         ValueError, match="resume=True needs checkpoint=, the folder to go on from"
@@ -542,7 +542,9 @@ def test_a_folder_that_cannot_be_listed_does_not_end_the_training(data, tmp_path
         return []
 
     monkeypatch.setattr(checkpoints, "_found", refuse)
-    goes_on = r"no old checkpoint is deleted at step \d+, and the training goes on: .*make it read"
+    goes_on = (
+        r"no old checkpoint was deleted at step \d+, and the training goes on: .*make it read"
+    )
     with pytest.warns(RuntimeWarning, match=goes_on) as told:
         net.fit(*data, epochs=2, checkpoint=tmp_path)
     assert {warning.filename for warning in told} == {__file__}
@@ -561,7 +563,7 @@ def test_a_disk_that_fills_up_does_not_end_the_training(data, tmp_path, monkeypa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    goes_on = r"no checkpoint at step \d+, and the training goes"
+    goes_on = r"no checkpoint was written at step \d+, and the training goes"
     with pytest.warns(RuntimeWarning, match=goes_on) as told:
         net.fit(*data, epochs=4, checkpoint=tmp_path)
     assert {each.filename for each in told} == {__file__}
@@ -647,7 +649,7 @@ def test_any_field_of_a_checkpoint_may_be_wrong(one):
     [
         ("training.log", np.zeros((5, 2)), r"expected a log of \(\d+, 3\)"),
         ("training.log", np.full((1, 3), np.nan), r"expected a log of"),
-        ("training.more", np.zeros(3), "tensors that no run has written: training.more"),
+        ("training.more", np.zeros(3), "tensors that no run writes: training.more"),
         ("training.optimizer.mean.layers.0.weights", np.zeros((5, 5)), r"has shape \(5, 5\)"),
         ("training.optimizer.mean.layers.0.bias", np.full(5, np.inf), "has NaN or infinity"),
         ("training.callbacks.0.parameters", np.zeros(3), "state of EarlyStopping does not fit"),
@@ -686,7 +688,7 @@ def test_a_state_of_the_data_that_does_not_fit(data, tmp_path):
 
 def test_a_network_alone_is_no_checkpoint(data, tmp_path):
     network().save(tmp_path / "checkpoint-000000000001.safetensors")
-    with pytest.raises(bpx.FileFormatError, match="is no checkpoint, but a network alone"):
+    with pytest.raises(bpx.FileFormatError, match="is not a checkpoint, only a network"):
         network().fit(*data, checkpoint=tmp_path, resume=True)
 
 

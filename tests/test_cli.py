@@ -113,7 +113,7 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
     assert header == other
     assert all(np.array_equal(tensors[name], theirs[name]) for name in tensors)
     _, err = bpx_command(*arguments[:3], status=2)
-    assert "has ended, there is nothing to go on with" in err
+    assert "has ended; there is nothing to go on with" in err
 
 
 def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
@@ -122,7 +122,7 @@ def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
     bpx_command("train", "a.npz", "--epochs", 0, "--out", "run", cwd=tmp_path)
     (tmp_path / "run" / "checkpoints").mkdir()
     _, err = bpx_command("train", "--resume", "run", cwd=tmp_path, status=2)
-    assert "has ended, there is nothing to go on with: --out run --overwrite trains anew" in err
+    assert "has ended; there is nothing to go on with: --out run --overwrite trains anew" in err
     (tmp_path / "run" / "model.safetensors").unlink()
     bpx_command("train", "--resume", "run", cwd=tmp_path)
     assert (tmp_path / "run" / "model.safetensors").exists()
@@ -135,8 +135,8 @@ def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
         ("{", "recipe.json is damaged: Expecting"),
         ("[" * 10**5, "recipe.json is damaged: maximum recursion"),
         ("[]", "recipe.json is damaged: expected a JSON object of options"),
-        ('{"hidden": 5}', "recipe.json is damaged: hidden = 5 is no option of bpx train"),
-        ('{"out": null}', "recipe.json is damaged: out = None is no option of bpx train"),
+        ('{"hidden": 5}', "recipe.json is damaged: hidden = 5 is not an option of bpx train"),
+        ('{"out": null}', "recipe.json is damaged: out = None is not an option of bpx train"),
     ],
 )
 def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
@@ -193,7 +193,7 @@ def test_export(run_folder, tmp_path):
     _, err = bpx_command(
         "export", run_folder / "model.safetensors", path, "--classes", "cat,dog", status=2
     )
-    assert err.startswith("bpx: expected 10 different classes, one for each, got ['cat', 'dog']")
+    assert err.startswith("bpx: expected 10 different classes, got ['cat', 'dog']")
     runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     x = bpx.datasets.digits().test.x
     found = runtime.InferenceSession(path).run(["label"], {"inputs": x.astype(np.float32)})
@@ -233,7 +233,7 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     parquet.write_table(arrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
     arguments = "train", "a.parquet", "--epochs", 5, "--budget"
     _, err = bpx_command(*arguments, "150 kB", cwd=tmp_path, status=2)
-    assert "has no targets: --target names the column of a .parquet" in err
+    assert "has no targets: name with --target the column of a .parquet" in err
     labelled = "--target", "label", "--out", "run"
     out, _ = bpx_command(*arguments, "150 kB", *labelled, cwd=tmp_path)
     assert out.splitlines()[-1].startswith("test accuracy 9")
@@ -247,10 +247,10 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     assert bpx_command("predict", model, "a.parquet", *small, cwd=tmp_path)[0] == whole
     assert bpx_command("evaluate", model, "a.parquet", *small[2:], cwd=tmp_path)[0] == out
     _, err = bpx_command("train", "a.parquet", *small[2:], cwd=tmp_path, status=2)
-    assert "has no targets: --target names the column of a .parquet" in err
+    assert "has no targets: name with --target the column of a .parquet" in err
     tiny = *small[:3], "50 kB"
     _, err = bpx_command("evaluate", model, "a.parquet", *tiny, cwd=tmp_path, status=2)
-    assert re.search(r"holds 0 rows in each of two windows beside \d+ bytes for y", err)
+    assert re.search(r"holds 0 rows in each of two windows besides \d+ bytes for y", err)
 
 
 def houses(path, rng, n=300):
@@ -352,7 +352,7 @@ def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
     bpx_command("train", "a.npz", "--epochs", 1, "--out", "run", cwd=tmp_path)
     model = "run/model.safetensors"
     _, err = bpx_command("predict", model, "houses.csv", cwd=tmp_path, status=2)
-    assert "has 3 columns of inputs, and the network takes 2: --target names those" in err
+    assert "has 3 columns of inputs, and the network takes 2: name those that are not" in err
     out, _ = bpx_command("predict", model, "houses.csv", "--target", "price", cwd=tmp_path)
     assert len(out.split()) == len(price)
 
@@ -366,7 +366,7 @@ def test_a_table_of_very_many_columns(tmp_path):
     assert found.names == (tuple(names), ("y",), None)
     assert tables.read(path, "y", columns=names[::-1]).x.shape == (1, len(names))
     path.write_text(f"{','.join(names)},y,y\n7\n")
-    with pytest.raises(ValueError, match="has two columns 'y'"):
+    with pytest.raises(ValueError, match="has two columns named 'y'"):
         tables.read(path, None)
 
 
@@ -408,7 +408,7 @@ def test_columns_of_0_and_1_that_are_no_classes(tmp_path, rng):
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 3)), y=rng.integers(2, size=(40, 3)))
     out, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
     assert "regression" in out
-    assert "0 and 1 in 3 columns, which are learned as quantities; if each is a no or a yes" in err
+    assert "0 and 1 in 3 columns, which are learned as quantities; if each means no or yes" in err
     assert "--task multilabel" in err
 
 
@@ -426,7 +426,7 @@ def test_a_number_that_is_not_finite_is_told_by_its_row_in_the_file(tmp_path, rn
 def test_targets_that_are_alike_are_told(tmp_path, rng):
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=np.full(40, 2.5))
     _, err = bpx_command("train", "a.npz", "--epochs", 1, cwd=tmp_path)
-    assert err == "bpx: note: all targets are alike, so that there is nothing to learn\n"
+    assert err == "bpx: note: all targets are the same, so there is nothing to learn\n"
 
 
 def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
@@ -439,7 +439,7 @@ def test_small_files_images_and_labels_of_any_kind(tmp_path, rng):
         out, _ = bpx_command(*arguments, "--overwrite", cwd=tmp_path)
         assert "classification" in out
     _, err = bpx_command(*arguments, cwd=tmp_path, status=2)
-    assert "run has a trained model: another --out, or --overwrite" in err
+    assert "run already has a trained model: name another --out, or pass --overwrite" in err
     np.save(tmp_path / "b.npy", x)
     out, _ = bpx_command("predict", "run/model.safetensors", "b.npy", cwd=tmp_path)
     assert len(out.split()) == 10
@@ -569,7 +569,7 @@ def test_gradcheck():
         (["train", "--clip-norm", "0"], "expected clip_norm > 0, got 0.0"),
         (["train", "none.csv", "--out", "run"], "there is no file none.csv"),
         (["train", "--save-every", "-1"], "expected seconds between checkpoints > 0, got -1.0"),
-        (["train", "--budget", "lots"], "expected budget as bytes or words such as"),
+        (["train", "--budget", "lots"], "expected budget to be bytes, or words such as"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
         (["train", "--no-standardize"], "--no-standardize is for files"),
@@ -594,7 +594,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
         ("a,b\ncat,1\n", "line 2, column 'a': expected a number, got 'cat'"),
         ("a,b\n1,2\n1,cat\n", "line 3, column 'b': expected a number, got 'cat'"),
-        ("a,b\n1,2\n", "has 1 samples; at least 10"),
+        ("a,b\n1,2\n", "has 1 samples; expected at least 10"),
         (
             "a,b\n1,\n",
             "line 2, column 'b': expected a number, the cell is empty: fill it, or leave "
@@ -607,12 +607,12 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,NA\n", "line 2, column 'b': expected a number, got 'NA': fill it, or leave the"),
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
         ("1,2\n3,4\n", "has numbers in its first line, expected the columns' names"),
-        ("a,a\n3,4\n", "has two columns 'a'"),
-        ("a\n" + "3\n" * 20, "has no column left for x beside the targets, a"),
-        ('a,b\n1,"2\n', "is no CSV file in UTF-8: unexpected end of data"),
-        (",a,b\n0,1,2\n", "a column has no name, as the index that pandas writes: leave it out"),
-        ("a;b\n1;2\n", "for x beside the targets, a;b (cells are separated by commas)"),
-        ("a;b\n1,5;2,5\n", "for x beside the targets, a;b (cells are separated by commas)"),
+        ("a,a\n3,4\n", "has two columns named 'a'"),
+        ("a\n" + "3\n" * 20, "has no column left for x besides the targets, a"),
+        ('a,b\n1,"2\n', "is not a CSV file in UTF-8: unexpected end of data"),
+        (",a,b\n0,1,2\n", "a column has no name, like the index that pandas writes: leave it out"),
+        ("a;b\n1;2\n", "for x besides the targets, a;b (cells are separated by commas)"),
+        ("a;b\n1,5;2,5\n", "for x besides the targets, a;b (cells are separated by commas)"),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):
@@ -655,7 +655,9 @@ def test_wrong_columns_and_arrays(tmp_path):
     np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.ones((12, 3)))
     arguments = ["train", tmp_path / "e.npz", "--task", "classification"]
     _, err = bpx_command(*arguments, status=2)
-    assert "or columns with a single 1 in each row, got 3 that are not: --task multilabel" in err
+    assert (
+        "or columns with a single 1 in each row, got 3 that are not: pass --task multilabel" in err
+    )
     content = (tmp_path / "c.npz").read_bytes()
     for damaged in (
         b"PK\x03\x04" + b"x" * 60,
@@ -664,10 +666,10 @@ def test_wrong_columns_and_arrays(tmp_path):
     ):
         (tmp_path / "e.npz").write_bytes(damaged)
         _, err = bpx_command("train", tmp_path / "e.npz", status=2)
-        assert "e.npz is damaged, or no .npz file" in err
+        assert "e.npz is damaged, or not a .npz file" in err
     (tmp_path / "latin.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
     _, err = bpx_command("train", tmp_path / "latin.csv", status=2)
-    assert "latin.csv is no CSV file in UTF-8" in err
+    assert "latin.csv is not a CSV file in UTF-8" in err
     _, err = bpx_command("train", tmp_path / "latin.csv" / "x.csv", status=2)
     assert "there is no file" in err
     (tmp_path / "folder.csv").mkdir()
@@ -748,5 +750,5 @@ def test_a_warning_is_a_line(tmp_path, rng):
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     first, *others = done.stderr.splitlines()
-    assert first.startswith("bpx: warning: a damaged checkpoint is passed over for checkpoint-")
+    assert first.startswith("bpx: warning: a damaged checkpoint is passed over, and checkpoint-")
     assert all(line.startswith("bpx: ") for line in others)

@@ -68,7 +68,7 @@ def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert why in record.message
-    assert "NUMBA_CACHE_DIR in the environment names a folder" in record.message
+    assert "set NUMBA_CACHE_DIR in the environment to a folder" in record.message
 
 
 def test_a_change_in_any_file_of_compiled_functions_compiles_anew(tmp_path):
@@ -501,7 +501,7 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
     assert len(set(first.stdout.split())) == 7
     log, *names = first.stderr.splitlines()
     assert log == (
-        "INFO:bpx:compiling for this machine, once: some ten seconds (BPX_FAST=0 does without)"
+        "INFO:bpx:compiling for this machine, once: about ten seconds (BPX_FAST=0 avoids it)"
     )
     assert {other.stderr for other in others} == {""}
     # Numba's own (counts of references, arguments of errors) are alike in all copies; there are

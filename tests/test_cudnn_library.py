@@ -72,7 +72,7 @@ def test_a_front_end_without_its_library(packages):
     cuda = Module()
     cuda.pathfinder = finder
     message = (
-        r"cuDNN's front end is installed, and its library was not found \(Unable to find symbol "
+        r"cuDNN's front end is installed, but its library was not found \(Unable to find symbol "
         r"cudnnGetVersion\): pip install 'bpx\[cudnn13\]' \(or 'bpx\[cudnn12\]'.*pip uninstall"
     )
     with pytest.raises(BackendError, match=message):

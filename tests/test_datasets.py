@@ -286,9 +286,9 @@ def test_the_whole_message(small, serve, monkeypatch):
         bpx.datasets.mnist(progress=False)
     files = "".join(f"\n  {_mnist.cache_folder() / path[1:]}" for path in small)
     assert str(caught.value) == (
-        "MNIST is not here, and no mirror gave it:\n"
+        "MNIST was not found here, and no mirror gave it:\n"
         f"  {address}train-images-idx3-ubyte.gz: HTTP 404 Not Found\n"
-        f"Put these four files there by hand (with or without .gz):{files}\n"
+        f"Put these four files in place by hand (with or without .gz):{files}\n"
         "or set the environment variable BPX_DATA to a folder that has them"
     )
 

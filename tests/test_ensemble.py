@@ -189,13 +189,13 @@ def test_networks_that_do_not_fit(what):
         (lambda: bpx.Ensemble([]), ValueError, "expected at least one network, got none"),
         (lambda: bpx.Ensemble(NET), TypeError, "expected several networks, got one: Ensemble.of"),
         (lambda: bpx.Ensemble([NET, 3]), TypeError, "expected networks, got int as member 1"),
-        (lambda: bpx.Ensemble([NET, NET]), ValueError, "got one of them twice: net.copy()"),
+        (lambda: bpx.Ensemble([NET, NET]), ValueError, "got one of them twice: pass net.copy()"),
         (lambda: bpx.Ensemble([NET], "mean"), ValueError, "unknown combine 'mean'. Known: "),
         (lambda: bpx.Ensemble([NET], "votes"), ValueError, "did you mean 'vote'?"),
         (lambda: bpx.Ensemble([bpx.Network([6, 3], output="identity", cost="quadratic")], "vote"),
-         ValueError, 'a regression has no votes to count: combine="average"'),
+         ValueError, 'a regression has no votes to count: use combine="average"'),
         (lambda: bpx.Ensemble.of(0, NET), ValueError, "expected n >= 1, got 0"),
-        (lambda: bpx.Ensemble.of(NET, 3), TypeError, "expected a Network to make others like"),
+        (lambda: bpx.Ensemble.of(NET, 3), TypeError, "expected a Network to make members like"),
         (lambda: bpx.Ensemble([NET]).predict(np.zeros((2, 5))), ValueError, "got (2, 5)"),
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [0], epoch=3), TypeError, "'epoch'"),
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [3]), ValueError, "expected labels 0 to 2"),
@@ -208,7 +208,7 @@ def test_networks_that_do_not_fit(what):
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [3], processes=1, parallel="mpi"),
          ValueError, "parallel= is for members that are trained in turn"),
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [3], devices="numpy"), ValueError,
-         'expected devices as a list such as ["cupy:0", "cupy:1"], got \'numpy\''),
+         'expected devices to be a list such as ["cupy:0", "cupy:1"], got \'numpy\''),
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [3], devices=["cuda"]), bpx.BackendError,
          "unknown backend 'cuda'"),
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [3], processes=1, callbacks=lambda run: 0),
@@ -312,7 +312,7 @@ def test_tensors_and_members_that_do_not_fit(saved):
     ):
         bpx.load(path)
     persistence.write(path, tensors | {"members.2.more": np.zeros(2)}, header)
-    with pytest.raises(bpx.FileFormatError, match=r"member 2: tensors that .* not have: more"):
+    with pytest.raises(bpx.FileFormatError, match=r"member 2 has tensors that .* not have: more"):
         bpx.load(path)
     persistence.write(path, tensors | {"members.2": np.zeros(2)}, header)
     with pytest.raises(bpx.FileFormatError, match=r"tensors that .* not have: members\.2"):
@@ -347,7 +347,7 @@ def test_many_members_and_tensors(saved):
     count = 2000
     more = {f"members.{index}.x": np.zeros(1) for index in range(count)}
     persistence.write(path, more, {"combine": "average", "members": [member] * count})
-    with pytest.raises(bpx.FileFormatError, match=r"member 0: tensors .* does not have: x"):
+    with pytest.raises(bpx.FileFormatError, match=r"member 0 has tensors .* does not have: x"):
         bpx.load(path)
 
 
@@ -529,7 +529,9 @@ def test_a_member_that_fails_is_named_and_the_others_are_kept():
         ensemble.fit(X, Y, processes=3, callbacks=Fails(), **options)
     error = caught.value
     assert list(error.failed) == [1, 2, 3, 4]
-    assert str(error).startswith("4 of 6 members failed, and the others are trained: bpx.Ensemble")
+    assert str(error).startswith(
+        "4 of 6 members failed, and the others are trained: use a bpx.Ensemble"
+    )
     assert "member 1: DivergenceError: the cost is not finite at step 1" in str(error)
     assert "member 2: RuntimeError: its process ended with exit status 3" in str(error)
     assert 'member 3: KeyError: "of one\'s own"' in str(error)
@@ -675,7 +677,7 @@ def test_a_script_that_is_not_guarded(tmp_path):
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith(
-        "RuntimeError: its process ended with exit status 1: it has written why"
+        "RuntimeError: its process ended with exit status 1: its output says why"
     )
     assert 'below if __name__ == "__main__":' in last
 

@@ -261,7 +261,7 @@ def test_delta_as_a_function_sees_the_outputs_of_its_pass(backend, put, rng, hos
     one, two = net.backprop(x, y, step=3), net.backprop(x, delta=delta, step=3)
     assert np.abs(host(one.flat) - host(two.flat)).max() < 1e-14
     assert np.abs(host(seen[0]) - host(net.feedforward(x))).max() > 0.01
-    with pytest.raises(TypeError, match=r"expected delta as a function \(a\), got one of"):
+    with pytest.raises(TypeError, match=r"delta to be a function taking \(a\), got one taking"):
         net.backprop(x, delta=lambda a, y: a - y)
     with pytest.raises(ValueError, match="expected delta of shape"):
         net.backprop(x, delta=lambda a: a[:, :1])

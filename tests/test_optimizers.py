@@ -167,7 +167,7 @@ def test_l2_is_the_weight_decay_of_others(decay, penalty, rng):
 @pytest.mark.parametrize(
     ("schedule", "epochs", "told"),
     [
-        (schedules.OneCycle(0.1, 4), 3, "in 3 epochs η stays at 1e-05 after 4 steps"),
+        (schedules.OneCycle(0.1, 4), 3, "of 3 epochs, and η stays at 1e-05 after 4 steps"),
         (schedules.WarmUp(1, schedules.Cosine(0.1, 3)), 2, "η stays at 0 after 4 steps"),
         (schedules.OneCycle(0.1, 4), 1, ""),
         (schedules.OneCycle(0.1, 15), 3, ""),

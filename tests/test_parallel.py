@@ -373,7 +373,7 @@ def test_wrong_options_are_refused(options, message):
 
 
 def test_slices_are_no_recording(rehearsed):
-    with pytest.raises(ValueError, match="accumulate= and parallel= make more of a step than"):
+    with pytest.raises(ValueError, match="with accumulate= or parallel= a step is more than one"):
         make(rehearsed, 0.0).fit(np.zeros((9, 4)), [0] * 9, batch_size=2, graph=True, accumulate=2)
 
 
@@ -404,7 +404,7 @@ def test_a_launcher_of_another_library(monkeypatch):
     monkeypatch.setattr(mpi, "_mpi", lambda: world)
     assert isinstance(mpi.DataParallel().join(), Alone)
     monkeypatch.setattr(launcher, "rank", lambda: 3)
-    with pytest.raises(ImportError, match="started as rank 3 of several, and mpi4py's MPI sees"):
+    with pytest.raises(ImportError, match="started as rank 3 of several, but mpi4py's MPI sees"):
         mpi.launched()
 
 

@@ -156,7 +156,7 @@ def test_flipped_bits_in_the_arrays(path: Path) -> None:
         damaged = bytearray(content)
         damaged[position] ^= 16
         path.write_bytes(damaged)
-        with pytest.raises(FileFormatError, match="is damaged: what is in it is not what was"):
+        with pytest.raises(FileFormatError, match="is damaged: its content is not what was"):
             read(path)
     foreign(path, format_version="1", header="{}")
     assert read(path)[0]["w"].tolist() == [0.0, 0.0, 0.0]

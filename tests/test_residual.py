@@ -352,20 +352,21 @@ def made(*chain, shape=(2, 8, 8)):
 
 
 CASES = [
-    (lambda: Residual([]), ValueError, "layers of Residual to be one layer at least, got none"),
+    (lambda: Residual([]), ValueError, "layers of Residual to have at least one layer, got none"),
     (lambda: Residual(Dense(3)), TypeError, "expected the layers of Residual to be a list of"),
     (lambda: Residual("auto"), TypeError, "a list of layers, got 'auto'"),
     (lambda: Residual([layers.Input(3)]), TypeError, "a list of layers, got Input(shape=(3,)) in"),
     (lambda: Residual([Dense(3)], 3), TypeError, 'projection of Residual, if not "auto" or None,'),
-    (lambda: Residual([Dense(3)], []), ValueError, "to be one layer at least, got none"),
+    (lambda: Residual([Dense(3)], []), ValueError, "to have at least one layer, got none"),
     (lambda: made(Residual([Dense(3)]), shape=4), ValueError,
-     'its layers give (m, 3), and its inputs are (m, 4); they are added: projection="auto" adds '
-     "Dense 3, identity around them"),
+     'its layers give (m, 3), and its inputs are (m, 4), which cannot be added: projection="auto" '
+     "adds Dense 3, identity around them"),
     (lambda: made(Residual([Conv(3, 1)])), ValueError, 'projection="auto" adds Conv2D 3, 1×1'),
     (lambda: made(Residual([Conv(2, 3)])), ValueError, 'give (m, 2, 6, 6), and its inputs are'),
     (lambda: made(Residual([Conv(2, 4)], "auto")), ValueError, 'padding="same" keeps the lengths'),
     (lambda: made(Residual([Conv(2, 1)], Conv(3, 1))), ValueError,
-     "its projection gives (m, 3, 8, 8); they are added: end the projection with shape (m, 2, 8,"),
+     "its projection gives (m, 3, 8, 8), which cannot be added: end the projection with "
+     "shape (m, 2, 8,"),
     (lambda: made(Residual([Activation("relu"), Dense(3)])), ValueError,
      "layer 0, Residual: its layer 1, Dense 3, identity: Dense expects flat inputs"),
     (lambda: made(Residual([Conv(3, 1)], Dense(3))), ValueError,

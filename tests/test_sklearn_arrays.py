@@ -238,7 +238,9 @@ def test_a_device_by_its_name(digits):
     est = MLPClassifier(**FEW, backend="array_api_strict", device="device1")
     assert quiet(est, *digits).to_network().backend.name == "array_api_strict:device1"
     for backend in (None, "auto"):
-        with pytest.raises(ValueError, match="device='cuda' is one of a library: name that too"):
+        with pytest.raises(
+            ValueError, match="device='cuda' is a device of a library: name that too"
+        ):
             MLPClassifier(device="cuda", backend=backend).fit(*digits)
 
 

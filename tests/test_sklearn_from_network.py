@@ -120,7 +120,7 @@ def layers(*layers, output="softmax", **options):
 
 
 WRONG = [
-    (layers(Rescale(0.5)), "expected dense layers, .*for Rescale, a StandardScaler before it"),
+    (layers(Rescale(0.5)), "expected dense layers, .*for Rescale, put a StandardScaler before it"),
     (layers(Dense(5), Dense(5), Dropout(0.5)), "no dropout or the same after each hidden one"),
     (layers(Dense(5), Dropout(0.1), Dense(5), Dropout(0.2)), "no dropout or the same after each"),
     (layers(Dense(5, use_bias=False)), "expected dense layers with biases, .* use_bias=False"),
@@ -149,7 +149,9 @@ def test_other_messages():
         with pytest.raises(ValueError, match="expected 3 classes in ascending order, as classes_"):
             MLPClassifier.from_network(net, classes)
     several = bpx.Network([4, 3], task="multilabel", seed=0)
-    with pytest.raises(ValueError, match="classes= is for one label a sample, and the network's"):
+    with pytest.raises(
+        ValueError, match="classes= is for one label per sample, and the network's"
+    ):
         MLPClassifier.from_network(several, [0, 1, 2])
     with pytest.raises(ValueError, match="MLPRegressor has 3 identity outputs here, for the task"):
         MLPRegressor.from_network(net)

@@ -163,7 +163,9 @@ def test_early_stopping_under_partial_fit_needs_validation_data(digits):
     est = MLPClassifier(5, early_stopping=True)
     with pytest.raises(ValueError, match=r"^partial_fit does not support early_stopping=True wit"):
         est.partial_fit(*digits, classes=np.arange(10))
-    with pytest.raises(ValueError, match="the best weights are kept with early_stopping=True on"):
+    with pytest.raises(
+        ValueError, match="the best weights are kept only with early_stopping=True"
+    ):
         MLPClassifier(5).partial_fit(*digits, classes=np.arange(10)).restore_best()
 
 

@@ -421,7 +421,7 @@ def test_several_classes_in_a_row_are_told(backend, put, rng, kind):
     nets[0].fit(put(x), put(y), epochs=1)
     y[2:4, 0] = y[3, 1] = 1
     for net, *data in ((nets[1], put(x), put(y)), (nets[2], [(put(x), put(y))])):
-        message = "has more than one number above ½ in a row, first in row 2,"
+        message = "has rows with more than one number above ½, first row 2,"
         with pytest.warns(RuntimeWarning, match=message) as told:
             net.fit(*data, epochs=2)
         assert [each.filename for each in told] == [__file__]  # once, whatever the epochs
@@ -953,7 +953,7 @@ def test_what_is_monitored_must_be_there(rng):
     with pytest.raises(ValueError, match="no column 'validation_cost' to monitor"):
         net.fit(x, y, callbacks=bpx.ReduceOnPlateau(monitor="validation_cost"))
     for monitor in ("validation_accuracy", "val_loss"):
-        with pytest.raises(ValueError, match=r"to monitor: it needs validation=\(x, y\), of"):
+        with pytest.raises(ValueError, match=r"to monitor: it needs validation=\(x, y\), or"):
             net.fit(x, y, callbacks=bpx.EarlyStopping(monitor=monitor))
     assert np.array_equal(net.parameters, before)
 

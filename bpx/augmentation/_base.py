@@ -236,7 +236,7 @@ def _shape_of_images(
     said = {function.shape for function in functions} - {None}
     if len(said) > 1:
         both = " and ".join(map(str, sorted(said, key=str)))
-        raise ValueError(f"expected one shape of images, got functions with {both}")
+        raise ValueError(f"expected functions that have the same shape of images, got {both}")
     rest = [layer for layer in layers if not isinstance(layer, Rescale)]
     first = rest[0].shape if rest and isinstance(rest[0], Reshape) else sample
     own = first if len(first) == 3 else sample if len(sample) == 3 else None
@@ -304,7 +304,7 @@ def apply(x: Any, augment: Any, *, key: int = 0, step: int = 0, row: int = 0) ->
     x, xp = asarray(backend, x, "x"), backend.xp
     if x.ndim < 2:
         raise ValueError(
-            f"expected x of shape (m, ...), got {tuple(x.shape)}: a sample is x[None]"
+            f"expected x of shape (m, ...), got {tuple(x.shape)}: pass one sample as x[None]"
         )
     kept = x.dtype in (xp.float32, *([] if "float64" in backend.lacks else [xp.float64]))
     fresh = xp.astype(x, x.dtype if kept else xp.float32, copy=True)

@@ -164,7 +164,9 @@ class Crop(Augmentation):
 
     def validate(self) -> None:
         if not 0.0 < self.least <= 1.0:
-            hint = ": the crop of an image padded by so many pixels is Shift" * (self.least > 1)
+            hint = ": to pad an image by that many pixels and crop it, use Shift" * (
+                self.least > 1
+            )
             raise ValueError(f"expected 0 < the least of Crop <= 1, got {self.least!r}{hint}")
 
     def __call__(self, images: Array, draw: Draw) -> Array:

@@ -86,9 +86,9 @@ def get(backend: Any = None) -> Backend:
         if library not in LIBRARIES:
             hint = f"{nearest(library, list(LIBRARIES))}, or a namespace of the array API standard"
             if library in ("cpu", "cuda", "gpu"):
-                hint = f": {'numpy' if library == 'cpu' else 'cupy'!r} is what computes there"
+                hint = f": {'numpy' if library == 'cpu' else 'cupy'!r} is the backend for it"
             elif library in ("float32", "float64"):
-                hint = f": that is a dtype, dtype={backend!r}"
+                hint = f": that is a dtype; pass it as dtype={backend!r}"
             raise BackendError(f"unknown backend {backend!r}{hint}")
         known = LIBRARIES[library]
         device = known.short(device or known.default())
@@ -142,9 +142,13 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         raise TypeError(f"expected {what} to be an array of numbers, got {values!r}{opened}")
     library = _library(values)
     if library == "scipy":
-        raise TypeError(f"{what} is a sparse matrix, and cannot be one here: {what}.toarray()")
+        raise TypeError(
+            f"{what} is a sparse matrix, which is not accepted here: pass {what}.toarray()"
+        )
     if library == "torch" and values.layout != sys.modules["torch"].strided:
-        raise TypeError(f"{what} is a sparse tensor, and cannot be one here: {what}.to_dense()")
+        raise TypeError(
+            f"{what} is a sparse tensor, which is not accepted here: pass {what}.to_dense()"
+        )
     if library in LIBRARIES and library != "numpy":
         return _from_library(backend, values, what)
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
@@ -160,7 +164,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     but = ""
     if host.dtype.kind == "O" and not host.ndim:
         several = hasattr(values, "__iter__")
-        hint = ": several mini-batches are for fit, or one at a time" if several else ""
+        hint = ": pass several mini-batches to fit, or one at a time" if several else ""
         raise TypeError(
             f"expected {what} to be an array of numbers, got {shortened(values)}{hint}"
         )
@@ -200,8 +204,8 @@ def _from_library(backend: Backend, values: Array, what: str) -> Array:
         raise TypeError(_NUMBERS.format(what, values.dtype))
     if backend.is_host and not source.is_host:
         raise BackendError(
-            f"{what} is on {source.name!r}, and the network is on {backend.name!r}: make it "
-            f'there with backend="{source.name}" (or move it: net.to("{source.name}"))'
+            f"{what} is on {source.name!r}, and the network is on {backend.name!r}: make "
+            f'the network with backend="{source.name}", or move it: net.to("{source.name}")'
         )
     try:
         return move(backend, values)

@@ -124,7 +124,7 @@ class Backend(WindowKernels):
             The device has no such dtype (Apple's MPS has no float64).
         """
         if name in self.lacks:
-            raise BackendError(f"backend {self.name!r} has no {name}: dtype='float32'")
+            raise BackendError(f"backend {self.name!r} has no {name}: use dtype='float32'")
         return getattr(self.xp, name)
 
     def _has(self, name: str) -> bool:

@@ -63,7 +63,7 @@ def front_end() -> Any:
         found.backend_version()  # without its library some versions fail here, not before
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendError(
-            f"cuDNN's front end is installed, and its library was not found ({error}): pip "
+            f"cuDNN's front end is installed, but its library was not found ({error}): pip "
             f"install {EXTRA}; {WITHOUT}"
         ) from error
     return found

@@ -106,8 +106,8 @@ def _tell_of_no_cache(why: str) -> None:
     if not _told:
         _told = True
         logging.getLogger("bpx").warning(
-            "compiled functions cannot be kept on the disk (%s), and each process compiles them "
-            "anew: NUMBA_CACHE_DIR in the environment names a folder that can be written to",
+            "compiled functions cannot be kept on the disk (%s), so each process compiles them "
+            "anew: set NUMBA_CACHE_DIR in the environment to a folder that can be written to",
             why,
         )
 
@@ -126,7 +126,7 @@ class _Notice(events.Listener):
         if of_bpx and not self._given:
             self._given = True
             logging.getLogger("bpx").info(
-                "compiling for this machine, once: some ten seconds (BPX_FAST=0 does without)"
+                "compiling for this machine, once: about ten seconds (BPX_FAST=0 avoids it)"
             )
 
     def on_end(self, event: Any) -> None:

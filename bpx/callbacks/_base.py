@@ -108,7 +108,7 @@ class Run:
             It is not text, or is empty.
         """
         if not isinstance(reason, str) or not reason:
-            raise TypeError(f"expected a reason to stop as a text, got {reason!r}")
+            raise TypeError(f"expected the reason to stop to be a string, got {reason!r}")
         self.stopped = reason
 
 
@@ -181,7 +181,7 @@ def as_callbacks(callbacks: Any) -> list[Any]:
     found = []
     for callback in [callbacks] if is_one(callbacks) else several:
         if isinstance(callback, type):
-            raise TypeError(f"expected a callback, got the class: {callback.__name__}(...)")
+            raise TypeError(f"expected a callback, got the class: pass {callback.__name__}(...)")
         if not is_one(callback) and not callable(callback):
             raise TypeError(
                 f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "

@@ -51,15 +51,17 @@ class Metric(Callback):
     ) -> None:
         if not isinstance(name, str) or len(name) > LONGEST:
             raise TypeError(
-                f"expected the name of a column of the history, a text of {LONGEST} characters at "
-                f"most, got {shortened(name)}"
+                f"expected the name of a column of the history, a string of {LONGEST} characters "
+                f"at most, got {shortened(name)}"
             )
         takes("the function of a Metric", function, "net")
         self.name, self.function, self.larger_is_better = name, function, larger_is_better
 
     def on_fit_begin(self, run: Run) -> None:
         if self.name in (*COLUMNS, *run.columns):
-            raise ValueError(f"the history has a column {self.name!r}: give yours another name")
+            raise ValueError(
+                f"the history already has a column {self.name!r}: give yours another name"
+            )
         run.columns = *run.columns, self.name
         if self.larger_is_better:
             run.history.larger_is_better.add(self.name)
@@ -67,5 +69,5 @@ class Metric(Callback):
     def on_epoch_end(self, run: Run) -> None:
         value = self.function(run.net)
         if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) != 0:
-            raise TypeError(f"expected the metric {self.name!r} as a number, got {value!r}")
+            raise TypeError(f"expected the metric {self.name!r} to be a number, got {value!r}")
         run.history.log(self.name, float(value))

@@ -19,9 +19,9 @@ class _Watch:
         if monitor is None:
             monitor = next(c for c in ("validation_cost", "training_cost") if c in columns)
         if monitor not in columns:
-            hint = f"{nearest(monitor, columns)} (a Metric comes before what monitors it)"
+            hint = f"{nearest(monitor, columns)} (put a Metric before what monitors it)"
             if monitor.startswith("val") and "validation_cost" not in columns:
-                hint = ": it needs validation=(x, y), of an estimator validation_data="
+                hint = ": it needs validation=(x, y), or an estimator's validation_data="
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
         self.monitor, self.min_delta = monitor, min_delta
         self.best = math.nan
@@ -200,4 +200,4 @@ class ReduceOnPlateau(Callback):
         state.factor *= self.factor
         rounding = 1.0 + 1e-9  # 0.1·0.1·0.1 is more than 0.001
         if self.lowest is not None and state.factor <= self.lowest * rounding:
-            run.stop(f"the learning rate has come to {state.factor:g} of its first value")
+            run.stop(f"the learning rate has fallen to {state.factor:g} of its first value")

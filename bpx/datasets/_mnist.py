@@ -194,9 +194,9 @@ def _download(name: str, folder: Path, progress: bool) -> np.ndarray:
             return array
     files = "".join(f"\n  {folder / file}.gz" for file in FILES)
     raise DatasetError(
-        "MNIST is not here, and no mirror gave it:\n"
+        "MNIST was not found here, and no mirror gave it:\n"
         + "\n".join(failures)
-        + f"\nPut these four files there by hand (with or without .gz):{files}\n"
+        + f"\nPut these four files in place by hand (with or without .gz):{files}\n"
         "or set the environment variable BPX_DATA to a folder that has them"
     )
 

@@ -116,17 +116,17 @@ class Layer:
             if registry is ACTIVATIONS and isinstance(value, int):  # Linear(784, 30) elsewhere
                 raise TypeError(
                     f"expected the {f.name} of {type(self).__name__}, got {value}: a layer is "
-                    "told the size of its outputs alone, and finds that of its inputs"
+                    "told only the size of its outputs, and finds that of its inputs itself"
                 )
             if registry is ACTIVATIONS and value is None:  # as in Keras
                 raise TypeError(
-                    f"expected the {f.name} of {type(self).__name__}, got None: where there is "
-                    'none it is "identity"'
+                    f"expected the {f.name} of {type(self).__name__}, got None: for none "
+                    'pass "identity"'
                 )
             if registry is INITIALIZERS and f.name == "bias" and isinstance(value, bool):
                 raise TypeError(
                     f"expected the bias of {type(self).__name__} to be an Initializer or its "
-                    f"name, got {value}: whether there is one is use_bias={value}"
+                    f"name, got {value}: pass use_bias={value} instead"
                 )
             if registry is not None and value is not None:
                 object.__setattr__(self, f.name, registry.get(value))

@@ -19,7 +19,7 @@ def check_range(kind: str, activation: activations.Activation, shape: Shape | No
     """
     if activation.range == "simplex" and (shape is None or len(shape) != 1):
         raise ValueError(
-            f"{kind} has no {activation.name or 'simplex'} outputs, which would sum to 1 "
+            f"{kind} cannot have {activation.name or 'simplex'} outputs, which would sum to 1 "
             "along the last axis of an image: take another activation here, and end with "
             'Flatten() and Dense(k, "softmax")'
         )

@@ -46,7 +46,7 @@ class Convolution(Layer):
             object.__setattr__(self, what, value)
         if isinstance(self.padding, str) and self.padding != "same":
             raise ValueError(
-                f'expected the padding of {kind} as "same" or numbers, got {self.padding!r}; '
+                f'expected the padding of {kind} to be "same" or numbers, got {self.padding!r}; '
                 '"valid" is padding=0'
             )
         if self.padding != "same":

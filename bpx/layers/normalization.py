@@ -207,7 +207,7 @@ class BatchNorm(Layer):
         if values == 1:
             raise ValueError(
                 "BatchNorm got a mini-batch of one row, with one value in each channel, which has "
-                "no variance: in training it takes two rows or more"
+                "no variance: in training it needs two rows or more"
             )
         return float(values)
 

@@ -25,8 +25,8 @@ class Pooling(Layer):
         kind = type(self).__name__
         if isinstance(self.padding, str):
             raise ValueError(
-                f"expected the padding of {kind} as numbers of zeros before and after each axis, "
-                f'got {self.padding!r}; "valid" is padding=0, and "same" is of convolutions'
+                f"expected the padding of {kind} to be numbers of zeros at the ends of each axis, "
+                f'got {self.padding!r}; "valid" is padding=0, and "same" is for convolutions'
             )
         for what, least in (("pool_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, what)

@@ -74,7 +74,7 @@ class Rescale(Layer):
             column = int(np.argmin(np.isfinite(reach)))
             raise ValueError(
                 f"cannot standardize: column {column} of x goes from {low[column]:.3g} to "
-                f"{high[column]:.3g}, and the difference is no float64; scale it first"
+                f"{high[column]:.3g}, and the difference does not fit in a float64; scale it first"
             )
         # Means of values between 0 and 1: the rounding of sums of x itself may exceed the
         # variation of a column, and squares may overflow or underflow float64.

@@ -210,7 +210,7 @@ def _layers(what: str, given: Any) -> tuple[Layer, ...]:
         raise TypeError(f"expected {what} to be a list of layers, got {given!r}")
     found = tuple(given)
     if not found:
-        raise ValueError(f"expected {what} to be one layer at least, got none")
+        raise ValueError(f"expected {what} to have at least one layer, got none")
     for layer in found:
         if not isinstance(layer, Layer):
             raise TypeError(f"expected {what} to be a list of layers, got {layer!r} in it")
@@ -228,4 +228,6 @@ def _differ(shortcut: Shape, to: Shape, projected: bool) -> str:
             'padding="same" keeps the lengths of an image, or pass projection=, layers of your own'
         )
     shapes = [f"(m, {', '.join(map(str, shape))})" for shape in (to, shortcut)]
-    return f"its layers give {shapes[0]}, and {around} {shapes[1]}; they are added: {mended}"
+    return (
+        f"its layers give {shapes[0]}, and {around} {shapes[1]}, which cannot be added: {mended}"
+    )

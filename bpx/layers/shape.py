@@ -65,7 +65,7 @@ class Reshape(Reshaped):
     def bind(self, input_shape: Shape) -> Self:
         if math.prod(self.shape) != math.prod(input_shape):
             raise ValueError(
-                f"{math.prod(input_shape)} elements of shape {input_shape} have no shape "
+                f"{math.prod(input_shape)} elements of shape {input_shape} do not fit into shape "
                 f"{self.shape}, which takes {math.prod(self.shape)}"
             )
         return super().bind(input_shape)
@@ -135,7 +135,9 @@ class Permute(Layer):
         if not axes or sorted(axes) != list(range(len(axes))):
             from_one = sorted(axes) == list(range(1, len(axes) + 1))
             hint = (
-                f": they count from 0, {tuple(a - 1 for a in axes)}" if axes and from_one else ""
+                f": they count from 0, so {tuple(a - 1 for a in axes)}"
+                if axes and from_one
+                else ""
             )
             raise ValueError(
                 "expected the axes of Permute to be those of a sample, from 0, each once, such as "

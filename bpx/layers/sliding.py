@@ -148,7 +148,7 @@ def check_windows(layer: str, sliding: Sliding) -> None:
     if any(step > n for step, n in zip(sliding.stride, padded, strict=True)):
         raise ValueError(
             f"expected the stride of {layer} to be at most its padded input, {padded}, got "
-            f"{sliding.stride}: no second window could ever be there"
+            f"{sliding.stride}: there could never be a second window"
         )
 
 
@@ -162,8 +162,8 @@ def check_image(layer: str, axes: int, shape: Shape) -> None:
         if axes == 2:
             rows, columns = shape
             hint += (
-                f", or before it Reshape((1, {rows}, {columns})) of rows such as an Embedding's, "
-                f"Reshape(({rows}, 1, {columns})) of channels"
+                f", or put Reshape((1, {rows}, {columns})) before it if these are rows, such as "
+                f"an Embedding's, or Reshape(({rows}, 1, {columns})) if they are channels"
             )
     else:
         hint = f"begin with Input((c, {wanted})), or put Reshape((c, {wanted})) before it"

@@ -41,8 +41,8 @@ def suffix(x: Any) -> str:
     found = path.suffix.lower()
     if found not in (".npy", ".npz", *TABLES):
         raise ValueError(
-            f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}; of HDF5 and Zarr "
-            "hand over the array itself, such as h5py.File(path)['x']"
+            f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}; for HDF5 and Zarr "
+            "pass the array itself, such as h5py.File(path)['x']"
         )
     if not path.is_file():
         raise ValueError(f"there is no file {path}")

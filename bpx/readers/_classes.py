@@ -61,7 +61,7 @@ class Classes:
             raise ValueError(f"expected names of classes, got a text of {len(name):,} characters")
         if self.known is not None:
             raise ValueError(
-                f"{shortened(name)} is none of the classes{nearest(name, list(self.known))}"
+                f"{shortened(name)} is not one of the classes{nearest(name, list(self.known))}"
             )
         if len(self._numbers) == MOST:
             raise ValueError(f"expected names of classes, got more than {MOST:,} different texts")

@@ -15,14 +15,14 @@ def check_names(path: Path, names: list[str]) -> None:
         raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
     if len(set(names)) < len(names):
         doubled = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"{path} has two columns {shortened(doubled)}")
+        raise ValueError(f"{path} has two columns named {shortened(doubled)}")
 
 
 def check_inputs(path: Path, names: list[str]) -> None:
     """ValueError if pandas' index would be an input: in sorted rows it gives the targets away."""
     if "" in names:
         raise ValueError(
-            f"{path}: a column has no name, as the index that pandas writes: leave it out with "
+            f"{path}: a column has no name, like the index that pandas writes: leave it out with "
             "frame.to_csv(path, index=False), or name it in the first line"
         )
 

@@ -48,8 +48,8 @@ def load_npz(
             if left < 0:
                 raise ValueError(
                     f"{name!r} in {path} is compressed, and takes {in_words(info.file_size)} in "
-                    f"memory, more than the budget of {in_words(budget)}: a larger budget, or "
-                    "write it with np.savez, as large as it is"
+                    f"memory, more than the budget of {in_words(budget)}: pass a larger "
+                    "budget, or write it uncompressed with np.savez"
                 )
             where = f"{name!r} in {path}"
             try:
@@ -98,7 +98,7 @@ def _archive(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # of many kinds
-        raise ValueError(f"{path} is damaged, or no .npz file: {error}") from error
+        raise ValueError(f"{path} is damaged, or not a .npz file: {error}") from error
     with archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         size = path.stat().st_size
@@ -107,13 +107,13 @@ def _archive(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             if method not in (STORED, DEFLATED):
                 raise ValueError(
                     f"{name!r} in {path} is compressed by zip's method {method}, expected what "
-                    "NumPy writes: np.savez, or np.savez_compressed"
+                    "NumPy writes: use np.savez or np.savez_compressed"
                 )
             most = packed if method == STORED else DEFLATE * packed
             if packed > size or info.file_size > most:
                 raise ValueError(
-                    f"{name!r} in {path} is damaged: it cannot be {info.file_size} bytes, packed "
-                    f"in {packed} of {size}"
+                    f"{name!r} in {path} is damaged: {info.file_size} bytes cannot be packed in "
+                    f"{packed} of a file of {size}"
                 )
         yield archive, members
 
@@ -135,7 +135,7 @@ def _rows(path: Path, file: IO[bytes], name: str, size: int) -> RawRows:
     if header.by_columns and len(header.shape) > 1:
         raise ValueError(
             f"{name} is stored by columns (Fortran's order), so that a row is all over the file: "
-            "np.save(path, np.ascontiguousarray(x))"
+            "use np.save(path, np.ascontiguousarray(x))"
         )
     return RawRows(path, file.tell(), header.shape, header.dtype)
 
@@ -155,7 +155,7 @@ def _header(file: IO[bytes], name: str, size: int) -> _Header:
         header = _Header(*read[version](file))
     # NumPy parses headers as Python literals, so a damaged one raises what the parser raises.
     except Exception as error:
-        raise ValueError(f"{name} has no header of NumPy's that can be read: {error}") from error
+        raise ValueError(f"{name} has no readable NumPy header: {error}") from error
     shape, _, dtype = header
     if dtype.hasobject:
         raise ValueError(
@@ -163,7 +163,7 @@ def _header(file: IO[bytes], name: str, size: int) -> _Header:
         )
     if dtype.kind not in "biufc":
         raise ValueError(
-            f"{name} must hold numbers, got dtype {str(dtype)[:60]}: classes as "
+            f"{name} must hold numbers, got dtype {str(dtype)[:60]}: save classes as "
             "np.unique(y, return_inverse=True)[1], columns with names as columns of one array"
         )
     wanted = file.tell() - begins + math.prod(shape) * dtype.itemsize

@@ -149,14 +149,14 @@ class Parquet(TableReader):
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
                 if name not in text:
-                    _dtype(path, schema.field(name), "classes are numbered 0, 1, 2, ...")
+                    _dtype(path, schema.field(name), "number the classes 0, 1, 2, ...")
             rows = file.metadata.num_rows
             super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
             # A column with a single value takes a few bytes in the file, for any number of rows.
             if 8 * rows * len(held) > budget:
                 raise ValueError(
                     f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
-                    f"memory, more than the budget of {in_words(budget)}: a larger budget"
+                    f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
                 )
         self.path, self._metadata = path, file.metadata
         self._hold(self._read(held, text) if held else {}, text)
@@ -205,13 +205,13 @@ def _parquet(path: Path) -> Iterator[tuple[Any, list[Any]]]:
         metadata = file.metadata
         groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
     except Exception as error:  # pyarrow raises errors of many kinds
-        raise ValueError(f"{path} is damaged, or no Parquet file: {error}") from error
+        raise ValueError(f"{path} is damaged, or not a Parquet file: {error}") from error
     with file:
         counts = [group.num_rows for group in groups]
         if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
             raise ValueError(
-                f"{path} is damaged: it says that it has {metadata.num_rows} rows, and of its "
-                f"{len(groups)} row groups that they have {sum(counts)}"
+                f"{path} is damaged: it says that it has {metadata.num_rows} rows, and that its "
+                f"{len(groups)} row groups have {sum(counts)}"
             )
         yield file, groups
 
@@ -238,7 +238,7 @@ def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x"
         dtype = np.dtype(object)
     if dtype.kind not in "biuf":
         raise TypeError(
-            f"{path}: column {field.name!r} is of {field.type}, expected numbers; {hint}"
+            f"{path}: column {field.name!r} is of type {field.type}, expected numbers; {hint}"
         )
     return dtype
 
@@ -307,7 +307,7 @@ class Csv(TableReader):
             )
         except ValueError as error:  # pyarrow's ArrowInvalid
             raise ValueError(
-                f"{self.path}: expected lines of {len(self.names)} numbers behind byte {start}: "
+                f"{self.path}: expected lines of {len(self.names)} numbers after byte {start}: "
                 f"{error}{separated_by_others(self.names)}"
             ) from error
 
@@ -329,7 +329,7 @@ def _header(path: Path, line: bytes) -> list[str]:
     try:
         cells = next(csv.reader(io.StringIO(line.decode("utf-8-sig")), strict=True), [])
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     names = [name.strip() for name in cells]
     check_names(path, names)
     return names

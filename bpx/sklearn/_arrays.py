@@ -36,7 +36,7 @@ def trains_on(est: Any, source: Backend, X: Any, sizes: list[int]) -> Backend:
     """The backend that `backend=` and `device=` name, by default that of X."""
     if est.device is not None and (est.backend == "auto" or not isinstance(est.backend, str)):
         raise ValueError(
-            f"device={est.device!r} is one of a library: name that too, as in backend='torch'"
+            f"device={est.device!r} is a device of a library: name that too, as in backend='torch'"
         )
     if est.backend is None:
         return source

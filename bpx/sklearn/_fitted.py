@@ -82,7 +82,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         check_is_fitted(self)
         if not self.early_stopping:
             raise ValueError(
-                "the best weights are kept with early_stopping=True only, and it is "
+                "the best weights are kept only with early_stopping=True, and it is "
                 f"{self.early_stopping!r}"
             )
         self._network.parameters[...] = self._best_parameters

@@ -54,8 +54,8 @@ def _parameters(net: Network) -> dict[str, Any]:
     if kinds != [*hidden * (len(dense) - 1), Dense] or len(set(rates)) > 1:
         raise ValueError(
             "expected dense layers, and no dropout or the same after each hidden one, got "
-            f"{net!r}: an estimator has no other layers (for Rescale, a StandardScaler before it "
-            "in a Pipeline)"
+            f"{net!r}: an estimator has no other layers (for Rescale, put a StandardScaler "
+            "before it in a Pipeline)"
         )
     for layer in dense:
         if not (layer.use_bias and layer.trainable):

@@ -87,7 +87,7 @@ def of_network(net: Network, classes: Any) -> Any:
     if net.task == "multilabel":
         if classes is not None:
             raise ValueError(
-                "classes= is for one label a sample, and the network's task is 'multilabel', "
+                "classes= is for one label per sample, and the network's task is 'multilabel', "
                 "whose labels are marks, 0 or 1: leave it out"
             )
         return np.eye(outputs, dtype=int)
