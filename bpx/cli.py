@@ -324,9 +324,11 @@ def predict(
     net = load(runs.model(model), backend=backend)
     x, _ = samples.of_file(net, data, target, budget, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
+        got, wanted = x.shape[1], math.prod(net.input_shape)
+        more = ": name those that are not inputs with --target" if got > wanted else ""
         raise ValueError(
-            f"{data} has {x.shape[1]} columns of inputs, and the network takes "
-            f"{net.input_shape[0]}: name those that are not inputs with --target"
+            f"{data} has {got} column{'s' * (got != 1)} of inputs, and the network takes "
+            f"{wanted}{more}"
         )
     found = net.feedforward(x)
     row = first_not_finite(found)

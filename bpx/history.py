@@ -99,11 +99,12 @@ class History(Mapping[str, list[float]]):
         >>> history["f1"]
         [nan, 0.75]
         """
-        if name in COLUMNS or not self.epochs:
+        if name in COLUMNS:
             raise ValueError(
-                f"expected a name other than those of fit, {', '.join(COLUMNS)}, and an epoch "
-                f"that has ended, got {name!r} after {self.epochs} epochs"
+                f"expected a name other than those of fit, {', '.join(COLUMNS)}, got {name!r}"
             )
+        if not self.epochs:
+            raise ValueError(f"no epoch has ended yet: log {name!r} after the first")
         self._columns.setdefault(name, [math.nan] * self.epochs)[-1] = float(value)
 
     def __getitem__(self, name: str) -> list[float]:

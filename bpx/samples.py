@@ -48,7 +48,7 @@ def parts(
     assert y is not None
     n = len(x)
     if n < 10:
-        raise ValueError(f"{data} has {n} samples; expected at least 10, for three parts")
+        raise ValueError(f"expected at least 10 samples in {data}, for three parts, got {n}")
     x = x.reshape(n, -1)  # images as vectors
     order = generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
@@ -214,9 +214,9 @@ def _of_names(classes: tuple[str, ...], n: int, asked: str | None) -> int:
         )
     if not 2 <= len(classes) <= n / 2:
         raise ValueError(
-            f"expected names of classes, at least two and each of them more than once, got "
-            f"{len(classes)} different texts in {n} rows, such as {shortened(classes[0])}: "
-            "--target names another column"
+            f"expected names of classes, at least two and at most {n // 2} in {n} rows, got "
+            f"{len(classes)} different texts, such as {shortened(classes[0])}: name another "
+            "column with --target"
         )
     return len(classes)
 

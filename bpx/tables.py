@@ -107,7 +107,7 @@ def read(
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
     x, y, names = KINDS[kind](path, Asked(target, labelled, budget, columns, Classes(classes)))
     if labelled and y is None:
-        raise ValueError(f"{path} has no targets: use a .npz with x and y, or a .csv")
+        raise ValueError(f"{path} has no targets: use a .npz with x and y, a .csv or a .parquet")
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(
             f"{path}: expected samples of shape (n, k) with at least one column, got {x.shape}"
@@ -128,7 +128,7 @@ def read(
 
 def _npy(path: Path, asked: Asked) -> Table:
     if asked.target is not None:
-        raise ValueError(f"{path} has only samples; --target is for .csv and .npz")
+        raise ValueError(f"{path} has only samples; --target is for .csv, .parquet and .npz")
     return Table(load_npy(path), None)
 
 

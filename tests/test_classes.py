@@ -229,8 +229,9 @@ def test_what_is_no_column_of_classes(trees, written):
     (written / "one.csv").write_text(_lines(trees[0], ["ash"] * 60))
     for name, count in (("all.csv", 60), ("one.csv", 1)):
         err = refused("train", name)
-        assert f"got {count} different texts in 60 rows, such as" in err
-        assert "--target names another column" in err
+        assert "at least two and at most 30 in 60 rows" in err
+        assert f"got {count} different texts, such as" in err
+        assert "name another column with --target" in err
     bpx_command("train", "trees.csv", "--epochs", 1, "--out", "run", cwd=written)
     model = "run/model.safetensors"
     (written / "new.csv").write_text(_lines(trees[0], ["oaks"] * 60))

@@ -355,6 +355,9 @@ def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
     assert "has 3 columns of inputs, and the network takes 2: name those that are not" in err
     out, _ = bpx_command("predict", model, "houses.csv", "--target", "price", cwd=tmp_path)
     assert len(out.split()) == len(price)
+    two = "houses.csv", "--target", "price,rooms"
+    _, err = bpx_command("predict", model, *two, cwd=tmp_path, status=2)
+    assert err.endswith("houses.csv has 1 column of inputs, and the network takes 2\n")
 
 
 def test_a_table_of_very_many_columns(tmp_path):
@@ -594,7 +597,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
         ("a,b\ncat,1\n", "line 2, column 'a': expected a number, got 'cat'"),
         ("a,b\n1,2\n1,cat\n", "line 3, column 'b': expected a number, got 'cat'"),
-        ("a,b\n1,2\n", "has 1 samples; expected at least 10"),
+        ("a,b\n1,2\n", "a.csv, for three parts, got 1"),
         (
             "a,b\n1,\n",
             "line 2, column 'b': expected a number, the cell is empty: fill it, or leave "

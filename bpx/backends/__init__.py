@@ -86,7 +86,8 @@ def get(backend: Any = None) -> Backend:
         if library not in LIBRARIES:
             hint = f"{nearest(library, list(LIBRARIES))}, or a namespace of the array API standard"
             if library in ("cpu", "cuda", "gpu"):
-                hint = f": {'numpy' if library == 'cpu' else 'cupy'!r} is the backend for it"
+                meant = "'numpy'" if library == "cpu" else "'cupy' or 'torch:cuda'"
+                hint = f": use {meant}"
             elif library in ("float32", "float64"):
                 hint = f": that is a dtype; pass it as dtype={backend!r}"
             raise BackendError(f"unknown backend {backend!r}{hint}")
