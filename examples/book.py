@@ -146,8 +146,7 @@ CHAPTER_6 = """
 Convolutions have windows of 5 × 5, each followed by max-pooling of 2 × 2; the last layer is a
 softmax. A run's figure is the accuracy on the test set with the weights of the epoch that was best
 on the validation set. Runs made on one core shared it with other work, which their times include.
-The row of three hours a run has one seed. `mistakes.json` has the test images that each run got
-wrong, for all runs since it was introduced.
+`mistakes.json` has the test images that each run got wrong, for all runs since it was introduced.
 
 | network | on | book | bpx, median | bpx, best | each run | time | made |
 |---|---|---|---|---|---|---|---|
