@@ -358,6 +358,10 @@ def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
     two = "houses.csv", "--target", "price,rooms"
     _, err = bpx_command("predict", model, *two, cwd=tmp_path, status=2)
     assert err.endswith("houses.csv has 1 column of inputs, and the network takes 2\n")
+    layers = bpx.layers.Input((1, 2, 3)), bpx.layers.Flatten(), bpx.layers.Dense(1)
+    bpx.Network(layers, seed=0).save(tmp_path / "images.safetensors")
+    _, err = bpx_command("predict", "images.safetensors", "houses.csv", cwd=tmp_path, status=2)
+    assert err.endswith("houses.csv has 3 columns of inputs, and the network takes 6\n")
 
 
 def test_a_table_of_very_many_columns(tmp_path):
