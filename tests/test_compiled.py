@@ -19,7 +19,6 @@ from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree
 import bpx
 from bpx.backends import _fast, _numpy, _threads
 from bpx.backends._numpy_elementwise import SMALL
-from bpx.backends._numpy_run import FEW_ELEMENTS
 
 PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
 
@@ -122,7 +121,9 @@ def test_each_activation_and_cost(fits, rng, dtype, cost, output):
             return bpx.Network([7, 6, 5, 4], hidden=hidden, output=output, cost=cost, seed=0,
                                dtype=dtype, backend=backend)  # fmt: skip
 
-        agree(*fits(make, x, y, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)), dtype)
+        for weight in None, rng.random(23):
+            options = {"batch_size": 5, "optimizer": bpx.SGD(0.1), "sample_weight": weight}
+            agree(*fits(make, x, y, epochs=1, **options), dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -150,13 +151,16 @@ def test_each_way_of_a_product(fits, rng, dtype, m, sizes):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("m", [FEW_ELEMENTS // 4, FEW_ELEMENTS // 4 + 1, SMALL, SMALL + 1])
-def test_each_way_of_a_sum(fits, rng, dtype, m):
-    # Of a bias's gradient and of the costs, on both sides of where each is a prepared product.
-    x, y = rng.normal(size=(m + 9, 3)), rng.integers(2, size=m + 9)
+@pytest.mark.parametrize(("cost", "output"), [ENDS[-1], ENDS[0]])
+@pytest.mark.parametrize("m", [SMALL // 4, SMALL // 4 + 1, SMALL, SMALL + 1])
+def test_each_way_of_a_sum(fits, rng, dtype, cost, output, m):
+    # Of z and a bias, of a bias's gradient and of the costs, on both sides of where each changes.
+    x = rng.normal(size=(m + 9, 3))
+    y = np.eye(2)[(x[:, 0] > 0.0).astype(int)]  # of x, or the terms of a gradient cancel out
 
     def make(backend):
-        return bpx.Network([3, 4, 2], seed=0, dtype=dtype, backend=backend)
+        ends = {"cost": cost, "output": output}
+        return bpx.Network([3, 4, 2], seed=0, dtype=dtype, backend=backend, **ends)
 
     agree(*fits(make, x, y, epochs=2, batch_size=m, optimizer=bpx.SGD(0.1, momentum=0.9)), dtype)
 

@@ -134,3 +134,9 @@ BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
     "softmax": _softmax_backward,
     "relu": lambda delta, a: np.multiply(delta, np.greater(a, ZERO[a.dtype]), delta),
 }
+
+
+def forward_of(name: str, size: int) -> Callable[[Array, Array], Any]:
+    """σ for so many elements, where it is asked for once; `FORWARD` asks each time."""
+    few = name == "sigmoid" and size <= FEWER
+    return (_scipy.expit() if few else None) or FORWARD[name]
