@@ -2,12 +2,13 @@
 // block. How the threads of a block run is in cuda_coroutines.h, or in cuda_threads.h.
 //
 // Shared memory can be static since blocks run one after another; the memory of a size that the
-// launch gives is `dynamic`.
+// launch gives is `dynamic`, with a page behind it that nothing may touch.
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <tuple>
 #include <utility>
@@ -22,7 +23,7 @@ struct Dimension {
 };
 static Dimension gridDim, blockDim, blockIdx;
 
-static double dynamic[227 * 1024 / sizeof(double)];
+static double* dynamic;
 
 namespace host {
 
@@ -71,8 +72,25 @@ void call(void (*kernel)(P...), void** arguments, std::index_sequence<I...>) {
   kernel(*static_cast<P*>(arguments[I])...);
 }
 
+// `dynamic` of so many bytes, up to the page that nothing may touch.
+static double* shared_memory(size_t bytes) {
+  const size_t most = 256 << 10, guard = 64 << 10;  // whole pages, however large they are
+  static char* start = nullptr;
+  if (start == nullptr) {
+    void* memory = mmap(nullptr, most + guard, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    start = static_cast<char*>(memory);
+    if (memory == MAP_FAILED || mprotect(start + most, guard, PROT_NONE) != 0) fail("no memory");
+  }
+  const size_t aligned = (bytes + sizeof(double) - 1) / sizeof(double) * sizeof(double);
+  if (aligned > most) fail("more shared memory than there is");
+  return reinterpret_cast<double*>(start + most - aligned);
+}
+
 template <typename... P>
-void launch(void (*kernel)(P...), unsigned blocks, unsigned a_block, void** arguments) {
+void launch(void (*kernel)(P...), unsigned blocks, unsigned a_block, unsigned shared,
+            void** arguments) {
+  dynamic = shared_memory(shared);
   auto body = [&] { call(kernel, arguments, std::index_sequence_for<P...>()); };
   task = [](void* data) { (*static_cast<decltype(body)*>(data))(); };
   task_data = &body;

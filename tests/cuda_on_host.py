@@ -41,8 +41,9 @@ def compiler():
 def program(threads="cuda_coroutines.h", source=None):
     """The kernels as C++, and for each a function that launches it."""
     entries = "".join(
-        f'extern "C" void launch_{name}(unsigned blocks, unsigned threads, void** arguments) '
-        f"{{ host::launch({name}, blocks, threads, arguments); }}\n"
+        f'extern "C" void launch_{name}'
+        "(unsigned blocks, unsigned threads, unsigned shared, void** arguments) "
+        f"{{ host::launch({name}, blocks, threads, shared, arguments); }}\n"
         for name in _cuda.NAMES
     )
     cuda, threads = ((HERE / name).read_text("utf-8") for name in ("cuda_on_host.h", threads))
@@ -91,7 +92,7 @@ class Kernels:
         blocks, a_block = self.threads(name, threads)
         kernels = library(dtype, self.folder)
         kernels.run_backwards(int(self.backwards))
-        getattr(kernels, f"launch_{name}")(blocks, a_block, addresses)
+        getattr(kernels, f"launch_{name}")(blocks, a_block, shared, addresses)
         self.launched.add(name)
 
     def threads(self, name, wanted):

@@ -48,7 +48,7 @@ class Noted(cuda_on_host.Kernels):
 
     def __call__(self, name, dtype, threads, arguments, shared=0):
         blocks, a_block = self.threads(name, threads)
-        text = self._launch(name, blocks, a_block, arguments)
+        text = self._launch(name, blocks, a_block, shared, arguments)
         kept = self.launches[dtype, name]  # the first and the largest for each number of threads
         kept.setdefault((a_block, "first"), text)
         if len(text) > len(kept.get((a_block, "largest"), kept[a_block, "first"])):
@@ -56,12 +56,12 @@ class Noted(cuda_on_host.Kernels):
         super().__call__(name, dtype, threads, arguments, shared)
 
     @staticmethod
-    def _launch(name, blocks, a_block, arguments):
+    def _launch(name, blocks, a_block, shared, arguments):
         regions = merged(byte_bounds(a) for a in arguments if isinstance(a, np.ndarray) and a.size)
         contents = [(packed(end - at), ctypes.string_at(at, end - at)) for at, end in regions]
         return b"".join(
             (
-                packed(_cuda.NAMES.index(name), blocks, a_block, len(regions)),
+                packed(_cuda.NAMES.index(name), blocks, a_block, shared, len(regions)),
                 *chain.from_iterable(contents),
                 packed(len(arguments)),
                 *(argued(argument, regions) for argument in arguments),

@@ -1,9 +1,10 @@
 // Replays launches that cuda_races.py has written to a file. All numbers are of 8 bytes: of a launch
-// its kernel, blocks, threads, regions of memory (bytes, contents) and arguments (kind, value).
+// its kernel, blocks, threads, shared memory, regions of memory (bytes, contents) and arguments
+// (kind, value).
 
 #include <vector>
 
-typedef void (*Launch)(unsigned, unsigned, void**);
+typedef void (*Launch)(unsigned, unsigned, unsigned, void**);
 
 static unsigned long long next(FILE* file) {
   unsigned long long number;
@@ -13,6 +14,7 @@ static unsigned long long next(FILE* file) {
 
 static void replay(FILE* file, const Launch* kernels, const char* const* names) {
   const unsigned long long kernel = next(file), blocks = next(file), threads = next(file);
+  const unsigned long long shared = next(file);
   std::vector<std::vector<char>> regions(next(file));
   for (auto& region : regions) {
     region.resize(next(file));
@@ -27,5 +29,5 @@ static void replay(FILE* file, const Launch* kernels, const char* const* names) 
   std::vector<void*> arguments;
   for (auto& value : values) arguments.push_back(&value);
   fprintf(stderr, "launch %s\n", names[kernel]);
-  kernels[kernel](blocks, threads, arguments.data());
+  kernels[kernel](blocks, threads, shared, arguments.data());
 }

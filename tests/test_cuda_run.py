@@ -73,6 +73,18 @@ def test_layers_of_many_tiles(fits, rng, optimizer):
     agree(*fits(make, x, y, epochs=1, batch_size=9, optimizer=optimizer))
 
 
+@pytest.mark.parametrize(("sizes", "m"), [((10, 50, 200, 1), 1), ((8, 100, 300, 1), 3)])
+def test_an_odd_batch_before_a_layer_much_wider_than_those_above(fits, rng, sizes, m):
+    # δ's last pair of rows has one row, and what lies behind it is less than another.
+    x, y = rng.normal(size=(9, sizes[0])), rng.normal(size=9)
+
+    def make(backend):
+        ends = {"output": "identity", "cost": "quadratic"}
+        return bpx.Network(list(sizes), seed=0, dtype="float32", backend=backend, **ends)
+
+    agree(*fits(make, x, y, epochs=1, batch_size=m, optimizer=bpx.SGD(1e-3)), "float32")
+
+
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("kind", _cuda_run.SOURCES)
 @pytest.mark.parametrize("scaled", [None, (0.5, 0.0), (0.5, 1.0), "columns"])

@@ -169,7 +169,10 @@ __device__ void backward_delta(const Layer& layer, const real* theta, const real
   for (int tile = warp(); tile < tiles; tile += warps()) {
     const int top = tile / across * P, left = tile % across * TILE * WARP;
     real sums[P][TILE] = {};
-    outer(delta, layer.out, 1, theta + layer.weights, top, layer.out, left, columns, sums);
+    // The second row of the last pair may be beyond the batch: the first is read again then.
+    const int step = top + 1 < rows ? layer.out : 0;
+    outer(delta + top * layer.out, step, 1, theta + layer.weights, 0, layer.out, left, columns,
+          sums);
 #pragma unroll
     for (int p = 0; p < P; ++p) {
 #pragma unroll
