@@ -226,8 +226,15 @@ __device__ void sum_at(const real* x, const Key* keys, real* out, int64 rows, in
     real sum = 0;
     for (int64 i = at.row; i < rows; i += WARP) {
       unsigned same = __ballot_sync(FULL, i + lane() < rows && keys[i + lane()] == key);
-      for (; same; same &= same - 1) {
-        if (column < columns) sum += x[(i + __ffs(same) - 1) * columns + column];
+      while (same) {  // eight loads at once: one after another, each would wait for its addition
+        real some[8];
+#pragma unroll
+        for (int t = 0; t < 8; ++t, same &= same - 1) {
+          const bool there = same && column < columns;
+          some[t] = there ? x[(i + __ffs(same) - 1) * columns + column] : real(0);
+        }
+#pragma unroll
+        for (int t = 0; t < 8; ++t) sum += some[t];
       }
     }
     if (column < columns) out[int64(key) * columns + column] = sum;
