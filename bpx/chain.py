@@ -25,8 +25,8 @@ from .parameters import Destinations
 from .ranks import Alone, Ranks, own_rows
 
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
-ROWS_AT_ONCE = 1024  # in a pass without gradients: products at full speed, small activations
-ELEMENTS_AT_ONCE = {True: 1 << 22, False: 1 << 26}  # in a layer's activations, on a host or not
+ROWS_AT_ONCE = 1024  # on a host: products at full speed, activations that stay in the caches
+ELEMENTS_AT_ONCE = {True: 1 << 22, False: 1 << 24}  # in a layer's activations, on a host or not
 
 
 class Chain:
@@ -243,11 +243,16 @@ class Chain:
 
             backend.side_by_side(of_part, [slices[part::threads] for part in range(threads)])
 
-    def _slices(self, first: int, stop: int) -> list[slice]:
-        """The rows of a pass without gradients, in slices."""
+    @property
+    def rows_at_once(self) -> int:
+        """Of a pass through all: on a device many, where a few take less time than a launch."""
         largest = max(math.prod(layer.output_shape) for layer in self.architecture.layers)
-        most = ELEMENTS_AT_ONCE[self.backend.is_host] // largest
-        return in_slices(first, stop, max(1, min(ROWS_AT_ONCE, most)))
+        is_host = self.backend.is_host
+        most = max(1, ELEMENTS_AT_ONCE[is_host] // largest)
+        return min(most, ROWS_AT_ONCE) if is_host else most
+
+    def _slices(self, first: int, stop: int) -> list[slice]:
+        return in_slices(first, stop, self.rows_at_once)
 
     def hidden(self, x: Array, layers: int) -> Array:
         """The outputs of the first `layers` layers, for any number of rows, as a fresh array."""

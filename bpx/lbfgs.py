@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .backends import in_slices
-from .chain import ROWS_AT_ONCE, Chain
+from .chain import Chain
 from .data import Samples
 from .network import Network
 from .parameters import Destinations
@@ -50,7 +50,7 @@ class FullBatchObjective:
         weight = samples.weight
         self.n = float(samples.n) if weight is None else float(chain.backend.xp.sum(weight))
         # Each part begins with a whole block: only the last block of the last one is smaller.
-        blocks = in_slices(0, samples.n, ROWS_AT_ONCE)
+        blocks = in_slices(0, samples.n, chain.rows_at_once)
         each = -(-len(blocks) // parts)
         self.blocks = [blocks[at : at + each] for at in range(0, len(blocks), each)]
         self.parts = [_Part(chain) for _ in self.blocks]
@@ -73,7 +73,8 @@ class FullBatchObjective:
     def _add(self, k: int, blocks: list[slice]) -> None:
         """Add the cost of these rows and their gradient to part `k`."""
         part, chain, samples = self.parts[k], self.chain, self.samples
-        ws, out, kernels, part.cost = part.ws, part.out, chain.backend, 0.0
+        ws, out, kernels = part.ws, part.out, chain.backend
+        costs = []
         for rows in blocks:
             beta = 0.0 if rows is blocks[0] else 1.0
             out.scale(1.0 / self.n, beta, beta)
@@ -86,7 +87,8 @@ class FullBatchObjective:
             if weight is not None:
                 values = values * weight
             chain.backward(delta, saved, out, ws)
-            part.cost += float(kernels.total(values))
+            costs.append(kernels.total(values))
+        part.cost = sum(map(float, costs))  # once: on a device each waits for what is before it
 
 
 class _Part:
@@ -137,8 +139,8 @@ def minimize(
     chain, backend = net.chain, net.backend
     # Each core takes a part of the samples from end to end, and they wait for each other once per
     # evaluation; a product that all of them share would make them wait each time.
-    parts = min(backend.cores, -(-samples.n // ROWS_AT_ONCE))
-    largest = chain.architecture.largest * min(samples.n, ROWS_AT_ONCE)
+    parts = min(backend.cores, -(-samples.n // chain.rows_at_once))
+    largest = chain.architecture.largest * min(samples.n, chain.rows_at_once)
     theta = backend.to_host(chain.parameters).astype(np.float64)
     with contextlib.ExitStack() as around:
         within = backend

@@ -1072,6 +1072,24 @@ def test_a_namespace_without_views_is_refused():
         bpx.Network([2, 1], backend=Copies())
 
 
+def test_a_device_that_does_not_work_is_not_taken_for_copies():
+    class Broken:
+        """numpy, on a device that has no memory left."""
+
+        __name__ = "broken"
+
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        @staticmethod
+        def reshape(x, shape):
+            raise RuntimeError("out of memory")  # as CuPy's and PyTorch's own errors are
+
+    expected = "backend 'broken' is there, but a first operation on it fails: out of memory"
+    with pytest.raises(bpx.BackendError, match=expected):
+        bpx.Network([2, 1], backend=Broken())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_parts_of_ones_own_return_may_be_of_another_dtype(dtype):
     """Such as a constant slope, booleans, or what NumPy makes of a float64 scalar."""

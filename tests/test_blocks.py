@@ -204,7 +204,7 @@ import sys, threading
 import numpy as np
 import scipy.optimize  # which itself cannot be imported later
 import bpx
-from bpx import lbfgs
+from bpx import chain, lbfgs
 from bpx.backends import _numpy
 
 def train():
@@ -212,7 +212,7 @@ def train():
     y = np.arange(500) % 3
     net = bpx.Network([12, 3], dtype="float64", seed=0)
     net.fit(bpx.open_data(sys.argv[1], y, budget=60_000), epochs=1)
-    lbfgs.ROWS_AT_ONCE = 100
+    chain.ROWS_AT_ONCE = 100
     _numpy.NumpyBackend.cores = 2
     net = bpx.Network([12, 3], dtype="float64", seed=0)
     given = net.samples(np.load(sys.argv[1]), y)

@@ -299,6 +299,13 @@ def test_passes_of_bounded_size(images, monkeypatch):
         assert net.total_cost(*images) == pytest.approx(expected[2], rel=1e-12)
 
 
+@pytest.mark.parametrize(("is_host", "rows"), [(True, 1024), (False, (1 << 24) // 256)])
+def test_passes_of_many_rows_on_a_device(monkeypatch, is_host, rows):
+    chain = network().chain
+    monkeypatch.setattr(chain.backend, "is_host", is_host)
+    assert chain.rows_at_once == rows
+
+
 @pytest.mark.parametrize("order", ["transposed", "read-only"])
 def test_images_in_any_order_of_memory(images, order):
     x = images[0] / 16.0

@@ -67,7 +67,7 @@ class Backend(WindowKernels):
     ------
     BackendError
         The namespace's slices are copies: bpx keeps all parameters in one flat vector and
-        trains through views into it.
+        trains through views into it. Or its device does not work.
 
     Examples
     --------
@@ -104,8 +104,12 @@ class Backend(WindowKernels):
             view = self.xp.reshape(base[16:20], (2, 2))
             view[...] = 1.0
             aliased = float(base[17]) == 1.0
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError):
             aliased = False
+        except RuntimeError as error:  # as CUDA's are: no compiler, no memory, a busy device
+            raise BackendError(
+                f"backend {self.name!r} is there, but a first operation on it fails: {error}"
+            ) from error
         if not aliased:
             raise BackendError(
                 f"backend {self.name!r} cannot train: its slices are copies, not views, and bpx "
