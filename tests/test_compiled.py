@@ -223,6 +223,31 @@ def test_other_memory_orders_and_read_only_and_memory_maps(fits, rng, tmp_path):
         agree(*fits(make, other, y[: len(other)], epochs=1, batch_size=8, optimizer=bpx.SGD(0.1)))
 
 
+def test_targets_labels_and_weights_in_any_order_of_memory(fits, run, rng):
+    """As those of a frame are; for one more order of memory Numba would compile for seconds."""
+    x, labels, weights = rng.normal(size=(40, 6)), rng.integers(3, size=40), rng.random(40)
+    targets = np.eye(3)[labels]
+
+    def make(backend):
+        return bpx.Network([6, 5, 3], seed=0, dtype="float64", backend=backend)
+
+    def compiled():
+        if run is PLAIN:
+            return []
+        from bpx.backends import _numba
+
+        return _numba.steps.signatures
+
+    options = {"epochs": 1, "batch_size": 8, "optimizer": bpx.SGD(0.1)}
+    for y in targets, labels:
+        agree(*fits(make, x, y, sample_weight=weights, **options))
+    before = list(compiled())
+    gaps = np.stack([weights, weights], 1)[:, 0]
+    for y in np.asfortranarray(targets), np.stack([labels, labels], 1)[:, 1], labels[::-1]:
+        agree(*fits(make, x, y, sample_weight=gaps, **options))
+    assert list(compiled()) == before
+
+
 def test_rows_in_an_order_of_any_memory(fits, rng):
     x, y = rng.normal(size=(40, 6)), rng.integers(3, size=40)
     order = rng.permutation(40)

@@ -942,6 +942,26 @@ def test_early_stopping_restores_the_best(rng):
     assert np.array_equal(net.parameters, kept[best])
 
 
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ([np.nan] * 3, "score was NaN in each of 3 epochs"),
+        ([np.nan, 2.0, np.nan, 1.0, *[np.nan] * 3], "no better score than 1 (epoch 4) in 3 epochs"),
+    ],
+)
+def test_nan_is_no_improvement(rng, values, why):
+    net, x, y = bpx.Network(SIZES, seed=1), rng.normal(size=(9, 6)), rng.integers(3, size=9)
+    kept, scores = [], iter(values)
+    metric = bpx.Metric("score", lambda net: next(scores))
+    stop = bpx.EarlyStopping(3, monitor="score")
+    seen = [metric, stop, lambda run: kept.append(run.net.parameters.copy())]
+    history = net.fit(x, y, epochs=20, callbacks=seen)
+    assert history.stopped == why
+    assert history.epochs == len(values)
+    best = stop.best_epoch - 1  # of NaN alone none: the weights are the last
+    assert np.array_equal(net.parameters, kept[best])
+
+
 def test_what_is_monitored_must_be_there(rng):
     net, x, y = bpx.Network(SIZES, seed=1), rng.normal(size=(9, 6)), rng.integers(3, size=9)
     before = net.parameters.copy()

@@ -77,12 +77,15 @@ class FastBackend(FastWindows):
         return run
 
     def _data(self, program: Any) -> tuple[Array, ...]:
-        """Labels or targets, weights, scale and offset; empty where there are none."""
+        """Labels or targets, weights, scale and offset; empty where there are none.
+
+        All of them in C order: for another one `_numba.steps` would be compiled anew.
+        """
         dtype, y, weight = program.theta.dtype, program.y, program.weight
         is_labels = y.ndim == 1
-        labels = y.astype(np.int64, copy=False) if is_labels else np.empty(0, np.int64)
-        targets = np.empty((0, 0), dtype) if is_labels else y.astype(dtype, copy=False)
-        weights = np.empty(0, dtype) if weight is None else weight.astype(dtype, copy=False)
+        labels = np.ascontiguousarray(y if is_labels else (), np.int64)
+        targets = np.empty((0, 0), dtype) if is_labels else np.ascontiguousarray(y, dtype)
+        weights = np.ascontiguousarray(() if weight is None else weight, dtype)
         scaling = self._scaling(program.layers, program.x.dtype, dtype)
         return *map(_constant, (labels, targets, weights)), *scaling
 

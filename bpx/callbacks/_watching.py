@@ -37,7 +37,8 @@ class _Watch:
     def improved(self, run: Run) -> bool:
         value = run.history[self.monitor][-1]
         sign = 1.0 if self.monitor in run.history.larger_is_better else -1.0
-        if math.isnan(self.best) or sign * (value - self.best) > self.min_delta:
+        first = math.isnan(self.best) and not math.isnan(value)
+        if first or sign * (value - self.best) > self.min_delta:
             self.best, self.epochs_since = value, 0
             return True
         self.epochs_since += 1
@@ -57,7 +58,7 @@ class EarlyStopping(Callback):
     Parameters
     ----------
     patience : int
-        Epochs without an improvement.
+        Epochs without an improvement; NaN is none.
     monitor : str, optional
         A column of the history; accuracies are better when larger, as a `Metric` of your own may
         be, all others when smaller. By default ``"validation_cost"``, without validation
@@ -130,10 +131,13 @@ class EarlyStopping(Callback):
                 self._kept[0][...] = run.net.parameters
                 self._kept[1][...] = run.net.state
         elif self._watch.epochs_since >= self.patience:
-            run.stop(
-                f"no better {self._watch.monitor} than {self.best:.6g} (epoch "
-                f"{self.best_epoch}) in {self.patience} epochs"
-            )
+            run.stop(self._reason())
+
+    def _reason(self) -> str:
+        monitor, epochs = self._watch.monitor, f"{self.patience} epochs"
+        if not self.best_epoch:
+            return f"{monitor} was NaN in each of {epochs}"
+        return f"no better {monitor} than {self.best:.6g} (epoch {self.best_epoch}) in {epochs}"
 
     def on_fit_end(self, run: Run) -> None:
         if self._kept is not None and self.best_epoch and not run.history.interrupted:

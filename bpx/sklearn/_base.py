@@ -48,7 +48,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [str, "array-like"],
+        "activation": [str, Activation, "array-like"],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
