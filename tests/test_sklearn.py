@@ -306,6 +306,17 @@ def test_class_weight_is_a_sample_weight(digits):
     assert np.allclose(twice.coefs_[0], same.coefs_[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("one", [bpx.activations.LeakyReLU(0.2), bpx.activations.SiLU()])
+def test_an_activation_by_itself(digits, one):
+    grid = {"activation": ["tanh", one], "hidden_layer_sizes": [(5,), (5, 4)]}
+    search = GridSearchCV(ours.MLPClassifier(max_iter=3), grid, cv=2, error_score="raise")
+    search.fit(*digits)
+    est = ours.MLPClassifier((5, 4), activation=one, max_iter=3, random_state=0).fit(*digits)
+    hidden = [layer.activation for layer in est.to_network().layers if hasattr(layer, "activation")]
+    assert hidden[:-1] == [one, one]
+
+
 def test_an_activation_a_layer_dropout_and_other_costs(digits, houses):
     x, y = digits
     est = ours.MLPClassifier((20, 10), activation=["gelu", "tanh"], dropout=0.2, max_iter=60,
