@@ -119,6 +119,17 @@ def takes(what: str, function: Any, *arguments: str) -> None:
         raise TypeError(f"expected {asked}, got one taking {signature}") from None
 
 
+def described(obj: Any) -> None:
+    """TypeError unless the fields of a dataclass are all that `obj` was made of."""
+    made_by = next(cls for cls in type(obj).__mro__ if "__init__" in vars(cls))
+    if "__dataclass_fields__" not in vars(made_by):
+        raise TypeError(
+            f"expected {made_by.__name__} to be a dataclass, got a class with an __init__ of its "
+            "own: put @dataclass(frozen=True) above it, and in place of the arguments of __init__ "
+            "fields, such as units: int = 3"
+        )
+
+
 def level_of_user() -> int:
     """The `stacklevel` at which the caller's warning names a line that is not bpx's own."""
     level, frame = 1, inspect.currentframe()

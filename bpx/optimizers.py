@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import flag, fraction, not_as_expected, positive
+from .checks import described, flag, fraction, not_as_expected, positive
 from .keywords import constructor
 from .parameters import Layout
 from .registry import Registry
@@ -462,7 +462,7 @@ class AdamW(Adam):
 
 
 def as_optimizer(optimizer: Any) -> Optimizer:
-    """An `Optimizer`, or the one of that name with its defaults.
+    """An `Optimizer`, or the one of that name with its defaults; TypeError if it is no dataclass.
 
     >>> as_optimizer("rmsprop")
     RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
@@ -475,4 +475,5 @@ def as_optimizer(optimizer: Any) -> Optimizer:
             'bpx.sklearn.MLPClassifier(solver="lbfgs"), whose to_network() is a Network'
         )
     found: Optimizer = OPTIMIZERS.get(optimizer)
+    described(found)
     return found

@@ -85,6 +85,31 @@ def test_gradient(backend, put, rng):
     assert {"layers.1.gamma", "layers.1.beta", "inputs"} <= set(check.errors)
 
 
+def test_what_is_no_dataclass_is_told_how_to_become_one():
+    class Scale(Layer):
+        def __init__(self, factor):
+            self.factor = factor
+
+    class Descent(bpx.optimizers.Optimizer):
+        def __init__(self, rate):
+            self.speed = rate
+
+    expected = "to be a dataclass, got a class with an __init__ of its own: put @dataclass"
+    with pytest.raises(TypeError, match=f"expected Scale {expected}"):
+        bpx.Network([layers.Input(3), Scale(2.0), layers.Dense(1)])
+    with pytest.raises(TypeError, match=f"expected Descent {expected}"):
+        bpx.Network([3, 1]).fit(np.ones((4, 3)), [0, 1, 0, 1], optimizer=Descent(0.1))
+
+
+def test_an_output_shape_that_is_a_method():
+    class Pick(Layer):
+        def output_shape(self):
+            return (2,)
+
+    with pytest.raises(ValueError, match=r"such as \(5,\), got a method: put @property above it"):
+        bpx.Network([layers.Input(3), Pick(), layers.Dense(1)])
+
+
 def test_one_training_is_the_same_everywhere(backend, put, host, rng):
     x, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
     ours, numpys = network(backend), network("numpy")

@@ -313,7 +313,9 @@ def test_an_activation_by_itself(digits, one):
     search = GridSearchCV(ours.MLPClassifier(max_iter=3), grid, cv=2, error_score="raise")
     search.fit(*digits)
     est = ours.MLPClassifier((5, 4), activation=one, max_iter=3, random_state=0).fit(*digits)
-    hidden = [layer.activation for layer in est.to_network().layers if hasattr(layer, "activation")]
+    hidden = [
+        layer.activation for layer in est.to_network().layers if hasattr(layer, "activation")
+    ]
     assert hidden[:-1] == [one, one]
 
 

@@ -946,7 +946,10 @@ def test_early_stopping_restores_the_best(rng):
     ("values", "why"),
     [
         ([np.nan] * 3, "score was NaN in each of 3 epochs"),
-        ([np.nan, 2.0, np.nan, 1.0, *[np.nan] * 3], "no better score than 1 (epoch 4) in 3 epochs"),
+        (
+            [np.nan, 2.0, np.nan, 1.0, *[np.nan] * 3],
+            "no better score than 1 (epoch 4) in 3 epochs",
+        ),
     ],
 )
 def test_nan_is_no_improvement(rng, values, why):

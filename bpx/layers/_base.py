@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from ..activations import ACTIVATIONS
 from ..backends import Array
-from ..checks import whole
+from ..checks import described, whole
 from ..context import Context
 from ..initializers import INITIALIZERS
 from ..parameters import Parameter
@@ -55,7 +55,7 @@ class Layer:
 
     - fields with defaults, as in any dataclass; ``name``, a class attribute, for files, and
       ``in_parts`` where it works on parts of a batch by ``backend.side_by_side``;
-    - `output_shape`, and `parameters` and `state` if it has any;
+    - `output_shape`, a property, and the methods `parameters` and `state` if it has any;
     - ``forward(x, p, ctx) -> (y, saved)``, where x has shape (m, \\*input_shape), `p` holds the
       layer's tensors as attributes and `ctx` is a `Context`;
     - ``backward(delta, saved, p, out, ctx)``, which takes ∂C/∂y, which it may overwrite, and
@@ -144,7 +144,10 @@ class Layer:
         ------
         ValueError
             It does not work on inputs of this shape.
+        TypeError
+            It is no dataclass.
         """
+        described(self)
         return dataclasses.replace(self, input_shape=tuple(input_shape))
 
     @property

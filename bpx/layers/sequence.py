@@ -32,9 +32,10 @@ def bind(layers: Iterable[Layer], shape: Shape, what: str = "layer") -> list[Lay
         bound.append(layer)
         shape = layer.output_shape
         if not isinstance(shape, tuple) or not all(map(_is_length, shape)):
+            got = "a method: put @property above it" if callable(shape) else repr(shape)
             raise ValueError(
                 f"{what} {index}, {layer}: expected its output_shape to be a tuple of lengths, "
-                f"such as (5,), got {shape!r}"
+                f"such as (5,), got {got}"
             )
     return bound
 
