@@ -307,6 +307,33 @@ def test_class_weight_is_a_sample_weight(digits):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", ["datetime64[s]", "timedelta64[ms]"])
+@pytest.mark.parametrize("frame", [False, True])
+def test_dates_are_no_numbers(kind, frame):
+    days, y = np.arange(40).reshape(20, 2).astype(kind), np.arange(20) % 2
+    days[5, 1] = "NaT"
+    if frame:
+        pandas = pytest.importorskip("pandas", reason="it has frames of dates")
+        days = pandas.DataFrame(days, columns=["start", "end"], index=days[:, 0])
+    column = days["end"] if frame else days[:, 1]
+    numbers = np.ones((20, 2))
+    fitted = ours.MLPClassifier((4,), max_iter=3).fit(numbers, y)
+    for what, refused in (
+        ("X", lambda: ours.MLPClassifier((4,)).fit(days, y)),
+        ("X", lambda: fitted.predict(days)),
+        ("X", lambda: fitted.partial_fit(numbers, y, validation_data=(days, y))),
+        ("y", lambda: ours.MLPRegressor().fit(numbers, column)),
+    ):
+        with pytest.raises(
+            TypeError, match=f"expected {what} to be real numbers, got dates"
+        ) as error:
+            refused()
+    advice = str(error.value).split(" is ")[1]
+    in_days = eval(advice, {"np": np, "y": column})
+    assert np.asarray(in_days).dtype == np.float64
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("one", [bpx.activations.LeakyReLU(0.2), bpx.activations.SiLU()])
 def test_an_activation_by_itself(digits, one):
     grid = {"activation": ["tanh", one], "hidden_layer_sizes": [(5,), (5, 4)]}

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn import get_config
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
 from ..backends import Array, Backend, BackendError, asarray, get, move, of
@@ -78,6 +80,21 @@ def checked(est: Any, X: Array, source: Backend, *, reset: bool) -> Array:
     validate_data(est, np.zeros((*one_row, *shape[1:])), reset=reset)
     check_finite(X, "X")
     return X
+
+
+def check_no_dates(array: Any, what: str) -> None:
+    """TypeError for dates and durations, which scikit-learn takes for counts of nanoseconds.
+
+    A missing one would be a very large number, and no NaN.
+    """
+    if issparse(array) or not hasattr(array, "__len__") or not len(array):
+        return
+    dtype = np.asarray(_safe_indexing(array, [0])).dtype
+    if dtype.kind in "mM":
+        raise TypeError(
+            f"expected {what} to be real numbers, got dates or durations of dtype {dtype}; a "
+            f"number of days, for example, is ({what} - {what}.min()) / np.timedelta64(1, 'D')"
+        )
 
 
 def checked_y(est: Any, y: Any, n: int, backend: Backend, numeric: bool) -> Any:

@@ -26,6 +26,7 @@ from ..values import first_not_finite
 from . import _callbacks, _lbfgs, _stochastic, _validation
 from ._arrays import (
     HOST,
+    check_no_dates,
     check_same,
     checked,
     checked_weight,
@@ -116,6 +117,9 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         """Checked X and y."""
         numeric = not is_classifier(self)
         if source.name == HOST:
+            check_no_dates(X, "X")
+            if numeric:
+                check_no_dates(y, "y")
             X, y = validate_data(
                 self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
                 y_numeric=numeric, dtype=(np.float64, np.float32), reset=reset,

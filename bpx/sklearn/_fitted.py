@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..backends import Array, Backend, get, move, on_host
 from ..network import Network
 from ..onnx import export_onnx
-from ._arrays import HOST, check_same, checked, source_backend
+from ._arrays import HOST, check_no_dates, check_same, checked, source_backend
 
 
 class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -175,6 +175,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             and np.isfinite(X).all()
         ):
             return X
+        check_no_dates(X, "X")
         return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
 
     def transform(self, X: Any) -> Array:
