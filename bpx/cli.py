@@ -367,9 +367,12 @@ def export(
     net = load(runs.model(model), backend="numpy")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     written = export_onnx(net, out, classes=names).graph
+    from onnx import helper  # it is there, or export_onnx has said so
+
     shape = ", ".join(map(str, ("m", *net.input_shape)))
+    dtype = helper.tensor_dtype_to_np_dtype(written.input[0].type.tensor_type.elem_type)
     outputs = ", ".join(value.name for value in written.output)
-    print(f"wrote {out}: inputs ({shape}) of {net.dtype} to {outputs}")
+    print(f"wrote {out}: inputs ({shape}) of {dtype} to {outputs}")
 
 
 @app.command(name="backends")

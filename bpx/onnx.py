@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import operators, persistence
-from .checks import whole
+from .checks import level_of_user, whole
 from .ensemble import Ensemble
 from .layers import (
     Activation,
@@ -35,6 +36,7 @@ from .network import Network
 
 OLDEST_OPSET = 13  # Softmax over one axis, Squeeze with its axes as an input
 LARGEST = 2**31 - 2**20  # bytes of tensors: a protobuf message ends at 2 GiB
+COARSEST = 1e-3  # spacing of float32 inputs after a first Rescale; above it they are float64
 
 
 def export_onnx(
@@ -46,8 +48,9 @@ def export_onnx(
 ) -> Any:
     """The network, as it predicts, as an ONNX model of standard operators.
 
-    Its input is ``inputs`` (m, \\*input_shape), of the network's dtype (of int64 where an
-    `Embedding` takes them) and for any m. Its outputs are, by the task,
+    Its input is ``inputs`` (m, \\*input_shape) for any m. It has the network's dtype, but int64
+    where an `Embedding` takes it, and float64 where a first `Rescale` needs that (see Notes). Its
+    outputs are, by the task,
 
     - for a regression ``outputs`` (m, k);
     - for a classification ``label`` (m,), of int64 or what `classes` has, and ``probabilities``
@@ -87,11 +90,20 @@ def export_onnx(
     OSError
         The file cannot be written; an old one is untouched.
 
+    Warns
+    -----
+    RuntimeWarning
+        The network is float32 and the model's inputs are float64.
+
     Notes
     -----
-    `Dropout` does nothing when a network predicts, and is left out. `Rescale` works in the
-    network's dtype, also where bpx itself takes float64: for columns that vary little beside
-    their mean, export a float64 network, ``net.to(dtype="float64")``.
+    `Dropout` does nothing when a network predicts, and is left out.
+
+    Columns that vary little beside their mean, such as seconds since 1970, lose in float32 what
+    they tell. A float32 network's inputs and first layer are therefore float64, and the rest of it
+    float32, if that layer is a `Rescale` with an offset beyond ±8,388, which is 0.001 divided by
+    float32's ε. (That of `Rescale.standardizing` is the mean in standard deviations.) ONNX Runtime
+    then refuses inputs of float32. Any other `Rescale` works in the network's dtype.
 
     Examples
     --------
@@ -121,6 +133,7 @@ def export_onnx(
         names = np.array(given, dtype=object if isinstance(given[0], str) else np.int64)
     a = _feedforward(graph, net)
     model = graph.model(_results(graph, net, a, names), opset)
+    _tell_of_float64(graph)
     if path is not None:
         persistence.write_bytes(path, model.SerializeToString())
     return model
@@ -133,6 +146,8 @@ class _Graph:
     ----------
     scope : str
         Names of values begin with it: a layer's path in bpx's own files, ``"layers.0"``.
+    inputs : dtype
+        Of the model's inputs.
     nodes : list of onnx.NodeProto
     tensors : dict of ndarray
         The network's parameters, and constants.
@@ -140,7 +155,7 @@ class _Graph:
 
     def __init__(self, net: Network) -> None:
         host, state = (net.backend.to_host(vector) for vector in (net.parameters, net.state))
-        self.net, self.scope = net, ""
+        self.net, self.scope, self.inputs = net, "", _dtype_of_inputs(net)
         self.nodes: list[Any] = []
         self.tensors = {entry.path: entry.view(np, host) for entry in net.layout.entries}
         running = net.chain.architecture.state_layout.entries
@@ -180,11 +195,10 @@ class _Graph:
 
         net, version = self.net, [helper.make_opsetid("", opset)]
         layers = " → ".join(map(str, net.layers))
-        dtype = None if net.chain.architecture.indices is None else np.int64
         graph = helper.make_graph(
             self.nodes,
             "network",
-            [self.value("inputs", net.input_shape, dtype)],
+            [self.value("inputs", net.input_shape, self.inputs)],
             results,
             [numpy_helper.from_array(tensor, name) for name, tensor in self.tensors.items()],
         )
@@ -196,6 +210,39 @@ class _Graph:
             producer_version=__version__,
             doc_string=f"{net.input_shape} → {layers}; {net.task}",
         )
+
+
+# --- what goes in ---------------------------------------------------------------------------
+
+
+def _dtype_of_inputs(net: Network) -> np.dtype[Any]:
+    if net.chain.architecture.indices is not None:
+        return np.dtype(np.int64)
+    return np.dtype(np.float64 if _spacing(net).max() > COARSEST else net.dtype)
+
+
+def _spacing(net: Network) -> np.ndarray:
+    """How far apart neighbouring float32 inputs of each column are after a first Rescale.
+
+    Near 0, that is, where scale·x is about −offset.
+    """
+    first = net.layers[0]
+    offset = first.vectors()[1] if isinstance(first, Rescale) else np.zeros(1)
+    return np.abs(offset) * np.finfo(np.float32).eps
+
+
+def _tell_of_float64(graph: _Graph) -> None:
+    if graph.inputs != np.float64 or graph.net.dtype == "float64":
+        return
+    spacing = _spacing(graph.net)
+    column = int(spacing.argmax())
+    warnings.warn(
+        "the model takes inputs of float64, not of float32, whose neighbouring numbers are up to "
+        f"{spacing[column]:.2g} apart in column {column} after Rescale: give it x as float64, "
+        "and not from an x that was float32 before",
+        RuntimeWarning,
+        stacklevel=level_of_user(),
+    )
 
 
 # --- layers ---------------------------------------------------------------------------------
@@ -250,11 +297,14 @@ def _dense(graph: _Graph, dense: Dense, x: str) -> str:
 
 
 def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
+    from onnx import TensorProto
+
+    dtype = graph.inputs if x == "inputs" else np.dtype(graph.net.dtype)
     if rescale.scale != 1.0:
-        x = graph.add("Mul", x, graph.constant(rescale.scale))
+        x = graph.add("Mul", x, graph.constant(rescale.scale, dtype))
     if rescale.offset != 0.0:
-        x = graph.add("Add", x, graph.constant(rescale.offset))
-    return x
+        x = graph.add("Add", x, graph.constant(rescale.offset, dtype))
+    return x if dtype == graph.net.dtype else graph.add("Cast", x, to=TensorProto.FLOAT)
 
 
 def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:

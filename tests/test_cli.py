@@ -206,6 +206,30 @@ def test_export(run_folder, tmp_path):
     assert named[0].tolist() == ["abcdefghij"[label] for label in found[0]]
 
 
+@pytest.mark.filterwarnings("always")  # they are errors in the tests
+def test_export_of_times(tmp_path):
+    """Standardized columns are float64 in the model where float32 would lose them."""
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    x = 1.7e9 + np.linspace(0.0, 600.0, 100)[:, None]
+    np.savez(tmp_path / "a.npz", x=x, y=np.sin(x / 100.0))
+    bpx_command("train", "a.npz", "--epochs", 5, "--out", "run", cwd=tmp_path)
+    model, path = tmp_path / "run" / "model.safetensors", tmp_path / "a.onnx"
+    out, err = bpx_command("export", model, path)
+    assert out == f"wrote {path}: inputs (m, 1) of float64 to outputs\n"
+    assert err.startswith("bpx: warning: the model takes inputs of float64, not of float32")
+    (found,) = runtime.InferenceSession(path).run(None, {"inputs": x})
+    assert np.abs(found - bpx.load(model).predict(x)).max() < 1e-5
+
+
+def test_export_of_an_embedding(tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    parts = bpx.layers.Embedding(9, 4), bpx.layers.Flatten(), bpx.layers.Dense(2)
+    bpx.Network([bpx.layers.Input(3), *parts]).save(tmp_path / "a.safetensors")
+    out, _ = bpx_command("export", "a.safetensors", "a.onnx", cwd=tmp_path)
+    assert out == "wrote a.onnx: inputs (m, 3) of int64 to outputs\n"
+
+
 def test_a_csv_of_ones_own(tmp_path, rng):
     x = rng.normal(size=(200, 3)) * [1, 100, 0.01]
     y = x @ [1, 0.01, 100] + 3.0

@@ -197,6 +197,80 @@ def test_standardized_columns(dtype, rng):
     same(bpx.Network(chain, dtype=dtype, seed=0), x)
 
 
+TIMES = 1.7e9 + np.linspace(0.0, 600.0, 50)[:, None]  # ten minutes, in seconds since 1970
+STANDARDIZING = layers.Rescale.standardizing(TIMES)
+
+
+def of_times(*first, dtype="float32"):
+    end = layers.Dense(8, "tanh"), layers.Dense(2)
+    return bpx.Network([layers.Input(1), *first, *end], cost="quadratic", dtype=dtype, seed=0)
+
+
+@pytest.mark.parametrize("opset", [13, 17, 20])
+@pytest.mark.parametrize(
+    "first",
+    [
+        [STANDARDIZING],
+        [STANDARDIZING, layers.Rescale((2.0,), (1.0,))],
+        [layers.Rescale(STANDARDIZING.scale[0], STANDARDIZING.offset[0])],
+        [layers.Rescale(offset=-TIMES.mean()), layers.Rescale(0.01)],
+    ],
+    ids=["standardizing", "and another", "numbers", "offset alone"],
+)
+def test_inputs_that_float32_would_round(first, opset):
+    net = of_times(*first)
+    message = "the model takes inputs of float64, not of float32.* apart in column 0 after Rescale"
+    with pytest.warns(RuntimeWarning, match=message) as told:
+        model = bpx.export_onnx(net, opset=opset)
+    assert told[0].filename == __file__
+    expected = net.feedforward(TIMES)
+    agree(run(model, TIMES)["outputs"], expected, "float32")
+    assert np.ptp(expected, axis=0).min() > 0.1
+    session = runtime.InferenceSession(model.SerializeToString())
+    with pytest.raises(Exception, match=r"tensor\(float\).*expected: \(tensor\(double\)\)"):
+        session.run(None, {"inputs": TIMES.astype(np.float32)})
+
+
+def test_the_column_that_is_told_of():
+    chain = [layers.Input(3), layers.Rescale(1.0, (5.0, -1e6, 9e3)), layers.Dense(1)]
+    message = (
+        "neighbouring numbers are up to 0.12 apart in column 1 after Rescale: give it x as "
+        "float64, and not from an x that was float32 before"
+    )
+    with pytest.warns(RuntimeWarning, match=message):
+        model = bpx.export_onnx(bpx.Network(chain))
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
+
+
+def test_a_float64_network_needs_no_warning():
+    net = of_times(STANDARDIZING, dtype="float64")
+    agree(run(bpx.export_onnx(net), TIMES)["outputs"], net.feedforward(TIMES), "float64")
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [layers.Rescale(1.0, 8388.0), layers.Dense(1)],
+        [layers.Rescale(1.0, (-8388.0, 8388.0)), layers.Dense(1)],
+        [layers.Dropout(), layers.Rescale(1.0, (-1e6, 0.0)), layers.Dense(1)],
+        [layers.Dense(1), layers.Rescale(2e5, 1e6)],
+    ],
+    ids=["as far as it may", "for each column", "not first", "of the outputs"],
+)
+def test_inputs_stay_float32(chain, rng):
+    net = bpx.Network([layers.Input(2), *chain], cost="quadratic", seed=0)
+    same(net, rng.normal(size=(7, 2)))
+    model = bpx.export_onnx(net)
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert "Cast" not in [node.op_type for node in model.graph.node]
+
+
+def test_one_more_is_float64():
+    net = bpx.Network([layers.Input(1), layers.Rescale(1.0, -8389.0), layers.Dense(1)])
+    with pytest.warns(RuntimeWarning, match="inputs of float64"):
+        bpx.export_onnx(net)
+
+
 def test_every_backend(backend, rng):
     net = bpx.Network([4, 6, 3], hidden="gelu", output="softmax", backend=backend, seed=0)
     model = bpx.export_onnx(net)
