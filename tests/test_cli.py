@@ -166,7 +166,7 @@ def test_predict(run_folder, tmp_path, kind):
     )
     assert np.abs(np.load(tmp_path / "a.npy") - net.feedforward(x)).max() < 1e-6
     bpx_command("predict", run_folder / "model.safetensors", path, "--out", tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().split() == out.split()
+    assert (tmp_path / "a.csv").read_text().split() == ["label", *out.split()]
 
 
 @pytest.mark.parametrize("combine", ["average", "vote"])
