@@ -313,15 +313,16 @@ def open_data(
     Parameters
     ----------
     x : path, or array
-        A .npy file, an uncompressed .npz (array ``x``), a .parquet or a .csv file; a memory map;
-        or anything with ``shape`` and slices, such as an array of HDF5 or Zarr. It is read on
-        another thread.
+        A .npy file, an uncompressed .npz (array ``x``), a .parquet file, or a .csv file with a
+        line of names; a memory map; or anything with ``shape`` and slices, such as an array of
+        HDF5 or Zarr. It is read on another thread.
     y : array or path, optional
         Labels (n,) or targets (n, k), or a .npy file of them; held in memory.
     target : str or list of str, optional
         Instead of y: columns of the table, or the array's name in a .npz, by default ``"y"``.
     columns : list of str, optional
-        Columns of the table that are x; by default all but the target and the weights.
+        Columns of the table that are x; by default all but the target and the weights. In a .csv,
+        names that are all numbers (2019,2020) have to be given: else they are taken for a row.
     classes : list of str, optional
         The names in a target column of text, in the order of their numbers 0, 1, ...; by default
         those found there, in sorted order. ``data.classes`` has them, and `fit` passes them to the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.metadata
 import io
 import itertools
@@ -18,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 import typer
 
-from . import backends, datasets, launcher, recipe, runs, samples
+from . import backends, datasets, launcher, predictions, recipe, runs, samples
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
@@ -31,7 +30,6 @@ from .gradcheck import gradient_check
 from .mpi import launched
 from .network import Network
 from .onnx import export_onnx
-from .persistence import write_bytes
 from .ranks import Alone, RankError, Ranks
 from .steps import DivergenceError
 from .values import first_not_finite
@@ -313,7 +311,10 @@ def predict(
         bool, typer.Option("--outputs", help="Write the network's outputs instead of labels.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="A .npy or .csv file to write instead of stdout.")
+        Path | None,
+        typer.Option(
+            help="A .npy file, or a .csv file with a line of names, to write instead of stdout."
+        ),
     ] = None,
     backend: On = None,
     budget: Budget = "1 GB",
@@ -339,18 +340,10 @@ def predict(
     host = net.backend.to_host(found)
     if net.classes is not None and not outputs:
         host = np.array([net.classes[label] for label in host.tolist()])
-    if out is not None and out.suffix.lower() == ".npy":
-        content = io.BytesIO()
-        np.save(content, host)
-        write_bytes(out, content.getvalue())
-        return
-    text = io.StringIO()
-    end = "\n" if out is None else "\r\n"
-    csv.writer(text, lineterminator=end).writerows(host.reshape(len(host), -1).tolist())
-    if out is None:
-        print(printable(text.getvalue()), end="")
+    if out is None:  # without names: line by line, for other commands
+        print(printable(predictions.lines(host)), end="")
     else:
-        write_bytes(out, text.getvalue().encode())
+        predictions.write(out, host, predictions.column_names(net, host, outputs))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import csv
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,13 @@ from .checks import in_words, shortened
 from .data import as_integers
 from .readers import (
     Classes,
+    check_first_line,
     check_inputs,
     check_names,
-    finite_number,
     is_missing,
     load_npy,
     load_npz,
+    number,
     parquet_size,
     separated_by_others,
 )
@@ -176,6 +178,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
     first = next(lines, None)
     if first is None:
         raise ValueError(f"{path} has no rows below its line of names")
+    check_first_line(path, names, columns)
     check_names(path, names)
     if target is None and labelled:
         target = names[-1]
@@ -202,6 +205,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
         return Table(values, None, Names(tuple(inputs), tuple(wanted)))
     x, y = (part.copy() for part in np.split(values, [len(inputs)], axis=1))
     y, known = classes.in_order(y[:, 0].astype(np.int64)) if text else (y, None)
+    check_first_line(path, names, columns, known or ())
     return Table(x, y, Names(tuple(inputs), tuple(wanted), known))
 
 
@@ -215,7 +219,7 @@ def _cells(
 ) -> np.ndarray:
     """The numbers in the used columns, (rows, columns); in the column of text those of classes."""
     other = separated_by_others([*names])
-    read = [(column, classes.number if column == text else _number) for column in used]
+    read = [(column, classes.number if column == text else number) for column in used]
     cells = array("d")  # 8 bytes each, where a str has 50
     for line, row in lines:
         if len(row) != len(names):
@@ -223,25 +227,24 @@ def _cells(
                 f"{path}, line {line}: expected {len(names)} cells, got {len(row)}{other}"
             )
         try:
-            for column, number in read:
-                cells.append(number(row[column]))
+            for column, number_in in read:
+                value = number_in(row[column])
+                if value is None or not isfinite(value):
+                    raise _no_number(row[column])
+                cells.append(value)
         except ValueError as error:
             name = shortened(names[column])
             raise ValueError(f"{path}, line {line}, column {name}: {error}{other}") from None
     return np.frombuffer(cells).reshape(-1, len(used))
 
 
-def _number(cell: str) -> float:
-    """The finite number in a cell; ValueError if there is none."""
-    value = finite_number(cell)
-    if value is not None:
-        return value
+def _no_number(cell: str) -> ValueError:
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
     of_text = (
         "; turn a column of text into a column of numbers for each value (pandas.get_dummies)"
     )
     hint = ": fill it, or leave the line out" if is_missing(cell) else of_text
-    raise ValueError(f"expected a number, {shown}{hint}")
+    return ValueError(f"expected a number, {shown}{hint}")
 
 
 def target_names(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:

@@ -475,8 +475,9 @@ def test_tables_that_cannot_be_read(tmp_path):
     (tmp_path / "e.csv").write_text("a,b\n1,2\n1,\n")
     refused("e.csv", "e.csv: column 'b' has an empty cell: fill it, or leave", target="b")
     refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
-    (tmp_path / "n.csv").write_text("1,2\n3,4\n")
-    refused("n.csv", "has numbers in its first line")
+    for cell in ("1_0", "١٢"):
+        (tmp_path / "p.csv").write_text(f"a,b\n1,2\n{cell},2\n", encoding="utf-8")
+        refused("p.csv", f"p.csv: expected lines of 2 numbers after byte 4: .*{cell}", target="a")
     (tmp_path / "s.csv").write_text("a;b\n1;2\n")
     refused("s.csv", r"no column 'b'; .* \(cells are separated by commas\)", target="b")
     refused("s.csv", r"invalid value '1;2' \(cells are separated by commas\)")

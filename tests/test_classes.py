@@ -190,7 +190,7 @@ def test_the_command_line_goes_by_names(trees, written, rng):
     assert printed.split() == np.array(NAMES)[net.predict(x[rows])].tolist()
     for name in ("p.csv", "p.npy"):
         bpx_command("predict", model, "some.csv", "--out", name, cwd=written)
-    assert (written / "p.csv").read_text().split() == printed.split()
+    assert (written / "p.csv").read_text().split() == ["kind", *printed.split()]
     assert np.load(written / "p.npy").tolist() == printed.split()
     outputs, _ = bpx_command("predict", model, "some.csv", "--outputs", cwd=written)
     assert np.allclose(np.loadtxt(outputs.splitlines(), delimiter=","), net(x[rows]), atol=1e-6)

@@ -166,7 +166,7 @@ def test_predict(run_folder, tmp_path, kind):
     )
     assert np.abs(np.load(tmp_path / "a.npy") - net.feedforward(x)).max() < 1e-6
     bpx_command("predict", run_folder / "model.safetensors", path, "--out", tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().split() == out.split()
+    assert (tmp_path / "a.csv").read_text().split() == ["label", *out.split()]
 
 
 @pytest.mark.parametrize("combine", ["average", "vote"])
@@ -637,8 +637,9 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ),
         ("a,b\n1,NA\n", "line 2, column 'b': expected a number, got 'NA': fill it, or leave the"),
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
-        ("1,2\n3,4\n", "has numbers in its first line, expected the columns' names"),
-        ("a,a\n3,4\n", "has two columns named 'a'"),
+        ("a,b\n1_000,1\n", "line 2, column 'a': expected a number, got '1_000'; turn a column of"),
+        ("a,b\n١٢,1\n", "line 2, column 'a': expected a number, got '١٢'; turn a column of text"),
+        ("a,a\n3,4\n", "has two columns named 'a': give each a name of its own"),
         ("a\n" + "3\n" * 20, "has no column left for x besides the targets, a"),
         ('a,b\n1,"2\n', "is not a CSV file in UTF-8: unexpected end of data"),
         (",a,b\n0,1,2\n", "a column has no name, like the index that pandas writes: leave it out"),
@@ -647,7 +648,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
     ],
 )
 def test_damaged_csv(tmp_path, content, message):
-    (tmp_path / "a.csv").write_text(content)
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8")
     _, err = bpx_command("train", tmp_path / "a.csv", status=2)
     assert message in err
 

@@ -73,6 +73,7 @@ ORDER = [
     "plotting",
     "tables",
     "samples",
+    "predictions",
     "recipe",
     "runs",
     "console",

@@ -11,18 +11,19 @@ from ._arrays import Slices, mapped
 from ._base import Read, Reader
 from ._classes import Classes
 from ._names import (
+    check_first_line,
     check_inputs,
     check_names,
-    finite_number,
     is_missing,
+    number,
     separated_by_others,
 )
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
-__all__ = ["TABLES", "Classes", "Read", "Reader", "check_inputs", "check_names", "finite_number",
-           "is_missing", "load_npy", "load_npz", "mapped", "parquet_size", "reader",
-           "separated_by_others", "suffix"]  # fmt: skip
+__all__ = ["TABLES", "Classes", "Read", "Reader", "check_first_line", "check_inputs",
+           "check_names", "is_missing", "load_npy", "load_npz", "mapped", "number",
+           "parquet_size", "reader", "separated_by_others", "suffix"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..checks import shortened
 
 
-def check_names(path: Path, names: list[str]) -> None:
-    """ValueError unless they are names, each of them once."""
-    if all(finite_number(name) is not None for name in names):
-        raise ValueError(f"{path} has numbers in its first line, expected the columns' names")
+def check_first_line(
+    path: Path,
+    names: Sequence[str],
+    columns: Sequence[str] | None,
+    classes: Sequence[str] = (),
+) -> None:
+    """ValueError if the first line of a CSV file is a row: it would be lost.
+
+    That is so if it has nothing but numbers and `classes`, those of the rows below, unless these
+    are known as names by the `columns` that are asked for.
+    """
+    if columns and set(columns) <= set(names):
+        return
+    if not any(is_name(name) and name not in classes for name in names):
+        shown = ", ".join([*map(shortened, names[:3]), *(["..."] if names[3:] else [])])
+        raise ValueError(
+            f"{path}: expected the columns' names in the first line, got "
+            f"{f'{shown}, as in a row' if names else 'an empty one'}: put a line of names above "
+            "it, or, if these are names, begin each with a letter (pandas: "
+            "frame.add_prefix('x').to_csv(path, index=False))"
+        )
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """ValueError if a name is there twice."""
     if len(set(names)) < len(names):
         doubled = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"{path} has two columns named {shortened(doubled)}")
+        raise ValueError(
+            f"{path} has two columns named {shortened(doubled)}: give each a name of its own (a "
+            ".csv has them in its first line)"
+        )
 
 
 def check_inputs(path: Path, names: list[str]) -> None:
@@ -43,17 +67,14 @@ def is_missing(cell: str) -> bool:
 
 def is_name(cell: str) -> bool:
     """Whether a cell is neither missing nor a number, finite or not."""
-    try:
-        float(cell)
-    except ValueError:
-        return not is_missing(cell)
-    return False
+    return number(cell) is None and not is_missing(cell)
 
 
-def finite_number(cell: str) -> float | None:
-    """The finite number in a cell, if it is one."""
+def number(cell: str) -> float | None:
+    """The number in a cell, if it is one, finite or not."""
     try:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    # Python's syntax has 1_000 and digits of all scripts, which no other reader of CSV takes.
+    return value if cell.isascii() and "_" not in cell else None

@@ -17,7 +17,7 @@ from ..checks import in_words
 from ..registry import nearest
 from ._base import Read, Reader
 from ._classes import Classes
-from ._names import check_inputs, check_names, separated_by_others
+from ._names import check_first_line, check_inputs, check_names, separated_by_others
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
@@ -261,6 +261,8 @@ class Csv(TableReader):
         self.path, self._text = path, text
         with path.open("rb") as file:
             self.names = _header(path, self._line(file))
+            check_first_line(path, self.names, columns)
+            check_names(path, self.names)
             self.columns = _of_x(path, self.names, held, columns)
             if not columns:
                 check_inputs(path, self.columns)
@@ -280,6 +282,8 @@ class Csv(TableReader):
         super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
         columns_held = map(np.concatenate, zip(*parts, strict=True))
         self._hold(dict(zip(held, columns_held, strict=True)), self._text)
+        for classes in self.classes.values():
+            check_first_line(path, self.names, columns, classes)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
     def _line(self, file: IO[bytes]) -> bytes:
@@ -330,6 +334,4 @@ def _header(path: Path, line: bytes) -> list[str]:
         cells = next(csv.reader(io.StringIO(line.decode("utf-8-sig")), strict=True), [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    names = [name.strip() for name in cells]
-    check_names(path, names)
-    return names
+    return [name.strip() for name in cells]

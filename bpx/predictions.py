@@ -1,0 +1,49 @@
+"""Predictions as lines of text and as files, for the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .ensemble import Ensemble
+from .network import Network
+from .persistence import write_bytes
+
+
+def lines(found: np.ndarray, names: Sequence[str] = (), end: str = "\n") -> str:
+    """One of CSV for each sample, below that of the names, if there are any."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=end)
+    if names:
+        writer.writerow(names)
+    writer.writerows(found.reshape(len(found), -1).tolist())
+    return text.getvalue()
+
+
+def write(path: Path, found: np.ndarray, names: Sequence[str]) -> None:
+    """A .npy file, or a .csv file whose first line has the names."""
+    if path.suffix.lower() == ".npy":
+        content = io.BytesIO()
+        np.save(content, found)
+        write_bytes(path, content.getvalue())
+    else:
+        write_bytes(path, lines(found, names, "\r\n").encode())
+
+
+def column_names(net: Network | Ensemble, found: np.ndarray, outputs: bool) -> list[str]:
+    """Those of what a network predicts, or of its outputs: its targets' or its classes'."""
+    k = found[0].size
+    probabilities = outputs and net.task == "classification"
+    if probabilities and (net.classes or k == 1):
+        known = net.classes or (0, 1)
+        # A single output is the probability of the second class. A number as a name would be
+        # taken for a row without a line of names above it.
+        return [name if isinstance(name, str) else f"class_{name}" for name in known[-k:]]
+    if net.target_columns is not None and len(net.target_columns) == k:
+        return [*net.target_columns]
+    kind = "class" if probabilities else "output" if net.task == "regression" else "label"
+    return [kind] if k == 1 else [f"{kind}_{index}" for index in range(k)]
