@@ -237,8 +237,10 @@ class Network:
         """The names of the inputs; None if unknown.
 
         Taken from the first data frame or table on disk that `fit` is given, from ``bpx train``,
-        or set by you; files keep them. From then on the columns of any frame are found by these
-        names, in any order and with others beside them. Arrays have no names, and are not checked.
+        or set by you; files keep them. From then on the columns of any frame are found by these names, in any
+        order and with others beside them. Names that are not strings go by what they print, such
+        as ``"2019"``. Arrays have no names, nor have columns that pandas has numbered 0, 1, ...;
+        they are not checked.
 
         Raises
         ------
