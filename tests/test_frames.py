@@ -233,8 +233,9 @@ def test_names_are_not_learned_where_two_are_alike(names, columns, y):
     frame = pandas.DataFrame(columns).set_axis(names, axis=1)
     net = bpx.Network([3, 2], seed=0)
     expected = f"each column of x, got two that print as '{names[0]}': rename one of them"
-    with pytest.raises(ValueError, match=expected):
-        net.fit(frame, y)
+    for call in (lambda: net.fit(frame, y), lambda: bpx.layers.Rescale.standardizing(frame)):
+        with pytest.raises(ValueError, match=expected):
+            call()
     assert (net.columns, net.steps) == (None, 0)
     net.fit(np.asarray(frame), y, epochs=1)
     assert np.array_equal(net.predict(frame), net.predict(np.asarray(frame))), "it has no names"
@@ -278,6 +279,41 @@ def test_columns_that_pandas_has_numbered_go_by_their_order(columns, y):
     assert cut.columns == ("2", "1")
     assert np.array_equal(cut.predict(numbered), cut.predict(x[:, [2, 1]]))
     assert np.array_equal(cut.predict(numbered[[0, 1]]), cut.predict(x[:, :2])), "numbered anew"
+
+
+def test_a_first_rescale_brings_the_names_of_its_frame(frame, columns, y, tmp_path):
+    x, turned = frame(columns), frame(_turned(columns))
+    rescale = bpx.layers.Rescale.standardizing(turned)
+    assert rescale.columns == NAMES[::-1]
+    chain = [bpx.layers.Input(3), rescale, bpx.layers.Dense(2, "softmax")]
+    net, plain = bpx.Network(chain, seed=0), bpx.Network(chain, seed=0)
+    net.fit(x, y, epochs=1)
+    plain.fit(np.asarray(turned), y, epochs=1)
+    assert net.columns == NAMES[::-1]
+    net.save(tmp_path / "net.safetensors")
+    again = bpx.load(tmp_path / "net.safetensors")
+    assert (again.layers, again.columns) == (net.layers, net.columns)
+    assert np.array_equal(again.feedforward(x), plain.feedforward(np.asarray(turned)))
+    with pytest.raises(ValueError, match="x has no column 'age'"):
+        bpx.Network(chain).fit(frame(dict(zip("abc", columns.values(), strict=True))), y)
+
+
+def test_a_rescale_without_names_to_bring(columns, y):
+    rescale = bpx.layers.Rescale.standardizing(np.stack(list(columns.values()), axis=1))
+    assert rescale.columns is None
+    assert rescale.config().keys() == {"name", "scale", "offset", "trainable", "input_shape"}
+    named = bpx.layers.Rescale(columns=["a", "b"])
+    sequences = bpx.Network(
+        [bpx.layers.Input((4, 2)), named, bpx.layers.Flatten(), bpx.layers.Dense(2)]
+    )
+    last = bpx.Network([bpx.layers.Input(2), bpx.layers.Dense(2), named], cost="quadratic")
+    assert (sequences.columns, last.columns) == (None, None)
+    with pytest.raises(ValueError, match=r"Rescale's columns has 2 values for .* last axis has 3"):
+        bpx.Network([bpx.layers.Input(3), named, bpx.layers.Dense(2)])
+    with pytest.raises(TypeError, match="expected the columns of Rescale to be a list of names"):
+        bpx.layers.Rescale(columns=[2019])
+    with pytest.raises(ValueError, match="expected the columns of Rescale to be different names"):
+        bpx.layers.Rescale(columns=["a", "a"])
 
 
 def test_tables_on_disk(columns, y, tmp_path):
