@@ -197,6 +197,13 @@ class Architecture:
             raise ValueError(f"expected {count} different classes, got {shortened([*found])}")
         return found if strings else tuple(map(int, found))
 
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the inputs that a first `Rescale` brings along, if it has any."""
+        first = self.layers[0]
+        vectors = len(self.input_shape) == 1
+        return first.columns if vectors and isinstance(first, Rescale) else None
+
     def check_columns(self, names: Any) -> tuple[str, ...]:
         """The names of the inputs: a different string for each; ValueError or TypeError if not."""
         found = different_names("columns", names)

@@ -98,7 +98,9 @@ def different_names(what: str, names: Any) -> tuple[str, ...]:
     listed = isinstance(names, Iterable) and not isinstance(names, str)
     found = tuple(names) if listed else ()
     if not found or not all(isinstance(name, str) for name in found):
-        raise TypeError(f"expected {what} to be a list of names, got {shortened(names)}")
+        raise TypeError(
+            f"expected {what} to be a list of names, each a string, got {shortened(names)}"
+        )
     if len(set(found)) < len(found):
         raise ValueError(f"expected {what} to be different names")
     return found

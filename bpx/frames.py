@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from .checks import shortened
@@ -11,15 +12,31 @@ from .registry import nearest
 def names_of(x: Any) -> tuple[str, ...] | None:
     """The names of the columns of a frame, or of a table on disk; None if there are none.
 
-    None too if one is not a string, or occurs twice: such columns go by their order.
+    A name goes by what it prints, as files keep strings: the year 2019 is "2019". The numbers
+    0, 1, ..., k - 1, which pandas gives to columns without names, are none.
+
+    Raises
+    ------
+    ValueError
+        A name occurs twice.
     """
-    names = _all_names(x)
-    different = len(set(names)) == len(names) and set(map(type, names)) == {str}
-    return names if different else None
+    labels = _labels(x)
+    names = tuple(map(str, labels))
+    if len(set(names)) < len(names):
+        raise _twice(Counter(names).most_common(1)[0][0], "x")
+    return names if names and not _are_places(labels) else None
+
+
+def printed_names(x: Any) -> tuple[str, ...]:
+    """The names of a frame's columns as they print, whatever they are; empty if it is no frame."""
+    return tuple(map(str, _labels(x)))
 
 
 def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
     """`x`, or these columns of a frame in this order; its other columns are left out.
+
+    Columns that pandas has numbered 0, 1, ... stay as they are, unless all of `columns` are such
+    numbers: those of a frame that was cut from such a one.
 
     Raises
     ------
@@ -28,24 +45,36 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
     """
     if columns is None:
         return x
-    names = _all_names(x)
-    if names == columns or set(map(type, names)) != {str}:
+    labels = _labels(x)
+    names = tuple(map(str, labels))
+    if not names or names == columns or (_are_places(labels) and not set(columns) <= {*names}):
         return x
     if _is_on_disk(x):
         raise ValueError(
             f"{what} on disk has other columns than the network was trained on, or in another "
             "order: open_data(..., columns=net.columns)"
         )
-    known = set(names)  # there may be many thousands
+    places = {name: place for place, name in enumerate(names)}  # there may be many thousands
     for name in columns:
-        if name not in known:
+        if name not in places:
             raise ValueError(
                 f"{what} has no column {shortened(name)}, which the network was trained on"
                 f"{nearest(name, list(names))} (to go by their order instead: np.asarray({what}))"
             )
-        if len(known) < len(names) and names.count(name) > 1:
-            raise ValueError(f"{what} has two columns named {shortened(name)}")
-    return x.select(list(columns)) if _is_arrow(x) else x[list(columns)]
+        if len(places) < len(names) and names.count(name) > 1:
+            raise _twice(name, what)
+    wanted = [places[name] for name in columns]
+    if _is_arrow(x):
+        return x.select(wanted)
+    # To pandas, a list of names that are True and False is a mask of rows.
+    return x.iloc[:, wanted] if hasattr(type(x), "iloc") else x[[labels[k] for k in wanted]]
+
+
+def _twice(name: str, what: str) -> ValueError:
+    return ValueError(
+        f"expected a different name for each column of {what}, got two that print as "
+        f"{shortened(name)}: rename one of them, or go by their order: np.asarray({what})"
+    )
 
 
 def check_order(x: Any, what: str = "", **others: Any) -> None:
@@ -72,14 +101,19 @@ def _index(x: Any) -> Any:
     return getattr(x, "index", None) if of_pandas else None
 
 
-def _all_names(x: Any) -> tuple[Any, ...]:
-    """The names of a frame's columns, whatever they are; empty if it is not a frame."""
+def _labels(x: Any) -> tuple[Any, ...]:
+    """The names of a frame's columns, as the frame has them; empty if it is not a frame."""
     if not (hasattr(type(x), "__array__") or _is_on_disk(x)):
         return ()  # an iterable of mini-batches, or a frame that is not computed yet
     names = getattr(x, "column_names" if _is_arrow(x) else "columns", None)
     if names is None or callable(names):
         return ()
     return tuple(names.tolist() if hasattr(names, "tolist") else names)
+
+
+def _are_places(labels: tuple[Any, ...]) -> bool:
+    """Whether they are 0, 1, ..., k - 1: integers, as False and True equal 0 and 1."""
+    return set(map(type, labels)) == {int} and labels == tuple(range(len(labels)))
 
 
 def _is_arrow(x: Any) -> bool:

@@ -139,7 +139,7 @@ class Network:
         self._optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
-        self._columns: tuple[str, ...] | None = None
+        self._columns: tuple[str, ...] | None = chain.architecture.columns
         self.target_columns: tuple[str, ...] | None = None
         self._classes: tuple[str, ...] | tuple[int, ...] | None = None
 
@@ -236,9 +236,12 @@ class Network:
     def columns(self) -> tuple[str, ...] | None:
         """The names of the inputs; None if unknown.
 
-        Taken from the first data frame or table on disk that `fit` is given, from ``bpx train``,
-        or set by you; files keep them. From then on the columns of any frame are found by these
-        names, in any order and with others beside them. Arrays have no names, and are not checked.
+        Taken from the first data frame or table on disk that `fit` is given, from the frame of
+        ``Rescale.standardizing(frame)`` as the first layer, from ``bpx train``, or set by you;
+        files keep them. From then on the columns of any frame are found by these names, in any
+        order and with others beside them. Names that are not strings go by what they print, such
+        as ``"2019"``. Arrays have no names, nor have columns that pandas has numbered 0, 1, ...;
+        they are not checked.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -115,9 +116,9 @@ def test_names_that_are_set(columns, tmp_path):
     for wrong, kind, message in (
         (["a"], ValueError, r"expected column names for inputs of shape \(3,\), got 1"),
         (["a", "b", "a"], ValueError, "expected columns to be different names"),
-        ("abc", TypeError, "expected columns to be a list of names, got 'abc'"),
-        ([1, 2, 3], TypeError, "expected columns to be a list of names"),
-        (3, TypeError, "expected columns to be a list of names, got 3"),
+        ("abc", TypeError, "expected columns to be a list of names, each a string, got 'abc'"),
+        ([1, 2, 3], TypeError, r"expected columns to be a list of names, each a string, got \[1"),
+        (3, TypeError, "expected columns to be a list of names, each a string, got 3"),
     ):
         with pytest.raises(kind, match=message):
             net.columns = wrong
@@ -156,25 +157,163 @@ def test_what_is_no_frame(columns, y):
         net.predict(polars.LazyFrame(columns))
 
 
+@pytest.mark.parametrize(
+    ("names", "printed"),
+    [
+        ([2019, 2020, 2021], ("2019", "2020", "2021")),
+        (["a", 7, "c"], ("a", "7", "c")),
+        ([1, 0, 2], ("1", "0", "2")),
+        ([0.0, 1.0, 2.0], ("0.0", "1.0", "2.0")),
+        ([True, False, "c"], ("True", "False", "c")),
+        ([("a", 1), ("a", 2), ("b", 1)], ("('a', 1)", "('a', 2)", "('b', 1)")),
+    ],
+)
+def test_names_that_are_not_strings_go_by_what_they_print(names, printed, y, rng, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="its columns may have any names")
+    x = rng.normal(size=(40, 3))
+    levels = isinstance(names[0], tuple)
+    frame = pandas.DataFrame(x, columns=pandas.MultiIndex.from_tuples(names) if levels else names)
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(frame, y, epochs=1)
+    assert net.columns == printed
+    net.save(tmp_path / "net.safetensors")
+    again = bpx.load(tmp_path / "net.safetensors")
+    for same in (frame.iloc[:, ::-1], frame.set_axis(printed, axis=1).iloc[:, [1, 2, 0]]):
+        assert np.array_equal(again.feedforward(same), net.feedforward(x))
+    with pytest.raises(ValueError, match=f"^x has no column {re.escape(repr(printed[1]))}, "):
+        net.predict(frame.iloc[:, [0, 2]])
+
+
+def test_columns_that_are_true_and_false(y, rng):
+    """As a list they are a mask of rows to pandas."""
+    pandas = pytest.importorskip("pandas", reason="its columns may have any names")
+    x = rng.normal(size=(40, 2))
+    frame = pandas.DataFrame(x, columns=[False, True])
+    net = bpx.Network([2, 2], seed=0)
+    net.fit(frame, y, epochs=1)
+    assert net.columns == ("False", "True")
+    assert np.array_equal(net.feedforward(frame.iloc[:, ::-1]), net.feedforward(x))
+
+
+def test_names_that_are_numbers_on_disk(y, rng, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="its columns may be numbers")
+    pytest.importorskip("pyarrow", reason="it reads tables on disk")
+    years = pandas.DataFrame(rng.normal(size=(40, 3)), columns=[2019, 2020, 2021])
+    years.iloc[:, ::-1].assign(label=y).to_csv(tmp_path / "table.csv", index=False)
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(years, y, epochs=1)
+    data = bpx.open_data(tmp_path / "table.csv", target="label", columns=net.columns)
+    assert net.evaluate(data) == net.evaluate(years, y)
+    other = bpx.Network([3, 2], seed=0)
+    other.fit(bpx.open_data(tmp_path / "table.csv", target="label"), epochs=1)
+    assert other.columns == ("2021", "2020", "2019")
+    assert np.array_equal(other.predict(years), other.predict(years.to_numpy()[:, ::-1]))
+
+
 def test_a_column_that_is_there_twice(columns, y):
     pandas = pytest.importorskip("pandas", reason="its columns may be there twice")
     x = pandas.DataFrame(columns)
     net = bpx.Network([3, 2], seed=0)
     net.fit(x, y, epochs=1)
-    with pytest.raises(ValueError, match="x has two columns named 'rooms'"):
+    expected = (
+        r"^expected a different name for each column of x, got two that print as 'rooms': rename "
+        r"one of them, or go by their order: np\.asarray\(x\)$"
+    )
+    with pytest.raises(ValueError, match=expected):
         net.predict(x[["rooms", "area", "age", "rooms"]])
+    with pytest.raises(ValueError, match=r"each column of validation x, .*: np\.asarray\(valid"):
+        net.fit(x, y, epochs=1, validation=(x[["rooms", *NAMES]], y))
+    others = x.assign(more=1.0)[["more", *reversed(NAMES), "more"]]
+    assert np.array_equal(net.predict(others), net.predict(x)), "they are left out"
 
 
-def test_columns_without_names_go_by_their_order(columns, y):
-    pandas = pytest.importorskip("pandas", reason="its columns may be numbers, and twice")
-    x = np.stack(list(columns.values()), axis=1)
+@pytest.mark.parametrize("names", [["a", "b", "a"], [2019, "a", "2019"], [0, 1, 0]])
+def test_names_are_not_learned_where_two_are_alike(names, columns, y):
+    pandas = pytest.importorskip("pandas", reason="its columns may be there twice")
+    frame = pandas.DataFrame(columns).set_axis(names, axis=1)
     net = bpx.Network([3, 2], seed=0)
-    for names in (range(3), list("aab"), [("a", 1), ("a", 2), ("b", 1)]):
-        net.fit(pandas.DataFrame(x, columns=names), y, epochs=1)
-        assert net.columns is None
-    net.fit(pandas.DataFrame(x, columns=list("abc")), y, epochs=1)
+    expected = f"each column of x, got two that print as '{names[0]}': rename one of them"
+    for call in (lambda: net.fit(frame, y), lambda: bpx.layers.Rescale.standardizing(frame)):
+        with pytest.raises(ValueError, match=expected):
+            call()
+    assert (net.columns, net.steps) == (None, 0)
+    net.fit(np.asarray(frame), y, epochs=1)
+    assert np.array_equal(net.predict(frame), net.predict(np.asarray(frame))), "it has no names"
+
+
+def test_targets_go_by_their_order(columns):
+    """Whatever their names are, also where NumPy makes an array of objects of them."""
+    pandas = pytest.importorskip("pandas", reason="its columns may be there twice")
+    x = pandas.DataFrame(columns)
+    y = pandas.concat([x["area"] > 0, (x["age"] > 0).astype(int)], axis=1).set_axis([7, 7], axis=1)
+    assert np.asarray(y).dtype == object
+    net, plain = (bpx.Network([3, 2], task="multilabel", seed=0) for _ in range(2))
+    expected = plain.fit(x, y.to_numpy(int), epochs=1)["training_cost"]
+    assert net.fit(x, y, epochs=1)["training_cost"] == expected
+    with pytest.raises(TypeError, match=r"y must be real numbers .* with 'no' in column '7'"):
+        net.fit(x, y.astype(object).replace(True, "no"))
+
+
+def test_a_table_of_pyarrow_may_have_a_name_twice(columns, y):
+    arrow = pytest.importorskip("pyarrow", reason="its tables are tested")
+    x = arrow.table([*columns.values()], names=["a", "b", "a"])
+    with pytest.raises(ValueError, match="got two that print as 'a'"):
+        bpx.Network([3, 2], seed=0).fit(x, y)
+    net = bpx.Network([1, 2], seed=0)
+    net.fit(x.select([1]), y, epochs=1)
+    assert np.array_equal(net.predict(x), net.predict(columns["rooms"][:, None]))
+
+
+def test_columns_that_pandas_has_numbered_go_by_their_order(columns, y):
+    pandas = pytest.importorskip("pandas", reason="it numbers columns without names")
+    x = np.stack(list(columns.values()), axis=1)
+    numbered = pandas.DataFrame(x)
+    net = bpx.Network([3, 2], seed=0)
+    net.fit(numbered, y, epochs=1)
+    assert net.columns is None
+    net.fit(numbered.set_axis(list("abc"), axis=1), y, epochs=1)
     assert net.columns == ("a", "b", "c")
-    assert np.array_equal(net.predict(pandas.DataFrame(x)), net.predict(x))
+    assert np.array_equal(net.predict(numbered), net.predict(x))
+    cut = bpx.Network([2, 2], seed=0)
+    cut.fit(numbered[[2, 1]], y, epochs=1)
+    assert cut.columns == ("2", "1")
+    assert np.array_equal(cut.predict(numbered), cut.predict(x[:, [2, 1]]))
+    assert np.array_equal(cut.predict(numbered[[0, 1]]), cut.predict(x[:, :2])), "numbered anew"
+
+
+def test_a_first_rescale_brings_the_names_of_its_frame(frame, columns, y, tmp_path):
+    x, turned = frame(columns), frame(_turned(columns))
+    rescale = bpx.layers.Rescale.standardizing(turned)
+    assert rescale.columns == NAMES[::-1]
+    chain = [bpx.layers.Input(3), rescale, bpx.layers.Dense(2, "softmax")]
+    net, plain = bpx.Network(chain, seed=0), bpx.Network(chain, seed=0)
+    net.fit(x, y, epochs=1)
+    plain.fit(np.asarray(turned), y, epochs=1)
+    assert net.columns == NAMES[::-1]
+    net.save(tmp_path / "net.safetensors")
+    again = bpx.load(tmp_path / "net.safetensors")
+    assert (again.layers, again.columns) == (net.layers, net.columns)
+    assert np.array_equal(again.feedforward(x), plain.feedforward(np.asarray(turned)))
+    with pytest.raises(ValueError, match="x has no column 'age'"):
+        bpx.Network(chain).fit(frame(dict(zip("abc", columns.values(), strict=True))), y)
+
+
+def test_a_rescale_without_names_to_bring(columns, y):
+    rescale = bpx.layers.Rescale.standardizing(np.stack(list(columns.values()), axis=1))
+    assert rescale.columns is None
+    assert rescale.config().keys() == {"name", "scale", "offset", "trainable", "input_shape"}
+    named = bpx.layers.Rescale(columns=["a", "b"])
+    sequences = bpx.Network(
+        [bpx.layers.Input((4, 2)), named, bpx.layers.Flatten(), bpx.layers.Dense(2)]
+    )
+    last = bpx.Network([bpx.layers.Input(2), bpx.layers.Dense(2), named], cost="quadratic")
+    assert (sequences.columns, last.columns) == (None, None)
+    with pytest.raises(ValueError, match=r"Rescale's columns has 2 values for .* last axis has 3"):
+        bpx.Network([bpx.layers.Input(3), named, bpx.layers.Dense(2)])
+    with pytest.raises(TypeError, match="expected the columns of Rescale to be a list of names"):
+        bpx.layers.Rescale(columns=[2019])
+    with pytest.raises(ValueError, match="expected the columns of Rescale to be different names"):
+        bpx.layers.Rescale(columns=["a", "a"])
 
 
 def test_tables_on_disk(columns, y, tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import shortened
-from ..frames import names_of
+from ..frames import printed_names
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
@@ -170,7 +170,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
             f"expected {what} to be an array of numbers, got {shortened(values)}{hint}"
         )
     if host.dtype.kind == "O":
-        host, but = _of_objects(host, names_of(values))
+        host, but = _of_objects(host, printed_names(values))
     if host.dtype.kind not in "biuf":
         labels = "; number the classes: np.unique(y, return_inverse=True)[1]"
         hint = labels if host.dtype.kind in "OSU" and host.ndim == 1 and what[-1] == "y" else ""
@@ -181,7 +181,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
 _NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
 
 
-def _of_objects(host: np.ndarray, names: tuple[str, ...] | None = None) -> tuple[np.ndarray, str]:
+def _of_objects(host: np.ndarray, names: tuple[str, ...] = ()) -> tuple[np.ndarray, str]:
     """Numbers that lie in an array as objects, or the same array and what in it is not a number.
 
     A frame gives such an array if its columns are of several kinds, like the columns of booleans
@@ -193,7 +193,7 @@ def _of_objects(host: np.ndarray, names: tuple[str, ...] | None = None) -> tuple
             return found, ""
     for at, value in np.ndenumerate(host):
         if not isinstance(value, numbers.Real | np.bool_):
-            where = f"at {list(at)}" if names is None else f"in column {shortened(names[at[-1]])}"
+            where = f"in column {shortened(names[at[-1]])}" if names else f"at {list(at)}"
             return host, f" with {shortened(value)} {where}"
     return host, ""
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..backends import Array, on_host
-from ..checks import number
+from ..checks import different_names, number
 from ..context import Context
+from ..frames import names_of
 from ._base import LAYERS, Layer, Shape
 
 Scalars = float | Sequence[float]
@@ -32,6 +33,9 @@ class Rescale(Layer):
     ----------
     scale, offset : float or sequence of float
         Sequences have the length of the input's last axis.
+    columns : tuple of str, optional
+        The names of the last axis's elements. Of a first layer they are `Network.columns`, so
+        that the network finds the columns of a frame in this order.
 
     Examples
     --------
@@ -44,21 +48,25 @@ class Rescale(Layer):
 
     scale: Scalars = 1.0
     offset: Scalars = 0.0
+    columns: tuple[str, ...] | None = None
 
     @classmethod
     def standardizing(cls, x: Any) -> Rescale:
         """The layer that gives each column of `x` (n, k) mean 0 and standard deviation 1.
 
         A column that is constant, to 12 digits, is only shifted. An `x` on a device is read back.
+        The names of a frame's columns are kept.
 
         Raises
         ------
         ValueError
-            `x` is not a matrix, or has NaN or infinity.
+            `x` is not a matrix, has NaN or infinity, or is a frame with two columns of one name.
 
-        >>> Rescale.standardizing([[0.0, 5.0], [4.0, 5.0]])
-        Rescale(trainable=True, input_shape=None, scale=(0.5, 1.0), offset=(-1.0, -5.0))
+        >>> layer = Rescale.standardizing([[0.0, 5.0], [4.0, 5.0]])
+        >>> layer.scale, layer.offset
+        ((0.5, 1.0), (-1.0, -5.0))
         """
+        columns = names_of(x)
         x = np.asarray(on_host(x), dtype=np.float64)
         if x.ndim != 2 or x.size == 0:
             raise ValueError(f"expected x of shape (n, k) to standardize, got {x.shape}")
@@ -82,7 +90,8 @@ class Rescale(Layer):
         unit = np.where(varies, reach, 1.0)
         x = (x - low) / unit
         scale = 1.0 / np.where(varies, unit * x.std(axis=0), 1.0)
-        return cls(tuple(scale.tolist()), tuple((-(low + unit * x.mean(axis=0)) * scale).tolist()))
+        offset = -(low + unit * x.mean(axis=0)) * scale
+        return cls(tuple(scale.tolist()), tuple(offset.tolist()), columns)
 
     def validate(self) -> None:
         for what in ("scale", "offset"):
@@ -92,9 +101,12 @@ class Rescale(Layer):
             else:
                 plain = tuple(number(f"the {what} of Rescale", v) for v in value)
             object.__setattr__(self, what, plain)
+        if self.columns is not None:
+            names = different_names("the columns of Rescale", self.columns)
+            object.__setattr__(self, "columns", names)
 
     def bind(self, input_shape: Shape) -> Self:
-        for what in ("scale", "offset"):
+        for what in ("scale", "offset", "columns"):
             value = getattr(self, what)
             if isinstance(value, tuple) and len(value) != input_shape[-1]:
                 raise ValueError(
@@ -102,6 +114,12 @@ class Rescale(Layer):
                     f"{input_shape[-1]}"
                 )
         return super().bind(input_shape)
+
+    def config(self) -> dict[str, Any]:
+        found = super().config()
+        if self.columns is None:
+            del found["columns"]  # so that checkpoints from before there were names fit
+        return found
 
     def affine(self, ctx: Context) -> tuple[Any, Any]:
         """What ``Backend.gather`` multiplies by and adds: numbers, or vectors."""
