@@ -87,7 +87,8 @@ def check_no_dates(array: Any, what: str) -> None:
 
     A missing one would be a very large number, and no NaN.
     """
-    if issparse(array) or not hasattr(array, "__len__") or not len(array):
+    scalar = not hasattr(array, "__len__") or getattr(array, "shape", None) == ()
+    if scalar or issparse(array) or not len(array):
         return
     dtype = np.asarray(_safe_indexing(array, [0])).dtype
     if dtype.kind in "mM":
