@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .checks import shortened
+from .checks import last_word, shortened
 from .registry import nearest
 
 
@@ -16,6 +16,11 @@ def names_of(x: Any) -> tuple[str, ...] | None:
     names = _all_names(x)
     different = len(set(names)) == len(names) and set(map(type, names)) == {str}
     return names if different else None
+
+
+def column(k: int, names: tuple[str, ...] | None) -> str:
+    """Column `k` in a message: by its name, if it has one."""
+    return f"column {shortened(names[k]) if names else k}"
 
 
 def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
@@ -31,7 +36,7 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
     names = _all_names(x)
     if names == columns or set(map(type, names)) != {str}:
         return x
-    if _is_on_disk(x):
+    if is_on_disk(x):
         raise ValueError(
             f"{what} on disk has other columns than the network was trained on, or in another "
             "order: open_data(..., columns=net.columns)"
@@ -41,7 +46,8 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
         if name not in known:
             raise ValueError(
                 f"{what} has no column {shortened(name)}, which the network was trained on"
-                f"{nearest(name, list(names))} (to go by their order instead: np.asarray({what}))"
+                f"{nearest(name, list(names))} (to go by their order instead: "
+                f"np.asarray({last_word(what)}))"
             )
         if len(known) < len(names) and names.count(name) > 1:
             raise ValueError(f"{what} has two columns named {shortened(name)}")
@@ -74,7 +80,7 @@ def _index(x: Any) -> Any:
 
 def _all_names(x: Any) -> tuple[Any, ...]:
     """The names of a frame's columns, whatever they are; empty if it is not a frame."""
-    if not (hasattr(type(x), "__array__") or _is_on_disk(x)):
+    if not (hasattr(type(x), "__array__") or is_on_disk(x)):
         return ()  # an iterable of mini-batches, or a frame that is not computed yet
     names = getattr(x, "column_names" if _is_arrow(x) else "columns", None)
     if names is None or callable(names):
@@ -86,6 +92,6 @@ def _is_arrow(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "pyarrow"
 
 
-def _is_on_disk(x: Any) -> bool:
+def is_on_disk(x: Any) -> bool:
     """Whether `bpx.open_data` gave it; its type says so, as a column may have any name."""
     return getattr(type(x), "on_disk", False) is True
