@@ -57,10 +57,11 @@ def check_row_shape(
     if got[1:] == shape and got:
         return
     on_disk = is_on_disk(given)
-    want = f"(m, {', '.join(map(str, shape))})"
+    row = ", ".join(map(str, shape))
+    want = f"(m, {row})"
     hint, array = "", _in_code(given, what)
     if got == shape:
-        hint = f": pass one sample as {array}[None], and several as one array"
+        hint = f": pass one sample as {array}.reshape(1, {row}), and several as one array"
     elif len(got) == 1 and shape == (1,):
         hint = f": {array}.reshape(-1, 1)"
     elif len(got) == 2 and got[:1] == shape and not on_disk:
@@ -74,7 +75,7 @@ def check_row_shape(
     elif len(shape) > 2 and sorted(got[1:]) == sorted(shape):
         pass  # a reshape would fit, and mix up rows, columns and channels
     elif len(got) > 1 and math.prod(got[1:]) == math.prod(shape):
-        hint = f": {array}.reshape(-1, {', '.join(map(str, shape))})"
+        hint = f": {array}.reshape(-1, {row})"
         if on_disk:
             hint = f": begin the network with Input({got[1:]}), Reshape({shape})"
     raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")

@@ -58,8 +58,7 @@ def strict(a):
 
 def sparse(a):
     of = pytest.importorskip("scipy.sparse", reason="its matrices are tested")
-    matrix = of.csr_array(np.atleast_2d(a))
-    return matrix if a.ndim == 2 else matrix[0].tocsr()
+    return of.coo_array(a)
 
 
 def network(inputs=4, **options):
@@ -130,8 +129,10 @@ ADVICE = [
     (fit_values, PAIRS, [numpy, _list, strict, torch], "np.asarray(y).reshape(-1, 2)"),
     (fit_weight, LABELS[:, None] + 1, [numpy, _list, strict, torch, *FRAMES],
      "np.asarray(sample_weight).reshape(-1)"),
-    (predict, ROWS[0], [numpy, _list, strict, torch, *FRAMES], "np.asarray(x)[None]"),
-    (predict, ROWS[0], [sparse], "x[None]"),
+    (predict, ROWS[0], [numpy, _list, strict, torch, *FRAMES], "np.asarray(x).reshape(1, 4)"),
+    (predict_images, IMAGES[0].reshape(1, 8, 8), [numpy, _list, strict, torch],
+     "np.asarray(x).reshape(1, 1, 8, 8)"),
+    (predict, ROWS[0], [sparse], "x.reshape(1, 4)"),
     (predict_one_input, ROWS[0], [numpy, _list, strict, torch, *FRAMES],
      "np.asarray(x).reshape(-1, 1)"),
     (predict, ROWS.T, [numpy, _list, strict, torch, *FRAMES], "np.asarray(x).T"),
