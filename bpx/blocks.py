@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import count_of_bytes, whole
+from .checks import MEND, count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
 from .readers import TABLES, Classes, Read, Reader, load_npy, load_npz, reader, suffix
-from .values import MEND, check_indices, first_not_finite
+from .values import check_indices, first_not_finite, place
 from .windows import WindowPlan, WindowReader
 
 if TYPE_CHECKING:
@@ -233,7 +233,8 @@ class Blocks:
             return
         row = first_not_finite(out) if finite else None
         if row is not None:
-            raise ValueError(f"{where} has NaN or infinity, first in row {start + row}: {MEND}")
+            first = place(out, row, self.columns, start)
+            raise ValueError(f"{where} has NaN or infinity, first in {first}: {MEND}")
 
     def plan(self, batch_size: int, held: int) -> WindowPlan:
         """How epochs go through the rows within the budget, as in `fits`.

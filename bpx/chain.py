@@ -16,10 +16,10 @@ import numpy as np
 
 from .activations import Identity
 from .architecture import Architecture
-from .backends import Array, Backend, BackendError, in_slices, native
+from .backends import Array, Backend, BackendError, in_slices, is_sparse, native
 from .blocks import Blocks, in_memory
 from .context import Workspace
-from .data import Samples, is_sparse
+from .data import Samples
 from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
 from .ranks import Alone, Ranks, own_rows

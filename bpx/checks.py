@@ -148,6 +148,12 @@ def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
     return ValueError(f"expected {what} to be real numbers of shape {tuple(shape)}, got {came}")
 
 
+def last_word(what: str) -> str:
+    """The array in the name of what came, for code in a message: that of "validation x" is x."""
+    return what.rpartition(" ")[2]
+
+
+MEND = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
 LONGEST = 1000  # characters of the name of a class, or of a column
 SHOWN = 57  # characters of a longer text
 

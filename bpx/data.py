@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backends import Array, Backend, asarray, get
-from .checks import whole
+from .backends import Array, Backend, asarray, get, is_sparse, namespace
+from .checks import last_word, whole
+from .frames import is_on_disk
 from .values import check_finite_rows, check_indices
 
 if TYPE_CHECKING:  # numpy.random is imported where it is first used
     Seed = int | np.random.Generator | None
-
-
-def is_sparse(x: Any) -> bool:
-    """Whether x is a sparse matrix of SciPy's; it stays one: mini-batches are its rows."""
-    return type(x).__module__.startswith("scipy.sparse")
 
 
 def check_batch_size(batch_size: int | None, n: int) -> int:
@@ -45,26 +41,43 @@ def as_integers(y: np.ndarray) -> np.ndarray:
     return y
 
 
-def check_row_shape(got: tuple[int, ...], shape: tuple[int, ...], what: str = "x") -> None:
-    """ValueError unless an array of shape `got` has rows of `shape`, with a remedy."""
+def _in_code(given: Any, what: str) -> str:
+    """How a user writes what was given, of any kind, as an array."""
+    name = last_word(what)
+    return name if is_sparse(given) else f"{namespace(given)}.asarray({name})"
+
+
+def check_row_shape(
+    got: tuple[int, ...], shape: tuple[int, ...], given: Any, what: str = "x"
+) -> None:
+    """ValueError unless an array of shape `got` has rows of `shape`, with a remedy.
+
+    The remedy is for what was `given`, from which the array was made, or for data on disk.
+    """
     if got[1:] == shape and got:
         return
-    want = f"(m, {', '.join(map(str, shape))})"
-    hint = ""
+    on_disk = is_on_disk(given)
+    row = ", ".join(map(str, shape))
+    want = f"(m, {row})"
+    hint, array = "", _in_code(given, what)
     if got == shape:
-        hint = f": pass one sample as {what}[None, ...], and several as np.stack(...) of them"
+        hint = f": pass one sample as {array}.reshape(1, {row}), and several as one array"
     elif len(got) == 1 and shape == (1,):
-        hint = f": {what}.reshape(-1, 1)"
-    elif len(got) == 2 and got[:1] == shape:
-        hint = f": a sample is a row here, so pass {what}.T"
+        hint = f": {array}.reshape(-1, 1)"
+    elif len(got) == 2 and got[:1] == shape and not on_disk:
+        hint = f": a sample is a row here, so pass {array}.T"
     elif len(shape) > 1 and got[1:] == (*shape[1:], shape[0]):
-        hint = f"; channels come first: np.moveaxis({what}, -1, 1)"
+        hint = "; channels come first"
+        if not on_disk:
+            hint += f": {namespace(given)}.moveaxis({array}, -1, 1)"
     elif len(shape) > 2 and (*got[2:], *got[1:2]) == shape:
         hint = f"; channels come first, in the network too: Input({got[1:]})"
     elif len(shape) > 2 and sorted(got[1:]) == sorted(shape):
         pass  # a reshape would fit, and mix up rows, columns and channels
     elif len(got) > 1 and math.prod(got[1:]) == math.prod(shape):
-        hint = f": {what}.reshape(-1, {', '.join(map(str, shape))})"
+        hint = f": {array}.reshape(-1, {row})"
+        if on_disk:
+            hint = f": begin the network with Input({got[1:]}), Reshape({shape})"
     raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")
 
 
@@ -92,7 +105,7 @@ def check_x(
     BackendError
         A device array for a backend on the host.
     """
-    plain = type(x) is np.ndarray
+    given, plain = x, type(x) is np.ndarray
     sparse = not plain and is_sparse(x)
     if sparse and len(shape) == 1:
         x = _compressed(x, what)
@@ -101,14 +114,13 @@ def check_x(
             x.sum_duplicates()  # their sum is the number
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         x = asarray(backend, x, what)
-    check_row_shape(tuple(x.shape), shape, what)
+    check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
-    values, called = (x.data, f"{what}.data") if sparse else (x, what)
     if indices is not None:  # whatever `finite` is: others would be read from beyond the weights
-        check_indices(values, indices, called)
+        check_indices(x, indices, what)
     elif finite:
-        check_finite_rows(values, called)
+        check_finite_rows(x, what, given)
     return x
 
 
@@ -148,6 +160,7 @@ def check_y(
     BackendError
         A device array for a backend on the host.
     """
+    given = y
     if not (isinstance(y, np.memmap) and y.dtype.kind in "biuf" and backend.name == "numpy"):
         y = asarray(backend, y, what)
     xp = backend.xp
@@ -160,7 +173,8 @@ def check_y(
                 check_finite_rows(y, what)
             raise TypeError(
                 f"expected integer labels in {what} of shape (m,), got {y.dtype}: "
-                f"{what}.astype(int) if they are classes, targets of shape (m, {outputs}), "
+                f"{namespace(given)}.asarray({last_word(what)}, dtype=int) if they are classes, "
+                f"targets of shape (m, {outputs}), "
                 'or for a regression a network with output="identity"'
             )
         return _check_labels(backend, y, outputs, what)
@@ -169,16 +183,18 @@ def check_y(
     if tuple(y.shape) != (m, outputs):
         labels = " or labels (m,)" if task == "classification" else ""
         single = " or (m,)" if outputs == 1 else ""
-        hint = f": {what}.reshape(-1)" if labels and integers and tuple(y.shape) == (m, 1) else ""
+        array, hint = _in_code(given, what), ""
+        if labels and integers and tuple(y.shape) == (m, 1):
+            hint = f": {array}.reshape(-1)"
         if integers and not labels and y.ndim == 1:
             hint = ': for labels of classes the last layer needs "softmax"'
         if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) == outputs:
-            hint = f": {what}.reshape(-1, {outputs}), as the outputs are"
+            hint = f": {array}.reshape(-1, {outputs}), as the outputs are"
         raise ValueError(
             f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}{hint}"
         )
     if finite:
-        check_finite_rows(y, what)
+        check_finite_rows(y, what, given)
     _check_range(xp, y, targets, what)
     return y
 
@@ -250,10 +266,10 @@ def check_weight(
         Another shape, a weight that is negative or not finite, only zeros, or a sum that is not
         finite.
     """
-    xp, weight = backend.xp, asarray(backend, weight, what)
+    xp, given, weight = backend.xp, weight, asarray(backend, weight, what)
     precision = "float32" if dtype == xp.float32 else "float64"
     if tuple(weight.shape) != (m,):
-        hint = f": {what}.reshape(-1)" if tuple(weight.shape) == (m, 1) else ""
+        hint = f": {_in_code(given, what)}.reshape(-1)" if tuple(weight.shape) == (m, 1) else ""
         raise ValueError(f"expected {what} of shape ({m},), got {tuple(weight.shape)}{hint}")
     if finite:
         check_finite_rows(weight, what)

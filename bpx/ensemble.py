@@ -255,7 +255,7 @@ class Ensemble:
         if not isinstance(x, Blocks):
             x = data.check_x(self.backend, x, self.input_shape, indices=indices)
             return self._together(x)[settled]
-        data.check_row_shape(x.shape, self.input_shape)
+        data.check_row_shape(x.shape, self.input_shape, x)
         out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)
         for part, rows in x.of_indices(indices).in_order(self.backend, 0):
             out[rows, ...] = self._together(part)[settled]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from .checks import shortened
+from .checks import last_word, shortened
 from .registry import nearest
 
 
@@ -32,6 +33,11 @@ def printed_names(x: Any) -> tuple[str, ...]:
     return tuple(map(str, _labels(x)))
 
 
+def column(k: int, names: Sequence[str] | None) -> str:
+    """Column `k` in a message: by its name, if it has one."""
+    return f"column {shortened(names[k]) if names else k}"
+
+
 def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
     """`x`, or these columns of a frame in this order; its other columns are left out.
 
@@ -49,7 +55,7 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
     names = tuple(map(str, labels))
     if not names or names == columns or (_are_places(labels) and not set(columns) <= {*names}):
         return x
-    if _is_on_disk(x):
+    if is_on_disk(x):
         raise ValueError(
             f"{what} on disk has other columns than the network was trained on, or in another "
             "order: open_data(..., columns=net.columns)"
@@ -59,7 +65,8 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
         if name not in places:
             raise ValueError(
                 f"{what} has no column {shortened(name)}, which the network was trained on"
-                f"{nearest(name, list(names))} (to go by their order instead: np.asarray({what}))"
+                f"{nearest(name, list(names))} (to go by their order instead: "
+                f"np.asarray({last_word(what)}))"
             )
         if len(places) < len(names) and names.count(name) > 1:
             raise _twice(name, what)
@@ -73,7 +80,8 @@ def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
 def _twice(name: str, what: str) -> ValueError:
     return ValueError(
         f"expected a different name for each column of {what}, got two that print as "
-        f"{shortened(name)}: rename one of them, or go by their order: np.asarray({what})"
+        f"{shortened(name)}: rename one of them, or go by their order: "
+        f"np.asarray({last_word(what)})"
     )
 
 
@@ -103,7 +111,7 @@ def _index(x: Any) -> Any:
 
 def _labels(x: Any) -> tuple[Any, ...]:
     """The names of a frame's columns, as the frame has them; empty if it is not a frame."""
-    if not (hasattr(type(x), "__array__") or _is_on_disk(x)):
+    if not (hasattr(type(x), "__array__") or is_on_disk(x)):
         return ()  # an iterable of mini-batches, or a frame that is not computed yet
     names = getattr(x, "column_names" if _is_arrow(x) else "columns", None)
     if names is None or callable(names):
@@ -120,6 +128,6 @@ def _is_arrow(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "pyarrow"
 
 
-def _is_on_disk(x: Any) -> bool:
+def is_on_disk(x: Any) -> bool:
     """Whether `bpx.open_data` gave it; its type says so, as a column may have any name."""
     return getattr(type(x), "on_disk", False) is True

@@ -413,7 +413,7 @@ class Network:
         [[0.5], [0.5]]
         """
         if isinstance(x, Blocks):
-            data.check_row_shape(by_names(x, self.columns).shape, self.input_shape)
+            data.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
             return self.chain.outputs(x.of_indices(self._indices))
         return self.chain.outputs(self._x(x))
 
@@ -501,7 +501,7 @@ class Network:
         self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool
     ) -> data.Samples:
         """Samples whose x is on disk; read into memory if all of it fits into its budget."""
-        data.check_row_shape(x.shape, self.input_shape, f"{what}x")
+        data.check_row_shape(x.shape, self.input_shape, x, f"{what}x")
         x.check_classes(self.classes, what)
         if x.classes and self.classes is None and self.steps:
             raise ValueError(

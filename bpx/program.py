@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from .architecture import DenseLayers
-from .backends import Array
+from .backends import Array, is_sparse
 from .chain import Chain
-from .data import is_sparse
 from .optimizers import State
 from .sources import Arrays
 from .updates import FusedUpdate, GradientUpdate

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Array, dealt
+from .backends import Array, dealt, is_sparse
 from .chain import Chain
 from .checkpoints import Checkpoints
 from .checks import level_of_user
-from .data import Samples, is_sparse
+from .data import Samples
 from .files import as_json
 from .network import Network
 from .optimizers import State

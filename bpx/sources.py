@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .backends import Array, on_host
+from .backends import Array, is_sparse, on_host
 from .blocks import Blocks, bytes_of_a_row
 from .checks import level_of_user
 from .context import Workspace
@@ -45,7 +45,7 @@ class Arrays:
         self.steps = -(-samples.n // batch_size)
         self.piece = self.steps  # between two reads of a device's log
         on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
-        self.by_host = on_disk or data.is_sparse(samples.x)  # the host picks the rows
+        self.by_host = on_disk or is_sparse(samples.x)  # the host picks the rows
 
     def order(self) -> np.ndarray:
         """The rows of an epoch, in the order in which they come."""
@@ -181,7 +181,7 @@ def digest_of(samples: Samples) -> int:
     for array in (samples.x, samples.y, samples.weight):
         if array is not None and not isinstance(array, Blocks):
             part = data.take(array, rows)
-            host = part.toarray() if data.is_sparse(part) else on_host(part)
+            host = part.toarray() if is_sparse(part) else on_host(part)
             found = zlib.crc32(np.ascontiguousarray(host).data, found)
     return found
 

@@ -28,7 +28,7 @@ from .readers import (
     separated_by_others,
 )
 from .registry import nearest
-from .values import first_not_finite
+from .values import first_not_finite, place
 
 
 class Names(NamedTuple):
@@ -118,12 +118,14 @@ def read(
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
     if y is not None and (y.ndim > 2 or 0 in y.shape):
         raise ValueError(f"{path}: expected targets of shape (n,) or (n, k), got {y.shape}")
-    for what, numbers in (("x", x), ("the targets", y)):  # before rows are drawn at random
+    of_x, of_y = (names.columns, names.targets) if names else (None, None)
+    # Before rows are drawn at random.
+    for what, numbers, called in (("x", x, of_x), ("the targets", y, of_y)):
         row = None if numbers is None else first_not_finite(numbers)
         if row is not None:
             raise ValueError(
-                f"{path}: NaN or infinity in {what}, first in row {row}: fill it, or leave the "
-                "row out"
+                f"{path}: NaN or infinity in {what}, first in {place(numbers, row, called)}: "
+                "fill it, or leave the row out"
             )
     return Table(x, None if y is None else as_integers(y), names)
 

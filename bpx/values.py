@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from .backends import Array, get
+from .backends import Array, get, is_sparse
+from .checks import MEND
+from .frames import column, printed_names
 
-MEND = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
 SQUARED_AT_ONCE = 1 << 18  # elements: 1 MB of float32
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
 
-def first_not_finite(array: Array) -> int | None:
-    """The first row with NaN or infinity, None if there is none; no copy."""
+def first_not_finite(array: Any) -> int | None:
+    """The first row with NaN or infinity, None if there is none; no copy.
+
+    Of an array, or a sparse matrix of compressed rows.
+    """
     if type(array) is np.ndarray:
         # One prediction takes a few microseconds, and asking the namespace as many.
         if array.dtype.kind != "f":
             return None
         if array.dtype.itemsize >= 4 and array.flags.c_contiguous and _has_finite_squares(array):
             return None
+    if is_sparse(array):
+        return _row_of(array, first_not_finite(_stored(array)))
     xp = get(array).xp
     if not xp.isdtype(array.dtype, "real floating"):
         return None
@@ -41,8 +48,10 @@ def _has_finite_squares(array: np.ndarray) -> bool:
     return all(math.isfinite(np.vdot(part, part)) for part in parts)
 
 
-def first_not_index(array: Array, count: int) -> int | None:
+def first_not_index(array: Any, count: int) -> int | None:
     """The first row with anything but whole numbers from 0 to below `count`; None: none."""
+    if is_sparse(array):
+        return _row_of(array, first_not_index(_stored(array), count))
     xp = get(array).xp
     if xp.isdtype(array.dtype, "bool"):
         array = xp.astype(array, xp.uint8)
@@ -70,18 +79,46 @@ def _first(array: Array, wrong: Callable[[Array], Array]) -> int | None:
     return None
 
 
-def check_finite_rows(array: Array, what: str) -> None:
-    """Raise ValueError if there is NaN or infinity."""
+def _stored(x: Any) -> np.ndarray:
+    """The elements of a sparse matrix of compressed rows that are not zero, row by row."""
+    stored: np.ndarray = x.data[: x.nnz]  # there may be room for more
+    return stored
+
+
+def _row_of(x: Any, k: int | None) -> int | None:
+    """The row in which the k-th of them is."""
+    return None if k is None else int(np.searchsorted(x.indptr, k, side="right")) - 1
+
+
+def _row(array: Any, row: int) -> Array:
+    """A row as an array of one row."""
+    return array[[row]].toarray() if is_sparse(array) else array[row : row + 1, ...]
+
+
+def place(array: Any, row: int, names: Sequence[str] | None = None, first: int = 0) -> str:
+    """Where NaN or infinity is in a row, for a message; rows count from `first`."""
+    found, at = f"row {first + row}", _row(array, row)
+    if at.ndim != 2 or (at.shape[1] == 1 and not names):
+        return found
+    backend = get(at)
+    wrong = backend.to_host(~backend.xp.isfinite(at))
+    return f"{found}, {column(int(np.argmax(wrong)), names)}"
+
+
+def check_finite_rows(array: Any, what: str, given: Any = None) -> None:
+    """ValueError if there is NaN or infinity; `given` is the frame that names the columns."""
     row = first_not_finite(array)
     if row is not None:
-        raise ValueError(f"{what} has NaN or infinity, first in row {row}: {MEND}")
+        where = place(array, row, printed_names(given))
+        raise ValueError(f"{what} has NaN or infinity, first in {where}: {MEND}")
 
 
-def check_indices(array: Array, count: int, what: str, first: int = 0) -> None:
+def check_indices(array: Any, count: int, what: str, first: int = 0) -> None:
     """ValueError unless all are whole numbers from 0 to below `count`; rows count from `first`."""
     row = first_not_index(array, count)
     if row is not None:
-        host = get(array).to_host(array[row : row + 1, ...]).reshape(-1)
+        at = _row(array, row)
+        host = get(at).to_host(at).reshape(-1)
         wrong = next(v for v in host.tolist() if not (0 <= v < count and v == int(v)))
         raise ValueError(
             f"expected whole numbers 0 to {count - 1} in {what} for an Embedding of {count}, got "

@@ -112,7 +112,7 @@ CASES = [
         "expected x of shape (m, 3), got (3,): pass one sample as",
     ),
     (lambda: fit(np.zeros((4, 5)), Y), ValueError, "expected x of shape (m, 3), got (4, 5)"),
-    (lambda: fit(np.zeros((4, 1, 3)), Y), ValueError, "x.reshape(-1, 3)"),
+    (lambda: fit(np.zeros((4, 1, 3)), Y), ValueError, "np.asarray(x).reshape(-1, 3)"),
     (lambda: fit(np.zeros((0, 3)), Y[:0]), ValueError, "expected at least one sample"),
     (lambda: fit(X.astype(complex), Y), TypeError, "must be real numbers"),
     (
@@ -125,7 +125,7 @@ CASES = [
     (
         lambda: bpx.Network([1, 2]).fit(np.zeros(4), Y),
         ValueError,
-        "expected x of shape (m, 1), got (4,): x.reshape(-1, 1)",
+        "expected x of shape (m, 1), got (4,): np.asarray(x).reshape(-1, 1)",
     ),
     (lambda: net().predict(iter([X])), TypeError, "pass several mini-batches to fit, or one at"),
     (
@@ -136,12 +136,12 @@ CASES = [
     (
         lambda: bpx.Network([3, 4], output="identity").fit(X, np.zeros((4, 1, 2, 2))),
         ValueError,
-        "expected y of shape (m, 4), got (4, 1, 2, 2): y.reshape(-1, 4), as the outputs are",
+        "expected y of shape (m, 4), got (4, 1, 2, 2): np.asarray(y).reshape(-1, 4), as",
     ),
     (
         lambda: fit(X, Y, sample_weight=np.ones((4, 1))),
         ValueError,
-        "expected sample_weight of shape (4,), got (4, 1): sample_weight.reshape(-1)",
+        "expected sample_weight of shape (4,), got (4, 1): np.asarray(sample_weight).reshape(-1)",
     ),
     (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
     (
@@ -152,14 +152,14 @@ CASES = [
     (
         lambda: fit(X, np.array([0, 1, None, 0])),
         TypeError,
-        "got dtype object with None at [2]; number the classes",
+        "got dtype object with None at [2]: fill in what is missing, or leave those rows out",
     ),
     (lambda: fit(NAN, Y), ValueError, "x has NaN or infinity, first in row 1"),
     (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
     (
         lambda: net().feedforward(NAN),
         ValueError,
-        "x has NaN or infinity, first in row 1: fill in what is missing, or leave those rows out",
+        "x has NaN or infinity, first in row 1, column 1: fill in what is missing, or leave those",
     ),
     # y
     (lambda: net().evaluate(X), ValueError, "y is missing: pass arrays as x and y, or a pair"),
@@ -185,8 +185,8 @@ CASES = [
     (
         lambda: fit(X, Y + 0.5),
         TypeError,
-        "expected integer labels in y of shape (m,), got float64: y.astype(int) if they are "
-        'classes, targets of shape (m, 2), or for a regression a network with output="identity"',
+        "expected integer labels in y of shape (m,), got float64: np.asarray(y, dtype=int) if "
+        'they are classes, targets of shape (m, 2), or for a regression a network with output="id',
     ),
     (
         lambda: fit(X, [0, 1, np.nan, 0]),
@@ -558,7 +558,17 @@ CASES = [
     (
         lambda: layers.Rescale.standardizing([[1.0, np.nan]]),
         ValueError,
-        "x has NaN or infinity in row 0, column 1",
+        "x has NaN or infinity in row 0, column 1: fill in what is missing, or leave those rows",
+    ),
+    (
+        lambda: layers.Rescale.standardizing([["1.0", "one"]]),
+        TypeError,
+        "x must be real numbers (floats, integers or booleans), got dtype <U3",
+    ),
+    (
+        lambda: layers.Rescale.standardizing([[1e308], [-1e308]]),
+        ValueError,
+        "column 0 of x goes from -1e+308 to 1e+308, and the difference does not fit in a float64",
     ),
     (lambda: bpx.activations.LeakyReLU("a"), TypeError, "expected the slope of LeakyReLU to be"),
     (lambda: bpx.activations.ELU(-1.0), ValueError, "expected the alpha of ELU > 0"),
@@ -756,9 +766,9 @@ CASES = [
     (
         lambda: net().feedforward(np.zeros((3, 9))),
         ValueError,
-        "a sample is a row here, so pass x.T",
+        "a sample is a row here, so pass np.asarray(x).T",
     ),
-    (lambda: fit(X, Y[:, None]), ValueError, "y.reshape(-1)"),
+    (lambda: fit(X, Y[:, None]), ValueError, "got (4, 1): np.asarray(y).reshape(-1)"),
     (lambda: fit(X, ["a", "b", "b", "a"]), TypeError, "np.unique(y, return_inverse=True)"),
     (
         lambda: fit(np.ma.masked_equal(np.eye(4, 3), 1.0), Y),

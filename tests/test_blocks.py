@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import handover, layers
+from bpx import handover, layers, tables
 from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
 from bpx.blocks import Blocks
@@ -331,6 +331,22 @@ def test_divergence_counts_the_steps_of_the_epoch(samples, tmp_path, fast):
     assert np.array_equal(net.parameters, twin.parameters)
     with pytest.raises(ValueError, match=r"x.npy, block \d+ \(rows .* infinity, first in row 333"):
         network().fit(data)
+
+
+def test_a_number_that_is_missing_is_told_by_row_and_column(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="it writes Parquet")
+    from pyarrow import parquet
+
+    columns = {name: np.arange(500.0) for name in ("area", "rooms", "age")}
+    columns["rooms"][321] = np.nan
+    parquet.write_table(arrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
+    net = bpx.Network([2, 1], output="identity")
+    with pytest.raises(ValueError, match=r"infinity, first in row 321, column 'rooms': fill in"):
+        net.fit(bpx.open_data(tmp_path / "a.parquet", target="age"))
+    with pytest.raises(ValueError, match=r"in x, first in row 321, column 'rooms': fill it"):
+        tables.read(tmp_path / "a.parquet", "age")
+    with pytest.raises(ValueError, match=r"the targets, first in row 321, column 'rooms': fill"):
+        tables.read(tmp_path / "a.parquet", "age,rooms")
 
 
 class Failing:

@@ -96,6 +96,22 @@ def test_a_column_that_is_missing(frame, columns, y):
     assert net.predict(np.asarray(wrong)).shape == (40,)
 
 
+def test_a_number_that_is_missing_is_told_by_row_and_column(frame, columns, y):
+    columns["age"][[5, 9]] = np.nan, np.inf
+    where = r"has NaN or infinity, first in row 5, column 'age': fill in what is missing"
+    net = bpx.Network([3, 2], seed=0)
+    for call in (net.predict, lambda x: net.fit(x, y)):
+        with pytest.raises(ValueError, match=f"^x {where}"):
+            call(frame(columns))
+    net.columns = NAMES
+    with pytest.raises(ValueError, match=f"^x {where}"):
+        net.predict(frame(_turned(columns)))
+    with pytest.raises(ValueError, match=f"^y {where}"):
+        bpx.Network([3, 3], output="identity").fit(np.zeros((40, 3)), frame(columns))
+    with pytest.raises(ValueError, match=r"NaN or infinity in row 5, column 'age': fill in"):
+        bpx.layers.Rescale.standardizing(frame(columns))
+
+
 def test_a_run_that_does_not_begin_keeps_no_names(frame, columns, y):
     net = bpx.Network([3, 2], seed=0)
     with pytest.raises(ValueError, match="epochs"):

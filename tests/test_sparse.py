@@ -117,7 +117,60 @@ def test_bad_ones(dense, labels):
     net = network()
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 40\), got \(120, 39\)"):
         net.feedforward(sparse.csr_matrix(dense[:, 1:]))
-    broken = sparse.csr_matrix(dense)
-    broken.data[3] = np.nan
-    with pytest.raises(ValueError, match=r"x.data has NaN or infinity, first in row 3"):
-        net.fit(broken, labels)
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_numbers_that_are_wrong_are_told_by_row_and_column(dense, labels, kind):
+    broken = np.zeros((N, 40))
+    broken[5, 7], broken[60, 2], broken[60, 3] = 1.0, np.inf, np.nan
+    x = MATRICES[kind](broken)
+    with pytest.raises(ValueError, match=r"^x has NaN or infinity, first in row 60, column 2:"):
+        network().fit(x, labels)
+    chain = [bpx.layers.Input(40), bpx.layers.Embedding(2, 3), bpx.layers.Flatten()]
+    net = bpx.Network([*chain, bpx.layers.Dense(3, "softmax")])
+    broken[60], broken[70, 39] = 0.0, 2.0
+    with pytest.raises(ValueError, match=r"0 to 1 in x for an Embedding of 2, got 2.0 in row 70:"):
+        net.fit(MATRICES[kind](broken), labels)
+
+
+def test_elements_beyond_the_last_row_are_not_of_it(dense):
+    x = sparse.csr_matrix(dense)
+    roomy = x.copy()
+    roomy.data, roomy.indices = np.append(x.data, np.nan), np.append(x.indices, 0)
+    assert np.array_equal(network().predict(roomy), network().predict(x))
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize("at_once", [1, 7 * N, 10**6])
+def test_standardizing_it_is_standardizing_the_dense(dense, kind, at_once, monkeypatch):
+    monkeypatch.setattr("bpx.layers.rescale.DENSE_AT_ONCE", at_once)
+    x = MATRICES[kind](dense)
+    made, toarray = [], sparse.csc_matrix.toarray
+    for of in (sparse.csc_matrix, sparse.csc_array):
+        monkeypatch.setattr(of, "toarray", lambda self: made.append(self.shape) or toarray(self))
+    rescale = bpx.layers.Rescale.standardizing(x)
+    expected = bpx.layers.Rescale.standardizing(dense)
+    np.testing.assert_allclose(rescale.scale, expected.scale, rtol=1e-12)
+    np.testing.assert_allclose(rescale.offset, expected.offset, rtol=1e-12, atol=1e-14)
+    assert max(made) == (N, min(40, max(1, at_once // N)))
+    chain = [bpx.layers.Input(40), rescale, bpx.layers.Dense(3, "softmax")]
+    scaled = bpx.Network(chain, dtype="float64").activations(x)[0]
+    assert np.allclose(scaled.mean(axis=0), 0.0)
+    assert np.allclose(scaled.std(axis=0), 1.0)
+
+
+def test_what_cannot_be_standardized(dense, monkeypatch):
+    monkeypatch.setattr("bpx.layers.rescale.DENSE_AT_ONCE", 7 * N)
+    standardizing = bpx.layers.Rescale.standardizing
+    for shape in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match=r"expected x of shape \(n, k\) to standardize, got"):
+            standardizing(sparse.csr_matrix(shape))
+    with pytest.raises(TypeError, match=r"x must be real numbers .*, got dtype complex128"):
+        standardizing(sparse.csr_matrix(dense * 1j))
+    broken = dense.copy()
+    broken[5, 22] = np.nan
+    with pytest.raises(ValueError, match=r"x has NaN or infinity in row 5, column 22: fill in"):
+        standardizing(sparse.csr_matrix(broken))
+    broken[5, 22], broken[6, 22] = 1e308, -1e308
+    with pytest.raises(ValueError, match=r"column 22 of x goes from -1e\+308 to 1e\+308"):
+        standardizing(sparse.csr_matrix(broken))

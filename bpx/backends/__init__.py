@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import shortened
-from ..frames import printed_names
+from ..checks import MEND, last_word, shortened
+from ..frames import column, printed_names
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
@@ -33,7 +33,9 @@ __all__ = [
     "dealt",
     "get",
     "in_slices",
+    "is_sparse",
     "move",
+    "namespace",
     "native",
     "of",
     "on_host",
@@ -141,14 +143,14 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if isinstance(values, str | os.PathLike):
         opened = ": bpx.open_data reads it" if os.path.splitext(values)[1] else ""
         raise TypeError(f"expected {what} to be an array of numbers, got {values!r}{opened}")
-    library = _library(values)
-    if library == "scipy":
+    library, name = _library(values), last_word(what)
+    if is_sparse(values):
         raise TypeError(
-            f"{what} is a sparse matrix, which is not accepted here: pass {what}.toarray()"
+            f"{what} is a sparse matrix, which is not accepted here: pass {name}.toarray()"
         )
     if library == "torch" and values.layout != sys.modules["torch"].strided:
         raise TypeError(
-            f"{what} is a sparse tensor, which is not accepted here: pass {what}.to_dense()"
+            f"{what} is a sparse tensor, which is not accepted here: pass {name}.to_dense()"
         )
     if library in LIBRARIES and library != "numpy":
         return _from_library(backend, values, what)
@@ -157,7 +159,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         with contextlib.suppress(BufferError, RuntimeError, TypeError):
             values = np.from_dlpack(values)
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise TypeError(f"{what} has masked elements; fill them first: {what}.filled(...)")
+        raise TypeError(f"{what} has masked elements; fill them first: {name}.filled(...)")
     try:
         host = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -172,9 +174,9 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if host.dtype.kind == "O":
         host, but = _of_objects(host, printed_names(values))
     if host.dtype.kind not in "biuf":
-        labels = "; number the classes: np.unique(y, return_inverse=True)[1]"
-        hint = labels if host.dtype.kind in "OSU" and host.ndim == 1 and what[-1] == "y" else ""
-        raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}{hint}")
+        if name == "y" and not but.endswith(MEND) and _are_classes(host):
+            but += "; number the classes: np.unique(y, return_inverse=True)[1]"
+        raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
     return backend.from_host(native(host))
 
 
@@ -191,11 +193,30 @@ def _of_objects(host: np.ndarray, names: tuple[str, ...] = ()) -> tuple[np.ndarr
         found = np.array(host.tolist())  # by NumPy's rules for lists: strings stay what they are
         if found.dtype.kind in "biuf" and found.shape == host.shape:
             return found, ""
-    for at, value in np.ndenumerate(host):
-        if not isinstance(value, numbers.Real | np.bool_):
-            where = f"in column {shortened(names[at[-1]])}" if names else f"at {list(at)}"
-            return host, f" with {shortened(value)} {where}"
+    # Among the names of classes a missing one is to be told, NaN too.
+    for wrong in (_is_missing, _is_no_number) if host.ndim == 1 else (_is_no_number,):
+        for at, value in np.ndenumerate(host):
+            if wrong(value):
+                where = f"in {column(at[-1], names)}" if names else f"at {list(at)}"
+                mend = f": {MEND}" if _is_missing(value) else ""
+                return host, f" with {shortened(value)} {where}{mend}"
     return host, ""
+
+
+def _is_no_number(value: Any) -> bool:
+    return not isinstance(value, numbers.Real | np.bool_)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether it is None, NaN, or what pandas has for them, which cannot all be compared."""
+    return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
+
+
+def _are_classes(host: np.ndarray) -> bool:
+    """Whether NumPy can number them: names, and not of kinds that have no order."""
+    with contextlib.suppress(TypeError, ValueError):
+        return host.ndim == 1 and host.dtype.kind in "OSU" and len(np.unique(host)) > 0
+    return False
 
 
 def _from_library(backend: Backend, values: Array, what: str) -> Array:
@@ -264,6 +285,27 @@ def _library(values: Any) -> str:
     """The library of an array; empty for a library's modules, dtypes, loaders and the like."""
     name = type(values).__module__.partition(".")[0]
     return name if name not in LIBRARIES or hasattr(values, "__dlpack__") else ""
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether x is a sparse matrix of SciPy's.
+
+    >>> import bpx
+    >>> bpx.backends.is_sparse(np.zeros((2, 3)))
+    False
+    """
+    return type(x).__module__.startswith("scipy.sparse")
+
+
+def namespace(values: Any) -> str:
+    """The library that takes `values`, in the code of a message: np, unless a device has them.
+
+    >>> import bpx
+    >>> bpx.backends.namespace([0.0])
+    'np'
+    """
+    library = _library(values)
+    return "np" if library not in LIBRARIES or _from_array(values).is_host else library
 
 
 def _is_namespace(value: Any) -> bool:

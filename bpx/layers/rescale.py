@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..backends import Array, on_host
-from ..checks import different_names, number
+from ..backends import Array, asarray, get, is_sparse, on_host
+from ..checks import MEND, different_names, number
 from ..context import Context
-from ..frames import names_of
+from ..frames import column, names_of
 from ._base import LAYERS, Layer, Shape
 
 Scalars = float | Sequence[float]
+
+DENSE_AT_ONCE = 1 << 22  # elements of a sparse matrix: 32 MB of float64
 
 
 @LAYERS.builds
@@ -54,44 +57,34 @@ class Rescale(Layer):
     def standardizing(cls, x: Any) -> Rescale:
         """The layer that gives each column of `x` (n, k) mean 0 and standard deviation 1.
 
-        A column that is constant, to 12 digits, is only shifted. An `x` on a device is read back.
-        The names of a frame's columns are kept.
+        A column that is constant, to 12 digits, is only shifted. An `x` on a device is read back,
+        and a sparse matrix is made dense a few columns at a time; as zeros are shifted too, the
+        network's first layer then sees dense mini-batches. The names of a frame's columns are
+        kept.
 
         Raises
         ------
         ValueError
             `x` is not a matrix, has NaN or infinity, or is a frame with two columns of one name.
+        TypeError
+            Not real numbers.
 
         >>> layer = Rescale.standardizing([[0.0, 5.0], [4.0, 5.0]])
         >>> layer.scale, layer.offset
         ((0.5, 1.0), (-1.0, -5.0))
         """
-        columns = names_of(x)
-        x = np.asarray(on_host(x), dtype=np.float64)
-        if x.ndim != 2 or x.size == 0:
-            raise ValueError(f"expected x of shape (n, k) to standardize, got {x.shape}")
-        if not np.isfinite(x).all():
-            row, column = np.argwhere(~np.isfinite(x))[0]
-            raise ValueError(
-                f"cannot standardize: x has NaN or infinity in row {row}, column {column}"
-            )
-        low, high = x.min(axis=0), x.max(axis=0)
-        with np.errstate(over="ignore"):
-            reach = high - low
-        if not np.isfinite(reach).all():
-            column = int(np.argmin(np.isfinite(reach)))
-            raise ValueError(
-                f"cannot standardize: column {column} of x goes from {low[column]:.3g} to "
-                f"{high[column]:.3g}, and the difference does not fit in a float64; scale it first"
-            )
-        # Means of values between 0 and 1: the rounding of sums of x itself may exceed the
-        # variation of a column, and squares may overflow or underflow float64.
-        varies = reach > 1e-12 * np.maximum(np.abs(low), np.abs(high))
-        unit = np.where(varies, reach, 1.0)
-        x = (x - low) / unit
-        scale = 1.0 / np.where(varies, unit * x.std(axis=0), 1.0)
-        offset = -(low + unit * x.mean(axis=0)) * scale
-        return cls(tuple(scale.tolist()), tuple(offset.tolist()), columns)
+        host = get("numpy")
+        if not is_sparse(x):
+            names, x = names_of(x), asarray(host, on_host(x), "x")
+            _check_matrix(x)
+            return cls(*_standardizing(x, names), names)
+        _check_matrix(x)
+        width = max(1, DENSE_AT_ONCE // x.shape[0])
+        columns, starts = x.tocsc(), range(0, x.shape[1], width)
+        dense = (asarray(host, columns[:, k : k + width].toarray(), "x") for k in starts)
+        parts = [_standardizing(part, first=k) for part, k in zip(dense, starts, strict=True)]
+        scales, offsets = zip(*parts, strict=True)
+        return cls(tuple(chain(*scales)), tuple(chain(*offsets)))
 
     def validate(self) -> None:
         for what in ("scale", "offset"):
@@ -155,3 +148,38 @@ class Rescale(Layer):
 
     def __str__(self) -> str:
         return "Rescale"
+
+
+def _check_matrix(x: Any) -> None:
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"expected x of shape (n, k) to standardize, got {x.shape}")
+
+
+def _standardizing(
+    x: np.ndarray, names: tuple[str, ...] | None = None, first: int = 0
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scales and offsets of columns, which count from `first`."""
+    x = x.astype(np.float64, copy=False)
+    if not np.isfinite(x).all():
+        row, j = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(
+            f"cannot standardize: x has NaN or infinity in row {row}, {column(first + j, names)}: "
+            f"{MEND}"
+        )
+    low, high = x.min(axis=0), x.max(axis=0)
+    with np.errstate(over="ignore"):
+        reach = high - low
+    if not np.isfinite(reach).all():
+        j = int(np.argmin(np.isfinite(reach)))
+        raise ValueError(
+            f"cannot standardize: {column(first + j, names)} of x goes from {low[j]:.3g} to "
+            f"{high[j]:.3g}, and the difference does not fit in a float64; scale it first"
+        )
+    # Means of values between 0 and 1: the rounding of sums of x itself may exceed the
+    # variation of a column, and squares may overflow or underflow float64.
+    varies = reach > 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    unit = np.where(varies, reach, 1.0)
+    x = (x - low) / unit
+    scale = 1.0 / np.where(varies, unit * x.std(axis=0), 1.0)
+    offset = -(low + unit * x.mean(axis=0)) * scale
+    return tuple(scale.tolist()), tuple(offset.tolist())

@@ -1,0 +1,217 @@
+"""What a message advises is done here, on the very object that it is about."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exporting an unversioned DLPack:DeprecationWarning"  # which pyarrow does
+)
+
+M = 6
+ROWS = np.arange(24.0).reshape(M, 4) / 24
+LABELS = np.array([0, 1, 1, 0, 1, 0])
+NAMES = np.array(list("abbaba"))
+IMAGES = np.arange(M * 64.0).reshape(M, 64) / 384
+
+
+def _list(a):
+    return a.tolist()
+
+
+def _of(library, array, frame):
+    """A kind that makes a vector with `array`, a matrix with `frame` of its columns by name."""
+
+    def kind(a):
+        of = pytest.importorskip(library, reason="its frames and vectors are tested")
+        if a.ndim == 1:
+            return array(of)(a)
+        return frame(of)({f"c{k}": column for k, column in enumerate(a.T)})
+
+    kind.__name__ = library
+    return kind
+
+
+pandas = _of("pandas", lambda of: of.Series, lambda of: of.DataFrame)
+polars = _of("polars", lambda of: of.Series, lambda of: of.DataFrame)
+pyarrow = _of("pyarrow", lambda of: of.array, lambda of: of.table)
+FRAMES = [pandas, polars, pyarrow]
+
+
+def numpy(a):
+    return a
+
+
+def torch(a):
+    return pytest.importorskip("torch", reason="its tensors are tested").asarray(a)
+
+
+def strict(a):
+    return pytest.importorskip("array_api_strict", reason="its arrays are tested").asarray(a)
+
+
+def sparse(a):
+    of = pytest.importorskip("scipy.sparse", reason="its matrices are tested")
+    return of.coo_array(a)
+
+
+def network(inputs=4, **options):
+    options = {"output": "softmax", "seed": 0} | options
+    flat = [layers.Flatten()] if isinstance(inputs, tuple) else []
+    last = layers.Dense(2, options.pop("output"))
+    return bpx.Network([layers.Input(inputs), *flat, last], **options)
+
+
+def fit_labels(y):
+    network().fit(ROWS, y, epochs=1)
+
+
+def fit_validation(y):
+    network().fit(ROWS, LABELS, epochs=1, validation=(ROWS, y))
+
+
+def fit_values(y):
+    network(task="regression", output="identity", cost="quadratic").fit(ROWS, y, epochs=1)
+
+
+def fit_weight(sample_weight):
+    network().fit(ROWS, LABELS, epochs=1, sample_weight=sample_weight)
+
+
+def predict(x):
+    network().predict(x)
+
+
+def predict_one_input(x):
+    network(1).predict(x)
+
+
+def predict_images(x):
+    network((1, 8, 8)).predict(x)
+
+
+def validate_images(x):
+    images = IMAGES.reshape(M, 1, 8, 8)
+    network((1, 8, 8)).fit(images, LABELS, epochs=1, validation=(x, LABELS))
+
+
+def of_other_columns(x):
+    net = network()
+    net.columns = list("abcd")
+    net.predict(x)
+
+
+def validate_other_columns(x):
+    net = network()
+    net.columns = list("abcd")
+    net.fit(ROWS, LABELS, epochs=1, validation=(x, LABELS))
+
+
+SQUARES = np.moveaxis(IMAGES.reshape(M, 1, 8, 8), 1, -1)
+PAIRS = np.stack([LABELS, 1 - LABELS], axis=1).reshape(M, 1, 2) * 1.0
+
+# What is done with what, of which kinds; and what the message advises for any of them.
+ADVICE = [
+    (fit_labels, LABELS[:, None], [numpy, _list, strict, torch, *FRAMES],
+     "np.asarray(y).reshape(-1)"),
+    (fit_validation, LABELS[:, None], [_list, pandas], "np.asarray(y).reshape(-1)"),
+    (fit_labels, LABELS * 1.0, [numpy, _list, strict, torch, *FRAMES],
+     "np.asarray(y, dtype=int)"),
+    (fit_validation, LABELS * 1.0, [_list, polars], "np.asarray(y, dtype=int)"),
+    (fit_labels, NAMES, [numpy, _list, *FRAMES], "np.unique(y, return_inverse=True)[1]"),
+    (fit_validation, NAMES, [_list, pandas], "np.unique(y, return_inverse=True)[1]"),
+    (fit_values, PAIRS, [numpy, _list, strict, torch], "np.asarray(y).reshape(-1, 2)"),
+    (fit_weight, LABELS[:, None] + 1, [numpy, _list, strict, torch, *FRAMES],
+     "np.asarray(sample_weight).reshape(-1)"),
+    (predict, ROWS[0], [numpy, _list, strict, torch, *FRAMES], "np.asarray(x).reshape(1, 4)"),
+    (predict_images, IMAGES[0].reshape(1, 8, 8), [numpy, _list, strict, torch],
+     "np.asarray(x).reshape(1, 1, 8, 8)"),
+    (predict, ROWS[0], [sparse], "x.reshape(1, 4)"),
+    (predict_one_input, ROWS[0], [numpy, _list, strict, torch, *FRAMES],
+     "np.asarray(x).reshape(-1, 1)"),
+    (predict, ROWS.T, [numpy, _list, strict, torch, *FRAMES], "np.asarray(x).T"),
+    (predict, ROWS.T, [sparse], "x.T"),
+    (predict_images, IMAGES, [numpy, _list, strict, torch, *FRAMES],
+     "np.asarray(x).reshape(-1, 1, 8, 8)"),
+    (predict_images, SQUARES, [numpy, _list, strict, torch],
+     "np.moveaxis(np.asarray(x), -1, 1)"),
+    (predict_images, IMAGES, [sparse], "x.toarray()"),
+    (validate_images, IMAGES, [_list, pandas], "np.asarray(x).reshape(-1, 1, 8, 8)"),
+    (validate_images, IMAGES, [sparse], "x.toarray()"),
+    (of_other_columns, ROWS, FRAMES, "np.asarray(x)"),
+    (validate_other_columns, ROWS, FRAMES, "np.asarray(x)"),
+]  # fmt: skip
+EACH = [(do, a, kind, code) for do, a, kinds, code in ADVICE for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("do", "array", "kind", "code"),
+    EACH,
+    ids=[f"{do.__name__}-{code}-{kind.__name__}" for do, _, kind, code in EACH],
+)
+def test_the_advice_works_on_what_came(do, array, kind, code):
+    came = kind(array)
+    with pytest.raises((TypeError, ValueError)) as refused:
+        do(came)
+    message = str(refused.value)
+    assert re.search(rf"(?<![\w.(]){re.escape(code)}(?![\w.\[])", message), message
+    better = eval(code, {"np": np}, dict.fromkeys(("x", "y", "sample_weight"), came))
+    if code == "x.toarray()":  # one advice leads to the next
+        better = better.reshape(-1, 1, 8, 8)
+    do(better)
+
+
+@pytest.mark.parametrize("do", [fit_labels, fit_validation])
+@pytest.mark.parametrize("kind", [numpy, _list, *FRAMES])
+@pytest.mark.parametrize("labels", [NAMES, LABELS], ids=["names", "numbers"])
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_a_missing_label_is_not_a_class(do, kind, labels, missing):
+    y = labels.astype(object)
+    y[2] = missing if kind in (numpy, pandas) else None  # the others' vectors are of one kind
+    with pytest.raises((TypeError, ValueError)) as refused:
+        do(kind(y))
+    message = str(refused.value)
+    assert message.endswith("fill in what is missing, or leave those rows out")
+    assert re.search(r"with (None|nan|<NA>) at \[2\]|first in row 2:", message), message
+    assert "np.unique" not in message
+
+
+def test_what_numpy_cannot_number_is_not_to_be_numbered():
+    y = np.array([*"abba", 1, 2], dtype=object)
+    with pytest.raises(TypeError, match=r"got dtype object with 'a' at \[0\]$"):
+        fit_labels(y)
+
+
+def test_advice_for_a_device_is_in_its_library():
+    """NumPy cannot take an array that is there."""
+    of = pytest.importorskip("array_api_strict", reason="its devices are tested")
+    device = of.Device("device1")
+    net = network((1, 8, 8), backend="array_api_strict:device1", dtype="float64")
+    x = of.asarray(SQUARES, device=device)
+    with pytest.raises(ValueError, match=r"first: array_api_strict\.moveaxis\(a") as refused:
+        net.predict(x)
+    code = str(refused.value).rpartition("first: ")[2]
+    net.predict(eval(code, {"array_api_strict": of}, {"x": x}))
+    with pytest.raises(TypeError, match=r": array_api_strict\.asarray\(y, dtype=int\) if"):
+        net.fit(IMAGES.reshape(M, 1, 8, 8), of.asarray(LABELS * 1.0, device=device))
+
+
+def test_data_on_disk_are_reshaped_by_the_network():
+    net, x = network((1, 8, 8)), bpx.open_data(IMAGES, LABELS)
+    advice = ": begin the network with Input((64,)), Reshape((1, 8, 8))"
+    for call in (net.predict, net.fit):
+        with pytest.raises(ValueError, match=re.escape(advice)):
+            call(x)
+    first = eval(advice.partition("with ")[2], vars(layers).copy())
+    chain = [*first, *net.layers]
+    assert bpx.Network(chain).predict(x).shape == (M,)
+    with pytest.raises(ValueError, match=r"got \(6, 8, 8, 1\); channels come first$"):
+        net.predict(bpx.open_data(SQUARES, LABELS))
+    with pytest.raises(ValueError, match=r"expected x of shape \(m, 6\), got \(6, 64\)$"):
+        network(6).predict(bpx.open_data(IMAGES, LABELS))
