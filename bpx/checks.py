@@ -153,6 +153,11 @@ def last_word(what: str) -> str:
     return what.rpartition(" ")[2]
 
 
+def as_days(name: str) -> str:
+    """The end of a message about dates or durations in the array of this name."""
+    return f"; as days, for example: ({name} - {name}.min()) / np.timedelta64(1, 'D')"
+
+
 MEND = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
 LONGEST = 1000  # characters of the name of a class, or of a column
 SHOWN = 57  # characters of a longer text

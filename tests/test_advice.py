@@ -114,6 +114,7 @@ def validate_other_columns(x):
 
 
 SQUARES = np.moveaxis(IMAGES.reshape(M, 1, 8, 8), 1, -1)
+DAYS = np.arange(M * 4).reshape(M, 4).astype("datetime64[D]").astype("datetime64[ns]")
 PAIRS = np.stack([LABELS, 1 - LABELS], axis=1).reshape(M, 1, 2) * 1.0
 
 # What is done with what, of which kinds; and what the message advises for any of them.
@@ -144,6 +145,8 @@ ADVICE = [
     (predict_images, IMAGES, [sparse], "x.toarray()"),
     (validate_images, IMAGES, [_list, pandas], "np.asarray(x).reshape(-1, 1, 8, 8)"),
     (validate_images, IMAGES, [sparse], "x.toarray()"),
+    (predict, DAYS, [numpy, pandas], "(x - x.min()) / np.timedelta64(1, 'D')"),
+    (fit_values, DAYS[:, :2], [numpy, pandas], "(y - y.min()) / np.timedelta64(1, 'D')"),
     (of_other_columns, ROWS, FRAMES, "np.asarray(x)"),
     (validate_other_columns, ROWS, FRAMES, "np.asarray(x)"),
 ]  # fmt: skip

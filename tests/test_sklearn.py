@@ -328,7 +328,7 @@ def test_dates_are_no_numbers(kind, frame):
             TypeError, match=f"expected {what} to be real numbers, got dates"
         ) as error:
             refused()
-    advice = str(error.value).split(" is ")[1]
+    advice = str(error.value).split(" for example: ")[1]
     in_days = eval(advice, {"np": np, "y": column})
     assert np.asarray(in_days).dtype == np.float64
 

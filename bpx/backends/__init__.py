@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import MEND, last_word, shortened
+from ..checks import MEND, as_days, last_word, shortened
 from ..frames import column, printed_names
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, dealt, in_slices, native
@@ -176,6 +176,8 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if host.dtype.kind not in "biuf":
         if name == "y" and not but.endswith(MEND) and _are_classes(host):
             but += "; number the classes: np.unique(y, return_inverse=True)[1]"
+        if host.dtype.kind in "mM":
+            but = as_days(name)
         raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
     return backend.from_host(native(host))
 

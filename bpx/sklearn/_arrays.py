@@ -18,6 +18,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
 from ..backends import Array, Backend, BackendError, asarray, get, move, of
+from ..checks import as_days
 from ..values import first_not_finite
 
 HOST = "numpy"
@@ -93,8 +94,8 @@ def check_no_dates(array: Any, what: str) -> None:
     dtype = np.asarray(_safe_indexing(array, [0])).dtype
     if dtype.kind in "mM":
         raise TypeError(
-            f"expected {what} to be real numbers, got dates or durations of dtype {dtype}; a "
-            f"number of days, for example, is ({what} - {what}.min()) / np.timedelta64(1, 'D')"
+            f"expected {what} to be real numbers, got dates or durations of dtype {dtype}"
+            f"{as_days(what)}"
         )
 
 
