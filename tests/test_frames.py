@@ -237,7 +237,7 @@ def test_a_column_that_is_there_twice(columns, y):
     )
     with pytest.raises(ValueError, match=expected):
         net.predict(x[["rooms", "area", "age", "rooms"]])
-    with pytest.raises(ValueError, match=r"each column of validation x, .*: np\.asarray\(valid"):
+    with pytest.raises(ValueError, match=r"each column of validation x, .*: np\.asarray\(x\)"):
         net.fit(x, y, epochs=1, validation=(x[["rooms", *NAMES]], y))
     others = x.assign(more=1.0)[["more", *reversed(NAMES), "more"]]
     assert np.array_equal(net.predict(others), net.predict(x)), "they are left out"
