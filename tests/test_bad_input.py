@@ -1065,39 +1065,33 @@ def test_host_arrays_are_moved_to_a_device():
     assert one.feedforward(X).device == strict.Device("device1")
 
 
-def test_a_namespace_without_views_is_refused():
-    class Copies:
-        """numpy, whose reshape copies."""
+def copied(x, shape):
+    return np.array(np.reshape(x, shape))
 
-        __name__ = "copies"
+
+def failing(x, shape):
+    raise RuntimeError("out of memory")  # as CuPy's and PyTorch's own errors are
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        (copied, "'other' cannot train: its slices are copies"),
+        (failing, "'other' is there, but a first operation on it fails: out of memory"),
+    ],
+)
+def test_a_namespace_without_views_or_on_a_device_that_does_not_work(way, expected):
+    class Other:
+        """numpy, which reshapes in another way."""
+
+        __name__ = "other"
+        reshape = staticmethod(way)
 
         def __getattr__(self, name):
             return getattr(np, name)
 
-        @staticmethod
-        def reshape(x, shape):
-            return np.array(np.reshape(x, shape))
-
-    with pytest.raises(bpx.BackendError, match="'copies' cannot train: its slices are copies"):
-        bpx.Network([2, 1], backend=Copies())
-
-
-def test_a_device_that_does_not_work_is_not_taken_for_copies():
-    class Broken:
-        """numpy, on a device that has no memory left."""
-
-        __name__ = "broken"
-
-        def __getattr__(self, name):
-            return getattr(np, name)
-
-        @staticmethod
-        def reshape(x, shape):
-            raise RuntimeError("out of memory")  # as CuPy's and PyTorch's own errors are
-
-    expected = "backend 'broken' is there, but a first operation on it fails: out of memory"
-    with pytest.raises(bpx.BackendError, match=expected):
-        bpx.Network([2, 1], backend=Broken())
+    with pytest.raises(bpx.BackendError, match=f"backend {expected}"):
+        bpx.Network([2, 1], backend=Other())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
