@@ -31,7 +31,8 @@ KERNELS = sorted(name for name in dir(Backend) if hasattr(getattr(Backend, name)
 
 def gemm_cases(rng):
     # On both sides of the size at which products change the library, in both orders of memory.
-    for m, k, n in ((1, 1, 1), (10, 784, 30), (3, 5, 7), (128, 64, 96), (700, 33, 41)):
+    shapes = (1, 1, 1), (10, 784, 30), (3, 5, 7), (128, 64, 96), (700, 33, 41), (61, 530, 77)
+    for m, k, n in shapes:
         for alpha, beta in ((1.0, 0.0), (-0.3, 0.9), (2.0, 0.0), (1.0, 1.0), (0.0, 0.5)):
             a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
             out = np.full((m, n), np.nan) if beta == 0.0 else rng.normal(size=(m, n))

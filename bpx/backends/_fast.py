@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from . import _threads
-from ._base import Array
-from ._cblas import FEW, is_sooner_in_loops
+from ._base import Array, dealt
 from ._fast_windows import FastWindows, are_dense
 from ._numpy import ONE_THREAD, THIN
-from ._numpy_elementwise import SMALL
+from ._numpy_elementwise import SMALL, Native
 
 # Elements of θ from which a velocity is better added to it by BLAS's axpy, on all cores, than by a
 # compiled loop on one: 784-2048-2048-10 takes 24.0 ms a step in Python, and compiled 26.0.
 LARGE = 1 << 20
+
+# Multiply-adds of a product from which on tiles are sooner than OpenBLAS on one core, whatever its
+# kernels; and of one whose halves are worth a thread each that is woken for them.
+TILES, DEALT = 1_000_000, 50_000_000
+
+REALS = "float32", "float64"
 
 # Numba does not know float16, and compiles a function of rows for each other dtype.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
@@ -45,12 +53,12 @@ class FastBackend(FastWindows):
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         if rule is None or not plain or large:
-            return super().compile(program)
-        from . import _numba, _numba_gather
+            return self._spread(program)
+        from . import _numba, _numba_gather, _numba_tiles
 
         cost = _numba.COSTS.get(program.objective)
         if cost is None:
-            return super().compile(program)
+            return self._spread(program)
         codes = [*layers.activations[:-1], program.objective[1]]
         m = program.batch_size
         net = (
@@ -63,7 +71,7 @@ class FastBackend(FastWindows):
         data, vectors = self._data(program), _vectors(program)
         x = np.asarray(x)
         gather = _numba_gather.gatherer(x.dtype, data[-1].dtype, program.theta.dtype).address
-        place = _numba_gather.place(x)
+        place, tiles = _numba_gather.place(x), _numba_tiles.compiled(program.theta.dtype).address
         fixed = net, vectors, _buffers(layers.sizes, m, program.theta.dtype)
         what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(vectors[1]))
         constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
@@ -71,10 +79,23 @@ class FastBackend(FastWindows):
         # x is an argument so that `run` holds it: it has to stay at its place.
         def run(order: Array, numbers: Array, log: Array, squares: Array, x: Array = x) -> int:
             tables = numbers, constants, log, squares
-            done: int = _numba.steps(gather, place, data, order, m, *fixed, *what, *tables)
+            done: int = _numba.steps(tiles, gather, place, data, order, m, *fixed, *what, *tables)
             return done
 
         return run
+
+    def _spread(self, program: Any) -> Callable[..., int] | None:
+        """By NumPy's calls, their large products dealt over threads instead of BLAS's own."""
+        run = super().compile(program)
+        largest = max(into * out for into, out in pairwise(program.layers.sizes))
+        if run is None or largest * program.batch_size < DEALT:
+            return run
+
+        def held(*arrays: Array) -> int:
+            with _threads.held():
+                return run(*arrays)
+
+        return held
 
     def _data(self, program: Any) -> tuple[Array, ...]:
         """Labels or targets, weights, scale and offset; empty where there are none.
@@ -90,31 +111,55 @@ class FastBackend(FastWindows):
         return *map(_constant, (labels, targets, weights)), *scaling
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
-        from . import _numba
+        from . import _numba, _numba_tiles
 
+        tiles = _numba_tiles.compiled(theta.dtype).address
         codes = [_numba.ACTIVATIONS[name] for name in layers.activations]
         net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
 
         def forward(x: Array) -> Array:
             if not x.flags.c_contiguous:
                 x = np.ascontiguousarray(x)
-            return _numba.forward(x, theta, net)
+            return _numba.forward(tiles, x, theta, net)
 
         return forward
 
-    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
-        (m, inputs), outputs = x.shape, len(w)
-        size = m * inputs * outputs
-        # Fewer multiply-adds are not worth the import, and many rows would do without other cores.
-        few = size > ONE_THREAD and m <= FEW and is_sooner_in_loops(m, inputs, outputs)
-        alone = m < THIN and _threads.of_blas() == 1  # or it would be dealt over threads
-        one_core = few and (size <= _threads.ONE_CORE or alone)
-        dense = one_core and isinstance(x, np.ndarray) and are_dense(x, w, b, out)
-        if not (dense and x.dtype == w.dtype == b.dtype == out.dtype):
-            return super().affine(x, w, b, out)
-        from . import _numba_products
+    def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if not _by_tiles(a, b, out):
+            return super().gemm(a, b, out, alpha, beta)
+        from . import _numba_tiles
 
-        _numba_products.affine(*map(_constant, (x, w, b)), out)
+        self._deal(_numba_tiles.gemm, alpha, a, b, beta, out)
+        return out
+
+    def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
+        if not _by_tiles(a, b, out):
+            return super().prepared(a, b, out)
+        return partial(self.gemm, a, b, out)
+
+    def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
+        size = x.shape[0] * math.prod(w.shape)
+        # Fewer multiply-adds are not worth the import, and many rows would do without other cores.
+        few = size > ONE_THREAD and (size <= _threads.ONE_CORE or x.shape[0] < THIN)
+        dense = few and isinstance(x, np.ndarray) and are_dense(x, w, b, out)
+        if not (dense and x.dtype == w.dtype == b.dtype == out.dtype and _alone(size)):
+            return super().affine(x, w, b, out)
+        from . import _numba_products, _numba_tiles
+
+        tiles = _numba_tiles.compiled(out.dtype).address
+        _numba_products.affine(tiles, *map(_constant, (x, w, b)), out)
+        return out
+
+    def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
+        threads = _threads.beside_blas() if out.size > LARGE and x.shape == out.shape else 1
+        if threads == 1:
+            return super().axpby(x, out, alpha, beta)
+
+        def work(k: int, parts: list[slice]) -> None:
+            for part in parts:
+                super(FastBackend, self).axpby(x[part], out[part], alpha, beta)
+
+        self.side_by_side(work, [[slice(*ends)] for ends in dealt(len(out), threads)])
         return out
 
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
@@ -133,6 +178,19 @@ class FastBackend(FastWindows):
         _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
         return delta
 
+    def sigma(self, name: str, size: int) -> tuple[Native, Native]:
+        if name != "relu" or size <= SMALL:
+            return super().sigma(name, size)
+        from . import _numba_channels
+
+        def forward(z: Array, out: Array) -> None:
+            _numba_channels.relu(z.reshape(-1), out.reshape(-1))
+
+        def backward(delta: Array, a: Array) -> None:
+            _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
+
+        return forward, backward
+
     def _draw(self, step: int, row: int, limit: int, out: Array) -> None:
         if out.size <= SMALL:  # for which Numba need not be imported
             super()._draw(step, row, limit, out)
@@ -148,6 +206,20 @@ class FastBackend(FastWindows):
         plain = layers.scale.max() == layers.scale.min() and not layers.offset.any()
         wide = dtype if plain and self._wider(source, dtype) == dtype else np.dtype(np.float64)
         return layers.scale.astype(wide), layers.offset.astype(wide)
+
+
+def _by_tiles(a: Array, b: Array, out: Array) -> bool:
+    """Whether tiles are sooner than BLAS on one core, and BLAS would have only that."""
+    size = a.size * b.shape[1] if isinstance(b, np.ndarray) else 0  # of a sparse x
+    if size <= TILES or not a.dtype == b.dtype == out.dtype or out.dtype not in REALS:
+        return False
+    step = out.itemsize
+    return out.strides[1] == step and step in b.strides and _alone(size)
+
+
+def _alone(size: int) -> bool:
+    """Whether a product of so many multiply-adds has but one of BLAS's threads."""
+    return size <= _threads.ONE_CORE or _threads.of_blas() == 1
 
 
 def _vectors(program: Any) -> tuple[Array, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import cfunc, njit, types
+from numba.core import cgutils
 from numba.core import event as events
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic, register_jitable
@@ -153,3 +154,35 @@ def prefetch(typing_context, address):
         return context.get_dummy_value()
 
     return types.void(address), generate
+
+
+@intrinsic
+def pointer(typing_context, address, kind):
+    """To a number of that dtype."""
+    pointer = types.CPointer(kind.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+
+    return pointer(address, kind), generate
+
+
+@intrinsic
+def call(typing_context, address, arguments):
+    """A function without a result that was compiled by itself: whole numbers are words to it."""
+
+    def generate(context, builder, signature, values):
+        given = signature.args[1].types
+        kinds = [each if isinstance(each, types.Float) else types.intp for each in given]
+        words = [
+            context.cast(builder, value, each, kind)
+            for value, each, kind in zip(
+                cgutils.unpack_tuple(builder, values[1]), given, kinds, strict=True
+            )
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [context.get_value_type(each) for each in kinds])
+        where = context.cast(builder, values[0], signature.args[0], types.intp)
+        builder.call(builder.inttoptr(where, kind.as_pointer()), words)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), generate

@@ -10,11 +10,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import carray, from_dtype, types
-from numba.extending import intrinsic
 
-from ._jit import FLAGS, OPTIONS, called_by_address, prefetch
+from ._jit import FLAGS, OPTIONS, called_by_address, pointer, prefetch
 
 # Rows that are asked for before they are copied, and the bytes of a row up to which that pays: a
 # shuffled row of a large table is in no cache, and the processor looks only a few rows ahead by
@@ -32,35 +30,6 @@ def place(x: np.ndarray) -> tuple[int, int, int]:
 _SIGNATURE = types.void(*[types.intp] * 10)
 
 
-@intrinsic
-def call(typing_context, gather, address, row, column, order, rows, scale, scaled, offset, out, n):
-    """A function that `gatherer` has compiled, by its address, as are the arrays."""
-
-    def generate(context, builder, signature, arguments):
-        word = context.get_value_type(types.intp)
-        kind = ir.FunctionType(ir.VoidType(), [word] * 10)
-        words = [
-            context.cast(builder, value, given, types.intp)
-            for value, given in zip(arguments, signature.args, strict=True)
-        ]
-        builder.call(builder.inttoptr(words[0], kind.as_pointer()), words[1:])
-        return context.get_dummy_value()
-
-    taken = address, row, column, order, rows, scale, scaled, offset, out, n
-    return types.void(gather, *taken), generate
-
-
-@intrinsic
-def _pointer(typing_context, address, kind):
-    """To a number of that dtype."""
-    pointer = types.CPointer(kind.dtype)
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-    return pointer(address, kind), generate
-
-
 @cache
 def gatherer(source: Any, scaling: Any, real: Any) -> Any:
     """``out ← scale·x[order] + offset`` for x, scale and offset, and out of these dtypes.
@@ -72,9 +41,9 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
     scales, reals, index = from_dtype(scaling), from_dtype(real), types.int64
 
     def gather(address, row, column, order, rows, scale, scaled, offset, out, n):
-        picked = carray(_pointer(order, index), rows)
-        by, plus = carray(_pointer(scale, scales), n), carray(_pointer(offset, scales), n)
-        batch = carray(_pointer(out, reals), rows * n)
+        picked = carray(pointer(order, index), rows)
+        by, plus = carray(pointer(scale, scales), n), carray(pointer(offset, scales), n)
+        batch = carray(pointer(out, reals), rows * n)
         whole = column == size
         ahead = AHEAD if whole and n * size <= SHORT else 0
         for i in range(-ahead, rows):
@@ -88,7 +57,7 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
             first = address + picked[i] * row
             into = batch[i * n : (i + 1) * n]
             if whole:
-                x = carray(_pointer(first, kind), n)
+                x = carray(pointer(first, kind), n)
                 if scaled:
                     for j in range(n):
                         into[j] = x[j] * by[j] + plus[j]
@@ -97,7 +66,7 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
                         into[j] = x[j]
             else:
                 for j in range(n):
-                    value = carray(_pointer(first + j * column, kind), 1)[0]
+                    value = carray(pointer(first + j * column, kind), 1)[0]
                     into[j] = value * by[j] + plus[j] if scaled else value
 
     return called_by_address(_SIGNATURE, fastmath=set(FLAGS), **OPTIONS)(gather)

@@ -1,21 +1,31 @@
-"""Samples through a layer's weights, by compiled loops where they are few.
+"""The three matrix products of a dense layer, in compiled loops.
 
-``z ← x wᵀ``, of vectors that hold the matrices. Two rows of x and five of w are taken at once: ten
-sums stay in registers, for seven vectors that are loaded.
+``z ← x ωᵀ``, ``δ ω`` and ``δᵀx``, of vectors that hold the matrices. On one core they go by tiles
+(`_numba_tiles`) or, where rows are few, by loops over two rows of x and five of ω at once: ten
+sums stay in registers, for seven vectors that are loaded. What is too much for one core goes to
+BLAS.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._cblas import OUTPUTS, ROWS, is_sooner_in_loops, is_sooner_transposed
-from ._jit import decorators
+from ._cblas import LOOPS, OUTPUTS, ROWS, is_sooner_transposed
+from ._jit import call, decorators
 from ._numba_blas import N, T, gemm
+from ._numba_vectors import BYTES
 from ._threads import ONE_CORE
 
 _kernel, _inlined = decorators("contract", "reassoc", "nsz", "arcp")
-_inlined(is_sooner_in_loops)
 _inlined(is_sooner_transposed)
+
+# Multiply-adds up to which OpenBLAS has kernels with AVX-512 that tiles do not beat: δ ω and δᵀx
+# of 32 rows by 128 to 128 take 9.2 and 9.6 µs in it, and 9.3 and 9.9 by tiles, of 784 to 128 they
+# take 69 and 70, and 57 and 61. With AVX2 tiles are ahead from 10 rows of 30 to 10 on.
+SMALL = 1_000_000 if BYTES == 64 else 0
+
+# What it costs to turn a row of b around, in rows of a.
+TURNED = 7 if BYTES == 64 else 16
 
 
 @_inlined
@@ -59,35 +69,81 @@ def _thin_product(x, w, z, rows, n, outputs):
 
 
 @_inlined
-def _transposed_product(x, w, z, rows, n, outputs):
+def _turned_by_blas(x, w, z, rows, n, outputs):
     """By ω xᵀ."""
     one, zero, turned = x.dtype.type(1.0), x.dtype.type(0.0), np.empty(rows * outputs, x.dtype)
     gemm(T, N, rows, outputs, n, one, x, n, w, n, zero, turned, rows)
+    _turn(turned, z, rows, outputs)
+
+
+@_inlined
+def _turn(turned, z, rows, outputs):
     for r in range(rows):
         for o in range(outputs):
             z[r * outputs + o] = turned[o * rows + r]
 
 
 @_inlined
-def product(x, w, z, rows, inputs, outputs):
-    """``z ← x wᵀ``."""
+def _by_tiles(x, w, z, rows, n, outputs, tiles):
+    """By x ωᵀ, for which ω is turned around, or by ω xᵀ, for which x and the result are."""
+    lanes = BYTES // x.itemsize
+    wide, high = outputs + -outputs % lanes, rows + -rows % lanes
+    one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
+    plain, turned = (rows + TURNED) * wide, (outputs + TURNED) * high
+    loops = rows * outputs * (1.15 + 60.0 / n)
+    if LOOPS and rows >= ROWS and outputs >= OUTPUTS and n >= 24 and loops < min(plain, turned):
+        _thin_product(x, w, z, rows, n, outputs)
+    elif plain <= turned:
+        a, b, c = x.ctypes.data, w.ctypes.data, z.ctypes.data
+        call(tiles, (rows, outputs, n, a, n, 1, b, 1, n, c, outputs, one, zero))
+    else:
+        found = np.empty(rows * outputs, x.dtype)
+        a, b, c = w.ctypes.data, x.ctypes.data, found.ctypes.data
+        call(tiles, (outputs, rows, n, a, n, 1, b, 1, n, c, rows, one, zero))
+        _turn(found, z, rows, outputs)
+
+
+@_inlined
+def product(tiles, x, w, z, rows, inputs, outputs):
+    """``z ← x wᵀ``. `tiles` is the address of `_numba_tiles.compiled`."""
     if rows == 1:
         _vector_product(x[:inputs], w[: outputs * inputs], z)
-    elif is_sooner_in_loops(rows, inputs, outputs) and rows * inputs * outputs <= ONE_CORE:
-        _thin_product(x, w, z, rows, inputs, outputs)
-    elif is_sooner_transposed(rows, inputs, outputs):  # or on all cores
-        _transposed_product(x, w, z, rows, inputs, outputs)
+    elif rows * inputs * outputs <= ONE_CORE and outputs >= OUTPUTS:
+        _by_tiles(x, w, z, rows, inputs, outputs, tiles)
+    elif is_sooner_transposed(rows, inputs, outputs):  # on all cores
+        _turned_by_blas(x, w, z, rows, inputs, outputs)
     else:
         one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
         gemm(T, N, outputs, rows, inputs, one, w, inputs, x, inputs, zero, z, outputs)
 
 
+@_inlined
+def product_back(tiles, delta, w, below, rows, inputs, outputs):
+    """``below ← δ w``."""
+    one, zero = delta.dtype.type(1.0), delta.dtype.type(0.0)
+    if SMALL < rows * inputs * outputs <= ONE_CORE:
+        a, b, c = delta.ctypes.data, w.ctypes.data, below.ctypes.data
+        call(tiles, (rows, inputs, outputs, a, outputs, 1, b, inputs, 1, c, inputs, one, zero))
+    else:
+        gemm(N, N, inputs, rows, outputs, one, w, inputs, delta, outputs, zero, below, inputs)
+
+
+@_inlined
+def outer(tiles, delta, x, out, rows, inputs, outputs, alpha, beta):
+    """``out ← β·out + α·δᵀx``."""
+    if SMALL < rows * inputs * outputs <= ONE_CORE:
+        a, b, c = delta.ctypes.data, x.ctypes.data, out.ctypes.data
+        call(tiles, (outputs, inputs, rows, a, 1, outputs, b, inputs, 1, c, inputs, alpha, beta))
+    else:
+        gemm(N, T, inputs, outputs, rows, alpha, x, inputs, delta, outputs, beta, out, inputs)
+
+
 @_kernel
-def affine(x, w, b, z):
-    """``z ← x wᵀ + b``, where `is_sooner_in_loops`."""
+def affine(tiles, x, w, b, z):
+    """``z ← x wᵀ + b``, on one core."""
     outputs, inputs = w.shape
     flat = z.reshape(-1)
-    _thin_product(x.reshape(-1), w.reshape(-1), flat, x.shape[0], inputs, outputs)
+    _by_tiles(x.reshape(-1), w.reshape(-1), flat, x.shape[0], inputs, outputs, tiles)
     for r in range(x.shape[0]):
         for j in range(outputs):
             flat[r * outputs + j] += b[j]

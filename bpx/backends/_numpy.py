@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,16 @@ import numpy as np
 from .. import random
 from . import _cblas, _scipy, _threads
 from ._base import Array, Backend, dealt, in_slices
-from ._numpy_elementwise import BACKWARD, BLOCK, FORWARD, SMALL, constant, log_likelihood
+from ._numpy_elementwise import (
+    BACKWARD,
+    BLOCK,
+    FORWARD,
+    SMALL,
+    Native,
+    constant,
+    log_likelihood,
+    sigma,
+)
 from ._numpy_windows import NumpyWindows
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
@@ -126,7 +135,7 @@ class NumpyBackend(NumpyWindows):
         fits = dense and a.dtype == b.dtype == out.dtype
         large = a.size * b.shape[1] > _threads.ONE_CORE
         if large and fits and isinstance(blas, _cblas.Cblas):
-            self._deal(blas, alpha, a, b, beta, out)
+            self._deal(blas.gemm, alpha, a, b, beta, out)
             return out
         if plain and (blas is None or blas.of_numpy):
             return np.matmul(a, b, out=out)
@@ -135,21 +144,32 @@ class NumpyBackend(NumpyWindows):
         blas.gemm(alpha, a, b, beta, out)
         return out
 
+    def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
+        """`gemm` as a function of α and β, on the same dense arrays each time."""
+        blas = self.blas.get(out.dtype)
+        return partial(self.gemm, a, b, out) if blas is None else blas.prepared(a, b, out)
+
     def _deal(
-        self, blas: _cblas.Cblas, alpha: float, a: Array, b: Array, beta: float, out: Array
+        self,
+        gemm: Callable[..., None],
+        alpha: float,
+        a: Array,
+        b: Array,
+        beta: float,
+        out: Array,
     ) -> None:
         """`gemm` by rows or columns of `out`, on the threads that BLAS does not use."""
         by_rows = out.shape[0] >= out.shape[1]
         worth = 2 * a.size * b.shape[1] // _threads.ONE_CORE  # a thread takes 0.05 ms to wake up
         thin = min(a.shape) < THIN
-        threads = 1 if thin else min(worth, _threads.beside_blas())
+        threads = 1 if thin else max(1, min(worth, _threads.beside_blas()))
 
         def work(k: int, part: list[slice]) -> None:
             for cut in part:
                 if by_rows:
-                    blas.gemm(alpha, a[cut], b, beta, out[cut])
+                    gemm(alpha, a[cut], b, beta, out[cut])
                 else:
-                    blas.gemm(alpha, a, b[:, cut], beta, out[:, cut])
+                    gemm(alpha, a, b[:, cut], beta, out[:, cut])
 
         self.side_by_side(work, [[slice(*ends)] for ends in dealt(max(out.shape), threads)])
 
@@ -285,6 +305,10 @@ class NumpyBackend(NumpyWindows):
             return super().activate_backward(activation, delta, z, a)
         native(delta, a)
         return delta
+
+    def sigma(self, name: str, size: int) -> tuple[Native, Native]:
+        """`activate` and `activate_backward` in place, for so many elements each time."""
+        return sigma(name, size)
 
     def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:
         if objective.kernel != ("log-likelihood", "softmax"):

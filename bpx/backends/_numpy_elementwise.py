@@ -120,14 +120,16 @@ def _row_max(z: Array) -> Array:
     return np.maximum.reduce(np.ascontiguousarray(z.T), 0)[:, None]
 
 
-FORWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+Native = Callable[[Array, Array], Any]  # of z and a, or of δ and a, in place
+
+FORWARD: dict[str | None, Native] = {
     "identity": _identity,
     "sigmoid": _sigmoid,
     "tanh": lambda z, out: np.tanh(z, out),
     "relu": _relu,
     "softmax": _softmax,
 }
-BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
+BACKWARD: dict[str | None, Native] = {
     "identity": lambda delta, a: None,
     "sigmoid": _sigmoid_backward,
     "tanh": _tanh_backward,
@@ -136,7 +138,7 @@ BACKWARD: dict[str | None, Callable[[Array, Array], Any]] = {
 }
 
 
-def forward_of(name: str, size: int) -> Callable[[Array, Array], Any]:
-    """σ for so many elements, where it is asked for once; `FORWARD` asks each time."""
+def sigma(name: str, size: int) -> tuple[Native, Native]:
+    """σ and its derivative for so many elements, asked for once; `FORWARD` asks each time."""
     few = name == "sigmoid" and size <= FEWER
-    return (_scipy.expit() if few else None) or FORWARD[name]
+    return (_scipy.expit() if few else None) or FORWARD[name], BACKWARD[name]

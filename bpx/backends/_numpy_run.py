@@ -18,7 +18,7 @@ import numpy as np
 from ._base import Array
 from ._cblas import is_sooner_transposed
 from ._numpy import FEW, ONE_THREAD, NumpyBackend, weighted_sum
-from ._numpy_elementwise import BACKWARD, FORWARD, SMALL, forward_of, log_likelihood, row_sums
+from ._numpy_elementwise import FORWARD, SMALL, log_likelihood, row_sums
 
 Call = Callable[[], Any]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -114,7 +114,8 @@ def _below(
     last, trained = len(tensors) - 1, layers.trained
     for k in range(last, trained.index(True) if True in trained else last, -1):
         calls.append(_product(backend, delta[k], tensors[k][0], delta[k - 1]))
-        calls.append(partial(BACKWARD[layers.activations[k - 1]], delta[k - 1], a[k]))
+        _, backward = backend.sigma(layers.activations[k - 1], a[k].size)
+        calls.append(partial(backward, delta[k - 1], a[k]))
     return calls
 
 
@@ -153,7 +154,7 @@ def _forward(
         else:
             calls += _affine(backend, x, w, b, out)
         if out is not z:
-            calls.append(partial(forward_of(name, out.size), out, out))
+            calls.append(partial(backend.sigma(name, out.size)[0], out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
     gather = _gather(backend, program.x, a[0], scale, offset)
     labelled = program.y.ndim == 1
@@ -161,7 +162,7 @@ def _forward(
     end, factor, _ = _COSTS[cost]
     few = len(z) <= SMALL  # their sum takes 0.4 µs as a product, and 0.9 as a reduction
     total = np.ones(len(z), z.dtype).dot if few else np.add.reduce
-    forward, backward = forward_of(last, z.size), BACKWARD[last]
+    forward, backward = backend.sigma(last, z.size)
     marks = program.task == "multilabel" or z.shape[1] == 1
 
     def run(rows: Array, targets: Array, decided: Array) -> float:
@@ -241,7 +242,7 @@ def _product(backend: NumpyBackend, a: Array, b: Array, out: Array) -> Call:
     """``out ← a b``."""
     if a.size * b.shape[1] <= ONE_THREAD:
         return partial(a.dot, b, out)  # 0.2 µs less than np.dot
-    return partial(backend.gemm, a, b, out)
+    return partial(backend.prepared(a, b, out), 1.0, 0.0)
 
 
 def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> list[Call]:
@@ -249,23 +250,19 @@ def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> 
     if is_sooner_transposed(x.shape[0], x.shape[1], len(w)):
         turned = np.empty((len(w), len(x)), out.dtype)
         return [partial(w.dot, x.T, turned), partial(np.add, turned.T, b, out)]
-    blas = backend.blas.get(out.dtype)
-    if blas is None or x.size * w.shape[0] <= ONE_THREAD:
+    if not backend.blas or x.size * w.shape[0] <= ONE_THREAD:
         if out.size > SMALL:
             return [partial(x.dot, w.T, out), partial(np.add, out, b, out)]
         rows = np.empty_like(out)  # 10 × 10: 0.65 µs with the sum, which alone takes 0.97 of b
         copied = partial(np.copyto, rows, b)
         return [partial(x.dot, w.T, out), copied, partial(np.add, out, rows, out)]
     # Accumulated on b: one pass over `out` less.
-    return [partial(np.copyto, out, b), partial(blas.prepared(x, w.T, out), 1.0, 1.0)]
+    return [partial(np.copyto, out, b), partial(backend.prepared(x, w.T, out), 1.0, 1.0)]
 
 
 def _outer(backend: NumpyBackend, delta: Array, x: Array, out: Array) -> Scaled:
     """``out ← β·out + α·δᵀx``."""
-    blas = backend.blas.get(out.dtype)
-    if blas is None:
-        return partial(backend.gemm, delta.T, x, out)
-    return blas.prepared(delta.T, x, out)
+    return backend.prepared(delta.T, x, out)
 
 
 def _sum(backend: NumpyBackend, delta: Array, out: Array) -> Scaled:

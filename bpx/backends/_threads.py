@@ -79,7 +79,7 @@ def beside_blas() -> int:
     if _here.is_spread:
         return 1
     with _lock:
-        return _limit[1] if _runs and _limit[0] == 1 else 1
+        return count() if _told == 1 else 1
 
 
 def for_each_of(processes: int) -> int | None:
@@ -132,6 +132,19 @@ def limited(threads: int, spread: int | None = None) -> Iterator[None]:
         except BaseException:  # Ctrl-C, in the midst of it
             _ended(run)
             raise
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """BLAS on one thread between calls of `spread` too: its own would be in the way of theirs."""
+    call = object()
+    try:
+        with _lock:
+            _spreads.add(call)
+            _tell()
+        yield
+    finally:
+        _dismiss(call, [], _here.is_spread)
 
 
 def _ended(run: object) -> None:

@@ -1,0 +1,244 @@
+"""Matrix products on one core, by tiles of the result that stay in registers.
+
+OpenBLAS copies both matrices into the order that its kernels read, which pays where they are
+large. Here a number of a is multiplied with a few vectors of a row of b where they lie. b is
+copied only if it has to be turned around, and what is far apart in memory if it is read often.
+
+The terms of each sum are added one after another: a row of the result has the same bits whatever
+other rows there are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._jit import OPTIONS, called_by_address, decorators
+from ._numba_vectors import BYTES, WORD, Matrix, Vectors
+
+# Rows of a tile, and of those for what is left over; and vectors in a row. 8 × 2 sums and two
+# vectors of b fit in 32 registers, 6 × 2 in 16.
+HEIGHTS = (8, 4, 2, 1) if BYTES == 64 else (6, 4, 2, 1)
+ROWS, WIDTH = HEIGHTS[0], 2
+# Terms and elements of a at a time, which stay in the second cache while all columns go by.
+DEPTH, BLOCK = 512, 131_072
+# Rows so many bytes apart are on a page each, and in the same places of the first cache.
+FAR = 4096
+WORDS = 11  # arguments of `compiled` that are not reals
+# Tiles side by side from which on it pays to copy rows of a that are far apart.
+MANY = 8
+
+_, _inlined = decorators()
+
+
+@intrinsic
+def _add_products(
+    typing_context, a, row, term, b, line, terms, c, step, rows, columns, alpha, beta
+):  # fmt: skip
+    """``c ← β·c + α·ab`` for some rows and at most `WIDTH` vectors of columns."""
+    real = alpha
+
+    def generate(context, builder, signature, arguments):
+        a, row, term, b, line, terms, c, step, rows, columns, alpha, beta = arguments
+        v, a, b, c = Vectors(builder, real), Matrix(a, row, term), Matrix(b, line), Matrix(c, step)
+
+        def tiles(*masks):
+            first = WORD(0)
+            for height in HEIGHTS:
+                left = builder.sub(rows, first)
+                stop = builder.sub(rows, builder.srem(left, WORD(height)))
+                with cgutils.for_range_slice(builder, first, stop, WORD(height)) as (at, _):
+                    for i in range(height):
+                        for j in range(len(masks)):
+                            v.prefetch(v.address(c, builder.add(at, WORD(i)), WORD(j * v.lanes)))
+                    sums = _sums(builder, v, at, height, masks, a, b, terms)
+                    _put(builder, v, at, masks, sums, c, alpha, beta)
+                first = stop
+
+        _by_columns(builder, v, columns, tiles)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 10, real, real), generate
+
+
+def _by_columns(builder, v, columns, build):
+    """`build` for a mask of each vector that so many columns need; None: all of it."""
+    lanes = WORD(v.lanes)
+    with builder.if_else(builder.icmp_signed(">=", columns, WORD(WIDTH * v.lanes))) as cases:
+        with cases[0]:
+            build(None, None)
+        with cases[1], builder.if_else(builder.icmp_signed("<=", columns, lanes)) as cases:
+            with cases[0]:
+                build(v.first(columns))
+            with cases[1]:
+                build(None, v.first(builder.sub(columns, lanes)))
+
+
+def _sums(builder, v, first, height, masks, a, b, terms):
+    """Places of the sums over all terms of a tile, by row and vector."""
+    sums = [[cgutils.alloca_once(builder, v.kind) for _ in masks] for _ in range(height)]
+    rows = [builder.add(first, WORD(i)) for i in range(height)]
+    for each in sums:
+        for total in each:
+            builder.store(v.zero, total)
+    with cgutils.for_range(builder, terms) as loop:
+        k = loop.index
+        vectors = [
+            v.load(v.address(b, k, WORD(j * v.lanes)), mask) for j, mask in enumerate(masks)
+        ]
+        for i, each in zip(rows, sums, strict=True):
+            x = v.number(v.address(a, i, k))
+            for total, y in zip(each, vectors, strict=True):
+                builder.store(v.multiply_add(x, y, builder.load(total)), total)
+    return sums
+
+
+def _put(builder, v, first, masks, sums, c, alpha, beta):
+    """``c ← β·c + α·sums``; whatever is there if β = 0."""
+    by, keep = v.filled(alpha), v.filled(beta)
+    with builder.if_else(builder.fcmp_ordered("==", beta, v.real(0.0))) as cases:
+        for case, fresh in zip(cases, (True, False), strict=True):
+            with case:
+                for i, each in enumerate(sums):
+                    for j, (total, mask) in enumerate(zip(each, masks, strict=True)):
+                        at = v.address(c, builder.add(first, WORD(i)), WORD(j * v.lanes))
+                        new = builder.load(total)
+                        if fresh:
+                            v.store(builder.fmul(by, new), at, mask)
+                        else:
+                            old = builder.fmul(keep, v.load(at, mask))
+                            v.store(v.multiply_add(by, new, old), at, mask)
+
+
+@intrinsic
+def _copy(typing_context, a, row, rows, columns, out, step, like):
+    """``out[i, j] ← a[i, j]`` for at most `WIDTH` vectors of columns."""
+
+    def generate(context, builder, signature, arguments):
+        a, row, rows, columns, out, step, _ = arguments
+        v, a, out = Vectors(builder, like), Matrix(a, row), Matrix(out, step)
+
+        def lines(*masks):
+            with cgutils.for_range(builder, rows) as loop:
+                for j, mask in enumerate(masks):
+                    at = loop.index, WORD(j * v.lanes)
+                    v.store(v.load(v.address(a, *at), mask), v.address(out, *at), mask)
+
+        _by_columns(builder, v, columns, lines)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6, like), generate
+
+
+@intrinsic
+def _turn_square(typing_context, a, row, rows, columns, out, step, like):
+    """``out[j, i] ← a[i, j]`` for as many rows and columns as a vector has lanes, or fewer."""
+
+    def generate(context, builder, signature, arguments):
+        a, row, rows, columns, out, step, _ = arguments
+        v, a, out = Vectors(builder, like), Matrix(a, row), Matrix(out, step)
+        places = [WORD(i) for i in range(v.lanes)]
+
+        def fewer():
+            last, mask = builder.sub(rows, WORD(1)), v.first(columns)
+            for i in places:  # the last row again where there are no more
+                there = builder.select(builder.icmp_signed("<", i, last), i, last)
+                yield v.load(v.address(a, there), mask)
+
+        lanes = WORD(v.lanes)
+        high, wide = (builder.icmp_signed(">=", count, lanes) for count in (rows, columns))
+        with builder.if_else(builder.and_(high, wide)) as (whole, part):
+            with whole:
+                turned = v.turned([v.load(v.address(a, i)) for i in places])
+                for j, vector in zip(places, turned, strict=True):
+                    v.store(vector, v.address(out, j))
+            with part:
+                for j, vector in zip(places, v.turned(list(fewer())), strict=True):
+                    with builder.if_then(builder.icmp_signed(">", columns, j)):
+                        v.store(vector, v.address(out, j), v.first(rows))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6, like), generate
+
+
+@_inlined
+def _turn(a, row, rows, columns, out, step, size, like):
+    """``out[j, i] ← a[i, j]``."""
+    lanes = BYTES // size
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            here, there = a + (i * row + j) * size, out + (j * step + i) * size
+            _turn_square(here, row, rows - i, columns - j, there, step, like)
+
+
+@_inlined
+def _into_strips(a, row, term, rows, terms, out, strip, size, like):
+    """`ROWS` of a after the other, each as a matrix of its terms by rows."""
+    for i in range(0, rows, ROWS):
+        high, here, there = min(ROWS, rows - i), a + i * row * size, out + i // ROWS * strip
+        if row == 1:
+            _copy(here, term, terms, high, there, ROWS, like)
+        else:
+            _turn(here, row, high, terms, there, ROWS, size, like)
+
+
+@cache
+def compiled(real: Any) -> Any:
+    """``c ← β·c + α·ab`` for matrices of this dtype.
+
+    A function of m, n, k; of a's address in bytes, and its steps from row to row and from term to
+    term in elements, one of which is 1; of b's, from term to term and from column to column, one
+    of which is 1; of c's, from row to row; and of α and β.
+    """
+    kind, size = from_dtype(real), real.itemsize
+    width = WIDTH * BYTES // size
+
+    def run(m, n, k, a, row, term, b, line, across, c, step, alpha, beta):
+        turned, depth = across != 1, min(k, DEPTH)
+        panel = np.empty(depth * width if turned or line * size >= FAR else 0, kind)
+        far = n >= MANY * width and max(row, term) * size >= FAR
+        # Rows of a at a time, and of those at once.
+        rows_of_block = max(1, BLOCK // depth // ROWS) * ROWS if far else max(1, m)
+        height = ROWS if far else max(1, m)
+        strips = np.empty(min(m + ROWS, rows_of_block) * depth if far else 0, kind)
+        for first in range(0, max(1, k), DEPTH):
+            terms, keep = min(DEPTH, k - first), beta if first == 0 else kind(1.0)
+            for top in range(0, m, rows_of_block):
+                rows, block = min(rows_of_block, m - top), a + (top * row + first * term) * size
+                if far:
+                    _into_strips(block, row, term, rows, terms, strips.ctypes.data,
+                                 ROWS * depth * size, size, alpha)  # fmt: skip
+                for left in range(0, n, width):
+                    columns = min(width, n - left)
+                    over, apart = b + (first * line + left * across) * size, line
+                    if panel.size:
+                        into = panel.ctypes.data
+                        if turned:
+                            _turn(over, across, columns, terms, into, width, size, alpha)
+                        else:
+                            _copy(over, line, terms, columns, into, width, alpha)
+                        over, apart = into, width
+                    for i in range(0, rows, height):
+                        here, down, along = block + i * row * size, row, term
+                        if far:
+                            here, down, along = strips.ctypes.data + i * depth * size, 1, ROWS
+                        _add_products(here, down, along, over, apart, terms,
+                                      c + ((top + i) * step + left) * size, step,
+                                      min(height, rows - i), columns, alpha, keep)  # fmt: skip
+
+    return called_by_address(types.void(*[types.intp] * WORDS, kind, kind), **OPTIONS)(run)
+
+
+def gemm(alpha: float, a: np.ndarray, b: np.ndarray, beta: float, out: np.ndarray) -> None:
+    """``out ← β·out + α·ab``; no gaps in the rows of `out`, nor in rows or columns of a and b."""
+    size = out.itemsize
+    steps = [step // size for x in (a, b, out) for step in x.strides]
+    compiled(out.dtype).ctypes(
+        *out.shape, a.shape[1], a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4],
+        out.ctypes.data, steps[4], alpha, beta,
+    )  # fmt: skip

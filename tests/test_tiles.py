@@ -1,0 +1,180 @@
+"""Matrix products by tiles against sums in double precision, on any shapes."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+
+from bpx.backends import _fast, _numba_tiles, _threads
+
+# m, k, n: less than a tile or a vector, some of each, all left-over rows, several parts of the
+# terms, and rows that are far apart and read often.
+SHAPES = [
+    (1, 1, 1), (7, 3, 5), (15, 9, 16), (9, 33, 31), (11, 17, 49), (23, 2, 100), (40, 600, 20),
+    (3, 1030, 70), (300, 40, 1100), (65, 1100, 1030), (1030, 300, 600),
+]  # fmt: skip
+
+
+def matrices(rng, shape, dtype, kinds="nn"):
+    """a, b in both orders of memory, as if transposed for "t", and `out` amid NaN."""
+    m, k, n = shape
+    a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    a, b = (
+        np.asfortranarray(each) if kind == "t" else each
+        for each, kind in zip((a, b), kinds, strict=True)
+    )
+    around = np.full((m + 2, n + 40), np.nan, dtype)
+    out = around[1:-1, 20:-20]
+    return a, b, out, around
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_product_is_that_of_numpy(rng, shape, dtype):
+    for kinds in ("nn", "nt", "tn", "tt"):
+        a, b, out, around = matrices(rng, shape, dtype, kinds)
+        product, sizes = a.astype("d") @ b.astype("d"), np.abs(a) @ np.abs(b)
+        for alpha, beta in ((1.0, 0.0), (-0.5, 0.75), (2.0, 1.0)):
+            old = rng.normal(size=out.shape)
+            out[...] = old if beta else np.nan
+            expected = alpha * product + (beta * out.astype("d") if beta else 0.0)
+            _numba_tiles.gemm(alpha, a, b, beta, out)
+            bound = np.finfo(dtype).eps * (2.0 * np.sqrt(shape[1]) * sizes.max() + 8.0)
+            assert np.abs(out - expected).max() <= bound
+            assert np.isnan(around).sum() == around.size - out.size  # nothing beside it
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_and_a_column_have_the_same_bits_whatever_others_there_are(rng, dtype):
+    """So that a batch may be dealt over threads, however many there are."""
+    for kinds in ("nn", "nt", "tn"):
+        a, b, out, _ = matrices(rng, (61, 1100, 530), dtype, kinds)
+        _numba_tiles.gemm(0.3, a, b, 0.0, out)
+        for rows, columns in ((slice(3, 10), slice(0, 530)), (slice(0, 61), slice(7, 530))):
+            part = np.empty_like(out[rows, columns])
+            _numba_tiles.gemm(0.3, a[rows], b[:, columns], 0.0, part)
+            assert np.array_equal(part, out[rows, columns])
+
+
+def test_nothing_is_read_behind_the_matrices(rng):
+    """They end where a page begins that nobody may touch."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("mprotect is called as it is on Linux")
+    page = mmap.PAGESIZE
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    kept = []
+
+    def at_the_end(array):
+        pages = -(-array.nbytes // page)
+        memory = mmap.mmap(-1, (pages + 1) * page)
+        kept.append(memory)
+        where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert protect(ctypes.c_void_p(where + pages * page), ctypes.c_size_t(page), 0) == 0
+        order, before = "C" if array.flags.c_contiguous else "F", pages * page - array.nbytes
+        found = np.ndarray(array.shape, array.dtype, memory, before, None, order)
+        found[...] = array
+        return found
+
+    for shape in SHAPES[:-2]:
+        for kinds in ("nn", "nt", "tn", "tt"):
+            a, b, _, _ = matrices(rng, shape, "float32", kinds)
+            out = at_the_end(np.empty((shape[0], shape[2]), np.float32))
+            _numba_tiles.gemm(1.0, at_the_end(a), at_the_end(b), 0.0, out)
+            assert np.abs(out - a @ b).max() <= 1e-6 * (1.0 + (np.abs(a) @ np.abs(b)).max())
+
+
+def test_a_processor_without_wide_vectors_finds_the_same(tmp_path):
+    """Without fused products either, so that sums are rounded otherwise."""
+    code = f"""
+import sys
+import numpy as np
+from bpx.backends import _numba_tiles, _numba_vectors
+assert _numba_vectors.BYTES == 32, _numba_vectors.BYTES
+rng = np.random.default_rng(0)
+for m, k, n in {SHAPES[:-2]}:
+    for turned in (False, True):
+        a, b = rng.normal(size=(m, k)).astype("f"), rng.normal(size=(k, n)).astype("f")
+        out = np.empty((m, n), "f")
+        _numba_tiles.gemm(1.0, a, np.asfortranarray(b) if turned else b, 0.0, out)
+        assert np.abs(out - a @ b).max() <= 2e-6 * (1.0 + (np.abs(a) @ np.abs(b)).max())
+print("done")
+"""
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    environment = os.environ | plain | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == ("done\n", "")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_products_go_by_tiles_where_blas_has_one_thread(monkeypatch, rng, dtype):
+    seen, tiles = [], _numba_tiles.gemm
+
+    def counted(alpha, a, b, beta, out):
+        seen.append((*a.shape, b.shape[1]))
+        tiles(alpha, a, b, beta, out)
+
+    monkeypatch.setattr(_numba_tiles, "gemm", counted)
+    kernels = _fast.FastBackend()
+
+    def run(*shape, of=dtype):
+        a, b, _, _ = matrices(rng, shape, dtype, "tn")
+        a, out = a.astype(of), np.empty((shape[0], shape[2]), dtype)
+        ways = [lambda: kernels.gemm(a, b, out)]
+        if of == dtype:
+            ways.append(lambda: kernels.prepared(a, b, out)(1.0, 0.0))
+        for way in ways:
+            out[...] = np.nan
+            way()
+            wrong = np.abs(out - a.astype("d") @ b.astype("d")).max()
+            assert wrong <= 32 * np.finfo(dtype).eps * (np.abs(a) @ np.abs(b)).max()
+
+    with _threads.limited(2):
+        run(90, 100, 80)  # a small one
+        run(400, 150, 90)  # for BLAS's threads
+        run(120, 110, 100, of="float16")
+        assert seen == []
+        run(120, 110, 100)
+    assert seen == 2 * [(120, 110, 100)]
+    seen.clear()
+    with _threads.limited(1, 3):
+        run(400, 150, 90)  # for three threads, of which there is work for two
+    assert seen == 4 * [(200, 150, 90)]
+
+
+def test_a_large_network_holds_blas_to_one_thread(monkeypatch, rng):
+    """And ends with the same bits on any number of threads."""
+    import bpx
+
+    monkeypatch.setattr(_fast, "LARGE", 1000)
+    monkeypatch.setattr(_fast, "DEALT", 1_000_000)
+    x = rng.normal(size=(400, 60)).astype(np.float32)
+    y = rng.integers(10, size=400)
+    held, spread = [], _threads.spread
+
+    def counted(work, parts):
+        held.append((_threads.of_blas(), parts))
+        spread(work, parts)
+
+    monkeypatch.setattr(_threads, "spread", counted)
+
+    def trained(threads):
+        net = bpx.Network([60, 300, 200, 10], hidden="relu", output="softmax", seed=0,
+                          backend=_fast.FastBackend())  # fmt: skip
+        with _threads.limited(threads):
+            net.fit(x, y, epochs=2, batch_size=200, optimizer=bpx.SGD(0.1, momentum=0.9))
+        return net.parameters
+
+    alone = trained(1)
+    assert held == []
+    assert np.array_equal(trained(3), alone)
+    assert set(held) == {(1, 3)}
+    assert _threads.beside_blas() == 1
