@@ -505,7 +505,7 @@ if "compile" in sys.argv:
             (_numba_channels, "batch_statistics relu_backward"),
             (_numba_products, "affine"),
             (_numba_random, "keep"),
-            (_numba_rows, "convolve convolve_weights convolve_inputs"),
+            (_numba_rows, "convolve convolve_weights convolve_inputs sum_over_windows"),
             (_numba_windows, "fold window_max window_max_backward"),
         )
         for name in names.split()

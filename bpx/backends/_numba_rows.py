@@ -1,7 +1,7 @@
 """Convolutions of stride 1 by compiled loops over rows, without patches: see `_rows.RowLayout`.
 
-Four channels and three taps at once: twelve vectors are multiplied and added for seven that are
-loaded and four stored, all in the first cache.
+A product by tiles reads the rows shifted, and where that would leave most of a vector empty, a
+gradient of weights is summed up for four channels and three taps at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import decorators
-from ._rows import CHANNELS, LANES, TAPS, TILE
+from ._numba_tiles import WIDTH, add_shifted, turn
+from ._numba_vectors import BYTES
+from ._rows import CHANNELS, TAPS
 
 _kernel, _inlined = decorators("contract", "reassoc")  # a sum may run in several lanes
 
@@ -64,34 +66,22 @@ def _laid_out(images, into, shifts, numbers):
     start, line, pixels, _, _ = numbers
     b, channels = images.shape[0], images.shape[1]
     channel = pixels * b
-    rows = np.zeros(channels * channel + LANES, images.dtype)
+    rows = np.zeros(channels * channel, images.dtype)
     _into_rows(images, start, line, channel, rows)
     return rows, _taps(into, channel, shifts * b)
 
 
 @_inlined
-def _add_products(rows, taps, weights, out, channel, at, length):
-    """In each channel's row ``out[at + j] += Σ_k weights[channel, k] rows[taps[k] + j]``."""
-    for first in range(0, length, TILE):
-        n = min(TILE, length - first)
-        for o in range(0, weights.shape[0], CHANNELS):
-            begin = o * channel + at + first
-            z0, z1 = out[begin:], out[begin + channel :]
-            z2, z3 = out[begin + 2 * channel :], out[begin + 3 * channel :]
-            w0, w1, w2, w3 = weights[o], weights[o + 1], weights[o + 2], weights[o + 3]
-            for k in range(0, weights.shape[1], TAPS):
-                x0, x1 = rows[taps[k] + first :], rows[taps[k + 1] + first :]
-                x2 = rows[taps[k + 2] + first :]
-                a0, a1, a2 = w0[k], w0[k + 1], w0[k + 2]
-                b0, b1, b2 = w1[k], w1[k + 1], w1[k + 2]
-                c0, c1, c2 = w2[k], w2[k + 1], w2[k + 2]
-                d0, d1, d2 = w3[k], w3[k + 1], w3[k + 2]
-                for j in range(n):
-                    p, q, r = x0[j], x1[j], x2[j]
-                    z0[j] += a0 * p + a1 * q + a2 * r
-                    z1[j] += b0 * p + b1 * q + b2 * r
-                    z2[j] += c0 * p + c1 * q + c2 * r
-                    z3[j] += d0 * p + d1 * q + d2 * r
+def _add_products(rows, taps, weights, out, channel, at, length, beta):
+    """``out[at + j] ← β·out[at + j] + Σ_k weights[channel, k] rows[taps[k] + j]`` by channel."""
+    size, one = rows.itemsize, rows.dtype.type(1.0)
+    by, count = weights.ctypes.data, weights.shape
+    for first in range(0, length, WIDTH * BYTES // size):
+        b, into = rows.ctypes.data + first * size, out.ctypes.data + (at + first) * size
+        add_shifted(
+            by, count[1], b, taps.ctypes.data, count[1], into, channel, count[0], length - first,
+            one, beta,
+        )  # fmt: skip
 
 
 @_inlined
@@ -126,29 +116,27 @@ def _sum_products(rows, taps, deltas, channel, out, length):
 
 @_inlined
 def _stretch(lines, columns, line, images):
-    """Elements from the first of some lines of the output to the last one, in lanes."""
-    n = ((lines - 1) * line + columns) * images
-    return n + -n % LANES
+    """Elements from the first of some lines of the output to the last one."""
+    return ((lines - 1) * line + columns) * images
 
 
 @_kernel
 def convolve(x, weights, shifts, numbers, out):
-    """`Kernels.convolve`, with weights (groups, channels, taps) filled up by zeros."""
+    """`Kernels.convolve`, with weights (groups, channels, taps)."""
     _, line, pixels, lines, most = numbers
     m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
-    groups, filled = weights.shape[0], weights.shape[1]
-    into, of = channels // groups, out.shape[1] // groups
+    groups, of = weights.shape[0], weights.shape[1]
+    into, zero = channels // groups, x.dtype.type(0.0)
     for first in range(0, m, most):
         stop = min(first + most, m)
         b = stop - first
         channel, length = pixels * b, _stretch(lines, columns, line, b)
         rows, taps = _laid_out(x[first:stop], into, shifts, numbers)
-        sums = np.empty(filled * length, x.dtype)
+        sums = np.empty(of * length, x.dtype)
         for g in range(groups):
             for y in range(0, height, lines):
-                sums[:] = 0
                 group = rows[g * into * channel + y * line * b :]
-                _add_products(group, taps, weights[g], sums, length, 0, length)
+                _add_products(group, taps, weights[g], sums, length, 0, length, zero)
                 images = out[first:stop, g * of : (g + 1) * of, y : y + lines]
                 _out_of_rows(sums, 0, line, length, images)
 
@@ -175,22 +163,53 @@ def convolve_weights(x, delta, shifts, numbers, out):
 
 
 @_kernel
+def sum_over_windows(x, delta, places, numbers, out):
+    """The same by tiles, added to ``out`` (groups, channels, *size, c).
+
+    With the channels of a pixel side by side, those under a line of a window are one row of b, and
+    δ, as it is, is a. `places` are the windows' first pixels in a padded image.
+    """
+    top, left, lines, line, down, right = numbers
+    m, height, width = x.shape[0], x.shape[2], x.shape[3]
+    groups, of, tall, wide, into = out.shape
+    size, one, step = x.itemsize, x.dtype.type(1.0), tall * wide * into
+    pixels, shifts = np.zeros(lines * line * into, x.dtype), places * into
+    parts, columns = (1, wide * into) if right == 1 else (wide, into)
+    for i in range(m):
+        for g in range(groups):
+            for y in range(height):
+                there = pixels.ctypes.data + ((top + y) * line + left) * into * size
+                here = x[i, g * into, y].ctypes.data
+                turn(here, height * width, into, width, there, into, size, one)
+            for u in range(tall):
+                for v in range(parts):
+                    b = pixels.ctypes.data + (u * down * line + v * right) * into * size
+                    for first in range(0, columns, WIDTH * BYTES // size):
+                        add_shifted(
+                            delta[i, g * of].ctypes.data, places.size, b + first * size,
+                            shifts.ctypes.data, places.size,
+                            out[g, 0, u, v].ctypes.data + first * size, step,
+                            of, columns - first, one, one,
+                        )  # fmt: skip
+
+
+@_kernel
 def convolve_inputs(delta, weights, shifts, numbers, out):
-    """`Kernels.convolve_inputs`, with weights (groups, elements, c, channels), filled up.
+    """`Kernels.convolve_inputs`, with weights (groups, elements, c, channels).
 
     Each element of the windows adds to where it lies; zeros between the lines of δ add nothing.
     """
     start, line, pixels, lines, most = numbers
-    m, channels, height, columns = out.shape[0], out.shape[1], delta.shape[2], delta.shape[3]
-    groups, filled = weights.shape[0], weights.shape[2]
-    into, of = channels // groups, delta.shape[1] // groups
+    m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
+    groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
+    one = out.dtype.type(1.0)
     for first in range(0, m, most):
         stop = min(first + most, m)
         b = stop - first
         channel, length = pixels * b, _stretch(lines, columns, line, b)
         deltas = np.zeros(of * length, out.dtype)
-        taps = _taps(of, length, np.zeros(1, np.int64))
-        rows = np.empty(filled * channel + LANES, out.dtype)
+        taps = length * np.arange(of)
+        rows = np.empty(into * channel, out.dtype)
         for g in range(groups):
             rows[:] = 0
             for y in range(0, height, lines):
@@ -198,5 +217,5 @@ def convolve_inputs(delta, weights, shifts, numbers, out):
                 _into_rows(images, 0, line, length, deltas)
                 for k in range(shifts.size):
                     at = (y * line + shifts[k]) * b
-                    _add_products(deltas, taps, weights[g, k], rows, channel, at, length)
+                    _add_products(deltas, taps, weights[g, k], rows, channel, at, length, one)
             _out_of_rows(rows, start, line, channel, out[first:stop, g * into : (g + 1) * into])

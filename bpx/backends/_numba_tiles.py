@@ -11,6 +11,7 @@ other rows there are.
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import OPTIONS, called_by_address, decorators
-from ._numba_vectors import BYTES, WORD, Matrix, Vectors
+from ._numba_vectors import BYTES, ONE, WORD, ZERO, Matrix, Vectors, by_itself
 
 # Rows of a tile, and of those for what is left over; and vectors in a row. 8 × 2 sums and two
 # vectors of b fit in 32 registers, 6 × 2 in 16.
@@ -43,27 +44,53 @@ def _add_products(
     """``c ← β·c + α·ab`` for some rows and at most `WIDTH` vectors of columns."""
     real = alpha
 
-    def generate(context, builder, signature, arguments):
-        a, row, term, b, line, terms, c, step, rows, columns, alpha, beta = arguments
-        v, a, b, c = Vectors(builder, real), Matrix(a, row, term), Matrix(b, line), Matrix(c, step)
+    def build(builder, a, row, term, b, line, terms, c, step, *others):
+        v, b = Vectors(builder, real), Matrix(b, line)
+        matrices = Matrix(a, row, term), lambda k: v.address(b, k), Matrix(c, step)
+        _tiles(builder, v, *matrices, terms, *others)
 
-        def tiles(*masks):
-            first = WORD(0)
-            for height in HEIGHTS:
-                left = builder.sub(rows, first)
-                stop = builder.sub(rows, builder.srem(left, WORD(height)))
-                with cgutils.for_range_slice(builder, first, stop, WORD(height)) as (at, _):
-                    for i in range(height):
-                        for j in range(len(masks)):
-                            v.prefetch(v.address(c, builder.add(at, WORD(i)), WORD(j * v.lanes)))
-                    sums = _sums(builder, v, at, height, masks, a, b, terms)
-                    _put(builder, v, at, masks, sums, c, alpha, beta)
-                first = stop
+    return types.void(*[types.intp] * 10, real, real), by_itself(f"products_{real}", build)
 
-        _by_columns(builder, v, columns, tiles)
-        return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 10, real, real), generate
+@intrinsic
+def add_shifted(
+    typing_context, a, row, b, shifts, terms, c, step, rows, columns, alpha, beta
+):  # fmt: skip
+    """The same for a b whose rows are so many elements after an address, by int64 at another."""
+    real = alpha
+
+    def build(builder, a, row, b, shifts, terms, c, step, *others):
+        v, b = Vectors(builder, real), Matrix(b, ONE)
+        first = builder.inttoptr(shifts, WORD.as_pointer())
+
+        def line(k):
+            return v.address(b, builder.load(builder.gep(first, [k])))
+
+        _tiles(builder, v, Matrix(a, row), line, Matrix(c, step), terms, *others)
+
+    return types.void(*[types.intp] * 9, real, real), by_itself(f"shifted_{real}", build)
+
+
+def _tiles(builder, v, a, row_of_b, c, terms, rows, columns, alpha, beta):
+    """All tiles of so many columns; `row_of_b` gives the address of a row."""
+
+    def build(*masks):
+        first = ZERO
+        for height in HEIGHTS:
+            left = builder.sub(rows, first)
+            stop = builder.sub(rows, builder.srem(left, WORD(height)))
+            with cgutils.for_range_slice(builder, first, stop, WORD(height)) as (at, _):
+                places = [
+                    [v.address(c, i, WORD(j * v.lanes)) for j in range(len(masks))]
+                    for i in (builder.add(at, WORD(k)) for k in range(height))
+                ]
+                for place in chain(*places):  # so that they are there when the sums are
+                    v.prefetch(place)
+                sums = _sums(builder, v, at, height, masks, a, row_of_b, terms)
+                _put(builder, v, masks, sums, places, alpha, beta)
+            first = stop
+
+    _by_columns(builder, v, columns, build)
 
 
 def _by_columns(builder, v, columns, build):
@@ -79,40 +106,38 @@ def _by_columns(builder, v, columns, build):
                 build(None, v.first(builder.sub(columns, lanes)))
 
 
-def _sums(builder, v, first, height, masks, a, b, terms):
+def _sums(builder, v, first, height, masks, a, row_of_b, terms):
     """Places of the sums over all terms of a tile, by row and vector."""
     sums = [[cgutils.alloca_once(builder, v.kind) for _ in masks] for _ in range(height)]
     rows = [builder.add(first, WORD(i)) for i in range(height)]
-    for each in sums:
-        for total in each:
-            builder.store(v.zero, total)
+    for total in chain(*sums):
+        builder.store(v.zero, total)
     with cgutils.for_range(builder, terms) as loop:
-        k = loop.index
+        b = Matrix(row_of_b(loop.index), ZERO)
         vectors = [
-            v.load(v.address(b, k, WORD(j * v.lanes)), mask) for j, mask in enumerate(masks)
+            v.load(v.address(b, ZERO, WORD(j * v.lanes)), mask) for j, mask in enumerate(masks)
         ]
         for i, each in zip(rows, sums, strict=True):
-            x = v.number(v.address(a, i, k))
+            x = v.number(v.address(a, i, loop.index))
             for total, y in zip(each, vectors, strict=True):
                 builder.store(v.multiply_add(x, y, builder.load(total)), total)
     return sums
 
 
-def _put(builder, v, first, masks, sums, c, alpha, beta):
+def _put(builder, v, masks, sums, places, alpha, beta):
     """``c ← β·c + α·sums``; whatever is there if β = 0."""
     by, keep = v.filled(alpha), v.filled(beta)
-    with builder.if_else(builder.fcmp_ordered("==", beta, v.real(0.0))) as cases:
-        for case, fresh in zip(cases, (True, False), strict=True):
-            with case:
-                for i, each in enumerate(sums):
-                    for j, (total, mask) in enumerate(zip(each, masks, strict=True)):
-                        at = v.address(c, builder.add(first, WORD(i)), WORD(j * v.lanes))
-                        new = builder.load(total)
-                        if fresh:
-                            v.store(builder.fmul(by, new), at, mask)
-                        else:
-                            old = builder.fmul(keep, v.load(at, mask))
-                            v.store(v.multiply_add(by, new, old), at, mask)
+    tile = [
+        each for row in zip(sums, places, strict=True) for each in zip(*row, masks, strict=True)
+    ]
+    with builder.if_else(builder.fcmp_ordered("==", beta, v.real(0.0))) as (fresh, otherwise):
+        with fresh:
+            for total, place, mask in tile:
+                v.store(builder.fmul(by, builder.load(total)), place, mask)
+        with otherwise:
+            for total, place, mask in tile:
+                old = builder.fmul(keep, v.load(place, mask))
+                v.store(v.multiply_add(by, builder.load(total), old), place, mask)
 
 
 @intrinsic
@@ -167,7 +192,7 @@ def _turn_square(typing_context, a, row, rows, columns, out, step, like):
 
 
 @_inlined
-def _turn(a, row, rows, columns, out, step, size, like):
+def turn(a, row, rows, columns, out, step, size, like):
     """``out[j, i] ← a[i, j]``."""
     lanes = BYTES // size
     for i in range(0, rows, lanes):
@@ -184,7 +209,7 @@ def _into_strips(a, row, term, rows, terms, out, strip, size, like):
         if row == 1:
             _copy(here, term, terms, high, there, ROWS, like)
         else:
-            _turn(here, row, high, terms, there, ROWS, size, like)
+            turn(here, row, high, terms, there, ROWS, size, like)
 
 
 @cache
@@ -219,7 +244,7 @@ def compiled(real: Any) -> Any:
                     if panel.size:
                         into = panel.ctypes.data
                         if turned:
-                            _turn(over, across, columns, terms, into, width, size, alpha)
+                            turn(over, across, columns, terms, into, width, size, alpha)
                         else:
                             _copy(over, line, terms, columns, into, width, alpha)
                         over, apart = into, width

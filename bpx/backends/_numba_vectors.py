@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -118,3 +119,24 @@ class Vectors:
         signature = ir.FunctionType(kind, [each.type for each in arguments])
         function = cgutils.get_or_insert_function(self._builder.module, signature, f"llvm.{name}")
         return self._builder.call(function, arguments)
+
+
+def by_itself(name: str, build: Callable[..., None]) -> Callable[..., Any]:
+    """The code of an intrinsic that calls a function, built in each module that has such a call.
+
+    In its caller, the addresses of an inner loop would have to share registers with all else.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [each.type for each in arguments])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"bpx_{name}")
+        if function.is_declaration:
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            inner = ir.IRBuilder(function.append_basic_block())
+            build(inner, *function.args)
+            inner.ret_void()
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return generate

@@ -61,7 +61,7 @@ class NumpyWindows(Backend):
     def convolve_inputs(
         self, delta: Array, weights: Array, sliding: Any, room: Room, out: Array
     ) -> Array:
-        back = _back(sliding)
+        back = going_back(sliding)
         if back is None:
             return super().convolve_inputs(delta, weights, sliding, room, out)
         # A convolution too, with the weights flipped: patches take half the time of a fold.
@@ -166,7 +166,7 @@ def _dots(a: Array, b: Array) -> Array:
 
 
 @lru_cache(256)
-def _back(sliding: Any) -> Any:
+def going_back(sliding: Any) -> Any:
     """The windows of `convolve_inputs` on δ, if they exist and are hardly more; else None."""
     axes = zip(sliding.reach, sliding.padding, strict=True)
     padding = tuple((reach - 1 - before, reach - 1 - after) for reach, (before, after) in axes)

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-# What the compiled loops take at once: channels; taps; elements of a stretch, which is a multiple
-# of them; and as many elements as stay in the first cache, four times.
-CHANNELS, TAPS, LANES, TILE = 4, 3, 8, 512
+# What the compiled loops take at once: channels, taps, and elements of several images' lines.
+CHANNELS, TAPS, TILE = 4, 3, 512
 
 # In elements, what each stretch costs besides; and what it costs to put pixels side by side.
 SHORT, TURNED = 45.0, 1.1
@@ -73,17 +72,29 @@ def layout(sliding: Any, rows: int) -> RowLayout:
     return min(found, key=lambda each: each.cost)
 
 
+@lru_cache(256)
+def windows(sliding: Any) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The first pixel of each window in a padded image, and how that is laid out.
+
+    Its first pixel's line and column, its lines and their length, and the pixels from one element
+    of a window to the next, down and to the right.
+    """
+    (top, left), (lines, line) = (
+        _two([pair[0] for pair in sliding.padding], 0),
+        _two(sliding.padded, 1),
+    )
+    (down, right), (height, width) = _two(sliding.dilation, 1), _two(sliding.counts, 1)
+    (vertical, horizontal) = _two(sliding.stride, 1)
+    rows, columns = vertical * np.arange(height)[:, None], horizontal * np.arange(width)
+    return (rows * line + columns).reshape(-1), (top, left, lines, line, down, right)
+
+
 def filled(weights: np.ndarray) -> np.ndarray:
     """Weights (..., channels, taps) with zeros up to what is taken at once."""
     *others, channels, taps = weights.shape
     out = np.zeros((*others, channels + -channels % CHANNELS, taps + -taps % TAPS), weights.dtype)
     out[..., :channels, :taps] = weights
     return out
-
-
-def fill(channels: int) -> float:
-    """How many channels `filled` makes of one."""
-    return (channels + -channels % CHANNELS) / channels
 
 
 def _two(numbers: Sequence[int], before: int) -> tuple[int, int]:
