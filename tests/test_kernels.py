@@ -259,7 +259,8 @@ def lending(kernels, dtype):
 def convolutions(rng):
     """x, weights, δ and windows: of each kind, in groups, of more rows than fit at once."""
     for sliding in WINDOWS + STEP_BY_STEP:
-        for m, groups, into, of in ((3, 1, 2, 5), (1, 2, 1, 4), (19, 1, 3, 8), (2, 3, 1, 1)):
+        sizes = (3, 1, 2, 5), (1, 2, 1, 4), (19, 1, 3, 8), (2, 3, 1, 1), (2, 2, 7, 3)
+        for m, groups, into, of in sizes:
             x = rng.normal(size=(m, groups * into, *sliding.lengths))
             weights = rng.normal(size=(groups * of, into, *sliding.size))
             delta = rng.normal(size=(m, groups * of, *sliding.counts))
