@@ -145,6 +145,11 @@ def test_large_products_go_by_tiles_where_blas_has_one_thread(monkeypatch, rng, 
         run(120, 110, 100)
     assert seen == 2 * [(120, 110, 100)]
     seen.clear()
+    gaps = [rng.normal(size=(2 * n, 2 * n)).astype(dtype)[::2, ::2] for n in (120, 110)]
+    whole = np.empty((120, 110), dtype)
+    kernels.gemm(gaps[0][:, :110], gaps[1], whole)
+    assert np.array_equal(whole, gaps[0][:, :110].copy() @ gaps[1].copy())
+    assert seen == []  # both in numbers that lie apart
     with _threads.limited(1, 3):
         run(400, 150, 90)  # for three threads, of which there is work for two
     assert seen == 4 * [(200, 150, 90)]

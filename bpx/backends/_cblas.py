@@ -41,26 +41,8 @@ def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
     return 8 <= rows <= FEW and inputs >= 256 and outputs >= 24
 
 
-# Rows of x and of ω that loops take at once. With fewer they would write beyond the result.
-ROWS, OUTPUTS = 2, 5
-
-# Apple's own BLAS uses a matrix unit, against which loops have not been measured.
-LOOPS = sys.platform != "darwin"
-
-
-def is_sooner_in_loops(rows: int, inputs: int, outputs: int) -> bool:
-    """Whether loops, `ROWS` of x and `OUTPUTS` of ω at once, are faster than OpenBLAS for x ωᵀ.
-
-    OpenBLAS copies both first, which pays with many rows and outputs. On one core with AVX2: 4
-    rows of 784 by 30 outputs take 4.7 µs against 12.1, 10 rows 7.4 against 17.1, 16 rows 11.0
-    against 17.7; 10 rows by 128 outputs 29 against 50; 256 rows by 10 outputs 54 against 81, by 32
-    outputs 189 against 160. 32 rows of 784 by 128 outputs take 63 µs against 72, of 128 by 128
-    12.4 against 11.8; with AVX-512, for which OpenBLAS has a slow way of its own from 1,200 sums
-    on, 62 against 107 and 12.8 against 17.6. With fewer than 24 inputs too little is vectorized,
-    and with fewer than 128 if there are more than 16 rows.
-    """
-    few = rows <= 16 or outputs < 16 or (rows <= FEW and inputs >= 128)
-    return LOOPS and few and rows >= ROWS and inputs >= 24 and outputs >= OUTPUTS
+# Apple's own BLAS uses a matrix unit, against which our loops and tiles have not been timed.
+TIMED = sys.platform != "darwin"
 
 
 class Cblas:

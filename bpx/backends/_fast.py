@@ -14,6 +14,7 @@ import numpy as np
 
 from . import _threads
 from ._base import Array, dealt
+from ._cblas import TIMED
 from ._fast_windows import FastWindows, are_dense
 from ._numpy import ONE_THREAD, THIN
 from ._numpy_elementwise import SMALL, Native
@@ -211,15 +212,17 @@ class FastBackend(FastWindows):
 def _by_tiles(a: Array, b: Array, out: Array) -> bool:
     """Whether tiles are sooner than BLAS on one core, and BLAS would have only that."""
     size = a.size * b.shape[1] if isinstance(b, np.ndarray) else 0  # of a sparse x
-    if size <= TILES or not a.dtype == b.dtype == out.dtype or out.dtype not in REALS:
+    known = a.dtype == b.dtype == out.dtype and out.dtype in REALS
+    if size <= TILES or not known:
         return False
     step = out.itemsize
-    return out.strides[1] == step and step in b.strides and _alone(size)
+    dense = out.strides[1] == step and step in b.strides and step in a.strides
+    return dense and _alone(size)
 
 
 def _alone(size: int) -> bool:
-    """Whether a product of so many multiply-adds has but one of BLAS's threads."""
-    return size <= _threads.ONE_CORE or _threads.of_blas() == 1
+    """Whether so many multiply-adds have but one of BLAS's threads, and its time is known."""
+    return TIMED and (size <= _threads.ONE_CORE or _threads.of_blas() == 1)
 
 
 def _vectors(program: Any) -> tuple[Array, ...]:

@@ -33,9 +33,11 @@ class _Here(threading.local):
 _lock, _here = threading.RLock(), _Here()
 _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
-# Runs and calls of `spread` in progress, each by an object of its own: Ctrl-C may come between any
-# two lines, and removing one again, or one that was not yet there, does nothing.
+# Runs, those that hold BLAS to one thread, and calls of `spread`, in progress, each by an object
+# of its own: Ctrl-C may come between any two lines, and removing one again, or one not yet
+# there, does nothing.
 _runs: set[object] = set()
+_held: set[object] = set()
 _spreads: set[object] = set()
 _limit = 1, 1  # of BLAS and of `count`, for all runs: the first one's
 # The number BLAS was told; None: none, each library has its own; 0: it is being told.
@@ -61,7 +63,7 @@ def count() -> int:
     with _lock:
         if _runs:
             return _limit[1]
-        if _spreads:
+        if _spreads or _held:
             return max(_before, default=1)
         return of_blas() or 1
 
@@ -79,7 +81,7 @@ def beside_blas() -> int:
     if _here.is_spread:
         return 1
     with _lock:
-        return count() if _told == 1 else 1
+        return count() if _held or (_runs and _limit[0] == 1) else 1
 
 
 def for_each_of(processes: int) -> int | None:
@@ -137,19 +139,24 @@ def limited(threads: int, spread: int | None = None) -> Iterator[None]:
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """BLAS on one thread between calls of `spread` too: its own would be in the way of theirs."""
-    call = object()
+    run = object()
     try:
         with _lock:
-            _spreads.add(call)
+            _held.add(run)
             _tell()
         yield
     finally:
-        _dismiss(call, [], _here.is_spread)
+        try:
+            _ended(run)
+        except BaseException:  # Ctrl-C, in the midst of it
+            _ended(run)
+            raise
 
 
 def _ended(run: object) -> None:
     with _lock:
         _runs.discard(run)
+        _held.discard(run)
         _tell()
 
 
@@ -275,6 +282,7 @@ def _forget() -> None:
     _lock = threading.RLock()
     _idle.clear()
     _runs.clear()
+    _held.clear()
     _spreads.clear()
     _workers = 0
     if _told is not None:
@@ -289,7 +297,7 @@ if hasattr(os, "register_at_fork"):
 def _tell() -> None:
     """Tell BLAS its number of threads, if that has changed; the lock is held."""
     global _told
-    threads = 1 if _spreads else _limit[0] if _runs else None
+    threads = 1 if _spreads or _held else _limit[0] if _runs else None
     if threads == _told:  # else each `spread` of a step would pay 20 µs
         return
     if _told is None:
