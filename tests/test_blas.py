@@ -136,6 +136,7 @@ def test_what_one_core_does_goes_through_a_layer_in_compiled_code(monkeypatch, r
         loops(tiles, x, w, b, z)
 
     monkeypatch.setattr(_numba_products, "affine", counted)
+    monkeypatch.setattr(_fast, "TIMED", True)
     kernels = _fast.FastBackend()
 
     def run(m, inputs, outputs, turned=False, of_b=dtype):

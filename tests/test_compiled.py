@@ -80,15 +80,16 @@ def test_a_change_in_any_file_of_compiled_functions_compiles_anew(tmp_path):
     def loaded():
         program = """
 import numpy as np
-from bpx.backends import _numba_random
+from bpx.backends import _numba_gather, _numba_random
 _numba_random.keep(np.uint64(1), 2, np.uint64(3), np.empty((1, 1), bool))
-print(sum(_numba_random.keep.stats.cache_hits.values()))
+by_address = _numba_gather.gatherer(*3 * [np.dtype("float32")])
+print(sum(_numba_random.keep.stats.cache_hits.values()) + by_address.cache_hits)
 """
         command = [sys.executable, "-c", program]
         return int(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True))
 
-    assert [loaded(), loaded()] == [0, 1]
-    for name in ("random.py", "backends/_cblas.py", "backends/_numba_products.py"):
+    assert [loaded(), loaded()] == [0, 2]
+    for name in ("random.py", "backends/_cblas.py", "backends/_numba_vectors.py"):
         with (copy / name).open("a", encoding="utf-8") as file:
             file.write("# another\n")
         assert loaded() == 0, name

@@ -64,6 +64,22 @@ def test_a_row_and_a_column_have_the_same_bits_whatever_others_there_are(rng, dt
             assert np.array_equal(part, out[rows, columns])
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0)], ids=str)
+def test_a_product_without_rows_terms_or_columns(rng, shape):
+    a, b, out, around = matrices(rng, shape, "float32")
+    out[...] = 2.0
+    _numba_tiles.gemm(1.0, a, b, 0.5, out)
+    assert (out == 1.0).all()
+    assert np.isnan(around).sum() == around.size - out.size
+
+
+def test_rows_backwards_and_one_row_many_times(rng):
+    a, b, out, _ = matrices(rng, (40, 30, 50), "float64")
+    for first, second in ((a[::-1], b[::-1]), (np.broadcast_to(a[:1], a.shape), b)):
+        _numba_tiles.gemm(1.0, first, second, 0.0, out)
+        assert np.allclose(out, first @ second, rtol=0.0, atol=1e-12)
+
+
 def test_nothing_is_read_behind_the_matrices(rng):
     """They end where a page begins that nobody may touch."""
     if not sys.platform.startswith("linux"):
@@ -116,6 +132,7 @@ print("done")
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_products_go_by_tiles_where_blas_has_one_thread(monkeypatch, rng, dtype):
+    monkeypatch.setattr(_fast, "TIMED", True)
     seen, tiles = [], _numba_tiles.gemm
 
     def counted(alpha, a, b, beta, out):
@@ -149,7 +166,10 @@ def test_large_products_go_by_tiles_where_blas_has_one_thread(monkeypatch, rng, 
     whole = np.empty((120, 110), dtype)
     kernels.gemm(gaps[0][:, :110], gaps[1], whole)
     assert np.array_equal(whole, gaps[0][:, :110].copy() @ gaps[1].copy())
-    assert seen == []  # both in numbers that lie apart
+    record = np.zeros(120, [("name", "u1"), ("x", dtype, (110,))])["x"]
+    record[...] = rng.normal(size=record.shape)
+    assert np.allclose(kernels.gemm(record, gaps[1].copy(), whole), record @ gaps[1])
+    assert seen == []  # numbers that lie apart, and at odd addresses
     with _threads.limited(1, 3):
         run(400, 150, 90)  # for three threads, of which there is work for two
     assert seen == 4 * [(200, 150, 90)]
@@ -159,7 +179,9 @@ def test_a_large_network_holds_blas_to_one_thread(monkeypatch, rng):
     """And ends with the same bits on any number of threads."""
     import bpx
 
+    monkeypatch.setattr(_fast, "TIMED", True)
     monkeypatch.setattr(_fast, "LARGE", 1000)
+    monkeypatch.setattr(_fast, "BLOCK", 100)
     monkeypatch.setattr(_fast, "DEALT", 1_000_000)
     x = rng.normal(size=(400, 60)).astype(np.float32)
     y = rng.integers(10, size=400)

@@ -17,9 +17,9 @@ from ._base import Array, dealt
 from ._cblas import TIMED
 from ._fast_windows import FastWindows, are_dense
 from ._numpy import ONE_THREAD, THIN
-from ._numpy_elementwise import SMALL, Native
+from ._numpy_elementwise import BLOCK, SMALL, Native
 
-# Elements of θ from which a velocity is better added to it by BLAS's axpy, on all cores, than by a
+# Elements of θ from which a velocity is better added to it on all cores, by BLAS's axpy, than by a
 # compiled loop on one: 784-2048-2048-10 takes 24.0 ms a step in Python, and compiled 26.0.
 LARGE = 1 << 20
 
@@ -88,9 +88,10 @@ class FastBackend(FastWindows):
     def _spread(self, program: Any) -> Callable[..., int] | None:
         """By NumPy's calls, their large products dealt over threads instead of BLAS's own."""
         run = super().compile(program)
-        largest = max(into * out for into, out in pairwise(program.layers.sizes))
-        if run is None or largest * program.batch_size < DEALT:
+        largest, m = max(map(math.prod, pairwise(program.layers.sizes))), program.batch_size
+        if run is None or not TIMED or largest * m < DEALT or m <= THIN:
             return run
+        _ = self.blas  # SciPy's library must be loaded to be found
 
         def held(*arrays: Array) -> int:
             with _threads.held():
@@ -125,8 +126,25 @@ class FastBackend(FastWindows):
 
         return forward
 
+    def _alone(self, size: int) -> bool:
+        """Whether so many multiply-adds are one core's: always as few as it does in `fit`."""
+        _ = self.blas  # SciPy's library must be loaded to be found
+        return TIMED and (size <= _threads.ONE_CORE or _threads.of_blas() == 1)
+
+    def _by_tiles(self, a: Array, b: Array, out: Array) -> bool:
+        """Whether tiles are sooner than BLAS on the core that would have the product."""
+        size = a.size * b.shape[1] if isinstance(b, np.ndarray) else 0  # of a sparse x
+        known = a.dtype == b.dtype == out.dtype and out.dtype in REALS
+        if size <= TILES or not known:
+            return False
+        step, arrays = out.itemsize, (a, b, out)
+        dense = out.strides[1] == step and step in b.strides and step in a.strides
+        # A field of a record may lie at any byte.
+        whole = all(x.flags.aligned and not any(by % step for by in x.strides) for x in arrays)
+        return dense and whole and self._alone(size)
+
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        if not _by_tiles(a, b, out):
+        if not self._by_tiles(a, b, out):
             return super().gemm(a, b, out, alpha, beta)
         from . import _numba_tiles
 
@@ -134,7 +152,7 @@ class FastBackend(FastWindows):
         return out
 
     def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
-        if not _by_tiles(a, b, out):
+        if not self._by_tiles(a, b, out):
             return super().prepared(a, b, out)
         return partial(self.gemm, a, b, out)
 
@@ -143,7 +161,7 @@ class FastBackend(FastWindows):
         # Fewer multiply-adds are not worth the import, and many rows would do without other cores.
         few = size > ONE_THREAD and (size <= _threads.ONE_CORE or x.shape[0] < THIN)
         dense = few and isinstance(x, np.ndarray) and are_dense(x, w, b, out)
-        if not (dense and x.dtype == w.dtype == b.dtype == out.dtype and _alone(size)):
+        if not (dense and self._alone(size)):
             return super().affine(x, w, b, out)
         from . import _numba_products, _numba_tiles
 
@@ -152,7 +170,9 @@ class FastBackend(FastWindows):
         return out
 
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
-        threads = _threads.beside_blas() if out.size > LARGE and x.shape == out.shape else 1
+        # Each part is so large that it is added as the whole would be.
+        worth = min(_threads.beside_blas(), out.size // (2 * BLOCK)) if out.size > LARGE else 1
+        threads = worth if x.shape == out.shape else 1
         if threads == 1:
             return super().axpby(x, out, alpha, beta)
 
@@ -166,31 +186,18 @@ class FastBackend(FastWindows):
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
         if activation.kernel != "relu" or not _in_a_loop(z, out):
             return super().activate(activation, z, out)
-        from . import _numba_channels
-
-        _numba_channels.relu(z.reshape(-1), out.reshape(-1))
+        _relu(z, out)
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         if activation.kernel != "relu" or not _in_a_loop(delta, a):
             return super().activate_backward(activation, delta, z, a)
-        from . import _numba_channels
-
-        _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
+        _relu_backward(delta, a)
         return delta
 
     def sigma(self, name: str, size: int) -> tuple[Native, Native]:
-        if name != "relu" or size <= SMALL:
-            return super().sigma(name, size)
-        from . import _numba_channels
-
-        def forward(z: Array, out: Array) -> None:
-            _numba_channels.relu(z.reshape(-1), out.reshape(-1))
-
-        def backward(delta: Array, a: Array) -> None:
-            _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
-
-        return forward, backward
+        large = name == "relu" and size > SMALL
+        return (_relu, _relu_backward) if large else super().sigma(name, size)
 
     def _draw(self, step: int, row: int, limit: int, out: Array) -> None:
         if out.size <= SMALL:  # for which Numba need not be imported
@@ -207,22 +214,6 @@ class FastBackend(FastWindows):
         plain = layers.scale.max() == layers.scale.min() and not layers.offset.any()
         wide = dtype if plain and self._wider(source, dtype) == dtype else np.dtype(np.float64)
         return layers.scale.astype(wide), layers.offset.astype(wide)
-
-
-def _by_tiles(a: Array, b: Array, out: Array) -> bool:
-    """Whether tiles are sooner than BLAS on one core, and BLAS would have only that."""
-    size = a.size * b.shape[1] if isinstance(b, np.ndarray) else 0  # of a sparse x
-    known = a.dtype == b.dtype == out.dtype and out.dtype in REALS
-    if size <= TILES or not known:
-        return False
-    step = out.itemsize
-    dense = out.strides[1] == step and step in b.strides and step in a.strides
-    return dense and _alone(size)
-
-
-def _alone(size: int) -> bool:
-    """Whether so many multiply-adds have but one of BLAS's threads, and its time is known."""
-    return TIMED and (size <= _threads.ONE_CORE or _threads.of_blas() == 1)
 
 
 def _vectors(program: Any) -> tuple[Array, ...]:
@@ -244,6 +235,18 @@ def _constant(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _relu(z: Array, out: Array) -> None:
+    from . import _numba_channels
+
+    _numba_channels.relu(z.reshape(-1), out.reshape(-1))
+
+
+def _relu_backward(delta: Array, a: Array) -> None:
+    from . import _numba_channels
+
+    _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
 
 
 def _in_a_loop(*arrays: Array) -> bool:

@@ -45,7 +45,7 @@ class FastWindows(NumpyBackend):
     def convolve(self, x: Array, weights: Array, sliding: Any, room: Room, out: Array) -> Array:
         m, channels = x.shape[:2]
         by_rows, _ = _by_rows(m, channels, weights.shape, sliding)
-        if not (by_rows and are_dense(x, out)):
+        if not (by_rows and are_dense(x, out) and weights.dtype == x.dtype):
             return super().convolve(x, weights, sliding, room, out)
         from . import _numba_rows
 
@@ -67,7 +67,7 @@ class FastWindows(NumpyBackend):
     ) -> Array:
         m, channels = x.shape[:2]
         by_rows, _ = _by_rows(m, channels, out.shape, sliding)
-        if not (by_rows and are_dense(x, delta)):
+        if not (by_rows and are_dense(x, delta) and out.dtype == x.dtype):
             patched = patched and not by_rows  # `convolve` has left none
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
         from . import _numba_rows
@@ -94,7 +94,8 @@ class FastWindows(NumpyBackend):
         _, by_rows = _by_rows(m, channels, weights.shape, sliding)
         layout, into = _rows.layout(sliding, max(1, m)), weights.shape[1]
         alone = layout.images == 1 and going_back(sliding) is not None
-        if not (by_rows and are_dense(delta, out)) or alone:  # rather as a convolution of δ
+        dense = are_dense(delta, out) and weights.dtype == out.dtype
+        if not (by_rows and dense) or alone:  # rather as a convolution of δ
             return super().convolve_inputs(delta, weights, sliding, room, out)
         from . import _numba_rows
 
@@ -224,8 +225,9 @@ def _places(array: Array) -> Array:
 
 
 def are_dense(*arrays: Array) -> bool:
-    """Whether the compiled loops take them."""
-    return all(array.flags.c_contiguous and array.size for array in arrays)
+    """Whether the compiled loops take them: of one dtype, since some read addresses."""
+    alike = all(array.dtype == arrays[0].dtype for array in arrays)
+    return alike and all(array.flags.c_contiguous and array.size for array in arrays)
 
 
 def _images(array: Array) -> Array:

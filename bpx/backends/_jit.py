@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core import event as events
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic, register_jitable
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
@@ -53,11 +55,13 @@ def called_by_address(signature: Any, **options: Any) -> Callable[..., Any]:
     """Decorator of a function that machine code calls; kept on the disk too."""
 
     def decorate(function: Callable[..., Any]) -> Any:
+        made = CFunc(function, normalize_signature(signature), locals={}, options=options)
         try:
-            return cfunc(signature, cache=True, **options)(function)
+            made._cache = _Cache(function)
         except (RuntimeError, OSError) as error:
             _tell_of_no_cache(str(error))
-            return cfunc(signature, **options)(function)
+        made.compile()
+        return made
 
     return decorate
 

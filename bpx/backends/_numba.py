@@ -1,7 +1,7 @@
 """Dense layers trained and run by compiled loops: the same equations, without Python between.
 
-Matrix products go to NumPy's BLAS, some of few rows to loops (`_numba_products`); everything else
-is a loop that the compiler vectorizes. Compiled once and kept on disk.
+Matrix products go by tiles on one core, by NumPy's BLAS on all (`_numba_products`); everything
+else is a loop that the compiler vectorizes. Compiled once and kept on disk.
 
 Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l in
 ``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at ``omega[l]``.

@@ -51,7 +51,7 @@ def _out_of_rows(rows, start, line, channel, images):
 
 @_inlined
 def _taps(channels, channel, shifts):
-    """In all channels' rows; the last again, up to a multiple of `TAPS`."""
+    """In all channels' rows; the last again, up to a multiple of `TAPS`, for `_sum_products`."""
     count = channels * shifts.size
     out = np.empty(count + -count % TAPS, np.int64)
     for k in range(channels):
@@ -164,7 +164,7 @@ def convolve_weights(x, delta, shifts, numbers, out):
 
 @_kernel
 def sum_over_windows(x, delta, places, numbers, out):
-    """The same by tiles, added to ``out`` (groups, channels, *size, c).
+    """What `convolve_weights` sums up, by tiles, added to ``out`` (groups, channels, *size, c).
 
     With the channels of a pixel side by side, those under a line of a window are one row of b, and
     δ, as it is, is a. `places` are the windows' first pixels in a padded image.

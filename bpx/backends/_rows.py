@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-# What the compiled loops take at once: channels, taps, and elements of several images' lines.
+# What is taken at once: channels and taps, by loops; and elements of the lines of several images.
 CHANNELS, TAPS, TILE = 4, 3, 512
 
 # In elements, what each stretch costs besides; and what it costs to put pixels side by side.

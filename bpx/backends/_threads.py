@@ -113,36 +113,32 @@ def set_for_each_of(processes: int) -> Iterator[None]:
             del os.environ[name]
 
 
-@contextlib.contextmanager
-def limited(threads: int, spread: int | None = None) -> Iterator[None]:
+def limited(threads: int, spread: int | None = None) -> contextlib.AbstractContextManager[None]:
     """Limit BLAS to `threads`, for all threads of the process, until the last current run ends.
 
     `spread` is the number for what is spread, if it differs.
     """
-    global _limit
-    run = object()
-    try:
-        with _lock:
-            if not _runs:  # whichever run ends first, the first one's limit is kept to the end
-                _limit = threads, threads if spread is None else spread
-            _runs.add(run)
-            _tell()
-        yield
-    finally:
-        try:
-            _ended(run)
-        except BaseException:  # Ctrl-C, in the midst of it
-            _ended(run)
-            raise
+
+    def limit() -> None:
+        global _limit
+        if not _runs:  # whichever run ends first, the first one's limit is kept to the end
+            _limit = threads, threads if spread is None else spread
+
+    return _in_progress(_runs, limit)
+
+
+def held() -> contextlib.AbstractContextManager[None]:
+    """BLAS on one thread between calls of `spread` too: its own would be in the way of theirs."""
+    return _in_progress(_held, lambda: None)
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """BLAS on one thread between calls of `spread` too: its own would be in the way of theirs."""
+def _in_progress(runs: set[object], begin: Callable[[], None]) -> Iterator[None]:
     run = object()
     try:
         with _lock:
-            _held.add(run)
+            begin()
+            runs.add(run)
             _tell()
         yield
     finally:
