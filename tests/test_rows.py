@@ -61,10 +61,14 @@ def test_where_rows_pay():
 
     assert pays(1, 32, 3, 16, 16, 1) == (True, True)
     assert pays(1, 16, 3, 1, 1, 1, groups=32) == (True, True)  # of each channel by itself
-    assert pays(10, 28, 5, 1, 20, 0) == (True, False)  # three of four channels would be zeros
+    assert pays(10, 28, 5, 1, 20, 0) == (
+        True,
+        False,
+    )  # a tile of one row is no faster than patches
     assert pays(64, 12, 5, 20, 40, 0) == (True, True)  # lines of 8 pixels of 64 images
-    assert pays(5, 12, 5, 20, 40, 0) == (False, False)  # and of 5: too short
-    assert pays(64, 16, 3, 128, 128, 1) == (False, False)  # BLAS is better at large products
+    assert pays(5, 12, 5, 20, 40, 0) == (True, True)  # and of 5
+    assert pays(1, 6, 5, 20, 40, 0) == (False, False)  # 2 of 6 pixels of a line: too short
+    assert pays(64, 16, 3, 128, 128, 1) == (True, True)  # however large the product is
     assert pays(64, 16, 1, 16, 16, 0) == (False, False)  # patches are a copy
     assert pays(64, 32, 3, 16, 16, 1, stride=2) == (False, False)
 
