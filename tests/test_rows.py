@@ -61,10 +61,7 @@ def test_where_rows_pay():
 
     assert pays(1, 32, 3, 16, 16, 1) == (True, True)
     assert pays(1, 16, 3, 1, 1, 1, groups=32) == (True, True)  # of each channel by itself
-    assert pays(10, 28, 5, 1, 20, 0) == (
-        True,
-        False,
-    )  # a tile of one row is no faster than patches
+    assert pays(10, 28, 5, 1, 20, 0) == (True, False)  # back by tiles of one row: no faster
     assert pays(64, 12, 5, 20, 40, 0) == (True, True)  # lines of 8 pixels of 64 images
     assert pays(5, 12, 5, 20, 40, 0) == (True, True)  # and of 5
     assert pays(1, 6, 5, 20, 40, 0) == (False, False)  # 2 of 6 pixels of a line: too short

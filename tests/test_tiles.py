@@ -110,7 +110,6 @@ def test_nothing_is_read_behind_the_matrices(rng):
 def test_a_processor_without_wide_vectors_finds_the_same(tmp_path):
     """Without fused products either, so that sums are rounded otherwise."""
     code = f"""
-import sys
 import numpy as np
 from bpx.backends import _numba_tiles, _numba_vectors
 assert _numba_vectors.BYTES == 32, _numba_vectors.BYTES

@@ -6,7 +6,6 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -154,7 +153,10 @@ class FastBackend(FastWindows):
     def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
         if not self._by_tiles(a, b, out):
             return super().prepared(a, b, out)
-        return partial(self.gemm, a, b, out)
+        from . import _numba_tiles
+
+        gemm = _numba_tiles.gemm
+        return lambda alpha, beta: self._deal(gemm, alpha, a, b, beta, out)
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
         size = x.shape[0] * math.prod(w.shape)

@@ -72,15 +72,14 @@ class FastWindows(NumpyBackend):
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
         from . import _numba_rows
 
-        layout = _rows.layout(sliding, m)
-        matrices, groups = self._by_group(out, channels)
+        matrices, _ = self._by_group(out, channels)
         into, size = out.shape[1], (1, *sliding.size)[-2:]
         if into * size[1] >= NARROW:
-            found = np.zeros((groups, len(out) // groups, *size, into), out.dtype)
+            found = np.zeros((*matrices.shape[:2], *size, into), out.dtype)
             images = _images(x), _images(delta), *_rows.windows(sliding)
             _numba_rows.sum_over_windows(*images, found)
             return self.axpby(np.moveaxis(found, -1, 2).reshape(out.shape), out, 1.0, beta)
-        sums = _rows.filled(matrices)
+        layout, sums = _rows.layout(sliding, m), _rows.filled(matrices)
         _scale(sums, beta)
         arrays = layout.shifts, layout.numbers, sums
         _numba_rows.convolve_weights(_images(x), _images(delta), *arrays)

@@ -90,7 +90,7 @@ def _turn(turned, z, rows, outputs):
 
 
 @_inlined
-def _by_tiles(x, w, z, rows, n, outputs, tiles):
+def _on_one_core(x, w, z, rows, n, outputs, tiles):
     """By x ωᵀ, for which ω is turned around, by ω xᵀ, for which x and the result are, or by loops.
 
     What takes the least, in multiply-adds of a tile that is full. Those of loops cost more: on one
@@ -120,7 +120,7 @@ def product(tiles, x, w, z, rows, inputs, outputs):
     if rows == 1:
         _vector_product(x[:inputs], w[: outputs * inputs], z)
     elif rows * inputs * outputs <= MOST and outputs >= OUTPUTS:
-        _by_tiles(x, w, z, rows, inputs, outputs, tiles)
+        _on_one_core(x, w, z, rows, inputs, outputs, tiles)
     elif is_sooner_transposed(rows, inputs, outputs):  # on all cores
         _turned_by_blas(x, w, z, rows, inputs, outputs)
     else:
@@ -154,7 +154,7 @@ def affine(tiles, x, w, b, z):
     """``z ← x wᵀ + b``, on one core."""
     outputs, inputs = w.shape
     flat = z.reshape(-1)
-    _by_tiles(x.reshape(-1), w.reshape(-1), flat, x.shape[0], inputs, outputs, tiles)
+    _on_one_core(x.reshape(-1), w.reshape(-1), flat, x.shape[0], inputs, outputs, tiles)
     for r in range(x.shape[0]):
         for j in range(outputs):
             flat[r * outputs + j] += b[j]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import decorators
-from ._numba_tiles import WIDTH, add_shifted, turn
-from ._numba_vectors import BYTES
+from ._numba_tiles import add_shifted, turn
 from ._rows import CHANNELS, TAPS
 
 _kernel, _inlined = decorators("contract", "reassoc")  # a sum may run in several lanes
@@ -74,14 +73,11 @@ def _laid_out(images, into, shifts, numbers):
 @_inlined
 def _add_products(rows, taps, weights, out, channel, at, length, beta):
     """``out[at + j] ← β·out[at + j] + Σ_k weights[channel, k] rows[taps[k] + j]`` by channel."""
-    size, one = rows.itemsize, rows.dtype.type(1.0)
-    by, count = weights.ctypes.data, weights.shape
-    for first in range(0, length, WIDTH * BYTES // size):
-        b, into = rows.ctypes.data + first * size, out.ctypes.data + (at + first) * size
-        add_shifted(
-            by, count[1], b, taps.ctypes.data, count[1], into, channel, count[0], length - first,
-            one, beta,
-        )  # fmt: skip
+    size, (channels, terms) = rows.itemsize, weights.shape
+    add_shifted(
+        weights.ctypes.data, terms, rows.ctypes.data, taps.ctypes.data, terms,
+        out.ctypes.data + at * size, channel, channels, length, rows.dtype.type(1.0), beta, size,
+    )  # fmt: skip
 
 
 @_inlined
@@ -184,13 +180,11 @@ def sum_over_windows(x, delta, places, numbers, out):
             for u in range(tall):
                 for v in range(parts):
                     b = pixels.ctypes.data + (u * down * line + v * right) * into * size
-                    for first in range(0, columns, WIDTH * BYTES // size):
-                        add_shifted(
-                            delta[i, g * of].ctypes.data, places.size, b + first * size,
-                            shifts.ctypes.data, places.size,
-                            out[g, 0, u, v].ctypes.data + first * size, step,
-                            of, columns - first, one, one,
-                        )  # fmt: skip
+                    add_shifted(
+                        delta[i, g * of].ctypes.data, places.size, b, shifts.ctypes.data,
+                        places.size, out[g, 0, u, v].ctypes.data, step, of, columns,
+                        one, one, size,
+                    )  # fmt: skip
 
 
 @_kernel

@@ -53,7 +53,7 @@ def _add_products(
 
 
 @intrinsic
-def add_shifted(
+def _add_shifted(
     typing_context, a, row, b, shifts, terms, c, step, rows, columns, alpha, beta
 ):  # fmt: skip
     """The same for a b whose rows are so many elements after an address, by int64 at another."""
@@ -189,6 +189,16 @@ def _turn_square(typing_context, a, row, rows, columns, out, step, like):
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6, like), generate
+
+
+@_inlined
+def add_shifted(a, row, b, shifts, terms, c, step, rows, columns, alpha, beta, size):
+    """``c ← β·c + α·ab`` for a b whose rows are so many elements after an address, by int64."""
+    for first in range(0, columns, WIDTH * BYTES // size):
+        _add_shifted(
+            a, row, b + first * size, shifts, terms, c + first * size, step, rows, columns - first,
+            alpha, beta,
+        )  # fmt: skip
 
 
 @_inlined

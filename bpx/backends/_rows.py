@@ -79,14 +79,12 @@ def windows(sliding: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     Its first pixel's line and column, its lines and their length, and the pixels from one element
     of a window to the next, down and to the right.
     """
-    (top, left), (lines, line) = (
-        _two([pair[0] for pair in sliding.padding], 0),
-        _two(sliding.padded, 1),
-    )
-    (down, right), (height, width) = _two(sliding.dilation, 1), _two(sliding.counts, 1)
-    (vertical, horizontal) = _two(sliding.stride, 1)
-    rows, columns = vertical * np.arange(height)[:, None], horizontal * np.arange(width)
-    return (rows * line + columns).reshape(-1), (top, left, lines, line, down, right)
+    corner = _two([before for before, _ in sliding.padding], 0)
+    lines, line = _two(sliding.padded, 1)
+    (height, width), strides = _two(sliding.counts, 1), _two(sliding.stride, 1)
+    rows, columns = strides[0] * np.arange(height)[:, None], strides[1] * np.arange(width)
+    numbers = *corner, lines, line, *_two(sliding.dilation, 1)
+    return (rows * line + columns).reshape(-1), numbers
 
 
 def filled(weights: np.ndarray) -> np.ndarray:
