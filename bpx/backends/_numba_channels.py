@@ -97,6 +97,10 @@ def normalize_backward(delta, normal, means, factor):
 def relu(z, out):
     """Of vectors; a NaN stays."""
     zero = z.dtype.type(0.0)
+    if z.ctypes.data == out.ctypes.data:  # which LLVM would do one by one, as a matter of order
+        for j in range(z.size):
+            z[j] = zero if z[j] < zero else z[j]
+        return
     for j in range(z.size):
         out[j] = zero if z[j] < zero else z[j]
 
