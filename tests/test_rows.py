@@ -18,16 +18,18 @@ pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fa
 
 from bpx.backends import _fast_windows
 
+STRIDES = st.sampled_from([1, 1, 2, 2, 3, 5])
+
 
 @st.composite
 def convolutions(draw):
-    """x, weights and δ of windows of stride 1, paddings beyond their reach included."""
+    """x, weights and δ of windows of any stride, paddings beyond their reach included."""
     fields = []
     for _ in range(draw(st.integers(1, 2))):
-        k, gap = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+        k, gap, step = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(STRIDES)
         before, after = (draw(st.integers(0, 5)) for _ in range(2))
         least = max(1, (k - 1) * gap + 1 - before - after)
-        fields.append((draw(st.integers(least, least + 30)), k, 1, gap, (before, after)))
+        fields.append((draw(st.integers(least, least + 40)), k, step, gap, (before, after)))
     sliding = Sliding(*zip(*fields, strict=True))
     m, groups = draw(st.sampled_from([1, 2, 7, 40])), draw(st.integers(1, 3))
     into, of = draw(st.integers(1, 5)), draw(st.integers(1, 9))
@@ -67,7 +69,10 @@ def test_where_rows_pay():
     assert pays(1, 6, 5, 20, 40, 0) == (False, False)  # 2 of 6 pixels of a line: too short
     assert pays(64, 16, 3, 128, 128, 1) == (True, True)  # however large the product is
     assert pays(64, 16, 1, 16, 16, 0) == (False, False)  # patches are a copy
-    assert pays(64, 32, 3, 16, 16, 1, stride=2) == (False, False)
+    assert pays(64, 32, 3, 16, 32, 1, stride=2) == (True, True)  # an image after the other
+    assert pays(5, 16, 3, 32, 64, 1, stride=2) == (True, True)
+    assert pays(16, 8, 3, 64, 128, 1, stride=2) == (False, False)  # 4 of 5 pixels of a line
+    assert pays(64, 32, 1, 16, 32, 0, stride=2) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class FastWindows(NumpyBackend):
 
         layout = _rows.layout(sliding, m)
         matrices, _ = self._by_group(weights, channels)
-        arrays = np.ascontiguousarray(matrices), layout.shifts, layout.numbers
+        arrays = np.ascontiguousarray(matrices), layout.shifts, layout.planes, layout.numbers
         _numba_rows.convolve(_images(x), *arrays, _images(out))
         return out
 
@@ -81,7 +81,7 @@ class FastWindows(NumpyBackend):
             return self.axpby(np.moveaxis(found, -1, 2).reshape(out.shape), out, 1.0, beta)
         layout, sums = _rows.layout(sliding, m), _rows.filled(matrices)
         _scale(sums, beta)
-        arrays = layout.shifts, layout.numbers, sums
+        arrays = layout.shifts, layout.planes, layout.numbers, sums
         _numba_rows.convolve_weights(_images(x), _images(delta), *arrays)
         matrices[...] = sums[:, : matrices.shape[1], : matrices.shape[2]]
         return out
@@ -101,7 +101,7 @@ class FastWindows(NumpyBackend):
         groups = channels // into
         by_group = weights.reshape(groups, -1, into, sliding.elements)
         turned = np.ascontiguousarray(by_group.transpose(0, 3, 2, 1))
-        arrays = turned, layout.shifts, layout.numbers
+        arrays = turned, layout.shifts, layout.planes, layout.numbers
         _numba_rows.convolve_inputs(_images(delta), *arrays, _images(out))
         return out
 
@@ -237,7 +237,7 @@ def _images(array: Array) -> Array:
 @lru_cache(256)
 def _by_rows(rows: int, channels: int, weights: Shape, sliding: Any) -> tuple[bool, bool]:
     """Whether rows beat patches: to the output and for the weights; back to the input."""
-    if not rows or len(sliding.size) > 2 or sliding.elements == 1 or max(sliding.stride) > 1:
+    if not rows or len(sliding.size) > 2 or sliding.elements == 1:
         return False, False
     into, of = weights[1], weights[0] * weights[1] // channels  # of a group
     cost, most = ROW * _rows.layout(sliding, rows).cost, 1.0 + PATCH / of

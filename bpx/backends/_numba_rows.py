@@ -1,4 +1,4 @@
-"""Convolutions of stride 1 by compiled loops over rows, without patches: see `_rows.RowLayout`.
+"""Convolutions by compiled loops over rows, without patches: see `_rows.RowLayout`.
 
 A product by tiles reads the rows shifted, and where that would leave most of a vector empty, a
 gradient of weights is summed up for four channels and three taps at once.
@@ -7,45 +7,104 @@ gradient of weights is summed up for four channels and three taps at once.
 from __future__ import annotations
 
 import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from ._jit import decorators
 from ._numba_tiles import add_shifted, turn
+from ._numba_vectors import ONE, WORD, ZERO, Matrix, Vectors
 from ._rows import CHANNELS, TAPS
+
+WHOLE = 0, 0, 0  # a plane that is the image
 
 _kernel, _inlined = decorators("contract", "reassoc")  # a sum may run in several lanes
 
 
+@intrinsic
+def _take_seconds(typing_context, source, count, out, like):
+    """``out[j] ← source[2j]``, of so many elements of the source."""
+
+    def generate(context, builder, signature, arguments):
+        source, count, out, _ = arguments
+        v = Vectors(builder, like)
+        lanes = WORD(v.lanes)
+        source, out = Matrix(source, ONE), Matrix(out, ONE)
+        with cgutils.for_range_slice(builder, ZERO, count, WORD(2 * v.lanes)) as (at, _):
+            left = builder.sub(count, at)
+            parts = [
+                v.load(v.address(source, place), v.first(rest))
+                for place, rest in ((at, left), (builder.add(at, lanes), builder.sub(left, lanes)))
+            ]
+            half, wanted = builder.lshr(at, ONE), builder.lshr(builder.add(left, ONE), ONE)
+            v.store(v.halves(*parts), v.address(out, half), v.first(wanted))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, like), generate
+
+
+@intrinsic
+def _put_seconds(typing_context, source, out, count, like):
+    """``out[2j] ← source[j]``, where `out` has so many elements."""
+
+    def generate(context, builder, signature, arguments):
+        source, out, count, _ = arguments
+        v = Vectors(builder, like)
+        lanes = WORD(v.lanes)
+        source, out = Matrix(source, ONE), Matrix(out, ONE)
+        with cgutils.for_range_slice(builder, ZERO, count, WORD(2 * v.lanes)) as (at, _):
+            left = builder.sub(count, at)
+            half, wanted = builder.lshr(at, ONE), builder.lshr(builder.add(left, ONE), ONE)
+            low, high = v.spread(v.load(v.address(source, half), v.first(wanted)))
+            for vector, place, rest in (
+                (low, at, left),
+                (high, builder.add(at, lanes), builder.sub(left, lanes)),
+            ):
+                v.store(vector, v.address(out, place), builder.and_(v.seconds(), v.first(rest)))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, like), generate
+
+
 @_inlined
-def _into_rows(images, start, line, channel, rows):
+def _into_rows(images, plane, stride, line, channel, rows):
     """Images (m, c, h, w) into a row for each channel, a pixel of all of them after the other."""
-    m, c, h, w = images.shape
+    m, c, h = images.shape[:3]
+    (top, left, start), zero = plane, rows.dtype.type(0.0)
     for k in range(c):
-        for y in range(h):
-            into = rows[k * channel + (y * line + start) * m :]
-            if m == 1:  # in vectors
-                for x in range(w):
-                    into[x] = images[0, k, y, x]
-                continue
+        for y in range(top, h, stride[0]):
+            into = rows[k * channel + (y // stride[0] * line + start) * m :]
             for i in range(m):
-                source = images[i, k, y]
-                for x in range(w):
-                    into[x * m + i] = source[x]
+                source = images[i, k, y, left:]
+                if m == 1 and stride[1] == 1:  # in vectors
+                    for x in range(source.size):
+                        into[x] = source[x]
+                elif m == 1 and stride[1] == 2:
+                    here, there = source.ctypes.data, into.ctypes.data
+                    _take_seconds(here, source.size, there, zero)
+                else:
+                    for x in range((source.size + stride[1] - 1) // stride[1]):
+                        into[x * m + i] = source[x * stride[1]]
 
 
 @_inlined
-def _out_of_rows(rows, start, line, channel, images):
-    m, c, h, w = images.shape
+def _out_of_rows(rows, plane, stride, line, channel, images):
+    m, c, h = images.shape[:3]
+    (top, left, start), zero = plane, rows.dtype.type(0.0)
     for k in range(c):
-        for y in range(h):
-            source = rows[k * channel + (y * line + start) * m :]
-            if m == 1:
-                for x in range(w):
-                    images[0, k, y, x] = source[x]
-                continue
+        for y in range(top, h, stride[0]):
+            source = rows[k * channel + (y // stride[0] * line + start) * m :]
             for i in range(m):
-                into = images[i, k, y]
-                for x in range(w):
-                    into[x] = source[x * m + i]
+                into = images[i, k, y, left:]
+                if m == 1 and stride[1] == 1:
+                    for x in range(into.size):
+                        into[x] = source[x]
+                elif m == 1 and stride[1] == 2:
+                    here, there = source.ctypes.data, into.ctypes.data
+                    _put_seconds(here, there, into.size, zero)
+                else:
+                    for x in range((into.size + stride[1] - 1) // stride[1]):
+                        into[x * stride[1]] = source[x * m + i]
 
 
 @_inlined
@@ -60,13 +119,14 @@ def _taps(channels, channel, shifts):
 
 
 @_inlined
-def _laid_out(images, into, shifts, numbers):
+def _laid_out(images, into, shifts, planes, numbers):
     """The images' rows, and the taps of a group of so many channels in them."""
-    start, line, pixels, _, _ = numbers
+    down, right, line, pixels, _, _ = numbers
     b, channels = images.shape[0], images.shape[1]
     channel = pixels * b
     rows = np.zeros(channels * channel, images.dtype)
-    _into_rows(images, start, line, channel, rows)
+    for p in range(len(planes)):
+        _into_rows(images, planes[p], (down, right), line, channel, rows)
     return rows, _taps(into, channel, shifts * b)
 
 
@@ -117,9 +177,9 @@ def _stretch(lines, columns, line, images):
 
 
 @_kernel
-def convolve(x, weights, shifts, numbers, out):
+def convolve(x, weights, shifts, planes, numbers, out):
     """`Kernels.convolve`, with weights (groups, channels, taps)."""
-    _, line, pixels, lines, most = numbers
+    _, _, line, pixels, lines, most = numbers
     m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
     groups, of = weights.shape[0], weights.shape[1]
     into, zero = channels // groups, x.dtype.type(0.0)
@@ -127,20 +187,20 @@ def convolve(x, weights, shifts, numbers, out):
         stop = min(first + most, m)
         b = stop - first
         channel, length = pixels * b, _stretch(lines, columns, line, b)
-        rows, taps = _laid_out(x[first:stop], into, shifts, numbers)
+        rows, taps = _laid_out(x[first:stop], into, shifts, planes, numbers)
         sums = np.empty(of * length, x.dtype)
         for g in range(groups):
             for y in range(0, height, lines):
                 group = rows[g * into * channel + y * line * b :]
                 _add_products(group, taps, weights[g], sums, length, 0, length, zero)
                 images = out[first:stop, g * of : (g + 1) * of, y : y + lines]
-                _out_of_rows(sums, 0, line, length, images)
+                _out_of_rows(sums, WHOLE, (1, 1), line, length, images)
 
 
 @_kernel
-def convolve_weights(x, delta, shifts, numbers, out):
+def convolve_weights(x, delta, shifts, planes, numbers, out):
     """`Kernels.convolve_weights`, added to ``out``, as the weights of `convolve`."""
-    _, line, pixels, lines, most = numbers
+    _, _, line, pixels, lines, most = numbers
     m, channels, height, columns = x.shape[0], x.shape[1], delta.shape[2], delta.shape[3]
     groups, filled = out.shape[0], out.shape[1]
     into, of = channels // groups, delta.shape[1] // groups
@@ -148,12 +208,12 @@ def convolve_weights(x, delta, shifts, numbers, out):
         stop = min(first + most, m)
         b = stop - first
         channel, length = pixels * b, _stretch(lines, columns, line, b)
-        rows, taps = _laid_out(x[first:stop], into, shifts, numbers)
+        rows, taps = _laid_out(x[first:stop], into, shifts, planes, numbers)
         deltas = np.zeros(filled * length, x.dtype)
         for g in range(groups):
             for y in range(0, height, lines):
                 images = delta[first:stop, g * of : (g + 1) * of, y : y + lines]
-                _into_rows(images, 0, line, length, deltas)
+                _into_rows(images, WHOLE, (1, 1), line, length, deltas)
                 group = rows[g * into * channel + y * line * b :]
                 _sum_products(group, taps, deltas, length, out[g], length)
 
@@ -188,15 +248,17 @@ def sum_over_windows(x, delta, places, numbers, out):
 
 
 @_kernel
-def convolve_inputs(delta, weights, shifts, numbers, out):
+def convolve_inputs(delta, weights, shifts, planes, numbers, out):
     """`Kernels.convolve_inputs`, with weights (groups, elements, c, channels).
 
     Each element of the windows adds to where it lies; zeros between the lines of δ add nothing.
     """
-    start, line, pixels, lines, most = numbers
+    down, right, line, pixels, lines, most = numbers
     m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
     groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
     one = out.dtype.type(1.0)
+    if len(planes) < down * right:  # some pixels are under no window
+        out[:] = 0
     for first in range(0, m, most):
         stop = min(first + most, m)
         b = stop - first
@@ -208,8 +270,10 @@ def convolve_inputs(delta, weights, shifts, numbers, out):
             rows[:] = 0
             for y in range(0, height, lines):
                 images = delta[first:stop, g * of : (g + 1) * of, y : y + lines]
-                _into_rows(images, 0, line, length, deltas)
+                _into_rows(images, WHOLE, (1, 1), line, length, deltas)
                 for k in range(shifts.size):
                     at = (y * line + shifts[k]) * b
                     _add_products(deltas, taps, weights[g, k], rows, channel, at, length, one)
-            _out_of_rows(rows, start, line, channel, out[first:stop, g * into : (g + 1) * into])
+            images = out[first:stop, g * into : (g + 1) * into]
+            for p in range(len(planes)):
+                _out_of_rows(rows, planes[p], (down, right), line, channel, images)

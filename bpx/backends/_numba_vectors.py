@@ -108,6 +108,23 @@ class Vectors:
             rows = [self._shuffled(a, b, which) for a, b in pairs for which in halves]
         return rows
 
+    def halves(self, a: Any, b: Any) -> Any:
+        """Every second lane of one vector, then of another."""
+        return self._shuffled(a, b, list(range(0, 2 * self.lanes, 2)))
+
+    def spread(self, a: Any) -> tuple[Any, Any]:
+        """Two vectors with the lanes of one in every second, and the mask of these."""
+        twice = [[i + j // 2 for j in range(self.lanes)] for i in (0, self.lanes // 2)]
+        low, high = (self._shuffled(a, a, lanes) for lanes in twice)
+        return low, high
+
+    def seconds(self) -> Any:
+        """The mask of every second lane, the first among them."""
+        bit = ir.IntType(1)
+        return ir.Constant(
+            ir.VectorType(bit, self.lanes), [bit(1 - i % 2) for i in range(self.lanes)]
+        )
+
     def _pointer(self, address: Any, kind: Any) -> Any:
         return self._builder.inttoptr(address, kind.as_pointer())
 
