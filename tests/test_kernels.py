@@ -61,7 +61,9 @@ def sum_rows_cases(rng):
         for alpha, beta in ((1.0, 0.0), (0.1, 0.0), (-0.3, 0.9), (1.0, 1.0)):
             out = np.full(n, np.nan) if beta == 0.0 else rng.normal(size=n)
             yield (rng.normal(size=(m, n)), out, alpha, beta), 1
-    yield (rng.normal(size=(5, 2, 3)), rng.normal(size=(2, 3)), 0.5, 0.5), 1
+    for m, alpha, beta in ((1, 0.1, 0.0), (5, 0.5, 0.5), (2, 1.0, 0.9)):
+        yield (rng.normal(size=(m, 2, 3)), rng.normal(size=(2, 3)), alpha, beta), 1
+    yield (rng.normal(size=(2, 3, 5)).swapaxes(1, 2), np.full((5, 3), np.nan), 1.0, 0.0), 1
 
 
 def sum_at_cases(rng):
@@ -72,7 +74,7 @@ def sum_at_cases(rng):
     yield (rng.normal(size=(5, 2)), np.full(5, 3), np.full((9, 2), np.nan)), 2
 
 
-def subtract_cases(rng):
+def of_two_cases(rng):
     yield (rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), np.full((3, 4), np.nan)), 2
 
 
@@ -409,6 +411,7 @@ def optimize_cases(rng):
 CASES = {
     "activate": activate_cases,
     "activate_backward": activate_backward_cases,
+    "add": of_two_cases,
     "affine": affine_cases,
     "affine_activate": affine_activate_cases,
     "argmax": argmax_cases,
@@ -432,7 +435,7 @@ CASES = {
     "patches": patches_cases,
     "products": products_cases,
     "rows": rows_cases,
-    "subtract": subtract_cases,
+    "subtract": of_two_cases,
     "sum_at": sum_at_cases,
     "sum_of_products": sum_of_products_cases,
     "sum_channels": sum_channels_cases,

@@ -156,6 +156,9 @@ class CupyBackend(CupyConvolutions):
         self._launch(name, threads, out, b, out, *sizes)
         return out
 
+    def add(self, a: Array, b: Array, out: Array) -> Array:
+        return self.xp.add(a, b, out=out)
+
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         return self.xp.subtract(a, b, out=out)
 

@@ -150,6 +150,12 @@ class Kernels:
         return out
 
     @kernel
+    def add(self, a: Array, b: Array, out: Array) -> Array:
+        """``out ← a + b``; returns `out`."""
+        out[...] = a + b
+        return out
+
+    @kernel
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         """``out ← a − b``; returns `out`."""
         out[...] = a - b

@@ -220,9 +220,13 @@ class NumpyBackend(NumpyWindows):
     def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         blas = self.blas.get(x.dtype)
         of_numpy = x.size <= SMALL or blas is None or blas.of_numpy  # or a second pool might wake
-        plain = x.ndim == 2 and x.dtype.kind == "f" and x.dtype == out.dtype
+        dense = x.ndim == 2 or x.flags.c_contiguous
+        plain = dense and x.dtype.kind == "f" and x.dtype == out.dtype
         if not (plain and of_numpy and out.flags.c_contiguous):
             return super().sum_rows(x, out, alpha, beta)
+        if x.ndim != 2:
+            self.sum_rows(x.reshape(len(x), out.size), out.reshape(-1), alpha, beta)
+            return out
         # As a product 64 × 100 take 1.8 µs, as a reduction 5.0; 1,024 × 64 take 3.9 and 30.
         m, dtype = x.shape[0], x.dtype
         alphas = constant(m, alpha, dtype) if m <= SMALL else np.full(m, alpha, dtype)
@@ -240,6 +244,9 @@ class NumpyBackend(NumpyWindows):
         units = csc_array((np.ones(n, x.dtype), rows, np.arange(n + 1)), (len(out), n))
         out[...] = units @ x
         return out
+
+    def add(self, a: Array, b: Array, out: Array) -> Array:
+        return np.add(a, b, out)
 
     def subtract(self, a: Array, b: Array, out: Array) -> Array:
         return np.subtract(a, b, out)

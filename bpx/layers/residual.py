@@ -158,8 +158,7 @@ class Residual(Layer):
         y, saved = sequence.forward(self.layers, x, tensors[:count], contexts[:count])
         shortcut, kept = sequence.forward(self._shortcut, x, tensors[count:], contexts[count:])
         total = ctx.buffer("y", tuple(y.shape))
-        total[...] = y
-        return ctx.backend.axpby(shortcut, total), saved + kept
+        return ctx.backend.add(y, shortcut, total), saved + kept
 
     def backward(
         self,
