@@ -69,9 +69,9 @@ def test_large_products_are_dealt_where_blas_has_one_thread(monkeypatch, rng, m,
     monkeypatch.setattr(_numpy, "ONE_THREAD", 1_000)
     kernels, spread, parts = _numpy.NumpyBackend(), _threads.spread, []
 
-    def counted(work, count):
+    def counted(work, count, watch=None):
         parts.append(count)
-        spread(work, count)
+        spread(work, count, watch)
 
     monkeypatch.setattr(_threads, "spread", counted)
     a, b = (rng.normal(size=shape).astype(dtype) for shape in ((m, 80), (80, n)))

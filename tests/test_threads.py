@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import linecache
 import os
@@ -92,6 +93,47 @@ def test_work_that_is_spread(monkeypatch):
         _threads.spread(lambda k: None, 2)
         assert {library.num_threads for library in _threads._libraries()} == {1}
     assert _threads.count() == before
+
+
+def test_who_has_ended_early_watches_before_it_sleeps(monkeypatch):
+    """And waits for the other part, whether it has seen its end or not."""
+    monkeypatch.setattr(_threads, "MOST", _threads._workers + 1)
+    for patient in (True, False):
+        seen, ended, go_on = [], [], threading.Event()
+
+        def work(k, ended=ended, go_on=go_on):
+            if k == 1:
+                go_on.wait(60)
+                time.sleep(0.01)
+                ended.append(k)
+
+        def watch(address, seen=seen, go_on=go_on, patient=patient):
+            number = ctypes.c_int64.from_address(address)
+            go_on.set()
+            seen.append(number.value)
+            while patient and number.value == 0:
+                time.sleep(0.001)
+            seen.append(number.value)
+
+        _threads.spread(work, 2, watch)
+        assert ended == [1]
+        assert seen == [0, int(patient)]
+
+
+def test_compiled_code_watches_a_number(monkeypatch):
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    from bpx.backends import _fast, _numba_threads
+
+    number = np.zeros(1, np.int64)
+    watch = _numba_threads.watch
+    watch(number.ctypes.data)  # comes to an end by itself
+    number[0] = 1
+    watch(number.ctypes.data)
+    given = []
+    monkeypatch.setattr(_threads, "spread", lambda work, parts, watch: given.append(watch))
+    _fast.FastBackend().side_by_side(lambda k, part: None, [[slice(1)], [slice(1, 2)]])
+    NumpyBackend().side_by_side(lambda k, part: None, [[slice(1)], [slice(1, 2)]])
+    assert given == [watch, None]
 
 
 def test_a_limit_counts_in_whatever_thread_it_is_set():

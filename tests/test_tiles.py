@@ -188,9 +188,9 @@ def test_a_large_network_holds_blas_to_one_thread(monkeypatch, rng):
     y = rng.integers(10, size=400)
     held, spread = [], _threads.spread
 
-    def counted(work, parts):
+    def counted(work, parts, watch):
         held.append((_threads.of_blas(), parts))
-        spread(work, parts)
+        spread(work, parts, watch)
 
     monkeypatch.setattr(_threads, "spread", counted)
 

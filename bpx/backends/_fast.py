@@ -98,6 +98,12 @@ class FastBackend(FastWindows):
 
         return held
 
+    def _watch(self) -> Callable[[int], None] | None:
+        from . import _numba_threads
+
+        watch: Callable[[int], None] = _numba_threads.watch
+        return watch
+
     def _data(self, program: Any) -> tuple[Array, ...]:
         """Labels or targets, weights, scale and offset; empty where there are none.
 

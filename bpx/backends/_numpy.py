@@ -105,7 +105,11 @@ class NumpyBackend(NumpyWindows):
         if len(parts) == 1:
             work(0, parts[0])
         else:
-            _threads.spread(lambda k: work(k, parts[k]), len(parts))
+            _threads.spread(lambda k: work(k, parts[k]), len(parts), self._watch())
+
+    def _watch(self) -> Callable[[int], None] | None:
+        """See `_threads.spread`."""
+        return None
 
     @contextlib.contextmanager
     def in_threads(self) -> Iterator[Backend]:

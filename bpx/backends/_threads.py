@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ctypes
 import importlib.util
 import os
 import threading
@@ -156,11 +157,14 @@ def _ended(run: object) -> None:
         _tell()
 
 
-def spread(work: Callable[[int], None], parts: int) -> None:
+def spread(
+    work: Callable[[int], None], parts: int, watch: Callable[[int], None] | None = None
+) -> None:
     """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone.
 
     Parts for which no thread is free, because others spread theirs, follow on the calling one.
-    Ctrl-C is raised after all of them: they write into the caller's arrays.
+    Ctrl-C is raised after all of them: they write into the caller's arrays. `watch` waits a little
+    for the int64 at an address to change from 0, without sleeping.
     """
     call, nested = object(), _here.is_spread
     hired: list[_Worker] = []
@@ -176,6 +180,9 @@ def spread(work: Callable[[int], None], parts: int) -> None:
             _here.is_spread = True
             for k in (0, *range(len(hired) + 1, parts)):
                 work(k)
+            if watch is not None:
+                for worker in hired:
+                    worker.watched(watch)
         except BaseException:
             for worker in hired:  # one that was given work but not woken would sleep on
                 worker.wake()
@@ -226,6 +233,7 @@ class _Worker:
     def __init__(self) -> None:
         self.error: BaseException | None = None  # what its last work has raised
         self._work: Callable[[], None] | None = None  # until it is done
+        self._over = ctypes.c_int64()  # not 0 if it is done, for those who do not sleep
         self._given, self._done = threading.Lock(), threading.Lock()
         self._given.acquire()
         threading.Thread(target=self._run, name="bpx", daemon=True).start()
@@ -233,12 +241,18 @@ class _Worker:
     def give(self, work: Callable[[], None]) -> None:
         self._done = threading.Lock()  # new: Ctrl-C may have left the last one taken
         self._done.acquire()
+        self._over.value = 0
         self._work = work
         self.wake()
 
     def wake(self) -> None:
         if self._given.locked():  # else it has been woken already
             self._given.release()
+
+    def watched(self, watch: Callable[[int], None]) -> None:
+        """Perhaps until it is done; only `wait` is sure."""
+        if self._work is not None:
+            watch(ctypes.addressof(self._over))
 
     def wait(self) -> None:
         while self._work is not None:
@@ -257,6 +271,7 @@ class _Worker:
                 self.error = error
             self._work = None  # so that its arrays are not kept
             done.release()
+            self._over.value = 1
 
 
 def _hire(wanted: int, hired: list[_Worker]) -> None:
