@@ -24,25 +24,38 @@ from harness import machine, row, write
 from bpx.backends import _fast, _fast_windows
 from bpx.layers.sliding import Sliding
 
-# Channels in and out of a group, groups, length, window, padding, images.
+# Channels in and out of a group, groups, length, window, padding, stride, images.
 LAYERS = [
-    (3, 16, 1, 32, 3, 1, 16),
-    (16, 16, 1, 32, 3, 1, 16),
-    (32, 32, 1, 16, 3, 1, 64),
-    (64, 64, 1, 8, 3, 1, 64),
-    (1, 20, 1, 28, 5, 0, 16),
-    (20, 40, 1, 12, 5, 0, 64),
-    (20, 40, 1, 12, 5, 0, 5),
-    (1, 1, 32, 16, 3, 1, 16),
-    (128, 128, 1, 16, 3, 1, 16),
+    (3, 16, 1, 32, 3, 1, 1, 16),
+    (16, 16, 1, 32, 3, 1, 1, 16),
+    (32, 32, 1, 16, 3, 1, 1, 64),
+    (64, 64, 1, 8, 3, 1, 1, 64),
+    (1, 20, 1, 28, 5, 0, 1, 16),
+    (20, 40, 1, 12, 5, 0, 1, 64),
+    (20, 40, 1, 12, 5, 0, 1, 5),
+    (1, 1, 32, 16, 3, 1, 1, 16),
+    (128, 128, 1, 16, 3, 1, 1, 16),
+    (16, 32, 1, 32, 3, 1, 2, 5),
+    (16, 32, 1, 32, 3, 1, 2, 64),
+    (32, 64, 1, 16, 3, 1, 2, 5),
+    (32, 64, 1, 16, 3, 1, 2, 64),
+    (64, 128, 1, 8, 3, 1, 2, 16),
+    (64, 128, 1, 28, 3, 1, 2, 16),
+    (3, 64, 1, 64, 7, 3, 2, 8),
+    (16, 32, 1, 32, 1, 0, 2, 64),
 ]
 Works = list[Callable[[], object]]
 
 
+def windows(layer: tuple[int, ...]) -> Sliding:
+    _, _, _, n, k, padding, stride, _ = layer
+    return Sliding((n, n), (k, k), (stride, stride), (1, 1), ((padding, padding),) * 2)
+
+
 def works(kernels: _fast.FastBackend, layer: tuple[int, ...]) -> Works:
     """The convolution and its two adjoints."""
-    into, of, groups, n, k, padding, m = layer
-    sliding = Sliding((n, n), (k, k), (1, 1), (1, 1), ((padding, padding),) * 2)
+    into, of, groups, n, k, _, _, m = layer
+    sliding = windows(layer)
     draw = functools.partial(np.random.default_rng(0).random, dtype=np.float32)
     x, weights = draw((m, groups * into, n, n)), draw((groups * of, into, k, k))
     delta = draw((m, groups * of, *sliding.counts))
@@ -92,14 +105,15 @@ def main() -> None:
     titles = "images", "forward", "weights", "inputs", "taken"
     lines = [row("rows, of the time by patches", titles), "|---" * 6 + "|"]
     for layer in LAYERS:
-        into, of, groups, n, k, padding, m = layer
+        into, of, groups, n, k, _, stride, m = layer
         patches, rows = least(layer, options.rounds)
-        sliding = Sliding((n, n), (k, k), (1, 1), (1, 1), ((padding, padding),) * 2)
-        there, back = _fast_windows._by_rows(m, into * groups, (of * groups, into, k, k), sliding)
+        shapes = into * groups, (of * groups, into, k, k)
+        there, back = _fast_windows._by_rows(m, *shapes, windows(layer))
         taken = {(True, True): "all", (True, False): "but inputs"}.get((there, back), "none")
         cells = (f"{b / a:.2f}" for a, b in zip(patches, rows, strict=True))
         apart = f", {groups} times" if groups > 1 else ""
-        title = f"{k} × {k}, {into} to {of} channels{apart}, on {n} × {n}"
+        by = f", stride {stride}" if stride > 1 else ""
+        title = f"{k} × {k}{by}, {into} to {of} channels{apart}, on {n} × {n}"
         lines.append(row(title, (str(m), *cells, taken)))
         print(lines[-1], flush=True)
     text = "\n".join(lines) + f"\n\n{machine(('numpy', 'numba'))}.\n"

@@ -79,6 +79,9 @@ def _into_rows(images, plane, stride, line, channel, rows):
                 if m == 1 and stride[1] == 1:  # in vectors
                     for x in range(source.size):
                         into[x] = source[x]
+                elif stride[1] == 1:
+                    for x in range(source.size):
+                        into[x * m + i] = source[x]
                 elif m == 1 and stride[1] == 2:
                     here, there = source.ctypes.data, into.ctypes.data
                     _take_seconds(here, source.size, there, zero)
@@ -99,6 +102,9 @@ def _out_of_rows(rows, plane, stride, line, channel, images):
                 if m == 1 and stride[1] == 1:
                     for x in range(into.size):
                         into[x] = source[x]
+                elif stride[1] == 1:
+                    for x in range(into.size):
+                        into[x] = source[x * m + i]
                 elif m == 1 and stride[1] == 2:
                     here, there = source.ctypes.data, into.ctypes.data
                     _put_seconds(here, there, into.size, zero)
