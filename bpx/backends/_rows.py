@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -81,40 +82,33 @@ def layout(sliding: Any, rows: int) -> RowLayout:
 
 def _planes(sliding: Any) -> tuple[np.ndarray, tuple[int, int], int, int, np.ndarray]:
     """`planes`, `stride`, `line`, `pixels` and `shifts` of `RowLayout`."""
-    before = _two([before for before, _ in sliding.padding], 0)
-    lengths, counts = _two(sliding.lengths, 1), _two(sliding.counts, 1)
-    stride, dilation = _two(sliding.stride, 1), _two(sliding.dilation, 1)
-    # In padded coordinates, by axis: which plane, and where in it.
-    taps = [
-        [divmod(u * apart, step)[::-1] for u in range(size)]
-        for size, apart, step in zip(_two(sliding.size, 1), dilation, stride, strict=True)
-    ]
-    firsts = [
-        {kind: (kind - start) % step for kind, _ in along}
-        for along, start, step in zip(taps, before, stride, strict=True)
-    ]
-    reached = [
-        max(at for _, at in along) + count for along, count in zip(taps, counts, strict=True)
-    ]
-    ends = [
-        max((n - 1 + start) // step + 1, end)
-        for n, start, step, end in zip(lengths, before, stride, reached, strict=True)
-    ]
-    shared = min(sliding.padding[-1]) if stride[1] == 1 else 0
-    line = max(ends[1] - shared, counts[1])
-    size = (ends[0] - 1) * line + ends[1]  # of a plane
-    kinds = [(down, right) for down in firsts[0] for right in firsts[1]]
+    stride, before = _two(sliding.stride, 1), _two([pair[0] for pair in sliding.padding], 0)
+    counts = _two(sliding.counts, 1)
+    fields = _two(sliding.lengths, 1), _two(sliding.size, 1), _two(sliding.dilation, 1)
+    (down, tops, lines), (right, lefts, columns) = map(_along, *fields, stride, before, counts)
+    shared = min(sliding.padding[-1]) if stride[1] == 1 else 0  # by a line and the next
+    line = max(columns - shared, counts[1])
+    size = (lines - 1) * line + columns
+    starts = {kind: k * size for k, kind in enumerate(product(tops, lefts))}
     planes = []
-    for k, (down, right) in enumerate(kinds):
-        y, x = firsts[0][down], firsts[1][right]
-        at = (y + before[0]) // stride[0] * line + (x + before[1]) // stride[1]
-        planes.append((y, x, k * size + at))
-    shifts = [
-        kinds.index((down, right)) * size + y * line + x
-        for down, y in taps[0]
-        for right, x in taps[1]
-    ]
-    return np.asarray(planes), stride, line, len(kinds) * size, np.asarray(shifts)
+    for (top, left), start in starts.items():
+        y, x = tops[top], lefts[left]
+        into = (y + before[0]) // stride[0] * line + (x + before[1]) // stride[1]
+        planes.append((y, x, start + into))
+    shifts = [starts[top, left] + y * line + x for (top, y), (left, x) in product(down, right)]
+    return np.asarray(planes), stride, line, len(planes) * size, np.asarray(shifts)
+
+
+def _along(
+    length: int, size: int, dilation: int, stride: int, before: int, count: int
+) -> tuple[list[tuple[int, int]], dict[int, int], int]:
+    """Along an axis: each element's plane, and place there in the first window; the image's first
+    element in each of these planes; and their length.
+    """
+    places = [(u * dilation % stride, u * dilation // stride) for u in range(size)]
+    firsts = {plane: (plane - before) % stride for plane, _ in places}
+    ends = (before + length - 1) // stride + 1, max(place for _, place in places) + count
+    return places, firsts, max(ends)
 
 
 @lru_cache(256)
