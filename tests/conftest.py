@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import mmap
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -159,6 +162,29 @@ def host(backend):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture
+def at_the_end():
+    """A function that copies an array to before a page, and behind one, that nobody may touch."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("mprotect is called as it is on Linux")
+    page, kept = mmap.PAGESIZE, []
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+
+    def copied(array):
+        last = -(-array.nbytes // page) + 1
+        memory = mmap.mmap(-1, (last + 1) * page)
+        kept.append(memory)
+        where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for place in (where, where + last * page):
+            assert protect(ctypes.c_void_p(place), ctypes.c_size_t(page), 0) == 0
+        order, before = "C" if array.flags.c_contiguous else "F", last * page - array.nbytes
+        found = np.ndarray(array.shape, array.dtype, memory, before, None, order)
+        found[...] = array
+        return found
+
+    return copied
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,37 @@ def test_rows_are_patches(turned, case):
         assert np.abs(got - expected).max() <= 1e-14 * np.abs(size).max()
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("turned", [0.001, 1000.0], ids=["side by side", "one by one"])
+def test_nothing_is_read_or_written_beside_the_images(
+    rng, at_the_end, monkeypatch, turned, stride
+):
+    monkeypatch.setattr(_rows, "TURNED", turned)
+    monkeypatch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
+    _rows.layout.cache_clear()
+    for lengths, size, before in (
+        ((5, 33), (3, 3), 1),
+        ((9, 16), (5, 1), 0),
+        ((4, 67), (3, 5), 4),
+    ):
+        sliding = Sliding(lengths, size, (stride, stride), (1, 1), ((before, 1), (before, 0)))
+        shapes = (7, 3, *lengths), (10, 3, *size), (7, 10, *sliding.counts)
+        x, weights, delta = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+        kernels, room = _fast.FastBackend(), functools.partial(np.empty, dtype=np.float32)
+        given = [at_the_end(each) for each in (x, weights, delta)]
+        out = [at_the_end(np.full_like(each, np.nan)) for each in (delta, weights, x)]
+        kernels.convolve(given[0], given[1], sliding, room, out[0])
+        kernels.convolve_weights(given[0], given[2], sliding, room, out[1])
+        kernels.convolve_inputs(given[2], given[1], sliding, room, out[2])
+        wide = [each.astype("d") for each in (x, weights, delta)]
+        sizes = all_three(Backend("numpy", np), *map(np.abs, wide), sliding)
+        expected = all_three(Backend("numpy", np), *wide, sliding)
+        expected[1] += 2.0
+        for got, right, largest in zip(out, expected, sizes, strict=True):
+            assert np.abs(got - right).max() <= 1e-6 * np.abs(largest).max()
+    _rows.layout.cache_clear()
+
+
 def test_where_rows_pay():
     def pays(m, n, k, into, of, padding, groups=1, stride=1):
         sliding = Sliding((n, n), (k, k), (stride,) * 2, (1, 1), ((padding, padding),) * 2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import subprocess
 import sys
@@ -80,25 +78,7 @@ def test_rows_backwards_and_one_row_many_times(rng):
         assert np.allclose(out, first @ second, rtol=0.0, atol=1e-12)
 
 
-def test_nothing_is_read_behind_the_matrices(rng):
-    """They end where a page begins that nobody may touch."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mprotect is called as it is on Linux")
-    page = mmap.PAGESIZE
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    kept = []
-
-    def at_the_end(array):
-        pages = -(-array.nbytes // page)
-        memory = mmap.mmap(-1, (pages + 1) * page)
-        kept.append(memory)
-        where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        assert protect(ctypes.c_void_p(where + pages * page), ctypes.c_size_t(page), 0) == 0
-        order, before = "C" if array.flags.c_contiguous else "F", pages * page - array.nbytes
-        found = np.ndarray(array.shape, array.dtype, memory, before, None, order)
-        found[...] = array
-        return found
-
+def test_nothing_is_read_behind_the_matrices(rng, at_the_end):
     for shape in SHAPES[:-2]:
         for kinds in ("nn", "nt", "tn", "tt"):
             a, b, _, _ = matrices(rng, shape, "float32", kinds)
