@@ -338,8 +338,8 @@ class Ensemble:
 
         Members differ by their seeds: initial weights, order of the mini-batches, masks. On NumPy
         each ends as it would alone, to the last bit, however they are trained, if BLAS has the
-        same number of threads: processes that share the cores have fewer, and convolutions sum
-        over as many parts as there are threads. With dense layers of up to 4.2 million
+        same number of threads: processes that share the cores have fewer, and convolutions work
+        in as many parts as there are threads. With dense layers of up to 4.2 million
         multiply-adds per product this always holds, if threadpoolctl is installed.
 
         Parameters

@@ -295,6 +295,19 @@ def test_an_activation_of_ones_own_is_never_replaced(fits, classes):
     agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_large_relu_in_place_and_beside(rng, dtype):
+    z = rng.normal(size=(100, 101)).astype(dtype)
+    z[0, :4] = np.nan, -0.0, np.inf, -np.inf
+    assert z.size > SMALL  # for the compiled loop
+    kernels, relu = _fast.FastBackend(), bpx.activations.ACTIVATIONS.get("relu")
+    beside = kernels.activate(relu, z, np.empty_like(z))
+    assert np.array_equal(beside, np.where(z < 0.0, 0.0, z), equal_nan=True)
+    within = z.copy()
+    kernels.activate(relu, within, within)
+    assert within.tobytes() == beside.tobytes()
+
+
 @pytest.mark.parametrize("hidden", ["relu", "tanh"])
 def test_divergence_is_told_alike(run, rng, hidden):
     x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))

@@ -97,12 +97,12 @@ def test_work_that_is_spread(monkeypatch):
 
 def test_who_has_ended_early_watches_before_it_sleeps(monkeypatch):
     """And waits for the other part, whether it has seen its end or not."""
-    monkeypatch.setattr(_threads, "MOST", _threads._workers + 1)
-    for patient in (True, False):
+    monkeypatch.setattr(_threads, "MOST", _threads._workers + 2)
+    for patient, parts in ((True, 2), (False, 2), (True, 3), (False, 3)):
         seen, ended, go_on = [], [], threading.Event()
 
         def work(k, ended=ended, go_on=go_on):
-            if k == 1:
+            if k > 0:
                 go_on.wait(60)
                 time.sleep(0.01)
                 ended.append(k)
@@ -115,9 +115,10 @@ def test_who_has_ended_early_watches_before_it_sleeps(monkeypatch):
                 time.sleep(0.001)
             seen.append(number.value)
 
-        _threads.spread(work, 2, watch)
-        assert ended == [1]
-        assert seen == [0, int(patient)]
+        _threads.spread(work, parts, watch)
+        assert sorted(ended) == [*range(1, parts)]
+        assert seen[:2] == [0, int(patient)]
+        assert patient or len(seen) == 2  # it sleeps rather than look for the next one's end
 
 
 def test_compiled_code_watches_a_number(monkeypatch):

@@ -97,7 +97,8 @@ def normalize_backward(delta, normal, means, factor):
 def relu(z, out):
     """Of vectors; a NaN stays."""
     zero = z.dtype.type(0.0)
-    if z.ctypes.data == out.ctypes.data:  # which LLVM would do one by one, as a matter of order
+    # By itself, since for arrays that overlap LLVM's code takes the elements one by one.
+    if z.ctypes.data == out.ctypes.data:
         for j in range(z.size):
             z[j] = zero if z[j] < zero else z[j]
         return

@@ -44,18 +44,18 @@ def _take_seconds(typing_context, source, count, out, like):
 
 
 @intrinsic
-def _put_seconds(typing_context, source, out, count, like):
+def _put_seconds(typing_context, source, count, out, like):
     """``out[2j] ← source[j]``, where `out` has so many elements."""
 
     def generate(context, builder, signature, arguments):
-        source, out, count, _ = arguments
+        source, count, out, _ = arguments
         v = Vectors(builder, like)
         lanes = WORD(v.lanes)
         source, out = Matrix(source, ONE), Matrix(out, ONE)
         with cgutils.for_range_slice(builder, ZERO, count, WORD(2 * v.lanes)) as (at, _):
             left = builder.sub(count, at)
             half, wanted = builder.lshr(at, ONE), builder.lshr(builder.add(left, ONE), ONE)
-            low, high = v.spread(v.load(v.address(source, half), v.first(wanted)))
+            low, high = v.apart(v.load(v.address(source, half), v.first(wanted)))
             for vector, place, rest in (
                 (low, at, left),
                 (high, builder.add(at, lanes), builder.sub(left, lanes)),
@@ -79,7 +79,7 @@ def _into_rows(images, plane, stride, line, channel, rows):
                 if m == 1 and stride[1] == 1:  # in vectors
                     for x in range(source.size):
                         into[x] = source[x]
-                elif stride[1] == 1:
+                elif stride[1] == 1:  # by itself: with a stride a layer takes 1.05 times as long
                     for x in range(source.size):
                         into[x * m + i] = source[x]
                 elif m == 1 and stride[1] == 2:
@@ -107,7 +107,7 @@ def _out_of_rows(rows, plane, stride, line, channel, images):
                         into[x] = source[x * m + i]
                 elif m == 1 and stride[1] == 2:
                     here, there = source.ctypes.data, into.ctypes.data
-                    _put_seconds(here, there, into.size, zero)
+                    _put_seconds(here, into.size, there, zero)
                 else:
                     for x in range((into.size + stride[1] - 1) // stride[1]):
                         into[x * stride[1]] = source[x * m + i]

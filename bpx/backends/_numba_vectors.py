@@ -112,8 +112,8 @@ class Vectors:
         """Every second lane of one vector, then of another."""
         return self._shuffled(a, b, list(range(0, 2 * self.lanes, 2)))
 
-    def spread(self, a: Any) -> tuple[Any, Any]:
-        """Two vectors with the lanes of one in every second, and the mask of these."""
+    def apart(self, a: Any) -> tuple[Any, Any]:
+        """Two vectors with the lanes of one in every second, and copies of them between."""
         twice = [[i + j // 2 for j in range(self.lanes)] for i in (0, self.lanes // 2)]
         low, high = (self._shuffled(a, a, lanes) for lanes in twice)
         return low, high

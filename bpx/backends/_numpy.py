@@ -224,7 +224,7 @@ class NumpyBackend(NumpyWindows):
     def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         blas = self.blas.get(x.dtype)
         of_numpy = x.size <= SMALL or blas is None or blas.of_numpy  # or a second pool might wake
-        dense = x.ndim == 2 or x.flags.c_contiguous
+        dense = x.ndim == 2 or (x.flags.c_contiguous and x.shape[1:] == out.shape)
         plain = dense and x.dtype.kind == "f" and x.dtype == out.dtype
         if not (plain and of_numpy and out.flags.c_contiguous):
             return super().sum_rows(x, out, alpha, beta)

@@ -6,6 +6,9 @@ after a line are also those before the next one.
 
 Where windows are several pixels apart, those pixels that lie so many apart are a plane of their
 own, in which windows are side by side, and a channel's planes are one after the other.
+
+Zeros are multiplied with pixels that a window does not have, which adds nothing if these are
+finite.
 """
 
 from __future__ import annotations

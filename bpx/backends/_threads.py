@@ -181,8 +181,9 @@ def spread(
             for k in (0, *range(len(hired) + 1, parts)):
                 work(k)
             if watch is not None:
-                for worker in hired:
-                    worker.watched(watch)
+                all(
+                    worker.watched(watch) for worker in hired
+                )  # or up to the first that is not done
         except BaseException:
             for worker in hired:  # one that was given work but not woken would sleep on
                 worker.wake()
@@ -249,10 +250,11 @@ class _Worker:
         if self._given.locked():  # else it has been woken already
             self._given.release()
 
-    def watched(self, watch: Callable[[int], None]) -> None:
-        """Perhaps until it is done; only `wait` is sure."""
+    def watched(self, watch: Callable[[int], None]) -> bool:
+        """Wait a little; whether it seems to be done, of which only `wait` is sure."""
         if self._work is not None:
             watch(ctypes.addressof(self._over))
+        return self._over.value != 0
 
     def wait(self) -> None:
         while self._work is not None:
@@ -269,9 +271,9 @@ class _Worker:
                 self._work()
             except BaseException as error:
                 self.error = error
+            self._over.value = 1
             self._work = None  # so that its arrays are not kept
             done.release()
-            self._over.value = 1
 
 
 def _hire(wanted: int, hired: list[_Worker]) -> None:
