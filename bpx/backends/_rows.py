@@ -25,7 +25,7 @@ import numpy as np
 # What is taken at once: channels and taps, by loops; and elements of the lines of several images.
 CHANNELS, TAPS, TILE = 4, 3, 512
 
-# What a stretch costs besides, in elements; and a pixel that is put beside those of other images.
+# In elements, what a stretch costs besides; and a pixel that is put beside other images' pixels.
 SHORT, TURNED = 45.0, 0.1
 
 

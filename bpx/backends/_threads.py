@@ -180,10 +180,8 @@ def spread(
             _here.is_spread = True
             for k in (0, *range(len(hired) + 1, parts)):
                 work(k)
-            if watch is not None:
-                all(
-                    worker.watched(watch) for worker in hired
-                )  # or up to the first that is not done
+            if watch is not None:  # up to the first that is not done by then
+                all(worker.watched(watch) for worker in hired)
         except BaseException:
             for worker in hired:  # one that was given work but not woken would sleep on
                 worker.wake()
