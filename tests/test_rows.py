@@ -81,7 +81,7 @@ def test_nothing_is_read_or_written_beside_the_images(
         wide = [each.astype("d") for each in (x, weights, delta)]
         sizes = all_three(Backend("numpy", np), *map(np.abs, wide), sliding)
         expected = all_three(Backend("numpy", np), *wide, sliding)
-        expected[1] += 2.0
+        expected[1] = expected[1] + 2.0
         for got, right, largest in zip(out, expected, sizes, strict=True):
             assert np.abs(got - right).max() <= 1e-6 * np.abs(largest).max()
     _rows.layout.cache_clear()
