@@ -104,16 +104,17 @@ def test_who_has_ended_early_watches_before_it_sleeps(monkeypatch):
         def work(k, ended=ended, go_on=go_on):
             if k > 0:
                 go_on.wait(60)
-                time.sleep(0.01)
                 ended.append(k)
 
         def watch(address, seen=seen, go_on=go_on, patient=patient):
             number = ctypes.c_int64.from_address(address)
+            seen.append(number.value)
+            if patient:
+                go_on.set()
+                while number.value == 0:
+                    time.sleep(0.001)
+            seen.append(number.value)
             go_on.set()
-            seen.append(number.value)
-            while patient and number.value == 0:
-                time.sleep(0.001)
-            seen.append(number.value)
 
         _threads.spread(work, parts, watch)
         assert sorted(ended) == [*range(1, parts)]
