@@ -21,49 +21,43 @@ WHOLE = 0, 0, 0  # a plane that is the image
 _kernel, _inlined = decorators("contract", "reassoc")  # a sum may run in several lanes
 
 
-@intrinsic
-def _take_seconds(typing_context, source, count, out, like):
-    """``out[j] ← source[2j]``, of so many elements of the source."""
+def _in_pairs(like, move):
+    """Code that moves numbers between pairs of vectors in a line and vectors of half of it."""
 
     def generate(context, builder, signature, arguments):
-        source, count, out, _ = arguments
+        line, count, half, _ = arguments
         v = Vectors(builder, like)
-        lanes = WORD(v.lanes)
-        source, out = Matrix(source, ONE), Matrix(out, ONE)
+        line, half, lanes = Matrix(line, ONE), Matrix(half, ONE), WORD(v.lanes)
         with cgutils.for_range_slice(builder, ZERO, count, WORD(2 * v.lanes)) as (at, _):
             left = builder.sub(count, at)
-            parts = [
-                v.load(v.address(source, place), v.first(rest))
-                for place, rest in ((at, left), (builder.add(at, lanes), builder.sub(left, lanes)))
-            ]
-            half, wanted = builder.lshr(at, ONE), builder.lshr(builder.add(left, ONE), ONE)
-            v.store(v.halves(*parts), v.address(out, half), v.first(wanted))
+            pair = (at, left), (builder.add(at, lanes), builder.sub(left, lanes))
+            of_line = [(v.address(line, place), v.first(rest)) for place, rest in pair]
+            middle, rest = builder.lshr(at, ONE), builder.lshr(builder.add(left, ONE), ONE)
+            move(v, of_line, (v.address(half, middle), v.first(rest)))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, like), generate
 
 
 @intrinsic
-def _put_seconds(typing_context, source, count, out, like):
-    """``out[2j] ← source[j]``, where `out` has so many elements."""
+def _take_seconds(typing_context, line, count, half, like):
+    """``half[j] ← line[2j]``, of a line of so many elements."""
 
-    def generate(context, builder, signature, arguments):
-        source, count, out, _ = arguments
-        v = Vectors(builder, like)
-        lanes = WORD(v.lanes)
-        source, out = Matrix(source, ONE), Matrix(out, ONE)
-        with cgutils.for_range_slice(builder, ZERO, count, WORD(2 * v.lanes)) as (at, _):
-            left = builder.sub(count, at)
-            half, wanted = builder.lshr(at, ONE), builder.lshr(builder.add(left, ONE), ONE)
-            low, high = v.apart(v.load(v.address(source, half), v.first(wanted)))
-            for vector, place, rest in (
-                (low, at, left),
-                (high, builder.add(at, lanes), builder.sub(left, lanes)),
-            ):
-                v.store(vector, v.address(out, place), builder.and_(v.seconds(), v.first(rest)))
-        return context.get_dummy_value()
+    def move(v, line, half):
+        v.store(v.halves(*(v.load(*each) for each in line)), *half)
 
-    return types.void(types.intp, types.intp, types.intp, like), generate
+    return _in_pairs(like, move)
+
+
+@intrinsic
+def _put_seconds(typing_context, line, count, half, like):
+    """``line[2j] ← half[j]``, in a line of so many elements."""
+
+    def move(v, line, half):
+        for vector, (place, mask) in zip(v.apart(v.load(*half)), line, strict=True):
+            v.store(vector, place, v.seconds(mask))
+
+    return _in_pairs(like, move)
 
 
 @_inlined
@@ -83,8 +77,7 @@ def _into_rows(images, plane, stride, line, channel, rows):
                     for x in range(source.size):
                         into[x * m + i] = source[x]
                 elif m == 1 and stride[1] == 2:
-                    here, there = source.ctypes.data, into.ctypes.data
-                    _take_seconds(here, source.size, there, zero)
+                    _take_seconds(source.ctypes.data, source.size, into.ctypes.data, zero)
                 else:
                     for x in range((source.size + stride[1] - 1) // stride[1]):
                         into[x * m + i] = source[x * stride[1]]
@@ -106,8 +99,7 @@ def _out_of_rows(rows, plane, stride, line, channel, images):
                     for x in range(into.size):
                         into[x] = source[x * m + i]
                 elif m == 1 and stride[1] == 2:
-                    here, there = source.ctypes.data, into.ctypes.data
-                    _put_seconds(here, into.size, there, zero)
+                    _put_seconds(into.ctypes.data, into.size, source.ctypes.data, zero)
                 else:
                     for x in range((into.size + stride[1] - 1) // stride[1]):
                         into[x * stride[1]] = source[x * m + i]

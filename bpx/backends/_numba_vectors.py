@@ -118,12 +118,10 @@ class Vectors:
         low, high = (self._shuffled(a, a, lanes) for lanes in twice)
         return low, high
 
-    def seconds(self) -> Any:
-        """The mask of every second lane, the first among them."""
-        bit = ir.IntType(1)
-        return ir.Constant(
-            ir.VectorType(bit, self.lanes), [bit(1 - i % 2) for i in range(self.lanes)]
-        )
+    def seconds(self, mask: Any) -> Any:
+        """Every second lane of a mask, the first among them."""
+        wanted = [mask.type.element(1 - i % 2) for i in range(self.lanes)]
+        return self._builder.and_(ir.Constant(mask.type, wanted), mask)
 
     def _pointer(self, address: Any, kind: Any) -> Any:
         return self._builder.inttoptr(address, kind.as_pointer())
