@@ -18,7 +18,7 @@ pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fa
 
 from bpx.backends import _fast_windows
 
-STRIDES = st.sampled_from([1, 1, 2, 2, 3, 5])
+STRIDES, GAPS = st.sampled_from([1, 1, 2, 2, 3, 5]), st.sampled_from([1, 1, 2, 3, 9])
 
 
 @st.composite
@@ -26,8 +26,8 @@ def convolutions(draw):
     """x, weights and δ of windows of any stride, paddings beyond their reach included."""
     fields = []
     for _ in range(draw(st.integers(1, 2))):
-        k, gap, step = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(STRIDES)
-        before, after = (draw(st.integers(0, 5)) for _ in range(2))
+        k, gap, step = draw(st.integers(1, 5)), draw(GAPS), draw(STRIDES)
+        before, after = (draw(st.sampled_from([0, 1, 2, 3, 5, 9])) for _ in range(2))
         least = max(1, (k - 1) * gap + 1 - before - after)
         fields.append((draw(st.integers(least, least + 40)), k, step, gap, (before, after)))
     sliding = Sliding(*zip(*fields, strict=True))
@@ -84,6 +84,34 @@ def test_nothing_is_read_or_written_beside_the_images(
         expected[1] = expected[1] + 2.0
         for got, right, largest in zip(out, expected, sizes, strict=True):
             assert np.abs(got - right).max() <= 1e-6 * np.abs(largest).max()
+    _rows.layout.cache_clear()
+
+
+@pytest.mark.parametrize("turned", [0.001, 1000.0], ids=["side by side", "one by one"])
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation", "before"),
+    [
+        ((2, 3), (2, 2), (1, 1), 0),  # beyond the last windows
+        ((2, 2), (3, 3), (1, 1), 1),  # between them
+        ((1, 2), (1, 2), (1, 9), 9),  # one element of which is always in the padding
+    ],
+)
+def test_pixels_under_no_window_are_not_looked_at(
+    rng, monkeypatch, turned, size, stride, dilation, before
+):
+    monkeypatch.setattr(_rows, "TURNED", turned)
+    monkeypatch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
+    _rows.layout.cache_clear()
+    sliding = Sliding((33, 6), size, stride, dilation, ((0, 0), (before, 0)))
+    x, weights = rng.normal(size=(8, 2, 33, 6)), rng.normal(size=(16, 2, *size))
+    case = x, weights, rng.normal(size=(8, 16, *sliding.counts)), sliding
+    *_, below = all_three(Backend("numpy", np), *case)
+    x[below == 0.0] = np.inf
+    found, expected = (all_three(k, *case) for k in (_fast.FastBackend(), Backend("numpy", np)))
+    assert np.isinf(x).any()
+    assert np.isfinite(expected[1]).all()
+    for got, right in zip(found, expected, strict=True):
+        assert np.abs(got - right).max() <= 1e-13 * np.abs(right).max()
     _rows.layout.cache_clear()
 
 

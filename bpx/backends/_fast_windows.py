@@ -81,8 +81,10 @@ class FastWindows(NumpyBackend):
             return self.axpby(np.moveaxis(found, -1, 2).reshape(out.shape), out, 1.0, beta)
         layout, sums = _rows.layout(sliding, m), _rows.filled(matrices)
         _scale(sums, beta)
-        arrays = layout.shifts, layout.planes, layout.numbers, sums
-        _numba_rows.convolve_weights(_images(x), _images(delta), *arrays)
+        images, arrays = _images(x), (layout.shifts, layout.planes, layout.numbers, sums)
+        if layout.under is not None:  # by δ's zeros all pixels of a row are multiplied
+            images = np.where(layout.under, images, x.dtype.type(0.0))
+        _numba_rows.convolve_weights(images, _images(delta), *arrays)
         matrices[...] = sums[:, : matrices.shape[1], : matrices.shape[2]]
         return out
 
@@ -102,6 +104,8 @@ class FastWindows(NumpyBackend):
         by_group = weights.reshape(groups, -1, into, sliding.elements)
         turned = np.ascontiguousarray(by_group.transpose(0, 3, 2, 1))
         arrays = turned, layout.shifts, layout.planes, layout.numbers
+        if layout.under is not None:
+            out.fill(0.0)
         _numba_rows.convolve_inputs(_images(delta), *arrays, _images(out))
         return out
 

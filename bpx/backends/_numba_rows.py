@@ -250,13 +250,12 @@ def convolve_inputs(delta, weights, shifts, planes, numbers, out):
     """`Kernels.convolve_inputs`, with weights (groups, elements, c, channels).
 
     Each element of the windows adds to where it lies; zeros between the lines of δ add nothing.
+    Pixels of `out` in no plane are left as they are.
     """
     down, right, line, pixels, lines, most = numbers
     m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
     groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
     one = out.dtype.type(1.0)
-    if len(planes) < down * right:  # some pixels are under no window
-        out[:] = 0
     for first in range(0, m, most):
         stop = min(first + most, m)
         b = stop - first

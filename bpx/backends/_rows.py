@@ -7,15 +7,14 @@ after a line are also those before the next one.
 Where windows are several pixels apart, those pixels that lie so many apart are a plane of their
 own, in which windows are side by side, and a channel's planes are one after the other.
 
-Zeros are multiplied with pixels that a window does not have, which adds nothing if these are
-finite.
+Zeros are multiplied with pixels of other windows too, which adds nothing if these are finite.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -43,6 +42,8 @@ class RowLayout:
     planes : ndarray of int64
         Those with a pixel under a window: of each the image's first line and column there, and
         the pixels before them in a row.
+    under : ndarray of bool, or None
+        An image's pixels that are under a window, if not all are.
     stride : tuple of int
         From one line, and from one column, of a plane to the next, in the image.
     line, pixels : int
@@ -55,6 +56,7 @@ class RowLayout:
 
     shifts: np.ndarray
     planes: np.ndarray
+    under: np.ndarray | None
     stride: tuple[int, int]
     line: int
     pixels: int
@@ -71,24 +73,19 @@ class RowLayout:
 @lru_cache(256)
 def layout(sliding: Any, rows: int) -> RowLayout:
     """The better one for `rows` images under a `bpx.layers.sliding.Sliding`."""
-    height, width = _two(sliding.counts, 1)
-    planes, stride, line, pixels, shifts = _planes(sliding)
-    stretch = (height - 1) * line + width
+    one, width = _one_by_one(sliding), sliding.counts[-1]
     images = -(-rows // -(-rows // max(1, TILE // width)))  # in parts that are about the same
-    kinds = (
-        (height, 1, (stretch + SHORT) / (height * width)),
-        (1, images, (1.0 + TURNED * math.prod(stride)) * (1.0 + SHORT / (width * images))),
-    )
-    found = [RowLayout(shifts, planes, stride, line, pixels, *kind) for kind in kinds]
-    return min(found, key=lambda each: each.cost)
+    cost = (1.0 + TURNED * math.prod(one.stride)) * (1.0 + SHORT / (width * images))
+    several = replace(one, lines=1, images=images, cost=cost)
+    return min(one, several, key=lambda each: each.cost)
 
 
-def _planes(sliding: Any) -> tuple[np.ndarray, tuple[int, int], int, int, np.ndarray]:
-    """`planes`, `stride`, `line`, `pixels` and `shifts` of `RowLayout`."""
+def _one_by_one(sliding: Any) -> RowLayout:
     stride, before = _two(sliding.stride, 1), _two([pair[0] for pair in sliding.padding], 0)
-    counts = _two(sliding.counts, 1)
-    fields = _two(sliding.lengths, 1), _two(sliding.size, 1), _two(sliding.dilation, 1)
-    (down, tops, lines), (right, lefts, columns) = map(_along, *fields, stride, before, counts)
+    lengths, counts = _two(sliding.lengths, 1), _two(sliding.counts, 1)
+    windows = _two(sliding.size, 1), _two(sliding.dilation, 1), stride, before, counts
+    (down, tops, lines), (right, lefts, columns) = map(_along, lengths, *windows)
+    under = np.logical_and.outer(*map(_under, lengths, *windows))
     shared = min(sliding.padding[-1]) if stride[1] == 1 else 0  # by a line and the next
     line = max(columns - shared, counts[1])
     size = (lines - 1) * line + columns
@@ -99,7 +96,18 @@ def _planes(sliding: Any) -> tuple[np.ndarray, tuple[int, int], int, int, np.nda
         into = (y + before[0]) // stride[0] * line + (x + before[1]) // stride[1]
         planes.append((y, x, start + into))
     shifts = [starts[top, left] + y * line + x for (top, y), (left, x) in product(down, right)]
-    return np.asarray(planes), stride, line, len(planes) * size, np.asarray(shifts)
+    height, width = counts
+    return RowLayout(
+        shifts=np.asarray(shifts),
+        planes=np.asarray(planes),
+        under=None if under.all() else under,
+        stride=stride,
+        line=line,
+        pixels=len(planes) * size,
+        lines=height,
+        images=1,
+        cost=((height - 1) * line + width + SHORT) / (height * width),
+    )
 
 
 def _along(
@@ -112,6 +120,14 @@ def _along(
     firsts = {plane: (plane - before) % stride for plane, _ in places}
     ends = (before + length - 1) // stride + 1, max(place for _, place in places) + count
     return places, firsts, max(ends)
+
+
+def _under(
+    length: int, size: int, dilation: int, stride: int, before: int, count: int
+) -> np.ndarray:
+    """Along an axis: whether each element is under a window."""
+    places = np.add.outer(dilation * np.arange(size), stride * np.arange(count)) - before
+    return np.isin(np.arange(length), places)
 
 
 @lru_cache(256)
