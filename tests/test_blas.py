@@ -127,15 +127,15 @@ def test_sums_of_rows_wake_no_second_pool_of_threads(monkeypatch, rng):
 def test_what_one_core_does_goes_through_a_layer_in_compiled_code(monkeypatch, rng, dtype):
     """Above one core's size only where BLAS has one thread, and would not share it out."""
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-    from bpx.backends import _fast, _numba_products
+    from bpx.backends import _fast, _fast_run
 
-    seen, loops = [], _numba_products.affine
+    seen, loops = [], _fast_run.affine
 
-    def counted(tiles, x, w, b, z):
+    def counted(x, w, b, out):
         seen.append((*x.shape, len(w)))
-        loops(tiles, x, w, b, z)
+        loops(x, w, b, out)
 
-    monkeypatch.setattr(_numba_products, "affine", counted)
+    monkeypatch.setattr(_fast_run, "affine", counted)
     monkeypatch.setattr(_fast, "TIMED", True)
     kernels = _fast.FastBackend()
 

@@ -124,10 +124,10 @@ def test_who_has_ended_early_watches_before_it_sleeps(monkeypatch):
 
 def test_compiled_code_watches_a_number(monkeypatch):
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-    from bpx.backends import _fast, _numba_threads
+    from bpx.backends import _fast, _machine_code
 
     number = np.zeros(1, np.int64)
-    watch = _numba_threads.watch
+    watch = _machine_code.load("_numba_threads", "watch").call
     watch(number.ctypes.data)  # comes to an end by itself
     number[0] = 1
     watch(number.ctypes.data)

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
 
-from bpx.backends import _fast, _numba_tiles, _threads
+from bpx.backends import _fast, _fast_run, _threads
 
 # m, k, n: less than a tile or a vector, some of each, all left-over rows, several parts of the
 # terms, and rows that are far apart and read often.
@@ -44,7 +44,7 @@ def test_a_product_is_that_of_numpy(rng, shape, dtype):
             old = rng.normal(size=out.shape)
             out[...] = old if beta else np.nan
             expected = alpha * product + (beta * out.astype("d") if beta else 0.0)
-            _numba_tiles.gemm(alpha, a, b, beta, out)
+            _fast_run.gemm(alpha, a, b, beta, out)
             bound = np.finfo(dtype).eps * (2.0 * np.sqrt(shape[1]) * sizes.max() + 8.0)
             assert np.abs(out - expected).max() <= bound
             assert np.isnan(around).sum() == around.size - out.size  # nothing beside it
@@ -55,10 +55,10 @@ def test_a_row_and_a_column_have_the_same_bits_whatever_others_there_are(rng, dt
     """So that a batch may be dealt over threads, however many there are."""
     for kinds in ("nn", "nt", "tn"):
         a, b, out, _ = matrices(rng, (61, 1100, 530), dtype, kinds)
-        _numba_tiles.gemm(0.3, a, b, 0.0, out)
+        _fast_run.gemm(0.3, a, b, 0.0, out)
         for rows, columns in ((slice(3, 10), slice(0, 530)), (slice(0, 61), slice(7, 530))):
             part = np.empty_like(out[rows, columns])
-            _numba_tiles.gemm(0.3, a[rows], b[:, columns], 0.0, part)
+            _fast_run.gemm(0.3, a[rows], b[:, columns], 0.0, part)
             assert np.array_equal(part, out[rows, columns])
 
 
@@ -66,7 +66,7 @@ def test_a_row_and_a_column_have_the_same_bits_whatever_others_there_are(rng, dt
 def test_a_product_without_rows_terms_or_columns(rng, shape):
     a, b, out, around = matrices(rng, shape, "float32")
     out[...] = 2.0
-    _numba_tiles.gemm(1.0, a, b, 0.5, out)
+    _fast_run.gemm(1.0, a, b, 0.5, out)
     assert (out == 1.0).all()
     assert np.isnan(around).sum() == around.size - out.size
 
@@ -74,7 +74,7 @@ def test_a_product_without_rows_terms_or_columns(rng, shape):
 def test_rows_backwards_and_one_row_many_times(rng):
     a, b, out, _ = matrices(rng, (40, 30, 50), "float64")
     for first, second in ((a[::-1], b[::-1]), (np.broadcast_to(a[:1], a.shape), b)):
-        _numba_tiles.gemm(1.0, first, second, 0.0, out)
+        _fast_run.gemm(1.0, first, second, 0.0, out)
         assert np.allclose(out, first @ second, rtol=0.0, atol=1e-12)
 
 
@@ -83,7 +83,7 @@ def test_nothing_is_read_behind_the_matrices(rng, at_the_end):
         for kinds in ("nn", "nt", "tn", "tt"):
             a, b, _, _ = matrices(rng, shape, "float32", kinds)
             out = at_the_end(np.empty((shape[0], shape[2]), np.float32))
-            _numba_tiles.gemm(1.0, at_the_end(a), at_the_end(b), 0.0, out)
+            _fast_run.gemm(1.0, at_the_end(a), at_the_end(b), 0.0, out)
             assert np.abs(out - a @ b).max() <= 1e-6 * (1.0 + (np.abs(a) @ np.abs(b)).max())
 
 
@@ -91,14 +91,14 @@ def test_a_processor_without_wide_vectors_finds_the_same(tmp_path):
     """Without fused products either, so that sums are rounded otherwise."""
     code = f"""
 import numpy as np
-from bpx.backends import _numba_tiles, _numba_vectors
+from bpx.backends import _fast_run, _numba_vectors
 assert _numba_vectors.BYTES == 32, _numba_vectors.BYTES
 rng = np.random.default_rng(0)
 for m, k, n in {SHAPES[:-2]}:
     for turned in (False, True):
         a, b = rng.normal(size=(m, k)).astype("f"), rng.normal(size=(k, n)).astype("f")
         out = np.empty((m, n), "f")
-        _numba_tiles.gemm(1.0, a, np.asfortranarray(b) if turned else b, 0.0, out)
+        _fast_run.gemm(1.0, a, np.asfortranarray(b) if turned else b, 0.0, out)
         assert np.abs(out - a @ b).max() <= 2e-6 * (1.0 + (np.abs(a) @ np.abs(b)).max())
 print("done")
 """
@@ -112,13 +112,13 @@ print("done")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_products_go_by_tiles_where_blas_has_one_thread(monkeypatch, rng, dtype):
     monkeypatch.setattr(_fast, "TIMED", True)
-    seen, tiles = [], _numba_tiles.gemm
+    seen, tiles = [], _fast_run.gemm
 
     def counted(alpha, a, b, beta, out):
         seen.append((*a.shape, b.shape[1]))
         tiles(alpha, a, b, beta, out)
 
-    monkeypatch.setattr(_numba_tiles, "gemm", counted)
+    monkeypatch.setattr(_fast_run, "gemm", counted)
     kernels = _fast.FastBackend()
 
     def check(out, a, b):

@@ -27,6 +27,8 @@ SUFFIXES = "64_", "", "$NEWLAPACK$ILP64", "$NEWLAPACK"
 
 REALS = ("float32", "s", ctypes.c_float), ("float64", "d", ctypes.c_double)
 
+SYMBOL = "bpx_gemm_{}"  # by which compiled code calls gemm of a dtype
+
 FEW = 32  # rows
 
 
@@ -106,7 +108,7 @@ class Cblas:
 
     def axpy(self, alpha: float, x: Array, out: Array) -> None:
         """``out ← out + α·x``, for contiguous arrays of one shape."""
-        self._axpy(x.size, alpha, _address(x), 1, _address(out), 1)
+        self._axpy(x.size, alpha, address(x), 1, address(out), 1)
 
     def dot(self, x: Array, y: Array) -> Any:
         return np.vecdot(x, y)
@@ -115,15 +117,16 @@ class Cblas:
 def _operand(array: Array) -> tuple[int, int, int]:
     """PLAIN or TRANSPOSED, the address, and the step from one row, or column, to the next."""
     if array.flags.c_contiguous:
-        return PLAIN, _address(array), max(1, array.shape[1])
+        return PLAIN, address(array), max(1, array.shape[1])
     if array.flags.f_contiguous:
-        return TRANSPOSED, _address(array.T), max(1, array.shape[0])
+        return TRANSPOSED, address(array.T), max(1, array.shape[0])
     to_row, to_column = (stride // array.itemsize for stride in array.strides)
     kind, leading = (PLAIN, to_row) if to_column == 1 else (TRANSPOSED, to_column)
     return kind, int(array.ctypes.data), leading
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
+    """Of its first element."""
     if array.flags.writeable and array.size:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # a third of the time
     return int(array.ctypes.data)

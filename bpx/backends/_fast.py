@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _threads
+from . import _fast_run, _machine_code, _threads
 from ._base import Array, dealt
 from ._cblas import TIMED
 from ._fast_windows import FastWindows, are_dense
@@ -44,45 +44,17 @@ def installed() -> bool:
 
 
 class FastBackend(FastWindows):
-    """Numba is imported where something is first compiled: it takes 0.6 to 0.8 s."""
+    """Compiled functions are `_machine_code`'s."""
 
     def compile(self, program: Any) -> Callable[..., int] | None:
-        layers, x = program.layers, program.x
-        rule = RULES.get(program.rule)
+        x = program.x
+        cost, known = _fast_run.COSTS.get(program.objective), program.rule in _fast_run.RULES
         # Numba knows no foreign byte order, and functions of rows no numbers at odd addresses.
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
-        if rule is None or not plain or large:
+        if cost is None or not known or not plain or large:
             return self._spread(program)
-        from . import _numba, _numba_gather, _numba_tiles
-
-        cost = _numba.COSTS.get(program.objective)
-        if cost is None:
-            return self._spread(program)
-        codes = [*layers.activations[:-1], program.objective[1]]
-        m = program.batch_size
-        net = (
-            np.array(layers.sizes),
-            np.array(layers.weights),
-            np.array(layers.bias),
-            np.array([_numba.ACTIVATIONS[name] for name in codes]),
-            np.array(layers.trained),
-        )
-        data, vectors = self._data(program), _vectors(program)
-        x = np.asarray(x)
-        gather = _numba_gather.gatherer(x.dtype, data[-1].dtype, program.theta.dtype).address
-        place, tiles = _numba_gather.place(x), _numba_tiles.compiled(program.theta.dtype).address
-        fixed = net, vectors, _buffers(layers.sizes, m, program.theta.dtype)
-        what = cost, _numba.TASKS[program.task], rule[0], min(program.decayed, len(vectors[1]))
-        constants = np.array([getattr(program.optimizer, name) for name in rule[1]] or [0.0, 0.0])
-
-        # x is an argument so that `run` holds it: it has to stay at its place.
-        def run(order: Array, numbers: Array, log: Array, squares: Array, x: Array = x) -> int:
-            tables = numbers, constants, log, squares
-            done: int = _numba.steps(tiles, gather, place, data, order, m, *fixed, *what, *tables)
-            return done
-
-        return run
+        return _fast_run.steps(program, cost, self._data(program), self._scaling(program))
 
     def _spread(self, program: Any) -> Callable[..., int] | None:
         """By NumPy's calls, their large products dealt over threads instead of BLAS's own."""
@@ -99,37 +71,19 @@ class FastBackend(FastWindows):
         return held
 
     def _watch(self) -> Callable[[int], None] | None:
-        from . import _numba_threads
-
-        watch: Callable[[int], None] = _numba_threads.watch
-        return watch
+        return _machine_code.load("_numba_threads", "watch").call
 
     def _data(self, program: Any) -> tuple[Array, ...]:
-        """Labels or targets, weights, scale and offset; empty where there are none.
-
-        All of them in C order: for another one `_numba.steps` would be compiled anew.
-        """
+        """Labels or targets, and weights, in C order; empty where there are none."""
         dtype, y, weight = program.theta.dtype, program.y, program.weight
         is_labels = y.ndim == 1
         labels = np.ascontiguousarray(y if is_labels else (), np.int64)
         targets = np.empty((0, 0), dtype) if is_labels else np.ascontiguousarray(y, dtype)
         weights = np.ascontiguousarray(() if weight is None else weight, dtype)
-        scaling = self._scaling(program.layers, program.x.dtype, dtype)
-        return *map(_constant, (labels, targets, weights)), *scaling
+        return labels, targets, weights
 
     def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
-        from . import _numba, _numba_tiles
-
-        tiles = _numba_tiles.compiled(theta.dtype).address
-        codes = [_numba.ACTIVATIONS[name] for name in layers.activations]
-        net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
-
-        def forward(x: Array) -> Array:
-            if not x.flags.c_contiguous:
-                x = np.ascontiguousarray(x)
-            return _numba.forward(tiles, x, theta, net)
-
-        return forward
+        return _fast_run.forward(layers, theta)
 
     def _alone(self, size: int) -> bool:
         """Whether so many multiply-adds are one core's: always as few as it does in `fit`."""
@@ -151,30 +105,23 @@ class FastBackend(FastWindows):
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         if not self._by_tiles(a, b, out):
             return super().gemm(a, b, out, alpha, beta)
-        from . import _numba_tiles
-
-        self._deal(_numba_tiles.gemm, alpha, a, b, beta, out)
+        self._deal(_fast_run.gemm, alpha, a, b, beta, out)
         return out
 
     def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
         if not self._by_tiles(a, b, out):
             return super().prepared(a, b, out)
-        from . import _numba_tiles
-
-        gemm = _numba_tiles.gemm
+        gemm = _fast_run.gemm
         return lambda alpha, beta: self._deal(gemm, alpha, a, b, beta, out)
 
     def affine(self, x: Array, w: Array, b: Array, out: Array) -> Array:
         size = x.shape[0] * math.prod(w.shape)
-        # Fewer multiply-adds are not worth the import, and many rows would do without other cores.
+        # Fewer are sooner in NumPy's, and many rows would do without other cores.
         few = size > ONE_THREAD and (size <= _threads.ONE_CORE or x.shape[0] < THIN)
         dense = few and isinstance(x, np.ndarray) and are_dense(x, w, b, out)
         if not (dense and self._alone(size)):
             return super().affine(x, w, b, out)
-        from . import _numba_products, _numba_tiles
-
-        tiles = _numba_tiles.compiled(out.dtype).address
-        _numba_products.affine(tiles, *map(_constant, (x, w, b)), out)
+        _fast_run.affine(x, w, b, out)
         return out
 
     def axpby(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 1.0) -> Array:
@@ -194,29 +141,28 @@ class FastBackend(FastWindows):
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
         if activation.kernel != "relu" or not _in_a_loop(z, out):
             return super().activate(activation, z, out)
-        _relu(z, out)
+        _fast_run.relu(z, out)
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         if activation.kernel != "relu" or not _in_a_loop(delta, a):
             return super().activate_backward(activation, delta, z, a)
-        _relu_backward(delta, a)
+        _fast_run.relu_backward(delta, a)
         return delta
 
     def sigma(self, name: str, size: int) -> tuple[Native, Native]:
         large = name == "relu" and size > SMALL
-        return (_relu, _relu_backward) if large else super().sigma(name, size)
+        return (_fast_run.relu, _fast_run.relu_backward) if large else super().sigma(name, size)
 
     def _draw(self, step: int, row: int, limit: int, out: Array) -> None:
-        if out.size <= SMALL:  # for which Numba need not be imported
+        if out.size <= SMALL:  # NumPy's is about as fast
             super()._draw(step, row, limit, out)
             return
-        from . import _numba_random
+        _machine_code.load("_numba_random", "keep").call(step, row, limit, out)
 
-        _numba_random.keep(np.uint64(step), row, np.uint64(limit), out)
-
-    def _scaling(self, layers: Any, source: Any, dtype: Any) -> tuple[Array, Array]:
+    def _scaling(self, program: Any) -> tuple[Array, Array]:
         """Scale and offset for each input; empty where there are none."""
+        layers, source, dtype = program.layers, program.x.dtype, program.theta.dtype
         if layers.scale is None:
             return np.empty(0, dtype), np.empty(0, dtype)
         plain = layers.scale.max() == layers.scale.min() and not layers.offset.any()
@@ -224,50 +170,6 @@ class FastBackend(FastWindows):
         return layers.scale.astype(wide), layers.offset.astype(wide)
 
 
-def _vectors(program: Any) -> tuple[Array, ...]:
-    """θ, where δᵀa goes, and the optimizer's two slots, up to what is trained."""
-    none = np.empty(0, program.theta.dtype)
-    slots = [slot[: program.trained] for slot in program.slots]
-    return program.theta, program.into[: program.trained], *(*slots, none, none)[:2]
-
-
-def _buffers(sizes: tuple[int, ...], m: int, dtype: Any) -> tuple[Array, ...]:
-    """Activations, deltas and targets of a mini-batch, and where each layer's begin."""
-    at = np.concatenate([[0], np.cumsum(sizes)]) * m
-    flat = np.zeros((3, at[-1]), dtype)
-    return flat[0], flat[1], flat[2, : m * sizes[-1]], at
-
-
-def _constant(array: Array) -> Array:
-    """A view that is read-only: for Numba another type, for which it would compile once more."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _relu(z: Array, out: Array) -> None:
-    from . import _numba_channels
-
-    _numba_channels.relu(z.reshape(-1), out.reshape(-1))
-
-
-def _relu_backward(delta: Array, a: Array) -> None:
-    from . import _numba_channels
-
-    _numba_channels.relu_backward(delta.reshape(-1), a.reshape(-1))
-
-
 def _in_a_loop(*arrays: Array) -> bool:
     """Whether a compiled loop beats NumPy's: 262,144 elements of ReLU take 20 µs against 54."""
     return arrays[0].size > SMALL and are_dense(*arrays)
-
-
-# A rule's number in `_numba`, and the optimizer's fields that it reads.
-RULES: dict[str, tuple[int, tuple[str, ...]]] = {
-    "theta": (0, ()),
-    "velocity": (1, ()),
-    "nesterov": (2, ("momentum", "momentum")),
-    "rmsprop": (3, ("rho", "epsilon")),
-    "adam": (4, ("beta1", "beta2")),
-    "adamw": (4, ("beta1", "beta2")),
-}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _rows
+from . import _machine_code, _rows
 from ._base import ARRAYS, Array, in_slices
 from ._numpy import AT_ONCE, NumpyBackend
 from ._numpy_windows import PATCH, going_back
@@ -28,7 +28,7 @@ FULL = 4
 
 
 class FastWindows(NumpyBackend):
-    """Numba is imported at the first of them."""
+    """By compiled loops (`_numba_rows`, `_numba_windows`, `_numba_channels`)."""
 
     def parts_of_windows(
         self, rows: int, channels: int, weights: Shape, sliding: Any
@@ -47,12 +47,10 @@ class FastWindows(NumpyBackend):
         by_rows, _ = _by_rows(m, channels, weights.shape, sliding)
         if not (by_rows and are_dense(x, out) and weights.dtype == x.dtype):
             return super().convolve(x, weights, sliding, room, out)
-        from . import _numba_rows
-
         layout = _rows.layout(sliding, m)
         matrices, _ = self._by_group(weights, channels)
         arrays = np.ascontiguousarray(matrices), layout.shifts, layout.planes, layout.numbers
-        _numba_rows.convolve(_images(x), *arrays, _images(out))
+        _call("_numba_rows", "convolve", _images(x), *arrays, _images(out))
         return out
 
     def convolve_weights(
@@ -70,21 +68,20 @@ class FastWindows(NumpyBackend):
         if not (by_rows and are_dense(x, delta) and out.dtype == x.dtype):
             patched = patched and not by_rows  # `convolve` has left none
             return super().convolve_weights(x, delta, sliding, room, out, beta, patched)
-        from . import _numba_rows
-
         matrices, _ = self._by_group(out, channels)
         into, size = out.shape[1], (1, *sliding.size)[-2:]
         if into * size[1] >= NARROW:
             found = np.zeros((*matrices.shape[:2], *size, into), out.dtype)
-            images = _images(x), _images(delta), *_rows.windows(sliding)
-            _numba_rows.sum_over_windows(*images, found)
+            images, windows = (_images(x), _images(delta)), _rows.windows(sliding, into)
+            pixels = np.zeros(into * math.prod(sliding.padded), x.dtype)
+            _call("_numba_rows", "sum_over_windows", *images, *windows, pixels, found)
             return self.axpby(np.moveaxis(found, -1, 2).reshape(out.shape), out, 1.0, beta)
         layout, sums = _rows.layout(sliding, m), _rows.filled(matrices)
         _scale(sums, beta)
         images, arrays = _images(x), (layout.shifts, layout.planes, layout.numbers, sums)
         if layout.under is not None:  # by δ's zeros all pixels of a row are multiplied
             images = np.where(layout.under, images, x.dtype.type(0.0))
-        _numba_rows.convolve_weights(images, _images(delta), *arrays)
+        _call("_numba_rows", "convolve_weights", images, _images(delta), *arrays)
         matrices[...] = sums[:, : matrices.shape[1], : matrices.shape[2]]
         return out
 
@@ -98,36 +95,30 @@ class FastWindows(NumpyBackend):
         dense = are_dense(delta, out) and weights.dtype == out.dtype
         if not (by_rows and dense) or alone:  # rather as a convolution of δ
             return super().convolve_inputs(delta, weights, sliding, room, out)
-        from . import _numba_rows
-
         groups = channels // into
         by_group = weights.reshape(groups, -1, into, sliding.elements)
         turned = np.ascontiguousarray(by_group.transpose(0, 3, 2, 1))
         arrays = turned, layout.shifts, layout.planes, layout.numbers
         if layout.under is not None:
             out.fill(0.0)
-        _numba_rows.convolve_inputs(_images(delta), *arrays, _images(out))
+        _call("_numba_rows", "convolve_inputs", _images(delta), *arrays, _images(out))
         return out
 
     def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
-        dense = patches.flags.c_contiguous and out.flags.c_contiguous
-        if len(sliding.size) != 2 or not dense:
+        if len(sliding.size) != 2 or not are_dense(patches, out):
             return super().fold(patches, sliding, out)
-        from . import _numba_windows
-
         # 4 × 20 × 12 × 12 with windows of 5 × 5 take 0.14 ms, and 0.25 in NumPy.
-        before = tuple(pair[0] for pair in sliding.padding)
-        _numba_windows.fold(patches, sliding.stride, sliding.dilation, before, out)
+        before = (pair[0] for pair in sliding.padding)
+        numbers = *sliding.stride, *sliding.dilation, *before
+        _call("_numba_windows", "fold", patches, *numbers, out)
         return out
 
     def _window_max(self, x: Array, sliding: Any, out: Array) -> None:
         if not _two_by_two(sliding, x, out):
             super()._window_max(x, sliding, out)
             return
-        from . import _numba_windows
-
         # 8 × 20 × 24 × 24 by 2 × 2 take 0.02 ms, and 0.09 in NumPy.
-        _numba_windows.window_max(x, out)
+        _call("_numba_windows", "window_max", x, out)
 
     def _window_max_backward(
         self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
@@ -135,10 +126,8 @@ class FastWindows(NumpyBackend):
         if not _two_by_two(sliding, delta, x, largest, out):
             super()._window_max_backward(delta, x, largest, sliding, out)
             return
-        from . import _numba_windows
-
         # 8 × 20 × 24 × 24 by 2 × 2 take 0.04 ms, and 0.25 in NumPy.
-        _numba_windows.window_max_backward(delta, x, largest, out)
+        _call("_numba_windows", "window_max_backward", delta, x, largest, out)
 
     # --- numbers for each channel ---------------------------------------------------------------
 
@@ -152,12 +141,10 @@ class FastWindows(NumpyBackend):
     # normalize 41 against 308, normalize_sums 27 against 50, normalize_backward 28 against 208.
 
     def moments(self, x: Array, mean: Array, room: Array, out: Array, beta: float = 0.0) -> Array:
-        if not _in_places(x):
+        if not _in_places(x, mean, out):
             return super().moments(x, mean, room, out, beta)
-        from . import _numba_channels
-
         _scale(out, beta)
-        _numba_channels.moments(_places(x), mean, out)
+        _call("_numba_channels", "moments", _places(x), mean, out)
         return out
 
     def batch_statistics(
@@ -173,40 +160,42 @@ class FastWindows(NumpyBackend):
         epsilon: float,
         out: Array,
     ) -> Array:
-        from . import _numba_channels
-
         arrays = mean, sums, running_mean, running_variance, scale, shift
-        _numba_channels.batch_statistics(*arrays, n, momentum, epsilon, out)
+        if not are_dense(*arrays, out):
+            return super().batch_statistics(*arrays, n, momentum, epsilon, out)
+        _call("_numba_channels", "batch_statistics", *arrays, n, momentum, epsilon, out)
         return out
 
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
-        if not _in_places(x, normal, out):
+        if not _in_places(x, numbers, normal, out):
             return super().normalize(x, numbers, normal, out)
-        from . import _numba_channels
-
-        _numba_channels.normalize(_places(x), numbers, _places(normal), _places(out))
+        arrays = _places(x), numbers, _places(normal), _places(out)
+        _call("_numba_channels", "normalize", *arrays)
         return out
 
     def normalize_sums(
         self, delta: Array, normal: Array, room: Array, out: Array, beta: float = 0.0
     ) -> Array:
-        if not _in_places(delta, normal):
+        if not _in_places(delta, normal, out):
             return super().normalize_sums(delta, normal, room, out, beta)
-        from . import _numba_channels
-
         _scale(out, beta)
-        _numba_channels.normalize_sums(_places(delta), _places(normal), out)
+        _call("_numba_channels", "normalize_sums", _places(delta), _places(normal), out)
         return out
 
     def normalize_backward(
         self, delta: Array, normal: Array, means: Array, factor: Array
     ) -> Array:
-        if not _in_places(delta, normal):
+        if not _in_places(delta, normal, means, factor):
             return super().normalize_backward(delta, normal, means, factor)
-        from . import _numba_channels
-
-        _numba_channels.normalize_backward(_places(delta), _places(normal), means, factor)
+        arrays = _places(delta), _places(normal), means, factor
+        _call("_numba_channels", "normalize_backward", *arrays)
         return delta
+
+
+def _call(module: str, function: str, first: Array, *others: Any) -> None:
+    """A compiled function of arrays of one dtype, the first of them among its arguments."""
+    if _machine_code.load(module, function, first.dtype).call(first, *others):
+        raise MemoryError("there is no memory for the rows of a convolution: take smaller batches")
 
 
 def _scale(out: Array, beta: float) -> None:
@@ -217,9 +206,9 @@ def _scale(out: Array, beta: float) -> None:
         out *= beta
 
 
-def _in_places(*arrays: Array) -> bool:
+def _in_places(x: Array, *others: Array) -> bool:
     """Whether each channel has places, one after another."""
-    return all(array.ndim > 2 and array.flags.c_contiguous for array in arrays)
+    return x.ndim > 2 and are_dense(x, *others)
 
 
 def _places(array: Array) -> Array:
@@ -228,7 +217,7 @@ def _places(array: Array) -> Array:
 
 
 def are_dense(*arrays: Array) -> bool:
-    """Whether the compiled loops take them: of one dtype, since some read addresses."""
+    """Whether the compiled loops take them, which know one dtype, and no gaps."""
     alike = all(array.dtype == arrays[0].dtype for array in arrays)
     return alike and all(array.flags.c_contiguous and array.size for array in arrays)
 
@@ -250,7 +239,7 @@ def _by_rows(rows: int, channels: int, weights: Shape, sliding: Any) -> tuple[bo
 
 
 def _two_by_two(sliding: Any, *arrays: Array) -> bool:
-    """Whether windows are 2 × 2 and side by side, and the arrays have no gaps."""
+    """Whether windows are 2 × 2 and side by side, and the compiled loops take the arrays."""
     plain = sliding.dilation == (1, 1) and sliding.padded == sliding.lengths
     sized = sliding.size == sliding.stride == (2, 2)
-    return plain and sized and all(array.flags.c_contiguous for array in arrays)
+    return plain and sized and are_dense(*arrays)

@@ -2,60 +2,71 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, types
 from numba.core import cgutils
-from numba.core import event as events
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic, register_jitable
+from numba.np.arrayobj import populate_array
+
+from ._machine_code import stamp
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
+INTEGER, ARRAY = types.intp, types.voidptr  # an array of NumPy's, as Python has it
 # Without the interpreter's lock, so that several threads call them at once.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
-def decorators(*fastmath: str) -> tuple[Any, Any]:
-    """Two decorators: of what Python calls, and of what is called by compiled functions alone.
+def inlined(*fastmath: str) -> Any:
+    """Decorator of a function that compiled functions alone call.
 
-    The machine code of the first is kept on the disk, with the second in it. Of LLVM's `fastmath`
-    flags "nnan" and "ninf" must not be taken, or a cost that is not finite is not seen.
+    It has one machine code, its caller's. Else a run that compiles calls the function's own, and a
+    run that loads the caller from disk the copy beside it, which has been optimized once more: of
+    c·m − η·g another product is rounded, and they end with other bits. Of LLVM's `fastmath` flags
+    "nnan" and "ninf" must not be taken, or a cost that is not finite is not seen.
     """
-    # Inlined, so that a function has one machine code, its caller's. Else a run that compiles
-    # calls the function's own, and a run that loads the caller from disk the copy beside it, which
-    # has been optimized once more: of c·m − η·g another product is rounded, and they end with
-    # other bits.
-    options = OPTIONS | {
-        "forceinline": True,
-        "fastmath": set(fastmath),
-        "no_cfunc_wrapper": True,  # a second copy of all the machine code, which nobody calls
-    }
-    compiled = njit(**options)
-
-    def called(function: Callable[..., Any]) -> Any:
-        dispatcher = compiled(function)
-        try:
-            dispatcher._cache = _Cache(function)
-        except (RuntimeError, OSError) as error:
-            _tell_of_no_cache(str(error))
-        return dispatcher
-
-    return called, register_jitable(**options)
+    return register_jitable(**OPTIONS, forceinline=True, fastmath=set(fastmath))
 
 
-def called_by_address(signature: Any, **options: Any) -> Callable[..., Any]:
-    """Decorator of a function that machine code calls; kept on the disk too."""
+class CalledByAddress(CFunc):
+    """A function with its object file, for `_machine_code`."""
+
+    def _compile_uncached(self) -> Any:
+        _tell_of_compiling()
+        return super()._compile_uncached()
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of its result and of its arguments."""
+        return [str(self._sig.return_type), *map(str, self._sig.args)]
+
+    @property
+    def object_file(self) -> bytes:
+        """What LLVM made, which Numba forgets of a function that it has loaded."""
+        kept = getattr(self._cache, "object_file", None)
+        return kept or _object_file(self._library.serialize_using_object_code())
+
+
+def called_by_address(
+    result: Any, *arguments: Any, fastmath: Collection[str] = ()
+) -> Callable[..., Any]:
+    """Decorator of a function of whole numbers, reals and `ARRAY`; kept on the disk too.
+
+    Whole numbers of one type: it takes Python 30 µs to tell Numba of what type a function is.
+    """
+    signature, options = result(*arguments), OPTIONS | {"fastmath": set(fastmath)}
 
     def decorate(function: Callable[..., Any]) -> Any:
-        made = CFunc(function, normalize_signature(signature), locals={}, options=options)
+        made = CalledByAddress(
+            function, normalize_signature(signature), locals={}, options=options
+        )
         try:
             made._cache = _Cache(function)
         except (RuntimeError, OSError) as error:
@@ -66,6 +77,24 @@ def called_by_address(signature: Any, **options: Any) -> Callable[..., Any]:
     return decorate
 
 
+def _object_file(library: Any) -> bytes:
+    _, _, (code, _) = library
+    return bytes(code)
+
+
+class _Compiled(CompileResultCacheImpl):
+    object_file: bytes | None = None
+
+    def reduce(self, data: Any) -> Any:
+        payload = super().reduce(data)
+        self.object_file = _object_file(payload[0])
+        return payload
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        self.object_file = _object_file(payload[0])
+        return super().rebuild(target_context, payload)
+
+
 class _Cache(FunctionCache):
     """Numba's; what it cannot read is compiled, and what it cannot write is for this process.
 
@@ -73,10 +102,17 @@ class _Cache(FunctionCache):
     are inlined in it.
     """
 
+    _impl_class = _Compiled
+
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        stamp = self._impl.locator.get_source_stamp(), _stamp()
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
+        stamps = self._impl.locator.get_source_stamp(), stamp()
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamps)
+
+    @property
+    def object_file(self) -> bytes | None:
+        found: bytes | None = self._impl.object_file
+        return found
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -90,19 +126,6 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)
         except OSError as error:
             _tell_of_no_cache(str(error))
-
-
-def sources() -> list[Path]:
-    """The files of compiled functions, and those that they take functions and constants from."""
-    folder = Path(__file__).parent
-    others = ("_cblas", "_jit", "_rows", "_threads", "../random")
-    return sorted(folder.glob("_numba*.py")) + [folder / f"{name}.py" for name in others]
-
-
-@cache
-def _stamp() -> str:
-    texts = (path.read_bytes() for path in sources() if path.exists())  # or in a zip, of one stamp
-    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def _tell_of_no_cache(why: str) -> None:
@@ -120,25 +143,12 @@ def _tell_of_no_cache(why: str) -> None:
 _told = False
 
 
-class _Notice(events.Listener):
+@cache
+def _tell_of_compiling() -> None:
     """A word in bpx's log, once in a process, on seconds in which nothing else is to be seen."""
-
-    def __init__(self) -> None:
-        self._given = False
-
-    def on_start(self, event: Any) -> None:
-        of_bpx = event.data["dispatcher"].py_func.__module__.startswith("bpx.")
-        if of_bpx and not self._given:
-            self._given = True
-            logging.getLogger("bpx").info(
-                "compiling for this machine, once: about ten seconds (BPX_FAST=0 avoids it)"
-            )
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-events.register("numba:compile", _Notice())
+    logging.getLogger("bpx").info(
+        "compiling for this machine, once: about ten seconds (BPX_FAST=0 avoids it)"
+    )
 
 
 @intrinsic
@@ -162,13 +172,51 @@ def prefetch(typing_context, address):
 
 @intrinsic
 def pointer(typing_context, address, kind):
-    """To a number of that dtype."""
-    pointer = types.CPointer(kind.dtype)
+    """To a number of that kind."""
+    pointed = types.CPointer(kind.dtype)
 
     def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+        return builder.inttoptr(arguments[0], context.get_value_type(pointed))
 
-    return pointer(address, kind), generate
+    return pointed(address, kind), generate
+
+
+@intrinsic(prefer_literal=True)
+def array(typing_context, where, dimensions, named):
+    """An `ARRAY` of that kind and of so many dimensions, without gaps."""
+    kind = named.instance_type if isinstance(named, types.TypeRef) else named.dtype
+    made = types.Array(kind, dimensions.literal_value, "C")
+
+    def generate(context, builder, signature, arguments):
+        word, number = ir.IntType(64), context.get_data_type(kind)
+
+        def field(at, kind):  # of NumPy's `PyArrayObject`, after what any object begins with
+            place = builder.gep(arguments[0], [word(object.__basicsize__ + at)])
+            return builder.load(builder.bitcast(place, kind.as_pointer()))
+
+        lengths = field(16, word.as_pointer())
+        shape = [builder.load(builder.gep(lengths, [word(i)])) for i in range(made.ndim)]
+        size = word(context.get_abi_sizeof(number))
+        strides = [size]
+        for length in shape[:0:-1]:
+            strides.insert(0, builder.mul(strides[0], length))
+        found = context.make_array(made)(context, builder)
+        populate_array(found, field(0, number.as_pointer()), shape, strides, size, meminfo=None)
+        return found._getvalue()
+
+    return made(where, dimensions, named), generate
+
+
+@inlined()
+def vector(address, size, kind):
+    """So many numbers at an address."""
+    return carray(pointer(address, kind), size)
+
+
+@inlined()
+def flat(dense, kind):
+    """Its numbers one after another; `reshape` is Numba's own code."""
+    return vector(dense.ctypes.data, dense.size, kind)
 
 
 @intrinsic
@@ -190,3 +238,21 @@ def call(typing_context, address, arguments):
         return context.get_dummy_value()
 
     return types.void(address, arguments), generate
+
+
+# By Python's allocator, since what Numba's arrays are allocated by is found by Numba alone.
+_malloc = types.ExternalFunction("PyMem_RawMalloc", types.intp(types.intp))
+_free = types.ExternalFunction("PyMem_RawFree", types.void(types.intp))
+LINE = 64  # bytes of the caches, in which a vector should not be divided
+
+
+@inlined()
+def allocated(size):
+    """So many bytes: their address, and another to `free` them by."""
+    block = _malloc(size + LINE)
+    return (block + LINE - 1) // LINE * LINE, block
+
+
+@inlined()
+def free(block):
+    _free(block)

@@ -10,29 +10,29 @@ Arrays are flat: `a` and `delta` hold a batch's activations and deltas, layer l 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 from numba.extending import overload
 
-from ._jit import FLAGS, call, decorators
+from ._fast_run import ADAM, INTO_THETA, INTO_VELOCITY, LAYERS, NESTEROV, RMSPROP, RUN
+from ._jit import (
+    ARRAY,
+    FLAGS,
+    INTEGER,
+    allocated,
+    array,
+    call,
+    called_by_address,
+    flat,
+    free,
+    inlined,
+    vector,
+)
 from ._numba_products import outer, product, product_back
 
-_kernel, _inlined = decorators(*FLAGS)
-
-ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
-# δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
-COSTS = {
-    ("quadratic", "identity"): 0,
-    ("quadratic", "sigmoid"): 0,
-    ("quadratic", "tanh"): 0,
-    ("quadratic", "relu"): 0,
-    ("quadratic", "softmax"): 0,
-    ("cross-entropy", "sigmoid"): 1,
-    ("log-likelihood", "softmax"): 2,
-}
-TASKS = {"regression": 0, "classification": 1, "multilabel": 2}
-INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
+_inlined = inlined(*FLAGS)
 
 ROWS_OF_A_SUM = 256
 SMALL_ROWS = 1024  # elements that are worked on at once: rows of a narrow layer are taken together
@@ -95,8 +95,9 @@ def _activate(code, z, rows, n):
     elif code == 4:
         for r in range(rows):
             row = z[r * n : (r + 1) * n]
-            largest = row.max()
-            total = zero
+            largest, total = row[0], zero
+            for j in range(n):
+                largest = row[j] if row[j] > largest else largest
             for j in range(n):
                 row[j] = math.exp(row[j] - largest)
                 total += row[j]
@@ -153,17 +154,30 @@ def _layer(tiles, code, x, theta, omega, bias, z, rows, into, out):
         _activate(code, z[first * out : last * out], last - first, out)
 
 
-@_kernel
-def forward(tiles, x, theta, net):
-    """a^L of the rows of x, a fresh array. `net`: inputs, outputs, ω, b, activation by column."""
-    rows, layers = x.shape[0], net.shape[1]
-    a = x.reshape(-1)
-    for i in range(layers):
-        into, out = net[0, i], net[1, i]
-        z = np.empty(rows * out, theta.dtype)
-        _layer(tiles, net[4, i], a, theta, net[2, i], net[3, i], z, rows, into, out)
-        a = z
-    return a.reshape(rows, net[1, layers - 1])
+def forward(real: Any) -> Any:
+    """A function of a `LAYERS`, of x (m, n_0) of this dtype, and of a^L (m, n_L)."""
+    kind, word, record = from_dtype(real), types.int64, from_dtype(LAYERS)
+
+    def run(told, x, out):
+        given = array(told, 1, record)[0]
+        x, out = array(x, 2, kind), array(out, 2, kind)
+        rows = x.shape[0]
+        layers, half = given.layers, rows * given.widest
+        theta = vector(given.theta, given.size, kind)
+        net = vector(given.net, (5, layers), word)
+        where, held = allocated(2 * half * theta.itemsize)
+        room, a = vector(where, 2 * half, kind), flat(x, kind)
+        last = flat(out, kind)
+        for i in range(layers):
+            inputs, outputs, first = net[0, i], net[1, i], i % 2 * half
+            z = last if i == layers - 1 else room[first : first + rows * outputs]
+            _layer(
+                given.tiles, net[4, i], a, theta, net[2, i], net[3, i], z, rows, inputs, outputs
+            )
+            a = z
+        free(held)
+
+    return called_by_address(types.void, ARRAY, ARRAY, ARRAY, fastmath=FLAGS)(run)
 
 
 # --- the end of the forward pass, the start of the backward -------------------------------------
@@ -320,62 +334,99 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 # --- steps --------------------------------------------------------------------------------------
 
 
-@_kernel
-def steps(
-    tiles, gather, x, data, order, m, net, vectors, buffers, cost, task, rule, decayed, numbers,
-    constants, log, squares
-):  # fmt: skip
-    """Forward, delta, backward, update, for each mini-batch of `order`.
+@_inlined
+def _step(given, rows, picked, data, weight, net, vectors, buffers, numbers, constants, log):
+    """Forward, delta, backward and update for one mini-batch; whether its cost is finite.
 
-    x is at its `place`, from which the function at the address `gather` takes rows.
-
-    Σω² goes to `squares` before each step, unless that is empty.
-
-    Returns how many steps were done: all, or those before the first whose cost is not finite,
-    of which nothing is written.
+    If not, nothing is written.
     """
-    address, row, column = x
-    labels, targets, weights, scale, offset = data
+    labels, targets, weights = data
     sizes, omega, bias, codes, trained = net
     theta, into, first, second = vectors
     a, delta, y, at = buffers
-    layers, k = codes.size, sizes[-1]
-    for step in range(log.shape[0]):
-        picked = order[step * m : (step + 1) * m]
-        rows = picked.size
-        # The last, smaller batch works in the first rows of each layer's part.
-        call(gather, (address, row, column, picked.ctypes.data, rows, scale.ctypes.data,
-                      scale.size, offset.ctypes.data, a.ctypes.data, sizes[0]))  # fmt: skip
-        for i in range(layers):
-            z = a[at[i + 1] : at[i + 2]][: rows * sizes[i + 1]]
-            code = codes[i] if i < layers - 1 else 0
-            _layer(tiles, code, a[at[i] : at[i + 1]], theta, omega[i], bias[i], z, rows,
-                   sizes[i], sizes[i + 1])  # fmt: skip
-        for r in range(rows):
-            for j in range(k):
-                if labels.size:
-                    y[r * k + j] = 1.0 if labels[picked[r]] == j else 0.0
-                else:
-                    y[r * k + j] = targets[picked[r], j]
-        weight = weights[picked] if weights.size else weights
-        top = a[at[layers] : at[layers] + rows * k], delta[at[layers] : at[layers] + rows * k]
-        found = _output(cost, codes[-1], task, top[0], y, top[1], weight, rows, k,
-                        log[step])  # fmt: skip
-        if not math.isfinite(found):
-            return step
-        if squares.size:
-            summed = theta.dtype.type(0.0)
-            for i in range(decayed):
-                summed += theta[i] * theta[i]
-            squares[step] = summed
-        scales = numbers[step].copy()
-        scales[0] = 1.0 if rule > INTO_VELOCITY else numbers[step, 0]
-        if not weights.size:
-            scales[0] /= rows
-        if rule > INTO_VELOCITY:
-            scales[1] = scales[2] = 0.0
-        _backward(tiles, theta, into, sizes, omega, bias, codes, trained, a, delta, at, rows,
-                  scales)  # fmt: skip
-        if rule != INTO_THETA:
-            _update(rule, theta, into, first, second, decayed, numbers[step], constants)
-    return log.shape[0]
+    layers, k, tiles, rule = codes.size, sizes[-1], given.tiles, given.rule
+    call(given.gather, (given.x, given.row, given.column, picked.ctypes.data, rows, given.scale,
+                        given.scaled, given.offset, given.a, sizes[0]))  # fmt: skip
+    for i in range(layers):
+        z = a[at[i + 1] : at[i + 2]][: rows * sizes[i + 1]]
+        code = codes[i] if i < layers - 1 else 0
+        _layer(tiles, code, a[at[i] : at[i + 1]], theta, omega[i], bias[i], z, rows,
+               sizes[i], sizes[i + 1])  # fmt: skip
+    for r in range(rows):
+        for j in range(k):
+            if labels.size:
+                y[r * k + j] = 1.0 if labels[picked[r]] == j else 0.0
+            else:
+                y[r * k + j] = targets[picked[r] * k + j]
+    for r in range(weight.size):
+        weight[r] = weights[picked[r]]
+    top = a[at[layers] : at[layers] + rows * k], delta[at[layers] : at[layers] + rows * k]
+    found = _output(given.cost, codes[-1], given.task, top[0], y, top[1], weight, rows, k,
+                    log)  # fmt: skip
+    if not math.isfinite(found):
+        return False
+    alpha = 1.0 if rule > INTO_VELOCITY else numbers[0]
+    alpha = alpha if weight.size else alpha / rows
+    beta, keep = (0.0, 0.0) if rule > INTO_VELOCITY else (numbers[1], numbers[2])
+    _backward(tiles, theta, into, sizes, omega, bias, codes, trained, a, delta, at, rows,
+              (alpha, beta, keep))  # fmt: skip
+    if rule != INTO_THETA:
+        _update(rule, theta, into, first, second, given.decayed, numbers, constants)
+    return True
+
+
+def steps(real: Any) -> Any:
+    """Forward, delta, backward, update, for each mini-batch of some rows, for θ of this dtype.
+
+    A function of a `RUN`. Σω² goes to `squares` before each step, unless that is empty. The last,
+    smaller batch works in the first rows of each layer's part.
+
+    It returns how many steps were done: all, or those before the first whose cost is not finite,
+    of which nothing is written.
+    """
+    kind, word, wide, record = from_dtype(real), types.int64, types.float64, from_dtype(RUN)
+
+    def run(told):
+        given = array(told, 1, record)[0]
+        layers, samples = given.layers, given.samples
+        sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, layers + 2, word)
+        net = vector(given.net, (4, layers), word)
+        k = sizes[layers]
+        data = (
+            vector(given.labels, given.labelled, word),
+            vector(given.targets, 0 if given.labelled else samples * k, kind),
+            vector(given.weights, given.weighted, kind),
+        )
+        vectors = (
+            vector(given.theta, given.size, kind),
+            vector(given.into, given.trained, kind),
+            vector(given.first, given.trained, kind),
+            vector(given.second, given.trained, kind),
+        )
+        buffers = (
+            vector(given.a, at[layers + 1], kind),
+            vector(given.delta, at[layers + 1], kind),
+            vector(given.y, given.m * k, kind),
+            at,
+        )
+        order = vector(given.order, given.picked, word)
+        numbers = vector(given.numbers, (given.steps, 4), wide)
+        log = vector(given.log, (given.steps, 3), wide)
+        squares = vector(given.squares, given.squared, wide)
+        constants = vector(given.constants, 2, wide)
+        parts = sizes, net[0], net[1], net[2], net[3]
+        for step in range(given.steps):
+            picked = order[step * given.m : (step + 1) * given.m]
+            weight = vector(given.weight, picked.size if given.weighted else 0, kind)
+            if squares.size:
+                summed = kind(0.0)
+                for i in range(given.decayed):
+                    summed += vectors[0][i] * vectors[0][i]
+                squares[step] = summed
+            good = _step(given, picked.size, picked, data, weight, parts, vectors, buffers,
+                         numbers[step], constants, log[step])  # fmt: skip
+            if not good:
+                return step
+        return given.steps
+
+    return called_by_address(INTEGER, ARRAY, fastmath=FLAGS)(run)

@@ -38,7 +38,7 @@ def _signature(real: Any) -> Any:
 
 def _external(real: Any) -> Any:
     """By a name, under which machine code that was kept on the disk finds it again."""
-    name, blas = f"bpx_gemm_{real}", _cblas.by_dtype().get(np.dtype(real.name))
+    name, blas = _cblas.SYMBOL.format(real), _cblas.by_dtype().get(np.dtype(real.name))
     llvmlite.binding.add_symbol(name, scipys(real).address if blas is None else blas.address)
     return types.ExternalFunction(name, _signature(real))
 

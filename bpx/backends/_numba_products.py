@@ -8,15 +8,29 @@ BLAS.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
+from numba import from_dtype, types
 
 from ._cblas import TIMED, is_sooner_transposed
-from ._jit import call, decorators
+from ._jit import (
+    ARRAY,
+    FLAGS,
+    INTEGER,
+    allocated,
+    array,
+    call,
+    called_by_address,
+    flat,
+    free,
+    inlined,
+    vector,
+)
 from ._numba_blas import N, T, gemm
 from ._numba_vectors import BYTES
 from ._threads import ONE_CORE
 
-_kernel, _inlined = decorators("contract", "reassoc", "nsz", "arcp")
+_inlined = inlined(*FLAGS)
 _inlined(is_sooner_transposed)
 
 # Rows of x and of ω that loops take at once. With fewer they would write beyond the result.
@@ -77,9 +91,11 @@ def _thin_product(x, w, z, rows, n, outputs):
 @_inlined
 def _turned_by_blas(x, w, z, rows, n, outputs):
     """By ω xᵀ."""
-    one, zero, turned = x.dtype.type(1.0), x.dtype.type(0.0), np.empty(rows * outputs, x.dtype)
-    gemm(T, N, rows, outputs, n, one, x, n, w, n, zero, turned, rows)
-    _turn(turned, z, rows, outputs)
+    one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
+    found, held = _as_many(z, rows * outputs)
+    gemm(T, N, rows, outputs, n, one, x, n, w, n, zero, found, rows)
+    _turn(found, z, rows, outputs)
+    free(held)
 
 
 @_inlined
@@ -87,6 +103,13 @@ def _turn(turned, z, rows, outputs):
     for r in range(rows):
         for o in range(outputs):
             z[r * outputs + o] = turned[o * rows + r]
+
+
+@_inlined
+def _as_many(like, size):
+    """Room for so many numbers of a vector's dtype, and what to `free` it by."""
+    where, held = allocated(size * like.itemsize)
+    return vector(where, size, like.dtype), held
 
 
 @_inlined
@@ -108,10 +131,11 @@ def _on_one_core(x, w, z, rows, n, outputs, tiles):
         a, b, c = x.ctypes.data, w.ctypes.data, z.ctypes.data
         call(tiles, (rows, outputs, n, a, n, 1, b, 1, n, c, outputs, one, zero))
     else:
-        found = np.empty(rows * outputs, x.dtype)
+        found, held = _as_many(z, rows * outputs)
         a, b, c = w.ctypes.data, x.ctypes.data, found.ctypes.data
         call(tiles, (outputs, rows, n, a, n, 1, b, 1, n, c, rows, one, zero))
         _turn(found, z, rows, outputs)
+        free(held)
 
 
 @_inlined
@@ -149,12 +173,20 @@ def outer(tiles, delta, x, out, rows, inputs, outputs, alpha, beta):
         gemm(N, T, inputs, outputs, rows, alpha, x, inputs, delta, outputs, beta, out, inputs)
 
 
-@_kernel
-def affine(tiles, x, w, b, z):
-    """``z ← x wᵀ + b``, on one core."""
-    outputs, inputs = w.shape
-    flat = z.reshape(-1)
-    _on_one_core(x.reshape(-1), w.reshape(-1), flat, x.shape[0], inputs, outputs, tiles)
-    for r in range(x.shape[0]):
-        for j in range(outputs):
-            flat[r * outputs + j] += b[j]
+def affine(real: Any) -> Any:
+    """``z ← x wᵀ + b`` on one core, of matrices of this dtype.
+
+    A function of the address of tiles, and of x (m, n), w (k, n), b and z (m, k).
+    """
+    kind = from_dtype(real)
+
+    def run(tiles, x, w, b, z):
+        x, w, b, z = array(x, 2, kind), array(w, 2, kind), array(b, 1, kind), array(z, 2, kind)
+        rows, outputs = z.shape
+        found = flat(z, kind)
+        _on_one_core(flat(x, kind), flat(w, kind), found, rows, x.shape[1], outputs, tiles)
+        for r in range(rows):
+            for j in range(outputs):
+                found[r * outputs + j] += b[j]
+
+    return called_by_address(types.void, INTEGER, *[ARRAY] * 4, fastmath=FLAGS)(run)

@@ -6,19 +6,22 @@ gradient of weights is summed up for four channels and three taps at once.
 
 from __future__ import annotations
 
-import numpy as np
-from numba import types
+from typing import Any
+
+from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._jit import decorators
+from ._jit import ARRAY, INTEGER, LINE, allocated, array, called_by_address, free, inlined, vector
 from ._numba_tiles import add_shifted, turn
 from ._numba_vectors import ONE, WORD, ZERO, Matrix, Vectors
 from ._rows import CHANNELS, TAPS
 
 WHOLE = 0, 0, 0  # a plane that is the image
+INDEX = types.int64
 
-_kernel, _inlined = decorators("contract", "reassoc")  # a sum may run in several lanes
+FLAGS = "contract", "reassoc"  # a sum may run in several lanes
+_inlined = inlined(*FLAGS)
 
 
 def _in_pairs(like, move):
@@ -54,8 +57,8 @@ def _put_seconds(typing_context, line, count, half, like):
     """``line[2j] ← half[j]``, in a line of so many elements."""
 
     def move(v, line, half):
-        for vector, (place, mask) in zip(v.apart(v.load(*half)), line, strict=True):
-            v.store(vector, place, v.seconds(mask))
+        for lanes, (place, mask) in zip(v.apart(v.load(*half)), line, strict=True):
+            v.store(lanes, place, v.seconds(mask))
 
     return _in_pairs(like, move)
 
@@ -106,26 +109,33 @@ def _out_of_rows(rows, plane, stride, line, channel, images):
 
 
 @_inlined
-def _taps(channels, channel, shifts):
-    """In all channels' rows; the last again, up to a multiple of `TAPS`, for `_sum_products`."""
-    count = channels * shifts.size
-    out = np.empty(count + -count % TAPS, np.int64)
-    for k in range(channels):
-        out[k * shifts.size : (k + 1) * shifts.size] = k * channel + shifts
-    out[count:] = out[count - 1]
-    return out
+def _room(rows, stretches, taps, kind, size):
+    """Room for so many numbers and taps, and what to `free` it by, 0 if there is none.
+
+    An array for each: over parts of one LLVM's loops take 1.2 times as long.
+    """
+    second = -(-rows * size // LINE) * LINE
+    third = second - (-stretches * size // LINE) * LINE
+    first, held = allocated(third + taps * 8)
+    arrays = vector(first, rows, kind), vector(first + second, stretches, kind)
+    return arrays[0], arrays[1], vector(first + third, taps, INDEX), held
 
 
 @_inlined
-def _laid_out(images, into, shifts, planes, numbers):
-    """The images' rows, and the taps of a group of so many channels in them."""
+def _laid_out(images, into, shifts, planes, numbers, rows, taps):
+    """The images' rows, and the taps of a group of so many channels in them.
+
+    The last of them again, up to a multiple of `TAPS`, for `_sum_products`.
+    """
     down, right, line, pixels, _, _ = numbers
-    b, channels = images.shape[0], images.shape[1]
+    b, count = images.shape[0], into * shifts.size
     channel = pixels * b
-    rows = np.zeros(channels * channel, images.dtype)
+    rows[:] = 0
     for p in range(len(planes)):
         _into_rows(images, planes[p], (down, right), line, channel, rows)
-    return rows, _taps(into, channel, shifts * b)
+    for k in range(count):
+        taps[k] = k // shifts.size * channel + shifts[k % shifts.size] * b
+    taps[count:] = taps[count - 1]
 
 
 @_inlined
@@ -174,103 +184,161 @@ def _stretch(lines, columns, line, images):
     return ((lines - 1) * line + columns) * images
 
 
-@_kernel
-def convolve(x, weights, shifts, planes, numbers, out):
-    """`Kernels.convolve`, with weights (groups, channels, taps)."""
-    _, _, line, pixels, lines, most = numbers
-    m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
-    groups, of = weights.shape[0], weights.shape[1]
-    into, zero = channels // groups, x.dtype.type(0.0)
-    for first in range(0, m, most):
-        stop = min(first + most, m)
-        b = stop - first
-        channel, length = pixels * b, _stretch(lines, columns, line, b)
-        rows, taps = _laid_out(x[first:stop], into, shifts, planes, numbers)
-        sums = np.empty(of * length, x.dtype)
-        for g in range(groups):
-            for y in range(0, height, lines):
-                group = rows[g * into * channel + y * line * b :]
-                _add_products(group, taps, weights[g], sums, length, 0, length, zero)
-                images = out[first:stop, g * of : (g + 1) * of, y : y + lines]
-                _out_of_rows(sums, WHOLE, (1, 1), line, length, images)
+def convolve(real: Any) -> Any:
+    """As `Kernels.convolve`, with weights (groups, channels, taps).
+
+    A function of x, the weights, `shifts`, `planes` and `numbers` of a `RowLayout`, and `out`. It
+    returns 1 where there is no memory for the rows, as all of these do, else 0.
+    """
+    kind, size = from_dtype(real), real.itemsize
+
+    def run(x, weights, shifts, planes, numbers, out):
+        x, weights, out = array(x, 4, kind), array(weights, 3, kind), array(out, 4, kind)
+        shifts, planes = array(shifts, 1, INDEX), array(planes, 2, INDEX)
+        numbers = array(numbers, 1, INDEX)
+        _, _, line, pixels, lines, most = numbers
+        m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
+        groups, of = weights.shape[0], weights.shape[1]
+        into = channels // groups
+        stretch, b = _stretch(lines, columns, line, 1), min(m, most)
+        rows, sums, taps, held = _room(
+            channels * pixels * b, of * stretch * b, into * shifts.size, kind, size
+        )
+        if held == 0:
+            return 1
+        for first in range(0, m, most):
+            stop = min(first + most, m)
+            b = stop - first
+            channel, length = pixels * b, stretch * b
+            _laid_out(x[first:stop], into, shifts, planes, numbers, rows, taps)
+            for g in range(groups):
+                for y in range(0, height, lines):
+                    group = rows[g * into * channel + y * line * b :]
+                    _add_products(group, taps, weights[g], sums, length, 0, length, kind(0.0))
+                    images = out[first:stop, g * of : (g + 1) * of, y : y + lines]
+                    _out_of_rows(sums, WHOLE, (1, 1), line, length, images)
+        free(held)
+        return 0
+
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
 
 
-@_kernel
-def convolve_weights(x, delta, shifts, planes, numbers, out):
-    """`Kernels.convolve_weights`, added to ``out``, as the weights of `convolve`."""
-    _, _, line, pixels, lines, most = numbers
-    m, channels, height, columns = x.shape[0], x.shape[1], delta.shape[2], delta.shape[3]
-    groups, filled = out.shape[0], out.shape[1]
-    into, of = channels // groups, delta.shape[1] // groups
-    for first in range(0, m, most):
-        stop = min(first + most, m)
-        b = stop - first
-        channel, length = pixels * b, _stretch(lines, columns, line, b)
-        rows, taps = _laid_out(x[first:stop], into, shifts, planes, numbers)
-        deltas = np.zeros(filled * length, x.dtype)
-        for g in range(groups):
-            for y in range(0, height, lines):
-                images = delta[first:stop, g * of : (g + 1) * of, y : y + lines]
-                _into_rows(images, WHOLE, (1, 1), line, length, deltas)
-                group = rows[g * into * channel + y * line * b :]
-                _sum_products(group, taps, deltas, length, out[g], length)
+def convolve_weights(real: Any) -> Any:
+    """As `Kernels.convolve_weights`, added to ``out``, as the weights of `convolve`.
+
+    A function of x and δ, of the same of a layout, and of `out`.
+    """
+    kind, size = from_dtype(real), real.itemsize
+
+    def run(x, delta, shifts, planes, numbers, out):
+        x, delta, out = array(x, 4, kind), array(delta, 4, kind), array(out, 3, kind)
+        shifts, planes = array(shifts, 1, INDEX), array(planes, 2, INDEX)
+        numbers = array(numbers, 1, INDEX)
+        _, _, line, pixels, lines, most = numbers
+        m, channels, height, columns = x.shape[0], x.shape[1], delta.shape[2], delta.shape[3]
+        groups, filled = out.shape[0], out.shape[1]
+        into, of = channels // groups, delta.shape[1] // groups
+        stretch, b = _stretch(lines, columns, line, 1), min(m, most)
+        rows, deltas, taps, held = _room(
+            channels * pixels * b, filled * stretch * b, out.shape[2], kind, size
+        )
+        if held == 0:
+            return 1
+        for first in range(0, m, most):
+            stop = min(first + most, m)
+            b = stop - first
+            channel, length = pixels * b, stretch * b
+            _laid_out(x[first:stop], into, shifts, planes, numbers, rows, taps)
+            deltas[:] = 0
+            for g in range(groups):
+                for y in range(0, height, lines):
+                    images = delta[first:stop, g * of : (g + 1) * of, y : y + lines]
+                    _into_rows(images, WHOLE, (1, 1), line, length, deltas)
+                    group = rows[g * into * channel + y * line * b :]
+                    _sum_products(group, taps, deltas, length, out[g], length)
+        free(held)
+        return 0
+
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
 
 
-@_kernel
-def sum_over_windows(x, delta, places, numbers, out):
+def sum_over_windows(real: Any) -> Any:
     """What `convolve_weights` sums up, by tiles, added to ``out`` (groups, channels, *size, c).
 
     With the channels of a pixel side by side, those under a line of a window are one row of b, and
-    δ, as it is, is a. `places` are the windows' first pixels in a padded image.
+    δ, as it is, is a. A function of x and δ; of the `windows` of an image with so many channels;
+    of zeros for such an image; and of `out`.
     """
-    top, left, lines, line, down, right = numbers
-    m, height, width = x.shape[0], x.shape[2], x.shape[3]
-    groups, of, tall, wide, into = out.shape
-    size, one, step = x.itemsize, x.dtype.type(1.0), tall * wide * into
-    pixels, shifts = np.zeros(lines * line * into, x.dtype), places * into
-    parts, columns = (1, wide * into) if right == 1 else (wide, into)
-    for i in range(m):
-        for g in range(groups):
-            for y in range(height):
-                there = pixels.ctypes.data + ((top + y) * line + left) * into * size
-                here = x[i, g * into, y].ctypes.data
-                turn(here, height * width, into, width, there, into, size, one)
-            for u in range(tall):
-                for v in range(parts):
-                    b = pixels.ctypes.data + (u * down * line + v * right) * into * size
-                    add_shifted(
-                        delta[i, g * of].ctypes.data, places.size, b, shifts.ctypes.data,
-                        places.size, out[g, 0, u, v].ctypes.data, step, of, columns,
-                        one, one, size,
-                    )  # fmt: skip
+    kind, size = from_dtype(real), real.itemsize
+
+    def run(x, delta, shifts, numbers, pixels, out):
+        x, delta, out = array(x, 4, kind), array(delta, 4, kind), array(out, 5, kind)
+        shifts, numbers = array(shifts, 1, INDEX), array(numbers, 1, INDEX)
+        padded = array(pixels, 1, kind).ctypes.data
+        top, left, _, line, down, right = numbers
+        m, height, width = x.shape[0], x.shape[2], x.shape[3]
+        groups, of, tall, wide, into = out.shape
+        one, step = kind(1.0), tall * wide * into
+        parts, columns = (1, wide * into) if right == 1 else (wide, into)
+        for i in range(m):
+            for g in range(groups):
+                for y in range(height):
+                    there = padded + ((top + y) * line + left) * into * size
+                    here = x[i, g * into, y].ctypes.data
+                    turn(here, height * width, into, width, there, into, size, one)
+                for u in range(tall):
+                    for v in range(parts):
+                        b = padded + (u * down * line + v * right) * into * size
+                        add_shifted(
+                            delta[i, g * of].ctypes.data, shifts.size, b, shifts.ctypes.data,
+                            shifts.size, out[g, 0, u, v].ctypes.data, step, of, columns,
+                            one, one, size,
+                        )  # fmt: skip
+
+    return called_by_address(types.void, *[ARRAY] * 6, fastmath=FLAGS)(run)
 
 
-@_kernel
-def convolve_inputs(delta, weights, shifts, planes, numbers, out):
-    """`Kernels.convolve_inputs`, with weights (groups, elements, c, channels).
+def convolve_inputs(real: Any) -> Any:
+    """As `Kernels.convolve_inputs`, with weights (groups, elements, c, channels).
 
     Each element of the windows adds to where it lies; zeros between the lines of δ add nothing.
-    Pixels of `out` in no plane are left as they are.
+    Pixels of `out` in no plane are left as they are. A function of δ, the weights, the same of a
+    layout as `convolve`, and of `out`.
     """
-    down, right, line, pixels, lines, most = numbers
-    m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
-    groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
-    one = out.dtype.type(1.0)
-    for first in range(0, m, most):
-        stop = min(first + most, m)
-        b = stop - first
-        channel, length = pixels * b, _stretch(lines, columns, line, b)
-        deltas = np.zeros(of * length, out.dtype)
-        taps = length * np.arange(of)
-        rows = np.empty(into * channel, out.dtype)
-        for g in range(groups):
-            rows[:] = 0
-            for y in range(0, height, lines):
-                images = delta[first:stop, g * of : (g + 1) * of, y : y + lines]
-                _into_rows(images, WHOLE, (1, 1), line, length, deltas)
-                for k in range(shifts.size):
-                    at = (y * line + shifts[k]) * b
-                    _add_products(deltas, taps, weights[g, k], rows, channel, at, length, one)
-            images = out[first:stop, g * into : (g + 1) * into]
-            for p in range(len(planes)):
-                _out_of_rows(rows, planes[p], (down, right), line, channel, images)
+    kind, size = from_dtype(real), real.itemsize
+
+    def run(delta, weights, shifts, planes, numbers, out):
+        delta, weights, out = array(delta, 4, kind), array(weights, 4, kind), array(out, 4, kind)
+        shifts, planes = array(shifts, 1, INDEX), array(planes, 2, INDEX)
+        numbers = array(numbers, 1, INDEX)
+        down, right, line, pixels, lines, most = numbers
+        m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
+        groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
+        stretch, b = _stretch(lines, columns, line, 1), min(m, most)
+        rows, deltas, taps, held = _room(into * pixels * b, of * stretch * b, of, kind, size)
+        if held == 0:
+            return 1
+        for first in range(0, m, most):
+            stop = min(first + most, m)
+            b = stop - first
+            channel, length = pixels * b, stretch * b
+            deltas[:] = 0
+            for k in range(of):
+                taps[k] = length * k
+            for g in range(groups):
+                rows[:] = 0
+                for y in range(0, height, lines):
+                    images = delta[first:stop, g * of : (g + 1) * of, y : y + lines]
+                    _into_rows(images, WHOLE, (1, 1), line, length, deltas)
+                    for k in range(shifts.size):
+                        at = (y * line + shifts[k]) * b
+                        _add_products(
+                            deltas, taps, weights[g, k], rows, channel, at, length, kind(1.0)
+                        )
+                images = out[first:stop, g * into : (g + 1) * into]
+                for p in range(len(planes)):
+                    _out_of_rows(rows, planes[p], (down, right), line, channel, images)
+        free(held)
+        return 0
+
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)

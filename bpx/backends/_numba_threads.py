@@ -6,16 +6,16 @@ it waits for from running.
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._jit import decorators
+from ._jit import INTEGER, called_by_address
 
 # Looks at a number, of a cycle each: 0.1 to 0.2 ms. To be woken up takes 0.05 ms.
 LOOKS = 500_000
-
-_kernel, _ = decorators()
 
 
 @intrinsic
@@ -29,9 +29,12 @@ def _look(typing_context, address):
     return types.int64(types.intp), generate
 
 
-@_kernel
-def watch(address):
-    """Until the int64 at this address is not 0, but not for long."""
-    for _ in range(LOOKS):
-        if _look(address) != 0:
-            return
+def watch() -> Any:
+    """A function that waits until the int64 at an address is not 0, but not for long."""
+
+    def run(address):
+        for _ in range(LOOKS):
+            if _look(address) != 0:
+                return
+
+    return called_by_address(types.void, INTEGER)(run)

@@ -10,16 +10,14 @@ other rows there are.
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import chain
 from typing import Any
 
-import numpy as np
 from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._jit import OPTIONS, called_by_address, decorators
+from ._jit import INTEGER, allocated, called_by_address, free, inlined
 from ._numba_vectors import BYTES, ONE, WORD, ZERO, Matrix, Vectors, by_itself
 
 # Rows of a tile, and of those for what is left over; and vectors in a row. 8 × 2 sums and two
@@ -34,7 +32,7 @@ WORDS = 11  # arguments of `compiled` that are not reals
 # Tiles side by side from which on it pays to copy rows of a that are far apart.
 MANY = 8
 
-_, _inlined = decorators()
+_inlined = inlined()
 
 
 @intrinsic
@@ -222,7 +220,6 @@ def _into_strips(a, row, term, rows, terms, out, strip, size, like):
             turn(here, row, high, terms, there, ROWS, size, like)
 
 
-@cache
 def compiled(real: Any) -> Any:
     """``c ← β·c + α·ab`` for matrices of this dtype.
 
@@ -235,45 +232,40 @@ def compiled(real: Any) -> Any:
 
     def run(m, n, k, a, row, term, b, line, across, c, step, alpha, beta):
         turned, depth = across != 1, min(k, DEPTH)
-        panel = np.empty(depth * width if turned or line * size >= FAR else 0, kind)
+        copied = turned or line * size >= FAR
         far = n >= MANY * width and max(row, term) * size >= FAR
         # Rows of a at a time, and of those at once.
         rows_of_block = max(1, BLOCK // depth // ROWS) * ROWS if far else max(1, m)
         height = ROWS if far else max(1, m)
-        strips = np.empty(min(m + ROWS, rows_of_block) * depth if far else 0, kind)
+        # Parts of a row of b for a tile, and rows of a, one after the other.
+        panel_size = depth * width if copied else 0
+        strips_size = min(m + ROWS, rows_of_block) * depth if far else 0
+        panel, held = allocated((panel_size + strips_size) * size)
+        strips = panel + panel_size * size
         for first in range(0, max(1, k), DEPTH):
             terms, keep = min(DEPTH, k - first), beta if first == 0 else kind(1.0)
             for top in range(0, m, rows_of_block):
                 rows, block = min(rows_of_block, m - top), a + (top * row + first * term) * size
                 if far:
-                    _into_strips(block, row, term, rows, terms, strips.ctypes.data,
+                    _into_strips(block, row, term, rows, terms, strips,
                                  ROWS * depth * size, size, alpha)  # fmt: skip
                 for left in range(0, n, width):
                     columns = min(width, n - left)
                     over, apart = b + (first * line + left * across) * size, line
-                    if panel.size:
-                        into = panel.ctypes.data
+                    if copied:
                         if turned:
-                            turn(over, across, columns, terms, into, width, size, alpha)
+                            turn(over, across, columns, terms, panel, width, size, alpha)
                         else:
-                            _copy(over, line, terms, columns, into, width, alpha)
-                        over, apart = into, width
+                            _copy(over, line, terms, columns, panel, width, alpha)
+                        over, apart = panel, width
                     for i in range(0, rows, height):
                         here, down, along = block + i * row * size, row, term
                         if far:
-                            here, down, along = strips.ctypes.data + i * depth * size, 1, ROWS
+                            here, down, along = strips + i * depth * size, 1, ROWS
                         _add_products(here, down, along, over, apart, terms,
                                       c + ((top + i) * step + left) * size, step,
                                       min(height, rows - i), columns, alpha, keep)  # fmt: skip
 
-    return called_by_address(types.void(*[types.intp] * WORDS, kind, kind), **OPTIONS)(run)
+        free(held)
 
-
-def gemm(alpha: float, a: np.ndarray, b: np.ndarray, beta: float, out: np.ndarray) -> None:
-    """``out ← β·out + α·ab``; no gaps in the rows of `out`, nor in rows or columns of a and b."""
-    size = out.itemsize
-    steps = [step // size for x in (a, b, out) for step in x.strides]
-    compiled(out.dtype).ctypes(
-        *out.shape, a.shape[1], a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4],
-        out.ctypes.data, steps[4], alpha, beta,
-    )  # fmt: skip
+    return called_by_address(types.void, *[INTEGER] * WORDS, kind, kind)(run)

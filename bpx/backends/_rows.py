@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -64,10 +64,10 @@ class RowLayout:
     images: int
     cost: float
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
+    @cached_property
+    def numbers(self) -> np.ndarray:
         """For the compiled loops."""
-        return *self.stride, self.line, self.pixels, self.lines, self.images
+        return np.array([*self.stride, self.line, self.pixels, self.lines, self.images])
 
 
 @lru_cache(256)
@@ -131,8 +131,9 @@ def _under(
 
 
 @lru_cache(256)
-def windows(sliding: Any) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The first pixel of each window in a padded image, and how that is laid out.
+def windows(sliding: Any, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first number of each window in a padded image with the channels of a pixel side by side,
+    and how the image is laid out.
 
     Its first pixel's line and column, its lines and their length, and the pixels from one element
     of a window to the next, down and to the right.
@@ -142,7 +143,7 @@ def windows(sliding: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     (height, width), strides = _two(sliding.counts, 1), _two(sliding.stride, 1)
     rows, columns = strides[0] * np.arange(height)[:, None], strides[1] * np.arange(width)
     numbers = *corner, lines, line, *_two(sliding.dilation, 1)
-    return (rows * line + columns).reshape(-1), numbers
+    return channels * (rows * line + columns).reshape(-1), np.array(numbers)
 
 
 def filled(weights: np.ndarray) -> np.ndarray:

@@ -1,0 +1,165 @@
+"""Compiled runs and predictions of dense layers: what their functions are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import _machine_code
+from ._base import Array
+from ._cblas import address
+
+ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
+# δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
+COSTS = {
+    ("quadratic", "identity"): 0,
+    ("quadratic", "sigmoid"): 0,
+    ("quadratic", "tanh"): 0,
+    ("quadratic", "relu"): 0,
+    ("quadratic", "softmax"): 0,
+    ("cross-entropy", "sigmoid"): 1,
+    ("log-likelihood", "softmax"): 2,
+}
+TASKS = {"regression": 0, "classification": 1, "multilabel": 2}
+# A rule's number, and the optimizer's fields that it reads.
+INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
+RULES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "theta": (INTO_THETA, ()),
+    "velocity": (INTO_VELOCITY, ()),
+    "nesterov": (NESTEROV, ("momentum", "momentum")),
+    "rmsprop": (RMSPROP, ("rho", "epsilon")),
+    "adam": (ADAM, ("beta1", "beta2")),
+    "adamw": (ADAM, ("beta1", "beta2")),
+}
+
+
+def _told(*names: str) -> np.dtype[Any]:
+    """Numbers, and addresses of functions and arrays."""
+    return np.dtype([(name, np.int64) for name in names])
+
+
+LAYERS = _told("tiles", "theta", "size", "net", "layers", "widest")
+RUN = _told(
+    *("tiles", "gather", "x", "row", "column", "samples", "labels", "targets", "weights", "scale"),
+    *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
+    *("into", "first", "second", "trained", "decayed", "a", "delta", "at", "y", "weight", "cost"),
+    *("task", "rule", "constants"),
+    # in a call
+    *("order", "picked", "numbers", "log", "steps", "squares", "squared"),
+)
+
+
+def steps(
+    program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
+) -> Callable[[Array, Array, Array, Array], int]:
+    """The function of a run, as `Kernels.compile` gives it, that does its steps in one loop.
+
+    `data` are labels, targets and weights, `scaling` scale and offset for each input, each empty
+    where there are none.
+    """
+    layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
+    (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
+    codes = [ACTIVATIONS[name] for name in (*layers.activations[:-1], program.objective[1])]
+    at = np.concatenate([[0], np.cumsum(layers.sizes)]) * m
+    labels, targets, weights = data
+    scale, offset = scaling
+    slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
+    arrays = {
+        "labels": labels,
+        "targets": targets,
+        "weights": weights,
+        "scale": scale,
+        "offset": offset,
+        "sizes": np.array(layers.sizes),
+        "net": np.array([layers.weights, layers.bias, codes, layers.trained]),
+        "theta": program.theta,
+        "into": program.into,
+        "first": slots[0],
+        "second": slots[1],
+        "a": np.zeros(at[-1], real),
+        "delta": np.zeros(at[-1], real),
+        "at": at,
+        "y": np.zeros(m * layers.sizes[-1], real),
+        "weight": np.zeros(m, real),
+        "constants": np.array([getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]),
+    }
+    gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)
+    given = np.zeros(1, RUN)
+    given["tiles"], given["gather"] = tiles(real).address, gather.address
+    given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
+    given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
+    given["size"], given["trained"] = program.theta.size, trained
+    given["decayed"] = min(program.decayed, trained)
+    given["cost"], given["task"], given["rule"] = cost, TASKS[program.task], rule
+    given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
+    for name, array in arrays.items():
+        given[name] = address(array)
+    function = _machine_code.load("_numba", "steps", real).call
+
+    # The arrays are held with the function: they have to stay at their places.
+    def run(
+        order: Array, numbers: Array, log: Array, squares: Array, _held: Any = (x, arrays)
+    ) -> int:
+        order = np.ascontiguousarray(order, np.int64)
+        given["order"], given["picked"] = address(order), len(order)
+        given["numbers"], given["log"], given["steps"] = address(numbers), address(log), len(log)
+        given["squares"], given["squared"] = address(squares), squares.size
+        done: int = function(given)
+        return done
+
+    return run
+
+
+def forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
+    """The function of a few rows, as `Kernels.compile_forward` gives it."""
+    real, outputs = theta.dtype, layers.sizes[-1]
+    codes = [ACTIVATIONS[name] for name in layers.activations]
+    net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
+    given, widest = np.zeros(1, LAYERS), max(layers.sizes)
+    of_net = address(net), len(codes), widest
+    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net)]
+    function = _machine_code.load("_numba", "forward", real).call
+
+    def run(x: Array, _held: Any = (theta, net)) -> Array:
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        out = np.empty((x.shape[0], outputs), real)
+        function(given, x, out)
+        return out
+
+    return run
+
+
+def tiles(real: Any) -> _machine_code.MachineCode:
+    """Matrix products by tiles (`_numba_tiles.compiled`)."""
+    return _machine_code.load("_numba_tiles", "compiled", real)
+
+
+def gemm(alpha: float, a: Array, b: Array, beta: float, out: Array) -> None:
+    """``out ← β·out + α·ab``; no gaps in the rows of `out`, nor in rows or columns of a and b."""
+    size = out.itemsize
+    steps = [step // size for x in (a, b, out) for step in x.strides]
+    tiles(out.dtype).call(
+        *out.shape, a.shape[1], a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4],
+        out.ctypes.data, steps[4], alpha, beta,
+    )  # fmt: skip
+
+
+def affine(x: Array, w: Array, b: Array, out: Array) -> None:
+    """``out ← x wᵀ + b`` on one core, of dense arrays of one dtype."""
+    function = _machine_code.load("_numba_products", "affine", out.dtype).call
+    function(tiles(out.dtype).address, x, w, b, out)
+
+
+def relu(z: Array, out: Array) -> None:
+    """Of dense arrays; a NaN stays."""
+    _machine_code.load("_numba_channels", "relu", z.dtype).call(z.reshape(-1), out.reshape(-1))
+
+
+def relu_backward(delta: Array, a: Array) -> None:
+    """``δ ← δ`` where a > 0, else 0, of dense arrays."""
+    _machine_code.load("_numba_channels", "relu_backward", a.dtype).call(
+        delta.reshape(-1), a.reshape(-1)
+    )

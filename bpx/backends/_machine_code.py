@@ -1,0 +1,189 @@
+"""Machine code of compiled functions, on the disk, for processes that need not import Numba.
+
+To import Numba takes 0.6 s. What LLVM made of a function is an object file, which LLVM loads by
+itself: then a process trains in compiled loops after a tenth of that. Such a function is called by
+its address, with whole numbers, reals and arrays.
+
+Files are kept beside what Numba keeps, one for each function, processor and version of what made
+them. Where one is missing, or LLVM would not find what it calls, Numba is imported and compiles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import _cblas
+
+KINDS: dict[str, Any] = {
+    "int64": ctypes.c_int64,
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+    "void*": ctypes.py_object,  # an array
+    "none": None,
+}
+# What Numba would have these functions call where something is raised: nothing is.
+OF_ERRORS = (
+    *("numba_gil_ensure", "numba_gil_release", "numba_unpickle", "numba_do_raise"),
+    *("numba_runtime_build_excinfo_struct", "NRT_Free", "NRT_MemInfo_call_dtor"),
+)
+ELF = b"\x7fELF\x02\x01"  # of 64 bits, the lowest byte first
+SYMBOL = np.dtype(
+    [("name", "<u4"), ("kind", "V2"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """A function: where it lies, for compiled code, and as ctypes calls it, without the GIL."""
+
+    address: int
+    call: Callable[..., Any]
+    owner: Any
+
+
+@cache
+def load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
+    """The function that ``module.maker(*dtypes)`` compiles, in a module of this folder."""
+    name = "-".join([module, maker, *(dtype.name for dtype in dtypes)])
+    try:
+        found = _linked(*_read(name))
+    except (OSError, ValueError):  # there is none, or it is not whole
+        found = None
+    if found is None:
+        made = getattr(importlib.import_module(f".{module}", __package__), maker)(*dtypes)
+        found = MachineCode(made.address, _callable(made.kinds, made.address), made)
+        code = made.object_file
+        if code.startswith(ELF):
+            with suppress(OSError):  # where Numba cannot keep anything either, it has told
+                _write(name, made.kinds, made.native_name, code)
+    return found
+
+
+def _callable(kinds: list[str], address: int) -> Callable[..., Any]:
+    return ctypes.CFUNCTYPE(*(KINDS[kind] for kind in kinds))(address)
+
+
+# --- on the disk --------------------------------------------------------------------------------
+
+
+def _path(name: str) -> Path:
+    """In the folder of Numba's setting, or beside the modules' own code."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    folder = Path(chosen) if chosen else Path(__file__).with_name("__pycache__")
+    return folder / f"bpx-{name}.{_key()}.o"
+
+
+def _read(name: str) -> tuple[list[str], str, bytes]:
+    """The kinds of its result and arguments, its name in the object file, and that."""
+    digest, header, code = _path(name).read_bytes().split(b"\n", 2)
+    if hashlib.sha256(header + code).hexdigest() != digest.decode():
+        raise ValueError("only a part of it was written")
+    kinds, function = json.loads(header)
+    return kinds, function, code
+
+
+def _write(name: str, kinds: list[str], function: str, code: bytes) -> None:
+    path, header = _path(name), json.dumps([kinds, function]).encode()
+    digest = hashlib.sha256(header + code).hexdigest().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        try:
+            file.write(b"\n".join([digest, header, code]))
+            file.close()
+            os.replace(file.name, path)
+        except OSError:
+            os.unlink(file.name)
+            raise
+
+
+@cache
+def _key() -> str:
+    """Of the sources, of what compiles them, of its settings, and of the processor."""
+    import llvmlite
+    from llvmlite import binding
+
+    numba = importlib.util.find_spec("numba")
+    if numba is None or numba.origin is None:
+        raise OSError("Numba is not installed")
+    settings = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
+    settings.pop("NUMBA_CACHE_DIR", None)
+    parts = (
+        *(stamp(), Path(numba.origin).with_name("_version.py").read_text(), llvmlite.__version__),
+        *(sorted(settings.items()), sys.implementation.cache_tag, object.__basicsize__),
+        *(binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def sources() -> list[Path]:
+    """The files of compiled functions, and those that they take functions and constants from."""
+    folder = Path(__file__).parent
+    others = ("_cblas", "_fast_run", "_jit", "_rows", "_threads", "../random")
+    return sorted(folder.glob("_numba*.py")) + [folder / f"{name}.py" for name in others]
+
+
+@cache
+def stamp() -> str:
+    """Of these files."""
+    texts = (path.read_bytes() for path in sources() if path.exists())  # or in a zip, of one stamp
+    return hashlib.sha256(b"".join(texts)).hexdigest()
+
+
+# --- without Numba ------------------------------------------------------------------------------
+
+
+def _linked(kinds: list[str], name: str, code: bytes) -> MachineCode | None:
+    """The function of this name in an object file; None if that calls what LLVM does not find.
+
+    LLVM would end the process.
+    """
+    from llvmlite import binding
+
+    engine = _engine()
+    for dtype, blas in _cblas.by_dtype().items():
+        binding.add_symbol(_cblas.SYMBOL.format(dtype), blas.address)
+    for each in _called(code):
+        if each in OF_ERRORS and binding.address_of_symbol(each) is None:
+            binding.add_symbol(each, binding.address_of_symbol("abort"))
+        if binding.address_of_symbol(each) is None:
+            return None
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = engine.get_function_address(name)
+    return MachineCode(address, _callable(kinds, address), engine)
+
+
+def _called(code: bytes) -> list[str]:
+    """What an object file names and does not define."""
+    from llvmlite import binding
+
+    of_file = binding.ObjectFileRef.from_data(code)
+    sections = {section.name(): section.data() for section in of_file.sections()}
+    names, symbols = sections[b".strtab"], np.frombuffer(sections[b".symtab"], SYMBOL)
+    elsewhere = symbols["name"][symbols["section"] == 0]
+    return [names[at : names.index(b"\0", at)].decode() for at in elsewhere if at]
+
+
+def _engine() -> Any:
+    """One for each function: the same name may be in two files."""
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    machine = binding.Target.from_default_triple().create_target_machine()
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)

@@ -1,0 +1,199 @@
+"""Machine code on the disk: what is read, what is not, and what is made anew."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+
+from bpx import random
+from bpx.backends import Backend, _fast, _fast_windows, _machine_code
+from bpx.layers.sliding import Sliding
+
+if not sys.platform.startswith("linux"):
+    pytest.skip("object files are kept on Linux alone", allow_module_level=True)
+
+STEP, ROW, LIMIT = 0x9E3779B97F4A7C15, 3, random.threshold(0.5)  # the first takes all 64 bits
+
+
+@pytest.fixture
+def keep(monkeypatch, tmp_path):
+    """Of a process that begins: a mask, and whether Numba has made or loaded the function."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))
+
+    def begun():
+        _machine_code.load.cache_clear()
+        _machine_code._key.cache_clear()
+        found = _machine_code.load("_numba_random", "keep")
+        out = np.empty((3, 50), bool)
+        found.call(STEP, ROW, LIMIT, out)
+        return out.tobytes(), hasattr(found.owner, "cache_hits")
+
+    yield begun
+    _machine_code.load.cache_clear()
+    _machine_code._key.cache_clear()
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "kept").glob("bpx-*.o"))
+
+
+def test_a_function_that_is_kept_is_called_without_numba(keep, tmp_path):
+    mask, by_numba = keep()
+    assert by_numba
+    assert 0 < np.frombuffer(mask, bool).sum() < len(mask)
+    (path,) = files(tmp_path)
+    assert path.name.startswith("bpx-_numba_random-keep.")
+    assert [each.name for each in path.parent.iterdir()] == [path.name]  # nothing half written
+    assert keep() == (mask, False)
+
+
+def damage(path, name):
+    digest, header, code = path.read_bytes().split(b"\n", 2)
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut off": path.read_bytes()[:-100],
+            "one byte": b"\n".join([digest, header, code[:500] + b"?" + code[501:]]),
+            "another header": b"\n".join([digest, b"[1, 2]", code]),
+            "no digest": header + b"\n" + code,
+        }[name]
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["empty", "cut off", "one byte", "another header", "no digest", "a folder"]
+)
+def test_what_is_not_whole_is_made_anew(keep, tmp_path, name):
+    mask, _ = keep()
+    (path,) = files(tmp_path)
+    if name == "a folder":
+        path.unlink()
+        path.mkdir()
+        assert keep() == (mask, True)
+        return
+    damage(path, name)
+    assert keep() == (mask, True)
+    assert keep() == (mask, False)
+
+
+def test_what_calls_something_that_is_not_there_is_left_to_numba(keep, monkeypatch):
+    mask, _ = keep()
+    known = _machine_code._called
+    monkeypatch.setattr(_machine_code, "_called", lambda code: [*known(code), "no_such_function"])
+    assert keep() == (mask, True)
+
+
+def test_another_kind_of_object_file_is_not_kept(keep, monkeypatch, tmp_path):
+    monkeypatch.setattr(_machine_code, "ELF", b"\xcf\xfa\xed\xfe")  # of macOS
+    assert keep()[1]
+    assert files(tmp_path) == []
+
+
+def test_another_processor_or_setting_has_files_of_its_own(keep, monkeypatch, tmp_path):
+    keep()
+    monkeypatch.setenv("NUMBA_OPT", "1")
+    assert keep()[1]
+    assert len(files(tmp_path)) == 2
+    from llvmlite import binding
+
+    monkeypatch.setattr(binding, "get_host_cpu_name", lambda: "another")
+    assert keep()[1]
+    assert len(files(tmp_path)) == 3
+
+
+def test_nowhere_to_write(keep, monkeypatch, tmp_path):
+    """Numba says so, if it cannot either."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    first, again = keep(), keep()
+    assert first == again
+    assert again[1]
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(keep, monkeypatch, tmp_path):
+    def full(*names):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_machine_code.os, "replace", full)
+    assert keep()[1]
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_no_memory_for_rows():
+    code = """
+import resource
+import numpy as np
+from bpx.backends import _fast, _rows
+from bpx.layers.sliding import Sliding
+sliding = Sliding((1000, 1000), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+x, w = np.zeros((1, 16, 1000, 1000), np.float32), np.zeros((16, 16, 3, 3), np.float32)
+kernels, out = _fast.FastBackend(), np.empty_like(x)
+small = Sliding((9, 9), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+some = np.zeros((1, 16, 9, 9), np.float32)
+kernels.convolve(some, w, small, None, np.empty_like(some))  # loaded or compiled
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 60_000_000, -1))
+try:
+    kernels.convolve(x, w, sliding, None, out)
+except MemoryError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    message = "there is no memory for the rows of a convolution: take smaller batches\n"
+    assert (found.stdout, found.stderr) == (message, "")
+
+
+def test_a_function_that_found_no_memory_is_an_error(monkeypatch):
+    class Found:
+        def call(self, *arguments):
+            return 1
+
+    monkeypatch.setattr(_machine_code, "load", lambda *names: Found())
+    with pytest.raises(MemoryError, match="no memory for the rows of a convolution: take smaller"):
+        _fast_windows._call("_numba_rows", "convolve", np.zeros(1))
+
+
+PAIRS = Sliding((4, 6), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0)))
+# Of each kernel, the shapes of what it reads, of numbers, and of what it writes.
+OF_ARRAYS = {
+    "moments": [(3, 4, 2, 5), (4,), (3, 4, 2, 5), (2, 4)],
+    "batch_statistics": [(4,), (2, 4), (4,), (4,), (4,), (4,), 30.0, 0.1, 1e-5, (5, 4)],
+    "normalize": [(3, 4, 2, 5), (5, 4), (3, 4, 2, 5), (3, 4, 2, 5)],
+    "normalize_sums": [(3, 4, 2, 5), (3, 4, 2, 5), (3, 4, 2, 5), (2, 4)],
+    "normalize_backward": [(3, 4, 2, 5), (3, 4, 2, 5), (2, 4), (4,)],
+    "fold": [(3, 2, 2, 2, 2, 3), PAIRS, (3, 2, 4, 6)],
+    "window_max": [(3, 2, 4, 6), PAIRS, (3, 2, 2, 3)],
+    "window_max_backward": [(3, 2, 2, 3), (3, 2, 4, 6), (3, 2, 2, 3), PAIRS, (3, 2, 4, 6)],
+}
+
+
+@pytest.mark.parametrize("name", OF_ARRAYS)
+def test_an_array_with_gaps_is_not_given_to_machine_code(monkeypatch, name):
+    """Each of them in turn; the result is that of arrays without gaps."""
+    kernels, standard = _fast.FastBackend(), Backend("numpy", np)
+    called = []
+    monkeypatch.setattr(_machine_code, "load", lambda *names: called.append(names))
+
+    def arrays(gapped):
+        rng = np.random.default_rng(0)
+        for at, each in enumerate(OF_ARRAYS[name]):
+            if not isinstance(each, tuple):
+                yield each
+            else:
+                array = rng.random((*each, 2))  # of which one number in two is taken
+                yield array[..., 0] if at == gapped else np.ascontiguousarray(array[..., 0])
+
+    places = [at for at, each in enumerate(OF_ARRAYS[name]) if isinstance(each, tuple)]
+    unused = {"moments": [2], "normalize_sums": [2]}.get(name, [])  # `room`, which NumPy's fills
+    for gapped in (at for at in places if at not in unused):
+        expected, found = list(arrays(None)), list(arrays(gapped))
+        getattr(standard, name)(*expected)
+        getattr(kernels, name)(*found)
+        for at in (at for at in places if at not in unused):
+            assert np.abs(found[at] - expected[at]).max() <= 1e-12
+    assert called == []
