@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,7 +29,7 @@ def keep(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))
 
     def begun():
-        _machine_code.load.cache_clear()
+        monkeypatch.setattr(_machine_code, "_loaded", {})
         _machine_code._key.cache_clear()
         found = _machine_code.load("_numba_random", "keep")
         out = np.empty((3, 50), bool)
@@ -34,7 +37,6 @@ def keep(monkeypatch, tmp_path):
         return out.tobytes(), hasattr(found.owner, "cache_hits")
 
     yield begun
-    _machine_code.load.cache_clear()
     _machine_code._key.cache_clear()
 
 
@@ -50,6 +52,26 @@ def test_a_function_that_is_kept_is_called_without_numba(keep, tmp_path):
     assert path.name.startswith("bpx-_numba_random-keep.")
     assert [each.name for each in path.parent.iterdir()] == [path.name]  # nothing half written
     assert keep() == (mask, False)
+
+
+def test_threads_that_come_at_once_get_the_same_function(monkeypatch):
+    """Of two, one would be freed while the other thread is in it."""
+    made, together = [], threading.Barrier(4)
+
+    def slow(*names):
+        time.sleep(0.05)
+        made.append(_machine_code.MachineCode(len(made), print, None))
+        return made[-1]
+
+    def work(_):
+        together.wait(60)
+        return _machine_code.load("_numba_random", "keep")
+
+    monkeypatch.setattr(_machine_code, "_load", slow)
+    monkeypatch.setattr(_machine_code, "_loaded", {})
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(work, range(4)))
+    assert found == made * 4
 
 
 def damage(path, name):

@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,16 +50,35 @@ SYMBOL = np.dtype(
 
 @dataclass(frozen=True)
 class MachineCode:
-    """A function: where it lies, for compiled code, and as ctypes calls it, without the GIL."""
+    """A function: where it lies, for compiled code, and as ctypes calls it, without the GIL.
+
+    It lies there as long as its owner is held.
+    """
 
     address: int
     call: Callable[..., Any]
     owner: Any
 
 
-@cache
+_loaded: dict[tuple[Any, ...], MachineCode] = {}
+_lock = threading.Lock()
+
+
 def load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
-    """The function that ``module.maker(*dtypes)`` compiles, in a module of this folder."""
+    """The function that ``module.maker(*dtypes)`` compiles, in a module of this folder.
+
+    It is the same one for all threads, and held for good.
+    """
+    found = _loaded.get((module, maker, *dtypes))
+    if found is None:
+        with _lock:  # or each of two threads would load it, and one of these be freed in use
+            found = _loaded.get((module, maker, *dtypes))
+            if found is None:
+                found = _loaded[(module, maker, *dtypes)] = _load(module, maker, *dtypes)
+    return found
+
+
+def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
     name = "-".join([module, maker, *(dtype.name for dtype in dtypes)])
     try:
         found = _linked(*_read(name))
