@@ -97,9 +97,10 @@ def test_the_files_of_compiled_functions_are_all_that_they_import():
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
     from bpx.backends import _machine_code
 
-    known = {path.stem for path in _machine_code.sources()}
+    known = {path.stem for path in _machine_code.sources()} | {"_base"}  # for types alone
     compiled = [path for path in _machine_code.sources() if path.stem.startswith("_numba")]
-    for path in compiled:
+    beside = [path for path in _machine_code.sources() if path.stem in ("_fast_run", "_jit")]
+    for path in compiled + beside:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
                 taken = [node.module] if node.module else [name.name for name in node.names]
@@ -133,6 +134,16 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2):
         return bpx.Network([7, 6, 4], seed=0, dtype=dtype, backend=backend)
 
     agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=optimizer, l2=l2), dtype)
+
+
+def test_whole_numbers_of_an_optimizer(fits, classes):
+    """Compiled code reads floats."""
+
+    def make(backend):
+        return bpx.Network([7, 6, 4], seed=0, dtype="float64", backend=backend)
+
+    optimizer = bpx.RMSprop(1, rho=0, epsilon=1)
+    agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=optimizer), "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

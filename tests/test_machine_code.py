@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,8 @@ def test_a_function_that_is_kept_is_called_without_numba(keep, tmp_path):
     (path,) = files(tmp_path)
     assert path.name.startswith("bpx-_numba_random-keep.")
     assert [each.name for each in path.parent.iterdir()] == [path.name]  # nothing half written
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it
     assert keep() == (mask, False)
 
 
@@ -137,11 +140,38 @@ def test_nowhere_to_write(keep, monkeypatch, tmp_path):
     assert again[1]
 
 
+def test_a_package_that_cannot_be_written_to(keep, monkeypatch, tmp_path):
+    """The user's cache; what lies beside the package comes first."""
+    _machine_code.stamp()  # of the real sources
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/module.py").write_text("")
+    (tmp_path / "package/__pycache__").write_text("in the way")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(_machine_code, "__file__", str(tmp_path / "package/module.py"))
+    mask, _ = keep()
+    (path,) = (tmp_path / "cache/bpx").iterdir()
+    assert keep() == (mask, False)
+    (tmp_path / "package/__pycache__").unlink()
+    (tmp_path / "package/__pycache__").mkdir()
+    path.rename(tmp_path / "package/__pycache__" / path.name)
+    assert keep() == (mask, False)
+
+
+def test_nothing_is_kept_of_sources_in_a_zip(keep, monkeypatch, tmp_path):
+    """Versions could not be told apart."""
+    monkeypatch.setattr(_machine_code, "__file__", str(tmp_path / "bpx.zip/module.py"))
+    first, again = keep(), keep()
+    assert first == again
+    assert again[1]
+    assert files(tmp_path) == []
+
+
 def test_a_full_disk_leaves_no_part_of_a_file(keep, monkeypatch, tmp_path):
     def full(*names):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_machine_code.os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     assert keep()[1]
     assert list((tmp_path / "kept").iterdir()) == []
 
@@ -178,6 +208,12 @@ def test_a_function_that_found_no_memory_is_an_error(monkeypatch):
     monkeypatch.setattr(_machine_code, "load", lambda *names: Found())
     with pytest.raises(MemoryError, match="no memory for the rows of a convolution: take smaller"):
         _fast_windows._call("_numba_rows", "convolve", np.zeros(1))
+
+
+def test_another_order_of_bytes_is_not_given_to_machine_code():
+    native = np.dtype(np.float32)
+    for kind, dense in ((native, True), (native.newbyteorder("S"), False)):
+        assert _fast_windows.are_dense(np.zeros(3, kind), np.zeros(3, kind)) is dense
 
 
 PAIRS = Sliding((4, 6), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0)))

@@ -28,7 +28,7 @@ TILES, DEALT = 1_000_000, 50_000_000
 
 REALS = "float32", "float64"
 
-# Numba does not know float16, and compiles a function of rows for each other dtype.
+# Numba does not know float16, and compiles a function of rows for each of these.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
 
 
@@ -49,7 +49,7 @@ class FastBackend(FastWindows):
     def compile(self, program: Any) -> Callable[..., int] | None:
         x = program.x
         cost, known = _fast_run.COSTS.get(program.objective), program.rule in _fast_run.RULES
-        # Numba knows no foreign byte order, and functions of rows no numbers at odd addresses.
+        # Machine code takes numbers as they lie, in the processor's order of bytes.
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         if cost is None or not known or not plain or large:
@@ -158,7 +158,7 @@ class FastBackend(FastWindows):
         if out.size <= SMALL:  # NumPy's is about as fast
             super()._draw(step, row, limit, out)
             return
-        _machine_code.load("_numba_random", "keep").call(step, row, limit, out)
+        _machine_code.load("_numba_random", "keep").call(int(step), row, limit, out)
 
     def _scaling(self, program: Any) -> tuple[Array, Array]:
         """Scale and offset for each input; empty where there are none."""

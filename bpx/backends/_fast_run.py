@@ -57,7 +57,7 @@ def steps(
     """The function of a run, as `Kernels.compile` gives it, that does its steps in one loop.
 
     `data` are labels, targets and weights, `scaling` scale and offset for each input, each empty
-    where there are none.
+    where there are none. One thread at a time may call it.
     """
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
@@ -65,6 +65,7 @@ def steps(
     at = np.concatenate([[0], np.cumsum(layers.sizes)]) * m
     labels, targets, weights = data
     scale, offset = scaling
+    constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
     slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
     arrays = {
         "labels": labels,
@@ -83,7 +84,7 @@ def steps(
         "at": at,
         "y": np.zeros(m * layers.sizes[-1], real),
         "weight": np.zeros(m, real),
-        "constants": np.array([getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]),
+        "constants": np.array(constants, np.float64),
     }
     gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)
     given = np.zeros(1, RUN)
@@ -102,7 +103,7 @@ def steps(
     def run(
         order: Array, numbers: Array, log: Array, squares: Array, _held: Any = (x, arrays)
     ) -> int:
-        order = np.ascontiguousarray(order, np.int64)
+        order, numbers = np.ascontiguousarray(order, np.int64), np.asarray(numbers, np.float64)
         given["order"], given["picked"] = address(order), len(order)
         given["numbers"], given["log"], given["steps"] = address(numbers), address(log), len(log)
         given["squares"], given["squared"] = address(squares), squares.size

@@ -218,7 +218,8 @@ def _places(array: Array) -> Array:
 
 def are_dense(*arrays: Array) -> bool:
     """Whether the compiled loops take them, which know one dtype, and no gaps."""
-    alike = all(array.dtype == arrays[0].dtype for array in arrays)
+    dtype = arrays[0].dtype
+    alike = dtype.isnative and all(array.dtype == dtype for array in arrays)
     return alike and all(array.flags.c_contiguous and array.size for array in arrays)
 
 

@@ -57,10 +57,7 @@ class CalledByAddress(CFunc):
 def called_by_address(
     result: Any, *arguments: Any, fastmath: Collection[str] = ()
 ) -> Callable[..., Any]:
-    """Decorator of a function of whole numbers, reals and `ARRAY`; kept on the disk too.
-
-    Whole numbers of one type: it takes Python 30 µs to tell Numba of what type a function is.
-    """
+    """Decorator of a function of `INTEGER`, reals and `ARRAY`; kept on the disk too."""
     signature, options = result(*arguments), OPTIONS | {"fastmath": set(fastmath)}
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -183,7 +180,7 @@ def pointer(typing_context, address, kind):
 
 @intrinsic(prefer_literal=True)
 def array(typing_context, where, dimensions, named):
-    """An `ARRAY` of that kind and of so many dimensions, without gaps."""
+    """An `ARRAY` of that kind and of so many dimensions, without gaps: its caller's to check."""
     kind = named.instance_type if isinstance(named, types.TypeRef) else named.dtype
     made = types.Array(kind, dimensions.literal_value, "C")
 
@@ -248,7 +245,7 @@ LINE = 64  # bytes of the caches, in which a vector should not be divided
 
 @inlined()
 def allocated(size):
-    """So many bytes: their address, and another to `free` them by."""
+    """So many bytes: their address, and another to `free` them by, 0 if there are none."""
     block = _malloc(size + LINE)
     return (block + LINE - 1) // LINE * LINE, block
 

@@ -1,11 +1,11 @@
 """Machine code of compiled functions, on the disk, for processes that need not import Numba.
 
 To import Numba takes 0.6 s. What LLVM made of a function is an object file, which LLVM loads by
-itself: then a process trains in compiled loops after a tenth of that. Such a function is called by
-its address, with whole numbers, reals and arrays.
+itself: then a process trains in compiled loops after a tenth of a second. Such a function is
+called by its address, with whole numbers, reals and arrays.
 
-Files are kept beside what Numba keeps, one for each function, processor and version of what made
-them. Where one is missing, or LLVM would not find what it calls, Numba is imported and compiles.
+There is a file for each function, processor and version of what made it. Where one is missing, or
+LLVM would not find what it calls, Numba is imported and compiles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import importlib.util
 import json
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -64,6 +63,15 @@ _loaded: dict[tuple[Any, ...], MachineCode] = {}
 _lock = threading.Lock()
 
 
+def _renew() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may hold it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 def load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
     """The function that ``module.maker(*dtypes)`` compiles, in a module of this folder.
 
@@ -82,15 +90,14 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
     name = "-".join([module, maker, *(dtype.name for dtype in dtypes)])
     try:
         found = _linked(*_read(name))
-    except (OSError, ValueError):  # there is none, or it is not whole
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError):  # none, or nothing whole
         found = None
     if found is None:
         made = getattr(importlib.import_module(f".{module}", __package__), maker)(*dtypes)
         found = MachineCode(made.address, _callable(made.kinds, made.address), made)
         code = made.object_file
         if code.startswith(ELF):
-            with suppress(OSError):  # where Numba cannot keep anything either, it has told
-                _write(name, made.kinds, made.native_name, code)
+            _write(name, made.kinds, made.native_name, code)
     return found
 
 
@@ -101,16 +108,22 @@ def _callable(kinds: list[str], address: int) -> Callable[..., Any]:
 # --- on the disk --------------------------------------------------------------------------------
 
 
-def _path(name: str) -> Path:
-    """In the folder of Numba's setting, or beside the modules' own code."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else Path(__file__).with_name("__pycache__")
-    return folder / f"bpx-{name}.{_key()}.o"
+def _paths(name: str) -> list[Path]:
+    """In the folder of Numba's setting, or beside the modules' code or in the user's cache."""
+    folders = [Path(__file__).with_name("__pycache__")]
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        folders = [Path(chosen)]
+    elif not sys.platform.startswith("win"):
+        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bpx")
+    return [folder / f"bpx-{name}.{_key()}.o" for folder in folders]
 
 
 def _read(name: str) -> tuple[list[str], str, bytes]:
     """The kinds of its result and arguments, its name in the object file, and that."""
-    digest, header, code = _path(name).read_bytes().split(b"\n", 2)
+    path = next(filter(Path.is_file, _paths(name)), None)
+    if path is None:
+        raise FileNotFoundError(name)
+    digest, header, code = path.read_bytes().split(b"\n", 2)
     if hashlib.sha256(header + code).hexdigest() != digest.decode():
         raise ValueError("only a part of it was written")
     kinds, function = json.loads(header)
@@ -118,17 +131,25 @@ def _read(name: str) -> tuple[list[str], str, bytes]:
 
 
 def _write(name: str, kinds: list[str], function: str, code: bytes) -> None:
-    path, header = _path(name), json.dumps([kinds, function]).encode()
+    """In the first folder that can be written to, if there is one."""
+    header = json.dumps([kinds, function]).encode()
     digest = hashlib.sha256(header + code).hexdigest().encode()
+    with suppress(OSError, RuntimeError):  # no version of what made it, or no user's folder
+        for path in _paths(name):
+            with suppress(OSError):
+                _write_whole(path, b"\n".join([digest, header, code]))
+                return
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Under another name first, since another process may read it, or this one end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(b"\n".join([digest, header, code]))
-            file.close()
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
+    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @cache
@@ -138,14 +159,14 @@ def _key() -> str:
     from llvmlite import binding
 
     numba = importlib.util.find_spec("numba")
-    if numba is None or numba.origin is None:
-        raise OSError("Numba is not installed")
+    if numba is None or numba.origin is None or not Path(__file__).exists():
+        raise OSError("there is no file to tell its version by")  # as in a zip
     settings = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
     settings.pop("NUMBA_CACHE_DIR", None)
     parts = (
-        *(stamp(), Path(numba.origin).with_name("_version.py").read_text(), llvmlite.__version__),
+        *(stamp(), Path(numba.origin).with_name("_version.py").read_bytes(), llvmlite.__version__),
         *(sorted(settings.items()), sys.implementation.cache_tag, object.__basicsize__),
-        *(binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
+        *(sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -153,7 +174,7 @@ def _key() -> str:
 def sources() -> list[Path]:
     """The files of compiled functions, and those that they take functions and constants from."""
     folder = Path(__file__).parent
-    others = ("_cblas", "_fast_run", "_jit", "_rows", "_threads", "../random")
+    others = ("_cblas", "_fast_run", "_jit", "_machine_code", "_rows", "_threads", "../random")
     return sorted(folder.glob("_numba*.py")) + [folder / f"{name}.py" for name in others]
 
 

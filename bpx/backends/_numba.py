@@ -382,7 +382,7 @@ def steps(real: Any) -> Any:
     smaller batch works in the first rows of each layer's part.
 
     It returns how many steps were done: all, or those before the first whose cost is not finite,
-    of which nothing is written.
+    which leaves θ and the optimizer's slots as they were.
     """
     kind, word, wide, record = from_dtype(real), types.int64, types.float64, from_dtype(RUN)
 

@@ -188,7 +188,7 @@ def convolve(real: Any) -> Any:
     """As `Kernels.convolve`, with weights (groups, channels, taps).
 
     A function of x, the weights, `shifts`, `planes` and `numbers` of a `RowLayout`, and `out`. It
-    returns 1 where there is no memory for the rows, as all of these do, else 0.
+    returns 1 where there is no memory for the rows, as the other two do, else 0.
     """
     kind, size = from_dtype(real), real.itemsize
 
