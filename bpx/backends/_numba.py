@@ -338,7 +338,7 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 def _step(given, rows, picked, data, weight, net, vectors, buffers, numbers, constants, log):
     """Forward, delta, backward and update for one mini-batch; whether its cost is finite.
 
-    If not, nothing is written.
+    If not, there is no update.
     """
     labels, targets, weights = data
     sizes, omega, bias, codes, trained = net
