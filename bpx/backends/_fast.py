@@ -155,7 +155,7 @@ class FastBackend(FastWindows):
         return (_fast_run.relu, _fast_run.relu_backward) if large else super().sigma(name, size)
 
     def _draw(self, step: int, row: int, limit: int, out: Array) -> None:
-        if out.size <= SMALL:  # NumPy's is about as fast
+        if out.size <= SMALL:  # not worth importing Numba, where it has to compile
             super()._draw(step, row, limit, out)
             return
         _machine_code.load("_numba_random", "keep").call(int(step), row, limit, out)

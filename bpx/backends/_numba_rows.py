@@ -109,6 +109,12 @@ def _out_of_rows(rows, plane, stride, line, channel, images):
 
 
 @_inlined
+def _of_layout(shifts, planes, numbers):
+    """Those of a `RowLayout`, as arrays."""
+    return array(shifts, 1, INDEX), array(planes, 2, INDEX), array(numbers, 1, INDEX)
+
+
+@_inlined
 def _room(rows, stretches, taps, kind, size):
     """Room for so many numbers and taps, and what to `free` it by, 0 if there is none.
 
@@ -194,8 +200,7 @@ def convolve(real: Any) -> Any:
 
     def run(x, weights, shifts, planes, numbers, out):
         x, weights, out = array(x, 4, kind), array(weights, 3, kind), array(out, 4, kind)
-        shifts, planes = array(shifts, 1, INDEX), array(planes, 2, INDEX)
-        numbers = array(numbers, 1, INDEX)
+        shifts, planes, numbers = _of_layout(shifts, planes, numbers)
         _, _, line, pixels, lines, most = numbers
         m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
         groups, of = weights.shape[0], weights.shape[1]
@@ -232,8 +237,7 @@ def convolve_weights(real: Any) -> Any:
 
     def run(x, delta, shifts, planes, numbers, out):
         x, delta, out = array(x, 4, kind), array(delta, 4, kind), array(out, 3, kind)
-        shifts, planes = array(shifts, 1, INDEX), array(planes, 2, INDEX)
-        numbers = array(numbers, 1, INDEX)
+        shifts, planes, numbers = _of_layout(shifts, planes, numbers)
         _, _, line, pixels, lines, most = numbers
         m, channels, height, columns = x.shape[0], x.shape[1], delta.shape[2], delta.shape[3]
         groups, filled = out.shape[0], out.shape[1]
@@ -309,8 +313,7 @@ def convolve_inputs(real: Any) -> Any:
 
     def run(delta, weights, shifts, planes, numbers, out):
         delta, weights, out = array(delta, 4, kind), array(weights, 4, kind), array(out, 4, kind)
-        shifts, planes = array(shifts, 1, INDEX), array(planes, 2, INDEX)
-        numbers = array(numbers, 1, INDEX)
+        shifts, planes, numbers = _of_layout(shifts, planes, numbers)
         down, right, line, pixels, lines, most = numbers
         m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
         groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
