@@ -17,7 +17,7 @@ import pytest
 from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree
 
 import bpx
-from bpx.backends import _fast, _numpy, _threads
+from bpx.backends import _fast, _fast_steps, _numpy, _threads
 from bpx.backends._numpy_elementwise import SMALL
 
 PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
@@ -105,7 +105,7 @@ def test_the_files_of_compiled_functions_are_all_that_they_import():
             if isinstance(node, ast.ImportFrom) and node.level:
                 taken = [node.module] if node.module else [name.name for name in node.names]
                 assert known.issuperset(taken), path
-    assert len(compiled) == 11
+    assert len(compiled) == 12
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -443,7 +443,13 @@ def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_large_velocity_is_not_added_by_numba(run, fits, rng, momentum):
+@pytest.mark.parametrize("together", [False, True])
+def test_a_large_velocity_is_not_added_by_numba_on_one_thread(
+    run, fits, monkeypatch, rng, momentum, together
+):
+    asked, steps = [], _fast_steps.steps
+    monkeypatch.setattr(_fast_steps, "TIMED", together)
+    monkeypatch.setattr(_fast_steps, "steps", lambda *a: asked.append(a) or steps(*a))
     x, y = rng.normal(size=(6, 1100)), rng.integers(3, size=6)
 
     def make(backend):
@@ -451,6 +457,7 @@ def test_a_large_velocity_is_not_added_by_numba(run, fits, rng, momentum):
 
     agree(*fits(make, x, y, epochs=1, batch_size=3,
                 optimizer=bpx.SGD(0.1, momentum)))  # fmt: skip
+    assert bool(asked) == (run is FAST and (together or momentum == 0.0))
 
 
 def test_cross_entropy_of_a_softmax_goes_step_by_step(fits, rng):
@@ -515,7 +522,8 @@ single = np.dtype("float32")
 functions = [
     _machine_code.load(module, name, *dtypes).owner
     for module, names, *dtypes in (
-        ("_numba", "steps forward", single),
+        ("_numba_layers", "forward", single),
+        ("_numba_steps", "steps", single),
         ("_numba_channels", "moments normalize normalize_backward normalize_sums relu", single),
         ("_numba_channels", "batch_statistics relu_backward", single),
         ("_numba_gather", "gatherer", single, single, single),

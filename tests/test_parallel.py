@@ -528,7 +528,8 @@ def test_blas_takes_its_part_of_the_cores(monkeypatch):
     with numpy.surround(10**9, 1):  # as for_each_of stands here, one thread
         assert _threads.count() == 1
     with numpy.surround(10**6, 2):
-        assert _threads.count() == 1  # a small product
+        assert _threads.of_blas() == 1  # for a small product
+        assert _threads.count() == min(2, before)  # for what is spread
     with numpy.surround(10**9, 2, in_parts=True):
         assert {library.num_threads for library in _threads._libraries()} == {1}
         assert _threads.count() == min(2, before)

@@ -154,35 +154,3 @@ def test_large_products_go_by_tiles_where_blas_has_one_thread(monkeypatch, rng, 
     with _threads.limited(1, 3):
         run(400, 150, 90)  # for three threads, of which there is work for two
     assert seen == 4 * [(200, 150, 90)]
-
-
-def test_a_large_network_holds_blas_to_one_thread(monkeypatch, rng):
-    """And ends with the same bits on any number of threads."""
-    import bpx
-
-    monkeypatch.setattr(_fast, "TIMED", True)
-    monkeypatch.setattr(_fast, "LARGE", 1000)
-    monkeypatch.setattr(_fast, "BLOCK", 100)
-    monkeypatch.setattr(_fast, "DEALT", 1_000_000)
-    x = rng.normal(size=(400, 60)).astype(np.float32)
-    y = rng.integers(10, size=400)
-    held, spread = [], _threads.spread
-
-    def counted(work, parts, watch):
-        held.append((_threads.of_blas(), parts))
-        spread(work, parts, watch)
-
-    monkeypatch.setattr(_threads, "spread", counted)
-
-    def trained(threads):
-        net = bpx.Network([60, 300, 200, 10], hidden="relu", output="softmax", seed=0,
-                          backend=_fast.FastBackend())  # fmt: skip
-        with _threads.limited(threads):
-            net.fit(x, y, epochs=2, batch_size=200, optimizer=bpx.SGD(0.1, momentum=0.9))
-        return net.parameters
-
-    alone = trained(1)
-    assert held == []
-    assert np.array_equal(trained(3), alone)
-    assert set(held) == {(1, 3)}
-    assert _threads.beside_blas() == 1

@@ -6,12 +6,11 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from . import _fast_run, _machine_code, _threads
+from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, dealt
 from ._cblas import TIMED
 from ._fast_windows import FastWindows, are_dense
@@ -23,8 +22,8 @@ from ._numpy_elementwise import BLOCK, SMALL, Native
 LARGE = 1 << 20
 
 # Multiply-adds of a product from which on tiles are sooner than OpenBLAS on one core, whatever its
-# kernels; and of one whose halves are worth a thread each that is woken for them.
-TILES, DEALT = 1_000_000, 50_000_000
+# kernels.
+TILES = 1_000_000
 
 REALS = "float32", "float64"
 
@@ -52,23 +51,10 @@ class FastBackend(FastWindows):
         # Machine code takes numbers as they lie, in the processor's order of bytes.
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
-        if cost is None or not known or not plain or large:
-            return self._spread(program)
-        return _fast_run.steps(program, cost, self._data(program), self._scaling(program))
-
-    def _spread(self, program: Any) -> Callable[..., int] | None:
-        """By NumPy's calls, their large products dealt over threads instead of BLAS's own."""
-        run = super().compile(program)
-        largest, m = max(map(math.prod, pairwise(program.layers.sizes))), program.batch_size
-        if run is None or not TIMED or largest * m < DEALT or m <= THIN:
-            return run
-        _ = self.blas  # SciPy's library must be loaded to be found
-
-        def held(*arrays: Array) -> int:
-            with _threads.held():
-                return run(*arrays)
-
-        return held
+        on_one = large and _fast_steps.worth(program) == 1
+        if cost is None or not known or not plain or on_one:
+            return super().compile(program)
+        return _fast_steps.steps(program, cost, self._data(program), self._scaling(program))
 
     def _watch(self) -> Callable[[int], None] | None:
         return _machine_code.load("_numba_threads", "watch").call

@@ -1,4 +1,4 @@
-"""Compiled runs and predictions of dense layers: what their functions are told."""
+"""Compiled functions of dense layers: what they are told, and how Python calls the short ones."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "adamw": (ADAM, ("beta1", "beta2")),
 }
 
+# Threads that do a step together have some numbers in common, each in lines of the caches of its
+# own; these are their places, in bytes. How many have joined, how many have come to the next
+# meeting, and to the end of a step; and `MEMBERS` times the step that is open, plus its members.
+JOINED, MEETING, END, GATE, OF_TEAM = range(0, 640, 128)
+MEMBERS = 65_536
+
 
 def _told(*names: str) -> np.dtype[Any]:
     """Numbers, and addresses of functions and arrays."""
@@ -45,72 +51,10 @@ RUN = _told(
     *("tiles", "gather", "x", "row", "column", "samples", "labels", "targets", "weights", "scale"),
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
     *("into", "first", "second", "trained", "decayed", "a", "delta", "at", "y", "weight", "cost"),
-    *("task", "rule", "constants"),
+    *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others"),
     # in a call
-    *("order", "picked", "numbers", "log", "steps", "squares", "squared"),
+    *("order", "picked", "numbers", "log", "step", "steps", "squares", "squared", "joining"),
 )
-
-
-def steps(
-    program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
-) -> Callable[[Array, Array, Array, Array], int]:
-    """The function of a run, as `Kernels.compile` gives it, that does its steps in one loop.
-
-    `data` are labels, targets and weights, `scaling` scale and offset for each input, each empty
-    where there are none. One thread at a time may call it.
-    """
-    layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
-    (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    codes = [ACTIVATIONS[name] for name in (*layers.activations[:-1], program.objective[1])]
-    at = np.concatenate([[0], np.cumsum(layers.sizes)]) * m
-    labels, targets, weights = data
-    scale, offset = scaling
-    constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
-    slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
-    arrays = {
-        "labels": labels,
-        "targets": targets,
-        "weights": weights,
-        "scale": scale,
-        "offset": offset,
-        "sizes": np.array(layers.sizes),
-        "net": np.array([layers.weights, layers.bias, codes, layers.trained]),
-        "theta": program.theta,
-        "into": program.into,
-        "first": slots[0],
-        "second": slots[1],
-        "a": np.zeros(at[-1], real),
-        "delta": np.zeros(at[-1], real),
-        "at": at,
-        "y": np.zeros(m * layers.sizes[-1], real),
-        "weight": np.zeros(m, real),
-        "constants": np.array(constants, np.float64),
-    }
-    gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)
-    given = np.zeros(1, RUN)
-    given["tiles"], given["gather"] = tiles(real).address, gather.address
-    given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
-    given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
-    given["size"], given["trained"] = program.theta.size, trained
-    given["decayed"] = min(program.decayed, trained)
-    given["cost"], given["task"], given["rule"] = cost, TASKS[program.task], rule
-    given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
-    for name, array in arrays.items():
-        given[name] = address(array)
-    function = _machine_code.load("_numba", "steps", real).call
-
-    # The arrays are held with the function: they have to stay at their places.
-    def run(
-        order: Array, numbers: Array, log: Array, squares: Array, _held: Any = (x, arrays)
-    ) -> int:
-        order, numbers = np.ascontiguousarray(order, np.int64), np.asarray(numbers, np.float64)
-        given["order"], given["picked"] = address(order), len(order)
-        given["numbers"], given["log"], given["steps"] = address(numbers), address(log), len(log)
-        given["squares"], given["squared"] = address(squares), squares.size
-        done: int = function(given)
-        return done
-
-    return run
 
 
 def forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
@@ -121,7 +65,7 @@ def forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
     given, widest = np.zeros(1, LAYERS), max(layers.sizes)
     of_net = address(net), len(codes), widest
     given[:] = [(tiles(real).address, address(theta), theta.size, *of_net)]
-    function = _machine_code.load("_numba", "forward", real).call
+    function = _machine_code.load("_numba_layers", "forward", real).call
 
     def run(x: Array, _held: Any = (theta, net)) -> Array:
         if not x.flags.c_contiguous:

@@ -148,9 +148,10 @@ def _tell_of_compiling() -> None:
     )
 
 
-@intrinsic
-def prefetch(typing_context, address):
-    """Ask for the cache line at this address, and go on without it."""
+@intrinsic(prefer_literal=True)
+def prefetch(typing_context, address, to_write):
+    """Ask for the cache line at this address, to be written to if 1, and go on without it."""
+    how = to_write.literal_value
 
     def generate(context, builder, signature, arguments):
         pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -159,12 +160,12 @@ def prefetch(typing_context, address):
             [pointer],
             ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag]),
         )
-        to_read, in_all_caches, of_data = flag(0), flag(3), flag(1)
+        in_all_caches, of_data = flag(3), flag(1)
         asked = builder.inttoptr(arguments[0], pointer)
-        builder.call(function, [asked, to_read, in_all_caches, of_data])
+        builder.call(function, [asked, flag(how), in_all_caches, of_data])
         return context.get_dummy_value()
 
-    return types.void(address), generate
+    return types.void(address, to_write), generate
 
 
 @intrinsic

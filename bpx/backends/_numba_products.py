@@ -44,6 +44,9 @@ MOST = ONE_CORE if TIMED else 0
 # take 69 and 70, and 57 and 61. With AVX2 tiles are ahead from 10 rows of 30 to 10 on.
 SMALL = 1_000_000 if BYTES == 64 else 0
 
+# Who does a product: one thread; or several, each for some rows, or for some units of a layer.
+ALONE, BY_ROWS, BY_UNITS = range(3)
+
 # What it costs to turn a row of b around, in rows of a.
 TURNED = 7 if BYTES == 64 else 16
 
@@ -60,11 +63,11 @@ def _vector_product(x, w, z):
 
 
 @_inlined
-def _thin_product(x, w, z, rows, n, outputs):
+def _thin_product(x, w, z, rows, n, units, outputs):
     """Of `ROWS` and `OUTPUTS` at least. Where the last are fewer, some are computed again."""
     zero = x.dtype.type(0.0)
-    for first in range(0, outputs, OUTPUTS):
-        o = min(first, outputs - OUTPUTS)
+    for first in range(0, units, OUTPUTS):
+        o = min(first, units - OUTPUTS)
         w0, w1, w2 = w[o * n :], w[(o + 1) * n :], w[(o + 2) * n :]
         w3, w4 = w[(o + 3) * n :], w[(o + 4) * n :]
         for start in range(0, rows, ROWS):
@@ -113,23 +116,24 @@ def _as_many(like, size):
 
 
 @_inlined
-def _on_one_core(x, w, z, rows, n, outputs, tiles):
+def _on_one_core(tiles, x, w, z, rows, m, n, units, outputs):
     """By x ωᵀ, for which ω is turned around, by ω xᵀ, for which x and the result are, or by loops.
 
     What takes the least, in multiply-adds of a tile that is full. Those of loops cost more: on one
     core 10 rows of 784 to 30 took 1.17 and 1.34 times the least time, with AVX2 and AVX-512, 32 of
-    128 to 128 1.44 and 1.57, and 1,024 of 64 to 64 1.87 and 1.97.
+    128 to 128 1.44 and 1.57, and 1,024 of 64 to 64 1.87 and 1.97. Loops, which add in another
+    order, are for all rows and units or for none.
     """
     lanes = BYTES // x.itemsize
-    wide, high = outputs + -outputs % lanes, rows + -rows % lanes
+    wide, high = outputs + -outputs % lanes, m + -m % lanes
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
-    plain, turned = (rows + TURNED) * wide, (outputs + TURNED) * high
-    loops = rows * outputs * (1.15 + 60.0 / n)
-    if rows >= ROWS and outputs >= OUTPUTS and n >= 24 and loops < min(plain, turned):
-        _thin_product(x, w, z, rows, n, outputs)
-    elif plain <= turned:
+    plain, turned = (m + TURNED) * wide, (outputs + TURNED) * high
+    loops = m * outputs * (1.15 + 60.0 / n)
+    if m >= ROWS and outputs >= OUTPUTS and n >= 24 and loops < min(plain, turned):
+        _thin_product(x, w, z, rows, n, units, outputs)
+    elif plain <= turned or units < outputs:
         a, b, c = x.ctypes.data, w.ctypes.data, z.ctypes.data
-        call(tiles, (rows, outputs, n, a, n, 1, b, 1, n, c, outputs, one, zero))
+        call(tiles, (rows, units, n, a, n, 1, b, 1, n, c, outputs, one, zero))
     else:
         found, held = _as_many(z, rows * outputs)
         a, b, c = w.ctypes.data, x.ctypes.data, found.ctypes.data
@@ -139,12 +143,17 @@ def _on_one_core(x, w, z, rows, n, outputs, tiles):
 
 
 @_inlined
-def product(tiles, x, w, z, rows, inputs, outputs):
-    """``z ← x wᵀ``. `tiles` is the address of `_numba_tiles.compiled`."""
-    if rows == 1:
+def product(tiles, way, x, w, z, rows, m, inputs, units, outputs):
+    """``z ← x wᵀ``, for some rows of m, or some units of a layer of `outputs`.
+
+    `tiles` is the address of `_numba_tiles.compiled`. What several threads do goes by tiles, or by
+    loops, whose bits are the same for any part.
+    """
+    few = rows * inputs * outputs <= MOST and outputs >= OUTPUTS
+    if m == 1 and way == ALONE:
         _vector_product(x[:inputs], w[: outputs * inputs], z)
-    elif rows * inputs * outputs <= MOST and outputs >= OUTPUTS:
-        _on_one_core(x, w, z, rows, inputs, outputs, tiles)
+    elif few or way != ALONE:
+        _on_one_core(tiles, x, w, z, rows, m, inputs, units, outputs)
     elif is_sooner_transposed(rows, inputs, outputs):  # on all cores
         _turned_by_blas(x, w, z, rows, inputs, outputs)
     else:
@@ -153,24 +162,24 @@ def product(tiles, x, w, z, rows, inputs, outputs):
 
 
 @_inlined
-def product_back(tiles, delta, w, below, rows, inputs, outputs):
-    """``below ← δ w``."""
+def product_back(tiles, way, delta, w, below, rows, units, inputs, outputs):
+    """``below ← δ w``, for some rows, and some units of the layer below, which has `inputs`."""
     one, zero = delta.dtype.type(1.0), delta.dtype.type(0.0)
-    if SMALL < rows * inputs * outputs <= MOST:
+    if way != ALONE or SMALL < rows * inputs * outputs <= MOST:
         a, b, c = delta.ctypes.data, w.ctypes.data, below.ctypes.data
-        call(tiles, (rows, inputs, outputs, a, outputs, 1, b, inputs, 1, c, inputs, one, zero))
+        call(tiles, (rows, units, outputs, a, outputs, 1, b, inputs, 1, c, inputs, one, zero))
     else:
         gemm(N, N, inputs, rows, outputs, one, w, inputs, delta, outputs, zero, below, inputs)
 
 
 @_inlined
-def outer(tiles, delta, x, out, rows, inputs, outputs, alpha, beta):
-    """``out ← β·out + α·δᵀx``."""
-    if SMALL < rows * inputs * outputs <= MOST:
+def outer(tiles, way, delta, x, out, rows, inputs, units, outputs, alpha, beta):
+    """``out ← β·out + α·δᵀx``, for some units of a layer of `outputs`."""
+    if way != ALONE or SMALL < rows * inputs * outputs <= MOST:
         a, b, c = delta.ctypes.data, x.ctypes.data, out.ctypes.data
-        call(tiles, (outputs, inputs, rows, a, 1, outputs, b, inputs, 1, c, inputs, alpha, beta))
+        call(tiles, (units, inputs, rows, a, 1, outputs, b, inputs, 1, c, inputs, alpha, beta))
     else:
-        gemm(N, T, inputs, outputs, rows, alpha, x, inputs, delta, outputs, beta, out, inputs)
+        gemm(N, T, inputs, units, rows, alpha, x, inputs, delta, outputs, beta, out, inputs)
 
 
 def affine(real: Any) -> Any:
@@ -184,7 +193,8 @@ def affine(real: Any) -> Any:
         x, w, b, z = array(x, 2, kind), array(w, 2, kind), array(b, 1, kind), array(z, 2, kind)
         rows, outputs = z.shape
         found = flat(z, kind)
-        _on_one_core(flat(x, kind), flat(w, kind), found, rows, x.shape[1], outputs, tiles)
+        x, w, inputs = flat(x, kind), flat(w, kind), x.shape[1]
+        _on_one_core(tiles, x, w, found, rows, rows, inputs, outputs, outputs)
         for r in range(rows):
             for j in range(outputs):
                 found[r * outputs + j] += b[j]

@@ -79,12 +79,12 @@ class NumpyBackend(NumpyWindows):
         if in_parts:  # BLAS's own threads, which go on looking for work, would be in their way
             cores = self.cores
             return _threads.limited(1, min(_threads.for_each_of(processes) or cores, cores))
-        small = largest is not None and largest <= _threads.ONE_CORE
-        threads = 1 if small else _threads.for_each_of(processes)
-        if threads is None:
-            return contextlib.nullcontext()
-        _ = self.blas  # SciPy's library must be loaded to be found
-        return _threads.limited(min(threads, _threads.count()))  # a user's own setting counts
+        threads, cores = _threads.for_each_of(processes), self.cores  # a user's own setting counts
+        if largest is not None and largest <= _threads.ONE_CORE:
+            return _threads.limited(1, min(threads or cores, cores))
+        return (
+            contextlib.nullcontext() if threads is None else _threads.limited(min(threads, cores))
+        )
 
     @property
     def cores(self) -> int:

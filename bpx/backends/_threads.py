@@ -34,11 +34,9 @@ class _Here(threading.local):
 _lock, _here = threading.RLock(), _Here()
 _idle: list[_Worker] = []
 _workers = 0  # that there are, idle or not
-# Runs, those that hold BLAS to one thread, and calls of `spread`, in progress, each by an object
-# of its own: Ctrl-C may come between any two lines, and removing one again, or one not yet
-# there, does nothing.
+# Runs, and calls of `spread`, in progress, each by an object of its own: Ctrl-C may come between
+# any two lines, and removing one again, or one not yet there, does nothing.
 _runs: set[object] = set()
-_held: set[object] = set()
 _spreads: set[object] = set()
 _limit = 1, 1  # of BLAS and of `count`, for all runs: the first one's
 # The number BLAS was told; None: none, each library has its own; 0: it is being told.
@@ -64,7 +62,7 @@ def count() -> int:
     with _lock:
         if _runs:
             return _limit[1]
-        if _spreads or _held:
+        if _spreads:
             return max(_before, default=1)
         return of_blas() or 1
 
@@ -82,7 +80,7 @@ def beside_blas() -> int:
     if _here.is_spread:
         return 1
     with _lock:
-        return count() if _held or (_runs and _limit[0] == 1) else 1
+        return count() if _runs and _limit[0] == 1 else 1
 
 
 def for_each_of(processes: int) -> int | None:
@@ -114,32 +112,19 @@ def set_for_each_of(processes: int) -> Iterator[None]:
             del os.environ[name]
 
 
-def limited(threads: int, spread: int | None = None) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def limited(threads: int, spread: int | None = None) -> Iterator[None]:
     """Limit BLAS to `threads`, for all threads of the process, until the last current run ends.
 
     `spread` is the number for what is spread, if it differs.
     """
-
-    def limit() -> None:
-        global _limit
-        if not _runs:  # whichever run ends first, the first one's limit is kept to the end
-            _limit = threads, threads if spread is None else spread
-
-    return _in_progress(_runs, limit)
-
-
-def held() -> contextlib.AbstractContextManager[None]:
-    """BLAS on one thread between calls of `spread` too: its own would be in the way of theirs."""
-    return _in_progress(_held, lambda: None)
-
-
-@contextlib.contextmanager
-def _in_progress(runs: set[object], begin: Callable[[], None]) -> Iterator[None]:
+    global _limit
     run = object()
     try:
         with _lock:
-            begin()
-            runs.add(run)
+            if not _runs:  # whichever run ends first, the first one's limit is kept to the end
+                _limit = threads, threads if spread is None else spread
+            _runs.add(run)
             _tell()
         yield
     finally:
@@ -153,18 +138,21 @@ def _in_progress(runs: set[object], begin: Callable[[], None]) -> Iterator[None]
 def _ended(run: object) -> None:
     with _lock:
         _runs.discard(run)
-        _held.discard(run)
         _tell()
 
 
 def spread(
-    work: Callable[[int], None], parts: int, watch: Callable[[int], None] | None = None
+    work: Callable[[int], None],
+    parts: int,
+    watch: Callable[[int], None] | None = None,
+    end: Callable[[], None] | None = None,
 ) -> None:
     """``work(0)`` to ``work(parts - 1)`` at once, each with BLAS on its own thread alone.
 
     Parts for which no thread is free, because others spread theirs, follow on the calling one.
     Ctrl-C is raised after all of them: they write into the caller's arrays. `watch` waits a little
-    for the int64 at an address to change from 0, without sleeping.
+    for the int64 at an address to change from 0, without sleeping. `end` is called before all are
+    waited for, even if the first part has not begun, for which others may wait.
     """
     call, nested = object(), _here.is_spread
     hired: list[_Worker] = []
@@ -187,9 +175,9 @@ def spread(
                 worker.wake()
             raise
         finally:
-            error = _dismiss(call, hired, nested)
+            error = _dismiss(call, hired, nested, end)
     except BaseException:  # perhaps Ctrl-C, in the midst of it
-        _dismiss(call, hired, nested)
+        _dismiss(call, hired, nested, end)
         raise
     try:
         if error is not None:
@@ -198,7 +186,9 @@ def spread(
         del error  # whose traceback has this frame, and with it the arrays
 
 
-def _dismiss(call: object, hired: list[_Worker], nested: bool) -> BaseException | None:
+def _dismiss(
+    call: object, hired: list[_Worker], nested: bool, end: Callable[[], None] | None
+) -> BaseException | None:
     """Wait for the workers, then free them; returns what the first of them has raised.
 
     Called again after an interrupt, it does what is left.
@@ -206,6 +196,8 @@ def _dismiss(call: object, hired: list[_Worker], nested: bool) -> BaseException 
     found: BaseException | None = None
     while True:
         try:
+            if end is not None:
+                end()
             for worker in hired:
                 worker.wait()
             break
@@ -293,7 +285,6 @@ def _forget() -> None:
     _lock = threading.RLock()
     _idle.clear()
     _runs.clear()
-    _held.clear()
     _spreads.clear()
     _workers = 0
     if _told is not None:
@@ -308,7 +299,7 @@ if hasattr(os, "register_at_fork"):
 def _tell() -> None:
     """Tell BLAS its number of threads, if that has changed; the lock is held."""
     global _told
-    threads = 1 if _spreads or _held else _limit[0] if _runs else None
+    threads = 1 if _spreads else _limit[0] if _runs else None
     if threads == _told:  # else each `spread` of a step would pay 20 µs
         return
     if _told is None:

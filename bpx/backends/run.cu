@@ -1,5 +1,5 @@
 // Whole runs of training in one block, for networks that one multiprocessor's shared memory holds.
-// Compiled together with kernels.cu, whose formulas it uses; the model is `steps` in _numba.py.
+// Compiled together with kernels.cu, whose formulas it uses; the model is `steps` in _numba_steps.py.
 //
 // Between two barriers each thread writes elements that no other one reads or writes, so that the
 // same run gives the same bits.

@@ -1,0 +1,134 @@
+"""Compiled runs of dense layers, by one thread or by several that do each step together."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import _machine_code, _threads
+from ._base import Array
+from ._cblas import TIMED, address
+from ._fast_run import ACTIVATIONS, GATE, OF_TEAM, RULES, RUN, TASKS, tiles
+from ._pace import Pace
+
+# Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
+# layer.
+WORTH, AT_LEAST = 200_000, 16
+
+
+def steps(
+    program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
+) -> Callable[[Array, Array, Array, Array], int]:
+    """The function of a run, as `Kernels.compile` gives it, that does its steps in one loop.
+
+    `data` are labels, targets and weights, `scaling` scale and offset for each input, each empty
+    where there are none. One thread at a time may call it.
+    """
+    given, held = _record(program, cost, data, scaling)
+    team, most, pace = held["team"], worth(program), Pace()
+    given["shared"] = most > 1
+    function = _machine_code.load("_numba_steps", "steps", program.theta.dtype).call
+    watch = _machine_code.load("_numba_threads", "watch").call
+
+    # The arrays are held with the function: they have to stay at their places.
+    def run(order: Array, numbers: Array, log: Array, squares: Array, _held: Any = held) -> int:
+        order, numbers = np.ascontiguousarray(order, np.int64), np.asarray(numbers, np.float64)
+        given["order"], given["picked"] = address(order), len(order)
+        given["numbers"], given["log"] = address(numbers), address(log)
+        given["squares"], given["squared"] = address(squares), squares.size
+        members = min(most, _threads.count())
+
+        def some(first: int, count: int, together: bool) -> int:
+            team[:] = 0
+            given["step"], given["steps"] = first, first + count
+            given["joining"] = members - 1 if together else 0
+            if not together:
+                return int(function(given, 0)) - first
+            stopped = [0] * members
+
+            def work(member: int) -> None:
+                stopped[member] = function(given, min(member, 1))
+
+            def end() -> None:  # for those who joined, if the first one never began
+                team[GATE // 8] = -1
+
+            _threads.spread(work, members, watch, end)
+            return stopped[0] - first
+
+        return pace.run(len(log), some) if members > 1 else some(0, len(log), False)
+
+    return run
+
+
+def worth(program: Any) -> int:
+    """Threads that are worth their meetings, if there are as many cores.
+
+    From two on products go by tiles even on one thread, so the cores must not matter: bits do. But
+    where BLAS's threads cannot be told, it does the products of one thread on all cores.
+    """
+    m, layers = program.batch_size, program.layers
+    parts = max(m, *layers.sizes[1:]) // AT_LEAST
+    known = TIMED and _threads.of_blas() > 0
+    return min(parts, layers.products * m // WORTH) if known else 1
+
+
+def _record(
+    program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
+) -> tuple[Array, dict[str, Array]]:
+    """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
+    layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
+    (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
+    codes = [ACTIVATIONS[name] for name in (*layers.activations[:-1], program.objective[1])]
+    at = np.concatenate([[0], np.cumsum(layers.sizes)]) * m
+    labels, targets, weights = data
+    scale, offset = scaling
+    constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
+    slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
+    arrays = {
+        "labels": labels,
+        "targets": targets,
+        "weights": weights,
+        "scale": scale,
+        "offset": offset,
+        "sizes": np.array(layers.sizes),
+        "net": np.array([layers.weights, layers.bias, codes, layers.trained]),
+        "theta": program.theta,
+        "into": program.into,
+        "first": slots[0],
+        "second": slots[1],
+        "a": np.zeros(at[-1], real),
+        "delta": np.zeros(at[-1], real),
+        "at": at,
+        "y": np.zeros(m * layers.sizes[-1], real),
+        "weight": np.zeros(m, real),
+        "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
+        "constants": np.array(constants, np.float64),
+        "team": np.zeros(OF_TEAM // 8, np.int64),
+    }
+    gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)
+    given = np.zeros(1, RUN)
+    given["tiles"], given["gather"] = tiles(real).address, gather.address
+    given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
+    given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
+    given["size"], given["trained"] = program.theta.size, trained
+    given["decayed"] = min(program.decayed, trained)
+    given["lowest"] = [*layers.trained, True].index(True)
+    given["cost"], given["task"], given["rule"] = cost, TASKS[program.task], rule
+    given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
+    given["let_others"] = _let_others()
+    for name, array in arrays.items():
+        given[name] = address(array)
+    return given, {"x": x, **arrays}
+
+
+@cache
+def _let_others() -> int:
+    """The address of a C function that gives the core to another thread; 0: there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+    except (AttributeError, OSError, TypeError):  # on Windows
+        return 0

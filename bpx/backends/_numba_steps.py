@@ -1,0 +1,453 @@
+"""Dense layers trained by compiled loops: the same equations, without Python between.
+
+Compiled once and kept on disk. Arrays are flat: `a` and `delta` hold a batch's activations and
+deltas, layer l in ``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at
+``omega[l]``.
+
+Several threads may do a step together: all call the same function, each for its own part, and
+meet where one needs what others have done. The forward pass and δ go by units of a layer or by
+rows of the mini-batch, gradients and the optimizer by units, so that each core keeps its part of θ
+and of the optimizer's memory in its own caches. The bits are the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import from_dtype, types
+
+from ._fast_run import (
+    ADAM,
+    END,
+    GATE,
+    INTO_THETA,
+    INTO_VELOCITY,
+    JOINED,
+    MEETING,
+    MEMBERS,
+    NESTEROV,
+    RMSPROP,
+    RUN,
+)
+from ._jit import (
+    ARRAY,
+    FLAGS,
+    INTEGER,
+    LINE,
+    array,
+    call,
+    called_by_address,
+    inlined,
+    prefetch,
+    vector,
+)
+from ._numba_layers import activate, activate_backward, layer
+from ._numba_products import ALONE, BY_ROWS, BY_UNITS, OUTPUTS, outer, product_back
+from ._numba_threads import add, load, store, wait_a_while, wait_for, wait_for_another
+from ._numba_tiles import sum_rows
+from ._numba_vectors import BYTES
+
+_inlined = inlined(*FLAGS)
+
+# Rows of a mini-batch, and units of a layer, that stay together, at least: as many as loops take.
+SOME_ROWS, SOME_UNITS = 4, 8
+# Elements of θ that are asked for, to be written to, while those before them are updated: where
+# another core has read them, a write waits for it, and one after another that took 16 ns a line.
+ASKED = 1024
+
+
+# --- the end of the forward pass, the start of the backward -------------------------------------
+
+
+@_inlined
+def _cross_entropy(z, y, first, last):
+    """ln(1 + eᶻ) − y z of one row."""
+    value = 0.0
+    for j in range(first, last):
+        value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
+        value += 0.0 * z[j]  # max(NaN, 0) may be 0
+    return value
+
+
+@_inlined
+def _log_likelihood(z, y, first, last):
+    """ln Σ e^{z_k} − Σ y_j z_j of one row, and its softmax over z, from the same exponentials."""
+    value, summed, largest = 0.0, 0.0, z[first]
+    for j in range(first, last):
+        largest = max(largest, z[j])
+    for j in range(first, last):
+        value -= y[j] * (z[j] - largest)
+        z[j] = math.exp(z[j] - largest)
+        summed += z[j]
+    for j in range(first, last):
+        z[j] /= summed
+    return value + math.log(summed)
+
+
+@_inlined
+def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
+    """a^L over z, δ^L (BP1), and of each row the cost, and 1 if it is right, by its weight."""
+    for r in range(rows):
+        if cost == 1:
+            costs[r] = _cross_entropy(z, y, r * k, (r + 1) * k)
+        elif cost == 2:
+            costs[r] = _log_likelihood(z, y, r * k, (r + 1) * k)
+    if cost != 2:
+        activate(code, z, rows, k)
+    for i in range(rows * k):
+        delta[i] = z[i] - y[i]
+    if cost == 0:
+        for r in range(rows):
+            # A sum in memory would be by vectors or not, by where the arrays lie.
+            total = 0.0
+            for j in range(r * k, (r + 1) * k):
+                total += 0.5 * delta[j] * delta[j]
+            costs[r] = total
+        activate_backward(code, delta, z, rows, k)
+    for r in range(rows):
+        right[r] = 1.0 if task > 0 and _is_right(task, z, y, r * k, (r + 1) * k) else 0.0
+    if weight.size:
+        share = 1.0 / mass if mass > 0.0 else 0.0
+        for r in range(rows):
+            costs[r] *= weight[r]
+            right[r] *= weight[r]
+            for j in range(r * k, (r + 1) * k):
+                delta[j] *= share * weight[r]
+
+
+@_inlined
+def _is_right(task, a, y, first, last):
+    if task == 1 and last - first > 1:
+        best = truth = first
+        for j in range(first + 1, last):
+            best = j if a[j] > a[best] else best
+            truth = j if y[j] > y[truth] else truth
+        return best == truth
+    wrong = 0
+    for j in range(first, last):
+        wrong += (a[j] > 0.5) != (y[j] > 0.5)
+    return wrong == 0
+
+
+# --- optimizers, as in bpx/optimizers.py --------------------------------------------------------
+
+
+@inlined()  # or of c·m − η·g another product is rounded in a part that begins elsewhere
+def _update(rule, theta, into, first, second, decayed, numbers, constants):
+    """From the velocity or the gradient in `into` to θ, of weights that decay or of biases."""
+    real = theta.dtype.type
+    n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
+    c0, c1 = real(constants[0]), real(constants[1])
+    # Subtracted in double precision: in single, 1 − 0.999 is off by 1e-5 of itself.
+    d0, d1 = real(1.0 - constants[0]), real(1.0 - constants[1])
+    if decayed and n3 != 0.0:  # the gradient of λ/2n Σω², or the velocity's share of it
+        for i in range(into.size):
+            into[i] += n3 * theta[i]
+    if rule == INTO_VELOCITY:
+        for i in range(into.size):
+            theta[i] += into[i]
+    elif rule == NESTEROV:
+        for i in range(into.size):
+            first[i] = c0 * first[i] - n0 * into[i]
+            theta[i] += c0 * first[i] - n0 * into[i]
+    elif rule == RMSPROP:
+        for i in range(into.size):
+            first[i] = c0 * first[i] + d0 * into[i] * into[i]
+            theta[i] -= n0 * into[i] / (math.sqrt(first[i]) + c1)
+    elif rule == ADAM:
+        if decayed and n2 != 0.0:  # AdamW's decay
+            for i in range(into.size):
+                theta[i] -= n2 * theta[i]
+        for i in range(into.size):
+            first[i] = c0 * first[i] + d0 * into[i]
+            second[i] = c1 * second[i] + d1 * into[i] * into[i]
+            theta[i] -= n0 * first[i] / (math.sqrt(second[i]) + n1)
+
+
+# --- parts of a step ----------------------------------------------------------------------------
+
+
+@_inlined
+def _share(count, unit, pieces, member, members):
+    """Where a member's part of so many begins and ends, of so many pieces of a unit."""
+    last = count if member == members - 1 else min(count, pieces * (member + 1) // members * unit)
+    return min(count, pieces * member // members * unit), last
+
+
+@_inlined
+def _rows(m, member, members):
+    """A member's first row, and how many it has: not a single one, for loops take two at once."""
+    top, bottom = _share(m, SOME_ROWS, m // SOME_ROWS, member, members)
+    return top, bottom - top
+
+
+@_inlined
+def _units(outputs, like, member, members):
+    """A member's first unit of a layer, and how many it has: vectors, and enough for loops."""
+    piece = max(BYTES // like.itemsize, SOME_UNITS)
+    left, right = _share(outputs, piece, (outputs + piece - OUTPUTS) // piece, member, members)
+    return left, right - left
+
+
+@_inlined
+def _block(way, m, outputs, like, member, members):
+    """A member's part of a layer's m rows of `outputs`: the first row, rows, first unit, units."""
+    if way == BY_UNITS:
+        left, units = _units(outputs, like, member, members)
+        return 0, m, left, units
+    top, rows = _rows(m, member, members)
+    return top, rows, 0, outputs
+
+
+@_inlined
+def _way(given, i, m, sizes, codes):
+    """Who does what of layer i.
+
+    With some of its units a thread reads what others have of its input, with some rows what they
+    have of ω: the less of them. A softmax needs all units of a row.
+    """
+    if given.shared == 0:
+        return ALONE
+    is_softmax = i < codes.size - 1 and codes[i] == 4
+    return BY_UNITS if sizes[i + 1] >= m and not is_softmax else BY_ROWS
+
+
+@_inlined
+def _meet(given, members, met):
+    """Wait until all have come here; returns how often they have."""
+    if members > 1:
+        add(given.team + MEETING, 1)
+        wait_for(given.team + MEETING, (met + 1) * members, given.let_others)
+    return met + 1
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+@_inlined
+def _load(given, picked, part, data, weight, y, a, inputs, k):
+    """Some rows of x, of targets and of weights."""
+    top, rows = part
+    labels, targets, weights = data
+    own, out = picked[top : top + rows], a.ctypes.data + top * inputs * a.itemsize
+    call(given.gather, (given.x, given.row, given.column, own.ctypes.data, rows, given.scale,
+                        given.scaled, given.offset, out, inputs))  # fmt: skip
+    aims = y[top * k : (top + rows) * k]
+    for r in range(rows):
+        for j in range(k):
+            if labels.size:
+                aims[r * k + j] = 1.0 if labels[own[r]] == j else 0.0
+            else:
+                aims[r * k + j] = targets[own[r] * k + j]
+    if weights.size:
+        for r in range(rows):
+            weight[top + r] = weights[own[r]]
+
+
+@_inlined
+def _forward(given, who, m, net, theta, a, at):
+    """Up to z^L."""
+    member, members, met = who
+    sizes, omega, bias, codes, _ = net
+    before = ALONE
+    for i in range(codes.size):
+        n, out, way = sizes[i], sizes[i + 1], _way(given, i, m, sizes, codes)
+        if way == BY_UNITS or before == BY_UNITS:
+            met = _meet(given, members, met)
+        before = way
+        top, rows, left, units = _block(way, m, out, a, member, members)
+        if rows > 0 and units > 0:
+            x, z = a[at[i] + top * n :], a[at[i + 1] + top * out + left :]
+            w, b = theta[omega[i] + left * n :], bias[i] + left
+            added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
+            code = codes[i] if i < codes.size - 1 else 0
+            layer(given.tiles, way, code, x, w, added, z, rows, m, n, units, out)
+    return _meet(given, members, met) if before == BY_UNITS else met
+
+
+@_inlined
+def _backward(given, who, m, net, theta, a, delta, at):
+    """BP2, down to the lowest layer that is trained."""
+    member, members, met = who
+    sizes, omega, _, codes, _ = net
+    before = ALONE
+    for i in range(codes.size - 1, given.lowest, -1):
+        n, out, way = sizes[i], sizes[i + 1], _way(given, i - 1, m, sizes, codes)
+        if way == BY_UNITS or before == BY_UNITS:
+            met = _meet(given, members, met)
+        before = way
+        top, rows, left, units = _block(way, m, n, a, member, members)
+        if rows > 0 and units > 0:
+            first = at[i] + top * n + left
+            d, below, x = delta[at[i + 1] + top * out :], delta[first:], a[first:]
+            product_back(given.tiles, way, d, theta[omega[i] + left :], below, rows, units, n,
+                         out)  # fmt: skip
+            step = rows if units == n else 1
+            for r in range(0, rows, step):
+                here, there = r * n, r * n + step * units
+                activate_backward(codes[i - 1], below[here:there], x[here:there], step, units)
+    return _meet(given, members, met)
+
+
+@_inlined
+def _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers, constants):
+    """BP3 and BP4 for some units of layer i, as ``β·into + α·…``, and the optimizer."""
+    left, units = part
+    sizes, omega, bias, _, _ = net
+    theta, into, first, second = vectors
+    rule, real, way = given.rule, theta.dtype.type, BY_UNITS if given.shared else ALONE
+    fused = rule <= INTO_VELOCITY
+    alpha = numbers[0] if fused else 1.0
+    alpha = real(alpha if given.weighted else alpha / m)
+    beta, keep = real(numbers[1] if fused else 0.0), real(numbers[2] if fused else 0.0)
+    n, out, w, b = sizes[i], sizes[i + 1], omega[i] + left * sizes[i], bias[i] + left
+    d, x, end = delta[at[i + 1] + left :], a[at[i] :], w + units * n
+    outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
+    if bias[i] >= 0:
+        sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
+    if rule == INTO_THETA:
+        return
+    for start, count in ((w, units * n), (b, units if bias[i] >= 0 else 0)):
+        end = start + count
+        for low in range(start, end, ASKED):
+            high = min(low + ASKED, end)
+            for later in range(high, min(high + ASKED, end), LINE // theta.itemsize):
+                prefetch(theta.ctypes.data + later * theta.itemsize, 1)
+            _update(rule, theta[low:high], into[low:high], first[low:high], second[low:high],
+                    start == w, numbers, constants)  # fmt: skip
+
+
+@_inlined
+def _step(given, member, members, picked, data, net, vectors, buffers, numbers, constants, log):
+    """A member's part of a step on one mini-batch; whether the step's cost is finite.
+
+    If not, there is no update.
+    """
+    sizes, _, _, codes, trained = net
+    a, delta, at, y, weight, costs, right = buffers
+    layers, m, theta = codes.size, picked.size, vectors[0]
+    k, (top, rows) = sizes[layers], _rows(m, member, members)
+    if rows > 0:
+        _load(given, picked, (top, rows), data, weight, y, a, sizes[0], k)
+    met = _forward(given, (member, members, 0), m, net, theta, a, at)
+    mass = 0.0 if given.weighted else float(m)
+    if given.weighted:
+        for r in range(m):
+            mass += data[2][picked[r]]
+    if rows > 0:
+        first, last, bottom = at[layers] + top * k, at[layers] + (top + rows) * k, top + rows
+        _output(given.cost, codes[-1], given.task, a[first:last], y[top * k :], delta[first:last],
+                weight[top : bottom if given.weighted else top], mass, rows, k, costs[top:],
+                right[top:])  # fmt: skip
+    _backward(given, (member, members, met), m, net, theta, a, delta, at)
+    found = correct = 0.0
+    for r in range(m):
+        found += costs[r]
+        correct += right[r]
+    if member == 0:
+        log[0], log[1], log[2] = found, correct, mass
+    if not math.isfinite(found):
+        return False
+    for i in range(layers - 1, given.lowest - 1, -1):
+        part = _units(sizes[i + 1], a, member, members)
+        if trained[i] and part[1] > 0:
+            _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers,
+                                 constants)  # fmt: skip
+    return True
+
+
+@_inlined
+def _open(team, step):
+    """Let those who have joined take part in a step; returns how many take part."""
+    members = load(team + JOINED) + 1
+    if members > 1:
+        store(team + MEETING, 0)
+        store(team + END, 0)
+        store(team + GATE, (step + 1) * MEMBERS + members)
+    return members
+
+
+def steps(real: Any) -> Any:
+    """Forward, delta, backward, update, for each mini-batch of some rows, for θ of this dtype.
+
+    A function of a `RUN`, and of 0, or 1 in a thread that joins in what one with 0 does. Σω² goes
+    to `squares` before each step, unless that is empty. The last, smaller batch works in the first
+    rows of each layer's part.
+
+    It returns the step after those that were done: all, or those before the first whose cost is
+    not finite, which leaves θ and the optimizer's slots as they were.
+    """
+    kind, word, wide, record = from_dtype(real), types.int64, types.float64, from_dtype(RUN)
+
+    def run(told, joins):
+        given = array(told, 1, record)[0]
+        layers, samples, m, team = given.layers, given.samples, given.m, given.team
+        sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, layers + 2, word)
+        net = vector(given.net, (4, layers), word)
+        k = sizes[layers]
+        data = (
+            vector(given.labels, given.labelled, word),
+            vector(given.targets, 0 if given.labelled else samples * k, kind),
+            vector(given.weights, given.weighted, kind),
+        )
+        vectors = (
+            vector(given.theta, given.size, kind),
+            vector(given.into, given.trained, kind),
+            vector(given.first, given.trained, kind),
+            vector(given.second, given.trained, kind),
+        )
+        tallies = vector(given.tallies, (2, m), wide)
+        buffers = (
+            vector(given.a, at[layers + 1], kind),
+            vector(given.delta, at[layers + 1], kind),
+            at,
+            vector(given.y, m * k, kind),
+            vector(given.weight, m, kind),
+            tallies[0],
+            tallies[1],
+        )
+        order = vector(given.order, given.picked, word)
+        numbers = vector(given.numbers, (given.steps, 4), wide)
+        log = vector(given.log, (given.steps, 3), wide)
+        squares = vector(given.squares, given.squared, wide)
+        constants = vector(given.constants, 2, wide)
+        parts = sizes, net[0], net[1], net[2], net[3]
+        step, opened = given.step, 0
+        member = 0
+        if joins:
+            member = add(team + JOINED, 1) + 1
+        else:
+            wait_a_while(team + JOINED, given.joining)
+        while True:
+            if joins:
+                opened = wait_for_another(team + GATE, opened, given.let_others)
+                if opened < 0:
+                    return step
+                step, members = opened // MEMBERS - 1, opened % MEMBERS
+                if member >= members:  # who came after this step was opened
+                    continue
+            elif step < given.steps:
+                if squares.size:
+                    summed = kind(0.0)
+                    for i in range(given.decayed):
+                        summed += vectors[0][i] * vectors[0][i]
+                    squares[step] = summed
+                members = _open(team, step)
+            else:
+                break
+            picked = order[step * m : (step + 1) * m]
+            good = _step(given, member, members, picked, data, parts, vectors, buffers,
+                         numbers[step], constants, log[step])  # fmt: skip
+            if joins:
+                add(team + END, 1)
+                continue
+            if members > 1:
+                wait_for(team + END, members - 1, given.let_others)
+            if not good:
+                break
+            step += 1
+        store(team + GATE, -1)
+        return step
+
+    return called_by_address(INTEGER, ARRAY, INTEGER, fastmath=FLAGS)(run)
