@@ -561,7 +561,7 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
         assert other.stdout.split() == [*sums, "False", "False"]
     log, *names = first.stderr.splitlines()
     assert log == (
-        "INFO:bpx:compiling for this machine, once: about ten seconds (BPX_FAST=0 avoids it)"
+        "INFO:bpx:compiling for this machine, once: about 15 seconds (BPX_FAST=0 avoids it)"
     )
     assert {other.stderr for other in others} == {""}
     # Numba's own (counts of references, arguments of errors) are alike in all copies; there are

@@ -144,7 +144,7 @@ _told = False
 def _tell_of_compiling() -> None:
     """A word in bpx's log, once in a process, on seconds in which nothing else is to be seen."""
     logging.getLogger("bpx").info(
-        "compiling for this machine, once: about ten seconds (BPX_FAST=0 avoids it)"
+        "compiling for this machine, once: about 15 seconds (BPX_FAST=0 avoids it)"
     )
 
 
