@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,3 +112,24 @@ def of_each_kind(rng, x, y):
                                dtype="float64", backend=backend)  # fmt: skip
 
         yield of_task, x, targets, options
+
+
+def divergence(backend, hidden, width):
+    """Where a training is said to diverge, and after how many steps."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
+    net = bpx.Network([5, width, 2], hidden=hidden, output="identity", cost="quadratic", seed=0,
+                      backend=backend)  # fmt: skip
+    with pytest.raises(bpx.DivergenceError) as error:
+        net.fit(x, y, epochs=50, batch_size=10, optimizer=bpx.SGD(1e6))
+    assert np.isfinite(net.parameters).all()
+    return error.value.epoch, error.value.step, error.value.layer, net.steps
+
+
+def with_short_vectors(code, folder):
+    """Run a program on vectors of 32 bytes, whatever the processor has; it prints "done"."""
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    environment = os.environ | plain | {"NUMBA_CACHE_DIR": str(folder)}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == ("done\n", "")

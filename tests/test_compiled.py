@@ -14,7 +14,7 @@ from pathlib import Path
 import compiled_runs
 import numpy as np
 import pytest
-from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree
+from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree, divergence
 
 import bpx
 from bpx.backends import _fast, _fast_steps, _numpy, _threads
@@ -309,17 +309,8 @@ def test_a_large_relu_in_place_and_beside(rng, dtype):
 
 
 @pytest.mark.parametrize("hidden", ["relu", "tanh"])
-def test_divergence_is_told_alike(run, rng, hidden):
-    x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
-    found = []
-    for backend in (STEPS, run):
-        net = bpx.Network([5, 8, 2], hidden=hidden, output="identity", cost="quadratic", seed=0,
-                          backend=backend)  # fmt: skip
-        with pytest.raises(bpx.DivergenceError) as error:
-            net.fit(x, y, epochs=50, batch_size=10, optimizer=bpx.SGD(1e6))
-        assert np.isfinite(net.parameters).all()
-        found.append((error.value.epoch, error.value.step, error.value.layer, net.steps))
-    assert found[0] == found[1]
+def test_divergence_is_told_alike(run, hidden):
+    assert divergence(STEPS, hidden, 8) == divergence(run, hidden, 8)
 
 
 def test_ctrl_c_ends_after_the_call_at_hand(run, classes, monkeypatch):

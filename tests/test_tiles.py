@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from compiled_runs import with_short_vectors
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
 
@@ -102,11 +99,7 @@ for m, k, n in {SHAPES[:-2]}:
         assert np.abs(out - a @ b).max() <= 2e-6 * (1.0 + (np.abs(a) @ np.abs(b)).max())
 print("done")
 """
-    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    environment = os.environ | plain | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", code]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (found.stdout, found.stderr) == ("done\n", "")
+    with_short_vectors(code, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -76,15 +76,13 @@ class NumpyBackend(NumpyWindows):
     ) -> contextlib.AbstractContextManager[None]:
         if largest is not None and largest <= SMALL:
             return contextlib.nullcontext()  # BLAS by itself takes one thread, for sums too
-        if in_parts:  # BLAS's own threads, which go on looking for work, would be in their way
-            cores = self.cores
-            return _threads.limited(1, min(_threads.for_each_of(processes) or cores, cores))
         threads, cores = _threads.for_each_of(processes), self.cores  # a user's own setting counts
-        if largest is not None and largest <= _threads.ONE_CORE:
+        # Of parts BLAS's own threads, which go on looking for work, would be in the way.
+        if in_parts or (largest is not None and largest <= _threads.ONE_CORE):
             return _threads.limited(1, min(threads or cores, cores))
-        return (
-            contextlib.nullcontext() if threads is None else _threads.limited(min(threads, cores))
-        )
+        if threads is None:
+            return contextlib.nullcontext()
+        return _threads.limited(min(threads, cores))
 
     @property
     def cores(self) -> int:
