@@ -37,6 +37,25 @@ def test_one_object_for_a_device_by_all_its_names(names):
     assert backends.get(library) is backends.get(f"{library}:{device}")
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 7), (1000, 1001)])
+def test_arrays_of_numpys_backend_begin_on_a_cache_line(shape, dtype):
+    backend = NumpyBackend()
+    for array in [backend.zeros(shape, dtype) for _ in range(5)]:
+        assert array.ctypes.data % 64 == 0
+        assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
+        assert array.flags.carray
+        assert not array.any()
+    for array in [backend.empty(shape, dtype) for _ in range(5)]:
+        assert array.ctypes.data % 64 == 0
+        assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
+
+
+def test_parameters_begin_on_a_cache_line():
+    nets = [bpx.Network([3, 5, 2], seed=0) for _ in range(5)]
+    assert all(net.parameters.ctypes.data % 64 == 0 for net in nets)
+
+
 def test_a_large_array_goes_to_a_device_in_slices(rehearsed, monkeypatch, rng):
     monkeypatch.setattr(_cupy, "STAGED", 100)
     moved = []

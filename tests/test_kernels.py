@@ -457,7 +457,7 @@ def test_every_kernel_has_cases():
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
 PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
 PLACES |= {"parts", "parts_of_windows", "side_by_side", "surround", "in_threads", "capture"}
-PLACES |= {"in_precision", "parts_of_places", "slot"}
+PLACES |= {"in_precision", "parts_of_places", "slot", "empty", "zeros"}
 COMPILED = {"compile", "compile_forward"}  # compared with the steps in Python by test_compiled.py
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _machine_code, _threads
+from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
 from ._fast_run import ACTIVATIONS, GATE, OF_TEAM, RULES, RUN, TASKS, tiles
@@ -83,7 +83,8 @@ def _record(
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
     codes = [ACTIVATIONS[name] for name in (*layers.activations[:-1], program.objective[1])]
-    at = np.concatenate([[0], np.cumsum(layers.sizes)]) * m
+    line = _aligned.LINE // real.itemsize
+    at = np.concatenate([[0], np.cumsum([-(-m * size // line) * line for size in layers.sizes])])
     labels, targets, weights = data
     scale, offset = scaling
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
@@ -100,8 +101,8 @@ def _record(
         "into": program.into,
         "first": slots[0],
         "second": slots[1],
-        "a": np.zeros(at[-1], real),
-        "delta": np.zeros(at[-1], real),
+        "a": _aligned.zeros((at[-1],), real),
+        "delta": _aligned.zeros((at[-1],), real),
         "at": at,
         "y": np.zeros(m * layers.sizes[-1], real),
         "weight": np.zeros(m, real),

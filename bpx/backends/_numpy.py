@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import random
-from . import _cblas, _scipy, _threads
+from . import _aligned, _cblas, _scipy, _threads
 from ._base import Array, Backend, dealt, in_slices
 from ._numpy_elementwise import (
     BACKWARD,
@@ -64,6 +64,12 @@ class NumpyBackend(NumpyWindows):
 
     def __init__(self) -> None:
         super().__init__("numpy", np)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return _aligned.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return _aligned.zeros(shape, dtype)
 
     def from_host(self, array: np.ndarray) -> Array:
         return array
