@@ -97,14 +97,15 @@ def _turned_by_blas(x, w, z, rows, n, outputs):
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
     found, held = _as_many(z, rows * outputs)
     gemm(T, N, rows, outputs, n, one, x, n, w, n, zero, found, rows)
-    _turn(found, z, rows, outputs)
+    _turn(found, z, rows, outputs, outputs)
     free(held)
 
 
 @_inlined
-def _turn(turned, z, rows, outputs):
+def _turn(turned, z, rows, units, outputs):
+    """Into rows of z, which are of `outputs`."""
     for r in range(rows):
-        for o in range(outputs):
+        for o in range(units):
             z[r * outputs + o] = turned[o * rows + r]
 
 
@@ -113,6 +114,13 @@ def _as_many(like, size):
     """Room for so many numbers of a vector's dtype, and what to `free` it by."""
     where, held = allocated(size * like.itemsize)
     return vector(where, size, like.dtype), held
+
+
+@_inlined
+def _plain_and_turned(rows, units, lanes):
+    """The work of both ways by tiles, in numbers of the result."""
+    wide, high = units + -units % lanes, rows + -rows % lanes
+    return (rows + TURNED) * wide, (units + TURNED) * high
 
 
 @_inlined
@@ -125,20 +133,22 @@ def _on_one_core(tiles, x, w, z, rows, m, n, units, outputs):
     order, are for all rows and units or for none.
     """
     lanes = BYTES // x.itemsize
-    wide, high = outputs + -outputs % lanes, m + -m % lanes
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
-    plain, turned = (m + TURNED) * wide, (outputs + TURNED) * high
+    plain, turned = _plain_and_turned(m, outputs, lanes)
     loops = m * outputs * (1.15 + 60.0 / n)
     if m >= ROWS and outputs >= OUTPUTS and n >= 24 and loops < min(plain, turned):
         _thin_product(x, w, z, rows, n, units, outputs)
-    elif plain <= turned or units < outputs:
+        return
+    # Of one thread's part; either way the terms of a sum are added in the same order.
+    plain, turned = _plain_and_turned(rows, units, lanes)
+    if plain <= turned:
         a, b, c = x.ctypes.data, w.ctypes.data, z.ctypes.data
         call(tiles, (rows, units, n, a, n, 1, b, 1, n, c, outputs, one, zero))
     else:
-        found, held = _as_many(z, rows * outputs)
+        found, held = _as_many(z, rows * units)
         a, b, c = w.ctypes.data, x.ctypes.data, found.ctypes.data
-        call(tiles, (outputs, rows, n, a, n, 1, b, 1, n, c, rows, one, zero))
-        _turn(found, z, rows, outputs)
+        call(tiles, (units, rows, n, a, n, 1, b, 1, n, c, rows, one, zero))
+        _turn(found, z, rows, units, outputs)
         free(held)
 
 
