@@ -149,9 +149,12 @@ def _tell_of_compiling() -> None:
 
 
 @intrinsic(prefer_literal=True)
-def prefetch(typing_context, address, to_write):
-    """Ask for the cache line at this address, to be written to if 1, and go on without it."""
-    how = to_write.literal_value
+def prefetch(typing_context, address, to_write, level):
+    """Ask for the cache line at this address, and go on without it.
+
+    To be written to, if 1; for all caches, if 3, or for the second and the third, if 2.
+    """
+    how, near = to_write.literal_value, level.literal_value
 
     def generate(context, builder, signature, arguments):
         pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -160,12 +163,12 @@ def prefetch(typing_context, address, to_write):
             [pointer],
             ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag]),
         )
-        in_all_caches, of_data = flag(3), flag(1)
+        of_data = flag(1)
         asked = builder.inttoptr(arguments[0], pointer)
-        builder.call(function, [asked, flag(how), in_all_caches, of_data])
+        builder.call(function, [asked, flag(how), flag(near), of_data])
         return context.get_dummy_value()
 
-    return types.void(address, to_write), generate
+    return types.void(address, to_write, level), generate
 
 
 @intrinsic

@@ -38,8 +38,8 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
             if ahead and i + ahead < rows:
                 later = address + picked[i + ahead] * row
                 for byte in range(0, n * size, 64):
-                    prefetch(later + byte, 0)
-                prefetch(later + (n - 1) * size, 0)
+                    prefetch(later + byte, 0, 3)
+                prefetch(later + (n - 1) * size, 0, 3)
             if i < 0:
                 continue
             first = address + picked[i] * row

@@ -55,6 +55,9 @@ SOME_ROWS, SOME_UNITS = 4, 8
 # Elements of θ that are asked for, to be written to, while those before them are updated: where
 # another core has read them, a write waits for it, and one after another that took 16 ns a line.
 ASKED = 1024
+# Bytes of the next step's rows of x that are asked for, at most: those of more would be gone from
+# the second cache before they are read.
+NEXT = 65_536
 
 
 # --- the end of the forward pass, the start of the backward -------------------------------------
@@ -246,6 +249,22 @@ def _load(given, picked, part, data, weight, y, a, inputs, k):
 
 
 @_inlined
+def _ask(given, later, member, members, n):
+    """Ask for a member's rows of x of the next step, while the gradients of this one are added up.
+
+    Where they are shuffled, 10 rows of 784 uint8 then take 1.2 µs instead of 3.7.
+    """
+    top, rows = _rows(later.size, member, members)
+    size = given.column * n
+    if 0 < size <= abs(given.row) and rows * size <= NEXT:  # rows in one piece
+        for r in range(top, top + rows):
+            first = given.x + later[r] * given.row
+            for byte in range(0, size, LINE):
+                prefetch(first + byte, 0, 2)
+            prefetch(first + size - 1, 0, 2)
+
+
+@_inlined
 def _forward(given, who, m, net, theta, a, at):
     """Up to z^L."""
     member, members, met = who
@@ -313,13 +332,15 @@ def _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers,
         for low in range(start, end, ASKED):
             high = min(low + ASKED, end)
             for later in range(high, min(high + ASKED, end), LINE // theta.itemsize):
-                prefetch(theta.ctypes.data + later * theta.itemsize, 1)
+                prefetch(theta.ctypes.data + later * theta.itemsize, 1, 3)
             _update(rule, theta[low:high], into[low:high], first[low:high], second[low:high],
                     start == w, numbers, constants)  # fmt: skip
 
 
 @_inlined
-def _step(given, member, members, picked, data, net, vectors, buffers, numbers, constants, log):
+def _step(
+    given, member, members, picked, later, data, net, vectors, buffers, numbers, constants, log
+):
     """A member's part of a step on one mini-batch; whether the step's cost is finite.
 
     If not, there is no update.
@@ -341,6 +362,7 @@ def _step(given, member, members, picked, data, net, vectors, buffers, numbers, 
                 weight[top : bottom if given.weighted else top], mass, rows, k, costs[top:],
                 right[top:])  # fmt: skip
     _backward(given, (member, members, met), m, net, theta, a, delta, at)
+    _ask(given, later, member, members, sizes[0])
     found = correct = 0.0
     for r in range(m):
         found += costs[r]
@@ -437,7 +459,8 @@ def steps(real: Any) -> Any:
             else:
                 break
             picked = order[step * m : (step + 1) * m]
-            good = _step(given, member, members, picked, data, parts, vectors, buffers,
+            later = order[(step + 1) * m : (step + 2) * m]
+            good = _step(given, member, members, picked, later, data, parts, vectors, buffers,
                          numbers[step], constants, log[step])  # fmt: skip
             if joins:
                 add(team + END, 1)

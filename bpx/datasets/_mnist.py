@@ -19,7 +19,8 @@ MIRRORS = (
 )
 TIMEOUT = 30.0  # seconds without a byte
 # Bytes of a compressed file, and of what comes of them, at once: pieces that stay in a core's
-# cache, and in memory that malloc has already (with 1 << 21 the training images take 126 ms, so 90).
+# cache, and in memory that malloc has already (with 1 << 21 the training images take 126 ms, and
+# so 90).
 PIECE, MOST = 1 << 16, 1 << 18
 WRAPPING = 1 << 16  # bytes that gzip may add, at most
 
