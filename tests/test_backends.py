@@ -52,7 +52,7 @@ def test_arrays_of_numpys_backend_begin_on_a_cache_line(shape, dtype):
 
 
 def test_parameters_begin_on_a_cache_line():
-    nets = [bpx.Network([3, 5, 2], seed=0) for _ in range(5)]
+    nets = [bpx.Network([3, 5, 2], seed=0, backend=NumpyBackend()) for _ in range(5)]
     assert all(net.parameters.ctypes.data % 64 == 0 for net in nets)
 
 

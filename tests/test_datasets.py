@@ -95,6 +95,28 @@ def test_a_file_may_be_packed_in_members(small, monkeypatch, tmp_path):
     assert bpx.datasets.mnist("uint8").train.x.flags.writeable
 
 
+def test_a_system_without_threads(small, monkeypatch, tmp_path):
+    """The checksum, which another thread adds up, is then the caller's work."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    for path, content in small.items():
+        (tmp_path / path[1:]).write_bytes(content)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    check(bpx.datasets.mnist("uint8"), small)
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_a_file_that_begins_as_mnist_and_goes_on(small, monkeypatch, tmp_path, packed):
+    monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    for path, content in small.items():
+        (tmp_path / path[1:]).write_bytes(packed(gzip.decompress(content) + b"more"))
+    with pytest.raises(bpx.DatasetError, match="expected the uncompressed SHA-256"):
+        bpx.datasets.mnist()
+
+
 def test_bpx_data_names_where_a_download_goes(small, serve, monkeypatch, tmp_path):
     monkeypatch.setenv("BPX_DATA", str(tmp_path / "mine"))
     monkeypatch.setattr(_mnist, "MIRRORS", (serve(small),))

@@ -16,6 +16,7 @@ from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic, register_jitable
 from numba.np.arrayobj import populate_array
 
+from ._aligned import LINE
 from ._machine_code import stamp
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
@@ -152,7 +153,7 @@ def _tell_of_compiling() -> None:
 def prefetch(typing_context, address, to_write, level):
     """Ask for the cache line at this address, and go on without it.
 
-    To be written to, if 1; for all caches, if 3, or for the second and the third, if 2.
+    `to_write` is 1 if it is to be written to; `level` 3 for all caches, 2 for the second and on.
     """
     how, near = to_write.literal_value, level.literal_value
 
@@ -244,7 +245,6 @@ def call(typing_context, address, arguments):
 # By Python's allocator, since what Numba's arrays are allocated by is found by Numba alone.
 _malloc = types.ExternalFunction("PyMem_RawMalloc", types.intp(types.intp))
 _free = types.ExternalFunction("PyMem_RawFree", types.void(types.intp))
-LINE = 64  # bytes of the caches, in which a vector should not be divided
 
 
 @inlined()

@@ -10,6 +10,7 @@ from typing import Any
 
 from numba import from_dtype, types
 
+from ._aligned import LINE
 from ._jit import FLAGS, INTEGER, called_by_address, prefetch, vector
 
 # Rows that are asked for before they are copied, and the bytes of a row up to which that pays: a
@@ -37,7 +38,7 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
         for i in range(-ahead, rows):
             if ahead and i + ahead < rows:
                 later = address + picked[i + ahead] * row
-                for byte in range(0, n * size, 64):
+                for byte in range(0, n * size, LINE):
                     prefetch(later + byte, 0, 3)
                 prefetch(later + (n - 1) * size, 0, 3)
             if i < 0:

@@ -27,6 +27,7 @@ from ._jit import (
     vector,
 )
 from ._numba_blas import N, T, gemm
+from ._numba_tiles import BLOCK, DEPTH, FAR
 from ._numba_vectors import BYTES
 from ._threads import ONE_CORE
 
@@ -47,8 +48,9 @@ SMALL = 1_000_000 if BYTES == 64 else 0
 # Who does a product: one thread; or several, each for some rows, or for some units of a layer.
 ALONE, BY_ROWS, BY_UNITS = range(3)
 
-# What it costs to turn a row of b around, in rows of a.
-TURNED = 7 if BYTES == 64 else 16
+# What it costs to turn a row of b around, in rows of a; and a number of the result, of 0.5 ns, in
+# multiply-adds.
+TURNED, TURNED_BACK = 7 if BYTES == 64 else 16, 30.0
 
 
 @_inlined
@@ -117,10 +119,10 @@ def _as_many(like, size):
 
 
 @_inlined
-def _plain_and_turned(rows, units, lanes):
-    """The work of both ways by tiles, in numbers of the result."""
+def _plain_and_turned(rows, units, n, lanes):
+    """The work of both ways by tiles, in multiply-adds for a term."""
     wide, high = units + -units % lanes, rows + -rows % lanes
-    return (rows + TURNED) * wide, (units + TURNED) * high
+    return (rows + TURNED) * wide, (units + TURNED) * high + TURNED_BACK * rows * units / n
 
 
 @_inlined
@@ -134,14 +136,20 @@ def _on_one_core(tiles, x, w, z, rows, m, n, units, outputs):
     """
     lanes = BYTES // x.itemsize
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
-    plain, turned = _plain_and_turned(m, outputs, lanes)
     loops = m * outputs * (1.15 + 60.0 / n)
-    if m >= ROWS and outputs >= OUTPUTS and n >= 24 and loops < min(plain, turned):
+    if (
+        m >= ROWS
+        and outputs >= OUTPUTS
+        and n >= 24
+        and loops < min(*_plain_and_turned(m, outputs, n, lanes))
+    ):
         _thin_product(x, w, z, rows, n, units, outputs)
         return
     # Of one thread's part; either way the terms of a sum are added in the same order.
-    plain, turned = _plain_and_turned(rows, units, lanes)
-    if plain <= turned:
+    plain, turned = _plain_and_turned(rows, units, n, lanes)
+    # Where rows of ω lie in the same places of the first cache, the second has to hold them.
+    apart = n * x.itemsize % (FAR // 2) == 0 and units * min(n, DEPTH) > BLOCK
+    if plain <= turned or apart:
         a, b, c = x.ctypes.data, w.ctypes.data, z.ctypes.data
         call(tiles, (rows, units, n, a, n, 1, b, 1, n, c, outputs, one, zero))
     else:

@@ -12,7 +12,8 @@ from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._jit import ARRAY, INTEGER, LINE, allocated, array, called_by_address, free, inlined, vector
+from ._aligned import LINE
+from ._jit import ARRAY, INTEGER, allocated, array, called_by_address, free, inlined, vector
 from ._numba_tiles import add_shifted, turn
 from ._numba_vectors import ONE, WORD, ZERO, Matrix, Vectors
 from ._rows import CHANNELS, TAPS

@@ -1,7 +1,7 @@
 """Dense layers trained by compiled loops: the same equations, without Python between.
 
 Compiled once and kept on disk. Arrays are flat: `a` and `delta` hold a batch's activations and
-deltas, layer l in ``[at[l] : at[l + 1]]``, and θ is the network's one vector, with ω^l at
+deltas, layer l from ``at[l]`` on, and θ is the network's one vector, with ω^l at
 ``omega[l]``.
 
 Several threads may do a step together: all call the same function, each for its own part, and
@@ -17,6 +17,7 @@ from typing import Any
 
 from numba import from_dtype, types
 
+from ._aligned import LINE
 from ._fast_run import (
     ADAM,
     END,
@@ -34,7 +35,6 @@ from ._jit import (
     ARRAY,
     FLAGS,
     INTEGER,
-    LINE,
     array,
     call,
     called_by_address,
@@ -55,8 +55,8 @@ SOME_ROWS, SOME_UNITS = 4, 8
 # Elements of θ that are asked for, to be written to, while those before them are updated: where
 # another core has read them, a write waits for it, and one after another that took 16 ns a line.
 ASKED = 1024
-# Bytes of the next step's rows of x that are asked for, at most: those of more would be gone from
-# the second cache before they are read.
+# Bytes of a thread's rows of x for the next step, up to which they are asked for: those of more
+# would be gone from the second cache before they are read.
 NEXT = 65_536
 
 
@@ -256,7 +256,7 @@ def _ask(given, later, member, members, n):
     """
     top, rows = _rows(later.size, member, members)
     size = given.column * n
-    if 0 < size <= abs(given.row) and rows * size <= NEXT:  # rows in one piece
+    if 0 < size <= abs(given.row) and rows * size <= NEXT:  # else a row is in many places
         for r in range(top, top + rows):
             first = given.x + later[r] * given.row
             for byte in range(0, size, LINE):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import queue
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +21,8 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 TIMEOUT = 30.0  # seconds without a byte
-# Bytes of a compressed file, and of what comes of them, at once: pieces that stay in a core's
-# cache, and in memory that malloc has already (with 1 << 21 the training images take 126 ms, and
-# so 90).
+# Bytes of a compressed file, and of what comes of them, at most, at once. zlib takes 90 ms for the
+# training images, and 126 if 1 << 21 may come of them.
 PIECE, MOST = 1 << 16, 1 << 18
 WRAPPING = 1 << 16  # bytes that gzip may add, at most
 
@@ -140,20 +142,22 @@ def _parse(content: bytes, name: str) -> np.ndarray:
     """The array in the bytes of an IDX file, plain or gzipped, of uint8."""
     import hashlib
     import zlib
-    from concurrent.futures import ThreadPoolExecutor
 
     shape, expected = FILES[name]
     whole, at, digest = np.empty(FILES[name].size, np.uint8), 0, hashlib.sha256()
+    room = memoryview(whole)
     try:
         # Checked at every load, on another core while this one unpacks: gzip's own CRC passes
         # Fashion-MNIST, which has the same names and shapes. The sum covers the IDX header too,
         # whose magic and sizes need no check of their own.
-        with ThreadPoolExecutor(1) as beside:
+        with _beside(digest.update) as add:
             for piece in _pieces(content):
-                beside.submit(digest.update, piece)
-                if at + len(piece) > len(whole):
-                    break  # another file, however large it is
-                whole[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+                some = room[at : at + len(piece)]
+                if len(some) < len(piece):  # another file, however large it is
+                    add(piece)
+                    break
+                some[:] = piece
+                add(some)
                 at += len(piece)
     except (EOFError, zlib.error) as error:
         raise DatasetError(f"the gzip file is truncated or damaged ({error})") from error
@@ -163,8 +167,30 @@ def _parse(content: bytes, name: str) -> np.ndarray:
     return whole[4 + 4 * len(shape) :].reshape(shape)
 
 
+@contextlib.contextmanager
+def _beside(work: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """`work`, done by a thread of its own if there can be one; all of it at the end."""
+    given: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run() -> None:
+        for each in iter(given.get, None):
+            work(each)
+
+    thread = threading.Thread(target=run, name="bpx", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system has no more of them, or none at all
+        yield work
+        return
+    try:
+        yield given.put
+    finally:
+        given.put(None)
+        thread.join()
+
+
 def _pieces(content: bytes) -> Iterator[bytes]:
-    """Pieces of the uncompressed file, each used while it is in the processor's caches."""
+    """Pieces of the uncompressed file, each copied while it is in the processor's caches."""
     import zlib
 
     if not content.startswith(b"\x1f\x8b"):
