@@ -48,9 +48,10 @@ SMALL = 1_000_000 if BYTES == 64 else 0
 # Who does a product: one thread; or several, each for some rows, or for some units of a layer.
 ALONE, BY_ROWS, BY_UNITS = range(3)
 
-# What it costs to turn a row of b around, in rows of a; and a number of the result, of 0.5 ns, in
+# What it costs to turn a row of b around, in rows of a; and a number of the result (0.5 ns), in
 # multiply-adds.
-TURNED, TURNED_BACK = 7 if BYTES == 64 else 16, 30.0
+TURNED = 7 if BYTES == 64 else 16
+TURNED_BACK = 30.0
 
 
 @_inlined
