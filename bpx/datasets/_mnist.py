@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -170,6 +169,8 @@ def _parse(content: bytes, name: str) -> np.ndarray:
 @contextlib.contextmanager
 def _beside(work: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
     """`work`, done by a thread of its own if there can be one; all of it at the end."""
+    import queue
+
     given: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run() -> None:
