@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from .activations import Identity
 from .architecture import Architecture
-from .backends import Array, Backend, BackendError, in_slices, is_sparse, native
+from .backends import Array, Backend, BackendError, Forward, dealt, in_slices, is_sparse, native
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples
@@ -86,7 +87,7 @@ class Chain:
         """A chain that shares these arrays, with another backend that works on them."""
         other = object.__new__(Chain)  # a copy would have numbers of its own
         other.__dict__ |= self.__dict__ | {"backend": backend}
-        other.__dict__.pop("_small", None)
+        other.__dict__.pop("_few", None)
         return other
 
     def moved(self, backend: Backend, dtype: Any = None) -> Chain:
@@ -193,24 +194,41 @@ class Chain:
             delta *= weight[:, None]
         return values, a, delta, saved
 
-    def outputs(self, x: Array, *, activated: bool = True) -> Array:
-        """a^L, or z^L if not `activated`, for any number of rows, as a fresh array."""
+    def outputs(
+        self, x: Array, *, activated: bool = True, check: Callable[[], None] | None = None
+    ) -> Array:
+        """a^L, or z^L if not `activated`, for any number of rows, as a fresh array.
+
+        `check` raises an error if x has NaN or infinity. It is not called where the first layer
+        shows that there are none.
+        """
         m = x.shape[0]
         if isinstance(x, Blocks):
             out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
             for part, rows in x.in_order(self.backend, 0):
                 out[rows, ...] = self.outputs(part, activated=activated)
             return out
+        check = check or _is_checked
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
-        if few and self._small is not None:
-            return self._small(x.astype(self.xp_dtype, copy=False))
+        if few and self._few is not None:
+            return self._few(x.astype(self.xp_dtype, copy=False), check)
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
+        slices, through = self._passes(x, 0, m, activated)
+        doubted: list[int] = []
+        if through is None:
+            check()
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
-            z, _ = chain.forward(chain.gather(x, rows, ws), ws)
+            gathered = chain.gather(x, rows, ws)
+            if through is not None:
+                out[rows, ...] = through(gathered, partial(doubted.append, at))
+                return
+            z, _ = chain.forward(gathered, ws)
             out[rows, ...] = chain.activated(z, ws) if activated else z
 
-        self._over(self._slices(0, m), work)
+        self._over(slices, work)
+        if doubted:
+            check()
         return out
 
     def _over(
@@ -264,12 +282,29 @@ class Chain:
         return out
 
     @cached_property
-    def _small(self) -> Callable[[Array], Array] | None:
+    def _few(self) -> Forward | None:
         """The backend's own forward pass for a few rows through dense layers, if it has one."""
         dense = self.architecture.dense
         if dense is None or self.architecture.folded:
             return None
         return self.backend.compile_forward(dense, self.parameters)
+
+    def _passes(
+        self, x: Array, first: int, stop: int, activated: bool
+    ) -> tuple[list[slice], Forward | None]:
+        """Slices of the rows, and the backend's own pass for them, if it has one.
+
+        To a^L, or to z^L if not `activated`.
+        """
+        dense, rows, parts = self.architecture.dense, stop - first, 0
+        if dense is not None and isinstance(x, np.ndarray):
+            parts = self.backend.parts_of_forward(dense, rows)
+        if dense is None or parts == 0:
+            return self._slices(first, stop), None
+        if not activated:
+            dense = replace(dense, activations=(*dense.activations[:-1], "identity"))
+        slices = [slice(first + top, first + end) for top, end in dealt(rows, parts)]
+        return slices, self.backend.compile_forward(dense, self.parameters, many=True)
 
     def layer_outputs(self, x: Array, ws: Workspace) -> Iterator[Array]:
         """The output of each layer in turn, from gathered rows; in the workspace."""
@@ -344,11 +379,12 @@ class Chain:
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """The sums of cost, of right samples and of weight, over some rows."""
         backend = self.backend
-        slices = self._slices(first, stop)
+        slices, through = self._passes(samples.x, first, stop, activated=False)
         log = backend.empty((len(slices), 3), self.xp_dtype)
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
-            z, _ = chain.forward(chain.gather(samples.x, rows, ws), ws)
+            gathered = chain.gather(samples.x, rows, ws)
+            z = through(gathered, _is_checked) if through else chain.forward(gathered, ws)[0]
             a, y = chain.activated(z, ws), samples.y[rows, ...]
             values = chain.objective.value(chain.backend, z, a, chain.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
@@ -394,6 +430,10 @@ class Chain:
 def mean_factor(rows: int, weight: Array | None) -> float:
     """α, which turns a sum over the batch into its mean: 1/m, or 1 with `Chain.mean_weights`."""
     return 1.0 / rows if weight is None else 1.0
+
+
+def _is_checked() -> None:
+    """Of samples that are."""
 
 
 def _dtype_name(dtype: Any) -> str:

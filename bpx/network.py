@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
 from .traces import LayerTrace
+from .values import check_finite_rows
 
 if TYPE_CHECKING:
     from .history import History
@@ -415,15 +417,22 @@ class Network:
         if isinstance(x, Blocks):
             data.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
             return self.chain.outputs(x.of_indices(self._indices))
-        return self.chain.outputs(self._x(x))
+        given = self._by_names(x)
+        x = self._rows(given, finite=False)
+        return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given))
 
     __call__ = feedforward
 
+    def _by_names(self, x: Any) -> Any:
+        return x if self._columns is None else by_names(x, self._columns)
+
     def _x(self, x: Any) -> Array:
+        return self._rows(self._by_names(x))
+
+    def _rows(self, given: Any, finite: bool = True) -> Array:
         chain, asked = self.chain, self.chain.architecture
-        if self._columns is not None:
-            x = by_names(x, self._columns)
-        return data.check_x(chain.backend, x, asked.input_shape, indices=asked.indices)
+        shape, indices = asked.input_shape, asked.indices
+        return data.check_x(chain.backend, given, shape, finite=finite, indices=indices)
 
     @property
     def _indices(self) -> int | None:

@@ -458,7 +458,8 @@ def test_every_kernel_has_cases():
 PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
 PLACES |= {"parts", "parts_of_windows", "side_by_side", "surround", "in_threads", "capture"}
 PLACES |= {"in_precision", "parts_of_places", "slot", "empty", "zeros"}
-COMPILED = {"compile", "compile_forward"}  # compared with the steps in Python by test_compiled.py
+# Compared with the steps in Python by test_compiled.py and test_forward.py.
+COMPILED = {"compile", "compile_forward", "parts_of_forward"}
 
 
 def test_only_kernels_are_overridden():

@@ -19,7 +19,7 @@ import numpy as np
 from ..checks import MEND, as_days, last_word, shortened
 from ..frames import column, printed_names
 from ..registry import nearest
-from ._base import Array, Backend, BackendError, dealt, in_slices, native
+from ._base import Array, Backend, BackendError, Forward, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "Device",
+    "Forward",
     "asarray",
     "available",
     "dealt",

@@ -21,6 +21,8 @@ AT_ONCE = 1 << 26
 
 ARRAYS = 3  # that elementwise work on a batch reads or writes
 
+Forward = Callable[[Array, Callable[[], None]], Array]  # see `Backend.compile_forward`
+
 
 class BackendError(RuntimeError):
     """A backend that is not available, cannot be used, or was given another's arrays."""
@@ -268,12 +270,18 @@ class Backend(WindowKernels):
         """A function that does the steps of a `bpx.program.Program`; None: go step by step."""
         return None
 
-    def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
+    def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
         """A function from a few rows to a^L, for a `bpx.architecture.DenseLayers`.
 
-        The rows are in the dtype of θ; the result is a fresh array.
+        With `many`, of one of `parts_of_forward`, on the thread that calls it. The rows are in the
+        dtype of θ; the result is a fresh array. What else it is given, it calls if the rows may
+        have NaN or infinity: always where they have.
         """
         return None
+
+    def parts_of_forward(self, layers: Any, rows: int) -> int:
+        """How many parts of so many rows `compile_forward` takes; 0: it has no such function."""
+        return 0
 
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:
         """Matching pieces of vectors, for formulas with temporaries.

@@ -6,12 +6,13 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from . import _fast_run, _fast_steps, _machine_code, _threads
-from ._base import Array, dealt
+from ._base import Array, Forward, dealt
 from ._cblas import TIMED
 from ._fast_windows import FastWindows, are_dense
 from ._numpy import ONE_THREAD, THIN
@@ -24,6 +25,13 @@ LARGE = 1 << 20
 # Multiply-adds of a product from which on tiles are sooner than OpenBLAS on one core, whatever its
 # kernels.
 TILES = 1_000_000
+
+# Of many rows a part has so many multiply-adds (0.2 ms on one core) or, of several, so many rows,
+# for which each ω is turned around anew.
+OF_PART, FEWEST, MOST = 1 << 23, 256, 4096
+
+# Multiply-adds of a row from which on BLAS is as soon as tiles on one core.
+LARGE_ROW = 1 << 19
 
 REALS = "float32", "float64"
 
@@ -68,8 +76,16 @@ class FastBackend(FastWindows):
         weights = np.ascontiguousarray(() if weight is None else weight, dtype)
         return labels, targets, weights
 
-    def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
-        return _fast_run.forward(layers, theta)
+    def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
+        return _fast_run.forward(layers, theta, many)
+
+    def parts_of_forward(self, layers: Any, rows: int) -> int:
+        products: int = sum(into * out for into, out in pairwise(layers.sizes))
+        if products > LARGE_ROW or not TIMED:
+            return 0
+        parts = min(-(-rows * products // OF_PART), max(2, rows // FEWEST))
+        parts = max(parts, -(-rows // MOST))
+        return parts if parts == 1 else parts + parts % 2  # or one of two cores would wait
 
     def _alone(self, size: int) -> bool:
         """Whether so many multiply-adds are one core's: always as few as it does in `fit`."""

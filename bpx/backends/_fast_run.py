@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _machine_code
-from ._base import Array
+from ._base import Array, Forward
 from ._cblas import address
 
 ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
@@ -46,7 +46,7 @@ def _told(*names: str) -> np.dtype[Any]:
     return np.dtype([(name, np.int64) for name in names])
 
 
-LAYERS = _told("tiles", "theta", "size", "net", "layers", "widest")
+LAYERS = _told("tiles", "theta", "size", "net", "layers", "widest", "many")
 RUN = _told(
     *("tiles", "gather", "x", "row", "column", "samples", "labels", "targets", "weights", "scale"),
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
@@ -57,21 +57,22 @@ RUN = _told(
 )
 
 
-def forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
-    """The function of a few rows, as `Kernels.compile_forward` gives it."""
+def forward(layers: Any, theta: Array, many: bool) -> Forward:
+    """See `Backend.compile_forward`."""
     real, outputs = theta.dtype, layers.sizes[-1]
     codes = [ACTIVATIONS[name] for name in layers.activations]
     net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
     given, widest = np.zeros(1, LAYERS), max(layers.sizes)
     of_net = address(net), len(codes), widest
-    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net)]
+    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net, many)]
     function = _machine_code.load("_numba_layers", "forward", real).call
 
-    def run(x: Array, _held: Any = (theta, net)) -> Array:
+    def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net)) -> Array:
         if not x.flags.c_contiguous:
             x = np.ascontiguousarray(x)
         out = np.empty((x.shape[0], outputs), real)
-        function(given, x, out)
+        if not function(given, x, out):
+            doubt()
         return out
 
     return run

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import random
 from . import _aligned, _cblas, _scipy, _threads
-from ._base import Array, Backend, dealt, in_slices
+from ._base import Array, Backend, Forward, dealt, in_slices
 from ._numpy_elementwise import (
     BACKWARD,
     BLOCK,
@@ -389,7 +389,7 @@ class NumpyBackend(NumpyWindows):
 
         return _numpy_run.compiled(self, program)
 
-    def compile_forward(self, layers: Any, theta: Array) -> Callable[[Array], Array] | None:
+    def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
         from . import _numpy_run
 
         return _numpy_run.compiled_forward(layers, theta)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Array
+from ._base import Array, Forward
 from ._cblas import is_sooner_transposed
 from ._numpy import FEW, ONE_THREAD, NumpyBackend, weighted_sum
 from ._numpy_elementwise import FORWARD, SMALL, log_likelihood, row_sums
@@ -187,13 +187,15 @@ def _forward(
     return run
 
 
-def compiled_forward(layers: Any, theta: Array) -> Callable[[Array], Array]:
-    """A function from a few rows to a^L, a fresh array."""
+def compiled_forward(layers: Any, theta: Array) -> Forward:
+    """A function from a few rows to a^L, see `Backend.compile_forward`."""
     tensors = zip(_tensors(layers, theta), layers.activations, strict=True)
     # A bias as one row: adding it to one sample's row takes 0.3 µs, without that axis 1.2.
     stages = [(w.T, None if b is None else b[None], FORWARD[name]) for (w, b), name in tensors]
 
-    def run(x: Array) -> Array:
+    def run(x: Array, doubt: Callable[[], None]) -> Array:
+        if not math.isfinite(np.vdot(x, x)):
+            doubt()
         for w, b, sigma in stages:
             x = x.dot(w)
             if b is not None:

@@ -144,7 +144,7 @@ def _parse(content: bytes, name: str) -> np.ndarray:
 
     shape, expected = FILES[name]
     whole, at, digest = np.empty(FILES[name].size, np.uint8), 0, hashlib.sha256()
-    room = memoryview(whole)
+    room = whole.data
     try:
         # Checked at every load, on another core while this one unpacks: gzip's own CRC passes
         # Fashion-MNIST, which has the same names and shapes. The sum covers the IDX header too,

@@ -1,0 +1,147 @@
+"""Forward passes of a few rows and of many, compiled or not: the same numbers, the same errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from compiled_runs import HIDDEN, STEPS
+
+import bpx
+from bpx.backends import _fast, _numpy, _threads
+
+PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
+# Of one slice, of several, and with one row more or less.
+ROWS = 1, 2, 3, 64, 65, 127, 128, 129, 1000, 4097, 9001
+
+
+@pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
+def run(request):
+    """A backend that compiles."""
+    if request.param is FAST:
+        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+        pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+    return request.param
+
+
+def networks(run, sizes=(7, 26, 301, 13, 4), **options):
+    """The same one, step by step and on the backend that compiles."""
+    return [
+        bpx.Network([*sizes], seed=0, backend=backend, **{"cost": "quadratic"} | options)
+        for backend in (STEPS, run)
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_few_rows_as_many(run, rng, dtype, rows):
+    x = rng.normal(size=(rows, 7)).astype(dtype)
+    for activation in HIDDEN:
+        one, two = networks(run, hidden=activation, output=activation, dtype=dtype)
+        expected = one.activations(x)[-1]
+        size = {"float64": 1e-12, "float32": 2e-6}[dtype] * (1.0 + np.abs(expected).max())
+        for net in (one, two):
+            for given in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+                before = given.copy()
+                got = net.feedforward(given)
+                assert got.shape == expected.shape
+                assert got.dtype == dtype
+                assert np.abs(got - expected).max() <= size
+                assert np.array_equal(given, before)
+
+
+@pytest.mark.parametrize("sizes", [(784, 30, 10), (300, 10), (5, 1), (600, 700, 600, 3)])
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_costs_and_accuracies_of_many_rows(run, rng, sizes, output):
+    """They take z^L; the last network's rows are slices of BLAS."""
+    if output == "softmax" and sizes[-1] == 1:
+        sizes = (5, 2)
+    x = rng.normal(size=(3000, sizes[0]))
+    y = rng.integers(max(2, sizes[-1]), size=3000)
+    one, two = networks(run, sizes, output=output, cost=None, dtype="float64")
+    expected, got = one.evaluate(x, y), two.evaluate(x, y)
+    assert got == pytest.approx(expected, rel=1e-12)
+    z = two.chain.outputs(x, activated=False)
+    assert np.abs(z - one.chain.outputs(x, activated=False)).max() <= 1e-11
+    a = two.feedforward(x)
+    assert np.abs(a - one.feedforward(x)).max() <= 1e-12
+
+
+@pytest.mark.parametrize("given", ["uint8", "float64", ">f4", "columns", "memory map"])
+def test_rows_as_they_come(run, rng, tmp_path, given):
+    """They are scaled and converted in slices."""
+    x = rng.integers(256, size=(2500, 40)).astype(np.uint8)
+    if given == "columns":
+        x = np.asfortranarray(x.astype(np.float32))
+    elif given == "memory map":
+        np.save(tmp_path / "x.npy", x)
+        x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    else:
+        x = x.astype(given)
+    one, two = (
+        bpx.Network(
+            [bpx.layers.Input(40), bpx.layers.Rescale(1 / 255, -0.5), bpx.layers.Dense(30, "tanh"),
+             bpx.layers.Dense(5, "softmax")], seed=0, backend=backend,
+        ) for backend in (STEPS, run)
+    )  # fmt: skip
+    assert np.abs(one.feedforward(x) - two.feedforward(x)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("rows", [1, 3, 64, 65, 1000, 9001])
+def test_what_is_not_finite_is_seen(run, wrong, hidden, rows):
+    """Also where the first layer's activation makes it finite, or its weights are 0."""
+    _, net = networks(run, (20, 12, 3), hidden=hidden)
+    for at in {0, rows // 2, rows - 1}:
+        for column in (0, 19):
+            x = np.ones((rows, 20), np.float32)
+            x[at, column] = wrong
+            found = rf"x has NaN or infinity, first in row {at}, column {column}: fill in"
+            with pytest.raises(ValueError, match=found):
+                net.feedforward(x)
+    net.weights[0] = np.zeros((12, 20))
+    with pytest.raises(ValueError, match=f"first in row {at}"):
+        net.feedforward(x)
+
+
+@pytest.mark.parametrize("rows", [1, 64, 65, 1000])
+def test_sums_that_overflow_are_of_finite_numbers(run, rows):
+    _, net = networks(run, (3, 12, 2), hidden="tanh", bias="zeros")
+    net.weights = [np.ones((12, 3)), np.full((2, 12), 100.0)]
+    x = np.full((rows, 3), np.finfo(np.float32).max, np.float32)
+    x[::2] *= -1.0
+    with np.errstate(over="ignore"):  # as always where NumPy multiplies
+        assert np.abs(net.feedforward(x) - (x[:, :2] > 0.0)).max() <= 1e-6
+
+
+def test_huge_numbers_of_another_dtype_are_finite(run):
+    _, net = networks(run, (1, 4, 2), hidden="tanh")
+    for rows in (3, 300):
+        x = np.full((rows, 1), 1e300)
+        with np.errstate(over="ignore"):
+            assert np.isfinite(net.feedforward(x)).all()
+
+
+def test_the_bits_of_many_rows_are_those_of_one_core(run, rng, monkeypatch):
+    _, net = networks(run, (60, 40, 10), hidden="relu", output="softmax")
+    x = rng.normal(size=(20_000, 60)).astype(np.float32)
+    y = rng.integers(10, size=20_000)
+    expected = net.feedforward(x), net.evaluate(x, y)
+    for cores in (1, 2, 3):
+        monkeypatch.setattr(_threads, "count", lambda cores=cores: cores)
+        assert np.array_equal(net.feedforward(x), expected[0])
+        assert net.evaluate(x, y) == expected[1]
+
+
+def test_a_rank_without_rows(run, rng):
+    _, net = networks(run, (4, 3, 2))
+    x, y = rng.normal(size=(5, 4)), rng.integers(2, size=5)
+    samples = net.samples(x, y)
+    assert np.array_equal(net.chain._sums(samples, net.chain.workspace(), 3, 3), np.zeros(3))
+
+
+def test_saturated_outputs_and_huge_inputs_stay_as_they_are(run):
+    x = np.array([[1e30, -1e30], [1e-30, 0.0], [50.0, -50.0]], dtype=np.float32)
+    one, two = networks(run, (2, 3, 2), hidden="tanh")
+    assert np.abs(one.feedforward(x) - two.feedforward(x)).max() <= 1e-6
+    assert np.abs(two.feedforward(x)).max() <= 1.0
