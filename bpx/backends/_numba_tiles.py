@@ -17,6 +17,7 @@ from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._aligned import LINE
 from ._jit import INTEGER, allocated, called_by_address, free, inlined
 from ._numba_vectors import BYTES, ONE, WORD, ZERO, Matrix, Vectors, by_itself
 
@@ -30,6 +31,9 @@ DEPTH, BLOCK = 512, 131_072
 FAR = 4096
 # Rows that are summed up before they are added to the sum of others.
 ROWS_OF_A_SUM = 256
+# Terms and rows from which on the next rows of a are asked for: from memory 784 terms of 10,000
+# rows by 30 columns take 4.9 ms instead of 5.4, and 4.9 from the second cache too.
+TERMS_ASKED, ROWS_ASKED = 128, 256
 WORDS = 11  # arguments of `compiled` that are not reals
 # Tiles side by side from which on it pays to copy rows of a that are far apart.
 MANY = 8
@@ -47,7 +51,7 @@ def _add_products(
     def build(builder, a, row, term, b, line, terms, c, step, *others):
         v, b = Vectors(builder, real), Matrix(b, line)
         matrices = Matrix(a, row, term), lambda k: v.address(b, k), Matrix(c, step)
-        _tiles(builder, v, *matrices, terms, *others)
+        _tiles(builder, v, *matrices, terms, *others, asking=True)
 
     return types.void(*[types.intp] * 10, real, real), by_itself(f"products_{real}", build)
 
@@ -71,22 +75,30 @@ def _add_shifted(
     return types.void(*[types.intp] * 9, real, real), by_itself(f"shifted_{real}", build)
 
 
-def _tiles(builder, v, a, row_of_b, c, terms, rows, columns, alpha, beta):
-    """All tiles of so many columns; `row_of_b` gives the address of a row."""
+def _tiles(builder, v, a, row_of_b, c, terms, rows, columns, alpha, beta, asking=False):
+    """All tiles of so many columns; `row_of_b` gives the address of a row.
+
+    `asking`: of many long rows of a, the next are asked for.
+    """
+    long = builder.icmp_signed(">=", terms, WORD(TERMS_ASKED))
+    many = builder.and_(long, builder.icmp_signed(">=", rows, WORD(ROWS_ASKED)))
+    heights = [(height, False) for height in HEIGHTS]
 
     def build(*masks):
         first = ZERO
-        for height in HEIGHTS:
+        for height, ask in [(ROWS, True), *heights] if asking else heights:
             left = builder.sub(rows, first)
             stop = builder.sub(rows, builder.srem(left, WORD(height)))
+            if ask:
+                stop = builder.select(many, stop, ZERO)
             with cgutils.for_range_slice(builder, first, stop, WORD(height)) as (at, _):
                 places = [
                     [v.address(c, i, WORD(j * v.lanes)) for j in range(len(masks))]
                     for i in (builder.add(at, WORD(k)) for k in range(height))
                 ]
                 for place in chain(*places):  # so that they are there when the sums are
-                    v.prefetch(place)
-                sums = _sums(builder, v, at, height, masks, a, row_of_b, terms)
+                    v.prefetch(place, to_write=True)
+                sums = _sums(builder, v, at, height, masks, a, row_of_b, terms, ask)
                 _put(builder, v, masks, sums, places, alpha, beta)
             first = stop
 
@@ -106,13 +118,22 @@ def _by_columns(builder, v, columns, build):
                 build(None, v.first(builder.sub(columns, lanes)))
 
 
-def _sums(builder, v, first, height, masks, a, row_of_b, terms):
-    """Places of the sums over all terms of a tile, by row and vector."""
+def _sums(builder, v, first, height, masks, a, row_of_b, terms, ask):
+    """Places of the sums over all terms of a tile, by row and vector.
+
+    `ask`: the next rows of a are asked for meanwhile, a line of the caches after the other.
+    """
     sums = [[cgutils.alloca_once(builder, v.kind) for _ in masks] for _ in range(height)]
     rows = [builder.add(first, WORD(i)) for i in range(height)]
     for total in chain(*sums):
         builder.store(v.zero, total)
     with cgutils.for_range(builder, terms) as loop:
+        if ask:
+            within = builder.and_(loop.index, WORD(LINE // v.size - 1))
+            with builder.if_then(builder.icmp_signed("==", within, ZERO), likely=False):
+                for i in rows:
+                    later = v.address(a, builder.add(i, WORD(height)), loop.index)
+                    v.prefetch(later, to_write=False)
         b = Matrix(row_of_b(loop.index), ZERO)
         vectors = [
             v.load(v.address(b, ZERO, WORD(j * v.lanes)), mask) for j, mask in enumerate(masks)

@@ -74,10 +74,15 @@ class Vectors:
             arguments = vector, place, INDEX(self.size), mask
             self._call(f"masked.store.{self._name}.p0", ir.VoidType(), *arguments)
 
-    def prefetch(self, address: Any) -> None:
-        """Ask for the cache line at this address, to be written to, and go on without it."""
-        place, to_write, in_all_caches, of_data = ir.IntType(8), INDEX(1), INDEX(3), INDEX(1)
-        arguments = self._pointer(address, place), to_write, in_all_caches, of_data
+    def prefetch(self, address: Any, to_write: bool) -> None:
+        """Ask for the cache line at this address, and go on without it."""
+        place, how, in_all_caches, of_data = (
+            ir.IntType(8),
+            INDEX(int(to_write)),
+            INDEX(3),
+            INDEX(1),
+        )
+        arguments = self._pointer(address, place), how, in_all_caches, of_data
         self._call("prefetch.p0", ir.VoidType(), *arguments)
 
     def filled(self, value: Any) -> Any:
