@@ -17,7 +17,7 @@ import numpy as np
 
 from .activations import Identity
 from .architecture import Architecture
-from .backends import Array, Backend, BackendError, Forward, dealt, in_slices, is_sparse, native
+from .backends import Array, Backend, BackendError, Forward, in_slices, is_sparse, native
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples
@@ -200,7 +200,7 @@ class Chain:
         """a^L, or z^L if not `activated`, for any number of rows, as a fresh array.
 
         `check` raises an error if x has NaN or infinity. It is not called where the first layer
-        shows that there are none.
+        shows that there are none, nor for `Blocks`, which are checked as they are read.
         """
         m = x.shape[0]
         if isinstance(x, Blocks):
@@ -208,20 +208,20 @@ class Chain:
             for part, rows in x.in_order(self.backend, 0):
                 out[rows, ...] = self.outputs(part, activated=activated)
             return out
-        check = check or _is_checked
+        check = check or _no_check
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
         if few and self._few is not None:
             return self._few(x.astype(self.xp_dtype, copy=False), check)
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
-        slices, through = self._passes(x, 0, m, activated)
+        slices, own_pass = self._passes(x, 0, m, activated)
         doubted: list[int] = []
-        if through is None:
+        if own_pass is None:
             check()
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
             gathered = chain.gather(x, rows, ws)
-            if through is not None:
-                out[rows, ...] = through(gathered, partial(doubted.append, at))
+            if own_pass is not None:
+                out[rows, ...] = own_pass(gathered, partial(doubted.append, at))
                 return
             z, _ = chain.forward(gathered, ws)
             out[rows, ...] = chain.activated(z, ws) if activated else z
@@ -303,7 +303,7 @@ class Chain:
             return self._slices(first, stop), None
         if not activated:
             dense = replace(dense, activations=(*dense.activations[:-1], "identity"))
-        slices = [slice(first + top, first + end) for top, end in dealt(rows, parts)]
+        slices = in_slices(first, stop, -(-rows // parts))
         return slices, self.backend.compile_forward(dense, self.parameters, many=True)
 
     def layer_outputs(self, x: Array, ws: Workspace) -> Iterator[Array]:
@@ -379,12 +379,12 @@ class Chain:
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """The sums of cost, of right samples and of weight, over some rows."""
         backend = self.backend
-        slices, through = self._passes(samples.x, first, stop, activated=False)
+        slices, own_pass = self._passes(samples.x, first, stop, activated=False)
         log = backend.empty((len(slices), 3), self.xp_dtype)
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
             gathered = chain.gather(samples.x, rows, ws)
-            z = through(gathered, _is_checked) if through else chain.forward(gathered, ws)[0]
+            z = own_pass(gathered, _no_check) if own_pass else chain.forward(gathered, ws)[0]
             a, y = chain.activated(z, ws), samples.y[rows, ...]
             values = chain.objective.value(chain.backend, z, a, chain.targets(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
@@ -432,8 +432,8 @@ def mean_factor(rows: int, weight: Array | None) -> float:
     return 1.0 / rows if weight is None else 1.0
 
 
-def _is_checked() -> None:
-    """Of samples that are."""
+def _no_check() -> None:
+    """For samples that are already checked."""
 
 
 def _dtype_name(dtype: Any) -> str:

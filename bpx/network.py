@@ -419,6 +419,8 @@ class Network:
             return self.chain.outputs(x.of_indices(self._indices))
         given = self._by_names(x)
         x = self._rows(given, finite=False)
+        if self._indices is not None:  # which are checked already
+            return self.chain.outputs(x)
         return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given))
 
     __call__ = feedforward

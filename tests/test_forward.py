@@ -10,8 +10,8 @@ import bpx
 from bpx.backends import _fast, _numpy, _threads
 
 PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
-# Of one slice, of several, and with one row more or less.
-ROWS = 1, 2, 3, 64, 65, 127, 128, 129, 1000, 4097, 9001
+# Few; one block and a row less or more; several of them, and several parts.
+ROWS = 1, 2, 3, 64, 65, 255, 256, 257, 513, 1000, 4097, 9001
 
 
 @pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
@@ -33,7 +33,7 @@ def networks(run, sizes=(7, 26, 301, 13, 4), **options):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rows", ROWS)
-def test_a_few_rows_as_many(run, rng, dtype, rows):
+def test_any_number_of_rows(run, rng, dtype, rows):
     x = rng.normal(size=(rows, 7)).astype(dtype)
     for activation in HIDDEN:
         one, two = networks(run, hidden=activation, output=activation, dtype=dtype)
@@ -66,24 +66,90 @@ def test_costs_and_accuracies_of_many_rows(run, rng, sizes, output):
     assert np.abs(a - one.feedforward(x)).max() <= 1e-12
 
 
-@pytest.mark.parametrize("given", ["uint8", "float64", ">f4", "columns", "memory map"])
-def test_rows_as_they_come(run, rng, tmp_path, given):
-    """They are scaled and converted in slices."""
-    x = rng.integers(256, size=(2500, 40)).astype(np.uint8)
-    if given == "columns":
-        x = np.asfortranarray(x.astype(np.float32))
-    elif given == "memory map":
-        np.save(tmp_path / "x.npy", x)
-        x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    else:
-        x = x.astype(given)
+def as_given(x, how, folder):
+    """The same numbers, in float32 where it matters, as arrays come."""
+    if how == "columns":
+        return np.asfortranarray(x.astype(np.float32))
+    if how == "not aligned":
+        held = np.empty(x.size * 4 + 1, np.uint8)
+        given = held[1:].view(np.float32).reshape(x.shape)
+        given[...] = x
+        assert not given.flags.aligned
+        return given
+    if how == "memory map":
+        np.save(folder / "x.npy", x.astype(np.float32))
+        return np.load(folder / "x.npy", mmap_mode="r")
+    return x.astype(how)
+
+
+FORMS = "uint8", "float64", ">f4", "columns", "not aligned", "memory map"
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("how", FORMS)
+def test_rows_as_they_come(run, rng, tmp_path, how, scaled):
+    """They are scaled and converted in parts."""
+    first = [bpx.layers.Rescale(1 / 255, -0.5)] if scaled else []
+    chain = [bpx.layers.Input(40), *first, bpx.layers.Dense(30, "tanh", use_bias=False)]
     one, two = (
-        bpx.Network(
-            [bpx.layers.Input(40), bpx.layers.Rescale(1 / 255, -0.5), bpx.layers.Dense(30, "tanh"),
-             bpx.layers.Dense(5, "softmax")], seed=0, backend=backend,
-        ) for backend in (STEPS, run)
-    )  # fmt: skip
-    assert np.abs(one.feedforward(x) - two.feedforward(x)).max() <= 1e-6
+        bpx.Network([*chain, bpx.layers.Dense(5, "softmax")], seed=0, backend=backend)
+        for backend in (STEPS, run)
+    )
+    for rows in (20, 2500):
+        x = as_given(rng.integers(256, size=(rows, 40)), how, tmp_path)
+        expected = one.activations(x)[-1]
+        assert np.abs(expected - two.feedforward(x)).max() <= 1e-5
+        if how != "uint8":
+            x = np.array(x)
+            x[rows - 1, 3] = np.nan
+            x = x if how in (">f4", "float64") else as_given(x, how, tmp_path)
+            with pytest.raises(ValueError, match=f"first in row {rows - 1}, column 3: fill in"):
+                two.feedforward(x)
+
+
+def test_a_column_of_a_frame_is_named(run):
+    frames = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
+    _, net = networks(run, (2, 3, 1))
+    net.columns = "age", "height"
+    for rows in (5, 500):
+        x = frames.DataFrame({"height": np.ones(rows), "age": np.ones(rows)})
+        assert net.feedforward(x).shape == (rows, 1)
+        x.loc[4, "age"] = np.nan
+        with pytest.raises(ValueError, match="first in row 4, column 'age': fill in"):
+            net.feedforward(x)
+
+
+def test_finite_rows_are_not_looked_at(run, rng, monkeypatch):
+    """The first layer's sums, which are fewer, show that they are."""
+
+    def looked(*arguments):
+        raise AssertionError("x was looked at")
+
+    monkeypatch.setattr("bpx.network.check_finite_rows", looked)
+    _, net = networks(run, (20, 12, 3))
+    for rows in (1, 64) if run is PLAIN else ROWS:
+        x = rng.normal(size=(rows, 20)).astype(np.float32)
+        assert net.feedforward(x).shape == (rows, 3)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_few_rows_so_large_that_blas_multiplies_them(run, rng, wrong):
+    one, two = networks(run, (2000, 400, 2))
+    x = rng.normal(size=(60, 2000)).astype(np.float32)
+    assert np.abs(one.activations(x)[-1] - two.feedforward(x)).max() <= 1e-5
+    two.weights[0] = np.zeros((400, 2000))
+    x[59, 1999] = wrong
+    with pytest.raises(ValueError, match="first in row 59, column 1999"):
+        two.feedforward(x)
+
+
+@pytest.mark.parametrize("sizes", [(3, 2000, 2), (3, 2, 2000), (700, 800, 3)], ids=str)
+def test_wide_and_large_layers_have_slices_of_their_own(run, rng, sizes):
+    one, two = networks(run, sizes)
+    for rows in (100, 2500):
+        assert two.backend.parts_of_forward(two.chain.architecture.dense, rows) == 0
+        x = rng.normal(size=(rows, sizes[0])).astype(np.float32)
+        assert np.abs(one.activations(x)[-1] - two.feedforward(x)).max() <= 1e-5
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -136,6 +202,7 @@ def test_the_bits_of_many_rows_are_those_of_one_core(run, rng, monkeypatch):
 def test_a_rank_without_rows(run, rng):
     _, net = networks(run, (4, 3, 2))
     x, y = rng.normal(size=(5, 4)), rng.integers(2, size=5)
+    assert net.chain.outputs(x[:0]).shape == (0, 2)
     samples = net.samples(x, y)
     assert np.array_equal(net.chain._sums(samples, net.chain.workspace(), 3, 3), np.zeros(3))
 

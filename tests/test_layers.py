@@ -288,7 +288,8 @@ def test_a_first_rescale_is_applied_once(backend, put, host, rng):
     assert np.abs(host(scaled) - (0.5 * x + 1.0)).max() < 1e-15
     assert host(hidden).shape == (5, 3)
     # A compiled pass adds the terms of a sum in another order.
-    assert np.abs(host(outputs) - host(net.feedforward(put(x)))).max() < 1e-15
+    compiled = net.backend.parts_of_forward(net.chain.architecture.dense, 5) > 0
+    assert np.abs(host(outputs) - host(net.feedforward(put(x)))).max() <= 1e-15 * compiled
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint32, np.float64])

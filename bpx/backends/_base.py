@@ -273,14 +273,14 @@ class Backend(WindowKernels):
     def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
         """A function from a few rows to a^L, for a `bpx.architecture.DenseLayers`.
 
-        With `many`, of one of `parts_of_forward`, on the thread that calls it. The rows are in the
-        dtype of θ; the result is a fresh array. What else it is given, it calls if the rows may
-        have NaN or infinity: always where they have.
+        With `many`, from the rows of one of `parts_of_forward`, on the calling thread alone. The
+        rows are in the dtype of θ; the result is a fresh array. The second argument is called
+        whenever the rows contain NaN or infinity, and perhaps when they do not.
         """
         return None
 
     def parts_of_forward(self, layers: Any, rows: int) -> int:
-        """How many parts of so many rows `compile_forward` takes; 0: it has no such function."""
+        """Parts in which so many rows go through `compile_forward`; 0: it has none for many."""
         return 0
 
     def blocks(self, *vectors: Array) -> Iterator[tuple[Array, ...]]:

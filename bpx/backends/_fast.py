@@ -6,7 +6,6 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, Forward, dealt
 from ._cblas import TIMED
+from ._fast_run import ROWS_OF_BLOCK
 from ._fast_windows import FastWindows, are_dense
 from ._numpy import ONE_THREAD, THIN
 from ._numpy_elementwise import BLOCK, SMALL, Native
@@ -26,12 +26,16 @@ LARGE = 1 << 20
 # kernels.
 TILES = 1_000_000
 
-# Of many rows a part has so many multiply-adds (0.2 ms on one core) or, of several, so many rows,
-# for which each ω is turned around anew.
-OF_PART, FEWEST, MOST = 1 << 23, 256, 4096
+# Many rows go through all layers in parts of so many multiply-adds (0.2 ms on one core), but of so
+# many rows at least, if there are more than two, and at most.
+OF_PART, FEWEST, MOST = 1 << 23, ROWS_OF_BLOCK, 4096
 
-# Multiply-adds of a row from which on BLAS is as soon as tiles on one core.
-LARGE_ROW = 1 << 19
+# Multiply-adds of a row from which on BLAS is as fast as tiles on one core, and units of a layer
+# from which on a block's activations do not stay in the second cache.
+LARGE_ROW, WIDE = 1 << 19, 1024
+
+# Fewer parts with so many times the multiply-adds are left to BLAS, which uses all cores.
+FEW_PARTS, TIMES = 8, 8
 
 REALS = "float32", "float64"
 
@@ -80,11 +84,13 @@ class FastBackend(FastWindows):
         return _fast_run.forward(layers, theta, many)
 
     def parts_of_forward(self, layers: Any, rows: int) -> int:
-        products: int = sum(into * out for into, out in pairwise(layers.sizes))
-        if products > LARGE_ROW or not TIMED:
+        of_row: int = layers.products // 3
+        if of_row > LARGE_ROW or max(layers.sizes[1:]) > WIDE or not TIMED:
             return 0
-        parts = min(-(-rows * products // OF_PART), max(2, rows // FEWEST))
+        parts = min(-(-rows * of_row // OF_PART), max(2, rows // FEWEST))
         parts = max(parts, -(-rows // MOST))
+        if parts < FEW_PARTS and rows * of_row > parts * TIMES * OF_PART:
+            return 0
         return parts if parts == 1 else parts + parts % 2  # or one of two cores would wait
 
     def _alone(self, size: int) -> bool:

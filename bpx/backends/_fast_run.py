@@ -34,6 +34,10 @@ RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "adamw": (ADAM, ("beta1", "beta2")),
 }
 
+# Rows of many that go through all layers before the next. With fewer it costs more that ω is
+# turned around for them, and with more the activations do not stay in the second cache.
+ROWS_OF_BLOCK = 256
+
 # Threads that do a step together have some numbers in common, each in lines of the caches of its
 # own; these are their places, in bytes. How many have joined, how many have come to the next
 # meeting, and to the end of a step; and `MEMBERS` times the step that is open, plus its members.
@@ -62,14 +66,14 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
     real, outputs = theta.dtype, layers.sizes[-1]
     codes = [ACTIVATIONS[name] for name in layers.activations]
     net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
-    given, widest = np.zeros(1, LAYERS), max(layers.sizes)
+    given, widest = np.zeros(1, LAYERS), max(layers.sizes[1:-1], default=0)
     of_net = address(net), len(codes), widest
     given[:] = [(tiles(real).address, address(theta), theta.size, *of_net, many)]
     function = _machine_code.load("_numba_layers", "forward", real).call
 
     def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net)) -> Array:
-        if not x.flags.c_contiguous:
-            x = np.ascontiguousarray(x)
+        if not (x.flags.c_contiguous and x.flags.aligned):
+            x = np.require(x, requirements=("C", "A"))
         out = np.empty((x.shape[0], outputs), real)
         if not function(given, x, out):
             doubt()

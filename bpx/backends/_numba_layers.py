@@ -13,7 +13,7 @@ import numpy as np
 from numba import from_dtype, types
 from numba.extending import overload
 
-from ._fast_run import LAYERS
+from ._fast_run import LAYERS, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -31,10 +31,6 @@ from ._numba_products import ALONE, BY_ROWS, product
 _inlined = inlined(*FLAGS)
 
 SMALL_ROWS = 1024  # elements that are worked on at once: rows of a narrow layer are taken together
-
-# Rows that go through all layers before the next. Fewer cost more where ω has to be turned around
-# for them, and of more the activations do not stay in the second cache.
-ROWS_AT_ONCE = 256
 
 
 # --- activations --------------------------------------------------------------------------------
@@ -163,7 +159,8 @@ def _finish(code, bias, z, rows, units, outputs):
 def forward(real: Any) -> Any:
     """A function of a `LAYERS`, of x (m, n_0) of this dtype, and of a^L (m, n_L).
 
-    It says whether all of x ωᵀ in the first layer is finite, as it never is where x is not.
+    Its result is 1 only if all of x ωᵀ in the first layer is finite, as it never is where x is
+    not; 0 may also come of numbers that are too large to be added up.
     """
     kind, word, record = from_dtype(real), types.int64, from_dtype(LAYERS)
     zero = kind(0.0)
@@ -172,13 +169,14 @@ def forward(real: Any) -> Any:
         given = array(told, 1, record)[0]
         x, out = array(x, 2, kind), array(out, 2, kind)
         (m, n), k, layers = x.shape, out.shape[1], given.layers
-        way, most = (BY_ROWS, min(m, ROWS_AT_ONCE)) if given.many else (ALONE, m)
+        blocks = max(1, -(-m // ROWS_OF_BLOCK)) if given.many else 1
+        way, most = BY_ROWS if given.many else ALONE, max(1, -(-m // blocks))
         half = most * given.widest
         theta = vector(given.theta, given.size, kind)
         net = vector(given.net, (5, layers), word)
         where, held = allocated(2 * half * theta.itemsize)
         room, x, out = vector(where, 2 * half, kind), flat(x, kind), flat(out, kind)
-        no_number = zero
+        nan_if_any = zero
         for top in range(0, m, most):
             rows = min(most, m - top)
             a, last = x[top * n :], out[top * k : (top + rows) * k]
@@ -189,10 +187,10 @@ def forward(real: Any) -> Any:
                 product(given.tiles, way, a, w, z, rows, rows, inputs, outputs, outputs)
                 if i == 0:
                     for j in range(z.size):
-                        no_number += z[j] * zero
+                        nan_if_any += z[j] * zero
                 _finish(net[4, i], bias, z, rows, outputs, outputs)
                 a = z
         free(held)
-        return no_number == zero
+        return nan_if_any == zero
 
     return called_by_address(INTEGER, ARRAY, ARRAY, ARRAY, fastmath=FLAGS)(run)
