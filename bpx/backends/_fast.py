@@ -89,9 +89,9 @@ class FastBackend(FastWindows):
             return 0
         parts = min(-(-rows * of_row // OF_PART), max(2, rows // FEWEST))
         parts = max(parts, -(-rows // MOST))
-        if parts < FEW_PARTS and rows * of_row > parts * TIMES * OF_PART:
-            return 0
-        return parts if parts == 1 else parts + parts % 2  # or one of two cores would wait
+        if parts > 1:
+            parts += parts % 2  # or one of two cores would wait
+        return 0 if parts < FEW_PARTS and rows * of_row > parts * TIMES * OF_PART else parts
 
     def _alone(self, size: int) -> bool:
         """Whether so many multiply-adds are one core's: always as few as it does in `fit`."""
