@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import importlib.util
 import io
 import os
 import socket
@@ -231,7 +232,7 @@ def test_digits():
 
 
 def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'bpx\[sklearn\]'"):
         bpx.datasets.digits()
 
@@ -356,11 +357,16 @@ def test_cache_folder_of_each_system(platform, variables, expected, monkeypatch)
     assert _mnist.cache_folder() == expected
 
 
-def test_digits_are_all_of_scikit_learns():
+@pytest.mark.parametrize("its_file", [True, False])
+def test_digits_are_all_of_scikit_learns(monkeypatch, its_file):
     """Each scan once, with its label, in the order that the docstring gives."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()
+    if its_file:
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # it is not imported
+    else:
+        monkeypatch.setattr(Path, "is_file", lambda path: False)
     order = np.random.default_rng(0).permutation(1797)
     data = bpx.datasets.digits("uint8")
     assert [len(part.x) for part in data] == [1197, 300, 300]
