@@ -12,6 +12,7 @@ import pytest
 
 import bpx
 from bpx import trainer
+from bpx.backends._fast import FastBackend
 from bpx.backends._numpy import NumpyBackend
 
 HIDDEN = ("identity", "sigmoid", "tanh", "relu", "softmax")
@@ -42,7 +43,15 @@ class Steps(NumpyBackend):
         return None
 
 
-STEPS = Steps()
+STEPS, PLAIN, FAST = Steps(), NumpyBackend(), FastBackend()
+
+
+def installed(backend):
+    """The same backend; a skip where it is Numba's and that is not here."""
+    if backend is FAST:
+        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+        pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+    return backend
 
 
 def fits(backends, make, x, y, *, compiled=True, **options):

@@ -14,22 +14,27 @@ from pathlib import Path
 import compiled_runs
 import numpy as np
 import pytest
-from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree, divergence
+from compiled_runs import (
+    ENDS,
+    FAST,
+    HIDDEN,
+    OPTIMIZERS,
+    PLAIN,
+    STEPS,
+    agree,
+    divergence,
+    installed,
+)
 
 import bpx
-from bpx.backends import _fast, _fast_steps, _numpy, _threads
+from bpx.backends import _fast, _fast_steps, _threads
 from bpx.backends._numpy_elementwise import SMALL
-
-PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
 
 
 @pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
 def run(request):
     """A backend that compiles."""
-    if request.param is FAST:
-        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-        pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
-    return request.param
+    return installed(request.param)
 
 
 @pytest.fixture

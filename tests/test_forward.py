@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compiled_runs import HIDDEN, STEPS
+from compiled_runs import FAST, HIDDEN, PLAIN, STEPS, installed
 
 import bpx
-from bpx.backends import _fast, _numpy, _threads
+from bpx.backends import _threads
 
-PLAIN, FAST = _numpy.NumpyBackend(), _fast.FastBackend()
 # Few; one block and a row less or more; several of them, and several parts.
 ROWS = 1, 2, 3, 64, 65, 255, 256, 257, 513, 1000, 4097, 9001
 
@@ -17,10 +16,7 @@ ROWS = 1, 2, 3, 64, 65, 255, 256, 257, 513, 1000, 4097, 9001
 @pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
 def run(request):
     """A backend that compiles."""
-    if request.param is FAST:
-        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-        pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
-    return request.param
+    return installed(request.param)
 
 
 def networks(run, sizes=(7, 26, 301, 13, 4), **options):

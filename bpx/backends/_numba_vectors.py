@@ -76,13 +76,9 @@ class Vectors:
 
     def prefetch(self, address: Any, to_write: bool) -> None:
         """Ask for the cache line at this address, and go on without it."""
-        place, how, in_all_caches, of_data = (
-            ir.IntType(8),
-            INDEX(int(to_write)),
-            INDEX(3),
-            INDEX(1),
-        )
-        arguments = self._pointer(address, place), how, in_all_caches, of_data
+        place, how = self._pointer(address, ir.IntType(8)), INDEX(int(to_write))
+        in_all_caches, of_data = INDEX(3), INDEX(1)
+        arguments = place, how, in_all_caches, of_data
         self._call("prefetch.p0", ir.VoidType(), *arguments)
 
     def filled(self, value: Any) -> Any:
