@@ -34,7 +34,7 @@ class HasParameters(Protocol):
     def parameters(self) -> Array: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class State:
     """What an optimizer remembers between steps.
 

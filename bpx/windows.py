@@ -170,12 +170,13 @@ class WindowReader:
         if before is not None:
             slot.host[:left] = before.host[before.left]
             rows[:left] = before.rows[before.left]
-        at, places = left, [np.arange(0)]
+        at, places, numbers = left, [np.arange(0)], self._windows[k]
+        pieces = list(zip(borders[numbers].tolist(), borders[numbers + 1].tolist(), strict=True))
+        self.blocks.reader.announce(pieces)
         with self.blocks.reader.opened() as read:
-            for block in self._windows[k].tolist():
+            for block, (start, stop) in zip(numbers.tolist(), pieces, strict=True):
                 if self._closed:
                     raise InterruptedError("nobody waits for it any more")
-                start, stop = int(borders[block]), int(borders[block + 1])
                 out = slot.host[at : at + stop - start]
                 self.blocks.read_block(read, block, start, out, self.finite)
                 places.append(at + self.blocks.inside(start, stop))

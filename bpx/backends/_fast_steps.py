@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from ._pace import Pace
 # layer.
 WORTH, AT_LEAST = 200_000, 16
 
+# Of data in windows each has a function of its own, and goes on at the pace of the one before.
+_paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()
+
 
 def steps(
     program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
@@ -29,7 +33,7 @@ def steps(
     where there are none. One thread at a time may call it.
     """
     given, held = _record(program, cost, data, scaling)
-    team, most, pace = held["team"], worth(program), Pace()
+    team, most, pace = held["team"], worth(program), _paces.setdefault(program.state, Pace())
     given["shared"] = most > 1
     function = _machine_code.load("_numba_steps", "steps", program.theta.dtype).call
     watch = _machine_code.load("_numba_threads", "watch").call

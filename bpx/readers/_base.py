@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -51,6 +51,9 @@ class Reader(ABC):
     @abstractmethod
     def opened(self) -> AbstractContextManager[Read]:
         """Read through the function that this lends; it may be used in one thread at a time."""
+
+    def announce(self, pieces: Iterable[tuple[int, int]]) -> None:
+        """What will be read next, from row to row: a disk is faster if it knows of several."""
 
     def flatten(self) -> None:
         """Give each row as a vector from now on."""
