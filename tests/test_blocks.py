@@ -318,6 +318,31 @@ def test_training_repeats_itself_and_stays_within_the_budget(tmp_path):
     assert most > 600_000, "the budget is used"
 
 
+def test_a_disk_is_told_of_a_window_before_it_is_read(samples, path, monkeypatch):
+    told, first = [], os.path.getsize(path) - samples[0].nbytes
+
+    def noted(file, at, size, what):
+        told.append((at, at + size))
+        assert what == os.POSIX_FADV_WILLNEED
+        raise OSError("not on this file system")
+
+    monkeypatch.setattr(os, "posix_fadvise", noted, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    data = bpx.open_data(path, samples[1], budget=SMALL)
+    network().fit(data, epochs=1, batch_size=7)
+    assert len(told) > 1  # of each window the first piece: then the system refused
+    monkeypatch.setattr(os, "posix_fadvise", lambda *of: told.append((of[1], of[1] + of[2])))
+    told.clear()
+    losses = network().fit(data, epochs=1, batch_size=7)["training_cost"]
+    told.sort()
+    assert [told[0][0], *(stop for _, stop in told)] == [
+        *(start for start, _ in told), os.path.getsize(path)
+    ]  # fmt: skip
+    assert told[0][0] == first
+    monkeypatch.delattr(os, "posix_fadvise")
+    assert network().fit(data, epochs=1, batch_size=7)["training_cost"] == losses
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_divergence_counts_the_steps_of_the_epoch(samples, tmp_path, fast):
     x = samples[0].copy()

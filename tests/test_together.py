@@ -385,6 +385,20 @@ def test_the_users_number_of_threads_counts(monkeypatch, rng):
         assert set(seen) == ({most} if most > 1 else set())
 
 
+def test_windows_of_data_on_disk_go_on_at_one_pace(monkeypatch, tmp_path, rng):
+    monkeypatch.setattr(_fast_steps, "worth", lambda program: 2)
+    monkeypatch.setattr(_threads, "count", lambda: 2)
+    seen, run = [], Pace.run
+    monkeypatch.setattr(Pace, "run", lambda self, *of: (seen.append(self), run(self, *of))[1])
+    np.save(tmp_path / "x.npy", rng.normal(size=(500, 12)))
+    data = bpx.open_data(tmp_path / "x.npy", rng.integers(3, size=500), budget="60 kB")
+    for turn in range(2):
+        net = bpx.Network([12, 20, 3], seed=0, backend=FAST)
+        net.fit(data, epochs=2, batch_size=20)
+        assert len(seen) >= 6 * (turn + 1)
+        assert len(set(map(id, seen))) == turn + 1
+
+
 # --- how many threads, by trials ----------------------------------------------------------------
 
 
