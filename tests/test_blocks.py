@@ -319,7 +319,7 @@ def test_training_repeats_itself_and_stays_within_the_budget(tmp_path):
 
 
 def test_a_disk_is_told_of_a_window_before_it_is_read(samples, path, monkeypatch):
-    told, first = [], os.path.getsize(path) - samples[0].nbytes
+    told, size = [], os.path.getsize(path)
 
     def noted(file, at, size, what):
         told.append((at, at + size))
@@ -334,11 +334,9 @@ def test_a_disk_is_told_of_a_window_before_it_is_read(samples, path, monkeypatch
     monkeypatch.setattr(os, "posix_fadvise", lambda *of: told.append((of[1], of[1] + of[2])))
     told.clear()
     losses = network().fit(data, epochs=1, batch_size=7)["training_cost"]
-    told.sort()
-    assert [told[0][0], *(stop for _, stop in told)] == [
-        *(start for start, _ in told), os.path.getsize(path)
-    ]  # fmt: skip
-    assert told[0][0] == first
+    starts, stops = zip(*sorted(told), strict=True)
+    assert (starts[0], stops[-1]) == (size - samples[0].nbytes, size)
+    assert starts[1:] == stops[:-1]
     monkeypatch.delattr(os, "posix_fadvise")
     assert network().fit(data, epochs=1, batch_size=7)["training_cost"] == losses
 

@@ -52,7 +52,7 @@ class Reader(ABC):
     def opened(self) -> AbstractContextManager[Read]:
         """Read through the function that this lends; it may be used in one thread at a time."""
 
-    def announce(self, pieces: Iterable[tuple[int, int]]) -> None:
+    def announce(self, pieces: Iterable[tuple[int, int]]) -> None:  # noqa: B027 may do nothing
         """What will be read next, from row to row: a disk is faster if it knows of several."""
 
     def flatten(self) -> None:
