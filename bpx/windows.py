@@ -149,17 +149,22 @@ class WindowReader:
             return
         first = int(np.searchsorted(ends, row, side="right"))
         skipped = row - int(ends[first] - sizes[first])
-        coming = _Coming(partial(self._window, first, None, skipped))
+        coming = self._coming(first, None, skipped)
         try:
             for k in range(first + 1, len(sizes) + 1):
                 window = coming.window()
                 if k < len(sizes):
                     self.slots[k % 2].left()
-                    coming = _Coming(partial(self._window, k, window))
+                    coming = self._coming(k, window)
                 yield window
         finally:
             self._closed = True
             coming.join()
+
+    def _coming(self, k: int, before: Window | None, skipped: int = 0) -> _Coming:
+        coming = _Coming(partial(self._window, k, before, skipped))
+        self.slots[k % 2].filled_by(coming)
+        return coming
 
     def _window(self, k: int, before: Window | None, skipped: int = 0) -> Window:
         """On the thread: read it after what the one before has left, and move it."""

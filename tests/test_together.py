@@ -21,7 +21,7 @@ from compiled_runs import (
 
 import bpx
 from bpx.backends import _fast, _fast_run, _fast_steps, _machine_code, _threads
-from bpx.backends._pace import APART, CLEARLY, FEW, SHARE, Pace
+from bpx.backends._pace import APART, CLEARLY, ENOUGH, FEW, SHARE, Pace
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
 pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
@@ -51,7 +51,7 @@ def together(monkeypatch):
     monkeypatch.setattr(_fast_steps, "worth", lambda program: 8)
     monkeypatch.setattr(_threads, "spread", all_there)
     monkeypatch.setattr(_threads, "MOST", 8)
-    monkeypatch.setattr(Pace, "run", lambda self, count, steps: steps(0, count, True))
+    monkeypatch.setattr(Pace, "run", lambda self, count, steps, most, free: steps(0, count, most))
     return lambda n: monkeypatch.setattr(_threads, "count", lambda: n)
 
 
@@ -407,19 +407,20 @@ class Machine:
 
     def __init__(self, together, alone, ends=None):
         self.takes, self.now, self.ends, self.calls = {True: together, False: alone}, 0.0, ends, []
-        self.pace = Pace(lambda: self.now)
+        self.pace, self.busy = Pace(lambda: self.now), 0
 
-    def steps(self, first, count, together):
+    def steps(self, first, count, threads):
         assert first == sum(count for _, count, _ in self.calls)
         done = count if self.ends is None else max(0, min(count, self.ends - first))
-        self.calls.append((first, done, together))
-        self.now += done * self.takes[together]
+        self.calls.append((first, done, threads > 1))
+        self.now += done * self.takes[threads > 1]
+        self.busy = max(0, self.busy - 1)
         return done
 
     def run(self, count):
         """How many steps each part of a call has done, and whether together."""
         self.calls = []
-        done = self.pace.run(count, self.steps)
+        done = self.pace.run(count, self.steps, 2, lambda: 1 if self.busy else 2)
         assert done == sum(done for _, done, _ in self.calls)
         return [(done, together) for _, done, together in self.calls]
 
@@ -427,8 +428,66 @@ class Machine:
 def test_the_sooner_way_is_taken_after_a_trial():
     tried = 160 // SHARE
     first, second = [(tried, False)], [(FEW, True), (tried - FEW, True)]
-    assert Machine(1.0, 2.0).run(160) == [*first, *second, (160 - 2 * tried, True)]
-    assert Machine(2.0, 1.0).run(160) == [*first, *second, (160 - 2 * tried, False)]
+    again, left = [(FEW, False), (tried - FEW, False)], 160 - 2 * tried
+    assert Machine(1.0, 2.0).run(160) == [*first, *second, *again, (left - tried, True)]
+    assert Machine(2.0, 1.0).run(160) == [*first, *second, (left, False)]
+
+
+def test_what_held_up_one_call_changes_nothing():
+    """The other way is sooner than that call, but not than the same way is again."""
+    machine = Machine(1.0, 2.0)
+    for _ in range(3):
+        machine.run(160)
+    machine.pace._took = 3.0
+    tried = 160 // SHARE
+    both = [(FEW, True), (tried - FEW, True)]
+    assert machine.run(160)[2:] == [*both, (160 - 2 * tried, True)]
+
+
+def test_a_trial_is_long_enough():
+    """For threads that wake up, where a call has few steps, and they are small."""
+    machine = Machine(1e-4, 2e-4)
+    machine.pace._took, machine.pace._together = 2e-4, False
+    enough = int(ENOUGH / 2e-4)
+    assert machine.run(40)[:2] == [(FEW, True), (enough - FEW, True)]
+    machine.pace._took, machine.pace._left = 2e-4, 0
+    assert sum(done for done, _ in machine.run(4)) == 4
+
+
+def test_a_core_is_left_to_what_else_the_process_does():
+    """Its steps are done by fewer threads, some at a time, and say nothing of the pace."""
+    machine, tried = Machine(1.0, 2.0), 160 // SHARE
+    for _ in range(2):
+        machine.run(160)
+    machine.busy = 3
+    assert machine.run(160) == [(tried, False)] * 3 + [(160 - 3 * tried, True)]
+    assert machine.pace._took == 1.0
+    machine.busy = 1000
+    assert machine.run(160) == [(tried, False)] * SHARE
+    machine.ends, machine.busy = 25, 1000
+    assert machine.run(160) == [(tried, False), (tried, False), (5, False)]
+    machine.ends, machine.busy = None, 1000
+    assert machine.run(1) == [(1, False)]
+    threads = []
+    Pace().run(160, lambda first, count, most: threads.append(most) or count, 4, lambda: 3)
+    assert threads == [3] * SHARE
+    Pace().run(3, lambda first, count, most: threads.append(most) or count, 4, lambda: -1)
+    assert threads[SHARE:] == [1] * 3
+
+
+def test_a_thread_beside_takes_a_core_until_it_ends(monkeypatch):
+    monkeypatch.setattr(_threads, "count", lambda: 4)
+    over = threading.Event()
+    others = [threading.Thread(target=over.wait) for _ in range(2)]
+    for k, other in enumerate(others):
+        _threads.beside(other)
+        assert _threads.free() == 4 - k  # until it has begun
+        other.start()
+        assert _threads.free() == 3 - k
+    over.set()
+    for other in others:
+        other.join()
+    assert _threads.free() == 4
 
 
 def test_what_is_clearly_slower_is_not_tried_for_long():

@@ -46,11 +46,11 @@ def steps(
         given["squares"], given["squared"] = address(squares), squares.size
         members = min(most, _threads.count())
 
-        def some(first: int, count: int, together: bool) -> int:
+        def some(first: int, count: int, members: int) -> int:
             team[:] = 0
             given["step"], given["steps"] = first, first + count
-            given["joining"] = members - 1 if together else 0
-            if not together:
+            given["joining"] = members - 1
+            if members == 1:
                 return int(function(given, 0)) - first
             stopped = [0] * members
 
@@ -63,7 +63,9 @@ def steps(
             _threads.spread(work, members, watch, end)
             return stopped[0] - first
 
-        return pace.run(len(log), some) if members > 1 else some(0, len(log), False)
+        if members < 2:
+            return some(0, len(log), 1)
+        return pace.run(len(log), some, members, _threads.free)
 
     return run
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
+from weakref import WeakSet
 
 from .. import launcher
 
@@ -38,6 +39,7 @@ _workers = 0  # that there are, idle or not
 # any two lines, and removing one again, or one not yet there, does nothing.
 _runs: set[object] = set()
 _spreads: set[object] = set()
+_beside: WeakSet[threading.Thread] = WeakSet()
 _limit = 1, 1  # of BLAS and of `count`, for all runs: the first one's
 # The number BLAS was told; None: none, each library has its own; 0: it is being told.
 _told: int | None = None
@@ -65,6 +67,18 @@ def count() -> int:
         if _spreads:
             return max(_before, default=1)
         return of_blas() or 1
+
+
+def free() -> int:
+    """Of `count`, those that no thread `beside` wants now."""
+    with _lock:
+        return count() - sum(thread.is_alive() for thread in _beside)
+
+
+def beside(thread: threading.Thread) -> None:
+    """Leave it a core until it ends: it has work of its own."""
+    with _lock:
+        _beside.add(thread)
 
 
 def of_blas() -> int:
