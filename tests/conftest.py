@@ -68,7 +68,9 @@ class CupyRehearsed(CupyBackend):
         super().__init__("cupy-rehearsed", np, self.Device("cpu"))
         self._kernels = cuda_on_host.Kernels(folder)
         self.cublas = cublas_on_host.Library()
-        self._products = _cublas.Cublas(lambda: self.cublas, lambda: 0, self._bytes, self._address)
+        self._products = _cublas.Cublas(
+            lambda: self.cublas, lambda: self.stream, self._bytes, self._address
+        )
         self.install(None)
 
     def install(self, cudnn):

@@ -15,7 +15,7 @@ class Library:
     """The functions of libcublas that are called; each returns status 0 and is noted."""
 
     def __init__(self):
-        self.called = []
+        self.called, self.rooms = [], []
         self.mode = 0
 
     def __getattr__(self, name):
@@ -30,6 +30,10 @@ class Library:
 
     def _cublasCreate_v2(self, handle):
         handle._obj.value = 1
+        return 0
+
+    def _cublasSetWorkspace_v2(self, handle, room, size):
+        self.rooms.append(room.value)
         return 0
 
     def _cublasSetPointerMode_v2(self, handle, mode):

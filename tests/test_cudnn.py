@@ -311,20 +311,35 @@ def test_a_recording_holds_its_plans(rehearsed, front, rng, monkeypatch):
     gc.collect()
     assert not front.handles[0].destroyed
     assert held[1].graph.operation == "conv_fprop"
-    assert held[1].workspace.ctypes.data in front.allocated
+    assert held[2].ctypes.data in front.allocated
     del held
     gc.collect()
     assert front.handles[0].destroyed
 
 
-def test_a_larger_workspace_leaves_the_others_theirs(rehearsed, front, rng):
+def test_a_larger_room_leaves_recordings_theirs(rehearsed, front, rng):
     given = arrays(rng)
     call(rehearsed, "convolve", *given)
+    before = rehearsed._convolutions.held()
     call(rehearsed.in_precision("tf32"), "convolve", *given)
     call(rehearsed, "convolve_inputs", *given)  # in the larger
-    held = rehearsed._convolutions.held()
-    assert [plan.workspace.size for plan in held[1:]] == [1024, 4096, 4096]
-    assert held[2].workspace is held[3].workspace is held[0].workspace
+    after = rehearsed._convolutions.held()
+    assert [plan.size for plan in after[1:4]] == [1000, 4096, 1000]
+    assert [array.size for array in (before[2], *after[4:])] == [1024, 4096]
+    assert before[2].ctypes.data in front.allocated
+
+
+def test_work_on_two_streams_is_in_two_rooms(rehearsed, front, rng):
+    """It may be at the same time."""
+    given = arrays(rng)
+    for stream in (0, 7, 0):
+        rehearsed.stream = stream
+        close("convolve", call(rehearsed, "convolve", *given), *given)
+        rehearsed.gemm(np.ones((2, 2)), np.ones((2, 2)), np.ones((2, 2)))
+    first, second = rehearsed._convolutions.held()[0].rooms.values()
+    assert not np.shares_memory(first, second)
+    one, other, again = rehearsed.cublas.rooms
+    assert one == again != other
 
 
 @pytest.mark.parametrize("graph", [True, False])

@@ -178,15 +178,14 @@ class Cublas(CudaLibrary):
         if handle is None:
             pointer = ctypes.c_void_p()
             self._call("cublasCreate_v2", ctypes.byref(pointer))
-            destroy = self._load().cublasDestroy_v2
-            handle = _Handle(pointer, destroy, workspace=self._allocate(WORKSPACE))
-            self._local.handle = handle
+            handle = self._local.handle = _Handle(pointer, self._load().cublasDestroy_v2)
         stream = self._stream()
         if handle.stream != stream:
+            handle.stream = None  # whatever fails here is done again
             self._call("cublasSetStream_v2", handle.pointer, ctypes.c_void_p(stream))
-            workspace = self._pointer(handle.workspace)  # the stream resets it
+            room = self._pointer(self._room(handle, stream, WORKSPACE))  # the stream resets it
             size = ctypes.c_size_t(WORKSPACE)
-            self._call("cublasSetWorkspace_v2", handle.pointer, workspace, size)
+            self._call("cublasSetWorkspace_v2", handle.pointer, room, size)
             handle.stream = stream
         return handle
 

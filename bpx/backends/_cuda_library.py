@@ -6,14 +6,14 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ._base import Array
 
 _lock = threading.RLock()  # a handle may end at any line of Python's, also at one that holds it
 _captures = 0  # at hand, of all threads
-_retired: list[tuple[Callable[[Any], Any], Any, Array | None]] = []
+_retired: list[tuple[Callable[[Any], Any], Any, dict[int, Array]]] = []
 
 
 @contextlib.contextmanager
@@ -36,24 +36,27 @@ def capturing() -> Iterator[None]:
 def _destroy_retired() -> None:
     with _lock:
         while _retired and not _captures:
-            destroy, pointer, _workspace = _retired.pop()  # which its last work may still be in
+            destroy, pointer, _rooms = _retired.pop()  # which its last work may still be in
             destroy(pointer)
 
 
 @dataclass
 class Handle:
-    """A thread's handle, the stream that it is on, and memory that its work may be in."""
+    """A thread's handle, the stream that it is on, and memory for its work on each stream.
+
+    In the memory of one stream, work on another would not wait for what is there.
+    """
 
     pointer: Any
     destroy: Callable[[Any], Any]
     stream: int | None = None
-    workspace: Array | None = None
+    rooms: dict[int, Array] = field(default_factory=dict)
 
     def __del__(self) -> None:
         if sys.is_finalizing():  # when CUDA may be gone before
             return
         with _lock:
-            _retired.append((self.destroy, self.pointer, self.workspace))
+            _retired.append((self.destroy, self.pointer, self.rooms))
         _destroy_retired()
 
 
@@ -82,3 +85,10 @@ class CudaLibrary:
         self._load, self._stream = load, stream
         self._allocate, self._address = allocate, address
         self._local = threading.local()
+
+    def _room(self, handle: Handle, stream: int, size: int) -> Array:
+        """`size` bytes or more for the handle's work on a stream."""
+        found = handle.rooms.get(stream)
+        if found is None or found.shape[0] < size:
+            found = handle.rooms[stream] = self._allocate(1 << (size - 1).bit_length())
+        return found

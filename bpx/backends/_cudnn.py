@@ -70,10 +70,10 @@ def front_end() -> Any:
 
 
 class Plan(NamedTuple):
-    """How an operation is done, with all that it needs: a graph of CUDA may outlive the cache."""
+    """How an operation is done, and the bytes that it takes meanwhile."""
 
     graph: Any
-    workspace: Array | None
+    size: int
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Cudnn(CudaLibrary):
         }
         if any(address % ALIGNMENT for address in addresses.values()):
             return False
-        handle = self._current()
+        handle, stream = self._current()
         key = operation, x.shape, weights.shape, sliding, precision
         if key not in handle.plans:
             plan = self._plan(handle, operation, (x.shape, weights.shape, z.shape), key[3:])
@@ -115,20 +115,20 @@ class Cudnn(CudaLibrary):
         plan = handle.plans[key]
         if plan is None:
             return False
-        room = 0 if plan.workspace is None else self._address(plan.workspace)
+        room = self._address(self._room(handle, stream, plan.size)) if plan.size else 0
         self._ask(operation, plan.graph.execute, addresses, room, handle.pointer)
         return True
 
     def held(self) -> tuple[Any, ...]:
         """What a recording of this thread's work needs for as long as it is replayed.
 
-        With a plan goes the code of its kernels.
+        With a plan goes the code of its kernels, and a larger room may take a room's place.
         """
         handle: _Handle | None = getattr(self._local, "handle", None)
-        return () if handle is None else (handle, *handle.plans.values())
+        return () if handle is None else (handle, *handle.plans.values(), *handle.rooms.values())
 
-    def _current(self) -> _Handle:
-        """The thread's handle, on its current stream."""
+    def _current(self) -> tuple[_Handle, int]:
+        """The thread's handle, on its current stream, and that."""
         cudnn, stream = self._load(), self._stream()
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None:
@@ -137,7 +137,7 @@ class Cudnn(CudaLibrary):
         if handle.stream != stream:
             self._ask("set_stream", cudnn.set_stream, handle.pointer, stream)
             handle.stream = stream
-        return handle
+        return handle, stream
 
     def _plan(
         self, handle: _Handle, operation: str, shapes: Any, how: tuple[Any, str]
@@ -163,18 +163,7 @@ class Cudnn(CudaLibrary):
             if "NOT_SUPPORTED" in str(error):  # a status of the library's, as text
                 return None
             raise _failed(operation, error) from error
-        return Plan(graph, self._workspace(handle, graph.get_workspace_size()))
-
-    def _workspace(self, handle: _Handle, size: int) -> Array | None:
-        """`size` bytes or more, which all plans of a thread share; None for none.
-
-        A plan keeps the one that it has: recordings go on writing to it.
-        """
-        if not size:
-            return None
-        if handle.workspace is None or handle.workspace.shape[0] < size:
-            handle.workspace = self._allocate(1 << (size - 1).bit_length())
-        return handle.workspace
+        return Plan(graph, graph.get_workspace_size())
 
     @staticmethod
     def _ask(what: str, call: Callable[..., Any], *arguments: Any) -> Any:

@@ -106,7 +106,7 @@ class CupyProducts(Backend):
     def _to_float16(self, matrix: Array) -> tuple[Array, Array]:
         """In 16 bits, scaled by a power of two, and the bits of the largest element before."""
         most = self.zeros((1,), self.xp.uint32)
-        threads = _cuda.Threads(min(-(-matrix.size // 256), 256), 256)
+        threads = _cuda.Threads(min(-(-matrix.size // 256), 1024), 256)
         self._launch("largest", threads, matrix, matrix, matrix.size, most)
         return self._narrow("float16", matrix, most), most
 

@@ -5,9 +5,10 @@
 
 // --- sums: a block a part of a channel ----------------------------------------------------------
 
-// out <- N sums, (parts, N, channels): add(channel, place, sums) adds what is at a place.
-template <int N, typename Add>
-__device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Add add) {
+// out <- N sums, (parts, N, channels): load(channel, place, values) gives what is at a place. Four
+// places at once: one after another, each load would wait for the addition before it.
+template <int N, typename Load>
+__device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Load load) {
   __shared__ real partial[N][WARP];
   const int64 step = parts * blockDim.x;
   const Place by(step, each);  // a division at each element would take longer than to load it
@@ -16,10 +17,21 @@ __device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Add add) {
     real sums[N] = {};
     const int64 begin = of.row * blockDim.x + threadIdx.x;
     Place at(begin, each);
-    for (int64 j = begin; j < rows * each; j += step) {
-      add(of.column, (at.row * channels + of.column) * each + at.column, sums);
-      at.row += by.row, at.column += by.column;
-      if (at.column >= each) ++at.row, at.column -= each;
+    for (int64 j = begin; j < rows * each; j += 4 * step) {
+      real values[4][N];
+      bool there[4];
+#pragma unroll
+      for (int t = 0; t < 4; ++t) {
+        const int64 place = (at.row * channels + of.column) * each + at.column;
+        there[t] = at.row < rows;
+        load(of.column, there[t] ? place : of.column * each, values[t]);  // or its first place
+        at.row += by.row, at.column += by.column;
+        if (at.column >= each) ++at.row, at.column -= each;
+      }
+#pragma unroll
+      for (int t = 0; t < 4; ++t) {
+        for (int n = 0; n < N; ++n) sums[n] += there[t] ? values[t][n] : real(0);
+      }
     }
     for (int n = 0; n < N; ++n) {
       sums[n] = warp_sum(sums[n]);
@@ -37,18 +49,18 @@ __device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Add add) {
 
 extern "C" __global__ void __launch_bounds__(1024)
     sum_channels(const real* x, real* out, SIZES_OF_CHANNELS, int64 parts) {
-  sum_parts<1>(out, rows, channels, each, parts, [&](int64, int64 place, real* sums) {
-    sums[0] += x[place];
+  sum_parts<1>(out, rows, channels, each, parts, [&](int64, int64 place, real* values) {
+    values[0] = x[place];
   });
 }
 
 // Of x - mean, and of its square.
 extern "C" __global__ void __launch_bounds__(1024)
     moments(const real* x, const real* mean, real* out, SIZES_OF_CHANNELS, int64 parts) {
-  sum_parts<2>(out, rows, channels, each, parts, [&](int64 channel, int64 place, real* sums) {
+  sum_parts<2>(out, rows, channels, each, parts, [&](int64 channel, int64 place, real* values) {
     const real apart = x[place] - mean[channel];
-    sums[0] += apart;
-    sums[1] += apart * apart;
+    values[0] = apart;
+    values[1] = apart * apart;
   });
 }
 
@@ -56,9 +68,9 @@ extern "C" __global__ void __launch_bounds__(1024)
 extern "C" __global__ void __launch_bounds__(1024)
     normalize_sums(const real* delta, const real* normal, real* out, SIZES_OF_CHANNELS,
                    int64 parts) {
-  sum_parts<2>(out, rows, channels, each, parts, [&](int64, int64 place, real* sums) {
-    sums[0] += delta[place] * normal[place];
-    sums[1] += delta[place];
+  sum_parts<2>(out, rows, channels, each, parts, [&](int64, int64 place, real* values) {
+    values[0] = delta[place] * normal[place];
+    values[1] = delta[place];
   });
 }
 

@@ -86,7 +86,16 @@ extern "C" __global__ void sum_rows(const real* x, real* out, int64 rows, int64 
     const int64 column = tile * WARP + lane();
     real sum = 0;
     if (column < columns) {
-      for (int64 i = warp; i < rows; i += warps) sum += x[i * columns + column];
+      for (int64 i = warp; i < rows; i += 8 * warps) {  // eight loads at once, as in sum_at
+        real some[8];
+#pragma unroll
+        for (int t = 0; t < 8; ++t) {
+          const int64 row = i + t * int64(warps);
+          some[t] = row < rows ? x[row * columns + column] : real(0);
+        }
+#pragma unroll
+        for (int t = 0; t < 8; ++t) sum += some[t];
+      }
     }
     partial[warp][lane()] = sum;
     __syncthreads();
@@ -583,7 +592,7 @@ extern "C" __global__ void largest(const real* x, int64 count, unsigned* most) {
 __device__ inline float scale_of(const unsigned* most) {
   const int exponent = int(*most >> 23) - 127;
   if (*most == 0 || exponent == 128) return 1.0f;
-  return ldexpf(1.0f, exponent < -46 ? 60 : 14 - exponent);  // their product stays finite
+  return ldexpf(1.0f, exponent < -46 ? 60 : 14 - exponent);  // of subnormals it would overflow
 }
 
 // To the nearest, ties to even (after F. Giesen's float_to_half_fast3_rtne).
@@ -619,7 +628,8 @@ extern "C" __global__ void unscale(real* scalars, const unsigned* most_a, const 
                                    const real* alpha_at, double alpha_value, const real* beta_at,
                                    double beta_value) {
   if (threadIdx.x == 0) {
-    scalars[0] = number(alpha_at, alpha_value) / (scale_of(most_a) * scale_of(most_b));
+    // One after the other: their product may be 0.
+    scalars[0] = number(alpha_at, alpha_value) / scale_of(most_a) / scale_of(most_b);
     scalars[1] = number(beta_at, beta_value);
   }
 }

@@ -97,6 +97,15 @@ __device__ inline bool is_right(int task, const real* a, const real* y, int colu
   return warp_sum(wrong) == real(0);
 }
 
+// Each warp adds up the same numbers in the same order, so that all threads have the same bits.
+template <typename Value>
+__device__ double sum_of_rows(int rows, Value value) {
+  double sum = 0;
+  for (int r = lane(); r < rows; r += WARP) sum += value(r);
+  for (unsigned other = WARP / 2; other > 0; other /= 2) sum += __shfl_xor_sync(FULL, sum, other);
+  return sum;
+}
+
 // --- products ---------------------------------------------------------------------------------
 //
 // Each lane has a tile in registers, so that a number from shared memory serves several products.
@@ -403,8 +412,8 @@ run_steps(const int64* plan, int64 layers, int64 a_row, int64 m, real* theta, in
       __syncthreads();
     }
 
-    double total = 0;
-    for (int r = 0; r < rows; ++r) total += at.weight[r];
+    double total = rows;
+    if (weights) total = sum_of_rows(rows, [&](int r) { return double(at.weight[r]); });
     const int output = net[last].activation;
     real* top = at.delta + m * (net[last].at + net[last].into - inputs);
     real* a_top = at.a + m * (net[last].at + net[last].into);
@@ -422,11 +431,12 @@ run_steps(const int64* plan, int64 layers, int64 a_row, int64 m, real* theta, in
     }
     __syncthreads();
 
-    double costs = 0, rights = 0;
-    for (int r = 0; r < rows; ++r) {
-      costs += double(at.weight[r]) * at.value[r];
-      rights += double(at.weight[r]) * at.right[r];
-    }
+    const double costs = sum_of_rows(rows, [&](int r) {
+      return double(at.weight[r]) * at.value[r];
+    });
+    const double rights = sum_of_rows(rows, [&](int r) {
+      return double(at.weight[r]) * at.right[r];
+    });
     if (!(fabs(costs) <= 1.7976931348623157e308)) break;  // all threads have the same sum
     if (threadIdx.x == 0) log[3 * done] = costs, log[3 * done + 1] = rights,
                           log[3 * done + 2] = total;
