@@ -17,13 +17,16 @@ from .activations import ACTIVATIONS, Activation
 from .checks import LONGEST, different_names, level_of_user, shortened
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .layers import (
+    AveragePool1D,
     Conv1D,
     Conv2D,
     Dense,
     Dropout,
     Embedding,
+    GlobalAveragePool1D,
     Input,
     Layer,
+    MaxPool1D,
     Rescale,
     sequence,
 )
@@ -32,6 +35,7 @@ from .parameters import Layout
 from .registry import canonical, nearest
 
 TASKS = ("classification", "multilabel", "regression")
+ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D
 
 
 @dataclass(frozen=True)
@@ -304,14 +308,14 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
 
 
 def tell_of_places(layers: Sequence[Layer]) -> None:
-    """A RuntimeWarning where a `Conv1D` takes the places of an `Embedding` for channels."""
+    """A RuntimeWarning where a layer takes the places of an `Embedding` for channels."""
     before: Layer | None = None
     for layer in layers:
-        if isinstance(before, Embedding) and isinstance(layer, Conv1D):
+        if isinstance(before, Embedding) and isinstance(layer, ALONG_PLACES):
             places, width = layer.shape_in
             warnings.warn(
                 f"{layer} takes (m, {places}, {width}) of {before} as {places} channels along "
-                f"{width} places: for a convolution along the words put Permute((1, 0)) before it",
+                f"{width} places: to go along the words put Permute((1, 0)) before it",
                 RuntimeWarning,
                 stacklevel=level_of_user(),
             )

@@ -1,9 +1,9 @@
-"""Arguments by the names that other libraries give them: what replaces them here."""
+"""Arguments and attributes by the names that other libraries give them: what replaces them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from .registry import nearest
@@ -11,6 +11,63 @@ from .registry import nearest
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
+
+# Of predictions and evaluations.
+IN_PARTS = {
+    "batch_size": "rows go through in parts by themselves",
+    "verbose": "it says nothing",
+}
+# Of layers; names that are nearly ours are found without.
+OF_LAYERS = {
+    "bias_initializer": "here it is bias=",
+    "filters": "here they are channels=, the first argument",
+    "in_channels": "a layer finds the size of its inputs itself",
+    "in_features": "a layer finds the size of its inputs itself",
+    "kernel_initializer": 'here it is weights=, such as weights="he-normal"',
+    "kernel_regularizer": "it is for training, net.fit(..., l2=...)",
+    "out_channels": "here they are channels=, the first argument",
+    "out_features": "here they are units=, the first argument",
+    "p": "here it is rate=",
+}
+# Of schedules, whose steps are updates.
+OF_SCHEDULES = {
+    "T_max": "here it is steps=",
+    "epochs": "here it is steps=, of which an epoch has ceil(n / batch_size)",
+    "initial_learning_rate": "the rate is the first argument",
+    "lr": "the rate is the first argument",
+    "learning_rate": "the rate is the first argument",
+    "max_lr": "the rate is the first argument",
+    "total_steps": "here it is steps=",
+}
+ATTRIBUTES_OF_BPX = {
+    "Linear": "here it is bpx.layers.Dense",
+    "MLPClassifier": "it is bpx.sklearn.MLPClassifier: import bpx.sklearn",
+    "MLPRegressor": "it is bpx.sklearn.MLPRegressor: import bpx.sklearn",
+    "Model": "here it is bpx.Network([bpx.layers.Input(784), ...])",
+    "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
+    "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
+    "nn": "here it is bpx.layers",
+    "optim": "here it is bpx.optimizers",
+}
+# Of a network.
+ATTRIBUTES = {
+    "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
+    "add": "all layers go to bpx.Network([...])",
+    "compile": "cost= is bpx.Network's, and optimizer= is fit's",
+    "eval": "it is needed nowhere: only fit trains, and drops units",
+    "forward": "here it is net(x), or net.feedforward(x)",
+    "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
+    "load": "here it is bpx.load(path)",
+    "load_state_dict": "here it is bpx.load(path), or net.copy_from(other)",
+    "partial_fit": "here it is net.fit(x, y, epochs=1), which goes on from the last one",
+    "predict_proba": "here it is net(x)",
+    "score": "here it is net.accuracy(x, y), or net.evaluate(x, y)",
+    "set_weights": "here it is net.weights = [...] and net.biases = [...]",
+    "state_dict": "here it is net.tensors, views by name",
+    "to_onnx": "here it is bpx.export_onnx(net, path)",
+    "train": "here it is net.fit(x, y)",
+    "zero_grad": "net.backprop(x, y) gives a new gradient each time",
+}
 
 
 def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -39,6 +96,14 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
         return called
 
     return decorate
+
+
+def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, str]) -> Exception:
+    """AttributeError that says what there is instead of an attribute of `owner`."""
+    hint = f": {elsewhere[name]}" if name in elsewhere else ""
+    if not hint and not name.startswith("_"):
+        hint = nearest(name, [each for each in known if not each.startswith("_")])
+    return AttributeError(f"{owner} has no attribute {name!r}{hint}")
 
 
 def constructor(more: str = "", /, **elsewhere: str) -> Callable[[type[C]], type[C]]:

@@ -14,6 +14,7 @@ from .checks import level_of_user, whole
 from .ensemble import Ensemble
 from .layers import (
     Activation,
+    AveragePool1D,
     AveragePool2D,
     BatchNorm,
     Conv1D,
@@ -22,9 +23,11 @@ from .layers import (
     Dropout,
     Embedding,
     Flatten,
+    GlobalAveragePool1D,
     GlobalAveragePool2D,
     Layer,
     LayerNorm,
+    MaxPool1D,
     MaxPool2D,
     Permute,
     Rescale,
@@ -320,6 +323,10 @@ def _average_pool(graph: _Graph, pool: AveragePool2D, x: str) -> str:
     return graph.add("AveragePool", x, count_include_pad=1, **_windows(pool.sliding))
 
 
+def _max_pool(graph: _Graph, pool: MaxPool2D, x: str) -> str:
+    return graph.add("MaxPool", x, **_windows(pool.sliding))
+
+
 def _global_average_pool(graph: _Graph, pool: GlobalAveragePool2D, x: str) -> str:
     _only_float32(graph, pool)
     return graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
@@ -351,6 +358,7 @@ def _activation(graph: _Graph, layer: Activation, x: str) -> str:
 
 _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
     Activation: _activation,
+    AveragePool1D: _average_pool,
     AveragePool2D: _average_pool,
     BatchNorm: operators.batch_norm,
     Conv1D: _convolution,
@@ -359,9 +367,11 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
     Dropout: lambda graph, dropout, x: x,
     Embedding: operators.embedding,
     Flatten: lambda graph, flatten, x: graph.add("Flatten", x, axis=1),
+    GlobalAveragePool1D: _global_average_pool,
     GlobalAveragePool2D: _global_average_pool,
     LayerNorm: operators.layer_norm,
-    MaxPool2D: lambda graph, pool, x: graph.add("MaxPool", x, **_windows(pool.sliding)),
+    MaxPool1D: _max_pool,
+    MaxPool2D: _max_pool,
     Permute: lambda graph, permute, x: graph.add("Transpose", x, perm=permute.of_batch),
     Rescale: _rescale,
     Reshape: _reshape,

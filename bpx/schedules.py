@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from .checks import fraction, number, positive, whole
+from .keywords import OF_SCHEDULES, constructor
 from .registry import Registry
 
 
@@ -48,6 +49,7 @@ def _grown(initial: float, factor: float, exponent: float) -> float:
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class Constant(Schedule):
     """η = `rate`.
@@ -67,6 +69,7 @@ class Constant(Schedule):
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class StepDecay(Schedule):
     """η = `initial` · `factor`^⌊step / `every`⌋; a `factor` above 1 makes it grow.
@@ -90,6 +93,7 @@ class StepDecay(Schedule):
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` over `steps` steps.
@@ -115,6 +119,7 @@ class Exponential(Schedule):
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine from `initial` at step 0 to `final` at step `steps`, and constant after it.
@@ -142,6 +147,7 @@ class Cosine(Schedule):
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class WarmUp(Schedule):
     """Linear from 0 over `steps` steps, then `after` (a rate, or a schedule counted from there).
@@ -168,6 +174,7 @@ class WarmUp(Schedule):
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Up to `peak` and down again (Smith and Topin, 2018), each along half a cosine.
@@ -204,6 +211,7 @@ class OneCycle(Schedule):
 
 
 @SCHEDULES.builds
+@constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """η = `initial` / (step + 1)^`power`.

@@ -90,12 +90,16 @@ def test_convolutions_are_pytorchs(described):
 
 
 @thorough
-@given(axes(2, pooled=True), st.sampled_from(["max", "average"]), st.booleans())
+@given(
+    axes(1, pooled=True) | axes(2, pooled=True), st.sampled_from(["max", "average"]), st.booleans()
+)
 def test_pooling_is_pytorchs(windows, kind, equals):
     """With equal elements too, of which the first gets the gradient."""
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
     lengths, size, stride, padding, _ = windows
-    layer = {"max": layers.MaxPool2D, "average": layers.AveragePool2D}[kind](size, stride, padding)
+    ours, theirs = {"max": ("MaxPool", "max_pool"), "average": ("AveragePool", "avg_pool")}[kind]
+    layer = getattr(layers, f"{ours}{len(lengths)}D")(size, stride, padding)
+    function = getattr(torch.nn.functional, f"{theirs}{len(lengths)}d")
     _, x, y, delta, ours = run(layer, (3, 2, *lengths), np.random.default_rng(0))
     if equals:
         net = bpx.Network([layers.Input((2, *lengths)), layer, layers.Flatten()],
@@ -103,8 +107,6 @@ def test_pooling_is_pytorchs(windows, kind, equals):
         x = np.round(x)
         y, ours = net.activations(x)[0], net.backprop(x, delta=delta.reshape(3, -1))
     leaf = torch.tensor(x, requires_grad=True)
-    functional = torch.nn.functional
-    function = functional.max_pool2d if kind == "max" else functional.avg_pool2d
     theirs = function(leaf, size, stride, padding)
     assert close(y, theirs.detach().numpy())
     theirs.backward(torch.tensor(delta))
@@ -134,6 +136,9 @@ def test_the_mean_of_each_channel(rng):
     _, x, y, delta, ours = run(layers.GlobalAveragePool2D(), (3, 2, 4, 5), rng)
     assert close(y, x.mean(axis=(2, 3)))
     assert close(ours.inputs, np.broadcast_to(delta[:, :, None, None] / 20, x.shape))
+    _, x, y, delta, ours = run(layers.GlobalAveragePool1D(), (3, 2, 5), rng)
+    assert close(y, x.mean(axis=2))
+    assert close(ours.inputs, np.broadcast_to(delta[:, :, None] / 5, x.shape))
 
 
 def test_nan_is_not_pooled_away():
@@ -394,6 +399,9 @@ CASES = [
     (lambda: Max(0), ValueError, "expected the pool_size of MaxPool2D >= 1, got 0"),
     (lambda: Max(2, 0), ValueError, "expected the stride of MaxPool2D >= 1, got 0"),
     (lambda: Max(2, padding=0.5), TypeError, "expected the padding of MaxPool2D to be an integer"),
+    (lambda: layers.MaxPool1D((2, 2)), ValueError, "MaxPool1D to be an integer or 1 of them"),
+    (lambda: made(layers.MaxPool1D(2)), ValueError, "expects inputs of shape (m, c, n)"),
+    (lambda: made(layers.GlobalAveragePool1D()), ValueError, "expects inputs of shape (m, c, n)"),
     (lambda: layers.AveragePool2D((2,)), ValueError, "AveragePool2D to be an integer or 2 of"),
     (lambda: layers.Reshape(784), TypeError, "the shape of Reshape to be a tuple, such as"),
     (lambda: layers.Reshape(()), ValueError, "to have at least one length, got none"),

@@ -72,6 +72,7 @@ IMAGE, SEQUENCE = (2, 4, 3), (2, 7)
 OF_IMAGES = layers.Dropout(0.3)
 LAYER_CASES = {
     "activation": [layers.Activation("tanh"), layers.Activation("silu")],
+    "average-pool1d": [layers.AveragePool1D(2), layers.AveragePool1D(3, 1, 1)],
     "average-pool2d": [layers.AveragePool2D(2), layers.AveragePool2D((3, 2), 1, 1)],
     "batch-norm": [
         layers.BatchNorm(scale="normal", shift="normal"),
@@ -91,11 +92,13 @@ LAYER_CASES = {
     "dropout": [layers.Dropout(0.4), layers.Dropout(0.0), OF_IMAGES],
     "embedding": [layers.Embedding(4, 3)],
     "flatten": [layers.Flatten()],
+    "global-average-pool1d": [layers.GlobalAveragePool1D()],
     "global-average-pool2d": [layers.GlobalAveragePool2D()],
     "layer-norm": [
         layers.LayerNorm(scale="normal", shift="normal"),
         layers.LayerNorm(axes=2, epsilon=0.1),
     ],
+    "max-pool1d": [layers.MaxPool1D(2), layers.MaxPool1D(3, 2, 1)],
     "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1)],
     "permute": [layers.Permute((2, 0, 1)), layers.Permute((0, 2, 1))],
     "rescale": [
@@ -116,7 +119,8 @@ LAYER_CASES = {
     ],
 }
 SHAPES = dict.fromkeys(LAYER_CASES, IMAGE)
-SHAPES |= {"conv1d": SEQUENCE} | dict.fromkeys(("dense", "dropout", "embedding", "rescale"), (5,))
+SHAPES |= dict.fromkeys((name for name in LAYER_CASES if name.endswith("1d")), SEQUENCE)
+SHAPES |= dict.fromkeys(("dense", "dropout", "embedding", "rescale"), (5,))
 BEFORE = {
     IMAGE: layers.Conv2D(2, 1, "sigmoid"),
     SEQUENCE: layers.Conv1D(2, 1, "sigmoid"),

@@ -115,6 +115,12 @@ IMAGE = (2, 7, 6)
 END = [layers.Flatten(), layers.Dense(2)]
 CHAINS = {
     "activation": [layers.Activation("elu"), *END, layers.Activation("softmax")],
+    "average-pool1d": [
+        layers.Reshape((4, 21)),
+        layers.AveragePool1D(2),
+        layers.AveragePool1D(3, 1, 1),
+        *END,
+    ],
     "average-pool2d": [layers.AveragePool2D(2), layers.AveragePool2D((3, 2), 1, 1), *END],
     "batch-norm": [
         layers.BatchNorm(epsilon=0.1, scale="normal", shift="normal"),
@@ -137,12 +143,18 @@ CHAINS = {
     "dropout": [layers.Dropout(0.5), layers.Dense(3), layers.Dropout(0.9)],
     "embedding": [layers.Flatten(), layers.Embedding(200, 3), *END],
     "flatten": [layers.Flatten(), layers.Dense(2)],
+    "global-average-pool1d": [
+        layers.Reshape((4, 21)),
+        layers.GlobalAveragePool1D(),
+        layers.Dense(2),
+    ],
     "global-average-pool2d": [layers.GlobalAveragePool2D(), layers.Dense(2)],
     "layer-norm": [
         layers.LayerNorm(axes=2, epsilon=0.1, scale="normal", shift="normal"),
         layers.LayerNorm(),
         *END,
     ],
+    "max-pool1d": [layers.Reshape((4, 21)), layers.MaxPool1D(2), layers.MaxPool1D(3, 2, 1), *END],
     "max-pool2d": [layers.MaxPool2D(2), layers.MaxPool2D((3, 2), (2, 1), 1), *END],
     "permute": [layers.Permute((2, 0, 1)), layers.Dropout(0.1), layers.Permute((0, 2, 1)), *END],
     "rescale": [
@@ -165,7 +177,10 @@ CHAINS = {
     ],
 }
 FLAT = "dense", "dropout", "rescale"
-FLOAT32 = "average-pool2d", "conv1d", "conv2d", "global-average-pool2d"
+FLOAT32 = (
+    *("average-pool1d", "average-pool2d", "conv1d", "conv2d"),
+    *("global-average-pool1d", "global-average-pool2d"),
+)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -7,8 +7,11 @@ from typing import Any
 
 from ..backends import Array, get
 from ..checks import fraction, positive, whole
+from ..keywords import hints
 from ..registry import nearest
 from ._base import Callback, Run
+
+DIRECTION = "accuracies are better when larger, all others when smaller"
 
 
 class _Watch:
@@ -21,7 +24,9 @@ class _Watch:
         if monitor not in columns:
             hint = f"{nearest(monitor, columns)} (put a Metric before what monitors it)"
             if monitor.startswith("val") and "validation_cost" not in columns:
-                hint = ": it needs validation=(x, y), or an estimator's validation_data="
+                known = "validation_accuracy" if monitor.endswith("acc") else "validation_cost"
+                known = monitor if monitor.startswith("validation_") else known
+                hint = f": pass validation=(x, y), or an estimator's validation_data=, for {known}"
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
         self.monitor, self.min_delta = monitor, min_delta
         self.best = math.nan
@@ -85,6 +90,7 @@ class EarlyStopping(Callback):
     3
     """
 
+    @hints(mode=DIRECTION, restore_best_weights="here it is restore_best=, True by default")
     def __init__(
         self,
         patience: int = 10,
@@ -171,6 +177,7 @@ class ReduceOnPlateau(Callback):
     [0.8, 0.8, 0.4, 0.2, 0.1, 0.05, 0.025, 0.0125]
     """
 
+    @hints(mode=DIRECTION, min_lr="here it is lowest=, of the first rate: 1/128 by default")
     def __init__(
         self,
         factor: float = 0.5,

@@ -8,7 +8,14 @@ from .dense import Dense
 from .dropout import Dropout
 from .embedding import Embedding
 from .normalization import BatchNorm, LayerNorm
-from .pooling import AveragePool2D, GlobalAveragePool2D, MaxPool2D
+from .pooling import (
+    AveragePool1D,
+    AveragePool2D,
+    GlobalAveragePool1D,
+    GlobalAveragePool2D,
+    MaxPool1D,
+    MaxPool2D,
+)
 from .rescale import Rescale
 from .residual import Residual
 from .shape import Flatten, Permute, Reshape
@@ -16,6 +23,7 @@ from .shape import Flatten, Permute, Reshape
 __all__ = [
     "LAYERS",
     "Activation",
+    "AveragePool1D",
     "AveragePool2D",
     "BatchNorm",
     "Conv1D",
@@ -24,10 +32,12 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAveragePool1D",
     "GlobalAveragePool2D",
     "Input",
     "Layer",
     "LayerNorm",
+    "MaxPool1D",
     "MaxPool2D",
     "Parameter",
     "Permute",

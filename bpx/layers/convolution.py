@@ -13,6 +13,7 @@ from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
 from .activation import check_range
@@ -168,6 +169,7 @@ class Convolution(Layer):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Conv2D(Convolution):
     """a = σ(ω ∗ x + b) on images (m, c, h, w), with weights (channels, c/groups, kh, kw).
@@ -223,6 +225,7 @@ class Conv2D(Convolution):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Conv1D(Convolution):
     """a = σ(ω ∗ x + b) on sequences (m, c, n), with weights (channels, c/groups, k).

@@ -11,11 +11,13 @@ from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Dense(Layer):
     """a = σ(x ωᵀ + b), with weights ω of shape (units, n_in) and bias b of shape (units,).

@@ -11,11 +11,13 @@ from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..initializers import Initializer, Normal
+from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, initializer_field
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Embedding(Layer):
     """Row i of its weights for each whole number i: (m, n) to (m, n, width), as in PyTorch.
@@ -24,8 +26,7 @@ class Embedding(Layer):
     from 0 to count − 1, as integers or floats; they are checked with the rest of the data, and
     reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
     `Conv1D` would take n for its channels: for a convolution along n put ``Permute((1, 0))``
-    before it. The mean of the n vectors is
-    ``Reshape((1, n, width)), AveragePool2D((n, 1)), Flatten()``.
+    before it. The mean of the n vectors is ``Permute((1, 0)), GlobalAveragePool1D()``.
 
     Parameters
     ----------

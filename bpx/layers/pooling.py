@@ -1,7 +1,8 @@
-"""Images made smaller: the largest or the mean of each window (ch. 6)."""
+"""Images and sequences made smaller: the largest or the mean of each window (ch. 6)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -9,13 +10,16 @@ from typing import Any, ClassVar, Self, cast
 
 from ..backends import Array
 from ..context import Context
+from ..keywords import OF_LAYERS, constructor
 from ._base import LAYERS, Layer, Shape
 from .sliding import Sliding, check_image, check_windows, per_axis
 
 
 @dataclass(frozen=True)
 class Pooling(Layer):
-    """What `MaxPool2D` and `AveragePool2D` share: windows that do not overlap by default."""
+    """The windows of `MaxPool2D` and the others, which do not overlap by default."""
+
+    axes: ClassVar[int] = 2
 
     pool_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None = None
@@ -31,11 +35,11 @@ class Pooling(Layer):
         for what, least in (("pool_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, what)
             if value is not None:
-                value = per_axis(f"the {what} of {kind}", value, 2, least)
+                value = per_axis(f"the {what} of {kind}", value, self.axes, least)
                 object.__setattr__(self, what, value)
 
     def bind(self, input_shape: Shape) -> Self:
-        check_image(type(self).__name__, 2, input_shape)
+        check_image(type(self).__name__, self.axes, input_shape)
         bound = super().bind(input_shape)
         if not bound.sliding.touches:
             raise ValueError(
@@ -51,7 +55,7 @@ class Pooling(Layer):
         fields = self.pool_size, self.stride or self.pool_size, self.padding
         size, stride, padding = cast("tuple[Shape, Shape, Shape]", fields)  # since `validate`
         pairs = tuple((p, p) for p in padding)
-        return Sliding(self.shape_in[1:], size, stride, (1, 1), pairs)
+        return Sliding(self.shape_in[1:], size, stride, (1,) * self.axes, pairs)
 
     @property
     def output_shape(self) -> Shape:
@@ -63,6 +67,7 @@ class Pooling(Layer):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class MaxPool2D(Pooling):
     """The largest element of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
@@ -109,6 +114,30 @@ class MaxPool2D(Pooling):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
+@dataclass(frozen=True)
+class MaxPool1D(MaxPool2D):
+    """The largest element of each window of each channel: (m, c, n) to (m, c, on).
+
+    Parameters
+    ----------
+    pool_size, stride, padding
+        As for `MaxPool2D`, each a single number.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 6)), MaxPool1D(3), bpx.layers.Flatten()])
+    >>> net([[[1, 3, 2, 6, 5, 4]]]).tolist()
+    [[3.0, 6.0]]
+    """
+
+    name: ClassVar[str] = "max-pool1d"
+    axes: ClassVar[int] = 1
+
+
+@LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class AveragePool2D(Pooling):
     """The mean of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
@@ -149,11 +178,36 @@ class AveragePool2D(Pooling):
         below = ctx.buffer("delta", tuple(saved))
         delta *= 1.0 / self.sliding.elements
         (m, c, *counts), size = delta.shape, self.sliding.size
-        spread = ctx.backend.xp.broadcast_to(delta[:, :, None, None, ...], (m, c, *size, *counts))
+        of_windows = delta[:, :, *[None] * self.axes, ...]
+        spread = ctx.backend.xp.broadcast_to(of_windows, (m, c, *size, *counts))
         return ctx.backend.fold(spread, self.sliding, below)
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
+@dataclass(frozen=True)
+class AveragePool1D(AveragePool2D):
+    """The mean of each window of each channel: (m, c, n) to (m, c, on).
+
+    Parameters
+    ----------
+    pool_size, stride, padding
+        As for `AveragePool2D`, each a single number.
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 6)), AveragePool1D(3), bpx.layers.Flatten()])
+    >>> net([[[1, 3, 2, 6, 5, 4]]]).tolist()
+    [[2.0, 5.0]]
+    """
+
+    name: ClassVar[str] = "average-pool1d"
+    axes: ClassVar[int] = 1
+
+
+@LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class GlobalAveragePool2D(Layer):
     """The mean of each channel: (m, c, h, w) to (m, c).
@@ -169,9 +223,10 @@ class GlobalAveragePool2D(Layer):
     """
 
     name: ClassVar[str] = "global-average-pool2d"
+    axes: ClassVar[int] = 2
 
     def bind(self, input_shape: Shape) -> Self:
-        check_image("GlobalAveragePool2D", 2, input_shape)
+        check_image(type(self).__name__, self.axes, input_shape)
         return super().bind(input_shape)
 
     @property
@@ -180,7 +235,7 @@ class GlobalAveragePool2D(Layer):
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
-        y[...] = ctx.backend.xp.mean(x, axis=(2, 3))
+        y[...] = ctx.backend.xp.mean(x, axis=tuple(range(2, x.ndim)))
         return y, x.shape
 
     def backward(
@@ -191,8 +246,25 @@ class GlobalAveragePool2D(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        m, c, h, w = saved
-        below = ctx.buffer("delta", (m, c, h, w))
-        delta *= 1.0 / (h * w)
-        below[...] = delta[:, :, None, None]
+        below = ctx.buffer("delta", tuple(saved))
+        delta *= 1.0 / math.prod(saved[2:])
+        below[...] = delta[:, :, *[None] * self.axes]
         return below
+
+
+@LAYERS.builds
+@constructor(**OF_LAYERS)
+@dataclass(frozen=True)
+class GlobalAveragePool1D(GlobalAveragePool2D):
+    """The mean of each channel: (m, c, n) to (m, c).
+
+    Examples
+    --------
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 6)), GlobalAveragePool1D()])
+    >>> net([[[1, 3, 2, 6, 5, 4]]]).tolist()
+    [[3.5]]
+    """
+
+    name: ClassVar[str] = "global-average-pool1d"
+    axes: ClassVar[int] = 1

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
+from ..keywords import OF_LAYERS, constructor
 from ._base import LAYERS, Layer, Shape
 
 
@@ -32,6 +33,7 @@ class Reshaped(Layer):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Reshape(Reshaped):
     """Each sample in another shape, its elements in the same order.
@@ -79,6 +81,7 @@ class Reshape(Reshaped):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Flatten(Reshaped):
     """Each sample as a vector, as `Dense` takes it: (m, c, h, w) to (m, c·h·w).
@@ -97,6 +100,7 @@ class Flatten(Reshaped):
 
 
 @LAYERS.builds
+@constructor(**OF_LAYERS)
 @dataclass(frozen=True)
 class Permute(Layer):
     """The axes of each sample in another order, as in `numpy.transpose`.
