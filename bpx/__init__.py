@@ -8,6 +8,7 @@ from .activations import Activation, CustomActivation
 from .backends import BackendError
 from .costs import Cost, CustomCost
 from .gradients import Gradient
+from .keywords import ATTRIBUTES_OF_BPX, missing
 from .minibatches import batches
 from .network import Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
@@ -94,8 +95,14 @@ def __getattr__(name: str) -> Any:
             if value is not None:
                 globals()[name] = value
                 return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    owner = f"module {__name__!r}"
+    kinds = {layers: layers.Layer | layers.Input, schedules: schedules.Schedule}
+    for place, kind in kinds.items():
+        it = getattr(place, name, None)
+        if isinstance(it, type) and issubclass(it, kind):
+            raise missing(owner, name, (), {name: f"it is {place.__name__}.{name}"})
+    raise missing(owner, name, __all__, ATTRIBUTES_OF_BPX)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "__version__"})

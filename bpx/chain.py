@@ -111,6 +111,12 @@ class Chain:
             wanted=self.architecture.wanted(inputs),
         )
 
+    @cached_property
+    def largest(self) -> float:
+        """What x may have in its dtype; a folded first `Rescale` may bring back what is larger."""
+        narrow = self.dtype == "float32" and not self.architecture.folded
+        return float(np.finfo(np.float32).max) if narrow else math.inf
+
     # --- forward ----------------------------------------------------------------------------
 
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:

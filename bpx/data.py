@@ -15,7 +15,7 @@ import numpy as np
 
 from .backends import Array, Backend, asarray, get, is_sparse, namespace
 from .checks import last_word, whole
-from .frames import is_on_disk
+from .frames import is_named_row, is_on_disk
 from .values import check_finite_rows, check_indices
 
 if TYPE_CHECKING:  # numpy.random is imported where it is first used
@@ -60,7 +60,9 @@ def check_row_shape(
     row = ", ".join(map(str, shape))
     want = f"(m, {row})"
     hint, array = "", _in_code(given, what)
-    if got == shape:
+    if got == shape and is_named_row(given):
+        hint = f": pass one sample as {last_word(what)}.to_frame().T"
+    elif got == shape:
         hint = f": pass one sample as {array}.reshape(1, {row}), and several as one array"
     elif len(got) == 1 and shape == (1,):
         hint = f": {array}.reshape(-1, 1)"
@@ -88,10 +90,12 @@ def check_x(
     what: str = "x",
     finite: bool = True,
     indices: int | None = None,
+    most: float = math.inf,
 ) -> Array:
     """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
 
-    With `indices` they have to be whole numbers from 0 to below it.
+    With `indices` they have to be whole numbers from 0 to below it; with `finite` of no more than
+    `most`.
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
@@ -120,7 +124,7 @@ def check_x(
     if indices is not None:  # whatever `finite` is: others would be read from beyond the weights
         check_indices(x, indices, what)
     elif finite:
-        check_finite_rows(x, what, given)
+        check_finite_rows(x, what, given, most)
     return x
 
 
@@ -139,6 +143,7 @@ def check_y(
     targets: str = "real",
     what: str = "y",
     finite: bool = True,
+    most: float = math.inf,
 ) -> Array:
     """`y` as labels (m,) of integers, or as targets (m, outputs), on `backend`.
 
@@ -150,6 +155,8 @@ def check_y(
         ``"classification"``, ``"multilabel"`` or ``"regression"``.
     targets : str
         What the cost takes, see `Cost.targets`.
+    finite : bool
+        Look for NaN, infinity, and numbers beyond ±most.
 
     Raises
     ------
@@ -194,7 +201,7 @@ def check_y(
             f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}{hint}"
         )
     if finite:
-        check_finite_rows(y, what, given)
+        check_finite_rows(y, what, given, most)
     _check_range(xp, y, targets, what)
     return y
 

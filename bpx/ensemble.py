@@ -85,8 +85,9 @@ class Ensemble:
         <Network (784,) → Dense 30, sigmoid, Dense 10, sigmoid; cross-entropy, numpy>
         """
         if not isinstance(net, Network):
+            swapped = "; the number comes first: Ensemble.of(5, net)" * isinstance(n, Network)
             raise TypeError(
-                f"expected a Network to make members like it, got {type(net).__name__}"
+                f"expected a Network to make members like it, got {type(net).__name__}{swapped}"
             )
         seeds = copy.deepcopy(net.generator).integers(1 << 63, size=whole("n", n)).tolist()
         layers = [Input(net.input_shape), *net.layers]
@@ -191,7 +192,7 @@ class Ensemble:
         """
         return self.members[0].chain.decide(self._outputs(x, settled=True))
 
-    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
 
         The cost is that of the mean outputs under a vote too; the accuracy is that of `predict`.
@@ -222,7 +223,7 @@ class Ensemble:
         cost, accuracy = (sums[:2] / sums[2]).tolist()
         return {"cost": cost} | ({} if self.task == "regression" else {"accuracy": accuracy})
 
-    def accuracy(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> float:
+    def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 
         Raises
@@ -253,7 +254,8 @@ class Ensemble:
         indices = chain.architecture.indices
         x = by_names(x, self.columns)
         if not isinstance(x, Blocks):
-            x = data.check_x(self.backend, x, self.input_shape, indices=indices)
+            shape, most = self.input_shape, chain.largest
+            x = data.check_x(self.backend, x, shape, indices=indices, most=most)
             return self._together(x)[settled]
         data.check_row_shape(x.shape, self.input_shape, x)
         out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)

@@ -9,8 +9,10 @@ from typing import Any
 from .checks import last_word, shortened
 from .registry import nearest
 
+Names = tuple[str, ...] | None
 
-def names_of(x: Any) -> tuple[str, ...] | None:
+
+def names_of(x: Any) -> Names:
     """The names of the columns of a frame, or of a table on disk; None if there are none.
 
     A name goes by what it prints, as files keep strings: the year 2019 is "2019". The numbers
@@ -28,6 +30,12 @@ def names_of(x: Any) -> tuple[str, ...] | None:
     return names if names and not _are_places(labels) else None
 
 
+def names_of_targets(y: Any) -> Names:
+    """As `names_of`, but targets of which two have the same name go by their order."""
+    twice = len(set(printed_names(y))) < len(printed_names(y))
+    return None if twice else names_of(y)
+
+
 def printed_names(x: Any) -> tuple[str, ...]:
     """The names of a frame's columns as they print, whatever they are; empty if it is no frame."""
     return tuple(map(str, _labels(x)))
@@ -38,7 +46,12 @@ def column(k: int, names: Sequence[str] | None) -> str:
     return f"column {shortened(names[k]) if names else k}"
 
 
-def by_names(x: Any, columns: tuple[str, ...] | None, what: str = "x") -> Any:
+def targets_by_names(y: Any, columns: Names, what: str = "y") -> Any:
+    """As `by_names`; a single column may have any name."""
+    return y if columns is None or len(columns) < 2 else by_names(y, columns, what)
+
+
+def by_names(x: Any, columns: Names, what: str = "x") -> Any:
     """`x`, or these columns of a frame in this order; its other columns are left out.
 
     Columns that pandas has numbered 0, 1, ... stay as they are, unless all of `columns` are such
@@ -83,6 +96,12 @@ def _twice(name: str, what: str) -> ValueError:
         f"{shortened(name)}: rename one of them, or go by their order: "
         f"np.asarray({last_word(what)})"
     )
+
+
+def is_named_row(x: Any) -> bool:
+    """Whether it is a row of a pandas frame whose columns have names."""
+    labels = _index(x) if getattr(x, "ndim", 0) == 1 else None
+    return labels is not None and not _are_places(tuple(labels.tolist()))
 
 
 def check_order(x: Any, what: str = "", **others: Any) -> None:

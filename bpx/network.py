@@ -19,9 +19,9 @@ from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
-from .frames import by_names, check_order
+from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import hints
+from .keywords import ATTRIBUTES, IN_PARTS, hints, missing
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
@@ -75,7 +75,9 @@ class Network:
     history : History or None
         Of the last `fit`.
     target_columns : tuple of str, optional
-        The names of the targets in a table, by which ``bpx evaluate`` finds them.
+        The names of the targets, by which ``bpx evaluate`` finds them in a table: from it, or from
+        the first data frame that `fit` is given for y. If there are several, those of any frame
+        are found by them, in any order.
 
     Raises
     ------
@@ -95,6 +97,8 @@ class Network:
 
     @hints(
         activation='here it is hidden="relu", and output= for the last layer',
+        device='here it is backend="cupy", or "numpy"',
+        hidden_layer_sizes="here all sizes are the first argument, such as [20, 100, 3]",
         learning_rate="the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
         loss='here it is cost="cross-entropy" or another',
         optimizer="it is for training, fit(..., optimizer=bpx.SGD(0.1))",
@@ -151,6 +155,9 @@ class Network:
         net = cls.__new__(cls)
         net._begin(chain, generator)
         return net
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("Network", name, [*dir(type(self)), *self.__dict__], ATTRIBUTES)
 
     def __repr__(self) -> str:
         chain = ", ".join(map(str, self.layers))
@@ -421,7 +428,8 @@ class Network:
         x = self._rows(given, finite=False)
         if self._indices is not None:  # which are checked already
             return self.chain.outputs(x)
-        return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given))
+        chain = self.chain
+        return chain.outputs(x, check=partial(check_finite_rows, x, "x", given, chain.largest))
 
     __call__ = feedforward
 
@@ -434,7 +442,9 @@ class Network:
     def _rows(self, given: Any, finite: bool = True) -> Array:
         chain, asked = self.chain, self.chain.architecture
         shape, indices = asked.input_shape, asked.indices
-        return data.check_x(chain.backend, given, shape, finite=finite, indices=indices)
+        return data.check_x(
+            chain.backend, given, shape, finite=finite, indices=indices, most=chain.largest
+        )
 
     @property
     def _indices(self) -> int | None:
@@ -454,6 +464,7 @@ class Network:
         # Copied, because a layer may hand its input's buffer through.
         return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
 
+    @hints(**IN_PARTS)
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
@@ -495,6 +506,7 @@ class Network:
             Whether all weights may be zero, as those of a mini-batch may.
         """
         x = by_names(x, self.columns, f"{what}x")
+        y = targets_by_names(y, self.target_columns, f"{what}y")
         check_order(x, what, y=y, sample_weight=sample_weight)
         if isinstance(x, Blocks):
             return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
@@ -504,7 +516,8 @@ class Network:
                 "only open_data(x, y) has its own"
             )
         shape = self.input_shape
-        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices)
+        largest = self.chain.largest
+        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices, largest)
         held = self.targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
@@ -538,7 +551,8 @@ class Network:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""
         backend, outputs = self.backend, self.output_shape[0]
         wanted = self.chain.architecture.wanted_targets
-        y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite)
+        largest = self.chain.largest
+        y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest)
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
             sample_weight = data.check_weight(
@@ -546,7 +560,8 @@ class Network:
             )
         return y, sample_weight
 
-    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
+    @hints(**IN_PARTS)
+    def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
 
         Parameters
@@ -581,8 +596,8 @@ class Network:
         self,
         x: Any,
         y: Any = None,
-        *,
         sample_weight: Any = None,
+        *,
         l1: float = 0.0,
         l2: float = 0.0,
         n: int | None = None,
@@ -616,7 +631,8 @@ class Network:
         penalty = self.chain.penalty(samples.n if n is None else whole("n", n), l1, l2)
         return self.chain.evaluate(samples)["cost"] + penalty
 
-    def accuracy(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> float:
+    @hints(**IN_PARTS)
+    def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 
         Raises
@@ -864,15 +880,21 @@ class Network:
 
     @hints(
         class_weight="here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
+        cost="the network has it, bpx.Network(..., cost=...)",
+        early_stopping="here it is callbacks=bpx.EarlyStopping(10), with validation=(x, y)",
         learning_rate="the optimizer has it, optimizer=bpx.SGD(0.1)",
+        lmbda="here it is l2=",
         loss="the network has it, bpx.Network(..., cost=...)",
         lr="the optimizer has it, optimizer=bpx.SGD(0.1)",
+        max_iter="here it is epochs=",
         metrics="here they are callbacks=[bpx.Metric(name, function)]",
         momentum="the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
         seed="the network has it, bpx.Network(..., seed=0)",
+        steps_per_epoch="an epoch is once through x, or through an iterable of mini-batches",
         validation_data="here it is validation=(x, y)",
         validation_split="cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
         verbose="here it is progress=True",
+        weight_decay="here it is l2=, or optimizer=bpx.AdamW(0.001, weight_decay=0.01)",
     )
     def fit(
         self,

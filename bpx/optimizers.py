@@ -126,6 +126,12 @@ class Optimizer:
             value = getattr(self, f.name)
             if isinstance(value, np.generic):  # a float64 one would make float32 arrays float64
                 object.__setattr__(self, f.name, value.item())
+        if callable(self.learning_rate) and not isinstance(self.learning_rate, Schedule):
+            raise TypeError(
+                "expected the learning rate to be a number or a Schedule, got the function "
+                f"{getattr(self.learning_rate, '__name__', '')}: make a subclass of "
+                "bpx.schedules.Schedule, with a method __call__(self, step)"
+            )
         if not isinstance(self.learning_rate, Schedule):
             positive("the learning rate (or a Schedule)", self.learning_rate, zero=True)
         self.validate()
@@ -166,7 +172,10 @@ class Optimizer:
         if isinstance(rate, Schedule):
             rate = rate(step)
             if not (isinstance(rate, numbers.Real) and rate >= 0.0):
-                what = f"{self.learning_rate!r}({step}), a learning rate,"
+                own = type(self.learning_rate)
+                plain = own.__repr__ is object.__repr__  # of no dataclass
+                shown = own.__name__ if plain else repr(self.learning_rate)
+                what = f"{shown}({step}), a learning rate,"
                 raise ValueError(f"expected {what} to be a number >= 0, got {rate!r}")
         return float(state.factor * rate)
 

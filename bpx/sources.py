@@ -286,6 +286,11 @@ class Stream:
                     f"{type(batch).__name__}; pass a pair of arrays as fit(x, y) or fit(*pair)"
                 )
             empty = False
+            if getattr(batch[0], "shape", None) == self.net.input_shape:
+                raise ValueError(
+                    "expected the iterable to give mini-batches, x of shape (m, ...) with y, got "
+                    "single samples: pass arrays, x, y = map(np.array, zip(*data)), and fit(x, y)"
+                )
             try:
                 samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)
                 if samples.n < self.least_rows:

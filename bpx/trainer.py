@@ -86,13 +86,13 @@ class Trainer:
         self.hooked = at_each_step(callbacks)
         why = self._why_not_replayed()  # it may raise: before a checkpoint is restored
         run = self._begin(epochs, held_out, resumed)
-        self._choose_passes(why)
         doing, self._errstate = ranks.doing, np.geterr()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
             if resumed is not None:
                 load_states(resumed.path, callbacks, resumed.callbacks)
+            self._choose_passes(why)  # after `Progress` has begun: it may compile
             net.optimizer, net.optimizer_state = self.optimizer, self.state
             net.history = run.history
             self._loop(run, held_out, callbacks)

@@ -15,7 +15,7 @@ from .chain import Chain
 from .checkpoints import Checkpoints
 from .checks import flag, level_of_user, positive, whole
 from .data import Samples
-from .frames import by_names, names_of
+from .frames import Names, by_names, names_of, names_of_targets, targets_by_names
 from .history import History
 from .minibatches import check_shuffle
 from .mpi import joined
@@ -101,7 +101,10 @@ def _train(
     if columns is None and not isinstance(source, Stream):
         columns = names_of(x)
     classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
-    held_out = _held_out(net, validation, check_finite, columns, classes)
+    targets = net.target_columns
+    if targets is None and y is not None:
+        targets = names_of_targets(y)
+    held_out = _held_out(net, validation, check_finite, (columns, targets), classes)
     called = _callbacks(callbacks, progress, ranks)
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
     _tell_of_steps(chosen.learning_rate, epochs, source.steps)
@@ -132,7 +135,7 @@ def _train(
         slices, objective, changes,
     )  # fmt: skip
     with _at_work(net, resumed):
-        net.classes, net.columns = classes, columns
+        net.classes, net.columns, net.target_columns = classes, columns, targets
         return trainer.run(epochs, held_out, called, resumed)
 
 
@@ -163,7 +166,7 @@ def _at_work(net: Network, resumed: Snapshot | None) -> Iterator[None]:
             "this network is being trained: in a callback, or in another thread, train a copy, "
             "net.copy()"
         )
-    names = ("classes", "columns", "optimizer", "optimizer_state", "history")
+    names = ("classes", "columns", "target_columns", "optimizer", "optimizer_state", "history")
     before, steps = {name: getattr(net, name) for name in names}, net.steps
     _BEING_TRAINED.add(net)
     try:
@@ -195,7 +198,7 @@ def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
 
 
 def _held_out(
-    net: Network, validation: Any, finite: bool, columns: tuple[str, ...] | None, classes: Any
+    net: Network, validation: Any, finite: bool, names: tuple[Names, Names], classes: Any
 ) -> Samples | None:
     if validation is None:
         return None
@@ -209,7 +212,9 @@ def _held_out(
             f"{article(kind)}{several}"
         )
     x, *others = validation
-    x = by_names(x, columns, "validation x")
+    x = by_names(x, names[0], "validation x")
+    if others:
+        others[0] = targets_by_names(others[0], names[1], "validation y")
     if isinstance(x, Blocks):
         x.check_classes(classes, "validation ")
     return net.samples(x, *others, what="validation ", finite=finite)

@@ -16,8 +16,8 @@ SQUARED_AT_ONCE = 1 << 18  # elements: 1 MB of float32
 CHECKED_AT_ONCE = 1 << 22  # elements: a check needs temporaries of its size
 
 
-def first_not_finite(array: Any) -> int | None:
-    """The first row with NaN or infinity, None if there is none; no copy.
+def first_not_finite(array: Any, most: float = math.inf) -> int | None:
+    """The first row with NaN, infinity or numbers beyond ±most; None if there is none; no copy.
 
     Of an array, or a sparse matrix of compressed rows.
     """
@@ -25,27 +25,36 @@ def first_not_finite(array: Any) -> int | None:
         # One prediction takes a few microseconds, and asking the namespace as many.
         if array.dtype.kind != "f":
             return None
-        if array.dtype.itemsize >= 4 and array.flags.c_contiguous and _has_finite_squares(array):
+        plain = array.dtype.itemsize >= 4 and array.flags.c_contiguous
+        if plain and _has_finite_squares(array, most):
             return None
     if is_sparse(array):
-        return _row_of(array, first_not_finite(_stored(array)))
+        return _row_of(array, first_not_finite(_stored(array), most))
     xp = get(array).xp
     if not xp.isdtype(array.dtype, "real floating"):
         return None
-    return _first(array, lambda part: ~xp.isfinite(part))
+    return _first(array, lambda part: _wrong(xp, part, most))
 
 
-def _has_finite_squares(array: np.ndarray) -> bool:
-    """Whether Σx² is finite. With NaN or infinity it is not; on overflow elements must be checked.
+def _wrong(xp: Any, part: Array, most: float) -> Array:
+    """Which elements are NaN, infinite, or beyond ±most."""
+    narrow = float(xp.finfo(part.dtype).max) <= most
+    return ~xp.isfinite(part) if narrow else ~(xp.abs(part) <= most)
 
-    BLAS's dot warns of neither, makes no temporaries, and takes two thirds of the time of
+
+def _has_finite_squares(array: np.ndarray, most: float) -> bool:
+    """Whether Σx² is finite, and less than most². If not, elements must be checked.
+
+    BLAS's dot does not warn, makes no temporaries, and takes two thirds of the time of
     `isfinite(array).all()`, half of it for a few elements.
     """
+    square = most * most
     if array.size <= SQUARED_AT_ONCE:
-        return math.isfinite(np.vdot(array, array))
+        found = float(np.vdot(array, array))  # a Python number of 10⁷⁷ is no float32
+        return math.isfinite(found) and found <= square
     flat = array.reshape(-1)
     parts = (flat[k : k + SQUARED_AT_ONCE] for k in range(0, flat.size, SQUARED_AT_ONCE))
-    return all(math.isfinite(np.vdot(part, part)) for part in parts)
+    return all(math.isfinite(s) and s <= square for s in (float(np.vdot(p, p)) for p in parts))
 
 
 def first_not_index(array: Any, count: int) -> int | None:
@@ -95,22 +104,37 @@ def _row(array: Any, row: int) -> Array:
     return array[[row]].toarray() if is_sparse(array) else array[row : row + 1, ...]
 
 
-def place(array: Any, row: int, names: Sequence[str] | None = None, first: int = 0) -> str:
-    """Where NaN or infinity is in a row, for a message; rows count from `first`."""
+def place(
+    array: Any,
+    row: int,
+    names: Sequence[str] | None = None,
+    first: int = 0,
+    most: float = math.inf,
+) -> str:
+    """Where `first_not_finite` is in a row, for a message; rows count from `first`."""
     found, at = f"row {first + row}", _row(array, row)
     if at.ndim != 2 or (at.shape[1] == 1 and not names):
         return found
     backend = get(at)
-    wrong = backend.to_host(~backend.xp.isfinite(at))
+    wrong = backend.to_host(_wrong(backend.xp, at, most))
     return f"{found}, {column(int(np.argmax(wrong)), names)}"
 
 
-def check_finite_rows(array: Any, what: str, given: Any = None) -> None:
-    """ValueError if there is NaN or infinity; `given` is the frame that names the columns."""
-    row = first_not_finite(array)
-    if row is not None:
-        where = place(array, row, printed_names(given))
-        raise ValueError(f"{what} has NaN or infinity, first in {where}: {MEND}")
+def check_finite_rows(array: Any, what: str, given: Any = None, most: float = math.inf) -> None:
+    """ValueError for NaN, infinity, or numbers beyond ±most, the dtype's of a network.
+
+    `given` is the frame that names the columns.
+    """
+    row = first_not_finite(array, most)
+    if row is None:
+        return
+    where = place(array, row, printed_names(given), most=most)
+    if first_not_finite(_row(array, row)) is None:
+        raise ValueError(
+            f"{what} has numbers that float32 does not hold, first in {where}: scale them, or "
+            'make the network with dtype="float64"'
+        )
+    raise ValueError(f"{what} has NaN or infinity, first in {where}: {MEND}")
 
 
 def check_indices(array: Any, count: int, what: str, first: int = 0) -> None:

@@ -544,3 +544,21 @@ def test_no_function_is_none(rng):
         found.append(net.parameters)
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "came"),
+    [
+        (lambda images: np.swapaxes(images, 2, 3), r"ndarray of shape \(1, 1, 3, 2\)"),
+        (lambda images: images[:, :, :1], r"ndarray of shape \(1, 1, 1, 3\)"),
+        (lambda images: None, "None"),
+    ],
+)
+def test_a_function_of_ones_own_that_returns_other_images(change, came):
+    class Own(Augmentation):
+        def __call__(self, images, draw):
+            return change(images)
+
+    told = rf"expected the images from Own to be real numbers of shape \(1, 1, 2, 3\), got {came}"
+    with pytest.raises(ValueError, match=told):
+        apply(np.zeros((1, 1, 2, 3)), Own())

@@ -519,7 +519,14 @@ def test_tables_that_cannot_be_read(tmp_path):
         refused("p.csv", f"p.csv: expected lines of 2 numbers after byte 4: .*{cell}", target="a")
     (tmp_path / "s.csv").write_text("a;b\n1;2\n")
     refused("s.csv", r"no column 'b'; .* \(cells are separated by commas\)", target="b")
-    refused("s.csv", r"invalid value '1;2' \(cells are separated by commas\)")
+    refused("s.csv", r"in column 'a;b', got '1;2' \(cells are separated by commas\)")
+    (tmp_path / "w.csv").write_text("a,kind\n1,up\n2,down\n")
+    told = (
+        r"w.csv: expected numbers in column 'kind', got 'up': open_data\(..., target='kind'\) if"
+    )
+    refused("w.csv", told)
+    assert bpx.open_data(tmp_path / "w.csv", target="kind").classes == ("down", "up")
+    assert bpx.open_data(tmp_path / "w.csv", [0, 1], columns=["a"]).shape == (2, 1)
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):

@@ -176,12 +176,16 @@ def test_sums_that_overflow_are_of_finite_numbers(run, rows):
         assert np.abs(net.feedforward(x) - (x[:, :2] > 0.0)).max() <= 1e-6
 
 
-def test_huge_numbers_of_another_dtype_are_finite(run):
+def test_huge_numbers_of_another_dtype(run):
+    """Infinite as float32, of which tanh is 1."""
     _, net = networks(run, (1, 4, 2), hidden="tanh")
     for rows in (3, 300):
         x = np.full((rows, 1), 1e300)
-        with np.errstate(over="ignore"):
-            assert np.isfinite(net.feedforward(x)).all()
+        told = "x has numbers that float32 does not hold, first in row 0"
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=told):
+            net.feedforward(x)
+        x[:] = np.finfo(np.float32).max
+        assert np.isfinite(net.feedforward(x)).all()
 
 
 def test_the_bits_of_many_rows_are_those_of_one_core(run, rng, monkeypatch):

@@ -257,7 +257,7 @@ def test_names_are_not_learned_where_two_are_alike(names, columns, y):
     assert np.array_equal(net.predict(frame), net.predict(np.asarray(frame))), "it has no names"
 
 
-def test_targets_go_by_their_order(columns):
+def test_targets_with_a_name_twice_go_by_their_order(columns):
     """Whatever their names are, also where NumPy makes an array of objects of them."""
     pandas = pytest.importorskip("pandas", reason="its columns may be there twice")
     x = pandas.DataFrame(columns)
@@ -390,3 +390,29 @@ def test_other_labels_tell_nothing_of_the_order(columns, y):
     ):
         history = bpx.Network([3, 4, 2], seed=0).fit(mine, theirs, epochs=1)
         assert history["training_cost"] == expected
+
+
+def test_targets_go_by_their_names(frame, columns, rng):
+    x, u, v = frame(columns), rng.normal(size=len(columns["age"])), np.ones(len(columns["age"]))
+    y, turned = frame({"u": u, "v": v}), frame({"more": v, "v": v, "u": u})
+    net = bpx.Network([len(columns), 2], output="identity", seed=0)
+    history = net.fit(x, y, epochs=1, validation=(x, turned))
+    assert net.target_columns == ("u", "v")
+    expected = net.evaluate(x, np.stack([u, v], axis=1))["cost"]
+    assert history["validation_cost"][0] == expected
+    assert net.evaluate(x, turned)["cost"] == net.evaluate(x, y)["cost"] == expected
+    with pytest.raises(ValueError, match="y has no column 'u', which the network was trained on"):
+        net.evaluate(x, frame({"w": u, "v": v}))
+    one = bpx.Network([len(columns), 1], output="identity", seed=0)
+    one.fit(x, frame({"u": u}), epochs=1)
+    assert one.evaluate(x, frame({"w": u})) == one.evaluate(x, u)
+
+
+def test_a_row_of_pandas_keeps_its_names():
+    pandas = pytest.importorskip("pandas", reason="its series are tested")
+    net = bpx.Network([2, 1], seed=0)
+    net.columns = ["a", "b"]
+    row = pandas.Series({"b": 1.0, "a": -2.0})
+    with pytest.raises(ValueError, match=r"pass one sample as x.to_frame\(\).T$"):
+        net(row)
+    assert np.array_equal(net(row.to_frame().T), net([[-2.0, 1.0]]))

@@ -328,6 +328,15 @@ def test_numbers_that_are_too_large(tmp_path, command, model):
     x = X.copy()
     x[7] = 1e300
     np.savez(tmp_path / "a.npz", x=x, y=Y)
+    for what in ("predict", "evaluate"):
+        told = "x has numbers that float32 does not hold, first in row 7, column 0: scale them"
+        assert told in command(what, model, tmp_path / "a.npz")
+    x[7] = 3e38
+    np.savez(tmp_path / "a.npz", x=x, y=Y)
+    net = bpx.Network([4, 1], output="identity")
+    net.weights[0] = [[2.0] * 4]
+    model = tmp_path / "large.safetensors"
+    net.save(model)
     err = command("predict", model, tmp_path / "a.npz")
     assert "the outputs for row 7 of" in err
     assert "too large for this network and float32; scale them" in err

@@ -976,7 +976,7 @@ def test_what_is_monitored_must_be_there(rng):
     with pytest.raises(ValueError, match="no column 'validation_cost' to monitor"):
         net.fit(x, y, callbacks=bpx.ReduceOnPlateau(monitor="validation_cost"))
     for monitor in ("validation_accuracy", "val_loss"):
-        with pytest.raises(ValueError, match=r"to monitor: it needs validation=\(x, y\), or"):
+        with pytest.raises(ValueError, match=r"to monitor: pass validation=\(x, y\), or"):
             net.fit(x, y, callbacks=bpx.EarlyStopping(monitor=monitor))
     assert np.array_equal(net.parameters, before)
 

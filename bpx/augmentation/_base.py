@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import random
 from ..backends import Array, Backend, asarray, get, of
-from ..checks import number, whole
+from ..checks import not_as_expected, number, whole
 from ..context import Workspace
 from ..layers import Layer, Rescale, Reshape
 
@@ -38,6 +38,7 @@ class Draw:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Augmentation, apply
     >>> class Brighter(Augmentation):
     ...     def __call__(self, images, draw):
@@ -124,6 +125,7 @@ class Augmentation:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import bpx
     >>> class Negative(bpx.augmentation.Augmentation):
     ...     def __call__(self, images, draw):
@@ -223,8 +225,12 @@ class Pipeline:
             rows = slice(start, min(start + step, x.shape[0]))
             part = x[rows, ...]
             images = xp.reshape(part, (part.shape[0], *self.shape))
+            shape = tuple(images.shape)
             for place, function in enumerate(self.functions):
                 images = function(images, Draw(ws, place, ws.row + start, part.shape[0]))
+                if getattr(images, "shape", None) != shape:
+                    what = f"the images from {type(function).__name__}"
+                    raise not_as_expected(what, shape, images)
             part[...] = xp.reshape(images, part.shape)
         return x
 
@@ -295,6 +301,7 @@ def apply(x: Any, augment: Any, *, key: int = 0, step: int = 0, row: int = 0) ->
 
     Examples
     --------
+    >>> import numpy as np
     >>> image = np.eye(3)[None, None]
     >>> from bpx.augmentation import Flip, apply
     >>> apply(image, Flip(probability=1.0)).tolist()

@@ -13,11 +13,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..checks import in_words
+from ..checks import in_words, shortened
 from ..registry import nearest
 from ._base import Read, Reader
 from ._classes import Classes
-from ._names import check_first_line, check_inputs, check_names, separated_by_others
+from ._names import check_first_line, check_inputs, check_names, is_name, separated_by_others
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
@@ -271,6 +271,7 @@ class Csv(TableReader):
             start = file.tell()
             while lines := file.read(LINES) + self._line(file):
                 if not parts:
+                    self._check_first(lines)
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
                 piece = self._parsed(lines, [*held] or self.columns[:1], start)
                 parts.append([_numbers(piece, n, f"{path}: ", self._text) for n in held])
@@ -294,6 +295,23 @@ class Csv(TableReader):
                 f"before byte {file.tell()}"
             )
         return found
+
+    def _check_first(self, text: bytes) -> None:
+        """ValueError if x has words in the first row."""
+        import csv
+
+        cells = next(csv.reader(io.StringIO(text.decode(errors="replace"))), [])
+        row = dict(zip(self.names, cells, strict=False))
+        for name in self.columns:
+            if is_name(row.get(name, "0")):
+                mend = (
+                    f": open_data(..., target={name!r}) if it is what is to be learned, or "
+                    "columns=[...] without it"
+                )
+                raise ValueError(
+                    f"{self.path}: expected numbers in column {name!r}, got "
+                    f"{shortened(row[name])}{separated_by_others(self.names) or mend}"
+                )
 
     def _has_names(self, text: bytes, column: str) -> bool:
         """A column begins with one."""

@@ -1,0 +1,221 @@
+"""What those write who come from other libraries, and what they are told to write here."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import keywords, layers, schedules
+
+X, Y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
+
+
+def net(**options):
+    return bpx.Network([3, 4, 2], seed=0, **options)
+
+
+def fit(*data, **options):
+    return net().fit(*data, epochs=1, **options)
+
+
+KEYWORDS = [
+    (lambda: fit(X, Y, lmbda=0.1), "fit takes no lmbda=: here it is l2="),
+    (lambda: fit(X, Y, weight_decay=0.1), "here it is l2=, or optimizer=bpx.AdamW(0.001, weight_"),
+    (lambda: fit(X, Y, early_stopping=True), "callbacks=bpx.EarlyStopping(10), with validation="),
+    (lambda: fit(X, Y, max_iter=3), "fit takes no max_iter=: here it is epochs="),
+    (lambda: fit(X, Y, steps_per_epoch=3), "an epoch is once through x, or through an iterable"),
+    (lambda: fit(X, Y, cost="mse"), "the network has it, bpx.Network(..., cost=...)"),
+    (
+        lambda: net(device="cuda"),
+        'Network takes no device=: here it is backend="cupy", or "numpy"',
+    ),
+    (lambda: net(hidden_layer_sizes=(5,)), "all sizes are the first argument, such as [20, 100,"),
+    (lambda: net().predict(X, batch_size=2), "rows go through in parts by themselves"),
+    (lambda: net().evaluate(X, Y, verbose=0), "evaluate takes no verbose=: it says nothing"),
+    (lambda: net().accuracy(X, Y, weights=Y), "did you mean 'sample_weight'?"),
+    (lambda: layers.Conv2D(8, 3, strides=2), "Conv2D takes no strides=; did you mean 'stride'?"),
+    (lambda: layers.Conv1D(filters=8), "takes no filters=: here they are channels=, the first"),
+    (lambda: layers.Conv2D(3, 8, out_channels=3), "here they are channels=, the first argument"),
+    (lambda: layers.Conv2D(in_channels=3), "a layer finds the size of its inputs itself"),
+    (lambda: layers.Dense(in_features=3), "a layer finds the size of its inputs itself"),
+    (lambda: layers.Dense(out_features=3), "here they are units=, the first argument"),
+    (lambda: layers.Dense(3, kernel_initializer="he"), 'weights=, such as weights="he-normal"'),
+    (
+        lambda: layers.Dense(3, bias_initializer="zeros"),
+        "takes no bias_initializer=: here it is b",
+    ),
+    (lambda: layers.Dense(3, kernel_regularizer="l2"), "it is for training, net.fit(..., l2=...)"),
+    (lambda: layers.Dropout(p=0.5), "Dropout takes no p=: here it is rate="),
+    (lambda: layers.MaxPool2D(kernel_size=2), "takes no kernel_size=; did you mean 'pool_size'?"),
+    (lambda: layers.BatchNorm(eps=1e-3), "BatchNorm takes no eps=; did you mean 'epsilon'?"),
+    (lambda: layers.Residual([], name="a"), "Residual takes no name=. Known: "),
+    (lambda: schedules.OneCycle(max_lr=0.1), "OneCycle takes no max_lr=: the rate is the first"),
+    (lambda: schedules.OneCycle(0.1, total_steps=9), "takes no total_steps=: here it is steps="),
+    (lambda: schedules.Cosine(0.1, T_max=9), "Cosine takes no T_max=: here it is steps="),
+    (
+        lambda: schedules.Cosine(0.1, epochs=9),
+        "steps=, of which an epoch has ceil(n / batch_size)",
+    ),
+    (
+        lambda: schedules.StepDecay(lr=0.1),
+        "StepDecay takes no lr=: the rate is the first argument",
+    ),
+    (lambda: schedules.StepDecay(learning_rate=0.1), "the rate is the first argument"),
+    (lambda: schedules.Cosine(initial_learning_rate=0.1), "the rate is the first argument"),
+    (lambda: bpx.EarlyStopping(5, mode="max"), "accuracies are better when larger, all others"),
+    (lambda: bpx.EarlyStopping(5, restore_best_weights=True), "restore_best=, True by default"),
+    (lambda: bpx.ReduceOnPlateau(mode="min"), "ReduceOnPlateau takes no mode=: accuracies are"),
+    (lambda: bpx.ReduceOnPlateau(min_lr=1e-5), "lowest=, of the first rate: 1/128 by default"),
+    (lambda: bpx.Adam(lambda step: 0.1), "got the function <lambda>: make a subclass of bpx.sch"),
+    (lambda: bpx.Ensemble.of(net(), 3), "got int; the number comes first: Ensemble.of(5, net)"),
+]
+
+
+@pytest.mark.parametrize(("write", "told"), KEYWORDS)
+def test_arguments(write, told):
+    with pytest.raises(TypeError, match=re.escape(told)):
+        write()
+
+
+@pytest.mark.parametrize("name", keywords.ATTRIBUTES)
+def test_attributes_of_a_network(name):
+    told = f"Network has no attribute {name!r}: {keywords.ATTRIBUTES[name]}"
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        getattr(net(), name)
+
+
+@pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_BPX)
+def test_attributes_of_bpx(name):
+    told = f"module 'bpx' has no attribute {name!r}: {keywords.ATTRIBUTES_OF_BPX[name]}"
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        getattr(bpx, name)
+
+
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        (lambda: net().optimizr, "no attribute 'optimizr'; did you mean 'optimizer'? Known: "),
+        (lambda: net().histroy, "no attribute 'histroy'; did you mean 'history'? Known: "),
+        (lambda: bpx.Netwrk, "module 'bpx' has no attribute 'Netwrk'; did you mean 'Network'?"),
+        (lambda: bpx.Dense, "module 'bpx' has no attribute 'Dense': it is bpx.layers.Dense"),
+        (lambda: bpx.Input, "module 'bpx' has no attribute 'Input': it is bpx.layers.Input"),
+        (lambda: bpx.Cosine, "no attribute 'Cosine': it is bpx.schedules.Cosine"),
+    ],
+)
+def test_names_that_are_nearly_right(look, told):
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        look()
+
+
+def test_a_network_has_no_names_that_it_does_not_have():
+    one = net()
+    assert not hasattr(one, "compile")
+    assert not hasattr(one, "__array__")
+    with pytest.raises(AttributeError, match=r"Network has no attribute '_repr_html_'$"):
+        one._repr_html_  # noqa: B018  # as a notebook asks
+    for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert np.array_equal(twin.parameters, one.parameters)
+
+
+def test_a_shell_lists_what_is_public():
+    assert dir(bpx) == sorted([*bpx.__all__, "__version__"])
+
+
+def test_samples_in_pairs():
+    """As in the book's network.py."""
+    with pytest.raises(
+        ValueError, match=r"single samples: pass arrays, x, y = map\(np.array, zip"
+    ):
+        fit(list(zip(X, Y, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "column"),
+    [
+        ("val_loss", "validation_cost"),
+        ("val_acc", "validation_accuracy"),
+        ("validation_accuracy", "validation_accuracy"),
+    ],
+)
+def test_a_column_of_validation_that_is_not_there(monitor, column):
+    told = f"an estimator's validation_data=, for {column}"
+    with pytest.raises(ValueError, match=told):
+        fit(X, Y, callbacks=bpx.EarlyStopping(monitor=monitor))
+
+
+def test_validation_data_as_evaluate_takes_them():
+    one, triple = net(), (X, Y, np.ones(4))
+    history = one.fit(X, Y, epochs=1, validation=triple)
+    assert (
+        one.evaluate(*triple)["cost"] == history["validation_cost"][0] == one.total_cost(*triple)
+    )
+    ensemble = bpx.Ensemble([one, net()])
+    assert ensemble.evaluate(*triple) == ensemble.evaluate(X, Y)
+    assert one.accuracy(*triple) == ensemble.members[0].accuracy(X, Y)
+    assert ensemble.accuracy(*triple) == ensemble.accuracy(X, Y)
+
+
+def test_a_schedule_of_ones_own_without_a_repr():
+    class Odd(schedules.Schedule):
+        def __call__(self, step):
+            return -1.0
+
+    with pytest.raises(ValueError, match=r"expected Odd\(0\), a learning rate, to be a number"):
+        fit(X, Y, optimizer=bpx.SGD(Odd()))
+
+
+# --- numbers that float32 does not hold ----------------------------------------------------------
+
+LARGE = np.full((4, 3), 1.0)
+LARGE[2, 1] = -1e300
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda one: one(LARGE),
+        lambda one: one.predict(LARGE),
+        lambda one: one.evaluate(LARGE, Y),
+        lambda one: one.fit(LARGE, Y),
+        lambda one: one.fit(X, Y, validation=(LARGE, Y)),
+        lambda one: bpx.Ensemble([one, net()]).predict(LARGE),
+        lambda one: one(np.asfortranarray(LARGE)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_x_that_float32_does_not_hold(use):
+    told = 'x has numbers that float32 does not hold, first in row 2, column 1: scale .*"float64"'
+    one = net()
+    before = one.parameters.copy()
+    with pytest.raises(ValueError, match=told):
+        use(one)
+    assert np.array_equal(one.parameters, before)
+
+
+def test_y_that_float32_does_not_hold():
+    one = bpx.Network([3, 1], output="identity")
+    with pytest.raises(
+        ValueError, match="y has numbers that float32 does not hold, first in row 1"
+    ):
+        one.fit(X, np.array([0.0, 1e39, 0.0, 0.0]))
+
+
+def test_what_holds_them():
+    most = np.full((4, 3), np.finfo(np.float32).max, np.float64)
+    scaled = [layers.Input(3), layers.Rescale(1e-300), layers.Dense(2, "softmax")]
+    for one, x in (
+        (net(dtype="float64"), LARGE),
+        (bpx.Network(scaled, seed=0), LARGE),
+        (bpx.Network([3, 2], weights="zeros"), most),
+    ):
+        assert np.isfinite(one(x)).all()
+        assert np.isfinite(one.evaluate(x, Y)["cost"])
+    many = np.ones((2000, 300))
+    many[1999, 299] = 1e39
+    with pytest.raises(ValueError, match="first in row 1999, column 299"):
+        bpx.Network([300, 2]).evaluate(many, np.zeros(2000, int))
