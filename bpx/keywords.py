@@ -98,11 +98,42 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
     return decorate
 
 
+class _Elsewhere:
+    """An attribute that is not there: AttributeError says what is."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        raise AttributeError(self._message)
+
+
+def attributes(**elsewhere: str) -> Callable[[type[C]], type[C]]:
+    """Decorator of a class: AttributeError for these names says what there is instead.
+
+    A method ``__getattr__`` would make each use of an attribute slower: a prediction 4.7 µs
+    instead of 4.2.
+    """
+
+    def decorate(cls: type[C]) -> type[C]:
+        for name, text in elsewhere.items():
+            setattr(cls, name, _Elsewhere(f"{cls.__name__} has no attribute {name!r}: {text}"))
+        every = cls.__dir__
+
+        def without_them(self: Any) -> list[str]:
+            return [name for name in every(self) if name not in elsewhere]
+
+        cls.__dir__ = without_them  # type: ignore[method-assign]  # for shells
+        return cls
+
+    return decorate
+
+
 def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, str]) -> Exception:
     """AttributeError that says what there is instead of an attribute of `owner`."""
     hint = f": {elsewhere[name]}" if name in elsewhere else ""
     if not hint and not name.startswith("_"):
-        hint = nearest(name, [each for each in known if not each.startswith("_")])
+        hint = nearest(name, list(known))
     return AttributeError(f"{owner} has no attribute {name!r}{hint}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
@@ -21,7 +22,7 @@ from .checks import positive, whole
 from .costs import Cost
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import ATTRIBUTES, IN_PARTS, hints, missing
+from .keywords import ATTRIBUTES, IN_PARTS, attributes, hints
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .summary import Summary
 
 
+@attributes(**ATTRIBUTES)
 class Network:
     """A feed-forward network.
 
@@ -155,9 +157,6 @@ class Network:
         net = cls.__new__(cls)
         net._begin(chain, generator)
         return net
-
-    def __getattr__(self, name: str) -> Any:
-        raise missing("Network", name, [*dir(type(self)), *self.__dict__], ATTRIBUTES)
 
     def __repr__(self) -> str:
         chain = ", ".join(map(str, self.layers))
@@ -442,9 +441,8 @@ class Network:
     def _rows(self, given: Any, finite: bool = True) -> Array:
         chain, asked = self.chain, self.chain.architecture
         shape, indices = asked.input_shape, asked.indices
-        return data.check_x(
-            chain.backend, given, shape, finite=finite, indices=indices, most=chain.largest
-        )
+        most = chain.largest if finite else math.inf
+        return data.check_x(chain.backend, given, shape, "x", finite, indices, most)
 
     @property
     def _indices(self) -> int | None:
@@ -464,7 +462,6 @@ class Network:
         # Copied, because a layer may hand its input's buffer through.
         return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
 
-    @hints(**IN_PARTS)
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 

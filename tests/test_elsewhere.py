@@ -35,7 +35,7 @@ KEYWORDS = [
         'Network takes no device=: here it is backend="cupy", or "numpy"',
     ),
     (lambda: net(hidden_layer_sizes=(5,)), "all sizes are the first argument, such as [20, 100,"),
-    (lambda: net().predict(X, batch_size=2), "rows go through in parts by themselves"),
+    (lambda: net().accuracy(X, Y, batch_size=2), "rows go through in parts by themselves"),
     (lambda: net().evaluate(X, Y, verbose=0), "evaluate takes no verbose=: it says nothing"),
     (lambda: net().accuracy(X, Y, weights=Y), "did you mean 'sample_weight'?"),
     (lambda: layers.Conv2D(8, 3, strides=2), "Conv2D takes no strides=; did you mean 'stride'?"),
@@ -99,8 +99,7 @@ def test_attributes_of_bpx(name):
 @pytest.mark.parametrize(
     ("look", "told"),
     [
-        (lambda: net().optimizr, "no attribute 'optimizr'; did you mean 'optimizer'? Known: "),
-        (lambda: net().histroy, "no attribute 'histroy'; did you mean 'history'? Known: "),
+        (lambda: bpx.Network.load, "Network has no attribute 'load': here it is bpx.load(path)"),
         (lambda: bpx.Netwrk, "module 'bpx' has no attribute 'Netwrk'; did you mean 'Network'?"),
         (lambda: bpx.Dense, "module 'bpx' has no attribute 'Dense': it is bpx.layers.Dense"),
         (lambda: bpx.Input, "module 'bpx' has no attribute 'Input': it is bpx.layers.Input"),
@@ -115,9 +114,8 @@ def test_names_that_are_nearly_right(look, told):
 def test_a_network_has_no_names_that_it_does_not_have():
     one = net()
     assert not hasattr(one, "compile")
-    assert not hasattr(one, "__array__")
-    with pytest.raises(AttributeError, match=r"Network has no attribute '_repr_html_'$"):
-        one._repr_html_  # noqa: B018  # as a notebook asks
+    assert "compile" not in dir(one)
+    assert {"fit", "chain", "history"} <= set(dir(one))
     for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert np.array_equal(twin.parameters, one.parameters)
 
