@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import MEND, count_of_bytes, whole
+from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
+from .frames import Names, names_of_targets, printed_names
 from .readers import TABLES, Classes, Read, Reader, load_npy, load_npz, reader, suffix
-from .values import check_indices, first_not_finite, place
+from .values import check_indices, first_not_finite, not_held
 from .windows import WindowPlan, WindowReader
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Blocks:
         Whether all of x was found to be finite, or need not be.
     indices : int or None
         n, if x has to be whole numbers from 0 to n − 1.
+    most : float
+        The largest number that x may have.
+    target_columns : tuple of str or None
+        The names of the columns of y, if they have names.
     on_disk : bool
         True; it tells a table from a data frame.
     n : int
@@ -59,10 +64,12 @@ class Blocks:
         sample_weight: Any,
         budget: int,
         kept: np.ndarray | None = None,
+        target_columns: Names = None,
     ) -> None:
         self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
         self.kept, self.checked = kept, False
         self.indices: int | None = None
+        self.most, self.target_columns = math.inf, target_columns
         self.n = reader.shape[0] if kept is None else int(kept.sum())
         self.shape = self.n, *reader.shape[1:]
 
@@ -133,7 +140,9 @@ class Blocks:
         others = [None if a is None else a[~chosen] for a in beside]
         x = Blocks(self.reader, None, None, self.budget, rows).read(finite=False)
         held_out = x, *(a[chosen] for a in beside if a is not None)
-        return Blocks(self.reader, others[0], others[1], self.budget, kept), held_out
+        y, weight = others
+        rest = Blocks(self.reader, y, weight, self.budget, kept, self.target_columns)
+        return rest, held_out
 
     def fits(self, held: int) -> bool:
         """Whether all rows fit into the budget, with `held` bytes each beside x."""
@@ -185,13 +194,27 @@ class Blocks:
         twin.checked = True
         return twin
 
-    def of_indices(self, count: int | None) -> Blocks:
-        """The same, with a check that x is whole numbers from 0 to below `count`, unless None."""
-        if count is None:
+    def looked_at(self, count: int | None, most: float) -> Blocks:
+        """The same, with the checks of a network: as `indices` and `most` say, unless None."""
+        dtype = self.reader.dtype
+        wide = dtype.kind == "f" and most < float(np.finfo(dtype).max)
+        if count is None and not wide:
             return self
         twin = copy.copy(self)
-        twin.checked, twin.indices = False, count
+        twin.checked, twin.indices, twin.most = False, count, most
         return twin
+
+    def check_targets(self, y: Any, columns: Names, what: str) -> None:
+        """ValueError if its targets are others than `columns`, or in another order.
+
+        Those of a frame `y` are found by their names.
+        """
+        of_data = self.target_columns if not printed_names(y) else None
+        if of_data and columns and len(of_data) > 1 and of_data != columns:
+            raise ValueError(
+                f"the targets of {what}x on disk are other columns than the network was trained "
+                "on, or in another order: open_data(..., target=list(net.target_columns))"
+            )
 
     def complete(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """y and the weights: those of the data, or those given with them.
@@ -231,10 +254,9 @@ class Blocks:
         if self.indices is not None:
             check_indices(out, self.indices, where, start)
             return
-        row = first_not_finite(out) if finite else None
+        row = first_not_finite(out, self.most) if finite else None
         if row is not None:
-            first = place(out, row, self.columns, start)
-            raise ValueError(f"{where} has NaN or infinity, first in {first}: {MEND}")
+            raise not_held(out, row, where, self.columns, start, self.most)
 
     def plan(self, batch_size: int, held: int) -> WindowPlan:
         """How epochs go through the rows within the budget, as in `fits`.
@@ -371,7 +393,8 @@ def open_data(
             y = as_integers(np.column_stack([table.held[name] for name in targets]))
         if weights:
             sample_weight = table.held[weights[0]]
-        return Blocks(table, _held(y), _held(sample_weight), size)
+        names = tuple(targets) or names_of_targets(y)
+        return Blocks(table, _held(y), _held(sample_weight), size, target_columns=names)
     if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
             "target=, columns= and classes= are for a .parquet or .csv file, and target= for a "
@@ -382,7 +405,8 @@ def open_data(
     if kind == ".npz" and y is None:
         found = load_npz(Path(x), targets, [] if targets else ["y"], size)
         y = next(iter(found.values()), None)
-    return Blocks(reader(x), _held(y), _held(sample_weight), size)
+    names = names_of_targets(y)
+    return Blocks(reader(x), _held(y), _held(sample_weight), size, target_columns=names)
 
 
 def _held(array: Any) -> Any:

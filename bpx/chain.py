@@ -113,9 +113,13 @@ class Chain:
 
     @cached_property
     def largest(self) -> float:
-        """What x may have in its dtype; a folded first `Rescale` may bring back what is larger."""
-        narrow = self.dtype == "float32" and not self.architecture.folded
-        return float(np.finfo(np.float32).max) if narrow else math.inf
+        """The largest number that its dtype holds, as far as float64 has larger ones."""
+        return float(np.finfo(np.float32).max) if self.dtype == "float32" else math.inf
+
+    @cached_property
+    def largest_input(self) -> float:
+        """As `largest`; but a folded first `Rescale` may bring back what is larger."""
+        return math.inf if self.architecture.folded else self.largest
 
     # --- forward ----------------------------------------------------------------------------
 

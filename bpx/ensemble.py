@@ -254,12 +254,12 @@ class Ensemble:
         indices = chain.architecture.indices
         x = by_names(x, self.columns)
         if not isinstance(x, Blocks):
-            shape, most = self.input_shape, chain.largest
+            shape, most = self.input_shape, chain.largest_input
             x = data.check_x(self.backend, x, shape, indices=indices, most=most)
             return self._together(x)[settled]
         data.check_row_shape(x.shape, self.input_shape, x)
         out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)
-        for part, rows in x.of_indices(indices).in_order(self.backend, 0):
+        for part, rows in x.looked_at(indices, chain.largest_input).in_order(self.backend, 0):
             out[rows, ...] = self._together(part)[settled]
         return out
 

@@ -47,8 +47,16 @@ def column(k: int, names: Sequence[str] | None) -> str:
 
 
 def targets_by_names(y: Any, columns: Names, what: str = "y") -> Any:
-    """As `by_names`; a single column may have any name."""
-    return y if columns is None or len(columns) < 2 else by_names(y, columns, what)
+    """As `by_names`, but a single column may have any name, and others beside are refused."""
+    if columns is None or len(columns) < 2:
+        return y
+    found = by_names(y, columns, what)
+    if found is not y and len(printed_names(y)) > len(columns):
+        raise ValueError(
+            f"{what} has other columns besides the {len(columns)} that the network was trained "
+            f"on: {last_word(what)}[list(net.target_columns)]"
+        )
+    return found
 
 
 def by_names(x: Any, columns: Names, what: str = "x") -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,8 +15,8 @@ C = TypeVar("C")
 
 # Of predictions and evaluations.
 IN_PARTS = {
-    "batch_size": "rows go through in parts by themselves",
-    "verbose": "it says nothing",
+    "batch_size": "many rows are cut into parts by themselves",
+    "verbose": "it prints nothing",
 }
 # Of layers; names that are nearly ours are found without.
 OF_LAYERS = {
@@ -47,6 +48,7 @@ ATTRIBUTES_OF_BPX = {
     "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
     "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "nn": "here it is bpx.layers",
+    "sklearn": "import bpx.sklearn",
     "optim": "here it is bpx.optimizers",
 }
 # Of a network.
@@ -54,7 +56,7 @@ ATTRIBUTES = {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
-    "eval": "it is needed nowhere: only fit trains, and drops units",
+    "eval": "there is no need for it: units are dropped in fit alone",
     "forward": "here it is net(x), or net.feedforward(x)",
     "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
     "load": "here it is bpx.load(path)",
@@ -98,6 +100,11 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
     return decorate
 
 
+def _fits(text: str, known: tuple[str, ...]) -> bool:
+    named = re.match(r"here (?:it is|they are) (\w+)=", text)
+    return named is None or named[1] in known
+
+
 class _Elsewhere:
     """An attribute that is not there: AttributeError says what is."""
 
@@ -138,10 +145,15 @@ def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, st
 
 
 def constructor(more: str = "", /, **elsewhere: str) -> Callable[[type[C]], type[C]]:
-    """Decorator of a class, above that of a dataclass: `hints` for its constructor."""
+    """Decorator of a class, above that of a dataclass: `hints` for its constructor.
+
+    Of texts for several classes, those that name an argument which this one has not are left out.
+    """
 
     def decorate(cls: type[C]) -> type[C]:
-        cls.__init__ = hints(more, **elsewhere)(cls.__init__)  # type: ignore[method-assign]
+        known = cls.__init__.__code__.co_varnames
+        fitting = {name: text for name, text in elsewhere.items() if _fits(text, known)}
+        cls.__init__ = hints(more, **fitting)(cls.__init__)  # type: ignore[method-assign]
         return cls
 
     return decorate

@@ -77,9 +77,9 @@ class Network:
     history : History or None
         Of the last `fit`.
     target_columns : tuple of str, optional
-        The names of the targets, by which ``bpx evaluate`` finds them in a table: from it, or from
-        the first data frame that `fit` is given for y. If there are several, those of any frame
-        are found by them, in any order.
+        The names of the targets, from the first data frame that `fit` gets as y, or from a table.
+        By them ``bpx evaluate`` finds the targets in a table, and several targets in a later frame
+        are matched, in any order.
 
     Raises
     ------
@@ -422,13 +422,13 @@ class Network:
         """
         if isinstance(x, Blocks):
             data.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
-            return self.chain.outputs(x.of_indices(self._indices))
+            return self.chain.outputs(x.looked_at(self._indices, self.chain.largest_input))
         given = self._by_names(x)
         x = self._rows(given, finite=False)
         if self._indices is not None:  # which are checked already
             return self.chain.outputs(x)
-        chain = self.chain
-        return chain.outputs(x, check=partial(check_finite_rows, x, "x", given, chain.largest))
+        most = self.chain.largest_input
+        return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given, most))
 
     __call__ = feedforward
 
@@ -441,7 +441,7 @@ class Network:
     def _rows(self, given: Any, finite: bool = True) -> Array:
         chain, asked = self.chain, self.chain.architecture
         shape, indices = asked.input_shape, asked.indices
-        most = chain.largest if finite else math.inf
+        most = chain.largest_input if finite else math.inf
         return data.check_x(chain.backend, given, shape, "x", finite, indices, most)
 
     @property
@@ -506,15 +506,18 @@ class Network:
         y = targets_by_names(y, self.target_columns, f"{what}y")
         check_order(x, what, y=y, sample_weight=sample_weight)
         if isinstance(x, Blocks):
-            return self._on_disk(x, *x.complete(y, sample_weight), what, finite)
+            y, sample_weight = x.complete(y, sample_weight)
+            x.check_targets(y, self.target_columns, what)
+            y = targets_by_names(y, self.target_columns, f"{what}y")
+            return self._on_disk(x, y, sample_weight, what, finite)
         if y is None:
             raise ValueError(
                 f"{what}y is missing: pass arrays as x and y, or a pair of them as *pair; "
                 "only open_data(x, y) has its own"
             )
         shape = self.input_shape
-        largest = self.chain.largest
-        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices, largest)
+        most = self.chain.largest_input
+        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices, most)
         held = self.targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
@@ -530,7 +533,7 @@ class Network:
                 "numbers: name them, in the order of its labels, with net.classes = [...]"
             )
         held = self.targets(x.n, y, sample_weight, what, finite)
-        x = x.of_indices(self._indices)
+        x = x.looked_at(self._indices, self.chain.largest_input)
         if x.fits(bytes_of_a_row(held)):
             read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
             return data.Samples(read, *held)

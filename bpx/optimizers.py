@@ -126,11 +126,12 @@ class Optimizer:
             value = getattr(self, f.name)
             if isinstance(value, np.generic):  # a float64 one would make float32 arrays float64
                 object.__setattr__(self, f.name, value.item())
-        if callable(self.learning_rate) and not isinstance(self.learning_rate, Schedule):
+        rate = self.learning_rate
+        if callable(rate) and not isinstance(rate, Schedule):
             raise TypeError(
                 "expected the learning rate to be a number or a Schedule, got the function "
-                f"{getattr(self.learning_rate, '__name__', '')}: make a subclass of "
-                "bpx.schedules.Schedule, with a method __call__(self, step)"
+                f"{getattr(rate, '__name__', rate)}: make a subclass of bpx.schedules.Schedule, "
+                "with a method __call__(self, step)"
             )
         if not isinstance(self.learning_rate, Schedule):
             positive("the learning rate (or a Schedule)", self.learning_rate, zero=True)

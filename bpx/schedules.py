@@ -147,7 +147,7 @@ class Cosine(Schedule):
 
 
 @SCHEDULES.builds
-@constructor(**OF_SCHEDULES)
+@constructor()
 @dataclass(frozen=True)
 class WarmUp(Schedule):
     """Linear from 0 over `steps` steps, then `after` (a rate, or a schedule counted from there).

@@ -286,10 +286,12 @@ class Stream:
                     f"{type(batch).__name__}; pass a pair of arrays as fit(x, y) or fit(*pair)"
                 )
             empty = False
-            if getattr(batch[0], "shape", None) == self.net.input_shape:
+            shape = self.net.input_shape
+            if getattr(batch[0], "shape", None) in (shape, (*shape, 1)):  # or in columns
                 raise ValueError(
                     "expected the iterable to give mini-batches, x of shape (m, ...) with y, got "
-                    "single samples: pass arrays, x, y = map(np.array, zip(*data)), and fit(x, y)"
+                    "single samples: pass arrays, x = np.array([x.reshape(-1) for x, y in data]), "
+                    "y = np.array([y for x, y in data]), and fit(x, y)"
                 )
             try:
                 samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)

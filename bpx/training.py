@@ -102,8 +102,8 @@ def _train(
         columns = names_of(x)
     classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
     targets = net.target_columns
-    if targets is None and y is not None:
-        targets = names_of_targets(y)
+    if targets is None:
+        targets = x.target_columns if y is None and isinstance(x, Blocks) else names_of_targets(y)
     held_out = _held_out(net, validation, check_finite, (columns, targets), classes)
     called = _callbacks(callbacks, progress, ranks)
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()

@@ -126,15 +126,26 @@ def check_finite_rows(array: Any, what: str, given: Any = None, most: float = ma
     `given` is the frame that names the columns.
     """
     row = first_not_finite(array, most)
-    if row is None:
-        return
-    where = place(array, row, printed_names(given), most=most)
-    if first_not_finite(_row(array, row)) is None:
-        raise ValueError(
-            f"{what} has numbers that float32 does not hold, first in {where}: scale them, or "
-            'make the network with dtype="float64"'
-        )
-    raise ValueError(f"{what} has NaN or infinity, first in {where}: {MEND}")
+    if row is not None:
+        raise not_held(array, row, what, printed_names(given), most=most)
+
+
+def not_held(
+    array: Any,
+    row: int,
+    what: str,
+    names: Sequence[str] | None,
+    first: int = 0,
+    most: float = math.inf,
+) -> ValueError:
+    """The error for the row that `first_not_finite` has found; rows count from `first`."""
+    where = place(array, row, names, first, most)
+    if first_not_finite(_row(array, row)) is not None:
+        return ValueError(f"{what} has NaN or infinity, first in {where}: {MEND}")
+    return ValueError(
+        f"{what} has numbers that float32 does not hold, first in {where}: scale them, or make "
+        'the network with dtype="float64"'
+    )
 
 
 def check_indices(array: Any, count: int, what: str, first: int = 0) -> None:

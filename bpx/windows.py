@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .blocks import Blocks
 
 
+AHEAD = 8  # blocks that a disk is told of, and as many more, before they are read
+
+
 @dataclass(frozen=True)
 class WindowPlan:
     """How epochs deal the rows of a file out to windows.
@@ -177,11 +180,15 @@ class WindowReader:
             rows[:left] = before.rows[before.left]
         at, places, numbers = left, [np.arange(0)], self._windows[k]
         pieces = list(zip(borders[numbers].tolist(), borders[numbers + 1].tolist(), strict=True))
-        self.blocks.reader.announce(pieces)
-        with self.blocks.reader.opened() as read:
-            for block, (start, stop) in zip(numbers.tolist(), pieces, strict=True):
+        reader = self.blocks.reader
+        with reader.opened() as read:
+            for turn, (block, (start, stop)) in enumerate(
+                zip(numbers.tolist(), pieces, strict=True)
+            ):
                 if self._closed:
                     raise InterruptedError("nobody waits for it any more")
+                if turn % AHEAD == 0:
+                    reader.announce(pieces[turn + AHEAD if turn else 0 : turn + 2 * AHEAD])
                 out = slot.host[at : at + stop - start]
                 self.blocks.read_block(read, block, start, out, self.finite)
                 places.append(at + self.blocks.inside(start, stop))

@@ -330,7 +330,7 @@ def test_a_disk_is_told_of_a_window_before_it_is_read(samples, path, monkeypatch
     monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
     data = bpx.open_data(path, samples[1], budget=SMALL)
     network().fit(data, epochs=1, batch_size=7)
-    assert len(told) > 1  # of each window the first piece: then the system refused
+    assert len(told) > 1  # each time of the first piece: then the system refused
     monkeypatch.setattr(os, "posix_fadvise", lambda *of: told.append((of[1], of[1] + of[2])))
     told.clear()
     losses = network().fit(data, epochs=1, batch_size=7)["training_cost"]
@@ -527,6 +527,10 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("w.csv", told)
     assert bpx.open_data(tmp_path / "w.csv", target="kind").classes == ("down", "up")
     assert bpx.open_data(tmp_path / "w.csv", [0, 1], columns=["a"]).shape == (2, 1)
+    (tmp_path / "l.csv").write_text(f"a,b,t\n1,2,{'x' * 200_000}\n3,4,y\n")
+    assert bpx.open_data(tmp_path / "l.csv", columns=["a", "b"]).shape == (2, 2)
+    (tmp_path / "m.csv").write_text("a,b\n#N/A,2\n3,4\n")
+    refused("m.csv", "column 'a' has an empty cell: fill it", target="a")
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):

@@ -35,8 +35,8 @@ KEYWORDS = [
         'Network takes no device=: here it is backend="cupy", or "numpy"',
     ),
     (lambda: net(hidden_layer_sizes=(5,)), "all sizes are the first argument, such as [20, 100,"),
-    (lambda: net().accuracy(X, Y, batch_size=2), "rows go through in parts by themselves"),
-    (lambda: net().evaluate(X, Y, verbose=0), "evaluate takes no verbose=: it says nothing"),
+    (lambda: net().accuracy(X, Y, batch_size=2), "many rows are cut into parts by themselves"),
+    (lambda: net().evaluate(X, Y, verbose=0), "evaluate takes no verbose=: it prints nothing"),
     (lambda: net().accuracy(X, Y, weights=Y), "did you mean 'sample_weight'?"),
     (lambda: layers.Conv2D(8, 3, strides=2), "Conv2D takes no strides=; did you mean 'stride'?"),
     (lambda: layers.Conv1D(filters=8), "takes no filters=: here they are channels=, the first"),
@@ -66,11 +66,17 @@ KEYWORDS = [
         "StepDecay takes no lr=: the rate is the first argument",
     ),
     (lambda: schedules.StepDecay(learning_rate=0.1), "the rate is the first argument"),
+    (lambda: schedules.StepDecay(0.1, epochs=3), "StepDecay takes no epochs="),
+    (lambda: schedules.WarmUp(lr=0.1), "WarmUp takes no lr="),
+    (lambda: layers.Dense(3, p=0.3), "Dense takes no p="),
+    (lambda: layers.Conv2D(out_features=3), "Conv2D takes no out_features="),
+    (lambda: layers.BatchNorm(bias_initializer="ones"), "BatchNorm takes no bias_initializer="),
     (lambda: schedules.Cosine(initial_learning_rate=0.1), "the rate is the first argument"),
     (lambda: bpx.EarlyStopping(5, mode="max"), "accuracies are better when larger, all others"),
     (lambda: bpx.EarlyStopping(5, restore_best_weights=True), "restore_best=, True by default"),
     (lambda: bpx.ReduceOnPlateau(mode="min"), "ReduceOnPlateau takes no mode=: accuracies are"),
     (lambda: bpx.ReduceOnPlateau(min_lr=1e-5), "lowest=, of the first rate: 1/128 by default"),
+    (lambda: bpx.Adam(schedules.Cosine), "got the function Cosine: make a subclass of bpx.sched"),
     (lambda: bpx.Adam(lambda step: 0.1), "got the function <lambda>: make a subclass of bpx.sch"),
     (lambda: bpx.Ensemble.of(net(), 3), "got int; the number comes first: Ensemble.of(5, net)"),
 ]
@@ -121,15 +127,14 @@ def test_a_network_has_no_names_that_it_does_not_have():
 
 
 def test_a_shell_lists_what_is_public():
-    assert dir(bpx) == sorted([*bpx.__all__, "__version__"])
+    assert set(dir(bpx)) - {"sklearn"} == {*bpx.__all__, "__version__"}
 
 
 def test_samples_in_pairs():
     """As in the book's network.py."""
-    with pytest.raises(
-        ValueError, match=r"single samples: pass arrays, x, y = map\(np.array, zip"
-    ):
-        fit(list(zip(X, Y, strict=True)))
+    for x in (X, X[:, :, None]):
+        with pytest.raises(ValueError, match=r"got single samples: pass arrays, x = np.array\(\["):
+            fit(list(zip(x, Y, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,7 @@ def test_samples_in_pairs():
     [
         ("val_loss", "validation_cost"),
         ("val_acc", "validation_accuracy"),
+        ("val_accuracy", "validation_accuracy"),
         ("validation_accuracy", "validation_accuracy"),
     ],
 )
@@ -195,8 +201,24 @@ def test_x_that_float32_does_not_hold(use):
     assert np.array_equal(one.parameters, before)
 
 
-def test_y_that_float32_does_not_hold():
-    one = bpx.Network([3, 1], output="identity")
+@pytest.mark.parametrize("budget", ["1 GB", "12 kB"])
+def test_x_on_disk_that_float32_does_not_hold(tmp_path, budget):
+    np.save(tmp_path / "x.npy", np.concatenate([X, LARGE, *[X] * 70]))
+    data = bpx.open_data(tmp_path / "x.npy", np.tile(Y, 72), budget=budget)
+    uses = lambda one: one(data), lambda one: one.evaluate(data), lambda one: one.fit(data)
+    for use in (*uses, lambda one: bpx.Ensemble([one, net()]).predict(data)):
+        with pytest.raises(
+            ValueError, match=r"that float32 does not hold, first in row 6, column 1"
+        ):
+            use(net())
+    assert np.isfinite(net(dtype="float64")(data)).all()
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_y_that_float32_does_not_hold(scaled):
+    """Whatever becomes of x."""
+    chain = [layers.Input(3), *[layers.Rescale(0.5)] * scaled, layers.Dense(1, "identity")]
+    one = bpx.Network(chain)
     with pytest.raises(
         ValueError, match="y has numbers that float32 does not hold, first in row 1"
     ):

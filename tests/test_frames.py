@@ -394,7 +394,7 @@ def test_other_labels_tell_nothing_of_the_order(columns, y):
 
 def test_targets_go_by_their_names(frame, columns, rng):
     x, u, v = frame(columns), rng.normal(size=len(columns["age"])), np.ones(len(columns["age"]))
-    y, turned = frame({"u": u, "v": v}), frame({"more": v, "v": v, "u": u})
+    y, turned = frame({"u": u, "v": v}), frame({"v": v, "u": u})
     net = bpx.Network([len(columns), 2], output="identity", seed=0)
     history = net.fit(x, y, epochs=1, validation=(x, turned))
     assert net.target_columns == ("u", "v")
@@ -403,9 +403,41 @@ def test_targets_go_by_their_names(frame, columns, rng):
     assert net.evaluate(x, turned)["cost"] == net.evaluate(x, y)["cost"] == expected
     with pytest.raises(ValueError, match="y has no column 'u', which the network was trained on"):
         net.evaluate(x, frame({"w": u, "v": v}))
+    more = frame({"v": v, "u": u, "w": u})  # perhaps a class that the network does not know
+    with pytest.raises(ValueError, match="y has other columns besides the 2 that the network was"):
+        net.evaluate(x, more)
+    if hasattr(more, "__getitem__") and not hasattr(more, "select"):
+        assert net.evaluate(x, more[list(net.target_columns)])["cost"] == expected
     one = bpx.Network([len(columns), 1], output="identity", seed=0)
     one.fit(x, frame({"u": u}), epochs=1)
     assert one.evaluate(x, frame({"w": u})) == one.evaluate(x, u)
+
+
+def test_targets_on_disk_go_by_their_names(columns, rng, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="it writes the table")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    x = pandas.DataFrame(columns)
+    y = pandas.DataFrame({"u": rng.normal(size=len(x)), "v": 1.0})
+    path, array = tmp_path / "t.csv", tmp_path / "x.npy"
+    pandas.concat([x, y], axis=1).to_csv(path, index=False)
+    np.save(array, np.ascontiguousarray(x))
+    net = bpx.Network([len(columns), 2], output="identity", seed=0, dtype="float64")
+    net.fit(bpx.open_data(path, target=["u", "v"]), epochs=1)
+    assert net.target_columns == ("u", "v")
+    expected = pytest.approx(net.evaluate(x, y)["cost"], rel=1e-12)
+    assert net.evaluate(bpx.open_data(path, target=["u", "v"]))["cost"] == expected
+    assert net.evaluate(bpx.open_data(array, y[["v", "u"]]))["cost"] == expected
+    told = (
+        r"targets of x on disk are other columns .* order: open_data\(..., target=list\(net.target"
+    )
+    with pytest.raises(ValueError, match=told):
+        net.evaluate(bpx.open_data(path, target=["v", "u"]))
+    rest, _ = bpx.open_data(path, target=["v", "u"]).hold_out(1, seed=0)
+    with pytest.raises(ValueError, match=told):
+        net.fit(rest, epochs=1)
+    other = bpx.Network([len(columns), 2], output="identity", seed=0)
+    other.fit(bpx.open_data(array, y[["v", "u"]]), epochs=1)
+    assert other.target_columns == ("v", "u")
 
 
 def test_a_row_of_pandas_keeps_its_names():

@@ -71,7 +71,7 @@ class Pace:
         if self._left <= 0 < self._took:
             tried = max(tried, int(ENOUGH / self._took))
             other = trial(not self._together)
-            # Again, since what held the last call up may be over.
+            # Again, if steps are left, since what held the last call up may be over.
             if 0.0 < other < self._took and other < (trial(self._together) or self._took):
                 self._together, self._took, self._apart = not self._together, other, 1
             else:

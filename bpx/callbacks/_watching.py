@@ -24,7 +24,7 @@ class _Watch:
         if monitor not in columns:
             hint = f"{nearest(monitor, columns)} (put a Metric before what monitors it)"
             if monitor.startswith("val") and "validation_cost" not in columns:
-                known = "validation_accuracy" if monitor.endswith("acc") else "validation_cost"
+                known = "validation_accuracy" if "acc" in monitor else "validation_cost"
                 known = monitor if monitor.startswith("validation_") else known
                 hint = f": pass validation=(x, y), or an estimator's validation_data=, for {known}"
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")

@@ -57,7 +57,7 @@ def separated_by_others(names: list[str]) -> str:
     return " (cells are separated by commas)" if others else ""
 
 
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+_MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
 
 
 def is_missing(cell: str) -> bool:
