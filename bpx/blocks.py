@@ -195,7 +195,7 @@ class Blocks:
         return twin
 
     def looked_at(self, count: int | None, most: float) -> Blocks:
-        """The same, with the checks of a network: as `indices` and `most` say, unless None."""
+        """The same, with what a network checks: `indices`, unless None, and `most`."""
         dtype = self.reader.dtype
         wide = dtype.kind == "f" and most < float(np.finfo(dtype).max)
         if count is None and not wide:
