@@ -40,6 +40,7 @@ OF_SCHEDULES = {
     "max_lr": "the rate is the first argument",
     "total_steps": "here it is steps=",
 }
+# Of bpx itself.
 ATTRIBUTES_OF_BPX = {
     "Linear": "here it is bpx.layers.Dense",
     "MLPClassifier": "it is bpx.sklearn.MLPClassifier: import bpx.sklearn",
@@ -48,8 +49,8 @@ ATTRIBUTES_OF_BPX = {
     "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
     "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "nn": "here it is bpx.layers",
-    "sklearn": "import bpx.sklearn",
     "optim": "here it is bpx.optimizers",
+    "sklearn": "import bpx.sklearn",
 }
 # Of a network.
 ATTRIBUTES = {

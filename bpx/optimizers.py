@@ -34,7 +34,7 @@ class HasParameters(Protocol):
     def parameters(self) -> Array: ...
 
 
-@dataclass(eq=False)
+@dataclass(eq=False)  # each is itself: its arrays are not to be compared
 class State:
     """What an optimizer remembers between steps.
 
