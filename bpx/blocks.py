@@ -213,7 +213,7 @@ class Blocks:
         if of_data and columns and len(of_data) > 1 and of_data != columns:
             raise ValueError(
                 f"the targets of {what}x on disk are other columns than the network was trained "
-                "on, or in another order: open_data(..., target=list(net.target_columns))"
+                f"on, or in another order: open_data(..., target={[*columns]})"
             )
 
     def complete(self, y: Any, sample_weight: Any) -> tuple[Any, Any]:

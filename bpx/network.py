@@ -503,18 +503,18 @@ class Network:
             Whether all weights may be zero, as those of a mini-batch may.
         """
         x = by_names(x, self.columns, f"{what}x")
-        y = targets_by_names(y, self.target_columns, f"{what}y")
         check_order(x, what, y=y, sample_weight=sample_weight)
         if isinstance(x, Blocks):
             y, sample_weight = x.complete(y, sample_weight)
             x.check_targets(y, self.target_columns, what)
-            y = targets_by_names(y, self.target_columns, f"{what}y")
-            return self._on_disk(x, y, sample_weight, what, finite)
-        if y is None:
+        elif y is None:
             raise ValueError(
                 f"{what}y is missing: pass arrays as x and y, or a pair of them as *pair; "
                 "only open_data(x, y) has its own"
             )
+        y = targets_by_names(y, self.target_columns, f"{what}y")
+        if isinstance(x, Blocks):
+            return self._on_disk(x, y, sample_weight, what, finite)
         shape = self.input_shape
         most = self.chain.largest_input
         x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices, most)

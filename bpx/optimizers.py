@@ -133,8 +133,8 @@ class Optimizer:
                 f"{getattr(rate, '__name__', rate)}: make a subclass of bpx.schedules.Schedule, "
                 "with a method __call__(self, step)"
             )
-        if not isinstance(self.learning_rate, Schedule):
-            positive("the learning rate (or a Schedule)", self.learning_rate, zero=True)
+        if not isinstance(rate, Schedule):
+            positive("the learning rate (or a Schedule)", rate, zero=True)
         self.validate()
 
     def validate(self) -> None:

@@ -217,6 +217,7 @@ def _held_out(
         others[0] = targets_by_names(others[0], names[1], "validation y")
     if isinstance(x, Blocks):
         x.check_classes(classes, "validation ")
+        x.check_targets(None, names[1], "validation ")  # of which the network does not know yet
     return net.samples(x, *others, what="validation ", finite=finite)
 
 

@@ -46,13 +46,13 @@ def steps(
         given["squares"], given["squared"] = address(squares), squares.size
         members = min(most, _threads.count())
 
-        def some(first: int, count: int, members: int) -> int:
+        def some(first: int, count: int, threads: int) -> int:
             team[:] = 0
             given["step"], given["steps"] = first, first + count
-            given["joining"] = members - 1
-            if members == 1:
+            given["joining"] = threads - 1
+            if threads == 1:
                 return int(function(given, 0)) - first
-            stopped = [0] * members
+            stopped = [0] * threads
 
             def work(member: int) -> None:
                 stopped[member] = function(given, min(member, 1))
@@ -60,7 +60,7 @@ def steps(
             def end() -> None:  # for those who joined, if the first one never began
                 team[GATE // 8] = -1
 
-            _threads.spread(work, members, watch, end)
+            _threads.spread(work, threads, watch, end)
             return stopped[0] - first
 
         if members < 2:
