@@ -23,6 +23,7 @@ from .costs import Cost
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
 from .keywords import ATTRIBUTES, IN_PARTS, attributes, hints
+from .labels import numbered
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
@@ -275,8 +276,9 @@ class Network:
     def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
         """What the labels 0, 1, ... stand for, names or numbers of your own; None if unknown.
 
-        Taken from a table whose targets are a column of text, or set by you. Files, ONNX models
-        and ``bpx predict`` have them; ``np.array(net.classes)[net.predict(x)]`` turns labels into
+        Taken, in sorted order, from the first labels or table on disk of names that `fit` is
+        given, or set by you. Where they are known, names are taken as labels; files, ONNX models
+        and ``bpx predict`` have them. ``np.array(net.classes)[net.predict(x)]`` turns numbers into
         them.
 
         Raises
@@ -552,6 +554,7 @@ class Network:
         backend, outputs = self.backend, self.output_shape[0]
         wanted = self.chain.architecture.wanted_targets
         largest = self.chain.largest
+        y = numbered(y, self.classes, f"{what}y")
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest)
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
@@ -938,7 +941,7 @@ class Network:
             y, an iterable of (x, y) or (x, y, sample_weight) mini-batches, which is gone through
             once per epoch, and so has to end.
         y : array
-            Labels (n,) of integers, or targets (n, k).
+            Labels (n,), integers or names of `classes`, or targets (n, k).
         epochs : int
             Further passes over the data; 30 by default.
         batch_size : int, optional

@@ -17,6 +17,7 @@ from .checks import flag, level_of_user, positive, whole
 from .data import Samples
 from .frames import Names, by_names, names_of, names_of_targets, targets_by_names
 from .history import History
+from .labels import learned, numbered
 from .minibatches import check_shuffle
 from .mpi import joined
 from .network import Network
@@ -86,6 +87,10 @@ def _train(
     accumulate = whole("accumulate", accumulate)
     changes = _augmentation(net, augment)
     slices = accumulate if ranks.size > 1 or accumulate > 1 else None
+    classes = net.classes
+    if classes is None and not net.steps:
+        classes = learned(y, net.chain.architecture)
+    y = numbered(y, classes)
     source: Source
     if y is not None or isinstance(x, Blocks):
         source = of_samples(net, x, y, sample_weight, batch_size, shuffle, check_finite)
@@ -100,7 +105,8 @@ def _train(
     columns = net.columns
     if columns is None and not isinstance(source, Stream):
         columns = names_of(x)
-    classes = x.classes if net.classes is None and isinstance(x, Blocks) else net.classes
+    if classes is None and isinstance(x, Blocks):
+        classes = x.classes
     targets = net.target_columns
     if targets is None:
         targets = x.target_columns if y is None and isinstance(x, Blocks) else names_of_targets(y)
@@ -215,6 +221,7 @@ def _held_out(
     x = by_names(x, names[0], "validation x")
     if others:
         others[0] = targets_by_names(others[0], names[1], "validation y")
+        others[0] = numbered(others[0], classes, "validation y")
     if isinstance(x, Blocks):
         x.check_classes(classes, "validation ")
         x.check_targets(None, names[1], "validation ")  # of which the network does not know yet

@@ -125,8 +125,6 @@ ADVICE = [
     (fit_labels, LABELS * 1.0, [numpy, _list, strict, torch, *FRAMES],
      "np.asarray(y, dtype=int)"),
     (fit_validation, LABELS * 1.0, [_list, polars], "np.asarray(y, dtype=int)"),
-    (fit_labels, NAMES, [numpy, _list, *FRAMES], "np.unique(y, return_inverse=True)[1]"),
-    (fit_validation, NAMES, [_list, pandas], "np.unique(y, return_inverse=True)[1]"),
     (fit_values, PAIRS, [numpy, _list, strict, torch], "np.asarray(y).reshape(-1, 2)"),
     (fit_weight, LABELS[:, None] + 1, [numpy, _list, strict, torch, *FRAMES],
      "np.asarray(sample_weight).reshape(-1)"),
@@ -181,13 +179,15 @@ def test_a_missing_label_is_not_a_class(do, kind, labels, missing):
         do(kind(y))
     message = str(refused.value)
     assert message.endswith("fill in what is missing, or leave those rows out")
-    assert re.search(r"with (None|nan|<NA>) at \[2\]|first in row 2:", message), message
+    assert re.search(r"with (None|nan|<NA>) at \[2\]|in row 2:", message), message
     assert "np.unique" not in message
 
 
 def test_what_numpy_cannot_number_is_not_to_be_numbered():
     y = np.array([*"abba", 1, 2], dtype=object)
     with pytest.raises(TypeError, match=r"got dtype object with 'a' at \[0\]$"):
+        fit_validation(y)
+    with pytest.raises(ValueError, match="expected the name of a class in y, got 1 in row 4: "):
         fit_labels(y)
 
 

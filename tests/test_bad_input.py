@@ -28,6 +28,12 @@ def fit(*data, **options):
     return net().fit(*data, epochs=1, **options)
 
 
+def classed(names):
+    found = net()
+    found.classes = names
+    return found
+
+
 def regression(y):
     return bpx.Network([3, 1], output="identity", cost="quadratic").fit(X, y, epochs=1)
 
@@ -221,7 +227,7 @@ CASES = [
         lambda: fit(X, Y, validation=(X, list("abab"))),
         TypeError,
         "validation y must be real numbers (floats, integers or booleans), got dtype <U1; "
-        "number the classes: np.unique(y, return_inverse=True)[1]",
+        "for names of classes set net.classes = [...], in the order of the labels",
     ),
     # weights
     (lambda: fit(X, Y, sample_weight=[1, 1]), ValueError, "sample_weight of shape (4,), got (2,)"),
@@ -769,7 +775,41 @@ CASES = [
         "a sample is a row here, so pass np.asarray(x).T",
     ),
     (lambda: fit(X, Y[:, None]), ValueError, "got (4, 1): np.asarray(y).reshape(-1)"),
-    (lambda: fit(X, ["a", "b", "b", "a"]), TypeError, "np.unique(y, return_inverse=True)"),
+    (
+        lambda: net().evaluate(X, ["a", "b", "b", "a"]),
+        TypeError,
+        "got dtype <U1; for names of classes set net.classes = [...], in the order of the labels",
+    ),
+    (
+        lambda: fit(X, ["a", "b", "c", "a"]),
+        ValueError,
+        "y has 3 classes, ['a', 'b', 'c'], and the network 2 outputs: give it an output for each",
+    ),
+    (
+        lambda: bpx.Network([3, 1]).fit(X, ["a", "b", "c", "a"]),
+        ValueError,
+        "and the network 1 output: give it an output for each",
+    ),
+    (
+        lambda: fit(X, ["a"] * 4),
+        ValueError,
+        "expected names of 2 classes in y, got 1, ['a']: name them all, net.classes = [...], or",
+    ),
+    (
+        lambda: fit(X, ["a", "b", None, "a"]),
+        ValueError,
+        "expected the name of a class in y, got None in row 2: fill in what is missing, or",
+    ),
+    (
+        lambda: fit(X, ["ant", "bee", "bee", "ant"], validation=(X, ["ant", "bees", "ant", "x"])),
+        ValueError,
+        "'bees' in row 1 of validation y is not one of the network's classes; did you mean 'bee'?",
+    ),
+    (
+        lambda: classed([3, 5]).fit(X, ["3", "5", "5", "3"]),
+        ValueError,
+        "'3' in row 0 of y is not one of the network's classes: [3, 5]",
+    ),
     (
         lambda: fit(np.ma.masked_equal(np.eye(4, 3), 1.0), Y),
         TypeError,

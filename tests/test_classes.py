@@ -121,6 +121,85 @@ def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
         bpx.Network([2, 1], output="identity").fit(data)
 
 
+def _series(library, **options):
+    def made(names):
+        module = pytest.importorskip(library, reason="its vectors are tested")
+        return getattr(module, {"pyarrow": "array"}.get(library, "Series"))(names, **options)
+
+    made.__name__ = "-".join([library, *map(str, options.values())])
+    return made
+
+
+KINDS_OF_VECTOR = [
+    *(list, tuple, np.array),
+    *(lambda names, dtype=dtype: np.array(names, dtype=dtype) for dtype in (object, "T")),
+    *(_series("pandas"), _series("pandas", dtype="category"), _series("pandas", dtype=object)),
+    *(_series("polars"), _series("pyarrow")),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Exporting an unversioned DLPack:DeprecationWarning")
+@pytest.mark.parametrize("vector", KINDS_OF_VECTOR)
+@pytest.mark.parametrize("x_on_disk", [False, True])
+def test_labels_in_memory_may_be_names(trees, vector, x_on_disk):
+    x, named = bpx.open_data(trees[0]) if x_on_disk else trees[0], vector(trees[1].tolist())
+    numbers = np.searchsorted(NAMES, trees[1])
+    expected = bpx.Network([2, 8, 3], output="softmax", seed=0)
+    history = expected.fit(trees[0], numbers, epochs=3, validation=(trees[0], numbers))
+    net = bpx.Network([2, 8, 3], output="softmax", seed=0)
+    net.fit(x, named, epochs=2, validation=(trees[0], named))
+    net.fit(x, named, epochs=1, validation=(trees[0], named))
+    assert net.classes == NAMES
+    assert np.array_equal(net.parameters, expected.parameters)
+    assert net.history["validation_cost"][-1] == history["validation_cost"][-1]
+    assert net.evaluate(x, named) == expected.evaluate(trees[0], numbers)
+    assert net.accuracy(x, named) == expected.accuracy(trees[0], numbers)
+    assert net.total_cost(x, named) == expected.total_cost(trees[0], numbers)
+    grad, other = net.backprop(trees[0], named), expected.backprop(trees[0], numbers)
+    assert np.array_equal(grad.flat, other.flat)
+    net.trace(trees[0], named)
+
+
+def test_names_go_by_the_classes_that_are_set(trees):
+    x, named = trees
+    net, twin = (bpx.Network([2, 3], output="softmax", seed=0) for _ in range(2))
+    net.classes = KINDS
+    net.fit(x, named, epochs=2)
+    twin.fit(x, [KINDS.index(name) for name in named], epochs=2)
+    assert net.classes == KINDS
+    assert np.array_equal(net.parameters, twin.parameters)
+    stream = bpx.Network([2, 3], output="softmax", seed=0)
+    with pytest.raises(TypeError, match=r"mini-batch 1 .* set net\.classes = \[\.\.\.\]"):
+        stream.fit([(x, named)])
+    stream.classes = KINDS
+    stream.fit([(x, named)], epochs=1)
+
+
+def test_one_output_tells_two_names_apart(trees):
+    x, named = trees[0], np.where(trees[1] == "oak", "oak", "none")
+    net = bpx.Network([2, 1], seed=0)
+    net.fit(x, named.tolist(), epochs=2)
+    assert net.classes == ("none", "oak")
+    twin = bpx.Network([2, 1], seed=0)
+    twin.fit(x, named == "oak", epochs=2)
+    assert np.array_equal(net.parameters, twin.parameters)
+
+
+def test_names_that_cannot_be_learned_change_nothing(trees):
+    x, named = trees
+    net = bpx.Network([2, 3], output="softmax", seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="expected as many rows in y as in x, 60, got 59"):
+        net.fit(x, named[1:])
+    with pytest.raises(ValueError, match="'yew' in row 0 of validation y is not one of the netw"):
+        net.fit(x, named, validation=(x[:1], ["yew"]))
+    assert net.classes is None
+    assert np.array_equal(net.parameters, before)
+    net.fit(x, np.searchsorted(NAMES, named), epochs=1)  # of numbers alone: in which order?
+    with pytest.raises(TypeError, match=r"for names of classes set net\.classes"):
+        net.fit(x, named)
+
+
 def test_names_that_are_set():
     net = bpx.Network([2, 1], seed=0)
     net.classes = ["cat", "dog"]

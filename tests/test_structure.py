@@ -43,6 +43,7 @@ ORDER = [
     "persistence",
     "history",
     "architecture",
+    "labels",
     "chain",
     "gradients",
     "traces",

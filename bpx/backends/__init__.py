@@ -176,7 +176,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         host, but = _of_objects(host, printed_names(values))
     if host.dtype.kind not in "biuf":
         if name == "y" and not but.endswith(MEND) and _are_classes(host):
-            but += "; number the classes: np.unique(y, return_inverse=True)[1]"
+            but += "; for names of classes set net.classes = [...], in the order of the labels"
         if host.dtype.kind in "mM":
             but = as_days(name)
         raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
