@@ -16,6 +16,7 @@ import numpy as np
 from .activations import ACTIVATIONS, Activation
 from .checks import LONGEST, different_names, level_of_user, shortened
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
+from .frames import Names
 from .layers import (
     AveragePool1D,
     Conv1D,
@@ -200,6 +201,15 @@ class Architecture:
         if len(found) != count or len(set(found)) != count:
             raise ValueError(f"expected {count} different classes, got {shortened([*found])}")
         return found if strings else tuple(map(int, found))
+
+    def check_names(self, names: Names) -> Names:
+        """The same as tuples; ValueError or TypeError if they do not fit."""
+        columns, targets, classes = names
+        return Names(
+            None if columns is None else self.check_columns(columns),
+            None if targets is None else different_names("target_columns", targets),
+            None if classes is None else self.check_classes(classes),
+        )
 
     @property
     def columns(self) -> tuple[str, ...] | None:

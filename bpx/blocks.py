@@ -15,7 +15,7 @@ import numpy as np
 from .backends import Array, Backend
 from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
-from .frames import Names, names_of_targets, printed_names
+from .frames import Columns, Names, names_of_targets, printed_names
 from .readers import TABLES, Classes, Read, Reader, load_npy, load_npz, reader, suffix
 from .values import check_indices, first_not_finite, not_held
 from .windows import WindowPlan, WindowReader
@@ -64,7 +64,7 @@ class Blocks:
         sample_weight: Any,
         budget: int,
         kept: np.ndarray | None = None,
-        target_columns: Names = None,
+        target_columns: Columns = None,
     ) -> None:
         self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
         self.kept, self.checked = kept, False
@@ -95,6 +95,11 @@ class Blocks:
     def classes(self) -> tuple[str, ...] | None:
         """The names that the numbers in y stand for, if its column is text."""
         return next(iter(getattr(self.reader, "classes", {}).values()), None)
+
+    @property
+    def names(self) -> Names:
+        """All of these."""
+        return Names(self.columns, self.target_columns, self.classes)
 
     def check_classes(self, known: Sequence[Any] | None, what: str = "") -> None:
         """ValueError if y numbers the names of classes in another way than `known`."""
@@ -204,7 +209,7 @@ class Blocks:
         twin.checked, twin.indices, twin.most = False, count, most
         return twin
 
-    def check_targets(self, y: Any, columns: Names, what: str) -> None:
+    def check_targets(self, y: Any, columns: Columns, what: str) -> None:
         """ValueError if its targets are others than `columns`, or in another order.
 
         Those of a frame `y` are found by their names.

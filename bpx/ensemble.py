@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ import numpy as np
 from . import data
 from .backends import Array, Backend
 from .blocks import Blocks, in_memory
-from .checks import whole
+from .checks import shortened, whole
 from .costs import Cost
-from .frames import by_names
+from .frames import Names, by_names
 from .layers import Input
 from .network import Network
 from .registry import nearest
@@ -133,23 +134,22 @@ class Ensemble:
     @property
     def columns(self) -> tuple[str, ...] | None:
         """See `Network.columns`: those of a member that has them."""
-        found: tuple[str, ...] | None = self._named("columns")
-        return found
+        return self.names.columns
 
     @property
     def target_columns(self) -> tuple[str, ...] | None:
-        """See `Network`: those of a member that has them."""
-        found: tuple[str, ...] | None = self._named("target_columns")
-        return found
+        """See `Network.target_columns`: those of a member that has them."""
+        return self.names.target_columns
 
     @property
     def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
         """See `Network.classes`: those of a member that has them."""
-        found: tuple[str, ...] | tuple[int, ...] | None = self._named("classes")
-        return found
+        return self.names.classes
 
-    def _named(self, what: str) -> Any:
-        return next((found for net in self.members if (found := getattr(net, what))), None)
+    @property
+    def names(self) -> Names:
+        """These, each from a member that has it."""
+        return reduce(Names.or_else, (net.names for net in self.members))
 
     # --- answers ----------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Ensemble:
         first, backend = self.members[0], self.backend
         xp, ws = backend.xp, first.chain.workspace()
         sums = np.zeros(3)  # of cost, of right samples, of weight
-        samples = self._narrowest.samples(by_names(x, self.columns), y, sample_weight)
+        samples = self._narrowest.samples(x, y, sample_weight, names=self.names)
         for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
             values = self.cost.value(xp, mean, first.chain.targets(part.y, ws))
@@ -416,9 +416,16 @@ def _check(members: tuple[Any, ...]) -> None:
                     f"expected networks with the same {what}, got {expected!r} in member 0 and "
                     f"{got!r} in member {index}{mended}"
                 )
-    for what in ("columns", "classes"):  # some may not have any yet
-        if len({getattr(net, what) for net in members} - {None}) > 1:
-            raise ValueError(f"expected networks trained with the same {what}")
+    for what in Names._fields:  # some may not have any yet
+        found = {getattr(net, what): index for index, net in enumerate(members)}
+        found.pop(None, None)
+        any_name = what == "target_columns" and first.output_shape == (1,)
+        if len(found) > 1 and not any_name:
+            (one, at), (other, there) = list(found.items())[:2]
+            raise ValueError(
+                f"expected networks trained with the same {what}, got {shortened([*one])} in "
+                f"member {at} and {shortened([*other])} in member {there}"
+            )
 
 
 _ALIKE = {

@@ -13,9 +13,10 @@ from . import persistence
 from .architecture import Architecture, bind
 from .backends import get
 from .chain import Chain
-from .checks import different_names, whole
+from .checks import whole
 from .costs import COSTS
 from .ensemble import Ensemble
+from .frames import Names
 from .history import History
 from .layers import Input, Layer
 from .network import Network
@@ -84,8 +85,7 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": net.steps,
         "epochs": net.epochs,
     }
-    names = {what: getattr(net, what) for what in ("columns", "target_columns", "classes")}
-    header |= {what: found for what, found in names.items() if found is not None}
+    header |= {what: names for what, names in net.names._asdict().items() if names is not None}
     described, to_host = net.chain.architecture, net.backend.to_host
     tensors = described.layout.tensors(np, to_host(net.parameters))
     return tensors | described.state_layout.tensors(np, to_host(net.state)), header
@@ -206,15 +206,7 @@ def network(
         generator = _generator(header["generator"])
         dtype, key = header["dtype"], whole("key", header["key"], 0)
         steps, epochs = whole("steps", header["steps"], 0), whole("epochs", header["epochs"], 0)
-        columns = header.get("columns")
-        if columns is not None:
-            described.check_columns(columns)
-        targets = header.get("target_columns")
-        if targets is not None:
-            targets = different_names("target_columns", targets)
-        classes = header.get("classes")
-        if classes is not None:
-            described.check_classes(classes)
+        names = described.check_names(Names(*map(header.get, Names._fields)))
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip
@@ -228,8 +220,7 @@ def network(
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network has dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
-    net.steps, net.epochs, net.classes = steps, epochs, classes
-    net.columns, net.target_columns = columns, targets
+    net.steps, net.epochs, net.names = steps, epochs, names
     return net
 
 

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .checks import last_word, shortened
 from .registry import nearest
 
-Names = tuple[str, ...] | None
+Columns = tuple[str, ...] | None
 
 
-def names_of(x: Any) -> Names:
+class Names(NamedTuple):
+    """What the columns of x and y are called, and what labels stand for, as far as it is known.
+
+    Attributes
+    ----------
+    columns, target_columns : tuple of str or None
+    classes : tuple of str, tuple of int, or None
+    """
+
+    columns: Columns = None
+    target_columns: Columns = None
+    classes: tuple[Any, ...] | None = None
+
+    def or_else(self, others: Names) -> Names:
+        """These, and what is not known of them from others."""
+        pairs = zip(self, others, strict=True)
+        return Names(*(other if name is None else name for name, other in pairs))
+
+
+def names_of(x: Any) -> Columns:
     """The names of the columns of a frame, or of a table on disk; None if there are none.
 
     A name goes by what it prints, as files keep strings: the year 2019 is "2019". The numbers
@@ -30,7 +49,7 @@ def names_of(x: Any) -> Names:
     return names if names and not _are_places(labels) else None
 
 
-def names_of_targets(y: Any) -> Names:
+def names_of_targets(y: Any) -> Columns:
     """As `names_of`, but targets of which two have the same name go by their order."""
     twice = len(set(printed_names(y))) < len(printed_names(y))
     return None if twice else names_of(y)
@@ -46,7 +65,7 @@ def column(k: int, names: Sequence[str] | None) -> str:
     return f"column {shortened(names[k]) if names else k}"
 
 
-def targets_by_names(y: Any, columns: Names, what: str = "y") -> Any:
+def targets_by_names(y: Any, columns: Columns, what: str = "y") -> Any:
     """As `by_names`, but a single column may have any name, and others beside are refused."""
     if columns is None or len(columns) < 2:
         return y
@@ -59,7 +78,7 @@ def targets_by_names(y: Any, columns: Names, what: str = "y") -> Any:
     return found
 
 
-def by_names(x: Any, columns: Names, what: str = "x") -> Any:
+def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
     """`x`, or these columns of a frame in this order; its other columns are left out.
 
     Columns that pandas has numbered 0, 1, ... stay as they are, unless all of `columns` are such

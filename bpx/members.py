@@ -340,4 +340,4 @@ def _take_over(net: Network, trained: Network) -> None:
     net.generator.bit_generator.state = here.generator.bit_generator.state
     net.steps, net.epochs, net.history = here.steps, here.epochs, here.history
     net.optimizer, net.optimizer_state = here.optimizer, here.optimizer_state
-    net.columns, net.classes = here.columns, here.classes
+    net.names = here.names

@@ -20,7 +20,7 @@ from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
 from .checks import positive, whole
 from .costs import Cost
-from .frames import by_names, check_order, targets_by_names
+from .frames import Names, by_names, check_order, targets_by_names
 from .gradients import Gradient
 from .keywords import ATTRIBUTES, IN_PARTS, attributes, hints
 from .labels import numbered
@@ -77,10 +77,6 @@ class Network:
         What the optimizer of the last `fit` remembers.
     history : History or None
         Of the last `fit`.
-    target_columns : tuple of str, optional
-        The names of the targets, from the first data frame that `fit` gets as y, or from a table.
-        By them ``bpx evaluate`` finds the targets in a table, and several targets in a later frame
-        are matched, in any order.
 
     Raises
     ------
@@ -148,9 +144,7 @@ class Network:
         self._optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
-        self._columns: tuple[str, ...] | None = chain.architecture.columns
-        self.target_columns: tuple[str, ...] | None = None
-        self._classes: tuple[str, ...] | tuple[int, ...] | None = None
+        self._names = Names(chain.architecture.columns)
 
     @classmethod
     def of(cls, chain: Chain, generator: np.random.Generator) -> Network:
@@ -265,12 +259,38 @@ class Network:
         >>> net.columns
         ('height', 'width')
         """
-        return self._columns
+        return self.names.columns
 
     @columns.setter
     def columns(self, names: Any) -> None:
-        found = None if names is None else self.chain.architecture.check_columns(names)
-        self._columns = found
+        self.names = self.names._replace(columns=names)
+
+    @property
+    def target_columns(self) -> tuple[str, ...] | None:
+        """The names of the targets; None if unknown.
+
+        From the first data frame that `fit` gets as y, from a table, or set by you. By them
+        ``bpx evaluate`` finds the targets in a table, and several targets in a later frame are
+        matched, in any order.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When set: not strings, all different.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([2, 2], output="identity")
+        >>> net.target_columns = ["price", "days"]
+        >>> net.target_columns
+        ('price', 'days')
+        """
+        return self.names.target_columns
+
+    @target_columns.setter
+    def target_columns(self, names: Any) -> None:
+        self.names = self.names._replace(target_columns=names)
 
     @property
     def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
@@ -295,12 +315,27 @@ class Network:
         >>> np.array(net.classes)[net.predict([[-3.0], [2.0]])].tolist()
         ['cat', 'dog']
         """
-        return self._classes
+        return self.names.classes
 
     @classes.setter
     def classes(self, names: Any) -> None:
-        found = None if names is None else self.chain.architecture.check_classes(names)
-        self._classes = found
+        self.names = self.names._replace(classes=names)
+
+    @property
+    def names(self) -> Names:
+        """`columns`, `target_columns` and `classes` together.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1])
+        >>> net.columns = ["height", "width"]
+        >>> net.names
+        Names(columns=('height', 'width'), target_columns=None, classes=None)
+        """
+        return self._names
+
+    @names.setter
+    def names(self, names: Names) -> None:
+        self._names = self.chain.architecture.check_names(names)
 
     @property
     def layout(self) -> Layout:
@@ -435,7 +470,8 @@ class Network:
     __call__ = feedforward
 
     def _by_names(self, x: Any) -> Any:
-        return x if self._columns is None else by_names(x, self._columns)
+        columns = self._names.columns
+        return x if columns is None else by_names(x, columns)
 
     def _x(self, x: Any) -> Array:
         return self._rows(self._by_names(x))
@@ -490,6 +526,7 @@ class Network:
         what: str = "",
         finite: bool = True,
         allow_zero_weight: bool = False,
+        names: Names | None = None,
     ) -> data.Samples:
         """Checked samples on this backend, for code that trains or extends a network.
 
@@ -503,45 +540,49 @@ class Network:
             Look for NaN and infinity.
         allow_zero_weight : bool
             Whether all weights may be zero, as those of a mini-batch may.
+        names : Names, optional
+            By which columns and classes are matched; by default the network's.
         """
-        x = by_names(x, self.columns, f"{what}x")
+        names = self.names if names is None else names
+        x = by_names(x, names.columns, f"{what}x")
         check_order(x, what, y=y, sample_weight=sample_weight)
         if isinstance(x, Blocks):
             y, sample_weight = x.complete(y, sample_weight)
-            x.check_targets(y, self.target_columns, what)
+            x.check_targets(y, names.target_columns, what)
         elif y is None:
             raise ValueError(
                 f"{what}y is missing: pass arrays as x and y, or a pair of them as *pair; "
                 "only open_data(x, y) has its own"
             )
-        y = targets_by_names(y, self.target_columns, f"{what}y")
+        y = targets_by_names(y, names.target_columns, f"{what}y")
+        y = numbered(y, names.classes, f"{what}y")
         if isinstance(x, Blocks):
-            return self._on_disk(x, y, sample_weight, what, finite)
+            return self._on_disk(x, y, sample_weight, what, finite, names.classes)
         shape = self.input_shape
         most = self.chain.largest_input
         x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices, most)
-        held = self.targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
+        held = self._targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
     def _on_disk(
-        self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool
+        self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool, classes: Any
     ) -> data.Samples:
         """Samples whose x is on disk; read into memory if all of it fits into its budget."""
         data.check_row_shape(x.shape, self.input_shape, x, f"{what}x")
-        x.check_classes(self.classes, what)
-        if x.classes and self.classes is None and self.steps:
+        x.check_classes(classes, what)
+        if x.classes and classes is None and self.steps:
             raise ValueError(
                 f"the numbers in {what}y stand for class names, and the network has learned only "
                 "numbers: name them, in the order of its labels, with net.classes = [...]"
             )
-        held = self.targets(x.n, y, sample_weight, what, finite)
+        held = self._targets(x.n, y, sample_weight, what, finite)
         x = x.looked_at(self._indices, self.chain.largest_input)
         if x.fits(bytes_of_a_row(held)):
             read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
             return data.Samples(read, *held)
         return data.Samples(x if finite else x.unchecked(), *held)
 
-    def targets(
+    def _targets(
         self,
         m: int,
         y: Any,
@@ -554,7 +595,6 @@ class Network:
         backend, outputs = self.backend, self.output_shape[0]
         wanted = self.chain.architecture.wanted_targets
         largest = self.chain.largest
-        y = numbered(y, self.classes, f"{what}y")
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest)
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
@@ -790,7 +830,7 @@ class Network:
                 "trace takes a mini-batch in memory, got data on disk: pass data.read()"
             )
         x, ws = self._x(x), self.chain.workspace(inputs=True)
-        targets = None if y is None else self.targets(x.shape[0], y)[0]
+        targets = None if y is None else self._targets(x.shape[0], numbered(y, self.classes))[0]
         return traces.trace(self.chain, self.chain.gather(x, slice(None), ws), targets, ws)
 
     # --- copies -----------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from . import layers, optimizers, schedules, tables
+from . import layers, optimizers, schedules
 from .activations import Identity
 from .augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .ensemble import Ensemble
+from .frames import Names
 from .network import Network
 from .registry import canonical, nearest
 from .samples import BUILT_IN, Part, some_of
@@ -22,7 +23,7 @@ FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, R
 
 def network(
     parts: list[Part],
-    names: tables.Names | None,
+    names: Names | None,
     outputs: int,
     hidden: list[int],
     activation: str,
@@ -49,7 +50,7 @@ def network(
     chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]  # by name
     net = Network(chain, cost=cost, task=task, **options)
     if names is not None:
-        net.columns, net.target_columns, net.classes = names
+        net.names = names
     return net
 
 
@@ -87,7 +88,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin.parameters[...], twin.state[...] = net.parameters, net.state
     twin.chain.key, twin.generator = net.chain.key, net.generator
     twin.steps, twin.epochs = net.steps, net.epochs
-    twin.columns, twin.target_columns = net.columns, net.target_columns
+    twin.names = net.names
     return twin
 
 

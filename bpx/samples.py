@@ -14,6 +14,7 @@ from .blocks import Blocks, open_data
 from .checks import count_of_bytes, shortened
 from .data import generator
 from .ensemble import Ensemble
+from .frames import Names
 from .network import Network
 from .registry import nearest
 
@@ -25,7 +26,7 @@ BUILT_IN = {"digits": (8, 8), "mnist": (28, 28)}  # data, and what their images 
 
 def parts(
     data: str, target: str | None, seed: int, budget: int | str
-) -> tuple[list[Part], tables.Names | None]:
+) -> tuple[list[Part], Names | None]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
     And the names of a table's columns. What is larger than the budget is trained on in blocks,
@@ -57,14 +58,13 @@ def parts(
 
 def _in_blocks(
     data: str, target: str | None, seed: int, budget: int
-) -> tuple[list[Part], tables.Names | None]:
+) -> tuple[list[Part], Names | None]:
     samples = _opened(data, target, budget)
-    names = tables.names_of(samples, tables.target_names(Path(data), target, None))
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
     rest, test = samples.hold_out(few, draw)
     rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test], names
+    return [(_without_y(rest), rest.y), validation, test], samples.names
 
 
 def _opened(
@@ -165,7 +165,7 @@ def some_of(parts: list[Part]) -> np.ndarray:
 
 
 def task(
-    parts: list[Part], asked: str | None, names: tables.Names | None = None
+    parts: list[Part], asked: str | None, names: Names | None = None
 ) -> tuple[str, int, str | None]:
     """The task and the number of outputs that targets call for, and what is in doubt there."""
     y = np.concatenate([y for _, y in parts])

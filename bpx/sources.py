@@ -26,6 +26,7 @@ from .blocks import Blocks, bytes_of_a_row
 from .checks import level_of_user
 from .context import Workspace
 from .data import Samples
+from .frames import Names
 from .minibatches import REPEATABLE, check_shuffle, epoch_order
 from .network import Network
 from .persistence import Stateful
@@ -194,12 +195,13 @@ def of_samples(
     batch_size: int | None,
     shuffle: Order,
     finite: bool,
+    names: Names | None = None,
 ) -> Arrays | Windows:
     """Arrays; or what `bpx.open_data` gave, as arrays if it fits into its budget, else windows."""
     check_shuffle(shuffle)
     if isinstance(x, Blocks):  # before any of it is read
         data.check_batch_size(batch_size, x.n)
-    samples = net.samples(x, y, sample_weight, finite=finite)
+    samples = net.samples(x, y, sample_weight, finite=finite, names=names)
     size = data.check_batch_size(batch_size, samples.n)
     tell_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .blocks import Blocks, open_data
+from .blocks import open_data
 from .checks import in_words, shortened
 from .data import as_integers
+from .frames import Names
 from .readers import (
     Classes,
     check_first_line,
@@ -29,14 +30,6 @@ from .readers import (
 )
 from .registry import nearest
 from .values import first_not_finite, place
-
-
-class Names(NamedTuple):
-    """The names of a table's columns: those of x, those of y, and the classes in these."""
-
-    columns: tuple[str, ...]
-    targets: tuple[str, ...]
-    classes: tuple[str, ...] | None = None  # if the targets are names, which y numbers
 
 
 class Table(NamedTuple):
@@ -118,7 +111,7 @@ def read(
         raise ValueError(f"{path}: expected as many targets as samples, {len(x)}, got {y.shape}")
     if y is not None and (y.ndim > 2 or 0 in y.shape):
         raise ValueError(f"{path}: expected targets of shape (n,) or (n, k), got {y.shape}")
-    of_x, of_y = (names.columns, names.targets) if names else (None, None)
+    of_x, of_y = names[:2] if names else (None, None)
     # Before rows are drawn at random.
     for what, numbers, called in (("x", x, of_x), ("the targets", y, of_y)):
         row = None if numbers is None else first_not_finite(numbers)
@@ -154,7 +147,7 @@ def _parquet(path: Path, asked: Asked) -> Table:
         )
     targets = target_names(path, target, columns)
     data = open_data(path, target=targets, columns=columns, classes=classes.known, budget=budget)
-    return Table(data.read(finite=False), data.y, names_of(data, targets))
+    return Table(data.read(finite=False), data.y, data.names)
 
 
 def _csv(path: Path, asked: Asked) -> Table:
@@ -260,10 +253,3 @@ def target_names(path: Path, target: str | None, columns: Sequence[str] | None) 
                 f"{path}: {name!r} is an input of this network: --target names the targets' column"
             )
     return targets
-
-
-def names_of(data: Blocks, targets: Sequence[str]) -> Names | None:
-    """The names of a table that was opened with these targets."""
-    if data.columns is None:
-        return None
-    return Names(data.columns, tuple(targets), data.classes)

@@ -15,9 +15,9 @@ from .chain import Chain
 from .checkpoints import Checkpoints
 from .checks import flag, level_of_user, positive, whole
 from .data import Samples
-from .frames import Names, by_names, names_of, names_of_targets, targets_by_names
+from .frames import Names, names_of, names_of_targets
 from .history import History
-from .labels import learned, numbered
+from .labels import learned
 from .minibatches import check_shuffle
 from .mpi import joined
 from .network import Network
@@ -87,13 +87,10 @@ def _train(
     accumulate = whole("accumulate", accumulate)
     changes = _augmentation(net, augment)
     slices = accumulate if ranks.size > 1 or accumulate > 1 else None
-    classes = net.classes
-    if classes is None and not net.steps:
-        classes = learned(y, net.chain.architecture)
-    y = numbered(y, classes)
+    names = _names(net, x, y)
     source: Source
     if y is not None or isinstance(x, Blocks):
-        source = of_samples(net, x, y, sample_weight, batch_size, shuffle, check_finite)
+        source = of_samples(net, x, y, sample_weight, batch_size, shuffle, check_finite, names)
     else:
         if n is None and (l1 or l2):
             raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
@@ -102,15 +99,7 @@ def _train(
         for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight, "shuffle": order}
         stream = net, x, epochs, size, check_finite, for_arrays
         source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
-    columns = net.columns
-    if columns is None and not isinstance(source, Stream):
-        columns = names_of(x)
-    if classes is None and isinstance(x, Blocks):
-        classes = x.classes
-    targets = net.target_columns
-    if targets is None:
-        targets = x.target_columns if y is None and isinstance(x, Blocks) else names_of_targets(y)
-    held_out = _held_out(net, validation, check_finite, (columns, targets), classes)
+    held_out = _held_out(net, validation, check_finite, names)
     called = _callbacks(callbacks, progress, ranks)
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
     _tell_of_steps(chosen.learning_rate, epochs, source.steps)
@@ -141,7 +130,7 @@ def _train(
         slices, objective, changes,
     )  # fmt: skip
     with _at_work(net, resumed):
-        net.classes, net.columns, net.target_columns = classes, columns, targets
+        net.names = names
         return trainer.run(epochs, held_out, called, resumed)
 
 
@@ -172,7 +161,7 @@ def _at_work(net: Network, resumed: Snapshot | None) -> Iterator[None]:
             "this network is being trained: in a callback, or in another thread, train a copy, "
             "net.copy()"
         )
-    names = ("classes", "columns", "target_columns", "optimizer", "optimizer_state", "history")
+    names = "names", "optimizer", "optimizer_state", "history"
     before, steps = {name: getattr(net, name) for name in names}, net.steps
     _BEING_TRAINED.add(net)
     try:
@@ -184,6 +173,24 @@ def _at_work(net: Network, resumed: Snapshot | None) -> Iterator[None]:
         raise
     finally:
         _BEING_TRAINED.discard(net)
+
+
+def _names(net: Network, x: Any, y: Any) -> Names:
+    """The names that the network has, and where it has none those of the data."""
+    columns, targets, classes = net.names
+    if isinstance(x, Blocks) and y is None:
+        y, of_data = x.y, x.names
+    elif y is None:  # mini-batches, of which the first has not come yet
+        return net.names
+    else:
+        of_data = Names(None, names_of_targets(y))
+    if columns is None:
+        columns = names_of(x)
+    if targets is None:
+        targets = of_data.target_columns
+    if classes is None and not net.steps:  # else it has learned numbers, in an order of their own
+        classes = of_data.classes or learned(y, net.chain.architecture)
+    return Names(columns, targets, classes)
 
 
 def _augmentation(net: Network, augment: Any) -> Pipeline | None:
@@ -203,9 +210,7 @@ def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
     return [callback for callback in called if not isinstance(callback, Progress)]
 
 
-def _held_out(
-    net: Network, validation: Any, finite: bool, names: tuple[Names, Names], classes: Any
-) -> Samples | None:
+def _held_out(net: Network, validation: Any, finite: bool, names: Names) -> Samples | None:
     if validation is None:
         return None
     if isinstance(validation, Blocks):
@@ -217,15 +222,7 @@ def _held_out(
             "expected validation=(x, y), (x, y, sample_weight) or open_data(...), got "
             f"{article(kind)}{several}"
         )
-    x, *others = validation
-    x = by_names(x, names[0], "validation x")
-    if others:
-        others[0] = targets_by_names(others[0], names[1], "validation y")
-        others[0] = numbered(others[0], classes, "validation y")
-    if isinstance(x, Blocks):
-        x.check_classes(classes, "validation ")
-        x.check_targets(None, names[1], "validation ")  # of which the network does not know yet
-    return net.samples(x, *others, what="validation ", finite=finite)
+    return net.samples(*validation, what="validation ", finite=finite, names=names)
 
 
 def _checkpoints(

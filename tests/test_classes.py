@@ -226,6 +226,9 @@ def test_names_that_are_set():
 def test_ensembles_and_models_have_them(trees, written, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="it runs the model")
     ensemble = bpx.Ensemble.of(2, bpx.Network([2, 3], output="softmax", seed=0))
+    ensemble.members[1].classes = NAMES  # and the other takes names too
+    expected = ensemble.evaluate(trees[0], np.searchsorted(NAMES, trees[1]))
+    assert ensemble.evaluate(*trees) == expected
     for net in ensemble.members:
         net.classes = NAMES
     ensemble.save(tmp_path / "model.safetensors")

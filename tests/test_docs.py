@@ -96,7 +96,7 @@ NO_EXAMPLE = {
     ],
     "its pictures are in the guide": ["History.plot"],
     "for what trains or extends a network": [
-        f"Network.{name}" for name in ("layout", "of", "samples", "targets")
+        f"Network.{name}" for name in ("layout", "of", "samples")
     ],
     "that of its members, see Network": [
         f"Ensemble.{name}"

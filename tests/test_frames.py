@@ -69,8 +69,30 @@ def test_ensembles_go_by_names_too(frame, columns, y):
         ensemble.predict(frame(dict.fromkeys("abc", columns["age"])))
     others = ensemble.members[0].copy()
     others.columns = NAMES[::-1]
-    with pytest.raises(ValueError, match="expected networks trained with the same col"):
+    with pytest.raises(
+        ValueError, match="expected networks trained with the same columns, got "
+    ) as no:
         bpx.Ensemble([ensemble.members[1], others])
+    assert str(no.value).endswith(f"{[*NAMES]} in member 0 and {[*NAMES[::-1]]} in member 1")
+
+
+def test_targets_of_ensembles_go_by_the_names_of_any_member(frame, columns):
+    x, y = frame(columns), {"u": columns["age"], "v": columns["area"]}
+    turned = frame(dict(reversed(y.items())))
+    plain, first = (bpx.Network([3, 2], output="identity", seed=k) for k in range(2))
+    first.fit(x, frame(y), epochs=1)
+    ensemble = bpx.Ensemble([plain, first])
+    assert ensemble.names == (NAMES, ("u", "v"), None)
+    expected = ensemble.evaluate(x, frame(y))
+    assert ensemble.evaluate(x, turned) == expected
+    other = bpx.Network([3, 2], output="identity", seed=2)
+    other.fit(x, turned, epochs=1)
+    with pytest.raises(ValueError, match=r"same target_columns, got \['u', 'v'\] in member 0"):
+        bpx.Ensemble([first, other])
+    singles = [bpx.Network([3, 1], output="identity", seed=0) for _ in "ab"]
+    for name, net in zip("ab", singles, strict=True):  # a single target may have any name
+        net.target_columns = [name]
+    assert bpx.Ensemble(singles).target_columns == ("a",)
 
 
 def test_members_in_processes_tell_their_names(columns, y):
@@ -78,6 +100,10 @@ def test_members_in_processes_tell_their_names(columns, y):
     ensemble = bpx.Ensemble.of(2, bpx.Network([3, 4, 2], seed=0))
     ensemble.fit(x, y, epochs=1, processes=2)
     assert [net.columns for net in ensemble.members] == [NAMES, NAMES]
+    targets = _frame("pandas", {"u": columns["age"], "v": columns["area"]})
+    ensemble = bpx.Ensemble.of(2, bpx.Network([3, 2], output="identity", seed=0))
+    ensemble.fit(x, targets, epochs=1, processes=2)
+    assert [net.names for net in ensemble.members] == [(NAMES, ("u", "v"), None)] * 2
 
 
 def test_a_column_that_is_missing(frame, columns, y):
