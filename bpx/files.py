@@ -144,7 +144,8 @@ def load(
     _all_taken(path, tensors)
     if TRAINING in header:
         try:
-            net.history = History.of(header[TRAINING]["history"])
+            run = header[TRAINING]
+            net.history = History.of(run["history"], run["larger_is_better"], run["stopped"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise persistence.FileFormatError(
                 f"{path}: its header does not describe a run of fit ({error!r})"

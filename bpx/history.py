@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .checks import LONGEST
+from .checks import LONGEST, different_names
 from .persistence import write_bytes
 from .registry import nearest
 
@@ -22,6 +22,7 @@ COLUMNS = (
     "learning_rate",
     "seconds",
 )
+ACCURACIES = "training_accuracy", "validation_accuracy"
 
 
 class History(Mapping[str, list[float]]):
@@ -57,11 +58,16 @@ class History(Mapping[str, list[float]]):
         self._columns: dict[str, list[float]] = {}
         self.interrupted = False
         self.stopped: str | None = None
-        self.larger_is_better = {"training_accuracy", "validation_accuracy"}
+        self.larger_is_better = {*ACCURACIES}
 
     @classmethod
-    def of(cls, columns: Mapping[str, list[float]]) -> History:
-        """A history of these columns; ValueError if they cannot be those of one.
+    def of(
+        cls,
+        columns: Mapping[str, list[float]],
+        larger_is_better: Iterable[str] = ACCURACIES,
+        stopped: str | None = None,
+    ) -> History:
+        """A history of these columns; ValueError or TypeError if they cannot be those of one.
 
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).row(0)
         {'epoch': 1, 'training_cost': 0.5}
@@ -74,6 +80,10 @@ class History(Mapping[str, list[float]]):
             )
         for name, column in columns.items():
             history._columns[name] = [_number(name, value) for value in column]
+        if not (stopped is None or isinstance(stopped, str)):
+            raise ValueError(f"expected stopped to be a string or null, got {stopped!r}")
+        history.larger_is_better = {*different_names("larger_is_better", larger_is_better)}
+        history.stopped = stopped
         return history
 
     def append(self, row: Mapping[str, float]) -> None:

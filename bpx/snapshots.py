@@ -166,6 +166,7 @@ def contents(
         "optimizer": {"step": state.step, "factor": state.factor, "slots": sorted(state.slots)},
         "epoch": epoch.position(),
         "history": {name: list(run.history[name]) for name in run.history},
+        "larger_is_better": sorted(run.history.larger_is_better),
         "stopped": run.stopped,
         "begun": run.begun,
         "callbacks": remembered,
@@ -207,7 +208,7 @@ class Snapshot:
         The optimizer's state.
     epoch : Epoch
     history : History
-    stopped, begun
+    begun : int
         As in `Run`.
     callbacks : list of dict
         The states of those that have one.
@@ -221,7 +222,6 @@ class Snapshot:
     factor: float
     epoch: Epoch
     history: History
-    stopped: str | None
     begun: int
     callbacks: list[dict[str, Any]]
 
@@ -265,15 +265,14 @@ class Snapshot:
             prefix = f"{TRAINING}.callbacks.{index}."
             for name in [name for name in tensors if name.startswith(prefix)]:
                 state[name.removeprefix(prefix)] = tensors.pop(name)
-        if not (run["stopped"] is None or isinstance(run["stopped"], str)):
-            raise ValueError(f"expected stopped to be a string or null, got {run['stopped']!r}")
+        history = History.of(run["history"], run["larger_is_better"], run["stopped"])
         return cls(
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
             whole("step", optimizer["step"], 0),
             positive("factor", optimizer["factor"], zero=True),
             Epoch(header["generator"], at["source"], None, digest, done, log,
                   number("seconds", at["seconds"]), path=path),
-            History.of(run["history"]), run["stopped"], whole("begun", run["begun"], 0),
+            history, whole("begun", run["begun"], 0),
             callbacks,
         )  # fmt: skip
 
@@ -302,7 +301,7 @@ class Snapshot:
             self._copy(self.slots[name], net, slot)
         net.chain.key, net.steps, net.epochs = self.net.chain.key, self.net.steps, self.net.epochs
         run.optimizer_state.step, run.optimizer_state.factor = self.step, self.factor
-        run.step, run.begun, run.stopped = net.steps, self.begun, self.stopped
+        run.step, run.begun, run.stopped = net.steps, self.begun, self.history.stopped
         run.history = self.history
         self.epoch.since = time.perf_counter()
         return self.epoch

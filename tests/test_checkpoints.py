@@ -291,7 +291,35 @@ def test_the_last_few_are_kept_and_others_files_too(data, tmp_path):
     assert dict(again.history) == dict(net.history)
 
 
-@pytest.mark.parametrize("run", [None, [], {}, {"history": 1}, {"history": {"epoch": ["1"]}}])
+def test_a_history_in_a_checkpoint_knows_what_is_better_and_why_it_ended(data, tmp_path):
+    def stop_after_two(run):
+        if run.history.epochs == 2:
+            run.stop("enough")
+
+    values = iter((0.9, 0.1))
+    metric = bpx.Metric("m", lambda net: next(values), larger_is_better=True)
+    network().fit(*data, epochs=5, checkpoint=tmp_path, callbacks=[metric, stop_after_two])
+    again = bpx.load(tmp_path / names(tmp_path)[-1]).history
+    assert (again.best("m"), again.best_epoch("m"), again.stopped) == (0.9, 1, "enough")
+
+
+WITH_HISTORY = {"history": {"epoch": [1]}, "larger_is_better": ["m"], "stopped": None}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        *(
+            None,
+            [],
+            {},
+            WITH_HISTORY | {"history": 1},
+            WITH_HISTORY | {"history": {"epoch": ["1"]}},
+        ),
+        *(WITH_HISTORY | {"larger_is_better": wrong} for wrong in ("m", [1], None)),
+        WITH_HISTORY | {"stopped": 1},
+    ],
+)
 def test_a_network_whose_run_is_none(data, tmp_path, run):
     network().fit(*data, epochs=1, checkpoint=tmp_path)
     tensors, header = bpx.persistence.read(tmp_path / names(tmp_path)[0])
