@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import re
 import sys
 import tracemalloc
@@ -35,6 +36,20 @@ def test_one_object_for_a_device_by_all_its_names(names):
     library, device = names
     pytest.importorskip(library, reason=f"{library} is not installed: it has devices by name")
     assert backends.get(library) is backends.get(f"{library}:{device}")
+
+
+def test_one_object_for_a_namespace_that_is_not_known(monkeypatch, tmp_path):
+    (tmp_path / "a_namespace.py").write_text(
+        "from numpy import *\nfrom numpy import __array_namespace_info__, bool, float32\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    xp = importlib.import_module("a_namespace")
+    found = backends.get(xp)
+    assert backends.get(xp) is found
+    assert pickle.loads(pickle.dumps(found)) is found
+    nets = [bpx.Network([2, 1], backend=xp, seed=k) for k in range(2)]
+    assert bpx.Ensemble(pickle.loads(pickle.dumps(nets))).backend is found
+    assert backends.get(SimpleNamespace(**vars(xp))) is not found, "another of the same name"
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float32", "float64"])

@@ -25,7 +25,10 @@ METHODS = {"Unpickler", "extract", "extractall", "popen", "system", "unpack_arch
 LOADERS = {"np", "numpy", "torch", "pickle", "joblib"}
 
 # Modules by name, of which the name comes from bpx's own lists and from no file.
-IMPORTS_BY_NAME = {"__init__.py", "backends/_machine_code.py", "readers/_tables.py"}
+IMPORTS_BY_NAME = {
+    *("__init__.py", "backends/_machine_code.py", "readers/_tables.py"),
+    "backends/__init__.py",  # while something is unpickled, which runs code anyway
+}
 
 
 def dangers(source):

@@ -11,6 +11,7 @@ import contextlib
 import numbers
 import os
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _cache: dict[str, Backend] = {}
+_others: dict[str, Backend] = {}  # namespaces that are not in `LIBRARIES`
 
 
 def get(backend: Any = None) -> Backend:
@@ -60,7 +62,7 @@ def get(backend: Any = None) -> Backend:
     Returns
     -------
     Backend
-        The same object for the same name.
+        The same object for the same name or namespace.
 
     Raises
     ------
@@ -324,7 +326,15 @@ def _from_namespace(xp: Any) -> Backend:
             f"{xp.__name__!r} does not follow the array API standard (it has no "
             "__array_namespace_info__); array-api-compat may wrap it"
         )
-    return Backend(xp.__name__, xp)
+    found = _others.get(xp.__name__)
+    if found is None or found.xp is not xp:
+        found = _others[xp.__name__] = Backend(xp.__name__, xp)
+    return found
+
+
+def _unpickled(name: str) -> Backend:
+    """The backend of that name, in the process that unpickles it."""
+    return get(name if name.partition(":")[0] in LIBRARIES else import_module(name))
 
 
 def _from_array(array: Any) -> Backend:

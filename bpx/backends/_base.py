@@ -95,9 +95,9 @@ class Backend(WindowKernels):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from . import get  # by name, in the process that unpickles it
+        from . import _unpickled
 
-        return get, (self.name,)
+        return _unpickled, (self.name,)
 
     def _probe_views(self) -> None:
         # The standard leaves view semantics open, so write through a view and read the base.
