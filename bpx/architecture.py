@@ -94,7 +94,7 @@ class Architecture:
         Of one sample.
     folded : bool
         Whether the first layer is a `Rescale`, which is applied as a mini-batch is gathered.
-    indices : int or None
+    index_count : int or None
         n, if inputs are whole numbers from 0 to n − 1, which stay integers; None: any numbers.
     statistics : bool
         Whether layers take statistics of the mini-batch in training.
@@ -107,7 +107,7 @@ class Architecture:
 
     def __init__(self, layers: Sequence[Layer], cost: Cost | str | None, task: str | None) -> None:
         self.layers = tuple(layers)
-        self.indices = _indices(layers)
+        self.index_count = _index_count(layers)
         self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
         if len(self.output_shape) != 1:
             raise ValueError(
@@ -234,9 +234,9 @@ class Architecture:
         return "unit" if within and self.cost.targets == "real" else self.cost.targets
 
     @property
-    def largest(self) -> int:
+    def largest_product(self) -> int:
         """Multiply-adds of its largest product, for each sample."""
-        return max(layer.multiply_adds for layer in self.layers)
+        return max(layer.multiply_adds for layer in self._leaves)
 
     @cached_property
     def in_parts(self) -> bool:
@@ -246,9 +246,12 @@ class Architecture:
     @cached_property
     def mostly_in_parts(self) -> bool:
         """Whether most multiply-adds are in such layers."""
-        leaves = [layer for _, layer in sequence.every(self.layers) if not layer.inner()]
-        spread = sum(layer.multiply_adds for layer in leaves if layer.in_parts)
-        return 2 * spread > sum(layer.multiply_adds for layer in leaves)
+        spread = sum(layer.multiply_adds for layer in self._leaves if layer.in_parts)
+        return 2 * spread > sum(layer.multiply_adds for layer in self._leaves)
+
+    @property
+    def _leaves(self) -> list[Layer]:
+        return [layer for _, layer in sequence.every(self.layers) if not layer.inner()]
 
     @property
     def least_rows(self) -> int:
@@ -269,16 +272,16 @@ def without_activation(layer: Any) -> tuple[Layer, Activation]:
     return dataclasses.replace(layer, activation=identity), activation
 
 
-def _indices(layers: Sequence[Layer]) -> int | None:
+def _index_count(layers: Sequence[Layer]) -> int | None:
     """n, if the first layer takes whole numbers from 0 to n − 1; None: any numbers."""
     first = next((i for i, layer in enumerate(layers) if not isinstance(layer, Reshaped)), 0)
     for path, layer in sequence.every(layers):
-        if layer.indices is not None and path != str(first):
+        if layer.index_count is not None and path != str(first):
             raise ValueError(
                 f"layer {path}, {layer}: it takes whole numbers, which only the network's inputs "
                 "are: put it first, or after nothing but Flatten or Reshape"
             )
-    return layers[first].indices
+    return layers[first].index_count
 
 
 def bind(layers: Sequence[Any]) -> list[Layer]:

@@ -42,7 +42,7 @@ class Blocks:
         Which of the reader's rows these are, a bool of each; None: all.
     checked : bool
         Whether all of x was found to be finite, or need not be.
-    indices : int or None
+    index_count : int or None
         n, if x has to be whole numbers from 0 to n − 1.
     most : float
         The largest number that x may have.
@@ -68,7 +68,7 @@ class Blocks:
     ) -> None:
         self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
         self.kept, self.checked = kept, False
-        self.indices: int | None = None
+        self.index_count: int | None = None
         self.most, self.target_columns = math.inf, target_columns
         self.n = reader.shape[0] if kept is None else int(kept.sum())
         self.shape = self.n, *reader.shape[1:]
@@ -199,14 +199,14 @@ class Blocks:
         twin.checked = True
         return twin
 
-    def looked_at(self, count: int | None, most: float) -> Blocks:
-        """The same, with what a network checks: `indices`, unless None, and `most`."""
+    def checking(self, count: int | None, most: float) -> Blocks:
+        """The same, with what a network checks: `index_count`, unless None, and `most`."""
         dtype = self.reader.dtype
         wide = dtype.kind == "f" and most < float(np.finfo(dtype).max)
         if count is None and not wide:
             return self
         twin = copy.copy(self)
-        twin.checked, twin.indices, twin.most = False, count, most
+        twin.checked, twin.index_count, twin.most = False, count, most
         return twin
 
     def check_targets(self, y: Any, columns: Columns, what: str) -> None:
@@ -256,8 +256,8 @@ class Blocks:
             read(start, stop, out)
         except Exception as error:  # of any library's array
             raise OSError(f"{where} could not be read: {error}") from error
-        if self.indices is not None:
-            check_indices(out, self.indices, where, start)
+        if self.index_count is not None:
+            check_indices(out, self.index_count, where, start)
             return
         row = first_not_finite(out, self.most) if finite else None
         if row is not None:

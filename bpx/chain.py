@@ -112,14 +112,14 @@ class Chain:
         )
 
     @cached_property
-    def largest(self) -> float:
+    def largest_number(self) -> float:
         """The largest number that its dtype holds, as far as float64 has larger ones."""
         return float(np.finfo(np.float32).max) if self.dtype == "float32" else math.inf
 
     @cached_property
     def largest_input(self) -> float:
-        """As `largest`; but a folded first `Rescale` may bring back what is larger."""
-        return math.inf if self.architecture.folded else self.largest
+        """As `largest_number`; but a folded first `Rescale` may bring back what is larger."""
+        return math.inf if self.architecture.folded else self.largest_number
 
     # --- forward ----------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Chain:
             x = backend.from_host(native(x.toarray()))
         elif isinstance(x, np.memmap) and backend.name != "numpy":
             x, rows = backend.from_host(native(np.ascontiguousarray(x[rows]))), slice(None)
-        if self.architecture.indices is not None:
+        if self.architecture.index_count is not None:
             return self._integers(x, rows)
         if isinstance(rows, slice):
             as_it_is = x.dtype == self.xp_dtype and not self.architecture.folded

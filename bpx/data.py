@@ -89,13 +89,13 @@ def check_x(
     shape: tuple[int, ...],
     what: str = "x",
     finite: bool = True,
-    indices: int | None = None,
+    index_count: int | None = None,
     most: float = math.inf,
 ) -> Array:
     """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
 
-    With `indices` they have to be whole numbers from 0 to below it; with `finite` of no more than
-    `most`.
+    With `index_count` they have to be whole numbers from 0 to below it; with `finite` of no more
+    than `most`.
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
@@ -113,7 +113,7 @@ def check_x(
     sparse = not plain and is_sparse(x)
     if sparse and len(shape) == 1:
         x = _compressed(x, what)
-        if indices is not None and not x.has_canonical_format:
+        if index_count is not None and not x.has_canonical_format:
             x = x.copy()
             x.sum_duplicates()  # their sum is the number
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
@@ -121,8 +121,10 @@ def check_x(
     check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
-    if indices is not None:  # whatever `finite` is: others would be read from beyond the weights
-        check_indices(x, indices, what)
+    if (
+        index_count is not None
+    ):  # whatever `finite` is: others would be read from beyond the weights
+        check_indices(x, index_count, what)
     elif finite:
         check_finite_rows(x, what, given, most)
     return x

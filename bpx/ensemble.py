@@ -246,20 +246,20 @@ class Ensemble:
     @property
     def _narrowest(self) -> Network:
         """The member whose inputs all others take too: its `Embedding` has the fewest numbers."""
-        return min(self.members, key=lambda net: net.chain.architecture.indices or math.inf)
+        return min(self.members, key=lambda net: net.chain.architecture.index_count or math.inf)
 
     def _outputs(self, x: Any, settled: bool) -> Array:
         """One result of `_together`, for any number of rows, as a fresh array."""
         chain = self._narrowest.chain
-        indices = chain.architecture.indices
+        index_count = chain.architecture.index_count
         x = by_names(x, self.columns)
         if not isinstance(x, Blocks):
             shape, most = self.input_shape, chain.largest_input
-            x = data.check_x(self.backend, x, shape, indices=indices, most=most)
+            x = data.check_x(self.backend, x, shape, index_count=index_count, most=most)
             return self._together(x)[settled]
         data.check_row_shape(x.shape, self.input_shape, x)
         out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)
-        for part, rows in x.looked_at(indices, chain.largest_input).in_order(self.backend, 0):
+        for part, rows in x.checking(index_count, chain.largest_input).in_order(self.backend, 0):
             out[rows, ...] = self._together(part)[settled]
         return out
 

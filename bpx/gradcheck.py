@@ -119,7 +119,7 @@ def gradient_check(
             estimate = _differences(at, theta, part, epsilon)
             errors[entry.path] = relative_error(flat[entry.start : entry.stop], estimate, rounding)
     twin.parameters[...] = twin.backend.from_host(theta)
-    if twin.chain.architecture.indices is not None:
+    if twin.chain.architecture.index_count is not None:
         return GradientCheck(errors)  # whole numbers do not move
     ravelled = xs.reshape(-1)
 

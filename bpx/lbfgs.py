@@ -140,7 +140,7 @@ def minimize(
     # Each core takes a part of the samples from end to end, and they wait for each other once per
     # evaluation; a product that all of them share would make them wait each time.
     parts = min(backend.cores, -(-samples.n // chain.rows_at_once))
-    largest = chain.architecture.largest * min(samples.n, chain.rows_at_once)
+    largest = chain.architecture.largest_product * min(samples.n, chain.rows_at_once)
     theta = backend.to_host(chain.parameters).astype(np.float64)
     with contextlib.ExitStack() as around:
         within = backend

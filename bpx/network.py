@@ -459,10 +459,10 @@ class Network:
         """
         if isinstance(x, Blocks):
             data.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
-            return self.chain.outputs(x.looked_at(self._indices, self.chain.largest_input))
+            return self.chain.outputs(x.checking(self._index_count, self.chain.largest_input))
         given = self._by_names(x)
         x = self._rows(given, finite=False)
-        if self._indices is not None:  # which are checked already
+        if self._index_count is not None:  # which are checked already
             return self.chain.outputs(x)
         most = self.chain.largest_input
         return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given, most))
@@ -478,13 +478,13 @@ class Network:
 
     def _rows(self, given: Any, finite: bool = True) -> Array:
         chain, asked = self.chain, self.chain.architecture
-        shape, indices = asked.input_shape, asked.indices
+        shape, index_count = asked.input_shape, asked.index_count
         most = chain.largest_input if finite else math.inf
-        return data.check_x(chain.backend, given, shape, "x", finite, indices, most)
+        return data.check_x(chain.backend, given, shape, "x", finite, index_count, most)
 
     @property
-    def _indices(self) -> int | None:
-        return self.chain.architecture.indices
+    def _index_count(self) -> int | None:
+        return self.chain.architecture.index_count
 
     def activations(self, x: Any) -> list[Array]:
         """The activations of every layer, (m, ...) each, without the input.
@@ -560,7 +560,7 @@ class Network:
             return self._on_disk(x, y, sample_weight, what, finite, names.classes)
         shape = self.input_shape
         most = self.chain.largest_input
-        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._indices, most)
+        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._index_count, most)
         held = self._targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
@@ -576,7 +576,7 @@ class Network:
                 "numbers: name them, in the order of its labels, with net.classes = [...]"
             )
         held = self._targets(x.n, y, sample_weight, what, finite)
-        x = x.looked_at(self._indices, self.chain.largest_input)
+        x = x.checking(self._index_count, self.chain.largest_input)
         if x.fits(bytes_of_a_row(held)):
             read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
             return data.Samples(read, *held)
@@ -594,7 +594,7 @@ class Network:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""
         backend, outputs = self.backend, self.output_shape[0]
         wanted = self.chain.architecture.wanted_targets
-        largest = self.chain.largest
+        largest = self.chain.largest_number
         y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest)
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"

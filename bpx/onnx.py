@@ -219,7 +219,7 @@ class _Graph:
 
 
 def _dtype_of_inputs(net: Network) -> np.dtype[Any]:
-    if net.chain.architecture.indices is not None:
+    if net.chain.architecture.index_count is not None:
         return np.dtype(np.int64)
     return np.dtype(np.float64 if _spacing(net).max() > COARSEST else net.dtype)
 

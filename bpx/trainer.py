@@ -182,7 +182,7 @@ class Trainer:
         largest = None
         if not isinstance(self.source, Stream):  # whose batches may be of any size
             rows = -(-self.source.batch_size // (self.ranks.size * (self.slices or 1)))
-            largest = self.chain.architecture.largest * rows
+            largest = self.chain.architecture.largest_product * rows
         in_parts = self.chain.architecture.in_parts
         return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
 

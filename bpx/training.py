@@ -195,7 +195,7 @@ def _names(net: Network, x: Any, y: Any) -> Names:
 
 def _augmentation(net: Network, augment: Any) -> Pipeline | None:
     changes = Pipeline.of(augment, net.input_shape, net.layers)
-    if changes is not None and net.chain.architecture.indices is not None:
+    if changes is not None and net.chain.architecture.index_count is not None:
         raise ValueError(
             "augment= is for images, and this network takes whole numbers: leave it out"
         )

@@ -189,7 +189,7 @@ class Large(layers.Layer):
 
     name: ClassVar[str] = "large"
 
-    indices = 2**40
+    index_count = 2**40
 
     def forward(self, x, p, ctx):
         y = ctx.buffer("y", tuple(x.shape))

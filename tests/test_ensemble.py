@@ -241,6 +241,12 @@ def test_how_it_shows_itself():
     assert "0  Dense 5, sigmoid, Dense 3, sigmoid  (m, 3)          53             45" in text
     assert "3 networks, the votes; cross-entropy cost, classification; 159 parameters" in text
     assert "<th>network</th>" in ensemble.summary()._repr_html_()
+    layers = bpx.layers
+    inner = [layers.Dense(6, "relu"), layers.Dense(6)]
+    deep = bpx.Network([layers.Input(6), layers.Residual(inner), layers.Dense(2)])
+    rows = deep.summary().rows
+    each = sum(int(row[4]) for row in rows if row[4])
+    assert int(bpx.Ensemble([deep]).summary().rows[0][4]) == each == 2 * 36 + 12
 
 
 # --- files --------------------------------------------------------------------------------------

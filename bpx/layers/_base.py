@@ -176,11 +176,11 @@ class Layer:
 
     @property
     def multiply_adds(self) -> int:
-        """Those of its largest product, per sample; by default as many as its weights."""
+        """In a forward pass of one sample; by default the elements of its largest tensor."""
         return max((math.prod(p.shape) for p in self.parameters().values()), default=0)
 
     @property
-    def indices(self) -> int | None:
+    def index_count(self) -> int | None:
         """n, if its inputs are whole numbers from 0 to n − 1; None (default): any numbers."""
         return None
 

@@ -64,7 +64,7 @@ class Embedding(Layer):
             object.__setattr__(self, what, whole(f"the {what} of Embedding", getattr(self, what)))
 
     @property
-    def indices(self) -> int | None:
+    def index_count(self) -> int | None:
         return self.count
 
     @property

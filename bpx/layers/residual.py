@@ -134,7 +134,7 @@ class Residual(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        return max(layer.multiply_adds for layer in self.inner().values())
+        return sum(layer.multiply_adds for layer in self.inner().values())
 
     @property
     def least_rows(self) -> int:
