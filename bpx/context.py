@@ -146,11 +146,11 @@ class Workspace:
     training : bool
     wanted : sequence of bool, optional
         For each layer, whether ∂C/∂x is wanted below it.
-    batch_sum : callable, optional
-        The all-reduce among ranks.
 
     Attributes
     ----------
+    batch_sum : callable
+        The all-reduce among ranks; of one rank the sum itself.
     step, row : int
         See `Context`.
     rows : int
@@ -170,11 +170,10 @@ class Workspace:
         key: int = 0,
         training: bool = False,
         wanted: Sequence[bool] | None = None,
-        batch_sum: Callable[[Array], Array] = alone,
     ) -> None:
         backend.use()
         self.backend, self.dtype, self.key, self.training = backend, dtype, key, training
-        self.batch_sum = batch_sum
+        self.batch_sum: Callable[[Array], Array] = alone
         self.step = self.row = self.rows = 0
         wanted = wanted or [True] * len(states)
         # In a reference cycle buffers would wait for the collector, which ignores their size.

@@ -181,7 +181,7 @@ def article(noun: str) -> str:
 
 
 def register(name: str, obj: Any) -> Any:
-    """Give a name to an activation, a cost or an initializer, or to a layer's class, of your own.
+    """Give a name to an activation, cost, initializer, optimizer or layer's class of your own.
 
     After that the name stands wherever bpx takes one, and `Network.save` stores it.
 
@@ -189,7 +189,7 @@ def register(name: str, obj: Any) -> Any:
     ----------
     name : str
         Any name that is not bpx's own. Registering a name again replaces it.
-    obj : Activation, Cost, Initializer, or a subclass of Layer
+    obj : Activation, Cost, Initializer, Optimizer, or a subclass of Layer
         What the name stands for.
 
     Returns

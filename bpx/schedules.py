@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from .checks import fraction, number, positive, whole
 from .keywords import OF_SCHEDULES, constructor
-from .registry import Registry
 
 
 class Schedule:
@@ -27,14 +26,9 @@ class Schedule:
     0.1
     """
 
-    name: ClassVar[str] = ""
-
     def __call__(self, step: int) -> float:
         """η at `step` = 0, 1, 2, ..."""
         raise TypeError(f"{type(self).__name__} must define __call__(step)")
-
-
-SCHEDULES = Registry("schedule", Schedule)
 
 
 def _grown(initial: float, factor: float, exponent: float) -> float:
@@ -48,7 +42,6 @@ def _grown(initial: float, factor: float, exponent: float) -> float:
         return math.inf
 
 
-@SCHEDULES.builds
 @constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class Constant(Schedule):
@@ -59,7 +52,6 @@ class Constant(Schedule):
     """
 
     rate: float
-    name: ClassVar[str] = "constant"
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.rate, zero=True)
@@ -68,7 +60,6 @@ class Constant(Schedule):
         return self.rate
 
 
-@SCHEDULES.builds
 @constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class StepDecay(Schedule):
@@ -81,7 +72,6 @@ class StepDecay(Schedule):
     initial: float
     every: int
     factor: float = 0.5
-    name: ClassVar[str] = "step"
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)
@@ -92,7 +82,6 @@ class StepDecay(Schedule):
         return _grown(self.initial, self.factor, step // self.every)
 
 
-@SCHEDULES.builds
 @constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class Exponential(Schedule):
@@ -107,7 +96,6 @@ class Exponential(Schedule):
     initial: float
     steps: int
     factor: float = 0.1
-    name: ClassVar[str] = "exponential"
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)
@@ -118,7 +106,6 @@ class Exponential(Schedule):
         return _grown(self.initial, self.factor, step / self.steps)
 
 
-@SCHEDULES.builds
 @constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class Cosine(Schedule):
@@ -134,7 +121,6 @@ class Cosine(Schedule):
     initial: float
     steps: int
     final: float = 0.0
-    name: ClassVar[str] = "cosine"
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)
@@ -146,7 +132,6 @@ class Cosine(Schedule):
         return self.final + (self.initial - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-@SCHEDULES.builds
 @constructor()
 @dataclass(frozen=True)
 class WarmUp(Schedule):
@@ -160,7 +145,6 @@ class WarmUp(Schedule):
 
     steps: int
     after: float | Schedule
-    name: ClassVar[str] = "warm-up"
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)
@@ -173,7 +157,6 @@ class WarmUp(Schedule):
         return after(step - self.steps)
 
 
-@SCHEDULES.builds
 @constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class OneCycle(Schedule):
@@ -191,7 +174,6 @@ class OneCycle(Schedule):
     warm_up: float = 0.3
     start: float = 25.0
     end: float = 1e4
-    name: ClassVar[str] = "one-cycle"
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.peak, zero=True)
@@ -210,7 +192,6 @@ class OneCycle(Schedule):
         return b + (a - b) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-@SCHEDULES.builds
 @constructor(**OF_SCHEDULES)
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
@@ -222,7 +203,6 @@ class InverseScaling(Schedule):
 
     initial: float
     power: float = 0.5
-    name: ClassVar[str] = "inverse-scaling"
 
     def __post_init__(self) -> None:
         positive("the learning rate", self.initial, zero=True)

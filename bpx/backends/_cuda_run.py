@@ -10,13 +10,10 @@ import numpy as np
 
 from . import _cuda
 from ._base import Array, Backend
-from ._fast_run import RULES
+from ._codes import ACTIVATIONS, COSTS, RULES, TASKS
 
 # By their numbers in run.cu.
-ACTIVATIONS = (*("identity", "sigmoid", "tanh", "relu"), "softmax")
 SOURCES = "uint8", "float32", "float64"  # others are rare, and each takes time to compile
-COSTS = "quadratic", "cross-entropy", "log-likelihood"
-TASKS = "regression", "classification", "multilabel"
 
 MOST_LAYERS = 16
 BEYOND = 128  # elements that a tile at an edge may read

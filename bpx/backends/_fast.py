@@ -13,6 +13,7 @@ import numpy as np
 from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, Forward, dealt
 from ._cblas import TIMED
+from ._codes import ACTIVATIONS, RULES
 from ._fast_run import ROWS_OF_BLOCK
 from ._fast_windows import FastWindows, are_dense
 from ._numpy import ONE_THREAD, THIN
@@ -39,6 +40,13 @@ FEW_PARTS, TIMES = 8, 8
 
 REALS = "float32", "float64"
 
+# δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
+OBJECTIVES = {
+    *(("quadratic", name) for name in ACTIVATIONS),
+    ("cross-entropy", "sigmoid"),
+    ("log-likelihood", "softmax"),
+}
+
 # Numba does not know float16, and compiles a function of rows for each of these.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
 
@@ -59,14 +67,14 @@ class FastBackend(FastWindows):
 
     def compile(self, program: Any) -> Callable[..., int] | None:
         x = program.x
-        cost, known = _fast_run.COSTS.get(program.objective), program.rule in _fast_run.RULES
+        known = program.objective in OBJECTIVES and program.rule in RULES
         # Machine code takes numbers as they lie, in the processor's order of bytes.
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         on_one = large and _fast_steps.worth(program) == 1
-        if cost is None or not known or not plain or on_one:
+        if not known or not plain or on_one:
             return super().compile(program)
-        return _fast_steps.steps(program, cost, self._data(program), self._scaling(program))
+        return _fast_steps.steps(program, self._data(program), self._scaling(program))
 
     def _watch(self) -> Callable[[int], None] | None:
         return _machine_code.load("_numba_threads", "watch").call

@@ -10,29 +10,7 @@ import numpy as np
 from . import _machine_code
 from ._base import Array, Forward
 from ._cblas import address
-
-ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3, "softmax": 4}
-# δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
-COSTS = {
-    ("quadratic", "identity"): 0,
-    ("quadratic", "sigmoid"): 0,
-    ("quadratic", "tanh"): 0,
-    ("quadratic", "relu"): 0,
-    ("quadratic", "softmax"): 0,
-    ("cross-entropy", "sigmoid"): 1,
-    ("log-likelihood", "softmax"): 2,
-}
-TASKS = {"regression": 0, "classification": 1, "multilabel": 2}
-# A rule's number, and the optimizer's fields that it reads.
-INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
-RULES: dict[str, tuple[int, tuple[str, ...]]] = {
-    "theta": (INTO_THETA, ()),
-    "velocity": (INTO_VELOCITY, ()),
-    "nesterov": (NESTEROV, ("momentum", "momentum")),
-    "rmsprop": (RMSPROP, ("rho", "epsilon")),
-    "adam": (ADAM, ("beta1", "beta2")),
-    "adamw": (ADAM, ("beta1", "beta2")),
-}
+from ._codes import ACTIVATIONS
 
 # Rows of many that go through all layers before the next. With fewer it costs more that ω is
 # turned around for them, and with more the activations do not stay in the second cache.
@@ -64,7 +42,7 @@ RUN = _told(
 def forward(layers: Any, theta: Array, many: bool) -> Forward:
     """See `Backend.compile_forward`."""
     real, outputs = theta.dtype, layers.sizes[-1]
-    codes = [ACTIVATIONS[name] for name in layers.activations]
+    codes = [ACTIVATIONS.index(name) for name in layers.activations]
     net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
     given, widest = np.zeros(1, LAYERS), max(layers.sizes[1:-1], default=0)
     of_net = address(net), len(codes), widest

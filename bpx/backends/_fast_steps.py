@@ -13,7 +13,8 @@ import numpy as np
 from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
-from ._fast_run import ACTIVATIONS, GATE, OF_TEAM, RULES, RUN, TASKS, tiles
+from ._codes import ACTIVATIONS, COSTS, RULES, TASKS
+from ._fast_run import GATE, OF_TEAM, RUN, tiles
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -25,14 +26,14 @@ _paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()
 
 
 def steps(
-    program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
+    program: Any, data: tuple[Array, ...], scaling: tuple[Array, Array]
 ) -> Callable[[Array, Array, Array, Array], int]:
     """The function of a run, as `Kernels.compile` gives it, that does its steps in one loop.
 
     `data` are labels, targets and weights, `scaling` scale and offset for each input, each empty
     where there are none. One thread at a time may call it.
     """
-    given, held = _record(program, cost, data, scaling)
+    given, held = _record(program, data, scaling)
     team, most, pace = held["team"], worth(program), _paces.setdefault(program.state, Pace())
     given["shared"] = most > 1
     function = _machine_code.load("_numba_steps", "steps", program.theta.dtype).call
@@ -83,12 +84,12 @@ def worth(program: Any) -> int:
 
 
 def _record(
-    program: Any, cost: int, data: tuple[Array, ...], scaling: tuple[Array, Array]
+    program: Any, data: tuple[Array, ...], scaling: tuple[Array, Array]
 ) -> tuple[Array, dict[str, Array]]:
     """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    codes = [ACTIVATIONS[name] for name in (*layers.activations[:-1], program.objective[1])]
+    codes = [ACTIVATIONS.index(name) for name in (*layers.activations[:-1], program.objective[1])]
     line = _aligned.LINE // real.itemsize
     at = np.concatenate([[0], np.cumsum([-(-m * size // line) * line for size in layers.sizes])])
     labels, targets, weights = data
@@ -124,7 +125,8 @@ def _record(
     given["size"], given["trained"] = program.theta.size, trained
     given["decayed"] = min(program.decayed, trained)
     given["lowest"] = [*layers.trained, True].index(True)
-    given["cost"], given["task"], given["rule"] = cost, TASKS[program.task], rule
+    given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
+    given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
     given["let_others"] = _let_others()
     for name, array in arrays.items():

@@ -174,10 +174,11 @@ def _key() -> str:
 def sources() -> list[Path]:
     """The files of compiled functions, and those that they take functions and constants from."""
     folder = Path(__file__).parent
-    others = "_aligned", "_cblas", "_fast_run", "_jit", "_machine_code", "_rows", "_threads"
-    return sorted(folder.glob("_numba*.py")) + [
-        folder / f"{name}.py" for name in (*others, "../random")
-    ]
+    others = (
+        *("_aligned", "_cblas", "_codes", "_fast_run", "_jit", "_machine_code", "_rows"),
+        *("_threads", "../random"),
+    )
+    return sorted(folder.glob("_numba*.py")) + [folder / f"{name}.py" for name in others]
 
 
 @cache

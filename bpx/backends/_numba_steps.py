@@ -18,19 +18,20 @@ from typing import Any
 from numba import from_dtype, types
 
 from ._aligned import LINE
-from ._fast_run import (
+from ._codes import (
     ADAM,
-    END,
-    GATE,
+    CLASSIFICATION,
+    CROSS_ENTROPY,
+    IDENTITY,
     INTO_THETA,
     INTO_VELOCITY,
-    JOINED,
-    MEETING,
-    MEMBERS,
+    LOG_LIKELIHOOD,
     NESTEROV,
+    QUADRATIC,
+    REGRESSION,
     RMSPROP,
-    RUN,
 )
+from ._fast_run import END, GATE, JOINED, MEETING, MEMBERS, RUN
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -92,15 +93,15 @@ def _log_likelihood(z, y, first, last):
 def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
     """a^L over z, δ^L (BP1), and of each row the cost, and 1 if it is right, by its weight."""
     for r in range(rows):
-        if cost == 1:
+        if cost == CROSS_ENTROPY:
             costs[r] = _cross_entropy(z, y, r * k, (r + 1) * k)
-        elif cost == 2:
+        elif cost == LOG_LIKELIHOOD:
             costs[r] = _log_likelihood(z, y, r * k, (r + 1) * k)
-    if cost != 2:
+    if cost != LOG_LIKELIHOOD:
         activate(code, z, rows, k)
     for i in range(rows * k):
         delta[i] = z[i] - y[i]
-    if cost == 0:
+    if cost == QUADRATIC:
         for r in range(rows):
             # A sum in memory would be by vectors or not, by where the arrays lie.
             total = 0.0
@@ -109,7 +110,7 @@ def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
             costs[r] = total
         activate_backward(code, delta, z, rows, k)
     for r in range(rows):
-        right[r] = 1.0 if task > 0 and _is_right(task, z, y, r * k, (r + 1) * k) else 0.0
+        right[r] = 1.0 if task != REGRESSION and _is_right(task, z, y, r * k, (r + 1) * k) else 0.0
     if weight.size:
         share = 1.0 / mass if mass > 0.0 else 0.0
         for r in range(rows):
@@ -121,7 +122,7 @@ def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
 
 @_inlined
 def _is_right(task, a, y, first, last):
-    if task == 1 and last - first > 1:
+    if task == CLASSIFICATION and last - first > 1:
         best = truth = first
         for j in range(first + 1, last):
             best = j if a[j] > a[best] else best
@@ -280,7 +281,7 @@ def _forward(given, who, m, net, theta, a, at):
             x, z = a[at[i] + top * n :], a[at[i + 1] + top * out + left :]
             w, b = theta[omega[i] + left * n :], bias[i] + left
             added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
-            code = codes[i] if i < codes.size - 1 else 0
+            code = codes[i] if i < codes.size - 1 else IDENTITY
             layer(given.tiles, way, code, x, w, added, z, rows, m, n, units, out)
     return _meet(given, members, met) if before == BY_UNITS else met
 

@@ -15,9 +15,10 @@ struct Layer {
   int into, out, weights, bias, activation, trained, at;
 };
 
-enum { IDENTITY, SIGMOID, TANH, RELU, SOFTMAX };  // _cuda_run.ACTIVATIONS
-enum { REGRESSION, CLASSIFICATION, MULTILABEL };  // _cuda_run.TASKS
-enum { INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM };  // _cuda_run.RULES
+enum { IDENTITY, SIGMOID, TANH, RELU, SOFTMAX };  // _codes.ACTIVATIONS
+enum { QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD };  // _codes.COSTS
+enum { REGRESSION, CLASSIFICATION, MULTILABEL };  // _codes.TASKS
+enum { INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM };  // _codes.RULES
 
 __device__ inline real sigma(int activation, real z) {
   switch (activation) {
@@ -39,8 +40,8 @@ __device__ inline real slope(int activation, real a) {
 
 __device__ inline real cost_row(int cost, int activation, const real* z, real* a, const real* y,
                                 real* delta, int columns) {
-  if (cost == 1) return CrossEntropy::row(z, a, y, delta, columns);
-  if (cost == 2) return LogLikelihood::row(z, a, y, delta, columns);
+  if (cost == CROSS_ENTROPY) return CrossEntropy::row(z, a, y, delta, columns);
+  if (cost == LOG_LIKELIHOOD) return LogLikelihood::row(z, a, y, delta, columns);
   switch (activation) {
     case SIGMOID: return Quadratic<Sigmoid>::row(z, a, y, delta, columns);
     case TANH: return Quadratic<Tanh>::row(z, a, y, delta, columns);

@@ -1,0 +1,26 @@
+"""The numbers by which compiled code knows activations, costs, tasks and rules; run.cu has them.
+
+Each name's number is its place.
+"""
+
+from __future__ import annotations
+
+IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
+ACTIVATIONS = "identity", "sigmoid", "tanh", "relu", "softmax"
+
+QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
+COSTS = "quadratic", "cross-entropy", "log-likelihood"
+
+REGRESSION, CLASSIFICATION, MULTILABEL = range(3)
+TASKS = "regression", "classification", "multilabel"
+
+# A rule's number, and the optimizer's fields that it reads.
+INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
+RULES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "theta": (INTO_THETA, ()),
+    "velocity": (INTO_VELOCITY, ()),
+    "nesterov": (NESTEROV, ("momentum", "momentum")),
+    "rmsprop": (RMSPROP, ("rho", "epsilon")),
+    "adam": (ADAM, ("beta1", "beta2")),
+    "adamw": (ADAM, ("beta1", "beta2")),
+}
