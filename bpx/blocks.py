@@ -138,12 +138,12 @@ class Blocks:
             raise ValueError(f"expected n < {self.n}, the number of samples, got {n}")
         chosen = np.zeros(self.n, bool)
         chosen[generator(seed).choice(self.n, n, replace=False)] = True
-        rows = np.ones(self.reader.shape[0], bool) if self.kept is None else self.kept.copy()
-        rows[np.flatnonzero(rows)[~chosen]] = False
-        kept = ~rows if self.kept is None else self.kept & ~rows
+        rows = np.arange(self.n) if self.kept is None else np.flatnonzero(self.kept)
+        held, kept = (np.zeros(self.reader.shape[0], bool) for _ in range(2))
+        held[rows[chosen]] = kept[rows[~chosen]] = True
         beside = [None if a is None else np.asarray(a) for a in (self.y, self.sample_weight)]
         others = [None if a is None else a[~chosen] for a in beside]
-        x = Blocks(self.reader, None, None, self.budget, rows).read(finite=False)
+        x = Blocks(self.reader, None, None, self.budget, held).read(finite=False)
         held_out = x, *(a[chosen] for a in beside if a is not None)
         y, weight = others
         rest = Blocks(self.reader, y, weight, self.budget, kept, self.target_columns)

@@ -15,7 +15,7 @@ from .backends import Array
 from .chain import Chain, mean_factor
 from .optimizers import Optimizer
 from .sources import Arrays, Source
-from .updates import FusedUpdate, GradientUpdate, numbers_of_steps
+from .updates import Update, numbers_of_steps
 
 STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
 
@@ -59,9 +59,7 @@ class Captured:
         Whether its replays were compared with steps done one by one.
     """
 
-    def __init__(
-        self, chain: Chain, source: Arrays, update: FusedUpdate | GradientUpdate, work: Work
-    ) -> None:
+    def __init__(self, chain: Chain, source: Arrays, update: Update, work: Work) -> None:
         self.backend, self.source, self.update, self.work = chain.backend, source, update, work
         self.steps = source.n // source.batch_size
         width, dtype, index = len(update.numbers(0)), chain.xp_dtype, self.backend.xp.int64

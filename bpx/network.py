@@ -1087,15 +1087,14 @@ class Network:
         >>> net.predict(x).tolist()
         [0, 1, 1, 0]
         """
-        from .training import train
+        from .training import Options, train
 
-        return train(
-            self, x, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
-            sample_weight=sample_weight, validation=validation, callbacks=callbacks,
-            shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
-            check_finite=check_finite, graph=graph, precision=precision, checkpoint=checkpoint,
-            resume=resume, accumulate=accumulate, augment=augment, parallel=parallel,
+        options = Options(
+            epochs, batch_size, optimizer, l1, l2, sample_weight, validation, callbacks, shuffle,
+            progress, clip_norm, clip_value, n, check_finite, graph, precision, checkpoint, resume,
+            accumulate, augment,
         )  # fmt: skip
+        return train(self, x, y, options, parallel)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a safetensors file; see `bpx.files.save`.

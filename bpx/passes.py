@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +17,23 @@ from .history import StepLog
 from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import FusedUpdate, GradientUpdate, numbers_of_steps
+from .updates import Update, numbers_of_steps
 
 NO_LIMIT = sys.maxsize
 
 
-class Pass(Protocol):
+class Pass(ABC):
     """Steps of one epoch, some at a time."""
 
+    @abstractmethod
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         """Start at step `first` of this order; `before` steps of the epoch precede the order."""
 
+    @abstractmethod
     def advance(self, most: int) -> int:
         """Do some steps, at most `most`; returns how many, 0 at the end of the epoch."""
 
+    @abstractmethod
     def read(self) -> None:
         """Append to the log what the steps since `begin` or the last `read` have left.
 
@@ -39,15 +43,33 @@ class Pass(Protocol):
             One of these steps went wrong; `advance` may have said so before.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing open
         """End the epoch here, whatever is left of it."""
 
 
-def _batches(source: Arrays, order: Any, start: int, stop: int) -> list[Any]:
-    return list(islice(source.batches(order, start), stop - start))
+class _InPieces(Pass):
+    """Steps on arrays, many at a time, of which a piece is run again where one went wrong."""
+
+    steps: Steps
+    source: Arrays
+
+    def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
+        self._order, self._done, self._before, self._log = order, first, before, log
+        self._backup = -1  # the step of the last `back_up`; -1: none since the last `read`
+
+    def _back_up(self) -> None:
+        """Before further steps: keep what they start from, unless that is kept already."""
+        if self._backup < 0:
+            self.steps.back_up()
+            self._backup = self._done
+
+    def _diverged(self, stop: int) -> DivergenceError:
+        """The error of one of the steps since the copies were made, up to `stop`."""
+        piece = list(islice(self.source.batches(self._order, self._backup), stop - self._backup))
+        return self.steps.diverged(piece, self._before + self._backup)
 
 
-class StepByStep:
+class StepByStep(Pass):
     """Each step by itself; the log is read every `piece` of them."""
 
     def __init__(self, steps: Steps, source: Arrays | Stream, piece: int) -> None:
@@ -87,11 +109,8 @@ class StepByStep:
         self._done += len(self._since)
         self._since = []
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class Replayed:
+class Replayed(_InPieces):
     """Many steps per launch of a recording; the last, smaller mini-batch is a step by itself."""
 
     def __init__(self, steps: Steps, source: Arrays, captured: Captured, required: bool) -> None:
@@ -150,24 +169,20 @@ class Replayed:
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         assert first == before == 0  # the rest of an epoch goes step by step
-        self._order, self._done, self._log = order, 0, log
-        self._backup = -1  # the step of the last `back_up`; -1: none since the last `read`
+        super().begin(order, first, log)
         self.captured.begin(order, self.steps.net.steps)
 
     def advance(self, most: int) -> int:
         done, replays = self._done, self.captured.steps
         if done == self.source.steps:
             return 0
-        if self._backup < 0:
-            self.steps.back_up()
-            self._backup = done
+        self._back_up()
         if done < replays:
             count = self.captured.run(min(most, replays - done))
             self.steps.count(count)
         else:
             count = 1
-            (batch,) = _batches(self.source, self._order, done, done + 1)
-            self.steps.one(batch, done)
+            self.steps.one(next(self.source.batches(self._order, done)), done)
         self._done += count
         return count
 
@@ -177,23 +192,19 @@ class Replayed:
             return
         rows = self.steps.read(self._done - start, start)
         if rows is None:
-            piece = _batches(self.source, self._order, start, self._done)
-            raise self.steps.diverged(piece, start)
+            raise self._diverged(self._done)
         self._log.append(rows)
         self._backup = -1
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class Compiled:
+class Compiled(_InPieces):
     """Many steps per call of a compiled function."""
 
     def __init__(
         self,
         steps: Steps,
         source: Arrays,
-        update: FusedUpdate | GradientUpdate,
+        update: Update,
         program: Program,
         function: CompiledSteps,
     ) -> None:
@@ -202,8 +213,7 @@ class Compiled:
         self.steps_a_call = program.steps_a_call
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
-        self._order, self._done, self._before, self._log = order, first, before, log
-        self._backup = -1  # as in `Replayed`
+        super().begin(order, first, log, before)
         self._steps = -(-len(order) // self.program.batch_size)
         self._rows = np.zeros((self._steps, 3))
         self._squares = np.zeros(self._steps if self.program.squares else 0)
@@ -213,9 +223,7 @@ class Compiled:
         count = min(self.steps_a_call, self._steps - done, most)
         if not count:
             return 0
-        if self._backup < 0:
-            self.steps.back_up()
-            self._backup = done
+        self._back_up()
         rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
         numbers = numbers_of_steps(self.update, self.source, rows, self.update.state.step)
         good = self.function(rows, numbers, self._rows[part], self._squares[part])
@@ -231,27 +239,22 @@ class Compiled:
             self.steps.back_up()
             self._backup = step
         # Else the step before has overflowed, and all steps since the copies are run again.
-        piece = _batches(self.source, self._order, self._backup, step + 1)
-        return self.steps.diverged(piece, self._before + self._backup)
+        return self._diverged(step + 1)
 
     def read(self) -> None:
         start = self._backup
         if start < 0:
             return
         if not self.steps.all_finite():
-            piece = _batches(self.source, self._order, start, self._done)
-            raise self.steps.diverged(piece, self._before + start)
+            raise self._diverged(self._done)
         part = slice(start, self._done)
         rows = self._rows[part]
         squares = self.program.squares
         self._log.append(np.column_stack([rows, self._squares[part]]) if squares else rows)
         self._backup = -1
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class InWindows:
+class InWindows(Pass):
     """Data on disk: window after window in memory, each with a pass of its own.
 
     Parameters

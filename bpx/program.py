@@ -17,7 +17,7 @@ from .backends import Array, is_sparse
 from .chain import Chain
 from .optimizers import State
 from .sources import Arrays
-from .updates import FusedUpdate, GradientUpdate
+from .updates import Update
 
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
@@ -82,7 +82,7 @@ CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
 def compiled(
-    chain: Chain, source: Any, update: FusedUpdate | GradientUpdate, squares: bool = False
+    chain: Chain, source: Any, update: Update, squares: bool = False
 ) -> tuple[Program, CompiledSteps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 

@@ -27,7 +27,7 @@ from .checks import level_of_user
 from .context import Workspace
 from .data import Samples
 from .frames import Names
-from .minibatches import REPEATABLE, check_shuffle, epoch_order
+from .minibatches import REPEATABLE, epoch_order
 from .network import Network
 from .persistence import Stateful
 from .windows import WindowReader
@@ -53,13 +53,7 @@ class Arrays:
         return epoch_order(self.generator, self.n, self.shuffle)
 
     def arguments(self) -> dict[str, Any]:
-        return {
-            "samples": self.n,
-            "dtype of x": str(self.samples.x.dtype),
-            "batch_size": self.batch_size,
-            "sample_weight": self.samples.weight is not None,
-            "shuffle": "a function" if callable(self.shuffle) else bool(self.shuffle),
-        }
+        return _arguments(self, self.samples.x.dtype, self.samples.weight)
 
     def digest(self) -> int:
         return digest_of(self.samples)
@@ -100,8 +94,8 @@ class Arrays:
     def _weight_on_host(self) -> np.ndarray:
         return self.chain.backend.to_host(self.samples.weight).astype(np.float64)
 
-    def load(self, rows: Any, ws: Workspace) -> Batch:
-        on_host, rows = rows
+    def load(self, batch: Any, ws: Workspace) -> Batch:
+        on_host, rows = batch
         chain, samples, kernels, m = self.chain, self.samples, self.chain.backend, rows.shape[0]
         x = chain.gather(samples.x, on_host if self.by_host else rows, ws)
         y = samples.y
@@ -137,15 +131,8 @@ class Windows:
         self.piece = -(-self.plan.capacity // batch_size)  # the steps of a window, at most
 
     def arguments(self) -> dict[str, Any]:
-        return {
-            "samples": self.n,
-            "dtype of x": str(self.blocks.reader.dtype),
-            "batch_size": self.batch_size,
-            "sample_weight": self.held[1] is not None,
-            "shuffle": self.shuffle,
-            "rows in memory": self.plan.capacity,
-            "blocks": len(self.plan.counts),
-        }
+        found = _arguments(self, self.blocks.reader.dtype, self.held[1])
+        return found | {"rows in memory": self.plan.capacity, "blocks": len(self.plan.counts)}
 
     def digest(self) -> int:
         return digest_of(Samples(self.blocks, *self.held))
@@ -176,6 +163,17 @@ class Windows:
         self.finite = self.finite and first > 0  # each block is checked once
 
 
+def _arguments(source: Arrays | Windows, dtype: Any, weight: Any) -> dict[str, Any]:
+    """What a run that goes on has to be given alike."""
+    return {
+        "samples": source.n,
+        "dtype of x": str(dtype),
+        "batch_size": source.batch_size,
+        "sample_weight": weight is not None,
+        "shuffle": "a function" if callable(source.shuffle) else bool(source.shuffle),
+    }
+
+
 def digest_of(samples: Samples) -> int:
     """CRC-32 of about a hundred of them, which tells other data apart; not of x on disk."""
     found, rows = 0, np.arange(0, samples.n, max(1, samples.n // 100))
@@ -198,7 +196,6 @@ def of_samples(
     names: Names | None = None,
 ) -> Arrays | Windows:
     """Arrays; or what `bpx.open_data` gave, as arrays if it fits into its budget, else windows."""
-    check_shuffle(shuffle)
     if isinstance(x, Blocks):  # before any of it is read
         data.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite, names=names)
@@ -320,8 +317,8 @@ class Stream:
             return float(samples.n)
         return float(self.net.backend.xp.sum(samples.weight))
 
-    def load(self, samples: Samples, ws: Workspace) -> Batch:
-        return self.net.chain.gather(samples.x, slice(None), ws), samples.y, samples.weight
+    def load(self, batch: Samples, ws: Workspace) -> Batch:
+        return self.net.chain.gather(batch.x, slice(None), ws), batch.y, batch.weight
 
 
 Source = Arrays | Windows | Stream

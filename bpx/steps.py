@@ -15,7 +15,7 @@ from .network import Network
 from .optimizers import State
 from .parameters import leaves
 from .sources import Source
-from .updates import FusedUpdate, GradientUpdate, Numbers
+from .updates import Numbers, Update
 
 
 class DivergenceError(ArithmeticError):
@@ -89,7 +89,7 @@ class Steps:
         net: Network,
         chain: Chain,
         source: Source,
-        update: FusedUpdate | GradientUpdate,
+        update: Update,
         state: State,
         rows: int,
         squares: bool = False,

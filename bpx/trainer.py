@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .alike import at_the_end, begin_alike, compare
 from .augmentation import Pipeline
 from .callbacks import Progress, Run, at_each_step, hooks
 from .captured import Captured, why_not_captured
@@ -23,7 +24,7 @@ from .optimizers import Optimizer, State
 from .passes import NO_LIMIT, Compiled, InWindows, Pass, Replayed, StepByStep
 from .program import compiled
 from .ranks import RankError, Ranks, agreed, same
-from .shared import BEHIND, SharedSteps, at_the_end, begin_alike, compare
+from .shared import BEHIND, SharedSteps
 from .snapshots import Epoch, Snapshot, load_states
 from .sources import Arrays, Source, Stream, Windows
 from .steps import DivergenceError, Steps

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
+from .alike import given_alike, newest
 from .augmentation import Pipeline
 from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
@@ -25,7 +27,7 @@ from .optimizers import SGD, Optimizer, as_optimizer
 from .ranks import Ranks
 from .registry import article
 from .schedules import end_of
-from .shared import SharedStream, check_cuts, given_alike, newest
+from .shared import SharedStream, check_cuts
 from .snapshots import Snapshot, arguments_of
 from .sources import Order, Source, Stream, of_samples
 from .steps import DivergenceError
@@ -33,105 +35,135 @@ from .trainer import Trainer
 from .updates import Penalty
 
 
-def train(net: Network, x: Any, y: Any, *, parallel: Any = None, **options: Any) -> History:
-    """What `Network.fit` does; its docstring has the parameters, and their defaults."""
-    with joined(parallel) as ranks:
-        return _train(net, x, y, ranks=ranks, **options)
+@dataclass
+class Options:
+    """The arguments of `Network.fit` beside x, y and `parallel`, checked; it explains them.
 
-
-def _train(
-    net: Network,
-    x: Any,
-    y: Any,
-    *,
-    ranks: Ranks,
-    epochs: int,
-    batch_size: int | None,
-    optimizer: Optimizer | str | None,
-    l1: float,
-    l2: float,
-    sample_weight: Any,
-    validation: Any,
-    callbacks: Any,
-    shuffle: Order,
-    progress: bool,
-    clip_norm: float | None,
-    clip_value: float | None,
-    n: int | str | None,
-    check_finite: bool,
-    graph: bool | str,
-    precision: str | None,
-    checkpoint: Any = None,
-    resume: bool = False,
-    accumulate: int = 1,
-    augment: Any = None,
-    objective: float | None = None,
-) -> History:
-    """Train as one rank of several, or alone.
-
-    With `objective`, a factor on the cost, the history has the mean over the epoch's samples of
-    each step's objective, its L2 penalty included, before its update. It is for arrays.
+    Attributes
+    ----------
+    objective : float, optional
+        A factor on the cost, with which the history has the mean over the epoch's samples of each
+        step's objective, its L2 penalty included, before its update. It is for arrays.
     """
-    epochs = whole("epochs", epochs, 0)
-    l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
-    clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
-    clip_value = None if clip_value is None else positive("clip_value", clip_value)
-    if isinstance(graph, str) and graph != "auto":
-        raise ValueError(f'expected graph "auto", True or False, got {graph!r}')
-    graph = graph if isinstance(graph, str) else flag("graph", graph)
-    progress, resume = flag("progress", progress), flag("resume", resume)
-    check_finite = flag("check_finite", check_finite)
-    if isinstance(n, str) and n != "batch":
-        raise ValueError(f'expected n to be an integer or "batch", got {n!r}')
-    size = None if n is None or isinstance(n, str) else whole("n", n)
-    accumulate = whole("accumulate", accumulate)
-    changes = _augmentation(net, augment)
-    slices = accumulate if ranks.size > 1 or accumulate > 1 else None
+
+    epochs: int = 30
+    batch_size: int | None = None
+    optimizer: Optimizer | str | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+    sample_weight: Any = None
+    validation: Any = None
+    callbacks: Any = ()
+    shuffle: Order = True
+    progress: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    n: int | str | None = None
+    check_finite: bool = True
+    graph: bool | str = "auto"
+    precision: str | None = None
+    checkpoint: Any = None
+    resume: bool = False
+    accumulate: int = 1
+    augment: Any = None
+    objective: float | None = None
+
+    def __post_init__(self) -> None:
+        self.epochs = whole("epochs", self.epochs, 0)
+        self.accumulate = whole("accumulate", self.accumulate)
+        for name in ("l1", "l2"):
+            setattr(self, name, positive(name, getattr(self, name), zero=True))
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                setattr(self, name, positive(name, getattr(self, name)))
+        for name in ("progress", "resume", "check_finite"):
+            setattr(self, name, flag(name, getattr(self, name)))
+        if not isinstance(self.graph, str):
+            self.graph = flag("graph", self.graph)
+        elif self.graph != "auto":
+            raise ValueError(f'expected graph "auto", True or False, got {self.graph!r}')
+        if self.n is not None and not isinstance(self.n, str):
+            self.n = whole("n", self.n)
+        elif self.n not in (None, "batch"):
+            raise ValueError(f'expected n to be an integer or "batch", got {self.n!r}')
+        check_shuffle(self.shuffle)
+
+
+def train(net: Network, x: Any, y: Any, given: Options, parallel: Any = None) -> History:
+    """What `Network.fit` does."""
+    with joined(parallel) as ranks:
+        return _train(net, x, y, given, ranks)
+
+
+def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> History:
+    """Train as one rank of several, or alone."""
+    changes = _augmentation(net, given.augment)
+    slices = given.accumulate if ranks.size > 1 or given.accumulate > 1 else None
     names = _names(net, x, y)
-    source: Source
-    if y is not None or isinstance(x, Blocks):
-        source = of_samples(net, x, y, sample_weight, batch_size, shuffle, check_finite, names)
-    else:
-        if n is None and (l1 or l2):
-            raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
-        check_shuffle(shuffle)
-        order = shuffle if callable(shuffle) else None
-        for_arrays = {"batch_size": batch_size, "sample_weight": sample_weight, "shuffle": order}
-        stream = net, x, epochs, size, check_finite, for_arrays
-        source = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
-    held_out = _held_out(net, validation, check_finite, names)
-    called = _callbacks(callbacks, progress, ranks)
+    source = _source(net, x, y, given, names, ranks, slices)
+    held_out = _held_out(net, given.validation, given.check_finite, names)
+    callbacks = _callbacks(given.callbacks, given.progress, ranks)
+    optimizer = given.optimizer
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
-    _tell_of_steps(chosen.learning_rate, epochs, source.steps)
+    _tell_of_steps(chosen.learning_rate, given.epochs, source.steps)
     # A stream without penalties need not know its size.
-    divisor = None if n == "batch" else size or source.n or 1
-    penalty = Penalty(l1, l2, divisor, clip_norm, clip_value)
-    chain = net.chain if precision is None else _in_precision(net.chain, precision)
+    divisor = None if isinstance(given.n, str) else given.n or source.n or 1
+    penalty = Penalty(given.l1, given.l2, divisor, given.clip_norm, given.clip_value)
+    chain = net.chain if given.precision is None else _in_precision(net.chain, given.precision)
     arguments: dict[str, Any] = {}
-    if checkpoint is not None or ranks.size > 1:
+    if given.checkpoint is not None or ranks.size > 1:
         functions = () if changes is None else changes.functions
         arguments = arguments_of(
-            source, held_out, called, optimizer=chosen, precision=precision, **vars(penalty),
+            source, held_out, callbacks, optimizer=chosen, precision=given.precision,
+            **vars(penalty),
             **{f"augment[{k}]": function for k, function in enumerate(functions)},
         )  # fmt: skip
     if ranks.size > 1:
-        others = {"epochs": epochs, "resume": resume, "accumulate": accumulate}
-        others["a callback with on_step_end"] = at_each_step(called)
+        others = {name: getattr(given, name) for name in ("epochs", "resume", "accumulate")}
+        others["a callback with on_step_end"] = at_each_step(callbacks)
         given_alike(net, ranks, arguments | others)
-    check_cuts(net.chain, source, ranks, accumulate)
-    checkpoints, resumed = _checkpoints(checkpoint, resume, arguments, called, ranks)
+    check_cuts(net.chain, source, ranks, given.accumulate)
+    checkpoints, resumed = _checkpoints(
+        given.checkpoint, given.resume, arguments, callbacks, ranks
+    )
     state = net.optimizer_state
     if chosen != net.optimizer or state is None:
         state = chosen.start(net)
     else:
         chosen.check(net, state)
     trainer = Trainer(
-        net, chain, source, chosen, state, penalty, graph, checkpoints, arguments, ranks,
-        slices, objective, changes,
+        net, chain, source, chosen, state, penalty, given.graph, checkpoints, arguments, ranks,
+        slices, given.objective, changes,
     )  # fmt: skip
     with _at_work(net, resumed):
         net.names = names
-        return trainer.run(epochs, held_out, called, resumed)
+        return trainer.run(given.epochs, held_out, callbacks, resumed)
+
+
+def _source(
+    net: Network,
+    x: Any,
+    y: Any,
+    given: Options,
+    names: Names,
+    ranks: Ranks,
+    slices: int | None,
+) -> Source:
+    """Where mini-batches come from: arrays, data on disk, or a user's iterable."""
+    shuffle, finite = given.shuffle, given.check_finite
+    if y is not None or isinstance(x, Blocks):
+        weight, size = given.sample_weight, given.batch_size
+        return of_samples(net, x, y, weight, size, shuffle, finite, names)
+    if given.n is None and (given.l1 or given.l2):
+        raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
+    for_arrays = {
+        "batch_size": given.batch_size,
+        "sample_weight": given.sample_weight,
+        "shuffle": shuffle if callable(shuffle) else None,
+    }
+    size = None if isinstance(given.n, str) else given.n
+    stream = net, x, given.epochs, size, finite, for_arrays
+    return Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
 
 
 def _tell_of_steps(rate: Any, epochs: int, steps: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -57,6 +57,40 @@ class Penalty:
         return not self.l1 and self.clip_norm is None and self.clip_value is None
 
 
+class Update(Protocol):
+    """What comes of a mini-batch's deltas: where backpropagation writes, and what follows.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    state : State
+    penalty : Penalty
+    out : Destinations
+        Where backpropagation writes, between `before` and `after`.
+    """
+
+    optimizer: Optimizer
+    state: State
+    penalty: Penalty
+    out: Destinations
+
+    @property
+    def rule(self) -> str | None:
+        """What a compiled run does with what backpropagation writes; None: it cannot."""
+
+    def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
+        """The scalars of a step; `total` is the mini-batch's sum of weights, where it matters."""
+
+    def before(self, numbers: Numbers, alpha: float) -> None:
+        """Tell `out` its scales; `alpha` turns a sum over the batch into its mean.
+
+        The numbers may lie on the device, and those of `numbers` may have `alpha` in them.
+        """
+
+    def after(self, numbers: Numbers) -> None:
+        """Finish the step, once backpropagation has written."""
+
+
 class GradientUpdate:
     """Backpropagation writes the gradient; then the optimizer steps.
 
@@ -68,8 +102,6 @@ class GradientUpdate:
 
     Attributes
     ----------
-    out : Destinations
-        Where backpropagation writes, between `before` and `after`.
     room : array
         The gradient, and what is behind it.
     """
@@ -89,7 +121,6 @@ class GradientUpdate:
 
     @property
     def rule(self) -> str | None:
-        """What a compiled run does with the gradient; None: it cannot."""
         if not self.penalty.folds:
             return None
         kernel = self.optimizer.kernel
@@ -101,7 +132,6 @@ class GradientUpdate:
         return *self.optimizer.numbers(self.state, step), l2, *([l1] if self.penalty.l1 else [])
 
     def before(self, numbers: Numbers, alpha: float) -> None:
-        """`alpha` turns a sum over the batch into its mean; `numbers` may lie on the device."""
         self.out.scale(alpha)
 
     def after(self, numbers: Numbers) -> None:
@@ -122,10 +152,6 @@ class FusedUpdate:
     A velocity is added to θ afterwards: on the host one tensor at a time, as soon as it is there
     and while the caches hold it (784-2048-2048-10: 25 ms a step for products and sums, against 29
     with the whole summed at the end); on a device all at once, in as few calls as possible.
-
-    Attributes
-    ----------
-    out : Destinations
     """
 
     def __init__(
@@ -204,7 +230,7 @@ def clip(
 
 
 def numbers_of_steps(
-    update: GradientUpdate | FusedUpdate,
+    update: Update,
     source: Arrays,
     rows: np.ndarray,
     first: int,
@@ -227,7 +253,7 @@ def update_for(
     state: State,
     penalty: Penalty,
     behind: int | None = None,
-) -> GradientUpdate | FusedUpdate:
+) -> Update:
     """The fused way where the optimizer and the penalty have one, else through a gradient.
 
     A gradient that is summed over several parts has room for `behind` more numbers.

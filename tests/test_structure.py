@@ -62,6 +62,7 @@ ORDER = [
     "passes",
     "snapshots",
     "checkpoints",
+    "alike",
     "shared",
     "trainer",
     "training",

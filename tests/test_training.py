@@ -266,12 +266,11 @@ def test_the_objective_of_the_steps(backend, rng, weighted, n):
     x, y = rng.normal(size=(13, 3)), rng.integers(2, size=13)
     weight = rng.random(13) if weighted else None
     net = bpx.Network([3, 4, 2], seed=0, dtype="float64", backend=backend)
-    options = dict.fromkeys(("validation", "clip_norm", "clip_value", "precision"))
-    history = bpx.training.train(
-        net, x, y, epochs=1, batch_size=5, optimizer=bpx.SGD(0.0), l1=0.0, l2=0.7,
-        sample_weight=weight, callbacks=(), shuffle=False, progress=False, n=n,
-        check_finite=True, graph="auto", objective=0.5, **options,
+    options = bpx.training.Options(
+        epochs=1, batch_size=5, optimizer=bpx.SGD(0.0), l2=0.7, sample_weight=weight,
+        shuffle=False, n=n, objective=0.5,
     )  # fmt: skip
+    history = bpx.training.train(net, x, y, options)
     squares = sum(float((net.backend.to_host(w) ** 2).sum()) for w in net.weights)
     expected = 0.0
     for s in (slice(0, 5), slice(5, 10), slice(10, 13)):

@@ -13,7 +13,7 @@ from ..activations import ACTIVATIONS
 from ..backends import Array
 from ..checks import described, whole
 from ..context import Context
-from ..initializers import INITIALIZERS
+from ..initializers import INITIALIZERS, HeNormal, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
 from ..registry import Registry, plain
 
@@ -47,6 +47,19 @@ def initializer_field(default: Any = None) -> Any:
     ('he-normal', None)
     """
     return field(default=default, metadata={"registry": INITIALIZERS})
+
+
+def weights_and_bias(layer: Any, shape: Shape) -> dict[str, Parameter]:
+    """The tensors of a `Dense` or a convolution: ω of this shape, (units, ...), and b (units,).
+
+    Where the layer names no initializer, its activation decides.
+    """
+    rectifies = layer.activation.rectifies
+    weights = layer.weights or (HeNormal() if rectifies else ScaledNormal())
+    found = {"weights": Parameter(shape, weights, decayed=True)}
+    if layer.use_bias:
+        found["bias"] = Parameter(shape[:1], layer.bias or (Zeros() if rectifies else Normal()))
+    return found
 
 
 @dataclass(frozen=True)

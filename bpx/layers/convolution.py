@@ -12,10 +12,10 @@ from ..activations import Activation
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..initializers import Initializer
 from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
-from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
+from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
 from .activation import check_range
 from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
 
@@ -94,13 +94,7 @@ class Convolution(Layer):
         return (self.channels, self.shape_in[0] // self.groups, *self.sliding.size)
 
     def parameters(self) -> dict[str, Parameter]:
-        rectifies = self.activation.rectifies
-        weights = self.weights or (HeNormal() if rectifies else ScaledNormal())
-        bias = self.bias or (Zeros() if rectifies else Normal())
-        found = {"weights": Parameter(self._weights_shape, weights, decayed=True)}
-        if self.use_bias:
-            found["bias"] = Parameter((self.channels,), bias)
-        return found
+        return weights_and_bias(self, self._weights_shape)
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         kernels, m = ctx.backend, x.shape[0]

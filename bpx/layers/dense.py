@@ -10,10 +10,10 @@ from ..activations import Activation
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..initializers import HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..initializers import Initializer
 from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
-from ._base import LAYERS, Layer, Shape, activation_field, initializer_field
+from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
 
 
 @LAYERS.builds
@@ -66,13 +66,7 @@ class Dense(Layer):
         return (self.units,)
 
     def parameters(self) -> dict[str, Parameter]:
-        rectifies = self.activation.rectifies
-        weights = self.weights or (HeNormal() if rectifies else ScaledNormal())
-        bias = self.bias or (Zeros() if rectifies else Normal())
-        found = {"weights": Parameter((self.units, *self.shape_in), weights, decayed=True)}
-        if self.use_bias:
-            found["bias"] = Parameter((self.units,), bias)
-        return found
+        return weights_and_bias(self, (self.units, *self.shape_in))
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         kernels, shape = ctx.backend, (x.shape[0], self.units)

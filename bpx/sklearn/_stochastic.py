@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from ..callbacks import Run
 from ..checks import level_of_user
 from ..optimizers import SGD, Adam, Optimizer
 from ..steps import DivergenceError
-from ..training import train
+from ..training import Options, train
 from . import _validation
 from ._callbacks import Subtasks
 from ._validation import HeldOut
@@ -54,18 +53,17 @@ def fit(
         score = _validation.score(est, held_out)
     n = X.shape[0]
     callbacks = [Bookkeeper(est, n, incremental, score), *est._given_callbacks()]
-    run = partial(
-        train, network, X, y, epochs=1 if incremental else est.max_iter,
-        batch_size=_batch_size(est, n), optimizer=est._optimizer, l1=0.0, l2=est.alpha,
-        sample_weight=sample_weight, validation=held_out and held_out.arrays,
+    options = Options(
+        epochs=1 if incremental else est.max_iter, batch_size=_batch_size(est, n),
+        optimizer=est._optimizer, l2=est.alpha, sample_weight=sample_weight,
+        validation=held_out and held_out.arrays,
         callbacks=callbacks if tasks is None else [*callbacks, tasks],
-        shuffle=orders(n, est._random_state) if est.shuffle else False, progress=False,
-        clip_norm=None, clip_value=None, n="batch", check_finite=False, graph="auto",
-        precision=None, objective=est._cost_factor(),
+        shuffle=orders(n, est._random_state) if est.shuffle else False, n="batch",
+        check_finite=False, objective=est._cost_factor(),
     )  # fmt: skip
     est.n_iter_ = 0
     try:
-        history = run()
+        history = train(network, X, y, options)
         est.stopped_ = history.stopped
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=level_of_user())
