@@ -21,7 +21,7 @@ from . import backends, datasets, launcher, predictions, recipe, runs, samples
 from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, whole
-from .console import ShowEpochs, ShowNetwork, printable, say, score_line, told
+from .console import ShowEpochs, ShowNetwork, printable, say, score, told
 from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
@@ -236,6 +236,7 @@ def train(
     task, outputs, doubt = samples.task(parts, task, names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
+    parts, names = samples.by_classes(parts, names, task)
     n = len(parts[0][0])
     batch_size = check_batch_size(batch_size, n)
     own_scale = built_in or not standardize
@@ -267,8 +268,8 @@ def train(
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, written)
-    score = score_line(net, *parts[2])
-    print(f"test {score} in {time.perf_counter() - started:.1f} s", flush=True)
+    found = "\n".join(f"test {line}" for line in printable(score(net, *parts[2])).splitlines())
+    print(f"{found} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
 
 
@@ -295,7 +296,7 @@ def evaluate(
     if not math.isfinite(cost):
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
     print(f"cost {cost:.6g}")
-    print(score_line(net, x, y))
+    print(printable(score(net, x, y)))
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -90,12 +89,27 @@ class ShowEpochs(Callback):
         print("  ".join(cells)[5:], flush=True)
 
 
-def score_line(net: Network | Ensemble, x: np.ndarray, y: np.ndarray) -> str:
-    """The accuracy, or how far off a regression is, and the share of the variance it explains."""
+MOST_SCORES = 20  # lines for targets
+
+
+def score(net: Network | Ensemble, x: Any, y: np.ndarray) -> str:
+    """The accuracy, or how far off a regression is, and the share of the variance it explains.
+
+    Several targets have a line each, and then the mean of R², whatever their scales are.
+    """
     if net.task != "regression":
         return f"accuracy {100 * net.accuracy(x, y):.2f} %"
     truth = y.reshape(len(y), -1).astype(np.float64)
     errors = net.backend.to_host(net.predict(x)) - truth
-    spread = ((truth - truth.mean(axis=0)) ** 2).sum()
-    explained = 1.0 - (errors**2).sum() / spread if spread else math.nan
-    return f"root mean square error {np.sqrt((errors**2).mean()):.5g}, R² {explained:.4f}"
+    spread = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        explained = np.where(spread > 0.0, 1.0 - (errors**2).sum(axis=0) / spread, np.nan)
+    scores = [
+        f"root mean square error {error:.5g}, R² {share:.4f}"
+        for error, share in zip(np.sqrt((errors**2).mean(axis=0)), explained, strict=True)
+    ]
+    if len(scores) == 1:
+        return scores[0]
+    names = net.target_columns or [f"output {k}" for k in range(len(scores))]
+    each = [f"{name}: {line}" for name, line in zip(names, scores, strict=True)][:MOST_SCORES]
+    return "\n".join([*each, f"mean of the R² of {len(scores)} targets {explained.mean():.4f}"])

@@ -106,8 +106,8 @@ def of_file(
     was trained on, by their names, and y those that it has learned, where `target` names no other.
     """
     columns, is_table = net.columns, path.suffix.lower() in tables.TABLES
-    if labelled and target is None and is_table and net.target_columns is not None:
-        target = ",".join(net.target_columns)
+    if labelled and is_table:
+        target = _targets(net, path, target)
     size, known = count_of_bytes("budget", budget), _names_of_classes(net) if labelled else None
     if path.is_file() and tables.size(path) > size:
         data = _opened(str(path), target, size, labelled, columns, known)
@@ -121,6 +121,20 @@ def of_file(
     if labelled and names is not None:
         _check_names(path, names.classes, known)
     return shaped(net, x), _labels(net, y, path) if labelled else None
+
+
+def _targets(net: Network | Ensemble, path: Path, target: str | None) -> str | None:
+    """Several targets in the order in which the network has learned them."""
+    learned = net.target_columns
+    if learned is None or (target is not None and len(learned) == 1):
+        return target
+    asked = learned if target is None else tables.target_names(path, target, net.columns)
+    if {*asked} != {*learned}:
+        raise ValueError(
+            f"the network has learned the targets {','.join(learned)}, and --target names "
+            f"{target}: leave it out"
+        )
+    return ",".join(learned)
 
 
 def _names_of_classes(net: Network | Ensemble) -> tuple[str, ...] | None:
@@ -164,6 +178,21 @@ def some_of(parts: list[Part]) -> np.ndarray:
     return parts[1 if isinstance(parts[0][0], Blocks) else 0][0]
 
 
+def by_classes(
+    parts: list[Part], names: Names | None, task: str
+) -> tuple[list[Part], Names | None]:
+    """The parts and names of a classification whose labels are other numbers than 0, 1, ...
+
+    The numbers become its classes, and the labels their places.
+    """
+    y = np.concatenate([y for _, y in parts])
+    classes = np.unique(y) if task == "classification" and _are_whole(y) else np.zeros(0)
+    if np.array_equal(classes, np.arange(len(classes))):
+        return parts, names
+    names = (names or Names())._replace(classes=tuple(classes.tolist()))
+    return [(x, np.searchsorted(classes, y)) for x, y in parts], names
+
+
 def task(
     parts: list[Part], asked: str | None, names: Names | None = None
 ) -> tuple[str, int, str | None]:
@@ -184,7 +213,7 @@ def task(
         return "classification", _outputs(y, "classification"), None
     doubt = (
         f"the targets are {len(few)} whole numbers from {few[0]} to {few[-1]}, which are learned "
-        f"as quantities; if they are classes, number them 0 to {len(few) - 1}"
+        "as quantities; if they are classes, pass --task classification"
     )
     return "regression", _outputs(y, "regression"), doubt if len(few) <= LIKE_CLASSES else None
 
@@ -241,13 +270,13 @@ def _outputs(y: np.ndarray, task: str) -> int:
     if not _are_whole(y):
         several = "" if y.ndim == 1 else f", got {y.shape[1]} that are not: pass --task multilabel"
         raise ValueError(
-            "a classification needs a column of whole numbers, 0 to k-1, or columns with a single "
-            f"1 in each row{several}"
+            "a classification needs a column of whole numbers or of names, or columns with a "
+            f"single 1 in each row{several}"
         )
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= len(y) or high == 0:
+    k = len(np.unique(y))
+    if not 2 <= k <= len(y) / 2:
         raise ValueError(
-            f"expected labels 0 to k-1 of at least two classes, got {low} to {high} in "
-            f"{len(y)} samples: for quantities pass --task regression"
+            f"expected at least two classes, and at most {len(y) // 2} in {len(y)} samples, got "
+            f"{k} different numbers: for quantities pass --task regression"
         )
-    return high + 1
+    return k

@@ -309,9 +309,46 @@ def test_whole_numbers_that_may_be_classes(tmp_path, rng):
     out, err = bpx_command(*arguments, cwd=tmp_path)
     assert "regression" in out
     assert "3 whole numbers from 1 to 3, which are learned as quantities" in err
-    assert "number them 0 to 2" in err
+    assert "if they are classes, pass --task classification" in err
+    out, err = bpx_command(*arguments, "--task", "classification", "--out", "run", cwd=tmp_path)
+    assert "regression" not in out + err
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    assert (net.classes, net.output_shape) == ((1, 2, 3), (3,))
+    x = np.loadtxt(tmp_path / "a.csv", delimiter=",", skiprows=1)[:, :1]
+    score, _ = bpx_command("evaluate", "run", "a.csv", cwd=tmp_path)
+    assert f"accuracy {100 * net.accuracy(x, y - 1):.2f} %" in score
+    printed, _ = bpx_command("predict", "run", "a.csv", "--target", "kind", cwd=tmp_path)
+    assert list(map(int, printed.split())) == (net.predict(x) + 1).tolist()
     _, err = bpx_command(*arguments, "--task", "regression", cwd=tmp_path)
     assert "quantities" not in err
+
+
+def test_several_targets_have_a_score_each_whatever_their_order(tmp_path, rng):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    x = rng.normal(size=(20_000, 2))
+    y = np.stack([1e5 * x[:, 0], rng.normal(size=len(x))], axis=1)  # the second is noise
+    table = np.column_stack([x, y])
+    np.savetxt(tmp_path / "t.csv", table, "%.17g", ",", header="a,b,price,luck", comments="")
+    arguments = "train", "t.csv", "--target", "price,luck", "--epochs", 2, "--out", "run"
+    out, _ = bpx_command(*arguments, cwd=tmp_path)
+    tests = out.splitlines()[-3:]
+    assert [line.partition(": ")[0] for line in tests[:2]] == ["test price", "test luck"]
+    assert tests[2].startswith("test mean of the R² of 2 targets 0.")
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    errors = net.predict(x) - y
+    share = 1.0 - (errors**2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+    expected = [
+        f"{name}: root mean square error {np.sqrt((e**2).mean()):.5g}, R² {r:.4f}"
+        for name, e, r in zip(("price", "luck"), errors.T, share, strict=True)
+    ]
+    expected.append(f"mean of the R² of 2 targets {share.mean():.4f}")
+    assert share[0] > 0.9 > 0.5 > share[1]
+    for target in ((), ("--target", "price,luck"), ("--target", "luck,price")):
+        for budget in ("1 GB", (tmp_path / "t.csv").stat().st_size - 1):  # in memory, in blocks
+            given = "evaluate", "run", "t.csv", *target, "--budget", budget
+            assert bpx_command(*given, cwd=tmp_path)[0].splitlines()[1:] == expected
+    _, err = bpx_command("evaluate", "run", "t.csv", "--target", "luck", cwd=tmp_path, status=2)
+    assert "learned the targets price,luck, and --target names luck: leave it out" in err
 
 
 def test_columns_are_found_by_their_names(tmp_path, rng):
