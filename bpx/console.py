@@ -18,12 +18,11 @@ from .network import Network
 
 @contextlib.contextmanager
 def told(logged: bool) -> Iterator[None]:
-    """Print each warning as a line of errors, and if `logged` each message of bpx's log."""
-    log, handler = logging.getLogger("bpx"), _Lines()
+    """Print warnings as lines of errors, and so the messages of bpx's log, if `logged`."""
+    log, handler = logging.getLogger("bpx"), _Lines() if logged else logging.NullHandler()
     level = log.level
-    if logged:
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn

@@ -119,6 +119,13 @@ def test_another_kind_of_object_file_is_not_kept(keep, monkeypatch, tmp_path):
     assert files(tmp_path) == []
 
 
+def test_settings_that_do_not_change_the_code_leave_what_is_kept(keep, monkeypatch):
+    """joblib sets one of them in its processes, and each would compile anew."""
+    mask, _ = keep()
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    assert keep() == (mask, False)
+
+
 def test_another_processor_or_setting_has_files_of_its_own(keep, monkeypatch, tmp_path):
     keep()
     monkeypatch.setenv("NUMBA_OPT", "1")

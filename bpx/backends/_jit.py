@@ -143,8 +143,11 @@ _told = False
 
 @cache
 def _tell_of_compiling() -> None:
-    """A word in bpx's log, once in a process, on seconds in which nothing else is to be seen."""
-    logging.getLogger("bpx").info(
+    """A word on seconds in which nothing else is to be seen, once in a process.
+
+    It goes to standard error, unless the program has handlers of its own.
+    """
+    logging.getLogger("bpx").warning(
         "compiling for this machine, once: about 15 seconds (BPX_FAST=0 avoids it)"
     )
 

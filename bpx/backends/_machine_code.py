@@ -41,6 +41,11 @@ OF_ERRORS = (
     *("numba_gil_ensure", "numba_gil_release", "numba_unpickle", "numba_do_raise"),
     *("numba_runtime_build_excinfo_struct", "NRT_Free", "NRT_MemInfo_call_dtor"),
 )
+# Settings of Numba's that do not change the code. joblib sets the first in its processes.
+ELSEWHERE = {
+    *("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"),
+    *("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"),
+}
 ELF = b"\x7fELF\x02\x01"  # of 64 bits, the lowest byte first
 SYMBOL = np.dtype(
     [("name", "<u4"), ("kind", "V2"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -161,8 +166,11 @@ def _key() -> str:
     numba = importlib.util.find_spec("numba")
     if numba is None or numba.origin is None or not Path(__file__).exists():
         raise OSError("there is no file to tell its version by")  # as in a zip
-    settings = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
-    settings.pop("NUMBA_CACHE_DIR", None)
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("NUMBA_") and name not in ELSEWHERE
+    }
     parts = (
         *(stamp(), Path(numba.origin).with_name("_version.py").read_bytes(), llvmlite.__version__),
         *(sorted(settings.items()), sys.implementation.cache_tag, object.__basicsize__),

@@ -105,10 +105,11 @@ class _Words(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm.auto import tqdm
 
-        if record.levelno < self._level_above:
+        above = self._logger.parent
+        if record.levelno < self._level_above or not (above and above.hasHandlers()):
             tqdm.write(record.getMessage(), file=self._to)
-        elif self._before[1] and self._logger.parent is not None:
-            self._logger.parent.callHandlers(record)
+        elif above is not None and self._before[1]:
+            above.callHandlers(record)
 
     def close(self) -> None:
         if self in self._logger.handlers:
