@@ -16,7 +16,17 @@ from .backends import Array, Backend
 from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
 from .frames import Columns, Names, names_of_targets, printed_names
-from .readers import TABLES, Classes, Read, Reader, load_npy, load_npz, reader, suffix
+from .readers import (
+    TABLES,
+    Classes,
+    MissingValue,
+    Read,
+    Reader,
+    load_npy,
+    load_npz,
+    reader,
+    suffix,
+)
 from .values import check_indices, first_not_finite, not_held
 from .windows import WindowPlan, WindowReader
 
@@ -254,6 +264,8 @@ class Blocks:
         where = f"{self.reader.name}, block {k} (rows {start} to {stop - 1})"
         try:
             read(start, stop, out)
+        except MissingValue as error:
+            raise ValueError(f"{self.reader.name}: {error}") from None
         except Exception as error:  # of any library's array
             raise OSError(f"{where} could not be read: {error}") from error
         if self.index_count is not None:
@@ -398,8 +410,7 @@ def open_data(
             y = as_integers(np.column_stack([table.held[name] for name in targets]))
         if weights:
             sample_weight = table.held[weights[0]]
-        names = tuple(targets) or names_of_targets(y)
-        return Blocks(table, _held(y), _held(sample_weight), size, target_columns=names)
+        return _blocks(table, y, sample_weight, size, tuple(targets))
     if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
             "target=, columns= and classes= are for a .parquet or .csv file, and target= for a "
@@ -410,8 +421,19 @@ def open_data(
     if kind == ".npz" and y is None:
         found = load_npz(Path(x), targets, [] if targets else ["y"], size)
         y = next(iter(found.values()), None)
-    names = names_of_targets(y)
-    return Blocks(reader(x), _held(y), _held(sample_weight), size, target_columns=names)
+    return _blocks(reader(x), y, sample_weight, size)
+
+
+def _blocks(
+    opened: Reader, y: Any, sample_weight: Any, budget: int, targets: tuple[str, ...] = ()
+) -> Blocks:
+    """ValueError if there are not as many targets or weights as rows."""
+    names, n = targets or names_of_targets(y), opened.shape[0]
+    held = {"y": _held(y), "sample_weight": _held(sample_weight)}
+    for what, given in held.items():
+        if hasattr(given, "__len__") and len(given) != n:
+            raise ValueError(f"expected as many rows in {what} as in x, {n}, got {len(given)}")
+    return Blocks(opened, held["y"], held["sample_weight"], budget, target_columns=names)
 
 
 def _held(array: Any) -> Any:

@@ -228,10 +228,12 @@ def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Ar
     if low < 0 or high >= classes:
         host = backend.to_host(given)
         row = int(np.argmax((host < 0) | (host >= classes)))
+        mend = "number the classes from 0, and give the network an output for each"
+        if outputs == 1 and len(np.unique(host)) == 2:
+            mend = "number the two classes 0 and 1"
         raise ValueError(
             f"expected labels 0 to {classes - 1} in {what} for a network with {outputs} "
-            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}: "
-            "number the classes from 0, and give the network an output for each"
+            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}: {mend}"
         )
     return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
 
@@ -253,8 +255,11 @@ def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
         sums = xp.sum(xp.astype(y, xp.float32), axis=1)
         worst = float(xp.max(xp.abs(sums - 1.0)))
         if worst > 1e-3:
+            several = bool(xp.all((y == 0) | (y == 1)))
+            hint = ': for several labels a sample, output="sigmoid" and task="multilabel"'
             raise ValueError(
                 f"this cost expects rows of {what} that sum to 1, got one off by {worst:g}"
+                f"{hint if several else ''}"
             )
 
 

@@ -133,23 +133,41 @@ class Ensemble:
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """See `Network.columns`: those of a member that has them."""
+        """See `Network.columns`: those of a member that has them; set for all."""
         return self.names.columns
+
+    @columns.setter
+    def columns(self, names: Any) -> None:
+        self.names = self.names._replace(columns=names)
 
     @property
     def target_columns(self) -> tuple[str, ...] | None:
-        """See `Network.target_columns`: those of a member that has them."""
+        """See `Network.target_columns`: those of a member that has them; set for all."""
         return self.names.target_columns
+
+    @target_columns.setter
+    def target_columns(self, names: Any) -> None:
+        self.names = self.names._replace(target_columns=names)
 
     @property
     def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
-        """See `Network.classes`: those of a member that has them."""
+        """See `Network.classes`: those of a member that has them; set for all."""
         return self.names.classes
+
+    @classes.setter
+    def classes(self, names: Any) -> None:
+        self.names = self.names._replace(classes=names)
 
     @property
     def names(self) -> Names:
-        """These, each from a member that has it."""
+        """These, each from a member that has it; set, they are those of all members."""
         return reduce(Names.or_else, (net.names for net in self.members))
+
+    @names.setter
+    def names(self, names: Names) -> None:
+        names = self.members[0].chain.architecture.check_names(names)
+        for net in self.members:
+            net.names = names
 
     # --- answers ----------------------------------------------------------------------------
 

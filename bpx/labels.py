@@ -25,19 +25,24 @@ def learned(y: Any, architecture: Architecture) -> tuple[Any, ...] | None:
     if names is None:
         return None
     found = sorted({name for name in names if isinstance(name, str)})
+    check_count(found, architecture, "net.classes = [...]")
+    return architecture.check_classes(found)
+
+
+def check_count(found: Sequence[str], architecture: Architecture, mend: str) -> None:
+    """ValueError unless these names are as many as the classes that the outputs tell apart."""
     outputs = architecture.output_shape[0]
     count = max(outputs, 2)  # one sigmoid output tells two classes apart
     if len(found) > count:
         raise ValueError(
-            f"y has {len(found)} classes, {shortened(found)}, and the network {outputs} "
+            f"y has {len(found)} classes, {shortened([*found])}, and the network {outputs} "
             f"output{'s' * (outputs > 1)}: give it an output for each"
         )
     if len(found) < count:
         raise ValueError(
-            f"expected names of {count} classes in y, got {len(found)}, {shortened(found)}: name "
-            "them all, net.classes = [...], or give the network an output for each that there is"
+            f"expected names of {count} classes in y, got {len(found)}, {shortened([*found])}: "
+            f"name them all, {mend}, or give the network an output for each that there is"
         )
-    return architecture.check_classes(found)
 
 
 def numbered(y: Any, classes: Sequence[Any] | None, what: str = "y") -> Any:

@@ -126,6 +126,8 @@ def optimizer(
     shape = shapes[schedule]
     eta = shape() if callable(shape) else shape
     name = canonical(name)
+    if name == "sgd" and nesterov and not momentum:
+        raise ValueError("--nesterov needs a momentum, such as --momentum 0.9")
     if name == "sgd":
         return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
     if momentum or nesterov:

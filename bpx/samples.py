@@ -78,12 +78,17 @@ def _opened(
     if Path(data).suffix.lower() not in tables.TABLES:
         columns = None  # arrays have no names
         classes = None
+    if labelled and target is None and Path(data).suffix.lower() in tables.TABLES:
+        raise ValueError(
+            f"{data} is larger than the budget, and so is read in blocks: name the column of its "
+            "targets with --target"
+        )
     targets = tables.target_names(Path(data), target, columns)
     samples = open_data(data, target=targets, columns=columns, classes=classes, budget=budget)
     if labelled and samples.y is None:
         raise ValueError(
-            f"{data} is read in blocks, and has no targets: name with --target the column of a "
-            ".parquet or .csv file, or the array of a .npz if it is not y"
+            f"{data} is read in blocks, and has no targets: name with --target the array of a "
+            ".npz, if it is not y"
         )
     return samples
 

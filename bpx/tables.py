@@ -234,11 +234,20 @@ def _cells(
 
 
 def _no_number(cell: str) -> ValueError:
-    shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
-    of_text = (
-        "; turn a column of text into a column of numbers for each value (pandas.get_dummies)"
-    )
-    hint = ": fill it, or leave the line out" if is_missing(cell) else of_text
+    shown, word = f"got {shortened(cell)}", cell.strip()
+    if is_missing(cell):
+        shown = shown if word else "the cell is empty"
+        hint = ": fill it, or leave the line out"
+    elif word.lower() in ("true", "false"):
+        hint = ": write 1 for True and 0 for False"
+    elif number(word) is not None:  # inf, 1e400
+        hint = ", which is not finite: put another number there, or leave the line out"
+    elif word.lstrip("+-")[:1].isdigit():
+        hint = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
+    else:
+        hint = (
+            "; turn a column of text into a column of numbers for each value (pandas.get_dummies)"
+        )
     return ValueError(f"expected a number, {shown}{hint}")
 
 

@@ -19,7 +19,7 @@ from .checks import flag, level_of_user, positive, whole
 from .data import Samples
 from .frames import Names, names_of, names_of_targets
 from .history import History
-from .labels import learned
+from .labels import check_count, learned
 from .minibatches import check_shuffle
 from .mpi import joined
 from .network import Network
@@ -222,6 +222,8 @@ def _names(net: Network, x: Any, y: Any) -> Names:
         targets = of_data.target_columns
     if classes is None and not net.steps:  # else it has learned numbers, in an order of their own
         classes = of_data.classes or learned(y, net.chain.architecture)
+        if of_data.classes and net.task == "classification":
+            check_count(of_data.classes, net.chain.architecture, "open_data(..., classes=[...])")
     return Names(columns, targets, classes)
 
 

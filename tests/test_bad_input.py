@@ -229,6 +229,34 @@ CASES = [
         "validation y must be real numbers (floats, integers or booleans), got dtype <U1; "
         "for names of classes set net.classes = [...], in the order of the labels",
     ),
+    (
+        lambda: net().predict(np.array([["1.5", "2", "3"]])),
+        TypeError,
+        "x must be real numbers (floats, integers or booleans), got dtype <U3; "
+        "np.asarray(x).astype(float)",
+    ),
+    (
+        lambda: fit(np.array([["a", 1, 2]] * 4, dtype=object), Y),
+        TypeError,
+        "with 'a' at [0, 0]; pandas.get_dummies makes columns of numbers of a column of text",
+    ),
+    (
+        lambda: bpx.Network([3, 2], output="softmax").fit(X, np.ones((4, 2))),
+        ValueError,
+        'got one off by 1: for several labels a sample, output="sigmoid" and task="multilabel"',
+    ),
+    (
+        lambda: bpx.Network([3, 1]).fit(X, [1, -1, 1, -1]),
+        ValueError,
+        "for a network with 1 output, got -1 in row 1: number the two classes 0 and 1",
+    ),
+    (
+        lambda: bpx.Network([3, 1], output="identity").fit(
+            X, X[:, 0], callbacks=bpx.EarlyStopping(monitor="validation_accuracy")
+        ),
+        ValueError,
+        "'validation_accuracy' to monitor: a regression has none, and validation_cost or tr",
+    ),
     # weights
     (lambda: fit(X, Y, sample_weight=[1, 1]), ValueError, "sample_weight of shape (4,), got (2,)"),
     (lambda: fit(X, Y, sample_weight=[1, -1, 1, 1]), ValueError, "expected sample_weight >= 0"),

@@ -503,16 +503,30 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("t.parquet", "'name' is of type string, expected numbers; columns= names", TypeError)
     both = ["name", "label"]
     refused("t.parquet", "'name' is of .*; number the classes 0", TypeError, target=both)
-    refused("t.parquet", "t.parquet: column 'a' has an empty cell", target="a", columns=["label"])
+    refused(
+        "t.parquet", "t.parquet: column 'a' has a missing value", target="a", columns=["label"]
+    )
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
-    with pytest.raises(OSError, match=r"block 0 \(rows 0 to 1\) could not be read: column 'a'"):
+    with pytest.raises(
+        ValueError, match=r"block 0 .* NaN or infinity, first in row 1, column 'a'"
+    ):
         bpx.Network([1, 2]).fit(data)
+    table = arrow.table({"a": [True, None], "label": [0, 1]})
+    parquet.write_table(table, tmp_path / "n.parquet")
+    (tmp_path / "n.csv").write_text("a,label\n1,0\n,1\n")
+    for name, told in (
+        ("n.csv", "NaN or infinity, first in row 1, column 'a': fill in what"),
+        ("n.parquet", "column 'a' has a missing value in row 1: fill in what"),
+    ):
+        data = bpx.open_data(tmp_path / name, target="label")
+        with pytest.raises(ValueError, match=told):
+            bpx.Network([1, 2]).fit(data)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     refused("bad.parquet", "bad.parquet is damaged, or not a Parquet file")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n1,x\n")
     refused("t.csv", r"t.csv: expected lines of 2 numbers after byte 4: .*x", target="b")
     (tmp_path / "e.csv").write_text("a,b\n1,2\n1,\n")
-    refused("e.csv", "e.csv: column 'b' has an empty cell: fill it, or leave", target="b")
+    refused("e.csv", "e.csv: column 'b' has a missing value: fill it, or leave", target="b")
     refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
     for cell in ("1_0", "١٢"):
         (tmp_path / "p.csv").write_text(f"a,b\n1,2\n{cell},2\n", encoding="utf-8")
@@ -530,7 +544,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     (tmp_path / "l.csv").write_text(f"a,b,t\n1,2,{'x' * 200_000}\n3,4,y\n")
     assert bpx.open_data(tmp_path / "l.csv", columns=["a", "b"]).shape == (2, 2)
     (tmp_path / "m.csv").write_text("a,b\n#N/A,2\n3,4\n")
-    refused("m.csv", "column 'a' has an empty cell: fill it", target="a")
+    refused("m.csv", "column 'a' has a missing value: fill it", target="a")
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):
@@ -570,7 +584,9 @@ def test_what_fit_refuses(samples, path):
     refused("shuffle= as a function picks rows from all over", data, shuffle=lambda: np.arange(N))
     refused("expected 1 <= batch_size <= n = 500 samples, got 501", data, batch_size=501)
     refused("the data has no y", bpx.open_data(path, budget=SMALL))
-    refused("expected as many rows in y as in x, 500, got 499", bpx.open_data(path, y[1:]))
+    for what in ("y", "sample_weight"):
+        with pytest.raises(ValueError, match=f"as many rows in {what} as in x, 500, got 499"):
+            bpx.open_data(path, **{"y": y, what: y[1:]})
     small = bpx.open_data(path, y, budget=20_000)
     needed = r"expected 300, the largest block or mini-batch: pass at least budget=\d+"
     refused(f"a budget of 20000 bytes holds 0 rows .* {needed}", small, batch_size=300)

@@ -114,7 +114,10 @@ def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
     fresh.classes = NAMES
     fresh.evaluate(data)
     few = bpx.Network([2, 4], output="softmax", seed=0)
-    with pytest.raises(ValueError, match=r"expected 4 different classes, got \['ash"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected names of 4 classes in y, got 3, .* open_data\(..., classes=\[...\]\)",
+    ):
         few.fit(data)
     assert (few.classes, few.columns, few.steps) == (None, None, 0)
     with pytest.raises(ValueError, match="classes= is for a classification, and this network's"):
@@ -244,6 +247,17 @@ def test_ensembles_and_models_have_them(trees, written, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     label = session.run(None, {"inputs": trees[0].astype(np.float32)})[0]
     assert label.tolist() == np.array(NAMES)[net.predict(trees[0])].tolist()
+
+
+def test_names_of_an_ensemble_are_set_for_all_members():
+    ensemble = bpx.Ensemble.of(2, bpx.Network([2, 3], output="softmax", seed=0))
+    ensemble.classes, ensemble.columns = NAMES, ["a", "b"]
+    assert [net.names for net in ensemble.members] == [(("a", "b"), None, NAMES)] * 2
+    ensemble.target_columns = ["kind"]
+    assert ensemble.names == (("a", "b"), ("kind",), NAMES)
+    with pytest.raises(ValueError, match="expected 3 different classes, got"):
+        ensemble.classes = NAMES[:2]
+    assert ensemble.members[1].classes == NAMES
 
 
 def test_members_in_processes_tell_their_names(written):

@@ -257,7 +257,7 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     parquet.write_table(arrow.table(columns), tmp_path / "a.parquet", row_group_size=100)
     arguments = "train", "a.parquet", "--epochs", 5, "--budget"
     _, err = bpx_command(*arguments, "150 kB", cwd=tmp_path, status=2)
-    assert "has no targets: name with --target the column of a .parquet" in err
+    assert "read in blocks: name the column of its targets with --target" in err
     labelled = "--target", "label", "--out", "run"
     out, _ = bpx_command(*arguments, "150 kB", *labelled, cwd=tmp_path)
     assert out.splitlines()[-1].startswith("test accuracy 9")
@@ -271,7 +271,7 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     assert bpx_command("predict", model, "a.parquet", *small, cwd=tmp_path)[0] == whole
     assert bpx_command("evaluate", model, "a.parquet", *small[2:], cwd=tmp_path)[0] == out
     _, err = bpx_command("train", "a.parquet", *small[2:], cwd=tmp_path, status=2)
-    assert "has no targets: name with --target the column of a .parquet" in err
+    assert "read in blocks: name the column of its targets with --target" in err
     tiny = *small[:3], "50 kB"
     _, err = bpx_command("evaluate", model, "a.parquet", *tiny, cwd=tmp_path, status=2)
     assert re.search(r"holds 0 rows in each of two windows besides \d+ bytes for y", err)
@@ -673,9 +673,21 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
             "line 2, column 'a': expected a number, got 'nan': fill it, or leave the",
         ),
         ("a,b\n1,NA\n", "line 2, column 'b': expected a number, got 'NA': fill it, or leave the"),
-        ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999'"),
-        ("a,b\n1_000,1\n", "line 2, column 'a': expected a number, got '1_000'; turn a column of"),
-        ("a,b\n١٢,1\n", "line 2, column 'a': expected a number, got '١٢'; turn a column of text"),
+        ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999', which is not fin"),
+        (
+            'a,b\n"45,2478",1\n',
+            "got '45,2478': write the digits 0 to 9 and a point, without other",
+        ),
+        ("a,b\nTrue,1\n", "expected a number, got 'True': write 1 for True and 0 for False"),
+        ("a,b\nred,1\n", "expected a number, got 'red'; turn a column of text into a column of"),
+        (
+            "a,b\n1_000,1\n",
+            "line 2, column 'a': expected a number, got '1_000': write the digits 0 to",
+        ),
+        (
+            "a,b\n١٢,1\n",
+            "line 2, column 'a': expected a number, got '١٢': write the digits 0 to 9",
+        ),
         ("a,a\n3,4\n", "has two columns named 'a': give each a name of its own"),
         ("a\n" + "3\n" * 20, "has no column left for x besides the targets, a"),
         ('a,b\n1,"2\n', "is not a CSV file in UTF-8: unexpected end of data"),

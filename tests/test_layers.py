@@ -171,6 +171,9 @@ def test_it_is_saved_copied_and_summarized(rng, tmp_path, monkeypatch):
         net.save(path)
     monkeypatch.setattr(LAYERS, "registered", {})
     bpx.register("noisy-norm", NoisyNorm)
+    of_array = network(keep=np.full(4, 0.7))
+    with pytest.raises(TypeError, match=r"the field 'keep' of NoisyNorm is an array, .* a tuple"):
+        of_array.save(path)
     net.save(path)
     LAYERS.registered.clear()
     again = bpx.load(path, custom={"noisy-norm": NoisyNorm})
@@ -325,6 +328,24 @@ def test_standardizing_arrays_of_other_libraries():
     strict = pytest.importorskip("array_api_strict", reason="its arrays are another library's")
     x = strict.asarray([[0.0, 5.0], [4.0, 5.0]], device=strict.Device("device1"))
     assert layers.Rescale.standardizing(x).scale == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("at_once", [1 << 22, 30])
+def test_standardizing_data_on_disk(rng, tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr("bpx.layers.rescale.DENSE_AT_ONCE", at_once)
+    x = rng.normal(size=(5000, 3)) * [1.0, 1e-6, 1e6] + [0.0, 5.0, 1e9]
+    x[:, 2] = np.sort(x[:, 2])  # parts are unlike each other
+    x[:, 0] = 7.0
+    np.save(tmp_path / "x.npy", x)
+    expected = layers.Rescale.standardizing(x)
+    for budget in ("1 GB", "60 kB"):
+        found = layers.Rescale.standardizing(bpx.open_data(tmp_path / "x.npy", budget=budget))
+        assert np.allclose(found.scale, expected.scale, rtol=1e-12, atol=0)
+        assert np.allclose(found.offset, expected.offset, rtol=1e-12, atol=0)
+    x[4321, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ValueError, match="NaN or infinity, first in row 4321, column 1"):
+        layers.Rescale.standardizing(bpx.open_data(tmp_path / "x.npy", budget="60 kB"))
 
 
 # --- from another network -----------------------------------------------------------------------

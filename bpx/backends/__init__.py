@@ -179,6 +179,8 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if host.dtype.kind not in "biuf":
         if name == "y" and not but.endswith(MEND) and _are_classes(host):
             but += "; for names of classes set net.classes = [...], in the order of the labels"
+        elif name != "y" and not but.endswith(MEND) and (text := _text_in(host)) is not None:
+            but += f"; {_of_text(text, name)}"
         if host.dtype.kind in "mM":
             but = as_days(name)
         raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
@@ -215,6 +217,20 @@ def _is_no_number(value: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     """Whether it is None, NaN, or what pandas has for them, which cannot all be compared."""
     return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
+
+
+def _text_in(host: np.ndarray) -> str | None:
+    """The first text in it."""
+    values = host.ravel().tolist() if host.dtype.kind in "OTU" else ()
+    return next((value for value in values if isinstance(value, str)), None)
+
+
+def _of_text(text: str, name: str) -> str:
+    """What makes numbers of such text."""
+    with contextlib.suppress(ValueError):
+        float(text)
+        return f"np.asarray({name}).astype(float)"
+    return "pandas.get_dummies makes columns of numbers of a column of text"
 
 
 def _are_classes(host: np.ndarray) -> bool:

@@ -23,7 +23,9 @@ class _Watch:
             monitor = next(c for c in ("validation_cost", "training_cost") if c in columns)
         if monitor not in columns:
             hint = f"{nearest(monitor, columns)} (put a Metric before what monitors it)"
-            if monitor.startswith("val") and "validation_cost" not in columns:
+            if monitor.endswith("accuracy") and run.net.task == "regression":
+                hint = ": a regression has none, and validation_cost or training_cost instead"
+            elif monitor.startswith("val") and "validation_cost" not in columns:
                 known = "validation_accuracy" if "acc" in monitor else "validation_cost"
                 known = monitor if monitor.startswith("validation_") else known
                 hint = f": pass validation=(x, y), or an estimator's validation_data=, for {known}"

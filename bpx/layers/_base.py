@@ -231,6 +231,11 @@ class Layer:
                 value = registry.describe(value)
             if f.metadata.get("layers") and isinstance(value, tuple):
                 value = [layer.config() for layer in value]
+            if getattr(value, "shape", ()):
+                raise TypeError(
+                    f"the field {f.name!r} of {type(self).__name__} is an array, which a layer's "
+                    "description in a file cannot hold: make it a tuple, or a Parameter"
+                )
             config[f.name] = plain(value)
         return config
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -13,13 +14,13 @@ import numpy as np
 from ..backends import Array, asarray, get, is_sparse, on_host
 from ..checks import MEND, different_names, number
 from ..context import Context
-from ..frames import column, names_of
+from ..frames import column, is_on_disk, names_of
 from ..keywords import OF_LAYERS, constructor
 from ._base import LAYERS, Layer, Shape
 
 Scalars = float | Sequence[float]
 
-DENSE_AT_ONCE = 1 << 22  # elements of a sparse matrix: 32 MB of float64
+DENSE_AT_ONCE = 1 << 22  # elements of a sparse matrix, or of data on disk: 32 MB of float64
 
 
 @LAYERS.builds
@@ -62,7 +63,7 @@ class Rescale(Layer):
         A column that is constant, to 12 digits, is only shifted. An `x` on a device is read back,
         and a sparse matrix is made dense a few columns at a time; as zeros are shifted too, the
         network's first layer then sees dense mini-batches. The names of a frame's columns are
-        kept.
+        kept. Data of `bpx.open_data` are read twice, piece by piece.
 
         Raises
         ------
@@ -75,17 +76,21 @@ class Rescale(Layer):
         >>> layer.scale, layer.offset
         ((0.5, 1.0), (-1.0, -5.0))
         """
-        host = get("numpy")
-        if not is_sparse(x):
-            names, x = names_of(x), asarray(host, on_host(x), "x")
+        host, names = get("numpy"), None if is_sparse(x) else names_of(x)
+        if is_on_disk(x):
             _check_matrix(x)
-            return cls(*_standardizing(x, names), names)
+            return cls(*_standardizing(lambda: _parts_on_disk(x), names), names)
+        if not is_sparse(x):
+            x = asarray(host, on_host(x), "x")
+            _check_matrix(x)
+            return cls(*_standardizing(lambda: [x], names), names)
         _check_matrix(x)
         width = max(1, DENSE_AT_ONCE // x.shape[0])
         columns, starts = x.tocsc(), range(0, x.shape[1], width)
         dense = (asarray(host, columns[:, k : k + width].toarray(), "x") for k in starts)
-        parts = [_standardizing(part, first=k) for part, k in zip(dense, starts, strict=True)]
-        scales, offsets = zip(*parts, strict=True)
+        parts = zip(dense, starts, strict=True)
+        found = [_standardizing(partial(iter, [part]), first=k) for part, k in parts]
+        scales, offsets = zip(*found, strict=True)
         return cls(tuple(chain(*scales)), tuple(chain(*offsets)))
 
     def validate(self) -> None:
@@ -153,22 +158,18 @@ class Rescale(Layer):
 
 
 def _check_matrix(x: Any) -> None:
-    if x.ndim != 2 or 0 in x.shape:
+    if len(x.shape) != 2 or 0 in x.shape:
         raise ValueError(f"expected x of shape (n, k) to standardize, got {x.shape}")
 
 
+Parts = Callable[[], Iterable[np.ndarray]]  # of the rows of x, from the first to the last
+
+
 def _standardizing(
-    x: np.ndarray, names: tuple[str, ...] | None = None, first: int = 0
+    parts: Parts, names: tuple[str, ...] | None = None, first: int = 0
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Scales and offsets of columns, which count from `first`."""
-    x = x.astype(np.float64, copy=False)
-    if not np.isfinite(x).all():
-        row, j = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(
-            f"cannot standardize: x has NaN or infinity in row {row}, {column(first + j, names)}: "
-            f"{MEND}"
-        )
-    low, high = x.min(axis=0), x.max(axis=0)
+    low, high = _bounds(parts, names, first)
     with np.errstate(over="ignore"):
         reach = high - low
     if not np.isfinite(reach).all():
@@ -181,7 +182,39 @@ def _standardizing(
     # variation of a column, and squares may overflow or underflow float64.
     varies = reach > 1e-12 * np.maximum(np.abs(low), np.abs(high))
     unit = np.where(varies, reach, 1.0)
-    x = (x - low) / unit
-    scale = 1.0 / np.where(varies, unit * x.std(axis=0), 1.0)
-    offset = -(low + unit * x.mean(axis=0)) * scale
+    n, mean, variance = 0, np.zeros(len(low)), np.zeros(len(low))
+    for part in parts():  # those of all rows so far (Chan, Golub and LeVeque 1979)
+        x = (part.astype(np.float64, copy=False) - low) / unit
+        before, n = n, n + len(x)
+        share, away = len(x) / n, x.mean(axis=0) - mean
+        variance += share * (x.var(axis=0) - variance) + share * (before / n) * away**2
+        mean += share * away
+    scale = 1.0 / np.where(varies, unit * np.sqrt(variance), 1.0)
+    offset = -(low + unit * mean) * scale
     return tuple(scale.tolist()), tuple(offset.tolist())
+
+
+def _bounds(
+    parts: Parts, names: tuple[str, ...] | None, first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest of each column."""
+    rows, low, high = 0, np.array(np.inf), np.array(-np.inf)
+    for part in parts():
+        x = part.astype(np.float64, copy=False)
+        if not np.isfinite(x).all():
+            row, j = np.argwhere(~np.isfinite(x))[0]
+            raise ValueError(
+                f"cannot standardize: x has NaN or infinity in row {rows + row}, "
+                f"{column(first + j, names)}: {MEND}"
+            )
+        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+        rows += len(x)
+    return low, high
+
+
+def _parts_on_disk(x: Any) -> Iterator[np.ndarray]:
+    """Some rows at a time, of which each takes 8 bytes a number."""
+    at_once = max(1, DENSE_AT_ONCE // x.shape[1])
+    for window, _ in x.in_order(get("numpy"), 0):
+        for start in range(0, len(window), at_once):
+            yield window[start : start + at_once]

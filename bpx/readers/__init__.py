@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ._arrays import Slices, mapped
-from ._base import Read, Reader
+from ._base import MissingValue, Read, Reader
 from ._classes import Classes
 from ._names import (
     check_first_line,
@@ -21,8 +21,8 @@ from ._names import (
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
-__all__ = ["TABLES", "Classes", "Read", "Reader", "check_first_line", "check_inputs",
-           "check_names", "is_missing", "load_npy", "load_npz", "mapped", "number",
+__all__ = ["TABLES", "Classes", "MissingValue", "Read", "Reader", "check_first_line",
+           "check_inputs", "check_names", "is_missing", "load_npy", "load_npz", "mapped", "number",
            "parquet_size", "reader", "separated_by_others", "suffix"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}

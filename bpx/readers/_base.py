@@ -13,6 +13,10 @@ import numpy as np
 Read = Callable[[int, int, np.ndarray], None]  # from row, to row, and where they go
 
 
+class MissingValue(ValueError):
+    """In x, where the reader's dtype has no NaN for it."""
+
+
 class Reader(ABC):
     """n rows of one shape and dtype, of which some are read at a time.
 

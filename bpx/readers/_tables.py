@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..checks import in_words, shortened
+from ..checks import MEND, in_words, shortened
 from ..registry import nearest
-from ._base import Read, Reader
+from ._base import MissingValue, Read, Reader
 from ._classes import Classes
 from ._names import check_first_line, check_inputs, check_names, is_name, separated_by_others
 
@@ -83,7 +83,13 @@ class TableReader(Reader):
                 for piece in decoded(number[start]):
                     part = out[at : at + piece.num_rows]
                     for index, name in enumerate(self.columns):
-                        part[:, index] = _numbers(piece, name)
+                        column = piece.column(name)
+                        if column.null_count and part.dtype.kind != "f":
+                            row = start + at + int(np.argmax(np.asarray(column.is_null())))
+                            raise MissingValue(
+                                f"column {name!r} has a missing value in row {row}: {MEND}"
+                            )
+                        part[:, index] = column.to_numpy(zero_copy_only=False)
                     at += piece.num_rows
                 if at != stop - start:
                     raise OSError(f"expected {stop - start} rows, got {at}: open the data again")
@@ -95,15 +101,14 @@ class TableReader(Reader):
         """Lends what decodes the columns of x."""
 
 
-def _numbers(
-    table: Any, name: str, where: str = "", text: Mapping[str, Classes] | None = None
-) -> np.ndarray:
+def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> np.ndarray:
+    """A column that is held in memory."""
     column = table.column(name)
     if column.null_count:
         raise ValueError(
-            f"{where}column {name!r} has an empty cell: fill it, or leave the row out"
+            f"{where}column {name!r} has a missing value: fill it, or leave the row out"
         )
-    if text and name in text:
+    if name in text:
         try:
             return text[name].of_column(column)
         except ValueError as error:

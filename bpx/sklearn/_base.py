@@ -18,6 +18,7 @@ from .. import costs
 from ..activations import ACTIVATIONS, Activation
 from ..backends import Backend, asarray, move, on_host
 from ..callbacks import as_callbacks
+from ..frames import is_on_disk
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
@@ -158,6 +159,11 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
     ) -> tuple[Any, Any, Any, Any]:
         """Checked X, y, weights and validation data, for the network that is to be trained."""
+        if is_on_disk(X):
+            raise TypeError(
+                f"{type(self).__name__} takes arrays, and X is data on disk: bpx.Network.fit "
+                "takes such data, and partial_fit one part of them after another"
+            )
         sizes = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         source = source_backend(self, X)

@@ -165,6 +165,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._set_parameters(locals())
 
     def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
+        low = float(get(y).xp.min(y))
+        if self.loss == "poisson" and low < 0.0:
+            raise ValueError(
+                f"expected y >= 0 for loss='poisson', got {low:g}: loss='squared_error' is for "
+                "any numbers"
+            )
         if isinstance(y, np.ndarray):
             return y.reshape(len(y), -1).astype(dtype, copy=False)
         xp = backend.xp
