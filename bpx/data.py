@@ -1,8 +1,9 @@
 """Arrays and memory maps -> checked samples.
 
-Everything a user hands in is checked here, once; the code inside trusts it. The caller's arrays
-are never shuffled or written to, and x on the host is never copied whole (unless its byte order is
-not the machine's): each mini-batch is gathered as it is needed.
+Shapes, dtypes and ranges of what a user hands in are checked here, once (`values` looks at the
+elements, `frames` at names); the code inside trusts them. The caller's arrays are never shuffled
+or written to, and x on the host is never copied whole (unless its byte order is not the
+machine's): each mini-batch is gathered as it is needed.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from .blocks import Blocks, in_memory
 from .checks import shortened, whole
 from .costs import Cost
 from .frames import Names, by_names
+from .keywords import IN_PARTS, hints
 from .layers import Input
 from .network import Network
 from .registry import nearest
@@ -193,6 +194,7 @@ class Ensemble:
 
     __call__ = feedforward
 
+    @hints(**IN_PARTS)
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
@@ -210,6 +212,7 @@ class Ensemble:
         """
         return self.members[0].chain.decide(self._outputs(x, settled=True))
 
+    @hints(**IN_PARTS)
     def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
 
@@ -241,6 +244,7 @@ class Ensemble:
         cost, accuracy = (sums[:2] / sums[2]).tolist()
         return {"cost": cost} | ({} if self.task == "regression" else {"accuracy": accuracy})
 
+    @hints(**IN_PARTS)
     def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 

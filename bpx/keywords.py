@@ -13,9 +13,52 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
 
+# Of the constructor of networks.
+OF_NETWORKS = {
+    "activation": 'here it is hidden="relu", and output= for the last layer',
+    "alpha": "it is for training, net.fit(..., l2=...)",
+    "batch_size": "it is for training, net.fit(..., batch_size=...)",
+    "device": 'here it is backend="cupy", or "numpy"',
+    "dropout": "it is a layer, bpx.layers.Dropout(0.5), between others",
+    "epochs": "it is for training, net.fit(..., epochs=...)",
+    "hidden_layer_sizes": "here all sizes are the first argument, such as [20, 100, 3]",
+    "l2": "it is for training, net.fit(..., l2=...)",
+    "learning_rate": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
+    "learning_rate_init": "the optimizer has it, fit(..., optimizer=bpx.Adam(0.001))",
+    "loss": 'here it is cost="cross-entropy" or another',
+    "max_iter": "it is for training, net.fit(..., epochs=...)",
+    "optimizer": "it is for training, fit(..., optimizer=bpx.SGD(0.1))",
+    "random_state": "here it is seed=0",
+}
+# Of training.
+OF_FIT = {
+    "alpha": "here it is l2=",
+    "class_weight": "here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
+    "cost": "the network has it, bpx.Network(..., cost=...)",
+    "device": 'the network has it, bpx.Network(..., backend="cupy")',
+    "early_stopping": "here it is callbacks=bpx.EarlyStopping(10), with validation=(x, y)",
+    "learning_rate": "the optimizer has it, optimizer=bpx.SGD(0.1)",
+    "lmbda": "here it is l2=",
+    "loss": "the network has it, bpx.Network(..., cost=...)",
+    "lr": "the optimizer has it, optimizer=bpx.SGD(0.1)",
+    "lr_scheduler": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
+    "max_iter": "here it is epochs=",
+    "metrics": "here they are callbacks=[bpx.Metric(name, function)]",
+    "momentum": "the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
+    "patience": "here it is callbacks=bpx.EarlyStopping(10)",
+    "random_state": "the network has it, bpx.Network(..., seed=0)",
+    "scheduler": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
+    "seed": "the network has it, bpx.Network(..., seed=0)",
+    "steps_per_epoch": "an epoch is once through x, or through an iterable of mini-batches",
+    "validation_data": "here it is validation=(x, y)",
+    "validation_split": "cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
+    "verbose": "here it is progress=True",
+    "weight_decay": "here it is l2=, or optimizer=bpx.AdamW(0.001, weight_decay=0.01)",
+}
 # Of predictions and evaluations.
 IN_PARTS = {
-    "batch_size": "many rows are cut into parts by themselves",
+    "batch_size": "large inputs are worked through in slices anyway",
+    "threshold": "compare the outputs yourself, net(x) > 0.3",
     "verbose": "it prints nothing",
 }
 # Of layers; names that are nearly ours are found without.
@@ -52,12 +95,23 @@ ATTRIBUTES_OF_BPX = {
     "optim": "here it is bpx.optimizers",
     "sklearn": "import bpx.sklearn",
 }
+# Of its layers; names that are nearly ours are found without.
+ATTRIBUTES_OF_LAYERS = {
+    "GRU": "there are no recurrent layers",
+    "LSTM": "there are no recurrent layers",
+    "Linear": "here it is bpx.layers.Dense",
+    "RNN": "there are no recurrent layers",
+    "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
+    "Sigmoid": 'here it is "sigmoid", as in Dense(30, "sigmoid")',
+    "Softmax": 'here it is "softmax", as in Dense(10, "softmax")',
+    "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
+}
 # Of a network.
 ATTRIBUTES = {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
-    "eval": "there is no need for it: units are dropped in fit alone",
+    "eval": "there is no need for it: units are dropped in training alone",
     "forward": "here it is net(x), or net.feedforward(x)",
     "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
     "load": "here it is bpx.load(path)",
@@ -71,6 +125,16 @@ ATTRIBUTES = {
     "train": "here it is net.fit(x, y)",
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
 }
+
+
+def refuse(
+    what: str, options: Iterable[str], known: Iterable[str], elsewhere: dict[str, str]
+) -> None:
+    """TypeError for the first of `options` that `what` does not know, with what it has instead."""
+    for name in options:
+        if name not in known:
+            end = f": {elsewhere[name]}" if name in elsewhere else nearest(name, [*known])
+            raise TypeError(f"{what} takes no {name}={end}")
 
 
 def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -88,10 +152,7 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
         def called(*args: P.args, **options: P.kwargs) -> R:
             owner = type(args[0]).__name__ if args else ""
             what = owner if method.__name__ == "__init__" else method.__name__
-            for name in options:
-                if name not in known:
-                    end = f": {elsewhere[name]}" if name in elsewhere else nearest(name, [*known])
-                    raise TypeError(f"{what} takes no {name}={end}")
+            refuse(what, options, known, elsewhere)
             if more and len(args) > code.co_argcount:
                 raise TypeError(f"{what} takes no {args[-1]!r}: {more}")
             return method(*args, **options)

@@ -27,6 +27,7 @@ from .ensemble import Ensemble
 from .handover import Handover, pickled, unpickled
 from .history import History
 from .interrupts import Interrupts
+from .keywords import OF_FIT, refuse
 from .minibatches import REPEATABLE
 from .network import Network
 from .persistence import Stateful
@@ -71,7 +72,7 @@ def train(
     options: dict[str, Any],
 ) -> list[History]:
     """What `Ensemble.fit` does; its docstring has the parameters."""
-    inspect.signature(Network.fit).bind(None, x, y, **options)  # TypeError for another name
+    refuse("fit", options, inspect.signature(Network.fit).parameters, OF_FIT)
     if isinstance(callbacks := options.get("callbacks"), Iterator):
         options = options | {"callbacks": list(callbacks)}
     members = ensemble.members

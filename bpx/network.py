@@ -22,7 +22,7 @@ from .checks import positive, whole
 from .costs import Cost
 from .frames import Names, by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import ATTRIBUTES, IN_PARTS, attributes, hints
+from .keywords import ATTRIBUTES, IN_PARTS, OF_FIT, OF_NETWORKS, attributes, hints
 from .labels import numbered
 from .layers import Input, Layer
 from .optimizers import Optimizer, State, as_optimizer
@@ -94,15 +94,7 @@ class Network:
     [(30, 784), (10, 30)]
     """
 
-    @hints(
-        activation='here it is hidden="relu", and output= for the last layer',
-        device='here it is backend="cupy", or "numpy"',
-        hidden_layer_sizes="here all sizes are the first argument, such as [20, 100, 3]",
-        learning_rate="the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
-        loss='here it is cost="cross-entropy" or another',
-        optimizer="it is for training, fit(..., optimizer=bpx.SGD(0.1))",
-        random_state="here it is seed=0",
-    )
+    @hints(**OF_NETWORKS)
     def __init__(
         self,
         layers: Sequence[Any],
@@ -212,7 +204,7 @@ class Network:
 
     @property
     def optimizer(self) -> Optimizer | None:
-        """That of the last `fit`, or one set by you; the next `fit` uses it if given none.
+        """That of the last `fit`, or the one you have set; `fit` uses it unless given another.
 
         A different one starts without memory. A run in progress keeps its own; a callback can
         change its ``run.optimizer_state.factor``.
@@ -500,6 +492,7 @@ class Network:
         # Copied, because a layer may hand its input's buffer through.
         return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
 
+    @hints(**IN_PARTS)
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
@@ -635,6 +628,7 @@ class Network:
         """
         return self.chain.evaluate(self.samples(x, y, sample_weight))
 
+    @hints(**IN_PARTS)
     def total_cost(
         self,
         x: Any,
@@ -921,24 +915,7 @@ class Network:
 
     # --- further down -----------------------------------------------------------------------
 
-    @hints(
-        class_weight="here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
-        cost="the network has it, bpx.Network(..., cost=...)",
-        early_stopping="here it is callbacks=bpx.EarlyStopping(10), with validation=(x, y)",
-        learning_rate="the optimizer has it, optimizer=bpx.SGD(0.1)",
-        lmbda="here it is l2=",
-        loss="the network has it, bpx.Network(..., cost=...)",
-        lr="the optimizer has it, optimizer=bpx.SGD(0.1)",
-        max_iter="here it is epochs=",
-        metrics="here they are callbacks=[bpx.Metric(name, function)]",
-        momentum="the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
-        seed="the network has it, bpx.Network(..., seed=0)",
-        steps_per_epoch="an epoch is once through x, or through an iterable of mini-batches",
-        validation_data="here it is validation=(x, y)",
-        validation_split="cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
-        verbose="here it is progress=True",
-        weight_decay="here it is l2=, or optimizer=bpx.AdamW(0.001, weight_decay=0.01)",
-    )
+    @hints(**OF_FIT)
     def fit(
         self,
         x: Any,

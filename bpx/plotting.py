@@ -94,7 +94,7 @@ def curves(
 
 
 def _runs(history: Any) -> dict[str, History]:
-    """The runs by their labels; for a single run it is empty."""
+    """The runs by their labels; that of a single run is empty."""
     runs = {"": history} if isinstance(history, History) else history
     asked = "a History, such as net.history after fit, or a mapping of labels to them"
     if not isinstance(runs, Mapping):

@@ -24,8 +24,8 @@ class Summary:
     Attributes
     ----------
     rows : tuple of (index, layer, output shape, parameters, multiply-adds)
-        The last are those of a sample's product, forward. Layers in a layer follow it, ``"3.0"``,
-        and have its numbers.
+        Multiply-adds are those of one sample's forward pass. The layers in a layer follow it, as
+        ``"3.0"``, and their rows have its parameters and multiply-adds.
     foot : str
         Cost, parameters in all, dtype and backend.
     head : tuple of str

@@ -1,4 +1,8 @@
-"""Samples from .npz, .npy, .csv and .parquet files, for the command line."""
+"""Samples from .npz, .npy, .csv and .parquet files, for the command line.
+
+A .csv is read here by Python's own reader, so that the command line needs no pyarrow, and its
+messages name lines; `readers` reads one in blocks.
+"""
 
 from __future__ import annotations
 

@@ -623,6 +623,7 @@ def test_gradcheck():
             ["train", "--optimizer", "adam", "--momentum", "0.9"],
             "momentum and nesterov are for sgd",
         ),
+        (["train", "--nesterov"], "--nesterov needs a momentum, such as --momentum 0.9"),
         (["train", "--backend", "nunpy"], "unknown backend 'nunpy'"),
         (["train", "--out", __file__], "is a file, expected a folder"),
         (["train", "--what"], "--what"),

@@ -35,7 +35,27 @@ KEYWORDS = [
         'Network takes no device=: here it is backend="cupy", or "numpy"',
     ),
     (lambda: net(hidden_layer_sizes=(5,)), "all sizes are the first argument, such as [20, 100,"),
-    (lambda: net().accuracy(X, Y, batch_size=2), "many rows are cut into parts by themselves"),
+    (
+        lambda: net().accuracy(X, Y, batch_size=2),
+        "large inputs are worked through in slices anyway",
+    ),
+    (lambda: net().predict(X, threshold=0.3), "compare the outputs yourself, net(x) > 0.3"),
+    (lambda: net().total_cost(X, Y, verbose=1), "total_cost takes no verbose=: it prints nothing"),
+    (
+        lambda: bpx.Ensemble([net()]).evaluate(X, Y, batch_size=2),
+        "evaluate takes no batch_size=: la",
+    ),
+    (lambda: bpx.Ensemble([net()]).fit(X, Y, lmbda=2), "fit takes no lmbda=: here it is l2="),
+    (lambda: bpx.Ensemble([net()]).fit(X, Y, batchsize=2), "did you mean 'batch_size'?"),
+    (
+        lambda: net(dropout=0.5),
+        "Network takes no dropout=: it is a layer, bpx.layers.Dropout(0.5)",
+    ),
+    (lambda: net(l2=0.5), "Network takes no l2=: it is for training, net.fit(..., l2=...)"),
+    (
+        lambda: fit(X, Y, lr_scheduler=1),
+        "optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
+    ),
     (lambda: net().evaluate(X, Y, verbose=0), "evaluate takes no verbose=: it prints nothing"),
     (lambda: net().accuracy(X, Y, weights=Y), "did you mean 'sample_weight'?"),
     (lambda: layers.Conv2D(8, 3, strides=2), "Conv2D takes no strides=; did you mean 'stride'?"),
@@ -103,6 +123,13 @@ def test_attributes_of_bpx(name, monkeypatch):
         getattr(bpx, name)
 
 
+@pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_LAYERS)
+def test_attributes_of_layers(name):
+    told = f"'bpx.layers' has no attribute {name!r}: {keywords.ATTRIBUTES_OF_LAYERS[name]}"
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        getattr(layers, name)
+
+
 @pytest.mark.parametrize(
     ("look", "told"),
     [
@@ -110,6 +137,8 @@ def test_attributes_of_bpx(name, monkeypatch):
         (lambda: bpx.Netwrk, "module 'bpx' has no attribute 'Netwrk'; did you mean 'Network'?"),
         (lambda: bpx.Dense, "module 'bpx' has no attribute 'Dense': it is bpx.layers.Dense"),
         (lambda: bpx.Input, "module 'bpx' has no attribute 'Input': it is bpx.layers.Input"),
+        (lambda: layers.Conv2d, "'bpx.layers' has no attribute 'Conv2d'; did you mean 'Conv2D'?"),
+        (lambda: layers.BatchNormalization, "did you mean 'BatchNorm'?"),
         (lambda: bpx.Cosine, "no attribute 'Cosine': it is bpx.schedules.Cosine"),
     ],
 )

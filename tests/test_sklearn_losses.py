@@ -83,6 +83,16 @@ def test_a_cost_of_ones_own(iris):
     assert est.fit(*iris).score(*iris) > 0.9
 
 
+def test_counts_below_zero(iris):
+    with pytest.raises(ValueError, match=r"expected y >= 0 for loss='poisson', got -1: loss='sq"):
+        MLPRegressor(loss="poisson").fit(iris[0], -np.ones(len(iris[0])))
+
+
+def test_data_on_disk_are_for_a_network(iris):
+    with pytest.raises(TypeError, match="MLPClassifier takes arrays, and X is data on disk: bpx"):
+        MLPClassifier().fit(bpx.open_data(iris[0]), iris[1])
+
+
 def test_what_is_not_defined_on_the_outputs(iris):
     with pytest.raises(ValueError, match=r"outputs of the identity .* use loss='squared_error'"):
         MLPRegressor(bpx.costs.CrossEntropy()).fit(*iris)

@@ -28,7 +28,7 @@ _paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()
 def steps(
     program: Any, data: tuple[Array, ...], scaling: tuple[Array, Array]
 ) -> Callable[[Array, Array, Array, Array], int]:
-    """The function of a run, as `Kernels.compile` gives it, that does its steps in one loop.
+    """The function of a run, as `Backend.compile` gives it, that does its steps in one loop.
 
     `data` are labels, targets and weights, `scaling` scale and offset for each input, each empty
     where there are none. One thread at a time may call it.

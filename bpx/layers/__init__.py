@@ -1,5 +1,8 @@
 """The kinds of layers: frozen descriptions, with forward and backward side by side."""
 
+from typing import Any
+
+from ..keywords import ATTRIBUTES_OF_LAYERS, missing
 from ..parameters import Parameter
 from ._base import LAYERS, Input, Layer, activation_field, initializer_field
 from .activation import Activation
@@ -47,3 +50,7 @@ __all__ = [
     "activation_field",
     "initializer_field",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing(f"module {__name__!r}", name, __all__, ATTRIBUTES_OF_LAYERS)
