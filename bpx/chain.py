@@ -198,7 +198,7 @@ class Chain:
         """
         z, saved = self.forward(x, ws)
         a, delta = self.room(z, ws), ws.buffer("delta", z.shape)
-        y = self.targets(y, ws)
+        y = self.as_outputs(y, ws)
         values = self.backend.cost_and_delta(self.objective, z, a, y, delta)
         if weight is not None:
             delta *= weight[:, None]
@@ -326,7 +326,7 @@ class Chain:
 
     # --- cost and accuracy ------------------------------------------------------------------
 
-    def targets(self, y: Array, ws: Workspace) -> Array:
+    def as_outputs(self, y: Array, ws: Workspace) -> Array:
         """Labels (m,) as unit vectors, targets (m, k) in the chain's dtype."""
         if y.ndim == 1:
             shape = (y.shape[0], *self.architecture.output_shape)
@@ -396,7 +396,7 @@ class Chain:
             gathered = chain.gather(samples.x, rows, ws)
             z = own_pass(gathered, _no_check) if own_pass else chain.forward(gathered, ws)[0]
             a, y = chain.activated(z, ws), samples.y[rows, ...]
-            values = chain.objective.value(chain.backend, z, a, chain.targets(y, ws))
+            values = chain.objective.value(chain.backend, z, a, chain.as_outputs(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
             right = chain.correct(a, y)
             chain.backend.tally(values, right, weight, log, at)

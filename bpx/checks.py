@@ -121,7 +121,7 @@ def takes(what: str, function: Any, *arguments: str) -> None:
         raise TypeError(f"expected {asked}, got one taking {signature}") from None
 
 
-def described(obj: Any) -> None:
+def check_described(obj: Any) -> None:
     """TypeError unless the fields of a dataclass are all that `obj` was made of."""
     made_by = next(cls for cls in type(obj).__mro__ if "__init__" in vars(cls))
     if "__dataclass_fields__" not in vars(made_by):

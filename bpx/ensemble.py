@@ -232,7 +232,7 @@ class Ensemble:
         samples = self._narrowest.samples(x, y, sample_weight, names=self.names)
         for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
-            values = self.cost.value(xp, mean, first.chain.targets(part.y, ws))
+            values = self.cost.value(xp, mean, first.chain.as_outputs(part.y, ws))
             right, ones = first.chain.correct(settled, part.y), xp.ones_like(values)
             right = xp.zeros_like(values) if right is None else xp.astype(right, values.dtype)
             weight = ones if part.weight is None else part.weight

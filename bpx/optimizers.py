@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import described, flag, fraction, not_as_expected, positive
+from .checks import check_described, flag, fraction, not_as_expected, positive
 from .keywords import constructor
 from .parameters import Layout
 from .registry import Registry
@@ -485,5 +485,5 @@ def as_optimizer(optimizer: Any) -> Optimizer:
             'bpx.sklearn.MLPClassifier(solver="lbfgs"), whose to_network() is a Network'
         )
     found: Optimizer = OPTIMIZERS.get(optimizer)
-    described(found)
+    check_described(found)
     return found

@@ -61,7 +61,7 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
         return found
     z, a = found[-1].z, found[-1].a + 0.0
     delta = backend.empty(z.shape, z.dtype)
-    backend.cost_and_delta(chain.objective, z, a, chain.targets(y, ws), delta)  # BP1
+    backend.cost_and_delta(chain.objective, z, a, chain.as_outputs(y, ws), delta)  # BP1
     for index in range(len(layers) - 1, 0, -1):
         found[index] = replace(found[index], delta=delta + 0.0)  # a copy: it is overwritten below
         stage, under = bare[index][0], found[index - 1]

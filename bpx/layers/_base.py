@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from ..activations import ACTIVATIONS
 from ..backends import Array
-from ..checks import described, whole
+from ..checks import check_described, whole
 from ..context import Context
 from ..initializers import INITIALIZERS, HeNormal, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
@@ -160,7 +160,7 @@ class Layer:
         TypeError
             It is no dataclass.
         """
-        described(self)
+        check_described(self)
         return dataclasses.replace(self, input_shape=tuple(input_shape))
 
     @property
