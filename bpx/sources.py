@@ -26,11 +26,14 @@ from .blocks import Blocks, bytes_of_a_row
 from .checks import level_of_user
 from .context import Workspace
 from .data import Samples
-from .frames import Names
+from .frames import Names, column
 from .minibatches import REPEATABLE, epoch_order
 from .network import Network
 from .persistence import Stateful
 from .windows import WindowReader
+
+# Of x some rows are looked at, and it should have as many different numbers in float32.
+LOOKED_AT, FEW_STEPS = 100, 500.0
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
@@ -202,6 +205,7 @@ def of_samples(
     size = data.check_batch_size(batch_size, samples.n)
     tell_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):
+        _tell_of_coarse(net, samples.x, names)
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
         raise ValueError(
@@ -219,6 +223,29 @@ def tell_of_several(net: Network, y: Array, what: str) -> None:
             f"{what} has rows with more than one number above ½, first row {row}, and accuracy "
             'and predict of a classification ask for one class: use task="multilabel" for labels '
             'that are there or not, task="regression" for numbers',
+            RuntimeWarning,
+            stacklevel=level_of_user(),
+        )
+
+
+def _tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
+    """A RuntimeWarning if a column varies by less than float32 tells apart, where x is finer."""
+    finer = isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "iuf"
+    if not finer or x.dtype.itemsize < (8 if x.dtype.kind == "f" else 4):
+        return
+    if net.dtype != "float32" or net.chain.architecture.folded:  # which scales in float64
+        return
+    rows = x[:: -(-len(x) // LOOKED_AT)].astype(np.float64)
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    with np.errstate(all="ignore"):  # not checked for infinity, or as small as zero
+        steps = (high - low) / np.spacing(np.maximum(-low, high).astype(np.float32))
+    coarse = np.flatnonzero((steps > 0.0) & (steps < FEW_STEPS))
+    if len(coarse):
+        k = int(coarse[0])
+        warnings.warn(
+            f"{column(k, names and names.columns)} of x goes from {low[k]:.9g} to {high[k]:.9g}, "
+            f"which float32 tells apart in {steps[k]:.0f} steps: begin the network with "
+            "bpx.layers.Rescale.standardizing(x), or make it with dtype='float64'",
             RuntimeWarning,
             stacklevel=level_of_user(),
         )

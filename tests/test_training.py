@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -1023,6 +1024,35 @@ def test_schedules_are_finite_and_not_negative(schedule):
     net = bpx.Network([2, 1], seed=0)
     history = net.fit([[0.0, 1.0]], [1], epochs=3, optimizer=bpx.SGD(schedule))
     assert history["learning_rate"] == rates[:3]
+
+
+def test_columns_that_float32_does_not_tell_apart(rng):
+    x, y = rng.normal(size=(300, 3)), rng.normal(size=300)
+    far = x + np.array([0.0, 1e9, 0.0])
+    one = bpx.SGD(1e-30)  # nothing diverges
+
+    def fit(x, first=(), **options):
+        chain = [layers.Input(3), *first, layers.Dense(1)]
+        net = bpx.Network(chain, seed=0, **options)
+        net.fit(x, y, epochs=1, optimizer=one)
+
+    told = (
+        r"^column 1 of x goes from .* to .*, which float32 tells apart in 0 steps: begin the net"
+    )
+    for array in (far, -far, (1000 * far).astype(np.int64)):
+        with pytest.warns(RuntimeWarning, match=told):
+            fit(array)
+    pandas = pytest.importorskip("pandas", reason="its columns have names")
+    with pytest.warns(RuntimeWarning, match="^column 'b' of x goes from"):
+        fit(pandas.DataFrame(far, columns=list("abc")))
+    scaled = [layers.Rescale.standardizing(far)]
+    for array, options in (
+        *((far, {"dtype": "float64"}), (far, {"first": scaled}), (far.astype("f"), {})),
+        *((x, {}), (0.0 * x + 5.0, {}), (1e-30 * x, {}), (rng.integers(2000, 2005, x.shape), {})),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            fit(array, **options)
 
 
 def test_progress_with_a_closed_stream_goes_nowhere(rng, monkeypatch, capsys):
