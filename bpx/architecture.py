@@ -205,9 +205,17 @@ class Architecture:
     def check_names(self, names: Names) -> Names:
         """The same as tuples; ValueError or TypeError if they do not fit."""
         columns, targets, classes = names
+        outputs = self.output_shape[0]
+        if targets is not None:
+            targets = different_names("target_columns", targets)
+            if len(targets) not in (1, outputs):
+                raise ValueError(
+                    f"expected target_columns to be {outputs} names, or one of labels, got "
+                    f"{shortened([*targets])}"
+                )
         return Names(
             None if columns is None else self.check_columns(columns),
-            None if targets is None else different_names("target_columns", targets),
+            targets,
             None if classes is None else self.check_classes(classes),
         )
 

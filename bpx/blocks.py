@@ -431,7 +431,7 @@ def _blocks(
     names, n = targets or names_of_targets(y), opened.shape[0]
     held = {"y": _held(y), "sample_weight": _held(sample_weight)}
     for what, given in held.items():
-        if hasattr(given, "__len__") and len(given) != n:
+        if hasattr(given, "__len__") and np.ndim(given) and len(given) != n:
             raise ValueError(f"expected as many rows in {what} as in x, {n}, got {len(given)}")
     return Blocks(opened, held["y"], held["sample_weight"], budget, target_columns=names)
 

@@ -122,9 +122,8 @@ def check_x(
     check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
-    if (
-        index_count is not None
-    ):  # whatever `finite` is: others would be read from beyond the weights
+    if index_count is not None:
+        # Whatever `finite` is: others would be read from beyond the weights.
         check_indices(x, index_count, what)
     elif finite:
         check_finite_rows(x, what, given, most)

@@ -441,7 +441,7 @@ def _check(members: tuple[Any, ...]) -> None:
     for what in Names._fields:  # some may not have any yet
         found = {getattr(net, what): index for index, net in enumerate(members)}
         found.pop(None, None)
-        any_name = what == "target_columns" and first.output_shape == (1,)
+        any_name = what == "target_columns" and all(len(names) == 1 for names in found)
         if len(found) > 1 and not any_name:
             (one, at), (other, there) = list(found.items())[:2]
             raise ValueError(

@@ -19,7 +19,7 @@ OF_NETWORKS = {
     "alpha": "it is for training, net.fit(..., l2=...)",
     "batch_size": "it is for training, net.fit(..., batch_size=...)",
     "device": 'here it is backend="cupy", or "numpy"',
-    "dropout": "it is a layer, bpx.layers.Dropout(0.5), between others",
+    "dropout": "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.Dropout(0.5), ...]",
     "epochs": "it is for training, net.fit(..., epochs=...)",
     "hidden_layer_sizes": "here all sizes are the first argument, such as [20, 100, 3]",
     "l2": "it is for training, net.fit(..., l2=...)",
@@ -53,7 +53,7 @@ OF_FIT = {
     "validation_data": "here it is validation=(x, y)",
     "validation_split": "cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
     "verbose": "here it is progress=True",
-    "weight_decay": "here it is l2=, or optimizer=bpx.AdamW(0.001, weight_decay=0.01)",
+    "weight_decay": "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(0.001)",
 }
 # Of predictions and evaluations.
 IN_PARTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,27 +10,52 @@ import numpy as np
 
 from .architecture import Architecture
 from .backends import of
-from .checks import MEND, shortened
+from .checks import MEND, last_word, shortened
 from .registry import nearest
 
 
-def learned(y: Any, architecture: Architecture) -> tuple[Any, ...] | None:
+def learned(
+    y: Any, of_data: Sequence[str] | None, architecture: Architecture, trained: bool
+) -> tuple[Any, ...] | None:
     """The names in `y`, in sorted order, as the classes of a network; None if it has no names.
+
+    Parameters
+    ----------
+    of_data : sequence of str, optional
+        The names that the numbers in y stand for, in data on disk.
+    trained : bool
+        Whether the network has learned numbers already, in an order of their own.
 
     Raises
     ------
     ValueError
-        They are not as many as the classes that the outputs tell apart.
+        It has; or the task is no classification; or the names are not as many as the classes that
+        the outputs tell apart, or one is missing.
     """
-    names = _names(y) if architecture.task == "classification" else None
-    if names is None:
+    names, mend = _names(y), "net.classes = [...]"
+    if of_data is not None:
+        found, mend = [*of_data], "open_data(..., classes=[...])"
+    elif names is None:
         return None
-    found = sorted({name for name in names if isinstance(name, str)})
-    check_count(found, architecture, "net.classes = [...]")
+    else:
+        _check_no_text(names, architecture.task, "y")
+        _check_strings(names, "y")
+        found = sorted(set(names))
+    if architecture.task != "classification":
+        raise ValueError(
+            f"the targets are names, such as {shortened(found[0])}, and the network's task is "
+            f'{architecture.task!r}: for classes the last layer needs output="softmax"'
+        )
+    if trained:
+        raise ValueError(
+            "y has names of classes, and the network has learned only numbers: name them, in the "
+            "order of its labels, with net.classes = [...]"
+        )
+    _check_count(found, architecture, mend)
     return architecture.check_classes(found)
 
 
-def check_count(found: Sequence[str], architecture: Architecture, mend: str) -> None:
+def _check_count(found: Sequence[str], architecture: Architecture, mend: str) -> None:
     """ValueError unless these names are as many as the classes that the outputs tell apart."""
     outputs = architecture.output_shape[0]
     count = max(outputs, 2)  # one sigmoid output tells two classes apart
@@ -43,6 +69,38 @@ def check_count(found: Sequence[str], architecture: Architecture, mend: str) -> 
             f"expected names of {count} classes in y, got {len(found)}, {shortened([*found])}: "
             f"name them all, {mend}, or give the network an output for each that there is"
         )
+
+
+def check_targets(y: Any, task: str, what: str) -> None:
+    """TypeError if `y` is text, and the task has numbers."""
+    names = None if task == "classification" else _names(y)
+    if names is not None:
+        _check_no_text(names, task, what)
+
+
+def _check_no_text(names: list[Any], task: str, what: str) -> None:
+    if task == "classification":
+        return
+    text = next(name for name in names if isinstance(name, str))
+    mend = 'for classes the last layer needs output="softmax"'
+    if task == "multilabel":
+        mend = "give it a column of 0 and 1 for each label"
+    else:
+        with contextlib.suppress(ValueError):
+            float(text)
+            mend = f"np.asarray({last_word(what)}).astype(float)"
+    raise TypeError(
+        f"{what} must be numbers, as the network's task is {task!r}, got {shortened(text)}: {mend}"
+    )
+
+
+def _check_strings(names: Sequence[Any], what: str) -> None:
+    for row, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(
+                f"expected the name of a class in {what}, got {shortened(name)} in row {row}: "
+                f"{MEND}"
+            )
 
 
 def numbered(y: Any, classes: Sequence[Any] | None, what: str = "y") -> Any:
@@ -60,12 +118,9 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str = "y") -> Any:
     found = np.fromiter((numbers.get(name, -1) for name in names), np.int64, len(names))
     if found.min() >= 0:
         return found
+    _check_strings(names, what)
     row = int(np.argmin(found))
     wrong = names[row]
-    if not isinstance(wrong, str):
-        raise ValueError(
-            f"expected the name of a class in {what}, got {shortened(wrong)} in row {row}: {MEND}"
-        )
     known = [*classes]
     hint = nearest(wrong, known) if isinstance(known[0], str) else f": {shortened(known)}"
     raise ValueError(
@@ -81,7 +136,8 @@ def _names(y: Any) -> list[Any] | None:
     if library is not None and library.name != "numpy":
         return None
     try:
-        host = np.asarray(y)
+        # NumPy would make text of what is missing in a list, or of a number.
+        host = np.asarray(y, dtype=object if isinstance(y, list | tuple) else None)
     except (TypeError, ValueError):  # no array of anything
         return None
     if host.ndim != 1 or host.dtype.kind not in "OTU":

@@ -24,6 +24,7 @@ from .backends._threads import set_for_each_of
 from .checkpoints import Checkpoint
 from .checks import whole
 from .ensemble import Ensemble
+from .frames import Names
 from .handover import Handover, pickled, unpickled
 from .history import History
 from .interrupts import Interrupts
@@ -31,6 +32,7 @@ from .keywords import OF_FIT, refuse
 from .minibatches import REPEATABLE
 from .network import Network
 from .persistence import Stateful
+from .training import names_of_run
 
 AGAIN = 0.1  # seconds between two checks for Ctrl-C
 
@@ -75,6 +77,40 @@ def train(
     refuse("fit", options, inspect.signature(Network.fit).parameters, OF_FIT)
     if isinstance(callbacks := options.get("callbacks"), Iterator):
         options = options | {"callbacks": list(callbacks)}
+    members = ensemble.members
+    trained = any(net.steps for net in members)
+    described = members[0].chain.architecture
+    names = names_of_run(ensemble.names, trained, described, x, y)
+    with _named(members, names):
+        return _train(ensemble, x, y, processes, devices, options)
+
+
+@contextlib.contextmanager
+def _named(members: Sequence[Network], names: Names) -> Iterator[None]:
+    """All members have these names, so that their outputs mean the same; or as before.
+
+    As before, if none of their steps has been done when an error comes.
+    """
+    before = [(net.names, net.steps) for net in members]
+    for net in members:
+        net.names = names
+    try:
+        yield
+    except BaseException:
+        for net, (known, steps) in zip(members, before, strict=True):
+            if net.steps == steps:
+                net.names = known
+        raise
+
+
+def _train(
+    ensemble: Ensemble,
+    x: Any,
+    y: Any,
+    processes: int | None,
+    devices: Sequence[Any] | None,
+    options: dict[str, Any],
+) -> list[History]:
     members = ensemble.members
     own = [_checkpoint_of(index, options) for index in range(len(members))]
     also = () if options.get("checkpoint") is None else (signal.SIGTERM,)

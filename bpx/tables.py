@@ -7,6 +7,7 @@ messages name lines; `readers` reads one in blocks.
 from __future__ import annotations
 
 import csv
+import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -246,7 +247,7 @@ def _no_number(cell: str) -> ValueError:
         hint = ": write 1 for True and 0 for False"
     elif number(word) is not None:  # inf, 1e400
         hint = ", which is not finite: put another number there, or leave the line out"
-    elif word.lstrip("+-")[:1].isdigit():
+    elif re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
         hint = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
     else:
         hint = (

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .alike import given_alike, newest
+from .architecture import Architecture
 from .augmentation import Pipeline
 from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
@@ -19,7 +20,7 @@ from .checks import flag, level_of_user, positive, whole
 from .data import Samples
 from .frames import Names, names_of, names_of_targets
 from .history import History
-from .labels import check_count, learned
+from .labels import learned
 from .minibatches import check_shuffle
 from .mpi import joined
 from .network import Network
@@ -37,7 +38,7 @@ from .updates import Penalty
 
 @dataclass
 class Options:
-    """The arguments of `Network.fit` beside x, y and `parallel`, checked; it explains them.
+    """The arguments of `Network.fit` beside x, y and `parallel`; it explains them.
 
     Attributes
     ----------
@@ -68,7 +69,8 @@ class Options:
     augment: Any = None
     objective: float | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """ValueError or TypeError for what `fit` does not take, whatever the data."""
         self.epochs = whole("epochs", self.epochs, 0)
         self.accumulate = whole("accumulate", self.accumulate)
         for name in ("l1", "l2"):
@@ -97,9 +99,10 @@ def train(net: Network, x: Any, y: Any, given: Options, parallel: Any = None) ->
 
 def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> History:
     """Train as one rank of several, or alone."""
+    given.check()  # here, where the other ranks hear of an error
     changes = _augmentation(net, given.augment)
     slices = given.accumulate if ranks.size > 1 or given.accumulate > 1 else None
-    names = _names(net, x, y)
+    names = names_of_run(net.names, bool(net.steps), net.chain.architecture, x, y)
     source = _source(net, x, y, given, names, ranks, slices)
     held_out = _held_out(net, given.validation, given.check_finite, names)
     callbacks = _callbacks(given.callbacks, given.progress, ranks)
@@ -136,7 +139,7 @@ def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> Histor
         slices, given.objective, changes,
     )  # fmt: skip
     with _at_work(net, resumed):
-        net.names = names
+        net.names = names if resumed is None else names.or_else(resumed.net.names)
         return trainer.run(given.epochs, held_out, callbacks, resumed)
 
 
@@ -207,23 +210,28 @@ def _at_work(net: Network, resumed: Snapshot | None) -> Iterator[None]:
         _BEING_TRAINED.discard(net)
 
 
-def _names(net: Network, x: Any, y: Any) -> Names:
-    """The names that the network has, and where it has none those of the data."""
-    columns, targets, classes = net.names
+def names_of_run(known: Names, trained: bool, architecture: Architecture, x: Any, y: Any) -> Names:
+    """The names that a network, or an ensemble, has, and where it has none those of the data.
+
+    Raises
+    ------
+    ValueError
+        The data have names of classes, and it has learned numbers, or other tasks, or they are
+        not as many as its classes.
+    """
+    columns, targets, classes = known
     if isinstance(x, Blocks) and y is None:
         y, of_data = x.y, x.names
     elif y is None:  # mini-batches, of which the first has not come yet
-        return net.names
+        return known
     else:
         of_data = Names(None, names_of_targets(y))
     if columns is None:
         columns = names_of(x)
     if targets is None:
         targets = of_data.target_columns
-    if classes is None and not net.steps:  # else it has learned numbers, in an order of their own
-        classes = of_data.classes or learned(y, net.chain.architecture)
-        if of_data.classes and net.task == "classification":
-            check_count(of_data.classes, net.chain.architecture, "open_data(..., classes=[...])")
+    if classes is None:
+        classes = learned(y, of_data.classes, architecture, trained)
     return Names(columns, targets, classes)
 
 

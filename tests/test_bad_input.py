@@ -238,7 +238,44 @@ CASES = [
     (
         lambda: fit(np.array([["a", 1, 2]] * 4, dtype=object), Y),
         TypeError,
-        "with 'a' at [0, 0]; pandas.get_dummies makes columns of numbers of a column of text",
+        "with 'a' at [0, 0]; 'a' is text: pandas.get_dummies makes columns of numbers of it",
+    ),
+    (
+        lambda: net().predict([[1.0, 2.0, "red"]]),
+        TypeError,
+        "got dtype <U32; 'red' is text: pandas.get_dummies makes columns of numbers of it",
+    ),
+    (
+        lambda: regression(["1.5", "2", "3", "4"]),
+        TypeError,
+        "y must be numbers, as the network's task is 'regression', got '1.5': "
+        "np.asarray(y).astype(float)",
+    ),
+    (
+        lambda: regression(["a", "b", "b", "a"]),
+        TypeError,
+        "'regression', got 'a': for classes the last layer needs output=\"softmax\"",
+    ),
+    (
+        lambda: net(task="multilabel").evaluate(X, ["a", "b", "b", "a"]),
+        TypeError,
+        "y must be numbers, as the network's task is 'multilabel', got 'a': give it a column of 0",
+    ),
+    (
+        lambda: fit(X, np.array([["a"], ["b"], ["b"], ["a"]])),
+        TypeError,
+        "got dtype <U1; np.asarray(y).reshape(-1)",
+    ),
+    (
+        lambda: fit(X, ["a", float("nan"), "b", "a"]),
+        ValueError,
+        "expected the name of a class in y, got nan in row 1: fill in what is missing",
+    ),
+    (lambda: fit(X, ["a", 1, "b", "a"]), ValueError, "name of a class in y, got 1 in row 1: fill"),
+    (
+        lambda: setattr(bpx.Network([3, 3]), "target_columns", ["a", "b"]),
+        ValueError,
+        "expected target_columns to be 3 names, or one of labels, got ['a', 'b']",
     ),
     (
         lambda: bpx.Network([3, 2], output="softmax").fit(X, np.ones((4, 2))),

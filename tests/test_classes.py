@@ -120,7 +120,9 @@ def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
     ):
         few.fit(data)
     assert (few.classes, few.columns, few.steps) == (None, None, 0)
-    with pytest.raises(ValueError, match="classes= is for a classification, and this network's"):
+    with pytest.raises(
+        ValueError, match="the targets are names, such as 'ash', and the network's"
+    ):
         bpx.Network([2, 1], output="identity").fit(data)
 
 
@@ -199,8 +201,46 @@ def test_names_that_cannot_be_learned_change_nothing(trees):
     assert net.classes is None
     assert np.array_equal(net.parameters, before)
     net.fit(x, np.searchsorted(NAMES, named), epochs=1)  # of numbers alone: in which order?
-    with pytest.raises(TypeError, match=r"for names of classes set net\.classes"):
+    with pytest.raises(ValueError, match=r"has learned only numbers: name them, in the order of"):
         net.fit(x, named)
+    with pytest.raises(TypeError, match=r"for names of classes set net\.classes"):
+        net.evaluate(x, named)
+
+
+def test_a_run_that_goes_on_has_the_names_of_its_checkpoint(trees, tmp_path):
+    x, numbers = trees[0], np.searchsorted(NAMES, trees[1])
+    net = bpx.Network([2, 3], output="softmax", seed=0)
+    net.fit(*trees, epochs=1, checkpoint=tmp_path)
+    again = bpx.Network([2, 3], output="softmax", seed=0)
+    again.fit(x, numbers, epochs=2, checkpoint=tmp_path, resume=True)
+    assert again.classes == NAMES
+
+
+@pytest.mark.parametrize("processes", [None, 2])
+def test_members_number_names_alike(trees, processes):
+    x, named = trees
+    first, second = (bpx.Network([2, 8, 3], output="softmax", seed=k) for k in range(2))
+    first.classes = KINDS
+    ensemble = bpx.Ensemble([second, first])
+    ensemble.fit(x, named, epochs=20, processes=processes)
+    assert [net.classes for net in ensemble.members] == [KINDS] * 2
+    assert ensemble.accuracy(x, named) > 0.9
+
+
+def test_members_that_learn_nothing_stay_as_they_were(trees):
+    x, named = trees
+    old, fresh = (bpx.Network([2, 3], output="softmax", seed=k) for k in range(2))
+    old.fit(x, np.searchsorted(NAMES, named), epochs=1)
+    before = fresh.parameters.copy()
+    with pytest.raises(ValueError, match="y has names of classes, and the network has learned on"):
+        bpx.Ensemble([fresh, old]).fit(x, named, epochs=1)
+    assert (fresh.steps, fresh.classes) == (0, None)
+    assert np.array_equal(fresh.parameters, before)
+    one, other = (bpx.Network([2, 3], output="softmax", seed=k) for k in range(2))
+    one.classes = KINDS
+    with pytest.raises(ValueError, match="expected as many rows"):
+        bpx.Ensemble([one, other]).fit(x, named[1:], epochs=1)
+    assert (one.classes, other.classes) == (KINDS, None)
 
 
 def test_names_that_are_set():

@@ -680,6 +680,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
             "got '45,2478': write the digits 0 to 9 and a point, without other",
         ),
         ("a,b\nTrue,1\n", "expected a number, got 'True': write 1 for True and 0 for False"),
+        ("a,b\n25-34,1\n", "expected a number, got '25-34'; turn a column of text into a column"),
         ("a,b\nred,1\n", "expected a number, got 'red'; turn a column of text into a column of"),
         (
             "a,b\n1_000,1\n",

@@ -25,7 +25,10 @@ def fit(*data, **options):
 
 KEYWORDS = [
     (lambda: fit(X, Y, lmbda=0.1), "fit takes no lmbda=: here it is l2="),
-    (lambda: fit(X, Y, weight_decay=0.1), "here it is l2=, or optimizer=bpx.AdamW(0.001, weight_"),
+    (
+        lambda: fit(X, Y, weight_decay=0.1),
+        "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(",
+    ),
     (lambda: fit(X, Y, early_stopping=True), "callbacks=bpx.EarlyStopping(10), with validation="),
     (lambda: fit(X, Y, max_iter=3), "fit takes no max_iter=: here it is epochs="),
     (lambda: fit(X, Y, steps_per_epoch=3), "an epoch is once through x, or through an iterable"),
@@ -49,7 +52,7 @@ KEYWORDS = [
     (lambda: bpx.Ensemble([net()]).fit(X, Y, batchsize=2), "did you mean 'batch_size'?"),
     (
         lambda: net(dropout=0.5),
-        "Network takes no dropout=: it is a layer, bpx.layers.Dropout(0.5)",
+        "no dropout=: it is a layer: [bpx.layers.Input(20), ..., bpx",
     ),
     (lambda: net(l2=0.5), "Network takes no l2=: it is for training, net.fit(..., l2=...)"),
     (

@@ -87,6 +87,14 @@ def test_targets_of_ensembles_go_by_the_names_of_any_member(frame, columns):
     assert ensemble.evaluate(x, turned) == expected
     other = bpx.Network([3, 2], output="identity", seed=2)
     other.fit(x, turned, epochs=1)
+    labels = [bpx.Network([3, 2], seed=k) for k in range(2)]
+    for name, net in zip("ab", labels, strict=True):  # so may a single column of labels
+        net.target_columns = [name]
+    assert bpx.Ensemble(labels).target_columns == ("a",)
+    trained = bpx.Ensemble([bpx.Network([3, 2], output="identity", seed=k) for k in range(2)])
+    trained.members[0].target_columns = ["v", "u"]
+    trained.fit(x, frame(y), epochs=1)
+    assert [net.target_columns for net in trained.members] == [("v", "u")] * 2
     with pytest.raises(ValueError, match=r"same target_columns, got \['u', 'v'\] in member 0"):
         bpx.Ensemble([first, other])
     singles = [bpx.Network([3, 1], output="identity", seed=0) for _ in "ab"]

@@ -179,8 +179,10 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if host.dtype.kind not in "biuf":
         if name == "y" and not but.endswith(MEND) and _are_classes(host):
             but += "; for names of classes set net.classes = [...], in the order of the labels"
-        elif name != "y" and not but.endswith(MEND) and (text := _text_in(host)) is not None:
-            but += f"; {_of_text(text, name)}"
+        elif name == "y" and host.shape[1:] == (1,) and _of_text(host, name):
+            but += f"; np.asarray({name}).reshape(-1)"
+        elif name != "y" and not but.endswith(MEND):
+            but += _of_text(host, name)
         if host.dtype.kind in "mM":
             but = as_days(name)
         raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
@@ -219,18 +221,16 @@ def _is_missing(value: Any) -> bool:
     return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
 
 
-def _text_in(host: np.ndarray) -> str | None:
-    """The first text in it."""
+def _of_text(host: np.ndarray, name: str) -> str:
+    """What makes numbers of an array that has text in it; empty if it has none."""
     values = host.ravel().tolist() if host.dtype.kind in "OTU" else ()
-    return next((value for value in values if isinstance(value, str)), None)
-
-
-def _of_text(text: str, name: str) -> str:
-    """What makes numbers of such text."""
-    with contextlib.suppress(ValueError):
-        float(text)
-        return f"np.asarray({name}).astype(float)"
-    return "pandas.get_dummies makes columns of numbers of a column of text"
+    words = [value for value in values if isinstance(value, str)]
+    try:
+        for word in words:
+            float(word)
+    except ValueError:
+        return f"; {shortened(word)} is text: pandas.get_dummies makes columns of numbers of it"
+    return f"; np.asarray({name}).astype(float)" if words else ""
 
 
 def _are_classes(host: np.ndarray) -> bool:

@@ -106,9 +106,11 @@ class _Words(logging.Handler):
         from tqdm.auto import tqdm
 
         above = self._logger.parent
-        if record.levelno < self._level_above or not (above and above.hasHandlers()):
+        told = above is not None and self._before[1] and above.hasHandlers()
+        others = len(self._logger.handlers) > 1
+        if record.levelno < self._level_above or not (told or others):
             tqdm.write(record.getMessage(), file=self._to)
-        elif above is not None and self._before[1]:
+        elif told and above is not None:
             above.callHandlers(record)
 
     def close(self) -> None:

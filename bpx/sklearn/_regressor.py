@@ -165,8 +165,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._set_parameters(locals())
 
     def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
-        low = float(get(y).xp.min(y))
-        if self.loss == "poisson" and low < 0.0:
+        if self.loss == "poisson" and (low := float(get(y).xp.min(y))) < 0.0:
             raise ValueError(
                 f"expected y >= 0 for loss='poisson', got {low:g}: loss='squared_error' is for "
                 "any numbers"
