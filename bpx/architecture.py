@@ -208,9 +208,11 @@ class Architecture:
         outputs = self.output_shape[0]
         if targets is not None:
             targets = different_names("target_columns", targets)
-            if len(targets) not in (1, outputs):
+            of_labels = self.task == "classification" and len(targets) == 1
+            if len(targets) != outputs and not of_labels:
+                labels = ", or one of labels" if self.task == "classification" else ""
                 raise ValueError(
-                    f"expected target_columns to be {outputs} names, or one of labels, got "
+                    f"expected target_columns to be {outputs} names{labels}, got "
                     f"{shortened([*targets])}"
                 )
         return Names(

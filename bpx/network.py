@@ -1069,9 +1069,11 @@ class Network:
         from .training import Options, train
 
         options = Options(
-            epochs, batch_size, optimizer, l1, l2, sample_weight, validation, callbacks, shuffle,
-            progress, clip_norm, clip_value, n, check_finite, graph, precision, checkpoint, resume,
-            accumulate, augment,
+            epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
+            sample_weight=sample_weight, validation=validation, callbacks=callbacks,
+            shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
+            check_finite=check_finite, graph=graph, precision=precision, checkpoint=checkpoint,
+            resume=resume, accumulate=accumulate, augment=augment,
         )  # fmt: skip
         return train(self, x, y, options, parallel)
 

@@ -278,6 +278,11 @@ CASES = [
         "expected target_columns to be 3 names, or one of labels, got ['a', 'b']",
     ),
     (
+        lambda: setattr(bpx.Network([3, 2], output="identity"), "target_columns", ["a"]),
+        ValueError,
+        "expected target_columns to be 2 names, got ['a']",
+    ),
+    (
         lambda: bpx.Network([3, 2], output="softmax").fit(X, np.ones((4, 2))),
         ValueError,
         'got one off by 1: for several labels a sample, output="sigmoid" and task="multilabel"',
