@@ -18,7 +18,7 @@ from .registry import Registry, called, nearest
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 
 
-@constructor('a layer of its own is bpx.layers.Activation("relu")')
+@constructor(more='a layer of its own is bpx.layers.Activation("relu")')
 @dataclass(frozen=True)
 class Activation:
     """σ: called with the namespace of its arrays, and stateless.
@@ -338,8 +338,8 @@ class CustomActivation(Activation):
     ----------
     function : callable
         ``function(xp, z)`` returns σ(z); `xp` is the namespace of z.
-    slope : callable
-        ``slope(xp, z, a)`` returns σ'(z).
+    derivative : callable
+        ``derivative(xp, z, a)`` returns σ'(z).
     range : str
         Where the values lie, see `Activation`; costs check it if this is the output activation.
 
@@ -353,17 +353,14 @@ class CustomActivation(Activation):
     """
 
     function: Callable[[Any, Array], Array]
-    slope: Callable[[Any, Array, Array], Array]
+    derivative: Callable[[Any, Array, Array], Array]  # type: ignore[assignment]  # as the method
     range: str = "real"
 
     def __post_init__(self) -> None:
         takes("σ of CustomActivation", self.function, "xp", "z")
-        takes("σ' of CustomActivation", self.slope, "xp", "z", "a")
+        takes("σ' of CustomActivation", self.derivative, "xp", "z", "a")
         if self.range not in RANGES:
             raise ValueError(f"unknown range {self.range!r}{nearest(self.range, RANGES)}")
 
     def forward(self, xp: Any, z: Array) -> Array:
         return self.function(xp, z)
-
-    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
-        return self.slope(xp, z, a)

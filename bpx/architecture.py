@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .activations import ACTIVATIONS, Activation
+from .activations import ACTIVATIONS, Activation, Identity
 from .checks import LONGEST, different_names, level_of_user, shortened
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
-from .frames import Names
 from .layers import (
     AveragePool1D,
     Conv1D,
@@ -31,7 +30,9 @@ from .layers import (
     Rescale,
     sequence,
 )
+from .layers.rescale import gathered
 from .layers.shape import Reshaped
+from .names import Names
 from .parameters import Layout
 from .registry import canonical, nearest
 
@@ -64,7 +65,7 @@ class DenseLayers:
     offset: np.ndarray | None = None
 
     @property
-    def products(self) -> int:
+    def multiply_adds(self) -> int:
         """Multiply-adds of a sample's forward and backward pass, at most."""
         return 3 * sum(into * out for into, out in pairwise(self.sizes))
 
@@ -82,8 +83,10 @@ class Architecture:
     Attributes
     ----------
     layers : tuple of Layer
+    on_gathered : tuple of Layer
+        The same as they work on gathered rows, to which a first `Rescale` has been applied.
     stages : tuple of Layer
-        The same, but the last one without its activation, which belongs to `objective`: there δ^L
+        These, but the last one without its activation, which belongs to `objective`: there δ^L
         starts, from z^L (BP1).
     cost : Cost
     objective : Objective
@@ -114,8 +117,10 @@ class Architecture:
                 f"expected the last layer's outputs to be flat, got shape {self.output_shape}: "
                 "end with a Dense layer, or with Flatten()"
             )
-        last, activation = without_activation(layers[-1])
-        self.stages = (*self.layers[:-1], last)
+        self.folded = type(layers[0]) is Rescale  # a user's subclass has a forward of its own
+        self.on_gathered = (gathered(layers[0]), *layers[1:])
+        last, activation = without_activation(self.on_gathered[-1])
+        self.stages = (*self.on_gathered[:-1], last)
         if activation.range == "simplex":
             if self.output_shape == (1,):
                 raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
@@ -130,7 +135,6 @@ class Architecture:
         if task not in TASKS:
             raise ValueError(f"unknown task {task!r}{nearest(str(task), list(TASKS))}")
         self.task = task
-        self.folded = isinstance(layers[0], Rescale)
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
@@ -154,7 +158,7 @@ class Architecture:
             return None
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
         indices = range(skipped, len(self.layers))
-        scale, offset = first.vectors() if isinstance(first, Rescale) else (None, None)
+        scale, offset = first.vectors() if type(first) is Rescale else (None, None)
         return DenseLayers(
             sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
             weights=tuple(starts[i, "weights"] for i in indices),
@@ -166,7 +170,7 @@ class Architecture:
         )
 
     def check_classes(self, names: Any) -> tuple[str, ...] | tuple[int, ...]:
-        """What labels stand for: a different string, or a different integer, for each class.
+        """`names` as a tuple: a different string, or a different integer, for each class.
 
         Raises
         ------
@@ -275,11 +279,9 @@ class Architecture:
 
 def without_activation(layer: Any) -> tuple[Layer, Activation]:
     """A layer that ends in z instead of σ(z), and its σ: the identity where it has none."""
-    identity: Activation = ACTIVATIONS.get("identity")
-    activation: Activation = getattr(layer, "activation", identity)
-    if activation is identity:
-        return layer, identity
-    return dataclasses.replace(layer, activation=identity), activation
+    if not layer.ends_in_activation:
+        return layer, Identity()
+    return dataclasses.replace(layer, activation=Identity()), layer.activation
 
 
 def _index_count(layers: Sequence[Layer]) -> int | None:

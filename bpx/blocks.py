@@ -15,7 +15,8 @@ import numpy as np
 from .backends import Array, Backend
 from .checks import count_of_bytes, whole
 from .data import Samples, as_integers, generator, take
-from .frames import Columns, Names, names_of_targets, printed_names
+from .frames import names_of_targets, printed_names
+from .names import Columns, Names
 from .readers import (
     TABLES,
     Classes,
@@ -85,7 +86,8 @@ class Blocks:
 
     def __repr__(self) -> str:
         size = self.n * self._row / 1e6
-        return f"<{self.reader.name}: {self.shape} of {self.reader.dtype}, {size:,.1f} MB>"
+        kind = f"{self.shape} of {self.reader.dtype}, {size:,.1f} MB"
+        return f"<data on disk, {self.reader.name}: {kind}>"
 
     def __len__(self) -> int:
         return self.n
@@ -108,7 +110,7 @@ class Blocks:
 
     @property
     def names(self) -> Names:
-        """All of these."""
+        """`columns`, `target_columns` and `classes` together."""
         return Names(self.columns, self.target_columns, self.classes)
 
     def check_classes(self, known: Sequence[Any] | None, what: str = "") -> None:
@@ -163,7 +165,7 @@ class Blocks:
         """Whether all rows fit into the budget, with `held` bytes each beside x."""
         return self.n * (self._row + 2 * held + A_ROW) + self.reader.beside <= self.budget
 
-    def read(self, finite: bool) -> np.ndarray:
+    def read(self, finite: bool = True) -> np.ndarray:
         """All of x."""
         x = np.empty(self.shape, self.reader.dtype)
         borders = self._borders(self.reader.shape[0])
@@ -395,6 +397,11 @@ def open_data(
     1000
     >>> history = bpx.Network([20, 2], seed=0).fit(data, epochs=2, batch_size=32)
     """
+    if printed_names(x):
+        raise TypeError(
+            f"expected a path, or an array with shape and slices, got a {type(x).__name__}, which "
+            "is in memory: pass it to fit itself"
+        )
     size = count_of_bytes("budget", budget)
     targets = [target] if isinstance(target, str) else list(target or ())
     if y is not None and targets:

@@ -151,7 +151,7 @@ class Chain:
             m = rows.shape[0]
         out = ws.buffer("x", (m, *self.architecture.input_shape))
         first = self.architecture.layers[0]
-        scaled = first.affine(ws.contexts[0]) if isinstance(first, Rescale) else ()
+        scaled = first.affine(ws.contexts[0]) if type(first) is Rescale else ()
         if ws.augment is not None:
             raw = ws.buffer("as it came", out.shape) if scaled else out
             x, rows = ws.augment(backend.gather(x, rows, raw), ws), slice(None)
@@ -172,11 +172,7 @@ class Chain:
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
-        stages, p, contexts = self.architecture.stages, self.p, ws.contexts
-        if not self.architecture.folded:
-            return sequence.forward(stages, x, p, contexts)
-        x, saved = sequence.forward(stages[1:], x, p[1:], contexts[1:])
-        return x, [None, *saved]
+        return sequence.forward(self.architecture.stages, x, self.p, ws.contexts)
 
     def room(self, z: Array, ws: Workspace) -> Array:
         """The buffer for a^L; with the identity it is z^L itself."""
@@ -318,10 +314,9 @@ class Chain:
 
     def layer_outputs(self, x: Array, ws: Workspace) -> Iterator[Array]:
         """The output of each layer in turn, from gathered rows; in the workspace."""
-        layers = zip(self.architecture.layers, self.p, ws.contexts, strict=True)
-        for index, (layer, p, ctx) in enumerate(layers):
-            if index or not self.architecture.folded:
-                x, _ = layer.forward(x, p, ctx)
+        layers = zip(self.architecture.on_gathered, self.p, ws.contexts, strict=True)
+        for layer, p, ctx in layers:
+            x, _ = layer.forward(x, p, ctx)
             yield x
 
     # --- cost and accuracy ------------------------------------------------------------------

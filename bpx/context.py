@@ -49,7 +49,7 @@ class Context:
     """
 
     __slots__ = (
-        "_asked", "_inner", "_views", "_workspace", "backend", "layer", "state", "training",
+        "_asked", "_buffers", "_inner", "_workspace", "backend", "layer", "state", "training",
         "wanted",
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ class Context:
     ) -> None:
         self._workspace, self.layer, self.state, self.wanted = workspace, layer, state, wanted
         self.backend, self.training = workspace.backend, workspace.training
-        self._views: dict[tuple[str, tuple[int, ...]], Array] = {}
+        self._buffers: dict[tuple[str, tuple[int, ...], Any], Array] = {}
         self._inner: list[Context] = []
         self._asked: set[str] = set()
 
@@ -116,10 +116,10 @@ class Context:
 
         Contents last until the layer asks for the same name again: from `forward` to `backward`.
         """
-        found = self._views.get((name, shape))
+        found = self._buffers.get((name, shape, dtype))
         if found is None:
-            found = self._workspace.buffer((self.layer, name), shape, dtype)
-            self._views[name, shape] = found
+            found = self._workspace.take((self.layer, name), shape, dtype)
+            self._buffers[name, shape, dtype] = found
         return found
 
     def constant(self, name: str, values: Sequence[float]) -> Array:
@@ -182,19 +182,22 @@ class Workspace:
             Context(here, layer, state, want)
             for layer, (state, want) in enumerate(zip(states, wanted, strict=True))
         ]
-        self._buffers: dict[tuple[Hashable, tuple[int, ...]], Array] = {}
+        self._buffers: dict[tuple[Hashable, tuple[int, ...], Any], Array] = {}
         self._largest: dict[Hashable, Array] = {}
         self._constants: dict[Hashable, Array] = {}
 
     def buffer(self, name: Hashable, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        found = self._buffers.get((name, shape))
+        found = self._buffers.get((name, shape, dtype))
         if found is None:
-            found = self._buffers[name, shape] = self._take(name, shape, dtype or self.dtype)
+            found = self._buffers[name, shape, dtype] = self.take(name, shape, dtype)
         return found
 
-    def _take(self, name: Hashable, shape: tuple[int, ...], dtype: Any) -> Array:
-        # The last, smaller batch works in the first rows of the full one's buffers.
-        largest = self._largest.get(name)
+    def take(self, name: Hashable, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """A buffer for a context, which keeps it.
+
+        The last, smaller batch works in the first rows of the full one's.
+        """
+        largest, dtype = self._largest.get(name), dtype or self.dtype
         fits = largest is not None and largest.dtype == dtype and largest.shape[1:] == shape[1:]
         if largest is not None and fits and largest.shape[0] >= shape[0]:
             return largest[: shape[0], ...]

@@ -246,8 +246,8 @@ class CustomCost(Cost):
     ----------
     function : callable
         ``function(xp, a, y)`` returns C of each sample, shape (m,), from shapes (m, k).
-    slope : callable
-        ``slope(xp, a, y)`` returns ∂C/∂a of each sample, shape (m, k).
+    gradient : callable
+        ``gradient(xp, a, y)`` returns ∂C/∂a of each sample, shape (m, k).
 
     Examples
     --------
@@ -258,17 +258,14 @@ class CustomCost(Cost):
     """
 
     function: Callable[[Any, Array, Array], Array]
-    slope: Callable[[Any, Array, Array], Array]
+    gradient: Callable[[Any, Array, Array], Array]  # type: ignore[assignment]  # as the method
 
     def __post_init__(self) -> None:
         takes("C of CustomCost", self.function, "xp", "a", "y")
-        takes("∂C/∂a of CustomCost", self.slope, "xp", "a", "y")
+        takes("∂C/∂a of CustomCost", self.gradient, "xp", "a", "y")
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         return self.function(xp, a, y)
-
-    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
-        return self.slope(xp, a, y)
 
 
 # --- the pairs in which σ' cancels --------------------------------------------------------------
@@ -301,11 +298,6 @@ def _log_likelihood_softmax(xp: Any, z: Array, y: Array) -> Array:
     return xp.log(xp.sum(xp.exp(shifted), axis=1)) - xp.vecdot(y, shifted)
 
 
-def _quadratic_identity(xp: Any, z: Array, y: Array) -> Array:
-    e = z - y
-    return 0.5 * xp.vecdot(e, e)
-
-
 def _poisson_exponential(xp: Any, z: Array, y: Array) -> Array:
     return xp.sum(_poisson(xp, xp.exp(z), y, z - xp.log(_counts(xp, y))), axis=1)
 
@@ -318,7 +310,7 @@ ValueFromZ = Callable[[Any, Array, Array], Array]
 PAIRS: dict[tuple[type[Cost], type[Activation]], ValueFromZ] = {
     (CrossEntropy, Sigmoid): _cross_entropy_sigmoid,
     (LogLikelihood, Softmax): _log_likelihood_softmax,
-    (Quadratic, Identity): _quadratic_identity,
+    (Quadratic, Identity): Quadratic().value,  # where a is z
     (Poisson, Exponential): _poisson_exponential,
 }
 
@@ -349,7 +341,7 @@ class Objective:
                 own = '; an activation of your own says its range, such as range="unit"'
             needs = " or ".join(text for key, text in fitting.items() if key in cost.outputs)
             raise ValueError(
-                f"the cost {cost.name!r} is not defined on the outputs of "
+                f"the cost {called(cost)} is not defined on the outputs of "
                 f"{activation.name or 'this activation'!r}: use {needs}, or another cost "
                 f'(cost="quadratic" is defined on all){own}'
             )

@@ -43,7 +43,7 @@ def as_integers(y: np.ndarray) -> np.ndarray:
 
 
 def _in_code(given: Any, what: str) -> str:
-    """How a user writes what was given, of any kind, as an array."""
+    """The expression, for a message, that makes an array of what was given."""
     name = last_word(what)
     return name if is_sparse(given) else f"{namespace(given)}.asarray({name})"
 
@@ -106,7 +106,7 @@ def check_x(
     ValueError
         Rows of another shape, none at all, values that are not finite, or not such whole numbers.
     TypeError
-        Not real numbers.
+        Not real numbers, or on disk.
     BackendError
         A device array for a backend on the host.
     """
@@ -118,6 +118,7 @@ def check_x(
             x = x.copy()
             x.sum_duplicates()  # their sum is the number
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
+        check_in_memory(x, what)
         x = asarray(backend, x, what)
     check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
@@ -128,6 +129,12 @@ def check_x(
     elif finite:
         check_finite_rows(x, what, given, most)
     return x
+
+
+def check_in_memory(x: Any, what: str = "x") -> None:
+    """TypeError for data on disk."""
+    if is_on_disk(x):
+        raise TypeError(f"expected {what} to be in memory, got {x}: pass data.read()")
 
 
 def _compressed(x: Any, what: str) -> Any:

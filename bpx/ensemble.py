@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from operator import itemgetter
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from .backends import Array, Backend
 from .blocks import Blocks, in_memory
 from .checks import shortened, whole
 from .costs import Cost
-from .frames import Names, by_names
-from .keywords import IN_PARTS, hints
+from .frames import by_names
+from .keywords import OF_PREDICTIONS, hints
 from .layers import Input
+from .names import HasNames, Names
 from .network import Network
 from .registry import nearest
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 COMBINE = ("average", "vote")
 
 
-class Ensemble:
+class Ensemble(HasNames):
     """Networks for one task, trained separately, that answer together.
 
     Parameters
@@ -95,7 +96,9 @@ class Ensemble:
         layers = [Input(net.input_shape), *net.layers]
         options: dict[str, Any] = {"cost": net.cost, "task": net.task, "dtype": net.dtype}
         made = (Network(layers, backend=net.backend, seed=seed, **options) for seed in seeds)
-        return cls(made, combine)
+        ensemble = cls(made, combine)
+        ensemble.names = net.names
+        return ensemble
 
     def __repr__(self) -> str:
         return f"<Ensemble of {len(self.members)}, {self.combine}: {self.members[0]!r}, ...>"
@@ -133,35 +136,11 @@ class Ensemble:
         return self.members[0].dtype
 
     @property
-    def columns(self) -> tuple[str, ...] | None:
-        """See `Network.columns`: those of a member that has them; set for all."""
-        return self.names.columns
-
-    @columns.setter
-    def columns(self, names: Any) -> None:
-        self.names = self.names._replace(columns=names)
-
-    @property
-    def target_columns(self) -> tuple[str, ...] | None:
-        """See `Network.target_columns`: those of a member that has them; set for all."""
-        return self.names.target_columns
-
-    @target_columns.setter
-    def target_columns(self, names: Any) -> None:
-        self.names = self.names._replace(target_columns=names)
-
-    @property
-    def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
-        """See `Network.classes`: those of a member that has them; set for all."""
-        return self.names.classes
-
-    @classes.setter
-    def classes(self, names: Any) -> None:
-        self.names = self.names._replace(classes=names)
-
-    @property
     def names(self) -> Names:
-        """These, each from a member that has it; set, they are those of all members."""
+        """The names of columns, targets and classes, each from the first member that has it.
+
+        Setting them sets all members'.
+        """
         return reduce(Names.or_else, (net.names for net in self.members))
 
     @names.setter
@@ -194,7 +173,7 @@ class Ensemble:
 
     __call__ = feedforward
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
@@ -212,7 +191,7 @@ class Ensemble:
         """
         return self.members[0].chain.decide(self._outputs(x, settled=True))
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
 
@@ -244,7 +223,7 @@ class Ensemble:
         cost, accuracy = (sums[:2] / sums[2]).tolist()
         return {"cost": cost} | ({} if self.task == "regression" else {"accuracy": accuracy})
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 
@@ -267,8 +246,14 @@ class Ensemble:
 
     @property
     def _narrowest(self) -> Network:
-        """The member whose inputs all others take too: its `Embedding` has the fewest numbers."""
-        return min(self.members, key=lambda net: net.chain.architecture.index_count or math.inf)
+        """The member whose inputs all others take too.
+
+        Its `Embedding` has the fewest numbers; or no first `Rescale` makes large numbers less.
+        """
+        limits = (
+            net.chain.architecture.index_count or net.chain.largest_input for net in self.members
+        )
+        return min(zip(limits, self.members, strict=True), key=itemgetter(0))[1]
 
     def _outputs(self, x: Any, settled: bool) -> Array:
         """One result of `_together`, for any number of rows, as a fresh array."""

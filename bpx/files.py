@@ -16,9 +16,9 @@ from .chain import Chain
 from .checks import whole
 from .costs import COSTS
 from .ensemble import Ensemble
-from .frames import Names
 from .history import History
 from .layers import Input, Layer
+from .names import Names
 from .network import Network
 from .parameters import Layout
 from .registry import nearest
@@ -92,7 +92,7 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def as_json(value: Any) -> Any:
-    """As it comes back from a file: tuples and arrays are lists."""
+    """`value` as JSON brings it back: tuples and arrays are lists."""
     return json.loads(json.dumps(value, default=lambda array: array.tolist()))
 
 
@@ -101,7 +101,7 @@ def load(
     *,
     backend: Any = None,
     custom: Mapping[str, Any] | None = None,
-) -> Network | Any:
+) -> Network | Any:  # an Ensemble: a type checker takes it for either
     """A network from a file that `Network.save` wrote, or from a checkpoint of `Network.fit`.
 
     From a checkpoint with its ``history`` so far, also of a run that was killed. Or an `Ensemble`

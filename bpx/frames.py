@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from .checks import last_word, shortened
+from .names import Columns
 from .registry import nearest
-
-Columns = tuple[str, ...] | None
-
-
-class Names(NamedTuple):
-    """What the columns of x and y are called, and what labels stand for, as far as it is known.
-
-    Attributes
-    ----------
-    columns, target_columns : tuple of str or None
-    classes : tuple of str, tuple of int, or None
-    """
-
-    columns: Columns = None
-    target_columns: Columns = None
-    classes: tuple[Any, ...] | None = None
-
-    def or_else(self, others: Names) -> Names:
-        """These, and what is not known of them from others."""
-        pairs = zip(self, others, strict=True)
-        return Names(*(other if name is None else name for name, other in pairs))
 
 
 def names_of(x: Any) -> Columns:
@@ -115,6 +97,13 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
         return x.select(wanted)
     # To pandas, a list of names that are True and False is a mask of rows.
     return x.iloc[:, wanted] if hasattr(type(x), "iloc") else x[[labels[k] for k in wanted]]
+
+
+def rows_of(frame: Any, rows: np.ndarray) -> Any:
+    """Some rows of a frame, by their places: a frame of the same library."""
+    if _is_arrow(frame):
+        return frame.take(rows)
+    return frame.iloc[rows] if hasattr(type(frame), "iloc") else frame[rows]
 
 
 def _twice(name: str, what: str) -> ValueError:

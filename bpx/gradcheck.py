@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .backends import is_sparse, on_host
 from .checks import positive
 from .network import Network
 
@@ -87,8 +88,8 @@ def gradient_check(
     epsilon = positive("epsilon", epsilon)
     twin = net.copy() if "float64" in net.backend.lacks else net.to(dtype="float64")
     samples = twin.samples(x, y, sample_weight)
-    x = samples.x if isinstance(samples.x, np.ndarray) else twin.backend.to_host(samples.x)
-    xs = np.array(x, dtype=twin.dtype)
+    host = samples.x.toarray() if is_sparse(samples.x) else on_host(samples.x)
+    xs = np.array(host, dtype=twin.dtype)
     n, chain = samples.n, twin.chain
     weight = None if samples.weight is None else twin.backend.to_host(samples.weight)
     ws = chain.workspace(training=True)

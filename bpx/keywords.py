@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from .registry import nearest
@@ -56,32 +55,41 @@ OF_FIT = {
     "weight_decay": "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(0.001)",
 }
 # Of predictions and evaluations.
-IN_PARTS = {
+OF_PREDICTIONS = {
     "batch_size": "large inputs are worked through in slices anyway",
     "threshold": "compare the outputs yourself, net(x) > 0.3",
     "verbose": "it prints nothing",
 }
-# Of layers; names that are nearly ours are found without.
+# Of layers, by the argument that replaces them, if it is one; names that are nearly ours are found
+# without.
 OF_LAYERS = {
-    "bias_initializer": "here it is bias=",
-    "filters": "here they are channels=, the first argument",
-    "in_channels": "a layer finds the size of its inputs itself",
-    "in_features": "a layer finds the size of its inputs itself",
-    "kernel_initializer": 'here it is weights=, such as weights="he-normal"',
-    "kernel_regularizer": "it is for training, net.fit(..., l2=...)",
-    "out_channels": "here they are channels=, the first argument",
-    "out_features": "here they are units=, the first argument",
-    "p": "here it is rate=",
+    "": {
+        "in_channels": "a layer finds the size of its inputs itself",
+        "in_features": "a layer finds the size of its inputs itself",
+        "kernel_regularizer": "it is for training, net.fit(..., l2=...)",
+    },
+    "bias": {"bias_initializer": "here it is bias="},
+    "channels": {
+        "filters": "here they are channels=, the first argument",
+        "out_channels": "here they are channels=, the first argument",
+    },
+    "rate": {"p": "here it is rate="},
+    "units": {"out_features": "here they are units=, the first argument"},
+    "weights": {"kernel_initializer": 'here it is weights=, such as weights="he-normal"'},
 }
 # Of schedules, whose steps are updates.
 OF_SCHEDULES = {
-    "T_max": "here it is steps=",
-    "epochs": "here it is steps=, of which an epoch has ceil(n / batch_size)",
-    "initial_learning_rate": "the rate is the first argument",
-    "lr": "the rate is the first argument",
-    "learning_rate": "the rate is the first argument",
-    "max_lr": "the rate is the first argument",
-    "total_steps": "here it is steps=",
+    "": {
+        "initial_learning_rate": "the rate is the first argument",
+        "lr": "the rate is the first argument",
+        "learning_rate": "the rate is the first argument",
+        "max_lr": "the rate is the first argument",
+    },
+    "steps": {
+        "T_max": "here it is steps=",
+        "epochs": "here it is steps=, of which an epoch has ceil(n / batch_size)",
+        "total_steps": "here it is steps=",
+    },
 }
 # Of bpx itself.
 ATTRIBUTES_OF_BPX = {
@@ -145,8 +153,7 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
     """
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
-        code: Any = method.__code__
-        known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+        code, known = method.__code__, _arguments(method)
 
         @functools.wraps(method)
         def called(*args: P.args, **options: P.kwargs) -> R:
@@ -162,9 +169,10 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
     return decorate
 
 
-def _fits(text: str, known: tuple[str, ...]) -> bool:
-    named = re.match(r"here (?:it is|they are) (\w+)=", text)
-    return named is None or named[1] in known
+def _arguments(method: Any) -> tuple[str, ...]:
+    code = method.__code__
+    names: tuple[str, ...] = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    return names
 
 
 class _Elsewhere:
@@ -206,15 +214,19 @@ def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, st
     return AttributeError(f"{owner} has no attribute {name!r}{hint}")
 
 
-def constructor(more: str = "", /, **elsewhere: str) -> Callable[[type[C]], type[C]]:
+def constructor(
+    replaced: Mapping[str, Mapping[str, str]] | None = None, more: str = ""
+) -> Callable[[type[C]], type[C]]:
     """Decorator of a class, above that of a dataclass: `hints` for its constructor.
 
-    Of texts for several classes, those that name an argument which this one has not are left out.
+    Of the texts in `replaced` it has those for the class's own arguments, and those under "".
     """
 
     def decorate(cls: type[C]) -> type[C]:
-        known = cls.__init__.__code__.co_varnames
-        fitting = {name: text for name, text in elsewhere.items() if _fits(text, known)}
+        known, fitting = _arguments(cls.__init__), dict[str, str]()
+        for ours, texts in (replaced or {}).items():
+            if not ours or ours in known:
+                fitting |= texts
         cls.__init__ = hints(more, **fitting)(cls.__init__)  # type: ignore[method-assign]
         return cls
 

@@ -24,12 +24,12 @@ from .backends._threads import set_for_each_of
 from .checkpoints import Checkpoint
 from .checks import whole
 from .ensemble import Ensemble
-from .frames import Names
 from .handover import Handover, pickled, unpickled
 from .history import History
 from .interrupts import Interrupts
 from .keywords import OF_FIT, refuse
 from .minibatches import REPEATABLE
+from .names import Names
 from .network import Network
 from .persistence import Stateful
 from .training import names_of_run

@@ -10,6 +10,8 @@ import numpy as np
 from .backends import Array, asarray, get
 from .checks import flag, takes
 from .data import check_batch_size, generator, take
+from .frames import check_order, names_of, names_of_targets, printed_names, rows_of
+from .names import Names
 
 if TYPE_CHECKING:
     from .data import Seed
@@ -51,7 +53,13 @@ def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndar
 
 
 class Batches:
-    """Mini-batches of arrays; what `batches` returns. Each iteration is one epoch."""
+    """Mini-batches of arrays; what `batches` returns. Each iteration is one epoch.
+
+    Attributes
+    ----------
+    names : Names
+        Of the columns of frames.
+    """
 
     def __init__(
         self,
@@ -62,6 +70,7 @@ class Batches:
     ) -> None:
         self._arrays, self.batch_size = arrays, batch_size
         self._generator, self.shuffle = generator, flag("shuffle", shuffle)
+        self.names = Names(names_of(arrays[0]), names_of_targets(arrays[1:2] and arrays[1]))
 
     def __len__(self) -> int:
         return int(-(-self._arrays[0].shape[0] // self.batch_size))
@@ -79,7 +88,7 @@ class Batches:
         order = epoch_order(self._generator, n, self.shuffle)
         for start in range(0, n, self.batch_size):
             rows = order[start : start + self.batch_size]
-            batch = tuple(take(array, rows) for array in self._arrays)
+            batch = tuple(_rows(array, rows) for array in self._arrays)
             yield batch if len(batch) > 1 else batch[0]
 
 
@@ -96,7 +105,7 @@ def batches(
 
     Parameters
     ----------
-    x, y : array
+    x, y : array or data frame
         (n, ...) each, of any one library, or memory maps. y may be left out.
     batch_size : int, optional
         m, at most n; by default 10, or n if that is less. The last batch may be smaller.
@@ -112,13 +121,14 @@ def batches(
     -------
     Batches
         An iterable with a length, the steps of an epoch; each iteration is a new epoch. Batches
-        are fresh arrays, with the dtype and device of x and y.
+        are fresh arrays, with the dtype and device of x and y; of a data frame whose columns have
+        names they are frames, in which a network finds its columns.
 
     Raises
     ------
     ValueError, TypeError
         Arrays of different lengths or without rows; `sample_weight` without y; a `shuffle` that is
-        neither True nor False.
+        neither True nor False; rows of a pandas y in another order than those of x.
 
     Examples
     --------
@@ -137,20 +147,29 @@ def batches(
             "sample_weight without y would give (x, sample_weight), which fit takes for (x, y): "
             "pass y too"
         )
-    given = [("x", x), ("y", y), ("sample_weight", sample_weight)]
-    arrays = tuple(_as_is(array, what) for what, array in given if array is not None)
-    n = int(arrays[0].shape[0])
-    if n == 0:
-        raise ValueError(f"expected at least one sample, got x of shape {tuple(arrays[0].shape)}")
-    for array, (what, _) in zip(arrays, [g for g in given if g[1] is not None], strict=True):
-        if array.shape[0] != n:
-            raise ValueError(f"expected as many rows in {what} as in x, {n}, got {array.shape[0]}")
-    size = check_batch_size(batch_size, n)
-    return Batches(arrays, size, generator(seed), shuffle)
+    check_order(x, y=y, sample_weight=sample_weight)
+    given = {"x": x, "y": y, "sample_weight": sample_weight}
+    arrays = {what: _as_is(array, what) for what, array in given.items() if array is not None}
+    shape = tuple(arrays["x"].shape)
+    if shape[0] == 0:
+        raise ValueError(f"expected at least one sample, got x of shape {shape}")
+    for what, array in arrays.items():
+        if array.shape[0] != shape[0]:
+            raise ValueError(
+                f"expected as many rows in {what} as in x, {shape[0]}, got {array.shape[0]}"
+            )
+    size = check_batch_size(batch_size, shape[0])
+    return Batches(tuple(arrays.values()), size, generator(seed), shuffle)
 
 
-def _as_is(array: Any, what: str) -> Array:
-    if hasattr(array, "shape") and hasattr(array, "__array_namespace__"):
+def _rows(array: Any, rows: np.ndarray) -> Any:
+    return rows_of(array, rows) if printed_names(array) else take(array, rows)
+
+
+def _as_is(array: Any, what: str) -> Any:
+    """A frame whose columns have names, or an array."""
+    of_library = hasattr(array, "shape") and hasattr(array, "__array_namespace__")
+    if of_library or (names_of if what == "x" else names_of_targets)(array):
         return array
     backend = get("numpy") if not hasattr(array, "__dlpack__") else get(array)
     return asarray(backend, array, what)

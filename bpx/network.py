@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import architecture, data, gradients, traces
-from .activations import Activation
+from .activations import Activation, Sigmoid
 from .architecture import Architecture
 from .backends import Array, Backend, get
 from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
-from .checks import positive, whole
+from .checks import flag, positive, whole
 from .costs import Cost
-from .frames import Names, by_names, check_order, targets_by_names
+from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import ATTRIBUTES, IN_PARTS, OF_FIT, OF_NETWORKS, attributes, hints
+from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attributes, hints
 from .labels import check_targets, numbered
 from .layers import Input, Layer
+from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
+from .registry import name_of
 from .traces import LayerTrace
 from .values import check_finite_rows
 
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
     from .summary import Summary
 
 
+SIGMOID = Sigmoid()  # the default, told from one that is given
+
+
 @attributes(**ATTRIBUTES)
-class Network:
+class Network(HasNames):
     """A feed-forward network.
 
     Parameters
@@ -99,8 +104,8 @@ class Network:
         self,
         layers: Sequence[Any],
         *,
-        hidden: Activation | str | Sequence[Activation | str] = "sigmoid",
-        output: Activation | str = "sigmoid",
+        hidden: Activation | str | Sequence[Activation | str] = SIGMOID,
+        output: Activation | str = SIGMOID,
         cost: Cost | str | None = None,
         weights: Any = None,
         bias: Any = None,
@@ -113,7 +118,7 @@ class Network:
             raise TypeError(f"expected sizes or layers, such as [784, 30, 10], got {layers!r}")
         layers = list(layers)
         if any(isinstance(layer, Layer | Input) for layer in layers):
-            chosen = {"hidden": hidden != "sigmoid", "output": output != "sigmoid"}
+            chosen = {"hidden": hidden is not SIGMOID, "output": output is not SIGMOID}
             chosen |= {"weights": weights is not None, "bias": bias is not None}
             for what in (name for name, given in chosen.items() if given):
                 raise ValueError(f"{what}= is for sizes; with layers, name it in each layer")
@@ -147,7 +152,7 @@ class Network:
 
     def __repr__(self) -> str:
         chain = ", ".join(map(str, self.layers))
-        cost = self.cost.name or "custom cost"
+        cost = name_of(self.cost) or "custom cost"
         return f"<Network {self.input_shape} → {chain}; {cost}, {self.backend.name}>"
 
     # --- what it is -------------------------------------------------------------------------
@@ -226,92 +231,6 @@ class Network:
         if found is None or found != self._optimizer:
             self.optimizer_state = None
         self._optimizer = found
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """The names of the inputs; None if unknown.
-
-        Taken from the first data frame or table on disk that `fit` is given, from the frame of
-        ``Rescale.standardizing(frame)`` as the first layer, from ``bpx train``, or set by you;
-        files keep them. From then on the columns of any frame are found by these names, in any
-        order and with others beside them. Names that are not strings go by what they print, such
-        as ``"2019"``. Arrays have no names, nor have columns that pandas has numbered 0, 1, ...;
-        they are not checked.
-
-        Raises
-        ------
-        ValueError, TypeError
-            When set: not one string for each input, all different.
-
-        Examples
-        --------
-        >>> import bpx
-        >>> net = bpx.Network([2, 1])
-        >>> net.columns = ["height", "width"]
-        >>> net.columns
-        ('height', 'width')
-        """
-        return self.names.columns
-
-    @columns.setter
-    def columns(self, names: Any) -> None:
-        self.names = self.names._replace(columns=names)
-
-    @property
-    def target_columns(self) -> tuple[str, ...] | None:
-        """The names of the targets; None if unknown.
-
-        From the first data frame that `fit` gets as y, from a table, or set by you. By them
-        ``bpx evaluate`` finds the targets in a table, and several targets in a later frame are
-        matched, in any order.
-
-        Raises
-        ------
-        ValueError, TypeError
-            When set: not strings, all different.
-
-        Examples
-        --------
-        >>> import bpx
-        >>> net = bpx.Network([2, 2], output="identity")
-        >>> net.target_columns = ["price", "days"]
-        >>> net.target_columns
-        ('price', 'days')
-        """
-        return self.names.target_columns
-
-    @target_columns.setter
-    def target_columns(self, names: Any) -> None:
-        self.names = self.names._replace(target_columns=names)
-
-    @property
-    def classes(self) -> tuple[str, ...] | tuple[int, ...] | None:
-        """What the labels 0, 1, ... stand for, names or numbers of your own; None if unknown.
-
-        Taken, in sorted order, from the first labels or table on disk of names that `fit` is
-        given, or set by you. Where they are known, names are taken as labels; files, ONNX models
-        and ``bpx predict`` have them. ``np.array(net.classes)[net.predict(x)]`` turns numbers into
-        them.
-
-        Raises
-        ------
-        ValueError, TypeError
-            When set: not one for each class, all different, or the task is not classification.
-
-        Examples
-        --------
-        >>> import bpx
-        >>> net = bpx.Network([1, 2], output="softmax", bias="zeros")
-        >>> net.weights[0] = [[-1.0], [1.0]]
-        >>> net.classes = ["cat", "dog"]
-        >>> np.array(net.classes)[net.predict([[-3.0], [2.0]])].tolist()
-        ['cat', 'dog']
-        """
-        return self.names.classes
-
-    @classes.setter
-    def classes(self, names: Any) -> None:
-        self.names = self.names._replace(classes=names)
 
     @property
     def names(self) -> Names:
@@ -493,7 +412,7 @@ class Network:
         # Copied, because a layer may hand its input's buffer through.
         return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def predict(self, x: Any) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
@@ -598,7 +517,7 @@ class Network:
             )
         return y, sample_weight
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
 
@@ -630,7 +549,7 @@ class Network:
         """
         return self.chain.evaluate(self.samples(x, y, sample_weight))
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def total_cost(
         self,
         x: Any,
@@ -670,7 +589,7 @@ class Network:
         penalty = self.chain.penalty(samples.n if n is None else whole("n", n), l1, l2)
         return self.chain.evaluate(samples)["cost"] + penalty
 
-    @hints(**IN_PARTS)
+    @hints(**OF_PREDICTIONS)
     def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
 
@@ -757,10 +676,7 @@ class Network:
         >>> net.backprop(x, delta=lambda a: (a - y) / len(y)).weights[0].tolist()
         [[-2.5, 0.5]]
         """
-        if isinstance(x, Blocks):
-            raise TypeError(
-                "backprop takes a mini-batch in memory, got data on disk: use fit(data)"
-            )
+        data.check_in_memory(x)
         if (y is None) == (delta is None):
             raise ValueError("backprop takes either y or delta=, the gradient of your own cost")
         if (l1 or l2) and n is None:
@@ -770,6 +686,7 @@ class Network:
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
         if n is not None:
             n = whole("n", n)
+        training = flag("training", training)
         ws = self.chain.workspace(training=training, inputs=True)
         ws.step = self.steps if step is None else whole("step", step, 0)
         if delta is None:
@@ -821,12 +738,13 @@ class Network:
         >>> (output.delta.T @ hidden.a / 2).tolist()
         [[0.0, 0.0, 0.0]]
         """
-        if isinstance(x, Blocks):
-            raise TypeError(
-                "trace takes a mini-batch in memory, got data on disk: pass data.read()"
-            )
-        x, ws = self._x(x), self.chain.workspace(inputs=True)
-        targets = None if y is None else self._targets(x.shape[0], numbered(y, self.classes))[0]
+        data.check_in_memory(x)
+        ws, targets = self.chain.workspace(inputs=True), None
+        if y is None:
+            x = self._x(x)
+        else:
+            samples = self.samples(x, y)
+            x, targets = samples.x, samples.y
         return traces.trace(self.chain, self.chain.gather(x, slice(None), ws), targets, ws)
 
     # --- copies -----------------------------------------------------------------------------

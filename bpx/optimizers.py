@@ -217,11 +217,12 @@ class Optimizer:
 
 OPTIMIZERS = Registry("optimizer", Optimizer)
 
-_DECAY = "fit has it, as l2=, which it divides by the size of the training set"
+_BETAS = {"betas": "here they are beta1= and beta2="}
+_DECAY = {"weight_decay": "fit has it, as l2=, which it divides by the size of the training set"}
 
 
 @OPTIMIZERS.builds
-@constructor(weight_decay=_DECAY)
+@constructor({"": _DECAY})
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
@@ -302,7 +303,7 @@ class SGD(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor(weight_decay=_DECAY)
+@constructor({"": _DECAY})
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
@@ -355,7 +356,7 @@ class RMSprop(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor(betas="here they are beta1= and beta2=", weight_decay=_DECAY)
+@constructor({"beta1": _BETAS, "": _DECAY})
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...
@@ -431,7 +432,7 @@ class Adam(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor(betas="here they are beta1= and beta2=")
+@constructor({"beta1": _BETAS})
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first ω ← (1 − ηw) ω.

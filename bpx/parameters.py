@@ -180,7 +180,7 @@ def put(space: SimpleNamespace, name: str, value: Any) -> None:
 
 
 def within(space: SimpleNamespace | None, name: str) -> Any:
-    """What `put` has set under this name, or a namespace that it made; None: nothing."""
+    """The value or the namespace under this name; None if there is none."""
     for part in name.split("."):
         space = getattr(space, part, None)
     return space

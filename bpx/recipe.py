@@ -13,7 +13,7 @@ from .activations import Identity
 from .augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .ensemble import Ensemble
-from .frames import Names
+from .names import Names
 from .network import Network
 from .registry import canonical, nearest
 from .samples import BUILT_IN, Part, some_of

@@ -153,14 +153,22 @@ class Registry:
         return {"name": name, **fields}
 
 
-def called(obj: Any) -> str:
-    """What a message calls an activation, a cost or an initializer: its name, or its class's."""
+def name_of(obj: Any) -> str:
+    """The name under which an activation, a cost or an initializer is registered, or its own.
+
+    Empty if it has none.
+    """
     for registry in Registry.all:
         for name, own in registry.registered.items():
             if own is obj:
-                return repr(name)
-    if obj.name:
-        return repr(obj.name)
+                return str(name)
+    return str(obj.name)
+
+
+def called(obj: Any) -> str:
+    """What a message calls an activation, a cost or an initializer: its name, or its class's."""
+    if name := name_of(obj):
+        return repr(name)
     function = getattr(obj, "function", None)  # of a CustomActivation or CustomCost
     return type(obj).__name__ + (f"({function.__name__})" if function else "")
 

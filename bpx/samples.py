@@ -14,7 +14,7 @@ from .blocks import Blocks, open_data
 from .checks import count_of_bytes, shortened
 from .data import generator
 from .ensemble import Ensemble
-from .frames import Names
+from .names import Names
 from .network import Network
 from .registry import nearest
 

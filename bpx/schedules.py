@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from .checks import fraction, number, positive, whole
 from .keywords import OF_SCHEDULES, constructor
@@ -30,6 +30,16 @@ class Schedule:
         """η at `step` = 0, 1, 2, ..."""
         raise TypeError(f"{type(self).__name__} must define __call__(step)")
 
+    @property
+    def constant_from(self) -> int | None:
+        """The step from which it stays what it is, if that was the plan; None: it has no end.
+
+        >>> from bpx.schedules import Constant, Cosine, WarmUp
+        >>> WarmUp(10, Cosine(0.1, 20)).constant_from, Constant(0.1).constant_from
+        (30, None)
+        """
+        return None
+
 
 def _grown(initial: float, factor: float, exponent: float) -> float:
     """``initial * factor**exponent``, and infinity beyond the largest float.
@@ -42,7 +52,7 @@ def _grown(initial: float, factor: float, exponent: float) -> float:
         return math.inf
 
 
-@constructor(**OF_SCHEDULES)
+@constructor(OF_SCHEDULES)
 @dataclass(frozen=True)
 class Constant(Schedule):
     """η = `rate`.
@@ -60,7 +70,7 @@ class Constant(Schedule):
         return self.rate
 
 
-@constructor(**OF_SCHEDULES)
+@constructor(OF_SCHEDULES)
 @dataclass(frozen=True)
 class StepDecay(Schedule):
     """η = `initial` · `factor`^⌊step / `every`⌋; a `factor` above 1 makes it grow.
@@ -82,7 +92,7 @@ class StepDecay(Schedule):
         return _grown(self.initial, self.factor, step // self.every)
 
 
-@constructor(**OF_SCHEDULES)
+@constructor(OF_SCHEDULES)
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` over `steps` steps.
@@ -106,7 +116,7 @@ class Exponential(Schedule):
         return _grown(self.initial, self.factor, step / self.steps)
 
 
-@constructor(**OF_SCHEDULES)
+@constructor(OF_SCHEDULES)
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine from `initial` at step 0 to `final` at step `steps`, and constant after it.
@@ -130,6 +140,10 @@ class Cosine(Schedule):
     def __call__(self, step: int) -> float:
         done = min(step / self.steps, 1.0)
         return self.final + (self.initial - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    @property
+    def constant_from(self) -> int:
+        return self.steps
 
 
 @constructor()
@@ -156,8 +170,13 @@ class WarmUp(Schedule):
             return after(0) * (step + 1) / self.steps
         return after(step - self.steps)
 
+    @property
+    def constant_from(self) -> int | None:
+        end = cast(Schedule, self.after).constant_from
+        return None if end is None else self.steps + end
 
-@constructor(**OF_SCHEDULES)
+
+@constructor(OF_SCHEDULES)
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Up to `peak` and down again (Smith and Topin, 2018), each along half a cosine.
@@ -191,8 +210,12 @@ class OneCycle(Schedule):
             done = min((step - top) / (self.steps - top), 1.0)
         return b + (a - b) * 0.5 * (1.0 + math.cos(math.pi * done))
 
+    @property
+    def constant_from(self) -> int:
+        return self.steps
 
-@constructor(**OF_SCHEDULES)
+
+@constructor(OF_SCHEDULES)
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """η = `initial` / (step + 1)^`power`.
@@ -213,18 +236,6 @@ class InverseScaling(Schedule):
             return float(self.initial / (step + 1) ** self.power)
         except OverflowError:  # of the divisor
             return 0.0
-
-
-def end_of(schedule: Any) -> int | None:
-    """The step from which a `Cosine` or `OneCycle` is constant, also after a `WarmUp`; else None.
-
-    >>> end_of(WarmUp(10, Cosine(0.1, 20))), end_of(Constant(0.1))
-    (30, None)
-    """
-    if isinstance(schedule, WarmUp):
-        end = end_of(schedule.after)
-        return None if end is None else schedule.steps + end
-    return schedule.steps if isinstance(schedule, Cosine | OneCycle) else None
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:

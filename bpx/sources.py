@@ -26,8 +26,9 @@ from .blocks import Blocks, bytes_of_a_row
 from .checks import level_of_user
 from .context import Workspace
 from .data import Samples
-from .frames import Names, column
+from .frames import column
 from .minibatches import REPEATABLE, epoch_order
+from .names import Names
 from .network import Network
 from .persistence import Stateful
 from .windows import WindowReader

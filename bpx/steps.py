@@ -12,7 +12,6 @@ from .backends import Array
 from .chain import Chain, mean_factor
 from .history import History
 from .network import Network
-from .optimizers import State
 from .parameters import leaves
 from .sources import Source
 from .updates import Numbers, Update
@@ -69,8 +68,6 @@ class Steps:
     source : Arrays, Stream or Windows
         For `Windows`, the part that is in memory then takes its place.
     update : FusedUpdate or GradientUpdate
-    state : State
-        The optimizer's.
     rows : int
         Of the log: the most steps between two reads of it.
     squares : bool
@@ -90,18 +87,17 @@ class Steps:
         chain: Chain,
         source: Source,
         update: Update,
-        state: State,
         rows: int,
         squares: bool = False,
     ) -> None:
         self.net, self.chain = net, chain
         self.source: Any = source
-        self.update, self.state = update, state
+        self.update, self.state = update, update.state
         self.ws = chain.workspace(training=True)
         self.log = chain.backend.zeros((rows, 3), chain.xp_dtype)
         self.squares = chain.backend.zeros((rows if squares else 0,), chain.xp_dtype)
         self._questions: dict[str, Callable[[], bool]] = {}
-        self._vectors = [net.parameters, net.state, *state.slots.values()]
+        self._vectors = [net.parameters, net.state, *update.state.slots.values()]
         self._copies = [chain.backend.xp.empty_like(vector) for vector in self._vectors]
 
     def one(self, batch: Any, at: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .layers.sequence import every
+from .registry import name_of
 
 if TYPE_CHECKING:
     from .ensemble import Ensemble
@@ -89,7 +90,7 @@ def _foot(net: Network | Ensemble, total: int, frozen: str) -> str:
     size = total * (4 if net.dtype == "float32" else 8)
     shown = f"{size / 1024:,.0f} KiB" if size >= 1024 else f"{size} bytes"
     return (
-        f"{net.cost.name or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
+        f"{name_of(net.cost) or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
         f"({shown} of {net.dtype} on {net.backend.name})"
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 from .blocks import open_data
 from .checks import in_words, shortened
 from .data import as_integers
-from .frames import Names
+from .names import Names
 from .readers import (
     Classes,
     check_first_line,

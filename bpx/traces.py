@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .activations import Activation, Identity
 from .architecture import without_activation
 from .backends import Array
 from .chain import Chain
@@ -21,8 +20,8 @@ class LayerTrace:
     ----------
     layer : Layer
     z : array
-        (m, \\*output_shape). What its activation takes; for a layer that has none, or is a user's
-        own, its outputs.
+        (m, \\*output_shape). What its activation takes; for a layer that does not end in one, its
+        outputs.
     a : array
         σ(z), its outputs.
     delta : array or None
@@ -46,13 +45,11 @@ class LayerTrace:
 def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerTrace]:
     """The trace of each layer, from gathered rows; all in fresh arrays."""
     backend, layers = chain.backend, chain.architecture.layers
-    bare = [_in_two(layer, layer is layers[-1]) for layer in layers]
+    bare = [without_activation(layer) for layer in chain.architecture.on_gathered]
     found: list[LayerTrace] = []
     kept = []
     for index, (stage, activation) in enumerate(bare):
-        saved = None
-        if index or not chain.architecture.folded:
-            x, saved = stage.forward(x, chain.p[index], ws.contexts[index])
+        x, saved = stage.forward(x, chain.p[index], ws.contexts[index])
         z = x + 0.0  # a copy: a layer may hand its input through
         x = backend.activate(activation, z, backend.empty(z.shape, z.dtype))
         found.append(LayerTrace(layers[index], z, x))
@@ -69,8 +66,3 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
         delta = backend.activate_backward(bare[index - 1][1], below, under.z, under.a)  # BP2
     found[0] = replace(found[0], delta=delta + 0.0)
     return found
-
-
-def _in_two(layer: Layer, last: bool) -> tuple[Layer, Activation]:
-    """A layer that ends in z, and its σ; for a user's own, if not the last, the identity."""
-    return (layer, Identity()) if layer.own and not last else without_activation(layer)

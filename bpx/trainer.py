@@ -196,7 +196,7 @@ class Trainer:
         squares = self.objective is not None
         # A hook may change the network, and is not called again when steps are repeated.
         piece = 1 if self.hooked else source.piece
-        for_steps = self.net, chain, source, update, self.state, piece, squares
+        for_steps = self.net, chain, source, update, piece, squares
         if self.slices is None:
             steps = Steps(*for_steps)
         else:

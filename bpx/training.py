@@ -18,16 +18,17 @@ from .chain import Chain
 from .checkpoints import Checkpoints
 from .checks import flag, level_of_user, positive, whole
 from .data import Samples
-from .frames import Names, names_of, names_of_targets
+from .frames import names_of, names_of_targets
 from .history import History
 from .labels import learned
-from .minibatches import check_shuffle
+from .minibatches import Batches, check_shuffle
 from .mpi import joined
+from .names import Names
 from .network import Network
 from .optimizers import SGD, Optimizer, as_optimizer
 from .ranks import Ranks
 from .registry import article
-from .schedules import end_of
+from .schedules import Schedule
 from .shared import SharedStream, check_cuts
 from .snapshots import Snapshot, arguments_of
 from .sources import Order, Source, Stream, of_samples
@@ -171,7 +172,7 @@ def _source(
 
 def _tell_of_steps(rate: Any, epochs: int, steps: int | None) -> None:
     """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps."""
-    end = end_of(rate)
+    end = rate.constant_from if isinstance(rate, Schedule) else None
     if end is not None and steps is not None and end < steps and epochs > 1:
         warnings.warn(
             f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first of "
@@ -223,7 +224,7 @@ def names_of_run(known: Names, trained: bool, architecture: Architecture, x: Any
     if isinstance(x, Blocks) and y is None:
         y, of_data = x.y, x.names
     elif y is None:  # mini-batches, of which the first has not come yet
-        return known
+        return known.or_else(x.names) if isinstance(x, Batches) else known
     else:
         of_data = Names(None, names_of_targets(y))
     if columns is None:

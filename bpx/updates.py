@@ -84,7 +84,7 @@ class Update(Protocol):
     def before(self, numbers: Numbers, alpha: float) -> None:
         """Tell `out` its scales; `alpha` turns a sum over the batch into its mean.
 
-        The numbers may lie on the device, and those of `numbers` may have `alpha` in them.
+        The numbers may lie on the device; `FusedUpdate.numbers` has multiplied by `alpha` already.
         """
 
     def after(self, numbers: Numbers) -> None:

@@ -69,6 +69,10 @@ def tanh(xp, z):
     return xp.tanh(z)
 
 
+class OfShares(bpx.costs.Cost):
+    outputs = ("simplex",)
+
+
 def activation(function=tanh, slope=lambda xp, z, a: 1 - a * a):
     return bpx.CustomActivation(function, slope)
 
@@ -592,6 +596,16 @@ CASES = [
         ValueError,
         "hidden= is for sizes; with layers, name it in each layer",
     ),
+    (
+        lambda: bpx.Network([layers.Input(3), layers.Dense(2)], output="sigmoid"),
+        ValueError,
+        "output= is for sizes; with layers, name it in each layer",
+    ),
+    (
+        lambda: layers.Dense(3, use_bias="no"),
+        TypeError,
+        "expected use_bias to be True or False, got 'no'",
+    ),
     (lambda: layers.Input(0), ValueError, "expected a length of Input >= 1, got 0"),
     (lambda: layers.Dense(0), ValueError, "expected the units of Dense >= 1, got 0"),
     (lambda: layers.Dropout(1.0), ValueError, "expected 0 <= the rate of Dropout < 1, got 1.0"),
@@ -724,6 +738,42 @@ CASES = [
         lambda: bpx.Metric("f1", lambda y, a: 0),
         TypeError,
         "expected the function of a Metric to be a function taking (net), got one taking (y, a)",
+    ),
+    (
+        lambda: bpx.Metric("f1", lambda net: 0, larger_is_better="no"),
+        TypeError,
+        "expected larger_is_better to be True or False, got 'no'",
+    ),
+    (
+        lambda: bpx.EarlyStopping(restore_best="no"),
+        TypeError,
+        "expected restore_best to be True or False, got 'no'",
+    ),
+    (
+        lambda: fit(X, Y, callbacks=bpx.EarlyStopping(monitor=3)),
+        TypeError,
+        "expected monitor to be a column of the history, got 3",
+    ),
+    (
+        lambda: net().backprop(X, Y, training="no"),
+        TypeError,
+        "expected training to be True or False, got 'no'",
+    ),
+    (
+        lambda: bpx.augmentation.expand(np.zeros((2, 1, 3, 3)), shuffle="no"),
+        TypeError,
+        "expected shuffle to be True or False, got 'no'",
+    ),
+    (
+        lambda: bpx.Network([2, 2], cost=OfShares()),
+        ValueError,
+        "the cost OfShares is not defined on the outputs of 'sigmoid': use softmax",
+    ),
+    (
+        lambda: net().activations(bpx.open_data(np.zeros((4, 3)))),
+        TypeError,
+        "expected x to be in memory, got <data on disk, ndarray: (4, 3) of float64, 0.0 MB>: pass "
+        "data.read()",
     ),
     (
         lambda: fit(X, Y, callbacks=[bpx.EarlyStopping(monitor="f1"), bpx.Metric("f1", len)]),

@@ -176,6 +176,16 @@ def test_whole_numbers_that_an_embedding_has_not(backend, put, host):
         ensemble.predict(data)
 
 
+def test_numbers_that_one_member_rescales_and_another_cannot_hold():
+    chain = [layers.Input(1), layers.Rescale(1e-30), layers.Dense(1)]
+    nets = bpx.Network(chain), bpx.Network([1, 1], output="identity")
+    for ensemble in (bpx.Ensemble(nets), bpx.Ensemble(nets[::-1])):
+        with pytest.raises(ValueError, match="x has numbers that float32 does not hold"):
+            ensemble(np.array([[1e39]]))
+        with pytest.raises(ValueError, match="x has numbers that float32 does not hold"):
+            ensemble.evaluate(np.array([[1e39]]), [1.0])
+
+
 @pytest.mark.parametrize("what", OTHER)
 def test_networks_that_do_not_fit(what):
     message = rf"expected networks with the same {what}, got .* in member 0 and .* in member 1"

@@ -487,3 +487,59 @@ def test_a_row_of_pandas_keeps_its_names():
     with pytest.raises(ValueError, match=r"pass one sample as x.to_frame\(\).T$"):
         net(row)
     assert np.array_equal(net(row.to_frame().T), net([[-2.0, 1.0]]))
+
+
+def test_mini_batches_of_a_frame_are_frames(frame, columns, y):
+    x, turned = frame(columns), frame(_turned(columns))
+    nets = [bpx.Network([3, 4, 2], seed=0, dtype="float64") for _ in range(3)]
+    expected = nets[0].fit(x, y, epochs=2, batch_size=8, shuffle=False)["training_cost"]
+    history = nets[1].fit(bpx.batches(x, y, 8, shuffle=False), epochs=1)
+    assert nets[1].columns == NAMES
+    nets[1].fit(bpx.batches(turned, y, 8, shuffle=False), epochs=1)  # found by their names
+    assert np.allclose(nets[1].parameters, nets[0].parameters, rtol=0, atol=1e-12)
+    assert history["training_cost"] == pytest.approx(expected[:1], rel=1e-12)
+    nets[2].columns = NAMES
+    for xb, yb in bpx.batches(x, y, 8):
+        assert type(xb) is type(x)
+        assert isinstance(yb, np.ndarray)
+    xb, xt = (next(iter(bpx.batches(z, None, 8, shuffle=False))) for z in (x, turned))
+    assert np.array_equal(nets[2](xb), nets[2](xt))
+
+
+def test_mini_batches_of_several_targets_go_by_their_names(columns):
+    pd = pytest.importorskip("pandas", reason="its frames are tested")
+    x = pd.DataFrame(columns)
+    y = pd.DataFrame({"price": x["area"] * 2, "days": x["age"] - 1}, index=x.index)
+    nets = [bpx.Network([3, 4, 2], output="identity", seed=0, dtype="float64") for _ in range(2)]
+    nets[0].fit(x, y, epochs=2, batch_size=8, shuffle=False)
+    nets[1].fit(bpx.batches(x, y, 8, shuffle=False), epochs=1)
+    nets[1].fit(bpx.batches(x, y[["days", "price"]], 8, shuffle=False), epochs=1)
+    assert nets[1].target_columns == ("price", "days")
+    assert np.allclose(nets[1].parameters, nets[0].parameters, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="expected the rows of y in the order of x's"):
+        bpx.batches(x, y[::-1])
+
+
+def test_a_trace_goes_by_names_as_evaluate_does(columns):
+    pd = pytest.importorskip("pandas", reason="its frames are tested")
+    x = pd.DataFrame(columns)
+    y = pd.DataFrame({"price": x["area"] * 2, "days": x["age"] - 1})
+    net = bpx.Network([3, 4, 2], output="identity", seed=0, dtype="float64")
+    net.fit(x, y, epochs=1)
+    expected = net.trace(x, y)[-1].delta
+    assert np.array_equal(net.trace(x[["age", "area", "rooms"]], y)[-1].delta, expected)
+    assert np.array_equal(net.trace(x, y[["days", "price"]])[-1].delta, expected)
+    with pytest.raises(ValueError, match="expected the rows of y in the order of x's"):
+        net.trace(x, y[::-1])
+
+
+def test_a_frame_is_not_on_disk(frame, columns, y):
+    with pytest.raises(TypeError, match="which is in memory: pass it to fit itself"):
+        bpx.open_data(frame(columns), y)
+
+
+def test_an_ensemble_has_the_names_of_the_network_that_it_is_made_of():
+    net = bpx.Network([3, 2], output="softmax", seed=0)
+    net.columns, net.classes = NAMES, ["no", "yes"]
+    ensemble = bpx.Ensemble.of(2, net)
+    assert [member.names for member in ensemble.members] == [net.names] * 2

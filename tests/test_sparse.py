@@ -113,6 +113,13 @@ def test_no_more_than_a_block_of_rows_is_dense(monkeypatch, solver, share):
     assert max(most, default=0) <= 1024
 
 
+def test_gradients_are_checked_on_it(dense, labels):
+    net = bpx.Network([dense.shape[1], 4, 3], seed=0)
+    x, y = sparse.csr_matrix(dense[:5]), labels[:5]
+    assert bpx.gradient_check(net, x, y).worst < 1e-7
+    assert bpx.gradient_check(net, x, y).errors == bpx.gradient_check(net, dense[:5], y).errors
+
+
 def test_bad_ones(dense, labels):
     net = network()
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 40\), got \(120, 39\)"):

@@ -17,6 +17,7 @@ ORDER = [
     "registry",
     "checks",
     "keywords",
+    "names",
     "frames",
     "random",
     "launcher",

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..backends import Array, asarray, get, of
 from ..blocks import Blocks
+from ..checks import flag
 from ..data import generator, take
 from ._base import Pipeline
 from ._functions import Shift
@@ -88,7 +89,8 @@ def expand(
         raise ValueError(f"expected as many rows in y as in x, {n}, got {tuple(arrays[1].shape)}")
     pipeline = Pipeline.of(Shift(1, shape=shape), tuple(x.shape[1:]))
     assert pipeline is not None
-    order = generator(seed).permutation(5 * n) if shuffle else np.arange(5 * n)
+    shuffled = flag("shuffle", shuffle)
+    order = generator(seed).permutation(5 * n) if shuffled else np.arange(5 * n)
     expanded = _expanded(x, order, pipeline.shape)
     return expanded if y is None else (expanded, take(arrays[1], order // 5))
 

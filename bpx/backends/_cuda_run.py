@@ -49,7 +49,7 @@ def compiled(
         return None
     shared = dtype.itemsize * elements(layers.sizes, theta.size, m)
     limit = backend.device.attributes["MaxSharedMemoryPerBlockOptin"] - RESERVED
-    slow = layers.products * m * dtype.itemsize // 4 > MOST_WORK
+    slow = layers.multiply_adds * m * dtype.itemsize // 4 > MOST_WORK
     truth = _truth(backend, program.y, dtype)
     if shared > limit or slow or truth is None or program.x.dtype.name not in SOURCES:
         return None

@@ -92,7 +92,7 @@ class FastBackend(FastWindows):
         return _fast_run.forward(layers, theta, many)
 
     def parts_of_forward(self, layers: Any, rows: int) -> int:
-        of_row: int = layers.products // 3
+        of_row: int = layers.multiply_adds // 3
         if of_row > LARGE_ROW or max(layers.sizes[1:]) > WIDE or not TIMED:
             return 0
         parts = min(-(-rows * of_row // OF_PART), max(2, rows // FEWEST))

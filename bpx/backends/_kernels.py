@@ -271,12 +271,10 @@ class Kernels:
         self, key: int, layer: int, step: Any, row: int, shape: tuple[int, ...], probability: float
     ) -> Array:
         """A mask of booleans for a batch, True with this probability; see `bpx.random`."""
-        limit = random.threshold(probability)
-        try:
-            return random.bits(self.xp, key, layer, step, row, shape, self.device) < limit
-        except (AttributeError, ValueError, RuntimeError):
-            # A device without 64-bit integers: the same numbers, drawn on the host.
-            return self.from_host(random.bits(np, key, layer, step, row, shape) < limit)
+        limit, where = random.threshold(probability), (key, layer, step, row, shape)
+        if "int64" in self.lacks:  # the same numbers, drawn on the host
+            return self.from_host(random.bits(np, *where) < limit)
+        return random.bits(self.xp, *where, self.device) < limit
 
     @kernel
     def tally(

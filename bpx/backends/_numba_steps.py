@@ -30,6 +30,7 @@ from ._codes import (
     QUADRATIC,
     REGRESSION,
     RMSPROP,
+    SOFTMAX,
 )
 from ._fast_run import END, GATE, JOINED, MEETING, MEMBERS, RUN
 from ._jit import (
@@ -213,7 +214,7 @@ def _way(given, i, m, sizes, codes):
     """
     if given.shared == 0:
         return ALONE
-    is_softmax = i < codes.size - 1 and codes[i] == 4
+    is_softmax = i < codes.size - 1 and codes[i] == SOFTMAX
     return BY_UNITS if sizes[i + 1] >= m and not is_softmax else BY_ROWS
 
 

@@ -25,7 +25,7 @@ class Slot:
         self.backend, self.host = backend, np.empty(shape, dtype)
 
     def filled_by(self, thread: threading.Thread) -> None:
-        """It has begun to: steps on the window before leave it a core."""
+        """`thread` has begun to fill the buffer: steps on the window before leave it a core."""
         _threads.beside(thread)
 
     def moved(self, rows: int) -> Array:

@@ -28,7 +28,7 @@ class Run:
     history : History
         Of the epochs so far; in `on_epoch_end` its last row is the epoch that has just ended.
     epochs : int
-        How many this call of `fit` was asked for.
+        How many this call of `fit` was asked for; ``run.history.epochs`` of them are done.
     steps_per_epoch : int or None
         None if an iterable has no length.
     columns : tuple of str
@@ -50,7 +50,7 @@ class Run:
     --------
     >>> import bpx
     >>> def until_half(run):
-    ...     if run.epoch >= run.epochs // 2:
+    ...     if run.history.epochs >= run.epochs // 2:
     ...         run.stop(f"after {run.step} steps")
     >>> net = bpx.Network([1, 1], seed=0)
     >>> history = net.fit([[0.0], [1.0]], [0, 1], epochs=10, batch_size=1, callbacks=until_half)
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """Epochs that the network has been trained for in all."""
+        """Epochs that the network has been trained for in all, by earlier calls of `fit` too."""
         return self.net.epochs
 
     def stop(self, reason: str) -> None:

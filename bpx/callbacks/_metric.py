@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..checks import LONGEST, shortened, takes
+from ..checks import LONGEST, flag, shortened, takes
 from ..history import COLUMNS
 from ._base import Callback, Run
 
@@ -55,7 +55,8 @@ class Metric(Callback):
                 f"at most, got {shortened(name)}"
             )
         takes("the function of a Metric", function, "net")
-        self.name, self.function, self.larger_is_better = name, function, larger_is_better
+        self.name, self.function = name, function
+        self.larger_is_better = flag("larger_is_better", larger_is_better)
 
     def on_fit_begin(self, run: Run) -> None:
         if self.name in (*COLUMNS, *run.columns):

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..backends import Array, get
-from ..checks import fraction, positive, whole
+from ..checks import flag, fraction, positive, whole
 from ..keywords import hints
 from ..registry import nearest
 from ._base import Callback, Run
@@ -21,6 +21,8 @@ class _Watch:
         columns = list(run.columns)
         if monitor is None:
             monitor = next(c for c in ("validation_cost", "training_cost") if c in columns)
+        if not isinstance(monitor, str):
+            raise TypeError(f"expected monitor to be a column of the history, got {monitor!r}")
         if monitor not in columns:
             hint = f"{nearest(monitor, columns)} (put a Metric before what monitors it)"
             if monitor.endswith("accuracy") and run.net.task == "regression":
@@ -103,7 +105,7 @@ class EarlyStopping(Callback):
     ) -> None:
         _check_patience(patience, min_delta)
         self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
-        self.restore_best = restore_best
+        self.restore_best = flag("restore_best", restore_best)
         self.best, self.best_epoch = math.nan, 0
         self._kept: tuple[Array, Array] | None = None
 

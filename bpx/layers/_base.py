@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from ..activations import ACTIVATIONS
 from ..backends import Array
-from ..checks import check_described, whole
+from ..checks import check_described, flag, whole
 from ..context import Context
 from ..initializers import INITIALIZERS, HeNormal, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
@@ -66,8 +66,10 @@ def weights_and_bias(layer: Any, shape: Shape) -> dict[str, Parameter]:
 class Layer:
     """A layer: a frozen description and two pure functions. To make one, subclass and define
 
-    - fields with defaults, as in any dataclass; ``name``, a class attribute, for files, and
-      ``in_parts`` where it works on parts of a batch by ``backend.side_by_side``;
+    - fields with defaults, as in any dataclass; ``name``, a class attribute, for files;
+    - if it ends in its field ``activation``, y = σ(z), the class attribute
+      ``ends_in_activation = True``: as a network's last layer it then leaves σ to the cost, as
+      `Dense` does, and may be an output layer for softmax;
     - `output_shape`, a property, and the methods `parameters` and `state` if it has any;
     - ``forward(x, p, ctx) -> (y, saved)``, where x has shape (m, \\*input_shape), `p` holds the
       layer's tensors as attributes and `ctx` is a `Context`;
@@ -89,6 +91,10 @@ class Layer:
 
     Attributes
     ----------
+    ends_in_activation : bool
+        Whether `forward` gives σ(z), for σ = ``activation``, and z if that is the identity.
+    in_parts : bool
+        Whether it works on parts of a batch by ``backend.side_by_side``.
     own : bool
         Whether its class is a user's own, not one of bpx's.
 
@@ -112,6 +118,7 @@ class Layer:
     """
 
     name: ClassVar[str] = ""
+    ends_in_activation: ClassVar[bool] = False
     in_parts: ClassVar[bool] = False
     own: ClassVar[bool] = True
 
@@ -121,6 +128,8 @@ class Layer:
     def __init_subclass__(cls) -> None:
         # By where it is defined: a subclass of bpx's Dense is a user's own.
         cls.own = cls.__module__.partition(".")[0] != "bpx"
+        if "forward" in cls.__dict__:  # which may do something else with its activation
+            cls.ends_in_activation = cls.__dict__.get("ends_in_activation", False)
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -143,8 +152,8 @@ class Layer:
                 )
             if registry is not None and value is not None:
                 object.__setattr__(self, f.name, registry.get(value))
-            if f.type in (bool, "bool") and not isinstance(value, bool):
-                raise TypeError(f"expected {f.name} to be True or False, got {value!r}")
+            if f.type in (bool, "bool"):
+                object.__setattr__(self, f.name, flag(f.name, value))
         self.validate()
 
     def validate(self) -> None:

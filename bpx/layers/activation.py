@@ -10,6 +10,7 @@ from .. import activations
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, constructor
+from ..registry import name_of
 from ._base import LAYERS, Layer, Shape, activation_field
 
 
@@ -27,7 +28,7 @@ def check_range(kind: str, activation: activations.Activation, shape: Shape | No
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Activation(Layer):
     """a = σ(x), element by element, for inputs of any shape; softmax only for flat ones.
@@ -53,6 +54,7 @@ class Activation(Layer):
     """
 
     name: ClassVar[str] = "activation"
+    ends_in_activation: ClassVar[bool] = True
     in_parts: ClassVar[bool] = True
 
     activation: activations.Activation = activation_field("relu")
@@ -93,4 +95,4 @@ class Activation(Layer):
         return delta
 
     def __str__(self) -> str:
-        return f"Activation {self.activation.name or 'custom'}"
+        return f"Activation {name_of(self.activation) or 'custom'}"

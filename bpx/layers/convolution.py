@@ -15,6 +15,7 @@ from ..context import Context
 from ..initializers import Initializer
 from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
+from ..registry import name_of
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
 from .activation import check_range
 from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
@@ -25,6 +26,7 @@ class Convolution(Layer):
     """What `Conv1D` and `Conv2D` share: windows along any number of axes, `axes`."""
 
     axes: ClassVar[int]
+    ends_in_activation: ClassVar[bool] = True
     in_parts: ClassVar[bool] = True
 
     channels: int
@@ -158,12 +160,12 @@ class Convolution(Layer):
 
     def __str__(self) -> str:
         size = "×".join(map(str, cast("Shape", self.kernel_size)))
-        kind, activation = type(self).__name__, self.activation.name or "custom"
+        kind, activation = type(self).__name__, name_of(self.activation) or "custom"
         return f"{kind} {self.channels}, {size}, {activation}"
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Conv2D(Convolution):
     """a = σ(ω ∗ x + b) on images (m, c, h, w), with weights (channels, c/groups, kh, kw).
@@ -219,7 +221,7 @@ class Conv2D(Convolution):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Conv1D(Convolution):
     """a = σ(ω ∗ x + b) on sequences (m, c, n), with weights (channels, c/groups, k).

@@ -13,11 +13,12 @@ from ..context import Context
 from ..initializers import Initializer
 from ..keywords import OF_LAYERS, constructor
 from ..parameters import Parameter
+from ..registry import name_of
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Dense(Layer):
     """a = σ(x ωᵀ + b), with weights ω of shape (units, n_in) and bias b of shape (units,).
@@ -43,6 +44,7 @@ class Dense(Layer):
     """
 
     name: ClassVar[str] = "dense"
+    ends_in_activation: ClassVar[bool] = True
 
     units: int
     activation: Activation = activation_field()
@@ -98,4 +100,4 @@ class Dense(Layer):
         return below
 
     def __str__(self) -> str:
-        return f"Dense {self.units}, {self.activation.name or 'custom'}"
+        return f"Dense {self.units}, {name_of(self.activation) or 'custom'}"

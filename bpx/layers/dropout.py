@@ -14,7 +14,7 @@ from ._base import LAYERS, Layer
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Dropout(Layer):
     """In training each element is 0 with probability `rate`, else scaled by 1/(1 − rate).

@@ -17,7 +17,7 @@ from ._base import LAYERS, Layer, Shape, initializer_field
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Embedding(Layer):
     """Row i of its weights for each whole number i: (m, n) to (m, n, width), as in PyTorch.

@@ -67,7 +67,7 @@ class Pooling(Layer):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class MaxPool2D(Pooling):
     """The largest element of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
@@ -114,7 +114,7 @@ class MaxPool2D(Pooling):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class MaxPool1D(MaxPool2D):
     """The largest element of each window of each channel: (m, c, n) to (m, c, on).
@@ -137,7 +137,7 @@ class MaxPool1D(MaxPool2D):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class AveragePool2D(Pooling):
     """The mean of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
@@ -184,7 +184,7 @@ class AveragePool2D(Pooling):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class AveragePool1D(AveragePool2D):
     """The mean of each window of each channel: (m, c, n) to (m, c, on).
@@ -207,7 +207,7 @@ class AveragePool1D(AveragePool2D):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class GlobalAveragePool2D(Layer):
     """The mean of each channel: (m, c, h, w) to (m, c).
@@ -253,7 +253,7 @@ class GlobalAveragePool2D(Layer):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class GlobalAveragePool1D(GlobalAveragePool2D):
     """The mean of each channel: (m, c, n) to (m, c).

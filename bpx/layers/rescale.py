@@ -24,7 +24,7 @@ DENSE_AT_ONCE = 1 << 22  # elements of a sparse matrix, or of data on disk: 32 M
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Rescale(Layer):
     """y = scale·x + offset, with a number for all elements or one for each of the last axis.
@@ -155,6 +155,20 @@ class Rescale(Layer):
 
     def __str__(self) -> str:
         return "Rescale"
+
+
+class Gathered(Rescale):
+    """One that was applied as the mini-batch was gathered."""
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        return x, None
+
+
+def gathered(layer: Layer) -> Layer:
+    """The first layer, as it works on gathered rows."""
+    if type(layer) is not Rescale:
+        return layer
+    return Gathered(layer.scale, layer.offset, layer.columns, input_shape=layer.input_shape)
 
 
 def _check_matrix(x: Any) -> None:

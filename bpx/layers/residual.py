@@ -22,7 +22,7 @@ NOTHING = SimpleNamespace()  # the tensors of a layer that has none
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Residual(Layer):
     """y = F(x) + S(x), where F are layers one after another, and S(x) = x or a projection.

@@ -33,7 +33,7 @@ class Reshaped(Layer):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Reshape(Reshaped):
     """Each sample in another shape, its elements in the same order.
@@ -81,7 +81,7 @@ class Reshape(Reshaped):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Flatten(Reshaped):
     """Each sample as a vector, as `Dense` takes it: (m, c, h, w) to (m, c·h·w).
@@ -100,7 +100,7 @@ class Flatten(Reshaped):
 
 
 @LAYERS.builds
-@constructor(**OF_LAYERS)
+@constructor(OF_LAYERS)
 @dataclass(frozen=True)
 class Permute(Layer):
     """The axes of each sample in another order, as in `numpy.transpose`.

@@ -14,7 +14,7 @@ Read = Callable[[int, int, np.ndarray], None]  # from row, to row, and where the
 
 
 class MissingValue(ValueError):
-    """In x, where the reader's dtype has no NaN for it."""
+    """A missing value in a column of x whose dtype has no NaN."""
 
 
 class Reader(ABC):

@@ -42,7 +42,7 @@ from ._fitted import HasNetwork
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
-COSTS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
+COST_OF_LOSS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
 
 
 class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
@@ -240,7 +240,7 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
 
     def _cost(self, output: Activation) -> Any:
         """What `Network` takes for the loss, if that is defined on the outputs."""
-        cost = COSTS.get(self.loss, self.loss)
+        cost = COST_OF_LOSS.get(self.loss, self.loss)
         domain = costs.COSTS.get(cost).outputs
         if domain is not None and output.range not in domain:
             raise ValueError(

@@ -11,10 +11,11 @@ from ..activations import ACTIVATIONS, Activation
 from ..costs import CrossEntropy, LogLikelihood, Poisson, Quadratic
 from ..layers import Dense, Dropout
 from ..network import Network
+from ..registry import name_of
 from . import _stochastic
 from ._base import NAMES
 
-LOSSES = {  # of a cost on an output activation; any other cost stands for itself
+LOSS_OF_COST = {  # of a cost on an output activation; any other cost stands for itself
     (LogLikelihood, "softmax"): "log_loss",
     (CrossEntropy, "sigmoid"): "log_loss",
     (Quadratic, "identity"): "squared_error",
@@ -69,7 +70,7 @@ def _parameters(net: Network) -> dict[str, Any]:
         "hidden_layer_sizes": tuple(layer.units for layer in hidden_layers),
         "dropout": rates[0] if rates else 0.0,
         "backend": None if net.backend.name == "numpy" else net.backend.name,
-        "loss": LOSSES.get((type(net.cost), output.activation.name), net.cost),
+        "loss": LOSS_OF_COST.get((type(net.cost), output.activation.name), net.cost),
     }
     if names:
         read["activation"] = names[0] if names.count(names[0]) == len(names) else names
@@ -90,9 +91,9 @@ def _check_outputs(est: Any, net: Network) -> None:
     count = est.n_outputs_
     if task == "classification" and expected.name == "sigmoid":
         count = 1
-    output = getattr(net.layers[-1], "activation", None)
+    output = net.chain.objective.activation
     if (output, est.n_outputs_, net.task) != (expected, count, task):
-        name = getattr(output, "name", "") or "custom"
+        name = name_of(output) or "custom"
         raise ValueError(
             f"{type(est).__name__} has {count} {expected.name} output{'s' * (count != 1)} here, "
             f"for the task {task!r}, and the network has {est.n_outputs_} of {name}, for "

@@ -1,0 +1,128 @@
+"""Layers of a user's own, where a network would treat bpx's in a way of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx import layers
+from bpx.layers import Dense, Input, Layer, Rescale, activation_field
+
+
+@dataclass(frozen=True)
+class Gate(Layer):
+    """x·σ(x), which does not end in its activation."""
+
+    activation: Any = activation_field("sigmoid")
+
+    def forward(self, x, p, ctx):
+        a = ctx.buffer("a", tuple(x.shape))
+        ctx.backend.activate(self.activation, x, a)
+        return x * a, (x, a)
+
+    def backward(self, delta, saved, p, out, ctx):
+        x, a = saved
+        return delta * (a + x * a * (1 - a))
+
+
+@dataclass(frozen=True)
+class Twice(Layer):
+    """σ(2x), which does."""
+
+    ends_in_activation: ClassVar[bool] = True
+
+    activation: Any = activation_field("softmax")
+
+    def forward(self, x, p, ctx):
+        z, a = ctx.buffer("z", tuple(x.shape)), ctx.buffer("a", tuple(x.shape))
+        z[...] = 2.0 * x
+        return ctx.backend.activate(self.activation, z, a), (z, a)
+
+    def backward(self, delta, saved, p, out, ctx):
+        return 2.0 * ctx.backend.activate_backward(self.activation, delta, *saved)
+
+
+@dataclass(frozen=True)
+class DenseGate(Dense):
+    """A subclass whose forward pass does something else after σ."""
+
+    def forward(self, x, p, ctx):
+        a, saved = super().forward(x, p, ctx)
+        return 3.0 * a, saved
+
+    def backward(self, delta, saved, p, out, ctx):
+        return super().backward(3.0 * delta, saved, p, out, ctx)
+
+
+@dataclass(frozen=True)
+class Logarithm(Rescale):
+    """A subclass that does not rescale."""
+
+    def forward(self, x, p, ctx):
+        return ctx.backend.xp.log(x), x
+
+    def backward(self, delta, saved, p, out, ctx):
+        return delta / saved
+
+
+X = np.array([[0.3, 1.2], [2.0, 0.7], [1.5, 1.1]])
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (Gate(), X / (1 + np.exp(-X))),
+        (Twice(), np.exp(2 * X) / np.exp(2 * X).sum(axis=1, keepdims=True)),
+        (Twice("tanh"), np.tanh(2 * X)),
+        (DenseGate(2, "sigmoid", weights="zeros", bias="zeros"), np.full((3, 2), 1.5)),
+    ],
+)
+def test_a_last_layer_gives_what_its_forward_pass_gives(last, expected):
+    net = bpx.Network([Input(2), last], dtype="float64", seed=0)
+    for got in (net(X), net.activations(X)[0], net.trace(X)[0].a):
+        assert np.allclose(got, expected, rtol=1e-12, atol=0)
+    y = np.array([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])
+    softmax = expected.sum(axis=1).max() < 1.0 + 1e-9 and net.task == "classification"
+    costs = -(y * np.log(expected)) if softmax else 0.5 * (expected - y) ** 2
+    assert abs(net.evaluate(X, y)["cost"] - costs.sum() / 3) < 1e-12
+    assert net.task == ("classification" if softmax else "regression")
+    assert bpx.gradient_check(net, X, y).worst < 1e-7
+
+
+def test_of_bpx_s_own_all_with_an_activation_end_in_it():
+    with_activation = [layers.Dense, layers.Conv1D, layers.Conv2D, layers.Activation]
+    assert all(cls.ends_in_activation for cls in with_activation)
+    fields = {name for name in layers.__all__ if hasattr(getattr(layers, name), "activation")}
+    assert fields <= {cls.__name__ for cls in with_activation}
+
+
+@pytest.mark.parametrize("chain", [[Logarithm()], [Logarithm(), Dense(2)], [Dense(2), Rescale(2)]])
+def test_a_first_layer_that_is_no_rescaling(chain):
+    net = bpx.Network([Input(2), *chain], dtype="float64", seed=0, task="regression")
+    expected = np.log(X) if isinstance(chain[0], Logarithm) else None
+    first = net.activations(X)[0]
+    if expected is not None:
+        assert np.array_equal(first, expected)
+    assert np.array_equal(net(X), net.activations(X)[-1])
+    assert bpx.gradient_check(net, X, X).worst < 1e-7
+
+
+def test_buffers_of_one_name_and_two_dtypes():
+    found = []
+
+    @dataclass(frozen=True)
+    class Asks(Layer):
+        def forward(self, x, p, ctx):
+            kinds = None, ctx.backend.xp.bool, None
+            found.extend(ctx.buffer("same", (3,), kind).dtype.name for kind in kinds)
+            return x, None
+
+        def backward(self, delta, saved, p, out, ctx):
+            return delta
+
+    bpx.Network([Input(2), Asks(), Dense(1)], seed=0)(X)
+    assert found[:3] == ["float32", "bool", "float32"]
