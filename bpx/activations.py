@@ -117,7 +117,8 @@ class Sigmoid(Activation):
     kernel: ClassVar[str | None] = "sigmoid"
 
     def forward(self, xp: Any, z: Array) -> Array:
-        return 0.5 * xp.tanh(0.5 * z) + 0.5  # the same function, and exp cannot overflow
+        e = xp.exp(-xp.abs(z))  # which cannot overflow
+        return xp.where(z < 0.0, e, xp.ones_like(e)) / (1.0 + e)
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
         return a * (1.0 - a)

@@ -118,7 +118,8 @@ def check_x(
             x = x.copy()
             x.sum_duplicates()  # their sum is the number
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
-        check_in_memory(x, what)
+        if not plain:
+            check_in_memory(x, what)
         x = asarray(backend, x, what)
     check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
@@ -284,8 +285,8 @@ def check_weight(
     Raises
     ------
     ValueError
-        Another shape, a weight that is negative or not finite, only zeros, or a sum that is not
-        finite.
+        Another shape, a weight that is negative or not finite, only zeros, or a sum that is very
+        large or small.
     """
     xp, given, weight = backend.xp, weight, asarray(backend, weight, what)
     precision = "float32" if dtype == xp.float32 else "float64"
@@ -301,8 +302,12 @@ def check_weight(
         raise ValueError(f"expected {what} >= 0, got a negative one")
     if not allow_zero and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive {what}, got only zeros (in {precision})")
-    if not math.isfinite(total):
-        raise ValueError(f"expected {what} with a finite sum in {precision}: scale it down")
+    most = 1e30 if precision == "float32" else 1e300  # times a cost it has to be finite, as 1/sum
+    if total and not 1.0 / most <= total <= most:
+        raise ValueError(
+            f"expected {what} with a sum between {1.0 / most:g} and {most:g}, got {total:.3g} in "
+            f"{precision}: divide it by its mean, since only ratios matter"
+        )
     return weight
 
 

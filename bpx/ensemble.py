@@ -196,8 +196,9 @@ class Ensemble(HasNames):
         """The mean ``cost`` of the mean outputs, and the ``accuracy`` (not for a regression).
 
         The cost is that of the mean outputs under a vote too; the accuracy is that of `predict`.
-        Where outputs have been rounded to 0 or 1, the cost is less than a network's, which is
-        computed from z. The arguments and errors are those of `Network.evaluate`.
+        It is computed from outputs, and a network's from z: for an output that was rounded to 0
+        or 1 it has the smallest positive number (−ln of it is 87 in float32, 708 in float64). The
+        arguments and errors are those of `Network.evaluate`.
 
         >>> import bpx
         >>> nets = [bpx.Network([1, 1], output="identity", weights="zeros") for _ in range(2)]

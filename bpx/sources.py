@@ -313,8 +313,8 @@ class Stream:
                     f"{type(batch).__name__}; pass a pair of arrays as fit(x, y) or fit(*pair)"
                 )
             empty = False
-            shape = self.net.input_shape
-            if getattr(batch[0], "shape", None) in (shape, (*shape, 1)):  # or in columns
+            shape, got = self.net.input_shape, getattr(batch[0], "shape", ())
+            if got in (shape, (*shape, 1)) and got[1:] != shape:  # or in columns
                 raise ValueError(
                     "expected the iterable to give mini-batches, x of shape (m, ...) with y, got "
                     "single samples: pass arrays, x = np.array([x.reshape(-1) for x, y in data]), "

@@ -401,3 +401,25 @@ def test_a_frozen_layer_is_never_touched(backend, host, rng):
         net.fit(x, y, epochs=2, l2=1.0, optimizer=optimizer)
     assert np.array_equal(host(net.weights[0]), before[0])
     assert not np.array_equal(host(net.weights[1]), before[1])
+
+
+@pytest.mark.parametrize("kind", ["reversed", "fields", "uint16", "uint32", "uint64", "beyond"])
+def test_numpy_arrays_that_pytorch_has_no_like_of(kind, rng):
+    pytest.importorskip("torch", reason="its dtypes and strides are the question")
+    host = rng.integers(0, 9, (6, 2))
+    given = {
+        "reversed": host[::-1],
+        "fields": np.zeros((6, 2), [("tag", "i1"), ("x", "f4")])["x"],
+        "beyond": np.array([[2**63, 1]] * 6, np.uint64),
+    }.get(kind)
+    if given is None:
+        given = host.astype(kind)
+    there, here = (bpx.Network([2, 3, 2], seed=0, backend=b) for b in ("torch", "numpy"))
+    assert np.abs(there.backend.to_host(there(given)) - here(given)).max() < 1e-6
+    counts = [
+        bpx.Network([2, 2], output="exp", cost="poisson", seed=0, backend=b).evaluate(
+            host, host[::-1] if kind == "reversed" else np.minimum(given, 9)
+        )["cost"]
+        for b in ("torch", "numpy")
+    ]
+    assert counts[0] == pytest.approx(counts[1], rel=1e-5)

@@ -340,7 +340,7 @@ CASES = [
     (
         lambda: fit(X, Y, validation=(X, Y, [1e38] * 4)),
         ValueError,
-        "expected validation sample_weight with a finite sum",
+        "expected validation sample_weight with a sum between 1e-30 and 1e+30, got inf in float32",
     ),
     # options of fit
     (
@@ -936,8 +936,14 @@ CASES = [
         "x has masked elements; fill them first: x.filled(...)",
     ),
     (lambda: fit(X, Y, sample_weight=[1e-60] * 4), ValueError, "got only zeros"),
-    (lambda: fit(X, Y, sample_weight=[1e38] * 4), ValueError, "with a finite sum"),
-    (lambda: fit(X, Y, sample_weight=[1e300] * 4), ValueError, "with a finite sum"),
+    (
+        lambda: fit(X, Y, sample_weight=[1e37] * 4),
+        ValueError,
+        "expected sample_weight with a sum between 1e-30 and 1e+30, got 4e+37 in float32: divide "
+        "it by its mean, since only ratios matter",
+    ),
+    (lambda: fit(X, Y, sample_weight=[1e-40] * 4), ValueError, "between 1e-30 and 1e+30"),
+    (lambda: fit(X, Y, sample_weight=[1e300] * 4), ValueError, "got inf in float32"),
     (lambda: fit(X, Y, sample_weight=[1e300, -1e300, 1, 1]), ValueError, "sample_weight >= 0"),
     # backprop and the rest
     (

@@ -163,6 +163,14 @@ def test_a_shell_lists_what_is_public():
     assert set(dir(bpx)) - {"sklearn"} == {*bpx.__all__, "__version__"}
 
 
+def test_a_mini_batch_of_one_row_and_one_number():
+    x = np.arange(5.0)[:, None] / 5.0
+    nets = [bpx.Network([1, 3, 1], output="identity", seed=0, dtype="float64") for _ in range(2)]
+    expected = nets[0].fit(x, x, batch_size=2, epochs=2, shuffle=False)
+    history = nets[1].fit(bpx.batches(x, x, 2, shuffle=False), epochs=2)
+    assert history["training_cost"] == pytest.approx(expected["training_cost"], rel=1e-12)
+
+
 def test_samples_in_pairs():
     """As in the book's network.py."""
     for x in (X, X[:, :, None]):

@@ -212,3 +212,14 @@ def test_saturated_outputs_and_huge_inputs_stay_as_they_are(run):
     one, two = networks(run, (2, 3, 2), hidden="tanh")
     assert np.abs(one.feedforward(x) - two.feedforward(x)).max() <= 1e-6
     assert np.abs(two.feedforward(x)).max() <= 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [8, 4000])
+def test_probabilities_of_rare_events(run, dtype, rows):
+    _, net = networks(run, (1, 1), cost=None, bias="zeros", dtype=dtype)
+    net.weights[0][...] = 1.0
+    z = np.linspace(-85.0, 30.0, rows).astype(dtype)[:, None]
+    expected = 1.0 / (1.0 + np.exp(-z.astype(float)))
+    tolerance = {"float64": 1e-15, "float32": 1e-6}[dtype]
+    assert np.abs(net(z) / expected - 1.0).max() <= tolerance

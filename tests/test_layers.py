@@ -433,3 +433,22 @@ def test_processes_get_the_same_network(backend, host, rng):
     assert np.array_equal(host(twin.state), host(net.state))
     error = bpx.DivergenceError(3, 7, "layer 1", net.history)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [8, 4000])
+def test_probabilities_of_rare_events_are_right_relative_to_themselves(
+    backend, put, host, dtype, rows
+):
+    """½ tanh(½ z) + ½, which does as well for a hidden layer, is 0 or noise from −17 on."""
+    if dtype in backend.lacks:
+        pytest.skip(f"{backend.name} has no {dtype}")
+    net = bpx.Network([1, 1], bias="zeros", dtype=dtype, backend=backend)
+    net.weights[0][...] = put(np.array([[1.0]], dtype))
+    z = np.linspace(-85.0, 30.0, rows).astype(dtype)[:, None]
+    expected = 1.0 / (1.0 + np.exp(-z.astype(float)))
+    tolerance = {"float64": 1e-15, "float32": 1e-6}[dtype]
+    for got in (net(put(z)), net.activations(put(z))[0]):
+        assert np.abs(host(got) / expected - 1.0).max() <= tolerance
+    ends = net(put(np.array([[-1e4], [1e4], [0.0]], dtype)))
+    assert host(ends).ravel().tolist() == [0.0, 1.0, 0.5]

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklearn]'")
 
+from scipy import sparse
 from sklearn import neural_network
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_regression
@@ -84,6 +85,25 @@ def test_each_activation_and_solver(digits, solver, activation):
     assert np.allclose(theirs.predict_proba(x), mine.predict_proba(x), rtol=1e-9, atol=1e-12)
     assert np.allclose(theirs.predict_log_proba(x), mine.predict_log_proba(x), atol=1e-9)
     assert theirs.score(x, y) == mine.score(x, y)
+
+
+@pytest.mark.parametrize("activation", ["logistic", "tanh"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_without_hidden_layers_the_activation_is_of_the_first_weights_alone(
+    digits, houses, solver, activation
+):
+    options = {"hidden_layer_sizes": (), "max_iter": 4, "activation": activation}
+    both("MLPClassifier", *digits, solver=solver, **options)
+    both("MLPRegressor", *houses, solver=solver, **options)
+
+
+def test_labels_in_a_sparse_matrix(digits):
+    x, y = digits
+    y = sparse.csr_matrix(np.eye(10, dtype=int)[y])
+    theirs, mine = both("MLPClassifier", x, y, max_iter=30, learning_rate_init=0.01)
+    assert mine.score(x, y) == theirs.score(x, y) > 0.5
+    weight = np.arange(len(x))
+    assert mine.score(x, y, weight) == theirs.score(x, y, weight)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
 ACTIVATIONS = "identity", "sigmoid", "tanh", "relu", "softmax"
+PROBABILITY = 5  # the sigmoid of outputs that a user sees, whose small values are right too
 
 QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
 COSTS = "quadratic", "cross-entropy", "log-likelihood"

@@ -10,7 +10,7 @@ import numpy as np
 from . import _machine_code
 from ._base import Array, Forward
 from ._cblas import address
-from ._codes import ACTIVATIONS
+from ._codes import ACTIVATIONS, PROBABILITY, SIGMOID
 
 # Rows of many that go through all layers before the next. With fewer it costs more that ω is
 # turned around for them, and with more the activations do not stay in the second cache.
@@ -43,6 +43,7 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
     """See `Backend.compile_forward`."""
     real, outputs = theta.dtype, layers.sizes[-1]
     codes = [ACTIVATIONS.index(name) for name in layers.activations]
+    codes[-1] = PROBABILITY if codes[-1] == SIGMOID else codes[-1]
     net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
     given, widest = np.zeros(1, LAYERS), max(layers.sizes[1:-1], default=0)
     of_net = address(net), len(codes), widest

@@ -13,7 +13,7 @@ import numpy as np
 from numba import from_dtype, types
 from numba.extending import overload
 
-from ._codes import RELU, SIGMOID, SOFTMAX, TANH
+from ._codes import PROBABILITY, RELU, SIGMOID, SOFTMAX, TANH
 from ._fast_run import LAYERS, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
@@ -76,13 +76,18 @@ def _tanh_by_dtype(z):
 @_inlined
 def activate(code, z, rows, n):
     """``z ← σ(z)``, rows of n."""
-    half, zero = z.dtype.type(0.5), z.dtype.type(0.0)
+    zero, half, one = z.dtype.type(0.0), z.dtype.type(0.5), z.dtype.type(1.0)
     if code == SIGMOID:
         for i in range(z.size):
             z[i] *= half
         _tanh(z)
         for i in range(z.size):
             z[i] = half * z[i] + half
+    elif code == PROBABILITY:
+        # The rational function above ends at 1.2e-7 instead of 0.
+        for i in range(z.size):
+            e = math.exp(-abs(z[i]))
+            z[i] = (e if z[i] < zero else one) / (one + e)
     elif code == TANH:
         _tanh(z)
     elif code == RELU:

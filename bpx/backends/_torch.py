@@ -17,10 +17,19 @@ class TorchBackend(Backend):
 
     def from_host(self, array: np.ndarray) -> Array:
         array = native(array)
-        # DLPack shares the memory, but read-only arrays cannot be exported through it.
-        if self.is_host and array.flags.writeable and array.dtype != np.bool_:
+        if array.dtype.kind == "u" and array.itemsize > 1:  # PyTorch compares none of these
+            array = array.astype(_wider(array))
+        # DLPack shares the memory, but not of arrays that are read-only, or that PyTorch has not.
+        steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
+        if self.is_host and steps and array.flags.writeable and array.dtype != np.bool_:
             return self.xp.from_dlpack(array)
-        return self.xp.asarray(np.array(self._fitting(array)), device=self.device)
+        return self.xp.asarray(np.array(self._fitting(array), order="C"), device=self.device)
 
     def to_host(self, array: Array) -> np.ndarray:
         return np.from_dlpack(array.detach().cpu())
+
+
+def _wider(array: np.ndarray) -> type[np.generic]:
+    """A dtype for the numbers of an unsigned one."""
+    fits = array.itemsize < 8 or array.max(initial=0) <= np.iinfo(np.int64).max
+    return np.int64 if fits else np.float64

@@ -268,7 +268,7 @@ struct Identity {
 };
 
 struct Sigmoid {
-  __device__ static real forward(real z) { return real(0.5) * tanh(real(0.5) * z) + real(0.5); }
+  __device__ static real forward(real z) { return real(1) / (real(1) + exp(-z)); }
   __device__ static real slope(real a) { return a * (real(1) - a); }
 };
 

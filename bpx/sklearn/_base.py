@@ -265,7 +265,10 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         tensors = zip(network.weights, network.biases, activations, strict=True)
         for weights, bias, activation in tensors:
             fan_out, fan_in = weights.shape
-            factor = 2.0 if getattr(activation, "name", activation) == "sigmoid" else 6.0
+            name = getattr(
+                activation, "name", activation
+            )  # without hidden layers, as it was given
+            factor = 2.0 if name in ("sigmoid", "logistic") else 6.0
             bound = np.sqrt(factor / (fan_in + fan_out))
             coef = self._random_state.uniform(-bound, bound, (fan_in, fan_out))
             intercept = self._random_state.uniform(-bound, bound, fan_out)

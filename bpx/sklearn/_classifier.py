@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
@@ -261,7 +262,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         0.75
         """
         found = self.predict(X)
-        if isinstance(found, np.ndarray):
+        if isinstance(found, np.ndarray) or issparse(found):  # as y was
             given = [on_host(array) for array in (y, sample_weight)]
             return float(accuracy_score(given[0], found, sample_weight=given[1]))
         backend = get(found)
