@@ -15,6 +15,7 @@ from typing import Any
 from . import persistence
 from .callbacks import Run
 from .checks import level_of_user, positive, whole
+from .keywords import constructor
 from .passes import NO_LIMIT
 from .persistence import FileFormatError
 from .snapshots import Epoch, Snapshot, contents
@@ -23,6 +24,10 @@ _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 _TEMPORARY = re.compile(r"\.bpx-[0-9a-f]{16}\.tmp")
 
 
+_BEST = "the newest are kept; for the best weights there is callbacks=bpx.EarlyStopping(...)"
+
+
+@constructor({"": {"monitor": _BEST, "save_best_only": _BEST}})
 @dataclass(frozen=True)
 class Checkpoint:
     """Where and when `fit` saves all that its further steps depend on.

@@ -46,7 +46,7 @@ def fraction(what: str, value: Any, *, zero: bool = False) -> float:
 
 def flag(what: str, value: Any) -> bool:
     """`value` as a bool; TypeError for anything else: ``"no"`` would be a yes."""
-    if not isinstance(value, bool | int | np.bool_):
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
         raise TypeError(f"expected {what} to be True or False, got {value!r}")
     return bool(value)
 

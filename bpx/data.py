@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, Backend, asarray, get, is_sparse, namespace
-from .checks import last_word, whole
+from .checks import last_word, shortened, whole
 from .frames import is_named_row, is_on_disk
 from .values import check_finite_rows, check_indices
 
@@ -288,6 +288,11 @@ def check_weight(
         Another shape, a weight that is negative or not finite, only zeros, or a sum that is very
         large or small.
     """
+    if isinstance(weight, dict | str):
+        raise TypeError(
+            f"expected {what} as an array, a weight for each sample, got {shortened(weight)}: "
+            "np.array([1.0, 5.0])[y] are those of classes"
+        )
     xp, given, weight = backend.xp, weight, asarray(backend, weight, what)
     precision = "float32" if dtype == xp.float32 else "float64"
     if tuple(weight.shape) != (m,):

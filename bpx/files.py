@@ -144,13 +144,18 @@ def load(
     _all_taken(path, tensors)
     if TRAINING in header:
         try:
-            run = header[TRAINING]
-            net.history = History.of(run["history"], run["larger_is_better"], run["stopped"])
+            net.history = history(header[TRAINING])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise persistence.FileFormatError(
                 f"{path}: its header does not describe a run of fit ({error!r})"
             ) from error
     return net
+
+
+def history(run: Mapping[str, Any]) -> History:
+    """That of a run in the header of a checkpoint."""
+    undecided = run.get("undecided", ())  # checkpoints before 2026-12 have none
+    return History.of(run["history"], run["larger_is_better"], run["stopped"], undecided)
 
 
 def _all_taken(path: str | PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .checks import last_word, shortened
+from .checks import as_days, last_word, level_of_user, shortened
 from .names import Columns
-from .registry import nearest
+from .registry import nearest, plain
 
 
 def names_of(x: Any) -> Columns:
@@ -114,6 +115,24 @@ def _twice(name: str, what: str) -> ValueError:
     )
 
 
+def check_no_dates(x: Any, what: str) -> None:
+    """TypeError for a frame with dates or durations, which NumPy may take for plain numbers."""
+    names = printed_names(x)
+    if not names:
+        return
+    for name, kind in zip(names, x.schema.types if _is_arrow(x) else x.dtypes, strict=True):
+        if str(kind).lower().startswith(("date", "time", "duration")):
+            frame = f"{last_word(what)}.to_pandas()" if _is_arrow(x) else last_word(what)
+            array = f"{frame}[{name!r}]"
+            mend = as_days(array)
+            if type(x).__module__.startswith("polars"):
+                mend = f"; as days, for example: ({array} - {array}.min()).dt.total_days()"
+            raise TypeError(
+                f"{what} must be real numbers (floats, integers or booleans), got {kind} in "
+                f"column {shortened(name)}{mend}"
+            )
+
+
 def is_named_row(x: Any) -> bool:
     """Whether it is a row of a pandas frame whose columns have names."""
     labels = _index(x) if getattr(x, "ndim", 0) == 1 else None
@@ -123,7 +142,8 @@ def is_named_row(x: Any) -> bool:
 def check_order(x: Any, what: str = "", **others: Any) -> None:
     """ValueError if one of `others` has the index of pandas' `x` in another order.
 
-    Rows go by their place. Labels that differ, or occur twice, say nothing about it.
+    Rows go by their place. Other labels are a RuntimeWarning, unless they are pandas' 0, 1, ... on
+    one side, which say nothing about it.
     """
     labels = _index(x)
     for name, other in others.items() if labels is not None else ():
@@ -136,6 +156,21 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
                 f"labels in another order: {name}.loc[x.index], or {name}.to_numpy() if the "
                 "rows belong together as they are"
             )
+        if not (_is_default(labels) or _is_default(found)):
+            row = int(np.argmin(np.asarray(labels == found)))
+            of_x, of_other = (shortened(plain(index[row])) for index in (labels, found))
+            warnings.warn(
+                f"{what}x and {what}{name} have other index labels, first in row {row}, {of_x} "
+                f"and {of_other}, and rows go by their place: if they belong together by their "
+                f"labels, {name}.loc[x.index]; if not, {name}.to_numpy()",
+                RuntimeWarning,
+                stacklevel=level_of_user(),
+            )
+
+
+def _is_default(labels: Any) -> bool:
+    """Whether they are 0, 1, ..., which pandas gives to rows without names."""
+    return type(labels).__name__ == "RangeIndex" and labels.start == 0 and labels.step == 1
 
 
 def _index(x: Any) -> Any:

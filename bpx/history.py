@@ -43,7 +43,9 @@ class History(Mapping[str, list[float]]):
     stopped : str or None
         Why a callback ended it.
     larger_is_better : set of str
-        The columns for which larger is better; for all others smaller is.
+        The columns for which larger is better; for others smaller is, unless it is
+    undecided : set of str
+        Those of a `bpx.Metric` that does not say.
 
     Examples
     --------
@@ -59,6 +61,7 @@ class History(Mapping[str, list[float]]):
         self.interrupted = False
         self.stopped: str | None = None
         self.larger_is_better = {*ACCURACIES}
+        self.undecided: set[str] = set()
 
     @classmethod
     def of(
@@ -66,6 +69,7 @@ class History(Mapping[str, list[float]]):
         columns: Mapping[str, list[float]],
         larger_is_better: Iterable[str] = ACCURACIES,
         stopped: str | None = None,
+        undecided: Iterable[str] = (),
     ) -> History:
         """A history of these columns; ValueError or TypeError if they cannot be those of one.
 
@@ -83,6 +87,7 @@ class History(Mapping[str, list[float]]):
         if not (stopped is None or isinstance(stopped, str)):
             raise ValueError(f"expected stopped to be a string or null, got {stopped!r}")
         history.larger_is_better = {*different_names("larger_is_better", larger_is_better)}
+        history.undecided = {*different_names("undecided", undecided)} if undecided else set()
         history.stopped = stopped
         return history
 
@@ -155,12 +160,28 @@ class History(Mapping[str, list[float]]):
     def best(self, name: str) -> float:
         """The largest of a column where larger is better, else the smallest; NaN is left out.
 
+        ValueError if which it is, is not known, and KeyError if there is no such column.
+
         >>> History.of({"epoch": [1, 2], "validation_accuracy": [0.5, 0.75]}).best(
         ...     "validation_accuracy")
         0.75
         """
         numbers = [value for value in self[name] if not math.isnan(value)] or [math.nan]
-        return max(numbers) if name in self.larger_is_better else min(numbers)
+        return max(numbers) if self.larger(name) else min(numbers)
+
+    def larger(self, name: str) -> bool:
+        """Whether larger is better in a column; ValueError if that is not known.
+
+        >>> history = History()
+        >>> history.larger("training_accuracy"), history.larger("training_cost")
+        (True, False)
+        """
+        if name in self.undecided:
+            raise ValueError(
+                f"it is not known whether a larger {name!r} is better: say so, "
+                f"bpx.Metric({name!r}, ..., larger_is_better=True), or False"
+            )
+        return name in self.larger_is_better
 
     def best_epoch(self, name: str) -> int:
         """The epoch of the `best` of a column, the first of equals, as ``epoch`` counts it.
@@ -174,7 +195,7 @@ class History(Mapping[str, list[float]]):
         KeyError
             There is no such column.
         ValueError
-            The column has no number.
+            The column has no number, or whether larger is better is not known.
         """
         best = self.best(name)
         if math.isnan(best):

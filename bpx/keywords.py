@@ -93,23 +93,33 @@ OF_SCHEDULES = {
 }
 # Of bpx itself.
 ATTRIBUTES_OF_BPX = {
+    "CSVLogger": "here it is history.to_csv(path), or run.history.to_csv(path) in a callback",
+    "DataLoader": "here it is bpx.batches(x, y, 32), or bpx.open_data(path) for files",
+    "LRFinder": "docs/guide.md has one in some lines, at Finding a learning rate",
     "Linear": "here it is bpx.layers.Dense",
     "MLPClassifier": "it is bpx.sklearn.MLPClassifier: import bpx.sklearn",
     "MLPRegressor": "it is bpx.sklearn.MLPRegressor: import bpx.sklearn",
     "Model": "here it is bpx.Network([bpx.layers.Input(784), ...])",
+    "ModelCheckpoint": "here it is fit(..., checkpoint=folder); bpx.EarlyStopping keeps the best",
     "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
     "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "nn": "here it is bpx.layers",
+    "manual_seed": "a network has its own, bpx.Network(..., seed=0)",
     "optim": "here it is bpx.optimizers",
+    "seed": "a network has its own, bpx.Network(..., seed=0)",
+    "set_seed": "a network has its own, bpx.Network(..., seed=0)",
     "sklearn": "import bpx.sklearn",
 }
 # Of its layers; names that are nearly ours are found without.
 ATTRIBUTES_OF_LAYERS = {
+    "Concatenate": "layers are one after another; docs/guide.md has one that makes a vector of a "
+    "category beside numbers, at Parts of your own",
     "GRU": "there are no recurrent layers",
     "LSTM": "there are no recurrent layers",
     "Linear": "here it is bpx.layers.Dense",
     "RNN": "there are no recurrent layers",
     "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
+    "Relu": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
     "Sigmoid": 'here it is "sigmoid", as in Dense(30, "sigmoid")',
     "Softmax": 'here it is "softmax", as in Dense(10, "softmax")',
     "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
@@ -118,6 +128,7 @@ ATTRIBUTES_OF_LAYERS = {
 ATTRIBUTES = {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
+    "count_params": "here it is net.summary()",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
     "eval": "there is no need for it: units are dropped in training alone",
     "forward": "here it is net(x), or net.feedforward(x)",

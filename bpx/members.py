@@ -120,6 +120,11 @@ def _train(
         with Interrupts(*also) as interrupts:
             found = _in_turn(members, x, y, [options | one for one in own], interrupts)
     else:
+        if multiprocessing.current_process().daemon:
+            raise ValueError(
+                "a process of multiprocessing.Pool cannot start others: train in turn, without "
+                "processes= and devices="
+            )
         slots = _slots(processes, devices, options)
         with tempfile.TemporaryDirectory(prefix="bpx-") as folder:
             data = Handover(Path(folder))
@@ -264,7 +269,7 @@ class _Processes:
 
     def _start(self) -> None:
         """Start as many as there are free slots for."""
-        busy = {worker.slot for worker in self.running}
+        busy, started = {worker.slot for worker in self.running}, []
         free = [slot for slot in range(len(self.slots)) if slot not in busy]
         for index in self.pending.copy():
             own = [index % len(self.slots)] if self.fixed else free
@@ -272,12 +277,18 @@ class _Processes:
             if slot is not None:
                 free.remove(slot)
                 self.pending.remove(index)
-                self.running.append(self._started(index, slot))
+                started.append(self._started(index, slot))
+        self.running += started
+        for worker in started:  # they get ready side by side
+            with contextlib.suppress(OSError):  # it has ended already
+                worker.connection.send_bytes(self.tasks[worker.index])
+                worker.connection.send_bytes(self.given)
 
     def _started(self, index: int, slot: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
         connection, theirs = context.Pipe()
-        arguments = theirs, self.tasks[index], self.given, self.slots[slot]
+        # Without the data: it would wait for ever until a process that has ended takes them.
+        arguments = theirs, self.slots[slot]
         process = context.Process(target=_train_one, args=arguments, daemon=True)
         at_once = min(len(self.slots), len(self.members))
         with set_for_each_of(at_once), _without_interrupts():
@@ -330,9 +341,10 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _train_one(connection: Any, task: bytes, given: bytes, device: str | None) -> None:
+def _train_one(connection: Any, device: str | None) -> None:
     """In a process of its own: send the trained network, on the host, and an error or None."""
     signal.signal(signal.SIGINT, _not_now)
+    task, given = connection.recv_bytes(), connection.recv_bytes()
     threading.Thread(target=_listen, args=(connection,), daemon=True).start()
     net, error = None, None
     try:

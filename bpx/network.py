@@ -28,7 +28,7 @@ from .layers import Input, Layer
 from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
-from .registry import name_of
+from .registry import article, name_of
 from .traces import LayerTrace
 from .values import check_finite_rows
 
@@ -462,6 +462,11 @@ class Network(HasNames):
         if isinstance(x, Blocks):
             y, sample_weight = x.complete(y, sample_weight)
             x.check_targets(y, names.target_columns, what)
+        elif y is None and not isinstance(x, list | tuple) and not hasattr(x, "shape"):
+            raise TypeError(
+                f"expected {what}x and y as arrays, got {article(type(x).__name__)}: mini-batches "
+                "are for fit"
+            )
         elif y is None:
             raise ValueError(
                 f"{what}y is missing: pass arrays as x and y, or a pair of them as *pair; "
@@ -821,10 +826,11 @@ class Network(HasNames):
         for name in dict.fromkeys([*ours, *theirs]):
             here, there = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))
             if here != there:
+                before = _layer_of(name)
+                mend = f": layers={before} copies only those before it" if before else ""
                 raise ValueError(
                     f"expected tensors of the same names and shapes, got {name} of shape "
-                    f"{here or 'none'} here and {there or 'none'} there: layers={_layer_of(name)} "
-                    "copies only those before it"
+                    f"{here or 'none'} here and {there or 'none'} there{mend}"
                 )
         for name, tensor in ours.items():
             host = other.backend.to_host(theirs[name])

@@ -175,6 +175,6 @@ def _value(text: str) -> Any:
 def sizes(text: str) -> list[int]:
     """Layer sizes from ``"256,128"``; ValueError if they are not integers."""
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
+        return [int(part) for part in text.split(",")] if text.strip() else []
     except ValueError:
         raise ValueError(f"expected hidden sizes such as 100 or 256,128, got {text!r}") from None

@@ -51,7 +51,7 @@ def nearest(word: str, known: list[str]) -> str:
     close = [meant] if meant in known else []
     likely = [name for name in known[:MOST_COMPARED] if len(name) <= LONGEST_COMPARED]
     for spelled in (word, canonical(word)) if len(word) <= LONGEST_COMPARED else ():
-        close = close or difflib.get_close_matches(spelled, likely, n=1, cutoff=0.5)
+        close = close or difflib.get_close_matches(spelled, likely, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
     more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""

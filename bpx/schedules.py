@@ -161,7 +161,7 @@ class WarmUp(Schedule):
     after: float | Schedule
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
+        whole("the steps of WarmUp, its first argument,", self.steps)
         object.__setattr__(self, "after", as_schedule(self.after))
 
     def __call__(self, step: int) -> float:

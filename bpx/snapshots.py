@@ -167,6 +167,7 @@ def contents(
         "epoch": epoch.position(),
         "history": {name: list(run.history[name]) for name in run.history},
         "larger_is_better": sorted(run.history.larger_is_better),
+        "undecided": sorted(run.history.undecided),
         "stopped": run.stopped,
         "begun": run.begun,
         "callbacks": remembered,
@@ -265,7 +266,7 @@ class Snapshot:
             prefix = f"{TRAINING}.callbacks.{index}."
             for name in [name for name in tensors if name.startswith(prefix)]:
                 state[name.removeprefix(prefix)] = tensors.pop(name)
-        history = History.of(run["history"], run["larger_is_better"], run["stopped"])
+        history = files.history(run)
         return cls(
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
             whole("step", optimizer["step"], 0),

@@ -249,9 +249,12 @@ def _no_number(cell: str) -> ValueError:
         hint = ", which is not finite: put another number there, or leave the line out"
     elif re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
         hint = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
+    elif re.match(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", word):
+        hint = ": write a date as a number, such as the days since a first one"
     else:
         hint = (
-            "; turn a column of text into a column of numbers for each value (pandas.get_dummies)"
+            "; turn a column of text into a column of numbers for each value "
+            "(pandas.get_dummies(table, dtype=int))"
         )
     return ValueError(f"expected a number, {shown}{hint}")
 

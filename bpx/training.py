@@ -109,7 +109,6 @@ def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> Histor
     callbacks = _callbacks(given.callbacks, given.progress, ranks)
     optimizer = given.optimizer
     chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
-    _tell_of_steps(chosen.learning_rate, given.epochs, source.steps)
     # A stream without penalties need not know its size.
     divisor = None if isinstance(given.n, str) else given.n or source.n or 1
     penalty = Penalty(given.l1, given.l2, divisor, given.clip_norm, given.clip_value)
@@ -135,6 +134,7 @@ def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> Histor
         state = chosen.start(net)
     else:
         chosen.check(net, state)
+    _tell_of_steps(chosen.learning_rate, state.step, given.epochs, source.steps)
     trainer = Trainer(
         net, chain, source, chosen, state, penalty, given.graph, checkpoints, arguments, ranks,
         slices, given.objective, changes,
@@ -170,10 +170,20 @@ def _source(
     return Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
 
 
-def _tell_of_steps(rate: Any, epochs: int, steps: int | None) -> None:
-    """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps."""
+def _tell_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None:
+    """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps.
+
+    Or where it has ended in an earlier call of `fit`, after which steps were `done`.
+    """
     end = rate.constant_from if isinstance(rate, Schedule) else None
-    if end is not None and steps is not None and end < steps and epochs > 1:
+    if end is not None and done >= end and epochs > 0:
+        warnings.warn(
+            f"{rate} has ended in the {done} steps before, and η stays at {rate(done):.3g}: to "
+            "begin it anew set net.optimizer = None before fit",
+            RuntimeWarning,
+            stacklevel=level_of_user(),
+        )
+    elif end is not None and steps is not None and end < steps and epochs > 1:
         warnings.warn(
             f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first of "
             f"{epochs} epochs, and η stays at {rate(end):.3g} after {end} steps; the whole run "

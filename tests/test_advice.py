@@ -143,8 +143,8 @@ ADVICE = [
     (predict_images, IMAGES, [sparse], "x.toarray()"),
     (validate_images, IMAGES, [_list, pandas], "np.asarray(x).reshape(-1, 1, 8, 8)"),
     (validate_images, IMAGES, [sparse], "x.toarray()"),
-    (predict, DAYS, [numpy, pandas], "(x - x.min()) / np.timedelta64(1, 'D')"),
-    (fit_values, DAYS[:, :2], [numpy, pandas], "(y - y.min()) / np.timedelta64(1, 'D')"),
+    (predict, DAYS, [numpy], "(x - x.min()) / np.timedelta64(1, 'D')"),
+    (fit_values, DAYS[:, :2], [numpy], "(y - y.min()) / np.timedelta64(1, 'D')"),
     (of_other_columns, ROWS, FRAMES, "np.asarray(x)"),
     (validate_other_columns, ROWS, FRAMES, "np.asarray(x)"),
 ]  # fmt: skip

@@ -130,7 +130,13 @@ CASES = [
         TypeError,
         "expected x to be an array of numbers, got 'data.csv': bpx.open_data reads it",
     ),
-    (lambda: fit(X, Y, sample_weight="balanced"), TypeError, "of numbers, got 'balanced'"),
+    (
+        lambda: fit(X, Y, sample_weight="balanced"),
+        TypeError,
+        "expected sample_weight as an array, a weight for each sample, got 'balanced': "
+        "np.array([1.0, 5.0])[y] are those of classes",
+    ),
+    (lambda: fit(X, Y, sample_weight={0: 1.0}), TypeError, "for each sample, got {0: 1.0}: np."),
     (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
     (
         lambda: bpx.Network([1, 2]).fit(np.zeros(4), Y),
@@ -242,12 +248,13 @@ CASES = [
     (
         lambda: fit(np.array([["a", 1, 2]] * 4, dtype=object), Y),
         TypeError,
-        "with 'a' at [0, 0]; 'a' is text: pandas.get_dummies makes columns of numbers of it",
+        "with 'a' at [0, 0]; 'a' is text: make columns of numbers of it, pandas.get_dummies(x, "
+        "dtype=float) or polars' x.to_dummies()",
     ),
     (
         lambda: net().predict([[1.0, 2.0, "red"]]),
         TypeError,
-        "got dtype <U32; 'red' is text: pandas.get_dummies makes columns of numbers of it",
+        "got dtype <U32; 'red' is text: make columns of numbers of it, pandas.get_dummies(x, ",
     ),
     (
         lambda: regression(["1.5", "2", "3", "4"]),
@@ -971,7 +978,7 @@ CASES = [
         "is bpx's own activation",
     ),
     (lambda: bpx.register("mine", 3), TypeError, "cannot register an int: expected one of"),
-    (lambda: fit(X, Y)["validation_cots"], KeyError, "no column 'validation_cots'; did you mean"),
+    (lambda: fit(X, Y)["training_cots"], KeyError, "no column 'training_cots'; did you mean"),
     # as elsewhere
     (lambda: fit(X, Y, lr=0.1), TypeError, "fit takes no lr=: the optimizer has it, optimizer="),
     (

@@ -616,6 +616,10 @@ def test_gradcheck():
         (["train", "--optimizer", "adm"], "did you mean 'adam'?"),
         (["train", "--schedule", "cos"], "unknown schedule 'cos'"),
         (["train", "--hidden", "a"], "expected hidden sizes such as 100 or 256,128"),
+        (
+            ["train", "--hidden", "20,,3"],
+            "expected hidden sizes such as 100 or 256,128, got '20,,3'",
+        ),
         (["train", "--task", "regress"], "did you mean 'regression'?"),
         (["train", "--batch-size", "5000"], "expected 1 <= batch_size <= n = 1197"),
         (["train", "--learning-rate", "-1"], "expected the learning rate (or a Schedule) >= 0"),
@@ -681,6 +685,11 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ),
         ("a,b\nTrue,1\n", "expected a number, got 'True': write 1 for True and 0 for False"),
         ("a,b\n25-34,1\n", "expected a number, got '25-34'; turn a column of text into a column"),
+        ("a,b\n2020-01-31,1\n", "got '2020-01-31': write a date as a number, such as the days"),
+        (
+            "a,b\n31.1.2020,1\n",
+            "got '31.1.2020': write a date as a number, such as the days since",
+        ),
         ("a,b\nred,1\n", "expected a number, got 'red'; turn a column of text into a column of"),
         (
             "a,b\n1_000,1\n",

@@ -395,7 +395,7 @@ CASES = [
     (lambda: Conv(1, 3, padding=0.5), TypeError, "the padding of Conv2D to be an integer"),
     (lambda: Max(2, padding="same"), ValueError, "MaxPool2D to be numbers of zeros at the ends"),
     (lambda: Conv(1, 3, groups=0), ValueError, "expected the groups of Conv2D >= 1, got 0"),
-    (lambda: Conv(1, 3, use_bias=1), TypeError, "expected use_bias to be True or False"),
+    (lambda: Conv(1, 3, use_bias=2), TypeError, "expected use_bias to be True or False"),
     (lambda: Max(0), ValueError, "expected the pool_size of MaxPool2D >= 1, got 0"),
     (lambda: Max(2, 0), ValueError, "expected the stride of MaxPool2D >= 1, got 0"),
     (lambda: Max(2, padding=0.5), TypeError, "expected the padding of MaxPool2D to be an integer"),

@@ -95,7 +95,24 @@ KEYWORDS = [
     (lambda: layers.Conv2D(out_features=3), "Conv2D takes no out_features="),
     (lambda: layers.BatchNorm(bias_initializer="ones"), "BatchNorm takes no bias_initializer="),
     (lambda: schedules.Cosine(initial_learning_rate=0.1), "the rate is the first argument"),
-    (lambda: bpx.EarlyStopping(5, mode="max"), "accuracies are better when larger, all others"),
+    (lambda: bpx.EarlyStopping(5, mode="max"), "accuracies are better when larger, costs when"),
+    (
+        lambda: bpx.Metric("f1", len, mode="max"),
+        "Metric takes no mode=: here it is larger_is_b",
+    ),
+    (lambda: bpx.Checkpoint("a", monitor="f1"), "takes no monitor=: the newest are kept; for the"),
+    (
+        lambda: fit(X, Y, callbacks=bpx.Checkpoint("a")),
+        "or a function, got a Checkpoint: pass it as checkpoint=",
+    ),
+    (
+        lambda: net().evaluate(bpx.batches(X, Y)),
+        "expected x and y as arrays, got a Batches: mini-batches are for fit",
+    ),
+    (
+        lambda: schedules.WarmUp(0.1, 10),
+        "expected the steps of WarmUp, its first argument, to be an integer, got 0.1",
+    ),
     (lambda: bpx.EarlyStopping(5, restore_best_weights=True), "restore_best=, True by default"),
     (lambda: bpx.ReduceOnPlateau(mode="min"), "ReduceOnPlateau takes no mode=: accuracies are"),
     (lambda: bpx.ReduceOnPlateau(min_lr=1e-5), "lowest=, of the first rate: 1/128 by default"),
@@ -161,6 +178,59 @@ def test_a_network_has_no_names_that_it_does_not_have():
 
 def test_a_shell_lists_what_is_public():
     assert set(dir(bpx)) - {"sklearn"} == {*bpx.__all__, "__version__"}
+
+
+def test_a_run_has_no_optimizer():
+    with pytest.raises(AttributeError, match=r"it is run\.net\.optimizer, and run\.opt"):
+        fit(X, Y, callbacks=lambda run: run.optimizer)
+
+
+def test_a_metric_of_another_kind_is_named():
+    class Score:
+        def __call__(self, *args):
+            return self.score(*args)
+
+        def score(self, y_true, y_pred):
+            return 0.0
+
+    with pytest.raises(TypeError, match="y_pred") as error:
+        fit(X, Y, callbacks=bpx.Metric("f1", Score()))
+    assert error.value.__notes__ == [
+        "in the metric 'f1', whose function takes the network: "
+        "lambda net: f1_score(y, net.predict(x))"
+    ]
+
+
+def test_whether_a_larger_metric_is_better_is_not_guessed(tmp_path):
+    metric = bpx.Metric("f1", lambda net: 0.5)
+    told = re.escape(
+        "it is not known whether a larger 'f1' is better: say so, bpx.Metric('f1', ..., "
+        "larger_is_better=True), or False"
+    )
+    one = net()
+    for watching in (bpx.EarlyStopping(monitor="f1"), bpx.ReduceOnPlateau(monitor="f1")):
+        with pytest.raises(ValueError, match=told):
+            one.fit(X, Y, epochs=1, callbacks=[metric, watching])
+    assert one.steps == 0
+    history = one.fit(X, Y, epochs=1, callbacks=metric, checkpoint=tmp_path)
+    assert history["f1"] == [0.5]
+    (*_, last) = sorted(tmp_path.iterdir())
+    for known in (history, bpx.load(last).history):
+        with pytest.raises(ValueError, match=told):
+            known.best("f1")
+    smaller = bpx.Metric("f2", lambda net: 0.5, larger_is_better=False)
+    assert fit(X, Y, callbacks=[smaller, bpx.EarlyStopping(monitor="f2")]).best("f2") == 0.5
+
+
+def test_a_schedule_that_has_ended_is_told():
+    rate = bpx.schedules.Cosine(0.1, 4)
+    net = bpx.Network([2, 1], seed=0)
+    net.fit(X[:, :2], Y, epochs=4, batch_size=len(X), optimizer=bpx.SGD(rate))
+    with pytest.warns(RuntimeWarning, match=r"Cosine\(.* has ended in the 4 steps .* at 0: "):
+        net.fit(X[:, :2], Y, epochs=1, batch_size=len(X))
+    net.optimizer = None
+    again = net.fit(X[:, :2], Y, epochs=1, batch_size=len(X), optimizer=bpx.SGD(rate))
+    assert again["learning_rate"] == [0.1]
 
 
 def test_a_mini_batch_of_one_row_and_one_number():

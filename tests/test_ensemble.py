@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -687,16 +688,33 @@ def test_ctrl_c_in_turn():
     assert [net.epochs for net in ensemble.members] == [2, 1, 0]
 
 
-def test_a_script_that_is_not_guarded(tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAM + "main(2)\n")
+@pytest.mark.parametrize("rows", ["100", "20_000"])
+def test_a_script_that_is_not_guarded(tmp_path, rows):
+    """Also with more data than a pipe takes, for which nobody would wait at its other end."""
+    (tmp_path / "program.py").write_text(PROGRAM.replace("100", rows) + "main(2)\n")
     command = [sys.executable, str(tmp_path / "program.py")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith(
         "RuntimeError: its process ended with exit status 1: its output says why"
     )
     assert 'below if __name__ == "__main__":' in last
+
+
+def test_in_a_process_that_may_start_none():
+    """As those of multiprocessing.Pool are."""
+    process = multiprocessing.get_context("spawn").Process(target=_daemon, daemon=True)
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+
+
+def _daemon():
+    try:
+        fits().fit(X, Y, epochs=1, processes=2)
+    except ValueError as error:
+        sys.exit(3 if "a process of multiprocessing.Pool cannot start others" in str(error) else 4)
 
 
 def test_threads_are_shared_out(monkeypatch):

@@ -418,12 +418,42 @@ def test_other_labels_tell_nothing_of_the_order(columns, y):
     for mine, theirs in (
         (x, pandas.Series(y, range(50, 90))),
         (x, pandas.Series(y, twice)),
-        (x.set_axis(twice), pandas.Series(y, twice[::-1])),
         (x, y[:].tolist()),
         (x.to_numpy(), pandas.Series(y, range(39, -1, -1))),
     ):
         history = bpx.Network([3, 4, 2], seed=0).fit(mine, theirs, epochs=1)
         assert history["training_cost"] == expected
+
+
+def test_rows_of_which_each_side_lacks_another(columns, y):
+    """As `dropna` leaves them: they go by their place, and a warning says so."""
+    pandas = pytest.importorskip("pandas", reason="its rows have labels")
+    x, y = pandas.DataFrame(columns), pandas.Series(y)
+    twice = [0, 0, *range(38)]
+    for mine, theirs, labels in (
+        (x.drop(3), y.drop(30), "first in row 3, 4 and 3"),
+        (x.iloc[4:], y.iloc[2:-2].set_axis(range(2, 38)), "first in row 0, 4 and 2"),
+        (x.set_axis(twice), y.set_axis(twice[::-1]), "first in row 0, 0 and 37"),
+    ):
+        net = bpx.Network([3, 4, 2], seed=0)
+        with pytest.warns(RuntimeWarning, match=f"x and y have other index labels, {labels}"):
+            net.evaluate(mine, theirs)
+        net.evaluate(mine, theirs.to_numpy())
+    net.evaluate(x.drop(3), y.loc[x.drop(3).index])
+
+
+def test_dates_are_no_numbers(frame, columns):
+    """NumPy takes those of polars beside numbers for counts since 1970."""
+    days = np.arange("2020-01-01", "2020-02-10", dtype="datetime64[D]").astype("datetime64[ms]")
+    x = frame(columns | {"when": days, "long": days - days[0]})
+    net = bpx.Network([5, 1], output="identity", seed=0)
+    for call in (net, lambda x: net.fit(x, np.zeros(40)), bpx.layers.Rescale.standardizing):
+        with pytest.raises(TypeError, match=r"must be real numbers .* in column 'when'; as") as e:
+            call(x)
+    advice = str(e.value).partition("for example: ")[2]
+    if type(x).__module__.startswith("pyarrow"):
+        pytest.importorskip("pandas", reason="pyarrow makes its frames of a table")
+    assert [float(value) for value in eval(advice, {"np": np, "x": x})] == [*range(40)]
 
 
 def test_targets_go_by_their_names(frame, columns, rng):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import MEND, as_days, last_word, shortened
-from ..frames import column, printed_names
+from ..frames import check_no_dates, column, printed_names
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, Forward, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
@@ -161,6 +161,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         # If not, it may still convert itself through __array__, below.
         with contextlib.suppress(BufferError, RuntimeError, TypeError):
             values = np.from_dlpack(values)
+    check_no_dates(values, what)
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise TypeError(f"{what} has masked elements; fill them first: {name}.filled(...)")
     try:
@@ -229,7 +230,10 @@ def _of_text(host: np.ndarray, name: str) -> str:
         for word in words:
             float(word)
     except ValueError:
-        return f"; {shortened(word)} is text: pandas.get_dummies makes columns of numbers of it"
+        return (
+            f"; {shortened(word)} is text: make columns of numbers of it, "
+            f"pandas.get_dummies({name}, dtype=float) or polars' {name}.to_dummies()"
+        )
     return f"; np.asarray({name}).astype(float)" if words else ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..checks import takes
 from ..history import History, StepLog
+from ..keywords import attributes
 from ..optimizers import State
 from ..persistence import Stateful
 from ..registry import article, nearest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..network import Network
 
 
+@attributes(optimizer="it is run.net.optimizer, and run.optimizer_state.factor a factor on its η")
 @dataclass
 class Run:
     """A training run, as callbacks see it.
@@ -183,9 +185,11 @@ def as_callbacks(callbacks: Any) -> list[Any]:
         if isinstance(callback, type):
             raise TypeError(f"expected a callback, got the class: pass {callback.__name__}(...)")
         if not is_one(callback) and not callable(callback):
+            kind = type(callback).__name__
+            mend = ": pass it as checkpoint=" if kind == "Checkpoint" else ""
             raise TypeError(
                 f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "
-                f"{article(type(callback).__name__)}"
+                f"{article(kind)}{mend}"
             )
         if not is_one(callback):
             takes("a callback", callback, "run")

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import LONGEST, flag, shortened, takes
 from ..history import COLUMNS
+from ..keywords import hints
 from ._base import Callback, Run
 
 if TYPE_CHECKING:
     from ..network import Network
+
+
+_DIRECTION = "here it is larger_is_better=True or False"
 
 
 class Metric(Callback):
@@ -25,8 +29,8 @@ class Metric(Callback):
         Of the column.
     function : callable
         Takes the network, as the epoch has left it; returns a real number.
-    larger_is_better : bool
-        For callbacks that monitor it; by default smaller is better.
+    larger_is_better : bool, optional
+        For callbacks that monitor it, and for `History.best`, which need to be told.
 
     Raises
     ------
@@ -46,8 +50,13 @@ class Metric(Callback):
     [0.0266, 0.0529]
     """
 
+    @hints(higher_is_better=_DIRECTION, greater_is_better=_DIRECTION, mode=_DIRECTION)
     def __init__(
-        self, name: str, function: Callable[[Network], Any], *, larger_is_better: bool = False
+        self,
+        name: str,
+        function: Callable[[Network], Any],
+        *,
+        larger_is_better: bool | None = None,
     ) -> None:
         if not isinstance(name, str) or len(name) > LONGEST:
             raise TypeError(
@@ -56,7 +65,9 @@ class Metric(Callback):
             )
         takes("the function of a Metric", function, "net")
         self.name, self.function = name, function
-        self.larger_is_better = flag("larger_is_better", larger_is_better)
+        if larger_is_better is not None:
+            larger_is_better = flag("larger_is_better", larger_is_better)
+        self.larger_is_better = larger_is_better
 
     def on_fit_begin(self, run: Run) -> None:
         if self.name in (*COLUMNS, *run.columns):
@@ -66,9 +77,18 @@ class Metric(Callback):
         run.columns = *run.columns, self.name
         if self.larger_is_better:
             run.history.larger_is_better.add(self.name)
+        elif self.larger_is_better is None:
+            run.history.undecided.add(self.name)
 
     def on_epoch_end(self, run: Run) -> None:
-        value = self.function(run.net)
+        try:
+            value = self.function(run.net)
+        except TypeError as error:  # one that takes y and predictions, whose signature hides it
+            error.add_note(
+                f"in the metric {self.name!r}, whose function takes the network: "
+                "lambda net: f1_score(y, net.predict(x))"
+            )
+            raise
         if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) != 0:
             raise TypeError(f"expected the metric {self.name!r} to be a number, got {value!r}")
         run.history.log(self.name, float(value))

@@ -11,7 +11,7 @@ from ..keywords import hints
 from ..registry import nearest
 from ._base import Callback, Run
 
-DIRECTION = "accuracies are better when larger, all others when smaller"
+DIRECTION = "accuracies are better when larger, costs when smaller, and a Metric says so itself"
 
 
 class _Watch:
@@ -32,6 +32,7 @@ class _Watch:
                 known = monitor if monitor.startswith("validation_") else known
                 hint = f": pass validation=(x, y), or an estimator's validation_data=, for {known}"
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
+        run.history.larger(monitor)  # known, or an error
         self.monitor, self.min_delta = monitor, min_delta
         self.best = math.nan
         self.epochs_since = 0
@@ -45,7 +46,7 @@ class _Watch:
 
     def improved(self, run: Run) -> bool:
         value = run.history[self.monitor][-1]
-        sign = 1.0 if self.monitor in run.history.larger_is_better else -1.0
+        sign = 1.0 if run.history.larger(self.monitor) else -1.0
         first = math.isnan(self.best) and not math.isnan(value)
         if first or sign * (value - self.best) > self.min_delta:
             self.best, self.epochs_since = value, 0
@@ -69,8 +70,8 @@ class EarlyStopping(Callback):
     patience : int
         Epochs without an improvement; NaN is none.
     monitor : str, optional
-        A column of the history; accuracies are better when larger, as a `Metric` of your own may
-        be, all others when smaller. By default ``"validation_cost"``, without validation
+        A column of the history; accuracies are better when larger, costs when smaller, and a
+        `Metric` of your own says so itself. By default ``"validation_cost"``, without validation
         ``"training_cost"``. (The book watches the accuracy, which on a small set has many ties.)
     min_delta : float
         Only a change of more than this is an improvement.
@@ -144,9 +145,10 @@ class EarlyStopping(Callback):
             run.stop(self._reason())
 
     def _reason(self) -> str:
-        monitor, epochs = self._watch.monitor, f"{self.patience} epochs"
+        monitor = self._watch.monitor
+        epochs = "1 epoch" if self.patience == 1 else f"{self.patience} epochs"
         if not self.best_epoch:
-            return f"{monitor} was NaN in each of {epochs}"
+            return f"{monitor} was NaN for {epochs}"
         return f"no better {monitor} than {self.best:.6g} (epoch {self.best_epoch}) in {epochs}"
 
     def on_fit_end(self, run: Run) -> None:
