@@ -14,6 +14,9 @@ from .persistence import write_bytes
 
 WORDS = {"cost": "mean cost", "accuracy": "accuracy (%)"}
 
+FEW, COLOURS = 6, 10  # runs that a panel's own legend has room for; matplotlib's own colours
+LABEL = 30  # characters of a run's label
+
 
 def curves(
     history: History | Mapping[str, History],
@@ -79,9 +82,18 @@ def curves(
                 axes.legend()
         else:
             _draw_several(axes, runs, parts, kind)
+            title = "dashed: training" if len(parts) > 1 else next(iter(parts.values()))
+            if len(runs) <= FEW:
+                axes.legend(title=title)
         axes.set(xlabel="epoch", ylabel=WORDS.get(kind, kind.replace("_", " ")))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
+    if len(runs) > FEW:
+        found = [axes.get_legend_handles_labels() for axes in places]
+        handles, labels = max(found, key=lambda pair: len(pair[0]))
+        dashed = "dashed: training" if any(len(names) > 1 for names in panels.values()) else ""
+        figure.set_figwidth(figure.get_figwidth() + 2.0)
+        figure.legend(handles, labels, loc="outside right upper", title=dashed)
     if path is not None:
         path = Path(path)
         kind = path.suffix[1:].lower() or "png"
@@ -137,9 +149,18 @@ def _draw_several(axes: Any, runs: dict[str, History], parts: dict[str, str], ki
         there = {name: part for name, part in parts.items() if name in run}
         for name, part in there.items():
             beside = part == "training" and len(there) > 1
-            look = {"linestyle": "--", "alpha": 0.6} if beside else {"label": label}
-            _draw(axes, run, name, kind, color=f"C{index}", **look)
-    axes.legend(title="dashed: training" if len(parts) > 1 else next(iter(parts.values())))
+            short = label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"
+            look = {"linestyle": "--", "alpha": 0.6} if beside else {"label": short}
+            _draw(axes, run, name, kind, color=_colour(index, len(runs)), **look)
+
+
+def _colour(index: int, count: int) -> Any:
+    """That of one of so many runs."""
+    if count <= COLOURS:
+        return f"C{index}"
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](index / (count - 1))
 
 
 def picture(figure: Any, kind: str) -> bytes:

@@ -247,10 +247,10 @@ def _no_number(cell: str) -> ValueError:
         hint = ": write 1 for True and 0 for False"
     elif number(word) is not None:  # inf, 1e400
         hint = ", which is not finite: put another number there, or leave the line out"
-    elif re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
-        hint = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
     elif re.match(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", word):
         hint = ": write a date as a number, such as the days since a first one"
+    elif re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
+        hint = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
     else:
         hint = (
             "; turn a column of text into a column of numbers for each value "

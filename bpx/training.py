@@ -101,6 +101,13 @@ def train(net: Network, x: Any, y: Any, given: Options, parallel: Any = None) ->
 def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> History:
     """Train as one rank of several, or alone."""
     given.check()  # here, where the other ranks hear of an error
+    if not net.layout.trained:
+        warnings.warn(
+            "no parameter of this network is trained, so fit will not change it: make it with a "
+            "layer that has some, and without trainable=False",
+            RuntimeWarning,
+            stacklevel=level_of_user(),
+        )
     changes = _augmentation(net, given.augment)
     slices = given.accumulate if ranks.size > 1 or given.accumulate > 1 else None
     names = names_of_run(net.names, bool(net.steps), net.chain.architecture, x, y)

@@ -1177,6 +1177,21 @@ def test_runs_on_one_picture(rng, tmp_path):
     assert _lines(both) == [("validation", "-"), ("training", "-")]
 
 
+def test_many_runs_on_one_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="it draws the curves")
+    columns = {"epoch": [1, 2], "training_cost": [0.5, 0.4], "validation_cost": [0.6, 0.5]}
+    runs = {f"a rather long name of the run {k}": bpx.History.of(columns) for k in range(12)}
+    figure = bpx.plotting.curves(runs, tmp_path / "runs.png")
+    (panel,), (legend,) = figure.axes, figure.legends
+    assert panel.get_legend() is None
+    assert len({tuple(line.get_color()) for line in panel.get_lines()}) == 12
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["a rather long name of the run…"] * 12
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert panel.get_window_extent().x1 <= box.x0
+
+
 def test_what_is_no_run_or_no_path_is_not_drawn(rng):
     pytest.importorskip("matplotlib", reason="it draws the curves")
     net = bpx.Network([2, 1], seed=1)
