@@ -355,7 +355,7 @@ def export(
         str | None, typer.Option(help="Names of the labels, instead of 0, 1, ...: cat,dog.")
     ] = None,
 ) -> None:
-    """Write a trained network as an ONNX model."""
+    """Write a trained network, or an ensemble, as an ONNX model."""
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"expected a file that ends in .onnx, got {out.name!r}")
     net = load(runs.model(model), backend="numpy")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from . import operators, persistence
+from .architecture import Architecture
 from .checks import level_of_user, whole
+from .costs import PROBABILITIES
 from .ensemble import Ensemble
 from .layers import (
     Activation,
@@ -43,13 +46,13 @@ COARSEST = 1e-3  # spacing of float32 inputs after a first Rescale; above it the
 
 
 def export_onnx(
-    net: Network,
+    net: Network | Ensemble,
     path: str | PathLike[str] | None = None,
     *,
     classes: Iterable[str] | Iterable[int] | None = None,
     opset: int = 17,
 ) -> Any:
-    """The network, as it predicts, as an ONNX model of standard operators.
+    """A network or an ensemble, as it predicts, as an ONNX model of standard operators.
 
     Its input is ``inputs`` (m, \\*input_shape) for any m. It has the network's dtype, but int64
     where an `Embedding` takes it, and float64 where a first `Rescale` needs that (see Notes). Its
@@ -63,9 +66,12 @@ def export_onnx(
     If the last activation does not give probabilities, as the identity in a classification, they
     are called ``outputs`` there too, and are left as they are.
 
+    Of an ensemble they are the means over its members, and ``label`` is what `Ensemble.predict`
+    says, by the mean or by votes.
+
     Parameters
     ----------
-    net : Network
+    net : Network or Ensemble
         On any backend, of bpx's own layers and activations.
     path : path, optional
         Write the model there, whole or not at all.
@@ -89,7 +95,8 @@ def export_onnx(
         Runtime does not have; `classes` that are not one for each class; an `opset` that the
         installed onnx does not know; parameters of 2 GiB or more.
     TypeError
-        Not a `Network`, or `classes` that are neither all strings nor all integers.
+        Not a `Network` or an `Ensemble`, or `classes` that are neither all strings nor all
+        integers.
     OSError
         The file cannot be written; an old one is untouched.
 
@@ -120,22 +127,27 @@ def export_onnx(
         import onnx
     except ImportError as error:
         raise ImportError("ONNX models need onnx: pip install 'bpx[onnx]'") from error
-    if not isinstance(net, Network):
-        hint = ": export one of its members, a Network" if isinstance(net, Ensemble) else ""
-        raise TypeError(f"expected a Network to export, got {type(net).__name__}{hint}")
+    if not isinstance(net, Network | Ensemble):
+        raise TypeError(f"expected a Network or an Ensemble to export, got {type(net).__name__}")
     newest = onnx.defs.onnx_opset_version()
     if whole("opset", opset, OLDEST_OPSET) > newest:
         raise ValueError(
             f"expected opset <= {newest}, the last that onnx {onnx.__version__} knows, got "
             f"{opset}: update onnx, or leave opset out"
         )
-    graph = _Graph(net)
-    given = net.classes if classes is None else net.chain.architecture.check_classes(classes)
+    members = net.members if isinstance(net, Ensemble) else (net,)
+    graph = _Graph(members)
+    described = members[0].chain.architecture
+    given = net.classes if classes is None else described.check_classes(classes)
     names = None
     if given is not None:
         names = np.array(given, dtype=object if isinstance(given[0], str) else np.int64)
-    a = _feedforward(graph, net)
-    model = graph.model(_results(graph, net, a, names), opset)
+    outputs = [_feedforward(graph, *member) for member in graph.members.items()]
+    graph.scope = "results"
+    a = _mean(graph, outputs)
+    by_votes = isinstance(net, Ensemble) and net.combine == "vote"
+    settled = _by_votes(graph, described, outputs, a) if by_votes else a
+    model = graph.model(_results(graph, described, a, settled, names), opset)
     _tell_of_float64(graph)
     if path is not None:
         persistence.write_bytes(path, model.SerializeToString())
@@ -147,6 +159,10 @@ class _Graph:
 
     Attributes
     ----------
+    members : dict of Network
+        By what the paths of their tensors begin with; of a single network it is empty.
+    dtype : str
+        Of the networks.
     scope : str
         Names of values begin with it: a layer's path in bpx's own files, ``"layers.0"``.
     inputs : dtype
@@ -156,13 +172,19 @@ class _Graph:
         The network's parameters, and constants.
     """
 
-    def __init__(self, net: Network) -> None:
-        host, state = (net.backend.to_host(vector) for vector in (net.parameters, net.state))
-        self.net, self.scope, self.inputs = net, "", _dtype_of_inputs(net)
+    def __init__(self, members: Sequence[Network]) -> None:
+        many = len(members) > 1
+        self.members = {f"members.{k}." * many: net for k, net in enumerate(members)}
+        self.dtype, self.scope, self.inputs = members[0].dtype, "", _dtype_of_inputs(members)
         self.nodes: list[Any] = []
-        self.tensors = {entry.path: entry.view(np, host) for entry in net.layout.entries}
-        running = net.chain.architecture.state_layout.entries
-        self.tensors |= {entry.path: entry.view(np, state) for entry in running}
+        self.tensors: dict[str, np.ndarray] = {}
+        for begin, net in self.members.items():
+            for layout, vector in (
+                (net.layout, net.parameters),
+                (net.chain.architecture.state_layout, net.state),
+            ):
+                host = net.backend.to_host(vector)
+                self.tensors |= {begin + e.path: e.view(np, host) for e in layout.entries}
         size = sum(tensor.nbytes for tensor in self.tensors.values())
         if size > LARGEST:
             raise ValueError(
@@ -181,14 +203,14 @@ class _Graph:
     def constant(self, value: Any, dtype: Any = None) -> str:
         """A number or a vector, in the network's dtype by default."""
         name = f"constant_{len(self.tensors)}"
-        self.tensors[name] = np.asarray(value, dtype or self.net.dtype)
+        self.tensors[name] = np.asarray(value, dtype or self.dtype)
         return name
 
     def value(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """What the model says of an input or an output: (m, \\*shape)."""
         from onnx import helper
 
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.net.dtype))
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.dtype))
         return helper.make_tensor_value_info(name, kind, ("m", *shape))
 
     def model(self, results: list[Any], opset: int) -> Any:
@@ -196,8 +218,9 @@ class _Graph:
 
         from bpx import __version__
 
-        net, version = self.net, [helper.make_opsetid("", opset)]
+        net, version = next(iter(self.members.values())), [helper.make_opsetid("", opset)]
         layers = " → ".join(map(str, net.layers))
+        many = f" (1 of {len(self.members)} networks)" if len(self.members) > 1 else ""
         graph = helper.make_graph(
             self.nodes,
             "network",
@@ -211,17 +234,18 @@ class _Graph:
             ir_version=helper.find_min_ir_version_for(version),  # else the newest, read by few
             producer_name="bpx",
             producer_version=__version__,
-            doc_string=f"{net.input_shape} → {layers}; {net.task}",
+            doc_string=f"{net.input_shape} → {layers}{many}; {net.task}",
         )
 
 
 # --- what goes in ---------------------------------------------------------------------------
 
 
-def _dtype_of_inputs(net: Network) -> np.dtype[Any]:
-    if net.chain.architecture.index_count is not None:
+def _dtype_of_inputs(members: Iterable[Network]) -> np.dtype[Any]:
+    if any(net.chain.architecture.index_count is not None for net in members):
         return np.dtype(np.int64)
-    return np.dtype(np.float64 if _spacing(net).max() > COARSEST else net.dtype)
+    coarse = any(_spacing(net).max() > COARSEST for net in members)
+    return np.dtype(np.float64 if coarse else next(iter(members)).dtype)
 
 
 def _spacing(net: Network) -> np.ndarray:
@@ -235,9 +259,9 @@ def _spacing(net: Network) -> np.ndarray:
 
 
 def _tell_of_float64(graph: _Graph) -> None:
-    if graph.inputs != np.float64 or graph.net.dtype == "float64":
+    if graph.inputs != np.float64 or graph.dtype == "float64":
         return
-    spacing = _spacing(graph.net)
+    spacing = max(map(_spacing, graph.members.values()), key=np.max)
     column = int(spacing.argmax())
     warnings.warn(
         "the model takes inputs of float64, not of float32, whose neighbouring numbers are up to "
@@ -251,15 +275,28 @@ def _tell_of_float64(graph: _Graph) -> None:
 # --- layers ---------------------------------------------------------------------------------
 
 
-def _feedforward(graph: _Graph, net: Network) -> str:
+def _feedforward(graph: _Graph, begin: str, net: Network) -> str:
     x = "inputs"
+    takes_any = (
+        isinstance(net.layers[0], Rescale) or net.chain.architecture.index_count is not None
+    )
+    if graph.inputs != net.dtype and not takes_any:  # another member wants them so
+        graph.scope = f"{begin}inputs"
+        x = _in_dtype(graph, x)
     for index, layer in enumerate(net.layers):
-        x = _through(graph, f"layers.{index}", layer, x)
+        x = _through(graph, f"{begin}layers.{index}", layer, x)
     return x
 
 
+def _in_dtype(graph: _Graph, x: str) -> str:
+    """In the networks' dtype."""
+    from onnx import helper
+
+    return graph.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(graph.dtype)))
+
+
 def _through(graph: _Graph, scope: str, layer: Layer, x: str) -> str:
-    graph.scope, index = scope, scope.removeprefix("layers.")
+    graph.scope, index = scope, scope.partition("layers.")[2]
     if type(layer) not in _LAYERS:
         raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
     activation = getattr(layer, "activation", None)
@@ -290,7 +327,7 @@ def _unknown(index: str, layer: Layer, kind: str, it: Any, known: list[str]) -> 
 
 def _dense(graph: _Graph, dense: Dense, x: str) -> str:
     weights, bias = f"{graph.scope}.weights", [f"{graph.scope}.bias"] * dense.use_bias
-    if graph.net.dtype == "float32":
+    if graph.dtype == "float32":
         z = graph.add("Gemm", x, weights, *bias, transB=1)
     else:
         graph.tensors[weights] = graph.tensors[weights].T
@@ -300,14 +337,12 @@ def _dense(graph: _Graph, dense: Dense, x: str) -> str:
 
 
 def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
-    from onnx import TensorProto
-
-    dtype = graph.inputs if x == "inputs" else np.dtype(graph.net.dtype)
+    dtype = graph.inputs if x == "inputs" else np.dtype(graph.dtype)
     if rescale.scale != 1.0:
         x = graph.add("Mul", x, graph.constant(rescale.scale, dtype))
     if rescale.offset != 0.0:
         x = graph.add("Add", x, graph.constant(rescale.offset, dtype))
-    return x if dtype == graph.net.dtype else graph.add("Cast", x, to=TensorProto.FLOAT)
+    return x if dtype == graph.dtype else _in_dtype(graph, x)
 
 
 def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:
@@ -340,7 +375,7 @@ def _windows(sliding: Sliding, **more: Any) -> dict[str, Any]:
 
 
 def _only_float32(graph: _Graph, layer: Layer) -> None:
-    if graph.net.dtype != "float32":
+    if graph.dtype != "float32":
         raise ValueError(
             f"{graph.scope}, {layer}: ONNX Runtime has this operator in float32 only: export "
             'net.to(dtype="float32")'
@@ -381,27 +416,58 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
 # --- what comes out -------------------------------------------------------------------------
 
 
-def _results(graph: _Graph, net: Network, a: str, names: np.ndarray | None) -> list[Any]:
-    """The model's outputs, from those of the last layer."""
-    graph.scope, k = "results", net.output_shape[0]
-    unit = net.chain.objective.activation.range in ("unit", "simplex")
-    name = "probabilities" if unit and net.task != "regression" else "outputs"
-    if name == "probabilities" and net.task == "classification" and k == 1:
+def _by_votes(graph: _Graph, described: Architecture, outputs: Sequence[str], a: str) -> str:
+    """Outputs that decide as most of the members do, and as the mean `a` where votes tie."""
+    k, n = described.output_shape[0], len(outputs)
+    if described.task == "classification" and k > 1:
+        classes = graph.constant(range(k), np.int64)
+        best = [graph.add("ArgMax", each, axis=1, keepdims=1) for each in outputs]
+        votes = _sum(graph, [_in_dtype(graph, graph.add("Equal", b, classes)) for b in best])
+        first = graph.add("ArgMax", votes, axis=1, keepdims=1)
+        most = graph.add("GatherElements", votes, first, axis=1)
+        return graph.add("Where", graph.add("Equal", votes, most), a, graph.constant(-np.inf))
+    half = graph.constant(0.5)
+    marks = [_in_dtype(graph, graph.add("Greater", each, half)) for each in outputs]
+    votes, even = _sum(graph, marks), graph.constant(0.5 * n)
+    share = graph.add("Mul", votes, graph.constant(1.0 / n))
+    return graph.add("Where", graph.add("Equal", votes, even), a, share)
+
+
+def _mean(graph: _Graph, values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return values[0]
+    return graph.add("Mul", _sum(graph, values), graph.constant(1.0 / len(values)))
+
+
+def _sum(graph: _Graph, values: Sequence[str]) -> str:
+    """One by one, since ONNX Runtime has Sum and Mean in float32 only."""
+    return reduce(lambda one, other: graph.add("Add", one, other), values)
+
+
+def _results(
+    graph: _Graph, described: Architecture, a: str, settled: str, names: np.ndarray | None
+) -> list[Any]:
+    """The model's outputs, from those of the last layer, and from those that decide."""
+    task, k = described.task, described.output_shape[0]
+    ranges = {net.chain.objective.activation.range for net in graph.members.values()}
+    name = "probabilities" if ranges <= {*PROBABILITIES} and task != "regression" else "outputs"
+    if name == "probabilities" and task == "classification" and k == 1:
         other = graph.add("Sub", graph.constant(1.0), a)
         outputs = graph.value(graph.add("Concat", other, a, name=name, axis=1), (2,))
     else:
         outputs = graph.value(graph.add("Identity", a, name=name), (k,))
-    return [outputs] if net.task == "regression" else [_label(graph, net, a, names), outputs]
+    if task == "regression":
+        return [outputs]
+    return [_label(graph, task, k, settled, names), outputs]
 
 
-def _label(graph: _Graph, net: Network, a: str, names: np.ndarray | None) -> Any:
-    """What ``net.predict`` decides, by name where there are names."""
+def _label(graph: _Graph, task: str, k: int, a: str, names: np.ndarray | None) -> Any:
+    """What `predict` decides from k outputs, by name where there are names."""
     from onnx import TensorProto
 
-    k = net.output_shape[0]
-    if net.task == "multilabel" or k == 1:
+    if task == "multilabel" or k == 1:
         marks = graph.add("Greater", a, graph.constant(0.5))
-        if net.task == "multilabel":
+        if task == "multilabel":
             graph.add("Cast", marks, name="label", to=TensorProto.INT64)
             return graph.value("label", (k,), np.int64)
         marks = graph.add("Cast", marks, to=TensorProto.INT64)

@@ -15,7 +15,7 @@ from .layers import BatchNorm, Embedding, LayerNorm
 class Graph(Protocol):
     """What an operator is added to; see `bpx.onnx`."""
 
-    net: Any
+    dtype: str
     scope: str
     tensors: dict[str, np.ndarray]
 
@@ -64,14 +64,14 @@ def embedding(graph: Graph, layer: Embedding, x: str) -> str:
 
 
 def _leaky_relu(graph: Graph, leaky: activations.LeakyReLU, z: str) -> str:
-    if graph.net.dtype == "float32":
+    if graph.dtype == "float32":
         return graph.add("LeakyRelu", z, alpha=leaky.slope)
     positive = graph.add("Greater", z, graph.constant(0.0))
     return graph.add("Where", positive, z, graph.add("Mul", z, graph.constant(leaky.slope)))
 
 
 def _elu(graph: Graph, elu: activations.ELU, z: str) -> str:
-    if graph.net.dtype == "float32":
+    if graph.dtype == "float32":
         return graph.add("Elu", z, alpha=elu.alpha)
     below = graph.add("Min", z, graph.constant(0.0))
     # eᶻ − 1 = tanh(z/2) (eᶻ + 1), which does not cancel near 0
@@ -92,14 +92,14 @@ def _gelu(graph: Graph, gelu: activations.GELU, z: str) -> str:
 
 
 def _silu(graph: Graph, silu: activations.SiLU, z: str) -> str:
-    if graph.net.dtype == "float32":
+    if graph.dtype == "float32":
         return graph.add("Mul", z, graph.add("Sigmoid", z))
     e = graph.add("Exp", graph.add("Neg", z))  # infinity for very negative z, and z/∞ is right
     return graph.add("Div", z, graph.add("Add", e, graph.constant(1.0)))
 
 
 def _softplus(graph: Graph, softplus: activations.Softplus, z: str) -> str:
-    if graph.net.dtype == "float32":
+    if graph.dtype == "float32":
         return graph.add("Softplus", z)
     # max(z, 0) + log(1 + e), where e = e^−|z| cannot overflow. 1 + e is rounded, to u, and
     # log(u) e/(u − 1) is right all the same (Goldberg 1991, theorem 4).

@@ -206,6 +206,13 @@ def test_export(run_folder, tmp_path):
     assert named[0].tolist() == ["abcdefghij"[label] for label in found[0]]
 
 
+def test_export_of_an_ensemble(tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    bpx.Ensemble.of(3, bpx.Network([4, 3], seed=0), "vote").save(tmp_path / "a.safetensors")
+    out, _ = bpx_command("export", "a.safetensors", "a.onnx", cwd=tmp_path)
+    assert out == "wrote a.onnx: inputs (m, 4) of float32 to label, probabilities\n"
+
+
 @pytest.mark.filterwarnings("always")  # they are errors in the tests
 def test_export_of_times(tmp_path):
     """Standardized columns are float64 in the model where float32 would lose them."""

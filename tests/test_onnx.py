@@ -353,6 +353,64 @@ def test_what_sigmoids_are_called(task, rng):
     assert ("outputs" in same(net, rng.normal(size=(7, 4)))) == (task == "regression")
 
 
+# --- ensembles ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("combine", ["average", "vote"])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])  # even ones tie
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output": "softmax"},
+        {"output": "identity", "task": "classification", "cost": "quadratic"},
+        {"task": "multilabel"},
+        {"sizes": [4, 5, 1]},
+        {"output": "identity"},
+    ],
+)
+def test_an_ensemble(options, n, combine, dtype, rng):
+    if options == {"output": "identity"} and combine == "vote":
+        combine = "average"  # a regression has no votes
+    sizes = options.get("sizes", [4, 5, 3])
+    options = {name: value for name, value in options.items() if name != "sizes"}
+    nets = [bpx.Network(sizes, dtype=dtype, seed=k, weights="normal", **options) for k in range(n)]
+    ensemble = bpx.Ensemble(nets, combine)
+    for m in (*ROWS, 300):
+        found = same(ensemble, 9.0 * rng.normal(size=(m, 4)))
+    if ensemble.task == "classification":
+        assert len(set(found["label"].tolist())) > 1
+
+
+def test_members_that_differ(tmp_path, rng):
+    """In their layers, in what their inputs have to be, and so in the names of their tensors."""
+    x = 1.7e9 + rng.normal(size=(50, 2))
+    scaled = [layers.Rescale.standardizing(x), layers.Dense(6, "tanh"), layers.BatchNorm()]
+    plain = [layers.Rescale(1e-9), layers.Residual([layers.Dense(2, "relu")])]
+    chains = scaled, plain, [layers.Dense(4, "relu", weights="zeros")]
+    nets = [
+        bpx.Network([layers.Input(2), *chain, layers.Dense(3, "softmax")], seed=k)
+        for k, chain in enumerate(chains)
+    ]
+    ensemble = bpx.Ensemble(nets, "vote")
+    ensemble.classes = ["a", "b", "c"]
+    with pytest.warns(RuntimeWarning, match="the model takes inputs of float64"):
+        model = bpx.export_onnx(ensemble, tmp_path / "all.onnx")
+    found = run(model, x)
+    agree(found["probabilities"], ensemble(x), "float32")
+    assert found["label"].tolist() == np.array(ensemble.classes)[ensemble.predict(x)].tolist()
+    names = {tensor.name for tensor in model.graph.initializer}
+    assert {"members.0.layers.1.weights", "members.1.layers.1.0.bias"} <= names
+    assert model.doc_string.endswith(" (1 of 3 networks); classification")
+
+
+def test_members_on_whole_numbers(rng):
+    chain = [layers.Input(3), layers.Embedding(9, 4), layers.Flatten(), layers.Dense(2, "softmax")]
+    ensemble = bpx.Ensemble([bpx.Network(chain, seed=k) for k in range(3)])
+    x = rng.integers(9, size=(20, 3))
+    agree(run(bpx.export_onnx(ensemble), x)["probabilities"], ensemble(x), "float32")
+
+
 # --- the model ------------------------------------------------------------------------------
 
 
@@ -501,7 +559,7 @@ def test_classes_are_for_a_classification(task):
 
 def test_other_wrong_arguments(monkeypatch):
     net = TASKS["softmax"]
-    with pytest.raises(TypeError, match="expected a Network to export, got str"):
+    with pytest.raises(TypeError, match="expected a Network or an Ensemble to export, got str"):
         bpx.export_onnx("net.safetensors")
     with pytest.raises(ValueError, match="expected opset >= 13, got 12"):
         bpx.export_onnx(net, opset=12)
