@@ -148,8 +148,7 @@ def _tell_of_compiling() -> None:
     It goes to standard error, unless the program has handlers of its own.
     """
     logging.getLogger("bpx").warning(
-        "compiling for this machine: about 15 seconds the first time, later one at most for "
-        "another dtype of inputs (BPX_FAST=0 avoids it)"
+        "compiling for this machine: about 15 seconds, the first time only (BPX_FAST=0 avoids it)"
     )
 
 
