@@ -353,16 +353,18 @@ def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:
     return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, z)
 
 
-def _average_pool(graph: _Graph, pool: AveragePool2D, x: str) -> str:
+def _average_pool(graph: _Graph, pool: AveragePool1D | AveragePool2D, x: str) -> str:
     _only_float32(graph, pool)
     return graph.add("AveragePool", x, count_include_pad=1, **_windows(pool.sliding))
 
 
-def _max_pool(graph: _Graph, pool: MaxPool2D, x: str) -> str:
+def _max_pool(graph: _Graph, pool: MaxPool1D | MaxPool2D, x: str) -> str:
     return graph.add("MaxPool", x, **_windows(pool.sliding))
 
 
-def _global_average_pool(graph: _Graph, pool: GlobalAveragePool2D, x: str) -> str:
+def _global_average_pool(
+    graph: _Graph, pool: GlobalAveragePool1D | GlobalAveragePool2D, x: str
+) -> str:
     _only_float32(graph, pool)
     return graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
 

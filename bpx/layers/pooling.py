@@ -19,7 +19,7 @@ from .sliding import Sliding, check_image, check_windows, per_axis
 class Pooling(Layer):
     """The windows of `MaxPool2D` and the others, which do not overlap by default."""
 
-    axes: ClassVar[int] = 2
+    axes: ClassVar[int]
 
     pool_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None = None
@@ -66,10 +66,31 @@ class Pooling(Layer):
         return f"{type(self).__name__} {size}"
 
 
+@dataclass(frozen=True)
+class MaxPool(Pooling):
+    """The largest element of each window: what `MaxPool1D` and `MaxPool2D` share."""
+
+    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+        y = ctx.buffer("y", (x.shape[0], *self.output_shape))
+        return ctx.backend.window_max(x, self.sliding, y), (x, y)
+
+    def backward(
+        self,
+        delta: Array,
+        saved: Any,
+        p: SimpleNamespace,
+        out: SimpleNamespace | None,
+        ctx: Context,
+    ) -> Array | None:
+        x, y = saved
+        below = ctx.buffer("delta", tuple(x.shape))
+        return ctx.backend.window_max_backward(delta, x, y, self.sliding, below)
+
+
 @LAYERS.builds
 @constructor(OF_LAYERS)
 @dataclass(frozen=True)
-class MaxPool2D(Pooling):
+class MaxPool2D(MaxPool):
     """The largest element of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
 
     Its gradient goes to the first of equal elements, row by row. Padding is never the largest.
@@ -95,28 +116,13 @@ class MaxPool2D(Pooling):
     """
 
     name: ClassVar[str] = "max-pool2d"
-
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        y = ctx.buffer("y", (x.shape[0], *self.output_shape))
-        return ctx.backend.window_max(x, self.sliding, y), (x, y)
-
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
-        x, y = saved
-        below = ctx.buffer("delta", tuple(x.shape))
-        return ctx.backend.window_max_backward(delta, x, y, self.sliding, below)
+    axes: ClassVar[int] = 2
 
 
 @LAYERS.builds
 @constructor(OF_LAYERS)
 @dataclass(frozen=True)
-class MaxPool1D(MaxPool2D):
+class MaxPool1D(MaxPool):
     """The largest element of each window of each channel: (m, c, n) to (m, c, on).
 
     Parameters
@@ -136,30 +142,9 @@ class MaxPool1D(MaxPool2D):
     axes: ClassVar[int] = 1
 
 
-@LAYERS.builds
-@constructor(OF_LAYERS)
 @dataclass(frozen=True)
-class AveragePool2D(Pooling):
-    """The mean of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
-
-    Padding counts as zeros, as PyTorch's does by default.
-
-    Parameters
-    ----------
-    pool_size, stride, padding
-        As for `MaxPool2D`.
-
-    Examples
-    --------
-    >>> AveragePool2D(3, stride=1, padding=1).bind((20, 24, 24)).output_shape
-    (20, 24, 24)
-    >>> import bpx
-    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), AveragePool2D(2), bpx.layers.Flatten()])
-    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
-    [[3.5, 5.5]]
-    """
-
-    name: ClassVar[str] = "average-pool2d"
+class AveragePool(Pooling):
+    """The mean of each window: what `AveragePool1D` and `AveragePool2D` share."""
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
@@ -186,7 +171,34 @@ class AveragePool2D(Pooling):
 @LAYERS.builds
 @constructor(OF_LAYERS)
 @dataclass(frozen=True)
-class AveragePool1D(AveragePool2D):
+class AveragePool2D(AveragePool):
+    """The mean of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
+
+    Padding counts as zeros, as PyTorch's does by default.
+
+    Parameters
+    ----------
+    pool_size, stride, padding
+        As for `MaxPool2D`.
+
+    Examples
+    --------
+    >>> AveragePool2D(3, stride=1, padding=1).bind((20, 24, 24)).output_shape
+    (20, 24, 24)
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), AveragePool2D(2), bpx.layers.Flatten()])
+    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
+    [[3.5, 5.5]]
+    """
+
+    name: ClassVar[str] = "average-pool2d"
+    axes: ClassVar[int] = 2
+
+
+@LAYERS.builds
+@constructor(OF_LAYERS)
+@dataclass(frozen=True)
+class AveragePool1D(AveragePool):
     """The mean of each window of each channel: (m, c, n) to (m, c, on).
 
     Parameters
@@ -206,24 +218,11 @@ class AveragePool1D(AveragePool2D):
     axes: ClassVar[int] = 1
 
 
-@LAYERS.builds
-@constructor(OF_LAYERS)
 @dataclass(frozen=True)
-class GlobalAveragePool2D(Layer):
-    """The mean of each channel: (m, c, h, w) to (m, c).
+class GlobalAveragePool(Layer):
+    """The mean of each channel: what `GlobalAveragePool1D` and `GlobalAveragePool2D` share."""
 
-    Examples
-    --------
-    >>> GlobalAveragePool2D().bind((40, 4, 4)).output_shape
-    (40,)
-    >>> import bpx
-    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), GlobalAveragePool2D()])
-    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
-    [[4.5]]
-    """
-
-    name: ClassVar[str] = "global-average-pool2d"
-    axes: ClassVar[int] = 2
+    axes: ClassVar[int]
 
     def bind(self, input_shape: Shape) -> Self:
         check_image(type(self).__name__, self.axes, input_shape)
@@ -255,7 +254,27 @@ class GlobalAveragePool2D(Layer):
 @LAYERS.builds
 @constructor(OF_LAYERS)
 @dataclass(frozen=True)
-class GlobalAveragePool1D(GlobalAveragePool2D):
+class GlobalAveragePool2D(GlobalAveragePool):
+    """The mean of each channel: (m, c, h, w) to (m, c).
+
+    Examples
+    --------
+    >>> GlobalAveragePool2D().bind((40, 4, 4)).output_shape
+    (40,)
+    >>> import bpx
+    >>> net = bpx.Network([bpx.layers.Input((1, 2, 4)), GlobalAveragePool2D()])
+    >>> net([[[[1, 2, 3, 4], [5, 6, 7, 8]]]]).tolist()
+    [[4.5]]
+    """
+
+    name: ClassVar[str] = "global-average-pool2d"
+    axes: ClassVar[int] = 2
+
+
+@LAYERS.builds
+@constructor(OF_LAYERS)
+@dataclass(frozen=True)
+class GlobalAveragePool1D(GlobalAveragePool):
     """The mean of each channel: (m, c, n) to (m, c).
 
     Examples
