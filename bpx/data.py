@@ -212,7 +212,7 @@ def check_y(
         )
     if finite:
         check_finite_rows(y, what, given, most)
-    _check_range(xp, y, targets, what)
+    _check_range(xp, y, targets, task, what)
     return y
 
 
@@ -246,7 +246,7 @@ def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Ar
     return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
 
 
-def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
+def _check_range(xp: Any, y: Array, targets: str, task: str, what: str) -> None:
     if targets == "real":
         return
     if xp.isdtype(y.dtype, "bool"):
@@ -254,10 +254,12 @@ def _check_range(xp: Any, y: Array, targets: str, what: str) -> None:
     low, high = float(xp.min(y)), float(xp.max(y))
     counts = targets == "nonnegative"
     if low < 0.0 or (high > 1.0 and not counts):
+        mend = 'real targets need output="identity" and the quadratic cost'
+        if task == "multilabel":
+            mend = "multilabel takes a column of 0 and 1 for each label"
         raise ValueError(
             f"expected {what} {'>= 0' if counts else 'between 0 and 1'} for this cost and these "
-            f"outputs, got {low if low < 0.0 else high:g}: for real targets they are the "
-            'identity, output="identity", and the cost is the quadratic'
+            f"outputs, got {low if low < 0.0 else high:g}: {mend}"
         )
     if targets == "simplex":
         sums = xp.sum(xp.astype(y, xp.float32), axis=1)

@@ -219,7 +219,7 @@ CASES = [
     (
         lambda: bpx.Network([3, 2], cost="quadratic").fit(X, np.full((4, 2), 7.5)),
         ValueError,
-        'got 7.5: for real targets they are the identity, output="identity", and the cost',
+        'got 7.5: real targets need output="identity" and the quadratic cost',
     ),
     (lambda: regression(np.zeros((4, 2))), ValueError, "expected y of shape (m, 1) or (m,)"),
     (lambda: regression(np.full(4, np.inf)), ValueError, "y has NaN"),

@@ -750,7 +750,7 @@ def test_wrong_columns_and_arrays(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((12, 2)), y=np.arange(12) % 2 * 7)
     arguments = ["train", tmp_path / "d.npz", "--task", "multilabel", "--batch-size", 2]
     _, err = bpx_command(*arguments, status=2)
-    assert "expected y between 0 and 1 for this cost and these outputs, got 7" in err
+    assert "outputs, got 7: multilabel takes a column of 0 and 1 for each label" in err
     np.savez(tmp_path / "e.npz", x=np.zeros((12, 2)), y=np.ones((12, 3)))
     arguments = ["train", tmp_path / "e.npz", "--task", "classification"]
     _, err = bpx_command(*arguments, status=2)

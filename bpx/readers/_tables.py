@@ -24,6 +24,8 @@ LONGEST = 1 << 24  # bytes of a line
 BATCH = 1 << 14  # rows of a row group that are decoded at once
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
+_OF_X = "make numbers of it (pandas.get_dummies), or leave it out: columns= names those of x"
+
 Decoded = Callable[[int], Iterable[Any]]  # from a block's number to pieces of a table of pyarrow's
 
 
@@ -236,7 +238,7 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _dtype(path: Path, field: Any, hint: str = "columns= names those that are x") -> np.dtype:
+def _dtype(path: Path, field: Any, hint: str = _OF_X) -> np.dtype:
     try:
         dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
     except (NotImplementedError, TypeError):
