@@ -119,6 +119,7 @@ class Architecture:
             )
         self.folded = type(layers[0]) is Rescale  # a user's subclass has a forward of its own
         self.on_gathered = (gathered(layers[0]), *layers[1:])
+        _check_ending(layers[-1])
         last, activation = without_activation(self.on_gathered[-1])
         self.stages = (*self.on_gathered[:-1], last)
         if activation.range == "simplex":
@@ -275,6 +276,21 @@ class Architecture:
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer, whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
+
+
+def _check_ending(layer: Layer) -> None:
+    """ValueError if it is not known whether a user's own last layer ends in its activation."""
+    own = getattr(layer, "activation", None)
+    if (
+        layer.ends_in_activation is None
+        and isinstance(own, Activation)
+        and type(own) is not Identity
+    ):
+        raise ValueError(
+            f"the last layer, {type(layer).__name__}, has a forward of its own and an activation: "
+            "say in its class ends_in_activation = True, if y = σ(z) with this σ, which leaves "
+            "σ to the cost, or ends_in_activation = False"
+        )
 
 
 def without_activation(layer: Any) -> tuple[Layer, Activation]:

@@ -310,7 +310,8 @@ def check_weight(
     if not allow_zero and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive {what}, got only zeros (in {precision})")
     most = 1e30 if precision == "float32" else 1e300  # times a cost it has to be finite, as 1/sum
-    if total and not 1.0 / most <= total <= most:
+    least = 0.0 if allow_zero else 1.0 / most
+    if total and not least <= total <= most:
         raise ValueError(
             f"expected {what} with a sum between {1.0 / most:g} and {most:g}, got {total:.3g} in "
             f"{precision}: divide it by its mean, since only ratios matter"

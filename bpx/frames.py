@@ -11,7 +11,7 @@ import numpy as np
 
 from .checks import as_days, last_word, level_of_user, shortened
 from .names import Columns
-from .registry import nearest, plain
+from .registry import nearest
 
 
 def names_of(x: Any) -> Columns:
@@ -104,7 +104,9 @@ def rows_of(frame: Any, rows: np.ndarray) -> Any:
     """Some rows of a frame, by their places: a frame of the same library."""
     if _is_arrow(frame):
         return frame.take(rows)
-    return frame.iloc[rows] if hasattr(type(frame), "iloc") else frame[rows]
+    if not hasattr(type(frame), "iloc"):
+        return frame[rows]
+    return frame.iloc[rows].reset_index(drop=True)  # those of y may be numbered otherwise
 
 
 def _twice(name: str, what: str) -> ValueError:
@@ -117,20 +119,25 @@ def _twice(name: str, what: str) -> ValueError:
 
 def check_no_dates(x: Any, what: str) -> None:
     """TypeError for a frame with dates or durations, which NumPy may take for plain numbers."""
-    names = printed_names(x)
-    if not names:
+    labels = _labels(x)
+    if not labels:
         return
-    for name, kind in zip(names, x.schema.types if _is_arrow(x) else x.dtypes, strict=True):
+    for label, kind in zip(labels, x.schema.types if _is_arrow(x) else x.dtypes, strict=True):
         if str(kind).lower().startswith(("date", "time", "duration")):
-            frame = f"{last_word(what)}.to_pandas()" if _is_arrow(x) else last_word(what)
-            array = f"{frame}[{name!r}]"
-            mend = as_days(array)
-            if type(x).__module__.startswith("polars"):
-                mend = f"; as days, for example: ({array} - {array}.min()).dt.total_days()"
             raise TypeError(
                 f"{what} must be real numbers (floats, integers or booleans), got {kind} in "
-                f"column {shortened(name)}{mend}"
+                f"column {shortened(str(label))}{_in_days(x, label, str(kind), last_word(what))}"
             )
+
+
+def _in_days(x: Any, label: Any, kind: str, name: str) -> str:
+    """What makes numbers of a frame's column of dates; empty for times of a day."""
+    if kind.lower().startswith("time") and not kind.lower().startswith(("timestamp", "timedelta")):
+        return ""
+    array = f"{name}.to_pandas()[{label!r}]" if _is_arrow(x) else f"{name}[{label!r}]"
+    if type(x).__module__.startswith("polars"):
+        return f"; as days, for example: ({array} - {array}.min()).dt.total_seconds() / 86400"
+    return as_days(array)
 
 
 def is_named_row(x: Any) -> bool:
@@ -157,12 +164,13 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
                 "rows belong together as they are"
             )
         if not (_is_default(labels) or _is_default(found)):
-            row = int(np.argmin(np.asarray(labels == found)))
-            of_x, of_other = (shortened(plain(index[row])) for index in (labels, found))
+            apart = int((~labels.isin(found)).sum())
+            mend = f"{name}.to_numpy() if they belong together as they are"
+            if labels.is_unique and found.is_unique:
+                mend += f", else x, {name} = x.align({name}, join='inner', axis=0)"
             warnings.warn(
-                f"{what}x and {what}{name} have other index labels, first in row {row}, {of_x} "
-                f"and {of_other}, and rows go by their place: if they belong together by their "
-                f"labels, {name}.loc[x.index]; if not, {name}.to_numpy()",
+                f"{apart} of {len(labels)} index labels of {what}x are not among those of "
+                f"{what}{name}, and rows go by their place: {mend}",
                 RuntimeWarning,
                 stacklevel=level_of_user(),
             )

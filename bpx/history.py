@@ -43,9 +43,9 @@ class History(Mapping[str, list[float]]):
     stopped : str or None
         Why a callback ended it.
     larger_is_better : set of str
-        The columns for which larger is better; for others smaller is, unless it is
+        The columns for which larger is better; for all others but the `undecided` smaller is.
     undecided : set of str
-        Those of a `bpx.Metric` that does not say.
+        Columns of a `bpx.Metric` that does not say which is better.
 
     Examples
     --------

@@ -278,7 +278,7 @@ class _Processes:
                 free.remove(slot)
                 self.pending.remove(index)
                 started.append(self._started(index, slot))
-        self.running += started
+                self.running.append(started[-1])
         for worker in started:  # they get ready side by side
             with contextlib.suppress(OSError):  # it has ended already
                 worker.connection.send_bytes(self.tasks[worker.index])

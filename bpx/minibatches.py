@@ -9,8 +9,16 @@ import numpy as np
 
 from .backends import Array, asarray, get
 from .checks import flag, takes
-from .data import check_batch_size, generator, take
-from .frames import check_order, names_of, names_of_targets, printed_names, rows_of
+from .data import check_batch_size, check_in_memory, generator, take
+from .frames import (
+    by_names,
+    check_order,
+    names_of,
+    names_of_targets,
+    printed_names,
+    rows_of,
+    targets_by_names,
+)
 from .names import Names
 
 if TYPE_CHECKING:
@@ -82,6 +90,15 @@ class Batches:
     def load_state(self, state: dict[str, Any]) -> None:
         """Make further epochs those that came after `state`."""
         self._generator.bit_generator.state = state
+
+    def matched(self, names: Names) -> Batches:
+        """The same of arrays, with columns in the order of `names`; it shares the generator."""
+        x, *others = self._arrays
+        arrays = [_as_array(by_names(x, names.columns), "x")]
+        for what, array in zip(("y", "sample_weight"), others, strict=False):
+            found = targets_by_names(array, names.target_columns) if what == "y" else array
+            arrays.append(_as_array(found, what))
+        return Batches(tuple(arrays), self.batch_size, self._generator, self.shuffle)
 
     def __iter__(self) -> Iterator[Any]:
         n = self._arrays[0].shape[0]
@@ -168,8 +185,13 @@ def _rows(array: Any, rows: np.ndarray) -> Any:
 
 def _as_is(array: Any, what: str) -> Any:
     """A frame whose columns have names, or an array."""
-    of_library = hasattr(array, "shape") and hasattr(array, "__array_namespace__")
-    if of_library or (names_of if what == "x" else names_of_targets)(array):
+    check_in_memory(array, what)
+    is_frame = (names_of if what == "x" else names_of_targets)(array)
+    return array if is_frame else _as_array(array, what)
+
+
+def _as_array(array: Any, what: str) -> Array:
+    if hasattr(array, "shape") and hasattr(array, "__array_namespace__"):
         return array
     backend = get("numpy") if not hasattr(array, "__dlpack__") else get(array)
     return asarray(backend, array, what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from .gradients import Gradient
 from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attributes, hints
 from .labels import check_targets, numbered
 from .layers import Input, Layer
+from .minibatches import Batches
 from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Views, named, write
@@ -462,7 +463,7 @@ class Network(HasNames):
         if isinstance(x, Blocks):
             y, sample_weight = x.complete(y, sample_weight)
             x.check_targets(y, names.target_columns, what)
-        elif y is None and not isinstance(x, list | tuple) and not hasattr(x, "shape"):
+        elif y is None and isinstance(x, Batches | Iterator):
             raise TypeError(
                 f"expected {what}x and y as arrays, got {article(type(x).__name__)}: mini-batches "
                 "are for fit"

@@ -277,10 +277,9 @@ def _tell_of_float64(graph: _Graph) -> None:
 
 def _feedforward(graph: _Graph, begin: str, net: Network) -> str:
     x = "inputs"
-    takes_any = (
-        isinstance(net.layers[0], Rescale) or net.chain.architecture.index_count is not None
-    )
-    if graph.inputs != net.dtype and not takes_any:  # another member wants them so
+    indices = net.chain.architecture.index_count is not None
+    is_rescaled = isinstance(net.layers[0], Rescale) and graph.inputs.kind == "f"
+    if graph.inputs != net.dtype and not (indices or is_rescaled):  # another member wants them so
         graph.scope = f"{begin}inputs"
         x = _in_dtype(graph, x)
     for index, layer in enumerate(net.layers):

@@ -16,6 +16,7 @@ WORDS = {"cost": "mean cost", "accuracy": "accuracy (%)"}
 
 FEW, COLOURS = 6, 10  # runs that a panel's own legend has room for; matplotlib's own colours
 LABEL = 30  # characters of a run's label
+IN_A_COLUMN = 13  # labels of a legend beside the panels
 
 
 def curves(
@@ -91,9 +92,9 @@ def curves(
     if len(runs) > FEW:
         found = [axes.get_legend_handles_labels() for axes in places]
         handles, labels = max(found, key=lambda pair: len(pair[0]))
-        dashed = "dashed: training" if any(len(names) > 1 for names in panels.values()) else ""
-        figure.set_figwidth(figure.get_figwidth() + 2.0)
-        figure.legend(handles, labels, loc="outside right upper", title=dashed)
+        columns_of_it = -(-len(handles) // IN_A_COLUMN)
+        figure.set_figwidth(figure.get_figwidth() + 2.2 * columns_of_it)
+        figure.legend(handles, labels, loc="outside right upper", title=title, ncols=columns_of_it)
     if path is not None:
         path = Path(path)
         kind = path.suffix[1:].lower() or "png"
@@ -149,9 +150,14 @@ def _draw_several(axes: Any, runs: dict[str, History], parts: dict[str, str], ki
         there = {name: part for name, part in parts.items() if name in run}
         for name, part in there.items():
             beside = part == "training" and len(there) > 1
-            short = label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"
-            look = {"linestyle": "--", "alpha": 0.6} if beside else {"label": short}
+            look = {"linestyle": "--", "alpha": 0.6} if beside else {"label": _short(label)}
             _draw(axes, run, name, kind, color=_colour(index, len(runs)), **look)
+
+
+def _short(label: str) -> str:
+    """A long one without its middle."""
+    half = LABEL // 2
+    return label if len(label) <= LABEL else f"{label[:half]}…{label[-half:]}"
 
 
 def _colour(index: int, count: int) -> Any:

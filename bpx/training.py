@@ -173,6 +173,7 @@ def _source(
         "shuffle": shuffle if callable(shuffle) else None,
     }
     size = None if isinstance(given.n, str) else given.n
+    x = x.matched(names) if isinstance(x, Batches) else x
     stream = net, x, given.epochs, size, finite, for_arrays
     return Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
 
@@ -185,8 +186,8 @@ def _tell_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None
     end = rate.constant_from if isinstance(rate, Schedule) else None
     if end is not None and done >= end and epochs > 0:
         warnings.warn(
-            f"{rate} has ended in the {done} steps before, and η stays at {rate(done):.3g}: to "
-            "begin it anew set net.optimizer = None before fit",
+            f"{rate} has ended in an earlier fit, and η stays at {rate(done):.3g}: to begin it "
+            "anew set net.optimizer = None, and pass optimizer= again",
             RuntimeWarning,
             stacklevel=level_of_user(),
         )

@@ -248,13 +248,12 @@ CASES = [
     (
         lambda: fit(np.array([["a", 1, 2]] * 4, dtype=object), Y),
         TypeError,
-        "with 'a' at [0, 0]; 'a' is text: make columns of numbers of it, pandas.get_dummies(x, "
-        "dtype=float) or polars' x.to_dummies()",
+        "with 'a' at [0, 0]; 'a' is text: give it a column of 0 and 1 for each value, as pandas.",
     ),
     (
         lambda: net().predict([[1.0, 2.0, "red"]]),
         TypeError,
-        "got dtype <U32; 'red' is text: make columns of numbers of it, pandas.get_dummies(x, ",
+        "got dtype <U32; 'red' is text: give it a column of 0 and 1 for each value, as",
     ),
     (
         lambda: regression(["1.5", "2", "3", "4"]),

@@ -500,7 +500,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     table = arrow.table({"a": [1.0, None], "name": ["x", "y"], "label": [0, 1]})
     parquet.write_table(table, tmp_path / "t.parquet")
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
-    refused("t.parquet", "'name' is of type string, expected numbers; columns= names", TypeError)
+    refused("t.parquet", "'name' is of type string, expected numbers; make numbers", TypeError)
     both = ["name", "label"]
     refused("t.parquet", "'name' is of .*; number the classes 0", TypeError, target=both)
     refused(

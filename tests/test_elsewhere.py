@@ -218,6 +218,15 @@ def test_whether_a_larger_metric_is_better_is_not_guessed(tmp_path):
     for known in (history, bpx.load(last).history):
         with pytest.raises(ValueError, match=told):
             known.best("f1")
+    for larger, best in ((False, 0.25), (True, 0.5), (None, None)):  # it may be said later
+        said = bpx.Metric("f1", lambda net: 0.25, larger_is_better=larger)
+        more = {"epochs": net().epochs + 3 + (larger is not False), "callbacks": said}
+        resumed = net().fit(X, Y, checkpoint=tmp_path, resume=True, **more)
+        if best is None:
+            with pytest.raises(ValueError, match=told):
+                resumed.best("f1")
+        else:
+            assert resumed.best("f1") == best
     smaller = bpx.Metric("f2", lambda net: 0.5, larger_is_better=False)
     assert fit(X, Y, callbacks=[smaller, bpx.EarlyStopping(monitor="f2")]).best("f2") == 0.5
 
@@ -226,7 +235,7 @@ def test_a_schedule_that_has_ended_is_told():
     rate = bpx.schedules.Cosine(0.1, 4)
     net = bpx.Network([2, 1], seed=0)
     net.fit(X[:, :2], Y, epochs=4, batch_size=len(X), optimizer=bpx.SGD(rate))
-    with pytest.warns(RuntimeWarning, match=r"Cosine\(.* has ended in the 4 steps .* at 0: "):
+    with pytest.warns(RuntimeWarning, match=r"Cosine\(.* has ended in an earlier fit, .* at 0: "):
         net.fit(X[:, :2], Y, epochs=1, batch_size=len(X))
     net.optimizer = None
     again = net.fit(X[:, :2], Y, epochs=1, batch_size=len(X), optimizer=bpx.SGD(rate))

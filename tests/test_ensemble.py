@@ -225,7 +225,6 @@ def test_networks_that_do_not_fit(what):
          "unknown backend 'cuda'"),
         (lambda: bpx.Ensemble([NET]).fit([[0.0] * 6], [3], processes=1, callbacks=lambda run: 0),
          TypeError, "something cannot be sent to another process (Can"),
-        (lambda: bpx.export_onnx(bpx.Ensemble([NET])), TypeError, "one of its members, a Network"),
     ],
 )  # fmt: skip
 def test_message(call, error, message):

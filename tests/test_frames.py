@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import re
 
@@ -430,21 +431,33 @@ def test_rows_of_which_each_side_lacks_another(columns, y):
     pandas = pytest.importorskip("pandas", reason="its rows have labels")
     x, y = pandas.DataFrame(columns), pandas.Series(y)
     twice = [0, 0, *range(38)]
-    for mine, theirs, labels in (
-        (x.drop(3), y.drop(30), "first in row 3, 4 and 3"),
-        (x.iloc[4:], y.iloc[2:-2].set_axis(range(2, 38)), "first in row 0, 4 and 2"),
-        (x.set_axis(twice), y.set_axis(twice[::-1]), "first in row 0, 0 and 37"),
+    words, kinds = list(map(str, range(40))), pandas.CategoricalIndex
+    missing = pandas.array([None, *range(1, 40)], "Int64")
+    for mine, theirs, apart in (
+        (x.drop(3), y.drop(30), "1 of 39"),
+        (x.iloc[4:], y.iloc[2:-2].set_axis(range(2, 38)), "2 of 36"),
+        (x.set_axis(twice), y.set_axis(twice[::-1]), "0 of 40"),
+        (x.set_axis(kinds(words)), y.set_axis(kinds([*words[:-1], "a"])), "1 of 40"),
+        (x.set_axis(missing), y.set_axis([*range(5, 45)]), "5 of 40"),
+        (x.set_axis([np.nan, *range(39)]), y.set_axis([np.nan, *range(38), 99.0]), "1 of 40"),
     ):
         net = bpx.Network([3, 4, 2], seed=0)
-        with pytest.warns(RuntimeWarning, match=f"x and y have other index labels, {labels}"):
+        with pytest.warns(RuntimeWarning, match=f"{apart} index labels of x are not a") as told:
             net.evaluate(mine, theirs)
         net.evaluate(mine, theirs.to_numpy())
-    net.evaluate(x.drop(3), y.loc[x.drop(3).index])
+        advised = "x, y = x.align(y, join='inner', axis=0)"
+        assert (advised in str(told[0].message)) == mine.index.is_unique
+        if mine.index.is_unique:
+            found = {"x": mine, "y": theirs}
+            exec(advised, found)
+            net.evaluate(found["x"], found["y"].astype(int))
+            assert len(found["x"]) == len(mine) - int(apart.split()[0])
 
 
 def test_dates_are_no_numbers(frame, columns):
     """NumPy takes those of polars beside numbers for counts since 1970."""
-    days = np.arange("2020-01-01", "2020-02-10", dtype="datetime64[D]").astype("datetime64[ms]")
+    half = np.timedelta64(12, "h")
+    days = np.arange("2020-01-01", "2020-01-21", half, dtype="datetime64[ms]")
     x = frame(columns | {"when": days, "long": days - days[0]})
     net = bpx.Network([5, 1], output="identity", seed=0)
     for call in (net, lambda x: net.fit(x, np.zeros(40)), bpx.layers.Rescale.standardizing):
@@ -453,7 +466,41 @@ def test_dates_are_no_numbers(frame, columns):
     advice = str(e.value).partition("for example: ")[2]
     if type(x).__module__.startswith("pyarrow"):
         pytest.importorskip("pandas", reason="pyarrow makes its frames of a table")
-    assert [float(value) for value in eval(advice, {"np": np, "x": x})] == [*range(40)]
+    assert [float(value) for value in eval(advice, {"np": np, "x": x})] == [*np.arange(40) / 2]
+
+
+def test_dates_in_columns_without_strings_as_names(columns):
+    pandas = pytest.importorskip("pandas", reason="its columns may have other names")
+    x = pandas.DataFrame(columns).assign(when=pandas.Timestamp("2020-01-01"))
+    x = x.set_axis([2017, 2018, 2019, ("a", 2)], axis=1)
+    with pytest.raises(TypeError, match=r"as days, for example: \(x\[\('a', 2\)\] - "):
+        bpx.Network([4, 1])(x)
+
+
+def test_times_of_a_day_are_no_numbers():
+    polars = pytest.importorskip("polars", reason="it has such columns")
+    x = polars.DataFrame({"a": [1.0], "at": [datetime.time(8, 30)]})
+    with pytest.raises(TypeError, match=r"got Time in column 'at'$"):
+        bpx.Network([2, 1])(x)
+
+
+def test_mini_batches_of_what_is_on_disk(columns):
+    x = np.stack(list(columns.values()), axis=1)
+    for given in ((bpx.open_data(x), None), (x, bpx.open_data(x))):
+        with pytest.raises(TypeError, match=r"got <data on disk, .*: pass data\.read"):
+            bpx.batches(*given)
+
+
+def test_mini_batches_ask_once_whether_their_rows_belong_together(columns, recwarn):
+    """The index of some rows is no longer 0, 1, ..."""
+    pandas = pytest.importorskip("pandas", reason="its rows have labels")
+    x = pandas.DataFrame(columns)
+    y = pandas.DataFrame({"u": x["area"], "v": x["age"]}).set_axis(range(1, 41))
+    net = bpx.Network([3, 2], output="identity", seed=0)
+    net.fit(bpx.batches(x, y, 8), epochs=2)
+    for xb, yb in bpx.batches(x, y, 8):
+        net.backprop(xb, yb)
+    assert not recwarn.list
 
 
 def test_targets_go_by_their_names(frame, columns, rng):

@@ -406,9 +406,12 @@ def test_members_that_differ(tmp_path, rng):
 
 def test_members_on_whole_numbers(rng):
     chain = [layers.Input(3), layers.Embedding(9, 4), layers.Flatten(), layers.Dense(2, "softmax")]
-    ensemble = bpx.Ensemble([bpx.Network(chain, seed=k) for k in range(3)])
+    scaled = [layers.Input(3), layers.Rescale(0.05, -0.5), layers.Dense(2, "softmax")]
+    plain = [layers.Input(3), layers.Dense(2, "softmax")]
     x = rng.integers(9, size=(20, 3))
-    agree(run(bpx.export_onnx(ensemble), x)["probabilities"], ensemble(x), "float32")
+    for chains in ([chain] * 3, [scaled, chain], [chain, scaled], [plain, chain]):
+        ensemble = bpx.Ensemble([bpx.Network(chain, seed=k) for k, chain in enumerate(chains)])
+        agree(run(bpx.export_onnx(ensemble), x)["probabilities"], ensemble(x), "float32")
 
 
 # --- the model ------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from bpx.layers import Dense, Input, Layer, Rescale, activation_field
 class Gate(Layer):
     """x·σ(x), which does not end in its activation."""
 
+    ends_in_activation: ClassVar[bool] = False
+
     activation: Any = activation_field("sigmoid")
 
     def forward(self, x, p, ctx):
@@ -50,6 +52,8 @@ class Twice(Layer):
 class DenseGate(Dense):
     """A subclass whose forward pass does something else after σ."""
 
+    ends_in_activation: ClassVar[bool] = False
+
     def forward(self, x, p, ctx):
         a, saved = super().forward(x, p, ctx)
         return 3.0 * a, saved
@@ -73,24 +77,59 @@ X = np.array([[0.3, 1.2], [2.0, 0.7], [1.5, 1.1]])
 
 
 @pytest.mark.parametrize(
-    ("last", "expected"),
+    ("last", "task", "expected"),
     [
-        (Gate(), X / (1 + np.exp(-X))),
-        (Twice(), np.exp(2 * X) / np.exp(2 * X).sum(axis=1, keepdims=True)),
-        (Twice("tanh"), np.tanh(2 * X)),
-        (DenseGate(2, "sigmoid", weights="zeros", bias="zeros"), np.full((3, 2), 1.5)),
+        (Gate(), "regression", X / (1 + np.exp(-X))),
+        (Twice(), "classification", np.exp(2 * X) / np.exp(2 * X).sum(axis=1, keepdims=True)),
+        (Twice("tanh"), "regression", np.tanh(2 * X)),
+        (
+            DenseGate(2, "sigmoid", weights="zeros", bias="zeros"),
+            "regression",
+            np.full((3, 2), 1.5),
+        ),
     ],
 )
-def test_a_last_layer_gives_what_its_forward_pass_gives(last, expected):
+def test_a_last_layer_gives_what_its_forward_pass_gives(last, task, expected):
     net = bpx.Network([Input(2), last], dtype="float64", seed=0)
+    assert net.task == task
     for got in (net(X), net.activations(X)[0], net.trace(X)[0].a):
         assert np.allclose(got, expected, rtol=1e-12, atol=0)
     y = np.array([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])
-    softmax = expected.sum(axis=1).max() < 1.0 + 1e-9 and net.task == "classification"
-    costs = -(y * np.log(expected)) if softmax else 0.5 * (expected - y) ** 2
+    of_shares = task == "classification"
+    costs = -(y * np.log(expected)) if of_shares else 0.5 * (expected - y) ** 2
     assert abs(net.evaluate(X, y)["cost"] - costs.sum() / 3) < 1e-12
-    assert net.task == ("classification" if softmax else "regression")
     assert bpx.gradient_check(net, X, y).worst < 1e-7
+
+
+def test_a_last_layer_that_does_not_say_whether_it_ends_in_its_activation():
+    @dataclass(frozen=True)
+    class Own(Dense):
+        def forward(self, x, p, ctx):
+            return super().forward(x, p, ctx)
+
+    class Mixed:
+        def forward(self, x, p, ctx):
+            return super().forward(x, p, ctx)
+
+    @dataclass(frozen=True)
+    class OfTwo(Mixed, Dense):
+        pass
+
+    for kind in (Own, OfTwo):
+        message = f"the last layer, {kind.__name__}, has a forward of its own and an activation"
+        with pytest.raises(ValueError, match=f"{message}: say in its class ends_in_activation"):
+            bpx.Network([Input(2), kind(2, "softmax")])
+        bpx.Network([Input(2), kind(2, "tanh"), kind(2)])(X)  # elsewhere it does not matter
+    Own.ends_in_activation = True
+    net = bpx.Network([Input(2), Own(2, "softmax")], seed=0)
+    expected = bpx.Network([2, 2], output="softmax", seed=0)(X)
+    assert np.abs(net(X) - expected).max() < 1e-6
+
+    class Without(Layer):
+        ends_in_activation = True
+
+    with pytest.raises(TypeError, match="Without says ends_in_activation, and has no field activ"):
+        Without()
 
 
 def test_of_bpx_s_own_all_with_an_activation_end_in_it():
@@ -101,12 +140,12 @@ def test_of_bpx_s_own_all_with_an_activation_end_in_it():
 
 
 @pytest.mark.parametrize("chain", [[Logarithm()], [Logarithm(), Dense(2)], [Dense(2), Rescale(2)]])
-def test_a_first_layer_that_is_no_rescaling(chain):
-    net = bpx.Network([Input(2), *chain], dtype="float64", seed=0, task="regression")
-    expected = np.log(X) if isinstance(chain[0], Logarithm) else None
-    first = net.activations(X)[0]
-    if expected is not None:
-        assert np.array_equal(first, expected)
+def test_a_rescaling_that_is_not_folded(chain):
+    net = bpx.Network([Input(2), *chain], dtype="float64", seed=0)
+    if isinstance(chain[0], Logarithm):
+        assert np.array_equal(net.activations(X)[0], np.log(X))
+    else:
+        assert np.array_equal(net(X), 2.0 * net.activations(X)[0])
     assert np.array_equal(net(X), net.activations(X)[-1])
     assert bpx.gradient_check(net, X, X).worst < 1e-7
 

@@ -1180,15 +1180,17 @@ def test_runs_on_one_picture(rng, tmp_path):
 def test_many_runs_on_one_picture(tmp_path):
     pytest.importorskip("matplotlib", reason="it draws the curves")
     columns = {"epoch": [1, 2], "training_cost": [0.5, 0.4], "validation_cost": [0.6, 0.5]}
-    runs = {f"a rather long name of the run {k}": bpx.History.of(columns) for k in range(12)}
+    runs = {f"a rather long name of the run {k:02}": bpx.History.of(columns) for k in range(40)}
     figure = bpx.plotting.curves(runs, tmp_path / "runs.png")
     (panel,), (legend,) = figure.axes, figure.legends
     assert panel.get_legend() is None
-    assert len({tuple(line.get_color()) for line in panel.get_lines()}) == 12
+    assert len({tuple(line.get_color()) for line in panel.get_lines()}) == 40
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["a rather long name of the run…"] * 12
+    assert labels == [f"a rather long n…e of the run {k:02}" for k in range(40)]
+    assert legend.get_title().get_text() == "dashed: training"
     box, whole = legend.get_window_extent(), figure.bbox
     assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 < box.y1 <= whole.y1
     assert panel.get_window_extent().x1 <= box.x0
 
 

@@ -180,10 +180,10 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if host.dtype.kind not in "biuf":
         if name == "y" and not but.endswith(MEND) and _are_classes(host):
             but += "; for names of classes set net.classes = [...], in the order of the labels"
-        elif name == "y" and host.shape[1:] == (1,) and _of_text(host, name):
+        elif name == "y" and host.shape[1:] == (1,) and _of_text(values, host, name):
             but += f"; np.asarray({name}).reshape(-1)"
         elif name != "y" and not but.endswith(MEND):
-            but += _of_text(host, name)
+            but += _of_text(values, host, name)
         if host.dtype.kind in "mM":
             but = as_days(name)
         raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
@@ -222,19 +222,28 @@ def _is_missing(value: Any) -> bool:
     return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
 
 
-def _of_text(host: np.ndarray, name: str) -> str:
+def _of_text(values: Any, host: np.ndarray, name: str) -> str:
     """What makes numbers of an array that has text in it; empty if it has none."""
-    values = host.ravel().tolist() if host.dtype.kind in "OTU" else ()
-    words = [value for value in values if isinstance(value, str)]
+    found = host.ravel().tolist() if host.dtype.kind in "OTU" else ()
+    words = [value for value in found if isinstance(value, str)]
     try:
         for word in words:
             float(word)
     except ValueError:
-        return (
-            f"; {shortened(word)} is text: make columns of numbers of it, "
-            f"pandas.get_dummies({name}, dtype=float) or polars' {name}.to_dummies()"
-        )
+        at = found.index(word) % host.shape[-1]
+        return f"; {shortened(word)} is text: {_dummies(values, name, at)}"
     return f"; np.asarray({name}).astype(float)" if words else ""
+
+
+def _dummies(values: Any, name: str, at: int) -> str:
+    """What makes columns of numbers of the column of text at this place."""
+    library = type(values).__module__.partition(".")[0]
+    if library == "polars" and printed_names(values):
+        return f"{name}.to_dummies({printed_names(values)[at]!r}) makes columns of numbers of it"
+    if library in ("pandas", "pyarrow"):
+        frame = f"{name}.to_pandas()" if library == "pyarrow" else name
+        return f"pandas.get_dummies({frame}, dtype=float) makes columns of numbers of it"
+    return "give it a column of 0 and 1 for each value, as pandas.get_dummies does for a frame"
 
 
 def _are_classes(host: np.ndarray) -> bool:

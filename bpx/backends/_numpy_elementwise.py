@@ -44,7 +44,7 @@ def _sigmoid(z: Array, out: Array) -> None:
     # ½ tanh(½ z) + ½ takes 0.55 ns for an element and this 0.80, but is 0, or noise, instead of a
     # small probability.
     np.negative(z, out)
-    with np.errstate(over="ignore"):  # 1/∞ is right
+    with np.errstate(over="ignore", under="ignore"):  # 1/∞ is right
         np.exp(out, out)
     out += _ONE[out.dtype]
     np.reciprocal(out, out)

@@ -75,10 +75,12 @@ class Metric(Callback):
                 f"the history already has a column {self.name!r}: give yours another name"
             )
         run.columns = *run.columns, self.name
-        if self.larger_is_better:
-            run.history.larger_is_better.add(self.name)
-        elif self.larger_is_better is None:
-            run.history.undecided.add(self.name)
+        history = run.history  # of a run that goes on it may say something else
+        for columns, mine in (
+            (history.larger_is_better, self.larger_is_better),
+            (history.undecided, self.larger_is_better is None),
+        ):
+            columns.add(self.name) if mine else columns.discard(self.name)
 
     def on_epoch_end(self, run: Run) -> None:
         try:

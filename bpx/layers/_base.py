@@ -67,9 +67,9 @@ class Layer:
     """A layer: a frozen description and two pure functions. To make one, subclass and define
 
     - fields with defaults, as in any dataclass; ``name``, a class attribute, for files;
-    - if it ends in its field ``activation``, y = σ(z), the class attribute
-      ``ends_in_activation = True``: as a network's last layer it then leaves σ to the cost, as
-      `Dense` does, and may be an output layer for softmax;
+    - if it has a field ``activation`` and is to be a network's last layer, the class attribute
+      ``ends_in_activation``: True if it ends in it, y = σ(z), and then leaves σ to the cost as
+      `Dense` does, or False;
     - `output_shape`, a property, and the methods `parameters` and `state` if it has any;
     - ``forward(x, p, ctx) -> (y, saved)``, where x has shape (m, \\*input_shape), `p` holds the
       layer's tensors as attributes and `ctx` is a `Context`;
@@ -91,8 +91,9 @@ class Layer:
 
     Attributes
     ----------
-    ends_in_activation : bool
-        Whether `forward` gives σ(z), for σ = ``activation``, and z if that is the identity.
+    ends_in_activation : bool or None
+        Whether `forward` gives σ(z), for σ = ``activation``, and z if that is the identity. None:
+        a user's class has a `forward` of its own and does not say.
     in_parts : bool
         Whether it works on parts of a batch by ``backend.side_by_side``.
     own : bool
@@ -118,7 +119,7 @@ class Layer:
     """
 
     name: ClassVar[str] = ""
-    ends_in_activation: ClassVar[bool] = False
+    ends_in_activation: ClassVar[bool | None] = False
     in_parts: ClassVar[bool] = False
     own: ClassVar[bool] = True
 
@@ -128,10 +129,18 @@ class Layer:
     def __init_subclass__(cls) -> None:
         # By where it is defined: a subclass of bpx's Dense is a user's own.
         cls.own = cls.__module__.partition(".")[0] != "bpx"
-        if "forward" in cls.__dict__:  # which may do something else with its activation
-            cls.ends_in_activation = cls.__dict__.get("ends_in_activation", False)
+        for base in cls.__mro__:  # what an inherited one says is not of a `forward` below it
+            if "ends_in_activation" in base.__dict__:
+                break
+            if "forward" in base.__dict__:
+                cls.ends_in_activation = None
+                break
 
     def __post_init__(self) -> None:
+        if self.ends_in_activation and not hasattr(self, "activation"):
+            raise TypeError(
+                f"{type(self).__name__} says ends_in_activation, and has no field activation"
+            )
         for f in dataclasses.fields(self):
             registry = f.metadata.get("registry")
             value = getattr(self, f.name)
