@@ -469,6 +469,18 @@ def test_dates_are_no_numbers(frame, columns):
     assert [float(value) for value in eval(advice, {"np": np, "x": x})] == [*np.arange(40) / 2]
 
 
+def test_text_becomes_columns_of_numbers(frame, columns):
+    """By the advice for each library; beside it numbers stay what they are."""
+    x = frame(columns | {"kind": ["old", "new"] * 20})
+    with pytest.raises(TypeError, match=r"'old' is text: .* makes columns of numbers of it") as e:
+        bpx.Network([4, 1])(x)
+    advice = str(e.value).partition("is text: ")[2].partition(" makes")[0]
+    pandas = pytest.importorskip("pandas", reason="pyarrow's table becomes a frame of its")
+    found = eval(advice, {"x": x, "pandas": pandas})
+    assert sorted(found.columns) == sorted([*NAMES, "kind_new", "kind_old"])
+    bpx.Network([5, 1])(found)
+
+
 def test_dates_in_columns_without_strings_as_names(columns):
     pandas = pytest.importorskip("pandas", reason="its columns may have other names")
     x = pandas.DataFrame(columns).assign(when=pandas.Timestamp("2020-01-01"))
