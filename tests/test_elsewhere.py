@@ -180,6 +180,14 @@ def test_a_shell_lists_what_is_public():
     assert set(dir(bpx)) - {"sklearn"} == {*bpx.__all__, "__version__"}
 
 
+def test_a_network_of_which_nothing_is_trained():
+    frozen = bpx.Network([layers.Input(3), layers.Dense(2, "softmax", trainable=False)], seed=0)
+    before = frozen.parameters.copy()
+    with pytest.warns(RuntimeWarning, match="no parameter of this network is trained, so fit wil"):
+        frozen.fit(X, Y, epochs=1)
+    assert np.array_equal(frozen.parameters, before)
+
+
 def test_a_run_has_no_optimizer():
     with pytest.raises(AttributeError, match=r"it is run\.net\.optimizer, and run\.opt"):
         fit(X, Y, callbacks=lambda run: run.optimizer)
