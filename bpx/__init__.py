@@ -16,7 +16,7 @@ from .registry import register
 from .traces import LayerTrace
 
 if TYPE_CHECKING:
-    from . import augmentation, callbacks, datasets
+    from . import augmentation, callbacks, datasets, plotting
     from .blocks import open_data
     from .callbacks import Callback, EarlyStopping, Metric, ReduceOnPlateau
     from .checkpoints import Checkpoint
@@ -75,6 +75,7 @@ __all__ = [
     "load",
     "open_data",
     "optimizers",
+    "plotting",
     "register",
     "schedules",
 ]

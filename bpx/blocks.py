@@ -373,7 +373,8 @@ def open_data(
         (n,); for a table, the name of a column.
     budget : int or str
         Bytes, or words such as ``"500 MB"`` (the default is ``"1 GB"``): for both windows, y and
-        the weights; not for the network.
+        the weights; not for the network. `fit`, which knows the size of a mini-batch, raises
+        ValueError if it is too small.
 
     Returns
     -------

@@ -121,6 +121,10 @@ def load(
     FileFormatError
         Not such a file, or one that is truncated, of a later version, with tensors that do not fit
         its architecture or are not finite, or with a name that is neither known nor in `custom`.
+    OSError
+        The file cannot be read: FileNotFoundError where there is none.
+    BackendError
+        The backend is not available.
 
     Examples
     --------

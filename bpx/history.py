@@ -30,11 +30,13 @@ class History(Mapping[str, list[float]]):
 
     ``epoch`` counts all epochs of the network, from 1. ``training_cost`` and
     ``training_accuracy`` are means over the epoch's samples as its steps met them, before each
-    update, weighted by `sample_weight`; ``validation_cost`` and ``validation_accuracy`` come after
-    the epoch, weighted where the validation data have weights of their own. Costs are without
-    penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the epoch's time,
-    validation included. Columns that do not apply are missing, and those of a `bpx.Metric`
-    come last. ``pandas.DataFrame(dict(history))`` makes a data frame of it.
+    update, weighted by `sample_weight`; ``validation_cost`` and ``validation_accuracy`` come
+    after the epoch, weighted where the validation data have weights of their own. Costs are
+    without penalties. ``learning_rate`` is that of the epoch's last step, ``seconds`` the
+    epoch's time, validation included. Runs of `bpx.sklearn` also have ``training_objective``,
+    scikit-learn's loss: the mean of the costs with the L2 penalty before each step. Columns
+    that do not apply are missing, and those of a `bpx.Metric` come last.
+    ``pandas.DataFrame(dict(history))`` makes a data frame of it.
 
     Attributes
     ----------

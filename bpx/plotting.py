@@ -50,9 +50,9 @@ def curves(
     ImportError
         matplotlib is not installed.
     TypeError
-        Not a history, or not a path.
+        Not a history, not a path, or `columns` that is no list.
     ValueError
-        No epoch has ended.
+        No epoch has ended, an empty mapping, or a suffix that is not a picture's.
     KeyError
         A column that no run has.
     """

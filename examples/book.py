@@ -298,7 +298,8 @@ def main() -> None:
     for row in chosen:
         seeds = range(1 if options.short else options.seeds)
         runs = [train(row, seed, dataset, options, record) for seed in seeds]
-        made = f"{time.strftime('%Y-%m-%d')}, bpx {bpx.__version__}, {backend.name}"
+        fast = " with fast" if type(backend).__name__ == "FastBackend" else ""
+        made = f"{time.strftime('%Y-%m-%d')}, bpx {bpx.__version__}, {backend.name}{fast}"
         found = line(row, runs, f"{made}, {cores()} {platform.machine()}")
         print(found, flush=True)
         if page:

@@ -234,11 +234,11 @@ assert bpx.export_onnx.__module__ == "bpx.onnx"
 from bpx import *
 assert EarlyStopping is bpx.EarlyStopping is bpx.callbacks.EarlyStopping
 try:
-    bpx.nothing
+    bpx.xyz
 except AttributeError as error:
     print(error)
 """
-    assert run(program).startswith("module 'bpx' has no attribute 'nothing'. Known: ")
+    assert run(program).startswith("module 'bpx' has no attribute 'xyz'. Known: ")
 
 
 def test_training_on_numpy_loads_no_other_array_library():

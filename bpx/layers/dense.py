@@ -37,6 +37,13 @@ class Dense(Layer):
     trainable : bool
         False keeps ω and b as they are in training.
 
+    Raises
+    ------
+    ValueError
+        `units` below 1, an unknown name, or inputs that are not flat.
+    TypeError
+        `units` that is no integer.
+
     Examples
     --------
     >>> Dense(30, "sigmoid").bind((784,)).parameters()["weights"].shape

@@ -28,6 +28,11 @@ class Dropout(Layer):
     rate : float
         0 ≤ rate < 1.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Another number, or none.
+
     Examples
     --------
     The gradient of the weights after it shows its outputs in training:

@@ -105,6 +105,14 @@ class MaxPool2D(MaxPool):
     padding : int or (int, int)
         On either side, less than `pool_size`; 0 by default.
 
+    Raises
+    ------
+    ValueError
+        A window that is larger than its padded input or may be nothing but padding; numbers that
+        are too small, or not one for each axis; inputs that are not images.
+    TypeError
+        Not integers.
+
     Examples
     --------
     >>> MaxPool2D(2).bind((20, 24, 24)).output_shape
@@ -128,7 +136,7 @@ class MaxPool1D(MaxPool):
     Parameters
     ----------
     pool_size, stride, padding
-        As for `MaxPool2D`, each a single number.
+        As for `MaxPool2D`, each a number or a tuple of one; with the same errors.
 
     Examples
     --------
@@ -179,7 +187,7 @@ class AveragePool2D(AveragePool):
     Parameters
     ----------
     pool_size, stride, padding
-        As for `MaxPool2D`.
+        As for `MaxPool2D`, with the same errors.
 
     Examples
     --------
@@ -204,7 +212,7 @@ class AveragePool1D(AveragePool):
     Parameters
     ----------
     pool_size, stride, padding
-        As for `AveragePool2D`, each a single number.
+        As for `AveragePool2D`, each a number or a tuple of one; with the same errors.
 
     Examples
     --------

@@ -43,6 +43,13 @@ class Rescale(Layer):
         The names of the last axis's elements. Of a first layer they are `Network.columns`, so
         that the network finds the columns of a frame in this order.
 
+    Raises
+    ------
+    ValueError
+        A number that is not finite, or a sequence that has not the length of the last axis.
+    TypeError
+        Not numbers.
+
     Examples
     --------
     >>> import bpx

@@ -43,6 +43,13 @@ class Reshape(Reshaped):
     shape : tuple of int
         Of one sample.
 
+    Raises
+    ------
+    ValueError
+        A length below 1, or other than as many elements as the inputs have.
+    TypeError
+        `shape` is not a tuple of integers.
+
     Examples
     --------
     >>> Reshape((1, 28, 28)).bind((784,)).output_shape
