@@ -149,7 +149,7 @@ def table(results: dict[str, list[Peer]]) -> str:
     for peer in PEERS:
         peaks = [[p.megabytes for p in peers if p.name == peer] for peers in results.values()]
         cells = (f"{peak[0]:,.0f}" if peak else "" for peak in peaks)
-        lines.append(row(f"MB at the peak: {peer}", cells))
+        lines.append(row(f"MiB at the peak: {peer}", cells))
     return "\n".join(lines)
 
 

@@ -95,7 +95,7 @@ def table(results: dict[str, list[Peer]]) -> str:
     for name in names:
         peaks = [[p.megabytes for p in peers if p.name == name] for peers in results.values()]
         cells = [f"{peak[0]:,.0f}" if peak else "" for peak in peaks]
-        lines.append(f"| MB at the peak: {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| MiB at the peak: {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -314,7 +314,7 @@ def tables(results: dict[str, list[Peer]]) -> str:
                     "target", *(f"{peer} / bare" for peer in ours))]  # fmt: skip
     scores = [head("score and loss", *(f"score: {peer}" for peer in ESTIMATORS),
                    *(f"loss: {peer}" for peer in ESTIMATORS))]  # fmt: skip
-    memory = [head("MB at the peak", *peers)]
+    memory = [head("MiB at the peak", *peers)]
     for name, here in results.items():
         found = {peer.name: peer for peer in here}
         case, solver = name.split()

@@ -95,7 +95,7 @@ def prepare(peer: str, case: str):
 def speeds(folder: Path, budget: int, rounds: int, ways: tuple[str, ...]) -> list[str]:
     """The table of speeds and memory."""
     lines = [
-        row("", ["s an epoch", "speed of memory's", "MB at the peak", "of the budget"]),
+        row("", ["s an epoch", "speed of memory's", "MiB at the peak", "of the budget"]),
         "|---|---|---|---|---|",
     ]
     for case in CASES:
