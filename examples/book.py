@@ -146,8 +146,8 @@ CHAPTER_6 = """
 Convolutions have windows of 5 × 5, each followed by max-pooling of 2 × 2; the last layer is a
 softmax. A run's figure is the accuracy on the test set with the weights of the epoch that was best
 on the validation set. Runs made on one core shared it with other work, which their times include.
-For the rows that were run since it was introduced, [mistakes.json](mistakes.json) has the test images
-that each run got wrong.
+For the rows that were run since it was introduced, [mistakes.json](mistakes.json) has the test
+images that each run got wrong.
 
 | network | on | book | bpx, median | bpx, best | each run | time | made |
 |---|---|---|---|---|---|---|---|
