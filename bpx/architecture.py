@@ -281,11 +281,8 @@ class Architecture:
 def _check_ending(layer: Layer) -> None:
     """ValueError if it is not known whether a user's own last layer ends in its activation."""
     own = getattr(layer, "activation", None)
-    if (
-        layer.ends_in_activation is None
-        and isinstance(own, Activation)
-        and type(own) is not Identity
-    ):
+    has_one = isinstance(own, Activation) and type(own) is not Identity
+    if has_one and layer.ends_in_activation is None:
         raise ValueError(
             f"the last layer, {type(layer).__name__}, has a forward of its own and an activation: "
             "say in its class ends_in_activation = True, if y = σ(z) with this σ, which leaves "

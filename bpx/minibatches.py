@@ -78,7 +78,8 @@ class Batches:
     ) -> None:
         self._arrays, self.batch_size = arrays, batch_size
         self._generator, self.shuffle = generator, flag("shuffle", shuffle)
-        self.names = Names(names_of(arrays[0]), names_of_targets(arrays[1:2] and arrays[1]))
+        y = arrays[1] if len(arrays) > 1 else None
+        self.names = Names(names_of(arrays[0]), names_of_targets(y))
 
     def __len__(self) -> int:
         return int(-(-self._arrays[0].shape[0] // self.batch_size))
@@ -94,11 +95,11 @@ class Batches:
     def matched(self, names: Names) -> Batches:
         """The same of arrays, with columns in the order of `names`; it shares the generator."""
         x, *others = self._arrays
-        arrays = [_as_array(by_names(x, names.columns), "x")]
-        for what, array in zip(("y", "sample_weight"), others, strict=False):
-            found = targets_by_names(array, names.target_columns) if what == "y" else array
-            arrays.append(_as_array(found, what))
-        return Batches(tuple(arrays), self.batch_size, self._generator, self.shuffle)
+        x = by_names(x, names.columns)
+        if others:
+            others[0] = targets_by_names(others[0], names.target_columns)
+        arrays = tuple(map(_as_array, (x, *others), ("x", "y", "sample_weight")))
+        return Batches(arrays, self.batch_size, self._generator, self.shuffle)
 
     def __iter__(self) -> Iterator[Any]:
         n = self._arrays[0].shape[0]

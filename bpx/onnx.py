@@ -451,7 +451,7 @@ def _results(
     """The model's outputs, from those of the last layer, and from those that decide."""
     task, k = described.task, described.output_shape[0]
     ranges = {net.chain.objective.activation.range for net in graph.members.values()}
-    name = "probabilities" if ranges <= {*PROBABILITIES} and task != "regression" else "outputs"
+    name = "probabilities" if ranges <= PROBABILITIES and task != "regression" else "outputs"
     if name == "probabilities" and task == "classification" and k == 1:
         other = graph.add("Sub", graph.constant(1.0), a)
         outputs = graph.value(graph.add("Concat", other, a, name=name, axis=1), (2,))

@@ -74,6 +74,7 @@ def curves(
     panels = _panels(list(runs.values()), columns)
     figure = Curves(figsize=(4.5 * len(panels), 3.4), layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
+    legends = []
     for axes, (kind, names) in zip(places, panels.items(), strict=True):
         parts = {name: name.removesuffix(kind).rstrip("_") for name in names}
         if isinstance(history, History):
@@ -84,14 +85,14 @@ def curves(
         else:
             _draw_several(axes, runs, parts, kind)
             title = "dashed: training" if len(parts) > 1 else next(iter(parts.values()))
+            legends.append((*axes.get_legend_handles_labels(), title))
             if len(runs) <= FEW:
                 axes.legend(title=title)
         axes.set(xlabel="epoch", ylabel=WORDS.get(kind, kind.replace("_", " ")))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
     if len(runs) > FEW:
-        found = [axes.get_legend_handles_labels() for axes in places]
-        handles, labels = max(found, key=lambda pair: len(pair[0]))
+        handles, labels, title = max(legends, key=lambda legend: len(legend[0]))
         columns_of_it = -(-len(handles) // IN_A_COLUMN)
         figure.set_figwidth(figure.get_figwidth() + 2.2 * columns_of_it)
         figure.legend(handles, labels, loc="outside right upper", title=title, ncols=columns_of_it)

@@ -32,7 +32,6 @@ def constant(shape: int | tuple[int, ...], value: float, dtype: np.dtype[Any]) -
 
 
 # Constants as 0-d arrays: a ufunc takes one in 0.28 µs, and a Python float in 0.61.
-HALF = {np.dtype(name): np.asarray(0.5, name) for name in ("float32", "float64")}
 ZERO = {np.dtype(name): np.asarray(0.0, name) for name in ("float32", "float64")}
 _ONE = {np.dtype(name): np.asarray(1.0, name) for name in ("float32", "float64")}
 

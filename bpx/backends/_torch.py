@@ -19,7 +19,7 @@ class TorchBackend(Backend):
         array = native(array)
         if array.dtype.kind == "u" and array.itemsize > 1:  # PyTorch compares none of these
             array = array.astype(_wider(array))
-        # DLPack shares the memory, but not of arrays that are read-only, or that PyTorch has not.
+        # DLPack shares the memory, but not of read-only arrays, or of strides PyTorch lacks.
         steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
         if self.is_host and steps and array.flags.writeable and array.dtype != np.bool_:
             return self.xp.from_dlpack(array)

@@ -75,12 +75,13 @@ class Metric(Callback):
                 f"the history already has a column {self.name!r}: give yours another name"
             )
         run.columns = *run.columns, self.name
-        history = run.history  # of a run that goes on it may say something else
-        for columns, mine in (
-            (history.larger_is_better, self.larger_is_better),
-            (history.undecided, self.larger_is_better is None),
-        ):
-            columns.add(self.name) if mine else columns.discard(self.name)
+        history = run.history
+        for columns in (history.larger_is_better, history.undecided):
+            columns.discard(self.name)  # what an earlier part of the run has said
+        if self.larger_is_better is None:
+            history.undecided.add(self.name)
+        elif self.larger_is_better:
+            history.larger_is_better.add(self.name)
 
     def on_epoch_end(self, run: Run) -> None:
         try:

@@ -265,9 +265,8 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         tensors = zip(network.weights, network.biases, activations, strict=True)
         for weights, bias, activation in tensors:
             fan_out, fan_in = weights.shape
-            name = getattr(
-                activation, "name", activation
-            )  # without hidden layers, as it was given
+            # Without hidden layers it comes as it was given, by scikit-learn's name or bpx's.
+            name = getattr(activation, "name", activation)
             factor = 2.0 if name in ("sigmoid", "logistic") else 6.0
             bound = np.sqrt(factor / (fan_in + fan_out))
             coef = self._random_state.uniform(-bound, bound, (fan_in, fan_out))
