@@ -24,6 +24,7 @@ from .data import Samples
 from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
 from .ranks import Alone, Ranks, own_rows
+from .values import first_not_finite
 
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
 ROWS_AT_ONCE = 1024  # on a host: products at full speed, activations that stay in the caches
@@ -221,15 +222,19 @@ class Chain:
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
         slices, own_pass = self._passes(x, 0, m, activated)
         doubted: list[int] = []
-        if own_pass is None:
+        by_slices = check is not _no_check and isinstance(x, np.ndarray)
+        if not by_slices:
             check()
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
-            gathered = chain.gather(x, rows, ws)
             if own_pass is not None:
+                gathered = chain.gather(x, rows, ws)
                 out[rows, ...] = own_pass(gathered, partial(doubted.append, at))
                 return
-            z, _ = chain.forward(gathered, ws)
+            # While the rows are on their way through the caches.
+            if by_slices and first_not_finite(x[rows], chain.largest_input) is not None:
+                check()
+            z, _ = chain.forward(chain.gather(x, rows, ws), ws)
             out[rows, ...] = chain.activated(z, ws) if activated else z
 
         self._over(slices, work)
