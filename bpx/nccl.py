@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .backends import Array, Backend
@@ -82,19 +84,21 @@ class _Nccl(AllReduce):
         failed = ranks.texts(failed)[0]
         if failed:
             raise of_all_ranks(RuntimeError(f"NCCL does not start on rank 0: {failed}"))
-        self._communicator = self._meet(ranks.broadcast(identity))
+        meet = partial(
+            nccl.NcclCommunicator, ranks.size, ranks.broadcast(identity), ranks.rank
+        )
+        self._communicator = self._of_all(meet)
+        self._connected: set[tuple[int, str]] = set()
         self._types = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
 
-    def _meet(self, identity: bytes) -> Any:
+    def _of_all(self, call: Callable[[], Any]) -> Any:
         """NCCL waits in C until all ranks are there: on another thread, while this one listens."""
         found: list[Any] = []
 
         def work() -> None:
             self.backend.use()
             try:
-                found.append(
-                    self.nccl.NcclCommunicator(self.ranks.size, identity, self.ranks.rank)
-                )
+                found.append(call())
             except Exception as error:  # for the thread that waits
                 found.append(error)
 
@@ -107,10 +111,16 @@ class _Nccl(AllReduce):
     def __call__(self, vector: Array) -> None:
         import cupy
 
-        self._communicator.allReduce(
-            vector.data.ptr, vector.data.ptr, vector.size, self._types[vector.dtype.name],
-            self.nccl.NCCL_SUM, cupy.cuda.get_current_stream().ptr,
+        name = vector.dtype.name
+        reduce = partial(
+            self._communicator.allReduce, vector.data.ptr, vector.data.ptr, vector.size,
+            self._types[name], self.nccl.NCCL_SUM, cupy.cuda.get_current_stream().ptr,
         )  # fmt: skip
+        if (vector.size, name) in self._connected:
+            reduce()
+        else:  # the first may connect the ranks; by the size NCCL chooses how
+            self._of_all(reduce)
+            self._connected.add((vector.size, name))
 
     def wait(self) -> None:
         import cupy

@@ -75,10 +75,10 @@ class Arrays:
     def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
         """Each mini-batch's rows, from step `first` on."""
         backend = self.chain.backend
-        moved = order
+        order = moved = order[first * self.batch_size :]
         if backend.name != "numpy":
             moved = backend.xp.astype(backend.from_host(order), backend.index_dtype)
-        for start in range(first * self.batch_size, len(order), self.batch_size):
+        for start in range(0, len(order), self.batch_size):
             rows = slice(start, min(start + self.batch_size, len(order)))
             yield order[rows], moved[rows]
 

@@ -80,6 +80,15 @@ def test_a_large_array_goes_to_a_device_in_slices(rehearsed, monkeypatch, rng):
     assert moved == [1, 2, 2, 2, 1, 1, 1, 1]  # the first of each tells the dtype
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (4, 3, 2)])
+def test_on_a_device_rows_are_together(rehearsed, rng, shape):
+    array = np.asarray(rng.normal(size=shape[::-1])).T
+    there = rehearsed.from_host(array)
+    assert there.shape == shape
+    assert there.flags.c_contiguous
+    assert np.array_equal(there, array)
+
+
 def test_a_library_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name, mend in (("cupy", r"pip install 'bpx\[cuda13\]'"), ("torch", "pip install torch")):

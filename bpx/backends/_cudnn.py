@@ -61,7 +61,7 @@ def front_end() -> Any:
         pathfinder.load_nvidia_dynamic_lib("cudart")
         found = importlib.import_module("cudnn")
         found.backend_version()  # without its library some versions fail here, not before
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, AssertionError) as error:
         raise BackendError(
             f"cuDNN's front end is installed, but its library was not found ({error}): pip "
             f"install {EXTRA}; {WITHOUT}"

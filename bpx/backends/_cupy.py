@@ -65,7 +65,8 @@ class CupyBackend(CupyConvolutions):
 
     def from_host(self, array: np.ndarray) -> Array:
         if array.nbytes <= STAGED or array.ndim == 0:
-            return super().from_host(array)
+            # CuPy would keep columns together, and a kernel reads a row at a time.
+            return super().from_host(np.asarray(array, order="C"))
         # CuPy copies through pinned memory of the array's size, in the next power of two, which
         # stays with the process.
         step = max(1, STAGED * array.shape[0] // array.nbytes)
@@ -125,6 +126,8 @@ class CupyBackend(CupyConvolutions):
         import cupy
 
         stream, pool = cupy.cuda.get_current_stream(), cupy.cuda.MemoryPool()
+        # What steps one by one have left there, and no other pool can have.
+        cupy.get_default_memory_pool().free_all_blocks()
         # A pool of its own: what the recording uses in passing stays the recording's.
         with _cuda_library.capturing(), cupy.cuda.using_allocator(pool.malloc):
             stream.begin_capture()

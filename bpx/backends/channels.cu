@@ -108,9 +108,10 @@ extern "C" __global__ void normalize(const real* x, const real* numbers, real* n
                                      SIZES_OF_CHANNELS) {
   for (int64 k = first(); k < rows * channels * each; k += stride()) {
     const real* of = numbers + channel_of(k, channels, each);
+    const real scale = of[3 * channels], shift = of[4 * channels];  // before a write: see adam
     const real value = (x[k] - of[0] - of[channels]) * of[2 * channels];
     normal[k] = value;
-    out[k] = value * of[3 * channels] + of[4 * channels];
+    out[k] = value * scale + shift;
   }
 }
 

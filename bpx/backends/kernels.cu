@@ -407,6 +407,9 @@ COST(log_likelihood_softmax, LogLikelihood)
 
 // --- optimizers: the recursions of optimizers.py, on an element ---------------------------------
 
+// All of an element is read before any of it is written. The compiler cannot change that order,
+// since the vectors might overlap, and each read after a write would wait for memory once more.
+
 struct Momentum {
   real mu, rate;
   bool nesterov;
@@ -445,14 +448,24 @@ extern "C" __global__ void momentum(real* theta, const real* grad, real* velocit
                                     double mu, int64 nesterov, const real* rate_at,
                                     double rate) {
   const Momentum step = {real(mu), number(rate_at, rate), nesterov != 0};
-  for (int64 k = first(); k < count; k += stride()) step(theta[k], grad[k], velocity[k]);
+  for (int64 k = first(); k < count; k += stride()) {
+    real w = theta[k], v = velocity[k];
+    step(w, grad[k], v);
+    theta[k] = w;
+    velocity[k] = v;
+  }
 }
 
 extern "C" __global__ void rmsprop(real* theta, const real* grad, real* square, int64 count,
                                    double rho, double epsilon, const real* rate_at,
                                    double rate) {
   const RMSprop step = {real(rho), real(1.0 - rho), number(rate_at, rate), real(epsilon)};
-  for (int64 k = first(); k < count; k += stride()) step(theta[k], grad[k], square[k]);
+  for (int64 k = first(); k < count; k += stride()) {
+    real w = theta[k], s = square[k];
+    step(w, grad[k], s);
+    theta[k] = w;
+    square[k] = s;
+  }
 }
 
 // The first `decayed` elements are weights.
@@ -464,7 +477,11 @@ extern "C" __global__ void adam(real* theta, const real* grad, real* mean, real*
                      number(rate_at, rate), number(epsilon_at, epsilon)};
   const real decay = number(decay_at, decay_value);
   for (int64 k = first(); k < count; k += stride()) {
-    step(theta[k], grad[k], mean[k], square[k], k < decayed ? decay : real(0));
+    real w = theta[k], m = mean[k], s = square[k];
+    step(w, grad[k], m, s, k < decayed ? decay : real(0));
+    theta[k] = w;
+    mean[k] = m;
+    square[k] = s;
   }
 }
 
