@@ -426,6 +426,8 @@ def open_data(
         )
     if len(targets) > 1:
         raise ValueError(f"the targets of a .npz are one array, got {', '.join(targets)}")
+    if "x" in targets:
+        raise ValueError("the array x of a .npz are the samples, and target= names another one")
     if kind == ".npz" and y is None:
         found = load_npz(Path(x), targets, [] if targets else ["y"], size)
         y = next(iter(found.values()), None)

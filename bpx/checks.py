@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
@@ -167,3 +168,13 @@ def shortened(value: Any) -> str:
     """What came, for a message: a file may bring a text of any length."""
     text = repr(value)
     return text if len(text) <= SHOWN + 3 else f"{text[:SHOWN]}..."
+
+
+def printable(text: str) -> str:
+    """Lines without anything that a terminal obeys, which a file's names may have."""
+    return "".join(c if _is_shown(c) else ascii(c)[1:-1] for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    # For Python only one of the spaces, U+0020, is printable.
+    return character.isprintable() or character == "\n" or category(character) == "Zs"

@@ -20,8 +20,8 @@ import typer
 from . import backends, datasets, launcher, predictions, recipe, runs, samples
 from .backends import BackendError
 from .callbacks import Callback
-from .checks import positive, whole
-from .console import ShowEpochs, ShowNetwork, printable, say, score, told
+from .checks import positive, printable, whole
+from .console import ShowEpochs, ShowNetwork, say, score, told
 from .data import check_batch_size
 from .data import generator as data_generator
 from .ensemble import Ensemble
@@ -293,9 +293,12 @@ def evaluate(
     else:
         x, y = samples.of_file(net, Path(data), target, budget)
     cost = net.evaluate(x, y)["cost"]
-    if not math.isfinite(cost):
+    if math.isfinite(cost):
+        print(f"cost {cost:.6g}")
+    elif first_not_finite(net.feedforward(x)) is None:
+        say(f"note: the cost is larger than {net.dtype} can hold; the outputs are not")
+    else:
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
-    print(f"cost {cost:.6g}")
     print(printable(score(net, x, y)))
 
 

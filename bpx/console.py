@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .callbacks import Callback
+from .checks import printable
 from .ensemble import Ensemble
 from .network import Network
 
@@ -45,11 +46,6 @@ def say(message: str) -> None:
     """Print a line of errors."""
     shown = printable(" ".join(message.split()))  # a file's names may be of any length
     print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Lines without anything that a terminal obeys, which a file's names may have."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class ShowNetwork(Callback):

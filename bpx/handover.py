@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .backends import on_host
+from .checks import in_words
 from .readers import mapped
 
 LARGE = 1 << 20  # bytes from which an array is worth a file
@@ -91,6 +92,12 @@ class Handover:
     def _written(self, array: np.ndarray) -> _InFile:
         path = self.folder / f"{len(self._files)}.bin"
         by_columns = array.flags.f_contiguous and not array.flags.c_contiguous
-        (array.T if by_columns else array).tofile(path)
+        try:
+            (array.T if by_columns else array).tofile(path)
+        except OSError as error:  # without a name, or an errno
+            raise OSError(
+                f"cannot write {in_words(array.nbytes)} for the processes to {path}: {error}; set "
+                "TMPDIR in the environment to a folder with more room"
+            ) from error
         order = "F" if by_columns else "C"
         return _InFile(path, 0, array.shape, array.dtype, order, False)

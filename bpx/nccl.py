@@ -84,9 +84,7 @@ class _Nccl(AllReduce):
         failed = ranks.texts(failed)[0]
         if failed:
             raise of_all_ranks(RuntimeError(f"NCCL does not start on rank 0: {failed}"))
-        meet = partial(
-            nccl.NcclCommunicator, ranks.size, ranks.broadcast(identity), ranks.rank
-        )
+        meet = partial(nccl.NcclCommunicator, ranks.size, ranks.broadcast(identity), ranks.rank)
         self._communicator = self._of_all(meet)
         self._connected: set[tuple[int, str]] = set()
         self._types = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}

@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .checks import printable
+
 FORMAT_VERSION = 1
 
 
@@ -28,8 +30,15 @@ class Stateful(Protocol):
         """Continue from there; arrays come as NumPy's. ValueError if it does not fit."""
 
 
+MOST_SAID = 2_000  # characters of a message: the names in it may be a file's
+
+
 class FileFormatError(ValueError):
     """A file that is not what bpx writes: foreign, damaged, or of a later version."""
+
+    def __init__(self, message: str) -> None:
+        whole = len(message) <= MOST_SAID
+        super().__init__(printable(message if whole else f"{message[:MOST_SAID]}..."))
 
 
 def write(
@@ -109,7 +118,10 @@ def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = True) -> None:
     """Write one file, whole or not at all, as `write` does; its OSErrors."""
-    target = Path(path).resolve() if follow else Path(path)
+    try:
+        target = Path(path).resolve() if follow else Path(path)
+    except RuntimeError as error:  # before Python 3.13
+        raise OSError(f"cannot write {path}: {error}") from error
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"cannot write {path}: there is no folder {target.parent}; make it first"

@@ -17,6 +17,7 @@ from .names import Names
 from .network import Network
 from .registry import canonical, nearest
 from .samples import BUILT_IN, Part, some_of
+from .values import first_not_finite
 
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
 
@@ -64,6 +65,12 @@ def learned(
     linear = type(net.chain.objective.activation) is Identity
     if own_scale or net.task != "regression" or not linear:
         return parts, None
+    for _, y in parts:
+        if first_not_finite(y, net.chain.largest_number) is not None:
+            raise ValueError(
+                f"the targets have numbers that {net.dtype} does not hold: scale them, or pass "
+                "--dtype float64"
+            )
     y = parts[0][1].reshape(len(parts[0][1]), -1).astype(np.float64)
     there = layers.Rescale.standardizing(y)
     scale, offset = np.array(there.scale), np.array(there.offset)

@@ -98,6 +98,8 @@ def read(
     ValueError
         Another kind of file, a damaged one, no such column, or cells that are not numbers.
     """
+    if target is not None and not target.strip():
+        raise ValueError("--target is empty, expected the name of a column, or of an array")
     if not path.exists():
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
@@ -136,6 +138,8 @@ def _npy(path: Path, asked: Asked) -> Table:
 
 def _npz(path: Path, asked: Asked) -> Table:
     y = asked.target or "y"
+    if y == "x":
+        raise ValueError(f"{path}: x are the samples, and --target names another array")
     needed, optional = (["x", y], []) if asked.labelled or asked.target else (["x"], [y])
     arrays = load_npz(path, needed, optional, asked.budget)
     return Table(arrays["x"], arrays.get(y))

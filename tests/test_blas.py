@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from test_kernels import worst_difference
 
+import bpx
 from bpx.backends import _cblas, _numpy, _scipy, _threads
 from bpx.backends._base import Backend
 from bpx.backends._numpy_elementwise import constant
+from bpx.optimizers import State
 
 LIBRARIES = {
     "NumPy's": _cblas.by_dtype,
@@ -33,6 +35,30 @@ def test_each_library_gives_what_the_standard_gives(rng, library, name, dtype):
     kernels = _numpy.NumpyBackend()
     kernels.blas = found(library)
     assert worst_difference(kernels, name, dtype, rng) <= 16 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_adam_takes_blas_only_by_one_thread(rng, threads, monkeypatch):
+    """Several would wait for each other at each of many short passes."""
+    kernels, called = _numpy.NumpyBackend(), []
+    own = found("NumPy's")[np.dtype(np.float32)]
+
+    class Counted:
+        def axpy(self, *arguments):
+            called.append(1)
+            own.axpy(*arguments)
+
+    kernels.blas = {np.dtype(np.float32): Counted()}
+    monkeypatch.setattr(_threads, "of_blas", lambda: threads)
+    grad = rng.normal(size=40_000).astype(np.float32)
+    thetas = []
+    for each in (kernels, Backend("numpy", np)):
+        slots = {name: np.ones_like(grad) for name in bpx.Adam().slots()}
+        theta, state = np.ones_like(grad), State(each, 0, slots, step=3)
+        each.optimize(bpx.Adam(0.1), theta, grad.copy(), state, 3)
+        thetas.append(theta)
+    assert np.allclose(*thetas, rtol=1e-6)
+    assert len(called) == (3 if threads == 1 else 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

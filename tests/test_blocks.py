@@ -407,6 +407,57 @@ def test_a_file_that_changes_its_size(samples, path, size):
     assert np.isfinite(net.parameters).all()
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "npz"])
+def test_a_file_that_is_replaced_while_it_is_used(samples, tmp_path, monkeypatch, kind):
+    x = samples[0]
+    monkeypatch.setattr(_tables, "LINES", 2000)
+    path = written(kind, tmp_path, x)
+    arguments = {} if kind == "npz" else {"target": "label", "sample_weight": "w"}
+    data = bpx.open_data(path, budget="50 kB", **arguments)
+    net = bpx.Network([data.shape[1], 8, 3], seed=0)
+
+    def replace(run):
+        (tmp_path / "new").mkdir(exist_ok=True)
+        written(kind, tmp_path / "new", x[:, ::-1].copy()).rename(path)
+
+    message = rf"x\.{kind}.*: the file has (been|.*bytes and had)"
+    with pytest.raises(OSError, match=message):
+        net.fit(data, epochs=3, callbacks=replace)
+    assert net.epochs == 1
+
+
+@pytest.mark.parametrize("quoted", ['t"",', "t\n9999,1", 't\n"",""\n'])
+def test_quoted_cells_of_several_lines(tmp_path, monkeypatch, quoted):
+    """Whatever the block's last bytes are."""
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    path = tmp_path / "a.csv"
+    rows = "".join(f'{k % 10},{k % 2},"{quoted * (k % 3)} {k}",6" pipe\n' for k in range(200))
+    path.write_text('\ufeffa,y,"a\n""note""",pipe\n' + rows, encoding="utf-8")
+    expected = np.arange(200) % 10
+    for size in range(200, 300):
+        monkeypatch.setattr(_tables, "LINES", size)
+        data = bpx.open_data(path, target="y", columns=["a"], budget="1 kB")
+        assert np.array_equal(data.y, np.arange(200) % 2)
+        assert np.array_equal(data.read(True)[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('a,y\n1,"2\n3,4\n', r"a\.csv ends within the quotes of a cell, before byte 13: close"),
+        ('a,"y\n1,2\n', r"a\.csv ends within the quotes of a cell"),
+        ('a,y\n1,"' + "2\n" * 600, r"a\.csv goes on for 1000 bytes within the quotes of a cell"),
+    ],
+)
+def test_quotes_that_do_not_end(tmp_path, monkeypatch, content, message):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    monkeypatch.setattr(_tables, "LONGEST", 1000)
+    monkeypatch.setattr(_tables, "LINES", 10)
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        bpx.open_data(tmp_path / "a.csv", target="y")
+
+
 def test_stopping_and_ctrl_c_end_the_thread(samples, path):
     data = bpx.open_data(path, samples[1], budget=SMALL)
 

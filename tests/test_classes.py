@@ -473,7 +473,7 @@ def test_a_column_of_too_many_texts(monkeypatch):
 
 def test_a_terminal_obeys_no_name(written, tmp_path, trees):
     net = bpx.Network([2, 1], seed=0)
-    net.columns, net.classes = ("a", "b"), ("red\x1b[31m", "two words")
+    net.columns, net.classes = ("a", "b"), ("red\x1b[31m", "two\xa0\u3000words")
     net.save(tmp_path / "net.safetensors")
     printed, _ = bpx_command("predict", tmp_path / "net.safetensors", written / "trees.csv")
-    assert set(printed.splitlines()) <= {r"red\x1b[31m", "two words"}
+    assert set(printed.splitlines()) <= {r"red\x1b[31m", "two\xa0\u3000words"}

@@ -486,6 +486,14 @@ def test_arrays_that_are_handed_over(tmp_path, rng):
         handover.pickled(lambda: 0)
 
 
+def test_no_room_for_what_is_handed_over(tmp_path):
+    """A folder that is not there stands for one that is full."""
+    data = handover.Handover(tmp_path / "none")
+    told = r"cannot write 8 MB for the processes to .*none.*; set TMPDIR in the environment"
+    with pytest.raises(OSError, match=told):
+        data.shared(np.zeros(1_000_000))
+
+
 def test_a_run_that_was_cut_short_goes_on(tmp_path):
     whole, rest = fits(2), fits(2, seed=5)
     options = {"epochs": 3, "batch_size": 100, "checkpoint": bpx.Checkpoint(tmp_path / "run")}

@@ -21,8 +21,8 @@ import pytest
 
 import bpx
 import bpx.training  # or its first import would count as memory that a file takes
-from bpx import cli, runs, tables
-from bpx.readers import _tables
+from bpx import cli, files, persistence, runs, tables
+from bpx.readers import Classes, _tables
 
 N = 40
 
@@ -235,8 +235,12 @@ def test_a_damaged_bit_of_a_member_is_found(tmp_path):
         tables.read(tmp_path / "a.npz", None)
 
 
-def test_one_array_of_targets(tmp_path):
+def test_one_array_of_targets(tmp_path, command):
     (tmp_path / "a.npz").write_bytes(SOUND)
+    with pytest.raises(ValueError, match=r"the array x of a .npz are the samples, and target="):
+        bpx.open_data(tmp_path / "a.npz", target="x")
+    assert "x are the samples, and --target" in command("train", "a.npz", "--target", "x")
+    assert "--target is empty" in command("train", "a.npz", "--target", "")
     with pytest.raises(ValueError, match=r"the targets of a .npz are one array, got y, z"):
         bpx.open_data(tmp_path / "a.npz", target=["y", "z"])
 
@@ -304,6 +308,48 @@ def test_what_a_file_brings_into_a_message(tmp_path, command):
     assert len(command("train", "a.npz")) < 1100
 
 
+def test_what_a_model_brings_into_a_message(tmp_path, model):
+    tensors, header = files.contents(bpx.load(model))
+    long = "\x1b[2J" + "x" * 100_000
+    for wrong in (
+        (tensors, header | {"cost": {"name": long}}),
+        (tensors, header | {"task": long}),
+        (tensors, header | {"dtype": long}),
+        (tensors | {long: np.zeros(1, np.float32)}, header),
+    ):
+        persistence.write(model, *wrong)
+        with pytest.raises(bpx.FileFormatError, match=r"\\x1b\[2Jxxx") as told:
+            bpx.load(model)
+        assert len(str(told.value)) < 2100
+        assert str(told.value).isprintable()
+
+
+def test_texts_whose_numbers_are_damaged():
+    """As pyarrow reads them if a bit of a page is not what was written."""
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    for wrong in (2, -1):
+        column = arrow.DictionaryArray.from_arrays([0, wrong], ["a", "b"], safe=False)
+        with pytest.raises(ValueError, match="its texts are damaged: write the file again"):
+            Classes().of_column(column)
+
+
+def test_a_damaged_page_with_a_checksum(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    table = arrow.table({"a": np.arange(100.0), "y": np.arange(100) % 2})
+    parquet.write_table(
+        table, path, write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    content = bytearray(path.read_bytes())
+    content[content.index(np.arange(100.0).tobytes()) + 6] ^= 1
+    path.write_bytes(content)
+    data = bpx.open_data(path, target="y")
+    with pytest.raises(OSError, match=r"a\.parquet.*CRC checksum verification failed"):
+        data.read(True)
+
+
 def test_lines_without_end(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
     monkeypatch.setattr(_tables, "LONGEST", 1000)
@@ -345,6 +391,28 @@ def test_numbers_that_are_too_large(tmp_path, command, model):
     np.savez(tmp_path / "a.npz", x=x, y=Y)
     err = command("train", tmp_path / "a.npz", "--seed", 1)
     assert "cannot standardize: column 0 of x goes from -1.5e+308 to 1.5e+308" in err
+
+
+def test_a_cost_that_is_too_large(tmp_path, command, monkeypatch, capsys):
+    """The outputs are not, and have a score."""
+    net = bpx.Network([4, 1], output="identity", weights="zeros")
+    net.save(tmp_path / "model.safetensors")
+    y = 1e30 * (X[:, 0] + 0.1)
+    np.savez(tmp_path / "a.npz", x=X, y=y)
+    monkeypatch.setattr(sys, "argv", ["bpx", "evaluate", "model.safetensors", "a.npz"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    out, err = capsys.readouterr()
+    assert f"root mean square error {np.sqrt((y * y).mean()):.5g}" in out
+    assert err == "bpx: note: the cost is larger than float32 can hold; the outputs are not\n"
+
+
+def test_targets_that_are_too_large(tmp_path, command, monkeypatch):
+    monkeypatch.setenv("BPX_FAST", "0")  # which has a word to say when it compiles
+    np.savez(tmp_path / "a.npz", x=X, y=1e39 * (X[:, 0] + 0.1))
+    err = command("train", "a.npz")
+    assert "the targets have numbers that float32 does not hold: scale them, or pass" in err
+    assert "R² " in command("train", "a.npz", "--dtype", "float64", status=0)
 
 
 # --- models -------------------------------------------------------------------------------------

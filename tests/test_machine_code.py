@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 import threading
@@ -55,6 +57,41 @@ def test_a_function_that_is_kept_is_called_without_numba(keep, tmp_path):
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it
     assert keep() == (mask, False)
+
+
+BROKEN = r"Numba is installed, but does not import \(needs NumPy 2\.1 or less\): upgrade it"
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A Numba that is too old for the NumPy that is here."""
+    load = importlib.import_module
+
+    def refuse(name, package=None):
+        if name == "numba" or name.startswith("._numba"):
+            raise ImportError("needs NumPy 2.1 or less")
+        return load(name, package)
+
+    monkeypatch.setattr(_machine_code.importlib, "import_module", refuse)
+    _machine_code._is_imported.cache_clear()
+    yield
+    _machine_code._is_imported.cache_clear()
+
+
+def test_a_numba_that_does_not_import_is_done_without(keep, broken, caplog):
+    for _ in range(3):
+        assert not _fast.installed()
+    (told,) = caplog.messages  # once
+    assert re.match(BROKEN, told)
+    assert told.endswith("; until then NumPy does its work")
+    with pytest.raises(ImportError, match=BROKEN + ".* BPX_FAST=0 in the environment"):
+        keep()
+
+
+def test_where_numba_has_compiled_it_is_not_imported(keep, monkeypatch):
+    keep()
+    monkeypatch.setattr(_machine_code, "_is_imported", lambda: pytest.fail("imported"))
+    assert _fast.installed()
 
 
 def test_threads_that_come_at_once_get_the_same_function(monkeypatch):

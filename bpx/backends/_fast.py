@@ -52,14 +52,15 @@ INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int
 
 
 def installed() -> bool:
-    """Whether Numba, and SciPy, whose BLAS it may call, are here and not switched off.
+    """Whether Numba, and SciPy, whose BLAS it may call, are here, work, and are not switched off.
 
     ``BPX_FAST=0`` switches them off, and so does Numba's ``NUMBA_DISABLE_JIT=1``: code that runs
     uncompiled has no intrinsics, and would be slower than NumPy.
     """
     off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     wanted = os.environ.get("BPX_FAST", "1") != "0" and not off
-    return wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
+    found = wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
+    return found and _machine_code.is_usable()
 
 
 class FastBackend(FastWindows):

@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import sys
 import threading
@@ -98,12 +99,46 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
     except (OSError, ValueError, LookupError, TypeError, RuntimeError):  # none, or nothing whole
         found = None
     if found is None:
-        made = getattr(importlib.import_module(f".{module}", __package__), maker)(*dtypes)
+        try:
+            source = importlib.import_module(f".{module}", __package__)
+        except Exception as error:  # of Numba's import, which fails in many ways
+            mend = "or do without it: BPX_FAST=0 in the environment"
+            raise ImportError(f"{_unusable(error)}, {mend}") from error
+        made = getattr(source, maker)(*dtypes)
         found = MachineCode(made.address, _callable(made.kinds, made.address), made)
         code = made.object_file
         if code.startswith(ELF):
             _write(name, made.kinds, made.native_name, code)
     return found
+
+
+def is_usable() -> bool:
+    """Whether Numba has compiled here before, or else can be imported, which takes 0.6 s.
+
+    If not, a word in bpx's log says why.
+    """
+    return _has_compiled() or _is_imported()
+
+
+@cache
+def _is_imported() -> bool:
+    try:
+        importlib.import_module("numba")
+    except Exception as error:  # by a version of NumPy, a library of LLVM's, or a setting
+        log, mend = logging.getLogger("bpx"), "until then NumPy does its work"
+        log.warning("%s; %s", _unusable(error), mend)
+        return False
+    return True
+
+
+def _unusable(error: Exception) -> str:
+    return f"Numba is installed, but does not import ({error}): upgrade it (pip install -U numba)"
+
+
+def _has_compiled() -> bool:
+    with suppress(OSError, RuntimeError, ImportError):
+        return any(any(path.parent.glob(path.name)) for path in _paths("*"))
+    return False
 
 
 def _callable(kinds: list[str], address: int) -> Callable[..., Any]:
@@ -173,6 +208,7 @@ def _key() -> str:
     }
     parts = (
         *(stamp(), Path(numba.origin).with_name("_version.py").read_bytes(), llvmlite.__version__),
+        np.__version__.rpartition(".")[0],  # for which Numba has limits
         *(sorted(settings.items()), sys.implementation.cache_tag, object.__basicsize__),
         *(sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Read, Reader
+from ._base import AsItWas, Read, Reader
 
 
 class RawRows(Reader):
@@ -34,13 +34,12 @@ class RawRows(Reader):
         self.path, self.offset = path, offset
         self._swapped = not np.dtype(dtype).isnative
         self._row = math.prod(shape[1:]) * self.dtype.itemsize
-        found, self._settled = path.stat(), settled
-        self._size, self._written = found.st_size, found.st_mtime_ns
+        self._file = AsItWas(path, settled)
         wanted = offset + shape[0] * self._row
-        if self._size < wanted:
+        if self._file.size < wanted:
             raise ValueError(
                 f"{path} is truncated: {shape[0]} rows of {self._row} bytes end at {wanted}, and "
-                f"it has {self._size} bytes; write it again"
+                f"it has {self._file.size} bytes; write it again"
             )
 
     @contextmanager
@@ -48,14 +47,7 @@ class RawRows(Reader):
         with open(self.path, "rb", buffering=0) as file:
 
             def read(start: int, stop: int, out: np.ndarray) -> None:
-                found, again = os.fstat(file.fileno()), "open the data again once nothing writes"
-                if found.st_size != self._size:
-                    raise OSError(
-                        f"the file has {found.st_size} bytes and had {self._size}: {again} to it"
-                    )
-                # No number of the file itself: some network file systems give it another one.
-                if self._settled and found.st_mtime_ns != self._written:
-                    raise OSError(f"the file has been replaced or written to: {again} to it")
+                self._file.check(os.fstat(file.fileno()))
                 file.seek(self.offset + start * self._row)
                 fill(file, out)
                 if self._swapped:

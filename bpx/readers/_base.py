@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Read = Callable[[int, int, np.ndarray], None]  # from row, to row, and where they go
+
+
+class AsItWas:
+    """The size of a file, and when it was last written to, as they are when it is opened.
+
+    Not its number: some network file systems give the same file another one.
+
+    Parameters
+    ----------
+    path : Path
+    settled : bool
+        Whether nobody writes to the file, as one could through a writable map.
+    """
+
+    def __init__(self, path: Path, settled: bool = True) -> None:
+        found, self._settled = path.stat(), settled
+        self.size, self._written = found.st_size, found.st_mtime_ns
+
+    def check(self, found: os.stat_result) -> None:
+        """OSError if a file is not, or no longer, the one that was opened."""
+        again = "open the data again once nothing writes to it"
+        if found.st_size != self.size:
+            raise OSError(f"the file has {found.st_size} bytes and had {self.size}: {again}")
+        if self._settled and found.st_mtime_ns != self._written:
+            raise OSError(f"the file has been replaced or written to: {again}")
 
 
 class MissingValue(ValueError):

@@ -73,6 +73,8 @@ class Classes:
         for chunk in getattr(encoded, "chunks", [encoded]):
             indices = chunk.indices.to_numpy()
             used, places = np.unique(indices, return_inverse=True)
+            if used.size and not 0 <= used[0] <= used[-1] < len(chunk.dictionary):
+                raise ValueError("its texts are damaged: write the file again")
             names = [chunk.dictionary[int(index)].as_py() or "" for index in used]
             parts.append(np.array([self.number(name) for name in names], np.int64)[places])
         return np.concatenate([np.zeros(0, np.int64), *parts])

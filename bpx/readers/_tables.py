@@ -6,6 +6,7 @@ import importlib
 import io
 import re
 from abc import abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,12 +16,14 @@ import numpy as np
 
 from ..checks import MEND, in_words, shortened
 from ..registry import nearest
-from ._base import MissingValue, Read, Reader
+from ._base import AsItWas, MissingValue, Read, Reader
 from ._classes import Classes
 from ._names import check_first_line, check_inputs, check_names, is_name, separated_by_others
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
+# A cell that begins with quotes, up to those that end it, or to the end of the text.
+QUOTED = re.compile(rb'(?<![^,\r\n])"[^"]*(?:""[^"]*)*("|\Z)')
 BATCH = 1 << 14  # rows of a row group that are decoded at once
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -69,6 +72,10 @@ class TableReader(Reader):
     classes: dict[str, tuple[str, ...]]
     borders: np.ndarray
 
+    def _begin(self, path: Path) -> None:
+        """Before anything is read from it."""
+        self.path, self._file = path, AsItWas(path)
+
     def _hold(self, held: dict[str, np.ndarray], text: Mapping[str, Classes]) -> None:
         """Columns as they came; those of text as the numbers their names had then."""
         ordered = {name: classes.in_order(held[name]) for name, classes in text.items()}
@@ -81,6 +88,7 @@ class TableReader(Reader):
         with self._decoder() as decoded:
 
             def read(start: int, stop: int, out: np.ndarray) -> None:
+                self._file.check(self.path.stat())
                 at = 0
                 for piece in decoded(number[start]):
                     part = out[at : at + piece.num_rows]
@@ -93,6 +101,7 @@ class TableReader(Reader):
                             )
                         part[:, index] = column.to_numpy(zero_copy_only=False)
                     at += piece.num_rows
+                self._file.check(self.path.stat())  # still, after reading
                 if at != stop - start:
                     raise OSError(f"expected {stop - start} rows, got {at}: open the data again")
 
@@ -146,6 +155,7 @@ class Parquet(TableReader):
         budget: int,
         text: Mapping[str, Classes],
     ) -> None:
+        self._begin(path)
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
             check_names(path, schema.names)
@@ -165,7 +175,7 @@ class Parquet(TableReader):
                     f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
                     f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
                 )
-        self.path, self._metadata = path, file.metadata
+        self._metadata = file.metadata
         self._hold(self._read(held, text) if held else {}, text)
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
@@ -177,7 +187,7 @@ class Parquet(TableReader):
         parts: dict[str, list[np.ndarray]] = {name: [] for name in held}
         # As a dictionary each text is there once, however many rows have it.
         options = {"metadata": self._metadata, "read_dictionary": list(text)}
-        with _arrow("parquet").ParquetFile(self.path, **options) as file:
+        with _parquet_file(self.path, **options) as file:
             pieces = file.iter_batches(BATCH, columns=list(held), use_threads=False)
             while True:
                 try:
@@ -191,7 +201,7 @@ class Parquet(TableReader):
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoded]:
-        with _arrow("parquet").ParquetFile(self.path, metadata=self._metadata) as file:
+        with _parquet_file(self.path, metadata=self._metadata) as file:
 
             def decoded(block: int) -> Iterable[Any]:
                 groups, names = [self._groups[block]], self.columns
@@ -203,12 +213,17 @@ class Parquet(TableReader):
             yield decoded
 
 
+def _parquet_file(path: Path, **options: Any) -> Any:
+    """pyarrow's, which compares the checksums of pages that have one."""
+    return _arrow("parquet").ParquetFile(path, page_checksum_verification=True, **options)
+
+
 @contextmanager
 def _parquet(path: Path) -> Iterator[tuple[Any, list[Any]]]:
     """A Parquet file, and what its footer says of each row group."""
-    parquet = _arrow("parquet")
+    _arrow("parquet")  # or its absence would be damage
     try:
-        file = parquet.ParquetFile(path)
+        file = _parquet_file(path)
         metadata = file.metadata
         groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
     except Exception as error:  # pyarrow raises errors of many kinds
@@ -265,9 +280,12 @@ class Csv(TableReader):
         text: Mapping[str, Classes],
     ) -> None:
         _arrow("csv")
-        self.path, self._text = path, text
+        self._begin(path)
+        self._text = text
         with path.open("rb") as file:
-            self.names = _header(path, self._line(file))
+            if file.read(len(BOM_UTF8)) != BOM_UTF8:
+                file.seek(0)
+            self.names = _header(path, self._lines(file, 0))
             check_first_line(path, self.names, columns)
             check_names(path, self.names)
             self.columns = _of_x(path, self.names, held, columns)
@@ -276,7 +294,7 @@ class Csv(TableReader):
             spans, sizes = [], []
             parts: list[list[np.ndarray]] = []
             start = file.tell()
-            while lines := file.read(LINES) + self._line(file):
+            while lines := self._lines(file, LINES):
                 if not parts:
                     self._check_first(lines)
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
@@ -293,6 +311,23 @@ class Csv(TableReader):
         for classes in self.classes.values():
             check_first_line(path, self.names, columns, classes)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
+
+    def _lines(self, file: IO[bytes], size: int) -> bytes:
+        """`size` bytes and the rest of the row in which they end, whose cells may have lines."""
+        parts = [file.read(size) + self._line(file)]
+        inside, total = _ends_in_quotes(parts[0]), len(parts[0])
+        while inside:
+            part = file.read(size) + self._line(file)
+            total += len(part)
+            if not part or total > size + LONGEST:
+                goes = f"goes on for {LONGEST} bytes" if part else "ends"
+                raise ValueError(
+                    f"{self.path} {goes} within the quotes of a cell, before byte {file.tell()}: "
+                    "close them"
+                )
+            parts.append(part)
+            inside = _ends_in_quotes(b'"' + part)
+        return b"".join(parts)
 
     def _line(self, file: IO[bytes]) -> bytes:
         found = file.readline(LONGEST)
@@ -334,7 +369,10 @@ class Csv(TableReader):
         try:
             return parser.read_csv(
                 io.BytesIO(text),
-                parser.ReadOptions(column_names=self.names, use_threads=False),
+                # At once: pyarrow cuts parts at ends of lines, which a cell may have within it.
+                parser.ReadOptions(
+                    column_names=self.names, use_threads=False, block_size=max(1, len(text))
+                ),
                 convert_options=parser.ConvertOptions(include_columns=columns, column_types=types),
             )
         except ValueError as error:  # pyarrow's ArrowInvalid
@@ -355,11 +393,17 @@ class Csv(TableReader):
             yield decoded
 
 
+def _ends_in_quotes(text: bytes) -> bool:
+    """Whether the last cell of lines of CSV is quoted, and goes on."""
+    return b'"' in text and any(not cell[1] for cell in QUOTED.finditer(text))
+
+
 def _header(path: Path, line: bytes) -> list[str]:
     import csv
 
     try:
-        cells = next(csv.reader(io.StringIO(line.decode("utf-8-sig")), strict=True), [])
+        text = io.StringIO(line.decode(), newline="")
+        cells = next(csv.reader(text, strict=True), [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     return [name.strip() for name in cells]
