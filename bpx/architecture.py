@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation, Identity
-from .checks import LONGEST, different_names, level_of_user, shortened
+from .checks import LONGEST, different_names, shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .layers import (
     AveragePool1D,
@@ -336,12 +335,10 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
         return  # what a Reshape makes is not an image as given
     channels, height, width = first.shape_in
     if channels == height > 4 >= width:
-        warnings.warn(
+        warn(
             f"{first} takes (m, {channels}, {height}, {width}) as images of {channels} channels, "
             f"{height} × {width}: if its channels are the last axis, put them first, "
-            f"Input(({width}, {channels}, {height})) and np.moveaxis(x, -1, 1)",
-            RuntimeWarning,
-            stacklevel=level_of_user(),
+            f"Input(({width}, {channels}, {height})) and np.moveaxis(x, -1, 1)"
         )
 
 
@@ -351,11 +348,9 @@ def tell_of_places(layers: Sequence[Layer]) -> None:
     for layer in layers:
         if isinstance(before, Embedding) and isinstance(layer, ALONG_PLACES):
             places, width = layer.shape_in
-            warnings.warn(
+            warn(
                 f"{layer} takes (m, {places}, {width}) of {before} as {places} channels along "
-                f"{width} places: to go along the words put Permute((1, 0)) before it",
-                RuntimeWarning,
-                stacklevel=level_of_user(),
+                f"{width} places: to go along the words put Permute((1, 0)) before it"
             )
         if not isinstance(layer, Dropout):
             before = layer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -14,7 +13,7 @@ from typing import Any
 
 from . import persistence
 from .callbacks import Run
-from .checks import level_of_user, positive, whole
+from .checks import positive, warn, whole
 from .keywords import constructor
 from .passes import NO_LIMIT
 from .persistence import FileFormatError
@@ -160,11 +159,9 @@ class Checkpoints:
         except OSError as error:
             if self._last is None:
                 raise
-            warnings.warn(
+            warn(
                 f"no checkpoint was written at step {run.net.steps}, and the training goes on: "
-                f"{error}. The last one is {self._last}",
-                RuntimeWarning,
-                stacklevel=level_of_user(),
+                f"{error}. The last one is {self._last}"
             )
             return
         finally:  # after a slow write, and after one that failed, time is for training first
@@ -174,11 +171,9 @@ class Checkpoints:
         try:
             older = [other for other in _found(self.folder) if other.name <= path.name]
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"no old checkpoint was deleted at step {run.net.steps}, and the training goes "
-                f"on: {self.folder} cannot be listed ({error}); make it readable",
-                RuntimeWarning,
-                stacklevel=level_of_user(),
+                f"on: {self.folder} cannot be listed ({error}); make it readable"
             )
             return
         for other in older[: -self.wanted.keep]:
@@ -213,11 +208,7 @@ class Checkpoints:
                 reasons.append(str(error))
                 continue
             for reason in reasons:
-                warnings.warn(
-                    f"a damaged checkpoint is passed over, and {path.name} is used: {reason}",
-                    RuntimeWarning,
-                    stacklevel=level_of_user(),
-                )
+                warn(f"a damaged checkpoint is passed over, and {path.name} is used: {reason}")
             return snapshot
         if found:
             raise FileFormatError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 from unicodedata import category
@@ -133,12 +134,12 @@ def check_described(obj: Any) -> None:
         )
 
 
-def level_of_user() -> int:
-    """The `stacklevel` at which the caller's warning names a line that is not bpx's own."""
-    level, frame = 1, inspect.currentframe()
+def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
+    """Warn, at the line of the user's that has led here: the first that is not bpx's own."""
+    level, frame = 2, inspect.currentframe()
     while (frame := frame and frame.f_back) and frame.f_globals["__name__"].startswith("bpx."):
         level += 1
-    return level
+    warnings.warn(message, category, stacklevel=level)
 
 
 def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .checks import as_days, last_word, level_of_user, shortened
+from .checks import as_days, last_word, shortened, warn
 from .names import Columns
 from .registry import nearest
 
@@ -168,11 +167,9 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
             mend = f"{name}.to_numpy() if they belong together as they are"
             if labels.is_unique and found.is_unique:
                 mend += f", else x, {name} = x.align({name}, join='inner', axis=0)"
-            warnings.warn(
+            warn(
                 f"{apart} of {len(labels)} index labels of {what}x are not among those of "
-                f"{what}{name}, and rows go by their place: {mend}",
-                RuntimeWarning,
-                stacklevel=level_of_user(),
+                f"{what}{name}, and rows go by their place: {mend}"
             )
 
 

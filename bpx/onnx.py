@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from os import PathLike
@@ -12,7 +11,7 @@ import numpy as np
 
 from . import operators, persistence
 from .architecture import Architecture
-from .checks import level_of_user, whole
+from .checks import warn, whole
 from .costs import PROBABILITIES
 from .ensemble import Ensemble
 from .layers import (
@@ -263,12 +262,10 @@ def _tell_of_float64(graph: _Graph) -> None:
         return
     spacing = max(map(_spacing, graph.members.values()), key=np.max)
     column = int(spacing.argmax())
-    warnings.warn(
+    warn(
         "the model takes inputs of float64, not of float32, whose neighbouring numbers are up to "
         f"{spacing[column]:.2g} apart in column {column} after Rescale: give it x as float64, "
-        "and not from an x that was float32 before",
-        RuntimeWarning,
-        stacklevel=level_of_user(),
+        "and not from an x that was float32 before"
     )
 
 

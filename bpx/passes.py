@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .captured import Captured, agree
-from .checks import level_of_user
+from .checks import warn
 from .history import StepLog
 from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
@@ -143,11 +142,7 @@ class Replayed(_InPieces):
             message = f"the steps cannot be replayed as a CUDA graph: {why}"
             if self.required:
                 raise RuntimeError(message)
-            warnings.warn(
-                f"{message}; each is launched by itself",
-                RuntimeWarning,
-                stacklevel=level_of_user(),
-            )
+            warn(f"{message}; each is launched by itself")
         return not why
 
     def _replay_twice(self, order: Any, start: list[Any], expected: list[Any]) -> str:

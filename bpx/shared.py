@@ -10,7 +10,6 @@ whole mini-batch.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ import numpy as np
 from .alike import compare
 from .backends import Array, dealt, is_sparse
 from .chain import Chain
-from .checks import level_of_user
+from .checks import warn
 from .data import Samples
 from .ranks import AllReduce, Ranks, listed, of_all_ranks, own_rows, part_sizes
 from .sources import Arrays, Source, Stream, digest_of
@@ -105,10 +104,10 @@ class SharedStream(Stream):
         self._compared = True
         digests = self.ranks.texts("" if samples is None else f"{digest_of(samples):08x}")
         if len(set(digests)) == 1 and self.ranks.rank == 0:
-            warnings.warn(
+            warn(
                 f"the iterables of all {self.ranks.size} ranks begin with the same samples: each "
                 "should bring its own part of every mini-batch",
-                stacklevel=level_of_user(),
+                UserWarning,
             )
 
 

@@ -11,7 +11,6 @@ data, which have to be the same then), and between two epochs what further ones 
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing
@@ -23,7 +22,7 @@ import numpy as np
 from . import data
 from .backends import Array, is_sparse, on_host
 from .blocks import Blocks, bytes_of_a_row
-from .checks import level_of_user
+from .checks import warn
 from .context import Workspace
 from .data import Samples
 from .frames import column
@@ -220,12 +219,10 @@ def tell_of_several(net: Network, y: Array, what: str) -> None:
     """A RuntimeWarning if targets of a classification name several classes in one row."""
     row = data.first_of_several(net.backend, y) if net.task == "classification" else None
     if row is not None:
-        warnings.warn(
+        warn(
             f"{what} has rows with more than one number above ½, first row {row}, and accuracy "
             'and predict of a classification ask for one class: use task="multilabel" for labels '
-            'that are there or not, task="regression" for numbers',
-            RuntimeWarning,
-            stacklevel=level_of_user(),
+            'that are there or not, task="regression" for numbers'
         )
 
 
@@ -243,12 +240,10 @@ def _tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
     coarse = np.flatnonzero((steps > 0.0) & (steps < FEW_STEPS))
     if len(coarse):
         k = int(coarse[0])
-        warnings.warn(
+        warn(
             f"{column(k, names and names.columns)} of x goes from {low[k]:.9g} to {high[k]:.9g}, "
             f"which float32 tells apart in {steps[k]:.0f} steps: begin the network with "
-            "bpx.layers.Rescale.standardizing(x), or make it with dtype='float64'",
-            RuntimeWarning,
-            stacklevel=level_of_user(),
+            "bpx.layers.Rescale.standardizing(x), or make it with dtype='float64'"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
 from .chain import Chain
 from .checkpoints import Checkpoints
-from .checks import flag, level_of_user, positive, whole
+from .checks import flag, positive, warn, whole
 from .data import Samples
 from .frames import names_of, names_of_targets
 from .history import History
@@ -102,11 +101,9 @@ def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> Histor
     """Train as one rank of several, or alone."""
     given.check()  # here, where the other ranks hear of an error
     if not net.layout.trained:
-        warnings.warn(
+        warn(
             "no parameter of this network is trained, so fit will not change it: make it with a "
-            "layer that has some, and without trainable=False",
-            RuntimeWarning,
-            stacklevel=level_of_user(),
+            "layer that has some, and without trainable=False"
         )
     changes = _augmentation(net, given.augment)
     slices = given.accumulate if ranks.size > 1 or given.accumulate > 1 else None
@@ -185,19 +182,15 @@ def _tell_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None
     """
     end = rate.constant_from if isinstance(rate, Schedule) else None
     if end is not None and done >= end and epochs > 0:
-        warnings.warn(
+        warn(
             f"{rate} has ended in an earlier fit, and η stays at {rate(done):.3g}: to begin it "
-            "anew set net.optimizer = None, and pass optimizer= again",
-            RuntimeWarning,
-            stacklevel=level_of_user(),
+            "anew set net.optimizer = None, and pass optimizer= again"
         )
     elif end is not None and steps is not None and end < steps and epochs > 1:
-        warnings.warn(
+        warn(
             f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first of "
             f"{epochs} epochs, and η stays at {rate(end):.3g} after {end} steps; the whole run "
-            f"has epochs * steps_per_epoch = {epochs * steps}",
-            RuntimeWarning,
-            stacklevel=level_of_user(),
+            f"has epochs * steps_per_epoch = {epochs * steps}"
         )
 
 

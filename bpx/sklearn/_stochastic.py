@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..callbacks import Run
-from ..checks import level_of_user
+from ..checks import warn
 from ..optimizers import SGD, Adam, Optimizer
 from ..steps import DivergenceError
 from ..training import Options, train
@@ -66,7 +65,7 @@ def fit(
         history = train(network, X, y, options)
         est.stopped_ = history.stopped
         if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=level_of_user())
+            warn("Training interrupted by user.", UserWarning)
     except DivergenceError as error:
         if not est.early_stopping:
             raise
@@ -93,9 +92,9 @@ def _batch_size(est: Any, n: int) -> int:
     if est.batch_size == "auto":
         return min(200, n)
     if est.batch_size > n:
-        warnings.warn(
+        warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=level_of_user(),
+            UserWarning,
         )
     return int(min(est.batch_size, n))
 
@@ -166,11 +165,10 @@ class Bookkeeper:
     def on_fit_end(self, run: Run) -> None:
         est = self.est
         if not (self.incremental or run.stopped) and est.n_iter_ == est.max_iter:
-            warnings.warn(
+            warn(
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=level_of_user(),
             )
 
     def _count(self, run: Run) -> None:
