@@ -23,7 +23,7 @@ from .context import Workspace
 from .data import Samples
 from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
-from .ranks import Alone, Ranks, own_rows
+from .ranks import Ranks, own_rows
 from .values import first_not_finite
 
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
@@ -377,7 +377,7 @@ class Chain:
 
         With several ranks, each takes a part of the samples.
         """
-        ws, ranks = ws or self.workspace(), ranks or Alone()
+        ws, ranks = ws or self.workspace(), ranks or Ranks()
         parts = in_memory(samples, self.backend)
         sums = sum(self._sums(part, ws, *own_rows(ranks, part.n)) for part in parts)
         cost, right, total = ranks.sum(np.asarray(sums))

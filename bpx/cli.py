@@ -30,7 +30,7 @@ from .gradcheck import gradient_check
 from .mpi import launched
 from .network import Network
 from .onnx import export_onnx
-from .ranks import Alone, RankError, Ranks
+from .ranks import RankError, Ranks
 from .steps import DivergenceError
 from .values import first_not_finite
 
@@ -218,7 +218,7 @@ def train(
     ] = None,
 ) -> int:
     """Train a network; the last line has the accuracy on samples it has never seen."""
-    ranks: Ranks = context.obj or Alone()
+    ranks: Ranks = context.obj or Ranks()
     if resume is not None:
         return train(context, **_options_of(resume, context, ranks), out=resume)
     started = time.perf_counter()

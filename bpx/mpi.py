@@ -18,7 +18,7 @@ import numpy as np
 from . import launcher
 from .backends import Array, Backend
 from .checks import positive
-from .ranks import AllReduce, Alone, RankError, Ranks, listed
+from .ranks import AllReduce, RankError, Ranks, listed
 
 AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds that rank 0 has for a last checkpoint, before others end it
@@ -85,12 +85,12 @@ class DataParallel:
                 "finds; mpiexec -n 2 python -m mpi4py.bench helloworld then shows two different "
                 "ranks"
             )
-        return Alone() if comm.size == 1 else MpiRanks(comm, self.timeout)
+        return Ranks() if comm.size == 1 else MpiRanks(comm, self.timeout)
 
 
 def launched() -> Ranks:
     """Together with the others that ``mpiexec`` has started with this process, if it has."""
-    return Alone() if launcher.rank() is None else DataParallel().join()
+    return Ranks() if launcher.rank() is None else DataParallel().join()
 
 
 def joined(parallel: Any) -> AbstractContextManager[Ranks]:
@@ -102,10 +102,10 @@ def joined(parallel: Any) -> AbstractContextManager[Ranks]:
         It is none of these.
     """
     if parallel is None:
-        return Alone()
+        return Ranks()
     if isinstance(parallel, MpiRanks) and not parallel.comm:
         raise ValueError("the ranks have parted: fit belongs inside `with ... join() as ranks`")
-    if isinstance(parallel, Alone | MpiRanks):
+    if isinstance(parallel, Ranks):
         return nullcontext(parallel)  # the one who joined leaves
     if isinstance(parallel, str):
         if parallel != "mpi":
@@ -137,7 +137,7 @@ def _mpi() -> Any:
     return MPI
 
 
-class MpiRanks:
+class MpiRanks(Ranks):
     """The processes of a communicator.
 
     Each collective is begun without blocking and polled. If it does not end, the waiting ranks ask
@@ -155,8 +155,7 @@ class MpiRanks:
     def __init__(self, comm: Any, timeout: float) -> None:
         self._mpi = _mpi()
         self.rank, self.size, self.timeout = comm.rank, comm.size, timeout
-        self.doing: Callable[[], str] = lambda: "the beginning"
-        self.hurried: Callable[[], bool] = bool
+        self.doing, self.hurried = lambda: "the beginning", bool
         self._sent: list[Any] = []
         self._last: Any = None
         self._all_reduces: dict[str, AllReduce] = {}
@@ -172,9 +171,6 @@ class MpiRanks:
         self.hosts = self.texts(socket.gethostname())
         shared = self.texts(f"{self.hosts[self.rank]} {launcher.cores()}")
         self.processes = shared.count(shared[self.rank])
-
-    def __enter__(self) -> MpiRanks:
-        return self
 
     def __exit__(self, *raised: Any) -> None:
         error = raised[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 
@@ -48,8 +48,8 @@ class AllReduce:
         """Release what it holds: by all ranks, or at once if a sum will not end."""
 
 
-class Ranks(Protocol):
-    """One process of several. All of them call its methods, in the same order.
+class Ranks:
+    """One process of several, which call the methods in the same order. This one is alone.
 
     Attributes
     ----------
@@ -64,67 +64,40 @@ class Ranks(Protocol):
         one.
     """
 
-    rank: int
-    size: int
-    processes: int
-    doing: Callable[[], str]
-    hurried: Callable[[], bool]
-
-    def __enter__(self) -> Ranks: ...
-
-    def __exit__(self, *raised: Any) -> None:
-        """The work is done; an error on this rank alone is told to the others."""
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """The sum over the ranks of a small vector on the host."""
-
-    def gather(self, values: np.ndarray) -> np.ndarray:
-        """Every rank's small vector on the host, (size, n)."""
-
-    def texts(self, text: str) -> list[str]:
-        """Every rank's text."""
-
-    def broadcast(self, content: bytes) -> bytes:
-        """What rank 0 has."""
-
-    def all_reduce(self, backend: Backend) -> AllReduce:
-        """How vectors on this backend are summed."""
-
-    def first(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns: done by rank 0 first, so that the others find its download."""
-
-
-class Alone:
-    """A single process, which has nothing to do for any of this."""
-
     rank, size, processes = 0, 1, 1
 
     def __init__(self) -> None:
         self.doing: Callable[[], str] = str
         self.hurried: Callable[[], bool] = bool
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        pass
+        """The work is done; an error on this rank alone is told to the others."""
 
     def sum(self, values: np.ndarray) -> np.ndarray:
+        """The sum over the ranks of a small vector on the host."""
         return values
 
     def gather(self, values: np.ndarray) -> np.ndarray:
+        """Every rank's small vector on the host, (size, n)."""
         return values[None]
 
     def texts(self, text: str) -> list[str]:
+        """Every rank's text."""
         return [text]
 
     def broadcast(self, content: bytes) -> bytes:
+        """What rank 0 has."""
         return content
 
     def all_reduce(self, backend: Backend) -> AllReduce:
+        """How vectors on this backend are summed."""
         return AllReduce()
 
     def first(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns: done by rank 0 first, so that the others find its download."""
         return work()
 
 
@@ -133,8 +106,8 @@ def own_rows(ranks: Ranks, rows: int) -> tuple[int, int]:
 
     Examples
     --------
-    >>> from bpx.ranks import Alone, own_rows
-    >>> own_rows(Alone(), 10)
+    >>> from bpx.ranks import Ranks, own_rows
+    >>> own_rows(Ranks(), 10)
     (0, 10)
     """
     return dealt(rows, ranks.size)[ranks.rank]

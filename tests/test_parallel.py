@@ -23,7 +23,7 @@ from bpx import launcher, mpi
 from bpx.backends import _threads
 from bpx.interrupts import Interrupts
 from bpx.layers import Dense, Dropout, Input
-from bpx.ranks import Alone, RankError, agreed, own_rows, same
+from bpx.ranks import RankError, Ranks, agreed, own_rows, same
 from bpx.shared import cut
 
 PROGRAM = Path(__file__).with_name("among_ranks.py")
@@ -402,7 +402,7 @@ def test_mpi4py_or_its_library_is_missing(monkeypatch):
 def test_a_launcher_of_another_library(monkeypatch):
     world = types.SimpleNamespace(COMM_WORLD=types.SimpleNamespace(size=1))
     monkeypatch.setattr(mpi, "_mpi", lambda: world)
-    assert isinstance(mpi.DataParallel().join(), Alone)
+    assert type(mpi.DataParallel().join()) is Ranks
     monkeypatch.setattr(launcher, "rank", lambda: 3)
     with pytest.raises(ImportError, match="started as rank 3 of several, but mpi4py's MPI sees"):
         mpi.launched()
@@ -458,7 +458,7 @@ def test_shares_and_slices():
         for rows in range(12):
             parts = []
             for rank in range(size):
-                ranks = Alone()
+                ranks = Ranks()
                 ranks.rank, ranks.size = rank, size
                 parts.append(own_rows(ranks, rows))
             lengths = [stop - start for start, stop in parts]
@@ -484,9 +484,9 @@ def test_the_end_comes_also_where_nobody_reads(monkeypatch):
 
 
 def test_one_process_alone_agrees_with_itself():
-    assert agreed(Alone(), True)
-    assert not agreed(Alone(), False)
-    same(Alone(), "it", "text")
+    assert agreed(Ranks(), True)
+    assert not agreed(Ranks(), False)
+    same(Ranks(), "it", "text")
     error = RankError("rank 1 is gone", (1,), told=True)
     again = copy.copy(error)
     assert (str(again), again.ranks, again.told) == ("rank 1 is gone", (1,), True)
