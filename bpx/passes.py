@@ -67,6 +67,19 @@ class _InPieces(Pass):
         piece = list(islice(self.source.batches(self._order, self._backup), stop - self._backup))
         return self.steps.diverged(piece, self._before + self._backup)
 
+    def read(self) -> None:
+        if self._backup < 0:
+            return
+        rows = self._left(self._backup, self._done)
+        if rows is None:
+            raise self._diverged(self._done)
+        self._log.append(rows)
+        self._backup = -1
+
+    @abstractmethod
+    def _left(self, first: int, stop: int) -> np.ndarray | None:
+        """What these steps have left; None if one of them went wrong."""
+
 
 class StepByStep(Pass):
     """Each step by itself; the log is read every `piece` of them."""
@@ -181,15 +194,8 @@ class Replayed(_InPieces):
         self._done += count
         return count
 
-    def read(self) -> None:
-        start = self._backup
-        if start < 0:
-            return
-        rows = self.steps.read(self._done - start, start)
-        if rows is None:
-            raise self._diverged(self._done)
-        self._log.append(rows)
-        self._backup = -1
+    def _left(self, first: int, stop: int) -> np.ndarray | None:
+        return self.steps.read(stop - first, first)
 
 
 class Compiled(_InPieces):
@@ -236,17 +242,11 @@ class Compiled(_InPieces):
         # Else the step before has overflowed, and all steps since the copies are run again.
         return self._diverged(step + 1)
 
-    def read(self) -> None:
-        start = self._backup
-        if start < 0:
-            return
+    def _left(self, first: int, stop: int) -> np.ndarray | None:
         if not self.steps.all_finite():
-            raise self._diverged(self._done)
-        part = slice(start, self._done)
-        rows = self._rows[part]
-        squares = self.program.squares
-        self._log.append(np.column_stack([rows, self._squares[part]]) if squares else rows)
-        self._backup = -1
+            return None
+        rows, squares = self._rows[first:stop], self._squares[first:stop]
+        return np.column_stack([rows, squares]) if self.program.squares else rows
 
 
 class InWindows(Pass):
