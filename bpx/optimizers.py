@@ -478,8 +478,6 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     >>> as_optimizer("rmsprop")
     RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
     """
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        raise TypeError(f"expected an optimizer, got the class: pass {optimizer.__name__}(...)")
     if isinstance(optimizer, str) and optimizer.lower().replace("-", "") == "lbfgs":
         raise ValueError(
             f"{optimizer!r} takes no mini-batches, and is a solver of the estimators: "

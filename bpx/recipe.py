@@ -139,11 +139,7 @@ def optimizer(
         return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
     if momentum or nesterov:
         raise ValueError("momentum and nesterov are for sgd")
-    cls = optimizers.OPTIMIZERS.builtin.get(name)
-    if cls is None:
-        known = list(optimizers.OPTIMIZERS.builtin)
-        raise ValueError(f"unknown optimizer {name!r}{nearest(name, known)}")
-    made: optimizers.Optimizer = cls(eta)
+    made: optimizers.Optimizer = optimizers.OPTIMIZERS.get({"name": name, "learning_rate": eta})
     return made
 
 
