@@ -15,6 +15,7 @@ import numpy as np
 from .activations import ACTIVATIONS, Activation, Identity
 from .checks import LONGEST, different_names, shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
+from .data import class_count
 from .layers import (
     AveragePool1D,
     Conv1D,
@@ -201,7 +202,7 @@ class Architecture:
                 'expected classes to be a list of strings, such as ["cat", "dog"], or of '
                 f"integers, got {shortened(names)}"
             )
-        count = max(self.output_shape[0], 2)  # one sigmoid output tells two classes apart
+        count = class_count(self.output_shape[0])
         if len(found) != count or len(set(found)) != count:
             raise ValueError(f"expected {count} different classes, got {shortened([*found])}")
         return found if strings else tuple(map(int, found))

@@ -22,7 +22,7 @@ from .backends import BackendError
 from .callbacks import Callback
 from .checks import positive, printable, whole
 from .console import ShowEpochs, ShowNetwork, say, score, told
-from .data import check_batch_size
+from .data import check_batch_size, class_count
 from .data import generator as data_generator
 from .ensemble import Ensemble
 from .files import load
@@ -414,7 +414,7 @@ def gradcheck(
     x = generator.normal(size=(samples, *net.input_shape))
     y: np.ndarray = generator.uniform(size=(samples, k))
     if net.task == "classification":
-        y = generator.integers(max(k, 2), size=samples)
+        y = generator.integers(class_count(k), size=samples)
     found = gradient_check(net, x, y, l1=l1, l2=l2)
     print(found)
     return 0 if found.worst < 1e-7 else 1

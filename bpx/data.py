@@ -228,9 +228,14 @@ def first_of_several(backend: Backend, y: Array) -> int | None:
     return int(xp.argmax(xp.astype(several, xp.uint8))) if bool(xp.any(several)) else None
 
 
+def class_count(outputs: int) -> int:
+    """The classes that so many outputs tell apart: a single one, of a sigmoid, tells two."""
+    return max(outputs, 2)
+
+
 def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Array:
     xp = backend.xp
-    classes = max(outputs, 2)  # one sigmoid output tells two classes apart
+    classes = class_count(outputs)
     y = xp.astype(given, backend.index_dtype)  # in which large ones of uint64 are negative
     low, high = int(xp.min(y)), int(xp.max(y))
     if low < 0 or high >= classes:

@@ -11,6 +11,7 @@ import numpy as np
 from .architecture import Architecture
 from .backends import of
 from .checks import MEND, last_word, shortened
+from .data import class_count
 from .registry import nearest
 
 
@@ -58,7 +59,7 @@ def learned(
 def _check_count(found: Sequence[str], architecture: Architecture, mend: str) -> None:
     """ValueError unless these names are as many as the classes that the outputs tell apart."""
     outputs = architecture.output_shape[0]
-    count = max(outputs, 2)  # one sigmoid output tells two classes apart
+    count = class_count(outputs)
     if len(found) > count:
         raise ValueError(
             f"y has {len(found)} classes, {shortened([*found])}, and the network {outputs} "

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
 from ..backends import Array, get, move, of
+from ..data import class_count
 from ..network import Network
 
 
@@ -91,7 +92,7 @@ def of_network(net: Network, classes: Any) -> Any:
                 "whose labels are marks, 0 or 1: leave it out"
             )
         return np.eye(outputs, dtype=int)
-    count = max(outputs, 2)  # one sigmoid output tells two classes apart
+    count = class_count(outputs)
     classes = net.classes if classes is None else classes
     if classes is None:
         return np.arange(count)
