@@ -389,11 +389,11 @@ class Network(HasNames):
     def _x(self, x: Any) -> Array:
         return self._rows(self._by_names(x))
 
-    def _rows(self, given: Any, finite: bool = True) -> Array:
+    def _rows(self, given: Any, finite: bool = True, what: str = "x") -> Array:
         chain, asked = self.chain, self.chain.architecture
         shape, index_count = asked.input_shape, asked.index_count
         most = chain.largest_input if finite else math.inf
-        return data.check_x(chain.backend, given, shape, "x", finite, index_count, most)
+        return data.check_x(chain.backend, given, shape, what, finite, index_count, most)
 
     @property
     def _index_count(self) -> int | None:
@@ -477,9 +477,7 @@ class Network(HasNames):
         y = numbered(y, names.classes, f"{what}y")
         if isinstance(x, Blocks):
             return self._on_disk(x, y, sample_weight, what, finite, names.classes)
-        shape = self.input_shape
-        most = self.chain.largest_input
-        x = data.check_x(self.backend, x, shape, f"{what}x", finite, self._index_count, most)
+        x = self._rows(x, finite, f"{what}x")
         held = self._targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return data.Samples(x, *held)
 
