@@ -39,7 +39,7 @@ def learned(
     elif names is None:
         return None
     else:
-        _check_no_text(names, architecture.task, "y")
+        check_targets(y, architecture.task, "y")
         _check_strings(names, "y")
         found = sorted(set(names))
     if architecture.task != "classification":
@@ -75,12 +75,7 @@ def _check_count(found: Sequence[str], architecture: Architecture, mend: str) ->
 def check_targets(y: Any, task: str, what: str) -> None:
     """TypeError if `y` is text, and the task has numbers."""
     names = None if task == "classification" else _names(y)
-    if names is not None:
-        _check_no_text(names, task, what)
-
-
-def _check_no_text(names: list[Any], task: str, what: str) -> None:
-    if task == "classification":
+    if names is None:
         return
     text = next(name for name in names if isinstance(name, str))
     mend = 'for classes the last layer needs output="softmax"'
