@@ -33,8 +33,8 @@ def names_of(x: Any) -> Columns:
 
 def names_of_targets(y: Any) -> Columns:
     """As `names_of`, but targets of which two have the same name go by their order."""
-    twice = len(set(printed_names(y))) < len(printed_names(y))
-    return None if twice else names_of(y)
+    names = printed_names(y)
+    return names_of(y) if len(set(names)) == len(names) else None
 
 
 def printed_names(x: Any) -> tuple[str, ...]:
