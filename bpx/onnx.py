@@ -135,7 +135,7 @@ def export_onnx(
             f"{opset}: update onnx, or leave opset out"
         )
     members = net.members if isinstance(net, Ensemble) else (net,)
-    graph = _Graph(members)
+    graph = Graph(members)
     described = members[0].chain.architecture
     given = net.classes if classes is None else described.check_classes(classes)
     names = None
@@ -153,7 +153,7 @@ def export_onnx(
     return model
 
 
-class _Graph:
+class Graph:
     """The nodes and tensors of a model, as they are put together.
 
     Attributes
@@ -257,7 +257,7 @@ def _spacing(net: Network) -> np.ndarray:
     return np.abs(offset) * np.finfo(np.float32).eps
 
 
-def _tell_of_float64(graph: _Graph) -> None:
+def _tell_of_float64(graph: Graph) -> None:
     if graph.inputs != np.float64 or graph.dtype == "float64":
         return
     spacing = max(map(_spacing, graph.members.values()), key=np.max)
@@ -272,7 +272,7 @@ def _tell_of_float64(graph: _Graph) -> None:
 # --- layers ---------------------------------------------------------------------------------
 
 
-def _feedforward(graph: _Graph, begin: str, net: Network) -> str:
+def _feedforward(graph: Graph, begin: str, net: Network) -> str:
     x = "inputs"
     indices = net.chain.architecture.index_count is not None
     is_rescaled = isinstance(net.layers[0], Rescale) and graph.inputs.kind == "f"
@@ -284,14 +284,14 @@ def _feedforward(graph: _Graph, begin: str, net: Network) -> str:
     return x
 
 
-def _in_dtype(graph: _Graph, x: str) -> str:
+def _in_dtype(graph: Graph, x: str) -> str:
     """In the networks' dtype."""
     from onnx import helper
 
     return graph.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(graph.dtype)))
 
 
-def _through(graph: _Graph, scope: str, layer: Layer, x: str) -> str:
+def _through(graph: Graph, scope: str, layer: Layer, x: str) -> str:
     graph.scope, index = scope, scope.partition("layers.")[2]
     if type(layer) not in _LAYERS:
         raise _unknown(index, layer, "layer", layer, [known.name for known in _LAYERS])
@@ -302,7 +302,7 @@ def _through(graph: _Graph, scope: str, layer: Layer, x: str) -> str:
     return _LAYERS[type(layer)](graph, layer, x)
 
 
-def _residual(graph: _Graph, residual: Residual, x: str) -> str:
+def _residual(graph: Graph, residual: Residual, x: str) -> str:
     scope, y, beside = graph.scope, x, x
     for name, layer in residual.inner().items():
         if name.startswith("projection."):
@@ -321,7 +321,7 @@ def _unknown(index: str, layer: Layer, kind: str, it: Any, known: list[str]) -> 
     )
 
 
-def _dense(graph: _Graph, dense: Dense, x: str) -> str:
+def _dense(graph: Graph, dense: Dense, x: str) -> str:
     weights, bias = f"{graph.scope}.weights", [f"{graph.scope}.bias"] * dense.use_bias
     if graph.dtype == "float32":
         z = graph.add("Gemm", x, weights, *bias, transB=1)
@@ -332,7 +332,7 @@ def _dense(graph: _Graph, dense: Dense, x: str) -> str:
     return operators.ACTIVATIONS[type(dense.activation)](graph, dense.activation, z)
 
 
-def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
+def _rescale(graph: Graph, rescale: Rescale, x: str) -> str:
     dtype = graph.inputs if x == "inputs" else np.dtype(graph.dtype)
     if rescale.scale != 1.0:
         x = graph.add("Mul", x, graph.constant(rescale.scale, dtype))
@@ -341,7 +341,7 @@ def _rescale(graph: _Graph, rescale: Rescale, x: str) -> str:
     return x if dtype == graph.dtype else _in_dtype(graph, x)
 
 
-def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:
+def _convolution(graph: Graph, layer: Conv1D | Conv2D, x: str) -> str:
     _only_float32(graph, layer)
     bias = [f"{graph.scope}.bias"] * layer.use_bias
     windows = _windows(layer.sliding, dilations=layer.sliding.dilation)
@@ -349,17 +349,17 @@ def _convolution(graph: _Graph, layer: Conv1D | Conv2D, x: str) -> str:
     return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, z)
 
 
-def _average_pool(graph: _Graph, pool: AveragePool1D | AveragePool2D, x: str) -> str:
+def _average_pool(graph: Graph, pool: AveragePool1D | AveragePool2D, x: str) -> str:
     _only_float32(graph, pool)
     return graph.add("AveragePool", x, count_include_pad=1, **_windows(pool.sliding))
 
 
-def _max_pool(graph: _Graph, pool: MaxPool1D | MaxPool2D, x: str) -> str:
+def _max_pool(graph: Graph, pool: MaxPool1D | MaxPool2D, x: str) -> str:
     return graph.add("MaxPool", x, **_windows(pool.sliding))
 
 
 def _global_average_pool(
-    graph: _Graph, pool: GlobalAveragePool1D | GlobalAveragePool2D, x: str
+    graph: Graph, pool: GlobalAveragePool1D | GlobalAveragePool2D, x: str
 ) -> str:
     _only_float32(graph, pool)
     return graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
@@ -372,7 +372,7 @@ def _windows(sliding: Sliding, **more: Any) -> dict[str, Any]:
     return places | more
 
 
-def _only_float32(graph: _Graph, layer: Layer) -> None:
+def _only_float32(graph: Graph, layer: Layer) -> None:
     if graph.dtype != "float32":
         raise ValueError(
             f"{graph.scope}, {layer}: ONNX Runtime has this operator in float32 only: export "
@@ -380,16 +380,16 @@ def _only_float32(graph: _Graph, layer: Layer) -> None:
         )
 
 
-def _reshape(graph: _Graph, reshape: Reshape, x: str) -> str:
+def _reshape(graph: Graph, reshape: Reshape, x: str) -> str:
     shape = graph.constant((0, *reshape.output_shape), np.int64)  # 0: as many rows as there are
     return graph.add("Reshape", x, shape)
 
 
-def _activation(graph: _Graph, layer: Activation, x: str) -> str:
+def _activation(graph: Graph, layer: Activation, x: str) -> str:
     return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, x)
 
 
-_LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+_LAYERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     Activation: _activation,
     AveragePool1D: _average_pool,
     AveragePool2D: _average_pool,
@@ -414,7 +414,7 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
 # --- what comes out -------------------------------------------------------------------------
 
 
-def _by_votes(graph: _Graph, described: Architecture, outputs: Sequence[str], a: str) -> str:
+def _by_votes(graph: Graph, described: Architecture, outputs: Sequence[str], a: str) -> str:
     """Outputs that decide as most of the members do, and as the mean `a` where votes tie."""
     k, n = described.output_shape[0], len(outputs)
     if described.task == "classification" and k > 1:
@@ -431,19 +431,19 @@ def _by_votes(graph: _Graph, described: Architecture, outputs: Sequence[str], a:
     return graph.add("Where", graph.add("Equal", votes, even), a, share)
 
 
-def _mean(graph: _Graph, values: Sequence[str]) -> str:
+def _mean(graph: Graph, values: Sequence[str]) -> str:
     if len(values) == 1:
         return values[0]
     return graph.add("Mul", _sum(graph, values), graph.constant(1.0 / len(values)))
 
 
-def _sum(graph: _Graph, values: Sequence[str]) -> str:
+def _sum(graph: Graph, values: Sequence[str]) -> str:
     """One by one, since ONNX Runtime has Sum and Mean in float32 only."""
     return reduce(lambda one, other: graph.add("Add", one, other), values)
 
 
 def _results(
-    graph: _Graph, described: Architecture, a: str, settled: str, names: np.ndarray | None
+    graph: Graph, described: Architecture, a: str, settled: str, names: np.ndarray | None
 ) -> list[Any]:
     """The model's outputs, from those of the last layer, and from those that decide."""
     task, k = described.task, described.output_shape[0]
@@ -459,7 +459,7 @@ def _results(
     return [_label(graph, task, k, settled, names), outputs]
 
 
-def _label(graph: _Graph, task: str, k: int, a: str, names: np.ndarray | None) -> Any:
+def _label(graph: Graph, task: str, k: int, a: str, names: np.ndarray | None) -> Any:
     """What `predict` decides from k outputs, by name where there are names."""
     from onnx import TensorProto
 

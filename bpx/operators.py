@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import activations
 from .layers import BatchNorm, Embedding, LayerNorm
 
-
-class Graph(Protocol):
-    """What an operator is added to; see `bpx.onnx`."""
-
-    dtype: str
-    scope: str
-    tensors: dict[str, np.ndarray]
-
-    def add(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """A node; returns the name of its value."""
-
-    def constant(self, value: Any, dtype: Any = None) -> str:
-        """A number or a vector, in the network's dtype by default."""
+if TYPE_CHECKING:
+    from .onnx import Graph
 
 
 def batch_norm(graph: Graph, layer: BatchNorm, x: str) -> str:
