@@ -11,27 +11,18 @@ import dataclasses
 import math
 import numbers
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .backends import Array, Backend
 from .checks import check_described, flag, fraction, not_as_expected, positive
 from .keywords import constructor
-from .parameters import Layout
 from .registry import Registry
 from .schedules import Schedule
 
-
-class HasParameters(Protocol):
-    """What `Optimizer.start` reads of a network."""
-
-    @property
-    def backend(self) -> Backend: ...
-    @property
-    def layout(self) -> Layout: ...
-    @property
-    def parameters(self) -> Array: ...
+if TYPE_CHECKING:
+    from .network import Network
 
 
 @dataclass(eq=False)  # each is itself: its arrays are not to be compared
@@ -144,13 +135,13 @@ class Optimizer:
         """The names of the vectors that it remembers."""
         return ()
 
-    def start(self, net: HasParameters) -> State:
+    def start(self, net: Network) -> State:
         """A fresh state for the parameters of `net`, all slots zero."""
         theta = net.parameters
         slots = {name: net.backend.zeros(tuple(theta.shape), theta.dtype) for name in self.slots()}
         return State(net.backend, net.layout.decayed, slots)
 
-    def check(self, net: HasParameters, state: State) -> None:
+    def check(self, net: Network, state: State) -> None:
         """ValueError unless `state` has this optimizer's slots for the parameters of `net`.
 
         An optimizer with a user's own `update` is not checked: its `start` may have made something

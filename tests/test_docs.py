@@ -90,7 +90,6 @@ MODULES = [
     bpx.initializers, bpx.layers, bpx.optimizers, bpx.schedules,
 ]  # fmt: skip
 NO_EXAMPLE = {
-    "a protocol, which the type checker reads": ["bpx.optimizers.HasParameters"],
     "a word says it": [
         f"Network.{name}" for name in ("backend", "dtype", "input_shape", "output_shape", "state")
     ],
