@@ -1,11 +1,15 @@
-"""The two ways to update, with one meaning: through a gradient, or without ever writing one."""
+"""The two ways to update, with one meaning: through a gradient, or without ever writing one.
+
+Either says where backpropagation writes (`out`), and follows it in each step: the `numbers` of the
+step, `before` and `after`; and by which `rule` a compiled run does the same (None: it cannot).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -57,40 +61,6 @@ class Penalty:
         return not self.l1 and self.clip_norm is None and self.clip_value is None
 
 
-class Update(Protocol):
-    """What comes of a mini-batch's deltas: where backpropagation writes, and what follows.
-
-    Attributes
-    ----------
-    optimizer : Optimizer
-    state : State
-    penalty : Penalty
-    out : Destinations
-        Where backpropagation writes, between `before` and `after`.
-    """
-
-    optimizer: Optimizer
-    state: State
-    penalty: Penalty
-    out: Destinations
-
-    @property
-    def rule(self) -> str | None:
-        """What a compiled run does with what backpropagation writes; None: it cannot."""
-
-    def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
-        """The scalars of a step; `total` is the mini-batch's sum of weights, where it matters."""
-
-    def before(self, numbers: Numbers, alpha: float) -> None:
-        """Tell `out` its scales; `alpha` turns a sum over the batch into its mean.
-
-        The numbers may lie on the device; `FusedUpdate.numbers` has multiplied by `alpha` already.
-        """
-
-    def after(self, numbers: Numbers) -> None:
-        """Finish the step, once backpropagation has written."""
-
-
 class GradientUpdate:
     """Backpropagation writes the gradient; then the optimizer steps.
 
@@ -127,11 +97,15 @@ class GradientUpdate:
         return "nesterov" if kernel == "sgd" else kernel  # SGD without it has a fused update
 
     def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
-        """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0."""
+        """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0.
+
+        `total` is the mini-batch's sum of weights, where it matters.
+        """
         l1, l2 = self.penalty.divided(total)
         return *self.optimizer.numbers(self.state, step), l2, *([l1] if self.penalty.l1 else [])
 
     def before(self, numbers: Numbers, alpha: float) -> None:
+        """Tell `out` its scales; `alpha` turns a sum over the batch into its mean."""
         self.out.scale(alpha)
 
     def after(self, numbers: Numbers) -> None:
@@ -195,12 +169,16 @@ class FusedUpdate:
         return scale * alpha, *others
 
     def before(self, numbers: Numbers, alpha: float) -> None:
+        """Tell `out` its scales, which may lie on the device: `numbers` has `alpha` in already."""
         scale, decayed, rest, self._gamma = numbers
         self.out.scale(scale, decayed, rest)
 
     def after(self, numbers: Numbers) -> None:
         for add in self._at_the_end:
             add()
+
+
+Update = GradientUpdate | FusedUpdate
 
 
 def clip(
