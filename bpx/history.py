@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .checks import LONGEST, different_names
-from .persistence import write_bytes
 from .registry import nearest
+from .writing import write_bytes
 
 COLUMNS = (
     "epoch",

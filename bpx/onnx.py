@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import operators, persistence
+from . import operators
 from .architecture import Architecture
 from .checks import warn, whole
 from .costs import PROBABILITIES
@@ -38,6 +38,7 @@ from .layers import (
 )
 from .layers.sliding import Sliding
 from .network import Network
+from .writing import write_bytes
 
 OLDEST_OPSET = 13  # Softmax over one axis, Squeeze with its axes as an input
 LARGEST = 2**31 - 2**20  # bytes of tensors: a protobuf message ends at 2 GiB
@@ -149,7 +150,7 @@ def export_onnx(
     model = graph.model(_results(graph, described, a, settled, names), opset)
     _tell_of_float64(graph)
     if path is not None:
-        persistence.write_bytes(path, model.SerializeToString())
+        write_bytes(path, model.SerializeToString())
     return model
 
 

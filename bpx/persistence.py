@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import stat
 import zlib
 from collections.abc import Mapping
 from os import PathLike
@@ -15,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .checks import printable
+from .writing import write_bytes
 
 FORMAT_VERSION = 1
 
@@ -114,69 +112,6 @@ def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         found = zlib.crc32(np.atleast_1d(little).data, zlib.crc32(name.encode(), found))
     return f"crc32:{found:08x}"
-
-
-def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = True) -> None:
-    """Write one file, whole or not at all, as `write` does; its OSErrors."""
-    try:
-        target = Path(path).resolve() if follow else Path(path)
-    except RuntimeError as error:  # before Python 3.13
-        raise OSError(f"cannot write {path}: {error}") from error
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {path}: there is no folder {target.parent}; make it first"
-        )
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
-    if target.exists() and not (target.is_file() or target.is_symlink()):
-        raise OSError(
-            f"cannot write {path}: it is a device, a pipe or a socket, which a file would "
-            "replace; expected a file's name"
-        )
-    try:
-        _replace(target, content)
-    except OSError as error:
-        kept = "the old file is untouched" if target.exists() else "nothing was left behind"
-        raise OSError(
-            error.errno,
-            f"cannot write {path}: {error.strerror or error}; {kept}: make room there, or name a "
-            "place that may be written to",
-        ) from error
-
-
-def _replace(target: Path, content: bytes) -> None:
-    """Replace `target` by `content`, or raise OSError and leave everything as it was."""
-    temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
-    mode = _mode(target)
-    try:
-        temporary.touch(0o666 if mode is None else 0o600, exist_ok=False)
-        with temporary.open("wb") as file:
-            if mode is not None:
-                with contextlib.suppress(OSError):  # a file system without permissions
-                    temporary.chmod(mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    # Makes the rename itself durable, where the system lets a folder be flushed.
-    with contextlib.suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _mode(target: Path) -> int | None:
-    """The permissions of an old file; None: there is none, and the umask decides."""
-    try:
-        return stat.S_IMODE(target.stat().st_mode)
-    except OSError:
-        return None
 
 
 def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .checks import different_names, shortened
 from .history import History
-from .persistence import write_bytes
+from .writing import write_bytes
 
 WORDS = {"cost": "mean cost", "accuracy": "accuracy (%)"}
 

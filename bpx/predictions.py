@@ -11,7 +11,7 @@ import numpy as np
 
 from .ensemble import Ensemble
 from .network import Network
-from .persistence import write_bytes
+from .writing import write_bytes
 
 
 def lines(found: np.ndarray, names: Sequence[str] = (), end: str = "\n") -> str:

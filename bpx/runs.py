@@ -11,8 +11,8 @@ from .checkpoints import Checkpoint, delete, is_checkpoint
 from .files import save
 from .history import History
 from .network import Network
-from .persistence import write_bytes
 from .plotting import picture
+from .writing import write_bytes
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe

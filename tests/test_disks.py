@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import cli, persistence
+from bpx import cli, writing
 
 resource = pytest.importorskip("resource", reason="file size limits are POSIX's")
 
@@ -75,7 +75,7 @@ def saved(request, tmp_path):
 @pytest.fixture
 def broken(saved, monkeypatch):
     """Put something in the place of a function while a file is written to the folder."""
-    real, (_, folder, _) = persistence._replace, saved
+    real, (_, folder, _) = writing.replace, saved
 
     def put(owner, name, function):
         def write(target, content):
@@ -84,7 +84,7 @@ def broken(saved, monkeypatch):
                     inner.setattr(owner, name, function)
                 real(target, content)
 
-        monkeypatch.setattr(persistence, "_replace", write)
+        monkeypatch.setattr(writing, "replace", write)
 
     return put
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(keep, monkeypatch, tmp_path):
     def full(*names):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     assert keep()[1]
     assert list((tmp_path / "kept").iterdir()) == []
 

@@ -21,6 +21,7 @@ ORDER = [
     "frames",
     "random",
     "launcher",
+    "writing",
     "backends",
     "ranks",
     "nccl",

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from ..writing import replace
 from . import _cblas
 
 KINDS: dict[str, Any] = {
@@ -177,19 +178,9 @@ def _write(name: str, kinds: list[str], function: str, code: bytes) -> None:
     with suppress(OSError, RuntimeError):  # no version of what made it, or no user's folder
         for path in _paths(name):
             with suppress(OSError):
-                _write_whole(path, b"\n".join([digest, header, code]))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace(path, b"\n".join([digest, header, code]))
                 return
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Under another name first, since another process may read it, or this one end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @cache

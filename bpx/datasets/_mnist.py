@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..writing import replace
 from ._split import Dataset, Split, scaled
 
 MIRRORS = (
@@ -270,15 +271,10 @@ def _bar(total: int, name: str) -> Any:
 
 
 def _store(content: bytes, path: Path) -> None:
-    """Write a whole file or none; not flushed to the disk, because each load checks its sum."""
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    """Keep a download."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace(path, content)
     except OSError as error:
         raise DatasetError(
             f"cannot keep the download as {path}: {error.strerror or error}; set the environment "

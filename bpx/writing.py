@@ -1,0 +1,75 @@
+"""Files that are written whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from os import PathLike
+from pathlib import Path
+
+
+def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = True) -> None:
+    """Write one file, whole or not at all; OSErrors say what to do.
+
+    With `follow` it goes to where a link of that name leads, else it takes the link's place.
+    """
+    try:
+        target = Path(path).resolve() if follow else Path(path)
+    except RuntimeError as error:  # before Python 3.13
+        raise OSError(f"cannot write {path}: {error}") from error
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {path}: there is no folder {target.parent}; make it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder, expected a file's name")
+    if target.exists() and not (target.is_file() or target.is_symlink()):
+        raise OSError(
+            f"cannot write {path}: it is a device, a pipe or a socket, which a file would "
+            "replace; expected a file's name"
+        )
+    try:
+        replace(target, content)
+    except OSError as error:
+        kept = "the old file is untouched" if target.exists() else "nothing was left behind"
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {error.strerror or error}; {kept}: make room there, or name a "
+            "place that may be written to",
+        ) from error
+
+
+def replace(target: Path, content: bytes) -> None:
+    """Replace `target` by `content`, or raise OSError and leave everything as it was."""
+    temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
+    mode = _mode(target)
+    try:
+        temporary.touch(0o666 if mode is None else 0o600, exist_ok=False)
+        with temporary.open("wb") as file:
+            if mode is not None:
+                with contextlib.suppress(OSError):  # a file system without permissions
+                    temporary.chmod(mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    # Makes the rename itself durable, where the system lets a folder be flushed.
+    with contextlib.suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _mode(target: Path) -> int | None:
+    """The permissions of an old file; None: there is none, and the umask decides."""
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except OSError:
+        return None
