@@ -346,17 +346,18 @@ class NumpyBackend(NumpyWindows):
         self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
     ) -> None:
         if optimizer.kernel in ("adam", "adamw"):
-            self._adam(optimizer, theta, grad, state, step)
+            numbers = optimizer.numbers(state, step) if numbers is None else numbers
+            self._adam(optimizer, theta, grad, state, numbers)
         else:
             super().optimize(optimizer, theta, grad, state, step)
 
-    def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int) -> None:
+    def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, numbers: Any) -> None:
         """`Adam.update` in place: passes over blocks that stay in the caches.
 
         Nine passes where BLAS adds a multiple in one, else twelve.
         """
         kind = theta.dtype.type
-        rate, epsilon, decay = map(kind, optimizer.numbers(state, step))
+        rate, epsilon, decay = map(kind, numbers)
         b1, b2 = kind(optimizer.beta1), kind(optimizer.beta2)
         c1, c2 = kind(1.0 - optimizer.beta1), kind(1.0 - optimizer.beta2)
         # By one thread a pass takes 16 µs, where NumPy's two take 27; by several, on cores that
