@@ -253,8 +253,8 @@ class Scale:
 
     __slots__ = ("alpha", "beta")
 
-    def __init__(self, alpha: float = 1.0, beta: float = 0.0) -> None:
-        self.alpha, self.beta = alpha, beta
+    def __init__(self) -> None:
+        self.alpha, self.beta = 1.0, 0.0
 
 
 class Destination:
