@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation, Identity
-from .checks import LONGEST, different_names, shortened, warn
+from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
-from .data import class_count
 from .layers import (
     AveragePool1D,
     Conv1D,
@@ -32,7 +30,6 @@ from .layers import (
 )
 from .layers.rescale import gathered
 from .layers.shape import Reshaped
-from .names import Names
 from .parameters import Layout
 from .registry import canonical, nearest
 
@@ -170,77 +167,12 @@ class Architecture:
             offset=offset,
         )
 
-    def check_classes(self, names: Any) -> tuple[str, ...] | tuple[int, ...]:
-        """`names` as a tuple: a different string, or a different integer, for each class.
-
-        Raises
-        ------
-        ValueError
-            The task is not classification, or there is not one for each class.
-        TypeError
-            Neither all strings nor all integers.
-        """
-        if self.task != "classification":
-            raise ValueError(
-                f"classes= is for a classification, and this network's task is {self.task!r}: "
-                "leave it out"
-            )
-        ordered = isinstance(names, Iterable) and not isinstance(
-            names, str | bytes | Mapping | Set
-        )
-        found = tuple(names) if ordered else ()
-        strings = all(isinstance(name, str) for name in found)
-        integers = all(
-            isinstance(name, numbers.Integral) and not isinstance(name, bool) for name in found
-        )
-        if strings and any(len(name) > LONGEST for name in found):
-            raise ValueError(f"expected names of classes of at most {LONGEST:,} characters")
-        if integers and not all(-(2**63) <= number < 2**63 for number in found):
-            raise ValueError("expected classes to be integers that fit in 64 bits")
-        if not ordered or not (strings or integers):
-            raise TypeError(
-                'expected classes to be a list of strings, such as ["cat", "dog"], or of '
-                f"integers, got {shortened(names)}"
-            )
-        count = class_count(self.output_shape[0])
-        if len(found) != count or len(set(found)) != count:
-            raise ValueError(f"expected {count} different classes, got {shortened([*found])}")
-        return found if strings else tuple(map(int, found))
-
-    def check_names(self, names: Names) -> Names:
-        """The same as tuples; ValueError or TypeError if they do not fit."""
-        columns, targets, classes = names
-        outputs = self.output_shape[0]
-        if targets is not None:
-            targets = different_names("target_columns", targets)
-            of_labels = self.task == "classification" and len(targets) == 1
-            if len(targets) != outputs and not of_labels:
-                labels = ", or one of labels" if self.task == "classification" else ""
-                raise ValueError(
-                    f"expected target_columns to be {outputs} names{labels}, got "
-                    f"{shortened([*targets])}"
-                )
-        return Names(
-            None if columns is None else self.check_columns(columns),
-            targets,
-            None if classes is None else self.check_classes(classes),
-        )
-
     @property
     def columns(self) -> tuple[str, ...] | None:
         """The names of the inputs that a first `Rescale` brings along, if it has any."""
         first = self.layers[0]
         vectors = len(self.input_shape) == 1
         return first.columns if vectors and isinstance(first, Rescale) else None
-
-    def check_columns(self, names: Any) -> tuple[str, ...]:
-        """The names of the inputs: a different string for each; ValueError or TypeError if not."""
-        found = different_names("columns", names)
-        if self.input_shape != (len(found),):
-            raise ValueError(
-                f"expected column names for inputs of shape {self.input_shape}, got {len(found)}"
-            )
-        return found
 
     @property
     def wanted_targets(self) -> str:

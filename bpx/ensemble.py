@@ -18,6 +18,7 @@ from .checks import shortened, whole
 from .costs import Cost
 from .frames import by_names
 from .keywords import OF_PREDICTIONS, hints
+from .labels import check_names
 from .layers import Input
 from .names import HasNames, Names
 from .network import Network
@@ -145,7 +146,7 @@ class Ensemble(HasNames):
 
     @names.setter
     def names(self, names: Names) -> None:
-        names = self.members[0].chain.architecture.check_names(names)
+        names = check_names(self.members[0].chain.architecture, names)
         for net in self.members:
             net.names = names
 

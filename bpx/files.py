@@ -17,6 +17,7 @@ from .checks import whole
 from .costs import COSTS
 from .ensemble import Ensemble
 from .history import History
+from .labels import check_names
 from .layers import Input, Layer
 from .names import Names
 from .network import Network
@@ -216,7 +217,7 @@ def network(
         generator = _generator(header["generator"])
         dtype, key = header["dtype"], whole("key", header["key"], 0)
         steps, epochs = whole("steps", header["steps"], 0), whole("epochs", header["epochs"], 0)
-        names = described.check_names(Names(*map(header.get, Names._fields)))
+        names = check_names(described, Names(*map(header.get, Names._fields)))
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip

@@ -1,18 +1,83 @@
-"""Labels that are names of classes, which become the numbers 0, 1, ... of a network's outputs."""
+"""Names that fit a network: of its columns, its targets and its classes, which may be the labels.
+
+Labels that are names of classes become the numbers 0, 1, ... of a network's outputs.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from .architecture import Architecture
 from .backends import of
-from .checks import MEND, last_word, shortened
+from .checks import LONGEST, MEND, different_names, last_word, shortened
 from .data import class_count
+from .names import Names
 from .registry import nearest
+
+
+def check_names(architecture: Architecture, names: Names) -> Names:
+    """The same as tuples; ValueError or TypeError if they do not fit."""
+    columns, targets, classes = names
+    inputs, outputs = architecture.input_shape, architecture.output_shape[0]
+    if targets is not None:
+        targets = different_names("target_columns", targets)
+        of_labels = architecture.task == "classification" and len(targets) == 1
+        if len(targets) != outputs and not of_labels:
+            labels = ", or one of labels" if architecture.task == "classification" else ""
+            raise ValueError(
+                f"expected target_columns to be {outputs} names{labels}, got "
+                f"{shortened([*targets])}"
+            )
+    if columns is not None:
+        columns = different_names("columns", columns)
+        if inputs != (len(columns),):
+            raise ValueError(
+                f"expected column names for inputs of shape {inputs}, got {len(columns)}"
+            )
+    if classes is not None:
+        classes = check_classes(architecture, classes)
+    return Names(columns, targets, classes)
+
+
+def check_classes(architecture: Architecture, names: Any) -> tuple[str, ...] | tuple[int, ...]:
+    """`names` as a tuple: a different string, or a different integer, for each class.
+
+    Raises
+    ------
+    ValueError
+        The task is not classification, or there is not one for each class.
+    TypeError
+        Neither all strings nor all integers.
+    """
+    if architecture.task != "classification":
+        raise ValueError(
+            f"classes= is for a classification, and this network's task is {architecture.task!r}: "
+            "leave it out"
+        )
+    ordered = isinstance(names, Iterable) and not isinstance(names, str | bytes | Mapping | Set)
+    found = tuple(names) if ordered else ()
+    strings = all(isinstance(name, str) for name in found)
+    integers = all(
+        isinstance(name, numbers.Integral) and not isinstance(name, bool) for name in found
+    )
+    if strings and any(len(name) > LONGEST for name in found):
+        raise ValueError(f"expected names of classes of at most {LONGEST:,} characters")
+    if integers and not all(-(2**63) <= number < 2**63 for number in found):
+        raise ValueError("expected classes to be integers that fit in 64 bits")
+    if not ordered or not (strings or integers):
+        raise TypeError(
+            'expected classes to be a list of strings, such as ["cat", "dog"], or of '
+            f"integers, got {shortened(names)}"
+        )
+    count = class_count(architecture.output_shape[0])
+    if len(found) != count or len(set(found)) != count:
+        raise ValueError(f"expected {count} different classes, got {shortened([*found])}")
+    return found if strings else tuple(map(int, found))
 
 
 def learned(
@@ -53,7 +118,7 @@ def learned(
             "order of its labels, with net.classes = [...]"
         )
     _check_count(found, architecture, mend)
-    return architecture.check_classes(found)
+    return check_classes(architecture, found)
 
 
 def _check_count(found: Sequence[str], architecture: Architecture, mend: str) -> None:
@@ -110,8 +175,8 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str = "y") -> Any:
     names = None if classes is None else _names(y)
     if classes is None or names is None:
         return y
-    numbers = {name: number for number, name in enumerate(classes)}
-    found = np.fromiter((numbers.get(name, -1) for name in names), np.int64, len(names))
+    places = {name: place for place, name in enumerate(classes)}
+    found = np.fromiter((places.get(name, -1) for name in names), np.int64, len(names))
     if found.min() >= 0:
         return found
     _check_strings(names, what)

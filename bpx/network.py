@@ -23,7 +23,7 @@ from .costs import Cost
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
 from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attributes, hints
-from .labels import check_targets, numbered
+from .labels import check_names, check_targets, numbered
 from .layers import Input, Layer
 from .minibatches import Batches
 from .names import HasNames, Names
@@ -247,7 +247,7 @@ class Network(HasNames):
 
     @names.setter
     def names(self, names: Names) -> None:
-        self._names = self.chain.architecture.check_names(names)
+        self._names = check_names(self.chain.architecture, names)
 
     @property
     def layout(self) -> Layout:

@@ -14,6 +14,7 @@ from .architecture import Architecture
 from .checks import warn, whole
 from .costs import PROBABILITIES
 from .ensemble import Ensemble
+from .labels import check_classes
 from .layers import (
     Activation,
     AveragePool1D,
@@ -138,7 +139,7 @@ def export_onnx(
     members = net.members if isinstance(net, Ensemble) else (net,)
     graph = Graph(members)
     described = members[0].chain.architecture
-    given = net.classes if classes is None else described.check_classes(classes)
+    given = net.classes if classes is None else check_classes(described, classes)
     names = None
     if given is not None:
         names = np.array(given, dtype=object if isinstance(given[0], str) else np.int64)
