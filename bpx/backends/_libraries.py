@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,20 +43,20 @@ class Available:
     why: str | None = None
 
 
-class Library:
+class Library(ABC):
     """A library by name. A subclass says how to find its devices and how to load one."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     mend: ClassVar[str]
 
+    @abstractmethod
     def devices(self) -> tuple[Device, ...]:
         """Its devices here, its default first; imports the library."""
-        raise TypeError(f"{type(self).__name__} must define devices()")
 
+    @abstractmethod
     def load(self, device: str) -> Backend:
         """The backend of a device that is here; ``""`` is the default one."""
-        raise TypeError(f"{type(self).__name__} must define load(device)")
 
     def found(self) -> tuple[Device, ...]:
         """`devices`, or a BackendError that says why there are none and how to mend it."""
