@@ -85,6 +85,7 @@ def main() -> None:
     """Run the command; a wrong argument is one line and exit status 2."""
     if len(sys.argv) == 1:
         sys.argv.append("--help")
+    # typer has a click of its own in it, and does not export this class.
     base: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: else errors go to stdout, and a file may be next
