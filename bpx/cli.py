@@ -279,8 +279,7 @@ def _options_of(run: Path, context: typer.Context, ranks: Ranks) -> dict[str, An
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     found = runs.recipe(run, get_type_hints(train), given) if ranks.rank == 0 else {}
-    options: dict[str, Any] = json.loads(ranks.broadcast(json.dumps(found).encode()))
-    return options
+    return json.loads(ranks.broadcast(json.dumps(found).encode()))
 
 
 @app.command()

@@ -182,8 +182,7 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
 
 def _arguments(method: Any) -> tuple[str, ...]:
     code = method.__code__
-    names: tuple[str, ...] = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    return names
+    return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
 
 
 class _Elsewhere:

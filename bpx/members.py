@@ -204,8 +204,7 @@ def _not_begun() -> History:
 
 def _so_far(error: Exception) -> History:
     """The history so far, which a `DivergenceError` has."""
-    found: History = getattr(error, "history", History())
-    return found
+    return getattr(error, "history", History())
 
 
 # --- processes ----------------------------------------------------------------------------------

@@ -139,8 +139,7 @@ def optimizer(
         return optimizers.SGD(eta, momentum=momentum, nesterov=nesterov)
     if momentum or nesterov:
         raise ValueError("momentum and nesterov are for sgd")
-    made: optimizers.Optimizer = optimizers.OPTIMIZERS.get({"name": name, "learning_rate": eta})
-    return made
+    return optimizers.OPTIMIZERS.get({"name": name, "learning_rate": eta})
 
 
 def callbacks(patience: int | None, schedule: str) -> list[Callback]:

@@ -86,8 +86,7 @@ class Arrays:
         starts = np.arange(0, len(order), self.batch_size)
         if self.samples.weight is None:
             return [float(rows) for rows in np.diff(starts, append=len(order))]
-        found: list[float] = np.add.reduceat(self._weight_on_host[order], starts).tolist()
-        return found
+        return np.add.reduceat(self._weight_on_host[order], starts).tolist()
 
     def total(self, batch: Any) -> float:
         rows = batch[0]

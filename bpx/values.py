@@ -90,8 +90,7 @@ def _first(array: Array, wrong: Callable[[Array], Array]) -> int | None:
 
 def _stored(x: Any) -> np.ndarray:
     """The elements of a sparse matrix of compressed rows that are not zero, row by row."""
-    stored: np.ndarray = x.data[: x.nnz]  # there may be room for more
-    return stored
+    return x.data[: x.nnz]  # there may be room for more
 
 
 def _row_of(x: Any, k: int | None) -> int | None:

@@ -48,8 +48,7 @@ class WindowPlan:
     @property
     def first(self) -> np.ndarray:
         """The first sample of each block."""
-        first: np.ndarray = np.cumsum(self.counts) - self.counts
-        return first
+        return np.cumsum(self.counts) - self.counts
 
     def windows(self, seed: int | None) -> list[np.ndarray]:
         """The blocks of each window of an epoch, a pure function of its seed; None: as they come.

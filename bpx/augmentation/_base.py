@@ -64,8 +64,7 @@ class Draw:
         Both are numbers, or vectors of `count`.
         """
         of_32 = self._on_host((count,)) >> (random.BITS - 32)
-        found: np.ndarray = low + ((of_32 * (high - low + 1)) >> 32)
-        return found
+        return low + ((of_32 * (high - low + 1)) >> 32)
 
     def uniform(self, *shape: int) -> Array:
         """Uniform on [0, 1]: (m, \\*shape) of the images' dtype, where they are."""
@@ -91,8 +90,7 @@ class Draw:
         return self._ws.key, stream, self._ws.step, self._first, (self.rows, *shape)
 
     def _on_host(self, shape: Shape) -> np.ndarray:
-        found: np.ndarray = random.bits(np, *self._position(shape))
-        return found
+        return random.bits(np, *self._position(shape))
 
     def _on_device(self, shape: Shape, of_bits: Any) -> Array:
         backend = self.backend

@@ -77,8 +77,7 @@ class CupyBackend(CupyConvolutions):
         return out
 
     def to_host(self, array: Array) -> np.ndarray:
-        host: np.ndarray = array.get()
-        return host
+        return array.get()
 
     def slot(self, shape: tuple[int, ...], dtype: Any) -> Slot:
         pinned = np.dtype(dtype).itemsize <= 8  # CuPy has no long double
@@ -88,8 +87,7 @@ class CupyBackend(CupyConvolutions):
 
     @staticmethod
     def _address(array: Array) -> int:
-        address: int = array.data.ptr
-        return address
+        return array.data.ptr
 
     def _bytes(self, count: int) -> Array:
         return self.empty((count,), self.xp.uint8)
@@ -98,8 +96,7 @@ class CupyBackend(CupyConvolutions):
     def _stream_address() -> int:
         import cupy
 
-        address: int = cupy.cuda.get_current_stream().ptr
-        return address
+        return cupy.cuda.get_current_stream().ptr
 
     @contextlib.contextmanager
     def surround(

@@ -109,8 +109,7 @@ class _Cache(FunctionCache):
 
     @property
     def object_file(self) -> bytes | None:
-        found: bytes | None = self._impl.object_file
-        return found
+        return self._impl.object_file
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -39,5 +39,4 @@ def scaled(images: np.ndarray, dtype: str, white: int) -> np.ndarray:
         return images
     if dtype not in ("float32", "float64"):
         raise ValueError(f"expected dtype 'float32', 'float64' or 'uint8', got {dtype!r}")
-    found: np.ndarray = np.multiply(images, np.dtype(dtype).type(1 / white), dtype=dtype)
-    return found
+    return np.multiply(images, np.dtype(dtype).type(1 / white), dtype=dtype)

@@ -270,8 +270,7 @@ class Layer:
             elif isinstance(value, list):
                 inner = bool(f.metadata.get("layers"))
                 values[f.name] = tuple(Layer.from_config(v, custom) if inner else v for v in value)
-        layer: Layer = cls(**values)
-        return layer
+        return cls(**values)
 
     def __str__(self) -> str:
         return type(self).__name__

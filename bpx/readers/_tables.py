@@ -124,8 +124,7 @@ def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> 
             return text[name].of_column(column)
         except ValueError as error:
             raise ValueError(f"{where}column {name!r}: {error}") from None
-    found: np.ndarray = column.to_numpy(zero_copy_only=False)
-    return found
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _of_x(
@@ -241,8 +240,7 @@ def _parquet(path: Path) -> Iterator[tuple[Any, list[Any]]]:
 def parquet_size(path: Path) -> int:
     """Bytes that a Parquet file takes in memory; it may be far smaller itself."""
     with _parquet(path) as (file, _):
-        size: int = 8 * file.metadata.num_rows * len(file.schema_arrow)
-        return size
+        return 8 * file.metadata.num_rows * len(file.schema_arrow)
 
 
 def _is_text(kind: Any) -> bool:

@@ -305,8 +305,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         def name(est: MLPClassifier) -> None:
             est._label_binarizer = LabelBinarizer().fit(_labels.of_network(net, classes))
 
-        found: MLPClassifier = fitted(cls, net, params, name)
-        return found
+        return fitted(cls, net, params, name)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

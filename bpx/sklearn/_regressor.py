@@ -240,8 +240,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         >>> MLPRegressor.from_network(net, max_iter=50)
         MLPRegressor(hidden_layer_sizes=(8,), loss=Huber(threshold=1.0), max_iter=50)
         """
-        found: MLPRegressor = fitted(cls, net, params)
-        return found
+        return fitted(cls, net, params)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
