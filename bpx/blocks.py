@@ -205,20 +205,14 @@ class Blocks:
                 first = rows.stop
         self.checked = True
 
-    def unchecked(self) -> Blocks:
-        """The same, without a check for NaN and infinity."""
-        twin = copy.copy(self)
-        twin.checked = True
-        return twin
-
-    def checking(self, count: int | None, most: float) -> Blocks:
-        """The same, with what a network checks: `index_count`, unless None, and `most`."""
+    def checking(self, count: int | None, most: float, finite: bool = True) -> Blocks:
+        """The same, with what a network checks: `index_count`, and `most` if that is asked for."""
         dtype = self.reader.dtype
         wide = dtype.kind == "f" and most < float(np.finfo(dtype).max)
-        if count is None and not wide:
+        if finite and count is None and not wide:
             return self
         twin = copy.copy(self)
-        twin.checked, twin.index_count, twin.most = False, count, most
+        twin.checked, twin.index_count, twin.most = not finite, count, most
         return twin
 
     def check_targets(self, y: Any, columns: Columns, what: str) -> None:

@@ -493,11 +493,11 @@ class Network(HasNames):
                 "numbers: name them, in the order of its labels, with net.classes = [...]"
             )
         held = self._targets(x.n, y, sample_weight, what, finite)
-        x = x.checking(self._index_count, self.chain.largest_input)
+        x = x.checking(self._index_count, self.chain.largest_input, finite)
         if x.fits(bytes_of_a_row(held)):
             read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
             return data.Samples(read, *held)
-        return data.Samples(x if finite else x.unchecked(), *held)
+        return data.Samples(x, *held)
 
     def _targets(
         self,
