@@ -186,9 +186,9 @@ def _sum_products(rows, taps, deltas, channel, out, length):
 
 
 @_inlined
-def _stretch(lines, columns, line, images):
+def _stretch(lines, columns, line):
     """Elements from the first of some lines of the output to the last one."""
-    return ((lines - 1) * line + columns) * images
+    return (lines - 1) * line + columns
 
 
 def convolve(real: Any) -> Any:
@@ -206,7 +206,7 @@ def convolve(real: Any) -> Any:
         m, channels, height, columns = x.shape[0], x.shape[1], out.shape[2], out.shape[3]
         groups, of = weights.shape[0], weights.shape[1]
         into = channels // groups
-        stretch, b = _stretch(lines, columns, line, 1), min(m, most)
+        stretch, b = _stretch(lines, columns, line), min(m, most)
         rows, sums, taps, held = _room(
             channels * pixels * b, of * stretch * b, into * shifts.size, kind, size
         )
@@ -243,7 +243,7 @@ def convolve_weights(real: Any) -> Any:
         m, channels, height, columns = x.shape[0], x.shape[1], delta.shape[2], delta.shape[3]
         groups, filled = out.shape[0], out.shape[1]
         into, of = channels // groups, delta.shape[1] // groups
-        stretch, b = _stretch(lines, columns, line, 1), min(m, most)
+        stretch, b = _stretch(lines, columns, line), min(m, most)
         rows, deltas, taps, held = _room(
             channels * pixels * b, filled * stretch * b, out.shape[2], kind, size
         )
@@ -318,7 +318,7 @@ def convolve_inputs(real: Any) -> Any:
         down, right, line, pixels, lines, most = numbers
         m, height, columns = out.shape[0], delta.shape[2], delta.shape[3]
         groups, into, of = weights.shape[0], weights.shape[2], weights.shape[3]
-        stretch, b = _stretch(lines, columns, line, 1), min(m, most)
+        stretch, b = _stretch(lines, columns, line), min(m, most)
         rows, deltas, taps, held = _room(into * pixels * b, of * stretch * b, of, kind, size)
         if held == 0:
             return 1
