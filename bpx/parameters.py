@@ -130,10 +130,8 @@ class Layout:
         self.entries = tuple(
             Entry(layer, name, parameter, starts[layer, name]) for layer, name, parameter in found
         )
-        inside = sorted((entry.start, math.prod(entry.shape)) for entry in self.entries)
-        stops = [*(start for start, _ in inside), self.size][1:]
-        gaps = zip(inside, stops, strict=True)
-        self._gaps = [slice(at + n, stop) for (at, n), stop in gaps if at + n < stop]
+        stops = [entry.stop for entry in self.entries]
+        self._gaps = [slice(n, n + -n % ALIGNMENT) for n in stops if n % ALIGNMENT]
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         """Initial values: on the host in float64, so that every backend starts alike."""
