@@ -93,13 +93,6 @@ def gradient_check(
     n, chain = samples.n, twin.chain
     weight = None if samples.weight is None else twin.backend.to_host(samples.weight)
     ws = chain.workspace(training=True)
-
-    def cost(inputs: np.ndarray) -> float:
-        gathered = chain.gather(twin.backend.from_host(inputs), slice(None), ws)
-        values, *_ = chain.cost_and_delta(gathered, samples.y, ws)
-        mean = np.average(twin.backend.to_host(values), weights=weight)
-        return float(mean) + chain.penalty(n, l1, l2)
-
     state = twin.backend.to_host(twin.state).copy()
     analytic = twin.backprop(xs, y, sample_weight=samples.weight, l1=l1, l2=l2, n=n, step=0)
     flat = twin.backend.to_host(analytic.flat)
@@ -108,27 +101,25 @@ def gradient_check(
     # Differences of a cost that is right to the last digit are of this size; it is not quite.
     rounding = 100.0 * np.finfo(np.float64).eps * abs(float(analytic.cost)) / epsilon
 
-    def at(values: np.ndarray) -> float:
-        twin.parameters[...] = twin.backend.from_host(values)
+    def cost(theta: np.ndarray, inputs: np.ndarray) -> float:
+        twin.parameters[...] = twin.backend.from_host(theta)
         twin.state[...] = twin.backend.from_host(state)
-        return cost(xs)
+        gathered = chain.gather(twin.backend.from_host(inputs), slice(None), ws)
+        values, *_ = chain.cost_and_delta(gathered, samples.y, ws)
+        mean = np.average(twin.backend.to_host(values), weights=weight)
+        return float(mean) + chain.penalty(n, l1, l2)
 
     errors = {}
     for entry in twin.layout.entries:
         if entry.start < twin.layout.trained:
             part = np.arange(entry.start, entry.stop)
-            estimate = _differences(at, theta, part, epsilon)
+            estimate = _differences(lambda moved: cost(moved, xs), theta, part, epsilon)
             errors[entry.path] = relative_error(flat[entry.start : entry.stop], estimate, rounding)
-    twin.parameters[...] = twin.backend.from_host(theta)
     if twin.chain.architecture.index_count is not None:
         return GradientCheck(errors)  # whole numbers do not move
-    ravelled = xs.reshape(-1)
-
-    def at_inputs(values: np.ndarray) -> float:
-        twin.state[...] = twin.backend.from_host(state)
-        return cost(values.reshape(xs.shape))
-
-    estimate = _differences(at_inputs, ravelled, np.arange(ravelled.size), epsilon)
+    estimate = _differences(
+        lambda moved: cost(theta, moved.reshape(xs.shape)), xs.reshape(-1), range(xs.size), epsilon
+    )
     inputs = twin.backend.to_host(analytic.inputs).reshape(-1)
     errors["inputs"] = relative_error(inputs, estimate, rounding)
     return GradientCheck(errors)
