@@ -331,7 +331,7 @@ def _dense(graph: Graph, dense: Dense, x: str) -> str:
         graph.tensors[weights] = graph.tensors[weights].T
         z = graph.add("MatMul", x, weights)
         z = graph.add("Add", z, *bias) if bias else z
-    return operators.ACTIVATIONS[type(dense.activation)](graph, dense.activation, z)
+    return _activation(graph, dense, z)
 
 
 def _rescale(graph: Graph, rescale: Rescale, x: str) -> str:
@@ -348,7 +348,7 @@ def _convolution(graph: Graph, layer: Conv1D | Conv2D, x: str) -> str:
     bias = [f"{graph.scope}.bias"] * layer.use_bias
     windows = _windows(layer.sliding, dilations=layer.sliding.dilation)
     z = graph.add("Conv", x, f"{graph.scope}.weights", *bias, group=layer.groups, **windows)
-    return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, z)
+    return _activation(graph, layer, z)
 
 
 def _average_pool(graph: Graph, pool: AveragePool1D | AveragePool2D, x: str) -> str:
@@ -387,7 +387,7 @@ def _reshape(graph: Graph, reshape: Reshape, x: str) -> str:
     return graph.add("Reshape", x, shape)
 
 
-def _activation(graph: Graph, layer: Activation, x: str) -> str:
+def _activation(graph: Graph, layer: Activation | Conv1D | Conv2D | Dense, x: str) -> str:
     return operators.ACTIVATIONS[type(layer.activation)](graph, layer.activation, x)
 
 
