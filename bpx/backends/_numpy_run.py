@@ -132,7 +132,7 @@ def _updates(
     for k in range(len(tensors) - 1, -1, -1):
         (w, b), (to_w, to_b) = tensors[k], into[k]
         if layers.trained[k]:
-            found.append((_outer(backend, delta[k], a[k], to_w), 0, w, to_w))
+            found.append((backend.prepared(delta[k].T, a[k], to_w), 0, w, to_w))
             if b is not None:
                 found.append((_sum(backend, delta[k], to_b), 1, b, to_b))
     return found
@@ -260,11 +260,6 @@ def _affine(backend: NumpyBackend, x: Array, w: Array, b: Array, out: Array) -> 
         return [partial(x.dot, w.T, out), copied, partial(np.add, out, rows, out)]
     # Accumulated on b: one pass over `out` less.
     return [partial(np.copyto, out, b), partial(backend.prepared(x, w.T, out), 1.0, 1.0)]
-
-
-def _outer(backend: NumpyBackend, delta: Array, x: Array, out: Array) -> Scaled:
-    """``out ← β·out + α·δᵀx``."""
-    return backend.prepared(delta.T, x, out)
 
 
 def _sum(backend: NumpyBackend, delta: Array, out: Array) -> Scaled:
