@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .backends import Array
+from .backends._threads import beside
 
 if TYPE_CHECKING:
     from .backends._slot import Slot
@@ -165,7 +166,7 @@ class WindowReader:
 
     def _coming(self, k: int, before: Window | None, skipped: int = 0) -> _Coming:
         coming = _Coming(partial(self._window, k, before, skipped))
-        self.slots[k % 2].filled_by(coming)
+        beside(coming)  # steps on the window before leave it a core
         return coming
 
     def _window(self, k: int, before: Window | None, skipped: int = 0) -> Window:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import numpy as np
 
-from . import _threads
 from ._base import Array, Backend, native
 
 
@@ -23,10 +21,6 @@ class Slot:
 
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: Any) -> None:
         self.backend, self.host = backend, np.empty(shape, dtype)
-
-    def filled_by(self, thread: threading.Thread) -> None:
-        """`thread` has begun to fill the buffer: steps on the window before leave it a core."""
-        _threads.beside(thread)
 
     def moved(self, rows: int) -> Array:
         """The first rows on the backend, until the buffer is written to again."""
