@@ -152,7 +152,9 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
     one side, which say nothing about it.
     """
     labels = _index(x)
-    for name, other in others.items() if labels is not None else ():
+    if labels is None:
+        return
+    for name, other in others.items():
         found = _index(other)
         if found is None or len(found) != len(labels) or labels.equals(found):
             continue

@@ -121,8 +121,8 @@ class Network(HasNames):
         if any(isinstance(layer, Layer | Input) for layer in layers):
             chosen = {"hidden": hidden is not SIGMOID, "output": output is not SIGMOID}
             chosen |= {"weights": weights is not None, "bias": bias is not None}
-            for what in (name for name, given in chosen.items() if given):
-                raise ValueError(f"{what}= is for sizes; with layers, name it in each layer")
+            if given := [name for name, is_given in chosen.items() if is_given]:
+                raise ValueError(f"{given[0]}= is for sizes; with layers, name it in each layer")
             bound = architecture.bind(layers)
             if not any(getattr(layer, "input_shape", None) for layer in layers):
                 architecture.tell_of_channels(bound)  # not again for another network's layers

@@ -49,9 +49,10 @@ def nearest(word: str, known: list[str]) -> str:
 
     meant = _ELSEWHERE.get(canonical(word))
     close = [meant] if meant in known else []
-    likely = [name for name in known[:MOST_COMPARED] if len(name) <= LONGEST_COMPARED]
-    for spelled in (word, canonical(word)) if len(word) <= LONGEST_COMPARED else ():
-        close = close or difflib.get_close_matches(spelled, likely, n=1, cutoff=0.6)
+    if len(word) <= LONGEST_COMPARED:
+        likely = [name for name in known[:MOST_COMPARED] if len(name) <= LONGEST_COMPARED]
+        for spelled in (word, canonical(word)):
+            close = close or difflib.get_close_matches(spelled, likely, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
     more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""

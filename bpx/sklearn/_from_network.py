@@ -30,7 +30,8 @@ def fitted(
     if not isinstance(net, Network):
         raise TypeError(f"expected a bpx.Network, got {type(net).__name__}")
     read = _parameters(net)
-    for name in read.keys() & params.keys():
+    if both := sorted(read.keys() & params.keys()):  # else another name each time
+        name = both[0]
         raise TypeError(f"from_network reads {name} off the network: leave {name}= out")
     est = kind(**read, **params)
     est.n_features_in_, est.n_outputs_ = net.input_shape[0], net.output_shape[0]
