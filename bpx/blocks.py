@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import count_of_bytes, whole
+from .checks import budget_in_bytes, whole
 from .data import Samples, as_integers, generator, take
 from .frames import names_of_targets, printed_names
 from .names import Columns, Names
@@ -397,7 +397,7 @@ def open_data(
             f"expected a path, or an array with shape and slices, got a {type(x).__name__}, which "
             "is in memory: pass it to fit itself"
         )
-    size = count_of_bytes("budget", budget)
+    size = budget_in_bytes(budget)
     targets = [target] if isinstance(target, str) else list(target or ())
     if y is not None and targets:
         raise ValueError("y and target= both say what the targets are: pass one of them")

@@ -66,10 +66,10 @@ _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
-def count_of_bytes(what: str, value: Any) -> int:
-    """`value` as a number of bytes: an integer, or words such as ``"500 MB"`` or ``"2 GiB"``."""
+def budget_in_bytes(value: Any) -> int:
+    """A budget as a number of bytes: an integer, or words such as ``"500 MB"`` or ``"2 GiB"``."""
     if not isinstance(value, str):
-        return whole(what, value)
+        return whole("budget", value)
     digits = value.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
     unit = _UNITS.get(value[len(digits) :].strip().lower())
     try:
@@ -77,7 +77,7 @@ def count_of_bytes(what: str, value: Any) -> int:
     except ValueError:
         found = math.nan
     if not 1.0 <= found < math.inf:
-        raise ValueError(f'expected {what} to be bytes, or words such as "500 MB", got {value!r}')
+        raise ValueError(f'expected budget to be bytes, or words such as "500 MB", got {value!r}')
     return int(found)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import datasets, tables
 from .architecture import TASKS
 from .blocks import Blocks, open_data
-from .checks import count_of_bytes, shortened
+from .checks import budget_in_bytes, shortened
 from .data import generator
 from .ensemble import Ensemble
 from .names import Names
@@ -32,7 +32,7 @@ def parts(
     And the names of a table's columns. What is larger than the budget is trained on in blocks,
     with 10,000 samples held out at most.
     """
-    size = count_of_bytes("budget", budget)
+    size = budget_in_bytes(budget)
     if data in BUILT_IN:
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
@@ -113,7 +113,7 @@ def of_file(
     columns, is_table = net.columns, path.suffix.lower() in tables.TABLES
     if labelled and is_table:
         target = _targets(net, path, target)
-    size, known = count_of_bytes("budget", budget), _names_of_classes(net) if labelled else None
+    size, known = budget_in_bytes(budget), _names_of_classes(net) if labelled else None
     if path.is_file() and tables.size(path) > size:
         data = _opened(str(path), target, size, labelled, columns, known)
         if len(net.input_shape) == 1:
