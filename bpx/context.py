@@ -128,7 +128,8 @@ class Context:
 
     def keep(self, shape: tuple[int, ...], probability: float) -> Array:
         """A random boolean mask, True with this probability, the same on every backend."""
-        return self._workspace.keep(self.layer, shape, probability)
+        where = self.key, self.layer, self.step, self.row
+        return self.backend.keep(*where, shape, probability)
 
 
 class Workspace:
@@ -210,6 +211,3 @@ class Workspace:
             made = self.backend.from_host(np.asarray(values, dtype=np.float64))
             found = self._constants[name] = made
         return found
-
-    def keep(self, layer: int, shape: tuple[int, ...], probability: float) -> Array:
-        return self.backend.keep(self.key, layer, self.step, self.row, shape, probability)

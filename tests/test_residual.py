@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import bpx
 from bpx import layers
+from bpx.context import Context
 
 thorough = settings(max_examples=40, deadline=None, derandomize=True)
 Activation, BatchNorm, Conv, Dense = (
@@ -174,24 +175,23 @@ def test_names_and_views():
     assert states == [f"layers.0.{i}.{name}" for i in (1, 4) for name in ("mean", "variance")]
 
 
-def test_masks_are_those_of_each_layer(backend, put, host):
+def test_masks_are_those_of_each_layer(backend, put, host, monkeypatch):
     """Distinct in every one, and the same on every backend."""
     chain = [layers.Input(200), Dropout(), Residual([Dropout(), Residual([Dropout()])]), Dropout(),
              Residual([Dropout()])]  # fmt: skip
-    found = []
+    found, keep, kept = [], Context.keep, []
+
+    def noted(ctx, shape, probability):
+        mask = keep(ctx, shape, probability)
+        kept.append(np.array(ctx.backend.to_host(mask)))
+        return mask
+
+    monkeypatch.setattr(Context, "keep", noted)
     for where, to in ((backend, put), ("numpy", np.asarray)):
         net = bpx.Network(chain, cost="quadratic", backend=where, dtype="float64", seed=1)
-        ws, kept = net.chain.workspace(training=True), []
-        keep = ws.keep
-
-        def noted(layer, shape, probability, keep=keep, kept=kept, net=net):
-            mask = keep(layer, shape, probability)
-            kept.append(np.array(net.backend.to_host(mask)))
-            return mask
-
-        ws.keep = noted
-        z, _ = net.chain.forward(to(np.ones((3, 200))), ws)
-        found.append((kept, np.array(net.backend.to_host(z))))
+        kept.clear()
+        z, _ = net.chain.forward(to(np.ones((3, 200))), net.chain.workspace(training=True))
+        found.append(([*kept], np.array(net.backend.to_host(z))))
     (masks, z), (numpys, expected) = found
     assert len(masks) == 5
     assert all(map(np.array_equal, masks, numpys))
