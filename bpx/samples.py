@@ -16,6 +16,7 @@ from .data import generator
 from .ensemble import Ensemble
 from .names import Names
 from .network import Network
+from .readers import TABLES
 from .registry import nearest
 
 Part = tuple[np.ndarray, np.ndarray]
@@ -75,10 +76,10 @@ def _opened(
     columns: tuple[str, ...] | None = None,
     classes: Any = None,
 ) -> Blocks:
-    if Path(data).suffix.lower() not in tables.TABLES:
+    if Path(data).suffix.lower() not in TABLES:
         columns = None  # arrays have no names
         classes = None
-    if labelled and target is None and Path(data).suffix.lower() in tables.TABLES:
+    if labelled and target is None and Path(data).suffix.lower() in TABLES:
         raise ValueError(
             f"{data} is larger than the budget, and so is read in blocks: name the column of its "
             "targets with --target"
@@ -110,7 +111,7 @@ def of_file(
     What is larger than the budget is read in blocks. Of a table x are the columns that the network
     was trained on, by their names, and y those that it has learned, where `target` names no other.
     """
-    columns, is_table = net.columns, path.suffix.lower() in tables.TABLES
+    columns, is_table = net.columns, path.suffix.lower() in TABLES
     if labelled and is_table:
         target = _targets(net, path, target)
     size, known = budget_in_bytes(budget), _names_of_classes(net) if labelled else None

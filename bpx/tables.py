@@ -172,7 +172,6 @@ def _csv(path: Path, asked: Asked) -> Table:
 KINDS: dict[str, Callable[[Path, Asked], Table]] = {
     ".npz": _npz, ".npy": _npy, ".csv": _csv, ".parquet": _parquet
 }  # fmt: skip
-TABLES = (".csv", ".parquet")  # files whose columns have names
 
 
 def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> Table:
