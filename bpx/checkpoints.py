@@ -143,9 +143,13 @@ class Checkpoints:
             is worth more than one checkpoint, and the one before is still there.
         """
         path = self.folder / f"checkpoint-{run.net.steps:012d}.safetensors"
-        if not self.writes:
-            self._last, self._at = path, (run.net.epochs, run.net.steps, time.monotonic())
-            return
+        if not self.writes or self._written(path, run, epoch):
+            self._last = path
+        # After a slow write, and after one that failed, time is for training first.
+        self._at = run.net.epochs, run.net.steps, time.monotonic()
+
+    def _written(self, path: Path, run: Run, epoch: Epoch) -> bool:
+        """Whether it was written; if so, those that are too old are deleted."""
         tensors, header = contents(run, epoch, self.callbacks, self.arguments)
         try:
             if self._last is None:
@@ -163,17 +167,18 @@ class Checkpoints:
                 f"no checkpoint was written at step {run.net.steps}, and the training goes on: "
                 f"{error}. The last one is {self._last}"
             )
-            return
-        finally:  # after a slow write, and after one that failed, time is for training first
-            self._at = run.net.epochs, run.net.steps, time.monotonic()
-        self._last = path
-        # Those of later steps are damaged, or `newest` would have given one of them.
+            return False
+        self._delete_older(path, run.net.steps)
+        return True
+
+    def _delete_older(self, path: Path, step: int) -> None:
         try:
+            # Those of later steps are damaged, or `newest` would have given one of them.
             older = [other for other in _found(self.folder) if other.name <= path.name]
         except OSError as error:
             warn(
-                f"no old checkpoint was deleted at step {run.net.steps}, and the training goes "
-                f"on: {self.folder} cannot be listed ({error}); make it readable"
+                f"no old checkpoint was deleted at step {step}, and the training goes on: "
+                f"{self.folder} cannot be listed ({error}); make it readable"
             )
             return
         for other in older[: -self.wanted.keep]:
