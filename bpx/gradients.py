@@ -28,7 +28,7 @@ class Gradient:
     inputs : array
         ∂C/∂x, (m, ...).
     cost : array
-        The mean cost itself, 0-d and without penalties; None after a delta of your own.
+        The mean cost itself, 0-d and without penalties; None after an output_gradient.
 
     Examples
     --------
@@ -72,14 +72,16 @@ def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
     return _backward(chain, delta, saved, alpha, cost, ws)
 
 
-def from_delta(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
+def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
     """The gradient from ∂C/∂a^L, (m, k), or a function of a^L; `x` has the checked rows."""
     z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
     a = chain.activated(z, ws)
     if callable(given):
-        takes("delta", given, "a")
+        takes("output_gradient", given, "a")
         given = given(a + 0.0)  # a copy, since a is the workspace's
-    given = check_y(chain.backend, given, z.shape[0], z.shape[1], "regression", what="delta")
+    given = check_y(
+        chain.backend, given, z.shape[0], z.shape[1], "regression", what="output_gradient"
+    )
     delta = ws.buffer("delta", z.shape)
     delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)
     delta = chain.backend.activate_backward(chain.objective.activation, delta, z, a)

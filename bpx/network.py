@@ -616,12 +616,13 @@ class Network(HasNames):
 
     # --- backward ---------------------------------------------------------------------------
 
+    @hints(delta="here it is output_gradient=, which is ∂C/∂a^L; the book's δ^L is ∂C/∂z^L")
     def backprop(
         self,
         x: Any,
         y: Any = None,
         *,
-        delta: Any = None,
+        output_gradient: Any = None,
         sample_weight: Any = None,
         l1: float = 0.0,
         l2: float = 0.0,
@@ -637,9 +638,10 @@ class Network(HasNames):
             (m, \\*input_shape).
         y : array
             Labels (m,) or targets (m, k).
-        delta : array or function, optional
+        output_gradient : array or function, optional
             Instead of y: ∂C/∂a^L, (m, k), of your own cost, or a function that computes it from
             the a^L of this pass, for which dropout has drawn its masks. It is not divided by m.
+            (The δ^L of `trace` is ∂C/∂z^L, which has σ' in it.)
         sample_weight : array, optional
             (m,); the cost is Σ wC / Σ w.
         l1, l2 : float
@@ -660,8 +662,8 @@ class Network(HasNames):
         Raises
         ------
         ValueError, TypeError, BackendError
-            As `feedforward`; labels outside the classes; both y and delta, or neither; l1 or l2
-            without n.
+            As `feedforward`; labels outside the classes; both y and output_gradient, or neither;
+            l1 or l2 without n.
 
         Examples
         --------
@@ -677,32 +679,75 @@ class Network(HasNames):
 
         The same from your own gradient, that of the mean:
 
-        >>> net.backprop(x, delta=lambda a: (a - y) / len(y)).weights[0].tolist()
+        >>> net.backprop(x, output_gradient=lambda a: (a - y) / len(y)).weights[0].tolist()
         [[-2.5, 0.5]]
         """
         data.check_in_memory(x)
-        if (y is None) == (delta is None):
-            raise ValueError("backprop takes either y or delta=, the gradient of your own cost")
+        if (y is None) == (output_gradient is None):
+            raise ValueError(
+                "backprop takes either y or output_gradient=, the gradient of your own cost"
+            )
         if (l1 or l2) and n is None:
             raise ValueError("l1 and l2 need n=, the size of the training set, which divides them")
-        if delta is not None and sample_weight is not None:
-            raise ValueError("sample_weight is for y; weigh the rows of your own delta yourself")
+        if output_gradient is not None and sample_weight is not None:
+            raise ValueError(
+                "sample_weight is for y; weigh the rows of your own output_gradient yourself"
+            )
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
         if n is not None:
             n = whole("n", n)
         training = flag("training", training)
         ws = self.chain.workspace(training=training, inputs=True)
         ws.step = self.steps if step is None else whole("step", step, 0)
-        if delta is None:
+        if output_gradient is None:
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
             found = gradients.from_targets(self.chain, samples, ws)
         else:
-            found = gradients.from_delta(self.chain, self._x(x), delta, ws)
+            found = gradients.from_outputs(self.chain, self._x(x), output_gradient, ws)
         if n is not None:
             self.chain.add_penalty(found.flat, l1 / n or None, l2 / n or None)
         if step is None and training:
             self.steps += 1
         return found
+
+    def jacobian(self, x: Any) -> Array:
+        r"""∂a^L/∂x of each sample: how each output changes with each input.
+
+        Layers behave as in prediction. Takes as many passes as there are outputs.
+
+        Parameters
+        ----------
+        x : array
+            (m, \*input_shape).
+
+        Returns
+        -------
+        array
+            (m, k, \*input_shape).
+
+        Raises
+        ------
+        ValueError, TypeError, BackendError
+            As `feedforward`; inputs that are the whole numbers of an `Embedding`.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([3, 2], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+        >>> net.jacobian([[0.0, 0.0, 1.0]]).tolist()
+        [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]
+        """
+        data.check_in_memory(x)
+        if self._index_count is not None:
+            raise ValueError(
+                "there are no derivatives with respect to the whole numbers of an Embedding"
+            )
+        x, (k,), xp = self._x(x), self.output_shape, self.backend.xp
+        units = self.backend.from_host(np.eye(k, dtype=self.dtype))
+        rows = (xp.broadcast_to(units[j, :], (x.shape[0], k)) for j in range(k))
+        passes = [self.backprop(x, output_gradient=row, training=False) for row in rows]
+        return xp.stack([found.inputs for found in passes], axis=1)
 
     def trace(self, x: Any, y: Any = None) -> list[LayerTrace]:
         r"""What each layer computes for a batch: z^l, a^l and, with y, δ^l of each sample.

@@ -953,7 +953,7 @@ CASES = [
     (lambda: fit(X, Y, sample_weight=[1e300, -1e300, 1, 1]), ValueError, "sample_weight >= 0"),
     # backprop and the rest
     (
-        lambda: net().backprop(X, delta=np.zeros((4, 2)), sample_weight=[1] * 4),
+        lambda: net().backprop(X, output_gradient=np.zeros((4, 2)), sample_weight=[1] * 4),
         ValueError,
         "sample_weight is for y",
     ),
@@ -962,10 +962,30 @@ CASES = [
     (lambda: net().backprop(X, Y, step="a"), TypeError, "expected step to be an integer"),
     (lambda: net().total_cost(X, Y, l1=np.nan), ValueError, "expected l1 to be finite"),
     (lambda: bpx.gradient_check(net(), X, Y, epsilon=0.0), ValueError, "expected epsilon > 0"),
-    (lambda: net().backprop(X), ValueError, "backprop takes either y or delta="),
-    (lambda: net().backprop(X, Y, delta=X), ValueError, "backprop takes either y or delta="),
+    (lambda: net().backprop(X), ValueError, "backprop takes either y or output_gradient="),
+    (
+        lambda: net().backprop(X, Y, output_gradient=X),
+        ValueError,
+        "backprop takes either y or output_gradient=",
+    ),
+    (
+        lambda: net().backprop(X, delta=X),
+        TypeError,
+        "here it is output_gradient=, which is ∂C/∂a^L; the book's δ^L is ∂C/∂z^L",
+    ),
+    (
+        lambda: bpx.Network(
+            [layers.Input(3), layers.Embedding(9, 2), layers.Flatten(), layers.Dense(2)]
+        ).jacobian([[1, 2, 3]]),
+        ValueError,
+        "no derivatives with respect to the whole numbers of an Embedding",
+    ),
     (lambda: net().backprop(X, Y, l2=1.0), ValueError, "l1 and l2 need n="),
-    (lambda: net().backprop(X, delta=X), ValueError, "expected delta of shape (m, 2), got (4, 3)"),
+    (
+        lambda: net().backprop(X, output_gradient=X),
+        ValueError,
+        "expected output_gradient of shape (m, 2), got (4, 3)",
+    ),
     (
         lambda: bpx.Network([3, 1], output="identity", cost="quadratic").accuracy(X, Y),
         ValueError,

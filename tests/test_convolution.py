@@ -62,7 +62,7 @@ def run(layer, shape, rng):
     x = rng.normal(size=shape)
     y = net.activations(x)[0]
     delta = rng.normal(size=y.shape)
-    return net, x, y, delta, net.backprop(x, delta=delta.reshape(shape[0], -1))
+    return net, x, y, delta, net.backprop(x, output_gradient=delta.reshape(shape[0], -1))
 
 
 def close(ours, theirs):
@@ -105,7 +105,7 @@ def test_pooling_is_pytorchs(windows, kind, equals):
         net = bpx.Network([layers.Input((2, *lengths)), layer, layers.Flatten()],
                           cost="quadratic", dtype="float64")  # fmt: skip
         x = np.round(x)
-        y, ours = net.activations(x)[0], net.backprop(x, delta=delta.reshape(3, -1))
+        y, ours = net.activations(x)[0], net.backprop(x, output_gradient=delta.reshape(3, -1))
     leaf = torch.tensor(x, requires_grad=True)
     theirs = function(leaf, size, stride, padding)
     assert close(y, theirs.detach().numpy())

@@ -46,7 +46,7 @@ def test_programs_run(page, tmp_path, monkeypatch, request):
 
 def test_the_lines_beside_the_equations_are_in_the_code():
     rows = re.findall(r"^\|.*?\| (`.*`) \| \[(.*?)\]\((.*?)\) \|$", PAGES[0].read_text(), re.M)
-    assert len(rows) == 9
+    assert len(rows) == 11
     for lines, _, path in rows:
         code = (ROOT / path).read_text(encoding="utf-8")
         for line in re.findall(r"`(.*?)`", lines):

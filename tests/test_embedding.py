@@ -41,7 +41,7 @@ def test_embedding_is_pytorchs(described):
     assert np.array_equal(y, theirs.detach().numpy())
     delta = rng.normal(size=y.shape)
     theirs.backward(torch.tensor(delta))
-    ours = net.backprop(rows.astype(kind), delta=delta.reshape(shape[0], -1))
+    ours = net.backprop(rows.astype(kind), output_gradient=delta.reshape(shape[0], -1))
     assert np.abs(ours.weights[0] - leaf.grad.numpy()).max() < 1e-12
     assert ours.inputs.shape == shape
     assert not ours.inputs.any()
@@ -71,7 +71,7 @@ def test_a_convolution_along_words_is_pytorchs(rng):
     theirs = torch.nn.functional.linear(torch.tanh(z).mean(-1), weights, biases[1])
     assert np.abs(net(rows) - theirs.detach().numpy()).max() < 1e-12
     theirs.backward(torch.tensor(delta))
-    ours = net.backprop(rows, delta=delta)
+    ours = net.backprop(rows, output_gradient=delta)
     for gradient, leaf in zip((*ours.weights, *ours.biases), leaves, strict=True):
         assert np.abs(gradient - leaf.grad.numpy()).max() < 1e-12
 
@@ -82,7 +82,7 @@ def test_permute_is_numpys(backend, put, host, rng):
     x = rng.normal(size=(5, 2, 3, 4))
     turned = np.transpose(x, (0, 3, 1, 2)).reshape(5, -1)
     assert np.array_equal(host(net(put(x))), turned)
-    assert np.array_equal(host(net.backprop(put(x), delta=put(turned)).inputs), x)
+    assert np.array_equal(host(net.backprop(put(x), output_gradient=put(turned)).inputs), x)
 
 
 def test_permute_in_files(tmp_path, words):
@@ -146,7 +146,7 @@ def test_it_learns_what_a_number_means(words):
 def test_the_same_bits_every_time(backend, put, host, rng):
     x, delta = rng.integers(3, size=(200, 4)), rng.normal(size=(200, 3))
     net = network(backend, "float32")
-    first, second = (host(net.backprop(put(x), delta=put(delta)).flat) for _ in range(2))
+    first, second = (host(net.backprop(put(x), output_gradient=put(delta)).flat) for _ in range(2))
     assert np.array_equal(first, second)
 
 

@@ -240,18 +240,41 @@ def test_trainable_false_has_no_gradient(backend, put, rng):
     assert float(backend.xp.sum(backend.xp.abs(net.backprop(x, y).weights[0]))) == 0.0
 
 
-def test_delta_of_ones_own(backend, put, rng, host):
-    """backprop(delta=∂C/∂a) of the quadratic mean cost is backprop(y)."""
+def test_an_output_gradient(backend, put, rng, host):
+    """backprop(output_gradient=∂C/∂a) of the quadratic mean cost is backprop(y)."""
     net = bpx.Network(SIZES, cost="quadratic", hidden="silu", backend=backend, dtype="float64")
     x, y = put(rng.normal(size=(M, 5))), put(rng.uniform(size=(M, 3)))
     delta = (net.feedforward(x) - y) / M
-    one, two = net.backprop(x, y), net.backprop(x, delta=delta)
+    one, two = net.backprop(x, y), net.backprop(x, output_gradient=delta)
     assert np.abs(host(one.flat) - host(two.flat)).max() < 1e-14
     assert np.abs(host(one.inputs) - host(two.inputs)).max() < 1e-14
     assert two.cost is None
 
 
-def test_delta_as_a_function_sees_the_outputs_of_its_pass(backend, put, rng, host):
+@pytest.mark.parametrize("output", ["identity", "sigmoid", "softmax"])
+def test_the_jacobian_is_that_of_differences(backend, put, rng, host, output):
+    chain = [
+        bpx.layers.Input((2, 5)),
+        bpx.layers.Rescale(0.5, 0.1),
+        bpx.layers.Conv1D(3, 2, "tanh"),
+        bpx.layers.BatchNorm(),
+        bpx.layers.Flatten(),
+        bpx.layers.Dropout(0.5),
+        bpx.layers.Dense(3, output),
+    ]
+    net = bpx.Network(chain, backend=backend, dtype="float64", seed=0)
+    x, h = rng.normal(size=(4, 2, 5)), 1e-6
+    found = host(net.jacobian(put(x)))
+    assert found.shape == (4, 3, 2, 5)
+    for at in np.ndindex(2, 5):
+        step = np.zeros((2, 5))
+        step[at] = h
+        ahead, behind = (host(net(put(x + sign * step))) for sign in (1, -1))
+        assert np.abs(found[(..., *at)] - (ahead - behind) / (2 * h)).max() < 1e-9
+    assert net.steps == 0
+
+
+def test_an_output_gradient_as_a_function_sees_the_outputs_of_its_pass(backend, put, rng, host):
     """In which dropout has drawn masks, and batches are normalized by themselves."""
     chain = [layers.Input(5), layers.Dense(8, "tanh"), layers.BatchNorm(), layers.Dropout(0.5)]
     net = bpx.Network([*chain, layers.Dense(3)], backend=backend, dtype="float64", seed=1)
@@ -262,13 +285,15 @@ def test_delta_as_a_function_sees_the_outputs_of_its_pass(backend, put, rng, hos
         seen.append(a)
         return (a - y) / M
 
-    one, two = net.backprop(x, y, step=3), net.backprop(x, delta=delta, step=3)
+    one, two = net.backprop(x, y, step=3), net.backprop(x, output_gradient=delta, step=3)
     assert np.abs(host(one.flat) - host(two.flat)).max() < 1e-14
     assert np.abs(host(seen[0]) - host(net.feedforward(x))).max() > 0.01
-    with pytest.raises(TypeError, match=r"delta to be a function taking \(a\), got one taking"):
-        net.backprop(x, delta=lambda a, y: a - y)
-    with pytest.raises(ValueError, match="expected delta of shape"):
-        net.backprop(x, delta=lambda a: a[:, :1])
+    with pytest.raises(
+        TypeError, match=r"output_gradient to be a function taking \(a\), got one taking"
+    ):
+        net.backprop(x, output_gradient=lambda a, y: a - y)
+    with pytest.raises(ValueError, match="expected output_gradient of shape"):
+        net.backprop(x, output_gradient=lambda a: a[:, :1])
 
 
 # --- PyTorch's autograd, the second oracle ------------------------------------------------------

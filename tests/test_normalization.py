@@ -73,7 +73,7 @@ def batch_norm_and_pytorchs(layer, x, training):
     y = in_training(net, x) if training else net.activations(x)[0]
     delta = rng.normal(size=x.shape)
     theirs.backward(torch.tensor(delta))
-    ours = net.backprop(x, delta=delta.reshape(len(x), -1), training=training)
+    ours = net.backprop(x, output_gradient=delta.reshape(len(x), -1), training=training)
     g = net.layout.views(np, ours.flat)[0]
     gradients = zip((ours.inputs, g.scale, g.shift), leaves, strict=True)
     return (
@@ -122,7 +122,7 @@ def layer_norm_and_pytorchs(layer, x):
     theirs = torch.nn.functional.layer_norm(leaves[0], over, *leaves[1:], layer.epsilon)
     y, delta = net.activations(x)[0], rng.normal(size=x.shape)
     theirs.backward(torch.tensor(delta))
-    ours = net.backprop(x, delta=delta.reshape(len(x), -1))
+    ours = net.backprop(x, output_gradient=delta.reshape(len(x), -1))
     g = net.layout.views(np, ours.flat)[0]
     gradients = zip((ours.inputs, g.scale, g.shift), leaves, strict=True)
     outputs = y, theirs.detach().numpy()
@@ -206,7 +206,7 @@ def test_values_far_from_zero_keep_their_variance(backend, put, host, rng, kind,
         net = bpx.Network(chain, cost="quadratic", backend=backend, dtype=dtype, seed=0)
         ws = net.chain.workspace(training=True)
         z, _ = net.chain.forward(net.chain.gather(put(x), slice(None), ws), ws)
-        grad = net.backprop(put(x), delta=put(np.cos(np.arange(1200.0)).reshape(shape)))
+        grad = net.backprop(put(x), output_gradient=put(np.cos(np.arange(1200.0)).reshape(shape)))
         found[dtype] = host(z), host(grad.flat), host(grad.inputs), host(net.state)
     for single, double in zip(found["float32"], found["float64"], strict=True):
         assert np.abs(single - double).max(initial=0.0) <= 2e-5 * np.abs(double).max(initial=1.0)
@@ -230,7 +230,7 @@ def test_long_columns_far_from_zero_keep_their_variance(backend, put, host, rng)
 def test_a_constant_has_variance_0(kind, value, dtype):
     net = bpx.Network([layers.Input(3), kind()], cost="quadratic", dtype=dtype)
     x = np.full((7, 3), value)
-    grad = net.backprop(x, delta=np.ones((7, 3)))
+    grad = net.backprop(x, output_gradient=np.ones((7, 3)))
     assert np.isfinite(grad.flat).all()
     assert np.isfinite(net.state).all()
     assert np.abs(grad.inputs).max() < 1e-3

@@ -59,7 +59,7 @@ def test_residual_is_pytorchs(described):
     rng = np.random.default_rng(0)
     x = rng.normal(size=shape)
     delta = rng.normal(size=(shape[0], *net.layers[0].output_shape))
-    ours = net.backprop(x, delta=delta.reshape(shape[0], -1), training=False)
+    ours = net.backprop(x, output_gradient=delta.reshape(shape[0], -1), training=False)
     names = [entry.name for entry in net.layout.entries]
     values = [entry.view(np, net.parameters) for entry in net.layout.entries]
     leaf = torch.tensor(x, requires_grad=True)

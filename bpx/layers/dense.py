@@ -81,7 +81,8 @@ class Dense(Layer):
         kernels, shape = ctx.backend, (x.shape[0], self.units)
         z = ctx.buffer("z", shape)
         a = ctx.buffer("a", shape) if self.activation.needs_z else z
-        if self.use_bias:  # z^l = ω^l a^{l-1} + b^l, a^l = σ(z^l)
+        # z^l = ω^l a^{l-1} + b^l, a^l = σ(z^l); the last layer's σ is beside the cost: Objective
+        if self.use_bias:
             kernels.affine_activate(x, p.weights, p.bias, self.activation, z, a)
         else:
             kernels.activate(self.activation, kernels.gemm(x, p.weights.T, z), a)
@@ -96,6 +97,7 @@ class Dense(Layer):
         ctx: Context,
     ) -> Array | None:
         x, z, a = saved
+        # What comes is ∂C/∂a^l: ((ω^{l+1})ᵀ δ^{l+1}) of (BP2), from the layer above.
         delta = ctx.backend.activate_backward(self.activation, delta, z, a)  # δ^l = … ⊙ σ'(z^l)
         below = None
         if ctx.wanted:  # (ω^l)ᵀ δ^l of (BP2), from the old ω

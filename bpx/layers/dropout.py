@@ -40,7 +40,7 @@ class Dropout(Layer):
     >>> import bpx
     >>> layers = [bpx.layers.Input(100), Dropout(0.75), bpx.layers.Dense(1)]
     >>> net, x = bpx.Network(layers, seed=0), [[1.0] * 100]
-    >>> sorted(set(net.backprop(x, delta=[[1.0]]).weights[0][0].tolist()))
+    >>> sorted(set(net.backprop(x, output_gradient=[[1.0]]).weights[0][0].tolist()))
     [0.0, 4.0]
     >>> sorted(set(net.activations(x)[0][0].tolist()))
     [1.0]
