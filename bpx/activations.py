@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .backends import Array
@@ -354,7 +354,8 @@ class CustomActivation(Activation):
     """
 
     function: Callable[[Any, Array], Array]
-    derivative: Callable[[Any, Array, Array], Array]  # type: ignore[assignment]  # as the method
+    # As in CustomCost.
+    derivative: Callable[[Any, Array, Array], Array] = field()  # type: ignore[assignment]
     range: str = "real"
 
     def __post_init__(self) -> None:

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
-from .checks import positive, takes
+from .checks import number, positive, shortened, takes
 from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
@@ -192,6 +192,62 @@ class Huber(Cost):
         return xp.where(xp.abs(e) <= self.threshold, e, self.threshold * xp.sign(e))
 
 
+@COSTS.builds
+@dataclass(frozen=True)
+class Quantile(Cost):
+    """Σ of τ (y − a) where y > a, else (1 − τ)(a − y), the pinball loss.
+
+    Where it is least a share τ of all y lies below a (Koenker and Bassett, 1978).
+
+    Parameters
+    ----------
+    levels : float or tuple of float
+        τ, between 0 and 1: of all outputs, or one for each. For several quantiles of one target
+        y is repeated: ``np.repeat(y, 3, axis=1)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a, y = np.array([[2.0, 2.0]]), np.array([[3.0, 1.0]])
+    >>> cost = Quantile((0.9, 0.9))
+    >>> cost.value(np, a, y).round(6).tolist(), cost.gradient(np, a, y).round(6).tolist()
+    ([1.0], [[-0.9, 0.1]])
+    """
+
+    levels: float | tuple[float, ...] = 0.5
+    name: ClassVar[str] = "quantile"
+
+    def __post_init__(self) -> None:
+        given: Any = self.levels
+        several = isinstance(given, Sequence) and not isinstance(given, str)
+        levels = given if several else [given]
+        found = tuple(number("each level of Quantile", level) for level in levels)
+        if not found or not all(0.0 < level < 1.0 for level in found):
+            raise ValueError(
+                f"expected levels of Quantile between 0 and 1, got {shortened(given)}"
+            )
+        object.__setattr__(self, "levels", found if several else found[0])
+
+    def _slope(self, xp: Any, e: Array) -> Array:
+        """τ where e = y − a is positive, else τ − 1, and 0 where e is 0; (m, k)."""
+        k = e.shape[1]
+        levels = self.levels if isinstance(self.levels, tuple) else (self.levels,) * k
+        if len(levels) != k:
+            raise ValueError(f"Quantile has {len(levels)} levels, and the network {k} outputs")
+        # Column by column: what is captured cannot bring a vector of levels to a device.
+        columns = [
+            (xp.sign(e[:, j]) + (2.0 * level - 1.0)) * 0.5 for j, level in enumerate(levels)
+        ]
+        return xp.where(e == 0.0, xp.zeros_like(e), xp.stack(columns, axis=1))
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        e = y - a
+        return xp.vecdot(self._slope(xp, e), e)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return -self._slope(xp, y - a)
+
+
 def _counts(xp: Any, y: Array) -> Array:
     """y, with 1 in place of 0."""
     return xp.where(y > 0.0, y, xp.ones_like(y))
@@ -258,7 +314,8 @@ class CustomCost(Cost):
     """
 
     function: Callable[[Any, Array, Array], Array]
-    gradient: Callable[[Any, Array, Array], Array]  # type: ignore[assignment]  # as the method
+    # Its own field: else the method of this name would be its default.
+    gradient: Callable[[Any, Array, Array], Array] = field()  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         takes("C of CustomCost", self.function, "xp", "a", "y")

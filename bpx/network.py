@@ -57,7 +57,8 @@ class Network(HasNames):
     cost : Cost or str, optional
         ``"cross-entropy"`` (default for sigmoid outputs; with softmax it is the log-likelihood),
         ``"log-likelihood"`` (default for softmax), ``"quadratic"`` (default for all others),
-        ``"mean-absolute-error"``, ``"huber"``, ``"poisson"``, a registered name or an object.
+        ``"mean-absolute-error"``, ``"huber"``, ``"quantile"``, ``"poisson"``, a registered name
+        or an object.
     weights, bias : Initializer or str, optional
         For sizes only: initial values; see `bpx.initializers` for the defaults.
     backend : optional

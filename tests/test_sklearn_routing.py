@@ -56,6 +56,18 @@ def test_through_a_pipeline_and_a_search(iris, rng):
     assert not np.array_equal(unweighted.coefs_[0], alone.coefs_[0])
 
 
+def test_a_pipeline_transforms_the_validation_data(iris, rng):
+    (x, y), weight = iris, rng.random(50)
+    scaler = StandardScaler()
+    scaled = scaler.fit_transform(x)
+    alone = mlp().fit(scaled, y, validation_data=(scaled[::3], y[::3], weight))
+    inner = mlp().set_fit_request(X_val=True, y_val=True, sample_weight_val=True)
+    pipeline = make_pipeline(scaler, inner, transform_input=["X_val"])
+    pipeline.fit(x, y, X_val=x[::3], y_val=y[::3], sample_weight_val=weight)
+    assert np.array_equal(pipeline[-1].coefs_[0], alone.coefs_[0])
+    assert pipeline[-1].validation_loss_curve_ == alone.validation_loss_curve_
+
+
 def test_what_is_not_asked_for_is_refused(iris):
     x, y = iris
     with pytest.raises(UnsetMetadataPassedError, match="validation_data"):

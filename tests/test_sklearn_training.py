@@ -61,8 +61,24 @@ def test_the_validation_loss_of_a_regression_is_on_the_scale_of_its_loss(digits)
     est.fit(x[:200], y[:200], validation_data=(x[200:], y[200:]))
     found = 0.5 * mean_squared_error(y[200:], est.predict(x[200:]))
     assert est.validation_loss_curve_[-1] == pytest.approx(found, rel=1e-10)
+    apart = MLPRegressor("squared_error", 12, max_iter=3, random_state=0, alpha=0.0)
+    apart.fit(x[:200], y[:200], X_val=x[200:], y_val=y[200:])
+    assert apart.validation_loss_curve_ == est.validation_loss_curve_
     with pytest.raises(ValueError, match=r"expected validation y of shape \(m, 3\), got"):
         est.fit(x, y, validation_data=(x, y[:, :2]))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["X_val", "y_val", "validation_data"], "validation_data is X_val, y_val and sample_we"),
+        (["X_val"], "X_val and y_val come together: pass both, or neither"),
+        (["y_val", "sample_weight_val"], "X_val and y_val come together"),
+    ],
+)
+def test_validation_data_by_half_or_twice(digits, names, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(12).fit(*digits, **dict.fromkeys(names, digits[1]))
 
 
 def test_labels_are_those_of_y(digits, others):

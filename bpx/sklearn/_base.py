@@ -42,7 +42,11 @@ from ._fitted import HasNetwork
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
-COST_OF_LOSS = {"log_loss": "cross-entropy", "squared_error": "quadratic"}
+COST_OF_LOSS = {
+    "log_loss": "cross-entropy",
+    "squared_error": "quadratic",
+    "absolute_error": "mean-absolute-error",
+}
 
 
 class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):

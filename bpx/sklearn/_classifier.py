@@ -21,7 +21,7 @@ from ..backends import Array, Backend, get, move, on_host
 from ..costs import COSTS, Cost
 from ..network import Network
 from ..values import first_not_finite
-from . import _labels
+from . import _labels, _validation
 from ._base import BaseMLP
 from ._from_network import fitted
 
@@ -309,7 +309,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        validation_data: Any = None,
     ) -> MLPClassifier:
         """Train on X (n_samples, n_features) and labels y (n_samples,), or marks (n_samples, k).
 
@@ -321,11 +329,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Labels of any kind; a matrix of zeros and ones for several labels per sample.
         sample_weight : array-like, optional
             (n_samples,).
+        X_val, y_val, sample_weight_val : array-like, optional
+            Samples that are not trained on: for `validation_loss_curve_`, and with early stopping
+            in place of a part of X. As in scikit-learn's gradient boosting, so that a pipeline
+            can transform X_val (``transform_input=["X_val"]``).
         validation_data : tuple of arrays, optional
-            (X, y) or (X, y, sample_weight) that are not trained on: for `validation_loss_curve_`,
-            and with early stopping in place of a part of X. Not in scikit-learn.
+            The same as one argument: (X, y) or (X, y, sample_weight).
         """
-        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
+        self._fit(X, y, sample_weight, held_out, incremental=False)
         return self
 
     @available_if(lambda est: est._check_solver())

@@ -14,6 +14,7 @@ from ..backends import Array, Backend, get, move, on_host
 from ..costs import Cost
 from ..network import Network
 from ..values import first_not_finite
+from . import _validation
 from ._base import BaseMLP
 from ._from_network import fitted
 
@@ -25,8 +26,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : str or Cost
         ``"squared_error"`` (½ of it, a mean over the outputs), ``"poisson"`` (half the deviance,
-        y ≥ 0, with exp as output activation), or bpx's ``"huber"`` and
-        ``"mean-absolute-error"``, or a `bpx.Cost`.
+        y ≥ 0, with exp as output activation), ``"absolute_error"``, bpx's ``"huber"``, or a
+        `bpx.Cost`, such as ``bpx.costs.Quantile(0.9)``.
     hidden_layer_sizes : array-like of int, or int
         Neurons of the hidden layers, in their order.
     activation : str or Activation, or a sequence of them
@@ -123,7 +124,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "loss": [
-            StrOptions({"squared_error", "poisson", "huber", "mean-absolute-error"}),
+            StrOptions(
+                {"squared_error", "absolute_error", "poisson", "huber", "mean-absolute-error"}
+            ),
             Cost,
         ],
     }
@@ -244,7 +247,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        validation_data: Any = None,
     ) -> MLPRegressor:
         """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
 
@@ -255,11 +266,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : array-like
         sample_weight : array-like, optional
             (n_samples,).
+        X_val, y_val, sample_weight_val : array-like, optional
+            Samples that are not trained on: for `validation_loss_curve_`, and with early stopping
+            in place of a part of X. As in scikit-learn's gradient boosting, so that a pipeline
+            can transform X_val (``transform_input=["X_val"]``).
         validation_data : tuple of arrays, optional
-            (X, y) or (X, y, sample_weight) that are not trained on: for `validation_loss_curve_`,
-            and with early stopping in place of a part of X. Not in scikit-learn.
+            The same as one argument: (X, y) or (X, y, sample_weight).
         """
-        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
+        self._fit(X, y, sample_weight, held_out, incremental=False)
         return self
 
     @available_if(lambda est: est._check_solver())

@@ -47,6 +47,18 @@ def _held_out(est: Any, *arrays: Any) -> HeldOut:
     return HeldOut(*arrays)
 
 
+def as_one(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) -> Any:
+    """What `fit` got by three names as ``validation_data=``."""
+    apart = X_val, y_val, sample_weight_val
+    if all(part is None for part in apart):
+        return validation_data
+    if validation_data is not None:
+        raise ValueError("validation_data is X_val, y_val and sample_weight_val: pass it or them")
+    if X_val is None or y_val is None:
+        raise ValueError("X_val and y_val come together: pass both, or neither")
+    return apart[:2] if sample_weight_val is None else apart
+
+
 def given(est: Any, validation_data: Any) -> HeldOut:
     """A user's ``validation_data=``, for an estimator that knows its classes and features."""
     try:
