@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,13 @@ from .readers import (
     MissingValue,
     Read,
     Reader,
+    kind_of,
     load_npy,
     load_npz,
+    parts_of,
     reader,
     suffix,
+    table,
 )
 from .values import check_indices, first_not_finite, not_held
 from .windows import WindowPlan, WindowReader
@@ -348,12 +352,13 @@ def open_data(
 
     Parameters
     ----------
-    x : path, or array
+    x : path, array, or a list of them
         A .npy file, an uncompressed .npz (array ``x``), a .parquet file, or a .csv file with a
         line of names; a memory map; or anything with ``shape`` and slices, such as an array of
-        HDF5 or Zarr. It is read on another thread.
-    y : array or path, optional
-        Labels (n,) or targets (n, k), or a .npy file of them; held in memory.
+        HDF5 or Zarr. Of a list, or a folder, whose files are taken in the order of their names,
+        the rows come one after another. It is read on another thread.
+    y : array, path or list of paths, optional
+        Labels (n,) or targets (n, k), or .npy files of them; held in memory.
     target : str or list of str, optional
         Instead of y: columns of the table, or the array's name in a .npz, by default ``"y"``.
     columns : list of str, optional
@@ -401,18 +406,19 @@ def open_data(
     targets = [target] if isinstance(target, str) else list(target or ())
     if y is not None and targets:
         raise ValueError("y and target= both say what the targets are: pass one of them")
-    kind = suffix(x)
+    parts = parts_of(x)
+    kind = kind_of(parts)
     if kind in TABLES:
         weights = [sample_weight] if isinstance(sample_weight, str) else []
         if classes is not None and len(targets) != 1:
             raise ValueError("classes= are the classes of one column: name it with target=")
         text = {name: Classes(classes) for name in targets if len(targets) == 1}
-        table = TABLES[kind](Path(x), [*targets, *weights], columns, size, text)
+        read = table(parts, [*targets, *weights], columns, size, text)
         if targets:
-            y = as_integers(np.column_stack([table.held[name] for name in targets]))
+            y = as_integers(np.column_stack([read.held[name] for name in targets]))
         if weights:
-            sample_weight = table.held[weights[0]]
-        return _blocks(table, y, sample_weight, size, tuple(targets))
+            sample_weight = read.held[weights[0]]
+        return _blocks(read, y, sample_weight, size, tuple(targets))
     if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
             "target=, columns= and classes= are for a .parquet or .csv file, and target= for a "
@@ -423,8 +429,9 @@ def open_data(
     if "x" in targets:
         raise ValueError("the array x of a .npz are the samples, and target= names another one")
     if kind == ".npz" and y is None:
-        found = load_npz(Path(x), targets, [] if targets else ["y"], size)
-        y = next(iter(found.values()), None)
+        found = [load_npz(Path(part), targets, [] if targets else ["y"], size) for part in parts]
+        held = [array for arrays in found for array in arrays.values()]
+        y = np.concatenate(held) if len(held) > 1 else next(iter(held), None)
     return _blocks(reader(x), y, sample_weight, size)
 
 
@@ -441,9 +448,15 @@ def _blocks(
 
 
 def _held(array: Any) -> Any:
-    """What is held in memory: an array, or all of a .npy file."""
+    """What is held in memory: an array, or all of a .npy file, or of several."""
+    if isinstance(array, list | tuple) and array and all(map(_is_npy, array)):
+        return np.concatenate([load_npy(Path(part)) for part in array])
     if suffix(array) == ".npy":
         return load_npy(Path(array))
     if suffix(array):
         raise ValueError(f"expected an array or a .npy file, got {array}")
     return array
+
+
+def _is_npy(array: Any) -> bool:
+    return isinstance(array, str | PathLike) and Path(array).suffix.lower() == ".npy"

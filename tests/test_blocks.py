@@ -119,7 +119,7 @@ def written(kind, folder, x):
         order = ">" if kind == "big-endian" else "="
         np.save(folder / "x.npy", x.astype(x.dtype.newbyteorder(order)))
         mapped = np.load(folder / "x.npy", mmap_mode="r")
-        return {"map": mapped, "big-endian": folder / "x.npy"}.get(kind, mapped)
+        return mapped if kind == "map" else folder / "x.npy"
     return path
 
 
@@ -423,6 +423,107 @@ def test_a_file_that_is_replaced_while_it_is_used(samples, tmp_path, monkeypatch
     message = rf"x\.{kind}.*: the file has (been|.*bytes and had)"
     with pytest.raises(OSError, match=message):
         net.fit(data, epochs=3, callbacks=replace)
+    assert net.epochs == 1
+
+
+def parts(kind, folder, x):
+    """x as several files, of which the second is small."""
+    (folder / "parts").mkdir()
+    found = []
+    for at, rows in enumerate((slice(0, 220), slice(220, 230), slice(230, N))):
+        own = folder / f"{at}"
+        own.mkdir()
+        path = written(kind, own, x[rows])
+        # `written` numbers the labels of each file from 0.
+        found.append(path.rename(folder / "parts" / f"{at}.{kind}"))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet", "csv"])
+@pytest.mark.parametrize("given", ["a list", "a folder"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given, shuffle):
+    monkeypatch.setattr(_tables, "LINES", 2000)
+    x = samples[0]
+    y = np.concatenate([np.arange(n) % 3 for n in (220, 10, 270)])
+    paths = parts(kind, tmp_path, x)
+    (tmp_path / "parts" / "_SUCCESS").write_text("")
+    (tmp_path / "parts" / "notes.txt").write_text("")
+    arguments = {}
+    if kind in ("parquet", "csv"):
+        arguments = {"target": "label", "sample_weight": "w"}
+    elif kind == "npy":
+        labels = [tmp_path / f"y{k}.npy" for k in range(2)]
+        np.save(labels[0], y[:100])
+        np.save(labels[1], y[100:])
+        arguments = {"y": labels}
+    data = bpx.open_data(
+        paths if given == "a list" else tmp_path / "parts", budget="60 kB", **arguments
+    )
+    assert (data.n, data.shape) == (N, (N, 12))
+    assert f"0.{kind} and 2 more" in repr(data)
+    assert np.array_equal(data.y, y)
+    assert np.array_equal(data.read(True), x)
+    one, other = network(), network()
+    weight = data.sample_weight
+    one.fit(x, y, epochs=1, shuffle=False, sample_weight=weight)
+    assert isinstance(source(network(), data), Windows)
+    other.fit(data, epochs=1, shuffle=False)
+    assert np.array_equal(one.parameters, other.parameters)
+    if shuffle:
+        windows = source(network(), data).blocks
+        seen = [rows for _, rows in windows.in_order(NumpyBackend(), 8)]
+        assert np.array_equal(np.concatenate([np.arange(N)[rows] for rows in seen]), np.arange(N))
+        assert other.fit(data, epochs=2)["training_cost"][-1] < 2.0
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_classes_of_several_files(tmp_path, kind):
+    """Numbered when all are read: the first file does not know the names of the second."""
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+    from pyarrow import csv
+
+    paths = []
+    for at, names in enumerate((["dog", "cat"], ["ape", "dog"])):
+        paths.append(tmp_path / f"{at}.{kind}")
+        table = arrow.table({"a": [1.0, 2.0], "y": names})
+        (parquet.write_table if kind == "parquet" else csv.write_csv)(table, paths[-1])
+    data = bpx.open_data(paths, target="y")
+    assert (data.y.tolist(), data.classes) == ([2, 1, 0, 2], ("ape", "cat", "dog"))
+    table = arrow.table({"a": [1.0], "y": [3.0]})
+    (parquet.write_table if kind == "parquet" else csv.write_csv)(table, paths[-1])
+    with pytest.raises(
+        ValueError, match=rf"column 'y' is text in .*0\.{kind}, and numbers in .*1"
+    ):
+        bpx.open_data(paths, target="y")
+
+
+def test_files_that_do_not_go_together(samples, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 2)))
+    np.save(tmp_path / "b.npy", np.zeros((3, 4)))
+    np.save(tmp_path / "c.npy", np.zeros((3, 2), np.float32))
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 2)))
+    (tmp_path / "none").mkdir()
+    a, b, c, d = (tmp_path / name for name in ("a.npy", "b.npy", "c.npy", "d.npz"))
+    for given, message in (
+        ([a, b], r"rows of one shape and dtype, got \(2,\) of float64 in .*a\.npy, and \(4,\) of"),
+        ([a, c], r"got \(2,\) of float64 in .*a\.npy, and \(2,\) of float32 in .*c\.npy"),
+        ([a, d], r"expected files of one kind, got \.npy and \.npz"),
+        ([a, np.zeros((3, 2))], r"expected files of one kind, got arrays and \.npy"),
+        ([], r"expected a path, or several, got an empty list"),
+        (tmp_path / "none", r"the folder .*none has no \.npy, \.npz, \.parquet or \.csv files"),
+        (tmp_path / "*.npy", r"there is no file .*: pass sorted\(glob\.glob\('.*\*\.npy'\)\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bpx.open_data(given, np.zeros(6))
+
+
+def test_which_of_several_files_cannot_be_read(samples, tmp_path):
+    paths = parts("npy", tmp_path, samples[0])
+    net, data = network(), bpx.open_data(paths, samples[1], budget=SMALL)
+    with pytest.raises(OSError, match=r"block \d+ .* read: .*1\.npy: the file has 100 bytes"):
+        net.fit(data, epochs=3, callbacks=lambda run: os.truncate(paths[1], 100))
     assert net.epochs == 1
 
 

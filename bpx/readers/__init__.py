@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ._arrays import Slices, mapped
 from ._base import MissingValue, Read, Reader
 from ._classes import Classes
+from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
     check_inputs,
@@ -22,10 +23,12 @@ from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
 __all__ = ["TABLES", "Classes", "MissingValue", "Read", "Reader", "check_first_line",
-           "check_inputs", "check_names", "is_missing", "load_npy", "load_npz", "mapped", "number",
-           "parquet_size", "reader", "separated_by_others", "suffix"]  # fmt: skip
+           "check_inputs", "check_names", "is_missing", "kind_of", "load_npy", "load_npz",
+           "mapped", "number", "parquet_size", "parts_of", "reader", "separated_by_others",
+           "suffix", "table"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
+KINDS = ".npy", ".npz", *TABLES
 
 
 def suffix(x: Any) -> str:
@@ -40,18 +43,73 @@ def suffix(x: Any) -> str:
         return ""
     path = Path(x)
     found = path.suffix.lower()
-    if found not in (".npy", ".npz", *TABLES):
+    if found not in KINDS:
         raise ValueError(
             f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}; for HDF5 and Zarr "
             "pass the array itself, such as h5py.File(path)['x']"
         )
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        mend = f": pass sorted(glob.glob({str(x)!r}))" if "*" in path.name else ""
+        raise ValueError(f"there is no file {path}{mend}")
+    return found
+
+
+def parts_of(x: Any) -> list[Any]:
+    """Those of a list, the files in a folder in the order of their names, or `x` alone.
+
+    Raises
+    ------
+    ValueError
+        There are none.
+    """
+    if isinstance(x, list | tuple):
+        if not x:
+            raise ValueError("expected a path, or several, got an empty list")
+        return [*x]
+    if not isinstance(x, str | os.PathLike) or not Path(x).is_dir() or Path(x).suffix == ".zarr":
+        return [x]
+    names = sorted(path for path in Path(x).iterdir() if path.name[0] not in "._")
+    found: list[Any] = [path for path in names if path.suffix.lower() in KINDS]
+    if not found:
+        raise ValueError(f"the folder {x} has no .npy, .npz, .parquet or .csv files")
+    return found
+
+
+def kind_of(parts: Sequence[Any]) -> str:
+    """The `suffix` that all parts have; ValueError if they have several."""
+    kinds = sorted({suffix(part) for part in parts})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"expected files of one kind, got {' and '.join(kind or 'arrays' for kind in kinds)}"
+        )
+    return kinds[0]
+
+
+def table(
+    paths: Sequence[Any],
+    held: Sequence[str],
+    columns: Sequence[str] | None,
+    budget: int,
+    text: Mapping[str, Classes],
+) -> TableReader | JoinedTables:
+    """What reads rows of .parquet or .csv files with the same columns; see `TableReader`."""
+    parts: list[TableReader] = []
+    for path in map(Path, paths):
+        read = TABLES[suffix(path)]
+        parts.append(read(path, held, parts[0].columns if parts else columns, budget, text))
+        budget -= 8 * parts[-1].shape[0] * len(held)
+    found = parts[0] if len(parts) == 1 else JoinedTables(parts)
+    number_classes(found, text)
     return found
 
 
 def reader(x: Any) -> Reader:
-    """What reads rows of a .npy file, of ``x`` in a .npz, or of anything with shape and slices."""
+    """What reads rows of `parts_of` x: .npy files, ``x`` in .npz, what has shape and slices."""
+    parts = [_reader(part) for part in parts_of(x)]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _reader(x: Any) -> Reader:
     kind = suffix(x)
     if kind:
         return npy(Path(x)) if kind == ".npy" else member(Path(x), "x")

@@ -42,6 +42,11 @@ class Classes:
             )
         self._numbers = {name: number for number, name in enumerate(names)}
 
+    @property
+    def names(self) -> list[str]:
+        """Those that have come, and those known before."""
+        return list(self._numbers)
+
     def begin(self, cell: str) -> bool:
         """Whether a column that begins with this cell has names, not numbers."""
         return cell.strip() in self._numbers or is_name(cell)

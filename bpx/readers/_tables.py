@@ -61,26 +61,24 @@ class TableReader(Reader):
     columns : list of str
         Of x.
     held : dict
-        The columns that were asked for, (n,) each.
+        The columns that were asked for, (n,) each; in those that are text names are numbered as
+        they have come, until `number_classes`.
+    text : set of str
+        These columns.
     classes : dict
-        The names of classes in held columns that are text, by column.
+        The names in them, in the order of their numbers, by column.
     borders : ndarray
     """
 
     columns: list[str]
     held: dict[str, np.ndarray]
+    text: set[str]
     classes: dict[str, tuple[str, ...]]
     borders: np.ndarray
 
     def _begin(self, path: Path) -> None:
         """Before anything is read from it."""
         self.path, self._file = path, AsItWas(path)
-
-    def _hold(self, held: dict[str, np.ndarray], text: Mapping[str, Classes]) -> None:
-        """Columns as they came; those of text as the numbers their names had then."""
-        ordered = {name: classes.in_order(held[name]) for name, classes in text.items()}
-        self.held = held | {name: numbers for name, (numbers, _) in ordered.items()}
-        self.classes = {name: names for name, (_, names) in ordered.items()}
 
     @contextmanager
     def opened(self) -> Iterator[Read]:
@@ -175,7 +173,7 @@ class Parquet(TableReader):
                     f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
                 )
         self._metadata = file.metadata
-        self._hold(self._read(held, text) if held else {}, text)
+        self.held, self.text = self._read(held, text) if held else {}, set(text)
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
@@ -305,9 +303,9 @@ class Csv(TableReader):
         self.borders = np.cumsum([0, *(size for size in sizes if size)])
         super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
         columns_held = map(np.concatenate, zip(*parts, strict=True))
-        self._hold(dict(zip(held, columns_held, strict=True)), self._text)
-        for classes in self.classes.values():
-            check_first_line(path, self.names, columns, classes)
+        self.held, self.text = dict(zip(held, columns_held, strict=True)), set(self._text)
+        for classes in self._text.values():
+            check_first_line(path, self.names, columns, classes.names)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
     def _lines(self, file: IO[bytes], size: int) -> bytes:
