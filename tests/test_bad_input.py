@@ -497,7 +497,7 @@ CASES = [
     (lambda: bpx.schedules.OneCycle(0.1, 9, warm_up=1.0), ValueError, "expected 0 < warm_up < 1"),
     (lambda: bpx.EarlyStopping(0), ValueError, "expected patience >= 1, got 0"),
     (lambda: bpx.EarlyStopping(min_delta=-1), ValueError, "expected min_delta >= 0"),
-    (lambda: bpx.ReduceOnPlateau(2.0), ValueError, "expected 0 < factor < 1"),
+    (lambda: bpx.ReduceOnPlateau(5), ValueError, "0 < the factor of ReduceOnPlateau < 1, got 5"),
     # networks
     (lambda: bpx.Network([3]), ValueError, "expected at least two positive sizes"),
     (lambda: bpx.Network([3, 0]), ValueError, "expected at least two positive sizes"),

@@ -525,7 +525,7 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
         assert other.stdout.split() == [*sums, "False", "False"]
     log, *names = first.stderr.splitlines()
     assert log == (
-        "compiling for this machine: about 15 seconds, the first time only (BPX_FAST=0 avoids it)"
+        "compiling for this machine: about 15 seconds, once for each dtype (BPX_FAST=0 avoids it)"
     )
     assert {other.stderr for other in others} == {""}
     # Numba's own (counts of references, arguments of errors) are alike in all copies; there are

@@ -147,7 +147,7 @@ def _tell_of_compiling() -> None:
     It goes to standard error, unless the program has handlers of its own.
     """
     logging.getLogger("bpx").warning(
-        "compiling for this machine: about 15 seconds, the first time only (BPX_FAST=0 avoids it)"
+        "compiling for this machine: about 15 seconds, once for each dtype (BPX_FAST=0 avoids it)"
     )
 
 

@@ -193,7 +193,7 @@ class ReduceOnPlateau(Callback):
         min_delta: float = 0.0,
         lowest: float | None = 1 / 128,
     ) -> None:
-        fraction("factor", factor)
+        fraction("the factor of ReduceOnPlateau", factor)
         _check_patience(patience, min_delta)
         self.factor, self.patience, self.lowest = factor, patience, lowest
         self.monitor, self.min_delta = monitor, min_delta
