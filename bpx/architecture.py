@@ -127,6 +127,7 @@ class Architecture:
         if cost is None:
             cost = DEFAULTS.get(activation.range, Quadratic)()
         self.cost: Cost = COSTS.get(cost)
+        self.cost.check_outputs(self.output_shape[0])
         self.objective = Objective(self.cost, activation)
         if task is None:
             task = "classification" if activation.range in ("unit", "simplex") else "regression"

@@ -273,6 +273,9 @@ class Blocks:
             return
         row = first_not_finite(out, self.most) if finite else None
         if row is not None:
+            name, own = self.reader.place(start + row)
+            if name != self.reader.name:
+                where, start = name, own - row
             raise not_held(out, row, where, self.columns, start, self.most)
 
     def plan(self, batch_size: int, held: int) -> WindowPlan:
@@ -430,8 +433,11 @@ def open_data(
         raise ValueError("the array x of a .npz are the samples, and target= names another one")
     if kind == ".npz" and y is None:
         found = [load_npz(Path(part), targets, [] if targets else ["y"], size) for part in parts]
-        held = [array for arrays in found for array in arrays.values()]
-        y = np.concatenate(held) if len(held) > 1 else next(iter(held), None)
+        if missing := [part for part, arrays in zip(parts, found, strict=True) if not arrays]:
+            if len(missing) < len(parts):
+                raise ValueError(f"{missing[0]} has no array 'y', which other files have")
+        else:
+            y = _joined(parts, [next(iter(arrays.values())) for arrays in found])
     return _blocks(reader(x), y, sample_weight, size)
 
 
@@ -450,12 +456,23 @@ def _blocks(
 def _held(array: Any) -> Any:
     """What is held in memory: an array, or all of a .npy file, or of several."""
     if isinstance(array, list | tuple) and array and all(map(_is_npy, array)):
-        return np.concatenate([load_npy(Path(part)) for part in array])
+        return _joined(array, [load_npy(Path(part)) for part in array if suffix(part)])
     if suffix(array) == ".npy":
         return load_npy(Path(array))
     if suffix(array):
         raise ValueError(f"expected an array or a .npy file, got {array}")
     return array
+
+
+def _joined(names: Sequence[Any], arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """One after another; ValueError for rows of different shapes."""
+    for name, array in zip(names, arrays, strict=True):
+        if array.ndim < 1 or array.shape[1:] != arrays[0].shape[1:]:
+            raise ValueError(
+                f"expected targets with rows of one shape, got {arrays[0].shape} from {names[0]}, "
+                f"and {array.shape} from {name}"
+            )
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def _is_npy(array: Any) -> bool:

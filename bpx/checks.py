@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
-from unicodedata import category
 
 import numpy as np
 
@@ -178,4 +178,4 @@ def printable(text: str) -> str:
 
 def _is_shown(character: str) -> bool:
     # For Python only one of the spaces, U+0020, is printable.
-    return character.isprintable() or character == "\n" or category(character) == "Zs"
+    return character.isprintable() or character == "\n" or unicodedata.category(character) == "Zs"

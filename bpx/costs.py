@@ -49,6 +49,9 @@ class Cost:
     outputs: ClassVar[frozenset[str] | None] = None
     targets: ClassVar[str] = "real"
 
+    def check_outputs(self, count: int) -> None:
+        """ValueError if it is not for so many outputs."""
+
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         """C of each sample, shape (m,)."""
         raise TypeError(f"{type(self).__name__} must define value(xp, a, y)")
@@ -202,8 +205,8 @@ class Quantile(Cost):
     Parameters
     ----------
     levels : float or tuple of float
-        τ, between 0 and 1: of all outputs, or one for each. For several quantiles of one target
-        y is repeated: ``np.repeat(y, 3, axis=1)``.
+        τ, between 0 and 1: one for all outputs, or one for each. For several quantiles of one
+        target y is repeated: ``np.repeat(y, 3, axis=1)``.
 
     Examples
     --------
@@ -221,7 +224,8 @@ class Quantile(Cost):
         given: Any = self.levels
         several = isinstance(given, Sequence) and not isinstance(given, str)
         levels = given if several else [given]
-        found = tuple(number("each level of Quantile", level) for level in levels)
+        what = "levels of Quantile, or each of a tuple,"
+        found = tuple(number(what, level) for level in levels)
         if not found or not all(0.0 < level < 1.0 for level in found):
             raise ValueError(
                 f"expected levels of Quantile between 0 and 1, got {shortened(given)}"
@@ -230,15 +234,19 @@ class Quantile(Cost):
 
     def _slope(self, xp: Any, e: Array) -> Array:
         """τ where e = y − a is positive, else τ − 1, and 0 where e is 0; (m, k)."""
-        k = e.shape[1]
-        levels = self.levels if isinstance(self.levels, tuple) else (self.levels,) * k
-        if len(levels) != k:
-            raise ValueError(f"Quantile has {len(levels)} levels, and the network {k} outputs")
-        # Column by column: what is captured cannot bring a vector of levels to a device.
-        columns = [
-            (xp.sign(e[:, j]) + (2.0 * level - 1.0)) * 0.5 for j, level in enumerate(levels)
-        ]
-        return xp.where(e == 0.0, xp.zeros_like(e), xp.stack(columns, axis=1))
+        if isinstance(self.levels, tuple):
+            # Column by column: what is captured cannot bring a vector of levels to a device.
+            parts = [_of_level(xp, e[:, j], level) for j, level in enumerate(self.levels)]
+            slope = xp.stack(parts, axis=1)
+        else:
+            slope = _of_level(xp, e, self.levels)
+        return xp.where(e == 0.0, xp.zeros_like(e), slope)
+
+    def check_outputs(self, count: int) -> None:
+        if isinstance(self.levels, tuple) and len(self.levels) != count:
+            raise ValueError(
+                f"Quantile has {len(self.levels)} levels, and the network {count} outputs"
+            )
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         e = y - a
@@ -246,6 +254,11 @@ class Quantile(Cost):
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return -self._slope(xp, y - a)
+
+
+def _of_level(xp: Any, e: Array, level: float) -> Array:
+    """τ where e > 0, τ − 1 where e < 0."""
+    return (xp.sign(e) + (2.0 * level - 1.0)) * 0.5
 
 
 def _counts(xp: Any, y: Array) -> Array:

@@ -747,7 +747,7 @@ class Network(HasNames):
         x, (k,), xp = self._x(x), self.output_shape, self.backend.xp
         units = self.backend.from_host(np.eye(k, dtype=self.dtype))
         rows = (xp.broadcast_to(units[j, :], (x.shape[0], k)) for j in range(k))
-        passes = [self.backprop(x, output_gradient=row, training=False) for row in rows]
+        passes = (self.backprop(x, output_gradient=row, training=False) for row in rows)
         return xp.stack([found.inputs for found in passes], axis=1)
 
     def trace(self, x: Any, y: Any = None) -> list[LayerTrace]:

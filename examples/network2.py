@@ -32,7 +32,8 @@ def backprop(x, y, weights, biases):
         a = activations[index]
         nabla_w.insert(0, delta.T @ a)  # (BP4)
         nabla_b.insert(0, delta.sum(axis=0))  # (BP3)
-        delta = (delta @ weights[index]) * a * (1 - a)  # (BP2): σ' = a (1 − a)
+        if index:  # the samples themselves have no σ
+            delta = (delta @ weights[index]) * a * (1 - a)  # (BP2): σ' = a (1 − a)
     return nabla_w, nabla_b
 
 

@@ -441,8 +441,7 @@ def parts(kind, folder, x):
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "parquet", "csv"])
 @pytest.mark.parametrize("given", ["a list", "a folder"])
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given, shuffle):
+def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given):
     monkeypatch.setattr(_tables, "LINES", 2000)
     x = samples[0]
     y = np.concatenate([np.arange(n) % 3 for n in (220, 10, 270)])
@@ -470,11 +469,16 @@ def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given, sh
     assert isinstance(source(network(), data), Windows)
     other.fit(data, epochs=1, shuffle=False)
     assert np.array_equal(one.parameters, other.parameters)
-    if shuffle:
-        windows = source(network(), data).blocks
-        seen = [rows for _, rows in windows.in_order(NumpyBackend(), 8)]
-        assert np.array_equal(np.concatenate([np.arange(N)[rows] for rows in seen]), np.arange(N))
-        assert other.fit(data, epochs=2)["training_cost"][-1] < 2.0
+    seen = np.zeros_like(x)
+    for piece, rows in data.in_order(NumpyBackend(), 8):
+        seen[rows] = piece
+    assert np.array_equal(seen, x)
+    if kind == "npy":  # whose blocks are those of one file, wherever files end
+        np.save(tmp_path / "whole.npy", x)
+        whole = bpx.open_data(tmp_path / "whole.npy", y, budget="60 kB")
+        for net, its in ((one := network(), whole), (other := network(), data)):
+            net.fit(its, epochs=2)
+        assert np.array_equal(one.parameters, other.parameters)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -517,6 +521,76 @@ def test_files_that_do_not_go_together(samples, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             bpx.open_data(given, np.zeros(6))
+
+
+def test_targets_of_files_that_do_not_go_together(tmp_path):
+    x = np.zeros((3, 2))
+    np.savez(tmp_path / "a.npz", x=x, y=np.zeros(3))
+    np.savez(tmp_path / "b.npz", x=x)
+    np.savez(tmp_path / "c.npz", x=x, y=np.zeros((3, 2)))
+    np.save(tmp_path / "y.npy", np.zeros(3))
+    a, b, c, y = (tmp_path / name for name in ("a.npz", "b.npz", "c.npz", "y.npy"))
+    for given, targets, message in (
+        ([a, b], None, r"b\.npz has no array 'y', which other files have"),
+        ([a, c], None, r"rows of one shape, got \(3,\) from .*a\.npz, and \(3, 2\) from .*c\.npz"),
+        ([a, b], [y, tmp_path / "z.npy"], r"there is no file .*z\.npy"),
+        ([a, tmp_path], None, r"is a folder, which open_data takes alone, not in a list"),
+        (tmp_path / "none", None, r"there is no file or folder .*none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bpx.open_data(given, targets)
+    assert bpx.open_data([b, b]).y is None
+    assert bpx.open_data([b, b], [y, y]).n == 6
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_tables_of_many_files(tmp_path, kind):
+    """Some are empty, and columns come in any order."""
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+    from pyarrow import csv
+
+    def save(at, **columns):
+        table = arrow.table({name: np.array(values, float) for name, values in columns.items()})
+        path = tmp_path / f"{at}.{kind}"
+        (parquet.write_table if kind == "parquet" else csv.write_csv)(table, path)
+        return path
+
+    empty = save(0, a=[], b=[], y=[])
+    one, two = save(1, a=[1, 2], b=[3, 4], y=[0, 1]), save(2, y=[1, 0], b=[7, np.nan], a=[5, 6])
+    data = bpx.open_data([empty, one, empty, two], target="y")
+    assert (data.columns, data.y.tolist()) == (("a", "b"), [0, 1, 1, 0])
+    assert np.array_equal(data.read(False), [[1, 3], [2, 4], [5, 7], [6, np.nan]], equal_nan=True)
+    with pytest.raises(
+        ValueError, match=rf"2\.{kind} has NaN .* first in row 1, column 'b': fill"
+    ):
+        data.read(True)
+    with pytest.raises(
+        ValueError, match=rf"rows of shape \(n, \.\.\.\) in .*0\.{kind}, got \(0, 2"
+    ):
+        bpx.open_data([empty, empty], target="y")
+    other = save(3, a=[1], c=[2], b=[2], y=[1])
+    for files in ([one, other], [other, one]):
+        with pytest.raises(ValueError, match="have different columns, such as 'c': name those of"):
+            bpx.open_data(files, target="y")
+    assert bpx.open_data([one, other], target="y", columns=["b"]).read(True)[:, 0].tolist() == [
+        3,
+        4,
+        2,
+    ]
+    with pytest.raises(ValueError, match=r"y of 3 files take .* more than the budget of 40 byt"):
+        bpx.open_data([one, one, one], target="y", budget=40)
+
+
+def test_chunks_of_several_arrays(samples, tmp_path):
+    library = pytest.importorskip("h5py", reason="no h5py: pip install h5py")
+    with library.File(tmp_path / "x.h5", "w") as file:
+        whole = [file.create_dataset(f"{k}", data=samples[0][:200], chunks=(50, 12)) for k in "ab"]
+        part = file.create_dataset("c", data=samples[0][:90], chunks=(50, 12))
+        for given, chunk in (([*whole, part], 50), ([part, *whole], 1)):
+            data = bpx.open_data(given, np.zeros(490, int), budget="60 kB")
+            assert data.reader.chunk == chunk
+            assert np.array_equal(data.read(True)[:90], samples[0][:90])
 
 
 def test_which_of_several_files_cannot_be_read(samples, tmp_path):

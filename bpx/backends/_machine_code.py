@@ -116,7 +116,8 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
 def is_usable() -> bool:
     """Whether Numba has compiled here before, or else can be imported, which takes 0.6 s.
 
-    If not, a word in bpx's log says why.
+    If not, a line in bpx's log says why. What it has not compiled before may still need it later:
+    then an error says how to do without.
     """
     return _has_compiled() or _is_imported()
 

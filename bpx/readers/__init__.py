@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ..checks import in_words
 from ._arrays import Slices, mapped
-from ._base import MissingValue, Read, Reader
+from ._base import MissingValue, NoRows, Read, Reader
 from ._classes import Classes
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
@@ -28,6 +29,7 @@ __all__ = ["TABLES", "Classes", "MissingValue", "Read", "Reader", "check_first_l
            "suffix", "table"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
+R = TypeVar("R", bound=Reader)
 KINDS = ".npy", ".npz", *TABLES
 
 
@@ -43,19 +45,25 @@ def suffix(x: Any) -> str:
         return ""
     path = Path(x)
     found = path.suffix.lower()
+    if path.is_dir() and found != ".zarr":
+        raise ValueError(f"{path} is a folder, which open_data takes alone, not in a list")
+    if not found and not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
     if found not in KINDS:
         raise ValueError(
             f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}; for HDF5 and Zarr "
             "pass the array itself, such as h5py.File(path)['x']"
         )
     if not path.is_file():
-        mend = f": pass sorted(glob.glob({str(x)!r}))" if "*" in path.name else ""
+        mend = f": pass sorted(glob.glob({str(x)!r}))" if set("*?[") & set(path.name) else ""
         raise ValueError(f"there is no file {path}{mend}")
     return found
 
 
 def parts_of(x: Any) -> list[Any]:
     """Those of a list, the files in a folder in the order of their names, or `x` alone.
+
+    In a folder subfolders are passed over, and names that begin with a point or an underscore.
 
     Raises
     ------
@@ -93,19 +101,43 @@ def table(
     text: Mapping[str, Classes],
 ) -> TableReader | JoinedTables:
     """What reads rows of .parquet or .csv files with the same columns; see `TableReader`."""
-    parts: list[TableReader] = []
-    for path in map(Path, paths):
-        read = TABLES[suffix(path)]
-        parts.append(read(path, held, parts[0].columns if parts else columns, budget, text))
-        budget -= 8 * parts[-1].shape[0] * len(held)
-    found = parts[0] if len(parts) == 1 else JoinedTables(parts)
+    parts = _with_rows(
+        paths, lambda path: TABLES[suffix(path)](Path(path), held, columns, budget, text)
+    )
+    first = parts[0]
+    for part in parts:
+        if other := set(part.columns) ^ set(first.columns):
+            raise ValueError(
+                f"{part.name} and {first.name} have different columns, such as {min(other)!r}: "
+                "name those of x with columns="
+            )
+        part.columns = first.columns  # in the same order
+    size = sum(8 * part.shape[0] * len(held) for part in parts)
+    if len(parts) > 1 and size > budget:
+        raise ValueError(
+            f"{', '.join(held)} of {len(parts)} files take {in_words(size)} in memory, more than "
+            f"the budget of {in_words(budget)}: pass a larger budget"
+        )
+    found = first if len(parts) == 1 else JoinedTables(parts)
     number_classes(found, text)
+    return found
+
+
+def _with_rows(parts: Sequence[Any], opened: Callable[[Any], R]) -> list[R]:
+    """Readers of those that have rows; NoRows if none has."""
+    found: list[R] = []
+    for part in parts:
+        try:
+            found.append(opened(part))
+        except NoRows:  # as some of many files that are written in parallel
+            if part is parts[-1] and not found:
+                raise
     return found
 
 
 def reader(x: Any) -> Reader:
     """What reads rows of `parts_of` x: .npy files, ``x`` in .npz, what has shape and slices."""
-    parts = [_reader(part) for part in parts_of(x)]
+    parts = _with_rows(parts_of(x), _reader)
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 

@@ -44,6 +44,10 @@ class MissingValue(ValueError):
     """A missing value in a column of x whose dtype has no NaN."""
 
 
+class NoRows(ValueError):
+    """What could be read has none."""
+
+
 class Reader(ABC):
     """n rows of one shape and dtype, of which some are read at a time.
 
@@ -75,13 +79,18 @@ class Reader(ABC):
         if dtype.kind not in "biuf":
             raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
         if len(shape) < 2 or 0 in shape:
-            raise ValueError(f"expected rows of shape (n, ...) in {name}, got {tuple(shape)}")
+            kind = NoRows if len(shape) > 1 and 0 not in shape[1:] else ValueError
+            raise kind(f"expected rows of shape (n, ...) in {name}, got {tuple(shape)}")
         self.name, self.shape = name, tuple(int(length) for length in shape)
         self.dtype = dtype.newbyteorder("=")
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[Read]:
         """Read through the function that this lends; it may be used in one thread at a time."""
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The name of the part that has a row, and which of its rows it is."""
+        return self.name, row
 
     def announce(self, pieces: Iterable[tuple[int, int]]) -> None:  # noqa: B027 may do nothing
         """What will be read next, from row to row: a disk is faster if it knows of several."""

@@ -42,6 +42,9 @@ class Joined(Reader):
         name = f"{first.name} and {len(parts) - 1} more"
         super().__init__(name, (int(self._starts[-1]), *first.shape[1:]), dtype)
         self.beside, self.smaller = max(part.beside for part in parts), first.smaller
+        whole = not any(part.shape[0] % first.chunk for part in parts[:-1])
+        if whole and all(part.chunk == first.chunk for part in parts):
+            self.chunk = first.chunk
         if first.borders is not None:
             pairs = zip(self._starts, parts, strict=False)
             begin = [start + np.asarray(part.borders)[:-1] for start, part in pairs]
@@ -67,6 +70,7 @@ class Joined(Reader):
                 for k, first, last in self._spans(start, stop):
                     try:
                         if now is None or now[0] != k:
+                            now = None
                             stack.close()
                             now = k, stack.enter_context(self.parts[k].opened())
                         now[1](first, last, out[at : at + last - first])
@@ -77,6 +81,10 @@ class Joined(Reader):
                     at += last - first
 
             yield read
+
+    def place(self, row: int) -> tuple[str, int]:
+        ((k, first, _),) = self._spans(row, row + 1)
+        return self.parts[k].name, first
 
     def announce(self, pieces: Iterable[tuple[int, int]]) -> None:
         spans: dict[int, list[tuple[int, int]]] = {}

@@ -26,8 +26,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : str or Cost
         ``"squared_error"`` (½ of it, a mean over the outputs), ``"poisson"`` (half the deviance,
-        y ≥ 0, with exp as output activation), ``"absolute_error"``, bpx's ``"huber"``, or a
-        `bpx.Cost`, such as ``bpx.costs.Quantile(0.9)``.
+        y ≥ 0, with exp as output activation), ``"absolute_error"`` (or bpx's name for it,
+        ``"mean-absolute-error"``), bpx's ``"huber"``, or a `bpx.Cost`, such as
+        ``bpx.costs.Quantile(0.9)``.
     hidden_layer_sizes : array-like of int, or int
         Neurons of the hidden layers, in their order.
     activation : str or Activation, or a sequence of them

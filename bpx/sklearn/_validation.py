@@ -53,7 +53,9 @@ def as_one(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any)
     if all(part is None for part in apart):
         return validation_data
     if validation_data is not None:
-        raise ValueError("validation_data is X_val, y_val and sample_weight_val: pass it or them")
+        raise ValueError(
+            "validation_data is X_val, y_val and sample_weight_val: pass one or the other"
+        )
     if X_val is None or y_val is None:
         raise ValueError("X_val and y_val come together: pass both, or neither")
     return apart[:2] if sample_weight_val is None else apart
