@@ -26,6 +26,7 @@ from .checks import warn
 from .context import Workspace
 from .data import Samples
 from .frames import column
+from .layers import Dense
 from .minibatches import REPEATABLE, epoch_order
 from .names import Names
 from .network import Network
@@ -34,6 +35,8 @@ from .windows import WindowReader
 
 # Of x some rows are looked at, and it should have as many different numbers in float32.
 LOOKED_AT, FEW_STEPS = 100, 500.0
+
+FLAT = 1e-4  # σ' of a unit that is saturated: |z| of 9 for a sigmoid, of 5 for tanh
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
@@ -205,6 +208,8 @@ def of_samples(
     tell_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):
         _tell_of_coarse(net, samples.x, names)
+        if not net.steps:
+            _tell_of_saturated(net, samples.x)
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
         raise ValueError(
@@ -243,6 +248,30 @@ def _tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
             f"{column(k, names and names.columns)} of x goes from {low[k]:.9g} to {high[k]:.9g}, "
             f"which float32 tells apart in {steps[k]:.0f} steps: begin the network with "
             "bpx.layers.Rescale.standardizing(x), or make it with dtype='float64'"
+        )
+
+
+def _tell_of_saturated(net: Network, x: Any) -> None:
+    """A RuntimeWarning if hardly a unit of the first layer can learn, since x is not scaled."""
+    layer, chain, xp = net.layers[0], net.chain, net.backend.xp
+    if not isinstance(layer, Dense) or len(net.layers) < 2 or not layer.trainable:
+        return
+    if is_sparse(x) or layer.activation.kernel not in ("sigmoid", "tanh"):
+        return
+    rows = chain.gather(x, slice(0, min(x.shape[0], 64)), chain.workspace())
+    tensors = chain.p[0]
+    z = xp.matmul(rows, tensors.weights.T)
+    z = z + tensors.bias if layer.use_bias else z
+    slopes = layer.activation.derivative(xp, z, layer.activation.forward(xp, z))
+    steepest = xp.max(slopes, axis=0)
+    index = net.backend.index_dtype
+    flat = int(xp.sum(xp.astype(steepest < FLAT, index), dtype=index))
+    if flat > 0.9 * layer.units:
+        largest = float(xp.max(xp.abs(z)))
+        warn(
+            f"{flat} of the {layer.units} units of {layer} are saturated in all of the first "
+            f"{rows.shape[0]} rows of x (|z| goes up to {largest:.3g}), and hardly learn: scale "
+            "x, for example by bpx.layers.Rescale.standardizing(x) as the first layer"
         )
 
 

@@ -296,6 +296,20 @@ def test_an_output_gradient_as_a_function_sees_the_outputs_of_its_pass(backend, 
         net.backprop(x, output_gradient=lambda a: a[:, :1])
 
 
+def test_quantiles_of_several_levels(backend, put, rng, host):
+    levels = 0.1, 0.5, 0.95
+    net = bpx.Network(
+        SIZES, output="identity", cost=bpx.costs.Quantile(levels), backend=backend,
+        dtype="float64", seed=2,
+    )  # fmt: skip
+    x, y = rng.normal(size=(M, 5)), targets(rng, net.cost, (M, 3))
+    check = bpx.gradient_check(net, put(x), put(y))
+    assert check.worst < 1e-7, check
+    e = y - host(net(put(x)))
+    expected = sum(np.maximum(t * e[:, j], (t - 1) * e[:, j]) for j, t in enumerate(levels))
+    assert net.evaluate(put(x), put(y))["cost"] == pytest.approx(expected.mean(), rel=1e-12)
+
+
 # --- PyTorch's autograd, the second oracle ------------------------------------------------------
 
 
@@ -324,6 +338,7 @@ def torch_cost(torch, name, a, y):
         "log-likelihood": lambda: -(y * torch.log(a)).sum(1),
         "mean-absolute-error": lambda: (a - y).abs().sum(1),
         "huber": lambda: f.huber_loss(a, y, reduction="none").sum(1),
+        "quantile": lambda: torch.maximum(0.5 * (y - a), 0.5 * (a - y)).sum(1),
         "poisson": lambda: (torch.xlogy(y, y) - y * torch.log(a) - y + a).sum(1),
     }[name]()
 

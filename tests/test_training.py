@@ -1268,3 +1268,23 @@ def test_buffers_are_given_back_by_each_call(rng):
     finally:
         gc.enable()
     assert left == []
+
+
+@pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "relu"])
+def test_x_that_saturates_the_first_layer_is_told_once(rng, hidden):
+    """A year, and an area in square metres: all predictions would stay the same."""
+    x = np.c_[rng.uniform(1950, 2020, 300), rng.uniform(30, 200, 300)]
+    y = 3000 * x[:, 1:] + 500 * (x[:, :1] - 1950)
+
+    def network(*first):
+        chain = [bpx.layers.Input(2), *first, bpx.layers.Dense(20, hidden, bias="zeros")]
+        return bpx.Network([*chain, bpx.layers.Dense(1, "identity")], seed=0, dtype="float64")
+
+    net = network()
+    options = {"optimizer": bpx.Adam(), "epochs": 1, "batch_size": 32}
+    if hidden != "relu":
+        told = r"of the 20 units of Dense 20, .* saturated in all of the first 64 rows of x \(\|z"
+        with pytest.warns(RuntimeWarning, match=told):
+            net.fit(x, y, **options)
+    net.fit(x, y, **options)
+    network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
