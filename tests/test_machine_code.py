@@ -65,6 +65,7 @@ BROKEN = r"Numba is installed, but does not import \(needs NumPy 2\.1 or less\):
 @pytest.fixture
 def broken(monkeypatch):
     """A Numba that is too old for the NumPy that is here."""
+    monkeypatch.setenv("BPX_FAST", "1")
     load = importlib.import_module
 
     def refuse(name, package=None):
@@ -90,6 +91,7 @@ def test_a_numba_that_does_not_import_is_done_without(keep, broken, caplog):
 
 def test_where_numba_has_compiled_it_is_not_imported(keep, monkeypatch):
     keep()
+    monkeypatch.setenv("BPX_FAST", "1")
     monkeypatch.setattr(_machine_code, "_is_imported", lambda: pytest.fail("imported"))
     assert _fast.installed()
 
