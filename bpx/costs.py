@@ -232,6 +232,12 @@ class Quantile(Cost):
             )
         object.__setattr__(self, "levels", found if several else found[0])
 
+    def check_outputs(self, count: int) -> None:
+        if isinstance(self.levels, tuple) and len(self.levels) != count:
+            raise ValueError(
+                f"Quantile has {len(self.levels)} levels, and the network {count} outputs"
+            )
+
     def _slope(self, xp: Any, e: Array) -> Array:
         """τ where e = y − a is positive, else τ − 1, and 0 where e is 0; (m, k)."""
         if isinstance(self.levels, tuple):
@@ -241,12 +247,6 @@ class Quantile(Cost):
         else:
             slope = _of_level(xp, e, self.levels)
         return xp.where(e == 0.0, xp.zeros_like(e), slope)
-
-    def check_outputs(self, count: int) -> None:
-        if isinstance(self.levels, tuple) and len(self.levels) != count:
-            raise ValueError(
-                f"Quantile has {len(self.levels)} levels, and the network {count} outputs"
-            )
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         e = y - a

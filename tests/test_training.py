@@ -1288,3 +1288,13 @@ def test_x_that_saturates_the_first_layer_is_told_once(rng, hidden):
             net.fit(x, y, **options)
     net.fit(x, y, **options)
     network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
+
+
+def test_looking_at_x_that_is_too_large_says_nothing_of_its_own():
+    """The sums overflow, also where the user has NumPy raise errors for that."""
+    net = bpx.Network([3, 4, 2], seed=0, output="softmax")
+    x = np.full((8, 3), np.finfo(np.float32).max, np.float32)
+    diverges = contextlib.suppress(bpx.DivergenceError)
+    with np.errstate(all="raise"), pytest.warns(RuntimeWarning) as told, diverges:
+        net.fit(x, [0, 1] * 4, epochs=1)
+    assert [str(each.message)[:25] for each in told] == ["4 of the 4 units of Dense"]

@@ -101,11 +101,11 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
         found = None
     if found is None:
         try:
-            source = importlib.import_module(f".{module}", __package__)
-        except Exception as error:  # of Numba's import, which fails in many ways
+            importlib.import_module("numba")
+        except Exception as error:  # which fails in many ways
             mend = "or do without it: BPX_FAST=0 in the environment"
             raise ImportError(f"{_unusable(error)}, {mend}") from error
-        made = getattr(source, maker)(*dtypes)
+        made = getattr(importlib.import_module(f".{module}", __package__), maker)(*dtypes)
         found = MachineCode(made.address, _callable(made.kinds, made.address), made)
         code = made.object_file
         if code.startswith(ELF):
