@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .architecture import without_activation
 from .backends import Array, is_sparse, on_host
 from .blocks import Blocks, bytes_of_a_row
 from .checks import warn
@@ -259,11 +258,12 @@ def _tell_of_saturated(net: Network, x: Any) -> None:
         return
     if is_sparse(x) or layer.activation.kernel not in ("sigmoid", "tanh"):
         return
-    ws, (bare, activation) = chain.workspace(), without_activation(layer)
+    tensors = chain.p[0]
     with np.errstate(all="ignore"):  # the steps say what is not finite
-        rows = chain.gather(x, slice(0, min(x.shape[0], 64)), ws)
-        z, _ = bare.forward(rows, chain.p[0], ws.contexts[0])
-        slopes = activation.derivative(xp, z, activation.forward(xp, z))
+        rows = chain.gather(x, slice(0, min(x.shape[0], 64)), chain.workspace())
+        z = xp.matmul(rows, tensors.weights.T)
+        z = z + tensors.bias if layer.use_bias else z
+        slopes = layer.activation.derivative(xp, z, layer.activation.forward(xp, z))
     steepest = xp.max(slopes, axis=0)
     index = net.backend.index_dtype
     flat = int(xp.sum(xp.astype(steepest < FLAT, index), dtype=index))
