@@ -186,7 +186,8 @@ def train(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="Change images of digits or mnist at random: shift=1,rotate=10,elastic=34:4."
+            help="Change images of digits or mnist at random: shift=1,rotate=10,elastic=34:4,"
+            "crop=0.8,flip,noise=0.1, or some of these."
         ),
     ] = None,
     patience: Annotated[

@@ -58,9 +58,9 @@ def gradient_check(
 ) -> GradientCheck:
     """Compare `Network.backprop` with (C(θ + ε) − C(θ − ε)) / 2ε, one element at a time.
 
-    It takes two passes per parameter: use a small network and few samples. The check runs on a
-    float64 copy on the same backend; a device without float64 checks in float32 and can only show
-    gross errors. Random layers draw the same masks in every pass.
+    It takes two passes per parameter and per element of x: use a small network and few samples.
+    The check runs on a float64 copy on the same backend; a device without float64 checks in
+    float32 and can only show gross errors. Random layers draw the same masks in every pass.
 
     Parameters
     ----------

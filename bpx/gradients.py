@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -12,17 +12,18 @@ from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
 from .data import Samples, check_y
-from .parameters import Destinations, Layout, Views, named
+from .parameters import Destinations, Layout, Views, leaves, named, write
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Gradient:
     """∂C/∂θ of the mean cost of a batch.
 
     Attributes
     ----------
     flat : array
-        In the layout of ``net.parameters``; zero where layers are not trained.
+        In the layout of ``net.parameters``; zero where layers are not trained. Assignment writes
+        into it: ``grad.flat *= 0.5``.
     weights, biases : Views
         Into `flat`, shaped like ``net.weights`` and ``net.biases``.
     inputs : array
@@ -36,17 +37,30 @@ class Gradient:
     >>> grad = bpx.Network([2, 3, 1], seed=0).backprop([[0.0, 1.0]], [1])
     >>> [w.shape for w in grad.weights], [b.shape for b in grad.biases], grad.inputs.shape
     ([(3, 2), (1, 3)], [(3,), (1,)], (1, 2))
+    >>> grad.flat *= 0.5
+    >>> grad
+    <Gradient of (3, 2), (3,), (1, 3), (1,), of a cost of 1.35636>
     """
 
-    flat: Array
+    _flat: Array
     inputs: Array
     cost: Array | None
-    backend: Backend = field(repr=False)
-    layout: Layout = field(repr=False)
+    backend: Backend
+    layout: Layout
+
+    @property
+    def flat(self) -> Array:
+        """∂C/∂θ in one vector, in the layout of ``net.parameters``."""
+        return self._flat
+
+    @flat.setter
+    def flat(self, values: Any) -> None:
+        write(self._flat, values, "the gradient")
+        self.layout.clear_padding(self._flat)
 
     @cached_property
     def _views(self) -> list[SimpleNamespace]:
-        return self.layout.views(self.backend.xp, self.flat)
+        return self.layout.views(self.backend.xp, self._flat)
 
     @property
     def weights(self) -> Views:
@@ -57,6 +71,11 @@ class Gradient:
     def biases(self) -> Views:
         """∂C/∂b, shaped like ``net.biases``."""
         return named(self._views, "bias")
+
+    def __repr__(self) -> str:
+        shapes = [tuple(tensor.shape) for space in self._views for _, tensor in leaves(space)]
+        cost = "" if self.cost is None else f", of a cost of {float(self.cost):.6g}"
+        return f"<Gradient of {', '.join(map(str, shapes))}{cost}>"
 
     def __getstate__(self) -> dict[str, Any]:  # a copy's views are into its own vector
         return {name: value for name, value in vars(self).items() if name != "_views"}

@@ -652,8 +652,8 @@ class Network(HasNames):
         training : bool
             Whether layers behave as in training: dropout draws masks, running statistics move.
         step : int, optional
-            The position of random masks; by default ``net.steps``, which then advances by one, so
-            that your own loop sees the masks that `fit` would.
+            The position of random masks; by default ``net.steps``, which in training then advances
+            by one, so that your own loop sees the masks that `fit` would.
 
         Returns
         -------
@@ -959,7 +959,7 @@ class Network(HasNames):
             iterable, which does not tell it, l1 and l2 need `n`. ``"batch"``: each mini-batch's
             sum of weights, which without `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
-            Look for NaN and infinity in the data first; True by default.
+            Look for NaN and infinity in the data first, and for saturated units; True by default.
         graph : "auto" or bool
             On CuPy: record a step as a CUDA graph and replay it, which saves the host the
             launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
@@ -979,7 +979,8 @@ class Network(HasNames):
             Continue from the newest whole checkpoint there, or begin if there is none. The
             network, the data and all arguments have to be those of the run that wrote it, except
             that `epochs`, which counts the whole run, may be larger. On NumPy the run ends like
-            one that never stopped, to the last bit. False by default.
+            one that never stopped, to the last bit (if BLAS has one thread, since its sums may
+            depend on their number). False by default.
         accumulate : int
             The number of slices into which each mini-batch is cut; they go through the network one
             after another, with one update for their sum: the same step with a part of the memory
@@ -1018,6 +1019,15 @@ class Network(HasNames):
             There are checkpoints of an earlier run, and no `resume`; none of them is whole; or the
             first of this run could not be written. A later one that cannot be written is a
             RuntimeWarning.
+
+        Warns
+        -----
+        RuntimeWarning
+            What looks like a mistake: a column of x that float32 hardly tells apart; a first layer
+            of sigmoids or tanh nearly all of whose units x saturates (not with
+            ``check_finite=False``, nor for data that are not arrays in memory); rows of y that
+            name several classes; x and y whose indices differ; a schedule that ends in the first
+            of several epochs; a network without trained parameters.
 
         Notes
         -----

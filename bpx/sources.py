@@ -208,7 +208,7 @@ def of_samples(
     tell_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):
         _tell_of_coarse(net, samples.x, names)
-        if not net.steps:
+        if finite and not net.steps:
             _tell_of_saturated(net, samples.x)
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):

@@ -343,8 +343,16 @@ def test_what_is_set_is_written_into_the_vector(backend, put, host, rng):
     expected = host(theta) - 0.5 * host(grad.flat)
     net.weights = [w - 0.25 * g for w, g in zip(net.weights, grad.weights, strict=True)]
     net.biases = [b - 0.25 * g for b, g in zip(net.biases, grad.biases, strict=True)]
-    net.parameters -= 0.25 * grad.flat
+    grad.flat *= 0.25
+    net.parameters -= grad.flat
     assert net.parameters is theta
+    assert np.array_equal(host(grad.weights[0]).ravel(), host(grad.flat)[:12])
+    grad.flat += 1.0
+    assert host(grad.flat)[12:16].tolist() == [0.0] * 4
+    with pytest.raises(
+        ValueError, match=r"expected the gradient .* of shape \(64,\), got .* \(3,\)"
+    ):
+        grad.flat = put(np.ones(3))
     assert np.abs(host(theta) - expected).max() < 1e-15
     net.weights[1] -= net.weights[1]
     net.biases[0] = np.ones(4)

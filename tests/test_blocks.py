@@ -783,10 +783,25 @@ def test_the_index_that_pandas_writes_is_no_input(tmp_path):
     assert data.shape == (3, 1)
     named = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["__index_level_0__"])
     assert named.shape == (3, 1)
+    frame.set_index(pandas.Index([7, 9, 4], name="id")).to_parquet(tmp_path / "n.parquet")
+    assert bpx.open_data(tmp_path / "n.parquet", target="label").columns == ("a",)
+    assert bpx.open_data(tmp_path / "n.parquet", target="label", columns=["id"]).shape == (3, 1)
     frame.to_csv(tmp_path / "t.csv")
     with pytest.raises(ValueError, match=r"no name, like the index that pandas .* index=False\)"):
         bpx.open_data(tmp_path / "t.csv", target="label")
     assert bpx.open_data(tmp_path / "t.csv", target="label", columns=["a"]).shape == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 100_000, '{"index_columns": 7}', "[]", '{"index_columns": [[]]}', "\udcff"]
+)
+def test_what_is_not_pandas_own_names_no_index(tmp_path, text):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="no pyarrow: pip install 'bpx[data]'")
+    table = arrow.table({"a": [1.0, 2.0], "t": [0, 1]})
+    told = table.replace_schema_metadata({"pandas": text.encode(errors="surrogateescape")})
+    parquet.write_table(told, tmp_path / "t.parquet")
+    assert bpx.open_data(tmp_path / "t.parquet", target="t").columns == ("a",)
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):

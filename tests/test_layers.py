@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -324,6 +325,18 @@ def test_what_a_long_column_varies_by_and_what_rounding_does():
     assert np.allclose(tiny.offset, (-2.0, 0.0), rtol=1e-12)
 
 
+def test_standardizing_takes_no_copy_of_x():
+    x = np.zeros((400_000, 20), np.float32)
+    x[::2] = 1.0
+    tracemalloc.start()
+    try:
+        rescale = layers.Rescale.standardizing(x)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 8 * (1 << 22)
+    finally:
+        tracemalloc.stop()
+    assert np.allclose(rescale.scale, 2.0, rtol=1e-10, atol=0)  # sums of 200,000 rows
+
+
 def test_standardizing_arrays_of_other_libraries():
     strict = pytest.importorskip("array_api_strict", reason="its arrays are another library's")
     x = strict.asarray([[0.0, 5.0], [4.0, 5.0]], device=strict.Device("device1"))
@@ -331,19 +344,22 @@ def test_standardizing_arrays_of_other_libraries():
 
 
 @pytest.mark.parametrize("at_once", [1 << 22, 30])
-def test_standardizing_data_on_disk(rng, tmp_path, monkeypatch, at_once):
-    monkeypatch.setattr("bpx.layers.rescale.DENSE_AT_ONCE", at_once)
+def test_standardizing_some_rows_at_a_time(rng, tmp_path, monkeypatch, at_once):
     x = rng.normal(size=(5000, 3)) * [1.0, 1e-6, 1e6] + [0.0, 5.0, 1e9]
     x[:, 2] = np.sort(x[:, 2])  # parts are unlike each other
     x[:, 0] = 7.0
     np.save(tmp_path / "x.npy", x)
     expected = layers.Rescale.standardizing(x)
-    for budget in ("1 GB", "60 kB"):
-        found = layers.Rescale.standardizing(bpx.open_data(tmp_path / "x.npy", budget=budget))
+    monkeypatch.setattr("bpx.layers.rescale.DENSE_AT_ONCE", at_once)
+    on_disk = (bpx.open_data(tmp_path / "x.npy", budget=size) for size in ("1 GB", "60 kB"))
+    for each in (x, *on_disk):
+        found = layers.Rescale.standardizing(each)
         assert np.allclose(found.scale, expected.scale, rtol=1e-12, atol=0)
         assert np.allclose(found.offset, expected.offset, rtol=1e-12, atol=0)
     x[4321, 1] = np.nan
     np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ValueError, match="NaN or infinity in row 4321, column 1"):
+        layers.Rescale.standardizing(x)
     with pytest.raises(ValueError, match="NaN or infinity, first in row 4321, column 1"):
         layers.Rescale.standardizing(bpx.open_data(tmp_path / "x.npy", budget="60 kB"))
 

@@ -306,6 +306,14 @@ def test_saturated_outputs_of_lbfgs(digits):
 # --- beyond -------------------------------------------------------------------------------------
 
 
+def test_no_warning_that_theirs_do_not_give(digits):
+    """Not of units that X saturates: an estimator has no layer to scale it by."""
+    x, y = digits[0][:100], digits[1][:100]
+    with pytest.warns(ConvergenceWarning) as told:
+        ours.MLPClassifier(8, activation="tanh", max_iter=1).fit(1e4 * x, y)
+    assert len(told) == 1
+
+
 def test_class_weight_is_a_sample_weight(digits):
     x, y = digits
     y = (y == 0).astype(int)

@@ -1287,6 +1287,7 @@ def test_x_that_saturates_the_first_layer_is_told_once(rng, hidden):
         with pytest.warns(RuntimeWarning, match=told):
             net.fit(x, y, **options)
     net.fit(x, y, **options)
+    network().fit(x, y, check_finite=False, **options)
     network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
 
 

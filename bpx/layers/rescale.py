@@ -20,7 +20,7 @@ from ._base import LAYERS, Layer, Shape
 
 Scalars = float | Sequence[float]
 
-DENSE_AT_ONCE = 1 << 22  # elements of a sparse matrix, or of data on disk: 32 MB of float64
+DENSE_AT_ONCE = 1 << 22  # elements of x: 32 MB of float64
 
 
 @LAYERS.builds
@@ -90,7 +90,7 @@ class Rescale(Layer):
         if not is_sparse(x):
             x = asarray(host, on_host(x), "x")
             _check_matrix(x)
-            return cls(*_standardizing(lambda: [x], names), names)
+            return cls(*_standardizing(lambda: _some_at_a_time(x), names), names)
         _check_matrix(x)
         width = max(1, DENSE_AT_ONCE // x.shape[0])
         columns, starts = x.tocsc(), range(0, x.shape[1], width)
@@ -234,8 +234,12 @@ def _bounds(
 
 
 def _parts_on_disk(x: Any) -> Iterator[np.ndarray]:
-    """Some rows at a time, of which each takes 8 bytes a number."""
-    at_once = max(1, DENSE_AT_ONCE // x.shape[1])
     for window, _ in x.in_order(get("numpy"), 0):
-        for start in range(0, len(window), at_once):
-            yield window[start : start + at_once]
+        yield from _some_at_a_time(window)
+
+
+def _some_at_a_time(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of which each number will take 8 bytes."""
+    at_once = max(1, DENSE_AT_ONCE // x.shape[1])
+    for start in range(0, len(x), at_once):
+        yield x[start : start + at_once]

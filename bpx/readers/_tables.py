@@ -8,7 +8,7 @@ import re
 from abc import abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -156,8 +156,8 @@ class Parquet(TableReader):
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
             check_names(path, schema.names)
-            # pandas reads its index back as one, and shows no such column.
-            shown = [name for name in schema.names if not PANDAS_INDEX.fullmatch(name)]
+            index = _index_of_pandas(schema)  # which pandas does not show as columns
+            shown = [name for name in schema.names if name not in index]
             self.columns = _of_x(path, schema.names, held, columns or shown)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
@@ -239,6 +239,16 @@ def parquet_size(path: Path) -> int:
     """Bytes that a Parquet file takes in memory; it may be far smaller itself."""
     with _parquet(path) as (file, _):
         return 8 * file.metadata.num_rows * len(file.schema_arrow)
+
+
+def _index_of_pandas(schema: Any) -> set[str]:
+    """The columns of a Parquet file that pandas reads back as an index."""
+    found = {name for name in schema.names if PANDAS_INDEX.fullmatch(name)}
+    with suppress(ValueError, LookupError, TypeError, RecursionError):  # none, or not pandas's
+        found |= {
+            name for name in schema.pandas_metadata["index_columns"] if isinstance(name, str)
+        }
+    return found
 
 
 def _is_text(kind: Any) -> bool:

@@ -25,7 +25,7 @@ HOST = "numpy"
 
 # Multiply-adds of a mini-batch's forward pass, from which `backend="auto"` takes a CUDA device.
 # Two cores take 0.5 ms for a step of 784-13-10 in float32 at 200 samples (Adam, with Numba;
-# without 0.6), twice what the 25 calls of CuPy in a step are said to cost the host.
+# without 0.6), twice what the 20 calls of CuPy in a step are said to cost the host.
 WORTH_A_DEVICE = 2_000_000
 
 

@@ -98,8 +98,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ``"log_loss"``, any other of bpx's costs (``"quadratic"``, ``"huber"``, ...) or a
         `bpx.Cost`, on the outputs of the softmax, or of the sigmoid for two classes and for
         several labels per sample; summed over the outputs. `predict_proba` gives these outputs,
-        whatever the loss: estimates of probabilities, but not with ``"mean-absolute-error"``,
-        which pulls them to 0 and 1. scikit-learn has ``"log_loss"`` alone.
+        whatever the loss: estimates of probabilities, but not with ``"mean-absolute-error"``
+        and ``"quantile"``, which pull them to 0 and 1. scikit-learn has ``"log_loss"`` alone.
 
     Attributes
     ----------
@@ -281,8 +281,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         net : Network
-            Of dense layers with softmax outputs, or with one sigmoid output for two classes, or
-            with several for the task ``"multilabel"``.
+            Of dense layers with three or more softmax outputs, or with one sigmoid output for two
+            classes, or with several for the task ``"multilabel"``.
         classes : array-like, optional
             What the outputs stand for, in ascending order; by default ``net.classes``, else
             0, 1, ...
