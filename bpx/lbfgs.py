@@ -57,13 +57,13 @@ class FullBatchObjective:
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The value, and the gradient in float64, both on the host."""
-        chain, kernels, n = self.chain, self.chain.backend, self.n
-        chain.parameters[...] = kernels.from_host(theta.astype(chain.dtype, copy=False))
-        kernels.side_by_side(self._add, self.blocks)
+        chain, backend, n = self.chain, self.chain.backend, self.n
+        chain.parameters[...] = backend.from_host(theta.astype(chain.dtype, copy=False))
+        backend.side_by_side(self._add, self.blocks)
         cost = sum(part.cost for part in self.parts)
         gradient = np.zeros(theta.shape)
         for part in self.parts:
-            gradient += kernels.to_host(part.out.flat)
+            gradient += backend.to_host(part.out.flat)
         decayed = chain.architecture.layout.decayed
         weights = theta[:decayed]
         gradient[:decayed] += self.l2 / n * weights
@@ -73,7 +73,7 @@ class FullBatchObjective:
     def _add(self, k: int, blocks: list[slice]) -> None:
         """Add the cost of these rows and their gradient to part `k`."""
         part, chain, samples = self.parts[k], self.chain, self.samples
-        ws, out, kernels = part.ws, part.out, chain.backend
+        ws, out, backend = part.ws, part.out, chain.backend
         costs = []
         for rows in blocks:
             beta = 0.0 if rows is blocks[0] else 1.0
@@ -83,11 +83,11 @@ class FullBatchObjective:
             weight = None if samples.weight is None else samples.weight[rows]
             values, _, delta, saved = chain.cost_and_delta(x, y, ws, weight)
             if self.most is not None:
-                values = kernels.xp.minimum(values, kernels.xp.full_like(values, self.most))
+                values = backend.xp.minimum(values, backend.xp.full_like(values, self.most))
             if weight is not None:
                 values = values * weight
             chain.backward(delta, saved, out, ws)
-            costs.append(kernels.total(values))
+            costs.append(backend.total(values))
         part.cost = sum(map(float, costs))  # once: on a device each waits for what is before it
 
 

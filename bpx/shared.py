@@ -174,9 +174,9 @@ class SharedSteps(Steps):
             self._sums = chain.backend.zeros((len(share.parts), 3), chain.xp_dtype)
         for k, (part, first) in enumerate(share.parts):
             ws.row, ws.rows = first, share.rows[k]
-            x, labels, weight = self.source.load(part, ws)
-            values, a, delta, saved = chain.cost_and_delta(x, labels, ws, weight)
-            chain.backend.tally(values, chain.correct(a, labels), weight, self._sums, k)
+            x, y, weight = self.source.load(part, ws)
+            values, a, delta, saved = chain.cost_and_delta(x, y, ws, weight)
+            chain.backend.tally(values, chain.correct(a, y), weight, self._sums, k)
             # The first slice overwrites what an optimizer left there.
             beta = 0.0 if k == 0 else 1.0
             out.scale(alpha, beta, beta)

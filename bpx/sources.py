@@ -101,16 +101,16 @@ class Arrays:
 
     def load(self, batch: Any, ws: Workspace) -> Batch:
         on_host, rows = batch
-        chain, samples, kernels, m = self.chain, self.samples, self.chain.backend, rows.shape[0]
+        chain, samples, backend, m = self.chain, self.samples, self.chain.backend, rows.shape[0]
         x = chain.gather(samples.x, on_host if self.by_host else rows, ws)
         y = samples.y
         if y.ndim == 1:
-            y = kernels.gather(y, rows, ws.buffer("labels", (m,), kernels.index_dtype))
+            y = backend.gather(y, rows, ws.buffer("labels", (m,), backend.index_dtype))
         else:
-            y = kernels.gather(y, rows, ws.buffer("y", (m, *chain.architecture.output_shape)))
+            y = backend.gather(y, rows, ws.buffer("y", (m, *chain.architecture.output_shape)))
         weight = samples.weight
         if weight is not None:
-            weight = kernels.gather(weight, rows, ws.buffer("weight", (m,)))
+            weight = backend.gather(weight, rows, ws.buffer("weight", (m,)))
         return x, y, weight
 
 

@@ -109,31 +109,33 @@ class Steps:
             Only on a host: on a device a look at the cost would make the host wait.
         """
         self.ws.step = self.net.steps
-        self._work(batch, at)
+        self._step(batch, at)
         self.count(1)
 
     def recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
         """The same with all that changes from step to step on the device; not counted."""
         self.ws.step = step
-        self._work((None, rows), at, numbers)
+        self._step((None, rows), at, numbers)
 
     def count(self, steps: int) -> None:
         """Count `steps` that were done, in whatever way."""
         self.state.step += steps
         self.net.steps += steps
 
-    def _work(self, batch: Any, at: Any, numbers: Numbers | None = None) -> None:
-        """`numbers` lie on the device; None: they are computed here."""
-        chain, ws = self.chain, self.ws
-        kernels = chain.backend
-        x, labels, weight = self.source.load(batch, ws)
-        alpha = mean_factor(labels.shape[0], weight)
+    def _step(self, batch: Any, at: Any, numbers: Numbers | None = None) -> None:
+        """Gather, forward, δ^L, backward, update; the step's sums go to row `at` of the log.
+
+        `numbers` are given where they lie on the device.
+        """
+        chain, backend, ws = self.chain, self.chain.backend, self.ws
+        x, y, weight = self.source.load(batch, ws)
+        alpha = mean_factor(y.shape[0], weight)
         if numbers is None:
             total = self.source.total(batch) if self.update.penalty.by_batch else None
             numbers = self.update.numbers(self.state.step, alpha, total)
-        values, a, delta, saved = chain.cost_and_delta(x, labels, ws, chain.mean_weights(weight))
-        kernels.tally(values, chain.correct(a, labels), weight, self.log, at)
-        if kernels.is_host and not math.isfinite(float(self.log[at, 0])):
+        values, a, delta, saved = chain.cost_and_delta(x, y, ws, chain.mean_weights(weight))
+        backend.tally(values, chain.correct(a, y), weight, self.log, at)
+        if backend.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
         self.note_squares(at)
         self.update.before(numbers, alpha)

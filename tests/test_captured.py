@@ -259,14 +259,14 @@ def test_no_value_is_asked_for_in_a_step(rehearsed, monkeypatch, layers, graph):
     for name in ("empty", "zeros"):
         make = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda self, *a, make=make: make(self, *a).view(Waiting))
-    work = steps.Steps._work
+    work = steps.Steps._step
 
     def noted(self, *arguments):
         before = len(Waiting.waits)
         work(self, *arguments)
         counts.append(len(Waiting.waits) - before)
 
-    monkeypatch.setattr(steps.Steps, "_work", noted)
+    monkeypatch.setattr(steps.Steps, "_step", noted)
     x, y = problem()
     network(rehearsed, *layers, L.Dense(4, "softmax")).fit(
         x, y, epochs=1, batch_size=10, graph=graph, optimizer=bpx.Adam(), clip_norm=1.0

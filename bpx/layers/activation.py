@@ -66,13 +66,13 @@ class Activation(Layer):
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         if type(self.activation) is activations.Identity:
             return x, None
-        kernels, a = ctx.backend, ctx.buffer("a", tuple(x.shape))
-        parts = kernels.parts_of_places(a.shape)
+        backend, a = ctx.backend, ctx.buffer("a", tuple(x.shape))
+        parts = backend.parts_of_places(a.shape)
 
         def work(rows: slice) -> None:
-            kernels.activate(self.activation, x[rows, ...], a[rows, ...])
+            backend.activate(self.activation, x[rows, ...], a[rows, ...])
 
-        kernels.over_rows(work, parts)
+        backend.over_rows(work, parts)
         return a, (x, a, parts)
 
     def backward(
@@ -85,13 +85,13 @@ class Activation(Layer):
     ) -> Array | None:
         if saved is None:
             return delta
-        (x, a, parts), kernels = saved, ctx.backend
+        (x, a, parts), backend = saved, ctx.backend
 
         def work(rows: slice) -> None:
             of_rows = delta[rows, ...], x[rows, ...], a[rows, ...]
-            kernels.activate_backward(self.activation, *of_rows)
+            backend.activate_backward(self.activation, *of_rows)
 
-        kernels.over_rows(work, parts)
+        backend.over_rows(work, parts)
         return delta
 
     def __str__(self) -> str:

@@ -99,25 +99,25 @@ class Convolution(Layer):
         return weights_and_bias(self, self._weights_shape)
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        kernels, m = ctx.backend, x.shape[0]
+        backend, m = ctx.backend, x.shape[0]
         z = ctx.buffer("z", (m, *self.output_shape))
         a = ctx.buffer("a", z.shape) if self.activation.needs_z else z
         shapes = self.shape_in[0], self._weights_shape
-        parts = kernels.parts_of_windows(m, *shapes, self.sliding)
+        parts = backend.parts_of_windows(m, *shapes, self.sliding)
 
         def work(part: int, slices: list[slice]) -> None:
             room = partial(ctx.buffer, f"room {part}")
             for rows in slices:  # z^l = ω^l ∗ a^{l-1} + b^l, a^l = σ(z^l)
-                of_rows = kernels.convolve(
+                of_rows = backend.convolve(
                     x[rows, ...], p.weights, self.sliding, room, z[rows, ...]
                 )
                 activated = of_rows if a is z else a[rows, ...]
                 if self.use_bias:
-                    kernels.bias_activate(p.bias, self.activation, of_rows, activated)
+                    backend.bias_activate(p.bias, self.activation, of_rows, activated)
                 else:
-                    kernels.activate(self.activation, of_rows, activated)
+                    backend.activate(self.activation, of_rows, activated)
 
-        kernels.side_by_side(work, parts)
+        backend.side_by_side(work, parts)
         return a, (x, z, a, parts)
 
     def backward(
@@ -129,7 +129,7 @@ class Convolution(Layer):
         ctx: Context,
     ) -> Array | None:
         x, z, a, parts = saved
-        kernels, sliding = ctx.backend, self.sliding
+        backend, sliding = ctx.backend, self.sliding
         gradients = ctx.buffer("gradients", (len(parts), *self._weights_shape))
         sums = ctx.buffer("sums", (len(parts), self.channels))
         below = ctx.buffer("delta", tuple(x.shape)) if ctx.wanted else None
@@ -138,20 +138,20 @@ class Convolution(Layer):
             room = partial(ctx.buffer, f"room {part}")
             for rows in slices:
                 # δ^l = … ⊙ σ'(z^l)
-                of_rows = kernels.activate_backward(
+                of_rows = backend.activate_backward(
                     self.activation, delta[rows, ...], z[rows, ...], a[rows, ...]
                 )
                 beta = 0.0 if rows is slices[0] else 1.0
                 if out is not None:  # ∂C/∂ω^l = Σ δ^l (a^{l-1})ᵀ (BP4), over all windows
                     patched = len(slices) == 1
                     arrays = x[rows, ...], of_rows, sliding, room, gradients[part, ...]
-                    kernels.convolve_weights(*arrays, beta, patched)
+                    backend.convolve_weights(*arrays, beta, patched)
                 if out is not None and self.use_bias:  # ∂C/∂b^l = Σ δ^l (BP3)
-                    kernels.sum_channels(of_rows, sums[part, ...], 1.0, beta)
+                    backend.sum_channels(of_rows, sums[part, ...], 1.0, beta)
                 if below is not None:  # (ω^l)ᵀ δ^l of (BP2)
-                    kernels.convolve_inputs(of_rows, p.weights, sliding, room, below[rows, ...])
+                    backend.convolve_inputs(of_rows, p.weights, sliding, room, below[rows, ...])
 
-        kernels.side_by_side(work, parts)
+        backend.side_by_side(work, parts)
         if out is not None:  # the sums over the parts
             out.weights.rows(gradients)
             if self.use_bias:

@@ -78,14 +78,14 @@ class Dense(Layer):
         return weights_and_bias(self, (self.units, *self.shape_in))
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        kernels, shape = ctx.backend, (x.shape[0], self.units)
+        backend, shape = ctx.backend, (x.shape[0], self.units)
         z = ctx.buffer("z", shape)
         a = ctx.buffer("a", shape) if self.activation.needs_z else z
         # z^l = ω^l a^{l-1} + b^l, a^l = σ(z^l); the last layer's σ is beside the cost: Objective
         if self.use_bias:
-            kernels.affine_activate(x, p.weights, p.bias, self.activation, z, a)
+            backend.affine_activate(x, p.weights, p.bias, self.activation, z, a)
         else:
-            kernels.activate(self.activation, kernels.gemm(x, p.weights.T, z), a)
+            backend.activate(self.activation, backend.gemm(x, p.weights.T, z), a)
         return a, (x, z, a)
 
     def backward(

@@ -119,20 +119,20 @@ class BatchNorm(Layer):
         return 2 if self.trainable and math.prod(self.shape_in[1:]) == 1 else 1
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        kernels, shape = ctx.backend, tuple(x.shape)
+        backend, shape = ctx.backend, tuple(x.shape)
         y, normal = ctx.buffer("y", shape), ctx.buffer("normal", shape)
-        parts = kernels.parts_of_places(shape)
+        parts = backend.parts_of_places(shape)
         if ctx.training and self.trainable:
             numbers, n = self._of_batch(x, y, parts, p, ctx)
         else:
-            xp, mean, n = kernels.xp, ctx.state.mean, None
+            xp, mean, n = backend.xp, ctx.state.mean, None
             slope = 1.0 / xp.sqrt(ctx.state.variance + self.epsilon)
             numbers = xp.stack([mean, xp.zeros_like(mean), slope, p.scale, p.shift])
 
         def work(rows: slice) -> None:
-            kernels.normalize(x[rows, ...], numbers, normal[rows, ...], y[rows, ...])
+            backend.normalize(x[rows, ...], numbers, normal[rows, ...], y[rows, ...])
 
-        kernels.over_rows(work, parts)
+        backend.over_rows(work, parts)
         return y, (normal, numbers, n, y, parts)
 
     def _of_batch(
@@ -142,19 +142,19 @@ class BatchNorm(Layer):
 
         Also updates the running statistics.
         """
-        kernels, n = ctx.backend, self._values(ctx.batch_rows(x.shape[0]))
+        backend, n = ctx.backend, self._values(ctx.batch_rows(x.shape[0]))
 
         def first(rows: slice, sums: Array, beta: float) -> None:
-            kernels.sum_channels(x[rows, ...], sums[0, ...], 1.0, beta)
+            backend.sum_channels(x[rows, ...], sums[0, ...], 1.0, beta)
 
         mean = ctx.batch_sum(self._sums(first, parts, ctx)[0, ...]) / n
 
         def second(rows: slice, sums: Array, beta: float) -> None:
-            kernels.moments(x[rows, ...], mean, room[rows, ...], sums, beta)
+            backend.moments(x[rows, ...], mean, room[rows, ...], sums, beta)
 
         sums, state = ctx.batch_sum(self._sums(second, parts, ctx)), ctx.state
         numbers = ctx.buffer("numbers", (5, self.shape_in[0]))
-        kernels.batch_statistics(
+        backend.batch_statistics(
             *(mean, sums, state.mean, state.variance, p.scale, p.shift),
             *(n, self.momentum, self.epsilon, numbers),
         )
@@ -169,22 +169,22 @@ class BatchNorm(Layer):
         ctx: Context,
     ) -> Array | None:
         normal, numbers, n, room, parts = saved  # room is y's, which nobody reads any more
-        kernels = ctx.backend
+        backend = ctx.backend
         factor = numbers[2, ...] * numbers[3, ...]  # γ/σ
 
         def of_rows(rows: slice, sums: Array, beta: float) -> None:
             arrays = delta[rows, ...], normal[rows, ...], room[rows, ...]
-            kernels.normalize_sums(*arrays, sums, beta)
+            backend.normalize_sums(*arrays, sums, beta)
 
         sums = self._sums(of_rows, parts, ctx)
         if ctx.wanted:
             # A batch's μ and v depend on x too.
-            means = ctx.batch_sum(sums) / n if n is not None else kernels.xp.zeros_like(sums)
+            means = ctx.batch_sum(sums) / n if n is not None else backend.xp.zeros_like(sums)
 
             def work(rows: slice) -> None:
-                kernels.normalize_backward(delta[rows, ...], normal[rows, ...], means, factor)
+                backend.normalize_backward(delta[rows, ...], normal[rows, ...], means, factor)
 
-            kernels.over_rows(work, parts)
+            backend.over_rows(work, parts)
         if out is not None:
             out.scale.write(sums[0, ...])
             out.shift.write(sums[1, ...])
