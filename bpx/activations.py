@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 from .backends import Array
 from .checks import not_as_expected, number, positive, takes
-from .keywords import constructor
+from .keywords import init_hints
 from .registry import Registry, called, nearest
 
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 
 
-@constructor(more='a layer of its own is bpx.layers.Activation("relu")')
+@init_hints(more='a layer of its own is bpx.layers.Activation("relu")')
 @dataclass(frozen=True)
 class Activation:
     """σ: called with the namespace of its arrays, and stateless.

@@ -63,8 +63,8 @@ class DenseLayers:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of a sample's forward and backward pass, at most."""
-        return 3 * sum(into * out for into, out in pairwise(self.sizes))
+        """Of one sample's forward pass; the backward pass has at most twice as many."""
+        return sum(into * out for into, out in pairwise(self.sizes))
 
 
 class Architecture:

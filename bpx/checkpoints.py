@@ -14,7 +14,7 @@ from typing import Any
 from . import persistence
 from .callbacks import Run
 from .checks import positive, warn, whole
-from .keywords import constructor
+from .keywords import init_hints
 from .passes import NO_LIMIT
 from .persistence import FileFormatError
 from .snapshots import Epoch, Snapshot, contents
@@ -26,7 +26,7 @@ _TEMPORARY = re.compile(r"\.bpx-[0-9a-f]{16}\.tmp")
 _BEST = "the newest are kept; for the best weights there is callbacks=bpx.EarlyStopping(...)"
 
 
-@constructor({"": {"monitor": _BEST, "save_best_only": _BEST}})
+@init_hints({"": {"monitor": _BEST, "save_best_only": _BEST}})
 @dataclass(frozen=True)
 class Checkpoint:
     """Where and when `fit` saves all that its further steps depend on.

@@ -22,7 +22,7 @@ from .checks import flag, positive, whole
 from .costs import Cost
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attributes, hints
+from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attr_hints, hints
 from .labels import check_names, check_targets, numbered
 from .layers import Input, Layer
 from .minibatches import Batches
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SIGMOID = Sigmoid()  # the default, told from one that is given
 
 
-@attributes(**ATTRIBUTES)
+@attr_hints(**ATTRIBUTES)
 class Network(HasNames):
     """A feed-forward network.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import check_described, flag, fraction, not_as_expected, positive
-from .keywords import constructor
+from .keywords import init_hints
 from .registry import Registry
 from .schedules import Schedule
 
@@ -213,7 +213,7 @@ _DECAY = {"weight_decay": "fit has it, as l2=, which it divides by the size of t
 
 
 @OPTIMIZERS.builds
-@constructor({"": _DECAY})
+@init_hints({"": _DECAY})
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
@@ -294,7 +294,7 @@ class SGD(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor({"": _DECAY})
+@init_hints({"": _DECAY})
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
@@ -347,7 +347,7 @@ class RMSprop(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor({"beta1": _BETAS, "": _DECAY})
+@init_hints({"beta1": _BETAS, "": _DECAY})
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...
@@ -423,7 +423,7 @@ class Adam(Optimizer):
 
 
 @OPTIMIZERS.builds
-@constructor({"beta1": _BETAS})
+@init_hints({"beta1": _BETAS})
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first ω ← (1 − ηw) ω.

@@ -70,14 +70,14 @@ class _InPieces(Pass):
     def read(self) -> None:
         if self._backup < 0:
             return
-        rows = self._left(self._backup, self._done)
+        rows = self._results(self._backup, self._done)
         if rows is None:
             raise self._diverged(self._done)
         self._log.append(rows)
         self._backup = -1
 
     @abstractmethod
-    def _left(self, first: int, stop: int) -> np.ndarray | None:
+    def _results(self, first: int, stop: int) -> np.ndarray | None:
         """What these steps have left; None if one of them went wrong."""
 
 
@@ -194,7 +194,7 @@ class Replayed(_InPieces):
         self._done += count
         return count
 
-    def _left(self, first: int, stop: int) -> np.ndarray | None:
+    def _results(self, first: int, stop: int) -> np.ndarray | None:
         return self.steps.read(stop - first, first)
 
 
@@ -242,7 +242,7 @@ class Compiled(_InPieces):
         # Else the step before has overflowed, and all steps since the copies are run again.
         return self._diverged(step + 1)
 
-    def _left(self, first: int, stop: int) -> np.ndarray | None:
+    def _results(self, first: int, stop: int) -> np.ndarray | None:
         if not self.steps.all_finite():
             return None
         rows, squares = self._rows[first:stop], self._squares[first:stop]
@@ -264,12 +264,12 @@ class InWindows(Pass):
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         self._parts = self.source.parts(order, first)
-        self._going: Pass | None = None
+        self._current: Pass | None = None
         self._done, self._log = before + first, log
 
     def advance(self, most: int) -> int:
         while True:
-            count = 0 if self._going is None else self._going.advance(most)
+            count = 0 if self._current is None else self._current.advance(most)
             if count:
                 self._done += count
                 return count
@@ -277,12 +277,12 @@ class InWindows(Pass):
             part, order = next(self._parts, (None, None))
             if part is None:
                 return 0
-            self._going = self.through(part)
-            self._going.begin(order, 0, self._log, self._done)
+            self._current = self.through(part)
+            self._current.begin(order, 0, self._log, self._done)
 
     def read(self) -> None:
-        if self._going is not None:
-            self._going.read()
+        if self._current is not None:
+            self._current.read()
 
     def close(self) -> None:
         """End the thread that reads ahead."""

@@ -73,7 +73,7 @@ class Program:
 
     @property
     def steps_a_call(self) -> int:
-        work = self.layers.multiply_adds * self.batch_size
+        work = 3 * self.layers.multiply_adds * self.batch_size
         return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 

@@ -43,7 +43,7 @@ class Trainer:
         See `arguments_of`.
     slices : int or None
         How many slices each rank's part of a mini-batch is cut into; None: it is not cut at all.
-    objective : float or None
+    cost_factor : float or None
         A factor on the cost, with which the history has the objective too.
     augment : Pipeline or None
         What changes the samples of each mini-batch.
@@ -68,7 +68,7 @@ class Trainer:
     arguments: dict[str, Any]
     ranks: Ranks
     slices: int | None
-    objective: float | None
+    cost_factor: float | None
     augment: Pipeline | None
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class Trainer:
         `why`, if not empty, is a reason against replays.
         """
         chain, source, update = self.chain, self.source, self.update
-        squares = self.objective is not None
+        squares = self.cost_factor is not None
         # A hook may change the network, and is not called again when steps are repeated.
         piece = 1 if self.hooked else source.piece
         for_steps = self.net, chain, source, update, piece, squares
@@ -247,18 +247,18 @@ class Trainer:
         if ranks.size > 1:
             order = epoch.digest_of_order()
             same(ranks, "the order of rows", str(epoch.order if order is None else order))
-        going: Pass = self.usual
+        current: Pass = self.usual
         # What is left of an epoch after a checkpoint is not replayed.
         if self.replayed is not None and not epoch.done and self.replayed.holds(epoch.order):
-            going = self.replayed
+            current = self.replayed
         run.step_log = epoch.log
-        going.begin(epoch.order, epoch.done, epoch.log)
-        with closing(going):
+        current.begin(epoch.order, epoch.done, epoch.log)
+        with closing(current):
             try:
-                ended = self._run_steps(going, epoch, run, step_hooks)
+                ended = self._run_steps(current, epoch, run, step_hooks)
             except RankError:
                 with contextlib.suppress(RankError, DivergenceError):
-                    going.read()
+                    current.read()
                 raise
         if not ended:
             return None
@@ -266,13 +266,13 @@ class Trainer:
             compare(self.net, ranks)
         return self._means(epoch.log.rows)
 
-    def _run_steps(self, going: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
+    def _run_steps(self, current: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:
         """Run to the end of the epoch (True), or until something asks to stop."""
         checkpoints, most, stop = self.checkpoints, NO_LIMIT, False
         while True:
             if checkpoints is not None:
                 most = checkpoints.most(run)
-            count = going.advance(most)
+            count = current.advance(most)
             if not count:
                 break
             epoch.done += count
@@ -287,9 +287,9 @@ class Trainer:
             if stop:
                 break
             if checkpoints is not None and checkpoints.due(run, self.steps.answer("late")):
-                going.read()
+                current.read()
                 checkpoints.write(run, epoch)
-        going.read()
+        current.read()
         return not stop or epoch.done == self.source.steps
 
     def _call(self, hooks: list[Any], run: Run) -> None:
@@ -317,8 +317,8 @@ class Trainer:
         means = {"training_cost": float(cost / weight)}
         if self.net.task != "regression":
             means["training_accuracy"] = float(right / weight)
-        if self.objective is not None:
-            means["training_objective"] = self._mean_objective(log, self.objective)
+        if self.cost_factor is not None:
+            means["training_objective"] = self._mean_objective(log, self.cost_factor)
         return means
 
     def _mean_objective(self, log: np.ndarray, factor: float) -> float:

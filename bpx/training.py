@@ -42,7 +42,7 @@ class Options:
 
     Attributes
     ----------
-    objective : float, optional
+    cost_factor : float, optional
         A factor on the cost, with which the history has the mean over the epoch's samples of each
         step's objective, its L2 penalty included, before its update. It is for arrays.
     """
@@ -67,7 +67,7 @@ class Options:
     resume: bool = False
     accumulate: int = 1
     augment: Any = None
-    objective: float | None = None
+    cost_factor: float | None = None
 
     def check(self) -> None:
         """ValueError or TypeError for what `fit` does not take, whatever the data."""
@@ -91,87 +91,88 @@ class Options:
         check_shuffle(self.shuffle)
 
 
-def train(net: Network, x: Any, y: Any, given: Options, parallel: Any = None) -> History:
+def train(net: Network, x: Any, y: Any, options: Options, parallel: Any = None) -> History:
     """What `Network.fit` does."""
     with joined(parallel) as ranks:
-        return _train(net, x, y, given, ranks)
+        return _train(net, x, y, options, ranks)
 
 
-def _train(net: Network, x: Any, y: Any, given: Options, ranks: Ranks) -> History:
+def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> History:
     """Train as one rank of several, or alone."""
-    given.check()  # here, where the other ranks hear of an error
+    options.check()  # here, where the other ranks hear of an error
     if not net.layout.trained:
         warn(
             "no parameter of this network is trained, so fit will not change it: make it with a "
             "layer that has some, and without trainable=False"
         )
-    changes = _augmentation(net, given.augment)
-    slices = given.accumulate if ranks.size > 1 or given.accumulate > 1 else None
+    augment = _augmentation(net, options.augment)
+    slices = options.accumulate if ranks.size > 1 or options.accumulate > 1 else None
     names = names_of_run(net.names, bool(net.steps), net.chain.architecture, x, y)
-    source = _source(net, x, y, given, names, ranks, slices)
-    held_out = _held_out(net, given.validation, given.check_finite, names)
-    callbacks = _callbacks(given.callbacks, given.progress, ranks)
-    optimizer = given.optimizer
-    chosen = as_optimizer(optimizer) if optimizer is not None else net.optimizer or SGD()
+    source = _source(net, x, y, options, names, ranks, slices)
+    held_out = _held_out(net, options.validation, options.check_finite, names)
+    callbacks = _callbacks(options.callbacks, options.progress, ranks)
+    given = options.optimizer
+    optimizer = (net.optimizer or SGD()) if given is None else as_optimizer(given)
     # A stream without penalties need not know its size.
-    divisor = None if isinstance(given.n, str) else given.n or source.n or 1
-    penalty = Penalty(given.l1, given.l2, divisor, given.clip_norm, given.clip_value)
-    chain = net.chain if given.precision is None else _in_precision(net.chain, given.precision)
+    divisor = None if isinstance(options.n, str) else options.n or source.n or 1
+    penalty = Penalty(options.l1, options.l2, divisor, options.clip_norm, options.clip_value)
+    chain = net.chain if options.precision is None else _in_precision(net.chain, options.precision)
     arguments: dict[str, Any] = {}
-    if given.checkpoint is not None or ranks.size > 1:
-        functions = () if changes is None else changes.functions
+    if options.checkpoint is not None or ranks.size > 1:
+        functions = () if augment is None else augment.functions
         arguments = arguments_of(
-            source, held_out, callbacks, optimizer=chosen, precision=given.precision,
+            source, held_out, callbacks, optimizer=optimizer, precision=options.precision,
             **vars(penalty),
             **{f"augment[{k}]": function for k, function in enumerate(functions)},
         )  # fmt: skip
     if ranks.size > 1:
-        others = {name: getattr(given, name) for name in ("epochs", "resume", "accumulate")}
+        others = {name: getattr(options, name) for name in ("epochs", "resume", "accumulate")}
         others["a callback with on_step_end"] = at_each_step(callbacks)
         given_alike(net, ranks, arguments | others)
-    check_cuts(net.chain, source, ranks, given.accumulate)
+    check_cuts(net.chain, source, ranks, options.accumulate)
     checkpoints, resumed = _checkpoints(
-        given.checkpoint, given.resume, arguments, callbacks, ranks
+        options.checkpoint, options.resume, arguments, callbacks, ranks
     )
     state = net.optimizer_state
-    if chosen != net.optimizer or state is None:
-        state = chosen.start(net)
+    if optimizer != net.optimizer or state is None:
+        state = optimizer.start(net)
     else:
-        chosen.check(net, state)
-    _tell_of_steps(chosen.learning_rate, state.step, given.epochs, source.steps)
+        optimizer.check(net, state)
+    _tell_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
     trainer = Trainer(
-        net, chain, source, chosen, state, penalty, given.graph, checkpoints, arguments, ranks,
-        slices, given.objective, changes,
+        net=net, chain=chain, source=source, optimizer=optimizer, state=state, penalty=penalty,
+        graph=options.graph, checkpoints=checkpoints, arguments=arguments, ranks=ranks,
+        slices=slices, cost_factor=options.cost_factor, augment=augment,
     )  # fmt: skip
     with _at_work(net, resumed):
         net.names = names if resumed is None else names.or_else(resumed.net.names)
-        return trainer.run(given.epochs, held_out, callbacks, resumed)
+        return trainer.run(options.epochs, held_out, callbacks, resumed)
 
 
 def _source(
     net: Network,
     x: Any,
     y: Any,
-    given: Options,
+    options: Options,
     names: Names,
     ranks: Ranks,
     slices: int | None,
 ) -> Source:
     """Where mini-batches come from: arrays, data on disk, or a user's iterable."""
-    shuffle, finite = given.shuffle, given.check_finite
+    shuffle, finite = options.shuffle, options.check_finite
     if y is not None or isinstance(x, Blocks):
-        weight, size = given.sample_weight, given.batch_size
+        weight, size = options.sample_weight, options.batch_size
         return of_samples(net, x, y, weight, size, shuffle, finite, names)
-    if given.n is None and (given.l1 or given.l2):
+    if options.n is None and (options.l1 or options.l2):
         raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
     for_arrays = {
-        "batch_size": given.batch_size,
-        "sample_weight": given.sample_weight,
+        "batch_size": options.batch_size,
+        "sample_weight": options.sample_weight,
         "shuffle": shuffle if callable(shuffle) else None,
     }
-    size = None if isinstance(given.n, str) else given.n
+    size = None if isinstance(options.n, str) else options.n
     x = x.matched(names) if isinstance(x, Batches) else x
-    stream = net, x, given.epochs, size, finite, for_arrays
+    stream = net, x, options.epochs, size, finite, for_arrays
     return Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
 
 

@@ -269,7 +269,7 @@ def test_the_objective_of_the_steps(backend, rng, weighted, n):
     net = bpx.Network([3, 4, 2], seed=0, dtype="float64", backend=backend)
     options = bpx.training.Options(
         epochs=1, batch_size=5, optimizer=bpx.SGD(0.0), l2=0.7, sample_weight=weight,
-        shuffle=False, n=n, objective=0.5,
+        shuffle=False, n=n, cost_factor=0.5,
     )  # fmt: skip
     history = bpx.training.train(net, x, y, options)
     squares = sum(float((net.backend.to_host(w) ** 2).sum()) for w in net.weights)

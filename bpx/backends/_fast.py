@@ -64,7 +64,7 @@ def installed() -> bool:
 
 
 class FastBackend(FastWindows):
-    """Compiled functions are `_machine_code`'s."""
+    """NumPy's backend, with compiled loops of `_machine_code` where they are faster."""
 
     def compile(self, program: Any) -> Callable[..., int] | None:
         x = program.x
@@ -93,7 +93,7 @@ class FastBackend(FastWindows):
         return _fast_run.forward(layers, theta, many)
 
     def parts_of_forward(self, layers: Any, rows: int) -> int:
-        of_row: int = layers.multiply_adds // 3
+        of_row: int = layers.multiply_adds
         if of_row > LARGE_ROW or max(layers.sizes[1:]) > WIDE or not TIMED:
             return 0
         parts = min(-(-rows * of_row // OF_PART), max(2, rows // FEWEST))

@@ -80,7 +80,7 @@ def worth(program: Any) -> int:
     m, layers = program.batch_size, program.layers
     parts = max(m, *layers.sizes[1:]) // AT_LEAST
     known = TIMED and _threads.of_blas() > 0
-    return min(parts, layers.multiply_adds * m // WORTH) if known else 1
+    return min(parts, 3 * layers.multiply_adds * m // WORTH) if known else 1
 
 
 def _record(

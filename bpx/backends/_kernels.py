@@ -112,9 +112,9 @@ class Kernels:
     @kernel
     def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         """``out ← β·out + α·`` the sum of each channel of x (m, c, \\*lengths); returns `out`."""
-        return self.axpby(self._over_rows(x, (0, *range(2, x.ndim))), out, alpha, beta)
+        return self.axpby(self._sum_over(x, (0, *range(2, x.ndim))), out, alpha, beta)
 
-    def _over_rows(self, x: Array, axes: tuple[int, ...]) -> Array:
+    def _sum_over(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The sum over these axes, in x's dtype.
 
         A matrix is summed in float64 where there is one: NumPy adds row to row, and Σ of 200,000

@@ -160,9 +160,9 @@ class WindowKernels(Kernels):
         xp, axes = self.xp, _but_channels(x)
         room[...] = x
         room -= across(xp, mean, x)
-        first = self._over_rows(room, axes)
+        first = self._sum_over(room, axes)
         room *= room
-        return self.axpby(xp.stack([first, self._over_rows(room, axes)]), out, 1.0, beta)
+        return self.axpby(xp.stack([first, self._sum_over(room, axes)]), out, 1.0, beta)
 
     @kernel
     def batch_statistics(
@@ -222,7 +222,7 @@ class WindowKernels(Kernels):
         xp, axes = self.xp, _but_channels(delta)
         room[...] = delta
         room *= normal
-        sums = [self._over_rows(each, axes) for each in (room, delta)]
+        sums = [self._sum_over(each, axes) for each in (room, delta)]
         return self.axpby(xp.stack(sums), out, 1.0, beta)
 
     @kernel

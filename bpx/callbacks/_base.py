@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import takes
 from ..history import History, StepLog
-from ..keywords import attributes
+from ..keywords import attr_hints
 from ..optimizers import State
 from ..persistence import Stateful
 from ..registry import article, nearest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..network import Network
 
 
-@attributes(optimizer="it is run.net.optimizer, and run.optimizer_state.factor a factor on its η")
+@attr_hints(optimizer="it is run.net.optimizer, and run.optimizer_state.factor a factor on its η")
 @dataclass
 class Run:
     """A training run, as callbacks see it.

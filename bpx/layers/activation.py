@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from .. import activations
 from ..backends import Array
 from ..context import Context
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ..registry import name_of
 from ._base import LAYERS, Layer, Shape, activation_field
 
@@ -28,7 +28,7 @@ def check_range(kind: str, activation: activations.Activation, shape: Shape | No
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Activation(Layer):
     """a = σ(x), element by element, for inputs of any shape; softmax only for flat ones.

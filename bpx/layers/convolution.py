@@ -13,7 +13,7 @@ from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..initializers import Initializer
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
 from ..registry import name_of
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
@@ -165,7 +165,7 @@ class Convolution(Layer):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Conv2D(Convolution):
     """a = σ(ω ∗ x + b) on images (m, c, h, w), with weights (channels, c/groups, kh, kw).
@@ -221,7 +221,7 @@ class Conv2D(Convolution):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Conv1D(Convolution):
     """a = σ(ω ∗ x + b) on sequences (m, c, n), with weights (channels, c/groups, k).

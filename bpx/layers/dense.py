@@ -11,14 +11,14 @@ from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..initializers import Initializer
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
 from ..registry import name_of
 from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Dense(Layer):
     """a = σ(x ωᵀ + b), with weights ω of shape (units, n_in) and bias b of shape (units,).

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from ..backends import Array
 from ..checks import fraction
 from ..context import Context
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ._base import LAYERS, Layer
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Dropout(Layer):
     """In training each element is 0 with probability `rate`, else scaled by 1/(1 − rate).

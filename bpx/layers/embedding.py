@@ -11,13 +11,13 @@ from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..initializers import Initializer, Normal
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, initializer_field
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Embedding(Layer):
     """Row i of its weights for each whole number i: (m, n) to (m, n, width), as in PyTorch.

@@ -12,7 +12,7 @@ from ..backends import Array
 from ..checks import fraction, positive, whole
 from ..context import Context
 from ..initializers import Constant, Initializer, Zeros
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
 from ._base import LAYERS, Layer, Shape, initializer_field
 
@@ -30,7 +30,7 @@ def _scale_and_shift(
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class BatchNorm(Layer):
     """y = γ·(x − μ)/√(v + ε) + β, with mean μ and variance v of each channel (axis 1).
@@ -215,7 +215,7 @@ class BatchNorm(Layer):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class LayerNorm(Layer):
     """y = γ ⊙ (x − μ)/√(v + ε) + β, with mean μ and variance v over the axes of each sample.

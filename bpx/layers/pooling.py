@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, cast
 
 from ..backends import Array
 from ..context import Context
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ._base import LAYERS, Layer, Shape
 from .sliding import Sliding, check_image, check_windows, per_axis
 
@@ -88,7 +88,7 @@ class MaxPool(Pooling):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class MaxPool2D(MaxPool):
     """The largest element of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
@@ -128,7 +128,7 @@ class MaxPool2D(MaxPool):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class MaxPool1D(MaxPool):
     """The largest element of each window of each channel: (m, c, n) to (m, c, on).
@@ -177,7 +177,7 @@ class AveragePool(Pooling):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class AveragePool2D(AveragePool):
     """The mean of each window of each channel: (m, c, h, w) to (m, c, oh, ow).
@@ -204,7 +204,7 @@ class AveragePool2D(AveragePool):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class AveragePool1D(AveragePool):
     """The mean of each window of each channel: (m, c, n) to (m, c, on).
@@ -260,7 +260,7 @@ class GlobalAveragePool(Layer):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class GlobalAveragePool2D(GlobalAveragePool):
     """The mean of each channel: (m, c, h, w) to (m, c).
@@ -280,7 +280,7 @@ class GlobalAveragePool2D(GlobalAveragePool):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class GlobalAveragePool1D(GlobalAveragePool):
     """The mean of each channel: (m, c, n) to (m, c).

@@ -15,7 +15,7 @@ from ..backends import Array, asarray, get, is_sparse, on_host
 from ..checks import MEND, different_names, number
 from ..context import Context
 from ..frames import column, is_on_disk, names_of
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ._base import LAYERS, Layer, Shape
 
 Scalars = float | Sequence[float]
@@ -24,7 +24,7 @@ DENSE_AT_ONCE = 1 << 22  # elements of x: 32 MB of float64
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Rescale(Layer):
     """y = scale·x + offset, with a number for all elements or one for each of the last axis.

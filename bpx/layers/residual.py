@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..context import Context
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter, within
 from . import sequence
 from ._base import LAYERS, Layer, Shape, layers_field
@@ -22,7 +22,7 @@ NOTHING = SimpleNamespace()  # the tensors of a layer that has none
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Residual(Layer):
     """y = F(x) + S(x), where F are layers one after another, and S(x) = x or a projection.

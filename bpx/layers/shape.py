@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..keywords import OF_LAYERS, constructor
+from ..keywords import OF_LAYERS, init_hints
 from ._base import LAYERS, Layer, Shape
 
 
@@ -33,7 +33,7 @@ class Reshaped(Layer):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Reshape(Reshaped):
     """Each sample in another shape, its elements in the same order.
@@ -88,7 +88,7 @@ class Reshape(Reshaped):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Flatten(Reshaped):
     """Each sample as a vector, as `Dense` takes it: (m, c, h, w) to (m, c·h·w).
@@ -107,7 +107,7 @@ class Flatten(Reshaped):
 
 
 @LAYERS.builds
-@constructor(OF_LAYERS)
+@init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Permute(Layer):
     """The axes of each sample in another order, as in `numpy.transpose`.

@@ -58,7 +58,7 @@ def fit(
         validation=held_out and held_out.arrays,
         callbacks=callbacks if tasks is None else [*callbacks, tasks],
         shuffle=orders(n, est._random_state) if est.shuffle else False, n="batch",
-        check_finite=False, objective=est._cost_factor(),
+        check_finite=False, cost_factor=est._cost_factor(),
     )  # fmt: skip
     est.n_iter_ = 0
     try:
