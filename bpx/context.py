@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Array, Backend
-from .parameters import within
+from .parameters import get_path
 from .random import of_layer
 
 
@@ -73,7 +73,7 @@ class Context:
                 Context(
                     self._workspace,
                     of_layer(self.layer, index),
-                    within(self.state, name) or SimpleNamespace(),
+                    get_path(self.state, name) or SimpleNamespace(),
                     want,
                 )
                 for index, (name, want) in enumerate(pairs)

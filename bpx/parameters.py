@@ -114,7 +114,7 @@ class Layout:
             for layer, by_name in enumerate(tensors)
             for name, parameter in by_name.items()
         ]
-        self.layers = len(tensors)
+        self.layer_count = len(tensors)
         self.size = 0
         starts: dict[tuple[int, str], int] = {}
         ends = []
@@ -156,19 +156,19 @@ class Layout:
         return {prefix + entry.path: entry.view(xp, flat) for entry in self.entries}
 
     def views(self, xp: Any, flat: Array) -> list[SimpleNamespace]:
-        """Each layer's tensors, by name, as views into `flat`; see `put`."""
-        spaces = [SimpleNamespace() for _ in range(self.layers)]
+        """Each layer's tensors, by name, as views into `flat`; see `set_path`."""
+        spaces = [SimpleNamespace() for _ in range(self.layer_count)]
         for entry in self.entries:
-            put(spaces[entry.layer], entry.name, entry.view(xp, flat))
+            set_path(spaces[entry.layer], entry.name, entry.view(xp, flat))
         return spaces
 
 
-def put(space: SimpleNamespace, name: str, value: Any) -> None:
+def set_path(space: SimpleNamespace, name: str, value: Any) -> None:
     """Set ``space.name``; ``"0.weights"`` goes into a namespace in `space`, made if need be.
 
     >>> space = SimpleNamespace()
-    >>> put(space, "0.weights", 1.0)
-    >>> within(space, "0").weights
+    >>> set_path(space, "0.weights", 1.0)
+    >>> get_path(space, "0").weights
     1.0
     """
     while "." in name:
@@ -177,7 +177,7 @@ def put(space: SimpleNamespace, name: str, value: Any) -> None:
     setattr(space, name, value)
 
 
-def within(space: SimpleNamespace | None, name: str) -> Any:
+def get_path(space: SimpleNamespace | None, name: str) -> Any:
     """The value or the namespace under this name; None if there is none."""
     for part in name.split("."):
         space = getattr(space, part, None)
@@ -309,7 +309,7 @@ class Destinations:
         self.flat = flat
         self.decayed, self.rest = Scale(), Scale()
         views = layout.views(backend.xp, flat)
-        self.layers: list[SimpleNamespace | None] = [None] * layout.layers
+        self.layers: list[SimpleNamespace | None] = [None] * layout.layer_count
         for entry in layout.entries:
             if entry.start >= layout.trained:
                 continue
@@ -317,8 +317,8 @@ class Destinations:
             if space is None:
                 space = self.layers[entry.layer] = SimpleNamespace()
             scale = self.decayed if entry.start < layout.decayed else self.rest
-            array = within(views[entry.layer], entry.name)
-            put(space, entry.name, Destination(backend, array, scale))
+            array = get_path(views[entry.layer], entry.name)
+            set_path(space, entry.name, Destination(backend, array, scale))
 
     def scale(self, alpha: float, beta_decayed: float = 0.0, beta_rest: float = 0.0) -> None:
         """Set α, which all share, β of weights and β of the rest."""

@@ -16,7 +16,7 @@ import numpy as np
 from .backends import Array, Backend
 from .chain import Chain
 from .optimizers import Optimizer, State
-from .parameters import Destinations, within
+from .parameters import Destinations, get_path
 from .schedules import Schedule
 from .sources import Arrays
 
@@ -141,9 +141,9 @@ class FusedUpdate:
             return
         if chain.backend.is_host:
             for entry in layout.entries:
-                to = within(self.out.layers[entry.layer], entry.name)
+                to = get_path(self.out.layers[entry.layer], entry.name)
                 if to is not None:
-                    omega = within(chain.p[entry.layer], entry.name)
+                    omega = get_path(chain.p[entry.layer], entry.name)
                     to.then = partial(self._add, omega, to.array, entry.parameter.decayed)
         else:
             weights, rest = slice(0, layout.decayed), slice(layout.decayed, layout.trained)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
-from ..parameters import Parameter, within
+from ..parameters import Parameter, get_path
 from . import sequence
 from ._base import LAYERS, Layer, Shape, layers_field
 from .convolution import Conv1D, Conv2D
@@ -155,7 +155,7 @@ class Residual(Layer):
         )
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        tensors = [within(p, name) or NOTHING for name in self._names]
+        tensors = [get_path(p, name) or NOTHING for name in self._names]
         contexts, count = self._contexts(ctx), len(self.layers)
         y, saved = sequence.forward(self.layers, x, tensors[:count], contexts[:count])
         shortcut, kept = sequence.forward(self._shortcut, x, tensors[count:], contexts[count:])
@@ -170,8 +170,8 @@ class Residual(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        tensors = [within(p, name) or NOTHING for name in self._names]
-        outs = [within(out, name) for name in self._names]
+        tensors = [get_path(p, name) or NOTHING for name in self._names]
+        outs = [get_path(out, name) for name in self._names]
         contexts, count = self._contexts(ctx), len(self.layers)
         aside = ctx.buffer("delta", tuple(delta.shape))
         aside[...] = delta  # the layers may overwrite it

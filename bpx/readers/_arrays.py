@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import AsItWas, Read, Reader
+from ._base import FileStamp, Read, Reader
 
 
 class RawRows(Reader):
@@ -34,7 +34,7 @@ class RawRows(Reader):
         self.path, self.offset = path, offset
         self._swapped = not np.dtype(dtype).isnative
         self._row = math.prod(shape[1:]) * self.dtype.itemsize
-        self._file = AsItWas(path, settled)
+        self._file = FileStamp(path, settled)
         wanted = offset + shape[0] * self._row
         if self._file.size < wanted:
             raise ValueError(

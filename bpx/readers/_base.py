@@ -15,7 +15,7 @@ import numpy as np
 Read = Callable[[int, int, np.ndarray], None]  # from row, to row, and where they go
 
 
-class AsItWas:
+class FileStamp:
     """The size of a file, and when it was last written to, as they are when it is opened.
 
     Not its number: some network file systems give the same file another one.

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..checks import MEND, in_words, shortened
 from ..registry import nearest
-from ._base import AsItWas, MissingValue, Read, Reader
+from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
 from ._names import check_first_line, check_inputs, check_names, is_name, separated_by_others
 
@@ -78,7 +78,7 @@ class TableReader(Reader):
 
     def _begin(self, path: Path) -> None:
         """Before anything is read from it."""
-        self.path, self._file = path, AsItWas(path)
+        self.path, self._file = path, FileStamp(path)
 
     @contextmanager
     def opened(self) -> Iterator[Read]:
