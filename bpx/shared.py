@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .alike import compare
 from .backends import Array, dealt, is_sparse
 from .chain import Chain
 from .checks import warn
+from .consistency import check_parameters
 from .data import Samples
 from .ranks import AllReduce, Ranks, listed, of_all_ranks, own_rows, part_sizes
 from .sources import Arrays, Source, Stream, digest_of
@@ -144,7 +144,7 @@ class SharedSteps(Steps):
         self.ws.step = step = self.net.steps
         if step and step % COMPARED == 0 and self.ranks.size > 1:
             self._sum.wait()  # a copy to the host would not hear that a rank is gone
-            compare(self.net, self.ranks)
+            check_parameters(self.net, self.ranks)
         share = batch if isinstance(batch, Share) else self._share(batch)
         self.note_squares(at)
         self._gradient(share)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .alike import at_the_end, begin_alike, compare
 from .augmentation import Pipeline
 from .callbacks import Progress, Run, at_each_step, hooks
 from .captured import Captured, why_not_captured
 from .chain import Chain
 from .checkpoints import Checkpoints
+from .consistency import agreed_ending, check_parameters, synchronize
 from .data import Samples
 from .history import History
 from .interrupts import Interrupts
@@ -126,7 +126,7 @@ class Trainer:
             ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
             try:
                 self._run_epochs(run, held_out, callbacks)
-                stopped = at_the_end(ranks, run.stopped, interrupts.noted)
+                stopped = agreed_ending(ranks, run.stopped, interrupts.noted)
             except RankError:
                 self._rescue(run)
                 raise
@@ -151,7 +151,7 @@ class Trainer:
             self.epoch = resumed.restore(run, self.source, self.arguments)
             run.step_log = self.epoch.log
         if ranks.size > 1:
-            begin_alike(net, self.state, ranks)
+            synchronize(net, self.state, ranks)
         self.chain.key = net.chain.key  # for masks; in another precision the chain is a twin
         return run
 
@@ -263,7 +263,7 @@ class Trainer:
         if not ended:
             return None
         if ranks.size > 1:
-            compare(self.net, ranks)
+            check_parameters(self.net, ranks)
         return self._means(epoch.log.rows)
 
     def _run_steps(self, current: Pass, epoch: Epoch, run: Run, step_hooks: list[Any]) -> bool:

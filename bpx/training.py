@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from .alike import given_alike, newest
 from .architecture import Architecture
 from .augmentation import Pipeline
 from .blocks import Blocks
@@ -16,6 +15,7 @@ from .callbacks import Progress, as_callbacks, at_each_step
 from .chain import Chain
 from .checkpoints import Checkpoints
 from .checks import flag, positive, warn, whole
+from .consistency import check_arguments, newest_checkpoint
 from .data import Samples
 from .frames import names_of, names_of_targets
 from .history import History
@@ -128,7 +128,7 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     if ranks.size > 1:
         others = {name: getattr(options, name) for name in ("epochs", "resume", "accumulate")}
         others["a callback with on_step_end"] = at_each_step(callbacks)
-        given_alike(net, ranks, arguments | others)
+        check_arguments(net, ranks, arguments | others)
     check_cuts(net.chain, source, ranks, options.accumulate)
     checkpoints, resumed = _checkpoints(
         options.checkpoint, options.resume, arguments, callbacks, ranks
@@ -290,7 +290,7 @@ def _checkpoints(
         return None, None
     found = Checkpoints(wanted, arguments, callbacks, writes=ranks.rank == 0)
     if resume:
-        return found, newest(found, ranks)
+        return found, newest_checkpoint(found, ranks)
     found.refuse_others()
     return found, None
 

@@ -64,7 +64,7 @@ ORDER = [
     "passes",
     "snapshots",
     "checkpoints",
-    "alike",
+    "consistency",
     "shared",
     "trainer",
     "training",

@@ -21,7 +21,7 @@ RESERVED = 2048  # bytes of shared memory: the system's 1024 of a block, and the
 
 # Multiply-adds of a step in float32 from which one multiprocessor is not clearly faster than a
 # launch for each kernel. Reckoned from the machine code for sm_90, not measured: 784-30-10 with
-# m = 10 (3·m·`multiply_adds` = 715 000) takes some 77 000 instructions of a warp, 4 a cycle, beside
+# m = 10 (3·m·`multiply_adds`: 715 000) takes some 77 000 instructions of a warp, 4 a cycle, beside
 # 11 500 reads of shared memory, one a cycle: 40 multiply-adds a cycle, and 2500 cycles more of
 # waiting. A step of 20 launches of 2 us is 70 000 cycles of 1.75 GHz. The limit is a little over
 # half of what one multiprocessor does in those.

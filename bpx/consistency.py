@@ -1,4 +1,4 @@
-"""What ranks that train together have alike: what they are given, begin with, and end with."""
+"""What must be the same on all ranks: arguments, initial state, parameters, and how a run ends."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .ranks import Ranks, agreed, of_all_ranks, same
 from .snapshots import Snapshot, described, differing
 
 
-def compare(net: Network, ranks: Ranks) -> None:
+def check_parameters(net: Network, ranks: Ranks) -> None:
     """ValueError, on all ranks, if parameters are not rank 0's, to the last bit."""
     host = np.ascontiguousarray(net.backend.to_host(net.parameters))
     what = f"after {net.steps} steps the parameters"
     same(ranks, what, f"{zlib.crc32(host.data):08x}")
 
 
-def newest(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
+def newest_checkpoint(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
     """Rank 0's newest checkpoint on all ranks; the others need not see its folder."""
     found = checkpoints.newest() if ranks.rank == 0 else None
     if ranks.size == 1:
@@ -41,7 +41,7 @@ def newest(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
         return Snapshot.read(path)
 
 
-def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> None:
+def check_arguments(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> None:
     """ValueError, on all ranks, if one of them was given another network or other arguments."""
     here = {
         "input_shape": net.input_shape, "layers": described(net.layers),
@@ -65,7 +65,7 @@ def given_alike(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> Non
             )
 
 
-def begin_alike(net: Network, state: State, ranks: Ranks) -> None:
+def synchronize(net: Network, state: State, ranks: Ranks) -> None:
     """Put rank 0's parameters, memory and generator on all ranks."""
     generator = net.generator.bit_generator
     numbers = {
@@ -91,7 +91,7 @@ def _from_rank_0(net: Network, vector: Array, ranks: Ranks) -> None:
         vector[...] = net.chain.own(np.frombuffer(content, host.dtype))
 
 
-def at_the_end(ranks: Ranks, stopped: str | None, interrupted: bool) -> tuple[str | None, bool]:
+def agreed_ending(ranks: Ranks, stopped: str | None, interrupted: bool) -> tuple[str | None, bool]:
     """Why one of the ranks was stopped, and whether one was interrupted."""
     reasons = [text for text in ranks.texts(stopped or "") if text]
     return next(iter(reasons), None), agreed(ranks, interrupted)
