@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import handover, layers, tables
+from bpx import handover, layers
 from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
 from bpx.blocks import Blocks
+from bpx.cli import tables
 from bpx.readers import _tables
 from bpx.sources import Arrays, Windows, of_samples
 

@@ -10,7 +10,8 @@ pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx
 from test_cli import bpx_command
 
 import bpx
-from bpx import readers, tables
+from bpx import readers
+from bpx.cli import tables
 from bpx.readers import Classes
 
 KINDS = ("elm", "oak", "ash")  # as they come; sorted: ash, elm, oak

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import console, persistence, tables
+from bpx import persistence
 from bpx.__main__ import main
+from bpx.cli import console, tables
 
 
 def bpx_process(*arguments, cwd=None):

@@ -10,7 +10,7 @@ pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx
 from test_cli import bpx_command
 
 import bpx
-from bpx import tables
+from bpx.cli import tables
 
 ROWS = [f"{k}.5,{k + 1},{kind}" for k, kind in enumerate(["oak", "elm"] * 10)]
 MESSAGE = r"expected the columns' names in the first line, got {}, as in a row: put a line of"

@@ -12,8 +12,8 @@ pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx
 from test_cli import bpx_command
 
 import bpx
-from bpx import tables
-from bpx.predictions import column_names
+from bpx.cli import tables
+from bpx.cli.predictions import column_names
 
 
 def _net(outputs, task, k=2, targets=None, classes=None):

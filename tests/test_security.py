@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import tables
+from bpx.cli import tables
 
 ROOT = Path(bpx.__file__).parent
 PACKAGE = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))

@@ -198,7 +198,8 @@ def test_a_handler_that_a_callback_has_set(tmp_path):
 # A process of its own: SIGTERM ends it where nobody has asked to be told.
 PROGRAM = """
 import os, signal, sys
-from bpx import cli, persistence, recipe, runs, tables
+from bpx import cli, persistence
+from bpx.cli import recipe, runs, tables
 owner, name, count, number = sys.argv[1:5]
 owner = {"os": os, "persistence": persistence, "tables": tables, "runs": runs}[owner]
 real, calls = getattr(owner, name), []

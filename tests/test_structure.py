@@ -75,12 +75,6 @@ ORDER = [
     "gradcheck",
     "summary",
     "plotting",
-    "tables",
-    "samples",
-    "predictions",
-    "recipe",
-    "runs",
-    "console",
     "cli",
     "__main__",
 ]

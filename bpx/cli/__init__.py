@@ -17,22 +17,23 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 import typer
 
-from . import backends, datasets, launcher, predictions, recipe, runs, samples
-from .backends import BackendError
-from .callbacks import Callback
-from .checks import positive, printable, whole
+from .. import backends, datasets, launcher
+from ..backends import BackendError
+from ..callbacks import Callback
+from ..checks import positive, printable, whole
+from ..data import check_batch_size, class_count
+from ..data import generator as data_generator
+from ..ensemble import Ensemble
+from ..files import load
+from ..gradcheck import gradient_check
+from ..mpi import launched
+from ..network import Network
+from ..onnx import export_onnx
+from ..ranks import RankError, Ranks
+from ..steps import DivergenceError
+from ..values import first_not_finite
+from . import predictions, recipe, runs, samples
 from .console import ShowEpochs, ShowNetwork, say, score, told
-from .data import check_batch_size, class_count
-from .data import generator as data_generator
-from .ensemble import Ensemble
-from .files import load
-from .gradcheck import gradient_check
-from .mpi import launched
-from .network import Network
-from .onnx import export_onnx
-from .ranks import RankError, Ranks
-from .steps import DivergenceError
-from .values import first_not_finite
 
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",

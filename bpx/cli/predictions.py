@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .ensemble import Ensemble
-from .network import Network
-from .writing import write_bytes
+from ..ensemble import Ensemble
+from ..network import Network
+from ..writing import write_bytes
 
 
 def lines(found: np.ndarray, names: Sequence[str] = (), end: str = "\n") -> str:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .callbacks import Callback
-from .checks import printable
-from .ensemble import Ensemble
-from .network import Network
+from ..callbacks import Callback
+from ..checks import printable
+from ..ensemble import Ensemble
+from ..network import Network
 
 
 @contextlib.contextmanager

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import Checkpoint, delete, is_checkpoint
-from .files import save
-from .history import History
-from .network import Network
-from .plotting import picture
-from .writing import write_bytes
+from ..checkpoints import Checkpoint, delete, is_checkpoint
+from ..files import save
+from ..history import History
+from ..network import Network
+from ..plotting import picture
+from ..writing import write_bytes
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe

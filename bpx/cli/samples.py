@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from . import datasets, tables
-from .architecture import TASKS
-from .blocks import Blocks, open_data
-from .checks import budget_in_bytes, shortened
-from .data import generator
-from .ensemble import Ensemble
-from .names import Names
-from .network import Network
-from .readers import TABLES
-from .registry import nearest
+from .. import datasets
+from ..architecture import TASKS
+from ..blocks import Blocks, open_data
+from ..checks import budget_in_bytes, shortened
+from ..data import generator
+from ..ensemble import Ensemble
+from ..names import Names
+from ..network import Network
+from ..readers import TABLES
+from ..registry import nearest
+from . import tables
 
 Part = tuple[np.ndarray, np.ndarray]
 

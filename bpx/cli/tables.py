@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .blocks import open_data
-from .checks import in_words, shortened
-from .data import as_integers
-from .names import Names
-from .readers import (
+from ..blocks import open_data
+from ..checks import in_words, shortened
+from ..data import as_integers
+from ..names import Names
+from ..readers import (
     Classes,
     check_first_line,
     check_inputs,
@@ -33,8 +33,8 @@ from .readers import (
     parquet_size,
     separated_by_others,
 )
-from .registry import nearest
-from .values import first_not_finite, place
+from ..registry import nearest
+from ..values import first_not_finite, place
 
 
 class Table(NamedTuple):
