@@ -354,7 +354,7 @@ class CustomActivation(Activation):
     """
 
     function: Callable[[Any, Array], Array]
-    # As in CustomCost.
+    # Its own field: else the method of this name would be its default.
     derivative: Callable[[Any, Array, Array], Array] = field()  # type: ignore[assignment]
     range: str = "real"
 

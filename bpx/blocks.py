@@ -295,13 +295,13 @@ class Blocks:
         largest = int(np.diff(borders).max())
         least = max(batch_size, largest)
         if window < least:
-            mended = f"pass at least budget={fixed + a_row * (least + batch_size)}"
+            hint = f"pass at least budget={fixed + a_row * (least + batch_size)}"
             if largest > batch_size and self.reader.smaller:
-                mended += f", or {self.reader.smaller}"
+                hint += f", or {self.reader.smaller}"
             beside = f" besides {fixed} bytes for y and for reading" if fixed else ""
             raise ValueError(
                 f"a budget of {self.budget} bytes holds {max(window, 0)} rows in each of two "
-                f"windows{beside}, expected {least}, the largest block or mini-batch: {mended}"
+                f"windows{beside}, expected {least}, the largest block or mini-batch: {hint}"
             )
         counts = np.diff(borders)
         if self.kept is not None:

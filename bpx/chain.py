@@ -28,7 +28,7 @@ from .values import first_not_finite
 
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
 ROWS_AT_ONCE = 1024  # on a host: products at full speed, activations that stay in the caches
-ELEMENTS_AT_ONCE = {True: 1 << 22, False: 1 << 24}  # in a layer's activations, on a host or not
+ELEMENTS_ON_HOST, ELEMENTS_ON_DEVICE = 1 << 22, 1 << 24  # of a layer's activations, at once
 
 
 class Chain:
@@ -69,11 +69,11 @@ class Chain:
         self.xp_dtype = backend.dtype(self.dtype)
         self.objective, self.task = architecture.objective, architecture.task
         backend.use()
-        self.parameters, self.state = self.own(parameters), self.own(state)
+        self.parameters, self.state = self.copy_of(parameters), self.copy_of(state)
         self.p = architecture.layout.views(backend.xp, self.parameters)
         self.s = architecture.state_layout.views(backend.xp, self.state)
 
-    def own(self, host: np.ndarray) -> Array:
+    def copy_of(self, host: np.ndarray) -> Array:
         """A copy of a host array, on this backend and in this dtype."""
         fresh = self.backend.empty(host.shape, self.xp_dtype)
         fresh[...] = self.backend.from_host(host.astype(self.dtype))
@@ -88,7 +88,7 @@ class Chain:
         """A chain that shares these arrays, with another backend that works on them."""
         other = object.__new__(Chain)  # a copy would have numbers of its own
         other.__dict__ |= self.__dict__ | {"backend": backend}
-        other.__dict__.pop("_few", None)
+        other.__dict__.pop("_forward_few", None)
         return other
 
     def moved(self, backend: Backend, dtype: Any = None) -> Chain:
@@ -114,12 +114,12 @@ class Chain:
 
     @cached_property
     def largest_number(self) -> float:
-        """The largest number that its dtype holds, as far as float64 has larger ones."""
+        """The largest float32; infinity for a network of float64, in which every number fits."""
         return float(np.finfo(np.float32).max) if self.dtype == "float32" else math.inf
 
     @cached_property
     def largest_input(self) -> float:
-        """As `largest_number`; but a folded first `Rescale` may bring back what is larger."""
+        """The largest number in x: any, where a folded `Rescale` may bring it into range."""
         return math.inf if self.architecture.folded else self.largest_number
 
     # --- forward ----------------------------------------------------------------------------
@@ -175,14 +175,14 @@ class Chain:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
         return sequence.forward(self.architecture.stages, x, self.p, ws.contexts)
 
-    def room(self, z: Array, ws: Workspace) -> Array:
+    def output_buffer(self, z: Array, ws: Workspace) -> Array:
         """The buffer for a^L; with the identity it is z^L itself."""
         is_z = type(self.objective.activation) is Identity
         return z if is_z else ws.buffer("a", z.shape)
 
     def activated(self, z: Array, ws: Workspace) -> Array:
         """a^L, in the workspace."""
-        a = self.room(z, ws)
+        a = self.output_buffer(z, ws)
         return a if a is z else self.backend.activate(self.objective.activation, z, a)
 
     def cost_and_delta(
@@ -194,7 +194,7 @@ class Chain:
         returned are the unweighted C.
         """
         z, saved = self.forward(x, ws)
-        a, delta = self.room(z, ws), ws.buffer("delta", z.shape)
+        a, delta = self.output_buffer(z, ws), ws.buffer("delta", z.shape)
         y = self.as_outputs(y, ws)
         values = self.backend.cost_and_delta(self.objective, z, a, y, delta)
         if weight is not None:
@@ -217,19 +217,19 @@ class Chain:
             return out
         check = check or _no_check
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
-        if few and self._few is not None:
-            return self._few(x.astype(self.xp_dtype, copy=False), check)
+        if few and self._forward_few is not None:
+            return self._forward_few(x.astype(self.xp_dtype, copy=False), check)
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
-        slices, own_pass = self._passes(x, 0, m, activated)
+        slices, compiled = self._slices_and_forward(x, 0, m, activated)
         doubted: list[int] = []
         by_slices = check is not _no_check and isinstance(x, np.ndarray)
         if not by_slices:
             check()
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
-            if own_pass is not None:
+            if compiled is not None:
                 gathered = chain.gather(x, rows, ws)
-                out[rows, ...] = own_pass(gathered, partial(doubted.append, at))
+                out[rows, ...] = compiled(gathered, partial(doubted.append, at))
                 return
             # While the rows are on their way through the caches.
             if by_slices and first_not_finite(x[rows], chain.largest_input) is not None:
@@ -237,12 +237,12 @@ class Chain:
             z, _ = chain.forward(chain.gather(x, rows, ws), ws)
             out[rows, ...] = chain.activated(z, ws) if activated else z
 
-        self._over(slices, work)
+        self._each_slice(slices, work)
         if doubted:
             check()
         return out
 
-    def _over(
+    def _each_slice(
         self,
         slices: list[slice],
         work: Callable[[Chain, Workspace, int, slice], None],
@@ -265,20 +265,20 @@ class Chain:
         with backend.in_threads() as within:
             chain = self if within is backend else self.on(within)
 
-            def of_part(part: int, its: list[slice]) -> None:
+            def of_part(part: int, of_it: list[slice]) -> None:
                 own = ws if ws is not None and ws.backend is within else chain.workspace()
-                for turn, rows in enumerate(its):
+                for turn, rows in enumerate(of_it):
                     work(chain, own, part + turn * threads, rows)
 
             backend.side_by_side(of_part, [slices[part::threads] for part in range(threads)])
 
     @property
     def rows_at_once(self) -> int:
-        """Of a pass through all: on a device many, where a few take less time than a launch."""
+        """Of a pass without gradients: many on a device, where a launch takes as long as a few."""
         largest = max(math.prod(layer.output_shape) for layer in self.architecture.layers)
-        is_host = self.backend.is_host
-        most = max(1, ELEMENTS_AT_ONCE[is_host] // largest)
-        return min(most, ROWS_AT_ONCE) if is_host else most
+        if self.backend.is_host:
+            return min(ROWS_AT_ONCE, max(1, ELEMENTS_ON_HOST // largest))
+        return max(1, ELEMENTS_ON_DEVICE // largest)
 
     def _slices(self, first: int, stop: int) -> list[slice]:
         return in_slices(first, stop, self.rows_at_once)
@@ -293,14 +293,14 @@ class Chain:
         return out
 
     @cached_property
-    def _few(self) -> Forward | None:
+    def _forward_few(self) -> Forward | None:
         """The backend's own forward pass for a few rows through dense layers, if it has one."""
         dense = self.architecture.dense
         if dense is None or self.architecture.folded:
             return None
         return self.backend.compile_forward(dense, self.parameters)
 
-    def _passes(
+    def _slices_and_forward(
         self, x: Array, first: int, stop: int, activated: bool
     ) -> tuple[list[slice], Forward | None]:
         """Slices of the rows, and the backend's own pass for them, if it has one.
@@ -389,19 +389,19 @@ class Chain:
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """The sums of cost, of right samples and of weight, over some rows."""
         backend = self.backend
-        slices, own_pass = self._passes(samples.x, first, stop, activated=False)
+        slices, compiled = self._slices_and_forward(samples.x, first, stop, activated=False)
         log = backend.empty((len(slices), 3), self.xp_dtype)
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
             gathered = chain.gather(samples.x, rows, ws)
-            z = own_pass(gathered, _no_check) if own_pass else chain.forward(gathered, ws)[0]
+            z = compiled(gathered, _no_check) if compiled else chain.forward(gathered, ws)[0]
             a, y = chain.activated(z, ws), samples.y[rows, ...]
             values = chain.objective.value(chain.backend, z, a, chain.as_outputs(y, ws))
             weight = None if samples.weight is None else samples.weight[rows]
             right = chain.correct(a, y)
             chain.backend.tally(values, right, weight, log, at)
 
-        self._over(slices, work, ws)
+        self._each_slice(slices, work, ws)
         return np.asarray(backend.to_host(log).sum(axis=0, dtype=np.float64))
 
     def penalty(self, n: int, l1: float, l2: float) -> float:

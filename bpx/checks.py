@@ -160,7 +160,7 @@ def as_days(name: str) -> str:
     return f"; as days, for example: ({name} - {name}.min()) / np.timedelta64(1, 'D')"
 
 
-MEND = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
+FILL_IN = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
 LONGEST = 1000  # characters of the name of a class, or of a column
 SHOWN = 57  # characters of a longer text
 

@@ -88,7 +88,7 @@ def _from_rank_0(net: Network, vector: Array, ranks: Ranks) -> None:
     host = np.ascontiguousarray(net.backend.to_host(vector))
     content = ranks.broadcast(host.tobytes())
     if ranks.rank:
-        vector[...] = net.chain.own(np.frombuffer(content, host.dtype))
+        vector[...] = net.chain.copy_of(np.frombuffer(content, host.dtype))
 
 
 def agreed_ending(ranks: Ranks, stopped: str | None, interrupted: bool) -> tuple[str | None, bool]:

@@ -327,7 +327,7 @@ class CustomCost(Cost):
     """
 
     function: Callable[[Any, Array, Array], Array]
-    # Its own field: else the method of this name would be its default.
+    # As in `CustomActivation`.
     gradient: Callable[[Any, Array, Array], Array] = field()  # type: ignore[assignment]
 
     def __post_init__(self) -> None:

@@ -241,12 +241,12 @@ def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Ar
     if low < 0 or high >= classes:
         host = backend.to_host(given)
         row = int(np.argmax((host < 0) | (host >= classes)))
-        mend = "number the classes from 0, and give the network an output for each"
+        hint = "number the classes from 0, and give the network an output for each"
         if outputs == 1 and len(np.unique(host)) == 2:
-            mend = "number the two classes 0 and 1"
+            hint = "number the two classes 0 and 1"
         raise ValueError(
             f"expected labels 0 to {classes - 1} in {what} for a network with {outputs} "
-            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}: {mend}"
+            f"output{'s' * (outputs > 1)}, got {int(host[row])} in row {row}: {hint}"
         )
     return xp.reshape(y, (y.shape[0], 1)) if outputs == 1 else y
 
@@ -259,12 +259,12 @@ def _check_range(xp: Any, y: Array, targets: str, task: str, what: str) -> None:
     low, high = float(xp.min(y)), float(xp.max(y))
     counts = targets == "nonnegative"
     if low < 0.0 or (high > 1.0 and not counts):
-        mend = 'real targets need output="identity" and the quadratic cost'
+        hint = 'real targets need output="identity" and the quadratic cost'
         if task == "multilabel":
-            mend = "multilabel takes a column of 0 and 1 for each label"
+            hint = "multilabel takes a column of 0 and 1 for each label"
         raise ValueError(
             f"expected {what} {'>= 0' if counts else 'between 0 and 1'} for this cost and these "
-            f"outputs, got {low if low < 0.0 else high:g}: {mend}"
+            f"outputs, got {low if low < 0.0 else high:g}: {hint}"
         )
     if targets == "simplex":
         sums = xp.sum(xp.astype(y, xp.float32), axis=1)

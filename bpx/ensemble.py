@@ -418,12 +418,12 @@ def _check(members: tuple[Any, ...]) -> None:
         raise ValueError("expected different networks, got one of them twice: pass net.copy()")
     first = members[0]
     for index, net in enumerate(members):
-        for what, mended in _ALIKE.items():
+        for what, hint in _ALIKE.items():
             expected, got = getattr(first, what), getattr(net, what)
             if expected != got:
                 raise ValueError(
                     f"expected networks with the same {what}, got {expected!r} in member 0 and "
-                    f"{got!r} in member {index}{mended}"
+                    f"{got!r} in member {index}{hint}"
                 )
     for what in Names._fields:  # some may not have any yet
         found = {getattr(net, what): index for index, net in enumerate(members)}

@@ -166,12 +166,12 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
             )
         if not (_is_default(labels) or _is_default(found)):
             apart = int((~labels.isin(found)).sum())
-            mend = f"{name}.to_numpy() if they belong together as they are"
+            hint = f"{name}.to_numpy() if they belong together as they are"
             if labels.is_unique and found.is_unique:
-                mend += f", else x, {name} = x.align({name}, join='inner', axis=0)"
+                hint += f", else x, {name} = x.align({name}, join='inner', axis=0)"
             warn(
                 f"{apart} of {len(labels)} index labels of {what}x are not among those of "
-                f"{what}{name}, and rows go by their place: {mend}"
+                f"{what}{name}, and rows go by their place: {hint}"
             )
 
 

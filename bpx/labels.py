@@ -14,7 +14,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .backends import of
-from .checks import LONGEST, MEND, different_names, last_word, shortened
+from .checks import FILL_IN, LONGEST, different_names, last_word, shortened
 from .data import class_count
 from .names import Names
 from .registry import nearest
@@ -98,9 +98,9 @@ def learned(
         It has; or the task is no classification; or the names are not as many as the classes that
         the outputs tell apart, or one is missing.
     """
-    names, mend = _names(y), "net.classes = [...]"
+    names, hint = _names(y), "net.classes = [...]"
     if of_data is not None:
-        found, mend = [*of_data], "open_data(..., classes=[...])"
+        found, hint = [*of_data], "open_data(..., classes=[...])"
     elif names is None:
         return None
     else:
@@ -117,11 +117,11 @@ def learned(
             "y has names of classes, and the network has learned only numbers: name them, in the "
             "order of its labels, with net.classes = [...]"
         )
-    _check_count(found, architecture, mend)
+    _check_count(found, architecture, hint)
     return check_classes(architecture, found)
 
 
-def _check_count(found: Sequence[str], architecture: Architecture, mend: str) -> None:
+def _check_count(found: Sequence[str], architecture: Architecture, hint: str) -> None:
     """ValueError unless these names are as many as the classes that the outputs tell apart."""
     outputs = architecture.output_shape[0]
     count = class_count(outputs)
@@ -133,7 +133,7 @@ def _check_count(found: Sequence[str], architecture: Architecture, mend: str) ->
     if len(found) < count:
         raise ValueError(
             f"expected names of {count} classes in y, got {len(found)}, {shortened([*found])}: "
-            f"name them all, {mend}, or give the network an output for each that there is"
+            f"name them all, {hint}, or give the network an output for each that there is"
         )
 
 
@@ -143,15 +143,15 @@ def check_targets(y: Any, task: str, what: str) -> None:
     if names is None:
         return
     text = next(name for name in names if isinstance(name, str))
-    mend = 'for classes the last layer needs output="softmax"'
+    hint = 'for classes the last layer needs output="softmax"'
     if task == "multilabel":
-        mend = "give it a column of 0 and 1 for each label"
+        hint = "give it a column of 0 and 1 for each label"
     else:
         with contextlib.suppress(ValueError):
             float(text)
-            mend = f"np.asarray({last_word(what)}).astype(float)"
+            hint = f"np.asarray({last_word(what)}).astype(float)"
     raise TypeError(
-        f"{what} must be numbers, as the network's task is {task!r}, got {shortened(text)}: {mend}"
+        f"{what} must be numbers, as the network's task is {task!r}, got {shortened(text)}: {hint}"
     )
 
 
@@ -160,7 +160,7 @@ def _check_strings(names: Sequence[Any], what: str) -> None:
         if not isinstance(name, str):
             raise ValueError(
                 f"expected the name of a class in {what}, got {shortened(name)} in row {row}: "
-                f"{MEND}"
+                f"{FILL_IN}"
             )
 
 

@@ -337,9 +337,8 @@ class Network(HasNames):
         >>> {name: tensor.shape for name, tensor in sorted(net.tensors.items())[:2]}
         {'layers.0.bias': (3,), 'layers.0.weights': (3, 2)}
         """
-        asked, xp = self.chain.architecture, self.backend.xp
-        parameters = asked.layout.tensors(xp, self.parameters)
-        return parameters | asked.state_layout.tensors(xp, self.state)
+        state_layout, xp = self.chain.architecture.state_layout, self.backend.xp
+        return self.layout.tensors(xp, self.parameters) | state_layout.tensors(xp, self.state)
 
     # --- forward ----------------------------------------------------------------------------
 
@@ -387,12 +386,12 @@ class Network(HasNames):
         columns = self._names.columns
         return x if columns is None else by_names(x, columns)
 
-    def _x(self, x: Any) -> Array:
+    def _checked_x(self, x: Any) -> Array:
         return self._rows(self._by_names(x))
 
     def _rows(self, given: Any, finite: bool = True, what: str = "x") -> Array:
-        chain, asked = self.chain, self.chain.architecture
-        shape, index_count = asked.input_shape, asked.index_count
+        chain, described = self.chain, self.chain.architecture
+        shape, index_count = described.input_shape, described.index_count
         most = chain.largest_input if finite else math.inf
         return data.check_x(chain.backend, given, shape, what, finite, index_count, most)
 
@@ -410,7 +409,7 @@ class Network(HasNames):
         [[[3.0, 0.0]], [[6.0]]]
         """
         ws = self.chain.workspace()
-        gathered = self.chain.gather(self._x(x), slice(None), ws)
+        gathered = self.chain.gather(self._checked_x(x), slice(None), ws)
         # Copied, because a layer may hand its input's buffer through.
         return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
 
@@ -704,7 +703,7 @@ class Network(HasNames):
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
             found = gradients.from_targets(self.chain, samples, ws)
         else:
-            found = gradients.from_outputs(self.chain, self._x(x), output_gradient, ws)
+            found = gradients.from_outputs(self.chain, self._checked_x(x), output_gradient, ws)
         if n is not None:
             self.chain.add_penalty(found.flat, l1 / n or None, l2 / n or None)
         if step is None and training:
@@ -744,7 +743,7 @@ class Network(HasNames):
             raise ValueError(
                 "there are no derivatives with respect to the whole numbers of an Embedding"
             )
-        x, (k,), xp = self._x(x), self.output_shape, self.backend.xp
+        x, (k,), xp = self._checked_x(x), self.output_shape, self.backend.xp
         units = self.backend.from_host(np.eye(k, dtype=self.dtype))
         rows = (xp.broadcast_to(units[j, :], (x.shape[0], k)) for j in range(k))
         passes = (self.backprop(x, output_gradient=row, training=False) for row in rows)
@@ -791,7 +790,7 @@ class Network(HasNames):
         data.check_in_memory(x)
         ws, targets = self.chain.workspace(inputs=True), None
         if y is None:
-            x = self._x(x)
+            x = self._checked_x(x)
         else:
             samples = self.samples(x, y)
             x, targets = samples.x, samples.y
@@ -819,7 +818,7 @@ class Network(HasNames):
             twin.optimizer_state = dataclasses.replace(
                 self.optimizer_state,
                 backend=chain.backend,
-                slots={name: chain.own(self.backend.to_host(slot)) for name, slot in slots},
+                slots={name: chain.copy_of(self.backend.to_host(slot)) for name, slot in slots},
             )
         return twin
 
@@ -872,10 +871,10 @@ class Network(HasNames):
             here, there = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))
             if here != there:
                 before = _layer_of(name)
-                mend = f": layers={before} copies only those before it" if before else ""
+                hint = f": layers={before} copies only those before it" if before else ""
                 raise ValueError(
                     f"expected tensors of the same names and shapes, got {name} of shape "
-                    f"{here or 'none'} here and {there or 'none'} there{mend}"
+                    f"{here or 'none'} here and {there or 'none'} there{hint}"
                 )
         for name, tensor in ours.items():
             host = other.backend.to_host(theirs[name])
@@ -884,7 +883,7 @@ class Network(HasNames):
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         return self.copy()
 
-    # --- further down -----------------------------------------------------------------------
+    # --- training, files, summary -----------------------------------------------------------
 
     @hints(**OF_FIT)
     def fit(

@@ -87,7 +87,7 @@ class Layout:
     tensors : sequence of dict
         Each layer's `Parameter` by name; ``"0.weights"`` are the weights of a layer in a layer.
     trainable : sequence of bool
-        Which layers are trained; the others come last, beyond `trained`.
+        Which layers are trained; the others come last, from `trained` on.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Layout:
     decayed : int
         The vector up to this index is the trained weights.
     trained : int
-        The vector from this index on is not trained: its gradient is zero.
+        The vector up to this index is trained; from there on its gradient is zero.
     """
 
     def __init__(self, tensors: Sequence[dict[str, Parameter]], trainable: Sequence[bool]) -> None:

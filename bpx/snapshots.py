@@ -23,7 +23,7 @@ from .persistence import FileFormatError, Stateful
 from .registry import plain
 from .sources import Source, digest_of
 
-NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, what may not differ
+NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, alike in a resumed run
 
 
 @dataclass(slots=True)
@@ -309,7 +309,7 @@ class Snapshot:
 
     @staticmethod
     def _copy(host: np.ndarray, net: Network, vector: Any) -> None:
-        vector[...] = net.chain.own(host)
+        vector[...] = net.chain.copy_of(host)
 
     def _check(
         self,

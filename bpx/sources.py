@@ -33,7 +33,7 @@ from .network import Network
 from .persistence import Stateful
 from .windows import WindowReader
 
-# Of x some rows are looked at, and it should have as many different numbers in float32.
+# Rows of x that are looked at; steps of float32 that a column should have between its ends.
 LOOKED_AT, FEW_STEPS = 100, 500.0
 
 FLAT = 1e-4  # σ' of a unit that is saturated: |z| of 9 for a sigmoid, of 5 for tanh

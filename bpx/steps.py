@@ -156,7 +156,7 @@ class Steps:
         """The answer to a question of `ask`, after the last step."""
         return self._questions[name]()
 
-    # --- what came of them ---
+    # --- results ---
 
     def read(self, count: int, first: int = 0) -> np.ndarray | None:
         """`count` rows of the log in float64; on a device this is where the host waits for it.
@@ -186,7 +186,7 @@ class Steps:
         to_host = self.chain.backend.to_host
         return [to_host(array).copy() for array in (*self._vectors, self.log[:count, ...])]
 
-    # --- the way back ---
+    # --- backup and divergence ---
 
     def back_up(self) -> None:
         """Copy everything as it is now, for `restore`."""

@@ -82,7 +82,7 @@ class Trainer:
         callbacks: list[Any],
         resumed: Snapshot | None = None,
     ) -> History:
-        """Do all of it; returns what `Network.fit` does."""
+        """Train; returns the history."""
         net, ranks = self.net, self.ranks
         self.hooked = at_each_step(callbacks)
         why = self._why_not_replayed()  # it may raise: before a checkpoint is restored

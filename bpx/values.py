@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Array, get, is_sparse
-from .checks import MEND
+from .checks import FILL_IN
 from .frames import column, printed_names
 
 SQUARED_AT_ONCE = 1 << 18  # elements: 1 MB of float32
@@ -140,7 +140,7 @@ def not_held(
     """The error for the row that `first_not_finite` has found; rows count from `first`."""
     where = place(array, row, names, first, most)
     if first_not_finite(_row(array, row)) is not None:
-        return ValueError(f"{what} has NaN or infinity, first in {where}: {MEND}")
+        return ValueError(f"{what} has NaN or infinity, first in {where}: {FILL_IN}")
     return ValueError(
         f"{what} has numbers that float32 does not hold, first in {where}: scale them, or make "
         'the network with dtype="float64"'

@@ -297,7 +297,7 @@ def test_passes_of_bounded_size(images, monkeypatch):
     expected = net.feedforward(images[0]), net.accuracy(*images), net.total_cost(*images)
     # Of the first convolution, the largest: 4 × 8 × 8 a row.
     for elements, rows in ((3 * 256, [3, 1]), (1, [1, 1, 1, 1])):
-        monkeypatch.setattr("bpx.chain.ELEMENTS_AT_ONCE", {True: elements})
+        monkeypatch.setattr("bpx.chain.ELEMENTS_ON_HOST", elements)
         assert [part.stop - part.start for part in net.chain._slices(0, 4)] == rows
         assert np.abs(net.feedforward(images[0]) - expected[0]).max() < 1e-12
         assert net.accuracy(*images) == expected[1]

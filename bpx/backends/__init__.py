@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import MEND, as_days, last_word, shortened
+from ..checks import FILL_IN, as_days, last_word, shortened
 from ..frames import check_no_dates, column, printed_names
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, Forward, dealt, in_slices, native
@@ -178,11 +178,11 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     if host.dtype.kind == "O":
         host, but = _of_objects(host, printed_names(values))
     if host.dtype.kind not in "biuf":
-        if name == "y" and not but.endswith(MEND) and _are_classes(host):
+        if name == "y" and not but.endswith(FILL_IN) and _are_classes(host):
             but += "; for names of classes set net.classes = [...], in the order of the labels"
         elif name == "y" and host.shape[1:] == (1,) and _of_text(values, host, name):
             but += f"; np.asarray({name}).reshape(-1)"
-        elif name != "y" and not but.endswith(MEND):
+        elif name != "y" and not but.endswith(FILL_IN):
             but += _of_text(values, host, name)
         if host.dtype.kind in "mM":
             but = as_days(name)
@@ -208,8 +208,8 @@ def _of_objects(host: np.ndarray, names: tuple[str, ...] = ()) -> tuple[np.ndarr
         for at, value in np.ndenumerate(host):
             if wrong(value):
                 where = f"in {column(at[-1], names)}" if names else f"at {list(at)}"
-                mend = f": {MEND}" if _is_missing(value) else ""
-                return host, f" with {shortened(value)} {where}{mend}"
+                hint = f": {FILL_IN}" if _is_missing(value) else ""
+                return host, f" with {shortened(value)} {where}{hint}"
     return host, ""
 
 

@@ -39,7 +39,7 @@ class Recording:
 
 
 class CupyBackend(CupyConvolutions):
-    """`xp` is the namespace in ``_cupy_namespace``, `device` a ``cupy.cuda.Device``.
+    """CuPy on one device, a ``cupy.cuda.Device``; `xp` is the module ``_cupy_namespace``.
 
     CuPy works on the calling thread's current device, so each run of a network makes its own
     device current first (`use`), and leaves it so.

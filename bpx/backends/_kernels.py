@@ -89,7 +89,7 @@ class Kernels:
 
         Returns `out`.
         """
-        z += self.xp.reshape(b, (-1, *(1,) * (z.ndim - 2)))
+        z += across(self.xp, b, z)
         return self.activate(activation, z, out)
 
     @kernel
@@ -112,7 +112,7 @@ class Kernels:
     @kernel
     def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         """``out ← β·out + α·`` the sum of each channel of x (m, c, \\*lengths); returns `out`."""
-        return self.axpby(self._sum_over(x, (0, *range(2, x.ndim))), out, alpha, beta)
+        return self.axpby(self._sum_over(x, but_channels(x)), out, alpha, beta)
 
     def _sum_over(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The sum over these axes, in x's dtype.
@@ -306,3 +306,13 @@ class Kernels:
         rows[...] = order[at * m : (at + 1) * m]
         clock[0], clock[1], clock[2] = at + 1, at, int(clock[2]) + 1
         return clock
+
+
+def but_channels(x: Array) -> tuple[int, ...]:
+    """All axes except that of the channels."""
+    return (0, *range(2, x.ndim))
+
+
+def across(xp: Any, of_channels: Array, x: Array) -> Array:
+    """A number for each channel of x: (c, 1, 1) for images."""
+    return xp.reshape(of_channels, (-1, *(x.ndim - 2) * (1,)))

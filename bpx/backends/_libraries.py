@@ -48,7 +48,7 @@ class Library(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    mend: ClassVar[str]
+    install: ClassVar[str]
 
     @abstractmethod
     def devices(self) -> tuple[Device, ...]:
@@ -62,7 +62,7 @@ class Library(ABC):
         """`devices`, or a BackendError that says why there are none and how to mend it."""
         spec = importlib.util.find_spec(self.name)
         if spec is None or spec.origin is None:  # a folder of that name is no package
-            raise BackendError(f"{self.title} is not installed: {self.mend}")
+            raise BackendError(f"{self.title} is not installed: {self.install}")
         try:
             return self.devices()
         except BackendError:
@@ -102,7 +102,7 @@ class Library(ABC):
 
 
 class Numpy(Library):
-    name, title, mend = "numpy", "NumPy", "pip install numpy"
+    name, title, install = "numpy", "NumPy", "pip install numpy"
 
     def devices(self) -> tuple[Device, ...]:
         return (Device("numpy", f"CPU, {os.cpu_count()} cores", host_memory()),)
@@ -115,7 +115,7 @@ class Numpy(Library):
 
 class Cupy(Library):
     name, title = "cupy", "CuPy"
-    mend = "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
+    install = "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
 
     def default(self) -> str:
         """A device for each process of ``mpiexec`` on this host, as long as there are enough."""
@@ -165,7 +165,7 @@ class Cupy(Library):
 
 
 class Torch(Library):
-    name, title, mend = "torch", "PyTorch", "pip install torch"
+    name, title, install = "torch", "PyTorch", "pip install torch"
 
     def short(self, device: str) -> str:
         return {"cpu": "", "cuda": "cuda:0", "mps:0": "mps"}.get(device, device)
@@ -196,7 +196,7 @@ class Torch(Library):
 
 class Strict(Library):
     name, title = "array_api_strict", "array-api-strict"
-    mend = "pip install array-api-strict"
+    install = "pip install array-api-strict"
 
     def short(self, device: str) -> str:
         return "" if device == "CPU_DEVICE" else device

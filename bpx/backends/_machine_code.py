@@ -103,8 +103,8 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
         try:
             importlib.import_module("numba")
         except Exception as error:  # which fails in many ways
-            mend = "or do without it: BPX_FAST=0 in the environment"
-            raise ImportError(f"{_unusable(error)}, {mend}") from error
+            hint = "or do without it: BPX_FAST=0 in the environment"
+            raise ImportError(f"{_unusable(error)}, {hint}") from error
         made = getattr(importlib.import_module(f".{module}", __package__), maker)(*dtypes)
         found = MachineCode(made.address, _callable(made.kinds, made.address), made)
         code = made.object_file
@@ -127,8 +127,8 @@ def _is_imported() -> bool:
     try:
         importlib.import_module("numba")
     except Exception as error:  # by a version of NumPy, a library of LLVM's, or a setting
-        log, mend = logging.getLogger("bpx"), "until then NumPy does its work"
-        log.warning("%s; %s", _unusable(error), mend)
+        log, hint = logging.getLogger("bpx"), "until then NumPy does its work"
+        log.warning("%s; %s", _unusable(error), hint)
         return False
     return True
 

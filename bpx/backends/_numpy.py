@@ -92,7 +92,7 @@ class NumpyBackend(NumpyWindows):
 
     @property
     def cores(self) -> int:
-        _ = self.blas
+        _ = self.blas  # SciPy's library must be loaded to be found
         return _threads.count()
 
     def parts(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ._base import Array, Backend
+from ._kernels import across
 from ._numpy_elementwise import constant
-from ._windows import Room, Shape, across
+from ._windows import Room, Shape
 
 # What an element of a patch costs, if a multiply-add in BLAS costs 1: on one core with AVX2.
 PATCH = 28.0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ._kernels import Array, Kernels, kernel
+from ._kernels import Array, Kernels, across, but_channels, kernel
 
 Shape = tuple[int, ...]
 
@@ -15,7 +15,7 @@ Room = Callable[[Shape], Array]
 
 
 class WindowKernels(Kernels):
-    """`sliding` is a `bpx.layers.sliding.Sliding` everywhere: where the windows lie."""
+    """Kernels on the windows of a `bpx.layers.sliding.Sliding`, which they take as `sliding`."""
 
     @kernel
     def products(self, a: Array, b: Array, out: Array) -> Array:
@@ -157,7 +157,7 @@ class WindowKernels(Kernels):
 
         `room`, of x's shape, is overwritten.
         """
-        xp, axes = self.xp, _but_channels(x)
+        xp, axes = self.xp, but_channels(x)
         room[...] = x
         room -= across(xp, mean, x)
         first = self._sum_over(room, axes)
@@ -219,7 +219,7 @@ class WindowKernels(Kernels):
 
         `room`, of their shape, is overwritten.
         """
-        xp, axes = self.xp, _but_channels(delta)
+        xp, axes = self.xp, but_channels(delta)
         room[...] = delta
         room *= normal
         sums = [self._sum_over(each, axes) for each in (room, delta)]
@@ -246,13 +246,3 @@ class WindowKernels(Kernels):
 def _patched(shape: Shape, sliding: Any) -> Shape:
     """The shape of the patches of such an input."""
     return *shape[:2], *sliding.size, *sliding.counts
-
-
-def _but_channels(x: Array) -> tuple[int, ...]:
-    """All axes except that of the channels."""
-    return (0, *range(2, x.ndim))
-
-
-def across(xp: Any, of_channels: Array, x: Array) -> Array:
-    """A number for each channel of x: (c, 1, 1) for images."""
-    return xp.reshape(of_channels, (-1, *(x.ndim - 2) * (1,)))

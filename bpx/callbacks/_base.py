@@ -186,10 +186,10 @@ def as_callbacks(callbacks: Any) -> list[Any]:
             raise TypeError(f"expected a callback, got the class: pass {callback.__name__}(...)")
         if not is_one(callback) and not callable(callback):
             kind = type(callback).__name__
-            mend = ": pass it as checkpoint=" if kind == "Checkpoint" else ""
+            hint = ": pass it as checkpoint=" if kind == "Checkpoint" else ""
             raise TypeError(
                 f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "
-                f"{article(kind)}{mend}"
+                f"{article(kind)}{hint}"
             )
         if not is_one(callback):
             takes("a callback", callback, "run")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..backends import Array, asarray, get, is_sparse, on_host
-from ..checks import MEND, different_names, number
+from ..checks import FILL_IN, different_names, number
 from ..context import Context
 from ..frames import column, is_on_disk, names_of
 from ..keywords import OF_LAYERS, init_hints
@@ -226,7 +226,7 @@ def _bounds(
             row, j = np.argwhere(~np.isfinite(x))[0]
             raise ValueError(
                 f"cannot standardize: x has NaN or infinity in row {rows + row}, "
-                f"{column(first + j, names)}: {MEND}"
+                f"{column(first + j, names)}: {FILL_IN}"
             )
         low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
         rows += len(x)

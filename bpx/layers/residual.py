@@ -221,14 +221,12 @@ def _layers(what: str, given: Any) -> tuple[Layer, ...]:
 def _differ(shortcut: Shape, to: Shape, projected: bool) -> str:
     around = "its projection gives" if projected else "its inputs are"
     if projected:
-        mended = f"end the projection with shape (m, {', '.join(map(str, to))})"
+        hint = f"end the projection with shape (m, {', '.join(map(str, to))})"
     elif projecting(shortcut, to) is not None:
-        mended = f'projection="auto" adds {projecting(shortcut, to)} around them'
+        hint = f'projection="auto" adds {projecting(shortcut, to)} around them'
     else:
-        mended = (
+        hint = (
             'padding="same" keeps the lengths of an image, or pass projection=, layers of your own'
         )
     shapes = [f"(m, {', '.join(map(str, shape))})" for shape in (to, shortcut)]
-    return (
-        f"its layers give {shapes[0]}, and {around} {shapes[1]}, which cannot be added: {mended}"
-    )
+    return f"its layers give {shapes[0]}, and {around} {shapes[1]}, which cannot be added: {hint}"

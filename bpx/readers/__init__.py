@@ -55,8 +55,8 @@ def suffix(x: Any) -> str:
             "pass the array itself, such as h5py.File(path)['x']"
         )
     if not path.is_file():
-        mend = f": pass sorted(glob.glob({str(x)!r}))" if set("*?[") & set(path.name) else ""
-        raise ValueError(f"there is no file {path}{mend}")
+        hint = f": pass sorted(glob.glob({str(x)!r}))" if set("*?[") & set(path.name) else ""
+        raise ValueError(f"there is no file {path}{hint}")
     return found
 
 

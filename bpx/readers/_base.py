@@ -1,4 +1,4 @@
-"""What a reader is."""
+"""The interface of readers, and whether a file is still the one that was opened."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..checks import MEND, in_words, shortened
+from ..checks import FILL_IN, in_words, shortened
 from ..registry import nearest
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
@@ -95,7 +95,7 @@ class TableReader(Reader):
                         if column.null_count and part.dtype.kind != "f":
                             row = start + at + int(np.argmax(np.asarray(column.is_null())))
                             raise MissingValue(
-                                f"column {name!r} has a missing value in row {row}: {MEND}"
+                                f"column {name!r} has a missing value in row {row}: {FILL_IN}"
                             )
                         part[:, index] = column.to_numpy(zero_copy_only=False)
                     at += piece.num_rows
@@ -355,13 +355,13 @@ class Csv(TableReader):
         row = dict(zip(self.names, cells, strict=False))
         for name in self.columns:
             if is_name(row.get(name, "0")):
-                mend = (
+                hint = (
                     f": open_data(..., target={name!r}) if it is what is to be learned, or "
                     "columns=[...] without it"
                 )
                 raise ValueError(
                     f"{self.path}: expected numbers in column {name!r}, got "
-                    f"{shortened(row[name])}{separated_by_others(self.names) or mend}"
+                    f"{shortened(row[name])}{separated_by_others(self.names) or hint}"
                 )
 
     def _has_names(self, text: bytes, column: str) -> bool:
