@@ -117,7 +117,7 @@ class Blocks:
         """`columns`, `target_columns` and `classes` together."""
         return Names(self.columns, self.target_columns, self.classes)
 
-    def check_classes(self, known: Sequence[Any] | None, what: str = "") -> None:
+    def check_classes(self, known: Sequence[Any] | None, what: str) -> None:
         """ValueError if y numbers the names of classes in another way than `known`."""
         if self.classes and known and self.classes != known:
             raise ValueError(
@@ -165,9 +165,9 @@ class Blocks:
         rest = Blocks(self.reader, y, weight, self.budget, kept, self.target_columns)
         return rest, held_out
 
-    def fits(self, held: int) -> bool:
-        """Whether all rows fit into the budget, with `held` bytes each beside x."""
-        return self.n * (self._row + 2 * held + A_ROW) + self.reader.beside <= self.budget
+    def fits(self, extra: int) -> bool:
+        """Whether all rows fit into the budget, with `extra` bytes each beside x."""
+        return self.n * (self._row + 2 * extra + A_ROW) + self.reader.beside <= self.budget
 
     def read(self, finite: bool = True) -> np.ndarray:
         """All of x."""
@@ -186,17 +186,17 @@ class Blocks:
                 at += len(inside)
         return x
 
-    def in_order(self, backend: Backend, held: int) -> Iterator[tuple[Array, slice]]:
+    def in_order(self, backend: Backend, extra: int) -> Iterator[tuple[Array, slice]]:
         """Pieces of x on a backend, in the file's order, and which samples each of them has.
 
-        They stay within the budget, with `held` bytes per sample beside x; each is good until the
+        They stay within the budget, with `extra` bytes per sample beside x; each is good until the
         next one is asked for.
         """
-        if self.fits(held):
+        if self.fits(extra):
             yield backend.from_host(self.read(not self.checked)), slice(0, self.n)
             self.checked = True
             return
-        plan = self.plan(1, held)
+        plan = self.plan(1, extra)
         shape = plan.capacity, *self.shape[1:]
         slots = [backend.slot(shape, self.reader.dtype) for _ in range(2)]
         first = 0
@@ -278,7 +278,7 @@ class Blocks:
                 where, start = name, own - row
             raise not_held(out, row, where, self.columns, start, self.most)
 
-    def plan(self, batch_size: int, held: int) -> WindowPlan:
+    def plan(self, batch_size: int, extra: int) -> WindowPlan:
         """How epochs go through the rows within the budget, as in `fits`.
 
         Raises
@@ -286,9 +286,9 @@ class Blocks:
         ValueError
             The budget is too small for two windows.
         """
-        a_row = 2 * (self._row + held + A_ROW)
+        a_row = 2 * (self._row + extra + A_ROW)
         # y and the weights are in memory as they came, and once more as checked.
-        fixed = 2 * self.n * held + self.reader.beside
+        fixed = 2 * self.n * extra + self.reader.beside
         capacity = (self.budget - fixed) // a_row
         window = capacity - batch_size + 1
         borders = self._borders(max(window, 1))

@@ -102,7 +102,7 @@ class Checkpoints:
         arguments: Mapping[str, Any],
         callbacks: list[Any],
         *,
-        writes: bool = True,
+        writes: bool,
     ) -> None:
         self.wanted = wanted if isinstance(wanted, Checkpoint) else Checkpoint(wanted)
         self.folder = Path(self.wanted.folder)

@@ -168,7 +168,7 @@ class Workspace:
         dtype: Any,
         states: Sequence[SimpleNamespace],
         *,
-        key: int = 0,
+        key: int,
         training: bool = False,
         wanted: Sequence[bool] | None = None,
     ) -> None:

@@ -283,9 +283,9 @@ def check_weight(
     weight: Any,
     m: int,
     dtype: Any,
-    finite: bool = True,
-    allow_zero: bool = False,
-    what: str = "sample_weight",
+    finite: bool,
+    allow_zero: bool,
+    what: str,
 ) -> Array:
     """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`.
 

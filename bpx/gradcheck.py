@@ -137,7 +137,7 @@ def _differences(cost: Any, values: np.ndarray, part: Any, epsilon: float) -> np
     return found
 
 
-def relative_error(a: np.ndarray, b: np.ndarray, rounding: float = 0.0) -> float:
+def relative_error(a: np.ndarray, b: np.ndarray, rounding: float) -> float:
     """‖a − b‖ / max(‖a‖, ‖b‖), and 0 where no element of either is more than `rounding`."""
     if np.abs([a, b]).max() <= rounding:
         return 0.0

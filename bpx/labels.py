@@ -164,7 +164,7 @@ def _check_strings(names: Sequence[Any], what: str) -> None:
             )
 
 
-def numbered(y: Any, classes: Sequence[Any] | None, what: str = "y") -> Any:
+def numbered(y: Any, classes: Sequence[Any] | None, what: str) -> Any:
     """`y`, or if it has names, and the classes are known, the place of each name in `classes`.
 
     Raises

@@ -503,9 +503,9 @@ class Network(HasNames):
         self,
         m: int,
         y: Any,
-        sample_weight: Any = None,
-        what: str = "",
-        finite: bool = True,
+        sample_weight: Any,
+        what: str,
+        finite: bool,
         allow_zero_weight: bool = False,
     ) -> tuple[Array, Array | None]:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""

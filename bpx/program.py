@@ -99,9 +99,10 @@ def compiled(
         return None
     slots = tuple(update.state.slots[name] for name in update.optimizer.slots())
     program = Program(
-        layers, objective, chain.task, update.rule, update.optimizer, chain.parameters,
-        update.out.flat, slots, update.state, layout.decayed,
-        layout.trained, samples.x, samples.y, samples.weight, source.batch_size, squares,
+        layers=layers, objective=objective, task=chain.task, rule=update.rule,
+        optimizer=update.optimizer, theta=chain.parameters, into=update.out.flat, slots=slots,
+        state=update.state, decayed=layout.decayed, trained=layout.trained, x=samples.x,
+        y=samples.y, weight=samples.weight, batch_size=source.batch_size, squares=squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)

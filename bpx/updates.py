@@ -230,7 +230,7 @@ def update_for(
     optimizer: Optimizer,
     state: State,
     penalty: Penalty,
-    behind: int | None = None,
+    behind: int | None,
 ) -> Update:
     """The fused way where the optimizer and the penalty have one, else through a gradient.
 

@@ -169,7 +169,7 @@ class WindowReader:
         beside(coming)  # steps on the window before leave it a core
         return coming
 
-    def _window(self, k: int, before: Window | None, skipped: int = 0) -> Window:
+    def _window(self, k: int, before: Window | None, skipped: int) -> Window:
         """On the thread: read it after what the one before has left, and move it."""
         slot, plan = self.slots[k % 2], self.plan
         borders, first, m = plan.borders, plan.first, plan.batch_size

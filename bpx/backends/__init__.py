@@ -193,7 +193,7 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
 _NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
 
 
-def _of_objects(host: np.ndarray, names: tuple[str, ...] = ()) -> tuple[np.ndarray, str]:
+def _of_objects(host: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, str]:
     """Numbers that lie in an array as objects, or the same array and what in it is not a number.
 
     A frame gives such an array if its columns are of several kinds, like the columns of booleans

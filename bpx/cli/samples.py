@@ -200,9 +200,7 @@ def by_classes(
     return [(x, np.searchsorted(classes, y)) for x, y in parts], names
 
 
-def task(
-    parts: list[Part], asked: str | None, names: Names | None = None
-) -> tuple[str, int, str | None]:
+def task(parts: list[Part], asked: str | None, names: Names | None) -> tuple[str, int, str | None]:
     """The task and the number of outputs that targets call for, and what is in doubt there."""
     y = np.concatenate([y for _, y in parts])
     if names is not None and names.classes is not None:
