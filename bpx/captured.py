@@ -1,6 +1,6 @@
 """Steps that a device does without the host: recorded once, replayed for whole epochs.
 
-What changes from step to step lies on the device: a clock, the numbers of each step of the epoch
+What changes from step to step lies on the device: a clock, the scalars of each step of the epoch
 (rate, momentum, decay) and the order of its rows. Each replay begins by reading its own.
 """
 
@@ -15,11 +15,11 @@ from .backends import Array
 from .chain import Chain, mean_factor
 from .optimizers import Optimizer
 from .sources import Arrays, Source
-from .updates import Update, numbers_of_steps
+from .updates import Update, scalars_of_steps
 
 STEPS_A_LAUNCH = 16  # a launch of a graph takes the host about as long as one of a kernel
 
-# Takes rows, numbers, the step's row in the log and its place in all training, all on the device.
+# Takes rows, scalars, the step's row in the log and its place in all training, all on the device.
 Work = Callable[[Array, tuple[Array, ...], Array, Array], None]
 
 
@@ -47,7 +47,7 @@ class Captured:
         Its backend captures.
     source : Arrays
     update : FusedUpdate or GradientUpdate
-        The one whose `numbers` the steps read.
+        The one whose `scalars` the steps read.
     work : callable
         The step.
 
@@ -62,10 +62,10 @@ class Captured:
     def __init__(self, chain: Chain, source: Arrays, update: Update, work: Work) -> None:
         self.backend, self.source, self.update, self.work = chain.backend, source, update, work
         self.steps = source.n // source.batch_size
-        width, dtype, index = len(update.numbers(0)), chain.xp_dtype, self.backend.xp.int64
+        width, dtype, index = len(update.scalars(0)), chain.xp_dtype, self.backend.xp.int64
         self.clock = self.backend.zeros((3,), index)
         self.table = self.backend.zeros((self.steps, width), dtype)
-        self.numbers = self.backend.zeros((width,), dtype)
+        self.scalars = self.backend.zeros((width,), dtype)
         self.order = self.backend.zeros((self.steps * source.batch_size,), index)
         self.rows = self.backend.zeros((source.batch_size,), index)
         self.checked = False
@@ -77,7 +77,7 @@ class Captured:
         rows, first = order[: self.order.shape[0]], self.update.state.step
         self._write(self.clock, np.array([0, 0, trained - 1]))
         self._write(self.order, rows)
-        self._write(self.table, numbers_of_steps(self.update, self.source, rows, first, alpha))
+        self._write(self.table, scalars_of_steps(self.update, self.source, rows, first, alpha))
 
     def _write(self, array: Array, values: np.ndarray) -> None:
         array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)
@@ -98,10 +98,10 @@ class Captured:
 
     def steps_in_turn(self, count: int) -> None:
         """The work that is recorded."""
-        numbers = tuple(self.numbers[k : k + 1] for k in range(self.numbers.shape[0]))
+        scalars = tuple(self.scalars[k : k + 1] for k in range(self.scalars.shape[0]))
         for _ in range(count):
-            self.backend.tick(self.clock, self.table, self.numbers, self.order, self.rows)
-            self.work(self.rows, numbers, self.clock[1:2], self.clock[2:3])
+            self.backend.tick(self.clock, self.table, self.scalars, self.order, self.rows)
+            self.work(self.rows, scalars, self.clock[1:2], self.clock[2:3])
 
 
 def agree(

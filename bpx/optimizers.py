@@ -171,7 +171,7 @@ class Optimizer:
                 raise ValueError(f"expected {what} to be a number >= 0, got {rate!r}")
         return float(state.factor * rate)
 
-    def numbers(self, state: State, step: int) -> tuple[float, float, float]:
+    def scalars(self, state: State, step: int) -> tuple[float, float, float]:
         """Three scalars that change from step to step, 0 where there are fewer; η first."""
         return self.rate(state, step), 0.0, 0.0
 
@@ -401,7 +401,7 @@ class Adam(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def numbers(self, state: State, step: int) -> tuple[float, float, float]:
+    def scalars(self, state: State, step: int) -> tuple[float, float, float]:
         """η and ε, corrected for moments that began at zero; AdamW's ηw."""
         t = step + 1
         root = math.sqrt(1.0 - self.beta2**t)
@@ -412,7 +412,7 @@ class Adam(Optimizer):
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         xp, b1, b2 = state.backend.xp, self.beta1, self.beta2
-        scaled, epsilon, _ = self.numbers(state, step)
+        scaled, epsilon, _ = self.scalars(state, step)
         moments = state.slots["mean"], state.slots["square"]
         for w, g, m, v in state.backend.blocks(theta, grad, *moments):
             m *= b1
@@ -459,7 +459,7 @@ class AdamW(Adam):
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         weights = theta[: state.decayed]
-        state.backend.axpby(weights, weights, -self.numbers(state, step)[2])
+        state.backend.axpby(weights, weights, -self.scalars(state, step)[2])
         super().update(theta, grad, state, step)
 
 

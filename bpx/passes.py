@@ -16,7 +16,7 @@ from .history import StepLog
 from .program import CompiledSteps, Program
 from .sources import Arrays, Stream, Windows
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import Update, numbers_of_steps
+from .updates import Update, scalars_of_steps
 
 NO_LIMIT = sys.maxsize
 
@@ -226,8 +226,8 @@ class Compiled(_InPieces):
             return 0
         self._back_up()
         rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
-        numbers = numbers_of_steps(self.update, self.source, rows, self.update.state.step)
-        good = self.function(rows, numbers, self._rows[part], self._squares[part])
+        scalars = scalars_of_steps(self.update, self.source, rows, self.update.state.step)
+        good = self.function(rows, scalars, self._rows[part], self._squares[part])
         self.steps.count(good)
         if good < count:
             raise self._stopped_at(done + good)

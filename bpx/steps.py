@@ -14,7 +14,7 @@ from .history import History
 from .network import Network
 from .parameters import leaves
 from .sources import Source
-from .updates import Numbers, Update
+from .updates import Scalars, Update
 
 
 class DivergenceError(ArithmeticError):
@@ -112,35 +112,35 @@ class Steps:
         self._step(batch, at)
         self.count(1)
 
-    def recorded(self, rows: Array, numbers: Numbers, at: Array, step: Array) -> None:
+    def recorded(self, rows: Array, scalars: Scalars, at: Array, step: Array) -> None:
         """The same with all that changes from step to step on the device; not counted."""
         self.ws.step = step
-        self._step((None, rows), at, numbers)
+        self._step((None, rows), at, scalars)
 
     def count(self, steps: int) -> None:
         """Count `steps` that were done, in whatever way."""
         self.state.step += steps
         self.net.steps += steps
 
-    def _step(self, batch: Any, at: Any, numbers: Numbers | None = None) -> None:
+    def _step(self, batch: Any, at: Any, scalars: Scalars | None = None) -> None:
         """Gather, forward, δ^L, backward, update; the step's sums go to row `at` of the log.
 
-        `numbers` are given where they lie on the device.
+        `scalars` are given where they lie on the device.
         """
         chain, backend, ws = self.chain, self.chain.backend, self.ws
         x, y, weight = self.source.load(batch, ws)
         alpha = mean_factor(y.shape[0], weight)
-        if numbers is None:
+        if scalars is None:
             total = self.source.total(batch) if self.update.penalty.by_batch else None
-            numbers = self.update.numbers(self.state.step, alpha, total)
+            scalars = self.update.scalars(self.state.step, alpha, total)
         values, a, delta, saved = chain.cost_and_delta(x, y, ws, chain.mean_weights(weight))
         backend.tally(values, chain.correct(a, y), weight, self.log, at)
         if backend.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
         self.note_squares(at)
-        self.update.before(numbers, alpha)
+        self.update.before(scalars, alpha)
         chain.backward(delta, saved, self.update.out, ws)
-        self.update.after(numbers)
+        self.update.after(scalars)
 
     def note_squares(self, at: Any) -> None:
         """Record Σω² before the step, if that is wanted."""

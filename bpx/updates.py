@@ -1,6 +1,6 @@
 """The two ways to update, with one meaning: through a gradient, or without ever writing one.
 
-Either says where backpropagation writes (`out`), and follows it in each step: the `numbers` of the
+Either says where backpropagation writes (`out`), and follows it in each step: the `scalars` of the
 step, `before` and `after`; and by which `rule` a compiled run does the same (None: it cannot).
 """
 
@@ -20,7 +20,7 @@ from .parameters import Destinations, get_path
 from .schedules import Schedule
 from .sources import Arrays
 
-Numbers = tuple[Any, ...]  # floats, or arrays of one element on the device
+Scalars = tuple[Any, ...]  # floats, or arrays of one element on the device
 
 
 @dataclass(frozen=True)
@@ -96,25 +96,25 @@ class GradientUpdate:
         kernel = self.optimizer.kernel
         return "nesterov" if kernel == "sgd" else kernel  # SGD without it has a fused update
 
-    def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
+    def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
         """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0.
 
         `total` is the mini-batch's sum of weights, where it matters.
         """
         l1, l2 = self.penalty.divided(total)
-        return *self.optimizer.numbers(self.state, step), l2, *([l1] if self.penalty.l1 else [])
+        return *self.optimizer.scalars(self.state, step), l2, *([l1] if self.penalty.l1 else [])
 
-    def before(self, numbers: Numbers, alpha: float) -> None:
+    def before(self, scalars: Scalars, alpha: float) -> None:
         """Tell `out` its scales; `alpha` turns a sum over the batch into its mean."""
         self.out.scale(alpha)
 
-    def after(self, numbers: Numbers) -> None:
+    def after(self, scalars: Scalars) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         penalty = self.penalty
-        l1, l2 = numbers[4] if penalty.l1 else None, numbers[3] if penalty.l2 else None
+        l1, l2 = scalars[4] if penalty.l1 else None, scalars[3] if penalty.l2 else None
         self.chain.add_penalty(grad, l1, l2)
         clip(backend, grad, penalty.clip_norm, penalty.clip_value)
-        step, of_step = self.state.step, numbers[:3]
+        step, of_step = self.state.step, scalars[:3]
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
         if self.optimizer.kernel is None:  # a user's own may leave 0/0 there, or noise
             self.chain.architecture.layout.clear_padding(theta)
@@ -161,19 +161,19 @@ class FusedUpdate:
         """Where a compiled run writes."""
         return "theta" if self.out.flat is self.theta else "velocity"
 
-    def numbers(self, step: int, alpha: float = 1.0, total: float | None = None) -> Numbers:
+    def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
         """The scalars of a step: α, with `alpha` in it, β of weights, β of the rest, γ."""
         scale, *others = self.optimizer.fused_scales(
             self.optimizer.rate(self.state, step), self.penalty.divided(total)[1]
         )
         return scale * alpha, *others
 
-    def before(self, numbers: Numbers, alpha: float) -> None:
-        """Tell `out` its scales, which may lie on the device: `numbers` has `alpha` in already."""
-        scale, decayed, rest, self._gamma = numbers
+    def before(self, scalars: Scalars, alpha: float) -> None:
+        """Tell `out` its scales, which may lie on the device: `scalars` has `alpha` in already."""
+        scale, decayed, rest, self._gamma = scalars
         self.out.scale(scale, decayed, rest)
 
-    def after(self, numbers: Numbers) -> None:
+    def after(self, scalars: Scalars) -> None:
         for add in self._at_the_end:
             add()
 
@@ -207,22 +207,22 @@ def clip(
         grad *= xp.where(over, norm / root, one)
 
 
-def numbers_of_steps(
+def scalars_of_steps(
     update: Update,
     source: Arrays,
     rows: np.ndarray,
     first: int,
     alpha: float = 1.0,
 ) -> np.ndarray:
-    """A row of `numbers` for each step on these rows of the training set, from step `first` on."""
+    """A row of `scalars` for each step on these rows of the training set, from step `first` on."""
     count, optimizer = -(-len(rows) // source.batch_size), update.optimizer
     totals: list[Any] = [None] * count
     if update.penalty.by_batch:
         totals = source.totals(rows)
     elif optimizer.kernel == "sgd" and not isinstance(optimizer.learning_rate, Schedule):
         # All alike: one by one takes 1.5 µs each, for which a device waits.
-        return np.tile(update.numbers(first, alpha), (count, 1))
-    return np.array([update.numbers(first + k, alpha, total) for k, total in enumerate(totals)])
+        return np.tile(update.scalars(first, alpha), (count, 1))
+    return np.array([update.scalars(first + k, alpha, total) for k, total in enumerate(totals)])
 
 
 def update_for(

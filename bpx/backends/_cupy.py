@@ -331,7 +331,7 @@ class CupyBackend(CupyConvolutions):
             super().optimize(optimizer, theta, grad, state, step)
             return
         if numbers is None:
-            numbers = optimizer.numbers(state, step)
+            numbers = optimizer.scalars(state, step)
         threads, size = _cuda.an_element(theta.size), theta.size
         if slots:
             given = arguments(optimizer, state.decayed, numbers)

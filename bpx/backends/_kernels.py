@@ -258,7 +258,7 @@ class Kernels:
     ) -> None:
         """One step of an optimizer on `theta`, in place; `grad` may be overwritten.
 
-        `numbers` are those of ``optimizer.numbers``, if they are known already.
+        `numbers` are those of ``optimizer.scalars``, if they are known already.
         """
         if (found := optimizer.update(theta, grad, state, step)) is not None:
             raise TypeError(

@@ -346,7 +346,7 @@ class NumpyBackend(NumpyWindows):
         self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
     ) -> None:
         if optimizer.kernel in ("adam", "adamw"):
-            numbers = optimizer.numbers(state, step) if numbers is None else numbers
+            numbers = optimizer.scalars(state, step) if numbers is None else numbers
             self._adam(optimizer, theta, grad, state, numbers)
         else:
             super().optimize(optimizer, theta, grad, state, step)
