@@ -160,8 +160,6 @@ class Workspace:
         Changes the samples of a mini-batch, in place, before the first layer sees them.
     """
 
-    augment: Callable[[Array, Workspace], Array] | None = None
-
     def __init__(
         self,
         backend: Backend,
@@ -175,6 +173,7 @@ class Workspace:
         backend.use()
         self.backend, self.dtype, self.key, self.training = backend, dtype, key, training
         self.batch_sum: Callable[[Array], Array] = alone
+        self.augment: Callable[[Array, Workspace], Array] | None = None
         self.step = self.row = self.rows = 0
         wanted = wanted or [True] * len(states)
         # In a reference cycle buffers would wait for the collector, which ignores their size.

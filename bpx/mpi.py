@@ -155,7 +155,7 @@ class MpiRanks(Ranks):
     def __init__(self, comm: Any, timeout: float) -> None:
         self._mpi = _mpi()
         self.rank, self.size, self.timeout = comm.rank, comm.size, timeout
-        self.doing, self.hurried = lambda: "the beginning", bool
+        self.doing, self.hurried = lambda: "the beginning", lambda: False
         self._sent: list[Any] = []
         self._last: Any = None
         self._all_reduces: dict[str, AllReduce] = {}

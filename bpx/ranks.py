@@ -67,8 +67,8 @@ class Ranks:
     rank, size, processes = 0, 1, 1
 
     def __init__(self) -> None:
-        self.doing: Callable[[], str] = str
-        self.hurried: Callable[[], bool] = bool
+        self.doing: Callable[[], str] = lambda: ""
+        self.hurried: Callable[[], bool] = lambda: False
 
     def __enter__(self) -> Self:
         return self

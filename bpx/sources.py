@@ -39,7 +39,7 @@ LOOKED_AT, FEW_STEPS = 100, 500.0
 FLAT = 1e-4  # σ' of a unit that is saturated: |z| of 9 for a sigmoid, of 5 for tanh
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
-Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y or labels, weights
+Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y, weights
 
 
 class Arrays:

@@ -101,7 +101,7 @@ class Trainer:
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
         finally:
-            ranks.hurried, ranks.doing = bool, doing
+            ranks.hurried, ranks.doing = lambda: False, doing
             for callback in callbacks:
                 if isinstance(callback, Progress):
                     callback.close()
@@ -119,7 +119,7 @@ class Trainer:
                 return bool(run.stopped) or interrupts.noted
 
             self.ending = ending
-            late = bool if checkpoints is None else checkpoints.late
+            late = (lambda: False) if checkpoints is None else checkpoints.late
             self.steps.ask(ending=ending, late=late)
             ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
             # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
