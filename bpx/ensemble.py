@@ -17,7 +17,7 @@ from .blocks import Blocks, in_memory
 from .checks import shortened, whole
 from .costs import Cost
 from .frames import by_names
-from .keywords import OF_PREDICTIONS, hints
+from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, attr_hints, hints
 from .labels import check_names
 from .layers import Input
 from .names import HasNames, Names
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 COMBINE = ("average", "vote")
 
 
+@attr_hints(**ATTRIBUTES_OF_ENSEMBLES)
 class Ensemble(HasNames):
     """Networks for one task, trained separately, that answer together.
 
@@ -86,7 +87,7 @@ class Ensemble(HasNames):
 
         >>> import bpx
         >>> bpx.Ensemble.of(5, bpx.Network([784, 30, 10], seed=0)).members[4]
-        <Network (784,) → Dense 30, sigmoid, Dense 10, sigmoid; cross-entropy, numpy>
+        <Network (784,) -> Dense 30, sigmoid, Dense 10, sigmoid; cross-entropy, numpy>
         """
         if not isinstance(net, Network):
             swapped = "; the number comes first: Ensemble.of(5, net)" * isinstance(n, Network)

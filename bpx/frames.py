@@ -169,10 +169,10 @@ def check_order(x: Any, what: str = "", **others: Any) -> None:
             hint = f"{name}.to_numpy() if they belong together as they are"
             if labels.is_unique and found.is_unique:
                 hint += f", else x, {name} = x.align({name}, join='inner', axis=0)"
-            warn(
-                f"{apart} of {len(labels)} index labels of {what}x are not among those of "
-                f"{what}{name}, and rows go by their place: {hint}"
-            )
+            told = f"{apart} of {len(labels)} index labels of {what}x are not among those of"
+            if not apart:
+                told = f"the index labels of {what}x, some of them twice, are in another order in"
+            warn(f"{told} {what}{name}, and rows go by their place: {hint}")
 
 
 def _is_default(labels: Any) -> bool:

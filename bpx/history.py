@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .checks import LONGEST, different_names
+from .keywords import ATTRIBUTES_OF_HISTORIES, attr_hints
 from .registry import nearest
 from .writing import write_bytes
 
@@ -25,6 +26,7 @@ COLUMNS = (
 ACCURACIES = "training_accuracy", "validation_accuracy"
 
 
+@attr_hints(**ATTRIBUTES_OF_HISTORIES)
 class History(Mapping[str, list[float]]):
     """Columns of numbers, one row per epoch.
 

@@ -36,6 +36,7 @@ OF_FIT = {
     "cost": "the network has it, bpx.Network(..., cost=...)",
     "device": 'the network has it, bpx.Network(..., backend="cupy")',
     "early_stopping": "here it is callbacks=bpx.EarlyStopping(10), with validation=(x, y)",
+    "eta": "the optimizer has it, optimizer=bpx.SGD(0.1)",
     "learning_rate": "the optimizer has it, optimizer=bpx.SGD(0.1)",
     "lmbda": "here it is l2=",
     "loss": "the network has it, bpx.Network(..., cost=...)",
@@ -57,6 +58,7 @@ OF_FIT = {
 # Of predictions and evaluations.
 OF_PREDICTIONS = {
     "batch_size": "large inputs are worked through in slices anyway",
+    "lmbda": "here it is l2=, of total_cost",
     "threshold": "compare the outputs yourself, net(x) > 0.3",
     "verbose": "it prints nothing",
 }
@@ -128,21 +130,54 @@ ATTRIBUTES_OF_LAYERS = {
 ATTRIBUTES = {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
-    "count_params": "here it is net.summary()",
+    "batch_size": "it is for training, net.fit(..., batch_size=...)",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
+    "count_params": "here it is net.summary()",
+    "cuda": 'here it is net.to("cupy")',
+    "device": "here it is net.backend, and net.to(...) makes a copy elsewhere",
+    "dropout": "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.Dropout(0.5), ...]",
     "eval": "there is no need for it: units are dropped in training alone",
+    "fit_generator": "here it is net.fit(batches), an iterable of (x, y)",
     "forward": "here it is net(x), or net.feedforward(x)",
     "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
+    "grad": "here it is what net.backprop(x, y) returns",
+    "large_weight_initializer": 'here it is bpx.Network(..., weights="normal")',
+    "learning_rate": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
     "load": "here it is bpx.load(path)",
     "load_state_dict": "here it is bpx.load(path), or net.copy_from(other)",
+    "lr": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
+    "named_parameters": "here it is net.tensors, views by name",
+    "num_layers": "here it is len(net.layers) + 1, which counts the inputs as the book does",
     "partial_fit": "here it is net.fit(x, y, epochs=1), which goes on from the last one",
+    "predict_classes": "here it is net.predict(x)",
     "predict_proba": "here it is net(x)",
     "score": "here it is net.accuracy(x, y), or net.evaluate(x, y)",
     "set_weights": "here it is net.weights = [...] and net.biases = [...]",
+    "sizes": "here they are net.input_shape, and layer.output_shape of each of net.layers",
     "state_dict": "here it is net.tensors, views by name",
     "to_onnx": "here it is bpx.export_onnx(net, path)",
     "train": "here it is net.fit(x, y)",
+    "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
+}
+# Of an ensemble.
+ATTRIBUTES_OF_ENSEMBLES = {
+    "history": "each member has its own, [member.history for member in ensemble.members]",
+    "jacobian": "each member has its own, member.jacobian(x)",
+    "predict_proba": "here it is ensemble(x)",
+}
+# Of a history.
+_COLUMNS = "here they are history[name], of the names in list(history)"
+ATTRIBUTES_OF_HISTORIES = {
+    "accuracy": _COLUMNS,
+    "history": _COLUMNS,
+    "loss": _COLUMNS,
+    "training_accuracy": _COLUMNS,
+    "training_cost": _COLUMNS,
+    "val_accuracy": _COLUMNS,
+    "val_loss": _COLUMNS,
+    "validation_accuracy": _COLUMNS,
+    "validation_cost": _COLUMNS,
 }
 
 
@@ -186,12 +221,15 @@ def _arguments(method: Any) -> tuple[str, ...]:
 
 
 class _Elsewhere:
-    """An attribute that is not there: AttributeError says what is."""
+    """An attribute that is not there: AttributeError says what is, also where it is set."""
 
     def __init__(self, message: str) -> None:
         self._message = message
 
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        raise AttributeError(self._message)
+
+    def __set__(self, instance: Any, value: Any) -> None:
         raise AttributeError(self._message)
 
 

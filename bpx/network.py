@@ -28,7 +28,7 @@ from .layers import Input, Layer
 from .minibatches import Batches
 from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
-from .parameters import Layout, Views, named, write
+from .parameters import Layout, Tensors, Views, named, write
 from .registry import article, name_of
 from .traces import LayerTrace
 from .values import check_finite_rows
@@ -155,7 +155,7 @@ class Network(HasNames):
     def __repr__(self) -> str:
         chain = ", ".join(map(str, self.layers))
         cost = name_of(self.cost) or "custom cost"
-        return f"<Network {self.input_shape} → {chain}; {cost}, {self.backend.name}>"
+        return f"<Network {self.input_shape} -> {chain}; {cost}, {self.backend.name}>"
 
     # --- what it is -------------------------------------------------------------------------
 
@@ -327,18 +327,21 @@ class Network(HasNames):
         self.biases.write(values)
 
     @property
-    def tensors(self) -> dict[str, Array]:
+    def tensors(self) -> Tensors:
         """Every tensor by its name in files, such as ``"layers.0.weights"``: views into θ.
 
         Also views into the running statistics, such as ``"layers.1.mean"`` of a `BatchNorm`.
+        Assignment writes into θ.
 
         >>> import bpx
-        >>> net = bpx.Network([2, 3, 1])
-        >>> {name: tensor.shape for name, tensor in sorted(net.tensors.items())[:2]}
-        {'layers.0.bias': (3,), 'layers.0.weights': (3, 2)}
+        >>> net = bpx.Network([2, 1])
+        >>> net.tensors["layers.0.weights"] = [[1.0, 2.0]]
+        >>> net.weights[0].tolist(), net.tensors
+        ([[1.0, 2.0]], Tensors({'layers.0.weights': (1, 2), 'layers.0.bias': (1,)}))
         """
         state_layout, xp = self.chain.architecture.state_layout, self.backend.xp
-        return self.layout.tensors(xp, self.parameters) | state_layout.tensors(xp, self.state)
+        views = self.layout.tensors(xp, self.parameters), state_layout.tensors(xp, self.state)
+        return Tensors(views[0] | views[1])
 
     # --- forward ----------------------------------------------------------------------------
 
@@ -958,7 +961,7 @@ class Network(HasNames):
             iterable, which does not tell it, l1 and l2 need `n`. ``"batch"``: each mini-batch's
             sum of weights, which without `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
-            Look for NaN and infinity in the data first, and for saturated units; True by default.
+            Look for NaN and infinity in the data first, and at the scale of x; True by default.
         graph : "auto" or bool
             On CuPy: record a step as a CUDA graph and replay it, which saves the host the
             launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
@@ -1022,11 +1025,11 @@ class Network(HasNames):
         Warns
         -----
         RuntimeWarning
-            What looks like a mistake: a column of x that float32 hardly tells apart; a first layer
-            of sigmoids or tanh nearly all of whose units x saturates (not with
-            ``check_finite=False``, nor for data that are not arrays in memory); rows of y that
-            name several classes; x and y whose indices differ; a schedule that ends in the first
-            of several epochs; a network without trained parameters.
+            What looks like a mistake: a column of x that float32 hardly tells apart; x so far from
+            1 that the first layer's z begin where networks learn little (arrays in memory, not
+            with ``check_finite=False``); rows of y that name several classes; x and y whose
+            indices differ; a schedule that ends in the first of several epochs; a network without
+            trained parameters.
 
         Notes
         -----
@@ -1077,11 +1080,11 @@ class Network(HasNames):
         >>> import bpx
         >>> print(bpx.Network([784, 30, 10]).summary())
            layer              output    parameters  multiply-adds
-        ─────────────────────────────────────────────────────────
+        ---------------------------------------------------------
            Input              (m, 784)
         0  Dense 30, sigmoid  (m, 30)       23,550         23,520
         1  Dense 10, sigmoid  (m, 10)          310            300
-        ─────────────────────────────────────────────────────────
+        ---------------------------------------------------------
         cross-entropy cost, classification; 23,860 parameters (93 KiB of float32 on numpy)
         """
         from .summary import Summary

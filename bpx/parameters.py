@@ -18,7 +18,7 @@ import numpy as np
 
 from .backends import Array, Backend, asarray, get
 from .checks import not_as_expected, shortened
-from .registry import called
+from .registry import called, nearest
 
 ALIGNMENT = 16  # elements: every view starts on a whole cache line, in float32
 
@@ -228,6 +228,38 @@ class Views(tuple[Array, ...]):
             raise ValueError(f"{wanted}, got {len(arrays)}")
         for index, array in enumerate(arrays):
             self[index] = array
+
+
+class Tensors(Mapping[str, Array]):
+    """Tensors by name, views into vectors; setting one writes into it.
+
+    >>> tensors = Tensors({"layers.0.bias": np.zeros(2)})
+    >>> tensors["layers.0.bias"] = [1.0, 2.0]
+    >>> tensors["layers.0.bias"]
+    array([1., 2.])
+    >>> tensors
+    Tensors({'layers.0.bias': (2,)})
+    """
+
+    def __init__(self, views: Mapping[str, Array]) -> None:
+        self._views = views
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __setitem__(self, name: str, values: Any) -> None:
+        if name not in self._views:
+            raise KeyError(f"there is no tensor {name!r}{nearest(str(name), list(self))}")
+        write(self[name], values, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        return f"Tensors({ {name: tuple(view.shape) for name, view in self.items()} })"
 
 
 def write(view: Array, values: Any, what: str) -> None:

@@ -71,7 +71,7 @@ class Summary:
         table = [self.head, *self.rows]
         widths = [max(len(row[i]) for row in table) for i in range(len(self.head))]
         lines = ["  ".join(map("{:{}{}}".format, row, "><<>>", widths)) for row in table]
-        rule = "─" * max(map(len, lines))
+        rule = "-" * max(map(len, lines))
         return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, self.foot])
 
     def _repr_html_(self) -> str:

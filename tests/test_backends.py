@@ -354,8 +354,12 @@ def test_what_is_set_is_written_into_the_vector(backend, put, host, rng):
     ):
         grad.flat = put(np.ones(3))
     assert np.abs(host(theta) - expected).max() < 1e-15
-    net.weights[1] -= net.weights[1]
-    net.biases[0] = np.ones(4)
+    net.tensors["layers.1.weights"] -= net.weights[1]
+    net.tensors["layers.0.bias"] = np.ones(4)
+    with pytest.raises(KeyError, match=r"there is no tensor 'layers.0.weight'; did you mean"):
+        net.tensors["layers.0.weight"] = np.ones((4, 3))
+    with pytest.raises(ValueError, match=r"expected layers.0.bias .* of shape \(4,\), got"):
+        net.tensors["layers.0.bias"] = np.ones(3)
     found = {name: host(tensor) for name, tensor in net.tensors.items()}
     assert list(found) == [f"layers.{k}.{name}" for k in (0, 1) for name in ("weights", "bias")]
     assert not found["layers.1.weights"].any()

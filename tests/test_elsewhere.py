@@ -135,6 +135,29 @@ def test_attributes_of_a_network(name):
         getattr(net(), name)
 
 
+@pytest.mark.parametrize("name", keywords.ATTRIBUTES)
+def test_attributes_of_a_network_that_are_set(name):
+    """They would have no effect."""
+    told = f"Network has no attribute {name!r}: {keywords.ATTRIBUTES[name]}"
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        setattr(net(), name, 3)
+
+
+@pytest.mark.parametrize(
+    ("owner", "elsewhere"),
+    [
+        (bpx.Ensemble([net()]), keywords.ATTRIBUTES_OF_ENSEMBLES),
+        (bpx.History(), keywords.ATTRIBUTES_OF_HISTORIES),
+    ],
+)
+def test_attributes_of_ensembles_and_histories(owner, elsewhere):
+    for name, text in elsewhere.items():
+        told = f"{type(owner).__name__} has no attribute {name!r}: {text}"
+        with pytest.raises(AttributeError, match=re.escape(told)):
+            getattr(owner, name)
+        assert name not in dir(owner)
+
+
 @pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_BPX)
 def test_attributes_of_bpx(name, monkeypatch):
     monkeypatch.delattr(bpx, name, raising=False)  # other tests import bpx.sklearn

@@ -247,7 +247,7 @@ def test_networks_on_two_backends(backend):
 
 def test_how_it_shows_itself():
     ensemble = bpx.Ensemble.of(3, bpx.Network([6, 5, 3], seed=0), combine="vote")
-    assert repr(ensemble).startswith("<Ensemble of 3, vote: <Network (6,) → Dense 5, sigmoid, ")
+    assert repr(ensemble).startswith("<Ensemble of 3, vote: <Network (6,) -> Dense 5, sigmoid, ")
     text = repr(ensemble.summary())
     assert "0  Dense 5, sigmoid, Dense 3, sigmoid  (m, 3)          53             45" in text
     assert "3 networks, the votes; cross-entropy cost, classification; 159 parameters" in text
