@@ -22,21 +22,14 @@ import numpy as np
 from . import data
 from .backends import Array, is_sparse, on_host
 from .blocks import Blocks, bytes_of_a_row
-from .checks import warn
 from .context import Workspace
 from .data import Samples
-from .frames import column
-from .layers import Dense
 from .minibatches import REPEATABLE, epoch_order
 from .names import Names
 from .network import Network
 from .persistence import Stateful
+from .plausibility import tell_of_coarse, tell_of_scale, tell_of_several
 from .windows import WindowReader
-
-# Rows of x that are looked at; steps of float32 that a column should have between its ends.
-LOOKED_AT, FEW_STEPS = 100, 500.0
-
-FLAT = 1e-4  # σ' of a unit that is saturated: |z| of 9 for a sigmoid, of 5 for tanh
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y, weights
@@ -207,9 +200,9 @@ def of_samples(
     size = data.check_batch_size(batch_size, samples.n)
     tell_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):
-        _tell_of_coarse(net, samples.x, names)
+        tell_of_coarse(net, samples.x, names)
         if finite and not net.steps:
-            _tell_of_saturated(net, samples.x)
+            tell_of_scale(net, samples.x)
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
         raise ValueError(
@@ -217,63 +210,6 @@ def of_samples(
             "pass True or False, or a larger budget"
         )
     return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
-
-
-def tell_of_several(net: Network, y: Array, what: str) -> None:
-    """A RuntimeWarning if targets of a classification name several classes in one row."""
-    row = data.first_of_several(net.backend, y) if net.task == "classification" else None
-    if row is not None:
-        warn(
-            f"{what} has rows with more than one number above ½, first row {row}, and accuracy "
-            'and predict of a classification ask for one class: use task="multilabel" for labels '
-            'that are there or not, task="regression" for numbers'
-        )
-
-
-def _tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
-    """A RuntimeWarning if a column varies by less than float32 tells apart, where x is finer."""
-    finer = isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "iuf"
-    if not finer or x.dtype.itemsize < (8 if x.dtype.kind == "f" else 4):
-        return
-    if net.dtype != "float32" or net.chain.architecture.folded:  # which scales in float64
-        return
-    rows = x[:: -(-len(x) // LOOKED_AT)].astype(np.float64)
-    low, high = rows.min(axis=0), rows.max(axis=0)
-    with np.errstate(all="ignore"):  # not checked for infinity, or as small as zero
-        steps = (high - low) / np.spacing(np.maximum(-low, high).astype(np.float32))
-    coarse = np.flatnonzero((steps > 0.0) & (steps < FEW_STEPS))
-    if len(coarse):
-        k = int(coarse[0])
-        warn(
-            f"{column(k, names and names.columns)} of x goes from {low[k]:.9g} to {high[k]:.9g}, "
-            f"which float32 tells apart in {steps[k]:.0f} steps: begin the network with "
-            "bpx.layers.Rescale.standardizing(x), or make it with dtype='float64'"
-        )
-
-
-def _tell_of_saturated(net: Network, x: Any) -> None:
-    """A RuntimeWarning if hardly a unit of the first layer can learn, since x is not scaled."""
-    layer, chain, xp = net.layers[0], net.chain, net.backend.xp
-    if not isinstance(layer, Dense) or len(net.layers) < 2 or not layer.trainable:
-        return
-    if is_sparse(x) or layer.activation.kernel not in ("sigmoid", "tanh"):
-        return
-    tensors = chain.p[0]
-    with np.errstate(all="ignore"):  # the steps say what is not finite
-        rows = chain.gather(x, slice(0, min(x.shape[0], 64)), chain.workspace())
-        z = xp.matmul(rows, tensors.weights.T)
-        z = z + tensors.bias if layer.use_bias else z
-        slopes = layer.activation.derivative(xp, z, layer.activation.forward(xp, z))
-    steepest = xp.max(slopes, axis=0)
-    index = net.backend.index_dtype
-    flat = int(xp.sum(xp.astype(steepest < FLAT, index), dtype=index))
-    if flat > 0.9 * layer.units:
-        largest = float(xp.max(xp.abs(z)))
-        warn(
-            f"{flat} of the {layer.units} units of {layer} are saturated in all of the first "
-            f"{rows.shape[0]} rows of x (|z| goes up to {largest:.3g}), and hardly learn: scale "
-            "x, for example by bpx.layers.Rescale.standardizing(x) as the first layer"
-        )
 
 
 class Stream:

@@ -55,6 +55,7 @@ ORDER = [
     "operators",
     "onnx",
     "callbacks",
+    "plausibility",
     "sources",
     "updates",
     "steps",
