@@ -326,6 +326,17 @@ class Ensemble(HasNames):
 
         save(self, path)
 
+    def to_bytes(self) -> bytes:
+        """What `save` would write, for `bpx.load`.
+
+        >>> import bpx
+        >>> len(bpx.load(bpx.Ensemble.of(2, bpx.Network([2, 1])).to_bytes()).members)
+        2
+        """
+        from .files import to_bytes
+
+        return to_bytes(self)
+
     def summary(self) -> Summary:
         """A table of the members, which prints as text, or as HTML in a notebook.
 

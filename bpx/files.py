@@ -46,28 +46,31 @@ def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = T
     OSError
         The file cannot be written.
     """
+    persistence.write(path, *_to_write(net), follow=follow)
+
+
+def to_bytes(net: Network | Ensemble) -> bytes:
+    """What `save` would write, for `load`. ``net.to_bytes()`` is the same."""
+    return persistence.packed(*_to_write(net))
+
+
+def _to_write(net: Network | Ensemble) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and a header of a network or an ensemble; ValueError if they are not finite."""
     if isinstance(net, Network):
         tensors, header = contents(net)
-        _check_finite(tensors)
-        persistence.write(path, tensors, header, follow=follow)
-        return
-    tensors = {}
-    headers = []
-    for index, member in enumerate(net.members):
-        own, header = contents(member)
-        tensors |= {f"{MEMBERS}.{index}.{name}": array for name, array in own.items()}
-        headers.append(header)
-    _check_finite(tensors)
-    persistence.write(path, tensors, {"combine": net.combine, MEMBERS: headers}, follow=follow)
-
-
-def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    else:
+        tensors, header = {}, {"combine": net.combine, MEMBERS: []}
+        for index, member in enumerate(net.members):
+            own, described = contents(member)
+            tensors |= {f"{MEMBERS}.{index}.{name}": array for name, array in own.items()}
+            header[MEMBERS].append(described)
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise ValueError(
                 f"the network's {name} has NaN or infinity, and would be refused by bpx.load: "
                 "nothing was written. fit keeps the last good weights; a loop of your own has to"
             )
+    return tensors, header
 
 
 def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -98,7 +101,7 @@ def as_json(value: Any) -> Any:
 
 
 def load(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | bytes | bytearray | memoryview,
     *,
     backend: Any = None,
     custom: Mapping[str, Any] | None = None,
@@ -110,7 +113,8 @@ def load(
 
     Parameters
     ----------
-    path : path
+    path : path or bytes
+        Bytes are what such a file holds, of `Network.to_bytes` or from anywhere else.
     backend : optional
         Where it is to live; as for `Network`.
     custom : dict, optional
@@ -126,6 +130,8 @@ def load(
         The file cannot be read: FileNotFoundError where there is none.
     BackendError
         The backend is not available.
+    TypeError
+        Neither a path nor bytes.
 
     Examples
     --------
@@ -141,6 +147,7 @@ def load(
     (3, True)
     """
     tensors, header = persistence.read(path)
+    path = persistence.named(path)
     if MEMBERS in header:
         return _ensemble(path, tensors, header, backend, custom)
     if TRAINING in header:

@@ -1074,6 +1074,19 @@ class Network(HasNames):
 
         save(self, path)
 
+    def to_bytes(self) -> bytes:
+        """What `save` would write: to a database, to another process, or for `bpx.load`.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], seed=0)
+        >>> again = bpx.load(net.to_bytes())
+        >>> bool((again.parameters == net.parameters).all())
+        True
+        """
+        from .files import to_bytes
+
+        return to_bytes(self)
+
     def summary(self) -> Summary:
         """A table of the layers, which prints as text, or as HTML in a notebook.
 

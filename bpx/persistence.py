@@ -83,6 +83,21 @@ def write(
     ...     persistence.read(f"{folder}/a.safetensors")
     ({'bias': array([0., 0., 0.])}, {'epochs': 30})
     """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"expected a path, got {type(path).__name__}: net.to_bytes() is what a file would hold"
+        )
+    write_bytes(path, packed(tensors, header), follow=follow)
+
+
+def packed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> bytes:
+    """What `write` would write.
+
+    Raises
+    ------
+    TypeError
+        An array's dtype or something in the header that safetensors cannot hold.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
@@ -97,10 +112,10 @@ def write(
         "checksum": _checksum(text, arrays),
     }
     try:
-        content = save(arrays, metadata)
+        content: bytes = save(arrays, metadata)
     except SafetensorError as error:
-        raise TypeError(f"cannot write {path}: {error}") from error
-    write_bytes(path, content, follow=follow)
+        raise TypeError(f"cannot write this as safetensors: {error}") from error
+    return content
 
 
 def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -114,8 +129,36 @@ def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     return f"crc32:{found:08x}"
 
 
-def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the header of a file that `write` wrote.
+class _Content:
+    """Bytes in memory, as safetensors shows an open file."""
+
+    def __init__(self, content: bytes) -> None:
+        from safetensors.numpy import load
+
+        self._arrays = load(content)  # refuses what is not whole
+        size = int.from_bytes(content[:8], "little")
+        self._metadata = json.loads(content[8 : 8 + size]).get("__metadata__")
+
+    def __enter__(self) -> _Content:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def metadata(self) -> dict[str, str] | None:
+        return self._metadata
+
+    def keys(self) -> list[str]:
+        return list(self._arrays)
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+
+def read(
+    source: str | PathLike[str] | bytes | bytearray | memoryview,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the header of a file that `write` wrote, or of what it would hold.
 
     Raises
     ------
@@ -123,24 +166,33 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
         There is no such file.
     FileFormatError
         It is a folder, empty, truncated, damaged, not bpx's, or of a later version.
+    TypeError
+        Neither a path nor bytes.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, expected a .safetensors file")
-    if path.stat().st_size == 0:
-        raise FileFormatError(f"{path} is empty, expected a .safetensors file")
+    place = named(source)
+    if isinstance(source, str | PathLike):
+        path = Path(source)
+        if path.is_dir():
+            raise FileFormatError(f"{place} is a folder, expected a .safetensors file")
+        if path.stat().st_size == 0:
+            raise FileFormatError(f"{place} is empty, expected a .safetensors file")
     try:
-        with safe_open(path, framework="numpy") as file:
+        opened: Any = (
+            safe_open(source, framework="numpy")
+            if isinstance(source, str | PathLike)
+            else _Content(bytes(source))
+        )
+        with opened as file:
             metadata = file.metadata() or {}
-            header = _header(path, metadata)
+            header = _header(place, metadata)
             names = file.keys()  # of a handle that is not a dictionary
             arrays = {name: file.get_tensor(name) for name in names}
         expected = metadata.get("checksum")
         if expected is not None and expected != _checksum(metadata["header"], arrays):
             raise FileFormatError(
-                f"{path} is damaged: its content is not what was written (expected {expected})"
+                f"{place} is damaged: its content is not what was written (expected {expected})"
             )
         return arrays, header
     except FileFormatError:
@@ -148,12 +200,22 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, An
     # For a dtype that NumPy lacks, safetensors raises a TypeError or AttributeError.
     except (SafetensorError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise FileFormatError(
-            f"{path} is not a whole safetensors file; it is of another kind, damaged or "
+            f"{place} is not a whole safetensors file; it is of another kind, damaged or "
             f"truncated: {error}"
         ) from error
 
 
-def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def named(source: Any) -> str:
+    """A file's path, or what bytes are called in a message; TypeError for anything else."""
+    if isinstance(source, str | PathLike):
+        return str(Path(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "the content"
+    hint = ": pass file.read()" if hasattr(source, "read") else ""
+    raise TypeError(f"expected a path or bytes, got {type(source).__name__}{hint}")
+
+
+def _header(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("format") != "bpx":
         raise FileFormatError(f"{path} is a safetensors file, but bpx did not write it")
     found = metadata.get("format_version", "")
