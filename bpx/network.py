@@ -402,19 +402,48 @@ class Network(HasNames):
     def _index_count(self) -> int | None:
         return self.chain.architecture.index_count
 
-    def activations(self, x: Any) -> list[Array]:
-        """The activations of every layer, (m, ...) each, without the input.
+    def activations(
+        self, x: Any, *, training: bool = False, step: int | None = None
+    ) -> list[Array]:
+        r"""The activations of every layer, (m, ...) each, without the input.
 
+        Parameters
+        ----------
+        x : array
+            (m, \*input_shape).
+        training : bool
+            Whether layers behave as in training: dropout draws masks, normalization takes the
+            statistics of this batch (the running ones stay). The last activations, drawn again
+            and again, are a sample of what the network might say (Gal and Ghahramani 2016).
+        step : int, optional
+            The position of random masks, as in `backprop`: by default ``net.steps``, which in
+            training then advances by one.
+
+        Raises
+        ------
+        ValueError, TypeError, BackendError
+            As `feedforward`.
+
+        Examples
+        --------
         >>> import bpx
         >>> net = bpx.Network([2, 2, 1], hidden="relu", output="identity", bias="zeros")
         >>> net.weights = [[[1.0, 0.0], [0.0, -1.0]], [[2.0, 2.0]]]
         >>> [a.tolist() for a in net.activations([[3.0, 1.0]])]
         [[[3.0, 0.0]], [[6.0]]]
         """
-        ws = self.chain.workspace()
-        gathered = self.chain.gather(self._checked_x(x), slice(None), ws)
-        # Copied, because a layer may hand its input's buffer through.
-        return [a + 0.0 for a in self.chain.layer_outputs(gathered, ws)]
+        chain, training = self.chain, flag("training", training)
+        ws = chain.workspace(training=training)
+        ws.step = self.steps if step is None else whole("step", step, 0)
+        gathered = chain.gather(self._checked_x(x), slice(None), ws)
+        running = chain.state + 0.0 if training else None
+        try:
+            # Copied, because a layer may hand its input's buffer through.
+            return [a + 0.0 for a in chain.layer_outputs(gathered, ws)]
+        finally:
+            if running is not None:
+                chain.state[...] = running
+                self.steps += step is None
 
     @hints(**OF_PREDICTIONS)
     def predict(self, x: Any) -> Array:

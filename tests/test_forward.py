@@ -207,6 +207,31 @@ def test_a_rank_without_rows(run, rng):
     assert np.array_equal(net.chain._sums(samples, net.chain.workspace(), 3, 3), np.zeros(3))
 
 
+def test_activations_as_in_training(backend, put, host, rng):
+    """They are those that `backprop` has at this step, and the running statistics stay."""
+    chain = [bpx.layers.Input(4), bpx.layers.Dense(6, "relu"), bpx.layers.BatchNorm()]
+    chain += [bpx.layers.Dropout(0.5), bpx.layers.Dense(2, "softmax")]
+    net = bpx.Network(chain, backend=backend, dtype="float64", seed=0)
+    x, y = put(rng.normal(size=(9, 4))), [0, 1, 0, 1, 0, 1, 0, 1, 1]
+    net.fit(x, y, epochs=2, batch_size=3)
+    before, steps, seen = host(net.state).copy(), net.steps, []
+    found = [host(net.activations(x, training=True)[-1]) for _ in range(3)]
+    again = host(net.activations(x, training=True, step=steps + 1)[-1])
+    assert net.steps == steps + 3
+    assert np.array_equal(host(net.state), before)
+    assert np.array_equal(again, found[1])
+    assert not np.allclose(found[0], found[1], atol=1e-3)
+    assert np.allclose(host(net.activations(x)[-1]), host(net(x)), atol=1e-12)
+
+    def keep(a):
+        seen.append(host(a).copy())
+        return put(np.zeros((9, 2)))
+
+    net.backprop(x, output_gradient=keep, step=steps)
+    assert np.allclose(seen[0], found[0], atol=1e-12)
+    assert not np.array_equal(host(net.state), before)
+
+
 def test_saturated_outputs_and_huge_inputs_stay_as_they_are(run):
     x = np.array([[1e30, -1e30], [1e-30, 0.0], [50.0, -50.0]], dtype=np.float32)
     one, two = networks(run, (2, 3, 2), hidden="tanh")
