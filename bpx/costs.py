@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
-from .checks import number, positive, shortened, takes
+from .checks import flag, number, positive, shortened, takes
 from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
@@ -33,6 +33,9 @@ class Cost:
     targets : str
         What y must be: ``"real"``, ``"nonnegative"``, ``"unit"`` (0 to 1), ``"simplex"`` (and
         rows that sum to 1).
+    one_target : bool
+        Whether all outputs are about one number of each sample: then y may be (m,) or (m, 1), and
+        the cost gets it repeated, (m, k).
 
     Examples
     --------
@@ -48,6 +51,10 @@ class Cost:
     name: ClassVar[str] = ""
     outputs: ClassVar[frozenset[str] | None] = None
     targets: ClassVar[str] = "real"
+
+    @property
+    def one_target(self) -> bool:
+        return False
 
     def check_outputs(self, count: int) -> None:
         """ValueError if it is not for so many outputs."""
@@ -205,8 +212,8 @@ class Quantile(Cost):
     Parameters
     ----------
     levels : float or tuple of float
-        τ, between 0 and 1: one for all outputs, or one for each. For several quantiles of one
-        target y is repeated: ``np.repeat(y, 3, axis=1)``.
+        τ, between 0 and 1: one for all outputs, or one for each, of one target y (m,) or of
+        several (m, k).
 
     Examples
     --------
@@ -231,6 +238,10 @@ class Quantile(Cost):
                 f"expected levels of Quantile between 0 and 1, got {shortened(given)}"
             )
         object.__setattr__(self, "levels", found if several else found[0])
+
+    @property
+    def one_target(self) -> bool:
+        return isinstance(self.levels, tuple)
 
     def check_outputs(self, count: int) -> None:
         if isinstance(self.levels, tuple) and len(self.levels) != count:
@@ -317,6 +328,9 @@ class CustomCost(Cost):
         ``function(xp, a, y)`` returns C of each sample, shape (m,), from shapes (m, k).
     gradient : callable
         ``gradient(xp, a, y)`` returns ∂C/∂a of each sample, shape (m, k).
+    one_target : bool
+        Whether the outputs are about one number of each sample, as a mean and a variance are:
+        then y may be (m,), and the functions get it repeated, (m, k). False by default.
 
     Examples
     --------
@@ -329,8 +343,10 @@ class CustomCost(Cost):
     function: Callable[[Any, Array, Array], Array]
     # As in `CustomActivation`.
     gradient: Callable[[Any, Array, Array], Array] = field()  # type: ignore[assignment]
+    one_target: bool = False
 
     def __post_init__(self) -> None:
+        flag("one_target of CustomCost", self.one_target)
         takes("C of CustomCost", self.function, "xp", "a", "y")
         takes("∂C/∂a of CustomCost", self.gradient, "xp", "a", "y")
 

@@ -154,6 +154,7 @@ def check_y(
     what: str = "y",
     finite: bool = True,
     most: float = math.inf,
+    one_target: bool = False,
 ) -> Array:
     """`y` as labels (m,) of integers, or as targets (m, outputs), on `backend`.
 
@@ -167,6 +168,8 @@ def check_y(
         What the cost takes, see `Cost.targets`.
     finite : bool
         Look for NaN, infinity, and numbers beyond ±most.
+    one_target : bool
+        See `Cost.one_target`.
 
     Raises
     ------
@@ -195,11 +198,13 @@ def check_y(
                 'or for a regression a network with output="identity"'
             )
         return _check_labels(backend, y, outputs, what)
-    if y.ndim == 1 and outputs == 1:
+    if y.ndim == 1 and (outputs == 1 or one_target):
         y = xp.reshape(y, (m, 1))
+    if one_target and tuple(y.shape) == (m, 1):
+        y = xp.broadcast_to(y, (m, outputs)) + 0  # a copy
     if tuple(y.shape) != (m, outputs):
         labels = " or labels (m,)" if task == "classification" else ""
-        single = " or (m,)" if outputs == 1 else ""
+        single = " or (m,)" if outputs == 1 or one_target else ""
         array, hint = _in_code(given, what), ""
         if labels and integers and tuple(y.shape) == (m, 1):
             hint = f": {array}.reshape(-1)"

@@ -26,8 +26,8 @@ def check_names(architecture: Architecture, names: Names) -> Names:
     inputs, outputs = architecture.input_shape, architecture.output_shape[0]
     if targets is not None:
         targets = different_names("target_columns", targets)
-        of_labels = architecture.task == "classification" and len(targets) == 1
-        if len(targets) != outputs and not of_labels:
+        one = architecture.task == "classification" or architecture.cost.one_target
+        if len(targets) != outputs and not (one and len(targets) == 1):
             labels = ", or one of labels" if architecture.task == "classification" else ""
             raise ValueError(
                 f"expected target_columns to be {outputs} names{labels}, got "

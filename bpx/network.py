@@ -545,7 +545,10 @@ class Network(HasNames):
         wanted = self.chain.architecture.wanted_targets
         largest = self.chain.largest_number
         check_targets(y, self.task, f"{what}y")
-        y = data.check_y(backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest)
+        y = data.check_y(
+            backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest,
+            self.cost.one_target,
+        )  # fmt: skip
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
             sample_weight = data.check_weight(

@@ -627,6 +627,11 @@ CASES = [
     ),
     (lambda: layers.Dense(3).shape_in, ValueError, "has no input yet"),
     (lambda: bpx.costs.Huber(0.0), ValueError, "expected the threshold of Huber > 0, got 0.0"),
+    (
+        lambda: bpx.CustomCost(lambda xp, a, y: a, lambda xp, a, y: a, one_target=2),
+        TypeError,
+        "expected one_target of CustomCost to be True or False, got 2",
+    ),
     (lambda: bpx.costs.Quantile(1.0), ValueError, "levels of Quantile between 0 and 1, got 1.0"),
     (lambda: bpx.costs.Quantile(()), ValueError, "levels of Quantile between 0 and 1, got ()"),
     (lambda: bpx.costs.Quantile("a"), TypeError, "or each of a tuple, to be a number, got 'a'"),

@@ -310,6 +310,33 @@ def test_quantiles_of_several_levels(backend, put, rng, host):
     assert net.evaluate(put(x), put(y))["cost"] == pytest.approx(expected.mean(), rel=1e-12)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_outputs_about_one_target(backend, put, rng, own):
+    """y (m,) and (m, 1) is that of (m, k) with the same number in each column."""
+    cost = bpx.costs.Quantile((0.1, 0.5, 0.9))
+    if own:
+        cost = bpx.CustomCost(cost.value, cost.gradient, one_target=True)
+    net = bpx.Network(
+        SIZES, output="identity", cost=cost, backend=backend, dtype="float64", seed=2
+    )
+    x, y = put(rng.normal(size=(M, 5))), rng.normal(size=M)
+    whole = put(np.repeat(y[:, None], 3, axis=1))
+    expected, history = (
+        net.evaluate(x, whole),
+        net.copy().fit(x, whole, epochs=2, validation=(x, whole)),
+    )
+    for given in (put(y), put(y[:, None]), y.tolist()):
+        assert net.evaluate(x, given) == expected
+        other = net.copy().fit(x, given, epochs=2, validation=(x, given))
+        assert other["validation_cost"] == history["validation_cost"]
+    wrong = put(np.zeros((M, 2)))
+    with pytest.raises(ValueError, match=r"expected y of shape \(m, 3\) or \(m,\), got \(6, 2\)"):
+        net.fit(x, wrong)
+    frame = pytest.importorskip("pandas", reason="it names the column").DataFrame({"price": y})
+    net.fit(x, frame, epochs=1)
+    assert net.target_columns == ("price",)
+
+
 # --- PyTorch's autograd, the second oracle ------------------------------------------------------
 
 
