@@ -39,7 +39,7 @@ class Gradient:
     ([(3, 2), (1, 3)], [(3,), (1,)], (1, 2))
     >>> grad.flat *= 0.5
     >>> grad
-    <Gradient of (3, 2), (3,), (1, 3), (1,), of a cost of 1.35636>
+    <Gradient of (3, 2), (3,), (1, 3), (1,), of a cost of 1.35635>
     """
 
     _flat: Array
