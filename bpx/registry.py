@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+C = TypeVar("C", bound=type)
 
 # What other libraries call what bpx has.
 _ELSEWHERE = {
@@ -80,7 +82,7 @@ class Registry:
         self.registered: dict[str, Any] = {}
         Registry.all.append(self)
 
-    def builds(self, cls: type) -> type:
+    def builds(self, cls: C) -> C:
         """Class decorator: register `cls` as bpx's own, by its class attribute ``name``."""
         self.builtin[canonical(cls.name)] = cls  # type: ignore[attr-defined]
         return cls

@@ -45,10 +45,10 @@ def network(
     if not own_scale:
         chain.append(layers.Rescale.standardizing(x))
     for units in hidden:
-        chain.append(layers.Dense(units, activation))  # type: ignore[arg-type]  # by name
+        chain.append(layers.Dense(units, activation))
         if dropout:
             chain.append(layers.Dropout(dropout))
-    chain.append(layers.Dense(outputs, output))  # type: ignore[arg-type]  # by name
+    chain.append(layers.Dense(outputs, output))
     net = Network(chain, cost=cost, task=task, **options)
     if names is not None:
         net.names = names

@@ -7,17 +7,34 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
-from ..activations import ACTIVATIONS
+from ..activations import ACTIVATIONS, Activation
 from ..backends import Array
 from ..checks import check_described, flag, whole
 from ..context import Context
-from ..initializers import INITIALIZERS, HeNormal, Normal, ScaledNormal, Zeros
+from ..initializers import INITIALIZERS, HeNormal, Initializer, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
 from ..registry import Registry, plain
 
 Shape = tuple[int, ...]
+Read = TypeVar("Read", covariant=True)
+Given = TypeVar("Given", contravariant=True)
+
+
+class Converted(Protocol[Read, Given]):
+    """The type of a field that `Layer.__post_init__` converts, for type checkers alone.
+
+    They take it for a descriptor, whose ``__set__`` has the type of the constructor's argument.
+    """
+
+    def __get__(self, layer: Any, kind: Any) -> Read: ...
+
+    def __set__(self, layer: Any, value: Given) -> None: ...
+
+
+ActivationField = Converted[Activation, Activation | str]
+InitializerField = Converted[Initializer | None, Initializer | str | None]
 
 
 def activation_field(default: Any = "identity") -> Any:
@@ -290,6 +307,10 @@ class Input:
     """
 
     shape: Shape
+
+    if TYPE_CHECKING:  # not `Converted`, which mypy knows only beside a default
+
+        def __init__(self, shape: int | Iterable[int]) -> None: ...
 
     def __post_init__(self) -> None:
         lengths = self.shape if isinstance(self.shape, Iterable) else (self.shape,)

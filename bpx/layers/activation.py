@@ -11,7 +11,7 @@ from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..registry import name_of
-from ._base import LAYERS, Layer, Shape, activation_field
+from ._base import LAYERS, ActivationField, Layer, Shape, activation_field
 
 
 def check_range(kind: str, activation: activations.Activation, shape: Shape | None) -> None:
@@ -57,7 +57,7 @@ class Activation(Layer):
     ends_in_activation: ClassVar[bool] = True
     in_parts: ClassVar[bool] = True
 
-    activation: activations.Activation = activation_field("relu")
+    activation: ActivationField = activation_field("relu")
 
     def bind(self, input_shape: Shape) -> Self:
         check_range("Activation", self.activation, input_shape)

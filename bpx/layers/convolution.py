@@ -8,15 +8,22 @@ from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self, cast
 
-from ..activations import Activation
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..initializers import Initializer
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
 from ..registry import name_of
-from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
+from ._base import (
+    LAYERS,
+    ActivationField,
+    InitializerField,
+    Layer,
+    Shape,
+    activation_field,
+    initializer_field,
+    weights_and_bias,
+)
 from .activation import check_range
 from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
 
@@ -31,13 +38,13 @@ class Convolution(Layer):
 
     channels: int
     kernel_size: int | tuple[int, ...]
-    activation: Activation = activation_field()
+    activation: ActivationField = activation_field()
     stride: int | tuple[int, ...] = 1
     padding: int | str | tuple[int, ...] = 0
     dilation: int | tuple[int, ...] = 1
     groups: int = 1
-    weights: Initializer | None = initializer_field()
-    bias: Initializer | None = initializer_field()
+    weights: InitializerField = initializer_field()
+    bias: InitializerField = initializer_field()
     use_bias: bool = True
 
     def validate(self) -> None:
@@ -164,9 +171,14 @@ class Convolution(Layer):
         return f"{kind} {self.channels}, {size}, {activation}"
 
 
+# By another name, since mypy reads a `Converted` field that a frozen dataclass inherits as what
+# it was given as (its issue 17601).
+frozen = dataclass(frozen=True)
+
+
 @LAYERS.builds
 @init_hints(OF_LAYERS)
-@dataclass(frozen=True)
+@frozen
 class Conv2D(Convolution):
     """a = σ(ω ∗ x + b) on images (m, c, h, w), with weights (channels, c/groups, kh, kw).
 
@@ -222,7 +234,7 @@ class Conv2D(Convolution):
 
 @LAYERS.builds
 @init_hints(OF_LAYERS)
-@dataclass(frozen=True)
+@frozen
 class Conv1D(Convolution):
     """a = σ(ω ∗ x + b) on sequences (m, c, n), with weights (channels, c/groups, k).
 

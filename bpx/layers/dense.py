@@ -6,15 +6,22 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from ..activations import Activation
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..initializers import Initializer
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
 from ..registry import name_of
-from ._base import LAYERS, Layer, Shape, activation_field, initializer_field, weights_and_bias
+from ._base import (
+    LAYERS,
+    ActivationField,
+    InitializerField,
+    Layer,
+    Shape,
+    activation_field,
+    initializer_field,
+    weights_and_bias,
+)
 
 
 @LAYERS.builds
@@ -54,9 +61,9 @@ class Dense(Layer):
     ends_in_activation: ClassVar[bool] = True
 
     units: int
-    activation: Activation = activation_field()
-    weights: Initializer | None = initializer_field()
-    bias: Initializer | None = initializer_field()
+    activation: ActivationField = activation_field()
+    weights: InitializerField = initializer_field()
+    bias: InitializerField = initializer_field()
     use_bias: bool = True
 
     def validate(self) -> None:

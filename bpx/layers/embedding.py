@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..initializers import Initializer, Normal
+from ..initializers import Normal
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
-from ._base import LAYERS, Layer, Shape, initializer_field
+from ._base import LAYERS, InitializerField, Layer, Shape, initializer_field
 
 
 @LAYERS.builds
@@ -57,7 +57,7 @@ class Embedding(Layer):
 
     count: int
     width: int
-    weights: Initializer | None = initializer_field()
+    weights: InitializerField = initializer_field()
 
     def validate(self) -> None:
         for what in ("count", "width"):

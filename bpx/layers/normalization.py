@@ -14,7 +14,7 @@ from ..context import Context
 from ..initializers import Constant, Initializer, Zeros
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
-from ._base import LAYERS, Layer, Shape, initializer_field
+from ._base import LAYERS, InitializerField, Layer, Shape, initializer_field
 
 Parts = list[list[slice]]
 
@@ -93,8 +93,8 @@ class BatchNorm(Layer):
 
     momentum: float = 0.1
     epsilon: float = 1e-5
-    scale: Initializer | None = initializer_field()
-    shift: Initializer | None = initializer_field()
+    scale: InitializerField = initializer_field()
+    shift: InitializerField = initializer_field()
 
     def validate(self) -> None:
         fraction("the momentum of BatchNorm", self.momentum)
@@ -256,8 +256,8 @@ class LayerNorm(Layer):
 
     axes: int | None = None
     epsilon: float = 1e-5
-    scale: Initializer | None = initializer_field()
-    shift: Initializer | None = initializer_field()
+    scale: InitializerField = initializer_field()
+    shift: InitializerField = initializer_field()
 
     def validate(self) -> None:
         if self.axes is not None:

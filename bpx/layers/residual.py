@@ -14,7 +14,7 @@ from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter, get_path
 from . import sequence
-from ._base import LAYERS, Layer, Shape, layers_field
+from ._base import LAYERS, Converted, Layer, Shape, layers_field
 from .convolution import Conv1D, Conv2D
 from .dense import Dense
 
@@ -70,8 +70,10 @@ class Residual(Layer):
 
     name: ClassVar[str] = "residual"
 
-    layers: tuple[Layer, ...] = layers_field()
-    projection: Layer | tuple[Layer, ...] | str | None = layers_field(None)
+    layers: Converted[tuple[Layer, ...], Iterable[Layer]] = layers_field()
+    projection: Converted[tuple[Layer, ...] | str | None, Layer | Iterable[Layer] | str | None] = (
+        layers_field(None)
+    )
 
     def validate(self) -> None:
         object.__setattr__(self, "layers", _layers("the layers of Residual", self.layers))
