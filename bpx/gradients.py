@@ -44,7 +44,7 @@ class Gradient:
 
     _flat: Array
     inputs: Array
-    cost: Array | None
+    cost: Array
     backend: Backend
     layout: Layout
 

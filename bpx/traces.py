@@ -39,7 +39,7 @@ class LayerTrace:
     layer: Layer
     z: Array
     a: Array
-    delta: Array | None = None
+    delta: Array = None
 
 
 def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerTrace]:
