@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def train(way: str, epochs: int, folder: Path) -> list[int]:
     net = bpx.Network([8, 6, 3], hidden="relu", backend=backend, seed=0)
     watch = WatchSteps(epochs) if way == "a hook at each step" else Watch(epochs)
     options: dict = {"epochs": epochs, "callbacks": [watch], "optimizer": bpx.SGD(0.01, 0.9)}
-    arrays = {"batch_size": BATCH}
+    arrays: dict[str, Any] = {"batch_size": BATCH}
     if way == "an iterable":
         net.fit(bpx.batches(x, y, BATCH, seed=0), **options)
     elif way == "blocks":

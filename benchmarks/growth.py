@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cases import Case
@@ -72,7 +73,7 @@ def on_disk(n: int, folder: Path) -> float:
     y = draw.integers(10, size=n)
     net = bpx.Network([32, 64, 10], hidden="relu", output="softmax", seed=0)
     mapped = np.memmap(path, np.float32, "r", shape=(n, 32))
-    options = {"batch_size": 64, "optimizer": bpx.SGD(0.01), "check_finite": False}
+    options: dict[str, Any] = {"batch_size": 64, "optimizer": bpx.SGD(0.01), "check_finite": False}
     steps = -(-n // 64)
     seconds = best(lambda _: net.fit(mapped, y, epochs=1, **options), steps)
     path.unlink()

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from harness import Peer, lasts, machine, peak, present, row, write
@@ -71,7 +72,7 @@ def prepare(peer: str, case: str):
 
     hidden, m = CASES[case]
     net = bpx.Network([INPUTS, *hidden, CLASSES], hidden="relu", output="softmax", seed=0)
-    options = {"batch_size": m, "optimizer": bpx.SGD(0.01, momentum=0.9)}
+    options: dict[str, Any] = {"batch_size": m, "optimizer": bpx.SGD(0.01, momentum=0.9)}
     draw = np.random.default_rng(1)
     few = draw.standard_normal((4 * m, INPUTS), np.float32), draw.integers(CLASSES, size=4 * m)
     net.fit(*few, epochs=1, **options)

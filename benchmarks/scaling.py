@@ -163,7 +163,7 @@ def training(case: Case, rows: int) -> Callable[..., np.ndarray]:
     x = draw.standard_normal((n, case.sizes[0]), np.float32)
     y = draw.integers(case.sizes[-1], size=n)
     net = bpx.Network(list(case.sizes), hidden="relu", output="softmax", seed=0)
-    options = {"batch_size": rows, "optimizer": bpx.SGD(0.001, momentum=0.9)}
+    options: dict[str, Any] = {"batch_size": rows, "optimizer": bpx.SGD(0.001, momentum=0.9)}
 
     def train(comm: Any, epochs: int) -> np.ndarray:
         sums: list[Timed] = []

@@ -73,7 +73,7 @@ def dense(*args: Any, **options: Any) -> Row:
     drawn = {"normal": "N(0, 1)", "scaled-normal": "N(0, 1/n_in)"}[weights]
     network = f"{'-'.join(map(str, sizes))}, {cost}, {drawn} weights"
     drawn_by = {"cost": cost, "weights": weights, "bias": "normal"}
-    return Row(chapter, network, lambda: sizes, *rest, **options, options=drawn_by)
+    return Row(chapter, network, lambda: sizes, *rest, **options | {"options": drawn_by})
 
 
 def images(
@@ -88,7 +88,7 @@ def images(
         first = [layers.Input(784), layers.Reshape((1, 28, 28))]
         seen = ((layers.Conv2D(m, 5, activation), layers.MaxPool2D(2)) for m in maps)
         last = layers.Dense(10, "softmax", weights="zeros", bias="zeros")
-        known = [*(layers.Dense(n, activation) for n in hidden), last]
+        known: Layers = [*(layers.Dense(n, activation) for n in hidden), last]
         if dropout:
             known = [each for layer in known for each in (layers.Dropout(dropout), layer)]
         return [*first, *chain.from_iterable(seen), layers.Flatten(), *known]

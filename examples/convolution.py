@@ -13,7 +13,8 @@ options = parser.parse_args()
 (x, y), validation, test = bpx.datasets.mnist()
 if options.short:
     x, y = x[:500], y[:500]
-    validation, test = ((part.x[:200], part.y[:200]) for part in (validation, test))
+    validation = bpx.datasets.Split(validation.x[:200], validation.y[:200])
+    test = bpx.datasets.Split(test.x[:200], test.y[:200])
 net = bpx.Network(
     [
         layers.Input(784),

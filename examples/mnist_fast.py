@@ -34,7 +34,7 @@ MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's training pixels, from 0 to 1
 SHORT = 400  # images
 
 
-def images(pixels, labels, short):
+def images(short, pixels, labels):
     """The inner pixels, (n, 1, 24, 24) of uint8, and the labels."""
     rows = slice(SHORT if short else None)
     x = pixels.reshape(-1, 1, 28, 28)[rows, :, 2:-2, 2:-2]
@@ -48,7 +48,7 @@ def bpx_(options):
 
     train, validation, test = bpx.datasets.mnist("uint8")
     both = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
-    (x, y), test = images(*both, options.short), images(*test, options.short)
+    (x, y), test = images(options.short, *both), images(options.short, *test)
     net = bpx.Network(
         [
             layers.Input(x.shape[1:]),
@@ -95,7 +95,7 @@ def torch_(options):
     device = "cuda" if (options.backend or "").startswith(("cupy", "torch:cuda")) else "cpu"
     tensors = []
     for part in ("train", "t10k"):
-        pixels, labels = images(*idx_files(part), options.short)
+        pixels, labels = images(options.short, *idx_files(part))
         x = torch.from_numpy(pixels).to(device).float() / 255
         x = x.to(memory_format=torch.channels_last)  # 1.6 times as fast on a CPU
         tensors += [(x - MEAN) / DEVIATION, torch.from_numpy(labels.astype(np.int64)).to(device)]
@@ -180,6 +180,7 @@ def timed(peer, seed, options):
         command = [shutil.which("mpiexec", path=path) or "mpiexec", "-n", str(ranks), *command]
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout  # it is a pipe
         line = process.stdout.readline()
         seconds = time.perf_counter() - begun
     if process.returncode or not line:

@@ -51,7 +51,8 @@ parser.add_argument("--backend", help="of bpx: numpy, cupy, torch, ...")
 parser.add_argument("--short", action="store_true", help="2 epochs")
 options = parser.parse_args()
 
-(x, labels), _, test = bpx.datasets.digits("float64")
+data = bpx.datasets.digits("float64")
+(x, labels), test = data.train, data.test
 y, epochs, eta, lmbda = np.eye(10)[labels], 2 if options.short else 30, 0.5, 0.1
 net = bpx.Network([64, 30, 10], backend=options.backend, dtype="float64", seed=0)
 weights = [net.backend.to_host(w).copy() for w in net.weights]
