@@ -157,7 +157,9 @@ class Architecture:
             return None
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
         indices = range(skipped, len(self.layers))
-        scale, offset = first.vectors() if type(first) is Rescale else (None, None)
+        scale = offset = None
+        if type(first) is Rescale:
+            scale, offset = first.scales(), first.offsets()
         return DenseLayers(
             sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
             weights=tuple(starts[i, "weights"] for i in indices),

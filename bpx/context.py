@@ -122,8 +122,13 @@ class Context:
             self._buffers[name, shape, dtype] = found
         return found
 
-    def constant(self, name: str, values: Sequence[float]) -> Array:
-        """Numbers of the layer as a vector of float64 (float32 where there is none)."""
+    def constant(
+        self, name: str, values: Sequence[float] | np.ndarray | Callable[[], np.ndarray]
+    ) -> Array:
+        """Numbers of the layer as an array of float64 (float32 where there is none).
+
+        Or a function that makes them, which is called once.
+        """
         return self._workspace.constant((self.layer, name), values)
 
     def keep(self, shape: tuple[int, ...], probability: float) -> Array:
@@ -204,9 +209,12 @@ class Workspace:
         self._largest[name] = fresh = self.backend.empty(shape, dtype)
         return fresh
 
-    def constant(self, name: Hashable, values: Sequence[float] | np.ndarray) -> Array:
+    def constant(
+        self, name: Hashable, values: Sequence[float] | np.ndarray | Callable[[], np.ndarray]
+    ) -> Array:
         found = self._constants.get(name)
         if found is None:
+            values = values() if callable(values) else values
             made = self.backend.from_host(np.asarray(values, dtype=np.float64))
             found = self._constants[name] = made
         return found

@@ -255,7 +255,7 @@ def _spacing(net: Network) -> np.ndarray:
     Near 0, that is, where scale·x is about −offset.
     """
     first = net.layers[0]
-    offset = first.vectors()[1] if isinstance(first, Rescale) else np.zeros(1)
+    offset = first.offsets() if isinstance(first, Rescale) else np.zeros(1)
     return np.abs(offset) * np.finfo(np.float32).eps
 
 
@@ -337,9 +337,9 @@ def _dense(graph: Graph, dense: Dense, x: str) -> str:
 def _rescale(graph: Graph, rescale: Rescale, x: str) -> str:
     dtype = graph.inputs if x == "inputs" else np.dtype(graph.dtype)
     if rescale.scale != 1.0:
-        x = graph.add("Mul", x, graph.constant(rescale.scale, dtype))
+        x = graph.add("Mul", x, graph.constant(rescale.scales(), dtype))
     if rescale.offset != 0.0:
-        x = graph.add("Add", x, graph.constant(rescale.offset, dtype))
+        x = graph.add("Add", x, graph.constant(rescale.offsets(), dtype))
     return x if dtype == graph.dtype else _in_dtype(graph, x)
 
 

@@ -74,8 +74,8 @@ def tell_of_scale(net: Network, x: Any) -> None:
         weights = chain.p[k].weights
         z = typical * math.sqrt(float(xp.sum(weights**2)) / weights.shape[0])
     if z > FAR:
-        hint = "Rescale.standardizing(x)" if x.ndim == 2 else f"Rescale(1 / {largest:.4g})"
-        hint = "Rescale(1 / 255)" if str(x.dtype).endswith("uint8") else hint
+        is_uint8 = str(x.dtype).endswith("uint8")
+        hint = "Rescale(1 / 255)" if is_uint8 else "Rescale.standardizing(x)"
         warn(
             f"x is far from 1: its root mean square is {typical:.3g} in the first "
             f"{rows.shape[0]} rows, so the sums z of {layer} begin at about {z:.3g}, where "

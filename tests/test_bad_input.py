@@ -625,6 +625,26 @@ CASES = [
         ValueError,
         "Rescale's scale has 2 values for inputs whose last axis has 3",
     ),
+    (
+        lambda: bpx.Network([layers.Input((2, 4, 4)), layers.Rescale((1.0, 2.0))]),
+        ValueError,
+        "Rescale's scale has 2 values for inputs whose last axis has 4: axis=0 is for channels",
+    ),
+    (
+        lambda: bpx.Network([layers.Input((2, 4, 4)), layers.Rescale(1.0, (1.0, 2.0), axis=1)]),
+        ValueError,
+        "Rescale's offset has 2 values for inputs whose axis 1 has 4",
+    ),
+    (
+        lambda: bpx.Network([layers.Input(3), layers.Rescale(axis=1)]),
+        ValueError,
+        "Rescale's axis is 1, and a sample of shape (3,) has 1 axes: 0 is the first, and -1 the",
+    ),
+    (
+        lambda: layers.Rescale(axis=0.5),
+        TypeError,
+        "expected the axis of Rescale to be an integer, got 0.5",
+    ),
     (lambda: layers.Dense(3).shape_in, ValueError, "has no input yet"),
     (lambda: bpx.costs.Huber(0.0), ValueError, "expected the threshold of Huber > 0, got 0.0"),
     (

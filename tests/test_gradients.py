@@ -69,7 +69,7 @@ def test_cost_and_output(backend, put, rng, cost, output):
 
 
 IMAGE, SEQUENCE = (2, 4, 3), (2, 7)
-OF_IMAGES = layers.Dropout(0.3)
+OF_IMAGES = layers.Dropout(0.3), layers.Rescale((0.5, 2.0), (1.0, -1.0), axis=0)
 LAYER_CASES = {
     "activation": [layers.Activation("tanh"), layers.Activation("silu")],
     "average-pool1d": [layers.AveragePool1D(2), layers.AveragePool1D(3, 1, 1)],
@@ -89,7 +89,7 @@ LAYER_CASES = {
         layers.Conv2D(2, (4, 3)),
     ],
     "dense": [layers.Dense(4, "tanh"), layers.Dense(4, "tanh", use_bias=False)],
-    "dropout": [layers.Dropout(0.4), layers.Dropout(0.0), OF_IMAGES],
+    "dropout": [layers.Dropout(0.4), layers.Dropout(0.0), OF_IMAGES[0]],
     "embedding": [layers.Embedding(4, 3)],
     "flatten": [layers.Flatten()],
     "global-average-pool1d": [layers.GlobalAveragePool1D()],
@@ -104,6 +104,7 @@ LAYER_CASES = {
     "rescale": [
         layers.Rescale(0.5, -1.0),
         layers.Rescale((0.5, 1.0, 2.0, 1.5, 0.1), (1.0, 0.0, 2.0, 0.0, 1.0)),
+        OF_IMAGES[1],
     ],
     "reshape": [layers.Reshape((4, 6))],
     "residual": [
@@ -137,7 +138,7 @@ def test_every_layer_has_a_case():
     "layer", [case for cases in LAYER_CASES.values() for case in cases], ids=repr
 )
 def test_layer(backend, put, rng, layer, position):
-    shape = IMAGE if layer is OF_IMAGES else SHAPES[layer.name]
+    shape = IMAGE if layer in OF_IMAGES else SHAPES[layer.name]
     whole = isinstance(layer, layers.Embedding)  # which nothing but a Flatten may be before
     before = [layers.Flatten() if whole else BEFORE[shape]] if position == "inside" else []
     m = M if len(shape) == 1 else 2

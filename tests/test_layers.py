@@ -306,6 +306,52 @@ def test_large_numbers_are_not_rounded_before_they_are_shifted(backend, put, hos
     assert np.array_equal(host(net.feedforward(put(x))), np.arange(12).reshape(6, 2))
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+def test_colours_are_scaled_by_channel(backend, put, host, rng, kind, tmp_path):
+    x = rng.integers(256, size=(6, 3, 4, 5)).astype(kind)
+    scale, offset = (0.1, 0.02, 0.5), (-1.0, 0.0, 3.0)
+    own = np.array(scale)[:, None, None] * x + np.array(offset)[:, None, None]
+    for first, last in ((), ()), ((layers.Flatten(), layers.Reshape((3, 4, 5))), ()):
+        chain = [*first, layers.Rescale(scale, offset, axis=0), *last, layers.Flatten()]
+        net = bpx.Network(
+            [layers.Input((3, 4, 5)), *chain], cost="quadratic", backend=backend, dtype="float64"
+        )
+        assert np.abs(host(net(put(x))).reshape(x.shape) - own).max() < 1e-13
+    chain = [layers.Rescale(scale, offset, axis=0), layers.Conv2D(2, 3), layers.Flatten()]
+    net = bpx.Network(
+        [layers.Input((3, 4, 5)), *chain, layers.Dense(2, "softmax")], backend=backend, seed=0
+    )
+    plain = bpx.Network([layers.Input((3, 4, 5)), *chain[1:], layers.Dense(2, "softmax")],
+                        backend=backend, seed=0)  # fmt: skip
+    y, options = [0, 1, 0, 1, 1, 0], {"epochs": 2, "batch_size": 4, "optimizer": bpx.SGD(1e-3)}
+    net.fit(put(x), y, **options)
+    plain.fit(put(own), y, **options)
+    assert np.allclose(host(net.parameters), host(plain.parameters), atol=1e-5)
+    net.save(tmp_path / "net.safetensors")
+    again = bpx.load(tmp_path / "net.safetensors", backend=backend)
+    assert again.layers[0] == net.layers[0]
+
+
+def test_images_are_standardized_by_channel(rng, monkeypatch, tmp_path):
+    monkeypatch.setattr("bpx.layers.rescale.DENSE_AT_ONCE", 100)
+    x = rng.normal(size=(40, 3, 4, 5)) * [[[2.0]], [[0.1]], [[30.0]]] + [
+        [[0.0]],
+        [[7.0]],
+        [[-1.0]],
+    ]
+    np.save(tmp_path / "x.npy", x)
+    for given in (x, bpx.open_data(tmp_path / "x.npy", budget="20 kB")):
+        rescale = layers.Rescale.standardizing(given)
+        assert rescale.axis == 0
+        y = bpx.Network([layers.Input((3, 4, 5)), rescale, layers.Flatten()], cost="quadratic",
+                        dtype="float64")(x).reshape(x.shape)  # fmt: skip
+        assert np.abs(y.mean(axis=(0, 2, 3))).max() < 1e-12
+        assert np.abs(y.std(axis=(0, 2, 3)) - 1.0).max() < 1e-12
+    x[31, 1, 2, 3] = np.nan
+    with pytest.raises(ValueError, match="x has NaN or infinity in row 31, column 1"):
+        layers.Rescale.standardizing(x)
+
+
 def test_a_constant_column_is_only_shifted():
     x = np.full((100, 3), [0.1, 7.7, 0.0])
     rescale = layers.Rescale.standardizing(x)

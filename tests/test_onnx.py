@@ -165,6 +165,11 @@ CHAINS = {
         layers.Rescale(3.0),
         layers.Rescale(offset=(1.0, 2.0)),
     ],
+    "rescale-channels": [
+        layers.Reshape((7, 12)),
+        layers.Rescale(0.5, (1.0, 0.0, -2.0, 3.0, 0.5, 0.1, 9.0), axis=0),
+        *END,
+    ],
     "reshape": [layers.Reshape((7, 3, 4)), *END],
     "residual": [
         layers.Residual([layers.BatchNorm(), layers.Activation("tanh")]),

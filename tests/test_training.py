@@ -1319,7 +1319,8 @@ def test_images_that_are_far_from_one_are_told(backend, put, rng, first, dtype):
         return bpx.Network([*chain, bpx.layers.Dense(10, "softmax")], backend=backend, seed=0)
 
     y = [k % 10 for k in range(20)]
-    with pytest.warns(RuntimeWarning, match=r"bpx\.layers\.Rescale\(1 / 255\) as the first layer"):
+    hint = r"Rescale\(1 / 255\)" if dtype == "uint8" else r"Rescale\.standardizing\(x\)"
+    with pytest.warns(RuntimeWarning, match=rf"bpx\.layers\.{hint} as the first layer"):
         network().fit(x, y, epochs=1, optimizer=bpx.SGD(1e-6))
     network(bpx.layers.Rescale(1 / 255)).fit(x, y, epochs=1, optimizer=bpx.SGD(1e-6))
     flat = bpx.Network([bpx.layers.Input((1, 6, 6)), bpx.layers.Flatten(),

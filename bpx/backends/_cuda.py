@@ -180,11 +180,11 @@ def integer(value: int | Array) -> tuple[Any, int]:
 
 
 def per_column(value: float | Array) -> tuple[Any, int, float] | None:
-    """Three arguments: a vector of float64 over the last axis and its length, or a number."""
+    """Three arguments: float64 for each of the last elements and their count, or a number."""
     if isinstance(value, int | float | np.number):
         return 0, 1, float(value)
-    fits = value.ndim == 1 and value.dtype == np.float64 and value.flags.c_contiguous
-    return (value, value.shape[0], 0.0) if fits else None
+    fits = value.dtype == np.float64 and value.flags.c_contiguous
+    return (value, value.size, 0.0) if fits else None
 
 
 # --- what an optimizer's kernel takes after the vectors and their length ------------------------

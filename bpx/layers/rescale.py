@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..backends import Array, asarray, get, is_sparse, on_host
-from ..checks import FILL_IN, different_names, number
+from ..checks import FILL_IN, different_names, number, whole
 from ..context import Context
 from ..frames import column, is_on_disk, names_of
 from ..keywords import OF_LAYERS, init_hints
@@ -27,7 +28,7 @@ DENSE_AT_ONCE = 1 << 22  # elements of x: 32 MB of float64
 @init_hints(OF_LAYERS)
 @dataclass(frozen=True)
 class Rescale(Layer):
-    """y = scale·x + offset, with a number for all elements or one for each of the last axis.
+    """y = scale·x + offset, with a number for all elements or one for each along an axis.
 
     As a network's first layer it costs nothing: each mini-batch is scaled as it is gathered, and
     images that came as uint8 stay uint8 until then.
@@ -38,7 +39,9 @@ class Rescale(Layer):
     Parameters
     ----------
     scale, offset : float or sequence of float
-        Sequences have the length of the input's last axis.
+        Sequences have the length of the input's `axis`.
+    axis : int
+        Of a sample: -1, the last one, by default; 0 for the channels of images (c, h, w).
     columns : tuple of str, optional
         The names of the last axis's elements. Of a first layer they are `Network.columns`, so
         that the network finds the columns of a frame in this order.
@@ -46,7 +49,7 @@ class Rescale(Layer):
     Raises
     ------
     ValueError
-        A number that is not finite, or a sequence that has not the length of the last axis.
+        A number that is not finite, no such axis, or a sequence that has not its length.
     TypeError
         Not numbers.
 
@@ -55,6 +58,11 @@ class Rescale(Layer):
     >>> import bpx
     >>> net = bpx.Network([bpx.layers.Input(784), bpx.layers.Rescale(1 / 255),
     ...                    bpx.layers.Dense(10, "softmax")])
+
+    Means and standard deviations of colours:
+
+    >>> means, deviations = np.array([0.49, 0.48, 0.45]), np.array([0.25, 0.24, 0.26])
+    >>> layer = bpx.layers.Rescale(1 / deviations, -means / deviations, axis=0)
     """
 
     name: ClassVar[str] = "rescale"
@@ -62,20 +70,23 @@ class Rescale(Layer):
     scale: Scalars = 1.0
     offset: Scalars = 0.0
     columns: tuple[str, ...] | None = None
+    axis: int = -1
 
     @classmethod
     def standardizing(cls, x: Any) -> Rescale:
         """The layer that gives each column of `x` (n, k) mean 0 and standard deviation 1.
 
-        A column that is constant, to 12 digits, is only shifted. An `x` on a device is read back,
-        and a sparse matrix is made dense a few columns at a time; as zeros are shifted too, the
-        network's first layer then sees dense mini-batches. The names of a frame's columns are
-        kept. Data of `bpx.open_data` are read twice, piece by piece.
+        Of images and sequences, (n, c, ...), it does so for each channel. A column that is
+        constant, to 12 digits, is only shifted. An `x` on a device is read back, and a sparse
+        matrix is made dense a few columns at a time; as zeros are shifted too, the network's first
+        layer then sees dense mini-batches. The names of a frame's columns are kept. Data of
+        `bpx.open_data` are read twice, piece by piece.
 
         Raises
         ------
         ValueError
-            `x` is not a matrix, has NaN or infinity, or is a frame with two columns of one name.
+            `x` has no columns or no rows, has NaN or infinity, or is a frame with two columns of
+            one name.
         TypeError
             Not real numbers.
 
@@ -84,20 +95,19 @@ class Rescale(Layer):
         ((0.5, 1.0), (-1.0, -5.0))
         """
         host, names = get("numpy"), None if is_sparse(x) else names_of(x)
-        if is_on_disk(x):
-            _check_matrix(x)
-            return cls(*_standardizing(lambda: _parts_on_disk(x), names), names)
         if not is_sparse(x):
-            x = asarray(host, on_host(x), "x")
-            _check_matrix(x)
-            return cls(*_standardizing(lambda: _some_at_a_time(x), names), names)
-        _check_matrix(x)
+            x = x if is_on_disk(x) else asarray(host, on_host(x), "x")
+            _check_shape(x)
+            read = _parts_on_disk if is_on_disk(x) else _some_at_a_time
+            found = _standardizing(partial(read, x), names, places=math.prod(x.shape[2:]))
+            return cls(*found, names, axis=-1 if len(x.shape) == 2 else 0)
+        _check_shape(x)
         width = max(1, DENSE_AT_ONCE // x.shape[0])
         columns, starts = x.tocsc(), range(0, x.shape[1], width)
         dense = (asarray(host, columns[:, k : k + width].toarray(), "x") for k in starts)
         parts = zip(dense, starts, strict=True)
-        found = [_standardizing(partial(iter, [part]), first=k) for part, k in parts]
-        scales, offsets = zip(*found, strict=True)
+        of_columns = [_standardizing(partial(iter, [part]), first=k) for part, k in parts]
+        scales, offsets = zip(*of_columns, strict=True)
         return cls(tuple(chain(*scales)), tuple(chain(*offsets)))
 
     def validate(self) -> None:
@@ -111,37 +121,55 @@ class Rescale(Layer):
         if self.columns is not None:
             names = different_names("the columns of Rescale", self.columns)
             object.__setattr__(self, "columns", names)
+        object.__setattr__(self, "axis", whole("the axis of Rescale", self.axis, -1))
 
     def bind(self, input_shape: Shape) -> Self:
+        if self.axis >= len(input_shape):
+            raise ValueError(
+                f"Rescale's axis is {self.axis}, and a sample of shape {input_shape} has "
+                f"{len(input_shape)} axes: 0 is the first, and -1 the last"
+            )
+        length = input_shape[self.axis]
+        which = "last axis" if self.axis == -1 else f"axis {self.axis}"
         for what in ("scale", "offset", "columns"):
             value = getattr(self, what)
-            if isinstance(value, tuple) and len(value) != input_shape[-1]:
+            if isinstance(value, tuple) and len(value) != length:
+                channels = len(value) == input_shape[0] and self.axis == -1
                 raise ValueError(
-                    f"Rescale's {what} has {len(value)} values for inputs whose last axis has "
-                    f"{input_shape[-1]}"
+                    f"Rescale's {what} has {len(value)} values for inputs whose {which} has "
+                    f"{length}{': axis=0 is for channels' * channels}"
                 )
         return super().bind(input_shape)
 
     def config(self) -> dict[str, Any]:
         found = super().config()
-        if self.columns is None:
-            del found["columns"]  # so that checkpoints from before there were names fit
+        for what in ("columns", "axis"):  # so that checkpoints from before there were these fit
+            if getattr(self, what) == getattr(type(self), what):
+                del found[what]
         return found
 
     def affine(self, ctx: Context) -> tuple[Any, Any]:
-        """What ``Backend.gather`` multiplies by and adds: numbers, or vectors."""
+        """What ``Backend.gather`` multiplies by and adds: numbers, or arrays."""
         scale, offset = self.scale, self.offset
         return (
-            ctx.constant("scale", scale) if isinstance(scale, tuple) else scale,
-            ctx.constant("offset", offset) if isinstance(offset, tuple) else offset,
+            ctx.constant("scale", self.scales) if isinstance(scale, tuple) else scale,
+            ctx.constant("offset", self.offsets) if isinstance(offset, tuple) else offset,
         )
 
-    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scale and offset of each element of the last axis, in float64."""
-        assert self.input_shape is not None
-        length = self.input_shape[-1]
-        scale, offset = (np.broadcast_to(v, length) for v in (self.scale, self.offset))
-        return scale.astype(np.float64), offset.astype(np.float64)
+    def scales(self) -> np.ndarray:
+        """In float64, of the last axis's elements; of all of a sample's, if `axis` is another."""
+        return self._spread(self.scale)
+
+    def offsets(self) -> np.ndarray:
+        return self._spread(self.offset)
+
+    def _spread(self, given: Scalars) -> np.ndarray:
+        values, shape = np.asarray(given, np.float64), self.shape_in
+        if self.axis in (-1, len(shape) - 1) or not values.ndim:
+            return np.broadcast_to(values, shape[-1:]).copy()
+        along = [1] * len(shape)
+        along[self.axis] = -1
+        return np.broadcast_to(values.reshape(along), shape).copy()
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         scale, offset = self.affine(ctx)
@@ -175,11 +203,12 @@ def gathered(layer: Layer) -> Layer:
     """The first layer, as it works on gathered rows."""
     if type(layer) is not Rescale:
         return layer
-    return Gathered(layer.scale, layer.offset, layer.columns, input_shape=layer.input_shape)
+    fields = layer.scale, layer.offset, layer.columns, layer.axis
+    return Gathered(*fields, input_shape=layer.input_shape)
 
 
-def _check_matrix(x: Any) -> None:
-    if len(x.shape) != 2 or 0 in x.shape:
+def _check_shape(x: Any) -> None:
+    if len(x.shape) < 2 or 0 in x.shape:
         raise ValueError(f"expected x of shape (n, k) to standardize, got {x.shape}")
 
 
@@ -187,10 +216,10 @@ Parts = Callable[[], Iterable[np.ndarray]]  # of the rows of x, from the first t
 
 
 def _standardizing(
-    parts: Parts, names: tuple[str, ...] | None = None, first: int = 0
+    parts: Parts, names: tuple[str, ...] | None = None, first: int = 0, places: int = 1
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scales and offsets of columns, which count from `first`."""
-    low, high = _bounds(parts, names, first)
+    """Scales and offsets of columns, from `first` on; a sample has as many rows as places."""
+    low, high = _bounds(parts, names, first, places)
     with np.errstate(over="ignore"):
         reach = high - low
     if not np.isfinite(reach).all():
@@ -216,7 +245,7 @@ def _standardizing(
 
 
 def _bounds(
-    parts: Parts, names: tuple[str, ...] | None, first: int
+    parts: Parts, names: tuple[str, ...] | None, first: int, places: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The least and the largest of each column."""
     rows, low, high = 0, np.array(np.inf), np.array(-np.inf)
@@ -225,7 +254,7 @@ def _bounds(
         if not np.isfinite(x).all():
             row, j = np.argwhere(~np.isfinite(x))[0]
             raise ValueError(
-                f"cannot standardize: x has NaN or infinity in row {rows + row}, "
+                f"cannot standardize: x has NaN or infinity in row {(rows + row) // places}, "
                 f"{column(first + j, names)}: {FILL_IN}"
             )
         low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
@@ -239,7 +268,8 @@ def _parts_on_disk(x: Any) -> Iterator[np.ndarray]:
 
 
 def _some_at_a_time(x: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of which each number will take 8 bytes."""
-    at_once = max(1, DENSE_AT_ONCE // x.shape[1])
+    """Rows of which each number will take 8 bytes; of channels a row for each place."""
+    at_once = max(1, DENSE_AT_ONCE // math.prod(x.shape[1:]))
     for start in range(0, len(x), at_once):
-        yield x[start : start + at_once]
+        part = x[start : start + at_once]
+        yield part if x.ndim == 2 else np.moveaxis(part, 1, -1).reshape(-1, x.shape[1])
