@@ -73,7 +73,7 @@ def tell_of_scale(net: Network, x: Any) -> None:
         typical = largest * math.sqrt(float(xp.mean((rows / largest) ** 2)))
         weights = chain.p[k].weights
         z = typical * math.sqrt(float(xp.sum(weights**2)) / weights.shape[0])
-    if z > FAR:
+    if z > FAR and typical > 0.5 * FAR:  # and not the weights that are large
         is_uint8 = str(x.dtype).endswith("uint8")
         hint = "Rescale(1 / 255)" if is_uint8 else "Rescale.standardizing(x)"
         warn(

@@ -417,7 +417,7 @@ def test_sparse_rows_are_not_multiplied_as_they_are(rng):
 
 def test_it_is_never_compiled(monkeypatch):
     x, y = problem()
-    flat = x.reshape(len(x), -1)
+    flat = x.reshape(len(x), -1) / 255
     monkeypatch.setattr(trainer, "compiled", lambda *_: pytest.fail("a compiled run"))
     net = bpx.Network([30, 5, 3], seed=0)
     net.fit(flat, y, augment=Shift(1, shape=(6, 5)), **OPTIONS)

@@ -384,7 +384,8 @@ def test_recovery_keeps_what_a_callback_does_to_the_weights(rng):
     seen: list = []
     net = bpx.Network([6, 8, 1], hidden="relu", output="identity", cost="quadratic", seed=1)
     x = np.concatenate([rng.normal(size=(30, 6)), np.full((1, 6), 1e30)])
-    with pytest.raises(bpx.DivergenceError):
+    far = pytest.warns(RuntimeWarning, match="x is far from 1")
+    with far, pytest.raises(bpx.DivergenceError):
         net.fit(x, np.ones(31), shuffle=False, batch_size=1, callbacks=Bound())
     assert np.array_equal(net.parameters, seen[-1])
 
@@ -1291,6 +1292,9 @@ def test_x_that_is_far_from_one_is_told_once(rng, hidden):
             net.fit(x, y, **options)
     net.fit(x, y, **options)
     network().fit(x, y, check_finite=False, **options)
+    wide = network()
+    wide.weights[0] *= 1e3
+    wide.fit(x / 1e3, y, **options)  # it is the weights that are far from 1
     network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
 
 
