@@ -176,6 +176,10 @@ def _source(
     return Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
 
 
+# The part of η that is left after the first of several epochs, below which a schedule is doubted.
+VANISHED = 1e-4
+
+
 def _tell_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None:
     """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps.
 
@@ -193,6 +197,13 @@ def _tell_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None
             f"{epochs} epochs, and η stays at {rate(end):.3g} after {end} steps; the whole run "
             f"has epochs * steps_per_epoch = {epochs * steps}"
         )
+    elif isinstance(rate, Schedule) and end is None and steps is not None and epochs > 1:
+        first, later = rate(done), rate(done + steps)
+        if later < VANISHED * first:  # as of one that never ends, if its steps are epochs
+            warn(
+                f"{rate} counts steps, and an epoch has {steps} of them: after the first of "
+                f"{epochs} epochs η is {later:.3g}, and was {first:.3g}"
+            )
 
 
 _BEING_TRAINED: WeakSet[Network] = WeakSet()

@@ -173,6 +173,14 @@ def test_l2_is_the_weight_decay_of_others(decay, penalty, rng):
         (schedules.OneCycle(0.1, 15), 3, ""),
         (schedules.WarmUp(2, schedules.Cosine(0.1, 3)), 2, ""),
         (schedules.WarmUp(2, 0.1), 2, ""),
+        (
+            schedules.StepDecay(0.1, 1, 0.1),
+            2,
+            "after the first of 2 epochs η is 1e-06, and was 0.1",
+        ),
+        (schedules.Exponential(0.1, 1, 0.1), 9, "after the first of 9 epochs η is 1e-06, and was"),
+        (schedules.StepDecay(0.1, 1, 0.1), 1, ""),
+        (schedules.Exponential(0.1, 1, 0.5), 2, ""),
         (0.1, 2, ""),
     ],
 )
@@ -188,7 +196,8 @@ def test_a_schedule_of_so_many_epochs_is_told(schedule, epochs, told, rng):
         message = str(found[0].message)
         assert "counts steps, and an epoch has 5 of them" in message
         assert told in message
-        assert message.endswith(f"epochs * steps_per_epoch = {5 * epochs}")
+        ends = schedule.constant_from is not None
+        assert message.endswith(f"epochs * steps_per_epoch = {5 * epochs}") == ends
 
 
 def test_every_optimizer_has_a_rate_by_default():
