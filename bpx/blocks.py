@@ -37,6 +37,7 @@ from .windows import WindowPlan, WindowReader
 
 if TYPE_CHECKING:
     from .data import Seed
+    from .incoming import Incoming
 
 BLOCK = 1 << 20  # bytes: a disk reads blocks of this size about as fast as the whole
 BLOCKS = 32  # a window has at least this many, from all over the file
@@ -325,8 +326,12 @@ def bytes_of_a_row(held: Sequence[Array | None]) -> int:
     return sum(8 * math.prod(array.shape[1:]) for array in held if array is not None)
 
 
-def in_memory(samples: Samples, backend: Backend) -> Iterator[Samples]:
-    """Samples as they are, or those on disk piece by piece."""
+def in_memory(samples: Samples | Incoming, backend: Backend) -> Iterator[Samples]:
+    """Samples as they are, those on disk piece by piece, or mini-batches as they come."""
+    if not isinstance(samples, Samples):
+        for batch in samples:
+            yield from in_memory(batch, backend)
+        return
     if not isinstance(samples.x, Blocks):
         yield samples
         return

@@ -21,6 +21,7 @@ from .backends import Array, Backend, BackendError, Forward, in_slices, is_spars
 from .blocks import Blocks, in_memory
 from .context import Workspace
 from .data import Samples
+from .incoming import Incoming
 from .layers import Dense, Rescale, sequence
 from .parameters import Destinations
 from .ranks import Ranks, own_rows
@@ -371,20 +372,17 @@ class Chain:
         return weight / xp.where(total > 0.0, total, xp.ones_like(total))
 
     def evaluate(
-        self, samples: Samples, ws: Workspace | None = None, ranks: Ranks | None = None
+        self, samples: Samples | Incoming, ws: Workspace | None = None, ranks: Ranks | None = None
     ) -> dict[str, float]:
         """The mean ``cost``, without penalties, and the ``accuracy`` (not for a regression).
 
-        With several ranks, each takes a part of the samples.
+        With several ranks, each takes a part of the samples; mini-batches are each rank's own.
         """
         ws, ranks = ws or self.workspace(), ranks or Ranks()
+        by, what = (Ranks(), samples.what) if isinstance(samples, Incoming) else (ranks, "")
         parts = in_memory(samples, self.backend)
-        sums = sum(self._sums(part, ws, *own_rows(ranks, part.n)) for part in parts)
-        cost, right, total = ranks.sum(np.asarray(sums))
-        found = {"cost": float(cost / total)}
-        if self.task != "regression":
-            found["accuracy"] = float(right / total)
-        return found
+        sums = sum(self._sums(part, ws, *own_rows(by, part.n)) for part in parts)
+        return means(ranks.sum(np.asarray(sums)), self.task, what)
 
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """The sums of cost, of right samples and of weight, over some rows."""
@@ -435,6 +433,20 @@ class Chain:
         """BP2 to BP4, from δ^L down: gradients to `out`, and ∂C/∂x if it is wanted."""
         stages = self.architecture.stages
         return sequence.backward(stages, delta, saved, self.p, out.layers, ws.contexts)
+
+
+def means(sums: np.ndarray, task: str, what: str = "") -> dict[str, float]:
+    """What `Chain.evaluate` returns, from sums of cost, of right samples and of weight.
+
+    ValueError if the weights of all mini-batches are zero.
+    """
+    cost, right, total = sums.tolist()
+    if total == 0.0:
+        raise ValueError(
+            f"expected a positive {what}sample_weight in one mini-batch at least, got only zeros"
+        )
+    found = {"cost": cost / total}
+    return found if task == "regression" else found | {"accuracy": right / total}
 
 
 def mean_factor(rows: int, weight: Array | None) -> float:

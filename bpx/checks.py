@@ -7,7 +7,7 @@ import math
 import numbers
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,24 @@ def in_words(size: int) -> str:
     """A number of bytes as a person says it, such as ``"1.5 GB"``."""
     power = min(len(str(size)) - 1, 12) // 3
     return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def are_batches(given: Any) -> bool:
+    """Whether it is an iterable of (x, y) mini-batches, and not arrays.
+
+    A list has to have tuples, or lists as PyTorch's loader makes them; a tuple is x and y.
+    """
+    if isinstance(given, list):
+        return all(map(_is_batch, given))
+    arrays = hasattr(given, "shape") or isinstance(given, tuple | str | bytes | Mapping)
+    return isinstance(given, Iterable) and not arrays
+
+
+def _is_batch(given: Any) -> bool:
+    x = given[0] if isinstance(given, tuple | list) and len(given) > 1 else 0.0
+    if isinstance(given, tuple):
+        return not isinstance(x, numbers.Real)  # as in a row
+    return len(getattr(x, "shape", ())) > 1  # a list of vectors may be x itself
 
 
 def different_names(what: str, names: Any) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ import numpy as np
 from . import data
 from .backends import Array, Backend
 from .blocks import Blocks, in_memory
+from .chain import means
 from .checks import shortened, whole
 from .costs import Cost
 from .frames import by_names
+from .incoming import to_evaluate
 from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, attr_hints, hints
 from .labels import check_names
 from .layers import Input
@@ -211,7 +213,7 @@ class Ensemble(HasNames):
         first, backend = self.members[0], self.backend
         xp, ws = backend.xp, first.chain.workspace()
         sums = np.zeros(3)  # of cost, of right samples, of weight
-        samples = self._narrowest.samples(x, y, sample_weight, names=self.names)
+        samples = to_evaluate(self._narrowest, x, y, sample_weight, names=self.names)
         for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
             values = self.cost.value(xp, mean, first.chain.as_outputs(part.y, ws))
@@ -223,8 +225,7 @@ class Ensemble(HasNames):
                 for column in (values, right, ones, weight)
             )
             sums += [column @ w for column in columns]
-        cost, accuracy = (sums[:2] / sums[2]).tolist()
-        return {"cost": cost} | ({} if self.task == "regression" else {"accuracy": accuracy})
+        return means(sums, self.task)
 
     @hints(**OF_PREDICTIONS)
     def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -115,7 +115,8 @@ def _train(
     own = [_checkpoint_of(index, options) for index in range(len(members))]
     also = () if options.get("checkpoint") is None else (signal.SIGTERM,)
     if processes is None and devices is None:
-        if isinstance(x, Iterator) and len(members) > 1:
+        brought = x, options.get("validation")
+        if len(members) > 1 and any(isinstance(each, Iterator) for each in brought):
             raise ValueError(f"a one-shot iterator is empty after the first member: {REPEATABLE}")
         with Interrupts(*also) as interrupts:
             found = _in_turn(members, x, y, [options | one for one in own], interrupts)
@@ -179,12 +180,13 @@ def _in_turn(
 ) -> tuple[list[History], dict[int, Exception]]:
     histories, failed = [], {}
     interrupted = False
+    brought = [data for data in (x, each[0].get("validation")) if isinstance(data, Stateful)]
     # Each member begins there; a copy, since a state may share memory with its owner.
-    begun = copy.deepcopy(x.state()) if isinstance(x, Stateful) else {}
+    begun = copy.deepcopy([data.state() for data in brought])
     for index, (net, options) in enumerate(zip(members, each, strict=True)):
         history = _not_begun()
-        if isinstance(x, Stateful):
-            x.load_state(copy.deepcopy(begun))
+        for data, state in zip(brought, copy.deepcopy(begun), strict=True):
+            data.load_state(state)
         if not interrupted and not interrupts.noted:
             try:
                 history = net.fit(x, y, **options)

@@ -22,6 +22,7 @@ from .checks import flag, positive, whole
 from .costs import Cost
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
+from .incoming import Incoming, to_evaluate
 from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attr_hints, hints
 from .labels import check_names, check_targets, numbered
 from .layers import Input, Layer
@@ -498,7 +499,7 @@ class Network(HasNames):
         elif y is None and isinstance(x, Batches | Iterator):
             raise TypeError(
                 f"expected {what}x and y as arrays, got {article(type(x).__name__)}: mini-batches "
-                "are for fit"
+                "are for fit and evaluate"
             )
         elif y is None:
             raise ValueError(
@@ -564,14 +565,17 @@ class Network(HasNames):
         ----------
         x, y : array
             (m, ...) and labels (m,) or targets (m, k). Or the data of `bpx.open_data`, read piece
-            by piece, with y if they have none.
+            by piece, with y if they have none. Or, without y, an iterable of (x, y) or
+            (x, y, sample_weight) mini-batches, such as a list of tuples, `bpx.batches` or a
+            PyTorch loader, which is gone through once; the means are those over all its samples.
         sample_weight : array, optional
-            (m,); both are then means weighted by it.
+            (m,); both are then means weighted by it. Mini-batches bring their own.
 
         Raises
         ------
         ValueError, TypeError, BackendError
-            As `feedforward`; y is missing, or does not fit the outputs, the task or the cost.
+            As `feedforward`; y is missing, or does not fit the outputs, the task or the cost; an
+            iterable gives something else, nothing, or weights that are all zero.
 
         Examples
         --------
@@ -585,8 +589,10 @@ class Network(HasNames):
         {'cost': 0.6466, 'accuracy': 0.6667}
         >>> round(net.evaluate(x, y, sample_weight=[1, 1, 0])["cost"], 4)
         0.3133
+        >>> net.evaluate(bpx.batches(x, y, 2))["accuracy"] == net.accuracy(x, y)
+        True
         """
-        return self.chain.evaluate(self.samples(x, y, sample_weight))
+        return self.chain.evaluate(to_evaluate(self, x, y, sample_weight))
 
     @hints(**OF_PREDICTIONS)
     def total_cost(
@@ -610,7 +616,7 @@ class Network(HasNames):
         l1, l2 : float
             λ₁ and λ₂.
         n : int, optional
-            What both are divided by; m by default, as in the book.
+            What both are divided by; by default the number of samples, as in the book.
 
         Examples
         --------
@@ -623,14 +629,21 @@ class Network(HasNames):
         >>> net.total_cost(x, y, l2=2.0)  # and 2/(2·2) (3² + 4²)
         12.75
         """
-        samples = self.samples(x, y, sample_weight)
         l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
-        penalty = self.chain.penalty(samples.n if n is None else whole("n", n), l1, l2)
-        return self.chain.evaluate(samples)["cost"] + penalty
+        n = None if n is None else whole("n", n)
+        samples = to_evaluate(self, x, y, sample_weight)
+        mean = self.chain.evaluate(samples)["cost"]
+        m = samples.came if isinstance(samples, Incoming) else samples.n
+        return mean + self.chain.penalty(m if n is None else n, l1, l2)
 
     @hints(**OF_PREDICTIONS)
     def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The fraction of samples that are right, 0 to 1; for multilabel, right in every label.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `evaluate`.
 
         Raises
         ------
@@ -976,8 +989,9 @@ class Network(HasNames):
             λ₁ and λ₂ ≥ 0; they are divided by `n`. 0 by default.
         sample_weight : array, optional
             (n,), not negative: a batch's cost is Σ wC / Σ w.
-        validation : (x, y), (x, y, sample_weight) or Blocks, optional
-            Evaluated after each epoch.
+        validation : (x, y), (x, y, sample_weight), Blocks or iterable, optional
+            Evaluated after each epoch. An iterable brings mini-batches, as for `evaluate`, also
+            where x and y are arrays, and is gone through after each epoch.
         callbacks : callback, function, or sequence of them
             See `bpx.callbacks`.
         shuffle : bool or function
@@ -1029,7 +1043,8 @@ class Network(HasNames):
             takes a part of each mini-batch and of the validation data, their gradients are
             summed, and all do the same update. All start from rank 0's parameters and random
             state; it alone prints and writes checkpoints; callbacks run on every rank. An iterable
-            brings each rank's own part of the mini-batches. By default one process trains alone.
+            brings each rank's own part of the mini-batches, or of the validation data. By default
+            one process trains alone.
 
         Returns
         -------
@@ -1039,7 +1054,8 @@ class Network(HasNames):
         Raises
         ------
         ValueError, TypeError
-            Bad data or options; nothing has been trained then.
+            Bad data or options; nothing has been trained then, unless it is a mini-batch of an
+            iterable, which is checked when it comes.
         BackendError
             Device arrays for a network on the host.
         RuntimeError

@@ -18,6 +18,7 @@ from .checks import SHOWN, number, positive, shortened, whole
 from .data import Samples
 from .files import TRAINING
 from .history import History, StepLog
+from .incoming import Incoming
 from .network import Network
 from .persistence import FileFormatError, Stateful
 from .registry import plain
@@ -32,8 +33,9 @@ class Epoch:
 
     Attributes
     ----------
-    generator, source : JSON
-        The states of the network's generator and of the source before it began.
+    generator, source, validation : JSON
+        The states, before it began, of the network's generator, of the source, and of an iterable
+        that brings the validation data.
     order : array or None
         Its rows, once they are drawn.
     digest : int or None
@@ -54,6 +56,7 @@ class Epoch:
 
     generator: Any = None
     source: Any = None
+    validation: Any = None
     order: Any = None
     digest: int | None = None
     done: int = 0
@@ -64,9 +67,11 @@ class Epoch:
     rate: float = 0.0
 
     @classmethod
-    def next(cls, net: Network, source: Source) -> Epoch:
+    def next(cls, net: Network, source: Source, held_out: Samples | Incoming | None) -> Epoch:
         """An epoch that is about to begin, as checkpoints need it."""
-        return cls(files.as_json(net.generator.bit_generator.state), source.state())
+        validation = held_out.state() if isinstance(held_out, Incoming) else None
+        generator = files.as_json(net.generator.bit_generator.state)
+        return cls(generator, source.state(), validation)
 
     @property
     def took(self) -> float:
@@ -92,6 +97,7 @@ class Epoch:
             self.digest = self.digest_of_order()
         return {
             "source": files.as_json(self.source),
+            "validation": files.as_json(self.validation),
             "digest": self.digest,
             "done": self.done,
             "seconds": self.took,
@@ -108,11 +114,13 @@ def described(value: Any) -> str:
 
 
 def arguments_of(
-    source: Source, held_out: Samples | None, callbacks: list[Any], **others: Any
+    source: Source, held_out: Samples | Incoming | None, callbacks: list[Any], **others: Any
 ) -> dict[str, Any]:
     """What has to be the same when a run is resumed, and on all ranks."""
     found = source.arguments() | {"digest of some samples": source.digest(), "validation": None}
-    if held_out is not None:
+    if isinstance(held_out, Incoming):
+        found["validation"] = held_out.kind
+    elif held_out is not None:
         found["validation"] = held_out.n
         found["digest of some validation samples"] = digest_of(held_out)
     options = {
@@ -271,13 +279,19 @@ class Snapshot:
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
             whole("step", optimizer["step"], 0),
             positive("factor", optimizer["factor"], zero=True),
-            Epoch(header["generator"], at["source"], None, digest, done, log,
+            Epoch(header["generator"], at["source"], at["validation"], None, digest, done, log,
                   number("seconds", at["seconds"]), path=path),
             history, whole("begun", run["begun"], 0),
             callbacks,
         )  # fmt: skip
 
-    def restore(self, run: Run, source: Source, arguments: Mapping[str, Any]) -> Epoch:
+    def restore(
+        self,
+        run: Run,
+        source: Source,
+        held_out: Samples | Incoming | None,
+        arguments: Mapping[str, Any],
+    ) -> Epoch:
         """Restore everything, and return the epoch to continue; `run` has to be one that begins.
 
         Raises
@@ -287,14 +301,9 @@ class Snapshot:
         """
         net = run.net
         self._check(net, source, arguments, run.epochs)
-        try:
-            source.load_state(self.epoch.source, self.history.epochs)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            if self.epoch.source is None:
-                raise  # of a user's own function
-            raise FileFormatError(
-                f"{self.path}: the state of the data does not fit it ({error!r})"
-            ) from error
+        self._load_state(source, self.epoch.source)
+        if isinstance(held_out, Incoming):
+            self._load_state(held_out, self.epoch.validation)
         net.generator.bit_generator.state = self.net.generator.bit_generator.state
         self._copy(self.net.parameters, net, net.parameters)
         self._copy(self.net.state, net, net.state)
@@ -306,6 +315,16 @@ class Snapshot:
         run.history = self.history
         self.epoch.since = time.perf_counter()
         return self.epoch
+
+    def _load_state(self, data: Source | Incoming, state: Any) -> None:
+        try:
+            data.load_state(state, self.history.epochs)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if state is None:
+                raise  # of a user's own function
+            raise FileFormatError(
+                f"{self.path}: the state of the data does not fit it ({error!r})"
+            ) from error
 
     @staticmethod
     def _copy(host: np.ndarray, net: Network, vector: Any) -> None:

@@ -24,10 +24,10 @@ from .backends import Array, is_sparse, on_host
 from .blocks import Blocks, bytes_of_a_row
 from .context import Workspace
 from .data import Samples
-from .minibatches import REPEATABLE, epoch_order
+from .incoming import Incoming
+from .minibatches import epoch_order
 from .names import Names
 from .network import Network
-from .persistence import Stateful
 from .plausibility import tell_of_coarse, tell_of_scale, tell_of_several
 from .windows import WindowReader
 
@@ -212,10 +212,11 @@ def of_samples(
     return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
 
 
-class Stream:
-    """Mini-batches that a user's iterable brings, each checked as it comes."""
+class Stream(Incoming):
+    """Mini-batches that a user's iterable brings."""
 
     piece = 1  # a batch that is gone can't be run again, so each step is read at once
+    advice = "; pass a pair of arrays as fit(x, y) or fit(*pair)"
 
     def __init__(
         self,
@@ -234,12 +235,8 @@ class Stream:
                 "fit takes x and y, or an iterable of (x, y) mini-batches; got "
                 f"{type(batches).__name__} and no y"
             )
-        if isinstance(batches, Iterator) and epochs > 1:
-            raise ValueError(
-                f"a one-shot iterator is empty after one epoch, and epochs is {epochs}: "
-                f"{REPEATABLE}"
-            )
-        self.net, self._iterable, self.finite = net, batches, finite
+        super().__init__(net, batches, finite=finite)
+        self.check_repeatable(epochs)
         self.n, self.least_rows = n, net.chain.architecture.least_rows
         self.steps = len(batches) if isinstance(batches, Sized) else None
 
@@ -248,55 +245,27 @@ class Stream:
         return None
 
     def arguments(self) -> dict[str, Any]:
-        return {"x": type(self._iterable).__name__}
+        return {"x": self.kind}
 
     def digest(self) -> int:
         return 0  # what it brings is not known
 
-    def state(self) -> Any:
-        """That of the iterable, if it has one; else all its epochs are taken to be alike."""
-        return self._iterable.state() if isinstance(self._iterable, Stateful) else None
-
-    def load_state(self, state: Any, epochs: int) -> None:
-        if isinstance(self._iterable, Stateful):
-            self._iterable.load_state(state)
-
     def batches(self, order: Any, first: int = 0) -> Iterator[Samples]:
-        empty = True
-        for step, batch in enumerate(self._iterable):
-            if step < first:
-                empty = False
-                continue
-            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-                raise TypeError(
-                    "expected the iterable to give (x, y) or (x, y, sample_weight), got "
-                    f"{type(batch).__name__}; pass a pair of arrays as fit(x, y) or fit(*pair)"
-                )
-            empty = False
-            shape, got = self.net.input_shape, getattr(batch[0], "shape", ())
-            if got in (shape, (*shape, 1)) and got[1:] != shape:  # or in columns
-                raise ValueError(
-                    "expected the iterable to give mini-batches, x of shape (m, ...) with y, got "
-                    "single samples: pass arrays, x = np.array([x.reshape(-1) for x, y in data]), "
-                    "y = np.array([y for x, y in data]), and fit(x, y)"
-                )
-            try:
-                samples = self.net.samples(*batch, finite=self.finite, allow_zero_weight=True)
-                if samples.n < self.least_rows:
-                    raise ValueError(
-                        f"expected {self.least_rows} rows at least, got {samples.n}, in which a "
-                        "BatchNorm of flat inputs finds no variance"
-                    )
-            except (ValueError, TypeError) as error:
-                raise type(error)(f"{self.called(step)}: {error}") from error
+        for step, samples in enumerate(self.since(first), first):
             if not step and not self.net.steps:
                 tell_of_several(self.net, samples.y, "y of the first mini-batch")
             yield samples
-        if empty:
-            raise ValueError("the iterable gave no mini-batch")
+
+    def checked(self, batch: Any) -> Samples:
+        samples = super().checked(batch)
+        if samples.n < self.least_rows:
+            raise ValueError(
+                f"expected {self.least_rows} rows at least, got {samples.n}, in which a "
+                "BatchNorm of flat inputs finds no variance"
+            )
+        return samples
 
     def called(self, step: int) -> str:
-        """What a message calls the mini-batch of a step."""
         return f"mini-batch {step + 1} of epoch {self.net.epochs + 1}"
 
     def total(self, samples: Any) -> float:

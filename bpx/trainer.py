@@ -18,6 +18,7 @@ from .checkpoints import Checkpoints
 from .consistency import agreed_ending, check_parameters, synchronize
 from .data import Samples
 from .history import History
+from .incoming import Incoming
 from .interrupts import Interrupts
 from .network import Network
 from .optimizers import Optimizer, State
@@ -39,6 +40,8 @@ class Trainer:
     ----------
     chain : Chain
         The network's, or a twin in another precision.
+    held_out : Samples, Incoming or None
+        What is evaluated after each epoch.
     arguments : dict
         See `arguments_of`.
     slices : int or None
@@ -60,6 +63,7 @@ class Trainer:
     net: Network
     chain: Chain
     source: Source
+    held_out: Samples | Incoming | None
     optimizer: Optimizer
     state: State
     penalty: Penalty
@@ -75,18 +79,12 @@ class Trainer:
         behind = None if self.slices is None else BEHIND
         self.update = update_for(self.chain, self.optimizer, self.state, self.penalty, behind)
 
-    def run(
-        self,
-        epochs: int,
-        held_out: Samples | None,
-        callbacks: list[Any],
-        resumed: Snapshot | None = None,
-    ) -> History:
+    def run(self, epochs: int, callbacks: list[Any], resumed: Snapshot | None = None) -> History:
         """Train; returns the history."""
         net, ranks = self.net, self.ranks
         self.hooked = at_each_step(callbacks)
         why = self._why_not_replayed()  # it may raise: before a checkpoint is restored
-        run = self._begin(epochs, held_out, resumed)
+        run = self._begin(epochs, resumed)
         doing, self._errstate = ranks.doing, np.geterr()
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
@@ -96,7 +94,7 @@ class Trainer:
             self._choose_passes(why)  # after `Progress` has begun: it may compile
             net.optimizer, net.optimizer_state = self.optimizer, self.state
             net.history = run.history
-            self._loop(run, held_out, callbacks)
+            self._loop(run, callbacks)
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
@@ -107,7 +105,7 @@ class Trainer:
                     callback.close()
         return run.history
 
-    def _loop(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+    def _loop(self, run: Run, callbacks: list[Any]) -> None:
         """Run the epochs, with Ctrl-C between two steps, and a checkpoint where they end."""
         checkpoints, ranks = self.checkpoints, self.ranks
         # A scheduler's SIGTERM is worth a last checkpoint.
@@ -125,22 +123,22 @@ class Trainer:
             # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
             ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
             try:
-                self._run_epochs(run, held_out, callbacks)
+                self._run_epochs(run, callbacks)
                 stopped = agreed_ending(ranks, run.stopped, interrupts.noted)
             except RankError:
                 self._rescue(run)
                 raise
             run.stopped, run.history.interrupted = stopped
             if checkpoints is not None:
-                checkpoints.write(run, self.epoch or Epoch.next(self.net, self.source))
+                checkpoints.write(run, self.epoch or self._next_epoch())
         # A signal during the last checkpoint ends the run as one before it does.
         run.history.interrupted |= agreed(ranks, interrupts.noted)
 
-    def _begin(self, epochs: int, held_out: Samples | None, resumed: Snapshot | None) -> Run:
+    def _begin(self, epochs: int, resumed: Snapshot | None) -> Run:
         """A run that begins, or goes on from a checkpoint, on all ranks alike."""
         net, ranks = self.net, self.ranks
         kinds = ("cost",) if net.task == "regression" else ("cost", "accuracy")
-        parts = ("training",) if held_out is None else ("training", "validation")
+        parts = ("training",) if self.held_out is None else ("training", "validation")
         columns = tuple(f"{part}_{kind}" for part in parts for kind in kinds)
         run = Run(
             net, History(), epochs, self.source.steps, self.state, columns, net.steps,
@@ -148,14 +146,14 @@ class Trainer:
         )  # fmt: skip
         self.epoch: Epoch | None = None
         if resumed is not None:
-            self.epoch = resumed.restore(run, self.source, self.arguments)
+            self.epoch = resumed.restore(run, self.source, self.held_out, self.arguments)
             run.step_log = self.epoch.log
         if ranks.size > 1:
             synchronize(net, self.state, ranks)
         self.chain.key = net.chain.key  # for masks; in another precision the chain is a twin
         return run
 
-    def _run_epochs(self, run: Run, held_out: Samples | None, callbacks: list[Any]) -> None:
+    def _run_epochs(self, run: Run, callbacks: list[Any]) -> None:
         """Run all that are left, or until something asks to stop."""
         net, checkpoints, ranks = self.net, self.checkpoints, self.ranks
         step_hooks, checks = hooks(callbacks, "on_step_end"), net.chain.workspace()
@@ -163,21 +161,24 @@ class Trainer:
             if checkpoints is None:
                 self.epoch = Epoch()
             else:
-                self.epoch = self.epoch or Epoch.next(net, self.source)
+                self.epoch = self.epoch or self._next_epoch()
                 if checkpoints.due(run, self.steps.answer("late")):
                     checkpoints.write(run, self.epoch)
             means = self._run_epoch(self.epoch, run, step_hooks)
             if means is None:
                 return
             row = {"epoch": net.epochs + 1, **means}
-            if held_out is not None:
-                found = net.chain.evaluate(held_out, checks, ranks)
+            if self.held_out is not None:
+                found = net.chain.evaluate(self.held_out, checks, ranks)
                 row |= {f"validation_{name}": value for name, value in found.items()}
             row["learning_rate"] = self.epoch.rate or self._rate()
             row["seconds"] = self.epoch.took
             run.history.append(row)
             net.epochs, self.epoch = net.epochs + 1, None
             self._call(hooks(callbacks, "on_epoch_end"), run)
+
+    def _next_epoch(self) -> Epoch:
+        return Epoch.next(self.net, self.source, self.held_out)
 
     def _surrounded(self) -> AbstractContextManager[None]:
         largest = None
@@ -305,7 +306,7 @@ class Trainer:
 
     def _rescue(self, run: Run) -> None:
         """The other ranks are lost: write a checkpoint of the last step that all of them did."""
-        epoch = self.epoch or Epoch.next(self.net, self.source)
+        epoch = self.epoch or self._next_epoch()
         if self.checkpoints is not None and len(epoch.log) == epoch.done:
             with contextlib.suppress(OSError):
                 self.checkpoints.write(run, epoch)

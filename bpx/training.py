@@ -14,11 +14,12 @@ from .blocks import Blocks
 from .callbacks import Progress, as_callbacks, at_each_step
 from .chain import Chain
 from .checkpoints import Checkpoints
-from .checks import flag, positive, warn, whole
+from .checks import are_batches, flag, positive, warn, whole
 from .consistency import check_arguments, newest_checkpoint
 from .data import Samples
 from .frames import names_of, names_of_targets
 from .history import History
+from .incoming import Incoming, to_evaluate
 from .labels import learned
 from .minibatches import Batches, check_shuffle
 from .mpi import joined
@@ -109,7 +110,7 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     slices = options.accumulate if ranks.size > 1 or options.accumulate > 1 else None
     names = names_of_run(net.names, bool(net.steps), net.chain.architecture, x, y)
     source = _source(net, x, y, options, names, ranks, slices)
-    held_out = _held_out(net, options.validation, options.check_finite, names)
+    held_out = _held_out(net, options, names)
     callbacks = _callbacks(options.callbacks, options.progress, ranks)
     given = options.optimizer
     optimizer = (net.optimizer or SGD()) if given is None else as_optimizer(given)
@@ -140,13 +141,13 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
         optimizer.check(net, state)
     _tell_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
     trainer = Trainer(
-        net=net, chain=chain, source=source, optimizer=optimizer, state=state, penalty=penalty,
-        graph=options.graph, checkpoints=checkpoints, arguments=arguments, ranks=ranks,
-        slices=slices, cost_factor=options.cost_factor, augment=augment,
+        net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
+        penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
+        ranks=ranks, slices=slices, cost_factor=options.cost_factor, augment=augment,
     )  # fmt: skip
     with _at_work(net, resumed):
         net.names = names if resumed is None else names.or_else(resumed.net.names)
-        return trainer.run(options.epochs, held_out, callbacks, resumed)
+        return trainer.run(options.epochs, callbacks, resumed)
 
 
 def _source(
@@ -276,19 +277,24 @@ def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
     return [callback for callback in called if not isinstance(callback, Progress)]
 
 
-def _held_out(net: Network, validation: Any, finite: bool, names: Names) -> Samples | None:
+def _held_out(net: Network, options: Options, names: Names) -> Samples | Incoming | None:
+    validation = options.validation
     if validation is None:
         return None
-    if isinstance(validation, Blocks):
+    if isinstance(validation, Blocks) or are_batches(validation):
         validation = validation, None
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
         kind = type(validation).__name__
         several = f" of {len(validation)}" if isinstance(validation, tuple | list) else ""
         raise TypeError(
-            "expected validation=(x, y), (x, y, sample_weight) or open_data(...), got "
-            f"{article(kind)}{several}"
+            "expected validation=(x, y), (x, y, sample_weight), an iterable of such mini-batches "
+            f"or open_data(...), got {article(kind)}{several}"
         )
-    return net.samples(*validation, what="validation ", finite=finite, names=names)
+    described = {"what": "validation ", "finite": options.check_finite, "names": names}
+    found = to_evaluate(net, *validation, **described)
+    if isinstance(found, Incoming):
+        found.check_repeatable(options.epochs)
+    return found
 
 
 def _checkpoints(

@@ -195,6 +195,14 @@ def iterables(folder):
     first = [tuple(np.concatenate([a] * SIZE) for a in batch) for batch in cut[:2]]
     one.fit([*first, cut[2]], epochs=1)
     found["one is longer"] = differ(one, many)
+    # For validation: each rank's own part; or the same on all, whose means are the same.
+    for part, kind in ((list(mine(cut)), "own"), (cut, "same")):
+        one, many = network(), network()
+        alone = one.fit(x, y, epochs=2, validation=cut)
+        told = many.fit(x, y, epochs=2, validation=part, parallel="mpi")
+        names = "validation_cost", "validation_accuracy"
+        apart = [np.subtract(alone[name], told[name]) for name in names]
+        found[f"validation, {kind}"] = float(np.abs(apart).max())
     path = Path(folder) / "x.npy"
     if RANK == 0:
         np.save(path, np.tile(x, (40, 1)))

@@ -143,7 +143,8 @@ CASES = [
         ValueError,
         "expected x of shape (m, 1), got (4,): np.asarray(x).reshape(-1, 1)",
     ),
-    (lambda: net().predict(iter([X])), TypeError, "pass several mini-batches to fit, or one at"),
+    (lambda: net().predict(iter([X])), TypeError, "predict takes one x at a time: [net.predict"),
+    (lambda: fit(bpx.batches(X, Y), Y), TypeError, "mini-batches are for fit and evaluate, with"),
     (
         lambda: net().predict(net()),
         TypeError,
@@ -233,6 +234,8 @@ CASES = [
     (lambda: fit(X, Y, validation=X), TypeError, "expected validation=(x, y)"),
     (lambda: fit(X, Y, validation=0.1), TypeError, "or open_data(...), got a float"),
     (lambda: fit(X, Y, validation=[X]), TypeError, "or open_data(...), got a list of 1"),
+    (lambda: fit(X, Y, validation="abc"), TypeError, "mini-batches or open_data(...), got a str"),
+    (lambda: fit(X, Y, validation={"x": X, "y": Y}), TypeError, "or open_data(...), got a dict"),
     (
         lambda: fit(X, Y, validation=(X, list("abab"))),
         TypeError,
@@ -475,6 +478,60 @@ CASES = [
     ),
     (lambda: fit([(X, Y, [0] * 4)]), ValueError, "all sample weights of the epoch were zero"),
     (lambda: fit([(X[:, :2], Y)]), ValueError, "expected x of shape (m, 3), got (4, 2)"),
+    (lambda: net().evaluate([]), ValueError, "the iterable gave no mini-batch"),
+    (lambda: net().evaluate(iter([3])), TypeError, "mini-batch 1: expected the iterable to give"),
+    (
+        lambda: net().evaluate([(X, Y), (X, Y[:2])]),
+        ValueError,
+        "mini-batch 2: expected as many row",
+    ),
+    (
+        lambda: net().evaluate(bpx.batches(NAN, Y, 1, shuffle=False)),
+        ValueError,
+        "mini-batch 2: x h",
+    ),
+    (
+        lambda: net().evaluate(zip(X, Y, strict=True)),
+        ValueError,
+        "mini-batch 1: expected the iter",
+    ),
+    (
+        lambda: net().evaluate([(X, Y)], sample_weight=Y),
+        ValueError,
+        "sample_weight= is for arrays; an iterable brings its own batches",
+    ),
+    (
+        lambda: net().accuracy([(X, Y, [0] * 4), (X, Y, [0] * 4)]),
+        ValueError,
+        "expected a positive sample_weight in one mini-batch at least, got only zeros",
+    ),
+    (
+        lambda: bpx.Ensemble([net()]).evaluate([(X, Y, [0] * 4)]),
+        ValueError,
+        "expected a positive sample_weight in one mini-batch at least, got only zeros",
+    ),
+    (lambda: net().total_cost([(X, Y)], n=0), ValueError, "expected n >= 1, got 0"),
+    (lambda: fit(X, Y, validation=[]), ValueError, "the validation iterable gave no mini-batch"),
+    (
+        lambda: fit(X, Y, validation=[(X, Y, [0] * 4)]),
+        ValueError,
+        "expected a positive validation sample_weight in one mini-batch at least, got only zeros",
+    ),
+    (
+        lambda: fit(X, Y, validation=[(X, Y), (X, Y + 1)]),
+        ValueError,
+        "validation mini-batch 2: expected labels 0 to 1 in y",
+    ),
+    (
+        lambda: net().fit(X, Y, epochs=2, validation=iter([(X, Y)])),
+        ValueError,
+        "a one-shot validation iterator is empty after one epoch, and epochs is 2: pass something",
+    ),
+    (
+        lambda: bpx.Ensemble([net(), net()]).fit(X, Y, epochs=1, validation=iter([(X, Y)])),
+        ValueError,
+        "a one-shot iterator is empty after the first member",
+    ),
     # optimizers, schedules, callbacks
     (
         lambda: bpx.SGD(-0.1),

@@ -202,6 +202,29 @@ def test_data_of_each_kind(data, tmp_path, kind):
     ends_alike(network, fit, bpx.Checkpoint(tmp_path, steps=3))
 
 
+@pytest.mark.parametrize("shared", ["nothing", "generator", "iterable"])
+def test_mini_batches_for_validation(data, tmp_path, shared):
+    """In an order that goes on, also where those for training come from the same generator."""
+
+    def fit(net, *more, **options):
+        draw = np.random.default_rng(4)
+        batches = bpx.batches(*data, 5, seed=draw)
+        held_out = bpx.batches(*data, 7, seed=5 if shared == "nothing" else draw)
+        if shared == "iterable":
+            held_out = batches
+        net.fit(batches, epochs=6, validation=held_out, callbacks=more, **options)
+
+    ends_alike(network, fit, bpx.Checkpoint(tmp_path, steps=3))
+
+
+def test_other_data_for_validation_are_another_run(data, tmp_path):
+    pieces = [(data[0][:9], data[1][:9]), (data[0][9:], data[1][9:])]
+    network().fit(*data, epochs=1, validation=pieces, checkpoint=tmp_path)
+    for held_out, now in ((data, "53"), (bpx.batches(*data), "'Batches'")):
+        with pytest.raises(ValueError, match=f"validation was 'list' and is {now}"):
+            network().fit(*data, epochs=2, validation=held_out, checkpoint=tmp_path, resume=True)
+
+
 def test_each_backend(backend, put, data, tmp_path):
     given = put(data[0]), put(data[1])
 
@@ -701,14 +724,16 @@ def test_a_factor_of_the_rate_is_not_negative(one):
         go_on()
 
 
-def test_a_state_of_the_data_that_does_not_fit(data, tmp_path):
+@pytest.mark.parametrize("which", ["source", "validation"])
+def test_a_state_of_the_data_that_does_not_fit(data, tmp_path, which):
     def fit(**options):
-        network().fit(bpx.batches(*data, 5, seed=1), epochs=1, checkpoint=tmp_path, **options)
+        batches = bpx.batches(*data, 5, seed=1)
+        network().fit(batches, validation=batches, epochs=1, checkpoint=tmp_path, **options)
 
     fit()
     path = tmp_path / names(tmp_path)[-1]
     tensors, header = persistence.read(path)
-    header["training"]["epoch"]["source"] = {"bit_generator": "PCG64", "state": 3}
+    header["training"]["epoch"][which] = {"bit_generator": "PCG64", "state": 3}
     persistence.write(path, tensors, header)
     with pytest.raises(bpx.FileFormatError, match="the state of the data does not fit it"):
         fit(resume=True)

@@ -106,8 +106,8 @@ KEYWORDS = [
         "or a function, got a Checkpoint: pass it as checkpoint=",
     ),
     (
-        lambda: net().evaluate(bpx.batches(X, Y)),
-        "expected x and y as arrays, got a Batches: mini-batches are for fit",
+        lambda: bpx.gradient_check(net(), bpx.batches(X, Y), None),
+        "expected x and y as arrays, got a Batches: mini-batches are for fit and evaluate",
     ),
     (
         lambda: schedules.WarmUp(0.1, 10),

@@ -424,6 +424,21 @@ def test_each_member_begins_where_an_iterable_was(rng):
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("where", [{}, {"processes": 2}])
+def test_each_member_begins_where_an_iterable_for_validation_was(rng, where):
+    """It is in another order each time, in which sums round in another way."""
+    data = rng.normal(size=(60, 6)), np.arange(60) % 3
+
+    def options():
+        return {"epochs": 2, "validation": bpx.batches(*data, 10, seed=0)}
+
+    members = networks(2)
+    bpx.Ensemble(members).fit(*data, **options(), **where)
+    for net, alone in zip(members, networks(2), strict=True):
+        expected = alone.fit(*data, **options())
+        assert net.history["validation_cost"] == expected["validation_cost"]
+
+
 def test_a_state_that_shares_memory_is_where_each_member_begins(rng):
     x, y = rng.normal(size=(60, 6)), np.arange(60) % 3
 

@@ -46,6 +46,7 @@ ORDER = [
     "history",
     "architecture",
     "labels",
+    "incoming",
     "chain",
     "gradients",
     "traces",

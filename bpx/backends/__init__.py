@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import FILL_IN, as_days, last_word, shortened
+from ..checks import FILL_IN, are_batches, as_days, last_word, shortened
 from ..frames import check_no_dates, column, printed_names
 from ..registry import nearest
 from ._base import Array, Backend, BackendError, Forward, dealt, in_slices, native
@@ -167,11 +167,11 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     try:
         host = np.asarray(values)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{what} is not an array of numbers: {error}") from error
+        hint = _ONE_AT_A_TIME if are_batches(values) else f": {error}"
+        raise TypeError(f"{what} is not an array of numbers{hint}") from error
     but = ""
     if host.dtype.kind == "O" and not host.ndim:
-        several = hasattr(values, "__iter__")
-        hint = ": pass several mini-batches to fit, or one at a time" if several else ""
+        hint = _ONE_AT_A_TIME if are_batches(values) else ""
         raise TypeError(
             f"expected {what} to be an array of numbers, got {shortened(values)}{hint}"
         )
@@ -190,6 +190,10 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     return backend.from_host(native(host))
 
 
+_ONE_AT_A_TIME = (
+    ": mini-batches are for fit and evaluate, without y; predict takes one x at a time: "
+    "[net.predict(x) for x, y in batches]"
+)
 _NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
 
 
