@@ -279,7 +279,7 @@ class Snapshot:
             path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
             whole("step", optimizer["step"], 0),
             positive("factor", optimizer["factor"], zero=True),
-            Epoch(header["generator"], at["source"], at["validation"], None, digest, done, log,
+            Epoch(header["generator"], at["source"], at.get("validation"), None, digest, done, log,
                   number("seconds", at["seconds"]), path=path),
             history, whole("begun", run["begun"], 0),
             callbacks,
