@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
 
+import bpx
 from bpx import random
 from bpx.backends import Backend, _fast, _fast_windows, _machine_code
 from bpx.layers.sliding import Sliding
@@ -204,13 +207,36 @@ def test_a_package_that_cannot_be_written_to(keep, monkeypatch, tmp_path):
     assert keep() == (mask, False)
 
 
-def test_nothing_is_kept_of_sources_in_a_zip(keep, monkeypatch, tmp_path):
-    """Versions could not be told apart."""
-    monkeypatch.setattr(_machine_code, "__file__", str(tmp_path / "bpx.zip/module.py"))
-    first, again = keep(), keep()
-    assert first == again
-    assert again[1]
-    assert files(tmp_path) == []
+IN_A_ZIP = """
+import logging, sys
+logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
+import bpx
+for _ in range(2):
+    net = bpx.Network([3, 2], seed=0)
+    net.fit([[0.0, 1.0, 2.0]], [1], epochs=1)
+    net.predict([[0.0, 1.0, 2.0]])
+assert "bpx.zip" in bpx.__file__
+print(type(net.backend).__name__, "numba" in sys.modules)
+"""
+
+
+def test_in_a_zip_numpy_does_the_work(tmp_path):
+    """Versions could not be told apart, so nothing could be kept: each process would compile."""
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+    package = Path(bpx.__file__).parent
+    shutil.make_archive(str(tmp_path / "bpx"), "zip", package.parent, package.name)
+    settings = {"PYTHONPATH": str(tmp_path / "bpx.zip"), "BPX_FAST": "1"}
+    environment = os.environ | settings | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    command = [sys.executable, "-c", IN_A_ZIP]
+    found = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    why = "bpx and Numba are not all files here, as in a zip or a frozen program: "
+    (told,) = found.stderr.splitlines()
+    assert told.startswith("INFO compiled functions cannot be kept")
+    assert told.endswith(why + "NumPy does their work")
+    assert found.stdout == "NumpyBackend False\n"
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(keep, monkeypatch, tmp_path):

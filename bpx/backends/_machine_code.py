@@ -48,6 +48,10 @@ ELSEWHERE = {
     *("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"),
     *("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"),
 }
+NO_FILES = (
+    "compiled functions cannot be kept on the disk, since the modules of bpx and Numba are not "
+    "all files here, as in a zip or a frozen program"
+)
 ELF = b"\x7fELF\x02\x01"  # of 64 bits, the lowest byte first
 SYMBOL = np.dtype(
     [("name", "<u4"), ("kind", "V2"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -117,9 +121,20 @@ def is_usable() -> bool:
     """Whether Numba has compiled here before, or else can be imported, which takes 0.6 s.
 
     If not, a line in bpx's log says why. What it has not compiled before may still need it later:
-    then an error says how to do without.
+    then an error says how to do without. In a zip or a frozen program each process would have to
+    compile, for 15 seconds and more.
     """
-    return _has_compiled() or _is_imported()
+    return _are_files() and (_has_compiled() or _is_imported())
+
+
+@cache
+def _are_files() -> bool:
+    try:
+        versions()
+    except OSError:
+        logging.getLogger("bpx").info("%s: NumPy does their work", NO_FILES)
+        return False
+    return True
 
 
 @cache
@@ -190,21 +205,26 @@ def _key() -> str:
     import llvmlite
     from llvmlite import binding
 
-    numba = importlib.util.find_spec("numba")
-    if numba is None or numba.origin is None or not Path(__file__).exists():
-        raise OSError("there is no file to tell its version by")  # as in a zip
     settings = {
         name: value
         for name, value in os.environ.items()
         if name.startswith("NUMBA_") and name not in ELSEWHERE
     }
     parts = (
-        *(stamp(), Path(numba.origin).with_name("_version.py").read_bytes(), llvmlite.__version__),
+        *(*versions(), llvmlite.__version__),
         np.__version__.rpartition(".")[0],  # for which Numba has limits
         *(sorted(settings.items()), sys.implementation.cache_tag, object.__basicsize__),
         *(sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def versions() -> tuple[str, bytes]:
+    """Of the sources and of Numba; an OSError where they are not files."""
+    numba = importlib.util.find_spec("numba")
+    if numba is None or numba.origin is None:
+        raise FileNotFoundError("numba")
+    return stamp(), Path(numba.origin).with_name("_version.py").read_bytes()
 
 
 def sources() -> list[Path]:
@@ -219,9 +239,8 @@ def sources() -> list[Path]:
 
 @cache
 def stamp() -> str:
-    """Of these files."""
-    texts = (path.read_bytes() for path in sources() if path.exists())  # or in a zip, of one stamp
-    return hashlib.sha256(b"".join(texts)).hexdigest()
+    """Of these files; an OSError where they are none."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources())).hexdigest()
 
 
 # --- without Numba ------------------------------------------------------------------------------
