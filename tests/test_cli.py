@@ -16,6 +16,7 @@ import pytest
 import bpx
 from bpx import persistence
 from bpx.__main__ import main
+from bpx.backends import _fast
 from bpx.cli import console, tables
 
 
@@ -598,6 +599,36 @@ def test_backends():
     assert "GiB" in out
 
 
+def test_compile(monkeypatch, tmp_path):
+    """What it does by itself is in test_machine_code.py and test_compiled.py."""
+
+    def made(*dtypes):
+        found = enumerate(dtypes or ("float32",))
+        return [bpx.backends.Compiled(dtype, tmp_path, bool(at)) for at, dtype in found]
+
+    monkeypatch.setattr(bpx.backends, "compile", made)
+    out, _ = bpx_command("compile")
+    assert re.match(r"0 functions compiled in \d+\.\d s, 1 were there\n", out)
+    out, _ = bpx_command("compile", "--dtype", "float32", "--dtype", "float64")
+    assert out.startswith("1 functions compiled in ")
+    assert out.splitlines()[1:] == [f"they are kept in {tmp_path}"]
+
+
+def test_compile_where_nothing_can_be_kept(monkeypatch):
+    def refuse():
+        raise OSError("set NUMBA_CACHE_DIR")
+
+    monkeypatch.setattr(bpx.backends, "compile", refuse)
+    assert bpx_command("compile", status=1) == ["", "bpx: set NUMBA_CACHE_DIR\n"]
+
+
+def test_compile_without_numba(monkeypatch):
+    monkeypatch.setenv("BPX_FAST", "1")
+    monkeypatch.setattr(_fast, "missing", lambda: ["numba"])
+    _, err = bpx_command("compile", status=2)
+    assert err == "bpx: compiled functions need numba: pip install 'bpx[fast]'\n"
+
+
 def test_alone_it_shows_its_help():
     out, _ = bpx_command()
     assert out.startswith("Usage: ")
@@ -656,6 +687,7 @@ def test_gradcheck():
         (["train", "--no-standardize"], "--no-standardize is for files"),
         (["gradcheck", "--samples", "0"], "expected samples >= 1, got 0"),
         (["gradcheck", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
+        (["compile", "--dtype", "float16"], "expected dtypes 'float32' or 'float64', got 'float1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -27,7 +27,7 @@ from compiled_runs import (
 )
 
 import bpx
-from bpx.backends import _fast, _fast_steps, _threads
+from bpx.backends import _ahead, _fast, _fast_steps, _machine_code, _threads
 from bpx.backends._numpy_elementwise import SMALL
 
 
@@ -100,8 +100,6 @@ print(sum(each.cache_hits for each in made) + without)
 
 def test_the_files_of_compiled_functions_are_all_that_they_import():
     pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-    from bpx.backends import _machine_code
-
     known = {path.stem for path in _machine_code.sources()} | {"_base"}  # for types alone
     compiled = [path for path in _machine_code.sources() if path.stem.startswith("_numba")]
     beside = [path for path in _machine_code.sources() if path.stem in ("_fast_run", "_jit")]
@@ -111,6 +109,38 @@ def test_the_files_of_compiled_functions_are_all_that_they_import():
                 taken = [node.module] if node.module else [name.name for name in node.names]
                 assert known.issuperset(taken), path
     assert len(compiled) == 12
+
+
+def test_every_compiled_function_is_compiled_ahead():
+    found = []
+    for path in Path(_ahead.__file__).parent.glob("_numba_*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            if isinstance(node, ast.FunctionDef) and "called_by_address" in names:
+                found.append((path.stem, node.name, len(node.args.args)))
+    ahead = _ahead.functions(["float32"], ["uint8"])
+    assert {(module, name, len(dtypes)) for module, name, *dtypes in ahead} == set(found)
+
+
+@pytest.mark.parametrize("scale", [None, 1.0 / 255, (0.5, 2.0)])
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_functions_of_the_usual_inputs_are_compiled_ahead(monkeypatch, real, scale):
+    """Scaled by one number or by one for each column."""
+
+    class Wanted(Exception):
+        pass
+
+    def refuse(*names):
+        raise Wanted(*names)
+
+    monkeypatch.setattr(_machine_code, "load", refuse)
+    scaled = [] if scale is None else [bpx.layers.Rescale(scale)]
+    chain = [bpx.layers.Input(2), *scaled, bpx.layers.Dense(2, "softmax")]
+    for source in _ahead.INPUTS:
+        with pytest.raises(Wanted) as wanted:
+            bpx.Network(chain, dtype=real, backend=FAST).fit(np.zeros((4, 2), source), [0, 1] * 2)
+        assert wanted.value.args[1] == "gatherer"
+        assert wanted.value.args in set(_ahead.functions([real]))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -443,7 +473,7 @@ RUN = """
 import hashlib, re, sys
 import numpy as np
 import bpx
-from bpx.backends import _fast, _machine_code
+from bpx.backends import _ahead, _fast, _machine_code
 
 rng = np.random.default_rng(0)
 x = rng.normal(size=(100, 7)).astype(np.float32)
@@ -482,24 +512,8 @@ trained.fit(x, y, epochs=2, batch_size=10, optimizer=bpx.SGD(0.1))
 print(hashlib.sha256(trained.parameters.tobytes()).hexdigest())
 
 print("numba" in sys.modules)
-single = np.dtype("float32")
-functions = [
-    _machine_code.load(module, name, *dtypes).owner
-    for module, names, *dtypes in (
-        ("_numba_layers", "forward", single),
-        ("_numba_steps", "steps", single),
-        ("_numba_channels", "moments normalize normalize_backward normalize_sums relu", single),
-        ("_numba_channels", "batch_statistics relu_backward", single),
-        ("_numba_gather", "gatherer", single, single, single),
-        ("_numba_products", "affine", single),
-        ("_numba_random", "keep"),
-        ("_numba_rows", "convolve convolve_weights convolve_inputs sum_over_windows", single),
-        ("_numba_threads", "watch"),
-        ("_numba_tiles", "compiled", single),
-        ("_numba_windows", "fold window_max window_max_backward", single),
-    )
-    for name in names.split()
-]
+ahead = _ahead.functions(["float32"], ["float32"])
+functions = [_machine_code.load(*each).owner for each in ahead]
 print("numba" in sys.modules)
 if "compile" in sys.argv:
     for function in functions:
@@ -509,11 +523,15 @@ if "compile" in sys.argv:
 
 
 def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
-    """To the last bit, and without Numba; and whichever function a process has loaded first."""
+    """To the last bit, and without Numba; and whichever function a process has loaded first.
 
-    def run(*words):
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-        command = [sys.executable, "-c", RUN, *words]
+    What `bpx.backends.compile` makes is what they load.
+    """
+    installed(FAST)
+
+    def run(*words, program=RUN):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "BPX_FAST": "1"}
+        command = [sys.executable, "-c", program, *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
     first = run("compile")
@@ -531,3 +549,17 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
     # Numba's own (counts of references, arguments of errors) are alike in all copies; there are
     # none of functions of ours.
     assert {name for name in " ".join(names).split() if "bpx" in name} == set()
+    ahead, again = (run(program=AHEAD).stdout.splitlines() for _ in range(2))
+    others = [name for name in _ahead.INPUTS if name != "float32"]
+    scaled = [(name, scaling) for name in others for scaling in ("float32", "float64")]
+    new = [f"_numba_gather-gatherer-{name}-{scaling}-float32" for name, scaling in scaled]
+    assert ahead == [*new, str(tmp_path), "True"]
+    assert again == [str(tmp_path), "False"]
+
+
+AHEAD = """
+import sys, bpx
+found = bpx.backends.compile()
+print(*(each.name for each in found if each.is_new), *{each.folder for each in found}, sep="\\n")
+print("numba" in sys.modules)
+"""

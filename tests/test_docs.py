@@ -94,6 +94,7 @@ NO_EXAMPLE = {
         f"Network.{name}" for name in ("backend", "dtype", "input_shape", "output_shape", "state")
     ],
     "its pictures are in the guide": ["History.plot"],
+    "it compiles for half a minute": ["bpx.backends.compile", "bpx.backends.Compiled"],
     "for what trains or extends a network": [
         f"Network.{name}" for name in ("layout", "of", "samples")
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -159,6 +159,9 @@ def test_another_kind_of_object_file_is_not_kept(keep, monkeypatch, tmp_path):
     monkeypatch.setattr(_machine_code, "ELF", b"\xcf\xfa\xed\xfe")  # of macOS
     assert keep()[1]
     assert files(tmp_path) == []
+    folder, was_missing = _machine_code.keep("_numba_random", "keep")  # by Numba
+    assert not was_missing
+    assert any(folder.glob("*.nbi"))
 
 
 def test_settings_that_do_not_change_the_code_leave_what_is_kept(keep, monkeypatch):
@@ -217,6 +220,10 @@ for _ in range(2):
     net.predict([[0.0, 1.0, 2.0]])
 assert "bpx.zip" in bpx.__file__
 print(type(net.backend).__name__, "numba" in sys.modules)
+try:
+    bpx.backends.compile()
+except OSError as error:
+    print(error)
 """
 
 
@@ -235,8 +242,63 @@ def test_in_a_zip_numpy_does_the_work(tmp_path):
     (told,) = found.stderr.splitlines()
     assert told.startswith("INFO compiled functions cannot be kept")
     assert told.endswith(why + "NumPy does their work")
-    assert found.stdout == "NumpyBackend False\n"
+    backend, error = found.stdout.splitlines()
+    assert backend == "NumpyBackend False"
+    assert error.endswith(why + "install them with pip")
     assert not (tmp_path / "kept").exists()
+
+
+# --- ahead of the runs ---------------------------------------------------------------------------
+
+
+def test_a_function_is_kept_ahead(keep, monkeypatch, tmp_path, caplog):
+    caplog.set_level("INFO", "bpx")
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kept"))  # it is read but once
+    kept = [_machine_code.keep("_numba_random", "keep") for _ in range(2)]
+    assert kept == [(tmp_path / "kept", True), (tmp_path / "kept", False)]
+    told = [message for message in caplog.messages if "compiling for" not in message]
+    assert len(told) == 1
+    assert re.fullmatch(r"compiled _numba_random-keep in \d+\.\d s", told[0])
+    assert not keep()[1]
+
+
+CANNOT_BE_KEPT = "compiled functions cannot be kept on the disk: set NUMBA_CACHE_DIR in the env"
+
+
+def test_a_function_that_cannot_be_kept_is_an_error(keep, monkeypatch, tmp_path):
+    """At once, and whatever Numba keeps elsewhere."""
+    monkeypatch.setenv("BPX_FAST", "1")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    _machine_code._key.cache_clear()
+    for _ in range(2):
+        with pytest.raises(OSError, match=CANNOT_BE_KEPT):
+            bpx.backends.compile()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("BPX_FAST", "0"), ("NUMBA_DISABLE_JIT", "1")], ids=str
+)
+def test_what_is_switched_off_is_not_compiled_ahead(monkeypatch, name, value):
+    monkeypatch.setenv("BPX_FAST", "1")
+    monkeypatch.setenv(name, value)
+    told = f"{name}={value} in the environment switches compiled functions off: unset it"
+    with pytest.raises(bpx.backends.BackendError, match=told):
+        bpx.backends.compile()
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setenv("BPX_FAST", "1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    told = r"compiled functions need numba and scipy: pip install 'bpx\[fast\]'"
+    with pytest.raises(bpx.backends.BackendError, match=told):
+        bpx.backends.compile()
+
+
+def test_networks_have_no_other_dtype():
+    told = "expected dtypes 'float32' or 'float64', got 'float16'"
+    with pytest.raises(ValueError, match=told):
+        bpx.backends.compile("float32", "float16")
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(keep, monkeypatch, tmp_path):

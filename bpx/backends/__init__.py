@@ -20,6 +20,7 @@ import numpy as np
 from ..checks import FILL_IN, are_batches, as_days, last_word, shortened
 from ..frames import check_no_dates, column, printed_names
 from ..registry import nearest
+from ._ahead import Compiled, compile
 from ._base import Array, Backend, BackendError, Forward, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
 
@@ -28,10 +29,12 @@ __all__ = [
     "Available",
     "Backend",
     "BackendError",
+    "Compiled",
     "Device",
     "Forward",
     "asarray",
     "available",
+    "compile",
     "dealt",
     "get",
     "in_slices",

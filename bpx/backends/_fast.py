@@ -52,15 +52,24 @@ INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int
 
 
 def installed() -> bool:
-    """Whether Numba, and SciPy, whose BLAS it may call, are here, work, and are not switched off.
+    """Whether Numba, and SciPy, whose BLAS it may call, are here, work, and are wanted."""
+    return not switched_off_by() and not missing() and _machine_code.is_usable()
 
-    ``BPX_FAST=0`` switches them off, and so does Numba's ``NUMBA_DISABLE_JIT=1``: code that runs
-    uncompiled has no intrinsics, and would be slower than NumPy.
+
+def switched_off_by() -> str:
+    """The setting in the environment that does it: ``BPX_FAST=0``, or Numba's own; else empty.
+
+    Code that runs uncompiled has no intrinsics, and would be slower than NumPy.
     """
-    off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
-    wanted = os.environ.get("BPX_FAST", "1") != "0" and not off
-    found = wanted and all(importlib.util.find_spec(name) for name in ("numba", "scipy"))
-    return found and _machine_code.is_usable()
+    if os.environ.get("BPX_FAST") == "0":
+        return "BPX_FAST=0"
+    disabled = os.environ.get("NUMBA_DISABLE_JIT", "0")
+    return "" if disabled in ("", "0") else f"NUMBA_DISABLE_JIT={disabled}"
+
+
+def missing() -> list[str]:
+    """What is not installed of what compiled functions need."""
+    return [name for name in ("numba", "scipy") if importlib.util.find_spec(name) is None]
 
 
 class FastBackend(FastWindows):

@@ -17,7 +17,7 @@ from numba.extending import intrinsic, register_jitable
 from numba.np.arrayobj import populate_array
 
 from ._aligned import LINE
-from ._machine_code import stamp
+from ._machine_code import CHOOSE, stamp
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
 INTEGER, ARRAY = types.intp, types.voidptr  # an array of NumPy's, as Python has it
@@ -53,6 +53,11 @@ class CalledByAddress(CFunc):
         """What LLVM made, which Numba forgets of a function that it has loaded."""
         kept = getattr(self._cache, "object_file", None)
         return kept or _object_file(self._library.serialize_using_object_code())
+
+    @property
+    def folder(self) -> str:
+        """Where Numba keeps it."""
+        return self._cache.cache_path
 
 
 def called_by_address(
@@ -132,8 +137,9 @@ def _tell_of_no_cache(why: str) -> None:
         _told = True
         logging.getLogger("bpx").warning(
             "compiled functions cannot be kept on the disk (%s), so each process compiles them "
-            "anew: set NUMBA_CACHE_DIR in the environment to a folder that can be written to",
+            "anew: %s; a read-only image gets one, by bpx compile, while it is built",
             why,
+            CHOOSE,
         )
 
 

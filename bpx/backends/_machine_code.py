@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ ELSEWHERE = {
     *("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"),
     *("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"),
 }
+# What mends that nothing is kept, and what does not.
+CHOOSE = "set NUMBA_CACHE_DIR in the environment to a folder that can be written to"
 NO_FILES = (
     "compiled functions cannot be kept on the disk, since the modules of bpx and Numba are not "
     "all files here, as in a zip or a frozen program"
@@ -98,7 +101,7 @@ def load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
 
 
 def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
-    name = "-".join([module, maker, *(dtype.name for dtype in dtypes)])
+    name = name_of(module, maker, *dtypes)
     try:
         found = _linked(*_read(name))
     except (OSError, ValueError, LookupError, TypeError, RuntimeError):  # none, or nothing whole
@@ -115,6 +118,35 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
         if code.startswith(ELF):
             _write(name, made.kinds, made.native_name, code)
     return found
+
+
+def name_of(module: str, maker: str, *dtypes: np.dtype[Any]) -> str:
+    """Of a function, in the name of its file."""
+    return "-".join([module, maker, *(dtype.name for dtype in dtypes)])
+
+
+def keep(module: str, maker: str, *dtypes: np.dtype[Any]) -> tuple[Path, bool]:
+    """Have on the disk what `load` takes: the folder, and whether it had to be compiled.
+
+    It is not that of `load`, which may be held from before another folder was chosen.
+    """
+    name, began = name_of(module, maker, *dtypes), time.perf_counter()
+    found = _load(module, maker, *dtypes)
+    was_missing = _is_new(found)
+    if was_missing:
+        found = _load(module, maker, *dtypes)
+    path = next(filter(Path.is_file, _paths(name)), None)
+    if _is_new(found) or (path is None and found.owner.object_file.startswith(ELF)):
+        raise OSError(f"compiled functions cannot be kept on the disk: {CHOOSE}")
+    if was_missing:
+        seconds = time.perf_counter() - began
+        logging.getLogger("bpx").info("compiled %s in %.1f s", name, seconds)
+    return Path(found.owner.folder) if path is None else path.parent, was_missing
+
+
+def _is_new(found: MachineCode) -> bool:
+    """Whether it was compiled, and not loaded, by this file's means or from Numba's own cache."""
+    return getattr(found.owner, "cache_hits", 1) == 0
 
 
 def is_usable() -> bool:
