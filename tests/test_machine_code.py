@@ -183,6 +183,23 @@ def test_another_processor_or_setting_has_files_of_its_own(keep, monkeypatch, tm
     assert len(files(tmp_path)) == 3
 
 
+def test_a_processor_that_is_named_has_one_file_wherever_it_is_compiled(keep, monkeypatch):
+    """As for an image that runs on several. A name alone leaves the features of this one."""
+    from llvmlite import binding
+
+    def key(host):
+        monkeypatch.setattr(binding, "get_host_cpu_name", lambda: host)
+        features = binding.FeatureMap({host: True})
+        monkeypatch.setattr(binding, "get_host_cpu_features", lambda: features)
+        _machine_code._key.cache_clear()
+        return _machine_code._key()
+
+    monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64-v3")
+    assert key("one") != key("another")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "")
+    assert key("one") == key("another")
+
+
 def test_nowhere_to_write(keep, monkeypatch, tmp_path):
     """Numba says so, if it cannot either."""
     (tmp_path / "file").write_text("")

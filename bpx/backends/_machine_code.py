@@ -235,7 +235,6 @@ def _write(name: str, kinds: list[str], function: str, code: bytes) -> None:
 def _key() -> str:
     """Of the sources, of what compiles them, of its settings, and of the processor."""
     import llvmlite
-    from llvmlite import binding
 
     settings = {
         name: value
@@ -246,9 +245,20 @@ def _key() -> str:
         *(*versions(), llvmlite.__version__),
         np.__version__.rpartition(".")[0],  # for which Numba has limits
         *(sorted(settings.items()), sys.implementation.cache_tag, object.__basicsize__),
-        *(sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
+        *(sys.platform, *_processor()),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> tuple[str, str]:
+    """The name and features that Numba compiles for: this one's, or those of its settings."""
+    from llvmlite import binding
+
+    name, features = map(os.environ.get, ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
+    return (
+        binding.get_host_cpu_name() if name is None else name,
+        binding.get_host_cpu_features().flatten() if features is None else features,
+    )
 
 
 def versions() -> tuple[str, bytes]:
