@@ -137,6 +137,7 @@ def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
         ("{", "recipe.json is damaged: Expecting"),
         ("[" * 10**5, "recipe.json is damaged: maximum recursion"),
         ("[]", "recipe.json is damaged: expected a JSON object of options"),
+        ('{"ignore": [5]}', "recipe.json is damaged: ignore = [5] is not an option of bpx train"),
         ('{"hidden": 5}', "recipe.json is damaged: hidden = 5 is not an option of bpx train"),
         ('{"out": null}', "recipe.json is damaged: out = None is not an option of bpx train"),
     ],
@@ -416,6 +417,103 @@ def test_columns_of_parquet_are_found_by_their_names(tmp_path, rng):
         assert "'a' is an input of this network" in err
 
 
+def guests(folder, rng, n=400):
+    """Rows with an index of pandas, a column of text and a name with a comma in it."""
+    a, b = rng.normal(size=(2, n))
+    lines = [f"{k},guest {k},{a[k]},{b[k]},{a[k] - b[k]}" for k in range(n)]
+    (folder / "a.csv").write_text('id,"first, last",a,b,y\n' + "\n".join(lines))
+    return {"id": np.arange(n), "first, last": [f"guest {k}" for k in range(n)], "a": a, "b": b,
+            "y": a - b}  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", ["1 GB", "20 kB"], ids=["in memory", "in blocks"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        (["--ignore", "id", "--ignore", "first, last"], ("a", "b")),
+        (["--ignore", "first, last", "--ignore", "a,id"], ("b",)),
+        (["--columns", "b,a"], ("b", "a")),
+        (["--columns", "b", "--columns", "id"], ("b", "id")),
+    ],
+)
+def test_columns_that_are_x(tmp_path, rng, monkeypatch, budget, kind, options, columns):
+    table = guests(tmp_path, rng)
+    if kind == "parquet" or budget != "1 GB":
+        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+        import pyarrow.parquet as parquet
+
+        parquet.write_table(arrow.table(table), tmp_path / "a.parquet", row_group_size=20)
+        monkeypatch.setattr("bpx.readers._tables.LINES", 500)
+    given = f"a.{kind}", "--budget", budget
+    arguments = *given, "--target", "y", *options, "--epochs", 1
+    bpx_command("train", *arguments, "--out", "run", cwd=tmp_path)
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    assert (net.columns, net.target_columns) == (columns, ("y",))
+    score, _ = bpx_command("evaluate", "run", *given, cwd=tmp_path)
+    x = np.stack([np.asarray(table[name], float) for name in columns], axis=1)
+    expected = net.evaluate(x, table["y"])["cost"]
+    assert float(score.split()[1]) == pytest.approx(expected, rel=1e-4)
+    printed, _ = bpx_command("predict", "run", *given, cwd=tmp_path)
+    assert len(printed.split()) == len(x)
+
+
+def test_the_columns_of_a_run_that_is_resumed(tmp_path, rng):
+    guests(tmp_path, rng)
+    options = "a.csv", "--ignore", "id", "--ignore", "first, last", "--epochs", 1, "--out"
+    bpx_command("train", *options, "whole", cwd=tmp_path)
+    bpx_command("train", *options, "run", cwd=tmp_path)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (tmp_path / "run" / "checkpoints").mkdir()
+    bpx_command("train", "--resume", "run", cwd=tmp_path)
+    models = [tmp_path / run / "model.safetensors" for run in ("whole", "run")]
+    (theirs, header), (ours, other) = map(persistence.read, models)
+    assert header == other
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ignore", "idd"], "a.csv has no column 'idd'; did you mean 'id'? Known: a, b, first,"),
+        (["--columns", "aa"], "a.csv has no column 'aa'; did you mean 'a'? Known: a, b, first,"),
+        (["--columns", "a", "--ignore", "b"], "both say which columns are x: pass one of them"),
+        (["--ignore", "y"], "a.csv: --ignore names 'y', the target: name another --target"),
+        (["--columns", "a,b", "--target", "b"], "--columns names 'b', the target: name another"),
+        (["--columns", "a,b,a"], "--columns names the column 'a' more than once"),
+        (
+            ["--ignore", "id,a,b", "--ignore", "first, last"],
+            "a.csv has no column left for x besides a, b, first, last, id, y",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_columns_that_cannot_be_x(tmp_path, rng, options, message):
+    guests(tmp_path, rng)
+    _, err = bpx_command("train", "a.csv", *options, cwd=tmp_path, status=2)
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_row_and_the_index_of_pandas_are_no_names_to_ignore(tmp_path):
+    (tmp_path / "a.csv").write_text("1,2,3\n" * 20)
+    _, err = bpx_command("train", "a.csv", "--ignore", "1", cwd=tmp_path, status=2)
+    assert "expected the columns' names in the first line, got '1', '2', '3', as in a row" in err
+    (tmp_path / "b.csv").write_text(",a,y\n" + "1,2,3\n" * 20)
+    _, err = bpx_command("train", "b.csv", "--ignore", "a", cwd=tmp_path, status=2)
+    assert "a column has no name, like the index that pandas writes" in err
+    bpx_command("train", "b.csv", "--ignore", "", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    assert bpx.load(tmp_path / "run" / "model.safetensors").columns == ("a",)
+
+
+def test_a_target_with_a_comma_in_its_name(tmp_path):
+    (tmp_path / "a.csv").write_text('a,"price, EUR"\n' + "1,2.5\n2,3.5\n" * 10)
+    for target in ((), ("--target", "price, EUR")):
+        arguments = "a.csv", *target, "--epochs", 1, "--out", "run", "--overwrite"
+        bpx_command("train", *arguments, cwd=tmp_path)
+        assert "R²" in bpx_command("evaluate", "run", "a.csv", *target, cwd=tmp_path)[0]
+
+
 def test_a_network_of_arrays_knows_no_names(tmp_path, rng):
     price = houses(tmp_path / "houses.csv", rng)
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(len(price), 2)), y=price)
@@ -684,6 +782,11 @@ def test_gradcheck():
         (["train", "--budget", "lots"], "expected budget to be bytes, or words such as"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
+        (
+            ["train", "--ignore", "a"],
+            "--ignore is for columns of a .csv or .parquet file, got digi",
+        ),
+        (["train", "a.npz", "--columns", "a"], "there is no file a.npz"),
         (["train", "--no-standardize"], "--no-standardize is for files"),
         (["gradcheck", "--samples", "0"], "expected samples >= 1, got 0"),
         (["gradcheck", "--l2", "-1"], "expected l2 >= 0, got -1.0"),

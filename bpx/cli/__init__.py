@@ -132,6 +132,14 @@ def train(
     context: typer.Context,
     data: Data = "digits",
     target: Target = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of a table that are x: a,b (by default all but the targets)."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of a table that are left out of x: id,name."),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -235,7 +243,9 @@ def train(
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
     changes = None if augment is None else recipe.augment(augment, data)
-    parts, names = ranks.first(lambda: samples.parts(data, target, seed, budget))
+    parts, names = ranks.first(
+        lambda: samples.parts(data, target, seed, budget, columns or (), ignore or ())
+    )
     task, outputs, doubt = samples.task(parts, task, names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from ..checkpoints import Checkpoint, delete, is_checkpoint
 from ..files import save
@@ -78,7 +79,7 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
     if not isinstance(options, dict):
         raise ValueError(f"{path} is damaged: expected a JSON object of options")
     for name, value in options.items():
-        if name in FOLDERS or not isinstance(value, kinds.get(name, ())):
+        if name in FOLDERS or not _fits(value, kinds.get(name, ())):
             raise ValueError(
                 f"{path} is damaged: {name} = {value!r} is not an option of bpx train"
             )
@@ -91,6 +92,15 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
             "trains anew"
         )
     return options
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of an option's type, such as ``list[str] | None``."""
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(isinstance(one, get_args(kind)) for one in value)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    return isinstance(value, kind)
 
 
 def checkpoint(out: Path, seconds: float) -> Checkpoint:

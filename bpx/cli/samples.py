@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..network import Network
 from ..readers import TABLES
 from ..registry import nearest
 from . import tables
+from .columns import column_names, input_names, target_names
 
 Part = tuple[np.ndarray, np.ndarray]
 
@@ -27,27 +29,36 @@ BUILT_IN = {"digits": (8, 8), "mnist": (28, 28)}  # data, and what their images 
 
 
 def parts(
-    data: str, target: str | None, seed: int, budget: int | str
+    data: str,
+    target: str | None,
+    seed: int,
+    budget: int | str,
+    columns: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> tuple[list[Part], Names | None]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
     And the names of a table's columns. What is larger than the budget is trained on in blocks,
-    with 10,000 samples held out at most.
+    with 10,000 samples held out at most. For `columns` and `ignored` see `input_names`.
     """
     size = budget_in_bytes(budget)
+    path = Path(data)
     if data in BUILT_IN:
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
+        input_names(path, target, columns, ignored)  # which are for tables
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [(x, y) for x, y in dataset], None
-    if not Path(data).suffix:
+    if not path.suffix:
         raise ValueError(
             f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
             "file"
         )
-    if Path(data).is_file() and tables.size(Path(data)) > size:
-        return _in_blocks(data, target, seed, size)
-    x, y, names = tables.read(Path(data), target, budget=size)
+    tables.check_file(path)
+    of_x = input_names(path, target, columns, ignored)
+    if tables.size(path) > size:
+        return _in_blocks(path, target, seed, size, of_x)
+    x, y, names = tables.read(path, target, budget=size, columns=of_x)
     assert y is not None
     n = len(x)
     if n < 10:
@@ -59,9 +70,9 @@ def parts(
 
 
 def _in_blocks(
-    data: str, target: str | None, seed: int, budget: int
+    path: Path, target: str | None, seed: int, budget: int, columns: Sequence[str] | None
 ) -> tuple[list[Part], Names | None]:
-    samples = _opened(data, target, budget)
+    samples = _opened(path, target, budget, columns=columns)
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
     rest, test = samples.hold_out(few, draw)
@@ -70,26 +81,28 @@ def _in_blocks(
 
 
 def _opened(
-    data: str,
+    path: Path,
     target: str | None,
     budget: int,
     labelled: bool = True,
-    columns: tuple[str, ...] | None = None,
+    columns: Sequence[str] | None = None,
     classes: Any = None,
 ) -> Blocks:
-    if Path(data).suffix.lower() not in TABLES:
+    targets = [] if target is None else [target]
+    if path.suffix.lower() not in TABLES:
         columns = None  # arrays have no names
         classes = None
-    if labelled and target is None and Path(data).suffix.lower() in TABLES:
+    elif labelled and target is None:
         raise ValueError(
-            f"{data} is larger than the budget, and so is read in blocks: name the column of its "
+            f"{path} is larger than the budget, and so is read in blocks: name the column of its "
             "targets with --target"
         )
-    targets = tables.target_names(Path(data), target, columns)
-    samples = open_data(data, target=targets, columns=columns, classes=classes, budget=budget)
+    else:
+        targets = target_names(path, target, columns, column_names(path))
+    samples = open_data(path, target=targets, columns=columns, classes=classes, budget=budget)
     if labelled and samples.y is None:
         raise ValueError(
-            f"{data} is read in blocks, and has no targets: name with --target the array of a "
+            f"{path} is read in blocks, and has no targets: name with --target the array of a "
             ".npz, if it is not y"
         )
     return samples
@@ -112,12 +125,13 @@ def of_file(
     What is larger than the budget is read in blocks. Of a table x are the columns that the network
     was trained on, by their names, and y those that it has learned, where `target` names no other.
     """
+    tables.check_file(path)
     columns, is_table = net.columns, path.suffix.lower() in TABLES
     if labelled and is_table:
         target = _targets(net, path, target)
     size, known = budget_in_bytes(budget), _names_of_classes(net) if labelled else None
-    if path.is_file() and tables.size(path) > size:
-        data = _opened(str(path), target, size, labelled, columns, known)
+    if tables.size(path) > size:
+        data = _opened(path, target, size, labelled, columns, known)
         if len(net.input_shape) == 1:
             data.flatten()
         if labelled:
@@ -135,7 +149,9 @@ def _targets(net: Network | Ensemble, path: Path, target: str | None) -> str | N
     learned = net.target_columns
     if learned is None or (target is not None and len(learned) == 1):
         return target
-    asked = learned if target is None else tables.target_names(path, target, net.columns)
+    if target is None:
+        return ",".join(learned)
+    asked = target_names(path, target, net.columns, column_names(path))
     if {*asked} != {*learned}:
         raise ValueError(
             f"the network has learned the targets {','.join(learned)}, and --target names "

@@ -25,6 +25,7 @@ from ..readers import (
     Classes,
     check_first_line,
     check_inputs,
+    check_known,
     check_names,
     is_missing,
     load_npy,
@@ -33,8 +34,8 @@ from ..readers import (
     parquet_size,
     separated_by_others,
 )
-from ..registry import nearest
 from ..values import first_not_finite, place
+from .columns import column_names, target_names
 
 
 class Table(NamedTuple):
@@ -62,6 +63,16 @@ def size(path: Path) -> int:
     """Bytes that a file's samples take: for Parquet its rows', else the file's own."""
     packed = path.suffix.lower() == ".parquet"
     return parquet_size(path) if packed else path.stat().st_size
+
+
+def check_file(path: Path) -> None:
+    """ValueError if it is not there, or of no kind that is read here."""
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
+    if path.suffix.lower() not in KINDS:
+        raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
 
 
 def read(
@@ -100,14 +111,9 @@ def read(
     """
     if target is not None and not target.strip():
         raise ValueError("--target is empty, expected the name of a column, or of an array")
-    if not path.exists():
-        raise ValueError(f"there is no file {path}")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
-    x, y, names = KINDS[kind](path, Asked(target, labelled, budget, columns, Classes(classes)))
+    check_file(path)
+    asked = Asked(target, labelled, budget, columns, Classes(classes))
+    x, y, names = KINDS[path.suffix.lower()](path, asked)
     if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, a .csv or a .parquet")
     if x.ndim < 2 or 0 in x.shape:
@@ -154,7 +160,7 @@ def _parquet(path: Path, asked: Asked) -> Table:
             f"{path} takes {in_words(size(path))} in memory, more than the budget of "
             f"{in_words(budget)}: pass a larger budget"
         )
-    targets = target_names(path, target, columns)
+    targets = target_names(path, target, columns, column_names(path))
     data = open_data(path, target=targets, columns=columns, classes=classes.known, budget=budget)
     return Table(data.read(finite=False), data.y, data.names)
 
@@ -185,19 +191,17 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
     check_names(path, names)
     if target is None and labelled:
         target = names[-1]
-    wanted = target_names(path, target, columns)
+    wanted = target_names(path, target, columns, names)
     inputs = [name for name in columns or names if name not in wanted]
-    other = separated_by_others(names)
-    places = {name: place for place, name in enumerate(names)}  # there may be many thousands
-    for name in [*wanted, *inputs]:
-        if name not in places:
-            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
+    check_known(path, [*wanted, *inputs], names)
     if not columns:
         check_inputs(path, inputs)
     if not inputs:
         raise ValueError(
-            f"{path} has no column left for x besides the targets, {', '.join(wanted)}{other}"
+            f"{path} has no column left for x besides the targets, {', '.join(wanted)}"
+            f"{separated_by_others(names)}"
         )
+    places = {name: place for place, name in enumerate(names)}  # there may be many thousands
     read = wanted if labelled else []
     used = [places[name] for name in [*inputs, *read]]
     last = used[-1]
@@ -260,16 +264,3 @@ def _no_number(cell: str) -> ValueError:
             "(pandas.get_dummies(table, dtype=int))"
         )
     return ValueError(f"expected a number, {shown}{hint}")
-
-
-def target_names(path: Path, target: str | None, columns: Sequence[str] | None) -> list[str]:
-    """The names of the targets, none of which is among the `columns` of x."""
-    targets = [] if target is None else [name.strip() for name in target.split(",")]
-    for name in targets:
-        if targets.count(name) > 1:
-            raise ValueError(f"--target names the column {name!r} more than once")
-        if name in (columns or ()):
-            raise ValueError(
-                f"{path}: {name!r} is an input of this network: --target names the targets' column"
-            )
-    return targets

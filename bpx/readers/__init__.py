@@ -15,6 +15,7 @@ from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
     check_inputs,
+    check_known,
     check_names,
     is_missing,
     number,
@@ -24,11 +25,11 @@ from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, parquet_size
 
 __all__ = ["TABLES", "Classes", "MissingValue", "Read", "Reader", "check_first_line",
-           "check_inputs", "check_names", "is_missing", "kind_of", "load_npy", "load_npz",
-           "mapped", "number", "parquet_size", "parts_of", "reader", "separated_by_others",
-           "suffix", "table"]  # fmt: skip
+           "check_inputs", "check_known", "check_names", "is_missing", "kind_of", "load_npy",
+           "load_npz", "mapped", "number", "parquet_size", "parts_of", "reader",
+           "separated_by_others", "suffix", "table"]  # fmt: skip
 
-TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
+TABLES: dict[str, type[Parquet | Csv]] = {".parquet": Parquet, ".csv": Csv}
 R = TypeVar("R", bound=Reader)
 KINDS = ".npy", ".npz", *TABLES
 

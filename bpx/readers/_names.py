@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..checks import shortened
+from ..registry import nearest
 
 
 def check_first_line(
@@ -42,6 +43,15 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         )
 
 
+def check_known(path: Path, asked: Iterable[str], names: Sequence[str]) -> None:
+    """ValueError if a column that is asked for is not there."""
+    known = set(names)  # there may be many thousands
+    for name in asked:
+        if name not in known:
+            other = separated_by_others(names)
+            raise ValueError(f"{path} has no column {name!r}{nearest(name, [*names])}{other}")
+
+
 def check_inputs(path: Path, names: list[str]) -> None:
     """ValueError if pandas' index would be an input: in sorted rows it gives the targets away."""
     if "" in names:
@@ -51,7 +61,7 @@ def check_inputs(path: Path, names: list[str]) -> None:
         )
 
 
-def separated_by_others(names: list[str]) -> str:
+def separated_by_others(names: Sequence[str]) -> str:
     """A remedy for a first line that is one name, with other separators in it."""
     others = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
     return " (cells are separated by commas)" if others else ""

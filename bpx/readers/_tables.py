@@ -15,10 +15,16 @@ from typing import IO, Any
 import numpy as np
 
 from ..checks import FILL_IN, in_words, shortened
-from ..registry import nearest
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
-from ._names import check_first_line, check_inputs, check_names, is_name, separated_by_others
+from ._names import (
+    check_first_line,
+    check_inputs,
+    check_known,
+    check_names,
+    is_name,
+    separated_by_others,
+)
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
@@ -128,11 +134,7 @@ def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> 
 def _of_x(
     path: Path, names: list[str], held: Sequence[str], columns: Sequence[str] | None
 ) -> list[str]:
-    known = set(names)  # there may be many thousands
-    for name in [*held, *(columns or ())]:
-        if name not in known:
-            other = separated_by_others(names)
-            raise ValueError(f"{path} has no column {name!r}{nearest(name, names)}{other}")
+    check_known(path, [*held, *(columns or ())], names)
     found = [name for name in columns or names if name not in held]
     if not found:
         raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
@@ -156,9 +158,7 @@ class Parquet(TableReader):
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
             check_names(path, schema.names)
-            index = _index_of_pandas(schema)  # which pandas does not show as columns
-            shown = [name for name in schema.names if name not in index]
-            self.columns = _of_x(path, schema.names, held, columns or shown)
+            self.columns = _of_x(path, schema.names, held, columns or _shown(schema))
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
@@ -178,6 +178,12 @@ class Parquet(TableReader):
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
         self.beside = 4 * max(group.total_byte_size for group in groups)
+
+    @staticmethod
+    def names_in(path: Path) -> list[str]:
+        """The names of its columns."""
+        with _parquet(path) as (file, _):
+            return _shown(file.schema_arrow)
 
     def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
         """All rows of some columns."""
@@ -241,14 +247,14 @@ def parquet_size(path: Path) -> int:
         return 8 * file.metadata.num_rows * len(file.schema_arrow)
 
 
-def _index_of_pandas(schema: Any) -> set[str]:
-    """The columns of a Parquet file that pandas reads back as an index."""
+def _shown(schema: Any) -> list[str]:
+    """The names of a Parquet file's columns, without those that pandas reads back as an index."""
     found = {name for name in schema.names if PANDAS_INDEX.fullmatch(name)}
     with suppress(ValueError, LookupError, TypeError, RecursionError):  # none, or not pandas's
         found |= {
             name for name in schema.pandas_metadata["index_columns"] if isinstance(name, str)
         }
-    return found
+    return [name for name in schema.names if name not in found]
 
 
 def _is_text(kind: Any) -> bool:
@@ -289,9 +295,7 @@ class Csv(TableReader):
         self._begin(path)
         self._text = text
         with path.open("rb") as file:
-            if file.read(len(BOM_UTF8)) != BOM_UTF8:
-                file.seek(0)
-            self.names = _header(path, self._lines(file, 0))
+            self.names = _header(path, file)
             check_first_line(path, self.names, columns)
             check_names(path, self.names)
             self.columns = _of_x(path, self.names, held, columns)
@@ -300,7 +304,7 @@ class Csv(TableReader):
             spans, sizes = [], []
             parts: list[list[np.ndarray]] = []
             start = file.tell()
-            while lines := self._lines(file, LINES):
+            while lines := _lines(path, file, LINES):
                 if not parts:
                     self._check_first(lines)
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
@@ -318,31 +322,11 @@ class Csv(TableReader):
             check_first_line(path, self.names, columns, classes.names)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
-    def _lines(self, file: IO[bytes], size: int) -> bytes:
-        """`size` bytes and the rest of the row in which they end, whose cells may have lines."""
-        parts = [file.read(size) + self._line(file)]
-        inside, total = _ends_in_quotes(parts[0]), len(parts[0])
-        while inside:
-            part = file.read(size) + self._line(file)
-            total += len(part)
-            if not part or total > size + LONGEST:
-                goes = f"goes on for {LONGEST} bytes" if part else "ends"
-                raise ValueError(
-                    f"{self.path} {goes} within the quotes of a cell, before byte {file.tell()}: "
-                    "close them"
-                )
-            parts.append(part)
-            inside = _ends_in_quotes(b'"' + part)
-        return b"".join(parts)
-
-    def _line(self, file: IO[bytes]) -> bytes:
-        found = file.readline(LONGEST)
-        if len(found) == LONGEST:
-            raise ValueError(
-                f"{self.path}: expected lines of less than {LONGEST} bytes, got a longer one "
-                f"before byte {file.tell()}"
-            )
-        return found
+    @staticmethod
+    def names_in(path: Path) -> list[str]:
+        """The names in its first line."""
+        with path.open("rb") as file:
+            return _header(path, file)
 
     def _check_first(self, text: bytes) -> None:
         """ValueError if x has words in the first row."""
@@ -399,16 +383,46 @@ class Csv(TableReader):
             yield decoded
 
 
+def _lines(path: Path, file: IO[bytes], size: int) -> bytes:
+    """`size` bytes and the rest of the row in which they end, whose cells may have lines."""
+    parts = [file.read(size) + _line(path, file)]
+    inside, total = _ends_in_quotes(parts[0]), len(parts[0])
+    while inside:
+        part = file.read(size) + _line(path, file)
+        total += len(part)
+        if not part or total > size + LONGEST:
+            goes = f"goes on for {LONGEST} bytes" if part else "ends"
+            raise ValueError(
+                f"{path} {goes} within the quotes of a cell, before byte {file.tell()}: close them"
+            )
+        parts.append(part)
+        inside = _ends_in_quotes(b'"' + part)
+    return b"".join(parts)
+
+
+def _line(path: Path, file: IO[bytes]) -> bytes:
+    found = file.readline(LONGEST)
+    if len(found) == LONGEST:
+        raise ValueError(
+            f"{path}: expected lines of less than {LONGEST} bytes, got a longer one before byte "
+            f"{file.tell()}"
+        )
+    return found
+
+
 def _ends_in_quotes(text: bytes) -> bool:
     """Whether the last cell of lines of CSV is quoted, and goes on."""
     return b'"' in text and any(not cell[1] for cell in QUOTED.finditer(text))
 
 
-def _header(path: Path, line: bytes) -> list[str]:
+def _header(path: Path, file: IO[bytes]) -> list[str]:
+    """The names in the first line of a file that has just been opened."""
     import csv
 
+    if file.read(len(BOM_UTF8)) != BOM_UTF8:
+        file.seek(0)
     try:
-        text = io.StringIO(line.decode(), newline="")
+        text = io.StringIO(_lines(path, file, 0).decode(), newline="")
         cells = next(csv.reader(text, strict=True), [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error

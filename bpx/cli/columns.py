@@ -1,0 +1,93 @@
+"""Which columns of a table are x, and which are the targets, by options of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..readers import TABLES, check_first_line, check_inputs, check_known, check_names
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns."""
+    return TABLES[path.suffix.lower()].names_in(path)
+
+
+def input_names(
+    path: Path, target: str | None, columns: Sequence[str], ignored: Sequence[str]
+) -> list[str] | None:
+    """The names of those that are x; None if neither option says it: all but the targets.
+
+    Parameters
+    ----------
+    path : Path
+    target, columns, ignored : str and sequences of str
+        --target, and each --columns and --ignore.
+
+    Raises
+    ------
+    ValueError
+        Both options, a file without columns, no such column, or none left.
+    """
+    if not columns and not ignored:
+        return None
+    if columns and ignored:
+        raise ValueError("--columns and --ignore both say which columns are x: pass one of them")
+    option, given = ("--columns", columns) if columns else ("--ignore", ignored)
+    kind = path.suffix.lower()
+    if kind not in TABLES:
+        raise ValueError(f"{option} is for columns of a .csv or .parquet file, got {path}")
+    names = column_names(path)
+    if ignored:
+        check_names(path, names)
+        if kind == ".csv":
+            check_first_line(path, names, None)
+    found = _named(option, given, names)
+    learned = names[-1:] if kind == ".csv" else []
+    if target is not None:
+        learned = _named("--target", [target], names)
+    for name in learned:
+        if name in found:
+            raise ValueError(f"{path}: {option} names {name!r}, the target: name another --target")
+    return found if columns else _without(path, names, found, learned)
+
+
+def _without(
+    path: Path, names: Sequence[str], ignored: Sequence[str], learned: Sequence[str]
+) -> list[str]:
+    """The names of those that are neither ignored nor learned."""
+    check_known(path, ignored, names)
+    others = {*ignored, *learned}
+    left = [name for name in names if name not in others]
+    check_inputs(path, left)
+    if not left:
+        raise ValueError(f"{path} has no column left for x besides {', '.join(sorted(others))}")
+    return left
+
+
+def target_names(
+    path: Path, target: str | None, columns: Sequence[str] | None, names: Sequence[str]
+) -> list[str]:
+    """Those of a table with these names, none of which is among the `columns` of x."""
+    found = [] if target is None else _named("--target", [target], names)
+    for name in found:
+        if name in (columns or ()):
+            raise ValueError(
+                f"{path}: {name!r} is an input of this network: --target names the targets' column"
+            )
+    return found
+
+
+def _named(option: str, given: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns that an option names, one after another or with commas between them.
+
+    A comma that is in the name of a column is no such comma. ValueError if one is there twice.
+    """
+    found: list[str] = []
+    for text in given:
+        parts = [text] if text in names else [name.strip() for name in text.split(",")]
+        for name in parts:
+            if name in found:
+                raise ValueError(f"{option} names the column {name!r} more than once")
+            found.append(name)
+    return found
