@@ -21,6 +21,7 @@ from .names import Columns, Names
 from .readers import (
     TABLES,
     Classes,
+    Dialect,
     MissingValue,
     Read,
     Reader,
@@ -348,6 +349,8 @@ def open_data(
     columns: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     sample_weight: Any = None,
+    separator: str = ",",
+    decimal: str = ".",
     budget: int | str = "1 GB",
 ) -> Blocks:
     """Data on disk for `Network.fit`, which reads x in blocks and stays within a budget.
@@ -378,6 +381,10 @@ def open_data(
         network.
     sample_weight : array, path or str, optional
         (n,); for a table, the name of a column.
+    separator : str
+        What is between the cells of a .csv file; ``","`` by default, ``"\\t"`` is a tab.
+    decimal : str
+        The decimal mark in a .csv file, ``"."`` (default) or ``","``.
     budget : int or str
         Bytes, or words such as ``"500 MB"`` (the default is ``"1 GB"``): for both windows, y and
         the weights; not for the network. `fit`, which knows the size of a mini-batch, raises
@@ -410,23 +417,21 @@ def open_data(
             f"expected a path, or an array with shape and slices, got a {type(x).__name__}, which "
             "is in memory: pass it to fit itself"
         )
-    size = budget_in_bytes(budget)
+    size, dialect = budget_in_bytes(budget), Dialect(separator, decimal)
     targets = [target] if isinstance(target, str) else list(target or ())
     if y is not None and targets:
         raise ValueError("y and target= both say what the targets are: pass one of them")
     parts = parts_of(x)
     kind = kind_of(parts)
+    if kind != ".csv" and dialect != Dialect():
+        raise ValueError(
+            f"separator= and decimal= are for a .csv file, got {kind or type(x).__name__}"
+        )
     if kind in TABLES:
-        weights = [sample_weight] if isinstance(sample_weight, str) else []
-        if classes is not None and len(targets) != 1:
-            raise ValueError("classes= are the classes of one column: name it with target=")
-        text = {name: Classes(classes) for name in targets if len(targets) == 1}
-        read = table(parts, [*targets, *weights], columns, size, text)
-        if targets:
-            y = as_integers(np.column_stack([read.held[name] for name in targets]))
-        if weights:
-            sample_weight = read.held[weights[0]]
-        return _blocks(read, y, sample_weight, size, tuple(targets))
+        return open_table(
+            parts, dialect, size, y=y, targets=targets, columns=columns, classes=classes,
+            sample_weight=sample_weight,
+        )  # fmt: skip
     if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
             "target=, columns= and classes= are for a .parquet or .csv file, and target= for a "
@@ -444,6 +449,30 @@ def open_data(
         else:
             y = _joined(parts, [next(iter(arrays.values())) for arrays in found])
     return _blocks(reader(x), y, sample_weight, size)
+
+
+def open_table(
+    parts: Sequence[Any],
+    dialect: Dialect,
+    budget: int,
+    *,
+    targets: Sequence[str],
+    columns: Sequence[str] | None,
+    classes: Sequence[str] | None,
+    y: Any = None,
+    sample_weight: Any = None,
+) -> Blocks:
+    """As `open_data`, for .parquet or .csv files."""
+    weights = [sample_weight] if isinstance(sample_weight, str) else []
+    if classes is not None and len(targets) != 1:
+        raise ValueError("classes= are the classes of one column: name it with target=")
+    text = {name: Classes(classes) for name in targets if len(targets) == 1}
+    read = table(parts, [*targets, *weights], columns, budget, text, dialect)
+    if targets:
+        y = as_integers(np.column_stack([read.held[name] for name in targets]))
+    if weights:
+        sample_weight = read.held[weights[0]]
+    return _blocks(read, y, sample_weight, budget, tuple(targets))
 
 
 def _blocks(

@@ -759,8 +759,8 @@ def test_tables_that_cannot_be_read(tmp_path):
         (tmp_path / "p.csv").write_text(f"a,b\n1,2\n{cell},2\n", encoding="utf-8")
         refused("p.csv", f"p.csv: expected lines of 2 numbers after byte 4: .*{cell}", target="a")
     (tmp_path / "s.csv").write_text("a;b\n1;2\n")
-    refused("s.csv", r"no column 'b'. .* \(cells are separated by commas\)", target="b")
-    refused("s.csv", r"in column 'a;b', got '1;2' \(cells are separated by commas\)")
+    refused("s.csv", r"no column 'b'. .* \(its cells look separated by ';': sep", target="b")
+    refused("s.csv", r"in column 'a;b', got '1;2' \(its cells look separated by ';': sep")
     (tmp_path / "w.csv").write_text("a,kind\n1,up\n2,down\n")
     told = (
         r"w.csv: expected numbers in column 'kind', got 'up': open_data\(..., target='kind'\) if"

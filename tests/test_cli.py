@@ -824,7 +824,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999', which is not fin"),
         (
             'a,b\n"45,2478",1\n',
-            "got '45,2478': write the digits 0 to 9 and a point, without other",
+            "got '45,2478': pass --decimal , if its comma is the decimal mark, or write",
         ),
         ("a,b\nTrue,1\n", "expected a number, got 'True': write 1 for True and 0 for False"),
         ("a,b\n25-34,1\n", "expected a number, got '25-34'; turn a column of text into a column"),
@@ -846,8 +846,8 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a\n" + "3\n" * 20, "has no column left for x besides the targets, a"),
         ('a,b\n1,"2\n', "is not a CSV file in UTF-8: unexpected end of data"),
         (",a,b\n0,1,2\n", "a column has no name, like the index that pandas writes: leave it out"),
-        ("a;b\n1;2\n", "for x besides the targets, a;b (cells are separated by commas)"),
-        ("a;b\n1,5;2,5\n", "for x besides the targets, a;b (cells are separated by commas)"),
+        ("a;b\n1;2\n", "for x besides the targets, a;b (its cells look separated by ';'"),
+        ("a;b\n1,5;2,5\n", "for x besides the targets, a;b (its cells look separated by ';'"),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):
@@ -862,7 +862,9 @@ def test_wrong_columns_and_arrays(tmp_path):
     assert "has no column 'prise'; did you mean 'price'?" in err
     (tmp_path / "b.csv").write_text("size;price\n1;2\n")
     _, err = bpx_command("train", tmp_path / "b.csv", "--target", "price", status=2)
-    assert err.rstrip().endswith("Known: size;price (cells are separated by commas)")
+    assert err.rstrip().endswith(
+        "Known: size;price (its cells look separated by ';': --separator ';')"
+    )
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)))
     _, err = bpx_command("train", tmp_path / "a.npz", status=2)
     assert "has no array 'y'" in err

@@ -34,6 +34,7 @@ from ..steps import DivergenceError
 from ..values import first_not_finite
 from . import predictions, recipe, runs, samples
 from .console import ShowEpochs, ShowNetwork, say, score, told
+from .dialect import dialect
 
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",
@@ -51,6 +52,10 @@ Target = Annotated[
         "into --budget, y of a .npz)."
     ),
 ]
+Separator = Annotated[
+    str, typer.Option(help='What is between the cells of a .csv file: ";", tab, ...')
+]
+Decimal = Annotated[str, typer.Option(help='The decimal mark in a .csv file: "." or ",".')]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
 Budget = Annotated[
     str, typer.Option(help="Memory for a file's samples; larger ones are read in blocks.")
@@ -211,6 +216,8 @@ def train(
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
+    separator: Separator = ",",
+    decimal: Decimal = ".",
     budget: Budget = "1 GB",
     progress: Annotated[bool, typer.Option(help="Show a bar instead of a table.")] = False,
     out: Annotated[
@@ -242,9 +249,10 @@ def train(
         raise ValueError(f"--out {out} is a file, expected a folder")
     if built_in and not standardize:
         raise ValueError(f"--no-standardize is for files; {data} is never standardized")
+    written_in = dialect(data, separator, decimal)
     changes = None if augment is None else recipe.augment(augment, data)
     parts, names = ranks.first(
-        lambda: samples.parts(data, target, seed, budget, columns or (), ignore or ())
+        lambda: samples.parts(data, target, seed, budget, columns or (), ignore or (), written_in)
     )
     task, outputs, doubt = samples.task(parts, task, names)
     if doubt and ranks.rank == 0:
@@ -296,14 +304,21 @@ def _options_of(run: Path, context: typer.Context, ranks: Ranks) -> dict[str, An
 
 @app.command()
 def evaluate(
-    model: Model, data: Data, target: Target = None, backend: On = None, budget: Budget = "1 GB"
+    model: Model,
+    data: Data,
+    target: Target = None,
+    separator: Separator = ",",
+    decimal: Decimal = ".",
+    backend: On = None,
+    budget: Budget = "1 GB",
 ) -> None:
     """Score a trained network: on the test part of digits or mnist, or on all of a file."""
+    written_in = dialect(data, separator, decimal)
     net = load(runs.model(model), backend=backend)
     if data in samples.BUILT_IN:
         x, y = samples.parts(data, target, 0, budget)[0][2]
     else:
-        x, y = samples.of_file(net, Path(data), target, budget)
+        x, y = samples.of_file(net, Path(data), target, budget, written_in)
     cost = net.evaluate(x, y)["cost"]
     if math.isfinite(cost):
         print(f"cost {cost:.6g}")
@@ -332,14 +347,17 @@ def predict(
             help="A .npy file, or a .csv file with a line of names, to write instead of stdout."
         ),
     ] = None,
+    separator: Separator = ",",
+    decimal: Decimal = ".",
     backend: On = None,
     budget: Budget = "1 GB",
 ) -> None:
     """Predict a label or values for each sample, one line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
+    written_in = dialect(data, separator, decimal)
     net = load(runs.model(model), backend=backend)
-    x, _ = samples.of_file(net, data, target, budget, labelled=False)
+    x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         got, wanted = x.shape[1], math.prod(net.input_shape)
         more = ": name those that are not inputs with --target" if got > wanted else ""

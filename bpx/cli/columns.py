@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..readers import TABLES, check_first_line, check_inputs, check_known, check_names
+from ..readers import (
+    TABLES,
+    Dialect,
+    check_first_line,
+    check_inputs,
+    check_known,
+    check_names,
+    csv_names,
+    parquet_names,
+)
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(path: Path, dialect: Dialect) -> list[str]:
     """The names of a table's columns."""
-    return TABLES[path.suffix.lower()].names_in(path)
+    return csv_names(path, dialect) if path.suffix.lower() == ".csv" else parquet_names(path)
 
 
 def input_names(
-    path: Path, target: str | None, columns: Sequence[str], ignored: Sequence[str]
+    path: Path,
+    target: str | None,
+    columns: Sequence[str],
+    ignored: Sequence[str],
+    dialect: Dialect,
 ) -> list[str] | None:
     """The names of those that are x; None if neither option says it: all but the targets.
 
@@ -23,6 +36,7 @@ def input_names(
     path : Path
     target, columns, ignored : str and sequences of str
         --target, and each --columns and --ignore.
+    dialect : Dialect
 
     Raises
     ------
@@ -37,11 +51,11 @@ def input_names(
     kind = path.suffix.lower()
     if kind not in TABLES:
         raise ValueError(f"{option} is for columns of a .csv or .parquet file, got {path}")
-    names = column_names(path)
+    names = column_names(path, dialect)
     if ignored:
         check_names(path, names)
         if kind == ".csv":
-            check_first_line(path, names, None)
+            check_first_line(path, names, None, dialect)
     found = _named(option, given, names)
     learned = names[-1:] if kind == ".csv" else []
     if target is not None:
@@ -49,15 +63,13 @@ def input_names(
     for name in learned:
         if name in found:
             raise ValueError(f"{path}: {option} names {name!r}, the target: name another --target")
-    return found if columns else _without(path, names, found, learned)
+    if columns:
+        return found
+    check_known(path, found, names, dialect)
+    return _without(path, names, {*found, *learned})
 
 
-def _without(
-    path: Path, names: Sequence[str], ignored: Sequence[str], learned: Sequence[str]
-) -> list[str]:
-    """The names of those that are neither ignored nor learned."""
-    check_known(path, ignored, names)
-    others = {*ignored, *learned}
+def _without(path: Path, names: Sequence[str], others: set[str]) -> list[str]:
     left = [name for name in names if name not in others]
     check_inputs(path, left)
     if not left:

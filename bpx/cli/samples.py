@@ -11,16 +11,17 @@ import numpy as np
 
 from .. import datasets
 from ..architecture import TASKS
-from ..blocks import Blocks, open_data
+from ..blocks import Blocks, open_data, open_table
 from ..checks import budget_in_bytes, shortened
 from ..data import generator
 from ..ensemble import Ensemble
 from ..names import Names
 from ..network import Network
-from ..readers import TABLES
+from ..readers import TABLES, Dialect
 from ..registry import nearest
 from . import tables
 from .columns import column_names, input_names, target_names
+from .dialect import COMMAS
 
 Part = tuple[np.ndarray, np.ndarray]
 
@@ -35,6 +36,7 @@ def parts(
     budget: int | str,
     columns: Sequence[str] = (),
     ignored: Sequence[str] = (),
+    dialect: Dialect = COMMAS,
 ) -> tuple[list[Part], Names | None]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
@@ -46,7 +48,7 @@ def parts(
     if data in BUILT_IN:
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
-        input_names(path, target, columns, ignored)  # which are for tables
+        input_names(path, target, columns, ignored, dialect)  # which are for tables
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [(x, y) for x, y in dataset], None
     if not path.suffix:
@@ -55,10 +57,10 @@ def parts(
             "file"
         )
     tables.check_file(path)
-    of_x = input_names(path, target, columns, ignored)
+    of_x = input_names(path, target, columns, ignored, dialect)
     if tables.size(path) > size:
-        return _in_blocks(path, target, seed, size, of_x)
-    x, y, names = tables.read(path, target, budget=size, columns=of_x)
+        return _in_blocks(path, target, seed, size, of_x, dialect)
+    x, y, names = tables.read(path, target, budget=size, columns=of_x, dialect=dialect)
     assert y is not None
     n = len(x)
     if n < 10:
@@ -70,9 +72,14 @@ def parts(
 
 
 def _in_blocks(
-    path: Path, target: str | None, seed: int, budget: int, columns: Sequence[str] | None
+    path: Path,
+    target: str | None,
+    seed: int,
+    budget: int,
+    columns: Sequence[str] | None,
+    dialect: Dialect,
 ) -> tuple[list[Part], Names | None]:
-    samples = _opened(path, target, budget, columns=columns)
+    samples = _opened(path, target, budget, dialect, columns=columns)
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
     rest, test = samples.hold_out(few, draw)
@@ -84,22 +91,22 @@ def _opened(
     path: Path,
     target: str | None,
     budget: int,
+    dialect: Dialect,
     labelled: bool = True,
     columns: Sequence[str] | None = None,
-    classes: Any = None,
+    classes: Sequence[str] | None = None,
 ) -> Blocks:
-    targets = [] if target is None else [target]
-    if path.suffix.lower() not in TABLES:
-        columns = None  # arrays have no names
-        classes = None
-    elif labelled and target is None:
-        raise ValueError(
-            f"{path} is larger than the budget, and so is read in blocks: name the column of its "
-            "targets with --target"
+    if path.suffix.lower() in TABLES:
+        if labelled and target is None:
+            raise ValueError(
+                f"{path} is larger than the budget, and so is read in blocks: name the column of "
+                "its targets with --target"
+            )
+        targets = target_names(path, target, columns, column_names(path, dialect))
+        return open_table(
+            [path], dialect, budget, targets=targets, columns=columns, classes=classes
         )
-    else:
-        targets = target_names(path, target, columns, column_names(path))
-    samples = open_data(path, target=targets, columns=columns, classes=classes, budget=budget)
+    samples = open_data(path, target=target, budget=budget)
     if labelled and samples.y is None:
         raise ValueError(
             f"{path} is read in blocks, and has no targets: name with --target the array of a "
@@ -117,6 +124,7 @@ def of_file(
     path: Path,
     target: str | None,
     budget: int | str,
+    dialect: Dialect = COMMAS,
     *,
     labelled: bool = True,
 ) -> tuple[Any, Any]:
@@ -128,30 +136,34 @@ def of_file(
     tables.check_file(path)
     columns, is_table = net.columns, path.suffix.lower() in TABLES
     if labelled and is_table:
-        target = _targets(net, path, target)
+        target = _targets(net, path, target, dialect)
     size, known = budget_in_bytes(budget), _names_of_classes(net) if labelled else None
     if tables.size(path) > size:
-        data = _opened(path, target, size, labelled, columns, known)
+        data = _opened(path, target, size, dialect, labelled, columns, known)
         if len(net.input_shape) == 1:
             data.flatten()
         if labelled:
             _check_names(path, data.classes, known)
         return _without_y(data), _labels(net, data.y, path) if labelled else None
-    asked: dict[str, Any] = {"labelled": labelled, "columns": columns, "classes": known}
-    x, y, names = tables.read(path, target, budget=size, **asked)
+    x, y, names = tables.read(
+        path, target, labelled=labelled, budget=size, columns=columns, classes=known,
+        dialect=dialect,
+    )  # fmt: skip
     if labelled and names is not None:
         _check_names(path, names.classes, known)
     return shaped(net, x), _labels(net, y, path) if labelled else None
 
 
-def _targets(net: Network | Ensemble, path: Path, target: str | None) -> str | None:
+def _targets(
+    net: Network | Ensemble, path: Path, target: str | None, dialect: Dialect
+) -> str | None:
     """Several targets in the order in which the network has learned them."""
     learned = net.target_columns
     if learned is None or (target is not None and len(learned) == 1):
         return target
     if target is None:
         return ",".join(learned)
-    asked = target_names(path, target, net.columns, column_names(path))
+    asked = target_names(path, target, net.columns, column_names(path, dialect))
     if {*asked} != {*learned}:
         raise ValueError(
             f"the network has learned the targets {','.join(learned)}, and --target names "

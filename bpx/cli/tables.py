@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..blocks import open_data
+from ..blocks import open_table
 from ..checks import in_words, shortened
 from ..data import as_integers
 from ..names import Names
 from ..readers import (
     Classes,
+    Dialect,
     check_first_line,
     check_inputs,
     check_known,
@@ -30,12 +31,12 @@ from ..readers import (
     is_missing,
     load_npy,
     load_npz,
-    number,
     parquet_size,
     separated_by_others,
 )
 from ..values import first_not_finite, place
 from .columns import column_names, target_names
+from .dialect import COMMAS
 
 
 class Table(NamedTuple):
@@ -54,6 +55,7 @@ class Asked(NamedTuple):
     budget: int
     columns: Sequence[str] | None
     classes: Classes
+    dialect: Dialect
 
 
 BUDGET = 10**9  # bytes that a packed file may become by default
@@ -83,6 +85,7 @@ def read(
     budget: int = BUDGET,
     columns: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    dialect: Dialect = COMMAS,
 ) -> Table:
     """The samples in a file.
 
@@ -103,6 +106,8 @@ def read(
     classes : list of str, optional
         The names in a column of targets that is text, in the order of their numbers; by default
         those found there, in sorted order.
+    dialect : Dialect
+        Of a .csv.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def read(
     if target is not None and not target.strip():
         raise ValueError("--target is empty, expected the name of a column, or of an array")
     check_file(path)
-    asked = Asked(target, labelled, budget, columns, Classes(classes))
+    asked = Asked(target, labelled, budget, columns, Classes(classes), dialect)
     x, y, names = KINDS[path.suffix.lower()](path, asked)
     if labelled and y is None:
         raise ValueError(f"{path} has no targets: use a .npz with x and y, a .csv or a .parquet")
@@ -152,7 +157,7 @@ def _npz(path: Path, asked: Asked) -> Table:
 
 
 def _parquet(path: Path, asked: Asked) -> Table:
-    target, labelled, budget, columns, classes = asked
+    target, labelled, budget, columns, classes, dialect = asked
     if target is None and labelled:
         raise ValueError(f"{path}: name the column of targets with --target")
     if size(path) > budget:
@@ -160,15 +165,17 @@ def _parquet(path: Path, asked: Asked) -> Table:
             f"{path} takes {in_words(size(path))} in memory, more than the budget of "
             f"{in_words(budget)}: pass a larger budget"
         )
-    targets = target_names(path, target, columns, column_names(path))
-    data = open_data(path, target=targets, columns=columns, classes=classes.known, budget=budget)
+    targets = target_names(path, target, columns, column_names(path, dialect))
+    data = open_table(
+        [path], dialect, budget, targets=targets, columns=columns, classes=classes.known
+    )
     return Table(data.read(finite=False), data.y, data.names)
 
 
 def _csv(path: Path, asked: Asked) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, delimiter=asked.dialect.separator)
             lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
             return _rows(path, lines, asked)
     except (csv.Error, UnicodeDecodeError) as error:
@@ -182,37 +189,38 @@ KINDS: dict[str, Callable[[Path, Asked], Table]] = {
 
 def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> Table:
     """The table from lines with their numbers, the first of which has the names."""
-    target, labelled, _, columns, classes = asked
+    target, labelled, _, columns, classes, dialect = asked
     names = [name.strip() for name in next(lines, (0, []))[1]]
     first = next(lines, None)
     if first is None:
         raise ValueError(f"{path} has no rows below its line of names")
-    check_first_line(path, names, columns)
+    check_first_line(path, names, columns, dialect)
     check_names(path, names)
     if target is None and labelled:
         target = names[-1]
     wanted = target_names(path, target, columns, names)
     inputs = [name for name in columns or names if name not in wanted]
-    check_known(path, [*wanted, *inputs], names)
+    check_known(path, [*wanted, *inputs], names, dialect)
     if not columns:
         check_inputs(path, inputs)
     if not inputs:
         raise ValueError(
             f"{path} has no column left for x besides the targets, {', '.join(wanted)}"
-            f"{separated_by_others(names)}"
+            f"{separated_by_others(names, dialect)}"
         )
     places = {name: place for place, name in enumerate(names)}  # there may be many thousands
     read = wanted if labelled else []
-    used = [places[name] for name in [*inputs, *read]]
-    last = used[-1]
-    text = len(read) == 1 and len(first[1]) > last and classes.begin(first[1][last])
-    lines = chain([first], lines)
-    values = _cells(path, names, lines, used, last if text else -1, classes)
+    used = [(places[name], dialect.number) for name in [*inputs, *read]]
+    last = used[-1][0]
+    text = len(read) == 1 and len(first[1]) > last and classes.begin(first[1][last], dialect)
+    if text:
+        used[-1] = last, classes.number
+    values = _cells(path, names, chain([first], lines), used, dialect)
     if not read:
         return Table(values, None, Names(tuple(inputs), tuple(wanted)))
     x, y = (part.copy() for part in np.split(values, [len(inputs)], axis=1))
     y, known = classes.in_order(y[:, 0].astype(np.int64)) if text else (y, None)
-    check_first_line(path, names, columns, known or ())
+    check_first_line(path, names, columns, dialect, known or ())
     return Table(x, y, Names(tuple(inputs), tuple(wanted), known))
 
 
@@ -220,13 +228,11 @@ def _cells(
     path: Path,
     names: Sequence[str],
     lines: Iterator[tuple[int, list[str]]],
-    used: Sequence[int],
-    text: int,
-    classes: Classes,
+    used: Sequence[tuple[int, Callable[[str], float | None]]],
+    dialect: Dialect,
 ) -> np.ndarray:
-    """The numbers in the used columns, (rows, columns); in the column of text those of classes."""
-    other = separated_by_others([*names])
-    read = [(column, classes.number if column == text else number) for column in used]
+    """The numbers that these functions find in the columns of these places, (rows, columns)."""
+    other = separated_by_others(names, dialect)
     cells = array("d")  # 8 bytes each, where a str has 50
     for line, row in lines:
         if len(row) != len(names):
@@ -234,10 +240,10 @@ def _cells(
                 f"{path}, line {line}: expected {len(names)} cells, got {len(row)}{other}"
             )
         try:
-            for column, number_in in read:
-                value = number_in(row[column])
+            for column, number in used:
+                value = number(row[column])
                 if value is None or not isfinite(value):
-                    raise _no_number(row[column])
+                    raise _no_number(row[column], dialect)
                 cells.append(value)
         except ValueError as error:
             name = shortened(names[column])
@@ -245,19 +251,23 @@ def _cells(
     return np.frombuffer(cells).reshape(-1, len(used))
 
 
-def _no_number(cell: str) -> ValueError:
+def _no_number(cell: str, dialect: Dialect) -> ValueError:
     shown, word = f"got {shortened(cell)}", cell.strip()
     if is_missing(cell):
         shown = shown if word else "the cell is empty"
         hint = ": fill it, or leave the line out"
     elif word.lower() in ("true", "false"):
         hint = ": write 1 for True and 0 for False"
-    elif number(word) is not None:  # inf, 1e400
+    elif dialect.number(word) is not None:  # inf, 1e400
         hint = ", which is not finite: put another number there, or leave the line out"
     elif re.match(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", word):
         hint = ": write a date as a number, such as the days since a first one"
     elif re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
-        hint = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
+        other = dialect.other_decimal(word)
+        hint = (
+            f": {other and f'{other}, or '}write the digits 0 to 9 and a {dialect.mark}, without "
+            f"other marks, such as 1234{dialect.decimal}5"
+        )
     else:
         hint = (
             "; turn a column of text into a column of numbers for each value "

@@ -11,25 +11,24 @@ from ..checks import in_words
 from ._arrays import Slices, mapped
 from ._base import MissingValue, NoRows, Read, Reader
 from ._classes import Classes
+from ._dialect import Dialect, is_missing
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
     check_inputs,
     check_known,
     check_names,
-    is_missing,
-    number,
     separated_by_others,
 )
 from ._numpy_files import load_npy, load_npz, member, npy
-from ._tables import Csv, Parquet, TableReader, parquet_size
+from ._tables import Csv, Parquet, TableReader, csv_names, parquet_names, parquet_size
 
-__all__ = ["TABLES", "Classes", "MissingValue", "Read", "Reader", "check_first_line",
-           "check_inputs", "check_known", "check_names", "is_missing", "kind_of", "load_npy",
-           "load_npz", "mapped", "number", "parquet_size", "parts_of", "reader",
+__all__ = ["TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "check_first_line",
+           "check_inputs", "check_known", "check_names", "csv_names", "is_missing", "kind_of",
+           "load_npy", "load_npz", "mapped", "parquet_names", "parquet_size", "parts_of", "reader",
            "separated_by_others", "suffix", "table"]  # fmt: skip
 
-TABLES: dict[str, type[Parquet | Csv]] = {".parquet": Parquet, ".csv": Csv}
+TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
 R = TypeVar("R", bound=Reader)
 KINDS = ".npy", ".npz", *TABLES
 
@@ -100,10 +99,11 @@ def table(
     columns: Sequence[str] | None,
     budget: int,
     text: Mapping[str, Classes],
+    dialect: Dialect,
 ) -> TableReader | JoinedTables:
     """What reads rows of .parquet or .csv files with the same columns; see `TableReader`."""
     parts = _with_rows(
-        paths, lambda path: TABLES[suffix(path)](Path(path), held, columns, budget, text)
+        paths, lambda path: TABLES[suffix(path)](Path(path), held, columns, budget, text, dialect)
     )
     first = parts[0]
     for part in parts:

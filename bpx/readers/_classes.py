@@ -9,7 +9,7 @@ import numpy as np
 
 from ..checks import LONGEST, shortened
 from ..registry import nearest
-from ._names import is_missing, is_name
+from ._dialect import Dialect, is_missing
 
 MOST = 10_000  # different names: a column of more has no classes
 
@@ -47,9 +47,14 @@ class Classes:
         """Those that have come, and those known before."""
         return list(self._numbers)
 
-    def begin(self, cell: str) -> bool:
-        """Whether a column that begins with this cell has names, not numbers."""
-        return cell.strip() in self._numbers or is_name(cell)
+    def begin(self, cell: str, dialect: Dialect) -> bool:
+        """Whether a column that begins with this cell has names, not numbers.
+
+        What may be a number with the other decimal mark is no name.
+        """
+        if cell.strip() in self._numbers:
+            return True
+        return dialect.is_name(cell) and not dialect.other_decimal(cell)
 
     def number(self, cell: str) -> int:
         """The number of the name in a cell; ValueError if there is none, or it is not known."""

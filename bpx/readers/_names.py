@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ..checks import shortened
 from ..registry import nearest
+from ._dialect import SEPARATORS, Dialect
 
 
 def check_first_line(
     path: Path,
     names: Sequence[str],
     columns: Sequence[str] | None,
+    dialect: Dialect,
     classes: Sequence[str] = (),
 ) -> None:
     """ValueError if the first line of a CSV file is a row: it would be lost.
@@ -23,7 +25,7 @@ def check_first_line(
     """
     if columns and set(columns) <= set(names):
         return
-    if not any(is_name(name) and name not in classes for name in names):
+    if not any(dialect.is_name(name) and name not in classes for name in names):
         shown = ", ".join([*map(shortened, names[:3]), *(["..."] if names[3:] else [])])
         raise ValueError(
             f"{path}: expected the columns' names in the first line, got "
@@ -43,12 +45,12 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def check_known(path: Path, asked: Iterable[str], names: Sequence[str]) -> None:
+def check_known(path: Path, asked: Iterable[str], names: Sequence[str], dialect: Dialect) -> None:
     """ValueError if a column that is asked for is not there."""
     known = set(names)  # there may be many thousands
     for name in asked:
         if name not in known:
-            other = separated_by_others(names)
+            other = separated_by_others(names, dialect)
             raise ValueError(f"{path} has no column {name!r}{nearest(name, [*names])}{other}")
 
 
@@ -61,30 +63,12 @@ def check_inputs(path: Path, names: list[str]) -> None:
         )
 
 
-def separated_by_others(names: Sequence[str]) -> str:
-    """A remedy for a first line that is one name, with other separators in it."""
-    others = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
-    return " (cells are separated by commas)" if others else ""
-
-
-_MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell is empty, or says so, in upper or lower case."""
-    return cell.strip().lower() in _MISSING
-
-
-def is_name(cell: str) -> bool:
-    """Whether a cell is neither missing nor a number, finite or not."""
-    return number(cell) is None and not is_missing(cell)
-
-
-def number(cell: str) -> float | None:
-    """The number in a cell, if it is one, finite or not."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    # Python's syntax has 1_000 and digits of all scripts, which no other reader of CSV takes.
-    return value if cell.isascii() and "_" not in cell else None
+def separated_by_others(names: Sequence[str], dialect: Dialect) -> str:
+    """A remedy for a first line that another mark would divide into more names."""
+    text = "".join(names)
+    # A name in a line with other marks between names may well have commas.
+    others = SEPARATORS if len(names) == 1 else SEPARATORS.replace(",", "")
+    mark = max(others.replace(dialect.separator, ""), key=text.count)
+    if text.count(mark) < max(1, len(names)):
+        return ""
+    return f" (its cells look separated by {mark!r}: {dialect.argument('separator', mark)})"

@@ -17,19 +17,17 @@ import numpy as np
 from ..checks import FILL_IN, in_words, shortened
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
+from ._dialect import Dialect
 from ._names import (
     check_first_line,
     check_inputs,
     check_known,
     check_names,
-    is_name,
     separated_by_others,
 )
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
-# A cell that begins with quotes, up to those that end it, or to the end of the text.
-QUOTED = re.compile(rb'(?<![^,\r\n])"[^"]*(?:""[^"]*)*("|\Z)')
 BATCH = 1 << 14  # rows of a row group that are decoded at once
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -61,6 +59,7 @@ class TableReader(Reader):
         Bytes.
     text : dict
         The numberings of held columns that may be text, by name.
+    dialect : Dialect
 
     Attributes
     ----------
@@ -132,9 +131,13 @@ def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> 
 
 
 def _of_x(
-    path: Path, names: list[str], held: Sequence[str], columns: Sequence[str] | None
+    path: Path,
+    names: list[str],
+    held: Sequence[str],
+    columns: Sequence[str] | None,
+    dialect: Dialect,
 ) -> list[str]:
-    check_known(path, [*held, *(columns or ())], names)
+    check_known(path, [*held, *(columns or ())], names, dialect)
     found = [name for name in columns or names if name not in held]
     if not found:
         raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
@@ -153,12 +156,13 @@ class Parquet(TableReader):
         columns: Sequence[str] | None,
         budget: int,
         text: Mapping[str, Classes],
+        dialect: Dialect,
     ) -> None:
         self._begin(path)
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
             check_names(path, schema.names)
-            self.columns = _of_x(path, schema.names, held, columns or _shown(schema))
+            self.columns = _of_x(path, schema.names, held, columns or _shown(schema), dialect)
             dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
@@ -178,12 +182,6 @@ class Parquet(TableReader):
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
         self.beside = 4 * max(group.total_byte_size for group in groups)
-
-    @staticmethod
-    def names_in(path: Path) -> list[str]:
-        """The names of its columns."""
-        with _parquet(path) as (file, _):
-            return _shown(file.schema_arrow)
 
     def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
         """All rows of some columns."""
@@ -247,6 +245,12 @@ def parquet_size(path: Path) -> int:
         return 8 * file.metadata.num_rows * len(file.schema_arrow)
 
 
+def parquet_names(path: Path) -> list[str]:
+    """The names of a Parquet file's columns."""
+    with _parquet(path) as (file, _):
+        return _shown(file.schema_arrow)
+
+
 def _shown(schema: Any) -> list[str]:
     """The names of a Parquet file's columns, without those that pandas reads back as an index."""
     found = {name for name in schema.names if PANDAS_INDEX.fullmatch(name)}
@@ -290,21 +294,22 @@ class Csv(TableReader):
         columns: Sequence[str] | None,
         budget: int,
         text: Mapping[str, Classes],
+        dialect: Dialect,
     ) -> None:
         _arrow("csv")
         self._begin(path)
-        self._text = text
+        self._text, self._dialect = text, dialect
         with path.open("rb") as file:
-            self.names = _header(path, file)
-            check_first_line(path, self.names, columns)
+            self.names = _header(path, file, dialect)
+            check_first_line(path, self.names, columns, dialect)
             check_names(path, self.names)
-            self.columns = _of_x(path, self.names, held, columns)
+            self.columns = _of_x(path, self.names, held, columns, dialect)
             if not columns:
                 check_inputs(path, self.columns)
             spans, sizes = [], []
             parts: list[list[np.ndarray]] = []
             start = file.tell()
-            while lines := _lines(path, file, LINES):
+            while lines := _lines(path, file, LINES, dialect):
                 if not parts:
                     self._check_first(lines)
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
@@ -319,39 +324,38 @@ class Csv(TableReader):
         columns_held = map(np.concatenate, zip(*parts, strict=True))
         self.held, self.text = dict(zip(held, columns_held, strict=True)), set(self._text)
         for classes in self._text.values():
-            check_first_line(path, self.names, columns, classes.names)
+            check_first_line(path, self.names, columns, dialect, classes.names)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
-
-    @staticmethod
-    def names_in(path: Path) -> list[str]:
-        """The names in its first line."""
-        with path.open("rb") as file:
-            return _header(path, file)
 
     def _check_first(self, text: bytes) -> None:
         """ValueError if x has words in the first row."""
         import csv
 
         try:
-            cells = next(csv.reader(io.StringIO(text.decode(errors="replace"))), [])
+            lines = io.StringIO(text.decode(errors="replace"))
+            cells = next(csv.reader(lines, delimiter=self._dialect.separator), [])
         except csv.Error:  # a cell of more than 131,072 characters; pyarrow may take it
             return
         row = dict(zip(self.names, cells, strict=False))
         for name in self.columns:
-            if is_name(row.get(name, "0")):
+            cell = row.get(name, "0")
+            if self._dialect.is_name(cell):
                 hint = (
                     f": open_data(..., target={name!r}) if it is what is to be learned, or "
                     "columns=[...] without it"
                 )
+                if other := self._dialect.other_decimal(cell):
+                    hint = f": {other}"
+                hint = separated_by_others(self.names, self._dialect) or hint
                 raise ValueError(
                     f"{self.path}: expected numbers in column {name!r}, got "
-                    f"{shortened(row[name])}{separated_by_others(self.names) or hint}"
+                    f"{shortened(cell)}{hint}"
                 )
 
     def _has_names(self, text: bytes, column: str) -> bool:
         """A column begins with one."""
         found = self._parsed(text, [column], 0).column(column)
-        return len(found) > 0 and self._text[column].begin(found[0].as_py())
+        return len(found) > 0 and self._text[column].begin(found[0].as_py(), self._dialect)
 
     def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
         parser = _arrow("csv")
@@ -363,12 +367,21 @@ class Csv(TableReader):
                 parser.ReadOptions(
                     column_names=self.names, use_threads=False, block_size=max(1, len(text))
                 ),
-                convert_options=parser.ConvertOptions(include_columns=columns, column_types=types),
+                parser.ParseOptions(delimiter=self._dialect.separator),
+                parser.ConvertOptions(
+                    include_columns=columns,
+                    column_types=types,
+                    decimal_point=self._dialect.decimal,
+                ),
             )
         except ValueError as error:  # pyarrow's ArrowInvalid
+            hint = separated_by_others(self.names, self._dialect)
+            cell = re.search("invalid value '(.*)'", str(error))
+            if not hint and cell and (other := self._dialect.other_decimal(cell[1])):
+                hint = f": {other}"
             raise ValueError(
                 f"{self.path}: expected lines of {len(self.names)} numbers after byte {start}: "
-                f"{error}{separated_by_others(self.names)}"
+                f"{error}{hint}"
             ) from error
 
     @contextmanager
@@ -383,10 +396,16 @@ class Csv(TableReader):
             yield decoded
 
 
-def _lines(path: Path, file: IO[bytes], size: int) -> bytes:
+def csv_names(path: Path, dialect: Dialect) -> list[str]:
+    """The names in the first line of a CSV file; without pyarrow."""
+    with path.open("rb") as file:
+        return _header(path, file, dialect)
+
+
+def _lines(path: Path, file: IO[bytes], size: int, dialect: Dialect) -> bytes:
     """`size` bytes and the rest of the row in which they end, whose cells may have lines."""
     parts = [file.read(size) + _line(path, file)]
-    inside, total = _ends_in_quotes(parts[0]), len(parts[0])
+    inside, total = _ends_in_quotes(parts[0], dialect), len(parts[0])
     while inside:
         part = file.read(size) + _line(path, file)
         total += len(part)
@@ -396,7 +415,7 @@ def _lines(path: Path, file: IO[bytes], size: int) -> bytes:
                 f"{path} {goes} within the quotes of a cell, before byte {file.tell()}: close them"
             )
         parts.append(part)
-        inside = _ends_in_quotes(b'"' + part)
+        inside = _ends_in_quotes(b'"' + part, dialect)
     return b"".join(parts)
 
 
@@ -410,20 +429,23 @@ def _line(path: Path, file: IO[bytes]) -> bytes:
     return found
 
 
-def _ends_in_quotes(text: bytes) -> bool:
+def _ends_in_quotes(text: bytes, dialect: Dialect) -> bool:
     """Whether the last cell of lines of CSV is quoted, and goes on."""
-    return b'"' in text and any(not cell[1] for cell in QUOTED.finditer(text))
+    between = re.escape(dialect.separator.encode()) + rb"\r\n"
+    # A cell that begins with quotes, up to those that end it, or to the end of the text.
+    quoted = rb'(?<![^%s])"[^"]*(?:""[^"]*)*("|\Z)' % between
+    return b'"' in text and any(not cell[1] for cell in re.finditer(quoted, text))
 
 
-def _header(path: Path, file: IO[bytes]) -> list[str]:
+def _header(path: Path, file: IO[bytes], dialect: Dialect) -> list[str]:
     """The names in the first line of a file that has just been opened."""
     import csv
 
     if file.read(len(BOM_UTF8)) != BOM_UTF8:
         file.seek(0)
     try:
-        text = io.StringIO(_lines(path, file, 0).decode(), newline="")
-        cells = next(csv.reader(text, strict=True), [])
+        text = io.StringIO(_lines(path, file, 0, dialect).decode(), newline="")
+        cells = next(csv.reader(text, strict=True, delimiter=dialect.separator), [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     return [name.strip() for name in cells]

@@ -1,0 +1,29 @@
+"""How a .csv file is written, as options of the command line say it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from ..readers import Dialect
+
+TAB = "tab"
+
+
+class Options(Dialect):
+    """A dialect of which messages speak as of options."""
+
+    def argument(self, name: str, value: str) -> str:
+        shown = TAB if value == "\t" else shlex.quote(value)
+        return f"--{name} {shown}"
+
+
+COMMAS = Options()
+
+
+def dialect(data: str | Path, separator: str, decimal: str) -> Dialect:
+    """That of --separator and --decimal; ValueError if they are not for these data."""
+    found = Options("\t" if separator in (TAB, r"\t") else separator, decimal)
+    if found != COMMAS and Path(data).suffix.lower() != ".csv":
+        raise ValueError(f"--separator and --decimal are for a .csv file, got {data}")
+    return found

@@ -1,0 +1,83 @@
+"""How a .csv file is written, and what its cells say."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+
+SEPARATORS = ",;\t|"  # the usual ones
+_NO_SEPARATORS = {*string.ascii_letters, *string.digits, *"\"'+-.\r\n\0"}
+_MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The marks between cells and in numbers, and how messages tell a user to pass them.
+
+    Both may be commas, where numbers are quoted.
+
+    Parameters
+    ----------
+    separator : str
+        One ASCII character.
+    decimal : str
+        ``"."`` or ``","``.
+
+    Raises
+    ------
+    ValueError
+        Anything else, or a separator that may be part of a number or a quoted cell.
+    """
+
+    separator: str = ","
+    decimal: str = "."
+
+    def __post_init__(self) -> None:
+        mark = self.separator
+        one = isinstance(mark, str) and len(mark) == 1 and mark.isascii()
+        if not one or mark in _NO_SEPARATORS:
+            raise ValueError(
+                'expected the separator to be one character, such as ",", ";", "|" or a tab, and '
+                f"no letter, digit, point, sign, quote or end of a line, got {mark!r}"
+            )
+        if self.decimal not in (".", ","):
+            raise ValueError(f'expected the decimal mark to be "." or ",", got {self.decimal!r}')
+
+    def argument(self, name: str, value: str) -> str:
+        """How a user passes an argument."""
+        return f"{name}={value!r}"
+
+    @property
+    def mark(self) -> str:
+        """The decimal mark in words."""
+        return "point" if self.decimal == "." else "comma"
+
+    def number(self, cell: str) -> float | None:
+        """The number in a cell, if it is one, finite or not."""
+        if self.decimal != ".":
+            if "." in cell:
+                return None
+            cell = cell.replace(self.decimal, ".")
+        try:
+            value = float(cell)
+        except ValueError:
+            return None
+        # Python's syntax has 1_000 and digits of all scripts, which no other reader of CSV takes.
+        return value if cell.isascii() and "_" not in cell else None
+
+    def is_name(self, cell: str) -> bool:
+        """Whether a cell is neither missing nor a number, finite or not."""
+        return self.number(cell) is None and not is_missing(cell)
+
+    def other_decimal(self, cell: str) -> str:
+        """A remedy for what would be a number if the decimal mark were the other one."""
+        other = Dialect(decimal="," if self.decimal == "." else ".")
+        if other.decimal not in cell or other.number(cell) is None:
+            return ""
+        told = self.argument("decimal", other.decimal)
+        return f"pass {told} if its {other.mark} is the decimal mark"
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell is empty, or says so, in upper or lower case."""
+    return cell.strip().lower() in _MISSING
