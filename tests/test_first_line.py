@@ -79,11 +79,25 @@ def test_the_command_line_refuses_a_row(tmp_path):
     assert len(printed.splitlines()) == len(ROWS) - 1
 
 
-def test_an_empty_file(tmp_path):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
-    (tmp_path / "a.csv").write_text("")
-    with pytest.raises(ValueError, match="names in the first line, got an empty one: put"):
-        bpx.open_data(tmp_path / "a.csv")
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff", " \r\n\r\n"])
+def test_an_empty_file(read, tmp_path, content):
+    with pytest.raises(ValueError, match=r"a\.csv is empty, expected a line of names and rows"):
+        read([content], "y")
+    (tmp_path / "a.csv").write_text(content)
+    bpx.Network([1, 1], seed=0).save(tmp_path / "net.safetensors")
+    for arguments in (
+        ("train", "a.csv"),
+        ("train", "a.csv", "--ignore", "id"),
+        ("train", "a.csv", "--columns", "x"),
+        ("evaluate", "net.safetensors", "a.csv"),
+        ("predict", "net.safetensors", "a.csv"),
+    ):
+        _, err = bpx_command(*arguments, cwd=tmp_path, status=2)
+        assert err == "bpx: a.csv is empty, expected a line of names and rows below it\n"
+
+
+def test_empty_lines_above_the_names(read):
+    assert read(["", " ,  , ", "a,b,y", "1,2,3"], "y") == ("a", "b")
 
 
 def test_numbers_may_be_names_in_parquet(tmp_path):

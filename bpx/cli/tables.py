@@ -191,10 +191,10 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
     """The table from lines with their numbers, the first of which has the names."""
     target, labelled, _, columns, classes, dialect = asked
     names = [name.strip() for name in next(lines, (0, []))[1]]
+    check_first_line(path, names, columns, dialect)
     first = next(lines, None)
     if first is None:
         raise ValueError(f"{path} has no rows below its line of names")
-    check_first_line(path, names, columns, dialect)
     check_names(path, names)
     if target is None and labelled:
         target = names[-1]

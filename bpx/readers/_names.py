@@ -18,20 +18,21 @@ def check_first_line(
     dialect: Dialect,
     classes: Sequence[str] = (),
 ) -> None:
-    """ValueError if the first line of a CSV file is a row: it would be lost.
+    """ValueError if the first line of a CSV file is a row, which would be lost, or not there.
 
-    That is so if it has nothing but numbers and `classes`, those of the rows below, unless these
+    It is a row if it has nothing but numbers and `classes`, those of the rows below, unless these
     are known as names by the `columns` that are asked for.
     """
+    if not names:
+        raise ValueError(f"{path} is empty, expected a line of names and rows below it")
     if columns and set(columns) <= set(names):
         return
     if not any(dialect.is_name(name) and name not in classes for name in names):
         shown = ", ".join([*map(shortened, names[:3]), *(["..."] if names[3:] else [])])
         raise ValueError(
             f"{path}: expected the columns' names in the first line, got "
-            f"{f'{shown}, as in a row' if names else 'an empty one'}: put a line of names above "
-            "it, or, if these are names, begin each with a letter (pandas: "
-            "frame.add_prefix('x').to_csv(path, index=False))"
+            f"{shown}, as in a row: put a line of names above it, or, if these are names, begin "
+            "each with a letter (pandas: frame.add_prefix('x').to_csv(path, index=False))"
         )
 
 

@@ -438,14 +438,17 @@ def _ends_in_quotes(text: bytes, dialect: Dialect) -> bool:
 
 
 def _header(path: Path, file: IO[bytes], dialect: Dialect) -> list[str]:
-    """The names in the first line of a file that has just been opened."""
+    """The names in the first line, of a file just opened, that has anything in it."""
     import csv
 
     if file.read(len(BOM_UTF8)) != BOM_UTF8:
         file.seek(0)
     try:
-        text = io.StringIO(_lines(path, file, 0, dialect).decode(), newline="")
-        cells = next(csv.reader(text, strict=True, delimiter=dialect.separator), [])
+        while line := _lines(path, file, 0, dialect):
+            text = io.StringIO(line.decode(), newline="")
+            cells = next(csv.reader(text, strict=True, delimiter=dialect.separator), [])
+            if any(map(str.strip, cells)):
+                return [name.strip() for name in cells]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return [name.strip() for name in cells]
+    return []
