@@ -472,6 +472,23 @@ def test_the_columns_of_a_run_that_is_resumed(tmp_path, rng):
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_column_of_text_may_be_left_out(tmp_path, rng):
+    table = guests(tmp_path, rng)
+    _, err = bpx_command("train", "a.csv", cwd=tmp_path, status=2)
+    told = "or leave it out (bpx train --ignore 'first, last')"
+    assert told in err
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    import pyarrow.parquet as parquet
+
+    _, err = bpx_command(
+        "train", "a.csv", "--target", "y", "--budget", "20 kB", cwd=tmp_path, status=2
+    )
+    assert told in err
+    parquet.write_table(arrow.table(table), tmp_path / "a.parquet")
+    _, err = bpx_command("train", "a.parquet", "--target", "y", cwd=tmp_path, status=2)
+    assert "or leave it out: bpx train --ignore 'first, last'" in err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -501,7 +518,8 @@ def test_a_row_and_the_index_of_pandas_are_no_names_to_ignore(tmp_path):
     assert "expected the columns' names in the first line, got '1', '2', '3', as in a row" in err
     (tmp_path / "b.csv").write_text(",a,y\n" + "1,2,3\n" * 20)
     _, err = bpx_command("train", "b.csv", "--ignore", "a", cwd=tmp_path, status=2)
-    assert "a column has no name, like the index that pandas writes" in err
+    assert "a column has no name, like the index that pandas writes: leave it out with" in err
+    assert "index=False) or bpx train --ignore '', or name it in the first line" in err
     bpx_command("train", "b.csv", "--ignore", "", "--epochs", 1, "--out", "run", cwd=tmp_path)
     assert bpx.load(tmp_path / "run" / "model.safetensors").columns == ("a",)
 

@@ -154,6 +154,32 @@ def test_a_decimal_comma(tmp_path, content):
         bpx.open_data(tmp_path / "a.csv", target="y", separator=separator)
 
 
+@BOTH
+@pytest.mark.parametrize("row", [0, 5])
+@pytest.mark.parametrize(
+    ("cell", "advice"),
+    [
+        ("True", ": write 1 for True and 0 for False"),
+        ("1,234", ", or write the digits 0 to 9 and a point, without other marks, such as 1234.5"),
+        ("1,234.5", ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"),
+        ("31.1.2020", ": write a date as a number, such as the days since a first one"),
+        ("?", ": fill it, or leave the line out"),
+        ("cat", "; turn a column of text into a column of numbers for each value (pandas.get_dum"),
+        ("cat", "learn it ({target}) or leave it out ({columns})"),
+    ],
+)
+def test_both_readers_give_the_same_advice(tmp_path, read, row, cell, advice):
+    rows = [["a", "b", "kind"], *[[k, k, k] for k in range(10)]]
+    rows[row + 1][1] = cell
+    written(tmp_path / "a.csv", rows, ",", ".")
+    with pytest.raises((ValueError, OSError)) as error:
+        read(tmp_path / "a.csv", (",", "."))
+    words = {"target": "--target b", "columns": "bpx train --ignore b"}
+    if read is in_blocks:
+        words = {"target": "target='b'", "columns": "columns=[...] without 'b'"}
+    assert advice.format(**words) in str(error.value)
+
+
 @pytest.mark.parametrize("budget", ["1 GB", "15 kB"], ids=["in memory", "in blocks"])
 @pytest.mark.parametrize("separator", [";", "tab", "\t", r"\t"])
 def test_the_command_line(tmp_path, rng, monkeypatch, budget, separator):

@@ -66,12 +66,12 @@ def input_names(
     if columns:
         return found
     check_known(path, found, names, dialect)
-    return _without(path, names, {*found, *learned})
+    return _without(path, names, {*found, *learned}, dialect)
 
 
-def _without(path: Path, names: Sequence[str], others: set[str]) -> list[str]:
+def _without(path: Path, names: Sequence[str], others: set[str], dialect: Dialect) -> list[str]:
     left = [name for name in names if name not in others]
-    check_inputs(path, left)
+    check_inputs(path, left, dialect)
     if not left:
         raise ValueError(f"{path} has no column left for x besides {', '.join(sorted(others))}")
     return left

@@ -17,6 +17,9 @@ class Options(Dialect):
         shown = TAB if value == "\t" else shlex.quote(value)
         return f"--{name} {shown}"
 
+    def without(self, column: str) -> str:
+        return f"bpx train {self.argument('ignore', column)}"
+
 
 COMMAS = Options()
 

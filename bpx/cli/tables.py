@@ -7,7 +7,6 @@ messages name lines; `readers` reads one in blocks.
 from __future__ import annotations
 
 import csv
-import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -24,11 +23,11 @@ from ..names import Names
 from ..readers import (
     Classes,
     Dialect,
+    advice,
     check_first_line,
     check_inputs,
     check_known,
     check_names,
-    is_missing,
     load_npy,
     load_npz,
     parquet_size,
@@ -202,7 +201,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
     inputs = [name for name in columns or names if name not in wanted]
     check_known(path, [*wanted, *inputs], names, dialect)
     if not columns:
-        check_inputs(path, inputs)
+        check_inputs(path, inputs, dialect)
     if not inputs:
         raise ValueError(
             f"{path} has no column left for x besides the targets, {', '.join(wanted)}"
@@ -243,7 +242,7 @@ def _cells(
             for column, number in used:
                 value = number(row[column])
                 if value is None or not isfinite(value):
-                    raise _no_number(row[column], dialect)
+                    raise _no_number(row[column], names[column], dialect)
                 cells.append(value)
         except ValueError as error:
             name = shortened(names[column])
@@ -251,26 +250,6 @@ def _cells(
     return np.frombuffer(cells).reshape(-1, len(used))
 
 
-def _no_number(cell: str, dialect: Dialect) -> ValueError:
-    shown, word = f"got {shortened(cell)}", cell.strip()
-    if is_missing(cell):
-        shown = shown if word else "the cell is empty"
-        hint = ": fill it, or leave the line out"
-    elif word.lower() in ("true", "false"):
-        hint = ": write 1 for True and 0 for False"
-    elif dialect.number(word) is not None:  # inf, 1e400
-        hint = ", which is not finite: put another number there, or leave the line out"
-    elif re.match(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", word):
-        hint = ": write a date as a number, such as the days since a first one"
-    elif re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
-        other = dialect.other_decimal(word)
-        hint = (
-            f": {other and f'{other}, or '}write the digits 0 to 9 and a {dialect.mark}, without "
-            f"other marks, such as 1234{dialect.decimal}5"
-        )
-    else:
-        hint = (
-            "; turn a column of text into a column of numbers for each value "
-            "(pandas.get_dummies(table, dtype=int))"
-        )
-    return ValueError(f"expected a number, {shown}{hint}")
+def _no_number(cell: str, column: str, dialect: Dialect) -> ValueError:
+    shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
+    return ValueError(f"expected a number, {shown}{advice(cell, column, dialect)}")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..checks import in_words
+from ._advice import advice
 from ._arrays import Slices, mapped
 from ._base import MissingValue, NoRows, Read, Reader
 from ._classes import Classes
-from ._dialect import Dialect, is_missing
+from ._dialect import Dialect
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
@@ -23,10 +24,10 @@ from ._names import (
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._tables import Csv, Parquet, TableReader, csv_names, parquet_names, parquet_size
 
-__all__ = ["TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "check_first_line",
-           "check_inputs", "check_known", "check_names", "csv_names", "is_missing", "kind_of",
-           "load_npy", "load_npz", "mapped", "parquet_names", "parquet_size", "parts_of", "reader",
-           "separated_by_others", "suffix", "table"]  # fmt: skip
+__all__ = ["TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "advice",
+           "check_first_line", "check_inputs", "check_known", "check_names", "csv_names",
+           "kind_of", "load_npy", "load_npz", "mapped", "parquet_names", "parquet_size",
+           "parts_of", "reader", "separated_by_others", "suffix", "table"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
 R = TypeVar("R", bound=Reader)

@@ -47,6 +47,10 @@ class Dialect:
         """How a user passes an argument."""
         return f"{name}={value!r}"
 
+    def without(self, column: str) -> str:
+        """How a user leaves a column out of x."""
+        return f"columns=[...] without {column!r}"
+
     @property
     def mark(self) -> str:
         """The decimal mark in words."""

@@ -55,12 +55,13 @@ def check_known(path: Path, asked: Iterable[str], names: Sequence[str], dialect:
             raise ValueError(f"{path} has no column {name!r}{nearest(name, [*names])}{other}")
 
 
-def check_inputs(path: Path, names: list[str]) -> None:
+def check_inputs(path: Path, names: list[str], dialect: Dialect) -> None:
     """ValueError if pandas' index would be an input: in sorted rows it gives the targets away."""
     if "" in names:
         raise ValueError(
             f"{path}: a column has no name, like the index that pandas writes: leave it out with "
-            "frame.to_csv(path, index=False), or name it in the first line"
+            f"frame.to_csv(path, index=False) or {dialect.without('')}, or name it in the first "
+            "line"
         )
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..checks import FILL_IN, in_words, shortened
+from ._advice import advice
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
 from ._dialect import Dialect
@@ -29,9 +30,8 @@ from ._names import (
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST = 1 << 24  # bytes of a line
 BATCH = 1 << 14  # rows of a row group that are decoded at once
+NO_NUMBER = re.compile(r"CSV column #(\d+): .*invalid value '(.*)'", re.DOTALL)  # pyarrow's
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
-
-_OF_X = "make numbers of it (pandas.get_dummies), or leave it out: columns= names those of x"
 
 Decoded = Callable[[int], Iterable[Any]]  # from a block's number to pieces of a table of pyarrow's
 
@@ -163,7 +163,11 @@ class Parquet(TableReader):
             schema = file.schema_arrow
             check_names(path, schema.names)
             self.columns = _of_x(path, schema.names, held, columns or _shown(schema), dialect)
-            dtypes = [_dtype(path, schema.field(name)) for name in self.columns]
+            hint = "make numbers of it (pandas.get_dummies), or leave it out: "
+            dtypes = [
+                _dtype(path, schema.field(name), hint + dialect.without(name))
+                for name in self.columns
+            ]
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
                 if name not in text:
@@ -269,7 +273,7 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _dtype(path: Path, field: Any, hint: str = _OF_X) -> np.dtype:
+def _dtype(path: Path, field: Any, hint: str) -> np.dtype:
     try:
         dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
     except (NotImplementedError, TypeError):
@@ -305,7 +309,7 @@ class Csv(TableReader):
             check_names(path, self.names)
             self.columns = _of_x(path, self.names, held, columns, dialect)
             if not columns:
-                check_inputs(path, self.columns)
+                check_inputs(path, self.columns, dialect)
             spans, sizes = [], []
             parts: list[list[np.ndarray]] = []
             start = file.tell()
@@ -340,13 +344,8 @@ class Csv(TableReader):
         for name in self.columns:
             cell = row.get(name, "0")
             if self._dialect.is_name(cell):
-                hint = (
-                    f": open_data(..., target={name!r}) if it is what is to be learned, or "
-                    "columns=[...] without it"
-                )
-                if other := self._dialect.other_decimal(cell):
-                    hint = f": {other}"
-                hint = separated_by_others(self.names, self._dialect) or hint
+                hint = separated_by_others(self.names, self._dialect)
+                hint = hint or advice(cell, name, self._dialect)
                 raise ValueError(
                     f"{self.path}: expected numbers in column {name!r}, got "
                     f"{shortened(cell)}{hint}"
@@ -376,9 +375,8 @@ class Csv(TableReader):
             )
         except ValueError as error:  # pyarrow's ArrowInvalid
             hint = separated_by_others(self.names, self._dialect)
-            cell = re.search("invalid value '(.*)'", str(error))
-            if not hint and cell and (other := self._dialect.other_decimal(cell[1])):
-                hint = f": {other}"
+            if not hint and (found := NO_NUMBER.search(str(error))):
+                hint = advice(found[2], self.names[int(found[1])], self._dialect)
             raise ValueError(
                 f"{self.path}: expected lines of {len(self.names)} numbers after byte {start}: "
                 f"{error}{hint}"

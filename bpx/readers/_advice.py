@@ -1,0 +1,31 @@
+"""What to do about a cell of a CSV file that is not a number."""
+
+from __future__ import annotations
+
+import re
+
+from ._dialect import Dialect, is_missing
+
+
+def advice(cell: str, column: str, dialect: Dialect) -> str:
+    """The end of a message about a cell that is not a finite number."""
+    word = cell.strip()
+    if is_missing(word):
+        return ": fill it, or leave the line out"
+    if word.lower() in ("true", "false"):
+        return ": write 1 for True and 0 for False"
+    if dialect.number(word) is not None:  # inf, 1e400
+        return ", which is not finite: put another number there, or leave the line out"
+    if re.match(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", word):
+        return ": write a date as a number, such as the days since a first one"
+    if re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
+        other = dialect.other_decimal(word)
+        return (
+            f": {other and f'{other}, or '}write the digits 0 to 9 and a {dialect.mark}, without "
+            f"other marks, such as 1234{dialect.decimal}5"
+        )
+    return (
+        "; turn a column of text into a column of numbers for each value (pandas.get_dummies("
+        f"table, dtype=int)), learn it ({dialect.argument('target', column)}) or leave it out "
+        f"({dialect.without(column)})"
+    )
