@@ -17,7 +17,7 @@ import bpx
 from bpx import persistence
 from bpx.__main__ import main
 from bpx.backends import _fast
-from bpx.cli import console, tables
+from bpx.cli import console, samples, tables
 
 
 def bpx_process(*arguments, cwd=None):
@@ -359,6 +359,26 @@ def test_several_targets_have_a_score_each_whatever_their_order(tmp_path, rng):
             assert bpx_command(*given, cwd=tmp_path)[0].splitlines()[1:] == expected
     _, err = bpx_command("evaluate", "run", "t.csv", "--target", "luck", cwd=tmp_path, status=2)
     assert "learned the targets price,luck, and --target names luck: leave it out" in err
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_a_score_is_beside_that_of_one_answer_for_all(tmp_path, rng, task):
+    x = rng.normal(size=(200, 2))
+    y = {"classification": np.int64(x[:, 0] > 0.5), "regression": np.exp(x),
+         "multilabel": np.int64(x > -1.0)}[task]  # fmt: skip
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    out, _ = bpx_command("train", "a.npz", "--task", task, "--epochs", 1, cwd=tmp_path)
+    (_, learned), _, (_, truth) = samples.parts(str(tmp_path / "a.npz"), None, 0, "1 GB")[0]
+    if task == "regression":
+        errors = np.sqrt(((truth - learned.mean(axis=0)) ** 2).mean(axis=0))
+        for line, error in zip(out.splitlines()[-3:-1], errors, strict=True):
+            assert line.endswith(f" (the mean alone: {error:.5g})")
+    else:
+        most = np.array(0 if task == "classification" else [1, 1])
+        share = np.mean([np.array_equal(row, most) for row in truth])
+        assert (
+            f" % (the most frequent label alone: {100 * share:.2f} %) in" in out.splitlines()[-1]
+        )
 
 
 def test_columns_are_found_by_their_names(tmp_path, rng):

@@ -289,7 +289,8 @@ def train(
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, written)
-    found = "\n".join(f"test {line}" for line in printable(score(net, *parts[2])).splitlines())
+    scored = printable(score(net, *parts[2], parts[0][1]))
+    found = "\n".join(f"test {line}" for line in scored.splitlines())
     print(f"{found} in {time.perf_counter() - started:.1f} s", flush=True)
     return 130 if history.interrupted else 0
 

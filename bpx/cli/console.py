@@ -87,24 +87,46 @@ class ShowEpochs(Callback):
 MOST_SCORES = 20  # lines for targets
 
 
-def score(net: Network | Ensemble, x: Any, y: np.ndarray) -> str:
+def score(
+    net: Network | Ensemble, x: Any, y: np.ndarray, learned: np.ndarray | None = None
+) -> str:
     """The accuracy, or how far off a regression is, and the share of the variance it explains.
 
-    Several targets have a line each, and then the mean of R², whatever their scales are.
+    Several targets have a line each, and then the mean of R², whatever their scales are. Beside
+    them, if the targets that were `learned` are given, is what the same answer for every sample
+    would have: their most frequent label, or their mean.
     """
     if net.task != "regression":
-        return f"accuracy {100 * net.accuracy(x, y):.2f} %"
+        beside = "" if learned is None else _of_most_frequent(learned, y)
+        return f"accuracy {100 * net.accuracy(x, y):.2f} %{beside}"
     truth = y.reshape(len(y), -1).astype(np.float64)
     errors = net.backend.to_host(net.predict(x)) - truth
     spread = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         explained = np.where(spread > 0.0, 1.0 - (errors**2).sum(axis=0) / spread, np.nan)
+    alone = [""] * len(spread) if learned is None else _of_mean(learned, truth)
     scores = [
-        f"root mean square error {error:.5g}, R² {share:.4f}"
-        for error, share in zip(np.sqrt((errors**2).mean(axis=0)), explained, strict=True)
+        f"root mean square error {error:.5g}, R² {share:.4f}{beside}"
+        for error, share, beside in zip(_rms(errors), explained, alone, strict=True)
     ]
     if len(scores) == 1:
         return scores[0]
     names = net.target_columns or [f"output {k}" for k in range(len(scores))]
     each = [f"{name}: {line}" for name, line in zip(names, scores, strict=True)][:MOST_SCORES]
     return "\n".join([*each, f"mean of the R² of {len(scores)} targets {explained.mean():.4f}"])
+
+
+def _rms(errors: np.ndarray) -> np.ndarray:
+    """The root mean square of each column."""
+    return np.sqrt((errors**2).mean(axis=0))
+
+
+def _of_most_frequent(learned: np.ndarray, y: np.ndarray) -> str:
+    labels, counts = np.unique(learned, axis=0, return_counts=True)
+    right = (y == labels[counts.argmax()]).reshape(len(y), -1).all(axis=1)
+    return f" (the most frequent label alone: {100 * right.mean():.2f} %)"
+
+
+def _of_mean(learned: np.ndarray, truth: np.ndarray) -> list[str]:
+    mean = learned.reshape(len(learned), -1).mean(axis=0, dtype=np.float64)
+    return [f" (the mean alone: {error:.5g})" for error in _rms(truth - mean)]
