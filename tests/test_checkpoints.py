@@ -314,6 +314,12 @@ def test_the_last_few_are_kept_and_others_files_too(data, tmp_path):
     assert dict(again.history) == dict(net.history)
 
 
+def test_a_checkpoint_after_each_step_that_took_so_many_seconds(data, tmp_path):
+    saved = bpx.Checkpoint(tmp_path, seconds=1e-9, keep=99)
+    network().fit(*data, epochs=2, batch_size=14, checkpoint=saved)
+    assert names(tmp_path) == [f"checkpoint-{step:012}.safetensors" for step in range(9)]
+
+
 def test_a_history_in_a_checkpoint_knows_what_is_better_and_why_it_ended(data, tmp_path):
     def stop_after_two(run):
         if run.history.epochs == 2:

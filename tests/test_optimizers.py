@@ -203,6 +203,7 @@ def test_a_schedule_of_so_many_epochs_is_told(schedule, epochs, told, rng):
 def test_every_optimizer_has_a_rate_by_default():
     rates = {name: cls().learning_rate for name, cls in bpx.optimizers.OPTIMIZERS.builtin.items()}
     assert rates == {"sgd": 0.1, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
+    assert bpx.AdamW().weight_decay == 0.01
     nets = [bpx.Network([2, 1], seed=0) for _ in range(2)]
     for net, optimizer in zip(nets, (None, "sgd"), strict=True):
         net.fit([[0.0, 1.0]], [1], epochs=1, optimizer=optimizer)

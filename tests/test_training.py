@@ -131,14 +131,16 @@ def test_ten_epochs_on_digits_agree(backend):
     assert np.abs(train(backend) - train("numpy")).max() < 1e-10
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_the_fused_update_is_the_plain_one(backend, put, host, rng, momentum):
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}], ids=str
+)
+def test_the_fused_update_is_the_plain_one(backend, put, host, rng, options):
     x, y = rng.normal(size=(20, 6)), rng.integers(3, size=20)
     found = []
-    for options in ({}, {"clip_norm": 1e9}):
+    for limits in ({}, {"clip_norm": 1e9}):
         net = bpx.Network(SIZES, backend=backend, dtype="float64", seed=2)
-        optimizer = bpx.SGD(0.3, momentum=momentum)
-        net.fit(put(x), put(y), epochs=3, batch_size=6, optimizer=optimizer, l2=1.0, **options)
+        optimizer = bpx.SGD(0.3, **options)
+        net.fit(put(x), put(y), epochs=3, batch_size=6, optimizer=optimizer, l2=1.0, **limits)
         found.append(host(net.parameters))
     assert np.abs(found[0] - found[1]).max() < 1e-12
 
@@ -296,6 +298,15 @@ def test_iterables_and_memory_maps_are_the_arrays(backend, rng, tmp_path, host):
     # map goes step by step too.
     assert np.abs(found[0] - found[1]).max() <= (0.0 if backend.is_host else 1e-14)
     assert np.abs(found[0] - found[2]).max() < 1e-14
+
+
+def test_the_steps_of_an_epoch_are_known_where_an_iterable_has_a_length():
+    data, seen = [(np.ones((2, 1)), [0, 1])] * 3, []
+    for given in (data, iter(data)):
+        bpx.Network([1, 1], seed=0).fit(
+            given, epochs=1, callbacks=lambda run: seen.append(run.steps_per_epoch)
+        )
+    assert seen == [3, None]
 
 
 def test_uint8_is_scaled_as_it_is_gathered(backend, put, host, rng):
@@ -996,6 +1007,12 @@ def test_rates_come_to_their_lowest_in_spite_of_rounding(rng):
     assert history.epochs == 4
 
 
+def test_rates_that_may_fall_for_ever():
+    plateau = bpx.ReduceOnPlateau(patience=1, min_delta=1e9, lowest=None)
+    history = bpx.Network([1, 1], seed=0).fit([[1.0]], [1], epochs=20, callbacks=plateau)
+    assert (history.epochs, history.stopped) == (20, None)
+
+
 def test_reduce_on_plateau_is_the_books_exercise(rng):
     net = bpx.Network(SIZES, seed=1)
     stop = bpx.ReduceOnPlateau(patience=2, monitor="training_cost", min_delta=1e9)
@@ -1015,6 +1032,7 @@ def test_reduce_on_plateau_is_the_books_exercise(rng):
         schedules.Exponential(0.5, 100),
         schedules.InverseScaling(0.5),
         schedules.OneCycle(0.5, 100),
+        schedules.OneCycle(0.0, 100),
         schedules.StepDecay(0.5, 10),
         schedules.WarmUp(10, 0.5),
     ],
@@ -1100,11 +1118,28 @@ def test_progress_tells_what_the_log_says_unless_another_does(rng, capsys, caplo
     assert caplog.messages[-2:] == ["said in 1", "said in 2"]
 
 
-def test_progress_in_a_terminal_is_a_bar(rng, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
+
+def test_a_bar_counts_the_steps_of_its_run_and_is_closed():
+    pytest.importorskip("tqdm", reason="it draws the bar")
+    counts = []
+
+    class Bar(bpx.callbacks.Progress):
+        def on_fit_end(self, run):
+            bar = self._bar
+            super().on_fit_end(run)
+            counts.append((bar.n, bar.total, bar.disable))
+
+    net = bpx.Network([1, 1], seed=0)
+    for _ in range(2):
+        net.fit([[0.0], [1.0]], [0, 1], epochs=3, batch_size=1, callbacks=Bar(Terminal()))
+    assert counts == [(6, 6, True)] * 2
+
+
+def test_progress_in_a_terminal_is_a_bar(rng, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     net = bpx.Network(SIZES, seed=1)
     data = rng.normal(size=(20, 6)), rng.integers(3, size=20)
@@ -1243,6 +1278,14 @@ def test_defaults():
     assert history.epochs == 30
     assert small.steps == 30  # a batch of all three
     assert small.optimizer == bpx.SGD(0.1)
+
+
+def test_a_history_shows_its_last_epoch():
+    assert repr(bpx.History()) == "<History: no epoch has ended>"
+    one = bpx.History.of({"epoch": [3], "training_cost": [0.5], "seconds": [1.0]})
+    assert repr(one) == "<History of 1 epoch; last: epoch 3; training cost 0.5; 1.00 s>"
+    two = bpx.History.of({"epoch": [3, 4], "seconds": [1.0, 2.0]})
+    assert repr(two) == "<History of 2 epochs; last: epoch 4; 2.00 s>"
 
 
 def test_buffers_are_given_back_by_each_call(rng):
