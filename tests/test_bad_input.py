@@ -980,6 +980,11 @@ CASES = [
         "layer 1, Own: expected its output_shape to be a tuple of lengths, such as (5,), got 5",
     ),
     (
+        lambda: fit_with(None, output_shape=(1.5,)),
+        ValueError,
+        "expected its output_shape to be a tuple of lengths, such as (5,), got (1.5,)",
+    ),
+    (
         lambda: fit_with(None, parameters=lambda self: {"gain": np.ones(4)}),
         TypeError,
         "layer 1: expected its parameters() and state() to be dicts of a bpx.layers.Parameter by "

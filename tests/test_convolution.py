@@ -363,6 +363,7 @@ CASES = [
     (lambda: made(Conv(1, 3, stride=29)), ValueError, "stride of Conv2D to be at most its padded"),
     (lambda: made(Max(2, 29)), ValueError, "expected the stride of MaxPool2D to be at most"),
     (lambda: made(Max(2, padding=2)), ValueError, "expected padding less than pool_size=(2, 2)"),
+    (lambda: made(Max((2, 4), padding=(2, 0))), ValueError, "less than pool_size=(2, 4), got (2"),
     (lambda: Conv(5, 3, groups=2), ValueError, "channels of Conv2D to be a multiple of groups=2"),
     (lambda: made(Conv(4, 3, groups=2)), ValueError, "the input's channels to be a multiple of"),
     (lambda: made(Conv(1, 3), shape=784), ValueError, "got (m, 784): begin with Input((c, h, w))"),

@@ -47,6 +47,14 @@ def test_embedding_is_pytorchs(described):
     assert not ours.inputs.any()
 
 
+def test_whole_numbers_have_no_gradient(monkeypatch):
+    """Whatever was in the memory that the zeros are written to."""
+    net, x = network(), np.arange(8).reshape(2, 4)
+    monkeypatch.setattr(net.backend, "empty", lambda shape, dtype: np.full(shape, -99, dtype))
+    found = net.backprop(x, output_gradient=np.ones((2, 3))).inputs
+    assert np.array_equal(found, np.zeros((2, 4)))
+
+
 def text():
     chain = [
         layers.Input(5),

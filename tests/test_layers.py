@@ -111,6 +111,12 @@ def test_an_output_shape_that_is_a_method():
         bpx.Network([layers.Input(3), Pick(), layers.Dense(1)])
 
 
+@pytest.mark.parametrize("given", [(3, 4, 2), (layers.Input(3), layers.Dense(4), layers.Dense(2))])
+def test_sizes_and_layers_may_come_from_a_generator(given):
+    net = bpx.Network(each for each in given)
+    assert [weights.shape for weights in net.weights] == [(4, 3), (2, 4)]
+
+
 def test_one_training_is_the_same_everywhere(backend, put, host, rng):
     x, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
     ours, numpys = network(backend), network("numpy")
@@ -267,6 +273,15 @@ def test_a_device_without_64_bit_integers_draws_the_same_masks():
 
 
 # --- Rescale -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [[1, 0.5], np.array([1.0, 0.5]), np.array([1.0, 0.5], "f")])
+def test_sequences_become_tuples_of_floats(given):
+    rescale = layers.Rescale(given, given)
+    for kept in (rescale.scale, rescale.offset):
+        assert kept == (1.0, 0.5)
+        assert {*map(type, kept)} == {float}
+    assert {rescale: 1}[layers.Rescale((1.0, 0.5), (1.0, 0.5))] == 1
 
 
 @pytest.mark.parametrize("position", [0, 1])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import bpx
 from bpx import layers
+from bpx.backends import _numpy, _threads
 
 thorough = settings(max_examples=40, deadline=None, derandomize=True)
 DRAWN = {"scale": "normal", "shift": "normal"}
@@ -282,6 +283,22 @@ def test_fit_is_the_same_everywhere(backend, put, host, images, options):
         net.fit(x, y, sample_weight=w, **given, **options)
     assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-11
     assert np.abs(host(ours.state) - numpys.state).max() < 1e-11
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_in_slices_and_parts_is_the_batch(images, monkeypatch, threads):
+    x, y = images
+    expected, got = network("numpy"), network(kernels := _numpy.NumpyBackend())
+    whole = expected.backprop(x, y)
+    monkeypatch.setattr(_numpy, "WORTH", 1)
+    monkeypatch.setattr(_numpy, "AT_ONCE", 1000)
+    monkeypatch.setattr(_threads, "count", lambda: threads)
+    slices = [len(part) for part in kernels.parts_of_places((22, 3, 4, 4))]
+    assert slices == [4 // threads] * threads
+    found = got.backprop(x, y)
+    assert np.abs(found.flat - whole.flat).max() < 1e-12
+    assert np.abs(found.inputs - whole.inputs).max() < 1e-12
+    assert np.abs(got.state - expected.state).max() < 1e-12
 
 
 def test_fused_and_through_a_gradient(images):

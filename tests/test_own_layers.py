@@ -10,7 +10,9 @@ import pytest
 
 import bpx
 from bpx import layers
+from bpx.initializers import Constant
 from bpx.layers import Dense, Input, Layer, Rescale, activation_field
+from bpx.parameters import Parameter
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,35 @@ def test_a_rescaling_that_is_not_folded(chain):
         assert np.array_equal(net(X), 2.0 * net.activations(X)[0])
     assert np.array_equal(net(X), net.activations(X)[-1])
     assert bpx.gradient_check(net, X, X).worst < 1e-7
+
+
+@dataclass(frozen=True)
+class Gains(Layer):
+    """x ⊙ a ⊙ b, of which b is not trained."""
+
+    def parameters(self):
+        ones = Constant(1.0)
+        fixed = Parameter(self.shape_in, ones, trained=False)
+        return {"a": Parameter(self.shape_in, ones), "b": fixed}
+
+    def forward(self, x, p, ctx):
+        return x * p.a * p.b, x
+
+    def backward(self, delta, saved, p, out, ctx):
+        if out is not None:
+            out.a.rows(delta * saved * p.b)
+        return delta * p.a * p.b
+
+
+def test_a_layer_of_which_some_tensors_are_trained():
+    net = bpx.Network([Input(2), Gains(), Dense(2)], dtype="float64", seed=0)
+    y, (scales, *_) = np.eye(3, 2), net.chain.p
+    scales.a[...], scales.b[...] = [0.5, 2.0], [3.0, 0.3]
+    assert bpx.gradient_check(net, X, y).worst < 1e-7
+    expected = net.parameters - 0.5 * net.backprop(X, y).flat
+    net.fit(X, y, epochs=1, optimizer=bpx.SGD(0.5))
+    assert np.abs(net.parameters - expected).max() < 1e-15
+    assert scales.b.tolist() == [3.0, 0.3]
 
 
 def test_buffers_of_one_name_and_two_dtypes():
