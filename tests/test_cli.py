@@ -17,6 +17,7 @@ import bpx
 from bpx import persistence
 from bpx.__main__ import main
 from bpx.backends import _fast
+from bpx.blocks import Blocks
 from bpx.cli import console, samples, tables
 
 
@@ -285,6 +286,22 @@ def test_a_file_larger_than_the_budget(tmp_path, rng):
     tiny = *small[:3], "50 kB"
     _, err = bpx_command("evaluate", model, "a.parquet", *tiny, cwd=tmp_path, status=2)
     assert re.search(r"holds 0 rows in each of two windows besides \d+ bytes for y", err)
+
+
+def test_images_larger_than_the_budget(tmp_path, rng):
+    """A network of vectors takes them flattened, and its scale from those that validate."""
+    x, y = rng.normal(size=(400, 4, 4)), rng.integers(2, size=400)
+    path, model = tmp_path / "a.npz", tmp_path / "net.safetensors"
+    np.savez(path, x=x, y=y)
+    bpx.Network([16, 2], output="softmax", seed=0, dtype="float64").save(model)
+    for command in ("evaluate", "predict"):
+        whole = bpx_command(command, model, path)
+        assert bpx_command(command, model, path, "--budget", "20 kB") == whole
+    parts, _ = samples.parts(str(path), None, 0, "20 kB")
+    assert isinstance(parts[0][0], Blocks)
+    assert samples.some_of(parts) is parts[1][0]
+    parts, _ = samples.parts(str(path), None, 0, "1 GB")
+    assert samples.some_of(parts) is parts[0][0]
 
 
 def houses(path, rng, n=300):
@@ -615,6 +632,20 @@ def test_targets_with_a_single_1_in_each_row_are_classes(tmp_path, rng, dtype):
         out, err = bpx_command("train", "rows.npz", "--task", task, "--epochs", 1, cwd=tmp_path)
         assert f"cost, {task}" in out
         assert err == ""
+
+
+def test_rows_with_a_single_1_for_a_network_whose_classes_are_numbers(tmp_path, rng):
+    x, labels = rng.normal(size=(30, 2)), rng.integers(3, size=30)
+    net = bpx.Network([2, 3], output="softmax", seed=0)
+    net.classes = [30, 10, 20]
+    net.save(tmp_path / "net.safetensors")
+    np.savez(tmp_path / "rows.npz", x=x, y=np.eye(3)[labels])
+    np.savez(tmp_path / "names.npz", x=x, y=np.array(net.classes)[labels])
+    score, other = (
+        bpx_command("evaluate", tmp_path / "net.safetensors", tmp_path / f"{name}.npz")
+        for name in ("rows", "names")
+    )
+    assert score == other
 
 
 def test_columns_of_0_and_1_that_are_no_classes(tmp_path, rng):
