@@ -598,6 +598,22 @@ def test_mini_batches_of_a_frame_are_frames(frame, columns, y):
     assert np.array_equal(nets[2](xb), nets[2](xt))
 
 
+def test_mini_batches_of_a_frame_are_looked_at_before_the_first_step(
+    frame, columns, y, tmp_path, monkeypatch
+):
+    text = bpx.batches(frame({**columns, "age": ["9"] * len(y)}), y, 8)
+    other = bpx.batches(frame({"area": y, "rooms": y, "year": y}), y, 8)
+    net = bpx.Network([3, 4, 2], seed=0)
+    with pytest.raises(TypeError, match=r"^x must be real numbers"):
+        net.fit(text, epochs=1, checkpoint=tmp_path / "run")
+    net.columns = NAMES
+    with pytest.raises(ValueError, match=r"^x has no column 'age', which the network was trained"):
+        net.fit(other, epochs=1, checkpoint=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("bpx.minibatches.rows_of", None)  # frames become arrays once
+    net.fit(bpx.batches(frame(columns), y, 8), epochs=1)
+
+
 def test_mini_batches_of_several_targets_go_by_their_names(columns):
     pd = pytest.importorskip("pandas", reason="its frames are tested")
     x = pd.DataFrame(columns)
