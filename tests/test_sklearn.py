@@ -145,6 +145,13 @@ def test_each_loss_of_a_regression(houses, rng, solver, outputs, loss, weighted)
     [
         {"solver": "sgd", "learning_rate": "invscaling", "power_t": 0.3},
         {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.05, "n_iter_no_change": 1},
+        {
+            "solver": "sgd",
+            "learning_rate": "adaptive",
+            "tol": 1.0,
+            "n_iter_no_change": 1,
+            "learning_rate_init": 1e-5,
+        },  # until it is too small
         {"solver": "sgd", "nesterovs_momentum": False},
         {"solver": "sgd", "momentum": 0.0},
         {"solver": "sgd", "momentum": 1.0, "learning_rate_init": 1e-4},
@@ -161,6 +168,15 @@ def test_each_setting(digits, capsys, options):
     both("MLPClassifier", *digits, verbose=True, **options)
     printed = capsys.readouterr().out.splitlines()
     assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]
+
+
+def test_the_part_held_out_of_two_classes_is_stratified(digits):
+    x, y = digits[0][:300], (digits[1][:300] == 3).astype(int)
+    both("MLPClassifier", x, y, early_stopping=True, max_iter=4, hidden_layer_sizes=8)
+
+
+def test_lbfgs_stops_at_max_fun(digits):
+    both("MLPClassifier", *digits, solver="lbfgs", max_fun=5, hidden_layer_sizes=8)
 
 
 def test_one_step_from_scikit_learns_weights(digits):
@@ -386,6 +402,8 @@ def test_an_activation_a_layer_dropout_and_other_costs(digits, houses):
     assert est.score(x, y) > 0.8
     again = quiet(ours.MLPClassifier(**est.get_params()), x, y)
     assert np.array_equal(again.coefs_[0], est.coefs_[0]), "masks come from random_state"
+    other = quiet(ours.MLPClassifier(8, dropout=0.2, max_iter=1, random_state=1), x, y)
+    assert other.to_network().chain.key != net.chain.key
     for loss in ("huber", "mean-absolute-error", "absolute_error", bpx.costs.Quantile(0.9)):
         reg = quiet(ours.MLPRegressor(loss, 20, max_iter=50, random_state=0), *houses)
         assert reg.loss_curve_[-1] < reg.loss_curve_[0]

@@ -90,6 +90,13 @@ def test_dispatch_follows_x(library, digits, kind, options):
     same(expected.classes_, found.classes_)
 
 
+def test_one_class_is_predicted_whatever_the_output(library, digits):
+    x, y = there(library, digits[0]), there(library, 0 * digits[1] + 7)
+    est = quiet(MLPClassifier(**FEW, backend=library), x, y)
+    est.intercepts_[-1][...] = 60.0
+    assert (here(est.predict(x)) == 7).all()
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_dispatch_of_a_regression(library, loss, outputs):
@@ -106,6 +113,8 @@ def test_dispatch_of_a_regression(library, loss, outputs):
         same(expected.predict(x), result)
         assert found.validation_scores_ == pytest.approx(expected.validation_scores_)
         assert found.score(x2, y2) == pytest.approx(expected.score(x, y))
+        weighted = found.score(x2, y2, there(library, weight))
+        assert weighted == pytest.approx(expected.score(x, y, weight))
 
 
 @pytest.mark.parametrize("given", ["numpy", "array_api_strict:device1", "torch"])

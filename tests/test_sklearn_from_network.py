@@ -115,6 +115,13 @@ def test_a_network_that_bpx_trained(iris):
     assert est.predict_proba(x).dtype == np.float32
 
 
+def test_another_optimizer_than_the_estimators_is_not_gone_on_with(iris):
+    net = bpx.Network([4, 6, 3], output="softmax", seed=0)
+    net.fit(*iris, epochs=1, optimizer=bpx.SGD(0.5))
+    est = MLPClassifier.from_network(net).partial_fit(*iris)
+    assert isinstance(est.to_network().optimizer, bpx.Adam)
+
+
 def layers(*layers, output="softmax", **options):
     return bpx.Network([Input(4), *layers, Dense(3, output)], **options)
 

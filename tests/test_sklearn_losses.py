@@ -83,6 +83,12 @@ def test_a_cost_of_ones_own(iris):
     assert est.fit(*iris).score(*iris) > 0.9
 
 
+def test_counts_of_zero():
+    counts = [0, 1, 0, 2, 3, 1, 0, 5]
+    est = MLPRegressor("poisson", 4, max_iter=2, random_state=0)
+    assert (est.fit(np.arange(8.0)[:, None], counts).predict([[1.0]]) > 0.0).all()
+
+
 def test_counts_below_zero(iris):
     with pytest.raises(ValueError, match=r"expected y >= 0 for loss='poisson', got -1: loss='sq"):
         MLPRegressor(loss="poisson").fit(iris[0], -np.ones(len(iris[0])))
