@@ -19,7 +19,7 @@ from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
 from bpx.blocks import Blocks
 from bpx.cli import tables
-from bpx.readers import _tables
+from bpx.readers import Joined, _tables
 from bpx.sources import Arrays, Windows, of_samples
 
 N, SMALL = 500, 60_000  # bytes, in which a window holds about 200 rows of 12 float64
@@ -147,8 +147,9 @@ def test_what_it_reads(samples, tmp_path, monkeypatch, kind):
 
 def test_a_part_of_a_memory_map_and_columns_of_a_table(samples, path, tmp_path):
     mapped = np.load(path, mmap_mode="r")
-    data = bpx.open_data(mapped[100:300], samples[1][100:300], budget="1 MB")
-    assert np.array_equal(data.read(True), samples[0][100:300])
+    for part in (mapped[100:300], mapped[3:], mapped[::2], mapped[:, :3], mapped[5:, 1:4]):
+        data = bpx.open_data(part, budget="1 MB")
+        assert np.array_equal(data.read(True), np.asarray(part))
     table = written("parquet", tmp_path, samples[0])
     data = bpx.open_data(table, target=["c0", "w"], columns=["c3", "c1"], budget="1 MB")
     assert np.array_equal(data.read(True), samples[0][:, [3, 1]])
@@ -240,6 +241,15 @@ def test_uint8_is_scaled_as_it_is_gathered(tmp_path):
     one.fit(x, y, epochs=2, shuffle=False)
     other.fit(bpx.open_data(tmp_path / "x.npy", y, budget="20 kB"), epochs=2, shuffle=False)
     assert np.array_equal(one.parameters, other.parameters)
+
+
+def test_what_fits_is_known_to_the_byte(path):
+    small, large = (bpx.open_data(path).reader for _ in range(2))
+    small.beside, large.beside = 100, 3000
+    for reader in (large, Joined([small, large])):
+        needed = reader.shape[0] * (12 * 8 + 2 * 16 + 32) + 3000
+        assert Blocks(reader, None, None, needed).fits(16)
+        assert not Blocks(reader, None, None, needed - 1).fits(16)
 
 
 def test_what_fits_into_the_budget_is_shuffled_as_a_whole(samples, path):
@@ -355,6 +365,19 @@ def test_divergence_counts_the_steps_of_the_epoch(samples, tmp_path, fast):
     assert np.array_equal(net.parameters, twin.parameters)
     with pytest.raises(ValueError, match=r"x.npy, block \d+ \(rows .* infinity, first in row 333"):
         network().fit(data)
+
+
+@pytest.mark.parametrize("budget", [SMALL, "1 MB"])
+def test_numbers_that_float32_does_not_hold(samples, path, budget):
+    """They are for a network of float64, also when another one has refused them."""
+    mapped = np.load(path, mmap_mode="r+")
+    mapped[3, 0] = 1e39
+    mapped.flush()
+    data, narrow = bpx.open_data(path, samples[1], budget=budget), bpx.Network(SIZES, seed=0)
+    for refuse in (narrow.fit, narrow.predict):
+        with pytest.raises(ValueError, match="that float32 does not hold, first in row 3"):
+            refuse(data)
+    assert len(network().predict(data)) == N
 
 
 def test_a_number_that_is_missing_is_told_by_row_and_column(tmp_path):
@@ -704,6 +727,8 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     np.save(tmp_path / "o.npy", np.array([["a"]]))
     refused("o.npy", "o.npy must hold numbers, got dtype <U1: save classes as np.unique")
     np.save(tmp_path / "v.npy", np.zeros(3))
+    np.save(tmp_path / "j.npy", 1j * x)
+    refused("j.npy", "j.npy must hold real numbers, got dtype complex128", TypeError)
     refused("v.npy", r"expected rows of shape \(n, ...\) in .*v.npy, got \(3,\)")
     refused("none.npy", "there is no file .*none.npy")
     refused("a.h5", r"expected a .npy, .npz, .parquet or .csv file, got 'a.h5'; for HDF5 and Zarr")

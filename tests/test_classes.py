@@ -390,6 +390,9 @@ def test_what_is_no_column_of_classes(trees, written):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
     with pytest.raises(ValueError, match=r"gap.csv: column 'kind': expected the name of a class"):
         bpx.open_data(written / "gap.csv", target="kind")
+    _write_parquet(written / "gap.parquet", trees[0], ["", *trees[1][1:]], False)
+    with pytest.raises(ValueError, match=r"column 'kind': expected the name of a class, got ''"):
+        bpx.open_data(written / "gap.parquet", target="kind")
     with pytest.raises(ValueError, match="'elm' is not one of the classes"):
         bpx.open_data(written / "trees.csv", target="kind", classes=["ash", "oak"])
     with pytest.raises(ValueError, match=r"target=, columns= and classes= are for a \.parq"):
