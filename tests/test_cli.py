@@ -9,12 +9,13 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
 import bpx
-from bpx import persistence
+from bpx import cli, persistence
 from bpx.__main__ import main
 from bpx.backends import _fast
 from bpx.blocks import Blocks
@@ -171,6 +172,8 @@ def test_predict(run_folder, tmp_path, kind):
     assert np.abs(np.load(tmp_path / "a.npy") - net.feedforward(x)).max() < 1e-6
     bpx_command("predict", run_folder / "model.safetensors", path, "--out", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text().split() == ["label", *out.split()]
+    bpx_command("predict", run_folder / "model.safetensors", path, "--out", tmp_path / "A.NPY")
+    assert np.load(tmp_path / "A.NPY").tolist() == net.predict(x).tolist()
 
 
 @pytest.mark.parametrize("combine", ["average", "vote"])
@@ -745,6 +748,22 @@ def test_options_of_train(options):
     assert ("epoch 2; training cost" in err) == ("--progress" in options)
 
 
+def test_options_of_train_go_to_fit(monkeypatch):
+    fit, given = bpx.Network.fit, {}
+
+    def spy(net, *data, **options):
+        given.update(options)
+        return fit(net, *data, **options)
+
+    monkeypatch.setattr(bpx.Network, "fit", spy)
+    expected = {"epochs": 1, "batch_size": 50, "accumulate": 2, "l1": 0.1, "l2": 0.2,
+                "clip_norm": 3.0, "clip_value": 4.0}  # fmt: skip
+    numbers = [f"--{name.replace('_', '-')}={value}" for name, value in expected.items()]
+    bpx_command("train", *numbers, "--momentum", 0.9, "--nesterov", "--no-shuffle")
+    expected |= {"shuffle": False, "optimizer": bpx.SGD(0.5, 0.9, nesterov=True)}
+    assert {name: given[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize(
     ("closed", "other", "arguments", "status"),
     [("stdout", "err", ["gradcheck"], 0), ("stderr", "out", ["evaluate", "no", "digits"], 2)],
@@ -808,6 +827,18 @@ def test_gradcheck():
     assert out.splitlines()[-1].startswith("worst")
     out, _ = bpx_command("gradcheck", "--output", "identity")  # on which the quadratic is legal
     assert out.splitlines()[-1].startswith("worst")
+
+
+def test_gradcheck_of_a_wrong_gradient(monkeypatch):
+    penalties = {}
+
+    def wrong(net, x, y, **options):
+        penalties.update(options)
+        return types.SimpleNamespace(worst=1e-3)
+
+    monkeypatch.setattr(cli, "gradient_check", wrong)
+    bpx_command("gradcheck", "--l1", 0.25, "--l2", 0.5, status=1)
+    assert penalties == {"l1": 0.25, "l2": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -877,6 +908,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
     [
         ("a,b\n", "no rows below its line of names"),
         ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
+        ("a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells, got 3"),
         ("a,b\ncat,1\n", "line 2, column 'a': expected a number, got 'cat'"),
         ("a,b\n1,2\n1,cat\n", "line 3, column 'b': expected a number, got 'cat'"),
         ("a,b\n1,2\n", "a.csv, for three parts, got 1"),
