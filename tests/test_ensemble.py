@@ -339,6 +339,10 @@ def test_tensors_and_members_that_do_not_fit(saved):
     persistence.write(path, {}, {"combine": "vote", "members": []})
     with pytest.raises(bpx.FileFormatError, match="expected at least one network"):
         bpx.load(path)
+    unknown = {name: value for name, value in header.items() if name != "combine"}
+    persistence.write(path, tensors, unknown)
+    with pytest.raises(bpx.FileFormatError, match=r"describe an ensemble \(unknown combine ''"):
+        bpx.load(path)
     header["members"][1]["task"] = "multilabel"
     persistence.write(path, tensors, header)
     with pytest.raises(bpx.FileFormatError, match="the same task, got 'classification' in membe"):

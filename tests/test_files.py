@@ -14,7 +14,7 @@ from damaged_headers import damaged
 from safetensors.numpy import load_file, save_file
 
 import bpx
-from bpx import layers, persistence
+from bpx import files, layers, persistence
 
 
 def example(backend=None):
@@ -53,7 +53,7 @@ def test_a_file_moves_between_backends(backend, host, rng, tmp_path):
 
 
 def test_ones_own_need_a_name(tmp_path, monkeypatch):
-    path, x = tmp_path / "a.safetensors", np.full((2, 3), 0.3)
+    path, several, x = tmp_path / "a", tmp_path / "b", np.full((2, 3), 0.3)
     cube = bpx.CustomActivation(lambda xp, z: z**3, lambda xp, z, a: 3 * z**2)
     quartic = bpx.CustomCost(
         lambda xp, a, y: xp.sum((a - y) ** 4, axis=1), lambda xp, a, y: 4 * (a - y) ** 3
@@ -69,13 +69,15 @@ def test_ones_own_need_a_name(tmp_path, monkeypatch):
     bpx.register("test-cube", cube)
     bpx.register("test-quartic", quartic)
     net.save(path)
+    bpx.Ensemble([net]).save(several)
     assert np.array_equal(bpx.load(path).feedforward(x), net.feedforward(x))
     for registry in (bpx.activations.ACTIVATIONS, bpx.costs.COSTS):
         registry.registered.clear()
     with pytest.raises(bpx.FileFormatError, match=r"unknown activation 'test-cube'.*custom="):
         bpx.load(path)
-    again = bpx.load(path, custom={"test-cube": cube, "test-quartic": quartic})
-    assert np.array_equal(again.feedforward(x), net.feedforward(x))
+    for file in (path, several):
+        again = bpx.load(file, custom={"test-cube": cube, "test-quartic": quartic})
+        assert np.array_equal(again.feedforward(x), net.feedforward(x))
 
 
 def change(path, header=None, tensors=None, metadata=None):
@@ -117,6 +119,8 @@ def change(path, header=None, tensors=None, metadata=None):
         ({"header": {"dtype": "float16"}}, "no network has dtype 'float16'"),
         ({"header": {"task": "magic"}}, "unknown task 'magic'"),
         ({"header": {"steps": "x"}}, "expected steps to be an integer"),
+        ({"header": {"epochs": "x"}}, "expected epochs to be an integer"),
+        ({"header": {"epochs": -1}}, "expected epochs >= 0"),
         ({"header": {"key": -1}}, "expected key >= 0"),
         ({"header": {"generator": {"bit_generator": "RandomState"}}}, "unknown generator"),
         ({"header": {"generator": {"bit_generator": "PCG64"}}}, "does not describe a network"),
@@ -181,6 +185,15 @@ def test_what_is_not_finite_is_not_saved(tmp_path):
         ):
             wrong.save(tmp_path / "net")
     assert np.isfinite(bpx.load(tmp_path / "net").parameters).all()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX's here")
+@pytest.mark.parametrize("net", [example(), bpx.Ensemble([example()])], ids=["one", "several"])
+def test_a_link_that_is_not_to_be_followed_is_replaced(tmp_path, net):
+    link = tmp_path / "link"
+    link.symlink_to("elsewhere")
+    files.save(net, link, follow=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["link"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

@@ -186,6 +186,13 @@ def test_flipped_bits_in_the_arrays(path: Path) -> None:
     assert read(path)[0]["w"].tolist() == [0.0, 0.0, 0.0]
 
 
+def test_a_flipped_bit_in_a_name(path: Path) -> None:
+    write(path, {"aa": np.zeros(3), "ab": np.ones(3)}, HEADER)
+    path.write_bytes(path.read_bytes().replace(b'"ab"', b'"ac"'))
+    with pytest.raises(FileFormatError, match="is damaged: its content is not what was"):
+        read(path)
+
+
 @pytest.mark.parametrize("shape", [[1 << 60], [1 << 32, 1 << 32], [0, 1 << 63], [-1], [1 << 70]])
 def test_a_header_that_claims_more_than_there_is(path: Path, shape: list[int]) -> None:
     """Refused before any memory is asked for."""
@@ -394,6 +401,26 @@ def test_what_replaces_a_private_file_is_never_open_to_others(
     write(old, {}, {})
     assert modes[0] == 0o600
     assert stat.S_IMODE(old.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder is flushed as on POSIX here")
+def test_all_of_it_is_on_the_disk_before_it_is_renamed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, done = os.replace, []
+
+    def fsync(handle: int) -> None:
+        found = os.fstat(handle)
+        done.append("folder" if stat.S_ISDIR(found.st_mode) else found.st_size)
+
+    def replace(source: Path, target: Path) -> None:
+        done.append("renamed")
+        real(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    write(path, {}, HEADER)
+    assert done == [path.stat().st_size, "renamed", "folder"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name on this system")
