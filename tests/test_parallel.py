@@ -6,6 +6,7 @@ import copy
 import functools
 import importlib.util
 import io
+import itertools
 import json
 import os
 import shutil
@@ -468,6 +469,19 @@ def test_shares_and_slices():
     assert list(cut(3, 10, 3)) == [(3, 5), (5, 7), (7, 10)]
     assert list(cut(3, 5, 4)) == [(3, 4), (4, 5)]
     assert list(cut(3, 3, 4)) == []
+
+
+def test_who_is_interrupted_waits_no_longer_than_for_an_answer(monkeypatch):
+    clock, waited = map(float, itertools.count()), []
+    time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
+    monkeypatch.setattr(mpi, "time", time)
+    ranks = object.__new__(mpi.MpiRanks)
+    ranks.timeout, ranks._listen = 60.0, set
+    ranks._call_the_roll = lambda done, after: waited.append(after)
+    for hurried, limit in ((False, None), (True, None), (True, 2.0)):
+        ranks.hurried = lambda hurried=hurried: hurried
+        ranks.wait_until(lambda: False, limit)
+    assert waited == [61.0, mpi.ANSWER + 1.0, 3.0]
 
 
 def test_the_end_comes_also_where_nobody_reads(monkeypatch):

@@ -1195,6 +1195,7 @@ def test_runs_on_one_picture(rng, tmp_path):
     assert [axes.get_ylabel() for axes in figure.axes] == ["mean cost", "accuracy (%)"]
     cost, accuracy = figure.axes
     assert [style for _, style in _lines(cost)] == ["--", "-", "-"]
+    assert all(tick == round(tick) for tick in cost.get_xticks())
     assert [text.get_text() for text in cost.get_legend().get_texts()] == ["0.1", "1.0"]
     assert cost.get_legend().get_title().get_text() == "dashed: training"
     drawn = [line.get_ydata().tolist() for line in cost.get_lines()]
