@@ -162,6 +162,11 @@ CASES = [
     ),
     (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
     (
+        lambda: fit(np.array([*[[[1, 2, 3]]] * 4, None], dtype=object)[:4], Y),
+        TypeError,
+        "(floats, integers or booleans), got dtype object with [[1, 2, 3]] at [0]",
+    ),
+    (
         lambda: fit(np.array([[1.0, True, "u"]] * 4, dtype=object), Y),
         TypeError,
         "(floats, integers or booleans), got dtype object with 'u' at [0, 2]",

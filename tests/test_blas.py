@@ -222,6 +222,19 @@ def test_a_prepared_product_keeps_its_arrays(rng):
     assert len(others) == 20
 
 
+@pytest.mark.parametrize("gaps", ["a", "b", "out"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_matrices_with_gaps_are_not_read_as_dense(rng, library, gaps):
+    kernels = _numpy.NumpyBackend()
+    kernels.blas = found(library)
+    given = {name: rng.normal(size=(200, 200)) for name in ("a", "b", "out")}
+    given[gaps] = rng.normal(size=(400, 400))[::2, ::2]
+    a, b, out = given.values()
+    expected = out + a @ b
+    kernels.gemm(a, b, out, 1.0, 1.0)
+    assert np.allclose(out, expected, rtol=0.0, atol=1e-11)
+
+
 def test_mixed_dtypes_are_not_read_as_others(rng):
     kernels = _numpy.NumpyBackend()
     a, b = rng.normal(size=(80, 90)).astype(np.float32), rng.normal(size=(90, 70))

@@ -116,7 +116,9 @@ def activate_cases(rng):
         yield (ACTIVATIONS.get(name), z, np.full((6, 5), np.nan)), 2
         yield (ACTIVATIONS.get(name), z, z), 2  # in place
     # Of more elements than SciPy's one call takes.
-    yield (ACTIVATIONS.get("sigmoid"), rng.normal(size=(60, 50)) * 9, np.full((60, 50), np.nan)), 2
+    for size in (9, 900):
+        z = rng.normal(size=(60, 50)) * size
+        yield (ACTIVATIONS.get("sigmoid"), z, np.full((60, 50), np.nan)), 2
 
 
 def activate_backward_cases(rng):
@@ -213,6 +215,7 @@ def sum_of_products_cases(rng):
 WINDOWS = [
     Sliding((6, 5), (3, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
     Sliding((6, 5), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0))),  # the last column is in none
+    Sliding((6, 5), (2, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
     Sliding((6, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (2, 1))),
     Sliding((7, 4), (3, 2), (3, 2), (1, 1), ((0, 0), (0, 0))),  # the last row is in none
     Sliding((1, 1), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
