@@ -97,7 +97,7 @@ def of_each_kind(rng, x, y):
     weight = rng.random(len(x)) * (rng.random(len(x)) < 0.7)
     weight[:5] = 0.0
     dense, n = bpx.layers.Dense, x.shape[1]
-    options = {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2)}
+    options = {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2), "shuffle": False}
     for first, second, use_bias in itertools.product((True, False), repeat=3):
 
         def frozen(backend, first=first, second=second, use_bias=use_bias):
@@ -121,6 +121,18 @@ def of_each_kind(rng, x, y):
                                dtype="float64", backend=backend)  # fmt: skip
 
         yield of_task, x, targets, options
+
+
+def shifted(rng):
+    """A network of float32 (from a backend), x and y: one scale, and offsets that cancel it."""
+    layers = [bpx.layers.Input(3), bpx.layers.Rescale(0.001, (-1e4, -9999.0, -1e4)),
+              bpx.layers.Dense(4, "tanh"), bpx.layers.Dense(2, "softmax")]  # fmt: skip
+
+    def make(backend):
+        return bpx.Network(layers, seed=0, dtype="float32", backend=backend)
+
+    x = 1e7 + 1e3 * rng.integers(3, size=(23, 3))
+    return make, x.astype(np.float32), rng.integers(2, size=23)
 
 
 def divergence(backend, hidden, width):

@@ -20,6 +20,7 @@ import pytest
 import bpx
 from bpx import steps
 from bpx.activations import Activation
+from bpx.backends import _cuda_library
 from bpx.backends._cupy import CupyBackend
 from bpx.backends._numpy import NumpyBackend
 from bpx.captured import STEPS_A_LAUNCH, Captured
@@ -416,7 +417,12 @@ def test_steps_are_on_their_own_device(when, source):
 
 
 def test_a_recording_gives_its_memory_back_after_its_graph(rehearsed, cupy):
-    launch = CupyBackend.capture(rehearsed, lambda: cupy.append("work"))
+    def work():
+        assert _cuda_library._captures == 1  # no handle is destroyed meanwhile
+        cupy.append("work")
+
+    launch = CupyBackend.capture(rehearsed, work)
+    assert _cuda_library._captures == 0
     launch()
     launch()
     before = "unused memory freed"

@@ -227,6 +227,11 @@ def test_each_kind_of_input(fits, rng, kind, scaled):
     agree(*fits(make, x, y, epochs=1, batch_size=4, optimizer=bpx.SGD(0.1)))
 
 
+def test_offsets_are_added_in_double_precision(fits, rng):
+    options = {"epochs": 1, "batch_size": 4, "optimizer": bpx.SGD(0.1)}
+    agree(*fits(*compiled_runs.shifted(rng), **options), "float32")
+
+
 @pytest.mark.parametrize("kind", ["float16", "float32", ">f4", ">f8", "uint64", ">i4", "bool"])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_each_kind_of_target(fits, rng, tmp_path, kind, mapped):

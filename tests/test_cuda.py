@@ -217,6 +217,16 @@ def test_nan_stays_nan(backend, real):
 
 
 @on_both
+@pytest.mark.parametrize("columns", [7, 70])
+def test_the_first_nan_is_the_largest(backend, rng, columns):
+    a = rng.normal(size=(20, columns))
+    for row in range(20):
+        a[row, rng.choice(columns, row % 5, replace=False)] = np.nan
+    a[-1] = np.nan
+    assert call(backend, "argmax", a)[0].tolist() == np.argmax(a, axis=1).tolist()
+
+
+@on_both
 @pytest.mark.parametrize("real", REALS)
 def test_costs_of_saturated_outputs_are_finite(backend, real):
     z = np.array([[800.0, -800.0, 30.0], [-800.0, 800.0, -30.0]], real)

@@ -85,6 +85,16 @@ def test_tiles_that_are_full_and_that_are_not(backend, rng, real, m, groups, int
         agree(all_three(backend, *given, sliding, no_room), given, sliding)
 
 
+def test_nothing_is_read_beside_the_arrays(rehearsed, rng, at_the_end):
+    for sliding in (
+        Sliding((4, 5), (2, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
+        # An element of a window may be further on than the array is long.
+        Sliding((10, 10), (2, 2), (4, 4), (260, 260), ((130, 131), (130, 131))),
+    ):
+        given = [at_the_end(array) for array in operands(rng, sliding, 1, 1, 26, 33)]
+        agree(all_three(rehearsed, *given, sliding, no_room), given, sliding)
+
+
 @pytest.mark.parametrize(("fill", "least"), [(1, 1), (512, 16), (10**6, 1)])
 def test_a_sum_of_many_is_cut_into_parts(rehearsed, rng, monkeypatch, fill, least):
     monkeypatch.setattr(_cuda, "FILL", fill)

@@ -88,7 +88,16 @@ def test_an_odd_batch_before_a_layer_much_wider_than_those_above(fits, rng, size
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("kind", _cuda_run.SOURCES)
 @pytest.mark.parametrize("scaled", [None, (0.5, 0.0), (0.5, 1.0), "columns"])
-def test_each_kind_of_input(fits, rng, dtype, kind, scaled):
+def test_each_kind_of_input(fits, rehearsed, rng, monkeypatch, dtype, kind, scaled):
+    seen, compiled = [], _cuda_run.compiled
+
+    def spy(backend, kernels, program, strides):
+        seen.append(strides)
+        return compiled(backend, kernels, program, strides)
+
+    monkeypatch.setattr(_cuda_run, "compiled", spy)
+    # As a user's arrays on the device are: those of the host are put in C order.
+    monkeypatch.setattr(type(rehearsed), "from_host", lambda self, array: np.asarray(array))
     x = rng.integers(3, size=(23, 3)).astype(kind)
     y = rng.integers(2, size=23)
     layers = [bpx.layers.Input(3), bpx.layers.Dense(4, "tanh"), bpx.layers.Dense(2, "softmax")]
@@ -102,6 +111,21 @@ def test_each_kind_of_input(fits, rng, dtype, kind, scaled):
 
     for given in (x, np.asfortranarray(x), np.hstack([x, x])[:, ::2]):
         agree(*fits(make, given, y, epochs=1, batch_size=4, optimizer=bpx.SGD(0.1)), dtype)
+    assert seen == [(3, 1), (1, 23), (6, 2)]
+
+
+def test_one_scale_and_an_offset_for_each_input(fits, rng):
+    options = {"epochs": 1, "batch_size": 4, "optimizer": bpx.SGD(0.1)}
+    agree(*fits(*compiled_runs.shifted(rng), **options), "float32")
+
+
+@pytest.mark.parametrize(("outputs", "y"), [(1, [[0.5], [0.5], [1.0]]), (40, [0, 0, 5])])
+def test_outputs_that_are_a_half_or_equal(fits, rng, outputs, y):
+    def make(backend):
+        return plain(backend, (3, outputs), weights="zeros", bias="zeros")
+
+    one, two = fits(make, rng.normal(size=(3, 3)), y, epochs=1, batch_size=3)
+    assert one.history["training_accuracy"] == two.history["training_accuracy"] == [2 / 3]
 
 
 def test_weights_frozen_layers_no_bias_multilabel_and_one_output(fits, rng, classes):
@@ -138,6 +162,20 @@ def test_divergence_is_told_alike(rehearsed, rng, hidden, optimizer):
         assert np.isfinite(net.parameters).all()
         found.append((error.value.epoch, error.value.step, error.value.layer, net.steps))
     assert found[0] == found[1]
+    assert "run_steps" in rehearsed._kernels.launched
+
+
+def test_an_infinite_cost_is_told_alike(rehearsed, rng):
+    x, y = rng.normal(size=(20, 5)), rng.normal(size=(20, 2))
+    y[12] = 1e200
+    found = []
+    for backend in (STEPS, rehearsed):
+        net = plain(backend, (5, 2), output="identity", cost="quadratic")
+        with pytest.raises(bpx.DivergenceError) as error:
+            net.fit(x, y, epochs=1, batch_size=5, shuffle=False, optimizer=bpx.SGD(0.1))
+        found.append((error.value.step, net.parameters))
+    assert found[0][0] == found[1][0] == 3
+    assert np.allclose(found[0][1], found[1][1], rtol=1e-12)
     assert "run_steps" in rehearsed._kernels.launched
 
 

@@ -39,7 +39,7 @@ def test_bfloat16_is_rounded_as_pytorch_rounds(rehearsed, rng):
 
 @on_both
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("float16", 11), ("bfloat16", 8)])
-@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("size", [1e-37, 1e-12, 1.0, 1e12])
 def test_products_are_as_precise_as_their_factors(backend, rng, precision, bits, size):
     kernels = backend.in_precision(precision)
     a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((7, 50), (50, 9)))
