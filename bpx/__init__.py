@@ -18,7 +18,7 @@ from .traces import LayerTrace
 if TYPE_CHECKING:
     from . import augmentation, callbacks, datasets, plotting
     from .blocks import open_data
-    from .callbacks import Callback, EarlyStopping, Metric, ReduceOnPlateau
+    from .callbacks import Callback, EarlyStopping, Metric, ReduceOnPlateau, WeightAveraging
     from .checkpoints import Checkpoint
     from .datasets import DatasetError
     from .ensemble import Ensemble
@@ -61,6 +61,7 @@ __all__ = [
     "RMSprop",
     "RankError",
     "ReduceOnPlateau",
+    "WeightAveraging",
     "activations",
     "augmentation",
     "backends",
@@ -85,7 +86,7 @@ __all__ = [
 _LATER: dict[str, tuple[str, ...]] = {
     "augmentation": (),
     "blocks": ("open_data",),
-    "callbacks": ("Callback", "EarlyStopping", "Metric", "ReduceOnPlateau"),
+    "callbacks": ("Callback", "EarlyStopping", "Metric", "ReduceOnPlateau", "WeightAveraging"),
     "checkpoints": ("Checkpoint",),
     "datasets": ("DatasetError",),
     "ensemble": ("Ensemble",),

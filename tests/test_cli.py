@@ -78,6 +78,20 @@ def test_train_writes_model_history_and_picture(run_folder):
     assert bpx.load(run_folder / "model.safetensors").input_shape == (64,)
 
 
+def test_the_mean_of_the_last_epochs(tmp_path):
+    """Also with --patience, which then only stops."""
+    found = {}
+    for name, more in {
+        "last": [], "of one": ["--average-from", 9], "of six": ["--average-from", 4],
+        "and patience": ["--average-from", 4, "--patience", 9],
+    }.items():  # fmt: skip
+        bpx_command("train", "--epochs", 9, *more, "--out", tmp_path / name)
+        found[name] = bpx.load(tmp_path / name / "model.safetensors").parameters
+    assert np.array_equal(found["of one"], found["last"])
+    assert not np.array_equal(found["of six"], found["last"])
+    assert np.array_equal(found["and patience"], found["of six"])
+
+
 def test_evaluate(run_folder):
     out, _ = bpx_command("evaluate", run_folder / "model.safetensors", "digits")
     assert out.startswith("cost 0.")
@@ -875,6 +889,11 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["nope"], "nope"),
         (["train", "--epochs", "-1"], "expected epochs >= 0, got -1"),
         (["train", "--patience", "0"], "expected patience >= 1, got 0"),
+        (["train", "--average-from", "0"], "the start of WeightAveraging >= 1, got 0"),
+        (
+            ["train", "--average-from", "31"],
+            "expected --average-from to be one of 30 epochs, got 31",
+        ),
         (["train", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
         (["train", "--clip-norm", "0"], "expected clip_norm > 0, got 0.0"),
         (["train", "none.csv", "--out", "run"], "there is no file none.csv"),

@@ -4,6 +4,7 @@ A callback is an object with any of four methods, or a function, which is called
 Each gets the `Run`: the network, the history so far, and a way to stop.
 """
 
+from ._averaging import WeightAveraging
 from ._base import Callback, Run, as_callbacks, hooks
 from ._metric import Metric
 from ._progress import Progress, at_each_step
@@ -16,6 +17,7 @@ __all__ = [
     "Progress",
     "ReduceOnPlateau",
     "Run",
+    "WeightAveraging",
     "as_callbacks",
     "at_each_step",
     "hooks",

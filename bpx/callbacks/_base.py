@@ -198,6 +198,12 @@ def as_callbacks(callbacks: Any) -> list[Any]:
             if (hook := getattr(callback, name, None)) is not None:
                 takes(f"{name} of {type(callback).__name__}", hook, "run")
         found.append(callback)
+    replacing = [type(c).__name__ for c in found if getattr(c, "replaces_weights", False)]
+    if len(replacing) > 1:
+        raise ValueError(
+            f"expected one callback that puts other weights when fit ends, got "
+            f"{' and '.join(replacing)}: EarlyStopping(restore_best=False) only stops"
+        )
     return found
 
 

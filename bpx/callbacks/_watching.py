@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..backends import Array, get
 from ..checks import flag, fraction, positive, whole
 from ..keywords import hints
 from ..registry import nearest
 from ._base import Callback, Run
+from ._weights import Weights
 
 DIRECTION = "accuracies are better when larger, costs when smaller, and a Metric says so itself"
 
@@ -108,39 +108,32 @@ class EarlyStopping(Callback):
         self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
         self.restore_best = flag("restore_best", restore_best)
         self.best, self.best_epoch = math.nan, 0
-        self._kept: tuple[Array, Array] | None = None
+        self._kept: Weights | None = None
+
+    @property
+    def replaces_weights(self) -> bool:
+        return self.restore_best
 
     def on_fit_begin(self, run: Run) -> None:
         self._watch = _Watch(run, self.monitor, self.min_delta)
         self.best, self.best_epoch = math.nan, 0
-        self._kept = None
-        if self.restore_best:
-            net, xp = run.net, run.net.backend.xp
-            self._kept = xp.empty_like(net.parameters), xp.empty_like(net.state)
+        self._kept = Weights(run.net) if self.restore_best else None
 
     def state(self) -> dict[str, Any]:
-        kept = {}
-        if self._kept is not None and self.best_epoch:
-            kept = dict(zip(("parameters", "running"), self._kept, strict=True))
+        kept = self._kept.state() if self._kept is not None and self.best_epoch else {}
         return {**self._watch.state(), "best_epoch": self.best_epoch, **kept}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._watch.load_state(state)
         self.best, self.best_epoch = self._watch.best, whole("best_epoch", state["best_epoch"], 0)
         if self._kept is not None and self.best_epoch:
-            for kept, name in zip(self._kept, ("parameters", "running"), strict=True):
-                if kept.shape != state[name].shape:
-                    raise ValueError(
-                        f"expected {name} of shape {kept.shape}, got {state[name].shape}"
-                    )
-                kept[...] = get(kept).from_host(state[name])
+            self._kept.load_state(state)
 
     def on_epoch_end(self, run: Run) -> None:
         if self._watch.improved(run):
             self.best, self.best_epoch = self._watch.best, int(run.history["epoch"][-1])
             if self._kept is not None:
-                self._kept[0][...] = run.net.parameters
-                self._kept[1][...] = run.net.state
+                self._kept.copy(run.net)
         elif self._watch.epochs_since >= self.patience:
             run.stop(self._reason())
 
@@ -153,7 +146,7 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         if self._kept is not None and self.best_epoch and not run.history.interrupted:
-            run.net.parameters[...], run.net.state[...] = self._kept
+            self._kept.put(run.net)
         self._kept = None
 
 

@@ -210,6 +210,10 @@ def train(
             help="Stop after this many epochs without a better one, and keep the best weights."
         ),
     ] = None,
+    average_from: Annotated[
+        int | None,
+        typer.Option(help="End with the mean of the weights of the epochs from this one on."),
+    ] = None,
     standardize: Annotated[
         bool, typer.Option(help="Standardize a file's columns, and targets of a regression.")
     ] = True,
@@ -243,7 +247,7 @@ def train(
     sizes, epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
     positive("seconds between checkpoints", save_every)
     shown: list[Callback] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
-    called = shown + recipe.callbacks(patience, schedule)
+    called = shown + recipe.callbacks(patience, average_from, epochs, schedule)
     built_in = data in samples.BUILT_IN
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file, expected a folder")

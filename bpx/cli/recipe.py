@@ -11,7 +11,7 @@ import numpy as np
 from .. import layers, optimizers, schedules
 from ..activations import Identity
 from ..augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
-from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveraging
 from ..ensemble import Ensemble
 from ..names import Names
 from ..network import Network
@@ -142,9 +142,19 @@ def optimizer(
     return optimizers.OPTIMIZERS.get({"name": name, "learning_rate": eta})
 
 
-def callbacks(patience: int | None, schedule: str) -> list[Callback]:
-    """What stops early, and what lowers the rate on a plateau, if they are asked for."""
-    found: list[Callback] = [] if patience is None else [EarlyStopping(patience)]
+def callbacks(
+    patience: int | None, average_from: int | None, epochs: int, schedule: str
+) -> list[Callback]:
+    """What stops early, averages, and lowers the rate on a plateau, if they are asked for."""
+    found: list[Callback] = []
+    if patience is not None:
+        found.append(EarlyStopping(patience, restore_best=average_from is None))
+    if average_from is not None and average_from > epochs:
+        raise ValueError(
+            f"expected --average-from to be one of {epochs} epochs, got {average_from}"
+        )
+    if average_from is not None:
+        found.append(WeightAveraging(average_from))
     if schedule == "plateau":
         found.append(ReduceOnPlateau())
     return found
