@@ -19,8 +19,8 @@ from ._fast_run import LAYERS, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
     FLAGS,
+    INLINED,
     INTEGER,
-    OPTIONS,
     allocated,
     array,
     called_by_address,
@@ -104,7 +104,7 @@ def _probability(z):
     """
 
 
-@overload(_probability, jit_options=OPTIONS | {"forceinline": True, "fastmath": {*FLAGS}})
+@overload(_probability, jit_options=INLINED | {"fastmath": {*FLAGS}})
 def _probability_by_dtype(z):
     if z.dtype != types.float32:
 
