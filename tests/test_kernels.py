@@ -215,6 +215,8 @@ def sum_of_products_cases(rng):
 WINDOWS = [
     Sliding((6, 5), (3, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
     Sliding((6, 5), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0))),  # the last column is in none
+    Sliding((6, 4), (3, 2), (3, 2), (1, 1), ((0, 0), (0, 0))),  # each element is in one
+    Sliding((5, 5), (2, 2), (2, 2), (1, 1), ((1, 0), (1, 0))),  # with padding
     Sliding((6, 5), (2, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
     Sliding((6, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (2, 1))),
     Sliding((7, 4), (3, 2), (3, 2), (1, 1), ((0, 0), (0, 0))),  # the last row is in none

@@ -48,6 +48,10 @@ class WindowKernels(Kernels):
 
         In the order of the window's elements, so that the bits are the same every time.
         """
+        if sliding.partitions:  # 64 × 16 × 28 × 28 by 2 × 2 take 0.27 ms, and as sums 0.61
+            for element, inside, _ in sliding.positions:
+                out[inside] = patches[element]
+            return out
         out[...] = 0.0
         for element, inside, _ in sliding.positions:
             out[inside] += patches[element]
@@ -123,6 +127,14 @@ class WindowKernels(Kernels):
         for _, inside, reached in sliding.positions:
             out[reached] += x[inside]
         return out
+
+    def spread(self, values: Array, sliding: Any, out: Array) -> Array:
+        """The adjoint of `window_sum`: each element of ``out`` (m, c, \\*lengths) sums the values
+        (m, c, \\*counts) of the windows that it is in; returns `out`.
+        """
+        (m, c, *counts), size = values.shape, sliding.size
+        of_windows = values[:, :, *[None] * len(size), ...]
+        return self.fold(self.xp.broadcast_to(of_windows, (m, c, *size, *counts)), sliding, out)
 
     @kernel
     def window_max(self, x: Array, sliding: Any, out: Array) -> Array:

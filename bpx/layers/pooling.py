@@ -170,10 +170,7 @@ class AveragePool(Pooling):
     ) -> Array | None:
         below = ctx.buffer("delta", tuple(saved))
         delta *= 1.0 / self.sliding.elements
-        (m, c, *counts), size = delta.shape, self.sliding.size
-        of_windows = delta[:, :, *[None] * self.axes, ...]
-        spread = ctx.backend.xp.broadcast_to(of_windows, (m, c, *size, *counts))
-        return ctx.backend.fold(spread, self.sliding, below)
+        return ctx.backend.spread(delta, self.sliding, below)
 
 
 @LAYERS.builds

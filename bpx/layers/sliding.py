@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from operator import mul
 from typing import Any
 
 from ..checks import whole
@@ -68,6 +69,12 @@ class Sliding:
         """Whether no window is all padding."""
         axes = zip(self.padding, self.reach, strict=True)
         return all(max(pair) < reach for pair, reach in axes)
+
+    @cached_property
+    def partitions(self) -> bool:
+        """Whether each element of the input is in exactly one window, and none is padding."""
+        covered = tuple(map(mul, self.counts, self.size))
+        return self.size == self.reach == self.stride and covered == self.padded == self.lengths
 
     @cached_property
     def positions(self) -> tuple[tuple[Index, Index, Index], ...]:
