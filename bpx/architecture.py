@@ -26,6 +26,8 @@ from .layers import (
     Layer,
     MaxPool1D,
     Rescale,
+    Upsample1D,
+    Upsample2D,
     sequence,
 )
 from .layers.rescale import gathered
@@ -34,7 +36,7 @@ from .parameters import Layout
 from .registry import canonical, nearest
 
 TASKS = ("classification", "multilabel", "regression")
-ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D
+ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
 
 
 @dataclass(frozen=True)
@@ -265,8 +267,8 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
 
 
 def tell_of_channels(layers: Sequence[Layer]) -> None:
-    """A RuntimeWarning where the images of a first `Conv2D` look as if channels came last."""
-    first = next((layer for layer in layers if isinstance(layer, Conv2D)), None)
+    """A RuntimeWarning where a first `Conv2D` or `Upsample2D` seems to see channels last."""
+    first = next((layer for layer in layers if isinstance(layer, Conv2D | Upsample2D)), None)
     if first is None or first.shape_in != layers[0].shape_in:
         return  # what a Reshape makes is not an image as given
     channels, height, width = first.shape_in

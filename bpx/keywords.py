@@ -79,6 +79,16 @@ OF_LAYERS = {
     "units": {"out_features": "here they are units=, the first argument"},
     "weights": {"kernel_initializer": 'here it is weights=, such as weights="he-normal"'},
 }
+# Of layers that enlarge images.
+_NEAREST = 'each element is repeated, as by "nearest"; a convolution after it smooths'
+OF_UPSAMPLING = {
+    "scale": {
+        "interpolation": _NEAREST,
+        "mode": _NEAREST,
+        "scale_factor": "here it is scale=",
+        "size": "here it is scale=, how many times as large the outputs are",
+    },
+}
 # Of schedules, whose steps are updates.
 OF_SCHEDULES = {
     "": {
@@ -116,6 +126,8 @@ ATTRIBUTES_OF_BPX = {
 ATTRIBUTES_OF_LAYERS = {
     "Concatenate": "layers are one after another; docs/guide.md has one that makes a vector of a "
     "category beside numbers, at Parts of your own",
+    "Conv2DTranspose": "here it is Upsample2D(2), and a Conv2D after it",
+    "ConvTranspose2d": "here it is Upsample2D(2), and a Conv2D after it",
     "GRU": "there are no recurrent layers",
     "LSTM": "there are no recurrent layers",
     "Linear": "here it is bpx.layers.Dense",

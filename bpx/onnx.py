@@ -36,6 +36,8 @@ from .layers import (
     Rescale,
     Reshape,
     Residual,
+    Upsample1D,
+    Upsample2D,
 )
 from .layers.sliding import Sliding
 from .network import Network
@@ -92,9 +94,9 @@ def export_onnx(
     ImportError
         onnx is not installed.
     ValueError
-        A layer or an activation of your own; convolutions and mean pooling in float64, which ONNX
-        Runtime does not have; `classes` that are not one for each class; an `opset` that the
-        installed onnx does not know; parameters of 2 GiB or more.
+        A layer or an activation of your own; convolutions, mean pooling and upsampling in float64,
+        which ONNX Runtime does not have; `classes` that are not one for each class; an `opset`
+        that the installed onnx does not know; parameters of 2 GiB or more.
     TypeError
         Not a `Network` or an `Ensemble`, or `classes` that are neither all strings nor all
         integers.
@@ -367,6 +369,13 @@ def _global_average_pool(
     return graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
 
 
+def _upsample(graph: Graph, layer: Upsample1D | Upsample2D, x: str) -> str:
+    _only_float32(graph, layer)
+    scales = graph.constant((1, 1, *layer.sliding.size), np.float32)
+    places = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return graph.add("Resize", x, "", scales, mode="nearest", **places)
+
+
 def _windows(sliding: Sliding, **more: Any) -> dict[str, Any]:
     """The attributes of an operator with windows."""
     before, after = zip(*sliding.padding, strict=True)
@@ -411,6 +420,8 @@ _LAYERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     Rescale: _rescale,
     Reshape: _reshape,
     Residual: _residual,
+    Upsample1D: _upsample,
+    Upsample2D: _upsample,
 }
 
 # --- what comes out -------------------------------------------------------------------------

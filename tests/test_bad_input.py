@@ -1213,8 +1213,9 @@ def test_message(call, error, message):
     ("shape", "told"),
     [((32, 32, 3), True), ((28, 28, 1), True), ((3, 32, 32), False), ((8, 8, 8), False)],
 )
-def test_channels_that_come_last_are_told(shape, told):
-    chain = [layers.Input(shape), layers.Conv2D(2, 3, padding="same"), layers.Flatten()]
+@pytest.mark.parametrize("first", [layers.Conv2D(2, 3, padding="same"), layers.Upsample2D(2)])
+def test_channels_that_come_last_are_told(first, shape, told):
+    chain = [layers.Input(shape), first, layers.Flatten()]
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         net = bpx.Network([*chain, layers.Dense(2)])

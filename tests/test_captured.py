@@ -127,6 +127,10 @@ IMAGES = {
     ],
     "one axis": [L.Reshape((2, 3)), L.Conv1D(4, 2, "relu", padding="same"), L.Flatten()],
     "turned": [L.Reshape((3, 2)), L.Permute((1, 0)), L.Conv1D(4, 2, "relu"), L.Flatten()],
+    "made larger": [
+        L.Reshape((1, 2, 3)), L.Upsample2D((2, 1)), L.Conv2D(4, 3, "tanh", padding=1),
+        L.Upsample2D(2), L.Flatten(),
+    ],
     "means": [L.Reshape((1, 2, 3)), L.Conv2D(5, 2, use_bias=False), L.GlobalAveragePool2D()],
 }  # fmt: skip
 images = pytest.mark.parametrize("name", IMAGES)

@@ -113,6 +113,20 @@ def test_pooling_is_pytorchs(windows, kind, equals):
     assert close(ours.inputs, leaf.grad.numpy())
 
 
+@thorough
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=1, max_size=2))
+def test_upsampling_is_pytorchs(axes):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    lengths, scale = zip(*axes, strict=True)
+    layer = (layers.Upsample1D, layers.Upsample2D)[len(axes) - 1](scale)
+    _, x, y, delta, ours = run(layer, (3, 2, *lengths), np.random.default_rng(0))
+    leaf = torch.tensor(x, requires_grad=True)
+    theirs = torch.nn.functional.interpolate(leaf, y.shape[2:], mode="nearest")
+    assert np.array_equal(y, theirs.detach().numpy())
+    theirs.backward(torch.tensor(delta))
+    assert close(ours.inputs, leaf.grad.numpy())
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("kernel", [1, 2, 3, (4, 1)])
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -189,6 +203,29 @@ def test_fit_is_the_same_everywhere(backend, put, host, images, rng, options):
     ours.fit(put(x), put(y), sample_weight=here, **given, **options)
     numpys.fit(x, y, sample_weight=weight, **given, **options)
     assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-12
+
+
+def test_images_made_smaller_and_larger_again(backend, put, host, images, tmp_path):
+    x = images[0] / 16.0
+    chain = [
+        layers.Input((1, 8, 8)),
+        layers.Conv2D(3, 3, "tanh", 2, 1),
+        layers.Upsample2D(2),
+        layers.Conv2D(1, 3, padding="same"),
+        layers.Flatten(),
+    ]
+    ours, numpys = (
+        bpx.Network(chain, cost="quadratic", backend=on, dtype="float64", seed=0)
+        for on in (backend, "numpy")
+    )
+    given = {"epochs": 3, "batch_size": 6, "optimizer": bpx.SGD(0.001)}
+    ours.fit(put(x), put(x.reshape(20, 64)), **given)
+    numpys.fit(x, x.reshape(20, 64), **given)
+    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-12
+    numpys.save(tmp_path / "net")
+    again = bpx.load(tmp_path / "net")
+    assert again.layers == numpys.layers
+    assert again.summary().rows[2][1:3] == ("Upsample2D 2×2", "(m, 3, 8, 8)")
 
 
 def test_fused_and_through_a_gradient(images):
@@ -404,6 +441,14 @@ CASES = [
     (lambda: made(layers.MaxPool1D(2)), ValueError, "expects inputs of shape (m, c, n)"),
     (lambda: made(layers.GlobalAveragePool1D()), ValueError, "expects inputs of shape (m, c, n)"),
     (lambda: layers.AveragePool2D((2,)), ValueError, "AveragePool2D to be an integer or 2 of"),
+    (lambda: layers.Upsample2D(0), ValueError, "expected the scale of Upsample2D >= 1, got 0"),
+    (lambda: layers.Upsample2D(1.5), TypeError, "scale of Upsample2D to be an integer, got 1.5"),
+    (lambda: layers.Upsample2D((2, 2, 1)), ValueError, "Upsample2D to be an integer or 2 of them"),
+    (lambda: layers.Upsample1D((2, 2)), ValueError, "scale of Upsample1D to be an integer or 1"),
+    (lambda: made(layers.Upsample2D(2), shape=784), ValueError,
+     "Upsample2D expects inputs of shape (m, c, h, w), got (m, 784): begin with Input((c, h, w))"),
+    (lambda: made(layers.Upsample2D(2), shape=(28, 28)), ValueError, "first: Input((1, 28, 28))"),
+    (lambda: made(layers.Upsample1D(2), shape=9), ValueError, "come first: Input((1, 9))"),
     (lambda: layers.Reshape(784), TypeError, "the shape of Reshape to be a tuple, such as"),
     (lambda: layers.Reshape(()), ValueError, "to have at least one length, got none"),
     (lambda: layers.Reshape((1, -1)), ValueError, "expected a length of Reshape >= 1, got -1"),

@@ -118,6 +118,8 @@ LAYER_CASES = {
         ),
         layers.Residual([layers.Activation("tanh"), layers.LayerNorm()]),
     ],
+    "upsample1d": [layers.Upsample1D(3)],
+    "upsample2d": [layers.Upsample2D(2), layers.Upsample2D((1, 3))],
 }
 SHAPES = dict.fromkeys(LAYER_CASES, IMAGE)
 SHAPES |= dict.fromkeys((name for name in LAYER_CASES if name.endswith("1d")), SEQUENCE)

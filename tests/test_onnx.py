@@ -180,11 +180,13 @@ CHAINS = {
         ),
         layers.Dense(2),
     ],
+    "upsample1d": [layers.Reshape((4, 21)), layers.Upsample1D(3), *END],
+    "upsample2d": [layers.Upsample2D((3, 7)), layers.Upsample2D((5, 1)), *END],
 }
 FLAT = "dense", "dropout", "rescale"
 FLOAT32 = (
     *("average-pool1d", "average-pool2d", "conv1d", "conv2d"),
-    *("global-average-pool1d", "global-average-pool2d"),
+    *("global-average-pool1d", "global-average-pool2d", "upsample1d", "upsample2d"),
 )
 
 

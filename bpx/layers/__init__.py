@@ -22,6 +22,7 @@ from .pooling import (
 from .rescale import Rescale
 from .residual import Residual
 from .shape import Flatten, Permute, Reshape
+from .upsampling import Upsample1D, Upsample2D
 
 __all__ = [
     "LAYERS",
@@ -47,6 +48,8 @@ __all__ = [
     "Rescale",
     "Reshape",
     "Residual",
+    "Upsample1D",
+    "Upsample2D",
     "activation_field",
     "initializer_field",
 ]
