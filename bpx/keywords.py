@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import FrozenInstanceError
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from .registry import nearest
 
@@ -139,6 +140,7 @@ ATTRIBUTES_OF_LAYERS = {
     "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
 }
 # Of a network.
+_FROZEN = "here it is net.frozen(2), a copy whose first two layers do not learn"
 ATTRIBUTES = {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
@@ -151,6 +153,7 @@ ATTRIBUTES = {
     "eval": "there is no need for it: units are dropped in training alone",
     "fit_generator": "here it is net.fit(batches), an iterable of (x, y)",
     "forward": "here it is net(x), or net.feedforward(x)",
+    "freeze": _FROZEN,
     "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
     "grad": "here it is what net.backprop(x, y) returns",
     "large_weight_initializer": 'here it is bpx.Network(..., weights="normal")',
@@ -163,12 +166,14 @@ ATTRIBUTES = {
     "partial_fit": "here it is net.fit(x, y, epochs=1), which goes on from the last one",
     "predict_classes": "here it is net.predict(x)",
     "predict_proba": "here it is net(x)",
+    "requires_grad_": _FROZEN,
     "score": "here it is net.accuracy(x, y), or net.evaluate(x, y)",
     "set_weights": "here it is net.weights = [...] and net.biases = [...]",
     "sizes": "here they are net.input_shape, and layer.output_shape of each of net.layers",
     "state_dict": "here it is net.tensors, views by name",
     "to_onnx": "here it is bpx.export_onnx(net, path)",
     "train": "here it is net.fit(x, y)",
+    "trainable": _FROZEN,
     "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
 }
@@ -277,9 +282,10 @@ def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, st
 def init_hints(
     replaced: Mapping[str, Mapping[str, str]] | None = None, more: str = ""
 ) -> Callable[[type[C]], type[C]]:
-    """Decorator of a class, above that of a dataclass: `hints` for its constructor.
+    """Decorator of a class, above that of a frozen dataclass: `hints` for its constructor.
 
     Of the texts in `replaced` it has those for the class's own arguments, and those under "".
+    Fields that are set later are refused with what to do instead.
     """
 
     def decorate(cls: type[C]) -> type[C]:
@@ -288,6 +294,14 @@ def init_hints(
             if not ours or ours in known:
                 fitting |= texts
         cls.__init__ = hints(more, **fitting)(cls.__init__)  # type: ignore[method-assign]
+        cls.__setattr__ = _never_changes  # type: ignore[method-assign]
         return cls
 
     return decorate
+
+
+def _never_changes(self: Any, name: str, value: Any) -> NoReturn:
+    raise FrozenInstanceError(
+        f"cannot set {name}, since objects of {type(self).__name__} never change: make another "
+        f"one, dataclasses.replace(it, {name}=...), and put it in its place"
+    )

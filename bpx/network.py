@@ -25,7 +25,7 @@ from .gradients import Gradient
 from .incoming import Incoming, to_evaluate
 from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attr_hints, hints
 from .labels import check_names, check_targets, numbered
-from .layers import Input, Layer
+from .layers import Input, Layer, sequence
 from .minibatches import Batches
 from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
@@ -881,6 +881,50 @@ class Network(HasNames):
         ([[0.0, 0.0]], [[1.0, 1.0]])
         """
         return self.to()
+
+    def frozen(self, layers: int) -> Network:
+        """A copy whose first layers keep what they have learned, while the others train.
+
+        Parameters
+        ----------
+        layers : int
+            How many layers, from the first. Those after them stay as they are, with
+            ``trainable=False`` or without.
+
+        Returns
+        -------
+        Network
+            With this one's parameters, running statistics and names; the optimizer begins without
+            memory.
+
+        Raises
+        ------
+        ValueError
+            There are not so many layers.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> net = bpx.Network([4, 3, 2], seed=0)
+        >>> tuned = net.frozen(1)
+        >>> [layer.trainable for layer in tuned.layers]
+        [False, True]
+        >>> history = tuned.fit([[0.0, 1.0, 2.0, 3.0]], [1], epochs=1)
+        >>> [bool((a == b).all()) for a, b in zip(tuned.weights, net.weights)]
+        [True, False]
+        """
+        count = whole("layers", layers, 0)
+        if count > len(self.layers):
+            raise ValueError(f"expected layers <= {len(self.layers)}, got {count}")
+        kept = [dataclasses.replace(layer, trainable=False) for layer in self.layers[:count]]
+        bound = sequence.bind([*kept, *self.layers[count:]], self.input_shape)
+        described = Architecture(bound, self.cost, self.task)
+        empty = (np.zeros(found.size) for found in (described.layout, described.state_layout))
+        twin = self.copy()
+        twin.chain = Chain(described, self.backend, self.dtype, self.chain.key, *empty)
+        twin.optimizer_state = None  # in the order of another θ
+        twin.copy_from(self)
+        return twin
 
     def copy_from(self, other: Network, layers: int | None = None) -> None:
         """Take over what another network has learned: parameters and running statistics.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import re
 
@@ -220,6 +221,27 @@ def test_a_network_of_which_nothing_is_trained():
     with pytest.warns(RuntimeWarning, match="no parameter of this network is trained, so fit wil"):
         frozen.fit(X, Y, epochs=1)
     assert np.array_equal(frozen.parameters, before)
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        (net().layers[0], "trainable"),
+        (layers.Upsample2D(2), "scale"),
+        (bpx.SGD(0.1), "learning_rate"),
+        (schedules.Cosine(0.1, 9), "steps"),
+        (bpx.Checkpoint("a"), "keep"),
+    ],
+)
+def test_what_never_changes_says_what_to_do(thing, name):
+    told = (
+        f"cannot set {name}, since objects of {type(thing).__name__} never change: make another "
+        f"one, dataclasses.replace(it, {name}=...), and put it in its place"
+    )
+    before = getattr(thing, name)
+    with pytest.raises(dataclasses.FrozenInstanceError, match=re.escape(told)):
+        setattr(thing, name, 3)
+    assert getattr(thing, name) == before
 
 
 def test_a_run_has_no_optimizer():

@@ -448,6 +448,50 @@ def test_a_network_takes_over_what_another_has_learned(backend, put, host, rng):
     assert np.array_equal(other.weights[1], last)
 
 
+def test_a_copy_whose_first_layers_are_frozen(backend, put, host, rng):
+    """Statistics too, and what is in a Residual; without the optimizer's memory."""
+    x, y = rng.normal(size=(30, 4)), rng.integers(3, size=30)
+    inner = [layers.Dense(5), layers.BatchNorm()]
+    chain = [
+        layers.Input(4), layers.Dense(5, "relu"), layers.Residual(inner), layers.BatchNorm(),
+        layers.Dense(3, "softmax", weights="zeros"),
+    ]  # fmt: skip
+    net = bpx.Network(chain, seed=0, backend=backend)
+    net.classes = ["a", "b", "c"]
+    given, options = (put(x), put(y)), {"epochs": 1, "optimizer": bpx.SGD(0.1, momentum=0.9)}
+    net.fit(*given, **options)
+    tuned = net.frozen(2)
+    assert np.array_equal(host(tuned(put(x))), host(net(put(x))))
+    assert tuned.classes == ("a", "b", "c")
+    assert (tuned.steps, tuned.optimizer) == (net.steps, net.optimizer)
+    assert tuned.optimizer_state is None
+    before = {name: host(tensor).copy() for name, tensor in tuned.tensors.items()}
+    tuned.fit(*given, **options)
+    changed = {
+        name
+        for name, tensor in tuned.tensors.items()
+        if not np.array_equal(host(tensor), before[name])
+    }
+    assert {name.split(".")[1] for name in changed} == {"2", "3"}
+    assert {"layers.2.mean", "layers.3.weights"} <= changed
+    assert [layer.trainable for layer in net.layers] == [True] * 4
+    again = tuned.frozen(0)  # what is frozen stays so
+    assert [layer.trainable for layer in again.layers] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "message"),
+    [
+        (3, ValueError, "expected layers <= 2, got 3"),
+        (-1, ValueError, "expected layers >= 0, got -1"),
+        ("all", TypeError, "expected layers to be an integer, got 'all'"),
+    ],
+)
+def test_so_many_layers_cannot_be_frozen(count, error, message):
+    with pytest.raises(error, match=message):
+        bpx.Network([4, 3, 2]).frozen(count)
+
+
 def test_a_network_takes_over_all_or_nothing():
     net, other = bpx.Network(normalized(3), seed=0), bpx.Network(normalized(6), seed=1)
     before = [tensor.copy() for tensor in net.tensors.values()]
