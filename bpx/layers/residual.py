@@ -5,26 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
-from ..parameters import Parameter, get_path
-from . import sequence
 from ._base import LAYERS, Converted, Layer, Shape, layers_field
 from .convolution import Conv1D, Conv2D
 from .dense import Dense
-
-NOTHING = SimpleNamespace()  # the tensors of a layer that has none
+from .nested import Nested, layers_in
 
 
 @LAYERS.builds
 @init_hints(OF_LAYERS)
 @dataclass(frozen=True)
-class Residual(Layer):
+class Residual(Nested):
     """y = F(x) + S(x), where F are layers one after another, and S(x) = x or a projection.
 
     The layers keep the shape of their inputs, or the projection brings x to the shape of their
@@ -84,7 +80,7 @@ class Residual(Layer):
             object.__setattr__(self, "projection", _layers(what, self.projection))
 
     def bind(self, input_shape: Shape) -> Self:
-        layers = self._bound(self.layers, input_shape, "its layer")
+        layers = self.bound(self.layers, input_shape, "its layer")
         to = layers[-1].output_shape
         projection = self.projection
         if projection == "auto":
@@ -93,76 +89,29 @@ class Residual(Layer):
                 projection = (found,)
         if projection is not None:
             assert isinstance(projection, tuple)  # since `validate`
-            projection = self._bound(projection, input_shape, "its projection's layer")
+            projection = self.bound(projection, input_shape, "its projection's layer")
         shortcut = projection[-1].output_shape if projection else input_shape
         if shortcut != to:
             raise ValueError(_differ(shortcut, to, bool(projection)))
         replaced = dataclasses.replace(self, layers=layers, projection=projection)
         return super(Residual, replaced).bind(input_shape)
 
-    def _bound(self, layers: Iterable[Layer], shape: Shape, what: str) -> tuple[Layer, ...]:
-        if not self.trainable:
-            layers = [dataclasses.replace(layer, trainable=False) for layer in layers]
-        return tuple(sequence.bind(layers, shape, what))
-
     @property
     def output_shape(self) -> Shape:
         return self.layers[-1].output_shape
 
-    def inner(self) -> dict[str, Layer]:
-        found = {str(index): layer for index, layer in enumerate(self.layers)}
-        return found | {f"projection.{i}": layer for i, layer in enumerate(self._shortcut)}
+    def chains(self) -> dict[str, tuple[Layer, ...]]:
+        return {"": self.layers, "projection.": self._shortcut}
 
     @property
     def _shortcut(self) -> tuple[Layer, ...]:
         """S; empty where it is x itself."""
         return self.projection if isinstance(self.projection, tuple) else ()
 
-    def parameters(self) -> dict[str, Parameter]:
-        return {
-            f"{path}.{name}": dataclasses.replace(
-                tensor, trained=tensor.trained and layer.trainable
-            )
-            for path, layer in self.inner().items()
-            for name, tensor in layer.parameters().items()
-        }
-
-    def state(self) -> dict[str, Parameter]:
-        return {
-            f"{path}.{name}": tensor
-            for path, layer in self.inner().items()
-            for name, tensor in layer.state().items()
-        }
-
-    @property
-    def multiply_adds(self) -> int:
-        return sum(layer.multiply_adds for layer in self.inner().values())
-
-    @property
-    def least_rows(self) -> int:
-        return max(layer.least_rows for layer in self.inner().values())
-
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(self.inner())
-
-    def _contexts(self, ctx: Context) -> list[Context]:
-        return ctx.inner(
-            self._names,
-            lambda: [
-                want
-                for layers in (self.layers, self._shortcut)
-                for want in sequence.wanted(layers, ctx.wanted)
-            ],
-        )
-
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        tensors = [get_path(p, name) or NOTHING for name in self._names]
-        contexts, count = self._contexts(ctx), len(self.layers)
-        y, saved = sequence.forward(self.layers, x, tensors[:count], contexts[:count])
-        shortcut, kept = sequence.forward(self._shortcut, x, tensors[count:], contexts[count:])
+        (y, shortcut), saved = self.through(x, p, ctx)
         total = ctx.buffer("y", tuple(y.shape))
-        return ctx.backend.add(y, shortcut, total), saved + kept
+        return ctx.backend.add(y, shortcut, total), saved
 
     def backward(
         self,
@@ -172,18 +121,9 @@ class Residual(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        tensors = [get_path(p, name) or NOTHING for name in self._names]
-        outs = [get_path(out, name) for name in self._names]
-        contexts, count = self._contexts(ctx), len(self.layers)
         aside = ctx.buffer("delta", tuple(delta.shape))
         aside[...] = delta  # the layers may overwrite it
-
-        def through(layers: tuple[Layer, ...], part: slice, delta: Array) -> Array | None:
-            of_part = saved[part], tensors[part], outs[part], contexts[part]
-            return sequence.backward(layers, delta, *of_part)
-
-        first = through(self.layers, slice(count), delta)
-        second = through(self._shortcut, slice(count, None), aside)
+        first, second = self.back_through((delta, aside), saved, p, out, ctx)
         if not ctx.wanted:
             return None
         return ctx.backend.axpby(first, second)
@@ -209,14 +149,9 @@ def projecting(shape: Shape, to: Shape) -> Layer | None:
 
 
 def _layers(what: str, given: Any) -> tuple[Layer, ...]:
-    if isinstance(given, Layer) or not isinstance(given, Iterable) or isinstance(given, str):
-        raise TypeError(f"expected {what} to be a list of layers, got {given!r}")
-    found = tuple(given)
+    found = layers_in(what, given)
     if not found:
         raise ValueError(f"expected {what} to have at least one layer, got none")
-    for layer in found:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"expected {what} to be a list of layers, got {layer!r} in it")
     return found
 
 
