@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +17,7 @@ from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .layers import (
     AveragePool1D,
+    Columns,
     Conv1D,
     Conv2D,
     Dense,
@@ -30,12 +32,15 @@ from .layers import (
     Upsample2D,
     sequence,
 )
+from .layers.nested import Nested
 from .layers.rescale import gathered
 from .layers.shape import Reshaped
 from .parameters import Layout
 from .registry import canonical, nearest
+from .values import Indices
 
 TASKS = ("classification", "multilabel", "regression")
+MOST_INDICES = 1 << 20  # in a sample, beside other numbers
 ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
 
 
@@ -96,8 +101,10 @@ class Architecture:
         Of one sample.
     folded : bool
         Whether the first layer is a `Rescale`, which is applied as a mini-batch is gathered.
-    index_count : int or None
-        n, if inputs are whole numbers from 0 to n − 1, which stay integers; None: any numbers.
+    indices : tuple of Indices
+        Which inputs are whole numbers, by their count.
+    integers : bool
+        Whether all of them are, since the network begins with an `Embedding`: they stay integers.
     statistics : bool
         Whether layers take statistics of the mini-batch in training.
 
@@ -109,7 +116,8 @@ class Architecture:
 
     def __init__(self, layers: Sequence[Layer], cost: Cost | str | None, task: str | None) -> None:
         self.layers = tuple(layers)
-        self.index_count = _index_count(layers)
+        self.indices = _indices(layers)
+        self.integers = any(each.columns is None for each in self.indices)
         self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape
         if len(self.output_shape) != 1:
             raise ValueError(
@@ -145,6 +153,17 @@ class Architecture:
             if not layer.inner()
         )
         self._wanted = sequence.wanted(layers)
+
+    def check_dtype(self, dtype: str) -> None:
+        """ValueError if an `Embedding` beside other numbers has more than it tells apart."""
+        most = 1 << (np.finfo(dtype).nmant + 1)
+        for indices in () if self.integers else self.indices:
+            if indices.count - 1 > most:
+                raise ValueError(
+                    f"an Embedding of {indices.count:,} beside other numbers takes {dtype}, which "
+                    f"holds all whole numbers up to {most:,} alone: make the network with "
+                    'dtype="float64"'
+                )
 
     @cached_property
     def dense(self) -> DenseLayers | None:
@@ -234,16 +253,55 @@ def without_activation(layer: Any) -> tuple[Layer, Activation]:
     return dataclasses.replace(layer, activation=Identity()), layer.activation
 
 
-def _index_count(layers: Sequence[Layer]) -> int | None:
-    """n, if the first layer takes whole numbers from 0 to n − 1; None: any numbers."""
+def _indices(layers: Sequence[Layer]) -> tuple[Indices, ...]:
+    """Which inputs are whole numbers, for the layers that take such."""
+    every = sequence.every(layers)
+    taking = [(path, each, n) for path, each in every if (n := each.index_count) is not None]
+    reached = dict(_reached(layers)) if taking else {}
+    found: dict[int, set[int]] = {}
     first = next((i for i, layer in enumerate(layers) if not isinstance(layer, Reshaped)), 0)
-    for path, layer in sequence.every(layers):
-        if layer.index_count is not None and path != str(first):
+    for path, layer, count in taking:
+        if path not in reached:
             raise ValueError(
                 f"layer {path}, {layer}: it takes whole numbers, which only the network's inputs "
-                "are: put it first, or after nothing but Flatten or Reshape"
+                "are: put it first, or after nothing but Flatten, Reshape or Columns, also in a "
+                "branch of Concatenate"
             )
-    return layers[first].index_count
+        if path == str(first):
+            return (Indices(count),)
+        places = _places(path, layer, reached[path])
+        found.setdefault(count, set()).update(places.tolist())
+    return tuple(Indices(n, tuple(sorted(places))) for n, places in sorted(found.items()))
+
+
+def _reached(
+    layers: Iterable[Layer], before: str = "", picked: tuple[Columns, ...] = ()
+) -> Iterator[tuple[str, tuple[Columns, ...]]]:
+    """The path of each layer that sees inputs of the network alone, and what picks them."""
+    for index, layer in enumerate(layers):
+        path = f"{before}{index}"
+        yield path, picked
+        if isinstance(layer, Nested):
+            for prefix, chain in layer.chains().items():
+                yield from _reached(chain, f"{path}.{prefix}", picked)
+        if isinstance(layer, Columns):
+            picked = (*picked, layer)
+        elif not isinstance(layer, Reshaped):
+            return
+
+
+def _places(path: str, layer: Layer, picked: Sequence[Columns]) -> np.ndarray:
+    """Which elements of a network's flattened input a layer sees, after these `Columns`."""
+    length = math.prod(layer.shape_in)
+    if length > MOST_INDICES:  # a file may claim any
+        raise ValueError(
+            f"layer {path}, {layer}: it takes at most {MOST_INDICES:,} whole numbers beside other "
+            f"numbers, got {length:,}: put it first"
+        )
+    places = np.arange(length)
+    for columns in reversed(picked):
+        places = columns.sources(places)
+    return places
 
 
 def bind(layers: Sequence[Any]) -> list[Layer]:

@@ -33,7 +33,7 @@ from .readers import (
     suffix,
     table,
 )
-from .values import check_indices, first_not_finite, not_held
+from .values import Indices, check_indices, first_not_finite, not_held
 from .windows import WindowPlan, WindowReader
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Blocks:
         Which of the reader's rows these are, a bool of each; None: all.
     checked : bool
         Whether all of x was found to be finite, or need not be.
-    index_count : int or None
-        n, if x has to be whole numbers from 0 to n − 1.
+    indices : sequence of Indices
+        Which numbers of x have to be whole numbers.
     most : float
         The largest number that x may have.
     target_columns : tuple of str or None
@@ -85,7 +85,7 @@ class Blocks:
     ) -> None:
         self.reader, self.y, self.sample_weight, self.budget = reader, y, sample_weight, budget
         self.kept, self.checked = kept, False
-        self.index_count: int | None = None
+        self.indices: Sequence[Indices] = ()
         self.most, self.target_columns = math.inf, target_columns
         self.n = reader.shape[0] if kept is None else int(kept.sum())
         self.shape = self.n, *reader.shape[1:]
@@ -211,14 +211,14 @@ class Blocks:
                 first = rows.stop
         self.checked = True
 
-    def checking(self, count: int | None, most: float, finite: bool = True) -> Blocks:
-        """The same, with what a network checks: `index_count`, and `most` if that is asked for."""
+    def checking(self, indices: Sequence[Indices], most: float, finite: bool = True) -> Blocks:
+        """The same, with what a network checks: `indices`, and `most` if that is asked for."""
         dtype = self.reader.dtype
         wide = dtype.kind == "f" and most < float(np.finfo(dtype).max)
-        if finite and count is None and not wide:
+        if finite and not indices and not wide:
             return self
         twin = copy.copy(self)
-        twin.checked, twin.index_count, twin.most = not finite, count, most
+        twin.checked, twin.indices, twin.most = not finite, indices, most
         return twin
 
     def check_targets(self, y: Any, columns: Columns, what: str) -> None:
@@ -270,9 +270,7 @@ class Blocks:
             raise ValueError(f"{self.reader.name}: {error}") from None
         except Exception as error:  # of any library's array
             raise OSError(f"{where} could not be read: {error}") from error
-        if self.index_count is not None:
-            check_indices(out, self.index_count, where, start)
-            return
+        check_indices(out, self.indices, where, self, start)
         row = first_not_finite(out, self.most) if finite else None
         if row is not None:
             name, own = self.reader.place(start + row)

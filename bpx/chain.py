@@ -67,6 +67,7 @@ class Chain:
     ) -> None:
         self.architecture, self.backend, self.key = architecture, backend, key
         self.dtype = _dtype_name(dtype)
+        architecture.check_dtype(self.dtype)
         self.xp_dtype = backend.dtype(self.dtype)
         self.objective, self.task = architecture.objective, architecture.task
         backend.use()
@@ -142,7 +143,7 @@ class Chain:
             x = backend.from_host(native(x.toarray()))
         elif isinstance(x, np.memmap) and backend.name != "numpy":
             x, rows = backend.from_host(native(np.ascontiguousarray(x[rows]))), slice(None)
-        if self.architecture.index_count is not None:
+        if self.architecture.integers:
             return self._integers(x, rows)
         if isinstance(rows, slice):
             as_it_is = x.dtype == self.xp_dtype and not self.architecture.folded

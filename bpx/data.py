@@ -9,6 +9,7 @@ machine's): each mini-batch is gathered as it is needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from .backends import Array, Backend, asarray, get, is_sparse, namespace
 from .checks import last_word, shortened, whole
 from .frames import is_named_row, is_on_disk
-from .values import check_finite_rows, check_indices
+from .values import Indices, check_finite_rows, check_indices
 
 if TYPE_CHECKING:  # numpy.random is imported where it is first used
     Seed = int | np.random.Generator | None
@@ -90,13 +91,13 @@ def check_x(
     shape: tuple[int, ...],
     what: str = "x",
     finite: bool = True,
-    index_count: int | None = None,
+    indices: Sequence[Indices] = (),
     most: float = math.inf,
 ) -> Array:
     """`x` as an array (m, \\*shape) of real numbers on `backend`, in the dtype in which it came.
 
-    With `index_count` they have to be whole numbers from 0 to below it; with `finite` of no more
-    than `most`.
+    Those of `indices` have to be such whole numbers, whatever `finite` is; with `finite` all have
+    to be no more than `most`.
 
     A memory map stays a memory map, also for a network on a device, and a sparse matrix one of
     compressed rows on the host.
@@ -114,7 +115,7 @@ def check_x(
     sparse = not plain and is_sparse(x)
     if sparse and len(shape) == 1:
         x = _compressed(x, what)
-        if index_count is not None and not x.has_canonical_format:
+        if indices and not x.has_canonical_format:
             x = x.copy()
             x.sum_duplicates()  # their sum is the number
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
@@ -124,10 +125,9 @@ def check_x(
     check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
         raise ValueError(f"expected at least one sample, got {what} of shape {tuple(x.shape)}")
-    if index_count is not None:
-        # Whatever `finite` is: others would be read from beyond the weights.
-        check_indices(x, index_count, what)
-    elif finite:
+    if indices:  # others would be read from beyond the weights
+        check_indices(x, indices, what, given)
+    if finite:
         check_finite_rows(x, what, given, most)
     return x
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from functools import reduce
-from operator import itemgetter
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -254,23 +253,25 @@ class Ensemble(HasNames):
 
         Its `Embedding` has the fewest numbers; or no first `Rescale` makes large numbers less.
         """
-        limits = (
-            net.chain.architecture.index_count or net.chain.largest_input for net in self.members
-        )
-        return min(zip(limits, self.members, strict=True), key=itemgetter(0))[1]
+
+        def limit(net: Network) -> float:
+            counts = (indices.count for indices in net.chain.architecture.indices)
+            return min(counts, default=net.chain.largest_input)
+
+        return min(self.members, key=limit)
 
     def _outputs(self, x: Any, settled: bool) -> Array:
         """One result of `_together`, for any number of rows, as a fresh array."""
         chain = self._narrowest.chain
-        index_count = chain.architecture.index_count
+        indices = chain.architecture.indices
         x = by_names(x, self.columns)
         if not isinstance(x, Blocks):
             shape, most = self.input_shape, chain.largest_input
-            x = data.check_x(self.backend, x, shape, index_count=index_count, most=most)
+            x = data.check_x(self.backend, x, shape, indices=indices, most=most)
             return self._together(x)[settled]
         data.check_row_shape(x.shape, self.input_shape, x)
         out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)
-        for part, rows in x.checking(index_count, chain.largest_input).in_order(self.backend, 0):
+        for part, rows in x.checking(indices, chain.largest_input).in_order(self.backend, 0):
             out[rows, ...] = self._together(part)[settled]
         return out
 
@@ -438,6 +439,7 @@ def _check(members: tuple[Any, ...]) -> None:
                     f"expected networks with the same {what}, got {expected!r} in member 0 and "
                     f"{got!r} in member {index}{hint}"
                 )
+    _check_indices(members)
     for what in Names._fields:  # some may not have any yet
         found = {getattr(net, what): index for index, net in enumerate(members)}
         found.pop(None, None)
@@ -448,6 +450,17 @@ def _check(members: tuple[Any, ...]) -> None:
                 f"expected networks trained with the same {what}, got {shortened([*one])} in "
                 f"member {at} and {shortened([*other])} in member {there}"
             )
+
+
+def _check_indices(members: Sequence[Network]) -> None:
+    """ValueError unless one member's whole numbers are those of all members that take any."""
+    described = [net.chain.architecture for net in members]
+    of_columns = any(each.indices and not each.integers for each in described)
+    if of_columns and len({each.indices for each in described if each.indices}) > 1:
+        raise ValueError(
+            "expected networks whose Embeddings take the same columns, and as many numbers in "
+            "each, got others: average the outputs of such networks yourself"
+        )
 
 
 _ALIKE = {

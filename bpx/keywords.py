@@ -71,6 +71,7 @@ OF_LAYERS = {
         "in_features": "a layer finds the size of its inputs itself",
         "kernel_regularizer": "it is for training, net.fit(..., l2=...)",
     },
+    "axis": {"dim": "here it is axis=, of a sample, whose first is 0"},
     "bias": {"bias_initializer": "here it is bias="},
     "channels": {
         "filters": "here they are channels=, the first argument",
@@ -125,8 +126,8 @@ ATTRIBUTES_OF_BPX = {
 }
 # Of its layers; names that are nearly ours are found without.
 ATTRIBUTES_OF_LAYERS = {
-    "Concatenate": "layers are one after another; docs/guide.md has one that makes a vector of a "
-    "category beside numbers, at Parts of your own",
+    "Add": "here it is bpx.layers.Residual([...]), what layers make of x, and x",
+    "Concat": "here it is bpx.layers.Concatenate([[...], [...]])",
     "Conv2DTranspose": "here it is Upsample2D(2), and a Conv2D after it",
     "ConvTranspose2d": "here it is Upsample2D(2), and a Conv2D after it",
     "GRU": "there are no recurrent layers",

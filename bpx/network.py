@@ -375,11 +375,12 @@ class Network(HasNames):
         """
         if isinstance(x, Blocks):
             data.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
-            return self.chain.outputs(x.checking(self._index_count, self.chain.largest_input))
+            described, most = self.chain.architecture, self.chain.largest_input
+            return self.chain.outputs(x.checking(described.indices, most))
         # No `hints` for this method: they would take 0.35 of its 5 µs for one sample.
         given = self._by_names(x)
         x = self._rows(given, finite=False)
-        if self._index_count is not None:  # which are checked already
+        if self.chain.architecture.integers:  # which are checked already
             return self.chain.outputs(x)
         most = self.chain.largest_input
         return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given, most))
@@ -395,13 +396,9 @@ class Network(HasNames):
 
     def _rows(self, given: Any, finite: bool = True, what: str = "x") -> Array:
         chain, described = self.chain, self.chain.architecture
-        shape, index_count = described.input_shape, described.index_count
+        shape, indices = described.input_shape, described.indices
         most = chain.largest_input if finite else math.inf
-        return data.check_x(chain.backend, given, shape, what, finite, index_count, most)
-
-    @property
-    def _index_count(self) -> int | None:
-        return self.chain.architecture.index_count
+        return data.check_x(chain.backend, given, shape, what, finite, indices, most)
 
     def activations(
         self, x: Any, *, training: bool = False, step: int | None = None
@@ -526,7 +523,8 @@ class Network(HasNames):
                 "numbers: name them, in the order of its labels, with net.classes = [...]"
             )
         held = self._targets(x.n, y, sample_weight, what, finite)
-        x = x.checking(self._index_count, self.chain.largest_input, finite)
+        indices, most = self.chain.architecture.indices, self.chain.largest_input
+        x = x.checking(indices, most, finite)
         if x.fits(bytes_of_a_row(held)):
             read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
             return data.Samples(read, *held)
@@ -771,12 +769,12 @@ class Network(HasNames):
         Returns
         -------
         array
-            (m, k, \*input_shape).
+            (m, k, \*input_shape); 0 by way of an `Embedding`, which takes whole numbers.
 
         Raises
         ------
         ValueError, TypeError, BackendError
-            As `feedforward`; inputs that are the whole numbers of an `Embedding`.
+            As `feedforward`; inputs that are nothing but the whole numbers of an `Embedding`.
 
         Examples
         --------
@@ -787,7 +785,7 @@ class Network(HasNames):
         [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]
         """
         data.check_in_memory(x)
-        if self._index_count is not None:
+        if self.chain.architecture.integers:
             raise ValueError(
                 "there are no derivatives with respect to the whole numbers of an Embedding"
             )

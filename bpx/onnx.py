@@ -20,6 +20,8 @@ from .layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Columns,
+    Concatenate,
     Conv1D,
     Conv2D,
     Dense,
@@ -39,6 +41,7 @@ from .layers import (
     Upsample1D,
     Upsample2D,
 )
+from .layers.nested import Nested
 from .layers.sliding import Sliding
 from .network import Network
 from .writing import write_bytes
@@ -58,8 +61,8 @@ def export_onnx(
     """A network or an ensemble, as it predicts, as an ONNX model of standard operators.
 
     Its input is ``inputs`` (m, \\*input_shape) for any m. It has the network's dtype, but int64
-    where an `Embedding` takes it, and float64 where a first `Rescale` needs that (see Notes). Its
-    outputs are, by the task,
+    where a network begins with an `Embedding`, and float64 where a first `Rescale` needs that (see
+    Notes). Its outputs are, by the task,
 
     - for a regression ``outputs`` (m, k);
     - for a classification ``label`` (m,), of int64 or what `classes` has, and ``probabilities``
@@ -245,7 +248,7 @@ class Graph:
 
 
 def _dtype_of_inputs(members: Iterable[Network]) -> np.dtype[Any]:
-    if any(net.chain.architecture.index_count is not None for net in members):
+    if any(net.chain.architecture.integers for net in members):
         return np.dtype(np.int64)
     coarse = any(_spacing(net).max() > COARSEST for net in members)
     return np.dtype(np.float64 if coarse else next(iter(members)).dtype)
@@ -278,7 +281,7 @@ def _tell_of_float64(graph: Graph) -> None:
 
 def _feedforward(graph: Graph, begin: str, net: Network) -> str:
     x = "inputs"
-    indices = net.chain.architecture.index_count is not None
+    indices = net.chain.architecture.integers
     is_rescaled = isinstance(net.layers[0], Rescale) and graph.inputs.kind == "f"
     if graph.inputs != net.dtype and not (indices or is_rescaled):  # another member wants them so
         graph.scope = f"{begin}inputs"
@@ -306,15 +309,28 @@ def _through(graph: Graph, scope: str, layer: Layer, x: str) -> str:
     return _LAYERS[type(layer)](graph, layer, x)
 
 
-def _residual(graph: Graph, residual: Residual, x: str) -> str:
-    scope, y, beside = graph.scope, x, x
-    for name, layer in residual.inner().items():
-        if name.startswith("projection."):
-            beside = _through(graph, f"{scope}.{name}", layer, beside)
-        else:
-            y = _through(graph, f"{scope}.{name}", layer, y)
+def _chains(graph: Graph, layer: Nested, x: str) -> list[str]:
+    """Each chain's outputs."""
+    scope, outputs = graph.scope, []
+    for prefix, chain in layer.chains().items():
+        y = x
+        for index, each in enumerate(chain):
+            y = _through(graph, f"{scope}.{prefix}{index}", each, y)
+        outputs.append(y)
     graph.scope = scope
-    return graph.add("Add", y, beside)
+    return outputs
+
+
+def _residual(graph: Graph, residual: Residual, x: str) -> str:
+    return graph.add("Add", *_chains(graph, residual, x))
+
+
+def _concatenate(graph: Graph, layer: Concatenate, x: str) -> str:
+    return graph.add("Concat", *_chains(graph, layer, x), axis=layer.axis + 1)
+
+
+def _columns(graph: Graph, layer: Columns, x: str) -> str:
+    return graph.add("Gather", x, graph.constant(layer.columns, np.int64), axis=1)
 
 
 def _unknown(index: str, layer: Layer, kind: str, it: Any, known: list[str]) -> ValueError:
@@ -405,6 +421,8 @@ _LAYERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     AveragePool1D: _average_pool,
     AveragePool2D: _average_pool,
     BatchNorm: operators.batch_norm,
+    Columns: _columns,
+    Concatenate: _concatenate,
     Conv1D: _convolution,
     Conv2D: _convolution,
     Dense: _dense,

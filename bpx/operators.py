@@ -14,6 +14,8 @@ from .layers import BatchNorm, Embedding, LayerNorm
 if TYPE_CHECKING:
     from .onnx import Graph
 
+INT64 = 7  # onnx.TensorProto.INT64
+
 
 def batch_norm(graph: Graph, layer: BatchNorm, x: str) -> str:
     tensors = [f"{graph.scope}.{name}" for name in ("scale", "shift", "mean", "variance")]
@@ -41,6 +43,8 @@ def layer_norm(graph: Graph, layer: LayerNorm, x: str) -> str:
 
 
 def embedding(graph: Graph, layer: Embedding, x: str) -> str:
+    if graph.inputs.kind == "f":  # whole numbers beside others
+        x = graph.add("Cast", x, to=INT64)
     return graph.add("Gather", f"{graph.scope}.weights", x, axis=0)
 
 

@@ -50,10 +50,12 @@ def tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
     coarse = np.flatnonzero((steps > 0.0) & (steps < FEW_STEPS))
     if len(coarse):
         k = int(coarse[0])
+        remedy = "begin the network with bpx.layers.Rescale.standardizing(x), or make it"
+        if net.chain.architecture.indices:  # which a Rescale before them would change
+            remedy = "subtract its mean, or make the network"
         warn(
             f"{column(k, names and names.columns)} of x goes from {low[k]:.9g} to {high[k]:.9g}, "
-            f"which float32 tells apart in {steps[k]:.0f} steps: begin the network with "
-            "bpx.layers.Rescale.standardizing(x), or make it with dtype='float64'"
+            f"which float32 tells apart in {steps[k]:.0f} steps: {remedy} with dtype='float64'"
         )
 
 

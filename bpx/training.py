@@ -262,7 +262,7 @@ def names_of_run(known: Names, trained: bool, architecture: Architecture, x: Any
 
 def _augmentation(net: Network, augment: Any) -> Pipeline | None:
     changes = Pipeline.of(augment, net.input_shape, net.layers)
-    if changes is not None and net.chain.architecture.index_count is not None:
+    if changes is not None and net.chain.architecture.indices:
         raise ValueError(
             "augment= is for images, and this network takes whole numbers: leave it out"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,39 @@ def _has_finite_squares(array: np.ndarray, most: float) -> bool:
     return all(math.isfinite(s) and s <= square for s in (float(np.vdot(p, p)) for p in parts))
 
 
-def first_not_index(array: Any, count: int) -> int | None:
-    """The first row with anything but whole numbers from 0 to below `count`; None: none."""
+@dataclass(frozen=True)
+class Indices:
+    """Which numbers of each sample are whole numbers from 0, for an `Embedding`.
+
+    Attributes
+    ----------
+    count : int
+        They are below it.
+    columns : tuple of int or None
+        Their places in the flattened sample; None: all of them.
+    """
+
+    count: int
+    columns: tuple[int, ...] | None = None
+
+    def of(self, array: Any) -> Any:
+        """The columns of an array's rows, or of a sparse matrix's."""
+        if self.columns is None:
+            return array
+        if is_sparse(array):
+            return array[:, list(self.columns)]
+        backend = get(array)
+        places = backend.from_host(np.asarray(self.columns))
+        flat = backend.xp.reshape(array, (array.shape[0], -1))
+        return backend.xp.take(flat, backend.xp.astype(places, backend.index_dtype), axis=1)
+
+
+def first_not_index(array: Any, indices: Indices) -> int | None:
+    """The first row in which they are anything but whole numbers from 0 to below their count."""
+    count = indices.count
     if is_sparse(array):
-        return _row_of(array, first_not_index(_stored(array), count))
+        chosen = indices.of(array)
+        return _row_of(chosen, first_not_index(_stored(chosen), Indices(count)))
     xp = get(array).xp
     if xp.isdtype(array.dtype, "bool"):
         array = xp.astype(array, xp.uint8)
@@ -68,6 +98,7 @@ def first_not_index(array: Any, count: int) -> int | None:
     bounded = not floats and xp.iinfo(array.dtype).max < count
 
     def wrong(part: Array) -> Array:
+        part = indices.of(part)
         found = part < 0
         if not bounded:  # or the dtype has no such number to compare with
             found = found | (part >= count)
@@ -147,15 +178,26 @@ def not_held(
     )
 
 
-def check_indices(array: Any, count: int, what: str, first: int = 0) -> None:
-    """ValueError unless all are whole numbers from 0 to below `count`; rows count from `first`."""
-    row = first_not_index(array, count)
-    if row is not None:
-        at = _row(array, row)
-        host = get(at).to_host(at).reshape(-1)
-        wrong = next(v for v in host.tolist() if not (0 <= v < count and v == int(v)))
+def check_indices(
+    array: Any, every: Iterable[Indices], what: str, given: Any = None, first: int = 0
+) -> None:
+    """ValueError unless all of these are such whole numbers; rows count from `first`.
+
+    `given` is the frame that names the columns.
+    """
+    for indices in every:
+        count, columns = indices.count, indices.columns
+        row = first_not_index(array, indices)
+        if row is None:
+            continue
+        at = indices.of(_row(array, row))
+        host = get(at).to_host(at).reshape(-1).tolist()
+        k = next(k for k, v in enumerate(host) if not (0 <= v < count and v == int(v)))
+        where = f"row {first + row}"
+        if columns is not None and len(array.shape) == 2:
+            where += f", {column(columns[k], printed_names(given))}"
         raise ValueError(
             f"expected whole numbers 0 to {count - 1} in {what} for an Embedding of {count}, got "
-            f"{wrong!r} in row {first + row}: number them from 0, and give rare or unknown "
-            "ones a number of their own"
+            f"{host[k]!r} in {where}: number them from 0, and give rare or unknown ones a number "
+            "of their own"
         )

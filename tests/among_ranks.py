@@ -24,6 +24,8 @@ from bpx.augmentation import Elastic, Noise, Rotate, Shift
 from bpx.layers import (
     Activation,
     BatchNorm,
+    Columns,
+    Concatenate,
     Conv2D,
     Dense,
     Dropout,
@@ -78,6 +80,14 @@ def normalized():
 
 def embedded():
     layers = [Input(6), Embedding(9, 4), Flatten(), Dense(3, "softmax")]
+    return bpx.Network(layers, dtype="float64", seed=3)
+
+
+def branched():
+    """Statistics and masks in a branch, beside the vectors of a category."""
+    category = [Columns([0]), Embedding(9, 4), Flatten()]
+    others = [Columns(range(1, 6)), Dense(4), BatchNorm(), Dropout(0.3)]
+    layers = [Input(6), Concatenate([category, others]), Dense(3, "softmax")]
     return bpx.Network(layers, dtype="float64", seed=3)
 
 
@@ -144,6 +154,8 @@ def steps():
     )
     words = np.abs(x * 3).astype(int) % 9
     found["embedding"] = both(embedded, words, y, accumulate=2, **few)
+    mixed = np.column_stack([words[:, 0], x[:, 1:]])
+    found["branches"] = both(branched, mixed, y, epochs=2, batch_size=12)
     found["convolution"] = both(convolution, x, y, accumulate=2, **few)
     changed = {"augment": CHANGES, **few}
     found["augmentation"] = both(convolution, x, y, **changed)

@@ -145,6 +145,17 @@ def test_embeddings_are_replayed(backend, launches):
 
 
 @on_both
+def test_branches_are_replayed(backend, launches):
+    category = [L.Columns([2]), L.Embedding(7, 3), L.Flatten()]
+    others = [L.Columns([0, 1, 3, 4]), L.Dense(3, "tanh"), L.Dropout(0.2)]
+    x = problem()[0]
+    x[:, 2] = np.arange(230) % 7
+    layers = L.Concatenate([category, others, []]), L.Dense(4, "softmax")
+    same(*both(backend, *layers, x=x, optimizer=bpx.Adam(0.01), l2=1.0))
+    assert len(launches) == 26
+
+
+@on_both
 @images
 def test_convolutions_and_pooling_are_replayed(backend, launches, name):
     layers = *IMAGES[name], L.Dense(4, "softmax")

@@ -228,7 +228,7 @@ def test_data_on_disk_and_sparse_data(words, tmp_path):
     arrays.fit(x, y, epochs=1, batch_size=20, shuffle=False)
     assert np.array_equal(net.parameters, arrays.parameters)
     assert np.array_equal(net.feedforward(data), net.feedforward(x))
-    assert data.index_count is None  # it is this network's own
+    assert data.indices == ()  # they are this network's own
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
     assert np.array_equal(net.feedforward(sparse.csr_array(x)), net.feedforward(x))
     twice = sparse.csr_array(([20.0, 20.0], [0, 0], [0, 2]), shape=(1, x.shape[1]))

@@ -78,6 +78,21 @@ LAYER_CASES = {
         layers.BatchNorm(scale="normal", shift="normal"),
         layers.BatchNorm(epsilon=0.1, trainable=False),
     ],
+    "columns": [layers.Columns([1, 0]), layers.Columns([1])],
+    "concatenate": [
+        layers.Concatenate([[], [layers.Conv2D(3, 1, "tanh"), layers.BatchNorm()], []]),
+        layers.Concatenate([[layers.Dropout(0.3)], [layers.Columns([1, 0])]], axis=2),
+        layers.Concatenate(
+            [
+                [layers.Flatten(), layers.Dense(3, trainable=False), layers.Activation("silu")],
+                [
+                    layers.Flatten(),
+                    layers.Concatenate([[], [layers.Dense(2)]]),
+                    layers.LayerNorm(),
+                ],
+            ]
+        ),
+    ],
     "conv1d": [
         layers.Conv1D(3, 3, "tanh"),
         layers.Conv1D(4, 2, "silu", 2, "same", dilation=2, groups=2, use_bias=False),

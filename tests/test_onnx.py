@@ -127,6 +127,19 @@ CHAINS = {
         *END,
         layers.BatchNorm(),
     ],
+    "columns": [layers.Columns([1, 0]), layers.Flatten(), layers.Columns([9, 2, 3, 4]), *END],
+    "concatenate": [
+        layers.Concatenate([[], [layers.BatchNorm(), layers.Activation("tanh")]], axis=1),
+        layers.Flatten(),
+        layers.Concatenate(
+            [
+                [layers.Dense(3, "tanh"), layers.Concatenate([[], [layers.Dense(2)]])],
+                [],
+                [layers.Residual([layers.LayerNorm()])],
+            ]
+        ),
+        layers.Dense(2),
+    ],
     "conv1d": [
         layers.Reshape((4, 21)),
         layers.Conv1D(6, 3, "relu", 2, 1, use_bias=False),

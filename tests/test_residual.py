@@ -371,8 +371,8 @@ CASES = [
      "layer 0, Residual: its layer 1, Dense 3, identity: Dense expects flat inputs"),
     (lambda: made(Residual([Conv(3, 1)], Dense(3))), ValueError,
      "its projection's layer 0, Dense 3, identity: Dense expects flat inputs of shape (m, n)"),
-    (lambda: made(Residual([layers.Embedding(3, 1), layers.Flatten()]), shape=1), ValueError,
-     "layer 0.0, Embedding 3 × 1: it takes whole numbers"),
+    (lambda: made(Residual([Dense(1), layers.Embedding(3, 1), layers.Flatten()]), shape=1),
+     ValueError, "layer 0.1, Embedding 3 × 1: it takes whole numbers"),
 ]  # fmt: skip
 
 

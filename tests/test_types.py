@@ -16,7 +16,8 @@ from typing import Any, ClassVar, assert_type
 import numpy as np
 import bpx
 import bpx.sklearn
-from bpx.layers import Activation, Conv2D, Dense, Embedding, Input, Layer, LayerNorm, Residual
+from bpx.layers import Activation, Columns, Concatenate, Conv2D, Dense, Embedding, Flatten
+from bpx.layers import Input, Layer, LayerNorm, Residual
 
 x, y = np.zeros((20, 3)), np.zeros(20, np.int64)
 
@@ -63,6 +64,11 @@ stack: list[Layer] = [Dense(3), Gain(Square())]
 dense, conv, block = Dense(3, "tanh", "zeros"), Conv2D(4, 3), Residual(stack, "auto")
 Residual((dense,), dense), Residual([conv], [conv], trainable=False)
 Embedding(9, 2, "normal"), LayerNorm(scale=bpx.initializers.Zeros()), Activation(Square())
+Concatenate([[], stack, (Columns(range(3)), Columns(columns=[0, 2]))], axis=1, trainable=False)
+category: list[Layer] = [Columns([0]), Embedding(9, 2), Flatten()]
+joined = Concatenate([category, [Columns(np.arange(1, 3))]])
+assert_type(joined.branches, tuple[tuple[Layer, ...], ...])
+assert_type(Columns([0]).columns, tuple[int, ...])
 assert_type(dense.activation, bpx.Activation)
 assert_type(conv.activation, bpx.Activation)
 assert_type(conv.weights, bpx.initializers.Initializer | None)
@@ -101,6 +107,9 @@ Dense(3, weights=0.0)  # type: ignore[arg-type]
 Conv2D(3)  # type: ignore[call-arg]
 Conv2D(3, 3, 3)  # type: ignore[arg-type]
 Residual(dense)  # type: ignore[arg-type]
+Concatenate([dense])  # type: ignore[list-item]
+Columns(3)  # type: ignore[arg-type]
+dense(x)  # type: ignore[operator]
 Residual([Square()])  # type: ignore[list-item]
 Input()  # type: ignore[call-arg]
 Input("3")  # type: ignore[arg-type]

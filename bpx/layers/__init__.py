@@ -6,6 +6,8 @@ from ..keywords import ATTRIBUTES_OF_LAYERS, missing
 from ..parameters import Parameter
 from ._base import LAYERS, Input, Layer, activation_field, initializer_field
 from .activation import Activation
+from .columns import Columns
+from .concatenate import Concatenate
 from .convolution import Conv1D, Conv2D
 from .dense import Dense
 from .dropout import Dropout
@@ -30,6 +32,8 @@ __all__ = [
     "AveragePool1D",
     "AveragePool2D",
     "BatchNorm",
+    "Columns",
+    "Concatenate",
     "Conv1D",
     "Conv2D",
     "Dense",

@@ -50,7 +50,7 @@ def activation_field(default: Any = "identity") -> Any:
 
 
 def layers_field(default: Any = dataclasses.MISSING) -> Any:
-    """A field that holds a tuple of layers, or what stands for it."""
+    """A field that holds a tuple of layers, or of such tuples, or what stands for it."""
     return field(default=default, metadata={"layers": True})
 
 
@@ -229,7 +229,11 @@ class Layer:
 
     @property
     def index_count(self) -> int | None:
-        """n, if its inputs are whole numbers from 0 to n − 1; None (default): any numbers."""
+        """n, if its inputs are whole numbers from 0 to n − 1; None (default): any numbers.
+
+        They come as integers to a network's first layer, and beside other numbers, as after
+        `Columns`, in the network's dtype.
+        """
         return None
 
     @property
@@ -256,6 +260,15 @@ class Layer:
         """∂C/∂x from delta = ∂C/∂y, and the parameters' gradients to `out`."""
         raise TypeError(f"{type(self).__name__} must define backward(delta, saved, p, out, ctx)")
 
+    if not TYPE_CHECKING:  # to a checker no layer can be called
+
+        def __call__(self, *given: Any, **options: Any) -> Any:
+            """TypeError, for those who connect layers by calling them."""
+            raise TypeError(
+                f"{type(self).__name__} is not called: layers go to bpx.Network([...]) one after "
+                "another, and branches to bpx.layers.Concatenate([[...], [...]])"
+            )
+
     def config(self) -> dict[str, Any]:
         """A JSON-compatible dict from which `from_config` makes the layer again."""
         config = LAYERS.describe(type(self))
@@ -264,8 +277,8 @@ class Layer:
             registry = f.metadata.get("registry")
             if registry is not None and value is not None:
                 value = registry.describe(value)
-            if f.metadata.get("layers") and isinstance(value, tuple):
-                value = [layer.config() for layer in value]
+            if f.metadata.get("layers"):
+                value = _configs(value)
             if getattr(value, "shape", ()):
                 raise TypeError(
                     f"the field {f.name!r} of {type(self).__name__} is an array, which a layer's "
@@ -286,11 +299,25 @@ class Layer:
                 values[f.name] = registry.get(value, custom)
             elif isinstance(value, list):
                 inner = bool(f.metadata.get("layers"))
-                values[f.name] = tuple(Layer.from_config(v, custom) if inner else v for v in value)
+                values[f.name] = tuple(_layers(v, custom) if inner else v for v in value)
         return cls(**values)
 
     def __str__(self) -> str:
         return type(self).__name__
+
+
+def _configs(value: Any) -> Any:
+    """The description of a layer, or of those in tuples; anything else as it is."""
+    if isinstance(value, tuple):
+        return [_configs(each) for each in value]
+    return value.config() if isinstance(value, Layer) else value
+
+
+def _layers(config: Any, custom: Mapping[str, Any] | None) -> Any:
+    """The layer that `config` describes, or those of a list."""
+    if isinstance(config, list):
+        return tuple(_layers(each, custom) for each in config)
+    return Layer.from_config(config, custom)
 
 
 LAYERS = Registry("layer", Layer, classes=True)

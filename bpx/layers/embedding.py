@@ -24,7 +24,8 @@ class Embedding(Layer):
 
     A network that begins with it (after `Flatten` or `Reshape`, if need be) takes whole numbers
     from 0 to count − 1, as integers or floats; they are checked with the rest of the data, and
-    reach the layer as integers, never rounded. `Flatten` after it makes vectors of n·width.
+    reach the layer as integers, never rounded. In a table with other numbers it is in a branch,
+    after `Columns`: see `Concatenate`. `Flatten` after it makes vectors of n·width.
     `Conv1D` would take n for its channels: for a convolution along n put ``Permute((1, 0))``
     before it. The mean of the n vectors is ``Permute((1, 0)), GlobalAveragePool1D()``.
 
@@ -81,6 +82,8 @@ class Embedding(Layer):
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         xp = ctx.backend.xp
+        if x.dtype == ctx.dtype:  # whole numbers that came beside others
+            x = xp.astype(x, ctx.backend.index_dtype)
         rows = xp.reshape(x, (-1,))
         y = ctx.buffer("y", (x.shape[0] * math.prod(self.shape_in), self.width))
         ctx.backend.gather(p.weights, rows, y)
