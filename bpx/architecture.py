@@ -348,6 +348,9 @@ def tell_of_places(layers: Sequence[Layer]) -> None:
                 f"{layer} takes (m, {places}, {width}) of {before} as {places} channels along "
                 f"{width} places: to go along the words put Permute((1, 0)) before it"
             )
+        if isinstance(layer, Nested):
+            for chain in layer.chains().values():
+                tell_of_places(chain)
         if not isinstance(layer, Dropout):
             before = layer
 

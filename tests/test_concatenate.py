@@ -369,6 +369,9 @@ def test_which_columns_are_whole_numbers():
     channels = [Input((3, 2)), Concatenate([[Columns([2, 0]), inner, Reshape((4,))], [Flatten()]])]
     (found,) = bpx.Network(channels, cost="quadratic").chain.architecture.indices
     assert (found.count, found.columns) == (5, (0, 1))  # those of the sample's first axis 0
+    within = [Input(2), Residual([Columns([0]), Embedding(5, 2), Flatten()])]
+    (found,) = bpx.Network(within, cost="quadratic").chain.architecture.indices
+    assert (found.count, found.columns) == (5, (0,))
     begins = [Input(4), Reshape((2, 2)), Embedding(5, 1), Flatten()]
     described = bpx.Network(begins, cost="quadratic").chain.architecture
     assert described.integers

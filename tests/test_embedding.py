@@ -102,12 +102,14 @@ def test_permute_in_files(tmp_path, words):
     assert twin.summary().rows[2][1:3] == ("Permute (1, 0)", "(m, 4, 5)")
 
 
+@pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize(
     "between",
     [[], [layers.Dropout(0.1)], [layers.Permute((1, 0))], [layers.Upsample1D(2)]],
 )
-def test_places_that_are_taken_for_channels_are_told(between):
-    chain = [layers.Input(8), layers.Embedding(30, 8), *between, layers.Conv1D(4, 3)]
+def test_places_that_are_taken_for_channels_are_told(between, branch):
+    words = [layers.Embedding(30, 8), *between, layers.Conv1D(4, 3)]
+    chain = [layers.Input(8), *([layers.Concatenate([words])] if branch else words)]
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         net = bpx.Network([*chain, layers.Flatten(), layers.Dense(2)])

@@ -218,6 +218,20 @@ def test_each_layer(name, dtype, rng):
         same(net, np.abs(x).astype(int) % 200 if name == "embedding" else x)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("opset", [13, 17])
+def test_whole_numbers_beside_others(dtype, opset, rng):
+    category = [layers.Columns([1]), layers.Embedding(200, 3), layers.Flatten()]
+    chain = [layers.Concatenate([category, [layers.Columns([0, 2])]]), layers.Dense(2, "softmax")]
+    net = bpx.Network([layers.Input(3), *chain], dtype=dtype, seed=0)
+    plain = bpx.Network([3, 2], output="softmax", dtype=dtype, seed=0)
+    x = np.column_stack([rng.normal(size=50), rng.integers(200, size=50), rng.normal(size=50)])
+    for model in (net, bpx.Ensemble([plain, net])):
+        same(model, x, opset=opset)
+    ops = [node.op_type for node in bpx.export_onnx(net).graph.node]
+    assert ops[:5] == ["Gather", "Cast", "Gather", "Flatten", "Gather"]
+
+
 def test_layers_that_do_nothing(rng):
     for layer in (layers.Dropout(), layers.Rescale()):
         net = bpx.Network([layers.Input(3), layer], cost="quadratic")
