@@ -19,7 +19,7 @@ from .costs import Cost
 from .frames import by_names
 from .incoming import to_evaluate
 from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, attr_hints, hints
-from .labels import check_names
+from .labels import as_classes, check_names
 from .layers import Input
 from .names import HasNames, Names
 from .network import Network
@@ -177,11 +177,12 @@ class Ensemble(HasNames):
     __call__ = feedforward
 
     @hints(**OF_PREDICTIONS)
-    def predict(self, x: Any) -> Array:
+    def predict(self, x: Any, *, names: bool = False) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
         Decides by the mean of the outputs, as `Network.predict` does by a network's own, or by
-        votes, which are each member's own predictions.
+        votes, which are each member's own predictions. With `names` labels are those of `classes`,
+        as there.
 
         Two of three say no, with 0.48, and one is sure of yes, with 0.99:
 
@@ -192,7 +193,8 @@ class Ensemble(HasNames):
         >>> [bpx.Ensemble(nets, by).predict([[0.0]]).tolist() for by in ("average", "vote")]
         [[1], [0]]
         """
-        return self.members[0].chain.decide(self._outputs(x, settled=True))
+        labels = self.members[0].chain.decide(self._outputs(x, settled=True))
+        return as_classes(labels, self.classes, names) if names else labels
 
     @hints(**OF_PREDICTIONS)
     def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:

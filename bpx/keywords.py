@@ -241,8 +241,9 @@ def _arguments(method: Any) -> tuple[str, ...]:
 class _Elsewhere:
     """An attribute that is not there: AttributeError says what is, also where it is set."""
 
-    def __init__(self, message: str) -> None:
-        self._message = message
+    def __init__(self, owner: str, name: str, hint: str) -> None:
+        self._message = f"{owner} has no attribute {name!r}: {hint}"
+        self.__doc__ = f"Not there: {hint}."  # `help` of the class lists it
 
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         raise AttributeError(self._message)
@@ -260,7 +261,7 @@ def attr_hints(**elsewhere: str) -> Callable[[type[C]], type[C]]:
 
     def decorate(cls: type[C]) -> type[C]:
         for name, text in elsewhere.items():
-            setattr(cls, name, _Elsewhere(f"{cls.__name__} has no attribute {name!r}: {text}"))
+            setattr(cls, name, _Elsewhere(cls.__name__, name, text))
         every = cls.__dir__
 
         def without_them(self: Any) -> list[str]:

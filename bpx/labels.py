@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .architecture import Architecture
-from .backends import of
-from .checks import FILL_IN, LONGEST, different_names, last_word, shortened
+from .backends import Array, get, of
+from .checks import FILL_IN, LONGEST, different_names, flag, last_word, shortened
 from .data import class_count
 from .names import Names
 from .registry import nearest
@@ -187,6 +187,24 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str) -> Any:
     raise ValueError(
         f"{shortened(wrong)} in row {row} of {what} is not one of the network's classes{hint}"
     )
+
+
+def as_classes(labels: Array, classes: Sequence[Any] | None, names: bool = True) -> np.ndarray:
+    """What labels (m,) stand for, in an array of NumPy's.
+
+    Raises
+    ------
+    ValueError
+        That is not known.
+    TypeError
+        `names`, by which a user asks for it, is not True.
+    """
+    flag("names", names)
+    if classes is None:
+        raise ValueError(
+            "no names of classes are known: pass names as y to the first fit, or set net.classes"
+        )
+    return np.array(classes)[get(labels).to_host(labels)]
 
 
 def _names(y: Any) -> list[Any] | None:

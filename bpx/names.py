@@ -94,8 +94,7 @@ class HasNames:
 
         Taken, in sorted order, from the first labels or table on disk of names that `fit` is
         given, or set by you. Where they are known, names are taken as labels; files, ONNX models
-        and ``bpx predict`` have them. ``np.array(net.classes)[net.predict(x)]`` turns numbers into
-        them.
+        and ``bpx predict`` have them. ``net.predict(x, names=True)`` gives them.
 
         Raises
         ------
@@ -105,11 +104,10 @@ class HasNames:
         Examples
         --------
         >>> import bpx
-        >>> import numpy as np
         >>> net = bpx.Network([1, 2], output="softmax", bias="zeros")
         >>> net.weights[0] = [[-1.0], [1.0]]
         >>> net.classes = ["cat", "dog"]
-        >>> np.array(net.classes)[net.predict([[-3.0], [2.0]])].tolist()
+        >>> net.predict([[-3.0], [2.0]], names=True).tolist()
         ['cat', 'dog']
         """
         return self.names.classes

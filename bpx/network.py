@@ -24,7 +24,7 @@ from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
 from .incoming import Incoming, to_evaluate
 from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attr_hints, hints
-from .labels import check_names, check_targets, numbered
+from .labels import as_classes, check_names, check_targets, numbered
 from .layers import Input, Layer, sequence
 from .minibatches import Batches
 from .names import HasNames, Names
@@ -444,11 +444,12 @@ class Network(HasNames):
                 self.steps += step is None
 
     @hints(**OF_PREDICTIONS)
-    def predict(self, x: Any) -> Array:
+    def predict(self, x: Any, *, names: bool = False) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
         One sigmoid output means class 1 above ½; of several, or of a softmax, the largest gives
-        the class. In a multilabel task a label is present above ½.
+        the class. In a multilabel task a label is present above ½. With `names` labels are those of
+        `classes`, in an array of NumPy's; ValueError where there are none.
 
         >>> import bpx
         >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
@@ -456,8 +457,12 @@ class Network(HasNames):
         >>> x = [[-1.0], [1.0]]
         >>> net.feedforward(x).round(3).tolist(), net.predict(x).tolist()
         ([[0.269], [0.731]], [0, 1])
+        >>> net.classes = ["no", "yes"]
+        >>> net.predict(x, names=True).tolist()
+        ['no', 'yes']
         """
-        return self.chain.decide(self.feedforward(x))
+        labels = self.chain.decide(self.feedforward(x))
+        return as_classes(labels, self.classes, names) if names else labels
 
     # --- cost -------------------------------------------------------------------------------
 

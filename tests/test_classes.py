@@ -481,3 +481,32 @@ def test_a_terminal_obeys_no_name(written, tmp_path, trees):
     net.save(tmp_path / "net.safetensors")
     printed, _ = bpx_command("predict", tmp_path / "net.safetensors", written / "trees.csv")
     assert set(printed.splitlines()) <= {r"red\x1b[31m", "two\xa0\u3000words"}
+
+
+# --- what is predicted --------------------------------------------------------------------------
+
+
+def test_predictions_by_name(backend, put, trees):
+    x, kinds = trees
+    net = bpx.Network([2, 8, 3], hidden="tanh", output="softmax", seed=0, backend=backend)
+    twin = bpx.Network([2, 8, 3], hidden="tanh", output="softmax", seed=1, backend=backend)
+    for each in (net, twin):
+        each.fit(put(x), kinds, epochs=30, optimizer=bpx.SGD(0.5))
+    found = net.predict(put(x), names=True)
+    assert type(found) is np.ndarray
+    assert np.mean(found == kinds) > 0.9
+    assert np.array_equal(found, np.array(NAMES)[net.backend.to_host(net.predict(put(x)))])
+    both = bpx.Ensemble([net, twin])
+    assert np.mean(both.predict(put(x), names=True) == kinds) > 0.9
+    net.classes = [7, 8, 9]
+    assert set(net.predict(put(x), names=True).tolist()) == {7, 8, 9}
+
+
+@pytest.mark.parametrize("make", [lambda net: net, lambda net: bpx.Ensemble([net])])
+def test_predictions_by_name_need_names(make):
+    asked = make(bpx.Network([2, 3], output="softmax"))
+    with pytest.raises(ValueError, match=r"no names of classes are known: pass names as y to the"):
+        asked.predict([[0.0, 1.0]], names=True)
+    asked.classes = NAMES
+    with pytest.raises(TypeError, match="expected names to be True or False, got 'yes'"):
+        asked.predict([[0.0, 1.0]], names="yes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import pydoc
 import re
 
 import numpy as np
@@ -205,6 +206,8 @@ def test_names_that_are_nearly_right(look, told):
 def test_a_network_has_no_names_that_it_does_not_have():
     one = net()
     assert not hasattr(one, "compile")
+    told = pydoc.render_doc(bpx.Network, renderer=pydoc.plaintext)
+    assert "Not there: cost= is bpx.Network's, and optimizer= is fit's." in told
     assert "compile" not in dir(one)
     assert {"fit", "chain", "history"} <= set(dir(one))
     for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):

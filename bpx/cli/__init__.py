@@ -26,6 +26,7 @@ from ..data import generator as data_generator
 from ..ensemble import Ensemble
 from ..files import load
 from ..gradcheck import gradient_check
+from ..labels import as_classes
 from ..mpi import launched
 from ..network import Network
 from ..onnx import export_onnx
@@ -378,7 +379,7 @@ def predict(
         found = net.predict(x) if isinstance(net, Ensemble) else net.chain.decide(found)
     host = net.backend.to_host(found)
     if net.classes is not None and not outputs:
-        host = np.array([net.classes[label] for label in host.tolist()])
+        host = as_classes(host, net.classes)
     if out is None:  # without names: line by line, for other commands
         print(printable(predictions.lines(host)), end="")
     else:
