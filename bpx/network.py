@@ -448,8 +448,8 @@ class Network(HasNames):
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
         One sigmoid output means class 1 above ½; of several, or of a softmax, the largest gives
-        the class. In a multilabel task a label is present above ½. With `names` labels are those of
-        `classes`, in an array of NumPy's; ValueError where there are none.
+        the class. In a multilabel task a label is present above ½. With `names` labels are those
+        of `classes`, in an array of NumPy's; ValueError where there are none.
 
         >>> import bpx
         >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")
