@@ -215,7 +215,7 @@ def half() -> list[str]:
 def draw(path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharey=True)
     for (name, model), color in zip(list(MODELS.items())[1:], ("C0", "C1"), strict=True):
         for rows, style in ((8192, "--"), (131_072, "-")):
             at = Setting(model, rows)
@@ -232,7 +232,7 @@ def draw(path: Path) -> None:
         axis.axvline(GPUS, color="0.7", linewidth=0.8)
         axis.text(GPUS, 2, " one host", color="0.5", fontsize=7)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     axes[0].set_ylabel("efficiency, % (calculated, float32)")
     figure.savefig(path, dpi=90)
 
