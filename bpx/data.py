@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from .checks import last_word, shortened, whole
 from .frames import is_named_row, is_on_disk
 from .values import Indices, check_finite_rows, check_indices
 
-if TYPE_CHECKING:  # numpy.random is imported where it is first used
-    Seed = int | np.random.Generator | None
+Seed: TypeAlias = "int | np.random.Generator | None"  # numpy.random is imported where it is used
 
 
 def check_batch_size(batch_size: int | None, n: int) -> int:

@@ -1,7 +1,5 @@
 """Samples and labels, in three parts."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
