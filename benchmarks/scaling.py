@@ -79,7 +79,7 @@ def start(arguments: list[str], count: int) -> int:
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
-        print("not measured: mpi4py or mpiexec is not here (pip install 'bpx[mpi]' mpich)")
+        print("not measured: mpi4py or mpiexec is not here (pip install mpi4py mpich)")
         return 0
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [mpiexec, "-n", str(count), sys.executable, __file__, *arguments]

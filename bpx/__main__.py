@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+from .extras import PACKAGES
+
 
 def main() -> None:
     if importlib.util.find_spec("typer") is None:
-        print("bpx: the command line needs typer: pip install 'bpx[cli]'", file=sys.stderr)
+        print(f"bpx: the command line needs typer: pip install {PACKAGES['cli']}", file=sys.stderr)
         raise SystemExit(2)
     from .cli import main as command
 

@@ -18,6 +18,7 @@ import numpy as np
 from . import launcher
 from .backends import Array, Backend
 from .checks import positive
+from .extras import PACKAGES
 from .ranks import AllReduce, RankError, Ranks, listed
 
 AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
@@ -126,7 +127,7 @@ def _mpi() -> Any:
         from mpi4py import MPI
     except ImportError as error:
         raise ImportError(
-            "parallel=\"mpi\" needs mpi4py (pip install 'bpx[mpi]') and an MPI library: the "
+            f'parallel="mpi" needs mpi4py (pip install {PACKAGES["mpi"]}) and an MPI library: the '
             f"cluster's own, or pip install mpich ({error})"
         ) from error
     except RuntimeError as error:  # mpi4py's wheels look for the library when they are imported

@@ -14,6 +14,7 @@ from .architecture import Architecture
 from .checks import warn, whole
 from .costs import PROBABILITIES
 from .ensemble import Ensemble
+from .extras import PACKAGES
 from .labels import check_classes
 from .layers import (
     Activation,
@@ -132,7 +133,7 @@ def export_onnx(
     try:
         import onnx
     except ImportError as error:
-        raise ImportError("ONNX models need onnx: pip install 'bpx[onnx]'") from error
+        raise ImportError(f"ONNX models need onnx: pip install {PACKAGES['onnx']}") from error
     if not isinstance(net, Network | Ensemble):
         raise TypeError(f"expected a Network or an Ensemble to export, got {type(net).__name__}")
     newest = onnx.defs.onnx_opset_version()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .checks import different_names, shortened
+from .extras import PACKAGES
 from .history import History
 from .writing import write_bytes
 
@@ -59,7 +60,7 @@ def curves(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'bpx[plot]'") from error
+        raise ImportError(f"pictures need matplotlib: pip install {PACKAGES['plot']}") from error
     runs = _runs(history)
     if path is not None and not isinstance(path, str | PathLike):
         raise TypeError(

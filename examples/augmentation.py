@@ -58,7 +58,7 @@ for name, arguments in runs.items():
 try:
     from matplotlib.figure import Figure
 except ImportError:
-    raise SystemExit("the picture needs matplotlib: pip install 'bpx[plot]'") from None
+    raise SystemExit("the picture needs matplotlib: pip install matplotlib") from None
 backend = bpx.backends.get(options.backend)
 digits = x[[list(y).index(digit) for digit in range(10) if digit in y]]
 figure = Figure(figsize=(8, 5.6), layout="constrained")

@@ -30,7 +30,7 @@ for name in ("normal", "scaled-normal", "glorot-uniform", "he-normal"):
 try:
     from matplotlib.figure import Figure
 except ImportError:
-    raise SystemExit("the picture needs matplotlib: pip install 'bpx[plot]'") from None
+    raise SystemExit("the picture needs matplotlib: pip install matplotlib") from None
 figure = Figure(figsize=(6, 3.6), layout="constrained")
 panel = figure.subplots()
 for name, accuracies in curves.items():

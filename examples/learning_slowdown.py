@@ -35,7 +35,7 @@ for cost, rate in (("quadratic", 0.15), ("cross-entropy", 0.15)):
 try:
     from matplotlib.figure import Figure
 except ImportError:
-    raise SystemExit("the picture needs matplotlib: pip install 'bpx[plot]'") from None
+    raise SystemExit("the picture needs matplotlib: pip install matplotlib") from None
 figure = Figure(figsize=(7, 3.2), layout="constrained")
 axes = figure.subplots(1, 2, sharey=True)
 for panel, cost in zip(axes, ("quadratic", "cross-entropy"), strict=True):

@@ -33,7 +33,7 @@ for l2 in (0.0, 0.1):
 try:
     from matplotlib.figure import Figure
 except ImportError:
-    raise SystemExit("the picture needs matplotlib: pip install 'bpx[plot]'") from None
+    raise SystemExit("the picture needs matplotlib: pip install matplotlib") from None
 figure = Figure(figsize=(9, 3.4), layout="constrained")
 for panel, kind in zip(figure.subplots(1, 2), ("cost", "accuracy"), strict=True):
     for l2, color in ((0.0, "tab:red"), (0.1, "tab:green")):

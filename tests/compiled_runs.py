@@ -49,8 +49,8 @@ STEPS, PLAIN, FAST = Steps(), NumpyBackend(), FastBackend()
 def installed(backend):
     """The same backend; a skip where it is Numba's and that is not here."""
     if backend is FAST:
-        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-        pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+        pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
+        pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
     return backend
 
 

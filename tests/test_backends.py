@@ -91,7 +91,8 @@ def test_on_a_device_rows_are_together(rehearsed, rng, shape):
 
 def test_a_library_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for name, mend in (("cupy", r"pip install 'bpx\[cuda13\]'"), ("torch", "pip install torch")):
+    cupy = r"pip install 'cupy-cuda13x\[ctk\]>=14.0' cuda-pathfinder \(or 12 in place of 13, by"
+    for name, mend in (("cupy", cupy), ("torch", "pip install torch")):
         monkeypatch.setattr(backends, "_cache", {})
         with pytest.raises(BackendError, match=f"is not installed: {mend}"):
             backends.get(name)
@@ -126,6 +127,11 @@ def test_cupy_without_a_gpu(monkeypatch, error, message):
     with pytest.raises(BackendError, match=message):
         _libraries.Cupy().found()
     assert message in _libraries.Cupy().describe().why
+
+
+def test_an_older_driver_takes_another_cupy():
+    told = "for older ones, pip uninstall cupy-cuda13x and pip install 'cupy-cuda12x[ctk]>=14.0'"
+    assert told in _libraries.Cupy.why("cudaErrorInsufficientDriver: ...")
 
 
 def test_a_real_cupy_without_a_gpu():

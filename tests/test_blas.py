@@ -152,7 +152,7 @@ def test_sums_of_rows_wake_no_second_pool_of_threads(monkeypatch, rng):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_one_core_does_goes_through_a_layer_in_compiled_code(monkeypatch, rng, dtype):
     """Above one core's size only where BLAS has one thread, and would not share it out."""
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     from bpx.backends import _fast, _fast_run
 
     seen, loops = [], _fast_run.affine
@@ -281,7 +281,7 @@ def test_a_library_that_is_not_to_be_opened(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_compiled_code_goes_to_scipys_where_numpys_is_not_found(rng, dtype):
-    numba = pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    numba = pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     from bpx.backends import _numba_blas as compiled
 
     real = getattr(numba.types, dtype)
@@ -296,7 +296,7 @@ def test_compiled_code_goes_to_scipys_where_numpys_is_not_found(rng, dtype):
 
 
 def test_a_run_compiled_for_scipys_ends_with_the_same():
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     program = """
 import numpy as np, bpx, sys
 from bpx.backends import _cblas, _fast

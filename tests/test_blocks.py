@@ -105,7 +105,7 @@ def written(kind, folder, x):
     if kind == "npz":
         np.savez(path, x=x, y=np.arange(len(x)) % 3)
     elif kind in ("parquet", "csv"):
-        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
         columns = {f"c{k}": x[:, k] for k in range(12)} | {"label": np.arange(len(x)) % 3}
         table = arrow.table(columns | {"w": np.ones(len(x))})
         if kind == "parquet":
@@ -223,7 +223,7 @@ def train():
 
 threading.Thread(target=train).start()
 """
-    pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[sklearn]'")
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
     done = subprocess.run(
         [sys.executable, "-c", program, path],
         env=os.environ | {"BPX_FAST": "0"},
@@ -508,7 +508,7 @@ def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given):
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_classes_of_several_files(tmp_path, kind):
     """Numbered when all are read: the first file does not know the names of the second."""
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
     from pyarrow import csv
 
@@ -570,7 +570,7 @@ def test_targets_of_files_that_do_not_go_together(tmp_path):
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_tables_of_many_files(tmp_path, kind):
     """Some are empty, and columns come in any order."""
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
     from pyarrow import csv
 
@@ -628,7 +628,7 @@ def test_which_of_several_files_cannot_be_read(samples, tmp_path):
 @pytest.mark.parametrize("quoted", ['t"",', "t\n9999,1", 't\n"",""\n'])
 def test_quoted_cells_of_several_lines(tmp_path, monkeypatch, quoted):
     """Whatever the block's last bytes are."""
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     path = tmp_path / "a.csv"
     rows = "".join(f'{k % 10},{k % 2},"{quoted * (k % 3)} {k}",6" pipe\n' for k in range(200))
     path.write_text('\ufeffa,y,"a\n""note""",pipe\n' + rows, encoding="utf-8")
@@ -649,7 +649,7 @@ def test_quoted_cells_of_several_lines(tmp_path, monkeypatch, quoted):
     ],
 )
 def test_quotes_that_do_not_end(tmp_path, monkeypatch, content, message):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     monkeypatch.setattr(_tables, "LONGEST", 1000)
     monkeypatch.setattr(_tables, "LINES", 10)
     (tmp_path / "a.csv").write_text(content)
@@ -742,7 +742,7 @@ def test_files_that_cannot_be_read(samples, tmp_path):
 
 
 def test_tables_that_cannot_be_read(tmp_path):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     def refused(name, match, kind=ValueError, **arguments):
@@ -800,7 +800,7 @@ def test_tables_that_cannot_be_read(tmp_path):
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):
     """In rows sorted by their label, it would give the label away."""
     pandas = pytest.importorskip("pandas", reason="it writes it")
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     frame = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "label": [0, 1, 1]}).iloc[[2, 0, 1]]
     frame.to_parquet(tmp_path / "t.parquet")
     data = bpx.open_data(tmp_path / "t.parquet", target="label")
@@ -820,8 +820,8 @@ def test_the_index_that_pandas_writes_is_no_input(tmp_path):
     "text", ["{", "[" * 100_000, '{"index_columns": 7}', "[]", '{"index_columns": [[]]}', "\udcff"]
 )
 def test_what_is_not_pandas_own_names_no_index(tmp_path, text):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
-    parquet = pytest.importorskip("pyarrow.parquet", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="no pyarrow: pip install pyarrow")
     table = arrow.table({"a": [1.0, 2.0], "t": [0, 1]})
     told = table.replace_schema_metadata({"pandas": text.encode(errors="surrogateescape")})
     parquet.write_table(told, tmp_path / "t.parquet")
@@ -831,7 +831,7 @@ def test_what_is_not_pandas_own_names_no_index(tmp_path, text):
 def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.csv", None)
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ImportError, match=r"need pyarrow: pip install 'bpx\[data\]'"):
+    with pytest.raises(ImportError, match=r"need pyarrow: pip install pyarrow"):
         bpx.open_data(tmp_path / "t.csv", target="b")
 
 

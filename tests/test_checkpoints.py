@@ -119,7 +119,7 @@ def test_a_killed_run_ends_as_one_that_was_not(data, tmp_path, optimizer, when):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: type(optimizer).__name__)
 def test_compiled_steps(data, tmp_path, optimizer, dtype):
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     fast = _fast.FastBackend()
 
     def make(seed=1):
@@ -137,7 +137,7 @@ def test_compiled_steps(data, tmp_path, optimizer, dtype):
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_data_on_disk(data, tmp_path, shuffle, fast):
     if fast:
-        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+        pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     x, y = np.tile(data[0], (20, 1)), np.tile(data[1], 20)
     np.save(tmp_path / "x.npy", x)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx[cli]'")
+pytest.importorskip("typer", reason="the command line needs it: pip install typer")
 
 from test_cli import bpx_command
 
@@ -41,7 +41,7 @@ def written(trees, tmp_path):
 
 
 def _write_parquet(path, x, kinds, dictionary):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     if dictionary:  # with one that is never used, as in pandas' categories
@@ -67,7 +67,7 @@ def test_numbers_are_those_of_sorted_names(trees, written):
 @pytest.mark.parametrize("kind", ["csv", "parquet", "dictionary"])
 @pytest.mark.parametrize("known", [None, KINDS])
 def test_tables_on_disk(trees, written, kind, known, monkeypatch):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     path = written / f"trees.{kind.replace('dictionary', 'parquet')}"
     if kind == "csv":
         monkeypatch.setattr(readers._tables, "LINES", 200)  # several blocks
@@ -85,7 +85,7 @@ def test_tables_on_disk(trees, written, kind, known, monkeypatch):
 
 
 def test_networks_learn_the_names_of_tables(trees, written, tmp_path):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     data = bpx.open_data(written / "trees.csv", target="kind")
     net = bpx.Network([2, 8, 3], output="softmax", seed=0)
     net.fit(data, epochs=30)
@@ -302,7 +302,7 @@ def test_names_of_an_ensemble_are_set_for_all_members():
 
 
 def test_members_in_processes_tell_their_names(written):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     ensemble = bpx.Ensemble.of(2, bpx.Network([2, 3], output="softmax", seed=0))
     ensemble.fit(bpx.open_data(written / "trees.csv", target="kind"), epochs=1, processes=2)
     told = [(net.columns, net.classes) for net in ensemble.members]
@@ -331,7 +331,7 @@ def test_the_command_line_goes_by_names(trees, written, rng):
     assert np.load(written / "p.npy").tolist() == printed.split()
     outputs, _ = bpx_command("predict", model, "some.csv", "--outputs", cwd=written)
     assert np.allclose(np.loadtxt(outputs.splitlines(), delimiter=","), net(x[rows]), atol=1e-6)
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     _write_parquet(written / "new.parquet", x, ["yew"] * len(x), False)  # what is not asked for
     printed, _ = bpx_command("predict", model, "new.parquet", "--target", "kind", cwd=written)
     assert printed.split() == np.array(NAMES)[net.predict(x)].tolist()
@@ -387,7 +387,7 @@ def test_what_is_no_column_of_classes(trees, written):
     assert (
         "gap.csv, line 3, column 'kind': expected the name of a class, got 'NA': fill it, or leave"
     ) in refused("train", "gap.csv")
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     with pytest.raises(ValueError, match=r"gap.csv: column 'kind': expected the name of a class"):
         bpx.open_data(written / "gap.csv", target="kind")
     _write_parquet(written / "gap.parquet", trees[0], ["", *trees[1][1:]], False)
@@ -418,7 +418,7 @@ def test_names_that_look_like_numbers(trees, tmp_path):
     (tmp_path / "part.csv").write_text(_lines(trees[0][rows], kinds[rows]))
     read = tables.read(tmp_path / "part.csv", "kind", classes=known)
     assert np.array(known)[read.y].tolist() == kinds[rows].tolist()
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     data = bpx.open_data(tmp_path / "part.csv", target="kind", classes=known)
     assert np.array_equal(data.y, read.y)
     (tmp_path / "inf.csv").write_text(_lines(trees[0], ["inf", *["0"] * 59]))
@@ -453,7 +453,7 @@ def test_texts_that_are_too_long(trees, written):
 
 def test_a_text_that_is_in_every_row_is_in_memory_once(trees, written):
     """Of 100 MB in 1,000 rows."""
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     text = arrow.DictionaryArray.from_arrays(np.zeros(1000, np.int32), ["x" * 100_000])

@@ -207,7 +207,7 @@ def test_an_ensemble(tmp_path, combine):
 
 
 def test_export(run_folder, tmp_path):
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
     path = tmp_path / "a.onnx"
     out, _ = bpx_command("export", run_folder / "model.safetensors", path)
     assert out == f"wrote {path}: inputs (m, 64) of float32 to label, probabilities\n"
@@ -228,7 +228,7 @@ def test_export(run_folder, tmp_path):
 
 
 def test_export_of_an_ensemble(tmp_path):
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
     bpx.Ensemble.of(3, bpx.Network([4, 3], seed=0), "vote").save(tmp_path / "a.safetensors")
     out, _ = bpx_command("export", "a.safetensors", "a.onnx", cwd=tmp_path)
     assert out == "wrote a.onnx: inputs (m, 4) of float32 to label, probabilities\n"
@@ -238,7 +238,7 @@ def test_export_of_an_ensemble(tmp_path):
 def test_export_of_times(tmp_path):
     """Standardized columns are float64 in the model where float32 would lose them."""
     runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
     x = 1.7e9 + np.linspace(0.0, 600.0, 100)[:, None]
     np.savez(tmp_path / "a.npz", x=x, y=np.sin(x / 100.0))
     bpx_command("train", "a.npz", "--epochs", 5, "--out", "run", cwd=tmp_path)
@@ -251,7 +251,7 @@ def test_export_of_times(tmp_path):
 
 
 def test_export_of_an_embedding(tmp_path):
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
     parts = bpx.layers.Embedding(9, 4), bpx.layers.Flatten(), bpx.layers.Dense(2)
     bpx.Network([bpx.layers.Input(3), *parts]).save(tmp_path / "a.safetensors")
     out, _ = bpx_command("export", "a.safetensors", "a.onnx", cwd=tmp_path)
@@ -277,7 +277,7 @@ def test_a_csv_of_ones_own(tmp_path, rng):
 
 
 def test_a_file_larger_than_the_budget(tmp_path, rng):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     x = rng.normal(size=(5000, 4)) * [1, 100, 0.01, 1]
@@ -368,7 +368,7 @@ def test_whole_numbers_that_may_be_classes(tmp_path, rng):
 
 
 def test_several_targets_have_a_score_each_whatever_their_order(tmp_path, rng):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     x = rng.normal(size=(20_000, 2))
     y = np.stack([1e5 * x[:, 0], rng.normal(size=len(x))], axis=1)  # the second is noise
     table = np.column_stack([x, y])
@@ -449,7 +449,7 @@ def test_columns_are_found_by_their_names(tmp_path, rng):
 
 
 def test_columns_of_parquet_are_found_by_their_names(tmp_path, rng):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     columns = {name: rng.normal(size=4000) for name in "abc"}
@@ -494,7 +494,7 @@ def guests(folder, rng, n=400):
 def test_columns_that_are_x(tmp_path, rng, monkeypatch, budget, kind, options, columns):
     table = guests(tmp_path, rng)
     if kind == "parquet" or budget != "1 GB":
-        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
         import pyarrow.parquet as parquet
 
         parquet.write_table(arrow.table(table), tmp_path / "a.parquet", row_group_size=20)
@@ -531,7 +531,7 @@ def test_a_column_of_text_may_be_left_out(tmp_path, rng):
     _, err = bpx_command("train", "a.csv", cwd=tmp_path, status=2)
     told = "or leave it out (bpx train --ignore 'first, last')"
     assert told in err
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     _, err = bpx_command(
@@ -826,7 +826,7 @@ def test_compile_without_numba(monkeypatch):
     monkeypatch.setenv("BPX_FAST", "1")
     monkeypatch.setattr(_fast, "missing", lambda: ["numba"])
     _, err = bpx_command("compile", status=2)
-    assert err == "bpx: compiled functions need numba: pip install 'bpx[fast]'\n"
+    assert err == "bpx: compiled functions need numba: pip install numba scipy threadpoolctl\n"
 
 
 def test_alone_it_shows_its_help():
@@ -1066,7 +1066,7 @@ def test_without_typer():
     blocked = program.replace("\n", "\nimport importlib.util as u; u.find_spec = lambda n: None\n")
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "bpx: the command line needs typer: pip install 'bpx[cli]'\n"
+    assert done.stderr == "bpx: the command line needs typer: pip install typer\n"
 
 
 def test_export_without_onnx(run_folder, tmp_path):
@@ -1076,7 +1076,7 @@ def test_export_without_onnx(run_folder, tmp_path):
         [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr == "bpx: ONNX models need onnx: pip install 'bpx[onnx]'\n"
+    assert done.stderr == "bpx: ONNX models need onnx: pip install onnx\n"
 
 
 def test_the_log_is_lines_of_errors(capsys):

@@ -50,7 +50,7 @@ def classes(rng):
 @pytest.mark.parametrize("why", ["no locator available", "No space left on device"])
 def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
     """Each process compiles for itself, and says so once."""
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     from numba.core import caching
 
     from bpx.backends import _jit
@@ -75,7 +75,7 @@ def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
 
 def test_a_change_in_any_file_of_compiled_functions_compiles_anew(tmp_path):
     """They are inlined in functions of other files, for which Numba checks those files alone."""
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     copy = tmp_path / "bpx"
     shutil.copytree(Path(bpx.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": ""}
@@ -99,7 +99,7 @@ print(sum(each.cache_hits for each in made) + without)
 
 
 def test_the_files_of_compiled_functions_are_all_that_they_import():
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     known = {path.stem for path in _machine_code.sources()} | {"_base"}  # for types alone
     compiled = [path for path in _machine_code.sources() if path.stem.startswith("_numba")]
     beside = [path for path in _machine_code.sources() if path.stem in ("_fast_run", "_jit")]
@@ -374,7 +374,7 @@ def test_ctrl_c_ends_after_the_call_at_hand(run, classes, monkeypatch):
 
 def test_the_bias_of_a_large_batch_is_summed_in_parts(rng):
     """One by one, 200,000 numbers of float32 leave an error of 1e-3."""
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     x = 1.0 + rng.random(size=(200_000, 1))
     moved = []
     for dtype in ("float32", "float64"):
@@ -385,8 +385,8 @@ def test_the_bias_of_a_large_batch_is_summed_in_parts(rng):
 
 
 def test_numba_is_switched_off_by_the_environment(monkeypatch):
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-    pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
     for name, off in (("BPX_FAST", "0"), ("NUMBA_DISABLE_JIT", "1")):
         monkeypatch.setenv(name, off)
         assert not _fast.installed()

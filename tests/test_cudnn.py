@@ -369,7 +369,9 @@ def test_training_by_it_is_the_training_without(rehearsed, front, rng, graph):
 
 # --- what goes wrong is told ---------------------------------------------------------------------
 
-MEND = r"pip install -U 'bpx\[cudnn13\]' .*pip uninstall nvidia-cudnn-frontend"
+MEND = (
+    "pip install -U nvidia-cudnn-cu13 nvidia-cudnn-frontend .*pip uninstall nvidia-cudnn-frontend"
+)
 
 
 @pytest.mark.parametrize("step", ["lowered", "planned", "built", "execute"])

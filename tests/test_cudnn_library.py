@@ -74,7 +74,8 @@ def test_a_front_end_without_its_library(packages, kind):
     cuda.pathfinder = finder
     message = (
         r"cuDNN's front end is installed, but its library was not found \(Unable to find symbol "
-        r"cudnnGetVersion\): pip install 'bpx\[cudnn13\]' \(or 'bpx\[cudnn12\]'.*pip uninstall"
+        r"cudnnGetVersion\): pip install 'cupy-cuda13x\[ctk\]>=14.0' cuda-pathfinder "
+        r"nvidia-cudnn-cu13 nvidia-cudnn-frontend \(or 12 in place of 13, .*\); .*pip uninstall"
     )
     with pytest.raises(BackendError, match=message):
         packages(cudnn=cudnn, cuda=cuda, pathfinder=finder)()
@@ -109,7 +110,7 @@ def test_plans_of_the_library_for_a_described_device(tmp_path):
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_device_has_the_same_bits_each_time(backend, put, host, rng, name, precision):
     if not backend._convolutions.is_here():
-        pytest.skip("no cuDNN: pip install 'bpx[cudnn13]'")
+        pytest.skip("no cuDNN: pip install nvidia-cudnn-frontend nvidia-cudnn-cu13")
     for sliding in (PLAIN, Sliding((6, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (2, 1)))):
         given = arrays(rng, 64, 2, sliding)
         there = [put(a) for a in given]

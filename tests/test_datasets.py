@@ -233,7 +233,7 @@ def test_digits():
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install 'bpx\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"pip install scikit-learn"):
         bpx.datasets.digits()
 
 

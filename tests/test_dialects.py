@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx[cli]'")
+pytest.importorskip("typer", reason="the command line needs it: pip install typer")
 
 from test_cli import bpx_command
 
@@ -40,7 +40,7 @@ def in_memory(path, dialect, **options):
 
 
 def in_blocks(path, dialect, **options):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     separator, decimal = dialect
     data = bpx.open_data(path, target="kind", separator=separator, decimal=decimal, **options)
     return data.read(True), data.y, *data.names
@@ -121,7 +121,7 @@ def test_cells_that_are_separated_by_another_mark(tmp_path, content, mark, typed
     for target in ((), ("--target", "kind")):
         _, err = bpx_command("train", "a.csv", *target, cwd=tmp_path, status=2)
         assert told in err
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     for target in ("kind", ()):
         with pytest.raises(ValueError) as error:
             bpx.open_data(path, target=target)
@@ -146,7 +146,7 @@ def test_a_decimal_comma(tmp_path, content):
     (tmp_path / "a.csv").write_text(content * 10)
     for budget in ("1 GB", "20"):
         if budget == "20":
-            pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+            pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
         given = "a.csv", "--separator", separator, "--budget", budget, "--target", "y"
         _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
         assert re.search("3,5'.*: pass --decimal , if its comma is the decimal mark", err)
@@ -184,7 +184,7 @@ def test_both_readers_give_the_same_advice(tmp_path, read, row, cell, advice):
 @pytest.mark.parametrize("separator", [";", "tab", "\t", r"\t"])
 def test_the_command_line(tmp_path, rng, monkeypatch, budget, separator):
     if budget != "1 GB":
-        pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
         monkeypatch.setattr(_tables, "LINES", 300)
     x = rng.normal(size=(500, 2)).round(9)
     table = [["a", "b, c", "y"], *np.c_[x, (x @ [1.0, -2.0]).round(9)].tolist()]

@@ -231,7 +231,7 @@ def test_networks_that_do_not_fit(what):
 )  # fmt: skip
 def test_message(call, error, message):
     if "a Network" in message:
-        pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+        pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
     with pytest.raises(error, match=re.escape(message)):
         call()
 

@@ -47,7 +47,7 @@ def test_votes_of_the_book_s_recorded_runs(monkeypatch):
 
 def test_mnist_fast_in_two_processes_and_beside_pytorch(mnist):
     pytest.importorskip("torch", reason="PyTorch is not installed: it is the peer")
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install 'bpx[mpi]'")
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install mpi4py")
     mpiexec()
     example = next(path for path in EXAMPLES if path.stem == "mnist_fast")
     command = [sys.executable, str(example), "--short", "--peer", "torch", "--ranks", "2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx[cli]'")
+pytest.importorskip("typer", reason="the command line needs it: pip install typer")
 
 from test_cli import bpx_command
 
@@ -28,7 +28,7 @@ def read(request, tmp_path):
         return bpx.open_data(path, target=target, columns=columns).columns
 
     if request.param == "in blocks":
-        pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     return read
 
 
@@ -101,7 +101,7 @@ def test_empty_lines_above_the_names(read):
 
 
 def test_numbers_may_be_names_in_parquet(tmp_path):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet
 
     parquet.write_table(arrow.table({"0": np.zeros(3), "1": np.ones(3)}), tmp_path / "a.parquet")

@@ -541,7 +541,7 @@ def test_targets_go_by_their_names(frame, columns, rng):
 
 def test_targets_on_disk_go_by_their_names(columns, rng, tmp_path):
     pandas = pytest.importorskip("pandas", reason="it writes the table")
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     x = pandas.DataFrame(columns)
     y = pandas.DataFrame({"u": rng.normal(size=len(x)), "v": 1.0})
     path, array = tmp_path / "t.csv", tmp_path / "x.npy"

@@ -251,7 +251,7 @@ def test_one_array_of_targets(tmp_path, command):
 
 def test_a_parquet_file_of_one_value(tmp_path, command):
     """A few bytes for any number of rows: in blocks, or within a budget."""
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     from pyarrow import parquet
 
     path, n = tmp_path / "a.parquet", 200_000
@@ -268,7 +268,7 @@ def test_a_parquet_file_of_one_value(tmp_path, command):
 
 
 def test_a_footer_that_does_not_add_up(tmp_path):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     from pyarrow import parquet
 
     parquet.write_table(arrow.table({"a": np.arange(77.0), "b": np.zeros(77)}), tmp_path / "a.pq")
@@ -327,7 +327,7 @@ def test_what_a_model_brings_into_a_message(tmp_path, model):
 
 def test_texts_whose_numbers_are_damaged():
     """As pyarrow reads them if a bit of a page is not what was written."""
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     for wrong in (2, -1):
         column = arrow.DictionaryArray.from_arrays([0, wrong], ["a", "b"], safe=False)
         with pytest.raises(ValueError, match="its texts are damaged: write the file again"):
@@ -335,7 +335,7 @@ def test_texts_whose_numbers_are_damaged():
 
 
 def test_a_damaged_page_with_a_checksum(tmp_path):
-    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     from pyarrow import parquet
 
     path = tmp_path / "a.parquet"
@@ -352,7 +352,7 @@ def test_a_damaged_page_with_a_checksum(tmp_path):
 
 
 def test_lines_without_end(tmp_path, monkeypatch):
-    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'bpx[data]'")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     monkeypatch.setattr(_tables, "LONGEST", 1000)
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "1," * 200_000)

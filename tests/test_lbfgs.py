@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[sklearn]'")
+pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
 
 import bpx
 from bpx import lbfgs

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
 
 import bpx
 from bpx import random
@@ -246,7 +246,7 @@ except OSError as error:
 
 def test_in_a_zip_numpy_does_the_work(tmp_path):
     """Versions could not be told apart, so nothing could be kept: each process would compile."""
-    pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
     package = Path(bpx.__file__).parent
     shutil.make_archive(str(tmp_path / "bpx"), "zip", package.parent, package.name)
     settings = {"PYTHONPATH": str(tmp_path / "bpx.zip"), "BPX_FAST": "1"}
@@ -307,7 +307,7 @@ def test_what_is_switched_off_is_not_compiled_ahead(monkeypatch, name, value):
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setenv("BPX_FAST", "1")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    told = r"compiled functions need numba and scipy: pip install 'bpx\[fast\]'"
+    told = r"compiled functions need numba and scipy: pip install numba scipy threadpoolctl"
     with pytest.raises(bpx.backends.BackendError, match=told):
         bpx.backends.compile()
 

@@ -52,7 +52,7 @@ def fit(way, data, callbacks=(), **options):
     """Train by one of the ways, in the order of the rows; the network, and its error."""
     compiled = "compiled" in way
     if compiled:
-        pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+        pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     net = bpx.Network([12, 8, 1], hidden="tanh", output="identity", cost="quadratic", seed=0,
                       backend=_fast.FastBackend() if compiled else NumpyBackend())  # fmt: skip
     options |= {"epochs": 5, "callbacks": [*callbacks, *([Hook()] if way == "a hook" else [])]}

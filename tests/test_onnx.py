@@ -16,7 +16,7 @@ from bpx import layers
 from bpx.activations import ACTIVATIONS
 from bpx.layers import LAYERS
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'bpx[onnx]'")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -611,5 +611,5 @@ def test_other_wrong_arguments(monkeypatch):
 
 def test_without_onnx(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"ONNX models need onnx: pip install 'bpx\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"ONNX models need onnx: pip install onnx"):
         bpx.export_onnx(TASKS["softmax"])

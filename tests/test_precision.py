@@ -84,7 +84,10 @@ def test_a_refusal_of_cublas_is_told(rehearsed, monkeypatch):
 def test_cublas_that_is_not_found(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     _cublas.library.cache_clear()
-    with pytest.raises(BackendError, match=r"cuBLAS, .* was not found .*: pip install 'bpx\[cuda"):
+    message = (
+        r"cuBLAS, .* was not found .*: pip install 'cupy-cuda13x\[ctk\]>=14.0' .* 12 in place"
+    )
+    with pytest.raises(BackendError, match=message):
         _cublas.library()
 
 

@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-pytest.importorskip("typer", reason="the command line needs it: pip install 'bpx[cli]'")
+pytest.importorskip("typer", reason="the command line needs it: pip install typer")
 
 from test_cli import bpx_command
 

@@ -14,7 +14,7 @@ import bpx
 from bpx.backends import Backend, _fast, _numpy, _rows
 from bpx.layers.sliding import Sliding
 
-pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
 
 from bpx.backends import _fast_windows
 

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklearn]'")
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 pytest.importorskip(
     "array_api_strict", reason="array-api-strict is not installed: pip install array-api-strict"
 )

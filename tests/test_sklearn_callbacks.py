@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklearn]'")
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
 
 from sklearn.callback import ProgressBar, ScoringMonitor

@@ -95,7 +95,9 @@ def test_layers_that_need_it_dense(dense, labels):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_no_more_than_a_block_of_rows_is_dense(monkeypatch, solver, share):
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'bpx[sklea")
+    pytest.importorskip(
+        "sklearn", reason="scikit-learn is not installed: pip install scikit-learn"
+    )
     from bpx.sklearn import MLPClassifier
 
     most = []

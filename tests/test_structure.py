@@ -21,6 +21,7 @@ ORDER = [
     "frames",
     "random",
     "launcher",
+    "extras",
     "writing",
     "backends",
     "ranks",

@@ -123,7 +123,7 @@ def test_who_has_ended_early_watches_before_it_sleeps(monkeypatch):
 
 
 def test_compiled_code_watches_a_number(monkeypatch):
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     from bpx.backends import _fast, _machine_code
 
     number = np.zeros(1, np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compiled_runs import with_short_vectors
 
-pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
 
 from bpx.backends import _fast, _fast_run, _threads
 

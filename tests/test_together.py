@@ -23,8 +23,8 @@ import bpx
 from bpx.backends import _fast, _fast_run, _fast_steps, _machine_code, _threads
 from bpx.backends._pace import APART, CLEARLY, ENOUGH, FEW, SHARE, Pace
 
-pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
-pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'bpx[fast]'")
+pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
+pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
 
 FAST = _fast.FastBackend()
 

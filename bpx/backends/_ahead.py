@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..extras import PACKAGES
 from ._base import BackendError
 
 # All that are compiled by themselves, in modules of this folder, for each dtype of a network. That
@@ -96,7 +97,7 @@ def compile(*dtypes: str) -> list[Compiled]:
             f"{setting} in the environment switches compiled functions off: unset it"
         )
     if missing := " and ".join(_fast.missing()):
-        raise BackendError(f"compiled functions need {missing}: pip install 'bpx[fast]'")
+        raise BackendError(f"compiled functions need {missing}: pip install {PACKAGES['fast']}")
     try:
         _machine_code.versions()
     except OSError as error:

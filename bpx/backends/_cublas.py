@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..extras import OR_12, PACKAGES
 from ._base import Array, BackendError
 from ._cuda_library import CudaLibrary, Handle
 
@@ -64,7 +65,7 @@ def library() -> ctypes.CDLL:
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendError(
             f"cuBLAS, which does CuPy's matrix products, was not found ({error}): "
-            "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
+            f"pip install {PACKAGES['cuda13']} {OR_12}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
+from ..extras import OR_12, PACKAGES
 from ._base import AT_ONCE, Array, BackendError
 from ._cuda_library import CudaLibrary, Handle
 
@@ -38,7 +39,6 @@ BARRED = (
 )
 NOTES = {"float32": (*BARRED, "TENSOR_CORE"), "tf32": BARRED}
 
-EXTRA = "'bpx[cudnn13]' (or 'bpx[cudnn12]', by the version of the CUDA driver)"
 WITHOUT = "to do without cuDNN: pip uninstall nvidia-cudnn-frontend"
 
 
@@ -64,7 +64,7 @@ def front_end() -> Any:
     except (ImportError, OSError, RuntimeError, AssertionError) as error:
         raise BackendError(
             f"cuDNN's front end is installed, but its library was not found ({error}): pip "
-            f"install {EXTRA}; {WITHOUT}"
+            f"install {PACKAGES['cuda13']} {PACKAGES['cudnn13']} {OR_12}; {WITHOUT}"
         ) from error
     return found
 
@@ -175,7 +175,8 @@ class Cudnn(CudaLibrary):
 
 def _failed(what: str, error: Exception) -> BackendError:
     return BackendError(
-        f"cuDNN failed in {what} ({error}). For a newer one: pip install -U {EXTRA}; {WITHOUT}"
+        f"cuDNN failed in {what} ({error}). For a newer one: pip install -U {PACKAGES['cudnn13']} "
+        f"{OR_12}; {WITHOUT}"
     )
 
 

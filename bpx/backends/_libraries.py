@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import launcher
+from ..extras import OR_12, PACKAGES
 from ..registry import nearest
 from ._base import Backend, BackendError
 
@@ -115,7 +116,7 @@ class Numpy(Library):
 
 class Cupy(Library):
     name, title = "cupy", "CuPy"
-    install = "pip install 'bpx[cuda13]' (or 'bpx[cuda12]', by the version of the CUDA driver)"
+    install = f"pip install {PACKAGES['cuda13']} {OR_12}"
 
     def default(self) -> str:
         """A device for each process of ``mpiexec`` on this host, as long as there are enough."""
@@ -151,7 +152,8 @@ class Cupy(Library):
         if "InsufficientDriver" in error or "StubLibrary" in error:
             return (
                 "CuPy is installed, but no CUDA driver was found, or it is older than CuPy's CUDA "
-                "(nvidia-smi shows it; pip install 'bpx[cuda12]' suits older ones)"
+                "(nvidia-smi shows it; for older ones, pip uninstall cupy-cuda13x and pip install "
+                f"{PACKAGES['cuda12']})"
             )
         return f"CuPy is installed, but CUDA does not start: {error}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..extras import PACKAGES
 from ._split import Dataset, Split, scaled
 
 
@@ -52,7 +53,7 @@ def _scans() -> np.ndarray:
     """64 pixels and a label in each row."""
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
-        raise ImportError("the digits come with scikit-learn: pip install 'bpx[sklearn]'")
+        raise ImportError(f"the digits come with scikit-learn: pip install {PACKAGES['sklearn']}")
     file = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
     if file.is_file():
         # In 0.02 s. To import scikit-learn takes 1 s, half of what `bpx train` would take.

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..checks import FILL_IN, in_words, shortened
+from ..extras import PACKAGES
 from ._advice import advice
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
@@ -41,7 +42,7 @@ def _arrow(module: str) -> Any:
         return importlib.import_module(f"pyarrow.{module}")
     except ImportError as error:
         raise ImportError(
-            "Parquet and CSV in blocks need pyarrow: pip install 'bpx[data]'"
+            f"Parquet and CSV in blocks need pyarrow: pip install {PACKAGES['data']}"
         ) from error
 
 

@@ -5,10 +5,14 @@ changes: the same parameters, attributes, messages, and with the same ``random_s
 weights and mini-batches, so that results agree to rounding.
 """
 
+from ..extras import PACKAGES
+
 try:
     import sklearn  # noqa: F401
 except ImportError as error:
-    raise ImportError("bpx.sklearn needs scikit-learn: pip install 'bpx[sklearn]'") from error
+    raise ImportError(
+        f"bpx.sklearn needs scikit-learn: pip install {PACKAGES['sklearn']}"
+    ) from error
 
 from ._classifier import MLPClassifier
 from ._regressor import MLPRegressor
