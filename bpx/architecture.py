@@ -46,7 +46,7 @@ ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
 
 @dataclass(frozen=True)
 class DenseLayers:
-    """A chain of dense layers: where each lies in θ, and its activation's name.
+    """A chain of dense layers: where each lies in θ, and its activation.
 
     Attributes
     ----------
@@ -54,7 +54,8 @@ class DenseLayers:
         Of the inputs, and of each layer's outputs.
     weights, bias : tuple of int
         Where each layer's tensors begin in θ; −1 without a bias.
-    activations : tuple of str
+    activations : tuple of str or Activation
+        By its kernel's name; one that has no kernel, by itself.
     trained : tuple of bool
     scale, offset : ndarray or None
         Of a first `Rescale`, for each input, in float64.
@@ -63,10 +64,15 @@ class DenseLayers:
     sizes: tuple[int, ...]
     weights: tuple[int, ...]
     bias: tuple[int, ...]
-    activations: tuple[str, ...]
+    activations: tuple[str | Activation, ...]
     trained: tuple[bool, ...]
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether all activations have one."""
+        return all(isinstance(each, str) for each in self.activations)
 
     @property
     def multiply_adds(self) -> int:
@@ -167,17 +173,20 @@ class Architecture:
 
     @cached_property
     def dense(self) -> DenseLayers | None:
-        """The chain as dense layers; None where a layer or an activation is not bpx's own."""
-        skipped = int(self.folded)
-        layers, first = [each for each in self.layers if type(each) is Dense], self.layers[0]
-        if not layers or len(layers) < len(self.layers) - skipped:
+        """The chain as dense layers; None where it has others, or an activation has no kernel."""
+        found, masked = self.inference, any(type(layer) is Dropout for layer in self.layers)
+        return None if found is None or masked or not found.has_kernels else found
+
+    @cached_property
+    def inference(self) -> DenseLayers | None:
+        """`dense` outside training, where a `Dropout` does nothing, and with any activations."""
+        first, kinds = self.layers[0], [type(layer) for layer in self.layers]
+        indices = [i for i, kind in enumerate(kinds) if kind is Dense]
+        # If a Dropout were the last, z^L would be what the last dense layer's σ gives.
+        if kinds[-1] is not Dense or not {*kinds[int(self.folded) :]} <= {Dense, Dropout}:
             return None
-        kernels = [layer.activation.kernel for layer in layers]
-        names = tuple(name for name in kernels if name is not None)
-        if len(names) < len(layers):
-            return None
+        layers: list[Any] = [self.layers[i] for i in indices]
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
-        indices = range(skipped, len(self.layers))
         scale = offset = None
         if type(first) is Rescale:
             scale, offset = first.scales(), first.offsets()
@@ -185,7 +194,7 @@ class Architecture:
             sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
             weights=tuple(starts[i, "weights"] for i in indices),
             bias=tuple(starts.get((i, "bias"), -1) for i in indices),
-            activations=names,
+            activations=tuple(layer.activation.kernel or layer.activation for layer in layers),
             trained=tuple(layer.trainable for layer in layers),
             scale=scale,
             offset=offset,

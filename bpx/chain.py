@@ -27,6 +27,7 @@ from .parameters import Destinations
 from .ranks import Ranks, own_rows
 from .values import first_not_finite
 
+ALL = slice(None)
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
 ROWS_AT_ONCE = 1024  # on a host: products at full speed, activations that stay in the caches
 ELEMENTS_ON_HOST, ELEMENTS_ON_DEVICE = 1 << 22, 1 << 24  # of a layer's activations, at once
@@ -219,8 +220,8 @@ class Chain:
             return out
         check = check or _no_check
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
-        if few and self._forward_few is not None:
-            return self._forward_few(x.astype(self.xp_dtype, copy=False), check)
+        if few and (forward := self._forward_few) is not None:
+            return forward(x, check)
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
         slices, compiled = self._slices_and_forward(x, 0, m, activated)
         doubted: list[int] = []
@@ -297,10 +298,18 @@ class Chain:
     @cached_property
     def _forward_few(self) -> Forward | None:
         """The backend's own forward pass for a few rows through dense layers, if it has one."""
-        dense = self.architecture.dense
-        if dense is None or self.architecture.folded:
-            return None
-        return self.backend.compile_forward(dense, self.parameters)
+        dense, backend, dtype = self.architecture.inference, self.backend, self.xp_dtype
+        forward = None if dense is None else backend.compile_forward(dense, self.parameters)
+        first = self.architecture.layers[0]
+        if forward is None or type(first) is not Rescale:
+            return forward
+        ws = self.workspace()
+        scaled = first.affine(ws.contexts[0])
+
+        def run(x: Array, doubt: Callable[[], None]) -> Array:
+            return forward(backend.gather(x, ALL, np.empty(x.shape, dtype), *scaled), doubt)
+
+        return run
 
     def _slices_and_forward(
         self, x: Array, first: int, stop: int, activated: bool
@@ -309,7 +318,7 @@ class Chain:
 
         To a^L, or to z^L if not `activated`.
         """
-        dense, rows, parts = self.architecture.dense, stop - first, 0
+        dense, rows, parts = self.architecture.inference, stop - first, 0
         if dense is not None and isinstance(x, np.ndarray):
             parts = self.backend.parts_of_forward(dense, rows)
         if dense is None or parts == 0:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+
 import numpy as np
 import pytest
 from compiled_runs import FAST, HIDDEN, PLAIN, STEPS, installed
@@ -126,6 +130,147 @@ def test_finite_rows_are_not_looked_at(run, rng, monkeypatch):
     for rows in ROWS:
         x = rng.normal(size=(rows, 20)).astype(np.float32)
         assert net.feedforward(x).shape == (rows, 3)
+
+
+@dataclass(frozen=True)
+class Square(bpx.Activation):
+    def forward(self, xp, z):
+        return z * z
+
+
+Dense, Dropout, Rescale = bpx.layers.Dense, bpx.layers.Dropout, bpx.layers.Rescale
+COLUMNS = tuple(np.linspace(0.01, 0.02, 40)), tuple(np.linspace(-1.0, 1.0, 40))
+CHAINS = {
+    "a number": [Rescale(1 / 255, -0.5), Dense(30, "relu"), Dense(5, "softmax")],
+    "columns": [Rescale(*COLUMNS), Dense(30, "tanh"), Dense(5)],
+    "dropout": [Dropout(0.5), Dense(30, "relu"), Dropout(0.2), Dropout(0.1), Dense(5, "sigmoid")],
+    "all of it": [
+        Rescale(*COLUMNS),
+        Dropout(0.5),
+        Dense(9, "elu"),
+        Dropout(0.1),
+        Dense(5, "silu"),
+    ],
+    "the last has no kernel": [
+        Rescale(1 / 255),
+        Dense(9, "sigmoid", use_bias=False),
+        Dense(5, "exp"),
+    ],
+}
+NO_KERNEL = "gelu", "silu", "softplus", "elu", "leaky-relu", "exp", Square()
+CHAINS |= {
+    str(each): [Rescale(0.01), Dense(30, each, "scaled-normal"), Dense(8, each), Dense(5)]
+    for each in NO_KERNEL
+}
+
+
+def chains(run, layers, **options):
+    """A network of these layers, step by step and on the backend that compiles."""
+    options = {"cost": "quadratic", "seed": 0} | options
+    layers = [bpx.layers.Input(40), *layers]
+    return [bpx.Network(layers, backend=backend, **options) for backend in (STEPS, run)]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("rows", [1, 2, 10, 64, 1000])
+def test_rescale_dropout_and_any_activation(run, rng, name, rows):
+    for dtype, given in product(["float32", "float64"], ["float32", "float64", "uint8"]):
+        one, two = chains(run, CHAINS[name], dtype=dtype)
+        assert two.chain._forward_few is not None
+        x = (rng.integers(256, size=(rows, 40)) // 8).astype(given)
+        y = rng.random((rows, 5))
+        for net in (one, two):  # parameters may change between any two calls
+            net.biases[-1][...] += 0.25
+            net.weights[0][0] *= 0.5
+        for _ in range(2):
+            expected = one.activations(x)[-1]
+            tolerance = {"float64": 1e-12, "float32": 3e-6}[dtype] * (1.0 + np.abs(expected).max())
+            got = two(x)
+            assert got.dtype == dtype
+            assert np.abs(got - expected).max() <= tolerance
+            relative = {"float64": 1e-10, "float32": 1e-4}[dtype]
+            assert two.evaluate(x, y) == pytest.approx(one.evaluate(x, y), rel=relative)
+            for net in (one, two):
+                net.parameters[...] *= 0.9
+
+
+@pytest.mark.parametrize(
+    "first", [Rescale(1 / 255, -0.5), Rescale(*COLUMNS), Rescale(2.0)], ids=str
+)
+@pytest.mark.parametrize("given", ["uint8", "float32", "float64", "int64", ">f8"])
+def test_scaled_rows_are_those_of_a_mini_batch(run, rng, first, given):
+    """In double precision, where x is finer or columns are shifted."""
+    _, net = chains(run, [first, Dense(30, "relu"), Dense(5)])
+    bare = bpx.Network(
+        [bpx.layers.Input(40), Dense(30, "relu"), Dense(5)], cost="quadratic", backend=run
+    )
+    bare.parameters[...] = net.parameters
+    x = (rng.integers(128, size=(3, 40)) * 1.000001).astype(given)
+    gathered = net.chain.gather(x, slice(None), net.chain.workspace())
+    for rows in (1, 3):
+        assert np.array_equal(net(x[:rows]), bare(gathered[:rows]))
+
+
+def test_training_draws_the_masks_of_dropout(run, rng):
+    """And validation, which takes the compiled pass, does not."""
+    x, y = rng.normal(size=(300, 40)), rng.integers(5, size=300)
+    found = []
+    for net in chains(run, CHAINS["dropout"], cost=None, dtype="float64"):
+        assert net.chain.architecture.dense is None
+        history = net.fit(x, y, epochs=2, validation=(x, y))
+        found.append([net.parameters, history["validation_cost"]])
+    for one, two in zip(*found, strict=True):
+        assert np.allclose(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_a_last_dropout_hands_outputs_through(run, rng):
+    """They are z^L of the network, to which the layer's activation belongs."""
+    one, two = chains(run, [Dense(5, "relu"), Dropout(0.5)])
+    x, y = rng.normal(size=(300, 40)), rng.normal(size=(300, 5))
+    assert np.abs(one.activations(x)[-1] - two(x)).max() <= 1e-6
+    assert two.evaluate(x, y) == pytest.approx(one.evaluate(x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("rows", [1, 64, 300])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_is_seen_in_any_chain(run, name, rows, wrong):
+    _, net = chains(run, CHAINS[name])
+    for given in ("float32", "float64"):
+        x = np.ones((rows, 40), given)
+        x[rows - 1, 3] = wrong
+        with pytest.raises(
+            ValueError, match=f"NaN or infinity, first in row {rows - 1}, column 3"
+        ):
+            net(x)
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+def test_infinite_activations_are_of_finite_numbers(run, rows):
+    _, net = chains(run, [Dense(6, "exp", bias="zeros"), Dense(5, "sigmoid", bias="zeros")])
+    net.weights = [np.ones((6, 40)), np.ones((5, 6))]
+    with np.errstate(over="ignore"):
+        assert np.array_equal(net(np.full((rows, 40), 10.0)), np.ones((rows, 5)))
+
+
+def test_numbers_beyond_float32_are_scaled_or_told(run):
+    x = np.full((2, 40), 1e300)
+    _, net = chains(run, [Rescale(1e-300), Dense(30, "gelu"), Dense(5)])
+    expected = chains(run, [Dense(30, "gelu"), Dense(5)])[1](np.ones((2, 40)))
+    assert np.allclose(net(x), expected, atol=1e-5)
+    _, net = chains(run, [Dense(30, "gelu"), Dense(5)])
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="float32 does not hold"):
+        net(x)
+
+
+@pytest.mark.parametrize("name", ["columns", "all of it"])
+def test_a_few_rows_in_many_threads(run, rng, name):
+    _, net = chains(run, CHAINS[name])
+    x = rng.normal(size=(64, 3, 40))
+    expected = [net(each) for each in x]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(net, [*x] * 20))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected * 20, strict=True))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

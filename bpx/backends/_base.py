@@ -274,8 +274,9 @@ class Backend(WindowKernels):
         """A function from a few rows to a^L, for a `bpx.architecture.DenseLayers`.
 
         With `many`, from the rows of one of `parts_of_forward`, on the calling thread alone. The
-        rows are in the dtype of θ; the result is a fresh array. The second argument is called
-        whenever the rows contain NaN or infinity, and perhaps when they do not.
+        rows, of any dtype, are scaled already; the result is a fresh array. The second argument is
+        called whenever they contain NaN or infinity in the dtype of θ, and perhaps when they do
+        not.
         """
         return None
 

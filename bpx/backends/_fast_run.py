@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import _machine_code
-from ._base import Array, Forward
+from ._base import Array, Backend, Forward
 from ._cblas import address
 from ._codes import ACTIVATIONS, PROBABILITY, SIGMOID
 
@@ -51,6 +52,7 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
     function = _machine_code.load("_numba_layers", "forward", real).call
 
     def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net)) -> Array:
+        x = x.astype(real, copy=False)
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.require(x, requirements=("C", "A"))
         out = np.empty((x.shape[0], outputs), real)
@@ -59,6 +61,35 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
         return out
 
     return run
+
+
+def forward_by_layer(backend: Backend, layers: Any, theta: Array) -> Forward:
+    """The same for a few rows, layer by layer: activations that have no kernel are `backend`'s."""
+    stages = []
+    for k, each in enumerate(layers.activations):
+        own = None if isinstance(each, str) else each
+        one = replace(
+            layers,
+            sizes=layers.sizes[k : k + 2],
+            weights=layers.weights[k : k + 1],
+            bias=layers.bias[k : k + 1],
+            activations=(each if own is None else "identity",),
+        )
+        stages.append((forward(one, theta, many=False), own))
+
+    def run(x: Array, doubt: Callable[[], None]) -> Array:
+        for sums, own in stages:
+            x = sums(x, doubt)
+            if own is not None:
+                backend.activate(own, x, x)
+            doubt = _no_doubt  # what x is shows in the first layer
+        return x
+
+    return run
+
+
+def _no_doubt() -> None:
+    """Activations may be infinite where x is not."""
 
 
 def tiles(real: Any) -> _machine_code.MachineCode:

@@ -395,7 +395,7 @@ class NumpyBackend(NumpyWindows):
     def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
         from . import _numpy_run
 
-        return _numpy_run.compiled_forward(layers, theta)
+        return _numpy_run.compiled_forward(self, layers, theta)
 
     def blocks(self, *vectors: Array, size: int = BLOCK) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], size):
