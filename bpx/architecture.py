@@ -213,10 +213,13 @@ class Architecture:
         within = self.task != "regression" and self.objective.activation.range in PROBABILITIES
         return "unit" if within and self.cost.targets == "real" else self.cost.targets
 
-    @property
-    def largest_product(self) -> int:
-        """Multiply-adds of its largest product, for each sample."""
-        return max(layer.multiply_adds for layer in self._leaves)
+    def largest_product(self, density: float = 1.0) -> int:
+        """Multiply-adds of its largest product, for each sample.
+
+        `density` is the share of x's elements by which the first layer multiplies.
+        """
+        first, *others = (layer.multiply_adds for layer in self._leaves)
+        return max(round(density * first), *others, 0)
 
     @cached_property
     def in_parts(self) -> bool:

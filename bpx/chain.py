@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
@@ -170,9 +170,23 @@ class Chain:
 
     def _multiplies(self, x: Any) -> bool:
         """Whether the first layer multiplies directly by the rows of a sparse matrix."""
-        density = x.nnz / max(1, x.shape[0] * x.shape[1])
         first = self.architecture.layers[0]
-        return type(first) is Dense and density <= self.backend.sparse_up_to
+        return type(first) is Dense and _density(x) <= self.backend.sparse_up_to
+
+    def surround(
+        self, x: Any, rows: int | None, processes: int = 1
+    ) -> AbstractContextManager[None]:
+        """`Backend.surround` for mini-batches of so many rows of `x`; None: of any number.
+
+        A sparse `x` counts by its elements, or BLAS would keep all cores for products of few, and
+        wait for each of them in every pass over θ. None for an `x` whose rows are made dense.
+        """
+        largest, architecture = None, self.architecture
+        if rows is not None:
+            density = _density(x) if is_sparse(x) and self._multiplies(x) else 1.0
+            largest = rows * architecture.largest_product(density)
+        elements, in_parts = architecture.layout.size, architecture.in_parts
+        return self.backend.surround(largest, processes, in_parts, elements)
 
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
@@ -462,6 +476,11 @@ def means(sums: np.ndarray, task: str, what: str = "") -> dict[str, float]:
 def mean_factor(rows: int, weight: Array | None) -> float:
     """α, which turns a sum over the batch into its mean: 1/m, or 1 with `Chain.mean_weights`."""
     return 1.0 / rows if weight is None else 1.0
+
+
+def _density(x: Any) -> float:
+    """The share of a sparse matrix's elements that it stores."""
+    return float(x.nnz / max(1, x.shape[0] * x.shape[1]))
 
 
 def _no_check() -> None:

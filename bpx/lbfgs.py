@@ -140,13 +140,12 @@ def minimize(
     # Each core takes a part of the samples from end to end, and they wait for each other once per
     # evaluation; a product that all of them share would make them wait each time.
     parts = min(backend.cores, -(-samples.n // chain.rows_at_once))
-    largest = chain.architecture.largest_product * min(samples.n, chain.rows_at_once)
+    rows = min(samples.n, chain.rows_at_once)
     theta = backend.to_host(chain.parameters).astype(np.float64)
     with contextlib.ExitStack() as around:
         within = backend
         if parts == 1:
-            in_parts = chain.architecture.in_parts
-            around.enter_context(backend.surround(largest, in_parts=in_parts))
+            around.enter_context(chain.surround(samples.x, rows))
         else:
             within = around.enter_context(backend.in_threads())
         objective = FullBatchObjective(chain.on(within), samples, l2, factor, most, parts)

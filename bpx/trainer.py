@@ -181,12 +181,12 @@ class Trainer:
         return Epoch.next(self.net, self.source, self.held_out)
 
     def _surrounded(self) -> AbstractContextManager[None]:
-        largest = None
-        if not isinstance(self.source, Stream):  # whose batches may be of any size
-            rows = -(-self.source.batch_size // (self.ranks.size * (self.slices or 1)))
-            largest = self.chain.architecture.largest_product * rows
-        in_parts = self.chain.architecture.in_parts
-        return self.chain.backend.surround(largest, self.ranks.processes, in_parts)
+        source, x, rows = self.source, None, None
+        if not isinstance(source, Stream):  # whose batches may be of any size
+            rows = -(-source.batch_size // (self.ranks.size * (self.slices or 1)))
+        if isinstance(source, Arrays) and self.augment is None:
+            x = source.samples.x
+        return self.chain.surround(x, rows, self.ranks.processes)
 
     def _choose_passes(self, why: str) -> None:
         """Set `usual` and `replayed`: compiled if possible, or by replays, else step by step.

@@ -89,7 +89,7 @@ class CupyRehearsed(CupyBackend):
     slot = Backend.slot  # there is no memory to pin
     stream = 0
 
-    def surround(self, largest, processes=1, in_parts=False):
+    def surround(self, largest, processes=1, in_parts=False, elements=0):
         return contextlib.nullcontext()
 
     def capture(self, work):

@@ -265,7 +265,7 @@ def test_activations_have_the_shapes_of_the_summary(images):
     assert "2 parameters (8 bytes of float32" in str(bpx.Network([1, 1]).summary())
     assert work["Conv2D 4, 3×3, tanh"] == f"{4 * 9 * 64:,}"
     assert work["Conv2D 6, 2×2, silu"] == f"{6 * 2 * 4 * 9:,}"
-    assert net.chain.architecture.largest_product == 4 * 9 * 64
+    assert net.chain.architecture.largest_product() == 4 * 9 * 64
     assert net.chain.architecture.dense is None
     assert net.chain.architecture.in_parts
     assert net.chain.architecture.mostly_in_parts

@@ -327,7 +327,7 @@ def test_the_summary_has_a_row_for_each():
     net = network()
     total = sum(int(row[3].replace(",", "") or 0) for row in net.summary().rows)
     assert total == sum(entry.stop - entry.start for entry in net.layout.entries)
-    assert net.chain.architecture.largest_product == 4 * 2 * 9 * 4
+    assert net.chain.architecture.largest_product() == 4 * 2 * 9 * 4
 
 
 @pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)

@@ -10,6 +10,7 @@ pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
 from scipy import sparse
 
 import bpx
+from bpx.backends import _threads
 from bpx.backends._numpy import NumpyBackend
 
 N = 120
@@ -113,6 +114,28 @@ def test_no_more_than_a_block_of_rows_is_dense(monkeypatch, solver, share):
     est.predict(x)
     est.transform(x)
     assert max(most, default=0) <= 1024
+
+
+def test_blas_keeps_one_thread_for_products_of_few_elements():
+    """Else it would wait for the others in each pass over so many weights."""
+    pytest.importorskip("threadpoolctl", reason="without it BLAS has no limit")
+    seen, before = [], _threads.of_blas()
+
+    class Look(bpx.Callback):
+        def on_epoch_end(self, run):
+            seen.append(_threads.of_blas())
+
+    def fit(x, batch_size, *first):
+        chain = [bpx.layers.Input(6000), *first, bpx.layers.Dense(20), bpx.layers.Dense(3)]
+        net = bpx.Network(chain, cost="quadratic", seed=0)
+        net.fit(x, np.zeros((200, 3)), epochs=1, batch_size=batch_size, callbacks=[Look()])
+
+    x = sparse.random(200, 6000, 0.001, format="csr", dtype=np.float32, random_state=0)
+    fit(x, 100)
+    fit(x, 5)  # its products alone would leave BLAS as it is
+    fit(x.toarray(), 100)
+    fit(x, 100, bpx.layers.Rescale(0.5))  # made dense
+    assert seen == [1, 1, before, before]
 
 
 def test_gradients_are_checked_on_it(dense, labels):

@@ -227,13 +227,17 @@ class Backend(WindowKernels):
     # --- whole runs -------------------------------------------------------------------------
 
     def surround(
-        self, largest: int | None, processes: int = 1, in_parts: bool = False
+        self,
+        largest: int | None,
+        processes: int = 1,
+        in_parts: bool = False,
+        elements: int = 0,
     ) -> contextlib.AbstractContextManager[None]:
         """What `fit` runs in: a number of threads on a host, a stream of its own on a device.
 
         `largest` is the number of multiply-adds of its largest product; None: unknown. `processes`
         processes do the same on these cores. `in_parts`: some of the work is done by
-        `side_by_side`.
+        `side_by_side`. `elements` are those of θ, over which its optimizer passes.
         """
         return contextlib.nullcontext()
 

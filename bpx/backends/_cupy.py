@@ -100,7 +100,11 @@ class CupyBackend(CupyConvolutions):
 
     @contextlib.contextmanager
     def surround(
-        self, largest: int | None, processes: int = 1, in_parts: bool = False
+        self,
+        largest: int | None,
+        processes: int = 1,
+        in_parts: bool = False,
+        elements: int = 0,
     ) -> Iterator[None]:
         """The thread's own stream, since the default one cannot be captured."""
         import cupy

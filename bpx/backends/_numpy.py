@@ -78,9 +78,13 @@ class NumpyBackend(NumpyWindows):
         return np.asarray(array)
 
     def surround(
-        self, largest: int | None, processes: int = 1, in_parts: bool = False
+        self,
+        largest: int | None,
+        processes: int = 1,
+        in_parts: bool = False,
+        elements: int = 0,
     ) -> contextlib.AbstractContextManager[None]:
-        if largest is not None and largest <= SMALL:
+        if largest is not None and max(largest, elements) <= SMALL:
             return contextlib.nullcontext()  # BLAS by itself takes one thread, for sums too
         threads, cores = _threads.for_each_of(processes), self.cores  # a user's own setting counts
         # Of parts BLAS's own threads, which go on looking for work, would be in the way.
