@@ -269,6 +269,40 @@ def test_other_messages(digits):
         _ = ours.MLPClassifier().coefs_
 
 
+@pytest.mark.parametrize(
+    "classes", [[1, 3, 5], [1.0, 3.0, 5.0], ["a", "c", "e"], [False, True]], ids=repr
+)
+def test_partial_fit_takes_the_labels_that_scikit_learn_takes(classes):
+    x = np.arange(6.0).reshape(3, 2)
+    given = [classes[:2] + classes[-1:], classes[:1] * 3, [*classes[:2], "b"], ["", "a", "f"]]
+    given += [[1, 3, 4], [0, 1, 3], [1, 3, 6], [-1, 1, 3], [1.0, 3.0, 5.0], [1.0, 3.0, 4.5]]
+    given += [[1.0, np.nan, 3.0], [True, False, True], [[1, 0, 1]] * 3, [[1], [3], [5]]]
+    given += [np.array([*classes[:2], classes[-1]], object)]
+
+    def outcomes(module, y, **named):
+        est = module.MLPClassifier(3, random_state=0).partial_fit(
+            x, classes[:1] * 3, classes=classes
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                est.partial_fit(x, y, **named)
+        except ValueError as error:
+            return str(error)
+        return "taken"
+
+    mine, theirs = (
+        [outcomes(module, y) for y in given]
+        + [
+            outcomes(module, given[0], classes=np.array(other))
+            for other in (classes, [1, 3], ["a", "d"], [1.5, 2.5])
+        ]
+        for module in (ours, neural_network)
+    )
+    assert mine == theirs
+    assert mine[0] == mine[1] == "taken"
+
+
 def test_a_diverging_run_with_early_stopping_keeps_the_best(houses):
     x, y = houses
     est = ours.MLPRegressor(

@@ -91,7 +91,8 @@ def check_no_dates(array: Any, what: str) -> None:
     scalar = not hasattr(array, "__len__") or getattr(array, "shape", None) == ()
     if scalar or issparse(array) or not len(array):
         return
-    dtype = np.asarray(_safe_indexing(array, [0])).dtype
+    is_array = isinstance(array, np.ndarray)
+    dtype = array.dtype if is_array else np.asarray(_safe_indexing(array, [0])).dtype
     if dtype.kind in "mM":
         raise TypeError(
             f"expected {what} to be real numbers, got dates or durations of dtype {dtype}"

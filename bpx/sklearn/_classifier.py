@@ -185,11 +185,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return move(self._source, found)
 
     def _learn_labels(self, y: Any, incremental: bool) -> None:
-        kinds = _labels.kinds(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(kinds)
-        else:
-            self._check_classes(unique_labels(kinds))
+            self._label_binarizer = LabelBinarizer().fit(_labels.kinds(y))
+        elif self.warm_start or not _labels.are_among(y, self._label_binarizer.classes_):
+            self._check_classes(unique_labels(_labels.kinds(y)))
 
     def _check_classes(self, classes: Any) -> None:
         known = self._label_binarizer.classes_
@@ -375,7 +374,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._label_binarizer = LabelBinarizer().fit(kinds if several else classes)
         elif classes is not None:
             known = self._label_binarizer.classes_
-            if not np.array_equal(known, unique_labels(classes)):
+            same = np.array_equal(known, classes) or np.array_equal(known, unique_labels(classes))
+            if not same:
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                     f"{known!r}"

@@ -29,6 +29,16 @@ def kinds(y: Any) -> Any:
     return values if y.ndim == 1 else np.repeat(values[:, None], y.shape[1], axis=1)
 
 
+def are_among(y: Any, classes: np.ndarray) -> bool:
+    """Whether labels (n,) are all among `classes`; False too where only scikit-learn's rules,
+    which take 0.2 ms for any y, say so.
+    """
+    plain = isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biufU"
+    if not plain or y.dtype.kind != classes.dtype.kind:
+        return False
+    return bool((classes.take(np.searchsorted(classes, y), mode="clip") == y).all())
+
+
 def encoded(y: Any, binarizer: LabelBinarizer, dtype: str) -> Array:
     """Codes (n,) of more than two classes, 0 or 1 (n, 1) of two, or marks (n, k)."""
     elsewhere = _is_array_elsewhere(y)
