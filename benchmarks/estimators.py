@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 from cold_start import FOLDER, images_and_labels
 from harness import Peer, Timed, lasts, machine, peak, present, row, write
 from peers import adam, batches, multiplier
@@ -41,7 +42,7 @@ BATCH, HIDDEN = 200, 100  # scikit-learn's defaults
 WARM_UP = 500  # samples: two mini-batches and a smaller one
 SHORT_CASES, SHORT_ROWS, SHORT_EPOCHS = ("digits", "housing"), 600, 2
 
-Parts = tuple[np.ndarray, ...]  # in the order of PARTS
+Parts = tuple[Any, ...]  # arrays, or a sparse x, in the order of PARTS
 
 
 class Fit(NamedTuple):
@@ -71,7 +72,7 @@ class Task:
 # --- the data -----------------------------------------------------------------------------------
 
 
-def split(x: np.ndarray, y: np.ndarray) -> Parts:
+def split(x: Any, y: np.ndarray) -> Parts:
     """Four fifths for training, the rest for the test."""
     from sklearn.model_selection import train_test_split
 
@@ -126,18 +127,40 @@ def covertype(rows: int) -> Parts:
     return split(x, 1 + logits.argmax(axis=1))
 
 
+def words(rows: int) -> Parts:
+    """Artificial, of a text's shape: 40 of 20,000 words a row, compressed by rows, float32.
+
+    A label is drawn as for covertype.
+    """
+    draw = np.random.default_rng(0)
+    x = scipy.sparse.random(rows, 20_000, 0.002, "csr", np.float32, draw)
+    logits = x @ draw.standard_normal((20_000, 10)) + draw.gumbel(size=(rows, 10))
+    return split(x, logits.argmax(axis=1))
+
+
 TASKS = {
     "digits": Task(digits, 1_797, "MLPClassifier", 200, "2"),
     "mnist": Task(mnist, 50_000, "MLPClassifier", 20, "1.6, or bpx / bare 1.3"),
     "housing": Task(housing, 20_640, "MLPRegressor", 200, "3"),
     "covertype": Task(covertype, 581_012, "MLPClassifier", 10, "3"),
+    "words": Task(words, 6_250, "MLPClassifier", 4, "1"),
 }
 FASTER_LBFGS = "1.5"
 
 
 def make(case: str, rows: int, folder: Path) -> None:
     for part, array in zip(PARTS, TASKS[case].draw(rows), strict=True):
-        np.save(folder / part, array)
+        if scipy.sparse.issparse(array):
+            scipy.sparse.save_npz(folder / part, array)
+        else:
+            np.save(folder / part, array)
+
+
+def load(folder: Path, part: str) -> Any:
+    compressed = folder / f"{part}.npz"
+    if compressed.exists():
+        return scipy.sparse.load_npz(compressed)
+    return np.load(folder / f"{part}.npy")
 
 
 def made(case: str, rows: int, folder: Path) -> bool:
@@ -159,8 +182,10 @@ def prepare(peer: str, name: str, folder: Path) -> Timed:
     """A call for one epoch is the warm-up, and sees only a few samples."""
     case, solver = name.split()
     os.environ["BPX_FAST"] = "1" if peer == "bpx fast" else "0"
-    x, y, *test = (np.load(folder / f"{part}.npy") for part in PARTS)
+    x, y, *test = (load(folder, part) for part in PARTS)
     if peer == "bare":
+        if scipy.sparse.issparse(x):
+            raise LookupError("its products are of dense rows")
         return bare(x, y, solver)
     new = estimator(peer, TASKS[case].estimator)
 
