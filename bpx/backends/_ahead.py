@@ -25,6 +25,7 @@ FUNCTIONS = {
     "_numba_rows": ("convolve", "convolve_inputs", "convolve_weights", "sum_over_windows"),
     "_numba_steps": ("steps",),
     "_numba_tiles": ("compiled",),
+    "_numba_update": ("optimize",),
     "_numba_windows": ("fold", "window_max", "window_max_backward"),
 }
 # One for all networks. They take less than a second, and then it is known whether they are kept.

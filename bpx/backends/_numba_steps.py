@@ -19,17 +19,14 @@ from numba import from_dtype, types
 
 from ._aligned import LINE
 from ._codes import (
-    ADAM,
     CLASSIFICATION,
     CROSS_ENTROPY,
     IDENTITY,
     INTO_THETA,
     INTO_VELOCITY,
     LOG_LIKELIHOOD,
-    NESTEROV,
     QUADRATIC,
     REGRESSION,
-    RMSPROP,
     SOFTMAX,
 )
 from ._fast_run import END, GATE, JOINED, MEETING, MEMBERS, RUN
@@ -48,15 +45,13 @@ from ._numba_layers import activate, activate_backward, layer
 from ._numba_products import ALONE, BY_ROWS, BY_UNITS, OUTPUTS, outer, product_back
 from ._numba_threads import add, load, store, wait_a_while, wait_for, wait_for_another
 from ._numba_tiles import sum_rows
+from ._numba_update import update
 from ._numba_vectors import BYTES
 
 _inlined = inlined(*FLAGS)
 
 # Rows of a mini-batch, and units of a layer, that stay together, at least: as many as loops take.
 SOME_ROWS, SOME_UNITS = 4, 8
-# Elements of θ that are asked for, to be written to, while those before them are updated: where
-# another core has read them, a write waits for it, and one after another that took 16 ns a line.
-ASKED = 1024
 # Bytes of a thread's rows of x for the next step, up to which they are asked for: those of more
 # would be gone from the second cache before they are read.
 NEXT = 65_536
@@ -133,41 +128,6 @@ def _is_right(task, a, y, first, last):
     for j in range(first, last):
         wrong += (a[j] > 0.5) != (y[j] > 0.5)
     return wrong == 0
-
-
-# --- optimizers, as in bpx/optimizers.py --------------------------------------------------------
-
-
-@inlined()  # or of c·m − η·g another product is rounded in a part that begins elsewhere
-def _update(rule, theta, into, first, second, decayed, numbers, constants):
-    """From the velocity or the gradient in `into` to θ, of weights that decay or of biases."""
-    real = theta.dtype.type
-    n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
-    c0, c1 = real(constants[0]), real(constants[1])
-    # Subtracted in double precision: in single, 1 − 0.999 is off by 1e-5 of itself.
-    d0, d1 = real(1.0 - constants[0]), real(1.0 - constants[1])
-    if decayed and n3 != 0.0:  # the gradient of λ/2n Σω², or the velocity's share of it
-        for i in range(into.size):
-            into[i] += n3 * theta[i]
-    if rule == INTO_VELOCITY:
-        for i in range(into.size):
-            theta[i] += into[i]
-    elif rule == NESTEROV:
-        for i in range(into.size):
-            first[i] = c0 * first[i] - n0 * into[i]
-            theta[i] += c0 * first[i] - n0 * into[i]
-    elif rule == RMSPROP:
-        for i in range(into.size):
-            first[i] = c0 * first[i] + d0 * into[i] * into[i]
-            theta[i] -= n0 * into[i] / (math.sqrt(first[i]) + c1)
-    elif rule == ADAM:
-        if decayed and n2 != 0.0:  # AdamW's decay
-            for i in range(into.size):
-                theta[i] -= n2 * theta[i]
-        for i in range(into.size):
-            first[i] = c0 * first[i] + d0 * into[i]
-            second[i] = c1 * second[i] + d1 * into[i] * into[i]
-            theta[i] -= n0 * first[i] / (math.sqrt(second[i]) + n1)
 
 
 # --- parts of a step ----------------------------------------------------------------------------
@@ -316,7 +276,7 @@ def _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers,
     """BP3 and BP4 for some units of layer i, as ``β·into + α·…``, and the optimizer."""
     left, units = part
     sizes, omega, bias, _, _ = net
-    theta, into, first, second = vectors
+    theta, into, _, _ = vectors
     rule, real, way = given.rule, theta.dtype.type, BY_UNITS if given.shared else ALONE
     fused = rule <= INTO_VELOCITY
     alpha = numbers[0] if fused else 1.0
@@ -330,13 +290,7 @@ def _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers,
     if rule == INTO_THETA:
         return
     for start, count in ((w, units * n), (b, units if bias[i] >= 0 else 0)):
-        end = start + count
-        for low in range(start, end, ASKED):
-            high = min(low + ASKED, end)
-            for later in range(high, min(high + ASKED, end), LINE // theta.itemsize):
-                prefetch(theta.ctypes.data + later * theta.itemsize, 1, 3)
-            _update(rule, theta[low:high], into[low:high], first[low:high], second[low:high],
-                    start == w, numbers, constants)  # fmt: skip
+        update(rule, vectors, start, start + count, start == w, numbers, constants)
 
 
 @_inlined
