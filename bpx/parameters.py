@@ -317,6 +317,12 @@ class Destination:
         if self.then is not None:
             self.then()
 
+    def rows_at(self, parts: Array, rows: Array) -> None:
+        """The gradient's row k is the sum of the parts i with ``rows[i] = k``."""
+        self.backend.sum_at(parts, rows, self.array, self.scale.alpha, self.scale.beta)
+        if self.then is not None:
+            self.then()
+
     def write(self, gradient: Array) -> None:
         """The gradient is this array."""
         self.backend.axpby(gradient, self.array, self.scale.alpha, self.scale.beta)

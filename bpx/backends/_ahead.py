@@ -20,6 +20,7 @@ FUNCTIONS = {
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),
     ),
+    "_numba_gather": ("add_at",),
     "_numba_layers": ("forward",),
     "_numba_products": ("affine",),
     "_numba_rows": ("convolve", "convolve_inputs", "convolve_weights", "sum_over_windows"),

@@ -284,14 +284,19 @@ class CupyBackend(CupyConvolutions):
         self._launch(name, threads, out, labels, out, out.size, out.shape[1])
         return out
 
-    def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
+    def sum_at(
+        self, x: Array, rows: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
         name = _cuda.KEYS.get(rows.dtype)
         if name is None or not rows.flags.c_contiguous or not self._dense(x, out):
-            return super().sum_at(x, rows, out)
-        out[...] = 0.0
+            return super().sum_at(x, rows, out, alpha, beta)
+        if isinstance(beta, float) and beta == 0.0:
+            out[...] = 0.0
+        else:
+            self.axpby(out, out, beta, 0.0)
         n, width = x.shape
         threads = _cuda.a_row(n * -(-width // _cuda.WARP))
-        self._launch(name, threads, out, x, rows, out, n, width)
+        self._launch(name, threads, out, x, rows, out, n, width, *_cuda.scalar(alpha))
         return out
 
     def activate(self, activation: Any, z: Array, out: Array) -> Array:

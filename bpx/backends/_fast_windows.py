@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _machine_code, _rows
 from ._base import ARRAYS, Array, in_slices
-from ._numpy import AT_ONCE, NumpyBackend
+from ._numpy import AT_ONCE, NumpyBackend, scale_by
 from ._numpy_windows import PATCH, going_back
 from ._windows import Room, Shape
 
@@ -77,7 +77,7 @@ class FastWindows(NumpyBackend):
             _call("_numba_rows", "sum_over_windows", *images, *windows, pixels, found)
             return self.axpby(np.moveaxis(found, -1, 2).reshape(out.shape), out, 1.0, beta)
         layout, sums = _rows.layout(sliding, m), _rows.filled(matrices)
-        _scale(sums, beta)
+        scale_by(sums, beta)
         images, arrays = _images(x), (layout.shifts, layout.planes, layout.numbers, sums)
         if layout.under is not None:  # by δ's zeros all pixels of a row are multiplied
             images = np.where(layout.under, images, x.dtype.type(0.0))
@@ -143,7 +143,7 @@ class FastWindows(NumpyBackend):
     def moments(self, x: Array, mean: Array, room: Array, out: Array, beta: float = 0.0) -> Array:
         if not _in_places(x, mean, out):
             return super().moments(x, mean, room, out, beta)
-        _scale(out, beta)
+        scale_by(out, beta)
         _call("_numba_channels", "moments", _places(x), mean, out)
         return out
 
@@ -178,7 +178,7 @@ class FastWindows(NumpyBackend):
     ) -> Array:
         if not _in_places(delta, normal, out):
             return super().normalize_sums(delta, normal, room, out, beta)
-        _scale(out, beta)
+        scale_by(out, beta)
         _call("_numba_channels", "normalize_sums", _places(delta), _places(normal), out)
         return out
 
@@ -196,14 +196,6 @@ def _call(module: str, function: str, first: Array, *others: Any) -> None:
     """A compiled function of arrays of one dtype, the first of them among its arguments."""
     if _machine_code.load(module, function, first.dtype).call(first, *others):
         raise MemoryError("there is no memory for the rows of a convolution: take smaller batches")
-
-
-def _scale(out: Array, beta: float) -> None:
-    """``out ← β·out``, whatever is there if β = 0."""
-    if beta == 0.0:
-        out.fill(0.0)
-    elif beta != 1.0:
-        out *= beta
 
 
 def _in_places(x: Array, *others: Array) -> bool:

@@ -125,16 +125,18 @@ class Kernels:
         return self.xp.astype(total, x.dtype, copy=False)
 
     @kernel
-    def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
-        """``out_k ← Σ x_i`` over the rows i of a matrix with ``rows[i] = k``; returns `out`.
+    def sum_at(
+        self, x: Array, rows: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
+        """``out_k ← β·out_k + α·Σ x_i``, over the rows i of x with ``rows[i] = k``; returns `out`.
 
         In a fixed order, so that the bits are the same every time.
         """
         xp = self.xp
         every = xp.arange(out.shape[0], dtype=rows.dtype, device=self.device)
         if "int64" in self.lacks:  # the dtype of argsort's result
-            out[...] = xp.astype(every[:, None] == rows[None, :], x.dtype) @ x
-            return out
+            total = xp.astype(every[:, None] == rows[None, :], x.dtype) @ x
+            return self.axpby(total, out, alpha, beta)
         order = xp.argsort(rows)  # stable
         keys, sums = xp.take(rows, order), xp.take(x, order, axis=0)
         reach, n = 1, keys.shape[0]
@@ -146,8 +148,8 @@ class Kernels:
         last = xp.searchsorted(keys, every, side="right") - 1
         last = xp.where(last < 0, xp.zeros_like(last), last)
         found, sums = xp.take(keys, last) == every, xp.take(sums, last, axis=0)
-        out[...] = xp.where(found[:, None], sums, xp.zeros_like(sums))
-        return out
+        total = xp.where(found[:, None], sums, xp.zeros_like(sums))
+        return self.axpby(total, out, alpha, beta)
 
     @kernel
     def add(self, a: Array, b: Array, out: Array) -> Array:

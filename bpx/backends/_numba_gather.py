@@ -1,7 +1,7 @@
 """Rows of a training set, gathered for compiled steps, whatever their dtype and order in memory.
 
 A function for each dtype is compiled by itself, in a second, and called by its address: the steps,
-which take ten, are compiled once for all of them.
+which take ten, are compiled once for all of them. The other way, rows are added where they go.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from numba import from_dtype, types
 
 from ._aligned import LINE
-from ._jit import FLAGS, INTEGER, called_by_address, prefetch, vector
+from ._jit import ARRAY, FLAGS, INTEGER, array, called_by_address, prefetch, vector
 
 # Rows that are asked for before they are copied, and the bytes of a row up to which that pays: a
 # shuffled row of a large table is in no cache, and the processor looks only a few rows ahead by
@@ -59,3 +59,17 @@ def gatherer(source: Any, scaling: Any, real: Any) -> Any:
                     into[j] = value * by[j] + plus[j] if scaled else value
 
     return called_by_address(types.void, *[INTEGER] * 10, fastmath=FLAGS)(gather)
+
+
+def add_at(real: Any) -> Any:
+    """``out_k ← out_k + x_i`` with k = ``rows[i]``: a function of x, int64 rows and `out`."""
+    kind, index = from_dtype(real), types.int64
+
+    def run(x, rows, out):
+        x, rows, out = array(x, 2, kind), array(rows, 1, index), array(out, 2, kind)
+        for i in range(rows.size):
+            row, into = x[i], out[rows[i]]
+            for j in range(row.size):
+                into[j] += row[j]
+
+    return called_by_address(types.void, *[ARRAY] * 3)(run)

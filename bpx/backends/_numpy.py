@@ -247,18 +247,26 @@ class NumpyBackend(NumpyWindows):
         alphas = constant(m, alpha, dtype) if m <= SMALL else np.full(m, alpha, dtype)
         return weighted_sum(alphas, x, out, beta)
 
-    def sum_at(self, x: Array, rows: Array, out: Array) -> Array:
-        if x.size <= SMALL or not self.blas:
-            out.fill(0.0)
-            np.add.at(out, rows, x)
-            return out
-        from scipy.sparse import csc_array
-
-        # A product with unit vectors: 3,200 rows of 64 into 10,000 take 0.24 ms, with add.at 2.3.
-        n = len(rows)
-        units = csc_array((np.ones(n, x.dtype), rows, np.arange(n + 1)), (len(out), n))
-        out[...] = units @ x
+    def sum_at(
+        self, x: Array, rows: Array, out: Array, alpha: float = 1.0, beta: float = 0.0
+    ) -> Array:
+        if not out.flags.c_contiguous:
+            return super().sum_at(x, rows, out, alpha, beta)
+        scale_by(out, beta)
+        self._add_at(x if alpha == 1.0 else alpha * x, rows, out)
         return out
+
+    def _add_at(self, x: Array, rows: Array, out: Array) -> None:
+        """``out_k ← out_k + Σ x_i``; `out` has no gaps."""
+        n, width = x.shape
+        if n > len(out) and x.size > SMALL and (csc_array := _scipy.csc_array()) is not None:
+            # A product with unit vectors: 3,200 rows of 64 into 300 take 0.04 ms.
+            units = csc_array((np.ones(n, x.dtype), rows, np.arange(n + 1)), (len(out), n))
+            out += units @ x
+            return
+        # By elements: 3,200 rows of 64 take 0.25 ms, by rows 1.4.
+        places = rows[:, None] * np.int64(width) + np.arange(width)
+        np.add.at(out.reshape(-1), places.reshape(-1), x.reshape(-1))
 
     def add(self, a: Array, b: Array, out: Array) -> Array:
         return np.add(a, b, out)
@@ -407,6 +415,14 @@ class NumpyBackend(NumpyWindows):
     def blocks(self, *vectors: Array, size: int = BLOCK) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], size):
             yield tuple(vector[start : start + size] for vector in vectors)
+
+
+def scale_by(out: Array, beta: float) -> None:
+    """``out ← β·out``, whatever is there if β = 0."""
+    if beta == 0.0:
+        out.fill(0.0)
+    elif beta != 1.0:
+        out *= beta
 
 
 def weighted_sum(weights: Array, x: Array, out: Array, beta: float) -> Array:

@@ -65,6 +65,14 @@ def expit() -> Callable[[Array, Array], Array] | None:
         return None
 
 
+@cache
+def csc_array() -> Any:
+    """SciPy's matrices that are sparse by columns; None without SciPy."""
+    if importlib.util.find_spec("scipy") is None:
+        return None
+    return importlib.import_module("scipy.sparse").csc_array
+
+
 def _alone(package: str, name: str) -> Any:
     """A module in a package of SciPy's that is not imported; None where there is none.
 

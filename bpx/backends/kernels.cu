@@ -217,11 +217,12 @@ extern "C" __global__ void one_hot_int32(const int* labels, real* out, int64 cou
   one_hot(labels, out, count, classes);
 }
 
-// out_k <- the sum of the rows i of x with keys[i] = k, in their order; `out` is zero before. A warp
-// has 32 columns of a row, and adds up all of its key if it is the first of them. Nothing is sorted,
-// which CuPy does not do in a graph: n rows are looked at n / 32 times at most by each.
+// out_k <- out_k + alpha (the sum of the rows i of x with keys[i] = k, in their order). A warp has 32
+// columns of a row, and adds up all of its key if it is the first of them. Nothing is sorted, which
+// CuPy does not do in a graph: n rows are looked at n / 32 times at most by each.
 template <typename Key>
-__device__ void sum_at(const real* x, const Key* keys, real* out, int64 rows, int64 columns) {
+__device__ void sum_at(const real* x, const Key* keys, real* out, int64 rows, int64 columns,
+                       real alpha) {
   const int64 slabs = (columns + WARP - 1) / WARP;
   for (int64 k = first_row(); k < rows * slabs; k += row_stride()) {
     const Place at(k, slabs);
@@ -246,18 +247,20 @@ __device__ void sum_at(const real* x, const Key* keys, real* out, int64 rows, in
         for (int t = 0; t < 8; ++t) sum += some[t];
       }
     }
-    if (column < columns) out[int64(key) * columns + column] = sum;
+    if (column < columns) out[int64(key) * columns + column] += alpha * sum;
   }
 }
 
 extern "C" __global__ void sum_at_int64(const real* x, const int64* keys, real* out, int64 rows,
-                                        int64 columns) {
-  sum_at(x, keys, out, rows, columns);
+                                        int64 columns, const real* alpha_at,
+                                        double alpha_value) {
+  sum_at(x, keys, out, rows, columns, number(alpha_at, alpha_value));
 }
 
 extern "C" __global__ void sum_at_int32(const real* x, const int* keys, real* out, int64 rows,
-                                        int64 columns) {
-  sum_at(x, keys, out, rows, columns);
+                                        int64 columns, const real* alpha_at,
+                                        double alpha_value) {
+  sum_at(x, keys, out, rows, columns, number(alpha_at, alpha_value));
 }
 
 // --- activations: sigma, and its derivative by a = sigma(z) -----------------------------------

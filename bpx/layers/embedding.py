@@ -99,9 +99,7 @@ class Embedding(Layer):
     ) -> Array | None:
         xp, m = ctx.backend.xp, delta.shape[0]
         if out is not None:
-            gradient = ctx.buffer("gradient", (self.count, self.width))
-            by_row = xp.reshape(delta, (-1, self.width))
-            out.weights.write(ctx.backend.sum_at(by_row, saved, gradient))
+            out.weights.rows_at(xp.reshape(delta, (-1, self.width)), saved)
         if not ctx.wanted:
             return None
         below = ctx.buffer("delta", (m, *self.shape_in))
