@@ -182,6 +182,7 @@ class LeakyReLU(Activation):
     slope: float = 0.01
     name: ClassVar[str] = "leaky-relu"
     rectifies: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "leaky-relu"
 
     def __post_init__(self) -> None:
         number("the slope of LeakyReLU", self.slope)
@@ -207,6 +208,7 @@ class ELU(Activation):
     name: ClassVar[str] = "elu"
     needs_z: ClassVar[bool] = False
     rectifies: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "elu"
 
     def __post_init__(self) -> None:
         positive("the alpha of ELU", self.alpha)
@@ -278,6 +280,7 @@ class Softplus(Activation):
     name: ClassVar[str] = "softplus"
     range = "positive"
     rectifies: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "softplus"
 
     def forward(self, xp: Any, z: Array) -> Array:
         return xp.logaddexp(z, xp.zeros_like(z))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .activations import ACTIVATIONS, Activation, Identity
+from .backends import _codes
 from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .layers import (
@@ -55,7 +56,7 @@ class DenseLayers:
     weights, bias : tuple of int
         Where each layer's tensors begin in θ; −1 without a bias.
     activations : tuple of str or Activation
-        By its kernel's name; one that has no kernel, by itself.
+        By its name, if compiled code has it, else by itself.
     trained : tuple of bool
     scale, offset : ndarray or None
         Of a first `Rescale`, for each input, in float64.
@@ -70,8 +71,8 @@ class DenseLayers:
     offset: np.ndarray | None = None
 
     @property
-    def has_kernels(self) -> bool:
-        """Whether all activations have one."""
+    def has_codes(self) -> bool:
+        """Whether compiled code has all activations."""
         return all(isinstance(each, str) for each in self.activations)
 
     @property
@@ -173,9 +174,9 @@ class Architecture:
 
     @cached_property
     def dense(self) -> DenseLayers | None:
-        """The chain as dense layers; None where it has others, or an activation has no kernel."""
+        """The chain as dense layers; None where compiled code has no such layer or activation."""
         found, masked = self.inference, any(type(layer) is Dropout for layer in self.layers)
-        return None if found is None or masked or not found.has_kernels else found
+        return None if found is None or masked or not found.has_codes else found
 
     @cached_property
     def inference(self) -> DenseLayers | None:
@@ -186,6 +187,7 @@ class Architecture:
         if kinds[-1] is not Dense or not {*kinds[int(self.folded) :]} <= {Dense, Dropout}:
             return None
         layers: list[Any] = [self.layers[i] for i in indices]
+        sigmas = [(layer.activation.kernel, layer.activation) for layer in layers]
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
         scale = offset = None
         if type(first) is Rescale:
@@ -194,7 +196,7 @@ class Architecture:
             sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
             weights=tuple(starts[i, "weights"] for i in indices),
             bias=tuple(starts.get((i, "bias"), -1) for i in indices),
-            activations=tuple(layer.activation.kernel or layer.activation for layer in layers),
+            activations=tuple(name if name in _codes.ACTIVATIONS else own for name, own in sigmas),
             trained=tuple(layer.trainable for layer in layers),
             scale=scale,
             offset=offset,

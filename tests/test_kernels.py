@@ -113,6 +113,12 @@ def one_hot_cases(rng):
     yield (np.array([299, 0, 7]), np.full((3, 300), np.nan)), 1
 
 
+OF_NUMBERS = (
+    *(bpx.activations.LeakyReLU(slope) for slope in (0.3, 0.0, -0.5, 3.0)),
+    *(bpx.activations.ELU(0.3), bpx.activations.ELU(), bpx.activations.Softplus()),
+)
+
+
 def activate_cases(rng):
     for name in ACTIVATIONS.builtin:
         z = rng.normal(size=(6, 5)) * 3
@@ -123,8 +129,16 @@ def activate_cases(rng):
         z = rng.normal(size=(60, 50)) * size
         yield (ACTIVATIONS.get("sigmoid"), z, np.full((60, 50), np.nan)), 2
 
+    for activation in OF_NUMBERS:  # of more elements than are worked on at once
+        z = rng.normal(size=(60, 700)) * 3
+        yield (activation, z, np.full(z.shape, np.nan)), 2
+        yield (activation, z, z), 2
+
 
 def activate_backward_cases(rng):
+    for activation in OF_NUMBERS:
+        delta, z = rng.normal(size=(2, 60, 700))
+        yield (activation, delta, z, activation.forward(np, z)), 1
     for name in ACTIVATIONS.builtin:
         z = rng.normal(size=(6, 5)) * 3
         a = ACTIVATIONS.get(name).forward(np, z)
@@ -568,6 +582,19 @@ def worst_difference(backend, name, dtype, rng, *, by_terms=False):
 @pytest.mark.parametrize("name", KERNELS)
 def test_native_is_standard(backend, rng, name, dtype):
     assert worst_difference(backend, name, dtype, rng) <= 16 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("activation", OF_NUMBERS, ids=str)
+def test_what_is_not_finite_is_where_the_standard_has_it(activation):
+    z = np.array([np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, -1e-12])
+    numpys, standard = _numpy.NumpyBackend(), Backend("numpy", np)
+    with np.errstate(invalid="ignore", over="ignore"):  # 0·∞
+        a = standard.activate(activation, z, np.empty(7))
+        slopes = standard.activate_backward(activation, np.ones(7), z, a)
+        found = numpys.activate(activation, z, np.empty(7))
+        backward = numpys.activate_backward(activation, np.ones(7), z, a)
+    assert np.allclose(found, a, rtol=1e-14, atol=0.0, equal_nan=True)
+    assert np.allclose(backward, slopes, rtol=1e-14, atol=0.0, equal_nan=True)
 
 
 def test_without_scipy_the_numbers_are_the_same(rng, monkeypatch):

@@ -99,14 +99,14 @@ class FastBackend(FastWindows):
         return labels, targets, weights
 
     def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
-        if not layers.has_kernels:
+        if not layers.has_codes:
             return _fast_run.forward_by_layer(self, layers, theta)
         return _fast_run.forward(layers, theta, many)
 
     def parts_of_forward(self, layers: Any, rows: int) -> int:
         of_row: int = layers.multiply_adds
         large = of_row > LARGE_ROW or max(layers.sizes[1:]) > WIDE
-        if large or not layers.has_kernels or not TIMED:
+        if large or not layers.has_codes or not TIMED:
             return 0
         parts = min(-(-rows * of_row // OF_PART), max(2, rows // FEWEST))
         parts = max(parts, -(-rows // MOST))

@@ -15,11 +15,14 @@ from . import _aligned, _cblas, _scipy, _threads
 from ._base import Array, Backend, Forward, dealt, in_slices
 from ._numpy_elementwise import (
     BACKWARD,
+    BACKWARD_OF,
     BLOCK,
     FORWARD,
+    FORWARD_OF,
     SMALL,
     Native,
     constant,
+    in_blocks,
     log_likelihood,
     sigma,
 )
@@ -324,16 +327,22 @@ class NumpyBackend(NumpyWindows):
 
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
         native = FORWARD.get(activation.kernel)
-        if native is None:
+        if native is not None:
+            native(z, out)
+        elif activation.kernel in FORWARD_OF:
+            in_blocks(FORWARD_OF[activation.kernel], activation, z, out)
+        else:
             return super().activate(activation, z, out)
-        native(z, out)
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         native = BACKWARD.get(activation.kernel)
-        if native is None:
+        if native is not None:
+            native(delta, a)
+        elif activation.kernel in BACKWARD_OF:
+            in_blocks(BACKWARD_OF[activation.kernel], activation, delta, z, a)
+        else:
             return super().activate_backward(activation, delta, z, a)
-        native(delta, a)
         return delta
 
     def sigma(self, name: str, size: int) -> tuple[Native, Native]:

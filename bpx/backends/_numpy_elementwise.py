@@ -1,4 +1,8 @@
-"""Activations on NumPy's arrays in place, and the cost that shares a softmax's exponentials."""
+"""Activations on NumPy's arrays in place, and the cost that shares a softmax's exponentials.
+
+Where `np.where` would choose between two numbers by the sign of a third, sums of both do it: it
+takes 4 ns for an element, since the processor cannot guess signs.
+"""
 
 from __future__ import annotations
 
@@ -134,6 +138,90 @@ BACKWARD: dict[str | None, Native] = {
     "tanh": _tanh_backward,
     "softmax": _softmax_backward,
     "relu": lambda delta, a: np.multiply(delta, np.greater(a, ZERO[a.dtype]), delta),
+}
+
+
+# --- those that have a number of their own, or whose derivative reads z -------------------------
+
+
+def _leaky_relu(activation: Any, z: Array, out: Array) -> None:
+    zeros = constant(z.shape, 0.0, z.dtype)
+    above = np.maximum(z, zeros)
+    np.minimum(z, zeros, out=out)
+    out *= activation.slope
+    out += above
+
+
+def _leaky_relu_backward(activation: Any, delta: Array, z: Array, a: Array) -> None:
+    delta *= _one_above(z, activation.slope)
+
+
+def _one_above(z: Array, other: float) -> Array:
+    """1 where z > 0, else another number."""
+    above = np.greater(z, ZERO[z.dtype])
+    found = np.multiply(np.logical_not(above), z.dtype.type(other))
+    found += above
+    return found
+
+
+def _elu(activation: Any, z: Array, out: Array) -> None:
+    # eᶻ − 1 = 2t / (1 − t) with t = tanh ½z, exact to the last digits too; `expm1` is vectorized
+    # with AVX-512 alone.
+    zeros = constant(z.shape, 0.0, z.dtype)
+    above = np.maximum(z, zeros)
+    np.minimum(z, zeros, out=out)
+    out *= 0.5
+    np.tanh(out, out)
+    rest = np.subtract(_ONE[z.dtype], out)
+    out *= 2.0 * activation.alpha
+    out /= rest
+    out += above
+
+
+def _elu_backward(activation: Any, delta: Array, z: Array, a: Array) -> None:
+    slope, alpha = np.minimum(a, constant(a.shape, 0.0, a.dtype)), activation.alpha
+    slope += _ONE[a.dtype] if alpha == 1.0 else _one_above(a, alpha)
+    delta *= slope
+
+
+def _softplus(activation: Any, z: Array, out: Array) -> None:
+    # max(z, 0) + ln(1 + e^−|z|); `logaddexp` takes 15 ns for an element.
+    above = np.maximum(z, constant(z.shape, 0.0, z.dtype))
+    np.abs(z, out)
+    np.negative(out, out)
+    np.exp(out, out)
+    np.log1p(out, out)
+    out += above
+
+
+def _softplus_backward(activation: Any, delta: Array, z: Array, a: Array) -> None:
+    slope = np.negative(z)
+    with np.errstate(over="ignore"):  # δ/∞ is right
+        np.exp(slope, slope)
+    slope += _ONE[z.dtype]
+    delta /= slope
+
+
+def in_blocks(function: Callable[..., None], activation: Any, *arrays: Array) -> None:
+    """`function` of these arrays; of parts of many elements, which stay in the caches."""
+    if arrays[0].size <= BLOCK or not all(array.flags.c_contiguous for array in arrays):
+        function(activation, *arrays)
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        function(activation, *(array[start : start + BLOCK] for array in flat))
+
+
+# Of the activation, z and a; of the activation, δ, z and a; δ's and a's are written to.
+FORWARD_OF: dict[str | None, Callable[[Any, Array, Array], None]] = {
+    "leaky-relu": _leaky_relu,
+    "elu": _elu,
+    "softplus": _softplus,
+}
+BACKWARD_OF: dict[str | None, Callable[[Any, Array, Array, Array], None]] = {
+    "leaky-relu": _leaky_relu_backward,
+    "elu": _elu_backward,
+    "softplus": _softplus_backward,
 }
 
 
