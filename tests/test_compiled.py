@@ -29,6 +29,7 @@ from compiled_runs import (
 import bpx
 from bpx.backends import _ahead, _fast, _fast_steps, _machine_code, _threads
 from bpx.backends._numpy_elementwise import SMALL
+from bpx.optimizers import State
 
 
 @pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
@@ -169,6 +170,24 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2):
         return bpx.Network([7, 6, 4], seed=0, dtype=dtype, backend=backend)
 
     agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=optimizer, l2=l2), dtype)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+def test_a_step_has_the_same_bits_wherever_its_part_of_theta_begins(monkeypatch, rng, optimizer):
+    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    monkeypatch.setenv("BPX_FAST", "1")
+    backend, optimizer = _fast.FastBackend(), bpx.optimizers.as_optimizer(optimizer)
+    theta, grad, *slots = rng.random(size=(2 + len(optimizer.slots()), 40_000)).astype("float32")
+
+    def stepped(start, stop):
+        w, g, *of_part = (array[start:stop].copy() for array in (theta, grad, *slots))
+        of_part = dict(zip(optimizer.slots(), of_part, strict=True))
+        backend.optimize(optimizer, w, g, State(backend, 30_000 - start, of_part, step=3), 3)
+        return w, *of_part.values()
+
+    whole, first, second = stepped(0, 40_000), stepped(0, 17_003), stepped(17_003, 40_000)
+    for expected, *parts in zip(whole, first, second, strict=True):
+        assert np.array_equal(np.concatenate(parts), expected)
 
 
 def test_whole_numbers_of_an_optimizer(fits, classes):

@@ -76,7 +76,8 @@ def optimize(real: Any) -> Any:
         theta, grad = array(theta, 1, kind), array(grad, 1, kind)
         vectors = theta, grad, array(first, 1, kind), array(second, 1, kind)
         numbers, constants = array(numbers, 1, wide), array(constants, 1, wide)
-        for start, end in ((0, decayed), (decayed, theta.size)):
-            update(rule, vectors, start, end, start < decayed, numbers, constants)
+        last = min(decayed, theta.size)
+        for start, end in ((0, last), (last, theta.size)):
+            update(rule, vectors, start, end, start < last, numbers, constants)
 
     return called_by_address(types.void, INTEGER, INTEGER, *[ARRAY] * 6)(run)
