@@ -335,8 +335,8 @@ def overlapping(progress: bool | None) -> Iterator[list[float]]:
     MPI works on the sum only while it is called: with `progress`, it is called again after each
     gradient. None: as bpx does it. Yields a list of the times when steps began.
     """
-    from bpx import trainer
-    from bpx.shared import SharedSteps
+    from bpx.training import trainer
+    from bpx.training.slices import SharedSteps
 
     began: list[float] = []
 

@@ -7,9 +7,9 @@ from . import activations, backends, costs, initializers, layers, optimizers, sc
 from .activations import Activation, CustomActivation
 from .backends import BackendError
 from .costs import Cost, CustomCost
+from .data.minibatches import batches
 from .gradients import Gradient
 from .keywords import ATTRIBUTES_OF_BPX, missing
-from .minibatches import batches
 from .network import Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .registry import register
@@ -17,20 +17,20 @@ from .traces import LayerTrace
 
 if TYPE_CHECKING:
     from . import augmentation, callbacks, datasets, plotting
-    from .blocks import open_data
     from .callbacks import Callback, EarlyStopping, Metric, ReduceOnPlateau, WeightAveraging
-    from .checkpoints import Checkpoint
+    from .data.blocks import open_data
     from .datasets import DatasetError
     from .ensemble import Ensemble
     from .files import load
     from .gradcheck import GradientCheck, gradient_check
     from .history import History
     from .members import EnsembleError
-    from .mpi import DataParallel
     from .onnx import export_onnx
+    from .parallel.mpi import DataParallel
+    from .parallel.ranks import RankError
     from .persistence import FileFormatError
-    from .ranks import RankError
-    from .steps import DivergenceError
+    from .training.checkpoints import Checkpoint
+    from .training.steps import DivergenceError
 
 __version__ = "0.1.0"
 
@@ -85,22 +85,22 @@ __all__ = [
 # `import bpx` would take.
 _LATER: dict[str, tuple[str, ...]] = {
     "augmentation": (),
-    "blocks": ("open_data",),
     "callbacks": ("Callback", "EarlyStopping", "Metric", "ReduceOnPlateau", "WeightAveraging"),
-    "checkpoints": ("Checkpoint",),
+    "data.blocks": ("open_data",),
     "datasets": ("DatasetError",),
     "ensemble": ("Ensemble",),
     "files": ("load",),
     "gradcheck": ("GradientCheck", "gradient_check"),
     "history": ("History",),
     "members": ("EnsembleError",),
-    "mpi": ("DataParallel",),
     "onnx": ("export_onnx",),
+    "parallel.mpi": ("DataParallel",),
+    "parallel.ranks": ("RankError",),
     "persistence": ("FileFormatError",),
     "plotting": (),
-    "ranks": ("RankError",),
-    "steps": ("DivergenceError",),
     "training": (),
+    "training.checkpoints": ("Checkpoint",),
+    "training.steps": ("DivergenceError",),
 }
 _MODULES = {name: module for module, names in _LATER.items() for name in names}
 

@@ -16,6 +16,7 @@ from .activations import ACTIVATIONS, Activation, Identity
 from .backends import _codes
 from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
+from .data.values import Indices
 from .layers import (
     AveragePool1D,
     Columns,
@@ -38,7 +39,6 @@ from .layers.rescale import gathered
 from .layers.shape import Reshaped
 from .parameters import Layout
 from .registry import canonical, nearest
-from .values import Indices
 
 TASKS = ("classification", "multilabel", "regression")
 MOST_INDICES = 1 << 20  # in a sample, beside other numbers

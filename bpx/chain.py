@@ -18,14 +18,14 @@ import numpy as np
 from .activations import Identity
 from .architecture import Architecture
 from .backends import Array, Backend, BackendError, Forward, in_slices, is_sparse, native
-from .blocks import Blocks, in_memory
 from .context import Workspace
-from .data import Samples
-from .incoming import Incoming
+from .data.arrays import Samples
+from .data.blocks import Blocks, in_memory
+from .data.incoming import Incoming
+from .data.values import first_not_finite
 from .layers import Dense, Rescale, sequence
+from .parallel.ranks import Ranks, own_rows
 from .parameters import Destinations
-from .ranks import Ranks, own_rows
-from .values import first_not_finite
 
 ALL = slice(None)
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import data
 from .backends import Array, Backend
-from .blocks import Blocks, in_memory
 from .chain import means
 from .checks import shortened, whole
 from .costs import Cost
+from .data import arrays
+from .data.blocks import Blocks, in_memory
+from .data.incoming import to_evaluate
 from .frames import by_names
-from .incoming import to_evaluate
 from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, attr_hints, hints
 from .labels import as_classes, check_names
 from .layers import Input
@@ -269,9 +269,9 @@ class Ensemble(HasNames):
         x = by_names(x, self.columns)
         if not isinstance(x, Blocks):
             shape, most = self.input_shape, chain.largest_input
-            x = data.check_x(self.backend, x, shape, indices=indices, most=most)
+            x = arrays.check_x(self.backend, x, shape, indices=indices, most=most)
             return self._together(x)[settled]
-        data.check_row_shape(x.shape, self.input_shape, x)
+        arrays.check_row_shape(x.shape, self.input_shape, x)
         out = self.backend.empty((x.n, *self.output_shape), chain.xp_dtype)
         for part, rows in x.checking(indices, chain.largest_input).in_order(self.backend, 0):
             out[rows, ...] = self._together(part)[settled]

@@ -11,7 +11,7 @@ from .backends import Array, Backend
 from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
-from .data import Samples, check_y
+from .data.arrays import Samples, check_y
 from .parameters import Destinations, Layout, Views, leaves, named, write
 
 

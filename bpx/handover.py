@@ -11,7 +11,7 @@ import numpy as np
 
 from .backends import on_host
 from .checks import in_words
-from .readers import mapped
+from .data.readers import mapped
 
 LARGE = 1 << 20  # bytes from which an array is worth a file
 

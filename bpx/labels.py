@@ -15,7 +15,7 @@ import numpy as np
 from .architecture import Architecture
 from .backends import Array, get, of
 from .checks import FILL_IN, LONGEST, different_names, flag, last_word, shortened
-from .data import class_count
+from .data.arrays import class_count
 from .names import Names
 from .registry import nearest
 

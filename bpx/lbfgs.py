@@ -10,7 +10,7 @@ import numpy as np
 
 from .backends import in_slices
 from .chain import Chain
-from .data import Samples
+from .data.arrays import Samples
 from .network import Network
 from .parameters import Destinations
 

@@ -21,18 +21,18 @@ from typing import Any
 
 from .backends import get
 from .backends._threads import set_for_each_of
-from .checkpoints import Checkpoint
 from .checks import whole
+from .data.minibatches import REPEATABLE
 from .ensemble import Ensemble
 from .handover import Handover, pickled, unpickled
 from .history import History
-from .interrupts import Interrupts
 from .keywords import OF_FIT, refuse
-from .minibatches import REPEATABLE
 from .names import Names
 from .network import Network
 from .persistence import Stateful
 from .training import names_of_run
+from .training.checkpoints import Checkpoint
+from .training.interrupts import Interrupts
 
 AGAIN = 0.1  # seconds between two checks for Ctrl-C
 

@@ -12,27 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import architecture, data, gradients, traces
+from . import architecture, gradients, traces
 from .activations import Activation, Sigmoid
 from .architecture import Architecture
 from .backends import Array, Backend, get
-from .blocks import Blocks, bytes_of_a_row
 from .chain import Chain
 from .checks import flag, positive, whole
 from .costs import Cost
+from .data import arrays
+from .data.blocks import Blocks, bytes_of_a_row
+from .data.incoming import Incoming, to_evaluate
+from .data.minibatches import Batches
+from .data.values import check_finite_rows
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .incoming import Incoming, to_evaluate
 from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attr_hints, hints
 from .labels import as_classes, check_names, check_targets, numbered
 from .layers import Input, Layer, sequence
-from .minibatches import Batches
 from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
 from .parameters import Layout, Tensors, Views, named, write
 from .registry import article, name_of
 from .traces import LayerTrace
-from .values import check_finite_rows
 
 if TYPE_CHECKING:
     from .history import History
@@ -114,7 +115,7 @@ class Network(HasNames):
         bias: Any = None,
         backend: Any = None,
         dtype: Any = "float32",
-        seed: data.Seed = None,
+        seed: arrays.Seed = None,
         task: str | None = None,
     ) -> None:
         if not isinstance(layers, Iterable):
@@ -132,7 +133,7 @@ class Network(HasNames):
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)
-        generator = data.generator(seed)
+        generator = arrays.generator(seed)
         key = int(generator.integers(1 << 64, dtype=np.uint64))
         first = (layout.draw(generator) for layout in (described.layout, described.state_layout))
         self._begin(Chain(described, get(backend), dtype, key, *first), generator)
@@ -374,7 +375,7 @@ class Network(HasNames):
         [[0.5], [0.5]]
         """
         if isinstance(x, Blocks):
-            data.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
+            arrays.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
             described, most = self.chain.architecture, self.chain.largest_input
             return self.chain.outputs(x.checking(described.indices, most))
         # No `hints` for this method: they would take 0.35 of its 5 µs for one sample.
@@ -398,7 +399,7 @@ class Network(HasNames):
         chain, described = self.chain, self.chain.architecture
         shape, indices = described.input_shape, described.indices
         most = chain.largest_input if finite else math.inf
-        return data.check_x(chain.backend, given, shape, what, finite, indices, most)
+        return arrays.check_x(chain.backend, given, shape, what, finite, indices, most)
 
     def activations(
         self, x: Any, *, training: bool = False, step: int | None = None
@@ -476,7 +477,7 @@ class Network(HasNames):
         finite: bool = True,
         allow_zero_weight: bool = False,
         names: Names | None = None,
-    ) -> data.Samples:
+    ) -> arrays.Samples:
         """Checked samples on this backend, for code that trains or extends a network.
 
         Parameters
@@ -514,13 +515,13 @@ class Network(HasNames):
             return self._on_disk(x, y, sample_weight, what, finite, names.classes)
         x = self._rows(x, finite, f"{what}x")
         held = self._targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
-        return data.Samples(x, *held)
+        return arrays.Samples(x, *held)
 
     def _on_disk(
         self, x: Blocks, y: Any, sample_weight: Any, what: str, finite: bool, classes: Any
-    ) -> data.Samples:
+    ) -> arrays.Samples:
         """Samples whose x is on disk; read into memory if all of it fits into its budget."""
-        data.check_row_shape(x.shape, self.input_shape, x, f"{what}x")
+        arrays.check_row_shape(x.shape, self.input_shape, x, f"{what}x")
         x.check_classes(classes, what)
         if x.classes and classes is None and self.steps:
             raise ValueError(
@@ -531,9 +532,9 @@ class Network(HasNames):
         indices, most = self.chain.architecture.indices, self.chain.largest_input
         x = x.checking(indices, most, finite)
         if x.fits(bytes_of_a_row(held)):
-            read = data.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
-            return data.Samples(read, *held)
-        return data.Samples(x, *held)
+            read = arrays.check_x(self.backend, x.read(finite), self.input_shape, finite=False)
+            return arrays.Samples(read, *held)
+        return arrays.Samples(x, *held)
 
     def _targets(
         self,
@@ -549,13 +550,13 @@ class Network(HasNames):
         wanted = self.chain.architecture.wanted_targets
         largest = self.chain.largest_number
         check_targets(y, self.task, f"{what}y")
-        y = data.check_y(
+        y = arrays.check_y(
             backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest,
             self.cost.one_target,
         )  # fmt: skip
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
-            sample_weight = data.check_weight(
+            sample_weight = arrays.check_weight(
                 backend, sample_weight, m, dtype, finite, allow_zero_weight, called
             )
         return y, sample_weight
@@ -733,7 +734,7 @@ class Network(HasNames):
         >>> net.backprop(x, output_gradient=lambda a: (a - y) / len(y)).weights[0].tolist()
         [[-2.5, 0.5]]
         """
-        data.check_in_memory(x)
+        arrays.check_in_memory(x)
         if (y is None) == (output_gradient is None):
             raise ValueError(
                 "backprop takes either y or output_gradient=, the gradient of your own cost"
@@ -789,7 +790,7 @@ class Network(HasNames):
         >>> net.jacobian([[0.0, 0.0, 1.0]]).tolist()
         [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]
         """
-        data.check_in_memory(x)
+        arrays.check_in_memory(x)
         if self.chain.architecture.integers:
             raise ValueError(
                 "there are no derivatives with respect to the whole numbers of an Embedding"
@@ -838,7 +839,7 @@ class Network(HasNames):
         >>> (output.delta.T @ hidden.a / 2).tolist()
         [[0.0, 0.0, 0.0]]
         """
-        data.check_in_memory(x)
+        arrays.check_in_memory(x)
         ws, targets = self.chain.workspace(inputs=True), None
         if y is None:
             x = self._checked_x(x)

@@ -557,7 +557,8 @@ def later(folder):
 
 def silent(folder):
     """Rank 0 of the command line hangs."""
-    from bpx import cli, mpi
+    from bpx import cli
+    from bpx.parallel import mpi
 
     start = mpi.MpiRanks.__init__
     mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 6.0)
@@ -600,7 +601,7 @@ def devices():
 
     import cupy_on_host
 
-    from bpx import nccl
+    from bpx.parallel import nccl
 
     found = {}
     for name, available, buses in (

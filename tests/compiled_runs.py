@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import trainer
 from bpx.backends._fast import FastBackend
 from bpx.backends._numpy import NumpyBackend
+from bpx.training import trainer
 
 HIDDEN = ("identity", "sigmoid", "tanh", "relu", "softmax")
 ENDS = (

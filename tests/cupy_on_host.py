@@ -1,4 +1,4 @@
-"""As much of CuPy and NCCL as `bpx.nccl` calls, on NumPy's arrays, with MPI under it.
+"""As much of CuPy and NCCL as `bpx.parallel.nccl` calls, on NumPy's arrays, with MPI under it.
 
 The names and the order of arguments are those of CuPy 14.
 """

@@ -12,7 +12,7 @@ import pytest
 from test_cli import bpx_command
 
 import bpx
-from bpx import layers, random, trainer
+from bpx import layers, random
 from bpx.augmentation import (
     Augmentation,
     Crop,
@@ -27,7 +27,8 @@ from bpx.augmentation import (
     expand,
 )
 from bpx.context import Workspace
-from bpx.sources import Windows, of_samples
+from bpx.training import trainer
+from bpx.training.sources import Windows, of_samples
 
 EXACT = [Shift(2), Shift((0, 3)), Flip(), Flip("vertical", 0.3)]
 ROUNDED = [Rotate(30), Crop(0.6), Elastic(8.0, 2.0), Elastic(34.0, 4.0), Noise(0.2)]

@@ -15,7 +15,7 @@ import pytest
 
 import bpx
 from bpx import layers
-from bpx.values import check_finite_rows
+from bpx.data.values import check_finite_rows
 
 X, Y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
 

@@ -17,10 +17,10 @@ import bpx
 from bpx import handover, layers
 from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
-from bpx.blocks import Blocks
 from bpx.cli import tables
-from bpx.readers import Joined, _tables
-from bpx.sources import Arrays, Windows, of_samples
+from bpx.data.blocks import Blocks
+from bpx.data.readers import Joined, _tables
+from bpx.training.sources import Arrays, Windows, of_samples
 
 N, SMALL = 500, 60_000  # bytes, in which a window holds about 200 rows of 12 float64
 SIZES = (12, 8, 3)

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import steps
 from bpx.activations import Activation
 from bpx.backends import _cuda_library
 from bpx.backends._cupy import CupyBackend
 from bpx.backends._numpy import NumpyBackend
-from bpx.captured import STEPS_A_LAUNCH, Captured
+from bpx.training import steps
+from bpx.training.replays import STEPS_A_LAUNCH, Captured
 
 on_both = pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
 

@@ -14,9 +14,10 @@ import pytest
 from damaged_headers import damaged
 
 import bpx
-from bpx import checkpoints, layers, persistence
+from bpx import layers, persistence
 from bpx.backends import _fast, _numpy
-from bpx.sources import Windows, of_samples
+from bpx.training import checkpoints
+from bpx.training.sources import Windows, of_samples
 
 
 class Killed(Exception):

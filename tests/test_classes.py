@@ -10,9 +10,9 @@ pytest.importorskip("typer", reason="the command line needs it: pip install type
 from test_cli import bpx_command
 
 import bpx
-from bpx import readers
 from bpx.cli import tables
-from bpx.readers import Classes
+from bpx.data import readers
+from bpx.data.readers import Classes
 
 KINDS = ("elm", "oak", "ash")  # as they come; sorted: ash, elm, oak
 NAMES = ("ash", "elm", "oak")
@@ -344,7 +344,7 @@ def test_the_command_line_goes_by_names(trees, written, rng):
     many = np.tile(np.arange(60), 80)
     (written / "many.csv").write_text(_lines(trees[0][many], trees[1][many], "ba"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bpx.readers._tables.LINES", 2000)
+        patch.setattr("bpx.data.readers._tables.LINES", 2000)
         in_blocks = "many.csv", "--budget", "150 kB"
         found, _ = bpx_command("evaluate", model, *in_blocks, cwd=written)
         cost = float(found.split()[1])

@@ -18,8 +18,8 @@ import bpx
 from bpx import cli, persistence
 from bpx.__main__ import main
 from bpx.backends import _fast
-from bpx.blocks import Blocks
 from bpx.cli import console, samples, tables
+from bpx.data.blocks import Blocks
 
 
 def bpx_process(*arguments, cwd=None):
@@ -498,7 +498,7 @@ def test_columns_that_are_x(tmp_path, rng, monkeypatch, budget, kind, options, c
         import pyarrow.parquet as parquet
 
         parquet.write_table(arrow.table(table), tmp_path / "a.parquet", row_group_size=20)
-        monkeypatch.setattr("bpx.readers._tables.LINES", 500)
+        monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
     given = f"a.{kind}", "--budget", budget
     arguments = *given, "--target", "y", *options, "--epochs", 1
     bpx_command("train", *arguments, "--out", "run", cwd=tmp_path)

@@ -373,7 +373,7 @@ def test_divergence_is_told_alike(run, hidden):
 
 
 def test_ctrl_c_ends_after_the_call_at_hand(run, classes, monkeypatch):
-    from bpx import program
+    from bpx.training import program
 
     monkeypatch.setattr(program, "WORK_A_CALL", 1)  # a call a step
     net = bpx.Network([7, 6, 4], seed=0, backend=run)

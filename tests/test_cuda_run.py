@@ -143,7 +143,7 @@ def test_a_precision_is_not_forgotten(rehearsed, classes, precision):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23])
 def test_any_number_of_calls(fits, classes, monkeypatch, batch_size):
-    from bpx import program
+    from bpx.training import program
 
     monkeypatch.setattr(program, "WORK_A_CALL", 3000)
     agree(*fits(plain, *classes, epochs=2, batch_size=batch_size, optimizer=bpx.Adam(0.01)))

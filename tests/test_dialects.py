@@ -17,7 +17,7 @@ import bpx
 from bpx import persistence
 from bpx.cli import tables
 from bpx.cli.dialect import Options
-from bpx.readers import Dialect, _tables
+from bpx.data.readers import Dialect, _tables
 
 NAMES = ["a", 'b;"c", d', "e|f\tg", "kind"]
 DIALECTS = [(",", "."), (";", "."), (";", ","), ("\t", ","), ("|", "."), (" ", "."), (",", ",")]

@@ -610,7 +610,7 @@ def test_mini_batches_of_a_frame_are_looked_at_before_the_first_step(
     with pytest.raises(ValueError, match=r"^x has no column 'age', which the network was trained"):
         net.fit(other, epochs=1, checkpoint=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr("bpx.minibatches.rows_of", None)  # frames become arrays once
+    monkeypatch.setattr("bpx.data.minibatches.rows_of", None)  # frames become arrays once
     net.fit(bpx.batches(frame(columns), y, 8), epochs=1)
 
 

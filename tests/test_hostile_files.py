@@ -23,7 +23,7 @@ import bpx
 import bpx.training  # or its first import would count as memory that a file takes
 from bpx import cli, files, persistence
 from bpx.cli import runs, tables
-from bpx.readers import Classes, _tables
+from bpx.data.readers import Classes, _tables
 
 N = 40
 

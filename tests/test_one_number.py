@@ -10,7 +10,7 @@ import pytest
 import bpx
 from bpx.backends import _fast
 from bpx.backends._numpy import NumpyBackend
-from bpx.sources import Windows, of_samples
+from bpx.training.sources import Windows, of_samples
 
 N, BATCH, EPOCH, STEP = 500, 50, 3, 7
 ROW = BATCH * (STEP - 1) + 13

@@ -604,7 +604,7 @@ def test_other_wrong_arguments(monkeypatch):
         bpx.export_onnx(net, opset="17")
     with pytest.raises(ValueError, match=r"expected opset <= \d+, the last that onnx .*got 999"):
         bpx.export_onnx(net, opset=999)
-    monkeypatch.setattr("bpx.onnx.LARGEST", 100)
+    monkeypatch.setattr("bpx.onnx.export.LARGEST", 100)
     with pytest.raises(ValueError, match=r'less than 2 GiB, and .* net\.to\(dtype="float32"\)'):
         bpx.export_onnx(net)
 

@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import launcher, mpi
+from bpx import launcher
 from bpx.backends import _threads
-from bpx.interrupts import Interrupts
 from bpx.layers import Dense, Dropout, Input
-from bpx.ranks import RankError, Ranks, agreed, own_rows, same
-from bpx.shared import cut
+from bpx.parallel import mpi
+from bpx.parallel.ranks import RankError, Ranks, agreed, own_rows, same
+from bpx.training.interrupts import Interrupts
+from bpx.training.slices import cut
 
 PROGRAM = Path(__file__).with_name("among_ranks.py")
 
@@ -333,14 +334,14 @@ def test_slices_where_a_cost_is_not_finite(backend):
 
 def test_a_late_checkpoint_is_written_once(monkeypatch, tmp_path):
     net, steps = make("numpy"), []
-    write = bpx.checkpoints.Checkpoints.write
-    monkeypatch.setattr(bpx.checkpoints.Checkpoints, "late", lambda self: net.steps == 1)
+    write = bpx.training.checkpoints.Checkpoints.write
+    monkeypatch.setattr(bpx.training.checkpoints.Checkpoints, "late", lambda self: net.steps == 1)
 
     def noting(self, run, epoch):
         steps.append(run.net.steps)
         write(self, run, epoch)
 
-    monkeypatch.setattr(bpx.checkpoints.Checkpoints, "write", noting)
+    monkeypatch.setattr(bpx.training.checkpoints.Checkpoints, "write", noting)
     saved = bpx.Checkpoint(tmp_path, seconds=100.0)
     x, y = np.zeros((8, 4)), [0] * 8  # two steps an epoch, and it is late in the second one
     net.fit(x, y, epochs=2, batch_size=4, accumulate=2, checkpoint=saved)
@@ -519,7 +520,7 @@ def test_a_signal_that_comes_twice_is_one(monkeypatch):
     monkeypatch.setenv("PMI_RANK", "1")
     monkeypatch.setenv("PMI_SIZE", "2")
     assert both(signal.SIGINT)  # the terminal's, and the same passed on by mpiexec
-    monkeypatch.setattr("bpx.interrupts.TWICE", 0.0)
+    monkeypatch.setattr("bpx.training.interrupts.TWICE", 0.0)
     with pytest.raises(KeyboardInterrupt):
         both(signal.SIGINT)
 

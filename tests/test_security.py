@@ -26,7 +26,7 @@ LOADERS = {"np", "numpy", "torch", "pickle", "joblib"}
 
 # Modules by name, of which the name comes from bpx's own lists and from no file.
 IMPORTS_BY_NAME = {
-    *("__init__.py", "backends/_machine_code.py", "readers/_tables.py"),
+    *("__init__.py", "backends/_machine_code.py", "data/readers/_tables.py"),
     "backends/__init__.py",  # while something is unpickled, which runs code anyway
 }
 

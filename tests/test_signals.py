@@ -12,10 +12,11 @@ import pytest
 from test_cli import bpx_command
 
 import bpx
-from bpx import checkpoints, persistence
+from bpx import persistence
 from bpx.backends._numpy import NumpyBackend
 from bpx.chain import Chain
-from bpx.snapshots import Epoch
+from bpx.training import checkpoints
+from bpx.training.snapshots import Epoch
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 X, Y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3

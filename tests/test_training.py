@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import layers, schedules, updates
+from bpx import layers, schedules
 from bpx.activations import ACTIVATIONS
 from bpx.context import Workspace
+from bpx.training import updates
 
 SIZES = (6, 5, 3)
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import Array, asarray, get, of
-from ..blocks import Blocks
 from ..checks import flag
-from ..data import generator, take
+from ..data.arrays import generator, take
+from ..data.blocks import Blocks
 from ._base import Pipeline
 from ._functions import Shift
 from ._resampling import shifted
 
 if TYPE_CHECKING:
-    from ..data import Seed
+    from ..data.arrays import Seed
 
 # As given, then down, up, to the right, to the left: the order of the book's expand_mnist.py.
 DOWN = np.array([0, 1, -1, 0, 0])

@@ -271,7 +271,7 @@ class Backend(WindowKernels):
         return None
 
     def compile(self, program: Any) -> Callable[..., int] | None:
-        """A function that does the steps of a `bpx.program.Program`; None: go step by step."""
+        """A function that does the steps of a `training.program.Program`; None: step by step."""
         return None
 
     def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:

@@ -31,7 +31,7 @@ MOST_WORK = 1_500_000
 def compiled(
     backend: Backend, kernels: Callable[..., None], program: Any, strides: tuple[int, int]
 ) -> Callable[..., int] | None:
-    """The program as `bpx.program.CompiledSteps`; None where it does not fit or would be slower.
+    """The program as `training.program.CompiledSteps`; None: it does not fit or would be slower.
 
     `strides` are of x, from row to row and from column to column.
     """

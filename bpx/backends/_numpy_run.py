@@ -25,7 +25,7 @@ Scaled = Callable[[float, float], Any]  # of α and β
 
 
 def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
-    """A `bpx.program.CompiledSteps` for the program; None where the cost has no formula here."""
+    """A `training.program.CompiledSteps` for the program; None: the cost has no formula here."""
     cost, last = program.objective
     if cost not in _COSTS or _COSTS[cost][2] not in (last, None):
         return None

@@ -203,7 +203,7 @@ struct Update {
   real *first, *second;
   double c0, c1;
   real mean;  // makes the mean of the sum
-  real scale, numbers[4];  // of the step, see `numbers` in updates.py
+  real scale, numbers[4];  // of the step, see `numbers` in training/updates.py
 
   __device__ void at(const double* step, double share) {
     for (int i = 0; i < 4; ++i) numbers[i] = step[i];

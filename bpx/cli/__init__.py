@@ -21,18 +21,18 @@ from .. import backends, datasets, launcher
 from ..backends import BackendError
 from ..callbacks import Callback
 from ..checks import positive, printable, whole
-from ..data import check_batch_size, class_count
-from ..data import generator as data_generator
+from ..data.arrays import check_batch_size, class_count
+from ..data.arrays import generator as data_generator
+from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..files import load
 from ..gradcheck import gradient_check
 from ..labels import as_classes
-from ..mpi import launched
 from ..network import Network
 from ..onnx import export_onnx
-from ..ranks import RankError, Ranks
-from ..steps import DivergenceError
-from ..values import first_not_finite
+from ..parallel.mpi import launched
+from ..parallel.ranks import RankError, Ranks
+from ..training.steps import DivergenceError
 from . import predictions, recipe, runs, samples
 from .console import ShowEpochs, ShowNetwork, say, score, told
 from .dialect import dialect

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..readers import (
+from ..data.readers import (
     TABLES,
     Dialect,
     check_first_line,

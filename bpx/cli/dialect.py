@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ..readers import Dialect
+from ..data.readers import Dialect
 
 TAB = "tab"
 

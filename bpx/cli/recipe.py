@@ -12,11 +12,11 @@ from .. import layers, optimizers, schedules
 from ..activations import Identity
 from ..augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveraging
+from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..names import Names
 from ..network import Network
 from ..registry import canonical, nearest
-from ..values import first_not_finite
 from .samples import BUILT_IN, Part, some_of
 
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}

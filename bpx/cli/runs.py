@@ -8,11 +8,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from ..checkpoints import Checkpoint, delete, is_checkpoint
 from ..files import save
 from ..history import History
 from ..network import Network
 from ..plotting import picture
+from ..training.checkpoints import Checkpoint, delete, is_checkpoint
 from ..writing import write_bytes
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"

@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import datasets
 from ..architecture import TASKS
-from ..blocks import Blocks, open_data, open_table
 from ..checks import budget_in_bytes, shortened
-from ..data import generator
+from ..data.arrays import generator
+from ..data.blocks import Blocks, open_data, open_table
+from ..data.readers import TABLES, Dialect
 from ..ensemble import Ensemble
 from ..names import Names
 from ..network import Network
-from ..readers import TABLES, Dialect
 from ..registry import nearest
 from . import tables
 from .columns import column_names, input_names, target_names

@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..blocks import open_table
 from ..checks import in_words, shortened
-from ..data import as_integers
-from ..names import Names
-from ..readers import (
+from ..data.arrays import as_integers
+from ..data.blocks import open_table
+from ..data.readers import (
     Classes,
     Dialect,
     advice,
@@ -33,7 +32,8 @@ from ..readers import (
     parquet_size,
     separated_by_others,
 )
-from ..values import first_not_finite, place
+from ..data.values import first_not_finite, place
+from ..names import Names
 from .columns import column_names, target_names
 from .dialect import COMMAS
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_d
 
 from ..backends import Array, Backend, BackendError, asarray, get, move, of
 from ..checks import as_days
-from ..values import first_not_finite
+from ..data.values import first_not_finite
 
 HOST = "numpy"
 

@@ -18,12 +18,12 @@ from .. import costs
 from ..activations import ACTIVATIONS, Activation
 from ..backends import Backend, asarray, move, on_host
 from ..callbacks import as_callbacks
+from ..data.values import first_not_finite
 from ..frames import is_on_disk
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
-from ..steps import DivergenceError
-from ..values import first_not_finite
+from ..training.steps import DivergenceError
 from . import _callbacks, _lbfgs, _stochastic, _validation
 from ._arrays import (
     HOST,

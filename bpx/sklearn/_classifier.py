@@ -19,8 +19,8 @@ from sklearn.utils.multiclass import (
 
 from ..backends import Array, Backend, get, move, on_host
 from ..costs import COSTS, Cost
+from ..data.values import first_not_finite
 from ..network import Network
-from ..values import first_not_finite
 from . import _labels, _validation
 from ._base import BaseMLP
 from ._from_network import fitted

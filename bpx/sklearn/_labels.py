@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
 from ..backends import Array, get, move, of
-from ..data import class_count
+from ..data.arrays import class_count
 from ..network import Network
 
 

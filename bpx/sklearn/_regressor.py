@@ -12,8 +12,8 @@ from sklearn.utils.metaestimators import available_if
 
 from ..backends import Array, Backend, get, move, on_host
 from ..costs import Cost
+from ..data.values import first_not_finite
 from ..network import Network
-from ..values import first_not_finite
 from . import _validation
 from ._base import BaseMLP
 from ._from_network import fitted

@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from ..callbacks import Run
 from ..checks import warn
 from ..optimizers import SGD, Adam, Optimizer
-from ..steps import DivergenceError
 from ..training import Options, train
+from ..training.steps import DivergenceError
 from . import _validation
 from ._callbacks import Subtasks
 from ._validation import HeldOut

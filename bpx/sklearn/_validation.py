@@ -14,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
 from ..backends import asarray, move, on_host
-from ..data import take
+from ..data.arrays import take
 from ._arrays import checked_weight, source_backend
 
 

@@ -1,0 +1,1 @@
+"""What a user hands in, checked once, and its mini-batches: arrays, files, iterables."""

@@ -1,0 +1,99 @@
+"""A column of text -> numbers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...checks import LONGEST, shortened
+from ...registry import nearest
+from ._dialect import Dialect, is_missing
+
+MOST = 10_000  # different names: a column of more has no classes
+
+
+class Classes:
+    """Numbers the names of classes as they come, 0, 1, ...
+
+    Parameters
+    ----------
+    known : sequence of str, optional
+        The names, in the order of their numbers; by default those that come, in sorted order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Known names that are not strings, all different.
+    """
+
+    def __init__(self, known: Sequence[str] | None = None) -> None:
+        listed = isinstance(known, Iterable) and not isinstance(known, str)
+        names = tuple(known) if known is not None and listed else ()
+        self.known = None if known is None else names
+        wrong = known is not None and not listed
+        if wrong or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"expected classes to be a list of strings, got {shortened(known)}")
+        if len(set(names)) < len(names) or any(name != name.strip() for name in names):
+            raise ValueError(
+                "expected classes to be different, and without spaces around them, got "
+                f"{shortened([*names])}"
+            )
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    @property
+    def names(self) -> list[str]:
+        """Those that have come, and those known before."""
+        return list(self._numbers)
+
+    def begin(self, cell: str, dialect: Dialect) -> bool:
+        """Whether a column that begins with this cell has names, not numbers.
+
+        What may be a number with the other decimal mark is no name.
+        """
+        if cell.strip() in self._numbers:
+            return True
+        return dialect.is_name(cell) and not dialect.other_decimal(cell)
+
+    def number(self, cell: str) -> int:
+        """The number of the name in a cell; ValueError if there is none, or it is not known."""
+        name = cell.strip()
+        found = self._numbers.get(name)
+        if found is not None:
+            return found
+        if is_missing(name):
+            raise ValueError(
+                f"expected the name of a class, got {shortened(name)}: fill it, or leave the row "
+                "out"
+            )
+        if len(name) > LONGEST:
+            raise ValueError(f"expected names of classes, got a text of {len(name):,} characters")
+        if self.known is not None:
+            raise ValueError(
+                f"{shortened(name)} is not one of the classes{nearest(name, list(self.known))}"
+            )
+        if len(self._numbers) == MOST:
+            raise ValueError(f"expected names of classes, got more than {MOST:,} different texts")
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def of_column(self, column: Any) -> np.ndarray:
+        """The numbers of a column of pyarrow's, or of a piece of one, of text without nulls."""
+        parts, encoded = [], column.dictionary_encode()
+        for chunk in getattr(encoded, "chunks", [encoded]):
+            indices = chunk.indices.to_numpy()
+            used, places = np.unique(indices, return_inverse=True)
+            if used.size and not 0 <= used[0] <= used[-1] < len(chunk.dictionary):
+                raise ValueError("its texts are damaged: write the file again")
+            names = [chunk.dictionary[int(index)].as_py() or "" for index in used]
+            parts.append(np.array([self.number(name) for name in names], np.int64)[places])
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def in_order(self, numbers: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The numbers given out, (n,), renumbered in the order of names; and the names."""
+        if self.known is not None:
+            return numbers, self.known
+        names = sorted(self._numbers)
+        places = np.empty(len(names), np.int64)
+        places[[self._numbers[name] for name in names]] = np.arange(len(names))
+        return places[numbers], tuple(names)

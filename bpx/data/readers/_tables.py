@@ -1,0 +1,453 @@
+"""Parquet and CSV, through pyarrow: blocks are row groups, or whole lines."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+from abc import abstractmethod
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...checks import FILL_IN, in_words, shortened
+from ...extras import PACKAGES
+from ._advice import advice
+from ._base import FileStamp, MissingValue, Read, Reader
+from ._classes import Classes
+from ._dialect import Dialect
+from ._names import (
+    check_first_line,
+    check_inputs,
+    check_known,
+    check_names,
+    separated_by_others,
+)
+
+LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
+LONGEST = 1 << 24  # bytes of a line
+BATCH = 1 << 14  # rows of a row group that are decoded at once
+NO_NUMBER = re.compile(r"CSV column #(\d+): .*invalid value '(.*)'", re.DOTALL)  # pyarrow's
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+Decoded = Callable[[int], Iterable[Any]]  # from a block's number to pieces of a table of pyarrow's
+
+
+def _arrow(module: str) -> Any:
+    try:
+        return importlib.import_module(f"pyarrow.{module}")
+    except ImportError as error:
+        raise ImportError(
+            f"Parquet and CSV in blocks need pyarrow: pip install {PACKAGES['data']}"
+        ) from error
+
+
+class TableReader(Reader):
+    """Columns with names: some are x, others are held in memory, for targets and weights.
+
+    Parameters
+    ----------
+    path : Path
+    held : sequence of str
+        Those that are held.
+    columns : sequence of str, optional
+        Those of x; by default all that are not held.
+    budget : int
+        Bytes.
+    text : dict
+        The numberings of held columns that may be text, by name.
+    dialect : Dialect
+
+    Attributes
+    ----------
+    columns : list of str
+        Of x.
+    held : dict
+        The columns that were asked for, (n,) each; in those that are text names are numbered as
+        they have come, until `number_classes`.
+    text : set of str
+        These columns.
+    classes : dict
+        The names in them, in the order of their numbers, by column.
+    borders : ndarray
+    """
+
+    columns: list[str]
+    held: dict[str, np.ndarray]
+    text: set[str]
+    classes: dict[str, tuple[str, ...]]
+    borders: np.ndarray
+
+    def _begin(self, path: Path) -> None:
+        """Before anything is read from it."""
+        self.path, self._file = path, FileStamp(path)
+
+    @contextmanager
+    def opened(self) -> Iterator[Read]:
+        number = {start: k for k, start in enumerate(self.borders.tolist())}
+        with self._decoder() as decoded:
+
+            def read(start: int, stop: int, out: np.ndarray) -> None:
+                self._file.check(self.path.stat())
+                at = 0
+                for piece in decoded(number[start]):
+                    part = out[at : at + piece.num_rows]
+                    for index, name in enumerate(self.columns):
+                        column = piece.column(name)
+                        if column.null_count and part.dtype.kind != "f":
+                            row = start + at + int(np.argmax(np.asarray(column.is_null())))
+                            raise MissingValue(
+                                f"column {name!r} has a missing value in row {row}: {FILL_IN}"
+                            )
+                        part[:, index] = column.to_numpy(zero_copy_only=False)
+                    at += piece.num_rows
+                self._file.check(self.path.stat())  # still, after reading
+                if at != stop - start:
+                    raise OSError(f"expected {stop - start} rows, got {at}: open the data again")
+
+            yield read
+
+    @abstractmethod
+    def _decoder(self) -> AbstractContextManager[Decoded]:
+        """Lends what decodes the columns of x."""
+
+
+def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> np.ndarray:
+    """A column that is held in memory."""
+    column = table.column(name)
+    if column.null_count:
+        raise ValueError(
+            f"{where}column {name!r} has a missing value: fill it, or leave the row out"
+        )
+    if name in text:
+        try:
+            return text[name].of_column(column)
+        except ValueError as error:
+            raise ValueError(f"{where}column {name!r}: {error}") from None
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _of_x(
+    path: Path,
+    names: list[str],
+    held: Sequence[str],
+    columns: Sequence[str] | None,
+    dialect: Dialect,
+) -> list[str]:
+    check_known(path, [*held, *(columns or ())], names, dialect)
+    found = [name for name in columns or names if name not in held]
+    if not found:
+        raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
+    return found
+
+
+class Parquet(TableReader):
+    """A block is a row group: the smallest part of the file that is decoded by itself."""
+
+    smaller = "smaller row groups: pyarrow.parquet.write_table(..., row_group_size=)"
+
+    def __init__(
+        self,
+        path: Path,
+        held: Sequence[str],
+        columns: Sequence[str] | None,
+        budget: int,
+        text: Mapping[str, Classes],
+        dialect: Dialect,
+    ) -> None:
+        self._begin(path)
+        with _parquet(path) as (file, groups):
+            schema = file.schema_arrow
+            check_names(path, schema.names)
+            self.columns = _of_x(path, schema.names, held, columns or _shown(schema), dialect)
+            hint = "make numbers of it (pandas.get_dummies), or leave it out: "
+            dtypes = [
+                _dtype(path, schema.field(name), hint + dialect.without(name))
+                for name in self.columns
+            ]
+            text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
+            for name in held:
+                if name not in text:
+                    _dtype(path, schema.field(name), "number the classes 0, 1, 2, ...")
+            rows = file.metadata.num_rows
+            super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
+            # A column with a single value takes a few bytes in the file, for any number of rows.
+            if 8 * rows * len(held) > budget:
+                raise ValueError(
+                    f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
+                    f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
+                )
+        self._metadata = file.metadata
+        self.held, self.text = self._read(held, text) if held else {}, set(text)
+        self._groups = [k for k, group in enumerate(groups) if group.num_rows]
+        self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
+        # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
+        self.beside = 4 * max(group.total_byte_size for group in groups)
+
+    def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
+        """All rows of some columns."""
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in held}
+        # As a dictionary each text is there once, however many rows have it.
+        options = {"metadata": self._metadata, "read_dictionary": list(text)}
+        with _parquet_file(self.path, **options) as file:
+            pieces = file.iter_batches(BATCH, columns=list(held), use_threads=False)
+            while True:
+                try:
+                    piece = next(pieces, None)
+                except Exception as error:  # pyarrow raises errors of many kinds
+                    raise ValueError(f"{self.path} is damaged: {error}") from error
+                if piece is None:
+                    return {name: np.concatenate(found) for name, found in parts.items()}
+                for name, found in parts.items():
+                    found.append(_numbers(piece, name, f"{self.path}: ", text))
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoded]:
+        with _parquet_file(self.path, metadata=self._metadata) as file:
+
+            def decoded(block: int) -> Iterable[Any]:
+                groups, names = [self._groups[block]], self.columns
+                pieces: Iterable[Any] = file.iter_batches(
+                    BATCH, groups, columns=names, use_threads=False
+                )
+                return pieces
+
+            yield decoded
+
+
+def _parquet_file(path: Path, **options: Any) -> Any:
+    """pyarrow's, which compares the checksums of pages that have one."""
+    return _arrow("parquet").ParquetFile(path, page_checksum_verification=True, **options)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[tuple[Any, list[Any]]]:
+    """A Parquet file, and what its footer says of each row group."""
+    _arrow("parquet")  # or its absence would be damage
+    try:
+        file = _parquet_file(path)
+        metadata = file.metadata
+        groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    except Exception as error:  # pyarrow raises errors of many kinds
+        raise ValueError(f"{path} is damaged, or not a Parquet file: {error}") from error
+    with file:
+        counts = [group.num_rows for group in groups]
+        if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+            raise ValueError(
+                f"{path} is damaged: it says that it has {metadata.num_rows} rows, and that its "
+                f"{len(groups)} row groups have {sum(counts)}"
+            )
+        yield file, groups
+
+
+def parquet_size(path: Path) -> int:
+    """Bytes that a Parquet file takes in memory; it may be far smaller itself."""
+    with _parquet(path) as (file, _):
+        return 8 * file.metadata.num_rows * len(file.schema_arrow)
+
+
+def parquet_names(path: Path) -> list[str]:
+    """The names of a Parquet file's columns."""
+    with _parquet(path) as (file, _):
+        return _shown(file.schema_arrow)
+
+
+def _shown(schema: Any) -> list[str]:
+    """The names of a Parquet file's columns, without those that pandas reads back as an index."""
+    found = {name for name in schema.names if PANDAS_INDEX.fullmatch(name)}
+    with suppress(ValueError, LookupError, TypeError, RecursionError):  # none, or not pandas's
+        found |= {
+            name for name in schema.pandas_metadata["index_columns"] if isinstance(name, str)
+        }
+    return [name for name in schema.names if name not in found]
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a column of this pyarrow type has text, or numbers that stand for text."""
+    types = importlib.import_module("pyarrow.types")
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _dtype(path: Path, field: Any, hint: str) -> np.dtype:
+    try:
+        dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
+    except (NotImplementedError, TypeError):
+        dtype = np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise TypeError(
+            f"{path}: column {field.name!r} is of type {field.type}, expected numbers; {hint}"
+        )
+    return dtype
+
+
+class Csv(TableReader):
+    """A line of names and lines of numbers; a block is a number of whole lines.
+
+    The file is gone through once when it is opened, to find its blocks, and parsed in each epoch.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        held: Sequence[str],
+        columns: Sequence[str] | None,
+        budget: int,
+        text: Mapping[str, Classes],
+        dialect: Dialect,
+    ) -> None:
+        _arrow("csv")
+        self._begin(path)
+        self._text, self._dialect = text, dialect
+        with path.open("rb") as file:
+            self.names = _header(path, file, dialect)
+            check_first_line(path, self.names, columns, dialect)
+            check_names(path, self.names)
+            self.columns = _of_x(path, self.names, held, columns, dialect)
+            if not columns:
+                check_inputs(path, self.columns, dialect)
+            spans, sizes = [], []
+            parts: list[list[np.ndarray]] = []
+            start = file.tell()
+            while lines := _lines(path, file, LINES, dialect):
+                if not parts:
+                    self._check_first(lines)
+                    self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
+                piece = self._parsed(lines, [*held] or self.columns[:1], start)
+                parts.append([_numbers(piece, n, f"{path}: ", self._text) for n in held])
+                spans.append((start, file.tell()))
+                sizes.append(piece.num_rows)
+                start = file.tell()
+        self._spans = [span for span, size in zip(spans, sizes, strict=True) if size]
+        self.borders = np.cumsum([0, *(size for size in sizes if size)])
+        super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
+        columns_held = map(np.concatenate, zip(*parts, strict=True))
+        self.held, self.text = dict(zip(held, columns_held, strict=True)), set(self._text)
+        for classes in self._text.values():
+            check_first_line(path, self.names, columns, dialect, classes.names)
+        self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
+
+    def _check_first(self, text: bytes) -> None:
+        """ValueError if x has words in the first row."""
+        import csv
+
+        try:
+            lines = io.StringIO(text.decode(errors="replace"))
+            cells = next(csv.reader(lines, delimiter=self._dialect.separator), [])
+        except csv.Error:  # a cell of more than 131,072 characters; pyarrow may take it
+            return
+        row = dict(zip(self.names, cells, strict=False))
+        for name in self.columns:
+            cell = row.get(name, "0")
+            if self._dialect.is_name(cell):
+                hint = separated_by_others(self.names, self._dialect)
+                hint = hint or advice(cell, name, self._dialect)
+                raise ValueError(
+                    f"{self.path}: expected numbers in column {name!r}, got "
+                    f"{shortened(cell)}{hint}"
+                )
+
+    def _has_names(self, text: bytes, column: str) -> bool:
+        """A column begins with one."""
+        found = self._parsed(text, [column], 0).column(column)
+        return len(found) > 0 and self._text[column].begin(found[0].as_py(), self._dialect)
+
+    def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
+        parser = _arrow("csv")
+        types = {name: "string" if name in self._text else "float64" for name in columns}
+        try:
+            return parser.read_csv(
+                io.BytesIO(text),
+                # At once: pyarrow cuts parts at ends of lines, which a cell may have within it.
+                parser.ReadOptions(
+                    column_names=self.names, use_threads=False, block_size=max(1, len(text))
+                ),
+                parser.ParseOptions(delimiter=self._dialect.separator),
+                parser.ConvertOptions(
+                    include_columns=columns,
+                    column_types=types,
+                    decimal_point=self._dialect.decimal,
+                ),
+            )
+        except ValueError as error:  # pyarrow's ArrowInvalid
+            hint = separated_by_others(self.names, self._dialect)
+            if not hint and (found := NO_NUMBER.search(str(error))):
+                hint = advice(found[2], self.names[int(found[1])], self._dialect)
+            raise ValueError(
+                f"{self.path}: expected lines of {len(self.names)} numbers after byte {start}: "
+                f"{error}{hint}"
+            ) from error
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoded]:
+        with self.path.open("rb", buffering=0) as file:
+
+            def decoded(block: int) -> Iterable[Any]:
+                start, stop = self._spans[block]
+                file.seek(start)
+                return [self._parsed(file.read(stop - start), self.columns, start)]
+
+            yield decoded
+
+
+def csv_names(path: Path, dialect: Dialect) -> list[str]:
+    """The names in the first line of a CSV file; without pyarrow."""
+    with path.open("rb") as file:
+        return _header(path, file, dialect)
+
+
+def _lines(path: Path, file: IO[bytes], size: int, dialect: Dialect) -> bytes:
+    """`size` bytes and the rest of the row in which they end, whose cells may have lines."""
+    parts = [file.read(size) + _line(path, file)]
+    inside, total = _ends_in_quotes(parts[0], dialect), len(parts[0])
+    while inside:
+        part = file.read(size) + _line(path, file)
+        total += len(part)
+        if not part or total > size + LONGEST:
+            goes = f"goes on for {LONGEST} bytes" if part else "ends"
+            raise ValueError(
+                f"{path} {goes} within the quotes of a cell, before byte {file.tell()}: close them"
+            )
+        parts.append(part)
+        inside = _ends_in_quotes(b'"' + part, dialect)
+    return b"".join(parts)
+
+
+def _line(path: Path, file: IO[bytes]) -> bytes:
+    found = file.readline(LONGEST)
+    if len(found) == LONGEST:
+        raise ValueError(
+            f"{path}: expected lines of less than {LONGEST} bytes, got a longer one before byte "
+            f"{file.tell()}"
+        )
+    return found
+
+
+def _ends_in_quotes(text: bytes, dialect: Dialect) -> bool:
+    """Whether the last cell of lines of CSV is quoted, and goes on."""
+    between = re.escape(dialect.separator.encode()) + rb"\r\n"
+    # A cell that begins with quotes, up to those that end it, or to the end of the text.
+    quoted = rb'(?<![^%s])"[^"]*(?:""[^"]*)*("|\Z)' % between
+    return b'"' in text and any(not cell[1] for cell in re.finditer(quoted, text))
+
+
+def _header(path: Path, file: IO[bytes], dialect: Dialect) -> list[str]:
+    """The names in the first line, of a file just opened, that has anything in it."""
+    import csv
+
+    if file.read(len(BOM_UTF8)) != BOM_UTF8:
+        file.seek(0)
+    try:
+        while line := _lines(path, file, 0, dialect):
+            text = io.StringIO(line.decode(), newline="")
+            cells = next(csv.reader(text, strict=True, delimiter=dialect.separator), [])
+            if any(map(str.strip, cells)):
+                return [name.strip() for name in cells]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    return []

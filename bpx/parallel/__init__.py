@@ -1,0 +1,1 @@
+"""Several processes that train one network, each on its part of every mini-batch."""

@@ -1,0 +1,64 @@
+"""Ctrl-C between two steps, and not inside one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from .. import launcher
+
+# Seconds in which a launcher passes on what the terminal or the scheduler sent to each process.
+TWICE = 1.0
+
+
+class Interrupts:
+    """Note a first Ctrl-C, raise at a second.
+
+    Only in the main thread, since Python allows no handler to be set in others, and not if Ctrl-C
+    is ignored or handled outside Python.
+
+    Parameters
+    ----------
+    others : int
+        Signals that are treated like a first Ctrl-C.
+    """
+
+    def __init__(self, *others: int) -> None:
+        self.signals = (signal.SIGINT, *others)
+        self.noted, self._since = False, 0.0
+
+    def __enter__(self) -> Interrupts:
+        self._before: dict[int, Any] = {}
+        self._process = os.getpid()
+        if threading.current_thread() is threading.main_thread():
+            for number in self.signals:
+                before = signal.getsignal(number)
+                if before not in (None, signal.SIG_IGN):
+                    self._before[number] = before
+                    signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # forked meanwhile: it trains nothing, and is to end
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+            return
+        now = time.monotonic()
+        passed_on = launcher.rank() is not None and now - self._since < TWICE
+        if not self.noted:
+            self.noted, self._since = True, now
+        elif number == signal.SIGINT and not passed_on:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *error: object) -> None:
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._note:  # and not one that a callback has set
+                signal.signal(number, before)
+            # One around this, in whose `fit` a callback has called another, is meant too.
+            outer = getattr(before, "__self__", None)
+            if self.noted and isinstance(outer, Interrupts):
+                outer.noted, outer._since = True, self._since

@@ -1,0 +1,85 @@
+"""Data that look like a mistake: what `fit` warns of before its first step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..backends import Array, is_sparse
+from ..checks import warn
+from ..data import arrays
+from ..frames import column
+from ..layers import Dense, Dropout, Flatten, Permute, Reshape
+from ..layers.convolution import Convolution
+from ..names import Names
+from ..network import Network
+
+# Rows of x that are looked at; steps of float32 that a column should have between its ends.
+LOOKED_AT, FEW_STEPS = 100, 500.0
+
+# The root mean square of z in the first layer, from which networks learn little. Images of MNIST
+# from 0 to 64 begin at 21, and sigmoids reach 60 % where they reach 91 from 0 to 1, ReLU 11 and 95
+# (five epochs of 2,000 images, SGD(0.1)). The networks of the book's chapter 1 begin at 9.
+FAR = 20.0
+
+
+def tell_of_several(net: Network, y: Array, what: str) -> None:
+    """A RuntimeWarning if targets of a classification name several classes in one row."""
+    row = arrays.first_of_several(net.backend, y) if net.task == "classification" else None
+    if row is not None:
+        warn(
+            f"{what} has rows with more than one number above ½, first row {row}, and accuracy "
+            'and predict of a classification ask for one class: use task="multilabel" for labels '
+            'that are there or not, task="regression" for numbers'
+        )
+
+
+def tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
+    """A RuntimeWarning if a column varies by less than float32 tells apart, where x is finer."""
+    finer = isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "iuf"
+    if not finer or x.dtype.itemsize < (8 if x.dtype.kind == "f" else 4):
+        return
+    if net.dtype != "float32" or net.chain.architecture.folded:  # which scales in float64
+        return
+    rows = x[:: -(-len(x) // LOOKED_AT)].astype(np.float64)
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    with np.errstate(all="ignore"):  # not checked for infinity, or as small as zero
+        steps = (high - low) / np.spacing(np.maximum(-low, high).astype(np.float32))
+    coarse = np.flatnonzero((steps > 0.0) & (steps < FEW_STEPS))
+    if len(coarse):
+        k = int(coarse[0])
+        remedy = "begin the network with bpx.layers.Rescale.standardizing(x), or make it"
+        if net.chain.architecture.indices:  # which a Rescale before them would change
+            remedy = "subtract its mean, or make the network"
+        warn(
+            f"{column(k, names and names.columns)} of x goes from {low[k]:.9g} to {high[k]:.9g}, "
+            f"which float32 tells apart in {steps[k]:.0f} steps: {remedy} with dtype='float64'"
+        )
+
+
+def tell_of_scale(net: Network, x: Any) -> None:
+    """A RuntimeWarning if the first layer begins where networks learn little, since x is large."""
+    shapes = Flatten, Reshape, Permute, Dropout
+    k = next((k for k, each in enumerate(net.layers) if not isinstance(each, shapes)), 0)
+    layer, chain, xp = net.layers[k], net.chain, net.backend.xp
+    if not isinstance(layer, Dense | Convolution) or not layer.trainable or is_sparse(x):
+        return
+    if k == len(net.layers) - 1 or layer.activation.kernel == "identity":  # for a BatchNorm
+        return
+    with np.errstate(all="ignore"):  # the steps say what is not finite
+        rows = xp.abs(chain.gather(x, slice(0, min(x.shape[0], 64)), chain.workspace()))
+        if not (largest := float(xp.max(rows))) > 1.0:
+            return
+        typical = largest * math.sqrt(float(xp.mean((rows / largest) ** 2)))
+        weights = chain.p[k].weights
+        z = typical * math.sqrt(float(xp.sum(weights**2)) / weights.shape[0])
+    if z > FAR and typical > 0.5 * FAR:  # and not the weights that are large
+        is_uint8 = str(x.dtype).endswith("uint8")
+        hint = "Rescale(1 / 255)" if is_uint8 else "Rescale.standardizing(x)"
+        warn(
+            f"x is far from 1: its root mean square is {typical:.3g} in the first "
+            f"{rows.shape[0]} rows, so the sums z of {layer} begin at about {z:.3g}, where "
+            f"networks learn little: scale x, for example by bpx.layers.{hint} as the first layer"
+        )

@@ -1,0 +1,108 @@
+"""A run of training as plain data, which a native backend may run whole.
+
+It describes what a step of `Steps` does, for dense layers that bpx knows by name; a run with a
+user's own layer, activation, cost or optimizer is never described, and goes step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..architecture import DenseLayers
+from ..backends import Array, is_sparse
+from ..chain import Chain
+from ..optimizers import State
+from .sources import Arrays
+from .updates import Update
+
+# Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
+WORK_A_CALL = 2_000_000_000
+STEPS_A_CALL = 1_000  # for small networks, whose time goes to calls
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that the steps of one call of `fit` read and write.
+
+    Attributes
+    ----------
+    layers : DenseLayers
+    objective : tuple of str
+        The names of cost and output activation.
+    task : str
+    rule : str
+        What becomes of δᵀa: ``"theta"`` and ``"velocity"`` for the fused updates, else the name
+        of the optimizer's recursion on a gradient.
+    optimizer : Optimizer
+        Its constants.
+    theta, into : array
+        θ, and where δᵀa goes: θ itself, the velocity, or the gradient.
+    slots : tuple of array
+        The optimizer's memory.
+    state : State
+        The same, with its count of the steps before a call.
+    decayed, trained : int
+        θ up to `decayed` is weights, up to `trained` it is trained.
+    x, y, weight : array
+        The training set.
+    batch_size : int
+    squares : bool
+        Whether Σω² before each step is wanted.
+    """
+
+    layers: DenseLayers
+    objective: tuple[str, str]
+    task: str
+    rule: str
+    optimizer: Any
+    theta: Array
+    into: Array
+    slots: tuple[Array, ...]
+    state: State
+    decayed: int
+    trained: int
+    x: Array
+    y: Array
+    weight: Array | None
+    batch_size: int
+    squares: bool = False
+
+    @property
+    def steps_a_call(self) -> int:
+        work = 3 * self.layers.multiply_adds * self.batch_size
+        return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
+
+
+# From rows of the training set, the numbers of their steps, a log and Σω²: see `compiled`.
+CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
+
+
+def compiled(
+    chain: Chain, source: Any, update: Update, squares: bool = False
+) -> tuple[Program, CompiledSteps] | None:
+    """The run as a program, and the backend's function for it; None: go step by step.
+
+    The function takes rows of the training set for some steps, the steps' numbers (`numbers` of
+    the update), a log, of which it fills one row per step (the sums of cost and of right samples,
+    and the weight), and a vector for Σω² before each step, or an empty one. It returns how many
+    steps it did, fewer where a cost was not finite.
+    """
+    layers, objective = chain.architecture.dense, chain.objective.kernel
+    if layers is None or objective is None or update.rule is None or type(source) is not Arrays:
+        return None
+    samples, layout = source.samples, chain.architecture.layout
+    if is_sparse(samples.x):
+        return None
+    slots = tuple(update.state.slots[name] for name in update.optimizer.slots())
+    program = Program(
+        layers=layers, objective=objective, task=chain.task, rule=update.rule,
+        optimizer=update.optimizer, theta=chain.parameters, into=update.out.flat, slots=slots,
+        state=update.state, decayed=layout.decayed, trained=layout.trained, x=samples.x,
+        y=samples.y, weight=samples.weight, batch_size=source.batch_size, squares=squares,
+    )  # fmt: skip
+    function = chain.backend.compile(program)
+    return None if function is None else (program, function)

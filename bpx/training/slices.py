@@ -1,0 +1,277 @@
+"""Steps whose mini-batch is cut: into a part for each rank, and into slices one after another.
+
+The sums of all parts are those of the mini-batch, whatever the cuts: gradients go, with the 1/Σw
+of the whole, into one vector, followed by the sums of cost, right samples and weight; one
+all-reduce adds them up, and every rank does the same update. δ is without 1/Σw: layers may sum it
+over ranks, of which one may bring weights and another none. Masks are those of the rows in the
+whole mini-batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..backends import Array, dealt, is_sparse
+from ..chain import Chain
+from ..checks import warn
+from ..data.arrays import Samples
+from ..parallel.ranks import AllReduce, Ranks, listed, of_all_ranks, own_rows, part_sizes
+from .agreement import check_parameters
+from .sources import Arrays, Source, Stream, digest_of
+from .steps import DivergenceError, NonFinite, Steps
+from .updates import GradientUpdate
+
+BEHIND = 5  # the log's three sums, and two questions
+COMPARED = 1000  # steps between two comparisons of the ranks' parameters
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's share of a mini-batch.
+
+    Attributes
+    ----------
+    parts : list of (batch, int)
+        Its slices, as the source loads them, each with the place of its first row in the
+        mini-batch.
+    rows : list of int
+        Those of each slice, on all ranks together.
+    total : float
+        The mini-batch's sum of weights, or its rows.
+    """
+
+    parts: list[tuple[Any, int]]
+    rows: list[int]
+    total: float
+
+
+def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
+    """The bounds of slices of about equal length, fewer if there are not as many rows."""
+    rows = stop - first
+    for start, end in dealt(rows, min(slices, rows)):
+        yield first + start, first + end
+
+
+def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
+    """How many rows each slice has on all ranks together, given each rank's `rows`.
+
+    >>> rows_of_slices([5, 4], 2)
+    [4, 5]
+    """
+    return [sum(of_ranks) for of_ranks in zip(*(part_sizes(slices, n) for n in rows), strict=True)]
+
+
+class SharedStream(Stream):
+    """An iterable on each rank, which brings that rank's part of each mini-batch.
+
+    An epoch lasts until the last of them has ended.
+    """
+
+    def __init__(self, ranks: Ranks, slices: int, *stream: Any) -> None:
+        super().__init__(*stream)
+        self.ranks, self.slices = ranks, slices
+        self.least_rows = 1  # of each rank's part; for all of them see `check_statistics`
+        self._compared = ranks.size == 1
+
+    def batches(self, order: Any, first: int = 0) -> Iterator[Any]:
+        own = super().batches(order, first)
+        for step in itertools.count(first):
+            samples = next(own, None)
+            rows = 0 if samples is None else samples.n
+            total = 0.0 if samples is None else self.total(samples)
+            told = self.ranks.gather(np.array([float(samples is None), rows, total]))
+            if told[:, 0].all():
+                return
+            of_ranks = told[:, 1].astype(int).tolist()
+            check_statistics(self.net.chain, of_ranks, self.slices, self.called(step))
+            if not self._compared:
+                self._compare_first(samples)
+            before = int(told[: self.ranks.rank, 1].sum())
+            parts = [
+                (_rows_of(samples, start, stop), before + start)
+                for start, stop in cut(0, rows, self.slices)
+            ]
+            together = rows_of_slices(of_ranks, self.slices)
+            yield Share(parts, together, float(told[:, 2].sum()))
+
+    def _compare_first(self, samples: Samples | None) -> None:
+        self._compared = True
+        digests = self.ranks.texts("" if samples is None else f"{digest_of(samples):08x}")
+        if len(set(digests)) == 1 and self.ranks.rank == 0:
+            warn(
+                f"the iterables of all {self.ranks.size} ranks begin with the same samples: each "
+                "should bring its own part of every mini-batch",
+                UserWarning,
+            )
+
+
+def _rows_of(samples: Any, start: int, stop: int) -> Samples:
+    x, y, weight = samples.x, samples.y, samples.weight
+    rows = slice(start, stop)
+    part = x[rows] if is_sparse(x) else x[rows, ...]
+    return Samples(part, y[rows, ...], None if weight is None else weight[rows])
+
+
+class SharedSteps(Steps):
+    """As `Steps`, on this rank's share of each mini-batch.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    slices : int
+        How many slices each share has, one after another.
+    """
+
+    def __init__(self, ranks: Ranks, slices: int, *of_steps: Any) -> None:
+        super().__init__(*of_steps)
+        update, backend = self.update, self.chain.backend
+        assert isinstance(update, GradientUpdate)  # see `update_for`
+        self.ranks, self.slices = ranks, slices
+        self.room = update.room
+        self._behind = update.room[-BEHIND:]
+        self._sum = ranks.all_reduce(backend)
+        self.ws.batch_sum = partial(_over_ranks, self._sum)  # not a method: see `Workspace`
+        self._sums = backend.zeros((1, 3), self.chain.xp_dtype)
+        self._answers: dict[str, bool] = {}
+
+    def one(self, batch: Any, at: int) -> None:
+        self.ws.step = step = self.net.steps
+        if step and step % COMPARED == 0 and self.ranks.size > 1:
+            self._sum.wait()  # a copy to the host would not hear that a rank is gone
+            check_parameters(self.net, self.ranks)
+        share = batch if isinstance(batch, Share) else self._share(batch)
+        self.note_squares(at)
+        self._gradient(share)
+        self._add_up()
+        self.log[at, ...] = self._behind[:3]
+        if self.chain.backend.is_host and not np.isfinite(float(self.log[at, 0])):
+            raise NonFinite
+        self.update.after(self.update.scalars(self.state.step, 1.0, share.total))
+        self.count(1)
+
+    def _share(self, batch: Any) -> Share:
+        assert isinstance(self.source, Arrays)
+        on_host, rows = batch
+        first, stop = own_rows(self.ranks, len(on_host))
+        bounds = cut(first, stop, self.slices)
+        parts = [((on_host[a:b], rows[a:b]), a) for a, b in bounds]
+        together = rows_of_slices(part_sizes(self.ranks.size, len(on_host)), self.slices)
+        return Share(parts, together, self.source.total(batch))
+
+    def _gradient(self, share: Share) -> None:
+        """This rank's part of the gradient of the mini-batch's mean cost; its sums behind it."""
+        chain, ws, out = self.chain, self.ws, self.update.out
+        alpha = 1.0 / share.total if share.total > 0.0 else 1.0
+        if not share.parts:
+            self.room[...] = 0.0
+        if self._sums.shape[0] < len(share.parts):
+            self._sums = chain.backend.zeros((len(share.parts), 3), chain.xp_dtype)
+        for k, (part, first) in enumerate(share.parts):
+            ws.row, ws.rows = first, share.rows[k]
+            x, y, weight = self.source.load(part, ws)
+            values, a, delta, saved = chain.cost_and_delta(x, y, ws, weight)
+            chain.backend.tally(values, chain.correct(a, y), weight, self._sums, k)
+            # The first slice overwrites what an optimizer left there.
+            beta = 0.0 if k == 0 else 1.0
+            out.scale(alpha, beta, beta)
+            chain.backward(delta, saved, out, ws)
+        ws.row = ws.rows = 0
+        if share.parts:
+            slices = self._sums[: len(share.parts), ...]
+            self._behind[:3] = chain.backend.xp.sum(slices, axis=0)
+
+    def _add_up(self) -> None:
+        """Sum over the ranks: the gradient, the sums behind it, and what each of them asks."""
+        wishes = [question() for question in self._questions.values()]
+        if not self.chain.backend.is_host:
+            # By MPI: the device is not waited for, and a rank that is gone is noticed here.
+            told = self.ranks.sum(np.array(wishes, dtype=np.float64)).tolist()
+            self._sum(self.room)
+        else:
+            for at, wish in enumerate(wishes, 3):
+                self._behind[at] = float(wish)
+            self._sum(self.room)
+            told = [float(self._behind[at]) for at, _ in enumerate(wishes, 3)]
+        self._answers = dict(zip(self._questions, map(bool, told), strict=True))
+
+    def answer(self, name: str) -> bool:
+        """The answer after the last step, only once: what it asks for is done then."""
+        return self._answers.pop(name, False)
+
+    def read(self, count: int, first: int = 0) -> np.ndarray | None:
+        self._sum.wait()
+        return super().read(count, first)
+
+    def diverged(self, piece: list[Any], done: int) -> DivergenceError:
+        error = super().diverged(piece, done)
+        if self.ranks.size > 1:
+            of_all_ranks(error)  # the log is the same everywhere
+        return error
+
+    def _first_bad(self, batch: Any) -> int:
+        share = batch if isinstance(batch, Share) else self._share(batch)
+        found = len(self.net.layers)
+        for (part, first), rows in zip(share.parts, share.rows, strict=False):
+            self.ws.row, self.ws.rows = first, rows
+            found = min(found, super()._first_bad(part))
+        self.ws.row = self.ws.rows = 0
+        return int(self.ranks.gather(np.array([float(found)])).min())
+
+
+def _over_ranks(add_up: AllReduce, array: Array) -> Array:
+    """Turn sums over the rows at hand into those over the mini-batch, or over a slice of it."""
+    total = array + 0.0
+    add_up(total)
+    return total
+
+
+def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
+    """ValueError if a mini-batch has fewer rows than the parts it is to be cut into.
+
+    An iterable's are checked when they come.
+    """
+    if isinstance(source, Stream):
+        return
+    if slices > source.batch_size:
+        raise ValueError(
+            f"expected accumulate <= {source.batch_size}, the rows of a mini-batch, got {slices}"
+        )
+    last = source.n % source.batch_size or source.batch_size
+    check_statistics(chain, part_sizes(ranks.size, last), slices)
+
+
+def check_statistics(
+    chain: Chain, rows: Sequence[int], slices: int, called: str = "a mini-batch"
+) -> None:
+    """ValueError, on all ranks, if layers cannot take their statistics from a mini-batch.
+
+    All ranks sum these up slice by slice, so that each needs a row for every slice; and a slice,
+    over all ranks, needs as many rows as the layers do. `rows` are those of each rank.
+    """
+    if not chain.architecture.statistics:
+        return
+    few = [rank for rank, count in enumerate(rows) if count < slices]
+    if few:
+        raise of_all_ranks(
+            ValueError(
+                f"{called} has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
+                f"network takes statistics of batches: expected {slices} at least on each rank, "
+                "also in the last mini-batch of an epoch and in each one of an iterable"
+            )
+        )
+    least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
+    if fewest < least:
+        slice_of = "a slice of " if slices > 1 else ""
+        raise of_all_ranks(
+            ValueError(
+                f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
+                f"finds no variance: expected {least} at least, also in the last mini-batch of an "
+                "epoch. Take another batch_size, or a few samples fewer"
+            )
+        )

@@ -1,0 +1,381 @@
+"""A run at one moment as arrays and JSON, and back: all that its further steps depend on."""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from .. import files, persistence
+from ..callbacks import Run
+from ..checks import SHOWN, number, positive, shortened, whole
+from ..data.arrays import Samples
+from ..data.incoming import Incoming
+from ..files import TRAINING
+from ..history import History, StepLog
+from ..network import Network
+from ..persistence import FileFormatError, Stateful
+from ..registry import plain
+from .sources import Source, digest_of
+
+NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, alike in a resumed run
+
+
+@dataclass(slots=True)
+class Epoch:
+    """The current epoch, as far as it has come.
+
+    Attributes
+    ----------
+    generator, source, validation : JSON
+        The states, before it began, of the network's generator, of the source, and of an iterable
+        that brings the validation data.
+    order : array or None
+        Its rows, once they are drawn.
+    digest : int or None
+        That of `order`; before it is drawn, what it has to be after a checkpoint in the epoch.
+    done : int
+        Its steps so far.
+    log : StepLog
+        What they left.
+    seconds : float
+        Those that it took before `since`.
+    since : float
+        A time of `time.perf_counter`.
+    path : path or None
+        The checkpoint that it comes from, if it was begun before.
+    rate : float
+        That of its last step, if a callback may have set another since; else 0.
+    """
+
+    generator: Any = None
+    source: Any = None
+    validation: Any = None
+    order: Any = None
+    digest: int | None = None
+    done: int = 0
+    log: StepLog = field(default_factory=StepLog)
+    seconds: float = 0.0
+    since: float = field(default_factory=time.perf_counter)
+    path: Any = None
+    rate: float = 0.0
+
+    @classmethod
+    def next(cls, net: Network, source: Source, held_out: Samples | Incoming | None) -> Epoch:
+        """An epoch that is about to begin, as checkpoints need it."""
+        validation = held_out.state() if isinstance(held_out, Incoming) else None
+        generator = files.as_json(net.generator.bit_generator.state)
+        return cls(generator, source.state(), validation)
+
+    @property
+    def took(self) -> float:
+        return self.seconds + time.perf_counter() - self.since
+
+    def begin(self, source: Source) -> None:
+        """Draw its rows; they have to be those from which a checkpoint was made."""
+        self.order = source.order()
+        if self.digest is not None and self.digest != self.digest_of_order():
+            raise ValueError(
+                f"{self.path}: the rows of its epoch came in another order: shuffle= has to give "
+                "the same rows again, call by call, from the beginning of the run"
+            )
+
+    def digest_of_order(self) -> int | None:
+        """CRC-32 of its rows; None if an order is not an array."""
+        is_array = isinstance(self.order, np.ndarray)
+        return zlib.crc32(np.ascontiguousarray(self.order).data) if is_array else None
+
+    def position(self) -> dict[str, Any]:
+        """Where it is, as JSON."""
+        if self.done and self.digest is None:
+            self.digest = self.digest_of_order()
+        return {
+            "source": files.as_json(self.source),
+            "validation": files.as_json(self.validation),
+            "digest": self.digest,
+            "done": self.done,
+            "seconds": self.took,
+        }
+
+
+def with_state(callbacks: list[Any]) -> list[Stateful]:
+    return [callback for callback in callbacks if isinstance(callback, Stateful)]
+
+
+def described(value: Any) -> str:
+    """Its fields, without the address of a user's own object, which says nothing."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def arguments_of(
+    source: Source, held_out: Samples | Incoming | None, callbacks: list[Any], **others: Any
+) -> dict[str, Any]:
+    """What has to be the same when a run is resumed, and on all ranks."""
+    found = source.arguments() | {"digest of some samples": source.digest(), "validation": None}
+    if isinstance(held_out, Incoming):
+        found["validation"] = held_out.kind
+    elif held_out is not None:
+        found["validation"] = held_out.n
+        found["digest of some validation samples"] = digest_of(held_out)
+    options = {
+        name: value if isinstance(value, int | float | str | None) else described(value)
+        for name, value in others.items()
+    }
+    remembering = [type(callback).__name__ for callback in with_state(callbacks)]
+    return found | options | {"callbacks with a state": remembering}
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What differs in the two, by name, for a message: where long texts come apart."""
+    return {
+        name: _apart(first.get(name), second.get(name))
+        for name in {**second, **first}
+        if first.get(name) != second.get(name)
+    }
+
+
+def _apart(first: Any, second: Any) -> tuple[str, str]:
+    texts = repr(first), repr(second)
+    alike = next((k for k, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+    if alike < SHOWN:
+        return shortened(first), shortened(second)
+    start = alike - SHOWN // 2
+    one, other = (
+        f"...{text[start : start + SHOWN]}{'...' * (len(text) > start + SHOWN)}" for text in texts
+    )
+    return one, other
+
+
+def contents(
+    run: Run, epoch: Epoch, callbacks: list[Any], arguments: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and the header of a checkpoint. `bpx.load` finds a network in them."""
+    net, state = run.net, run.optimizer_state
+    tensors, header = files.contents(net)
+    header["generator"] = epoch.generator
+    for name, slot in state.slots.items():
+        prefix = f"{TRAINING}.optimizer.{name}."
+        tensors |= net.layout.tensors(np, net.backend.to_host(slot), prefix)
+    if len(epoch.log):
+        tensors[f"{TRAINING}.log"] = epoch.log.rows
+    remembered = []
+    for index, callback in enumerate(with_state(callbacks)):
+        arrays, others = _state_of(callback, net)
+        tensors |= {f"{TRAINING}.callbacks.{index}.{name}": a for name, a in arrays.items()}
+        remembered.append(others)
+    header[TRAINING] = {
+        "arguments": dict(arguments),
+        "optimizer": {"step": state.step, "factor": state.factor, "slots": sorted(state.slots)},
+        "epoch": epoch.position(),
+        "history": {name: list(run.history[name]) for name in run.history},
+        "larger_is_better": sorted(run.history.larger_is_better),
+        "undecided": sorted(run.history.undecided),
+        "stopped": run.stopped,
+        "begun": run.begun,
+        "callbacks": remembered,
+    }
+    return tensors, header
+
+
+def _state_of(callback: Stateful, net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a callback remembers: its arrays on the host, and all else as JSON."""
+    arrays, others = {}, {}
+    for name, value in callback.state().items():
+        if hasattr(value, "shape") and value.shape:
+            on_host = isinstance(value, np.ndarray)
+            arrays[name] = value if on_host else net.backend.to_host(value)
+        else:
+            others[name] = plain(value)
+    try:
+        return arrays, files.as_json(others)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"expected state() of {type(callback).__name__} to give arrays and what JSON "
+            f"takes, got {others!r} ({error})"
+        ) from error
+
+
+@dataclass
+class Snapshot:
+    """A checkpoint that was read and found whole.
+
+    Attributes
+    ----------
+    net : Network
+        On the host.
+    arguments : dict
+        Of its run, see `arguments_of`.
+    slots : dict of array
+        The optimizer's memory.
+    step, factor : int, float
+        The optimizer's state.
+    epoch : Epoch
+    history : History
+    begun : int
+        As in `Run`.
+    callbacks : list of dict
+        The states of those that have one.
+    """
+
+    path: Any
+    net: Network
+    arguments: dict[str, Any]
+    slots: dict[str, np.ndarray]
+    step: int
+    factor: float
+    epoch: Epoch
+    history: History
+    begun: int
+    callbacks: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Snapshot:
+        """Read a checkpoint; FileFormatError for anything that no run wrote."""
+        tensors, header = persistence.read(path)
+        if TRAINING not in header:
+            raise FileFormatError(
+                f"{path} is not a checkpoint, only a network: use bpx.load(path)"
+            )
+        net = files.network(path, tensors, header, backend="numpy")
+        try:
+            found = cls._of(path, net, tensors, header)
+        except FileFormatError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise FileFormatError(
+                f"{path}: its header does not describe a run of fit ({error!r})"
+            ) from error
+        if tensors:
+            names = ", ".join(sorted(tensors))
+            raise FileFormatError(f"{path} has tensors that no run writes: {names}")
+        return found
+
+    @classmethod
+    def _of(cls, path: Any, net: Network, tensors: dict[str, Any], header: Any) -> Snapshot:
+        run = header[TRAINING]
+        optimizer, at = run["optimizer"], run["epoch"]
+        done = whole("done", at["done"], 0)
+        log = StepLog()
+        if done:
+            log.append(_rows_of_log(path, tensors.pop(f"{TRAINING}.log"), done))
+        digest = None if at["digest"] is None else whole("digest", at["digest"], 0)
+        slots = {
+            str(name): files.packed(path, net.layout, tensors, f"{TRAINING}.optimizer.{name}.")
+            for name in optimizer["slots"]
+        }
+        callbacks = [dict(state) for state in run["callbacks"]]
+        for index, state in enumerate(callbacks):
+            prefix = f"{TRAINING}.callbacks.{index}."
+            for name in [name for name in tensors if name.startswith(prefix)]:
+                state[name.removeprefix(prefix)] = tensors.pop(name)
+        history = files.history(run)
+        return cls(
+            path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
+            whole("step", optimizer["step"], 0),
+            positive("factor", optimizer["factor"], zero=True),
+            Epoch(header["generator"], at["source"], at.get("validation"), None, digest, done, log,
+                  number("seconds", at["seconds"]), path=path),
+            history, whole("begun", run["begun"], 0),
+            callbacks,
+        )  # fmt: skip
+
+    def restore(
+        self,
+        run: Run,
+        source: Source,
+        held_out: Samples | Incoming | None,
+        arguments: Mapping[str, Any],
+    ) -> Epoch:
+        """Restore everything, and return the epoch to continue; `run` has to be one that begins.
+
+        Raises
+        ------
+        ValueError
+            It comes from a run with other arguments; nothing was changed then.
+        """
+        net = run.net
+        self._check(net, source, arguments, run.epochs)
+        self._load_state(source, self.epoch.source)
+        if isinstance(held_out, Incoming):
+            self._load_state(held_out, self.epoch.validation)
+        net.generator.bit_generator.state = self.net.generator.bit_generator.state
+        self._copy(self.net.parameters, net, net.parameters)
+        self._copy(self.net.state, net, net.state)
+        for name, slot in run.optimizer_state.slots.items():
+            self._copy(self.slots[name], net, slot)
+        net.chain.key, net.steps, net.epochs = self.net.chain.key, self.net.steps, self.net.epochs
+        run.optimizer_state.step, run.optimizer_state.factor = self.step, self.factor
+        run.step, run.begun, run.stopped = net.steps, self.begun, self.history.stopped
+        run.history = self.history
+        self.epoch.since = time.perf_counter()
+        return self.epoch
+
+    def _load_state(self, data: Source | Incoming, state: Any) -> None:
+        try:
+            data.load_state(state, self.history.epochs)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if state is None:
+                raise  # of a user's own function
+            raise FileFormatError(
+                f"{self.path}: the state of the data does not fit it ({error!r})"
+            ) from error
+
+    @staticmethod
+    def _copy(host: np.ndarray, net: Network, vector: Any) -> None:
+        vector[...] = net.chain.copy_of(host)
+
+    def _check(
+        self,
+        net: Network,
+        source: Source,
+        arguments: Mapping[str, Any],
+        epochs: int,
+    ) -> None:
+        _, header = files.contents(net)
+        here = files.as_json({name: header[name] for name in NETWORK} | dict(arguments))
+        here["generator"] = header["generator"]["bit_generator"]
+        there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
+        different = [
+            f"{name} was {then} and is {now}"
+            for name, (then, now) in differing(there, here).items()
+        ]
+        if self.history.epochs > epochs:
+            different.append(f"epochs is {epochs}, and {self.history.epochs} have ended")
+        if source.steps is not None and self.epoch.done > source.steps:
+            different.append(f"an epoch has {source.steps} steps, and {self.epoch.done} are done")
+        if different:
+            raise ValueError(
+                f"{self.path} is of another run: {'; '.join(different)}. Pass what was passed "
+                "then, or begin anew in another folder"
+            )
+
+
+def _rows_of_log(path: Any, log: np.ndarray, done: int) -> np.ndarray:
+    fits = log.dtype == np.float64 and log.shape in ((done, 3), (done, 4))
+    if not fits or not np.isfinite(log).all():
+        raise FileFormatError(
+            f"{path}: expected a log of ({done}, 3) finite float64, got {log.shape} {log.dtype}"
+        )
+    return log
+
+
+def load_states(path: Any, callbacks: list[Any], states: list[dict[str, Any]]) -> None:
+    """Give each callback back what it has to remember."""
+    remembering = with_state(callbacks)
+    if len(remembering) != len(states):
+        raise FileFormatError(
+            f"{path}: expected states of {len(remembering)} callbacks, got {len(states)}"
+        )
+    for callback, state in zip(remembering, states, strict=True):
+        try:
+            callback.load_state(state)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(
+                f"{path}: the state of {type(callback).__name__} does not fit it ({error!r})"
+            ) from error
