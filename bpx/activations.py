@@ -221,9 +221,6 @@ class ELU(Activation):
         return xp.where(a > 0.0, xp.ones_like(a), a + self.alpha)
 
 
-GELU_SCALE, GELU_CUBE = math.sqrt(2.0 / math.pi), 0.044715  # of z, and of z³
-
-
 @ACTIVATIONS.builds
 class GELU(Activation):
     """σ(z) = ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))): Hendrycks and Gimpel's tanh form, 2016.
@@ -237,15 +234,18 @@ class GELU(Activation):
 
     name: ClassVar[str] = "gelu"
     rectifies: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "gelu"
+    scale: ClassVar[float] = math.sqrt(2.0 / math.pi)  # of z in tanh
+    cube: ClassVar[float] = 0.044715  # of z³, beside z
 
     def forward(self, xp: Any, z: Array) -> Array:
-        return 0.5 * z * (1.0 + xp.tanh(GELU_SCALE * z * (1.0 + GELU_CUBE * z * z)))
+        return 0.5 * z * (1.0 + xp.tanh(self.scale * z * (1.0 + self.cube * z * z)))
 
     def derivative(self, xp: Any, z: Array, a: Array) -> Array:
-        t = xp.tanh(GELU_SCALE * z * (1.0 + GELU_CUBE * z * z))
-        bent = 0.5 * GELU_SCALE * z * (1.0 - t * t)
+        t = xp.tanh(self.scale * z * (1.0 + self.cube * z * z))
+        bent = 0.5 * self.scale * z * (1.0 - t * t)
         # Multiplied from the left: `bent` is 0 where z² overflows, and 0·∞ would be NaN.
-        return 0.5 * (1.0 + t) + (bent + 3.0 * GELU_CUBE * bent * z * z)
+        return 0.5 * (1.0 + t) + (bent + 3.0 * self.cube * bent * z * z)
 
 
 @ACTIVATIONS.builds
@@ -259,6 +259,7 @@ class SiLU(Activation):
 
     name: ClassVar[str] = "silu"
     rectifies: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "silu"
 
     def forward(self, xp: Any, z: Array) -> Array:
         return z * (0.5 * xp.tanh(0.5 * z) + 0.5)

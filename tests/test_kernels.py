@@ -116,6 +116,7 @@ def one_hot_cases(rng):
 OF_NUMBERS = (
     *(bpx.activations.LeakyReLU(slope) for slope in (0.3, 0.0, -0.5, 3.0)),
     *(bpx.activations.ELU(0.3), bpx.activations.ELU(), bpx.activations.Softplus()),
+    *(bpx.activations.GELU(), bpx.activations.SiLU()),
 )
 
 

@@ -76,9 +76,9 @@ def _elu(graph: Graph, elu: activations.ELU, z: str) -> str:
 
 def _gelu(graph: Graph, gelu: activations.GELU, z: str) -> str:
     # written out, because the operator Gelu came with opset 20
-    square = graph.add("Mul", graph.add("Mul", z, z), graph.constant(activations.GELU_CUBE))
+    square = graph.add("Mul", graph.add("Mul", z, z), graph.constant(activations.GELU.cube))
     slope = graph.add("Add", square, graph.constant(1.0))
-    scaled = graph.add("Mul", z, graph.constant(activations.GELU_SCALE))
+    scaled = graph.add("Mul", z, graph.constant(activations.GELU.scale))
     tanh = graph.add("Tanh", graph.add("Mul", scaled, slope))
     share = graph.add("Add", tanh, graph.constant(1.0))
     return graph.add("Mul", graph.add("Mul", z, graph.constant(0.5)), share)
