@@ -174,7 +174,7 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2):
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 def test_a_step_has_the_same_bits_wherever_its_part_of_theta_begins(monkeypatch, rng, optimizer):
-    pytest.importorskip("numba", reason="Numba is not installed: pip install 'bpx[fast]'")
+    pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
     monkeypatch.setenv("BPX_FAST", "1")
     backend, optimizer = _fast.FastBackend(), bpx.optimizers.as_optimizer(optimizer)
     theta, grad, *slots = rng.random(size=(2 + len(optimizer.slots()), 40_000)).astype("float32")
