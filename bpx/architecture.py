@@ -25,23 +25,25 @@ from .layers import (
     Dense,
     Dropout,
     Embedding,
+    Flatten,
     GlobalAveragePool1D,
     Input,
     Layer,
     MaxPool1D,
     Rescale,
+    Reshape,
     Upsample1D,
     Upsample2D,
     sequence,
 )
 from .layers.nested import Nested
 from .layers.rescale import gathered
-from .layers.shape import Reshaped
 from .parameters import Layout
 from .registry import canonical, nearest
 
 TASKS = ("classification", "multilabel", "regression")
 MOST_INDICES = 1 << 20  # in a sample, beside other numbers
+RESHAPED = Flatten, Reshape
 ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
 
 
@@ -273,7 +275,8 @@ def _indices(layers: Sequence[Layer]) -> tuple[Indices, ...]:
     taking = [(path, each, n) for path, each in every if (n := each.index_count) is not None]
     reached = dict(_reached(layers)) if taking else {}
     found: dict[int, set[int]] = {}
-    first = next((i for i, layer in enumerate(layers) if not isinstance(layer, Reshaped)), 0)
+    whole: tuple[Indices, ...] = ()
+    first = next((i for i, layer in enumerate(layers) if type(layer) not in RESHAPED), 0)
     for path, layer, count in taking:
         if path not in reached:
             raise ValueError(
@@ -282,10 +285,11 @@ def _indices(layers: Sequence[Layer]) -> tuple[Indices, ...]:
                 "branch of Concatenate"
             )
         if path == str(first):
-            return (Indices(count),)
+            whole = (Indices(count),)
+            continue  # those after it are not reached
         places = _places(path, layer, reached[path])
         found.setdefault(count, set()).update(places.tolist())
-    return tuple(Indices(n, tuple(sorted(places))) for n, places in sorted(found.items()))
+    return whole or tuple(Indices(n, tuple(sorted(at))) for n, at in sorted(found.items()))
 
 
 def _reached(
@@ -298,9 +302,9 @@ def _reached(
         if isinstance(layer, Nested):
             for prefix, chain in layer.chains().items():
                 yield from _reached(chain, f"{path}.{prefix}", picked)
-        if isinstance(layer, Columns):
+        if type(layer) is Columns:  # a user's subclass may have a forward of its own
             picked = (*picked, layer)
-        elif not isinstance(layer, Reshaped):
+        elif type(layer) not in RESHAPED:
             return
 
 

@@ -194,7 +194,7 @@ class Ensemble(HasNames):
         [[1], [0]]
         """
         labels = self.members[0].chain.decide(self._outputs(x, settled=True))
-        return as_classes(labels, self.classes, names) if names else labels
+        return labels if names is False else as_classes(labels, self.classes, names)
 
     @hints(**OF_PREDICTIONS)
     def evaluate(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:

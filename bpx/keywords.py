@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import FrozenInstanceError
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from .registry import nearest
 
@@ -296,14 +296,22 @@ def init_hints(
             if not ours or ours in known:
                 fitting |= texts
         cls.__init__ = hints(more, **fitting)(cls.__init__)  # type: ignore[method-assign]
-        cls.__setattr__ = _never_changes  # type: ignore[method-assign]
+        cls.__setattr__ = _refusing(cls)  # type: ignore[method-assign]
         return cls
 
     return decorate
 
 
-def _never_changes(self: Any, name: str, value: Any) -> NoReturn:
-    raise FrozenInstanceError(
-        f"cannot set {name}, since objects of {type(self).__name__} never change: make another "
-        f"one, dataclasses.replace(it, {name}=...), and put it in its place"
-    )
+def _refusing(cls: type[Any]) -> Callable[[Any, str, Any], None]:
+    """What a frozen dataclass has for `__setattr__`, with what to do instead in its message."""
+
+    def refuse(self: Any, name: str, value: Any) -> None:
+        if type(self) is not cls and name not in cls.__dataclass_fields__:
+            super(cls, self).__setattr__(name, value)  # a plain subclass's own
+            return
+        raise FrozenInstanceError(
+            f"cannot set {name}, since objects of {type(self).__name__} never change: make "
+            f"another one, dataclasses.replace(it, {name}=...), and put it in its place"
+        )
+
+    return refuse

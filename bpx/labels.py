@@ -189,17 +189,18 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str) -> Any:
     )
 
 
-def as_classes(labels: Array, classes: Sequence[Any] | None, names: bool = True) -> np.ndarray:
-    """What labels (m,) stand for, in an array of NumPy's.
+def as_classes(labels: Array, classes: Sequence[Any] | None, names: bool = True) -> Array:
+    """What labels (m,) stand for, in an array of NumPy's, if `names` asks for it.
 
     Raises
     ------
     ValueError
         That is not known.
     TypeError
-        `names`, by which a user asks for it, is not True.
+        `names` is not True or False.
     """
-    flag("names", names)
+    if not flag("names", names):
+        return labels
     if classes is None:
         raise ValueError(
             "no names of classes are known: pass names as y to the first fit, or set net.classes"

@@ -463,7 +463,7 @@ class Network(HasNames):
         ['no', 'yes']
         """
         labels = self.chain.decide(self.feedforward(x))
-        return as_classes(labels, self.classes, names) if names else labels
+        return labels if names is False else as_classes(labels, self.classes, names)
 
     # --- cost -------------------------------------------------------------------------------
 

@@ -510,3 +510,5 @@ def test_predictions_by_name_need_names(make):
     asked.classes = NAMES
     with pytest.raises(TypeError, match="expected names to be True or False, got 'yes'"):
         asked.predict([[0.0, 1.0]], names="yes")
+    with pytest.raises(TypeError, match="expected names to be True or False, got None"):
+        asked.predict([[0.0, 1.0]], names=None)

@@ -247,6 +247,26 @@ def test_what_never_changes_says_what_to_do(thing, name):
     assert getattr(thing, name) == before
 
 
+def test_a_plain_subclass_has_attributes_of_its_own():
+    class Scaled(bpx.Activation):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def forward(self, xp, z):
+            return self.factor * z
+
+    class Noted(layers.Dense):
+        def validate(self):
+            super().validate()
+            self.noted = self.units
+
+    assert Scaled(2.0).factor == 2.0
+    noted = Noted(3)
+    assert noted.noted == 3
+    with pytest.raises(dataclasses.FrozenInstanceError, match="objects of Noted never change"):
+        noted.units = 4
+
+
 def test_a_run_has_no_optimizer():
     with pytest.raises(AttributeError, match=r"it is run\.net\.optimizer, and run\.opt"):
         fit(X, Y, callbacks=lambda run: run.optimizer)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bpx
-from bpx import layers
+from bpx import layers, persistence
 
 thorough = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -294,3 +294,52 @@ def test_numbers_of_every_library_are_looked_at(backend, put):
     large = bpx.Network([layers.Input(4), layers.Embedding(300, 1), layers.Flatten()],
                         cost="quadratic", backend=backend)  # fmt: skip
     large.feedforward(put(np.full((2, 4), 255, np.uint8)))
+
+
+# Whole numbers of the hidden layers' would be read from beyond the weights, and written there.
+LATER = [
+    ([layers.Embedding(3, 1), layers.Flatten()], "3"),
+    ([layers.Residual([layers.Dense(3), layers.Embedding(2, 1), layers.Flatten()],
+                      projection=[layers.Dense(3)])], "2.1"),
+    ([layers.Concatenate([[layers.Embedding(3, 1), layers.Flatten()]])], "2.0.0"),
+    ([layers.Dense(2), layers.Embedding(3, 1), layers.Flatten()], "3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("later", "path"), LATER, ids=[case[1] for case in LATER])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_embedding_after_other_layers_is_refused(later, path, first):
+    begin = [layers.Embedding(3, 1) if first else layers.Dense(4), layers.Flatten()]
+    end = [layers.Dense(2, "softmax")]
+    index = path if path != "3" or later[0] == layers.Dense(2) else "2"
+    with pytest.raises(
+        ValueError, match=rf"layer {index}, Embedding .*: it takes whole numbers, "
+    ):
+        bpx.Network([layers.Input(2), *begin, *later, *end])
+
+
+def test_a_file_with_two_embeddings_is_refused(tmp_path):
+    """Else predictions would read from beyond the weights."""
+    path = tmp_path / "a.safetensors"
+    chain = [layers.Input(2), layers.Embedding(3, 1), layers.Flatten(), layers.Dense(2, "softmax")]
+    bpx.Network(chain, seed=0).save(path)
+    tensors, header = persistence.read(path)
+    header["layers"][2:2] = [dict(header["layers"][0]), dict(header["layers"][1])]
+    tensors["layers.2.weights"] = tensors["layers.0.weights"]
+    persistence.write(path, tensors, header)
+    with pytest.raises(bpx.FileFormatError, match="layer 2, Embedding 3 × 1: it takes whole"):
+        bpx.load(path)
+
+
+class Doubling(layers.Columns):
+    """A user's own, whose outputs are none of the inputs."""
+
+    def forward(self, x, p, ctx):
+        y, saved = super().forward(x, p, ctx)
+        return 2.0 * y, saved
+
+
+def test_what_a_users_own_layer_gives_are_no_inputs():
+    branch = [Doubling([0]), layers.Embedding(3, 1), layers.Flatten()]
+    with pytest.raises(ValueError, match=r"layer 0\.0\.1, Embedding 3 × 1: it takes whole"):
+        bpx.Network([layers.Input(2), layers.Concatenate([branch]), layers.Dense(1)])

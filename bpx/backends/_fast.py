@@ -209,6 +209,7 @@ class FastBackend(FastWindows):
         if numbers is None:
             numbers = optimizer.scalars(state, step)
         scalars = np.array([*numbers, 0.0], np.float64)  # `grad` has what L2 adds to it already
+        # Each rule has a slot, and those with one do not read the second.
         constants = np.array([getattr(optimizer, name) for name in fields], np.float64)
         # On one core: a second one, which waits for the same memory, saved nothing.
         _machine_code.load("_numba_update", "optimize", theta.dtype).call(

@@ -5,9 +5,9 @@ Each gets the `Run`: the network, the history so far, and a way to stop.
 """
 
 from ._averaging import WeightAveraging
-from ._base import Callback, Run, as_callbacks, hooks
+from ._base import Callback, Run
 from ._metric import Metric
-from ._progress import Progress, at_each_step
+from ._progress import Progress
 from ._watching import EarlyStopping, ReduceOnPlateau
 
 __all__ = [
@@ -18,7 +18,4 @@ __all__ = [
     "ReduceOnPlateau",
     "Run",
     "WeightAveraging",
-    "as_callbacks",
-    "at_each_step",
-    "hooks",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from ..activations import ACTIVATIONS, Activation
 from ..backends import Array
-from ..checks import check_described, flag, whole
+from ..checks import check_described, flag, shortened, whole
 from ..context import Context
 from ..initializers import INITIALIZERS, HeNormal, Initializer, Normal, ScaledNormal, Zeros
 from ..parameters import Parameter
@@ -290,6 +290,8 @@ class Layer:
     @staticmethod
     def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = None) -> Layer:
         """The layer that `config` describes; `custom` holds a user's own classes by name."""
+        if not isinstance(config, Mapping):
+            raise TypeError(f"expected the description of a layer, got {shortened(config)}")
         values = dict(config)
         cls = LAYERS.get(values.pop("name"), custom)
         for f in dataclasses.fields(cls):

@@ -118,7 +118,6 @@ def layers_in(what: str, given: Any) -> tuple[Layer, ...]:
     found = tuple(given)
     for layer in found:
         if not isinstance(layer, Layer):
-            raise TypeError(
-                f"expected {what} to be a list of layers, got {shortened(layer)} in it"
-            )
+            kind = "a list" if isinstance(layer, list | tuple) else shortened(layer)
+            raise TypeError(f"expected {what} to be a list of layers, got {kind} in it")
     return found

@@ -17,7 +17,7 @@ from sklearn.utils.validation import validate_data
 from .. import costs
 from ..activations import ACTIVATIONS, Activation
 from ..backends import Backend, asarray, move, on_host
-from ..callbacks import as_callbacks
+from ..callbacks._base import as_callbacks
 from ..data.values import first_not_finite
 from ..frames import is_on_disk
 from ..initializers import Zeros

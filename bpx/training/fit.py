@@ -10,7 +10,9 @@ from weakref import WeakSet
 
 from ..architecture import Architecture
 from ..augmentation import Pipeline
-from ..callbacks import Progress, as_callbacks, at_each_step
+from ..callbacks import Progress
+from ..callbacks._base import as_callbacks
+from ..callbacks._progress import at_each_step
 from ..chain import Chain
 from ..checks import are_batches, flag, positive, warn, whole
 from ..data.arrays import Samples

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..augmentation import Pipeline
-from ..callbacks import Progress, Run, at_each_step, hooks
+from ..callbacks import Progress, Run
+from ..callbacks._base import hooks
+from ..callbacks._progress import at_each_step
 from ..chain import Chain
 from ..data.arrays import Samples
 from ..data.incoming import Incoming
