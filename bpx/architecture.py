@@ -342,7 +342,7 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
     return sequence.bind(layers[1:], layers[0].shape)
 
 
-def tell_of_channels(layers: Sequence[Layer]) -> None:
+def warn_of_channels(layers: Sequence[Layer]) -> None:
     """A RuntimeWarning where a first `Conv2D` or `Upsample2D` seems to see channels last."""
     first = next((layer for layer in layers if isinstance(layer, Conv2D | Upsample2D)), None)
     if first is None or first.shape_in != layers[0].shape_in:
@@ -356,7 +356,7 @@ def tell_of_channels(layers: Sequence[Layer]) -> None:
         )
 
 
-def tell_of_places(layers: Sequence[Layer]) -> None:
+def warn_of_places(layers: Sequence[Layer]) -> None:
     """A RuntimeWarning where a layer takes the places of an `Embedding` for channels."""
     before: Layer | None = None
     for layer in layers:
@@ -368,7 +368,7 @@ def tell_of_places(layers: Sequence[Layer]) -> None:
             )
         if isinstance(layer, Nested):
             for chain in layer.chains().values():
-                tell_of_places(chain)
+                warn_of_places(chain)
         if not isinstance(layer, Dropout):
             before = layer
 

@@ -125,7 +125,7 @@ class Chain:
         """The largest number in x: any, where a folded `Rescale` may bring it into range."""
         return math.inf if self.architecture.folded else self.largest_number
 
-    # --- forward ----------------------------------------------------------------------------
+    # --- mini-batches -----------------------------------------------------------------------
 
     def gather(self, x: Array, rows: Any, ws: Workspace) -> Array:
         """Rows of x (indices or a slice) as the first layer takes them, in the chain's dtype.
@@ -188,6 +188,8 @@ class Chain:
         elements, in_parts = architecture.layout.size, architecture.in_parts
         return self.backend.surround(largest, processes, in_parts, elements)
 
+    # --- the four equations -----------------------------------------------------------------
+
     def forward(self, x: Array, ws: Workspace) -> tuple[Array, list[Any]]:
         """z^L and what each layer saved, from gathered rows; all in the workspace."""
         return sequence.forward(self.architecture.stages, x, self.p, ws.contexts)
@@ -217,6 +219,15 @@ class Chain:
         if weight is not None:
             delta *= weight[:, None]
         return values, a, delta, saved
+
+    def backward(
+        self, delta: Array, saved: list[Any], out: Destinations, ws: Workspace
+    ) -> Array | None:
+        """BP2 to BP4, from δ^L down: gradients to `out`, and ∂C/∂x if it is wanted."""
+        stages = self.architecture.stages
+        return sequence.backward(stages, delta, saved, self.p, out.layers, ws.contexts)
+
+    # --- passes without gradients -----------------------------------------------------------
 
     def outputs(
         self, x: Array, *, activated: bool = True, check: Callable[[], None] | None = None
@@ -448,15 +459,6 @@ class Chain:
         if l1 is not None:
             for w, g in backend.blocks(weights, out):
                 g += l1 * backend.xp.sign(w)
-
-    # --- backward ---------------------------------------------------------------------------
-
-    def backward(
-        self, delta: Array, saved: list[Any], out: Destinations, ws: Workspace
-    ) -> Array | None:
-        """BP2 to BP4, from δ^L down: gradients to `out`, and ∂C/∂x if it is wanted."""
-        stages = self.architecture.stages
-        return sequence.backward(stages, delta, saved, self.p, out.layers, ws.contexts)
 
 
 def means(sums: np.ndarray, task: str, what: str = "") -> dict[str, float]:

@@ -207,7 +207,7 @@ class Huber(Cost):
 class Quantile(Cost):
     """Σ of τ (y − a) where y > a, else (1 − τ)(a − y), the pinball loss.
 
-    Where it is least a share τ of all y lies below a (Koenker and Bassett, 1978).
+    It is least where a share τ of all y lies below a (Koenker and Bassett, 1978).
 
     Parameters
     ----------

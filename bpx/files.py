@@ -166,8 +166,8 @@ def load(
 
 def history(run: Mapping[str, Any]) -> History:
     """That of a run in the header of a checkpoint."""
-    undecided = run.get("undecided", ())  # checkpoints before 2026-12 have none
-    return History.of(run["history"], run["larger_is_better"], run["stopped"], undecided)
+    names = "history", "larger_is_better", "stopped", "undecided"
+    return History.of(*(run[name] for name in names))
 
 
 def _all_taken(path: str | PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:

@@ -164,7 +164,8 @@ class History(Mapping[str, list[float]]):
     def best(self, name: str) -> float:
         """The largest of a column where larger is better, else the smallest; NaN is left out.
 
-        ValueError if which it is, is not known, and KeyError if there is no such column.
+        ValueError if it is not known whether larger is better, KeyError if there is no such
+        column.
 
         >>> History.of({"epoch": [1, 2], "validation_accuracy": [0.5, 0.75]}).best(
         ...     "validation_accuracy")

@@ -87,9 +87,9 @@ def train(
 
 @contextlib.contextmanager
 def _named(members: Sequence[Network], names: Names) -> Iterator[None]:
-    """All members have these names, so that their outputs mean the same; or as before.
+    """Give all members these names, so that their outputs mean the same.
 
-    As before, if none of their steps has been done when an error comes.
+    A member that has done no step when an error comes gets its old names back.
     """
     before = [(net.names, net.steps) for net in members]
     for net in members:

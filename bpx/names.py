@@ -27,7 +27,7 @@ class Names(NamedTuple):
 
 
 class HasNames:
-    """A network or an ensemble, whose `names` are had and set together or one by one."""
+    """A network or an ensemble, whose `names` are read and set together or one by one."""
 
     names: Names
 

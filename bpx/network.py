@@ -128,8 +128,8 @@ class Network(HasNames):
                 raise ValueError(f"{given[0]}= is for sizes; with layers, name it in each layer")
             bound = architecture.bind(layers)
             if not any(getattr(layer, "input_shape", None) for layer in layers):
-                architecture.tell_of_channels(bound)  # not again for another network's layers
-                architecture.tell_of_places(bound)
+                architecture.warn_of_channels(bound)  # not again for another network's layers
+                architecture.warn_of_places(bound)
         else:
             bound = architecture.dense(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)
@@ -551,8 +551,8 @@ class Network(HasNames):
         largest = self.chain.largest_number
         check_targets(y, self.task, f"{what}y")
         y = arrays.check_y(
-            backend, y, m, outputs, self.task, wanted, f"{what}y", finite, largest,
-            self.cost.one_target,
+            backend, y, m, outputs, self.task, targets=wanted, what=f"{what}y", finite=finite,
+            most=largest, one_target=self.cost.one_target,
         )  # fmt: skip
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"

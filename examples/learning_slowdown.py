@@ -16,21 +16,24 @@ parser.add_argument("--short", action="store_true", help="30 epochs")
 parser.add_argument("--out", default="learning_slowdown.png")
 options = parser.parse_args()
 
+COSTS = "quadratic", "cross-entropy"
+STARTS = (0.6, 0.9), (2.0, 2.0)  # w, b
+
 x, y = [[1.0]], np.array([[0.0]])
 outputs: dict[tuple[str, float], list[float]] = {}
-for cost, rate in (("quadratic", 0.15), ("cross-entropy", 0.15)):
-    for start in (0.6, 2.0):
+for cost in COSTS:
+    for weight, bias in STARTS:
         net = bpx.Network([1, 1], cost=cost, backend=options.backend, dtype="float64")
-        net.weights[0][...], net.biases[0][...] = start, start if start == 2.0 else 0.9
-        seen = outputs[cost, start] = [float(net(x)[0, 0])]  # before the first epoch
+        net.weights[0][...], net.biases[0][...] = weight, bias
+        seen = outputs[cost, weight] = [float(net(x)[0, 0])]  # before the first epoch
         net.fit(
             x,
             y,
             epochs=30 if options.short else 300,
-            optimizer=bpx.SGD(rate),
+            optimizer=bpx.SGD(0.15),
             callbacks=lambda run, seen=seen: seen.append(float(run.net(x)[0, 0])),
         )
-        print(f"{cost:14} from w = {start}: output {seen[0]:.2f} -> {seen[-1]:.2f}")
+        print(f"{cost:14} from w = {weight}: output {seen[0]:.2f} -> {seen[-1]:.2f}")
 
 try:
     from matplotlib.figure import Figure
@@ -38,9 +41,9 @@ except ImportError:
     raise SystemExit("the picture needs matplotlib: pip install matplotlib") from None
 figure = Figure(figsize=(7, 3.2), layout="constrained")
 axes = figure.subplots(1, 2, sharey=True)
-for panel, cost in zip(axes, ("quadratic", "cross-entropy"), strict=True):
-    for start in (0.6, 2.0):
-        panel.plot(outputs[cost, start], label=f"w = {start}, b = {0.9 if start < 1 else 2.0}")
+for panel, cost in zip(axes, COSTS, strict=True):
+    for weight, bias in STARTS:
+        panel.plot(outputs[cost, weight], label=f"w = {weight}, b = {bias}")
     panel.set(title=f"{cost} cost", xlabel="epoch", ylim=(0, 1))
     panel.grid(alpha=0.3)
 axes[0].set_ylabel("output (0 is right)")

@@ -1337,14 +1337,13 @@ def test_numbers_are_converted(dtype):
     assert np.array_equal(net().feedforward(x), net().feedforward(np.ones((4, 3), np.float32)))
 
 
-def test_lists_and_read_only_and_strided_inputs_work():
-    fit(X.tolist(), Y.tolist())
-    frozen = X.copy()
+def test_lists_and_read_only_and_strided_inputs_work(rng):
+    x, wide = rng.normal(size=(4, 3)), np.zeros((8, 6))
+    frozen, wide[::2, ::2] = x.copy(), x
     frozen.flags.writeable = False
-    fit(frozen, Y)
-    wide = np.zeros((8, 6))[::2, ::2]
-    fit(wide, Y)
-    fit(np.asfortranarray(X), Y)
+    expected = fit(x, Y)["training_cost"]
+    for given in x.tolist(), frozen, wide[::2, ::2], np.asfortranarray(x):
+        assert fit(given, Y.tolist())["training_cost"] == expected
 
 
 def test_device_arrays_and_a_host_network():

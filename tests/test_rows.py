@@ -165,6 +165,7 @@ def test_two_ways_to_lay_images_out():
 
 
 def test_a_network_takes_them(rng, monkeypatch):
+    """By rows: a call of `patches`, which is None here, would be a TypeError."""
     conv = bpx.layers.Conv2D(16, 3, "relu", padding="same")
     last = bpx.layers.Flatten(), bpx.layers.Dense(5, "softmax")
     chain = [bpx.layers.Input((3, 12, 12)), conv, conv, *last]

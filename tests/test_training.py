@@ -416,14 +416,19 @@ def test_an_update_of_ones_own_is_used(rng):
 
 @pytest.mark.parametrize("kind", [bool, np.int64, np.uint8, np.float32])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_targets_and_weights_of_any_kind(backend, put, rng, kind, outputs):
+def test_targets_and_weights_of_any_kind(backend, put, host, rng, kind, outputs):
     net = bpx.Network([4, outputs], backend=backend, task="multilabel", seed=1)
+    twin = net.copy()
     x, y = rng.normal(size=(8, 4)), rng.integers(2, size=(8, outputs)).astype(kind)
     weight = np.array([1, 0, 1, 1, 1, 0, 1, 1], dtype=kind)
     data = put(x), put(y), put(weight)
     net.fit(*data[:2], sample_weight=data[2], epochs=1, validation=data)
     net.fit([data], epochs=1)
-    assert 0.0 <= net.accuracy(*data[:2], sample_weight=data[2]) <= 1.0
+    real = put(x), *(put(array.astype(np.float32)) for array in (y, weight))
+    twin.fit(*real[:2], sample_weight=real[2], epochs=1, validation=real)
+    twin.fit([real], epochs=1)
+    assert np.array_equal(host(net.parameters), host(twin.parameters))
+    assert net.accuracy(*data[:2], sample_weight=data[2]) == twin.accuracy(*real)
 
 
 @pytest.mark.parametrize("kind", [bool, np.int64, np.float32])

@@ -66,7 +66,8 @@ class Pace:
             timed(tried, self._together)
         if self._took == 0.0:
             # Many steps begin on one thread, which is never much too slow. Few are large ones.
-            self._together, self._left = tried < FEW, SHARE if tried < FEW else 0
+            self._together = tried < FEW
+            self._left = SHARE if self._together else 0
             self._took = timed(tried, self._together)
         if self._left <= 0 < self._took:
             tried = max(tried, int(ENOUGH / self._took))

@@ -34,7 +34,7 @@ class Run:
     steps_per_epoch : int or None
         None if an iterable has no length.
     columns : tuple of str
-        Those of the history that is to come.
+        The columns that the history will have.
     step : int
         Steps that the network has taken in all.
     optimizer_state : State

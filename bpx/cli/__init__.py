@@ -276,7 +276,8 @@ def train(
     steps = max(1, epochs * -(-n // batch_size))
     chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
     checkpoint = None if out is None else runs.checkpoint(out, save_every)
-    written, going_on = None if ranks.rank else out, context.params["resume"] is not None
+    written = None if ranks.rank else out  # rank 0 alone writes
+    going_on = context.params["resume"] is not None
     if written is not None and not going_on:
         where = data if built_in else str(Path(data).resolve())
         runs.begin(written, context.params | {"data": where}, overwrite)
@@ -383,7 +384,7 @@ def predict(
     if out is None:  # without names: line by line, for other commands
         print(printable(predictions.lines(host)), end="")
     else:
-        predictions.write(out, host, predictions.column_names(net, host, outputs))
+        predictions.write(out, host, predictions.headings(net, host, outputs))
 
 
 @app.command()

@@ -34,7 +34,7 @@ def write(path: Path, found: np.ndarray, names: Sequence[str]) -> None:
         write_bytes(path, lines(found, names, "\r\n").encode())
 
 
-def column_names(net: Network | Ensemble, found: np.ndarray, outputs: bool) -> list[str]:
+def headings(net: Network | Ensemble, found: np.ndarray, outputs: bool) -> list[str]:
     """Those of what a network predicts, or of its outputs: its targets' or its classes'."""
     k = found[0].size
     probabilities = outputs and net.task == "classification"

@@ -137,7 +137,8 @@ def of_file(
     columns, is_table = net.columns, path.suffix.lower() in TABLES
     if labelled and is_table:
         target = _targets(net, path, target, dialect)
-    size, known = budget_in_bytes(budget), _names_of_classes(net) if labelled else None
+    size = budget_in_bytes(budget)
+    known = _names_of_classes(net) if labelled else None
     if tables.size(path) > size:
         data = _opened(path, target, size, dialect, labelled, columns, known)
         if len(net.input_shape) == 1:

@@ -149,6 +149,7 @@ def check_y(
     m: int,
     outputs: int,
     task: str,
+    *,
     targets: str = "real",
     what: str = "y",
     finite: bool = True,

@@ -94,8 +94,9 @@ class Rescale(Layer):
         >>> layer.scale, layer.offset
         ((0.5, 1.0), (-1.0, -5.0))
         """
-        host, names = get("numpy"), None if is_sparse(x) else names_of(x)
+        host = get("numpy")
         if not is_sparse(x):
+            names = names_of(x)
             x = x if is_on_disk(x) else asarray(host, on_host(x), "x")
             _check_shape(x)
             read = _parts_on_disk if is_on_disk(x) else _some_at_a_time
@@ -140,13 +141,6 @@ class Rescale(Layer):
                     f"{length}{': axis=0 is for channels' * channels}"
                 )
         return super().bind(input_shape)
-
-    def config(self) -> dict[str, Any]:
-        found = super().config()
-        for what in ("columns", "axis"):  # so that checkpoints from before there were these fit
-            if getattr(self, what) == getattr(type(self), what):
-                del found[what]
-        return found
 
     def affine(self, ctx: Context) -> tuple[Any, Any]:
         """What ``Backend.gather`` multiplies by and adds: numbers, or arrays."""

@@ -155,7 +155,7 @@ def export_onnx(
     by_votes = isinstance(net, Ensemble) and net.combine == "vote"
     settled = _by_votes(graph, described, outputs, a) if by_votes else a
     model = graph.model(_results(graph, described, a, settled, names), opset)
-    _tell_of_float64(graph)
+    _warn_of_float64(graph)
     if path is not None:
         write_bytes(path, model.SerializeToString())
     return model
@@ -265,7 +265,7 @@ def _spacing(net: Network) -> np.ndarray:
     return np.abs(offset) * np.finfo(np.float32).eps
 
 
-def _tell_of_float64(graph: Graph) -> None:
+def _warn_of_float64(graph: Graph) -> None:
     if graph.inputs != np.float64 or graph.dtype == "float64":
         return
     spacing = max(map(_spacing, graph.members.values()), key=np.max)

@@ -141,7 +141,7 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
         state = optimizer.start(net)
     else:
         optimizer.check(net, state)
-    _tell_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
+    _warn_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
     trainer = Trainer(
         net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
         penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
@@ -183,7 +183,7 @@ def _source(
 VANISHED = 1e-4
 
 
-def _tell_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None:
+def _warn_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None:
     """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps.
 
     Or where it has ended in an earlier call of `fit`, after which steps were `done`.

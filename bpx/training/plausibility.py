@@ -25,7 +25,7 @@ LOOKED_AT, FEW_STEPS = 100, 500.0
 FAR = 20.0
 
 
-def tell_of_several(net: Network, y: Array, what: str) -> None:
+def warn_of_several(net: Network, y: Array, what: str) -> None:
     """A RuntimeWarning if targets of a classification name several classes in one row."""
     row = arrays.first_of_several(net.backend, y) if net.task == "classification" else None
     if row is not None:
@@ -36,7 +36,7 @@ def tell_of_several(net: Network, y: Array, what: str) -> None:
         )
 
 
-def tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
+def warn_of_coarse(net: Network, x: Any, names: Names | None) -> None:
     """A RuntimeWarning if a column varies by less than float32 tells apart, where x is finer."""
     finer = isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "iuf"
     if not finer or x.dtype.itemsize < (8 if x.dtype.kind == "f" else 4):
@@ -59,7 +59,7 @@ def tell_of_coarse(net: Network, x: Any, names: Names | None) -> None:
         )
 
 
-def tell_of_scale(net: Network, x: Any) -> None:
+def warn_of_scale(net: Network, x: Any) -> None:
     """A RuntimeWarning if the first layer begins where networks learn little, since x is large."""
     shapes = Flatten, Reshape, Permute, Dropout
     k = next((k for k, each in enumerate(net.layers) if not isinstance(each, shapes)), 0)

@@ -274,15 +274,17 @@ class Snapshot:
             prefix = f"{TRAINING}.callbacks.{index}."
             for name in [name for name in tensors if name.startswith(prefix)]:
                 state[name.removeprefix(prefix)] = tensors.pop(name)
-        history = files.history(run)
+        epoch = Epoch(
+            generator=header["generator"], source=at["source"], validation=at["validation"],
+            digest=digest, done=done, log=log, seconds=number("seconds", at["seconds"]), path=path,
+        )  # fmt: skip
         return cls(
-            path, net, {name: header[name] for name in NETWORK} | dict(run["arguments"]), slots,
-            whole("step", optimizer["step"], 0),
-            positive("factor", optimizer["factor"], zero=True),
-            Epoch(header["generator"], at["source"], at.get("validation"), None, digest, done, log,
-                  number("seconds", at["seconds"]), path=path),
-            history, whole("begun", run["begun"], 0),
-            callbacks,
+            path=path, net=net,
+            arguments={name: header[name] for name in NETWORK} | dict(run["arguments"]),
+            slots=slots, step=whole("step", optimizer["step"], 0),
+            factor=positive("factor", optimizer["factor"], zero=True), epoch=epoch,
+            history=files.history(run), begun=whole("begun", run["begun"], 0),
+            callbacks=callbacks,
         )  # fmt: skip
 
     def restore(

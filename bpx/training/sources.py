@@ -29,7 +29,7 @@ from ..data.incoming import Incoming
 from ..data.minibatches import epoch_order
 from ..names import Names
 from ..network import Network
-from .plausibility import tell_of_coarse, tell_of_scale, tell_of_several
+from .plausibility import warn_of_coarse, warn_of_scale, warn_of_several
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y, weights
@@ -200,11 +200,11 @@ def of_samples(
         arrays.check_batch_size(batch_size, x.n)
     samples = net.samples(x, y, sample_weight, finite=finite, names=names)
     size = arrays.check_batch_size(batch_size, samples.n)
-    tell_of_several(net, samples.y, "y")
+    warn_of_several(net, samples.y, "y")
     if not isinstance(samples.x, Blocks):
-        tell_of_coarse(net, samples.x, names)
+        warn_of_coarse(net, samples.x, names)
         if finite and not net.steps:
-            tell_of_scale(net, samples.x)
+            warn_of_scale(net, samples.x)
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
         raise ValueError(
@@ -255,7 +255,7 @@ class Stream(Incoming):
     def batches(self, order: Any, first: int = 0) -> Iterator[Samples]:
         for step, samples in enumerate(self.since(first), first):
             if not step and not self.net.steps:
-                tell_of_several(self.net, samples.y, "y of the first mini-batch")
+                warn_of_several(self.net, samples.y, "y of the first mini-batch")
             yield samples
 
     def checked(self, batch: Any) -> Samples:

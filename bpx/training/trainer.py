@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,12 @@ class Trainer:
         A factor on the cost, with which the history has the objective too.
     augment : Pipeline or None
         What changes the samples of each mini-batch.
+    update : FusedUpdate or GradientUpdate
+        What a step does to θ.
+    hooked : bool
+        Whether a callback is called after each step; set by `run`.
+    ending : callable
+        Whether something asks to stop; set by `run`.
     epoch : Epoch or None
         The current one, from before its first step until it ends; set by `run`.
     steps : Steps
@@ -101,7 +108,8 @@ class Trainer:
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
         finally:
-            ranks.hurried, ranks.doing = lambda: False, doing
+            ranks.hurried = lambda: False
+            ranks.doing = doing
             for callback in callbacks:
                 if isinstance(callback, Progress):
                     callback.close()
@@ -114,13 +122,9 @@ class Trainer:
         also = () if checkpoints is None else (signal.SIGTERM,)
         # What is not finite is found and reported here, with its layer; no warnings besides.
         with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
-
-            def ending() -> bool:
-                return bool(run.stopped) or interrupts.noted
-
-            self.ending = ending
+            self.ending: Callable[[], bool] = lambda: bool(run.stopped) or interrupts.noted
             late = (lambda: False) if checkpoints is None else checkpoints.late
-            self.steps.ask(ending=ending, late=late)
+            self.steps.ask(ending=self.ending, late=late)
             ranks.doing = lambda: f"step {run.net.steps + 1} of its training"
             # Rank 0 may be in the middle of a checkpoint, and the others need not hurry it.
             ranks.hurried = lambda: interrupts.noted and ranks.rank == 0
@@ -204,7 +208,8 @@ class Trainer:
             steps = Steps(*for_steps)
         else:
             steps = SharedSteps(self.ranks, self.slices, *for_steps)
-        self.steps, steps.ws.augment = steps, self.augment
+        self.steps = steps
+        steps.ws.augment = self.augment
         asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 

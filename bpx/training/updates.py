@@ -94,7 +94,7 @@ class GradientUpdate:
         if not self.penalty.folds:
             return None
         kernel = self.optimizer.kernel
-        return "nesterov" if kernel == "sgd" else kernel  # SGD without it has a fused update
+        return "nesterov" if kernel == "sgd" else kernel  # other SGD has a `FusedUpdate`
 
     def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
         """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0.

@@ -182,7 +182,8 @@ class Parquet(TableReader):
                     f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
                 )
         self._metadata = file.metadata
-        self.held, self.text = self._read(held, text) if held else {}, set(text)
+        self.held = self._read(held, text) if held else {}
+        self.text = set(text)
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
