@@ -109,7 +109,7 @@ OF_SCHEDULES = {
 ATTRIBUTES_OF_BPX = {
     "CSVLogger": "here it is history.to_csv(path), or run.history.to_csv(path) in a callback",
     "DataLoader": "here it is bpx.batches(x, y, 32), or bpx.open_data(path) for files",
-    "LRFinder": "docs/guide.md has one in some lines, at Finding a learning rate",
+    "LRFinder": "docs/training.md has one in some lines, at Finding a learning rate",
     "Linear": "here it is bpx.layers.Dense",
     "MLPClassifier": "it is bpx.sklearn.MLPClassifier: import bpx.sklearn",
     "MLPRegressor": "it is bpx.sklearn.MLPRegressor: import bpx.sklearn",
