@@ -125,6 +125,8 @@ ROWS = [
 HEAD = """\
 # The book's results
 
+[Guide](guide.md)
+
 Nielsen, *Neural Networks and Deep Learning*: MNIST, mini-batches of 10, 50,000 training images.
 Accuracies are in per cent; the book's figures are peaks or the best of a few runs. `python
 examples/book.py` and `python examples/book.py --chapter 6` make this page, a row at a time, in

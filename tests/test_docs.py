@@ -73,6 +73,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
+def test_every_page_is_in_the_guide_and_leads_back():
+    guide, *others = sorted(PAGES[1:], key=lambda page: page.stem != "guide")
+    for page in others:
+        assert f"({page.name})" in guide.read_text("utf-8"), page.name
+        assert page.read_text("utf-8").split("\n\n")[1].startswith("[Guide](guide.md)"), page.name
+
+
 def test_pictures_are_small():
     for picture in (ROOT / "docs").rglob("*.png"):
         assert picture.stat().st_size < 200_000
