@@ -158,7 +158,7 @@ def captured(step: Callable[[], object], place: Place) -> Callable[[], object]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return lambda step=step: graph.replay()  # it has addresses alone: keep the tensors of `step`
 
 
 def products(case: Case, place: Place) -> Epoch:
