@@ -23,7 +23,8 @@ from bpx.backends import _cuda_library
 from bpx.backends._cupy import CupyBackend
 from bpx.backends._numpy import NumpyBackend
 from bpx.training import steps
-from bpx.training.replays import STEPS_A_LAUNCH, Captured
+from bpx.training.passes import Replayed
+from bpx.training.replays import STEPS_A_LAUNCH, Captured, agree
 
 on_both = pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
 
@@ -240,6 +241,38 @@ def test_the_host_does_not_wait_within_an_epoch(backend, monkeypatch):
     first, second = seen[2:10], seen[10:]  # after the two that are compared
     assert len(set(first)) == len(set(second)) == 1
     assert second[0] - first[0] <= 5  # the log and the vectors that must be finite
+
+
+@on_both
+def test_replays_are_compared_on_the_device(backend, monkeypatch):
+    """Of the log and the vectors the host reads two rows, before the first replay."""
+    read, kind, compare = [], type(backend), Replayed.holds
+    to_host = kind.to_host
+
+    def noted(self, order):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                kind, "to_host", lambda self, a: read.append(a.shape) or to_host(self, a)
+            )
+            return compare(self, order)
+
+    monkeypatch.setattr(Replayed, "holds", noted)
+    x, y = problem()
+    network(backend).fit(x, y, epochs=2, batch_size=10, graph=True, optimizer=bpx.Adam())
+    assert read == [(2, 3)]
+
+
+def test_ways_agree_to_a_hundredth_and_to_rounding(backend, put):
+    xp = backend.xp
+    start, end = put(np.zeros(3, np.float32)), put(np.array([1.0, -2.0, 0.0], np.float32))
+    still, none = put(np.full(2, 9.0, np.float32)), put(np.zeros((0, 3), np.float32))
+    copies = [xp.asarray(array, copy=True) for array in (end, still, none)]
+    assert agree(xp, [start, still, none], copies, [end, still, none])
+    for off, near in ((0.019, True), (-0.021, False), (np.nan, False)):
+        other = put(np.array([1.0, -2.0, off], np.float32))
+        assert agree(xp, [start], [end], [other]) == near
+    for off, near in ((7e-6, True), (-1e-5, False)):
+        assert agree(xp, [still], [still], [still + off]) == near
 
 
 class Waiting(np.ndarray):

@@ -181,11 +181,6 @@ class Steps:
         # A sum is one pass without a temporary; each element is checked only if it is not finite.
         return math.isfinite(float(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
 
-    def snapshot(self, count: int) -> list[np.ndarray]:
-        """The vectors, and the first `count` rows of the log, on the host."""
-        to_host = self.chain.backend.to_host
-        return [to_host(array).copy() for array in (*self._vectors, self.log[:count, ...])]
-
     # --- backup and divergence ---
 
     def back_up(self) -> None:
@@ -199,6 +194,15 @@ class Steps:
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             vector[...] = copy
         self.net.steps, self.state.step = self._counters
+
+    def since_backup(self, count: int) -> tuple[list[Array], list[Array]]:
+        """The vectors, and `count` rows of the log, at the last `back_up` and now.
+
+        The vectors themselves: steps write into them. The log counts from zero.
+        """
+        log = self.log[:count, ...]
+        before = self.chain.backend.xp.zeros_like(log)
+        return [*self._copies, before], [*self._vectors, log]
 
     def diverged(self, piece: list[Any], done: int) -> DivergenceError:
         """Run the piece again from the last `back_up`, step by step, to the last good one."""
