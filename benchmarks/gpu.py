@@ -8,7 +8,8 @@
 
 Each peer is a process of its own, and they take turns. A figure is the median over rounds of
 whole epochs, timed between two CUDA events; for JAX, between two readings of the host's clock,
-after block_until_ready.
+after block_until_ready. What is compiled or recorded is so before: by bpx in the first epoch of
+each call of fit, which is not timed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ STARTING = 0.6  # of a case's time, at most
 ROUNDS = 7
 SHORT = ("book", "images")
 SECONDS_A_ROUND = 0.25  # for each peer, at least; slow peers run one epoch
-MOST_EPOCHS = 500  # a round; bpx records its graphs anew in each
+MOST_EPOCHS = 500  # a round, beside the one in which bpx records its graphs anew
 LIBRARIES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cudnn-frontend",
              "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "torch", "jax")  # fmt: skip
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+
+import bpx
+from bpx.training.replays import Captured
 
 
 @pytest.fixture
@@ -36,3 +40,29 @@ def test_what_a_recording_works_on_lives_as_long_as_it(benchmark, monkeypatch, o
     assert alive() is not None
     del launch
     assert alive() is None
+
+
+def test_the_epoch_in_which_steps_are_recorded_is_not_timed(benchmark, monkeypatch, rehearsed):
+    """And what times the others leaves them to the recording: `graph=True` would say if not."""
+    peers, done = benchmark("gpu_peers"), []
+    run = Captured.run
+
+    def noted(self, most):
+        done.append(run(self, most))
+        return done[-1]
+
+    class Event:
+        def record(self):
+            self.after = sum(done)
+
+        def synchronize(self):
+            pass
+
+    cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda one, two: two.after - one.after)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(Captured, "run", noted)
+    net = bpx.Network([6, 4], backend=rehearsed)
+    x, y = np.zeros((50, 6)), np.zeros(50, np.int64)
+    epoch = partial(net.fit, x, y, epochs=1, batch_size=10, graph=True)
+    assert peers.cupy_clock(epoch, 3) == pytest.approx(3 * 5 / 1e3)
+    assert sum(done) == 2 + 4 * 5  # two are compared
