@@ -252,9 +252,11 @@ class Quantile(Cost):
     def _slope(self, xp: Any, e: Array) -> Array:
         """τ where e = y − a is positive, else τ − 1, and 0 where e is 0; (m, k)."""
         if isinstance(self.levels, tuple):
-            # Column by column: what is captured cannot bring a vector of levels to a device.
-            parts = [_of_level(xp, e[:, j], level) for j, level in enumerate(self.levels)]
-            slope = xp.stack(parts, axis=1)
+            # Column by column: what is captured can bring neither a vector of levels to a device
+            # nor, as CuPy's stack of more than eight, the addresses of the columns.
+            slope = xp.empty_like(e)
+            for j, level in enumerate(self.levels):
+                slope[:, j] = _of_level(xp, e[:, j], level)
         else:
             slope = _of_level(xp, e, self.levels)
         return xp.where(e == 0.0, xp.zeros_like(e), slope)

@@ -197,6 +197,18 @@ def test_regressions_and_bars(backend, launches):
 
 
 @on_both
+def test_many_quantiles(backend, launches):
+    x, _ = problem()
+    cost, found = bpx.costs.Quantile(tuple(np.linspace(0.1, 0.9, 9).tolist())), []
+    for on, graph in ((NumpyBackend(), "auto"), (backend, True)):
+        net = network(on, bpx.layers.Dense(9), cost=cost)
+        net.fit(x, x[:, :1], epochs=3, batch_size=10, graph=graph, optimizer=bpx.SGD(0.1))
+        found.append(np.array(net.backend.to_host(net.parameters)))
+    assert np.abs(found[0] - found[1]).max() <= 1e-12 * np.abs(found[0]).max()
+    assert len(launches) == 26
+
+
+@on_both
 def test_divergence_is_found_at_its_step(backend, launches):
     x, _ = problem()
     found = []
