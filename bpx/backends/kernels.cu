@@ -63,14 +63,35 @@ __device__ inline real row_max(const real* row, int64 columns) {
 
 // --- vectors --------------------------------------------------------------------------------
 
+__device__ inline real blend(real beta, const real& old, real scaled) {
+  return beta == real(0) ? scaled : beta * old + scaled;  // 0 NaN of what is unset would be NaN
+}
+
 // out <- beta out + alpha x; x is as long as out, or a row that is repeated.
 extern "C" __global__ void axpby(const real* x, real* out, int64 count, int64 period,
                                  const real* alpha_at, double alpha_value,
                                  const real* beta_at, double beta_value) {
   const real alpha = number(alpha_at, alpha_value), beta = number(beta_at, beta_value);
-  for (int64 k = first(); k < count; k += stride()) {
-    const real scaled = alpha * x[period == count ? k : Place(k, period).column];
-    out[k] = beta == real(0) ? scaled : beta * out[k] + scaled;  // 0 NaN of an unset out is NaN
+  if (period != count) {
+    for (int64 k = first(); k < count; k += stride()) {
+      out[k] = blend(beta, out[k], alpha * x[Place(k, period).column]);
+    }
+    return;
+  }
+  const int FOUR = 4;  // at once: x may be out, so that no load would pass a store before it
+  for (int64 k = first(); k < count; k += FOUR * stride()) {
+    real some[FOUR], old[FOUR];
+#pragma unroll
+    for (int t = 0; t < FOUR; ++t) {
+      const int64 at = k + t * stride();
+      if (at < count) some[t] = x[at];
+      if (at < count && beta != real(0)) old[t] = out[at];
+    }
+#pragma unroll
+    for (int t = 0; t < FOUR; ++t) {
+      const int64 at = k + t * stride();
+      if (at < count) out[at] = blend(beta, old[t], alpha * some[t]);
+    }
   }
 }
 
