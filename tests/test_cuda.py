@@ -282,3 +282,23 @@ def test_whole_numbers_of_a_user_are_passed_as_floats(rehearsed, rng, optimizer)
         state = bpx.optimizers.State(backend, 16, slots)
         backend.optimize(optimizer, to, grad.copy(), state, 0)
     assert np.allclose(theta, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("l2", "calls"), [(0.0, 1), (1.0, 3)])
+def test_a_velocity_is_added_in_as_few_calls_as_possible(rehearsed, l2, calls):
+    launch, sizes = rehearsed._kernels, []
+
+    def noted(name, dtype, threads, arguments):
+        if name == "axpby":
+            sizes.append(arguments[2:4])
+        launch(name, dtype, threads, arguments)
+
+    rehearsed._kernels = noted
+    optimizer = bpx.SGD(0.1, momentum=0.9)
+    net = bpx.Network([3, 5, 2], backend=rehearsed, seed=0, dtype="float64")
+    plain = bpx.Network([3, 5, 2], backend=STANDARD, seed=0, dtype="float64")
+    for each in (net, plain):
+        each.fit(np.eye(3), [0, 1, 1], epochs=2, optimizer=optimizer, l2=l2, graph=False)
+    vectors = [count for count, period in sizes if count == period]
+    assert len(vectors) == 2 * calls
+    assert np.allclose(net.parameters, plain.parameters, rtol=1e-12, atol=0)

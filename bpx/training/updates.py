@@ -147,7 +147,8 @@ class FusedUpdate:
                     to.then = partial(self._add, omega, to.array, entry.parameter.decayed)
         else:
             weights, rest = slice(0, layout.decayed), slice(layout.decayed, layout.trained)
-            for part in (weights, rest):
+            # Without a penalty they are treated alike, and they lie side by side.
+            for part in (weights, rest) if penalty.l2 else (slice(0, layout.trained),):
                 add = partial(self._add, theta[part], into[part], part is weights)
                 self._at_the_end.append(add)
 
