@@ -127,14 +127,17 @@ def layers(*layers, output="softmax", **options):
 
 
 WRONG = [
-    (layers(Rescale(0.5)), "expected dense layers, .*for Rescale, put a StandardScaler before it"),
+    (layers(Rescale(0.5)), "no other layers, and NetworkClassifier.from_network takes any layers"),
     (layers(Dense(5), Dense(5), Dropout(0.5)), "no dropout or the same after each hidden one"),
     (layers(Dense(5), Dropout(0.1), Dense(5), Dropout(0.2)), "no dropout or the same after each"),
     (layers(Dense(5, use_bias=False)), "expected dense layers with biases, .* use_bias=False"),
-    (layers(Dense(5, trainable=False)), "all of them trained, got .*trainable=False"),
-    (bpx.Network([4, 3]), "has 3 softmax outputs here, .* the network has 3 of sigmoid"),
+    (layers(Dense(5, trainable=False)), "trainable=False.*no others, and NetworkClassifier.from_"),
+    (bpx.Network([4, 3]), "has 3 softmax outputs here, .* has 3 of sigmoid.*, or NetworkClass"),
     (bpx.Network([4, 2], output="softmax"), "has 1 sigmoid output here, .* has 2 of softmax"),
-    (bpx.Network([4, 3], output="identity", cost="quadratic"), "3 of identity, for 'regression'"),
+    (
+        bpx.Network([4, 3], output="identity"),
+        "of identity, for 'regression'.*task='classification'$",
+    ),
 ]
 
 

@@ -31,8 +31,12 @@ WORTH_A_DEVICE = 2_000_000
 
 def source_backend(est: Any, array: Any) -> Backend:
     """Where an array is taken from: its own library and device, or NumPy."""
-    taken = est.backend is not None or get_config()["array_api_dispatch"]
-    return (of(array) if taken else None) or get(HOST)
+    return (of(array) if takes_any(est) else None) or get(HOST)
+
+
+def takes_any(est: Any) -> bool:
+    """Whether arrays of other libraries are taken as they are."""
+    return est.backend is not None or get_config()["array_api_dispatch"]
 
 
 def trains_on(est: Any, source: Backend, X: Any, sizes: list[int]) -> Backend:
@@ -78,7 +82,7 @@ def checked(est: Any, X: Array, source: Backend, *, reset: bool) -> Array:
         raise ValueError(f"expected X to be real numbers, got dtype {X.dtype}")
     shape = tuple(X.shape)
     one_row = [min(length, 1) for length in shape[:1]]
-    validate_data(est, np.zeros((*one_row, *shape[1:])), reset=reset)
+    validate_data(est, np.zeros((*one_row, *shape[1:])), allow_nd=est._allow_nd, reset=reset)
     check_finite(X, "X")
     return X
 

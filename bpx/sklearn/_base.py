@@ -1,44 +1,29 @@
-"""What the two estimators share: from checked arrays to a fitted network."""
+"""What the two perceptrons share: their parameters, their network, and the way to a solver."""
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
-from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import validate_data
 
 from .. import costs
 from ..activations import ACTIVATIONS, Activation
-from ..backends import Backend, asarray, move, on_host
+from ..backends import Backend
 from ..callbacks._base import as_callbacks
 from ..data.values import first_not_finite
-from ..frames import is_on_disk
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
 from ..training.steps import DivergenceError
-from . import _callbacks, _lbfgs, _stochastic, _validation
-from ._arrays import (
-    HOST,
-    check_no_dates,
-    check_same,
-    checked,
-    checked_weight,
-    checked_y,
-    float_dtype,
-    source_backend,
-    trains_on,
-)
-from ._callbacks import CallbackSupportMixin
-from ._display import ShowsLayers
-from ._fitted import HasNetwork
+from . import _callbacks, _lbfgs, _stochastic
+from ._arrays import trains_on
+from ._coefs import HasCoefs
+from ._learning import Learns
 
 STOCHASTIC = ("sgd", "adam")
 NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
@@ -49,7 +34,7 @@ COST_OF_LOSS = {
 }
 
 
-class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
+class BaseMLP(HasCoefs, Learns):
     """A multi-layer perceptron with scikit-learn's interface."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -87,26 +72,6 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         "callbacks": "no_validation",  # as_callbacks does, and says more
     }
 
-    def _set_parameters(self, given: dict[str, Any]) -> None:
-        """The parameters of a constructor, as its ``locals()`` has them, as attributes."""
-        self.__dict__ |= {name: given[name] for name in self._get_param_names()}
-
-    # --- fit --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
-        """Codes (n,) or targets (n, k) of checked y, which is on the host or on `backend`."""
-
-    def _learn_labels(self, y: Any, incremental: bool) -> None:
-        """Learn the labels of checked y, or compare them with those that are known."""
-
-    def _check_known(self, y: Any) -> None:
-        """Refuse labels of checked y that are not known."""
-
-    @abstractmethod
-    def _decode(self, y: Any) -> Any:
-        """Labels or values of outputs (n, k), or of what `_encode` gives; where they are."""
-
     @abstractmethod
     def _output(self) -> tuple[str, str]:
         """scikit-learn's name of the output activation, and the task."""
@@ -115,39 +80,17 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         """The score of the outputs of `_forward` on checked X."""
 
-    def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        return sample_weight
-
-    def _validate(self, X: Any, y: Any, source: Backend, backend: Backend, reset: bool) -> Any:
-        """Checked X and y."""
-        numeric = not is_classifier(self)
-        if source.name == HOST:
-            check_no_dates(X, "X")
-            if numeric:
-                check_no_dates(y, "y")
-            X, y = validate_data(
-                self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
-                y_numeric=numeric, dtype=(np.float64, np.float32), reset=reset,
-            )  # fmt: skip
-        else:
-            X = checked(self, X, source, reset=reset)
-            y = checked_y(self, y, X.shape[0], backend, numeric)
-        if y.ndim == 2 and y.shape[1] == 1:
-            column_or_1d(np.empty((1, 1)), warn=True)  # for the warning
-            y = y.reshape(-1) if isinstance(y, np.ndarray) else backend.xp.reshape(y, (-1,))
-        return X, y
-
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
-    ) -> Any:
+    ) -> None:
         given = X, y, sample_weight
-        before = dict(self.__dict__)
-        try:
+        with self._restored_after_an_error():
             X, y, sample_weight, held_out = self._prepare(*given, validation_data, incremental)
-        except Exception:  # what was fitted before is not lost
-            self.__dict__ = before
-            raise
-        with _callbacks.task(self, incremental, *given) as tasks:
+        if self.solver == "lbfgs":  # one more begins before it is known that there is none
+            name, most = "iteration", self.max_iter + 1
+        else:
+            name, most = "epoch", 1 if incremental else self.max_iter
+        with _callbacks.task(self, incremental, name, most, *given) as tasks:
             try:
                 if self.solver == "lbfgs":
                     _lbfgs.fit(self, X, y, sample_weight, held_out, tasks)
@@ -157,44 +100,23 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
                 raise ValueError(_NOT_FINITE) from error
             if first_not_finite(self._network.parameters) is not None:
                 raise ValueError(_NOT_FINITE)
-        return self
 
     def _prepare(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
     ) -> tuple[Any, Any, Any, Any]:
-        """Checked X, y, weights and validation data, for the network that is to be trained."""
-        if is_on_disk(X):
-            raise TypeError(
-                f"{type(self).__name__} takes arrays, and X is data on disk: bpx.Network.fit "
-                "takes such data, and partial_fit one part of them after another"
-            )
-        sizes = self._hidden_sizes()
-        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        source = source_backend(self, X)
-        if not first_pass:
-            check_same(self, X, "partial_fit" if incremental else "fit")
-        backend = trains_on(self, source, X, sizes) if first_pass else self._network.backend
-        X, labels = self._validate(X, y, source, backend, reset=first_pass)
-        dtype = float_dtype(self, X, source, backend) if first_pass else self._network.dtype
-        self._learn_labels(labels, incremental)
-        y = asarray(backend, self._encode(labels, dtype, backend))
-        sample_weight = checked_weight(self, sample_weight, X.shape[0], dtype, backend)
-        sample_weight = self._weigh(labels, sample_weight, incremental)
-        if sample_weight is not None:
-            sample_weight = asarray(backend, sample_weight)
-        self._random_state = check_random_state(self.random_state)
-        self.n_outputs_ = y.shape[1] if y.ndim == 2 else self.classes_.shape[0]
-        if first_pass:
-            self._source = source
-            self._initialize(X.shape[1], sizes, dtype, backend)
-        held_out = None
-        if validation_data is not None:
-            held_out = _validation.given(self, validation_data)
+        self._hidden_sizes()  # an error comes also where it is not used
+        found = super()._prepare(X, y, sample_weight, validation_data, incremental)
+        *_, held_out = found
+        if held_out is not None:
+            self._begin_validation_curve()
         if self.solver == "lbfgs":
             _lbfgs.check(self)
         else:
             _stochastic.check(self, held_out, incremental)
-        return X if issparse(X) else move(backend, X), y, sample_weight, held_out
+        return found
+
+    def _trains_on(self, source: Backend, X: Any) -> Backend:
+        return trains_on(self, source, X, self._hidden_sizes())
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -207,10 +129,11 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
-    def _initialize(self, inputs: int, sizes: list[int], dtype: str, backend: Backend) -> None:
+    def _initialize(self, X: Any, dtype: str, backend: Backend) -> None:
         self.out_activation_, task = self._output()
+        sizes = self._hidden_sizes()
         activations = self._activations(len(sizes))
-        layers: list[Any] = [Input((inputs,))]
+        layers: list[Any] = [Input((X.shape[1],))]
         for units, activation in zip(sizes, activations, strict=True):
             layers.append(Dense(int(units), activation, Zeros(), Zeros()))
             if self.dropout:
@@ -225,7 +148,6 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         self._begin(network)
 
     def _begin(self, network: Network) -> None:
-        """Start with this network, as before any training."""
         self._network, self._best_parameters = network, network.parameters + 0.0
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = len(network.weights) + 1
@@ -241,6 +163,11 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         self.validation_scores_: Any = [] if self.early_stopping else None
         self.best_validation_score_ = -np.inf if self.early_stopping else None
         self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _begin_validation_curve(self) -> None:
+        """Begin the curve of the held-out samples' loss, if it has not begun."""
+        if self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
 
     def _cost(self, output: Activation) -> Any:
         """What `Network` takes for the loss, if that is defined on the outputs."""
@@ -285,19 +212,13 @@ class BaseMLP(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
     def _given_callbacks(self) -> list[Any]:
         return [] if self.callbacks is None else as_callbacks(self.callbacks)
 
-    def _check_solver(self) -> bool:
+    def _check_partial_fit(self) -> bool:
         if self.solver not in STOCHASTIC:
             raise AttributeError(
                 "partial_fit is only available for stochastic optimizers. "
                 f"{self.solver} is not stochastic."
             )
         return True
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.array_api_support = True
-        return tags
 
 
 _NOT_FINITE = (

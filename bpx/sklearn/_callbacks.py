@@ -70,19 +70,16 @@ class Subtasks(Callback):
 
 @contextmanager
 def task(
-    est: Any, incremental: bool, X: Any, y: Any, sample_weight: Any
+    est: Any, incremental: bool, name: str, most: int, X: Any, y: Any, sample_weight: Any
 ) -> Iterator[Subtasks | None]:
     """The task of a `fit` or `partial_fit`, from checked input to the trained network.
 
-    X, y and sample_weight are as they were given. None: there are no callbacks to call.
+    It has at most so many subtasks of this name. X, y and sample_weight are as they were given.
+    None: there are no callbacks to call.
     """
     if not hasattr(est, "_init_callback_context"):
         yield None
         return
-    if est.solver == "lbfgs":  # one more begins before it is known that there is none
-        name, most = "iteration", est.max_iter + 1
-    else:
-        name, most = "epoch", 1 if incremental else est.max_iter
     context = est._init_callback_context("partial_fit" if incremental else "fit", 0, most)
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     data = {"X": X, "y": y, "metadata": metadata}

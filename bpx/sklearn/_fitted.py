@@ -1,9 +1,10 @@
-"""What a fitted estimator has and does: weights to read and write, outputs, a network to take."""
+"""What a fitted estimator has and does: outputs, a network to take."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -25,8 +26,8 @@ from ._arrays import HOST, check_no_dates, check_same, checked, source_backend
 class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An estimator around a network, its fit left to a subclass."""
 
+    _allow_nd: ClassVar[bool] = False  # of X, as scikit-learn's checks take it
     _network: Network
-    _best_parameters: Array
     _source: Backend | None = None  # of X, for arrays that are not the network's
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -37,56 +38,6 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         if "_network" not in vars(self):
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: call fit first")
         return self._network
-
-    @property
-    def coefs_(self) -> list[Any]:
-        """Weight matrices (n_in, n_out), views: what is written into them is used.
-
-        >>> import bpx
-        >>> from bpx.sklearn import MLPRegressor
-        >>> net = bpx.Network([2, 3, 1], output="identity", seed=0)
-        >>> reg = MLPRegressor.from_network(net)
-        >>> [w.shape for w in reg.coefs_], [w.shape for w in net.weights]
-        ([(2, 3), (3, 1)], [(3, 2), (1, 3)])
-        """
-        return [w.T for w in self._fitted.weights]
-
-    @coefs_.setter
-    def coefs_(self, values: Any) -> None:
-        self._write(self.coefs_, values)
-
-    @property
-    def intercepts_(self) -> list[Any]:
-        """Bias vectors (n_out,), views."""
-        return list(self._fitted.biases)
-
-    @intercepts_.setter
-    def intercepts_(self, values: Any) -> None:
-        self._write(self.intercepts_, values)
-
-    def _write(self, tensors: list[Any], values: Any) -> None:
-        arrays = [np.asarray(on_host(value), self._network.dtype) for value in values]
-        expected = [tuple(tensor.shape) for tensor in tensors]
-        if [array.shape for array in arrays] != expected:
-            raise ValueError(
-                f"expected arrays of shapes {expected}, got {[a.shape for a in arrays]}"
-            )
-        for tensor, array in zip(tensors, arrays, strict=True):
-            tensor[...] = self._network.backend.from_host(array)
-
-    def restore_best(self) -> Self:
-        """Put the weights of `best_validation_score_` back, for a loop of `partial_fit`.
-
-        `fit` with early stopping ends with them, and so does `partial_fit` when it stops.
-        """
-        check_is_fitted(self)
-        if not self.early_stopping:
-            raise ValueError(
-                "the best weights are kept only with early_stopping=True, and it is "
-                f"{self.early_stopping!r}"
-            )
-        self._network.parameters[...] = self._best_parameters
-        return self
 
     def to_network(self) -> Network:
         """A copy of the fitted network as a `bpx.Network`, with all that it can do.
@@ -102,19 +53,22 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """
         check_is_fitted(self)
         net = self._fitted.copy()
-        names = getattr(self, "feature_names_in_", None)
-        net.columns = None if names is None else tuple(names.tolist())
-        net.classes = self._names_of_classes
+        self._name(net)
         return net
 
-    @property
-    def _names_of_classes(self) -> list[Any] | None:
+    def _name(self, net: Network) -> None:
+        """Tell a network what its columns and classes are called."""
+        names = getattr(self, "feature_names_in_", None)
+        net.columns = None if names is None else tuple(names.tolist())
+        net.classes = self._names_of_classes(net)
+
+    def _names_of_classes(self, net: Network) -> list[Any] | None:
         """The classes, if they are strings, or integers other than 0, 1, ..."""
         kinds = getattr(self, "classes_", None)
         found = [] if kinds is None else on_host(kinds).tolist()
         named = all(isinstance(kind, str) for kind in found)
         numbered = all(type(kind) is int for kind in found) and found != [*range(len(found))]
-        alike = self._network.task == "classification" and len(found) > 1
+        alike = net.task == "classification" and len(found) > 1
         return found if alike and (named or numbered) else None
 
     def to_onnx(self, path: Any = None) -> Any:
@@ -148,7 +102,6 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         if "_network" in vars(self):
             to = get(converter(self._network.parameters))
             moved._network = self._network.to(to)
-            moved._best_parameters = move(to, self._best_parameters)
             moved._source = to
         return moved
 
@@ -176,10 +129,13 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ):
             return X
         check_no_dates(X, "X")
-        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        accepted = {"accept_sparse": ["csr", "csc"], "allow_nd": self._allow_nd}
+        return validate_data(self, X, reset=False, **accepted)
 
     def transform(self, X: Any) -> Array:
         """The activations of the last hidden layer, (n_samples, units); X where there is none.
+
+        Where they have more dimensions, all units of a sample are in one row.
 
         Parameters
         ----------
@@ -200,8 +156,10 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         layers = len(network.layers) - 1
         if layers == 0:
             X = X.toarray() if issparse(X) else X
-            return source.xp.astype(X, source.dtype(network.dtype))
-        return move(source, network.chain.hidden(self._there(X), layers))
+            found = source.xp.astype(X, source.dtype(network.dtype))
+        else:
+            found = move(source, network.chain.hidden(self._there(X), layers))
+        return found if found.ndim == 2 else source.xp.reshape(found, (found.shape[0], -1))
 
     def _there(self, X: Any) -> Any:
         """X on the network's backend; a sparse matrix stays on the host, compressed by rows."""
@@ -209,7 +167,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     @property
     def _n_features_out(self) -> int:
-        return int(self._network.layers[-1].shape_in[0])
+        return math.prod(self._network.layers[-1].shape_in)
 
     def _forward(self, X: Any) -> Array:
         """a^L of checked X, (n, k), on the network's backend."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,31 +22,42 @@ LOSS_OF_COST = {  # of a cost on an output activation; any other cost stands for
 }
 
 
-def fitted(
-    kind: type, net: Any, params: dict[str, Any], prepare: Callable[[Any], None] | None = None
-) -> Any:
-    """A fitted estimator around a copy of a network; `prepare` lets it know its classes."""
-    if not isinstance(net, Network):
-        raise TypeError(f"expected a bpx.Network, got {type(net).__name__}")
-    read = _parameters(net)
-    if both := sorted(read.keys() & params.keys()):  # else another name each time
-        name = both[0]
-        raise TypeError(f"from_network reads {name} off the network: leave {name}= out")
-    est = kind(**read, **params)
+def fitted(est: Any, net: Network, classes: Any, check: Any) -> Any:
+    """`est`, a new one, with a copy of a network that passes the check, called with both."""
     est.n_features_in_, est.n_outputs_ = net.input_shape[0], net.output_shape[0]
     if net.columns is not None:
         est.feature_names_in_ = np.array(net.columns, dtype=object)
-    if prepare is not None:
-        prepare(est)
-    _check_outputs(est, net)
+    est._take_labels(net, classes)
+    check(est, net)
     est._validate_params()
     est._begin(net.copy())
+    return est
+
+
+def check_is_network(net: Any) -> None:
+    if not isinstance(net, Network):
+        raise TypeError(f"expected a bpx.Network, got {type(net).__name__}")
+
+
+def fitted_mlp(kind: type, net: Any, params: dict[str, Any], classes: Any = None) -> Any:
+    """A fitted perceptron around a copy of a network."""
+    check_is_network(net)
+    read = _parameters(net, _any_network(kind))
+    if both := sorted(read.keys() & params.keys()):  # else another name each time
+        name = both[0]
+        raise TypeError(f"from_network reads {name} off the network: leave {name}= out")
+    est = fitted(kind(**read, **params), net, classes, _check_outputs)
     if net.optimizer == _stochastic.optimizer(est):
         est._optimizer = net.optimizer  # partial_fit goes on with its memory
     return est
 
 
-def _parameters(net: Network) -> dict[str, Any]:
+def _any_network(kind: type) -> str:
+    """The end of a message about what a perceptron is not."""
+    return f"{kind.__name__.replace('MLP', 'Network')}.from_network takes any layers and outputs"
+
+
+def _parameters(net: Network, hint: str) -> dict[str, Any]:
     """What an estimator is constructed with to have such layers and such a cost."""
     dense: list[Any] = [layer for layer in net.layers if type(layer) is Dense]
     rates = [layer.rate for layer in net.layers if isinstance(layer, Dropout)]
@@ -56,14 +66,13 @@ def _parameters(net: Network) -> dict[str, Any]:
     if kinds != [*hidden * (len(dense) - 1), Dense] or len(set(rates)) > 1:
         raise ValueError(
             "expected dense layers, and no dropout or the same after each hidden one, got "
-            f"{net!r}: an estimator has no other layers (for Rescale, put a StandardScaler "
-            "before it in a Pipeline)"
+            f"{net!r}: a perceptron has no other layers, and {hint}"
         )
     for layer in dense:
         if not (layer.use_bias and layer.trainable):
             raise ValueError(
-                f"expected dense layers with biases, all of them trained, got {layer!r}: an "
-                "estimator has no others"
+                f"expected dense layers with biases, all of them trained, got {layer!r}: a "
+                f"perceptron has no others, and {hint}"
             )
     *hidden_layers, output = dense
     names = [_name(layer.activation) for layer in hidden_layers]
@@ -99,4 +108,5 @@ def _check_outputs(est: Any, net: Network) -> None:
             f"{type(est).__name__} has {count} {expected.name} output{'s' * (count != 1)} here, "
             f"for the task {task!r}, and the network has {est.n_outputs_} of {name}, for "
             f"{net.task!r}: make it with output={expected.name!r} and task={task!r}"
+            f"{f', or {_any_network(type(est))}' if net.task == task else ''}"
         )

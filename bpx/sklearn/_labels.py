@@ -41,24 +41,32 @@ def are_among(y: Any, classes: np.ndarray) -> bool:
 
 def encoded(y: Any, binarizer: LabelBinarizer, dtype: str) -> Array:
     """Codes (n,) of more than two classes, 0 or 1 (n, 1) of two, or marks (n, k)."""
-    elsewhere = _is_array_elsewhere(y)
-    if y.ndim == 2 and not elsewhere:
+    if y.ndim == 2 and not _is_array_elsewhere(y):
         return binarizer.transform(y).astype(dtype)
-    backend, classes = get(y), binarizer.classes_
+    backend = get(y)
     xp, kind = backend.xp, backend.dtype(dtype)
     if y.ndim == 2:
         return xp.astype(y, kind)
-    if elsewhere:
+    codes = numbered(y, binarizer)
+    return codes if len(binarizer.classes_) > 2 else xp.astype(codes[:, None], kind)
+
+
+def numbered(y: Any, binarizer: LabelBinarizer) -> Array:
+    """Codes (n,) of labels (n,), any number of classes."""
+    backend, classes = get(y), binarizer.classes_
+    xp = backend.xp
+    if _is_array_elsewhere(y):
         y = xp.astype(y, xp.uint8) if xp.isdtype(y.dtype, "bool") else y
         classes = xp.astype(backend.from_host(np.asarray(classes) + 0), y.dtype)
-    codes = xp.searchsorted(classes, y)
-    return codes if classes.shape[0] > 2 else xp.astype(codes[:, None], kind)
+    return xp.searchsorted(classes, y)
 
 
 def decoded(a: Array, binarizer: LabelBinarizer) -> Array:
     """Labels (n,) of outputs (n, k) or of codes (n,), or marks; in the library of `a`, if they
-    are numbers.
+    are numbers. Two classes may have one output, or one each.
     """
+    if a.ndim == 2 and a.shape[1] == 2 and not binarizer.y_type_.startswith("multilabel"):
+        a = get(a).argmax(a)
     if a.ndim == 1:
         return _named(a, binarizer.classes_)
     if isinstance(a, np.ndarray):

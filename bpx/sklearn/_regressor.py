@@ -1,25 +1,21 @@
-"""The regressor: real numbers, or counts, out."""
+"""The perceptron for real numbers, or counts."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
-from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 
-from ..backends import Array, Backend, get, move, on_host
+from ..backends import Backend, get
 from ..costs import Cost
 from ..data.values import first_not_finite
 from ..network import Network
-from . import _validation
 from ._base import BaseMLP
-from ._from_network import fitted
+from ._from_network import fitted_mlp
+from ._regressing import Regresses, r2
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(Regresses, BaseMLP):
     """Multi-layer perceptron regressor, with the interface of scikit-learn's.
 
     Parameters
@@ -174,13 +170,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 f"expected y >= 0 for loss='poisson', got {low:g}: loss='squared_error' is for "
                 "any numbers"
             )
-        if isinstance(y, np.ndarray):
-            return y.reshape(len(y), -1).astype(dtype, copy=False)
-        xp = backend.xp
-        return xp.reshape(xp.astype(y, backend.dtype(dtype)), (y.shape[0], -1))
-
-    def _decode(self, y: Any) -> Any:
-        return get(y).xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
+        return super()._encode(y, dtype, backend)
 
     def _output(self) -> tuple[str, str]:
         return "exp" if self.loss == "poisson" else "identity", "regression"
@@ -189,33 +179,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         a = self._forward(X)
         if first_not_finite(a) is not None:
             return float("nan")
-        return _r2(y, a, sample_weight)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R² on X (n_samples, n_features) and y, the mean over the outputs.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-
-        Examples
-        --------
-        >>> import bpx
-        >>> net = bpx.Network([1, 1], output="identity", bias="zeros")
-        >>> net.weights[0] = [[1.0]]
-        >>> reg = MLPRegressor.from_network(net)
-        >>> round(reg.score([[1.0], [2.0], [3.0]], [1.0, 2.0, 4.0]), 4)  # 1 − 1 / (14/3)
-        0.7857
-        """
-        found = self.predict(X)
-        if isinstance(found, np.ndarray):
-            given = [on_host(array) for array in (y, sample_weight)]
-            return float(r2_score(given[0], found, sample_weight=given[1]))
-        backend, xp, n = get(found), get(found).xp, found.shape[0]
-        y = xp.astype(move(backend, y), found.dtype)
-        weight = None if sample_weight is None else move(backend, sample_weight)
-        return _r2(xp.reshape(y, (n, -1)), xp.reshape(found, (n, -1)), weight)
+        return r2(y, a, sample_weight)
 
     @classmethod
     def from_network(cls, net: Network, **params: Any) -> MLPRegressor:
@@ -244,81 +208,4 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         >>> MLPRegressor.from_network(net, max_iter=50)
         MLPRegressor(hidden_layer_sizes=(8,), loss=Huber(threshold=1.0), max_iter=50)
         """
-        return fitted(cls, net, params)
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        validation_data: Any = None,
-    ) -> MLPRegressor:
-        """Train on X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix
-            float32 stays float32; anything else becomes float64.
-        y : array-like
-        sample_weight : array-like, optional
-            (n_samples,).
-        X_val, y_val, sample_weight_val : array-like, optional
-            Samples that are not trained on: for `validation_loss_curve_`, and with early stopping
-            in place of a part of X. As in scikit-learn's gradient boosting, so that a pipeline
-            can transform X_val (``transform_input=["X_val"]``).
-        validation_data : tuple of arrays, optional
-            The same as one argument: (X, y) or (X, y, sample_weight).
-        """
-        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
-        self._fit(X, y, sample_weight, held_out, incremental=False)
-        return self
-
-    @available_if(lambda est: est._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
-    ) -> MLPRegressor:
-        """One epoch over the given data, with the weights and the optimizer's memory as they are.
-
-        With early stopping, which needs `validation_data` here, scores and best weights are kept
-        from call to call. When it stops, `stopped_` says so and the best weights are back; a
-        further call continues from them, and counts epochs without an improvement anew.
-
-        Parameters
-        ----------
-        X, y, sample_weight, validation_data
-            As for `fit`.
-        """
-        self._fit(X, y, sample_weight, validation_data, incremental=True)
-        return self
-
-    def predict(self, X: Any) -> Array:
-        """Values (n_samples,), or (n_samples, n_outputs) where there are several.
-
-        In the library of X.
-
-        >>> import bpx
-        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
-        >>> net.weights[0] = [[1.0, 2.0]]
-        >>> MLPRegressor.from_network(net).predict([[3.0, 4.0], [0.0, 1.0]]).tolist()
-        [11.0, 2.0]
-        """
-        X, source = self._received(X, "predict")
-        return self._decode(move(source, self._forward(X)))
-
-
-def _r2(y: Array, a: Array, weight: Array | None) -> float:
-    """R² of values (n, k), the mean over the outputs, as in `sklearn.metrics.r2_score`."""
-    xp = get(a).xp
-    w = xp.ones_like(a[:, :1]) if weight is None else xp.astype(weight, a.dtype)[:, None]
-    mean = xp.sum(w * y, axis=0) / xp.sum(w)
-    residual, spread = xp.sum(w * (y - a) ** 2, axis=0), xp.sum(w * (y - mean) ** 2, axis=0)
-    constant = spread == 0.0  # 1 where that is predicted, else 0
-    share = residual / xp.where(constant, xp.ones_like(spread), spread)
-    share = xp.where(constant & (residual > 0.0), xp.ones_like(share), share)
-    return float(xp.mean(1.0 - share))
+        return fitted_mlp(cls, net, params)

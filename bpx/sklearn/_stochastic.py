@@ -49,6 +49,7 @@ def fit(
     if est.early_stopping:
         if held_out is None:
             X, y, sample_weight, held_out = _validation.split(est, X, y, sample_weight)
+            est._begin_validation_curve()
         score = _validation.score(est, held_out)
     n = X.shape[0]
     callbacks = [Bookkeeper(est, n, incremental, score), *est._given_callbacks()]
@@ -89,14 +90,17 @@ def _begin_optimizer(est: Any) -> None:
 
 
 def _batch_size(est: Any, n: int) -> int:
-    if est.batch_size == "auto":
-        return min(200, n)
-    if est.batch_size > n:
+    return min(200, n) if est.batch_size == "auto" else at_most(est.batch_size, n)
+
+
+def at_most(batch_size: int, n: int) -> int:
+    """A batch size that is not larger than the number of samples."""
+    if batch_size > n:
         warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
             UserWarning,
         )
-    return int(min(est.batch_size, n))
+    return int(min(batch_size, n))
 
 
 def optimizer(est: Any) -> Optimizer:

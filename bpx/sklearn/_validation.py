@@ -40,13 +40,6 @@ class HeldOut:
         return self.X, self.y, self.weight
 
 
-def _held_out(est: Any, *arrays: Any) -> HeldOut:
-    """Held-out samples; begins the curve of their loss, if it has not begun."""
-    if est.validation_loss_curve_ is None:
-        est.validation_loss_curve_ = []
-    return HeldOut(*arrays)
-
-
 def as_one(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) -> Any:
     """What `fit` got by three names as ``validation_data=``."""
     apart = X_val, y_val, sample_weight_val
@@ -80,7 +73,7 @@ def given(est: Any, validation_data: Any) -> HeldOut:
         weight = checked_weight(est, weight, X.shape[0], dtype, backend)
     except ValueError as error:
         raise ValueError(f"validation_data: {error}") from error
-    return _held_out(est, X if issparse(X) else move(backend, X), y, weight)
+    return HeldOut(X if issparse(X) else move(backend, X), y, weight)
 
 
 def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, HeldOut]:
@@ -101,7 +94,7 @@ def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, 
         for rows in (fitted, rest)
     )
     X, y, sample_weight = training
-    return X, y, sample_weight, _held_out(est, *held_out)
+    return X, y, sample_weight, HeldOut(*held_out)
 
 
 def score(est: Any, held_out: HeldOut) -> Callable[[], float]:

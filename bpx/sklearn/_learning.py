@@ -1,0 +1,152 @@
+"""From what `fit` is given to checked arrays where a network is: what all estimators share."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import is_classifier
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import validate_data
+
+from ..backends import Backend, asarray, move, on_host
+from ..frames import is_on_disk
+from ..network import Network
+from . import _validation
+from ._arrays import (
+    HOST,
+    check_no_dates,
+    check_same,
+    checked,
+    checked_weight,
+    checked_y,
+    float_dtype,
+    source_backend,
+)
+from ._callbacks import CallbackSupportMixin
+from ._display import ShowsLayers
+from ._fitted import HasNetwork
+
+
+class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
+    """An estimator with a network that `fit` makes and trains."""
+
+    _dtypes: ClassVar[Any] = (np.float64, np.float32)  # of X, as scikit-learn's checks take them
+
+    def _set_parameters(self, given: dict[str, Any]) -> None:
+        """The parameters of a constructor, as its ``locals()`` has them, as attributes."""
+        self.__dict__ |= {name: given[name] for name in self._get_param_names()}
+
+    @abstractmethod
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
+    ) -> None:
+        """`fit`, or if it is `incremental`, `partial_fit`."""
+
+    @abstractmethod
+    def _trains_on(self, source: Backend, X: Any) -> Backend:
+        """Where a new network is to be trained on X, which comes from `source`."""
+
+    @abstractmethod
+    def _initialize(self, X: Any, dtype: str, backend: Backend) -> None:
+        """Begin with a new network for checked X and `n_outputs_`."""
+
+    @abstractmethod
+    def _begin(self, network: Network) -> None:
+        """Start with this network, as before any training."""
+
+    @abstractmethod
+    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
+        """Codes (n,) or targets (n, k) of checked y, which is on the host or on `backend`."""
+
+    @abstractmethod
+    def _decode(self, y: Any) -> Any:
+        """Labels or values of outputs (n, k), or of what `_encode` gives; where they are."""
+
+    def _learn_labels(self, y: Any, incremental: bool) -> None:
+        """Learn the labels of checked y, or compare them with those that are known."""
+
+    def _take_labels(self, net: Network, classes: Any) -> None:
+        """Learn the labels that a fitted network has, or that `classes` names."""
+
+    def _check_known(self, y: Any) -> None:
+        """Refuse labels of checked y that are not known."""
+
+    def _check_partial_fit(self) -> bool:
+        """True, or AttributeError where there is no `partial_fit`."""
+        return True
+
+    def _weigh(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        return sample_weight
+
+    def _validate(self, X: Any, y: Any, source: Backend, backend: Backend, reset: bool) -> Any:
+        """Checked X and y."""
+        numeric = not is_classifier(self)
+        if source.name == HOST:
+            check_no_dates(X, "X")
+            if numeric:
+                check_no_dates(y, "y")
+            X, y = validate_data(
+                self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
+                y_numeric=numeric, dtype=self._dtypes, allow_nd=self._allow_nd, reset=reset,
+            )  # fmt: skip
+        else:
+            X = checked(self, X, source, reset=reset)
+            y = checked_y(self, y, X.shape[0], backend, numeric)
+        if y.ndim == 2 and y.shape[1] == 1:
+            column_or_1d(np.empty((1, 1)), warn=True)  # for the warning
+            y = y.reshape(-1) if isinstance(y, np.ndarray) else backend.xp.reshape(y, (-1,))
+        return X, y
+
+    @contextmanager
+    def _restored_after_an_error(self) -> Iterator[None]:
+        """What was fitted before is not lost."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except Exception:
+            self.__dict__ = before
+            raise
+
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
+    ) -> tuple[Any, Any, Any, Any]:
+        """Checked X, y, weights and validation data, for the network that is to be trained."""
+        if is_on_disk(X):
+            raise TypeError(
+                f"{type(self).__name__} takes arrays, and X is data on disk: bpx.Network.fit "
+                "takes such data, and partial_fit one part of them after another"
+            )
+        first_pass = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
+        source = source_backend(self, X)
+        if not first_pass:
+            check_same(self, X, "partial_fit" if incremental else "fit")
+        backend = self._trains_on(source, X) if first_pass else self._network.backend
+        X, labels = self._validate(X, y, source, backend, reset=first_pass)
+        dtype = float_dtype(self, X, source, backend) if first_pass else self._network.dtype
+        self._learn_labels(labels, incremental)
+        y = asarray(backend, self._encode(labels, dtype, backend))
+        sample_weight = checked_weight(self, sample_weight, X.shape[0], dtype, backend)
+        sample_weight = self._weigh(labels, sample_weight, incremental)
+        self._random_state = check_random_state(self.random_state)
+        if first_pass:
+            self.n_outputs_ = y.shape[1] if y.ndim == 2 else self.classes_.shape[0]
+            self._source = source
+            self._initialize(X, dtype, backend)
+        held_out = None
+        if validation_data is not None:
+            held_out = _validation.given(self, validation_data)
+        there = self._network.backend
+        if sample_weight is not None:
+            sample_weight = move(there, sample_weight)
+        return X if issparse(X) else move(there, X), move(there, y), sample_weight, held_out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags

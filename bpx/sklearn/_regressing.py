@@ -1,0 +1,134 @@
+"""Real numbers out: what all regressors share."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils.metaestimators import available_if
+
+from ..backends import Array, Backend, get, move, on_host
+from . import _validation
+from ._learning import Learns
+
+
+class Regresses(RegressorMixin, Learns):
+    """An estimator whose outputs are its predictions."""
+
+    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
+        if isinstance(y, np.ndarray):
+            return y.reshape(len(y), -1).astype(dtype, copy=False)
+        xp = backend.xp
+        return xp.reshape(xp.astype(y, backend.dtype(dtype)), (y.shape[0], -1))
+
+    def _decode(self, y: Any) -> Any:
+        return get(y).xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        validation_data: Any = None,
+    ) -> Self:
+        """Train on X (n_samples, ...) and y (n_samples,) or (n_samples, n_outputs).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix
+            For an MLP (n_samples, n_features); else whatever shape the network takes, such as
+            images (n_samples, channels, height, width).
+        y : array-like
+        sample_weight : array-like, optional
+            (n_samples,).
+        X_val, y_val, sample_weight_val : array-like, optional
+            Samples that are not trained on: for `validation_loss_curve_` or `history_`, and in
+            place of the part of X that would be split off. As in scikit-learn's gradient
+            boosting, so that a pipeline can transform X_val (``transform_input=["X_val"]``).
+        validation_data : tuple of arrays, optional
+            The same as one argument: (X, y) or (X, y, sample_weight).
+        """
+        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
+        self._fit(X, y, sample_weight, held_out, incremental=False)
+        return self
+
+    @available_if(lambda est: est._check_partial_fit())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> Self:
+        """One epoch over the given data, with the weights and the optimizer's memory as they are.
+
+        With the early stopping of an MLP, which needs `validation_data` here, scores and best
+        weights are kept from call to call. When it stops, `stopped_` says so and the best weights
+        are back; a further call continues from them, and counts epochs without an improvement
+        anew.
+
+        Parameters
+        ----------
+        X, y, sample_weight, validation_data
+            As for `fit`.
+        """
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """Values (n_samples,), or (n_samples, n_outputs) where there are several.
+
+        In the library of X.
+
+        >>> import bpx
+        >>> from bpx.sklearn import MLPRegressor
+        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0, 2.0]]
+        >>> MLPRegressor.from_network(net).predict([[3.0, 4.0], [0.0, 1.0]]).tolist()
+        [11.0, 2.0]
+        """
+        X, source = self._received(X, "predict")
+        return self._decode(move(source, self._forward(X)))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R² on X (n_samples, ...) and y, the mean over the outputs.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Examples
+        --------
+        >>> import bpx
+        >>> from bpx.sklearn import MLPRegressor
+        >>> net = bpx.Network([1, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0]]
+        >>> reg = MLPRegressor.from_network(net)
+        >>> round(reg.score([[1.0], [2.0], [3.0]], [1.0, 2.0, 4.0]), 4)  # 1 − 1 / (14/3)
+        0.7857
+        """
+        found = self.predict(X)
+        if isinstance(found, np.ndarray):
+            given = [on_host(array) for array in (y, sample_weight)]
+            return float(r2_score(given[0], found, sample_weight=given[1]))
+        backend, xp, n = get(found), get(found).xp, found.shape[0]
+        y = xp.astype(move(backend, y), found.dtype)
+        weight = None if sample_weight is None else move(backend, sample_weight)
+        return r2(xp.reshape(y, (n, -1)), xp.reshape(found, (n, -1)), weight)
+
+
+def r2(y: Array, a: Array, weight: Array | None) -> float:
+    """R² of values (n, k), the mean over the outputs, as in `sklearn.metrics.r2_score`."""
+    xp = get(a).xp
+    w = xp.ones_like(a[:, :1]) if weight is None else xp.astype(weight, a.dtype)[:, None]
+    mean = xp.sum(w * y, axis=0) / xp.sum(w)
+    residual, spread = xp.sum(w * (y - a) ** 2, axis=0), xp.sum(w * (y - mean) ** 2, axis=0)
+    constant = spread == 0.0  # 1 where that is predicted, else 0
+    share = residual / xp.where(constant, xp.ones_like(spread), spread)
+    share = xp.where(constant & (residual > 0.0), xp.ones_like(share), share)
+    return float(xp.mean(1.0 - share))
