@@ -15,6 +15,8 @@ except ImportError as error:
     ) from error
 
 from ._classifier import MLPClassifier
+from ._network_classifier import NetworkClassifier
+from ._network_regressor import NetworkRegressor
 from ._regressor import MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"]
