@@ -27,6 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bpx
 from bpx import sklearn as ours
+from bpx.layers import Dense, Input
 
 SOLVERS = ("adam", "sgd", "lbfgs")
 
@@ -487,11 +488,24 @@ def test_another_backend(digits):
 # --- in scikit-learn's company ------------------------------------------------------------------
 
 
+def sizes(n_inputs, n_outputs):
+    return [n_inputs, 20, n_outputs]
+
+
+def linear(n_inputs, n_outputs):
+    return [Input(n_inputs), Dense(20, "relu"), Dense(n_outputs)]
+
+
+IN_FULL = {"epochs": 100, "batch_size": 1000, "dtype": "float64", "optimizer": bpx.Adam(0.01)}
+
+
 @parametrize_with_checks(
     [
         ours.MLPClassifier(max_iter=100),
         ours.MLPRegressor(max_iter=100),
         ours.MLPClassifier(solver="lbfgs", max_iter=100),
+        ours.NetworkClassifier(sizes, **IN_FULL),
+        ours.NetworkRegressor(linear, **IN_FULL),
     ]
 )
 def test_scikit_learns_checks(estimator, check):

@@ -1,9 +1,8 @@
-"""Estimators around any network: as `Network.fit`, and in scikit-learn's company."""
+"""Estimators around any network; scikit-learn's checks of them are in test_sklearn."""
 
 from __future__ import annotations
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from sklearn.datasets import load_digits, make_regression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bpx
 from bpx.layers import (
@@ -52,22 +50,12 @@ def convolutional(n_inputs, n_outputs, channels=4):
 
 
 ADAM = {"optimizer": bpx.Adam(0.01), "random_state": 0}
-IN_FULL = {"epochs": 100, "batch_size": 1000, "dtype": "float64", "optimizer": bpx.Adam(0.01)}
 
 
 @pytest.fixture(scope="module")
 def digits():
     x, y = load_digits(return_X_y=True)
     return x[:300], y[:300]
-
-
-@parametrize_with_checks(
-    [NetworkClassifier(sizes, **IN_FULL), NetworkRegressor(linear, **IN_FULL)]
-)
-def test_scikit_learns_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 # --- as Network.fit -----------------------------------------------------------------------------
@@ -204,6 +192,8 @@ def test_images(digits):
     x, y = digits[0].reshape(-1, 1, 8, 8).astype(np.uint8), digits[1]
     est = NetworkClassifier(convolutional, epochs=5, **ADAM).fit(x, y)
     assert est.score(x, y) > 0.9
+    shifted = clone(est).set_params(augment=bpx.augmentation.Shift(1)).fit(x, y)
+    assert not np.array_equal(shifted.network_.parameters, est.network_.parameters)
     assert est.transform(x).shape == (300, 36)
     assert cross_val_score(est, x, y, cv=3).min() > 0.6
     with pytest.raises(

@@ -95,6 +95,7 @@ bpx.Ensemble.of(3, net, combine="vote").fit(x, y, epochs=3, processes=2)
 data, held_out = bpx.open_data("x.npy", y, budget="1 MB").hold_out(5)
 net.fit(data, validation=held_out)
 bpx.sklearn.MLPClassifier(hidden_layer_sizes=(5,), activation="relu").fit(x, y).predict(x)
+bpx.sklearn.NetworkClassifier(net, epochs=3, l2=0.1).fit(x, y).network_.save("net.safetensors")
 
 bpx.SGD(lr=3)  # type: ignore[call-arg]
 bpx.SGD("0.1")  # type: ignore[arg-type]

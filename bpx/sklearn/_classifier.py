@@ -198,7 +198,7 @@ class MLPClassifier(Classifies, BaseMLP):
         Raises
         ------
         ValueError
-            Layers, outputs or a task that an estimator does not have.
+            Layers, outputs or a task that a perceptron does not have.
 
         Examples
         --------

@@ -63,10 +63,8 @@ def numbered(y: Any, binarizer: LabelBinarizer) -> Array:
 
 def decoded(a: Array, binarizer: LabelBinarizer) -> Array:
     """Labels (n,) of outputs (n, k) or of codes (n,), or marks; in the library of `a`, if they
-    are numbers. Two classes may have one output, or one each.
+    are numbers.
     """
-    if a.ndim == 2 and a.shape[1] == 2 and not binarizer.y_type_.startswith("multilabel"):
-        a = get(a).argmax(a)
     if a.ndim == 1:
         return _named(a, binarizer.classes_)
     if isinstance(a, np.ndarray):

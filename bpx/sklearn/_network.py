@@ -154,6 +154,7 @@ class BaseNetwork(Learns):
     def network_(self) -> Network:
         """The network in use, not a copy; it knows the names of columns and classes.
 
+        >>> import bpx
         >>> from bpx.sklearn import NetworkClassifier
         >>> clf = NetworkClassifier.from_network(bpx.Network([2, 3, 1], seed=0), ["no", "yes"])
         >>> clf.network_.classes

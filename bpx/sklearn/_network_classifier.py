@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import StrOptions
 
-from ..backends import Array, Backend
+from ..backends import Array, Backend, get
 from ..costs import PROBABILITIES
 from ..network import Network
 from . import _labels
@@ -24,9 +24,9 @@ class NetworkClassifier(Classifies, BaseNetwork):
         Called as ``build(n_inputs, n_outputs, **parameters)``, it returns a `Network` or the list
         of its layers. `n_inputs` is that of a row of X, or for X of more than two dimensions the
         shape of a sample, and `n_outputs` is the number of classes (or labels per sample); both
-        can be ignored. Instead of a function a network like which it is to be. In each `fit`
-        the weights are drawn anew, from `random_state`; layers with ``trainable=False`` keep
-        theirs.
+        can be ignored. With a `Network` in place of the function, networks like it are trained.
+        In each `fit` the weights are drawn anew, from `random_state`; layers with
+        ``trainable=False`` keep theirs.
     epochs, batch_size, optimizer, l1, l2, clip_norm, clip_value, shuffle, augment, precision, \
 accumulate, callbacks, progress
         As for `Network.fit`, with its defaults. A larger `batch_size` than there are samples is
@@ -35,11 +35,12 @@ accumulate, callbacks, progress
         Weights of the classes, as in scikit-learn's classifiers.
     validation_fraction : float, optional
         A share of the samples that is not trained on, for `history_` and for callbacks such as
-        `EarlyStopping`; None: none is split off. The `X_val` of `fit` comes first.
+        `EarlyStopping`. None is split off by default, by `partial_fit`, and where `fit` is given
+        `X_val`.
     warm_start : bool
         `fit` continues with the weights and the optimizer's memory; `build` is not called again.
     random_state : int, RandomState or None
-        Draws the network and `validation_fraction`. An int is the network's seed.
+        Draws the part held out, and the seed of the network, which an int is itself.
     backend : str or Backend, optional
         Where the network lives, see `bpx.backends.get`. By default, where `build` puts it, or
         under scikit-learn's ``array_api_dispatch`` where X is. With a name arrays of any library
@@ -164,6 +165,10 @@ accumulate, callbacks, progress
         alike = y.ndim == 1  # two classes may have two outputs
         known = self._label_binarizer
         return _labels.numbered(y, known) if alike else super()._encode(y, dtype, backend)
+
+    def _decode(self, y: Any) -> Any:
+        two = y.ndim == 2 and y.shape[1] == 2 and self._task == "classification"
+        return super()._decode(get(y).argmax(y) if two else y)
 
     def _initialize(self, X: Any, dtype: str, backend: Backend) -> None:
         if len(classes := self._label_binarizer.classes_) < 2:

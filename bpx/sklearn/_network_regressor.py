@@ -18,9 +18,9 @@ class NetworkRegressor(Regresses, BaseNetwork):
     build : function or Network
         Called as ``build(n_inputs, n_outputs, **parameters)``, it returns a `Network` or the list
         of its layers. `n_inputs` is that of a row of X, or for X of more than two dimensions the
-        shape of a sample, and `n_outputs` is the number of targets; both can be ignored. Instead
-        of a function a network like which it is to be. In each `fit` the weights are drawn anew,
-        from `random_state`; layers with ``trainable=False`` keep theirs.
+        shape of a sample, and `n_outputs` is the number of targets; both can be ignored. With a
+        `Network` in place of the function, networks like it are trained. In each `fit` the weights
+        are drawn anew, from `random_state`; layers with ``trainable=False`` keep theirs.
     epochs, batch_size, optimizer, l1, l2, clip_norm, clip_value, shuffle, augment, precision, \
 accumulate, callbacks, progress, validation_fraction, warm_start, random_state, backend, dtype
         As for `NetworkClassifier`.

@@ -199,7 +199,7 @@ class MLPRegressor(Regresses, BaseMLP):
         Raises
         ------
         ValueError
-            Layers, outputs or a task that an estimator does not have.
+            Layers, outputs or a task that a perceptron does not have.
 
         Examples
         --------
