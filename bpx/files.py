@@ -238,7 +238,7 @@ def network(
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network has dtype {dtype!r}")
     net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
-    net.steps, net.epochs, net.names = steps, epochs, names
+    net._steps, net._epochs, net.names = steps, epochs, names
     return net
 
 

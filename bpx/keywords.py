@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from typing import Any, ParamSpec, TypeVar
 
@@ -140,12 +140,28 @@ ATTRIBUTES_OF_LAYERS = {
     "Softmax": 'here it is "softmax", as in Dense(10, "softmax")',
     "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
 }
+# Arguments of training and of constructors that are set as attributes would have no effect.
+_OF_TRAINING = {
+    name: f"it is for training, fit(..., {name}=...)"
+    for name in (
+        "accumulate", "augment", "batch_size", "callbacks", "check_finite", "checkpoint",
+        "clip_norm", "clip_value", "graph", "l1", "l2", "n", "parallel", "precision", "progress",
+        "resume", "sample_weight", "shuffle", "validation",
+    )
+} | {
+    "eta": OF_FIT["eta"],
+    "learning_rate": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
+    "lmbda": "it is for training, fit(..., l2=...)",
+    "lr": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
+    "momentum": OF_FIT["momentum"],
+    "weight_decay": OF_FIT["weight_decay"],
+}  # fmt: skip
 # Of a network.
 _FROZEN = "here it is net.frozen(2), a copy whose first two layers do not learn"
-ATTRIBUTES = {
+ATTRIBUTES = _OF_TRAINING | {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
-    "batch_size": "it is for training, net.fit(..., batch_size=...)",
+    "bias": "here they are net.biases; initial ones are for bpx.Network(..., bias=...)",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
     "count_params": "here it is net.summary()",
     "cuda": 'here it is net.to("cupy")',
@@ -158,28 +174,34 @@ ATTRIBUTES = {
     "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
     "grad": "here it is what net.backprop(x, y) returns",
     "large_weight_initializer": 'here it is bpx.Network(..., weights="normal")',
-    "learning_rate": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
+    "hidden": "it is for bpx.Network(..., hidden=...)",
     "load": "here it is bpx.load(path)",
     "load_state_dict": "here it is bpx.load(path), or net.copy_from(other)",
-    "lr": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
     "named_parameters": "here it is net.tensors, views by name",
     "num_layers": "here it is len(net.layers) + 1, which counts the inputs as the book does",
+    "optimiser": "here it is net.optimizer",
+    "output": "it is for bpx.Network(..., output=...)",
     "partial_fit": "here it is net.fit(x, y, epochs=1), which goes on from the last one",
     "predict_classes": "here it is net.predict(x)",
     "predict_proba": "here it is net(x)",
     "requires_grad_": _FROZEN,
     "score": "here it is net.accuracy(x, y), or net.evaluate(x, y)",
+    "seed": "it is for bpx.Network(..., seed=...)",
     "set_weights": "here it is net.weights = [...] and net.biases = [...]",
     "sizes": "here they are net.input_shape, and layer.output_shape of each of net.layers",
     "state_dict": "here it is net.tensors, views by name",
     "to_onnx": "here it is bpx.export_onnx(net, path)",
     "train": "here it is net.fit(x, y)",
     "trainable": _FROZEN,
+    "training": "net.activations(x, training=True)[-1] are the outputs as in training",
     "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
 }
 # Of an ensemble.
-ATTRIBUTES_OF_ENSEMBLES = {
+ATTRIBUTES_OF_ENSEMBLES = _OF_TRAINING | {
+    "epochs": "it is for training, fit(..., epochs=...)",
+    "optimiser": "it is for training, fit(..., optimizer=...)",
+    "optimizer": "it is for training, fit(..., optimizer=...)",
     "history": "each member has its own, [member.history for member in ensemble.members]",
     "jacobian": "each member has its own, member.jacobian(x)",
     "predict_proba": "here it is ensemble(x)",
@@ -239,17 +261,26 @@ def _arguments(method: Any) -> tuple[str, ...]:
 
 
 class _Elsewhere:
-    """An attribute that is not there: AttributeError says what is, also where it is set."""
+    """An attribute that is not there: AttributeError says what is, also where it is set.
 
-    def __init__(self, owner: str, name: str, hint: str) -> None:
-        self._message = f"{owner} has no attribute {name!r}: {hint}"
+    A plain subclass may set it, as one of its own.
+    """
+
+    def __init__(self, owner: type[Any], name: str, hint: str) -> None:
+        self._owner, self._name = owner, name
+        self._message = f"{owner.__name__} has no attribute {name!r}: {hint}"
         self.__doc__ = f"Not there: {hint}."  # `help` of the class lists it
 
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
-        raise AttributeError(self._message)
+        own = {} if instance is None else vars(instance)
+        if self._name not in own:
+            raise AttributeError(self._message)
+        return own[self._name]
 
     def __set__(self, instance: Any, value: Any) -> None:
-        raise AttributeError(self._message)
+        if type(instance) is self._owner:
+            raise AttributeError(self._message)
+        vars(instance)[self._name] = value
 
 
 def attr_hints(**elsewhere: str) -> Callable[[type[C]], type[C]]:
@@ -261,7 +292,7 @@ def attr_hints(**elsewhere: str) -> Callable[[type[C]], type[C]]:
 
     def decorate(cls: type[C]) -> type[C]:
         for name, text in elsewhere.items():
-            setattr(cls, name, _Elsewhere(cls.__name__, name, text))
+            setattr(cls, name, _Elsewhere(cls, name, text))
         every = cls.__dir__
 
         def without_them(self: Any) -> list[str]:
@@ -271,6 +302,24 @@ def attr_hints(**elsewhere: str) -> Callable[[type[C]], type[C]]:
         return cls
 
     return decorate
+
+
+def refuse_misspelt(instance: Any, known: Sequence[str]) -> None:
+    """AttributeError for an attribute of a user's own that has nearly the name of a `known` one.
+
+    To look when it is set, by a ``__setattr__``, would make setting θ slower too.
+    """
+    for name in vars(instance):
+        if name in known or name.startswith("_"):
+            continue
+        import difflib
+
+        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+        if close and close[0] not in name:  # as in weights_before
+            raise AttributeError(
+                f"{type(instance).__name__} has no attribute {name!r}, which you have set; did "
+                f"you mean {close[0]!r}? If it is your own, rename it"
+            )
 
 
 def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, str]) -> Exception:

@@ -388,6 +388,6 @@ def _take_over(net: Network, trained: Network) -> None:
     net.parameters[...], net.state[...] = here.parameters, here.state
     net.chain.key = here.chain.key
     net.generator.bit_generator.state = here.generator.bit_generator.state
-    net.steps, net.epochs, net.history = here.steps, here.epochs, here.history
+    net._steps, net._epochs, net.history = here.steps, here.epochs, here.history
     net.optimizer, net.optimizer_state = here.optimizer, here.optimizer_state
     net.names = here.names

@@ -26,7 +26,15 @@ from .data.minibatches import Batches
 from .data.values import check_finite_rows
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, attr_hints, hints
+from .keywords import (
+    ATTRIBUTES,
+    OF_FIT,
+    OF_NETWORKS,
+    OF_PREDICTIONS,
+    attr_hints,
+    hints,
+    refuse_misspelt,
+)
 from .labels import as_classes, check_names, check_targets, numbered
 from .layers import Input, Layer, sequence
 from .names import HasNames, Names
@@ -41,6 +49,10 @@ if TYPE_CHECKING:
 
 
 SIGMOID = Sigmoid()  # the default, told from one that is given
+ASSIGNED = (
+    "biases", "chain", "classes", "columns", "generator", "history", "optimizer",
+    "optimizer_state", "parameters", "target_columns", "weights",
+)  # fmt: skip
 
 
 @attr_hints(**ATTRIBUTES)
@@ -79,9 +91,6 @@ class Network(HasNames):
         The layers with their parameters, for code that trains or extends a network.
     generator : numpy.random.Generator
         Draws the permutations.
-    steps, epochs : int
-        Done so far by `fit`; a call of `backprop` as in training, without ``step=``, adds a
-        step.
     optimizer_state : State or None
         What the optimizer of the last `fit` remembers.
     history : History or None
@@ -141,7 +150,7 @@ class Network(HasNames):
     def _begin(self, chain: Chain, generator: np.random.Generator) -> None:
         """Set all attributes as they are before any training."""
         self.chain, self.generator = chain, generator
-        self.steps = self.epochs = 0
+        self._steps = self._epochs = 0
         self._optimizer: Optimizer | None = None
         self.optimizer_state: State | None = None
         self.history: History | None = None
@@ -210,6 +219,42 @@ class Network(HasNames):
     def dtype(self) -> str:
         """``"float32"`` or ``"float64"``."""
         return self.chain.dtype
+
+    @property
+    def steps(self) -> int:
+        """Those done so far; a call of `backprop` as in training, without ``step=``, adds one.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], seed=0)
+        >>> history = net.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=3, batch_size=1)
+        >>> net.steps, net.epochs
+        (6, 3)
+        """
+        return self._steps
+
+    @steps.setter
+    def steps(self, value: Any) -> None:
+        raise AttributeError(
+            "net.steps counts those done, and is not set: net.backprop(..., step=...) takes a "
+            "position of its own"
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Those done so far by `fit`.
+
+        >>> import bpx
+        >>> bpx.Network([2, 1]).epochs
+        0
+        """
+        return self._epochs
+
+    @epochs.setter
+    def epochs(self, value: Any) -> None:
+        raise AttributeError(
+            "net.epochs counts those done, and is not set: net.fit(..., epochs=...) trains for "
+            "further ones"
+        )
 
     @property
     def optimizer(self) -> Optimizer | None:
@@ -433,7 +478,7 @@ class Network(HasNames):
         """
         chain, training = self.chain, flag("training", training)
         ws = chain.workspace(training=training)
-        ws.step = self.steps if step is None else whole("step", step, 0)
+        ws.step = self._steps if step is None else whole("step", step, 0)
         gathered = chain.gather(self._checked_x(x), slice(None), ws)
         running = chain.state + 0.0 if training else None
         try:
@@ -442,7 +487,7 @@ class Network(HasNames):
         finally:
             if running is not None:
                 chain.state[...] = running
-                self.steps += step is None
+                self._steps += step is None
 
     @hints(**OF_PREDICTIONS)
     def predict(self, x: Any, *, names: bool = False) -> Array:
@@ -750,7 +795,7 @@ class Network(HasNames):
             n = whole("n", n)
         training = flag("training", training)
         ws = self.chain.workspace(training=training, inputs=True)
-        ws.step = self.steps if step is None else whole("step", step, 0)
+        ws.step = self._steps if step is None else whole("step", step, 0)
         if output_gradient is None:
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)
             found = gradients.from_targets(self.chain, samples, ws)
@@ -759,7 +804,7 @@ class Network(HasNames):
         if n is not None:
             self.chain.add_penalty(found.flat, l1 / n or None, l2 / n or None)
         if step is None and training:
-            self.steps += 1
+            self._steps += 1
         return found
 
     def jacobian(self, x: Any) -> Array:
@@ -1145,6 +1190,8 @@ class Network(HasNames):
         """
         from .training import Options, train
 
+        if type(self) is Network:  # a subclass has attributes of its own
+            refuse_misspelt(self, ASSIGNED)
         options = Options(
             epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
             sample_weight=sample_weight, validation=validation, callbacks=callbacks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import pydoc
 import re
@@ -201,6 +202,71 @@ def test_attributes_of_layers(name):
 def test_names_that_are_nearly_right(look, told):
     with pytest.raises(AttributeError, match=re.escape(told)):
         look()
+
+
+@pytest.mark.parametrize(
+    "name", {*inspect.signature(bpx.Network.fit).parameters} - {"self", "x", "y"}
+)
+def test_arguments_of_fit_that_are_set(name):
+    for owner in (net(), bpx.Ensemble([net()])):
+        if name == "optimizer" and isinstance(owner, bpx.Network):
+            owner.optimizer = "adam"
+            continue
+        with pytest.raises(AttributeError, match=rf"fit\(\.\.\., |net\.{name} counts|no setter"):
+            setattr(owner, name, 3)
+
+
+@pytest.mark.parametrize("name", inspect.signature(bpx.Network).parameters)
+def test_arguments_of_the_constructor_that_are_set(name):
+    with pytest.raises((AttributeError, TypeError), match=rf"{name}|expected 2 arrays"):
+        setattr(net(), name, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("optimzer", "optimizer"), ("Optimizer", "optimizer"), ("weigths", "weights"),
+     ("column", "columns")],
+)  # fmt: skip
+def test_attributes_that_are_nearly_right(name, meant):
+    one = net()
+    setattr(one, name, 3)
+    told = f"no attribute {name!r}, which you have set; did you mean {meant!r}? If it is your own"
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        one.fit(X, Y, epochs=1)
+    assert one.steps == 0
+    delattr(one, name)
+    one.fit(X, Y, epochs=1)
+
+
+def test_counters_are_not_set():
+    one = net()
+    one.fit(X, Y, epochs=2)
+    for name, told in (("epochs", "net.fit(..., epochs=...) trains"), ("steps", "step=...)")):
+        with pytest.raises(AttributeError, match=rf"net\.{name} counts .*{re.escape(told)}"):
+            setattr(one, name, 100)
+    assert (one.epochs, one.steps) == (2, 2)
+    for twin in (copy.deepcopy(one), pickle.loads(pickle.dumps(one)), bpx.load(one.to_bytes())):
+        assert (twin.epochs, twin.steps) == (2, 2)
+
+
+def test_attributes_of_a_users_own():
+    class Mine(bpx.Network):
+        l2 = 3.0
+
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.momentum, self.optimzer = 0.9, 5
+
+    one, mine = net(), Mine([3, 4, 2], seed=0)
+    one.tag, one.weights_before, one.names_, one.step = 1, one.weights[0].copy(), 2, 3
+    mine.l2, mine.n = 4.0, 7
+    for each in (one, mine):
+        each.fit(X, Y, epochs=1)
+        twin = copy.copy(each)
+        assert vars(twin).keys() == vars(each).keys()
+    assert (one.tag, mine.l2, mine.n, mine.momentum, mine.optimzer) == (1, 4.0, 7, 0.9, 5)
+    with pytest.raises(AttributeError, match=r"Network has no attribute 'lr': the optimizer has"):
+        mine.lr  # noqa: B018
 
 
 def test_a_network_has_no_names_that_it_does_not_have():

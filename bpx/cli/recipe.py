@@ -94,7 +94,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
     twin.parameters[...], twin.state[...] = net.parameters, net.state
     twin.chain.key, twin.generator = net.chain.key, net.generator
-    twin.steps, twin.epochs = net.steps, net.epochs
+    twin._steps, twin._epochs = net.steps, net.epochs
     twin.names = net.names
     return twin
 

@@ -74,7 +74,7 @@ def synchronize(net: Network, state: State, ranks: Ranks) -> None:
     }  # fmt: skip
     numbers = json.loads(ranks.broadcast(json.dumps(numbers).encode()))
     generator.state = numbers["generator"]
-    net.chain.key, net.steps, net.epochs = (numbers[name] for name in ("key", "steps", "epochs"))
+    net.chain.key, net._steps, net._epochs = (numbers[name] for name in ("key", "steps", "epochs"))
     state.step, state.factor = numbers["step"], numbers["factor"]
     for vector in (
         net.parameters,

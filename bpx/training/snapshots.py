@@ -311,7 +311,11 @@ class Snapshot:
         self._copy(self.net.state, net, net.state)
         for name, slot in run.optimizer_state.slots.items():
             self._copy(self.slots[name], net, slot)
-        net.chain.key, net.steps, net.epochs = self.net.chain.key, self.net.steps, self.net.epochs
+        net.chain.key, net._steps, net._epochs = (
+            self.net.chain.key,
+            self.net.steps,
+            self.net.epochs,
+        )
         run.optimizer_state.step, run.optimizer_state.factor = self.step, self.factor
         run.step, run.begun, run.stopped = net.steps, self.begun, self.history.stopped
         run.history = self.history

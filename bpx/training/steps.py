@@ -120,7 +120,7 @@ class Steps:
     def count(self, steps: int) -> None:
         """Count `steps` that were done, in whatever way."""
         self.state.step += steps
-        self.net.steps += steps
+        self.net._steps += steps
 
     def _step(self, batch: Any, at: Any, scalars: Scalars | None = None) -> None:
         """Gather, forward, δ^L, backward, update; the step's sums go to row `at` of the log.
@@ -193,7 +193,7 @@ class Steps:
         """Set everything back to the last `back_up`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             vector[...] = copy
-        self.net.steps, self.state.step = self._counters
+        self.net._steps, self.state.step = self._counters
 
     def since_backup(self, count: int) -> tuple[list[Array], list[Array]]:
         """The vectors, and `count` rows of the log, at the last `back_up` and now.

@@ -180,7 +180,7 @@ class Trainer:
             row["learning_rate"] = self.epoch.rate or self._rate()
             row["seconds"] = self.epoch.took
             run.history.append(row)
-            net.epochs, self.epoch = net.epochs + 1, None
+            net._epochs, self.epoch = net.epochs + 1, None
             self._call(hooks(callbacks, "on_epoch_end"), run)
 
     def _next_epoch(self) -> Epoch:
