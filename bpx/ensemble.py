@@ -18,7 +18,7 @@ from .data import arrays
 from .data.blocks import Blocks, in_memory
 from .data.incoming import to_evaluate
 from .frames import by_names
-from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, attr_hints, hints
+from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, X_ALONE, attr_hints, hints
 from .labels import as_classes, check_names
 from .layers import Input
 from .names import HasNames, Names
@@ -154,6 +154,7 @@ class Ensemble(HasNames):
 
     # --- answers ----------------------------------------------------------------------------
 
+    @hints(X_ALONE, **OF_PREDICTIONS)
     def feedforward(self, x: Any) -> Array:
         """The mean of the members' outputs, (m, k), whatever `combine` is.
 
@@ -176,7 +177,7 @@ class Ensemble(HasNames):
 
     __call__ = feedforward
 
-    @hints(**OF_PREDICTIONS)
+    @hints(X_ALONE, **OF_PREDICTIONS)
     def predict(self, x: Any, *, names: bool = False) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 

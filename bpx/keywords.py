@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from typing import Any, ParamSpec, TypeVar
 
+from .checks import shortened
 from .registry import nearest
 
 P = ParamSpec("P")
@@ -61,8 +62,11 @@ OF_PREDICTIONS = {
     "batch_size": "large inputs are worked through in slices anyway",
     "lmbda": "here it is l2=, of total_cost",
     "threshold": "compare the outputs yourself, net(x) > 0.3",
+    "training": "net.activations(x, training=True)[-1] are the outputs as in training",
     "verbose": "it prints nothing",
 }
+# Of those of them that take no y.
+X_ALONE = "it takes x alone, and net.evaluate(x, y) says how near the outputs are to y"
 # Of layers, by the argument that replaces them, if it is one; names that are nearly ours are found
 # without.
 OF_LAYERS = {
@@ -193,7 +197,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "to_onnx": "here it is bpx.export_onnx(net, path)",
     "train": "here it is net.fit(x, y)",
     "trainable": _FROZEN,
-    "training": "net.activations(x, training=True)[-1] are the outputs as in training",
+    "training": OF_PREDICTIONS["training"],
     "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
 }
@@ -222,13 +226,23 @@ ATTRIBUTES_OF_HISTORIES = {
 
 
 def refuse(
-    what: str, options: Iterable[str], known: Iterable[str], elsewhere: dict[str, str]
+    what: str,
+    options: Iterable[str],
+    known: Iterable[str],
+    elsewhere: dict[str, str],
+    others: Sequence[Any] = (),
+    more: str = "",
 ) -> None:
-    """TypeError for the first of `options` that `what` does not know, with what it has instead."""
+    """TypeError for the first of `options` that `what` does not know, with what it has instead.
+
+    Or for arguments without a name for which it has no place, with `more`.
+    """
     for name in options:
         if name not in known:
             end = f": {elsewhere[name]}" if name in elsewhere else nearest(name, [*known])
             raise TypeError(f"{what} takes no {name}={end}")
+    if others and more:
+        raise TypeError(f"{what} takes no {shortened(others[0])}: {more}")
 
 
 def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -245,9 +259,7 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
         def called(*args: P.args, **options: P.kwargs) -> R:
             owner = type(args[0]).__name__ if args else ""
             what = owner if method.__name__ == "__init__" else method.__name__
-            refuse(what, options, known, elsewhere)
-            if more and len(args) > code.co_argcount:
-                raise TypeError(f"{what} takes no {args[-1]!r}: {more}")
+            refuse(what, options, known, elsewhere, args[code.co_argcount :], more)
             return method(*args, **options)
 
         return called

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -31,8 +31,10 @@ from .keywords import (
     OF_FIT,
     OF_NETWORKS,
     OF_PREDICTIONS,
+    X_ALONE,
     attr_hints,
     hints,
+    refuse,
     refuse_misspelt,
 )
 from .labels import as_classes, check_names, check_targets, numbered
@@ -112,7 +114,10 @@ class Network(HasNames):
     [(30, 784), (10, 30)]
     """
 
-    @hints(**OF_NETWORKS)
+    @hints(
+        'sizes are one list, bpx.Network([784, 30, 10]), and all else has a name, hidden="relu"',
+        **OF_NETWORKS,
+    )
     def __init__(
         self,
         layers: Sequence[Any],
@@ -392,7 +397,7 @@ class Network(HasNames):
 
     # --- forward ----------------------------------------------------------------------------
 
-    def feedforward(self, x: Any) -> Array:
+    def feedforward(self, x: Any, *others: Never, **options: Never) -> Array:
         r"""The activations of the last layer, (m, k), on the network's backend.
 
         Parameters
@@ -419,17 +424,18 @@ class Network(HasNames):
         >>> net.feedforward([[0.0, 1.0], [2.0, 3.0]]).tolist()
         [[0.5], [0.5]]
         """
+        if others or options:  # `hints` would take 0.35 of the 5 µs for one sample
+            refuse("feedforward", options, ["x"], OF_PREDICTIONS, others, X_ALONE)
+        chain = self.chain
         if isinstance(x, Blocks):
             arrays.check_row_shape(by_names(x, self.columns).shape, self.input_shape, x)
-            described, most = self.chain.architecture, self.chain.largest_input
-            return self.chain.outputs(x.checking(described.indices, most))
-        # No `hints` for this method: they would take 0.35 of its 5 µs for one sample.
+            return chain.outputs(x.checking(chain.architecture.indices, chain.largest_input))
         given = self._by_names(x)
         x = self._rows(given, finite=False)
-        if self.chain.architecture.integers:  # which are checked already
-            return self.chain.outputs(x)
-        most = self.chain.largest_input
-        return self.chain.outputs(x, check=partial(check_finite_rows, x, "x", given, most))
+        if chain.architecture.integers:  # which are checked already
+            return chain.outputs(x)
+        check = partial(check_finite_rows, x, "x", given, chain.largest_input)
+        return chain.outputs(x, check=check)
 
     __call__ = feedforward
 
@@ -489,7 +495,7 @@ class Network(HasNames):
                 chain.state[...] = running
                 self._steps += step is None
 
-    @hints(**OF_PREDICTIONS)
+    @hints(X_ALONE, **OF_PREDICTIONS)
     def predict(self, x: Any, *, names: bool = False) -> Array:
         """Labels (m,) for a classification, 0 or 1 (m, k) for multilabel, else values (m, k).
 
@@ -1026,7 +1032,7 @@ class Network(HasNames):
 
     # --- training, files, summary -----------------------------------------------------------
 
-    @hints(**OF_FIT)
+    @hints("after x and y all arguments have names, such as epochs=10", **OF_FIT)
     def fit(
         self,
         x: Any,

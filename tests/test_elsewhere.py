@@ -131,6 +131,28 @@ KEYWORDS = [
     (lambda: bpx.ReduceOnPlateau(min_lr=1e-5), "lowest=, of the first rate: 1/128 by default"),
     (lambda: bpx.Adam(schedules.Cosine), "got the function Cosine: make a subclass of bpx.sched"),
     (lambda: bpx.Adam(lambda step: 0.1), "got the function <lambda>: make a subclass of bpx.sch"),
+    (
+        lambda: bpx.Network(3, 4, 2),
+        "Network takes no 4: sizes are one list, bpx.Network([784, 30, 10]), and all else has a",
+    ),
+    (lambda: bpx.Network([3, 2], "relu"), "takes no 'relu': sizes are one list, bpx.Network([7"),
+    (
+        lambda: net().fit(X, Y, 10),
+        "fit takes no 10: after x and y all arguments have names, such as epochs=10",
+    ),
+    (lambda: net().feedforward(X, Y), "feedforward takes no array([0, 1, 1, 0]): it takes x alon"),
+    (lambda: net()(X, Y), "it takes x alone, and net.evaluate(x, y) says how near the outputs"),
+    (lambda: net().predict(X, Y), "predict takes no array([0, 1, 1, 0]): it takes x alone, and n"),
+    (lambda: net()(X, training=True), "feedforward takes no training=: net.activations(x, train"),
+    (lambda: net().predict(X, training=True), "net.activations(x, training=True)[-1] are the o"),
+    (lambda: net()(X, batch_size=2), "large inputs are worked through in slices anyway"),
+    (lambda: bpx.Ensemble([net()])(X, Y), "feedforward takes no array([0, 1, 1, 0]): it takes x"),
+    (lambda: bpx.Ensemble([net()]).predict(X, Y), "predict takes no array([0, 1, 1, 0]): it tak"),
+    (
+        lambda: net().predict(bpx.datasets.Split(X, Y)),
+        "x is not an array of numbers but x and y together: pass x alone, pair.x",
+    ),
+    (lambda: net()([X, Y]), "not an array of numbers but x and y together: pass x alone, pair[0]"),
     (lambda: bpx.Ensemble.of(net(), 3), "got int; the number comes first: Ensemble.of(5, net)"),
 ]
 

@@ -171,6 +171,9 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
         host = np.asarray(values)
     except (TypeError, ValueError) as error:
         hint = _ONE_AT_A_TIME if are_batches(values) else f": {error}"
+        if name == "x" and _is_pair(values):
+            first = "pair.x" if hasattr(values, "x") else "pair[0]"
+            hint = f" but x and y together: pass x alone, {first}"
         raise TypeError(f"{what} is not an array of numbers{hint}") from error
     but = ""
     if host.dtype.kind == "O" and not host.ndim:
@@ -218,6 +221,11 @@ def _of_objects(host: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, s
                 hint = f": {FILL_IN}" if _is_missing(value) else ""
                 return host, f" with {shortened(value)} {where}{hint}"
     return host, ""
+
+
+def _is_pair(values: Any) -> bool:
+    several = isinstance(values, tuple | list) and len(values) in (2, 3)
+    return several and all(hasattr(value, "shape") for value in values)
 
 
 def _is_no_number(value: Any) -> bool:
