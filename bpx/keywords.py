@@ -67,6 +67,10 @@ OF_PREDICTIONS = {
 }
 # Of those of them that take no y.
 X_ALONE = "it takes x alone, and net.evaluate(x, y) says how near the outputs are to y"
+_NO_MASKS = (
+    "there is no masking: the number of the padding has a vector as all others, and a callback's "
+    "on_step_end can keep it zero, run.net.weights[0][0] = 0.0"
+)
 # Of layers, by the argument that replaces them, if it is one; names that are nearly ours are found
 # without.
 OF_LAYERS = {
@@ -80,6 +84,10 @@ OF_LAYERS = {
     "channels": {
         "filters": "here they are channels=, the first argument",
         "out_channels": "here they are channels=, the first argument",
+    },
+    "count": {  # of an Embedding
+        "mask_zero": _NO_MASKS,
+        "padding_idx": _NO_MASKS,
     },
     "rate": {"p": "here it is rate="},
     "units": {"out_features": "here they are units=, the first argument"},
@@ -129,20 +137,40 @@ ATTRIBUTES_OF_BPX = {
     "sklearn": "import bpx.sklearn",
 }
 # Of its layers; names that are nearly ours are found without.
+_WHOLE = "here it is {0}, with the size of its input, and Flatten() after it"
+_MEAN = "here it is bpx.layers.GlobalAveragePool{0}D()"
 ATTRIBUTES_OF_LAYERS = {
+    "AdaptiveAvgPool1d": _MEAN.format(1),
+    "AdaptiveAvgPool2d": _MEAN.format(2),
+    "AdaptiveMaxPool1d": _WHOLE.format("MaxPool1D(n)"),
+    "AdaptiveMaxPool2d": _WHOLE.format("MaxPool2D((h, w))"),
     "Add": "here it is bpx.layers.Residual([...]), what layers make of x, and x",
     "Concat": "here it is bpx.layers.Concatenate([[...], [...]])",
     "Conv2DTranspose": "here it is Upsample2D(2), and a Conv2D after it",
     "ConvTranspose2d": "here it is Upsample2D(2), and a Conv2D after it",
+    "DepthwiseConv2D": "here it is Conv2D(c, k, groups=c), of c channels",
     "GRU": "there are no recurrent layers",
+    "GlobalMaxPool1D": _WHOLE.format("MaxPool1D(n)"),
+    "GlobalMaxPool2D": _WHOLE.format("MaxPool2D((h, w))"),
+    "GlobalMaxPooling1D": _WHOLE.format("MaxPool1D(n)"),
+    "GlobalMaxPooling2D": _WHOLE.format("MaxPool2D((h, w))"),
+    "GroupNorm": "there are bpx.layers.LayerNorm and BatchNorm",
+    "GroupNormalization": "there are bpx.layers.LayerNorm and BatchNorm",
     "LSTM": "there are no recurrent layers",
+    "Lambda": "here it is a layer of your own, docs/extending.md",
+    "LeakyReLU": 'here it is "leaky-relu", as in Dense(30, "leaky-relu")',
     "Linear": "here it is bpx.layers.Dense",
+    "MultiHeadAttention": "there is no attention here",
+    "MultiheadAttention": "there is no attention here",
     "RNN": "there are no recurrent layers",
     "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
     "Relu": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
     "Sigmoid": 'here it is "sigmoid", as in Dense(30, "sigmoid")',
     "Softmax": 'here it is "softmax", as in Dense(10, "softmax")',
     "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
+    "ZeroPad2d": "here it is padding=, as in Conv2D(8, 3, padding=1)",
+    "ZeroPadding1D": "here it is padding=, as in Conv1D(8, 3, padding=1)",
+    "ZeroPadding2D": "here it is padding=, as in Conv2D(8, 3, padding=1)",
 }
 # Arguments of training and of constructors that are set as attributes would have no effect.
 _OF_TRAINING = {

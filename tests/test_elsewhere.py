@@ -76,6 +76,8 @@ KEYWORDS = [
         "takes no bias_initializer=: here it is b",
     ),
     (lambda: layers.Dense(3, kernel_regularizer="l2"), "it is for training, net.fit(..., l2=...)"),
+    (lambda: layers.Embedding(9, 4, padding_idx=0), "takes no padding_idx=: there is no masking"),
+    (lambda: layers.Embedding(9, 4, mask_zero=True), "keep it zero, run.net.weights[0][0] = 0.0"),
     (lambda: layers.Dropout(p=0.5), "Dropout takes no p=: here it is rate="),
     (lambda: layers.MaxPool2D(kernel_size=2), "takes no kernel_size=; did you mean 'pool_size'?"),
     (lambda: layers.Upsample2D(size=2), "size=: here it is scale=, how many times as large"),
@@ -206,6 +208,34 @@ def test_attributes_of_layers(name):
     told = f"'bpx.layers' has no attribute {name!r}: {keywords.ATTRIBUTES_OF_LAYERS[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         getattr(layers, name)
+
+
+def test_what_is_known_of_layers_are_layers():
+    with pytest.raises(AttributeError) as told:
+        layers.Frobnicate  # noqa: B018
+    known = str(told.value).partition("Known: ")[2].split(", ")
+    assert {"Conv2D", "Dense", "Input", "Layer"} <= {*known} < {*layers.__all__}
+    assert all(issubclass(getattr(layers, name), layers.Layer | layers.Input) for name in known)
+
+
+def test_what_is_said_of_layers_that_are_not_there_works(rng):
+    x = rng.normal(size=(5, 4, 6, 7))
+    whole = bpx.Network([layers.Input((4, 6, 7)), layers.MaxPool2D((6, 7)), layers.Flatten()])
+    assert np.array_equal(whole(x), x.max(axis=(2, 3)).astype(np.float32))
+    by_channel = layers.Conv2D(4, 3, groups=4).bind((4, 6, 7))
+    assert by_channel.parameters()["weights"].shape == (4, 1, 3, 3)
+    chain = [layers.Input(3), layers.Embedding(5, 2), layers.Flatten(), layers.Dense(2, "softmax")]
+    words = bpx.Network(chain, seed=0)
+
+    class KeepZero(bpx.Callback):
+        def on_step_end(self, run):
+            run.net.weights[0][0] = 0.0
+
+    before = words.weights[0].copy()
+    words.fit([[0, 0, 1], [2, 0, 4]] * 5, [0, 1] * 5, epochs=2, callbacks=KeepZero())
+    moved = (words.weights[0] != before).any(axis=1)
+    assert not words.weights[0][0].any()
+    assert moved.tolist() == [True, True, True, False, True]
 
 
 @pytest.mark.parametrize(

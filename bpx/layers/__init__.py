@@ -60,4 +60,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    raise missing(f"module {__name__!r}", name, __all__, ATTRIBUTES_OF_LAYERS)
+    known = (found for each in __all__ if isinstance(found := globals()[each], type))
+    kinds = [kind.__name__ for kind in known if issubclass(kind, Layer | Input)]
+    raise missing(f"module {__name__!r}", name, kinds, ATTRIBUTES_OF_LAYERS)
