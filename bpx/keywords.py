@@ -121,6 +121,10 @@ OF_SCHEDULES = {
 ATTRIBUTES_OF_BPX = {
     "CSVLogger": "here it is history.to_csv(path), or run.history.to_csv(path) in a callback",
     "DataLoader": "here it is bpx.batches(x, y, 32), or bpx.open_data(path) for files",
+    "LBFGS": (
+        "it takes no mini-batches: docs/recipes.md has it by SciPy in some lines, and in "
+        'bpx.sklearn MLPClassifier and MLPRegressor have it, solver="lbfgs"'
+    ),
     "LRFinder": "docs/training.md has one in some lines, at Finding a learning rate",
     "Linear": "here it is bpx.layers.Dense",
     "MLPClassifier": "it is bpx.sklearn.MLPClassifier: import bpx.sklearn",
@@ -193,6 +197,7 @@ _FROZEN = "here it is net.frozen(2), a copy whose first two layers do not learn"
 ATTRIBUTES = _OF_TRAINING | {
     "SGD": "here it is net.fit(x, y, epochs=30, batch_size=10, optimizer=bpx.SGD(3.0))",
     "add": "all layers go to bpx.Network([...])",
+    "backward": "here it is net.backprop(x, y), or net.backprop(x, output_gradient=...)",
     "bias": "here they are net.biases; initial ones are for bpx.Network(..., bias=...)",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
     "count_params": "here it is net.summary()",
@@ -206,6 +211,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "get_weights": "here they are net.weights and net.biases, or net.tensors by name",
     "grad": "here it is what net.backprop(x, y) returns",
     "large_weight_initializer": 'here it is bpx.Network(..., weights="normal")',
+    "hessian": "docs/recipes.md has second derivatives in some lines, from net.jacobian(x)",
     "hidden": "it is for bpx.Network(..., hidden=...)",
     "load": "here it is bpx.load(path)",
     "load_state_dict": "here it is bpx.load(path), or net.copy_from(other)",

@@ -17,7 +17,7 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import check_described, flag, fraction, not_as_expected, positive
-from .keywords import init_hints
+from .keywords import ATTRIBUTES_OF_BPX, init_hints
 from .registry import Registry
 from .schedules import Schedule
 
@@ -470,10 +470,7 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
     """
     if isinstance(optimizer, str) and optimizer.lower().replace("-", "") == "lbfgs":
-        raise ValueError(
-            f"{optimizer!r} takes no mini-batches, and is a solver of the estimators: "
-            'bpx.sklearn.MLPClassifier(solver="lbfgs"), whose to_network() is a Network'
-        )
+        raise ValueError(f"{optimizer!r} is no optimizer: {ATTRIBUTES_OF_BPX['LBFGS']}")
     found: Optimizer = OPTIMIZERS.get(optimizer)
     check_described(found)
     return found

@@ -8,6 +8,7 @@ import inspect
 import pickle
 import pydoc
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +202,12 @@ def test_attributes_of_bpx(name, monkeypatch):
     told = f"module 'bpx' has no attribute {name!r}: {keywords.ATTRIBUTES_OF_BPX[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         getattr(bpx, name)
+
+
+def test_recipes_that_messages_name_are_there():
+    recipes = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for heading in ("L-BFGS by SciPy", "Second derivatives"):
+        assert f"## {heading}" in recipes
 
 
 @pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_LAYERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from ..data.incoming import Incoming, to_evaluate
 from ..data.minibatches import Batches, check_shuffle
 from ..frames import names_of, names_of_targets
 from ..history import History
+from ..keywords import OF_FIT
 from ..labels import learned
 from ..names import Names
 from ..network import Network
@@ -288,6 +290,8 @@ def _held_out(net: Network, options: Options, names: Names) -> Samples | Incomin
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
         kind = type(validation).__name__
         several = f" of {len(validation)}" if isinstance(validation, tuple | list) else ""
+        if isinstance(validation, numbers.Real):
+            several = f": {OF_FIT['validation_split']}"
         raise TypeError(
             "expected validation=(x, y), (x, y, sample_weight), an iterable of such mini-batches "
             f"or open_data(...), got {article(kind)}{several}"
