@@ -245,8 +245,11 @@ class Quantile(Cost):
 
     def check_outputs(self, count: int) -> None:
         if isinstance(self.levels, tuple) and len(self.levels) != count:
+            levels = len(self.levels)
             raise ValueError(
-                f"Quantile has {len(self.levels)} levels, and the network {count} outputs"
+                f"Quantile has {levels} level{'s' * (levels > 1)}, and the network {count} "
+                f"output{'s' * (count > 1)}: give it an output for each level; MLPRegressor has "
+                f"one for each column of y, np.repeat(y[:, None], {levels}, axis=1)"
             )
 
     def _slope(self, xp: Any, e: Array) -> Array:

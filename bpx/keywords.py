@@ -57,6 +57,11 @@ OF_FIT = {
     "verbose": "here it is progress=True",
     "weight_decay": "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(0.001)",
 }
+_BAGGING = (
+    "give each member rows of your own, for net in ensemble.members: "
+    "k = net.generator.integers(len(x), size=len(x)); net.fit(x[k], y[k])"
+)
+OF_FIT_OF_ENSEMBLES = OF_FIT | {"bagging": _BAGGING, "bootstrap": _BAGGING}
 # Of predictions and evaluations.
 OF_PREDICTIONS = {
     "batch_size": "large inputs are worked through in slices anyway",

@@ -26,7 +26,7 @@ from .data.minibatches import REPEATABLE
 from .ensemble import Ensemble
 from .handover import Handover, pickled, unpickled
 from .history import History
-from .keywords import OF_FIT, refuse
+from .keywords import OF_FIT_OF_ENSEMBLES, refuse
 from .names import Names
 from .network import Network
 from .persistence import Stateful
@@ -74,7 +74,8 @@ def train(
     options: dict[str, Any],
 ) -> list[History]:
     """What `Ensemble.fit` does; its docstring has the parameters."""
-    refuse("fit", options, inspect.signature(Network.fit).parameters, OF_FIT)
+    known = [*list(inspect.signature(Network.fit).parameters)[1:], "processes", "devices"]
+    refuse("fit", options, known, OF_FIT_OF_ENSEMBLES)
     if isinstance(callbacks := options.get("callbacks"), Iterator):
         options = options | {"callbacks": list(callbacks)}
     members = ensemble.members

@@ -154,7 +154,14 @@ class Optimizer:
         for name in self.slots():
             slot: Any = state.slots.get(name)
             if slot is None or (type(slot), tuple(slot.shape), slot.dtype) != wanted:
-                what = f"net.optimizer_state.slots[{name!r}], of {type(self).__name__} and dtype"
+                what = f"net.optimizer_state.slots[{name!r}]"
+                if isinstance(slot, np.memmap):  # as joblib.load makes them
+                    read_only = "" if slot.flags.writeable else "read-only "
+                    raise ValueError(
+                        f"{what} is a {read_only}memory map, and fit writes to it: load the "
+                        "network with mmap_mode=None, or train a copy.deepcopy(net)"
+                    )
+                what = f"{what}, of {type(self).__name__} and dtype"
                 error = not_as_expected(f"{what} {theta.dtype},", wanted[1], slot)
                 raise ValueError(f"{error}: net.optimizer_state = None begins anew")
 

@@ -725,7 +725,18 @@ CASES = [
     (
         lambda: bpx.Network([3, 3], cost=bpx.costs.Quantile((0.1, 0.9))),
         ValueError,
-        "Quantile has 2 levels, and the network 3 outputs",
+        "Quantile has 2 levels, and the network 3 outputs: give it an output for each level; MLP",
+    ),
+    (
+        lambda: bpx.Network([3, 1], cost=bpx.costs.Quantile((0.1, 0.5, 0.9))),
+        ValueError,
+        "3 levels, and the network 1 output: give it an output for each level; MLPRegressor has "
+        "one for each column of y, np.repeat(y[:, None], 3, axis=1)",
+    ),
+    (
+        lambda: bpx.Network([3, 2], cost=bpx.costs.Quantile((0.1,))),
+        ValueError,
+        "Quantile has 1 level, and the network 2 outputs",
     ),
     (lambda: bpx.CustomCost(abs), TypeError, "missing 1 required positional argument: 'gradient'"),
     (lambda: bpx.CustomActivation(abs), TypeError, "required positional argument: 'derivative'"),

@@ -53,6 +53,11 @@ KEYWORDS = [
         "evaluate takes no batch_size=: la",
     ),
     (lambda: bpx.Ensemble([net()]).fit(X, Y, lmbda=2), "fit takes no lmbda=: here it is l2="),
+    (
+        lambda: bpx.Ensemble([net()]).fit(X, Y, bootstrap=True),
+        "fit takes no bootstrap=: give each member rows of your own, for net in ensemble.members",
+    ),
+    (lambda: bpx.Ensemble([net()]).fit(X, Y, bagging=True), "net.fit(x[k], y[k])"),
     (lambda: bpx.Ensemble([net()]).fit(X, Y, batchsize=2), "did you mean 'batch_size'?"),
     (
         lambda: net(dropout=0.5),
@@ -326,6 +331,37 @@ def test_attributes_of_a_users_own():
     assert (one.tag, mine.l2, mine.n, mine.momentum, mine.optimzer) == (1, 4.0, 7, 0.9, 5)
     with pytest.raises(AttributeError, match=r"Network has no attribute 'lr': the optimizer has"):
         mine.lr  # noqa: B018
+
+
+def test_arguments_of_an_ensemble_that_are_known():
+    with pytest.raises(TypeError) as told:
+        bpx.Ensemble([net()]).fit(X, Y, frobnicate=True)
+    known = str(told.value).partition("Known: ")[2].split(", ")
+    assert "self" not in known
+    assert {"x", "epochs", "processes", "devices"} <= {*known}
+
+
+def test_what_is_said_of_bagging_works():
+    advice = keywords.OF_FIT_OF_ENSEMBLES["bootstrap"].partition("your own, ")[2]
+    ensemble = bpx.Ensemble([net(), net()])
+    exec(advice, {"ensemble": ensemble, "x": X, "y": Y})
+    assert [member.epochs for member in ensemble.members] == [30, 30]
+
+
+@pytest.mark.parametrize(("mode", "what"), [("r", "a read-only memory map"), ("c", "a memory ma")])
+def test_a_network_in_a_memory_map_is_trained_when_it_is_copied(tmp_path, mode, what):
+    joblib = pytest.importorskip("joblib", reason="it maps what it has pickled")
+    one = net()
+    one.fit(X, Y, epochs=1, optimizer="adam")
+    joblib.dump(one, tmp_path / "n.joblib")
+    mapped = joblib.load(tmp_path / "n.joblib", mmap_mode=mode)
+    told = rf"slots\['mean'\] is {what}.*mmap_mode=None, or train a copy\.deepcopy\(net\)"
+    with pytest.raises(ValueError, match=told):
+        mapped.fit(X, Y, epochs=1)
+    twins = copy.deepcopy(mapped), joblib.load(tmp_path / "n.joblib", mmap_mode=None)
+    for each in (one, *twins):
+        each.fit(X, Y, epochs=1)
+        assert np.array_equal(each.parameters, one.parameters)
 
 
 def test_a_network_has_no_names_that_it_does_not_have():
