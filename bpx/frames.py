@@ -129,6 +129,23 @@ def check_no_dates(x: Any, what: str) -> None:
             )
 
 
+def check_numbered(x: Any, columns: Sequence[int] | None, what: str) -> None:
+    """TypeError for text of pandas in a column that goes to an `Embedding`; None: all columns."""
+    labels = _labels(x) if _index(x) is not None else ()
+    for k in range(len(labels)):
+        if columns is not None and k not in columns:
+            continue
+        found, code = x.iloc[:, k], f"{last_word(what)}[{labels[k]!r}]"
+        if found.dtype.kind != "O" or not any(isinstance(v, str) for v in found.unique()):
+            continue
+        category = str(found.dtype) == "category"
+        code = f"{code}.cat.codes" if category else f"pandas.factorize({code})[0]"
+        raise TypeError(
+            f"{what} has text in column {shortened(str(labels[k]))}, which goes to an Embedding: "
+            f"number its values, {code}, and those of later data in the same way"
+        )
+
+
 def _in_days(x: Any, label: Any, kind: str, name: str) -> str:
     """What makes numbers of a frame's column of dates; empty for times of a day."""
     if kind.lower().startswith("time") and not kind.lower().startswith(("timestamp", "timedelta")):

@@ -483,6 +483,30 @@ def test_text_becomes_columns_of_numbers(frame, columns):
     bpx.Network([5, 1])(found)
 
 
+@pytest.mark.parametrize("kind", ["object", "category", "string"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_text_for_an_embedding_becomes_numbers(kind, alone):
+    """By the advice, which is not the one for other columns."""
+    pandas = pytest.importorskip("pandas", reason="its columns may be categories")
+    city = pandas.Series(["b", "a", "b"] * 2, dtype=kind)
+    L = bpx.layers
+    whole = [L.Embedding(2, 3), L.Flatten()]
+    branches = [L.Concatenate([[L.Columns([1]), *whole], [L.Columns([0])]])]
+    x = pandas.DataFrame({"city": city} if alone else {"size": np.arange(6.0), "city": city})
+    chain = [L.Input(x.shape[1]), *(whole if alone else branches), L.Dense(1)]
+    net = bpx.Network(chain, cost="quadratic", seed=0)
+    for call in (net, lambda x: net.fit(x, np.zeros(6)), bpx.Ensemble([net]).predict):
+        told = (
+            r"x has text in column 'city', which goes to an Embedding: number its values, (.*), "
+        )
+        with pytest.raises(TypeError, match=told) as refused:
+            call(x)
+    code = re.search(told, str(refused.value))[1]
+    numbered = x.assign(city=eval(code, {"x": x, "pandas": pandas}))
+    assert set(numbered["city"]) == {0, 1}
+    net.fit(numbered, np.zeros(6), epochs=1)
+
+
 def test_dates_in_columns_without_strings_as_names(columns):
     pandas = pytest.importorskip("pandas", reason="its columns may have other names")
     x = pandas.DataFrame(columns).assign(when=pandas.Timestamp("2020-01-01"))

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backends import Array, Backend, asarray, get, is_sparse, namespace
 from ..checks import last_word, shortened, whole
-from ..frames import is_named_row, is_on_disk
+from ..frames import check_numbered, is_named_row, is_on_disk
 from .values import Indices, check_finite_rows, check_indices
 
 Seed: TypeAlias = "int | np.random.Generator | None"  # numpy.random is imported where it is used
@@ -120,6 +120,8 @@ def check_x(
     elif plain or not (isinstance(x, np.memmap) and x.dtype.kind in "biuf"):
         if not plain:
             check_in_memory(x, what)
+            for each in indices:
+                check_numbered(x, each.columns, what)
         x = asarray(backend, x, what)
     check_row_shape(tuple(x.shape), shape, given, what)
     if x.shape[0] == 0:
