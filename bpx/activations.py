@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .backends import Array
 from .checks import not_as_expected, number, positive, takes
-from .keywords import init_hints
+from .keywords import init_hints, missing
 from .registry import Registry, called, nearest
 
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
@@ -21,7 +21,7 @@ RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 @init_hints(more='a layer of its own is bpx.layers.Activation("relu")')
 @dataclass(frozen=True)
 class Activation:
-    """σ: called with the namespace of its arrays, and stateless.
+    """σ: stateless, and its methods get the namespace of their arrays, ``forward(np, z)``.
 
     A subclass, a frozen dataclass if it has fields, defines `forward`, and `derivative` where σ
     works element by element, or else `backward`.
@@ -79,6 +79,13 @@ class Activation:
 
 
 ACTIVATIONS = Registry("activation", Activation)
+
+
+if not TYPE_CHECKING:  # a checker knows the names by itself
+
+    def __getattr__(name: str) -> Any:
+        kinds = [kind.__name__ for kind in (Activation, *ACTIVATIONS.builtin.values())]
+        raise missing(f"module {__name__!r}", name, kinds, {})
 
 
 @ACTIVATIONS.builds

@@ -20,7 +20,7 @@ PROBABILITIES = frozenset({"unit", "simplex"})
 
 @dataclass(frozen=True)
 class Cost:
-    """C: called with the namespace of its arrays, and stateless.
+    """C: stateless, and its methods get the namespace of their arrays, ``value(np, a, y)``.
 
     A subclass, a frozen dataclass if it has fields, defines `value` and `gradient`.
 

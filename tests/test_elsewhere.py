@@ -259,6 +259,12 @@ def test_what_is_said_of_layers_that_are_not_there_works(rng):
         (lambda: bpx.Input, "module 'bpx' has no attribute 'Input': it is bpx.layers.Input"),
         (lambda: layers.Conv2d, "'bpx.layers' has no attribute 'Conv2d'; did you mean 'Conv2D'?"),
         (lambda: layers.UpSampling2D, "no attribute 'UpSampling2D'; did you mean 'Upsample2D'?"),
+        (lambda: bpx.activations.sigmoid, "no attribute 'sigmoid'; did you mean 'Sigmoid'? Known"),
+        (lambda: bpx.activations.mish, "Known: Activation, "),
+        (
+            lambda: bpx.datasets.iris,
+            "Known: Dataset, DatasetError, Split, digits, mnist",
+        ),
         (lambda: layers.BatchNormalization, "did you mean 'BatchNorm'?"),
         (lambda: bpx.Cosine, "no attribute 'Cosine': it is bpx.schedules.Cosine"),
     ],
