@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 import bpx
@@ -42,6 +45,25 @@ def test_programs_run(page, tmp_path, monkeypatch, request):
     monkeypatch.setitem(sys.modules, "docs", module)  # dataclasses look for it
     for program in programs(page):
         exec(compile(program, str(page), "exec"), vars(module))
+
+
+@pytest.mark.parametrize("optimizer", [bpx.SGD(0.1, momentum=0.9), bpx.Adam(0.01)])
+def test_steps_that_a_callback_shortens_are_those_of_a_lower_rate(optimizer):
+    (program,) = (p for p in programs(ROOT / "docs" / "training.md") if "class Slower" in p)
+    found: dict[str, Any] = {"bpx": bpx, "np": np}
+    exec(program.rpartition("finer.fit")[0], found)
+    nets = [bpx.Network([3, 5, 2], dtype="float64", seed=0) for _ in range(3)]
+    slower = dataclasses.replace(optimizer, learning_rate=optimizer.learning_rate * 0.1)
+    ways = (
+        (optimizer, found["Slower"](2, 0.1)), (slower, ()), (optimizer, found["Slower"](1, 0.0)),
+    )  # fmt: skip
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    before = nets[2].copy()
+    for net, (chosen, callbacks) in zip(nets, ways, strict=True):
+        net.fit(x, y, epochs=2, optimizer=chosen, callbacks=callbacks)
+    assert np.allclose(nets[0].parameters, nets[1].parameters, rtol=0, atol=1e-14)
+    kept = [np.array_equal(a, b) for a, b in zip(nets[2].weights, before.weights, strict=True)]
+    assert kept == [True, False]
 
 
 def test_the_lines_beside_the_equations_are_in_the_code():
