@@ -449,3 +449,16 @@ def test_one_row_is_enough_where_nothing_is_measured(rng):
                          cost="quadratic")  # fmt: skip
     frozen.fit(X, np.zeros((7, 2)), epochs=1, batch_size=3)
     alone(layers.BatchNorm(), (3, 2)).fit(X[:1].repeat(2).reshape(1, 3, 2), X[:1].repeat(2)[None])
+
+
+def test_a_frozen_copy_draws_masks_and_keeps_running_statistics():
+    """Monte Carlo dropout as in docs/recipes.md: each row by itself, whatever is beside it."""
+    chain = [layers.Input(3), layers.BatchNorm(), layers.Dense(20, "relu"), layers.Dropout(0.5)]
+    net = bpx.Network([*chain, layers.Dense(2, "softmax")], seed=0)
+    net.fit(X, np.arange(7) % 2, epochs=2, batch_size=7)
+    still = net.frozen(len(net.layers))
+    first, more = (still.activations(x, training=True, step=3)[-1] for x in (X[:2], X))
+    assert np.allclose(first, more[:2], atol=1e-6)
+    assert not np.allclose(first, still(X[:2]), atol=1e-3)
+    first, more = (net.activations(x, training=True, step=3)[-1] for x in (X[:2], X))
+    assert not np.allclose(first, more[:2], atol=1e-3)
