@@ -136,9 +136,10 @@ def check_numbered(x: Any, columns: Sequence[int] | None, what: str) -> None:
         if columns is not None and k not in columns:
             continue
         found, code = x.iloc[:, k], f"{last_word(what)}[{labels[k]!r}]"
-        if found.dtype.kind != "O" or not any(isinstance(v, str) for v in found.unique()):
-            continue
         category = str(found.dtype) == "category"
+        values = found.cat.categories if category else found if found.dtype.kind == "O" else ()
+        if not any(isinstance(value, str) for value in values):
+            continue
         code = f"{code}.cat.codes" if category else f"pandas.factorize({code})[0]"
         raise TypeError(
             f"{what} has text in column {shortened(str(labels[k]))}, which goes to an Embedding: "

@@ -195,7 +195,7 @@ _OF_TRAINING = {
     "lmbda": "it is for training, fit(..., l2=...)",
     "lr": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
     "momentum": OF_FIT["momentum"],
-    "weight_decay": OF_FIT["weight_decay"],
+    "weight_decay": "it is for training, fit(..., l2=...), or optimizer=bpx.AdamW(0.001)",
 }  # fmt: skip
 # Of a network.
 _FROZEN = "here it is net.frozen(2), a copy whose first two layers do not learn"
@@ -243,10 +243,10 @@ ATTRIBUTES = _OF_TRAINING | {
 # Of an ensemble.
 ATTRIBUTES_OF_ENSEMBLES = _OF_TRAINING | {
     "epochs": "it is for training, fit(..., epochs=...)",
-    "optimiser": "it is for training, fit(..., optimizer=...)",
-    "optimizer": "it is for training, fit(..., optimizer=...)",
     "history": "each member has its own, [member.history for member in ensemble.members]",
     "jacobian": "each member has its own, member.jacobian(x)",
+    "optimiser": "it is for training, fit(..., optimizer=...)",
+    "optimizer": "it is for training, fit(..., optimizer=...)",
     "predict_proba": "here it is ensemble(x)",
 }
 # Of a history.

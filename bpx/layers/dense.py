@@ -38,8 +38,8 @@ class Dense(Layer):
         σ; the identity by default.
     weights, bias : Initializer, str or None
         Initial values. None: He weights and zero biases for ReLU and its relatives, else
-        N(0, 1/n_in) weights and N(0, 1) biases, as in the book's chapter 3. The values are the
-        network's, ``net.weights[0]`` and ``net.biases[0]``.
+        N(0, 1/n_in) weights and N(0, 1) biases, as in the book's chapter 3. The values are in
+        ``net.weights`` and ``net.biases`` of its network.
     use_bias : bool
         False leaves b out.
     trainable : bool
