@@ -18,6 +18,7 @@ from bpx.backends import (
     _fast,
     _fast_windows,
     _numpy,
+    _numpy_norms,
     _numpy_windows,
     _scipy,
     _torch,
@@ -365,6 +366,43 @@ def normalize_backward_cases(rng):
         yield (delta, normal, rng.normal(size=(2, shape[1])), rng.normal(size=shape[1])), 0
 
 
+VECTORS = (2, 1), (2, 3), (10, 30), (64, 100), (7, 600), (300, 33)
+
+
+def batch_norm_cases(rng):
+    for m, c in VECTORS:
+        x, room = rng.normal(3.0, 1.0, size=(m, c)), np.full((m, c), np.nan)
+        for epsilon in (1e-3, 1):
+            arrays = (*rng.random(size=(4, c)), 0.1, epsilon, np.full(c, np.nan))
+            yield (x, *arrays, room, room.copy()), 9
+
+
+def batch_norm_backward_cases(rng):
+    for m, c in VECTORS:
+        delta, normal = rng.normal(size=(2, m, c))
+        room, sums = np.full((m, c), np.nan), np.full((2, c), np.nan)
+        yield (delta, normal, rng.normal(size=c), room, sums), 0
+
+
+def running_norm_cases(rng):
+    for m, c in ((1, 1), (1, 256), *VECTORS):
+        yield (rng.normal(size=(m, c)), *rng.random(size=(4, c)), 1e-3), 0
+
+
+def layer_norm_cases(rng):
+    for m, n in ((1, 1), (1, 256), *VECTORS):
+        x, room = rng.normal(3.0, 1.0, size=(m, n)), np.full((m, n), np.nan)
+        numbers = *rng.normal(size=(2, n)), 1e-3
+        yield (x, *numbers, np.full((m, 1), np.nan), room, room.copy()), 6
+
+
+def layer_norm_backward_cases(rng):
+    for m, n in ((1, 1), *VECTORS):
+        delta, normal = rng.normal(size=(2, m, n))
+        room, sums = np.full((m, n), np.nan), np.full((2, n), np.nan)
+        yield (delta, normal, rng.normal(size=n), rng.random(size=(m, 1)), room, sums), 0
+
+
 def window_sum_cases(rng):
     for sliding in WINDOWS:
         x = rng.normal(size=(3, 2, *sliding.lengths))
@@ -448,7 +486,11 @@ CASES = {
     "gather": gather_cases,
     "gemm": gemm_cases,
     "keep": keep_cases,
+    "batch_norm": batch_norm_cases,
+    "batch_norm_backward": batch_norm_backward_cases,
     "batch_statistics": batch_statistics_cases,
+    "layer_norm": layer_norm_cases,
+    "layer_norm_backward": layer_norm_backward_cases,
     "moments": moments_cases,
     "normalize": normalize_cases,
     "normalize_backward": normalize_backward_cases,
@@ -458,6 +500,7 @@ CASES = {
     "patches": patches_cases,
     "products": products_cases,
     "rows": rows_cases,
+    "running_norm": running_norm_cases,
     "subtract": of_two_cases,
     "sum_at": sum_at_cases,
     "sum_of_products": sum_of_products_cases,
@@ -486,7 +529,7 @@ COMPILED = {"compile", "compile_forward", "parts_of_forward"}
 
 
 def test_only_kernels_are_overridden():
-    numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows
+    numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows, _numpy_norms.NumpyNorms
     numpys += _fast.FastBackend, _fast_windows.FastWindows
     cupys = _cupy.CupyBackend, _cupy_windows.CupyWindows, _cupy_products.CupyProducts
     cupys += (_cupy_convolutions.CupyConvolutions,)
@@ -498,6 +541,7 @@ def test_only_kernels_are_overridden():
 # Of a kernel's arrays those that it may overwrite.
 OVERWRITTEN = {"window_max_backward": [0], "moments": [2], "normalize_sums": [2]}
 OVERWRITTEN |= {"normalize_backward": [1]}
+OVERWRITTEN |= {"batch_norm_backward": [3, 1], "layer_norm_backward": [4, 1]}
 
 
 def run(kernels, name, arguments, written, dtype, to):

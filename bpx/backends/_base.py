@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._kernels import Array as Array
-from ._windows import WindowKernels
+from ._norms import NormKernels
 
 if TYPE_CHECKING:
     from ._slot import Slot
@@ -39,7 +39,7 @@ def native(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-class Backend(WindowKernels):
+class Backend(NormKernels):
     """Arrays of one namespace on one device.
 
     Parameters

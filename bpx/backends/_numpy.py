@@ -26,7 +26,7 @@ from ._numpy_elementwise import (
     log_likelihood,
     sigma,
 )
-from ._numpy_windows import NumpyWindows
+from ._numpy_norms import NumpyNorms
 
 # OpenBLAS keeps a product of at most this many multiply-adds on the calling thread. Up to it
 # NumPy's and SciPy's libraries may take turns; beyond it their thread pools fight for the cores
@@ -63,7 +63,7 @@ AT_A_PASS = 131_072
 FEW = 256
 
 
-class NumpyBackend(NumpyWindows):
+class NumpyBackend(NumpyNorms):
     """NumPy on the host; its BLAS, or else SciPy's, for ``β·out + α·ab``."""
 
     sparse_up_to = 0.02

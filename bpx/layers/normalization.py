@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..checks import fraction, positive, whole
-from ..context import Context
+from ..context import Context, alone
 from ..initializers import Constant, Initializer, Zeros
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Parameter
@@ -121,8 +121,16 @@ class BatchNorm(Layer):
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         backend, shape = ctx.backend, tuple(x.shape)
         y, normal = ctx.buffer("y", shape), ctx.buffer("normal", shape)
+        of_batch = ctx.training and self.trainable
+        if of_batch and _at_once(x, ctx):
+            n, slope, state = self._values(shape[0]), ctx.buffer("slope", shape[1:]), ctx.state
+            backend.batch_norm(
+                *(x, state.mean, state.variance, p.scale, p.shift),
+                *(self.momentum, self.epsilon, slope, normal, y),
+            )
+            return y, (normal, slope, n, y)
         parts = backend.parts_of_places(shape)
-        if ctx.training and self.trainable:
+        if of_batch:
             numbers, n = self._of_batch(x, y, parts, p, ctx)
         else:
             xp, mean, n = backend.xp, ctx.state.mean, None
@@ -133,7 +141,7 @@ class BatchNorm(Layer):
             backend.normalize(x[rows, ...], numbers, normal[rows, ...], y[rows, ...])
 
         backend.over_rows(work, parts)
-        return y, (normal, numbers, n, y, parts)
+        return y, (normal, numbers[2, ...], n, y)
 
     def _of_batch(
         self, x: Array, room: Array, parts: Parts, p: SimpleNamespace, ctx: Context
@@ -168,9 +176,29 @@ class BatchNorm(Layer):
         out: SimpleNamespace | None,
         ctx: Context,
     ) -> Array | None:
-        normal, numbers, n, room, parts = saved  # room is y's, which nobody reads any more
-        backend = ctx.backend
-        factor = numbers[2, ...] * numbers[3, ...]  # γ/σ
+        normal, slope, n, room = saved  # room is y's, which nobody reads any more
+        factor = slope * p.scale  # γ/σ
+        if n is not None and ctx.wanted and _at_once(delta, ctx):
+            sums = ctx.buffer("sums", (2, delta.shape[1]))
+            ctx.backend.batch_norm_backward(delta, normal, factor, room, sums)
+        else:
+            sums = self._backward_in_parts(delta, normal, factor, n, room, ctx)
+        if out is not None:
+            out.scale.write(sums[0, ...])
+            out.shift.write(sums[1, ...])
+        return delta
+
+    def _backward_in_parts(
+        self,
+        delta: Array,
+        normal: Array,
+        factor: Array,
+        n: float | None,
+        room: Array,
+        ctx: Context,
+    ) -> Array:
+        """Σ δ·x̂ and Σ δ; then δ becomes ∂C/∂x, if it is wanted."""
+        backend, parts = ctx.backend, ctx.backend.parts_of_places(tuple(delta.shape))
 
         def of_rows(rows: slice, sums: Array, beta: float) -> None:
             arrays = delta[rows, ...], normal[rows, ...], room[rows, ...]
@@ -185,10 +213,7 @@ class BatchNorm(Layer):
                 backend.normalize_backward(delta[rows, ...], normal[rows, ...], means, factor)
 
             backend.over_rows(work, parts)
-        if out is not None:
-            out.scale.write(sums[0, ...])
-            out.shift.write(sums[1, ...])
-        return delta
+        return sums
 
     def _sums(
         self, add: Callable[[slice, Array, float], None], parts: Parts, ctx: Context
@@ -212,6 +237,11 @@ class BatchNorm(Layer):
                 "no variance: in training it needs two rows or more"
             )
         return float(values)
+
+
+def _at_once(x: Array, ctx: Context) -> bool:
+    """Whether all of the mini-batch is at hand, and it is one of vectors."""
+    return x.ndim == 2 and ctx.batch_sum is alone
 
 
 @LAYERS.builds
@@ -287,17 +317,13 @@ class LayerNorm(Layer):
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
         xp, length = ctx.backend.xp, math.prod(self._shape)
         rows = x.shape[0] * math.prod(self.shape_in) // length
+        slope = ctx.buffer("slope", (rows, 1))
         normal, y = (ctx.buffer(name, (rows, length)) for name in ("normal", "y"))
-        normal[...] = xp.reshape(x, (rows, length))
-        normal -= xp.mean(normal, axis=1, keepdims=True)
-        normal -= xp.mean(normal, axis=1, keepdims=True)
-        y[...] = normal
-        y *= normal
-        slope = 1.0 / xp.sqrt(xp.mean(y, axis=1, keepdims=True) + self.epsilon)
-        normal *= slope
-        y[...] = normal
-        y *= xp.reshape(p.scale, (length,))
-        y += xp.reshape(p.shift, (length,))
+        flat = (
+            xp.reshape(array, shape)
+            for array, shape in ((x, (rows, length)), (p.scale, (length,)), (p.shift, (length,)))
+        )
+        ctx.backend.layer_norm(*flat, self.epsilon, slope, normal, y)
         return xp.reshape(y, tuple(x.shape)), (normal, slope, y)
 
     def backward(
@@ -309,20 +335,11 @@ class LayerNorm(Layer):
         ctx: Context,
     ) -> Array | None:
         normal, slope, room = saved  # room is y's, which nobody reads any more
-        xp, shape = ctx.backend.xp, tuple(delta.shape)
-        delta = xp.reshape(delta, tuple(normal.shape))
-        room[...] = delta
-        room *= normal
-        scale, shift = xp.sum(room, axis=0), xp.sum(delta, axis=0)
-        if ctx.wanted:  # from the old γ
-            delta *= xp.reshape(p.scale, (-1,))
-            room[...] = delta
-            room *= normal
-            normal *= xp.mean(room, axis=1, keepdims=True)
-            delta -= xp.mean(delta, axis=1, keepdims=True)
-            delta -= normal
-            delta *= slope
+        xp, shape, of_rows = ctx.backend.xp, tuple(delta.shape), tuple(normal.shape)
+        delta, scale = xp.reshape(delta, of_rows), xp.reshape(p.scale, of_rows[1:])
+        sums = ctx.buffer("sums", (2, of_rows[1]))
+        ctx.backend.layer_norm_backward(delta, normal, scale, slope, room, sums)
         if out is not None:
-            out.scale.write(xp.reshape(scale, self._shape))
-            out.shift.write(xp.reshape(shift, self._shape))
+            out.scale.write(xp.reshape(sums[0, ...], self._shape))
+            out.shift.write(xp.reshape(sums[1, ...], self._shape))
         return xp.reshape(delta, shape)

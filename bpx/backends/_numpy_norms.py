@@ -1,0 +1,117 @@
+"""Normalization of vectors in few calls of NumPy: for small batches these take the time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._base import Array
+from ._numpy_elementwise import row_sums
+from ._numpy_windows import NumpyWindows
+
+# Rows whose sum in float32 leaves a remainder small enough for the second pass to correct it.
+FEW_ROWS = 256
+
+
+class NumpyNorms(NumpyWindows):
+    """The kernels for vectors of `NumpyBackend`."""
+
+    def batch_norm(
+        self,
+        x: Array,
+        running_mean: Array,
+        running_variance: Array,
+        scale: Array,
+        shift: Array,
+        momentum: float,
+        epsilon: float,
+        slope: Array,
+        normal: Array,
+        out: Array,
+    ) -> Array:
+        n = len(x)
+        if n > FEW_ROWS:
+            state = running_mean, running_variance
+            numbers = scale, shift, momentum, epsilon
+            return super().batch_norm(x, *state, *numbers, slope, normal, out)
+        mean, left, variance = np.empty((3, len(scale)), x.dtype)
+        self.sum_rows(x, mean, 1.0 / n)
+        np.subtract(x, mean, normal)
+        self.sum_rows(normal, left, 1.0 / n)
+        normal -= left
+        np.multiply(normal, normal, out)
+        self.sum_rows(out, variance, 1.0 / n)
+        np.add(variance, epsilon, slope)
+        np.sqrt(slope, slope)
+        np.reciprocal(slope, slope)
+        mean += left
+        for running, new, by in (
+            (running_mean, mean, momentum),
+            (running_variance, variance, momentum * (n / (n - 1.0))),
+        ):
+            running *= 1.0 - momentum
+            new *= by
+            running += new
+        normal *= slope
+        np.multiply(normal, scale, out)
+        out += shift
+        return out
+
+    def batch_norm_backward(
+        self, delta: Array, normal: Array, factor: Array, room: Array, sums: Array
+    ) -> Array:
+        if len(delta) > FEW_ROWS:
+            return super().batch_norm_backward(delta, normal, factor, room, sums)
+        self._sums_of_gradients(delta, normal, room, sums)
+        first, second = sums / len(delta)
+        normal *= first
+        delta -= normal
+        delta -= second
+        delta *= factor
+        return delta
+
+    def layer_norm(
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        epsilon: float,
+        slope: Array,
+        normal: Array,
+        out: Array,
+    ) -> Array:
+        np.subtract(x, _row_means(x), normal)
+        normal -= _row_means(normal)
+        np.vecdot(normal, normal, slope[:, 0])
+        slope /= x.shape[1]
+        slope += epsilon
+        np.sqrt(slope, slope)
+        np.reciprocal(slope, slope)
+        normal *= slope
+        np.multiply(normal, scale, out)
+        out += shift
+        return out
+
+    def layer_norm_backward(
+        self, delta: Array, normal: Array, scale: Array, slope: Array, room: Array, sums: Array
+    ) -> Array:
+        self._sums_of_gradients(delta, normal, room, sums)
+        delta *= scale
+        share = np.vecdot(delta, normal)[:, None]
+        share /= delta.shape[1]
+        normal *= share
+        delta -= _row_means(delta)
+        delta -= normal
+        delta *= slope
+        return delta
+
+    def _sums_of_gradients(self, delta: Array, normal: Array, room: Array, sums: Array) -> None:
+        np.multiply(delta, normal, room)
+        self.sum_rows(room, sums[0])
+        self.sum_rows(delta, sums[1])
+
+
+def _row_means(x: Array) -> Array:
+    """(m, 1)."""
+    means = row_sums(x)[:, None]
+    means /= x.shape[1]
+    return means
