@@ -16,6 +16,7 @@ from bpx.backends import (
     _cupy_products,
     _cupy_windows,
     _fast,
+    _fast_norms,
     _fast_windows,
     _numpy,
     _numpy_norms,
@@ -530,7 +531,7 @@ COMPILED = {"compile", "compile_forward", "parts_of_forward"}
 
 def test_only_kernels_are_overridden():
     numpys = _numpy.NumpyBackend, _numpy_windows.NumpyWindows, _numpy_norms.NumpyNorms
-    numpys += _fast.FastBackend, _fast_windows.FastWindows
+    numpys += _fast.FastBackend, _fast_windows.FastWindows, _fast_norms.FastNorms
     cupys = _cupy.CupyBackend, _cupy_windows.CupyWindows, _cupy_products.CupyProducts
     cupys += (_cupy_convolutions.CupyConvolutions,)
     for cls in (*numpys, *cupys, _torch.TorchBackend):

@@ -22,6 +22,10 @@ FUNCTIONS = {
     ),
     "_numba_gather": ("add_at",),
     "_numba_layers": ("forward",),
+    "_numba_norms": (
+        *("batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward"),
+        "running_norm",
+    ),
     "_numba_products": ("affine",),
     "_numba_rows": ("convolve", "convolve_inputs", "convolve_weights", "sum_over_windows"),
     "_numba_steps": ("steps",),

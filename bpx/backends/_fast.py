@@ -14,8 +14,9 @@ from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, Forward, dealt
 from ._cblas import TIMED
 from ._codes import ACTIVATIONS, RULES
+from ._fast_norms import FastNorms
 from ._fast_run import ROWS_OF_BLOCK
-from ._fast_windows import FastWindows, are_dense
+from ._fast_windows import are_dense
 from ._numpy import ONE_THREAD, THIN
 from ._numpy_elementwise import BLOCK, SMALL, Native
 
@@ -72,7 +73,7 @@ def missing() -> list[str]:
     return [name for name in ("numba", "scipy") if importlib.util.find_spec(name) is None]
 
 
-class FastBackend(FastWindows):
+class FastBackend(FastNorms):
     """NumPy's backend, with compiled loops of `_machine_code` where they are faster."""
 
     def compile(self, program: Any) -> Callable[..., int] | None:

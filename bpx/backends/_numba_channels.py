@@ -17,7 +17,7 @@ FLAGS, OF_SUMS = ("contract",), ("contract", "reassoc")
 
 
 @inlined(*FLAGS)
-def _difference(a, b):
+def difference(a, b):
     return a - b  # alone, or "reassoc" might put Σ x − Σ μ for Σ (x − μ), and lose the variance
 
 
@@ -32,13 +32,32 @@ def moments(real: Any) -> Any:
                 row, mu = x[i, c], mean[c]
                 first, second = kind(0.0), kind(0.0)
                 for j in range(row.size):
-                    d = _difference(row[j], mu)
+                    d = difference(row[j], mu)
                     first += d
                     second += d * d
                 out[0, c] += first
                 out[1, c] += second
 
     return called_by_address(types.void, *[ARRAY] * 3, fastmath=OF_SUMS)(run)
+
+
+@inlined(*FLAGS)
+def statistics(
+    mean, sums, running_mean, running_variance, scale, shift, n, momentum, epsilon, out
+):  # fmt: skip
+    """As `Kernels.batch_statistics`."""
+    real = mean.dtype.type
+    zero, one, values, unbiased = real(0.0), real(1.0), real(n), real(n / (n - 1.0))
+    new, old = real(momentum), real(1.0 - momentum)
+    for c in range(mean.size):
+        left = sums[0, c] / values
+        variance = sums[1, c] / values - left * left
+        variance = zero if variance < zero else variance  # a NaN stays
+        running_mean[c] = old * running_mean[c] + new * (mean[c] + left)
+        running_variance[c] = old * running_variance[c] + new * (variance * unbiased)
+        out[0, c], out[1, c] = mean[c], left
+        out[2, c] = one / math.sqrt(variance + real(epsilon))
+        out[3, c], out[4, c] = scale[c], shift[c]
 
 
 def batch_statistics(real: Any) -> Any:
@@ -52,17 +71,8 @@ def batch_statistics(real: Any) -> Any:
         running_mean = array(running_mean, 1, kind)
         running_variance = array(running_variance, 1, kind)
         scale, shift = array(scale, 1, kind), array(shift, 1, kind)
-        zero, one, values, unbiased = kind(0.0), kind(1.0), kind(n), kind(n / (n - 1.0))
-        new, old = kind(momentum), kind(1.0 - momentum)
-        for c in range(mean.size):
-            left = sums[0, c] / values
-            variance = sums[1, c] / values - left * left
-            variance = zero if variance < zero else variance  # a NaN stays
-            running_mean[c] = old * running_mean[c] + new * (mean[c] + left)
-            running_variance[c] = old * running_variance[c] + new * (variance * unbiased)
-            out[0, c], out[1, c] = mean[c], left
-            out[2, c] = one / math.sqrt(variance + kind(epsilon))
-            out[3, c], out[4, c] = scale[c], shift[c]
+        running = running_mean, running_variance
+        statistics(mean, sums, *running, scale, shift, n, momentum, epsilon, out)
 
     arguments = *[ARRAY] * 6, wide, wide, wide, ARRAY
     return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)

@@ -103,10 +103,10 @@ def _tiles(builder, v, a, row_of_b, c, terms, rows, columns, alpha, beta, asking
                 _put(builder, v, masks, sums, places, alpha, beta)
             first = stop
 
-    _by_columns(builder, v, columns, build)
+    by_columns(builder, v, columns, build)
 
 
-def _by_columns(builder, v, columns, build):
+def by_columns(builder, v, columns, build):
     """`build` for a mask of each vector that so many columns need; None: all of it."""
     lanes = WORD(v.lanes)
     with builder.if_else(builder.icmp_signed(">=", columns, WORD(WIDTH * v.lanes))) as cases:
@@ -172,28 +172,33 @@ def _sum_rows(typing_context, a, row, rows, columns, out, alpha, beta):
 
         def some(*masks):
             places = [v.address(out, ZERO, WORD(j * v.lanes)) for j in range(len(masks))]
-            sums, totals = (
-                [cgutils.alloca_once_value(builder, v.zero) for _ in masks] for _ in range(2)
-            )
-            with cgutils.for_range_slice(builder, ZERO, rows, WORD(ROWS_OF_A_SUM)) as (top, _):
-                left = builder.sub(rows, top)
-                whole = builder.icmp_signed(">", left, WORD(ROWS_OF_A_SUM))
-                for total in sums:
-                    builder.store(v.zero, total)
-                with cgutils.for_range(
-                    builder, builder.select(whole, WORD(ROWS_OF_A_SUM), left)
-                ) as loop:
-                    i = builder.add(top, loop.index)
-                    for j, (mask, total) in enumerate(zip(masks, sums, strict=True)):
-                        x = v.load(v.address(a, i, WORD(j * v.lanes)), mask)
-                        builder.store(builder.fadd(builder.load(total), x), total)
-                for part, total in zip(sums, totals, strict=True):
-                    builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
+            totals = summed(builder, v, rows, len(masks), lambda i: v.line(a, i, masks))
             _put(builder, v, masks, [totals], [places], alpha, beta)
 
-        _by_columns(builder, v, columns, some)
+        by_columns(builder, v, columns, some)
 
     return types.void(*[types.intp] * 5, real, real), by_itself(f"sum_rows_{real}", build)
+
+
+def summed(builder, v, rows, count, terms):
+    """Places of sums over the rows of `count` vectors, ``terms(row)``.
+
+    Of so many rows at a time: one by one, a sum of a million float32 is off by 1e-3.
+    """
+    sums, totals = (
+        [cgutils.alloca_once_value(builder, v.zero) for _ in range(count)] for _ in range(2)
+    )
+    with cgutils.for_range_slice(builder, ZERO, rows, WORD(ROWS_OF_A_SUM)) as (top, _):
+        left = builder.sub(rows, top)
+        whole = builder.icmp_signed(">", left, WORD(ROWS_OF_A_SUM))
+        for total in sums:
+            builder.store(v.zero, total)
+        with cgutils.for_range(builder, builder.select(whole, WORD(ROWS_OF_A_SUM), left)) as loop:
+            for x, total in zip(terms(builder.add(top, loop.index)), sums, strict=True):
+                builder.store(builder.fadd(builder.load(total), x), total)
+        for part, total in zip(sums, totals, strict=True):
+            builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
+    return totals
 
 
 @intrinsic
@@ -210,7 +215,7 @@ def _copy(typing_context, a, row, rows, columns, out, step, like):
                     at = loop.index, WORD(j * v.lanes)
                     v.store(v.load(v.address(a, *at), mask), v.address(out, *at), mask)
 
-        _by_columns(builder, v, columns, lines)
+        by_columns(builder, v, columns, lines)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6, like), generate
@@ -259,10 +264,7 @@ def add_shifted(a, row, b, shifts, terms, c, step, rows, columns, alpha, beta, s
 
 @_inlined
 def sum_rows(a, row, rows, columns, out, alpha, beta, size):
-    """``out ← β·out + α·Σ_i a_i`` over the rows of a, for float32 of so many at a time.
-
-    One by one, a sum of a million is off by 1e-3.
-    """
+    """``out ← β·out + α·Σ_i a_i`` over the rows of a."""
     for first in range(0, columns, WIDTH * BYTES // size):
         _sum_rows(a + first * size, row, rows, columns - first, out + first * size, alpha, beta)
 

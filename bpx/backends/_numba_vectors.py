@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -64,6 +64,14 @@ class Vectors:
             return self._builder.load(place, align=self.size)
         arguments = place, INDEX(self.size), mask, self.zero
         return self._call(f"masked.load.{self._name}.p0", self.kind, *arguments)
+
+    def line(self, matrix: Matrix, row: Any, masks: Sequence[Any]) -> list[Any]:
+        """A vector for each mask, one after another, from the row's first element on."""
+        places = (WORD(j * self.lanes) for j in range(len(masks)))
+        return [
+            self.load(self.address(matrix, row, at), mask)
+            for at, mask in zip(places, masks, strict=True)
+        ]
 
     def store(self, vector: Any, address: Any, mask: Any = None) -> None:
         """Lanes outside the mask are left as they are."""
