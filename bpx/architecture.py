@@ -17,8 +17,10 @@ from .backends import _codes
 from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .data.values import Indices
+from .layers import Activation as ActivationLayer
 from .layers import (
     AveragePool1D,
+    BatchNorm,
     Columns,
     Conv1D,
     Conv2D,
@@ -29,6 +31,7 @@ from .layers import (
     GlobalAveragePool1D,
     Input,
     Layer,
+    LayerNorm,
     MaxPool1D,
     Rescale,
     Reshape,
@@ -44,6 +47,7 @@ from .registry import canonical, nearest
 TASKS = ("classification", "multilabel", "regression")
 MOST_INDICES = 1 << 20  # in a sample, beside other numbers
 RESHAPED = Flatten, Reshape
+IN_PLACE = ActivationLayer, BatchNorm, LayerNorm  # they have an `in_place`
 ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
 
 
@@ -60,6 +64,8 @@ class DenseLayers:
     activations : tuple of str or Activation
         By its name, if compiled code has it, else by itself.
     trained : tuple of bool
+    after : tuple of tuple of int
+        The indices of the `IN_PLACE` layers between each dense one and the next.
     scale, offset : ndarray or None
         Of a first `Rescale`, for each input, in float64.
     """
@@ -69,13 +75,14 @@ class DenseLayers:
     bias: tuple[int, ...]
     activations: tuple[str | Activation, ...]
     trained: tuple[bool, ...]
+    after: tuple[tuple[int, ...], ...] = ()
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
 
     @property
     def has_codes(self) -> bool:
-        """Whether compiled code has all activations."""
-        return all(isinstance(each, str) for each in self.activations)
+        """Whether compiled code has all activations, and there is nothing else."""
+        return all(isinstance(each, str) for each in self.activations) and not any(self.after)
 
     @property
     def multiply_adds(self) -> int:
@@ -177,16 +184,23 @@ class Architecture:
     @cached_property
     def dense(self) -> DenseLayers | None:
         """The chain as dense layers; None where compiled code has no such layer or activation."""
-        found, masked = self.inference, any(type(layer) is Dropout for layer in self.layers)
-        return None if found is None or masked or not found.has_codes else found
+        found, plain = self.inference, {*map(type, self.layers[int(self.folded) :])} == {Dense}
+        return found if found is not None and plain and found.has_codes else None
 
     @cached_property
     def inference(self) -> DenseLayers | None:
-        """`dense` outside training, where a `Dropout` does nothing, and with any activations."""
-        first, kinds = self.layers[0], [type(layer) for layer in self.layers]
-        indices = [i for i, kind in enumerate(kinds) if kind is Dense]
-        # If a Dropout were the last, z^L would be what the last dense layer's σ gives.
-        if kinds[-1] is not Dense or not {*kinds[int(self.folded) :]} <= {Dense, Dropout}:
+        """`dense` outside training, where a `Dropout` does nothing, with any activations.
+
+        Also with layers between dense ones that change outputs in place.
+        """
+        first, kinds = self.layers[0], dict(enumerate(map(type, self.layers)))
+        if self.folded:
+            del kinds[0]
+        kinds = {i: kind for i, kind in kinds.items() if kind is not Dropout}
+        indices = [i for i, kind in kinds.items() if kind is Dense]
+        # If another layer were the last, z^L would be what the last dense layer's σ gives.
+        ends = {len(self.layers) - 1, next(iter(kinds), None)}
+        if not ends <= {*indices} or not {*kinds.values()} <= {Dense, *IN_PLACE}:
             return None
         layers: list[Any] = [self.layers[i] for i in indices]
         sigmas = [(layer.activation.kernel, layer.activation) for layer in layers]
@@ -200,6 +214,10 @@ class Architecture:
             bias=tuple(starts.get((i, "bias"), -1) for i in indices),
             activations=tuple(name if name in _codes.ACTIVATIONS else own for name, own in sigmas),
             trained=tuple(layer.trainable for layer in layers),
+            after=tuple(
+                tuple(j for j in kinds if i < j < end)
+                for i, end in zip(indices, (*indices[1:], 0), strict=True)
+            ),
             scale=scale,
             offset=offset,
         )

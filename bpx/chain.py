@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -324,8 +324,15 @@ class Chain:
     def _forward_few(self) -> Forward | None:
         """The backend's own forward pass for a few rows through dense layers, if it has one."""
         dense, backend, dtype = self.architecture.inference, self.backend, self.xp_dtype
-        forward = None if dense is None else backend.compile_forward(dense, self.parameters)
-        first = self.architecture.layers[0]
+        if dense is None:
+            return None
+        layers: Sequence[Any] = self.architecture.layers
+        after = [
+            [layers[i].in_place(backend, self.p[i], self.s[i]) for i in between]
+            for between in dense.after
+        ]
+        forward = backend.compile_forward(dense, self.parameters, after)
+        first = layers[0]
         if forward is None or type(first) is not Rescale:
             return forward
         ws = self.workspace()

@@ -12,6 +12,7 @@ from compiled_runs import FAST, HIDDEN, PLAIN, STEPS, installed
 
 import bpx
 from bpx.backends import _threads
+from bpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Rescale
 
 # Few; one block and a row less or more; several of them, and several parts.
 ROWS = 1, 2, 3, 64, 65, 255, 256, 257, 513, 1000, 4097, 9001
@@ -138,7 +139,6 @@ class Square(bpx.Activation):
         return z * z
 
 
-Dense, Dropout, Rescale = bpx.layers.Dense, bpx.layers.Dropout, bpx.layers.Rescale
 COLUMNS = tuple(np.linspace(0.01, 0.02, 40)), tuple(np.linspace(-1.0, 1.0, 40))
 CHAINS = {
     "a number": [Rescale(1 / 255, -0.5), Dense(30, "relu"), Dense(5, "softmax")],
@@ -150,6 +150,17 @@ CHAINS = {
         Dense(9, "elu"),
         Dropout(0.1),
         Dense(5, "silu"),
+    ],
+    "norms": [
+        Rescale(0.01),
+        Dropout(0.1),
+        Dense(30),
+        BatchNorm(epsilon=0.1),
+        Activation("relu"),
+        Dropout(0.2),
+        Dense(8, "silu", use_bias=False),
+        LayerNorm(scale="normal", shift="normal"),
+        Dense(5, "softmax"),
     ],
     "the last has no kernel": [
         Rescale(1 / 255),
@@ -168,12 +179,15 @@ def chains(run, layers, **options):
     """A network of these layers, step by step and on the backend that compiles."""
     options = {"cost": "quadratic", "seed": 0} | options
     layers = [bpx.layers.Input(40), *layers]
-    return [bpx.Network(layers, backend=backend, **options) for backend in (STEPS, run)]
+    nets = [bpx.Network(layers, backend=backend, **options) for backend in (STEPS, run)]
+    for net in nets:
+        net.state[...] = np.linspace(0.5, 2.0, net.state.size)
+    return nets
 
 
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("rows", [1, 2, 10, 64, 1000])
-def test_rescale_dropout_and_any_activation(run, rng, name, rows):
+def test_rescale_dropout_norms_and_any_activation(run, rng, name, rows):
     for dtype, given in product(["float32", "float64"], ["float32", "float64", "uint8"]):
         one, two = chains(run, CHAINS[name], dtype=dtype)
         assert two.chain._forward_few is not None
@@ -192,6 +206,7 @@ def test_rescale_dropout_and_any_activation(run, rng, name, rows):
             assert two.evaluate(x, y) == pytest.approx(one.evaluate(x, y), rel=relative)
             for net in (one, two):
                 net.parameters[...] *= 0.9
+                net.state[...] *= 1.1
 
 
 @pytest.mark.parametrize(
@@ -231,6 +246,23 @@ def test_a_last_dropout_hands_outputs_through(run, rng):
     assert two.evaluate(x, y) == pytest.approx(one.evaluate(x, y), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [BatchNorm(), Dense(5)],
+        [Dense(5), LayerNorm()],
+        [Dropout(0.5), Activation("tanh"), Dense(5)],
+        [Dense(6), Activation("tanh"), Dense(5), Activation("softmax")],
+    ],
+    ids=str,
+)
+def test_what_is_not_between_two_dense_layers_goes_by_layers(run, rng, layers):
+    one, two = chains(run, layers)
+    assert two.chain.architecture.inference is None
+    x = rng.normal(size=(3, 40))
+    assert np.abs(one.activations(x)[-1] - two(x)).max() <= 1e-6
+
+
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("rows", [1, 64, 300])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -263,7 +295,7 @@ def test_numbers_beyond_float32_are_scaled_or_told(run):
         net(x)
 
 
-@pytest.mark.parametrize("name", ["columns", "all of it"])
+@pytest.mark.parametrize("name", ["columns", "all of it", "norms"])
 def test_a_few_rows_in_many_threads(run, rng, name):
     _, net = chains(run, CHAINS[name])
     x = rng.normal(size=(64, 3, 40))

@@ -395,6 +395,7 @@ def layer_norm_cases(rng):
         x, room = rng.normal(3.0, 1.0, size=(m, n)), np.full((m, n), np.nan)
         numbers = *rng.normal(size=(2, n)), 1e-3
         yield (x, *numbers, np.full((m, 1), np.nan), room, room.copy()), 6
+        yield (x, *numbers, np.full((m, 1), np.nan), room, x), 6  # in place
 
 
 def layer_norm_backward_cases(rng):

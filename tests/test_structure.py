@@ -271,4 +271,4 @@ print(*sys.modules)
 def test_public_names(module):
     assert sorted(module.__all__) == sorted(set(module.__all__))
     for name in module.__all__:
-        assert getattr(module, name).__doc__ or name in ("Array", "Forward", "LAYERS")
+        assert getattr(module, name).__doc__ or name in ("Array", "Forward", "InPlace", "LAYERS")

@@ -21,7 +21,7 @@ from ..checks import FILL_IN, are_batches, as_days, last_word, shortened
 from ..frames import check_no_dates, column, printed_names
 from ..registry import nearest
 from ._ahead import Compiled, compile
-from ._base import Array, Backend, BackendError, Forward, dealt, in_slices, native
+from ._base import Array, Backend, BackendError, Forward, InPlace, dealt, in_slices, native
 from ._libraries import LIBRARIES, Available, Device
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Compiled",
     "Device",
     "Forward",
+    "InPlace",
     "asarray",
     "available",
     "compile",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ AT_ONCE = 1 << 26
 ARRAYS = 3  # that elementwise work on a batch reads or writes
 
 Forward = Callable[[Array, Callable[[], None]], Array]  # see `Backend.compile_forward`
+InPlace = Callable[[Array], Any]  # changes a few rows
 
 
 class BackendError(RuntimeError):
@@ -274,13 +275,20 @@ class Backend(NormKernels):
         """A function that does the steps of a `training.program.Program`; None: step by step."""
         return None
 
-    def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
+    def compile_forward(
+        self,
+        layers: Any,
+        theta: Array,
+        after: Sequence[Sequence[InPlace]] = (),
+        *,
+        many: bool = False,
+    ) -> Forward | None:
         """A function from a few rows to a^L, for a `bpx.architecture.DenseLayers`.
 
-        With `many`, from the rows of one of `parts_of_forward`, on the calling thread alone. The
-        rows, of any dtype, are scaled already; the result is a fresh array. The second argument is
-        called whenever they contain NaN or infinity in the dtype of θ, and perhaps when they do
-        not.
+        `after` has the functions that change each layer's outputs, if there are any. With `many`,
+        from the rows of one of `parts_of_forward`, on the calling thread alone. The rows, of any
+        dtype, are scaled already; the result is a fresh array. The second argument is called
+        whenever they contain NaN or infinity in the dtype of θ, and perhaps when they do not.
         """
         return None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _fast_run, _fast_steps, _machine_code, _threads
-from ._base import Array, Forward, dealt
+from ._base import Array, Forward, InPlace, dealt
 from ._cblas import TIMED
 from ._codes import ACTIVATIONS, RULES
 from ._fast_norms import FastNorms
@@ -99,9 +99,16 @@ class FastBackend(FastNorms):
         weights = np.ascontiguousarray(() if weight is None else weight, dtype)
         return labels, targets, weights
 
-    def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
+    def compile_forward(
+        self,
+        layers: Any,
+        theta: Array,
+        after: Sequence[Sequence[InPlace]] = (),
+        *,
+        many: bool = False,
+    ) -> Forward | None:
         if not layers.has_codes:
-            return _fast_run.forward_by_layer(self, layers, theta)
+            return _fast_run.forward_by_layer(self, layers, theta, after)
         return _fast_run.forward(layers, theta, many)
 
     def parts_of_forward(self, layers: Any, rows: int) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import _machine_code
-from ._base import Array, Backend, Forward
+from ._base import Array, Backend, Forward, InPlace
 from ._cblas import address
 from ._codes import ACTIVATIONS, PROBABILITY, SIGMOID
 
@@ -63,11 +63,15 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
     return run
 
 
-def forward_by_layer(backend: Backend, layers: Any, theta: Array) -> Forward:
+def forward_by_layer(
+    backend: Backend, layers: Any, theta: Array, after: Sequence[Sequence[InPlace]]
+) -> Forward:
     """The same for a few rows, layer by layer: activations that have no kernel are `backend`'s."""
     stages = []
     for k, each in enumerate(layers.activations):
         own = None if isinstance(each, str) else each
+        changes = [] if own is None else [_in_place(backend, own)]
+        changes += after[k] if after else ()
         one = replace(
             layers,
             sizes=layers.sizes[k : k + 2],
@@ -75,17 +79,21 @@ def forward_by_layer(backend: Backend, layers: Any, theta: Array) -> Forward:
             bias=layers.bias[k : k + 1],
             activations=(each if own is None else "identity",),
         )
-        stages.append((forward(one, theta, many=False), own))
+        stages.append((forward(one, theta, many=False), changes))
 
     def run(x: Array, doubt: Callable[[], None]) -> Array:
-        for sums, own in stages:
+        for sums, changes in stages:
             x = sums(x, doubt)
-            if own is not None:
-                backend.activate(own, x, x)
+            for change in changes:
+                change(x)
             doubt = _no_doubt  # what x is shows in the first layer
         return x
 
     return run
+
+
+def _in_place(backend: Backend, activation: Any) -> InPlace:
+    return lambda z: backend.activate(activation, z, z)
 
 
 def _no_doubt() -> None:

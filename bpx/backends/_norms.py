@@ -71,7 +71,7 @@ class NormKernels(WindowKernels):
     ) -> Array:
         """``out ← γ·x̂ + β`` for x̂ = (x − μ)/√(v + ε) in each row of x (m, n); returns `out`.
 
-        `normal` becomes x̂, and `slope` 1/√(v + ε), (m, 1).
+        `normal` becomes x̂, and `slope` 1/√(v + ε), (m, 1). `out` may be x itself.
         """
         xp = self.xp
         normal[...] = x

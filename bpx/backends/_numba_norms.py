@@ -190,10 +190,10 @@ def layer_norm(real: Any) -> Any:
             mean, rest, variance = _mean_and_rest(row)
             s = kind(1.0) / math.sqrt(variance + kind(epsilon))
             slope[i, 0] = s
+            for j in range(row.size):  # x is read here alone, since y may be its row
+                standard[j] = ((row[j] - mean) - rest) * s
             for j in range(row.size):
-                value = ((row[j] - mean) - rest) * s
-                standard[j] = value
-                y[j] = value * scale[j] + shift[j]
+                y[j] = standard[j] * scale[j] + shift[j]
 
     arguments = *[ARRAY] * 3, wide, *[ARRAY] * 3
     return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)

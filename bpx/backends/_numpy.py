@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import random
 from . import _aligned, _cblas, _scipy, _threads
-from ._base import Array, Backend, Forward, dealt, in_slices
+from ._base import Array, Backend, Forward, InPlace, dealt, in_slices
 from ._numpy_elementwise import (
     BACKWARD,
     BACKWARD_OF,
@@ -416,10 +416,17 @@ class NumpyBackend(NumpyNorms):
 
         return _numpy_run.compiled(self, program)
 
-    def compile_forward(self, layers: Any, theta: Array, *, many: bool = False) -> Forward | None:
+    def compile_forward(
+        self,
+        layers: Any,
+        theta: Array,
+        after: Sequence[Sequence[InPlace]] = (),
+        *,
+        many: bool = False,
+    ) -> Forward | None:
         from . import _numpy_run
 
-        return _numpy_run.compiled_forward(self, layers, theta)
+        return _numpy_run.compiled_forward(self, layers, theta, after)
 
     def blocks(self, *vectors: Array, size: int = BLOCK) -> Iterator[tuple[Array, ...]]:
         for start in range(0, vectors[0].shape[0], size):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from .. import activations
-from ..backends import Array
+from ..backends import Array, Backend, InPlace
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..registry import name_of
@@ -93,6 +93,10 @@ class Activation(Layer):
 
         backend.over_rows(work, parts)
         return delta
+
+    def in_place(self, backend: Backend, p: SimpleNamespace, state: Any) -> InPlace:
+        """A function that does on x itself what `forward` does in prediction."""
+        return lambda x: backend.activate(self.activation, x, x)
 
     def __str__(self) -> str:
         return f"Activation {name_of(self.activation) or 'custom'}"

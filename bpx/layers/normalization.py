@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from ..backends import Array
+from ..backends import Array, Backend, InPlace
 from ..checks import fraction, positive, whole
 from ..context import Context, alone
 from ..initializers import Constant, Initializer, Zeros
@@ -133,7 +133,7 @@ class BatchNorm(Layer):
         if of_batch:
             numbers, n = self._of_batch(x, y, parts, p, ctx)
         else:
-            xp, mean, n = backend.xp, ctx.state.mean, None
+            xp, mean, n = backend.xp, ctx.state.mean, 0.0
             slope = 1.0 / xp.sqrt(ctx.state.variance + self.epsilon)
             numbers = xp.stack([mean, xp.zeros_like(mean), slope, p.scale, p.shift])
 
@@ -178,7 +178,7 @@ class BatchNorm(Layer):
     ) -> Array | None:
         normal, slope, n, room = saved  # room is y's, which nobody reads any more
         factor = slope * p.scale  # γ/σ
-        if n is not None and ctx.wanted and _at_once(delta, ctx):
+        if n and ctx.wanted and _at_once(delta, ctx):
             sums = ctx.buffer("sums", (2, delta.shape[1]))
             ctx.backend.batch_norm_backward(delta, normal, factor, room, sums)
         else:
@@ -188,12 +188,17 @@ class BatchNorm(Layer):
             out.shift.write(sums[1, ...])
         return delta
 
+    def in_place(self, backend: Backend, p: SimpleNamespace, state: SimpleNamespace) -> InPlace:
+        """A function that does on x itself, (m, c), what `forward` does in prediction."""
+        arrays = state.mean, state.variance, p.scale, p.shift
+        return lambda x: backend.running_norm(x, *arrays, self.epsilon)
+
     def _backward_in_parts(
         self,
         delta: Array,
         normal: Array,
         factor: Array,
-        n: float | None,
+        n: float,
         room: Array,
         ctx: Context,
     ) -> Array:
@@ -207,7 +212,7 @@ class BatchNorm(Layer):
         sums = self._sums(of_rows, parts, ctx)
         if ctx.wanted:
             # A batch's μ and v depend on x too.
-            means = ctx.batch_sum(sums) / n if n is not None else backend.xp.zeros_like(sums)
+            means = ctx.batch_sum(sums) / n if n else backend.xp.zeros_like(sums)
 
             def work(rows: slice) -> None:
                 backend.normalize_backward(delta[rows, ...], normal[rows, ...], means, factor)
@@ -315,16 +320,14 @@ class LayerNorm(Layer):
         return math.prod(self.shape_in)
 
     def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
-        xp, length = ctx.backend.xp, math.prod(self._shape)
-        rows = x.shape[0] * math.prod(self.shape_in) // length
-        slope = ctx.buffer("slope", (rows, 1))
-        normal, y = (ctx.buffer(name, (rows, length)) for name in ("normal", "y"))
-        flat = (
-            xp.reshape(array, shape)
-            for array, shape in ((x, (rows, length)), (p.scale, (length,)), (p.shift, (length,)))
-        )
-        ctx.backend.layer_norm(*flat, self.epsilon, slope, normal, y)
-        return xp.reshape(y, tuple(x.shape)), (normal, slope, y)
+        xp, shape, length = ctx.backend.xp, tuple(x.shape), math.prod(self._shape)
+        of_rows = shape[0] * math.prod(self.shape_in) // length, length
+        normal, y = ctx.buffer("normal", of_rows), ctx.buffer("y", of_rows)
+        slope = ctx.buffer("slope", (of_rows[0], 1))
+        scale, shift = (_shaped(xp, tensor, (length,)) for tensor in (p.scale, p.shift))
+        x = _shaped(xp, x, of_rows)
+        ctx.backend.layer_norm(x, scale, shift, self.epsilon, slope, normal, y)
+        return _shaped(xp, y, shape), (normal, slope, y)
 
     def backward(
         self,
@@ -336,10 +339,25 @@ class LayerNorm(Layer):
     ) -> Array | None:
         normal, slope, room = saved  # room is y's, which nobody reads any more
         xp, shape, of_rows = ctx.backend.xp, tuple(delta.shape), tuple(normal.shape)
-        delta, scale = xp.reshape(delta, of_rows), xp.reshape(p.scale, of_rows[1:])
-        sums = ctx.buffer("sums", (2, of_rows[1]))
+        scale, sums = _shaped(xp, p.scale, of_rows[1:]), ctx.buffer("sums", (2, of_rows[1]))
+        delta = _shaped(xp, delta, of_rows)
         ctx.backend.layer_norm_backward(delta, normal, scale, slope, room, sums)
         if out is not None:
-            out.scale.write(xp.reshape(sums[0, ...], self._shape))
-            out.shift.write(xp.reshape(sums[1, ...], self._shape))
-        return xp.reshape(delta, shape)
+            out.scale.write(_shaped(xp, sums[0, ...], self._shape))
+            out.shift.write(_shaped(xp, sums[1, ...], self._shape))
+        return _shaped(xp, delta, shape)
+
+    def in_place(self, backend: Backend, p: SimpleNamespace, state: SimpleNamespace) -> InPlace:
+        """A function that does on x itself, (m, n), what `forward` does."""
+        empty = backend.xp.empty
+
+        def run(x: Array) -> None:
+            normal, slope = empty(x.shape, dtype=x.dtype), empty((x.shape[0], 1), dtype=x.dtype)
+            backend.layer_norm(x, p.scale, p.shift, self.epsilon, slope, normal, x)
+
+        return run
+
+
+def _shaped(xp: Any, array: Array, shape: Shape) -> Array:
+    """In that shape; of vectors it is the array itself, and no call."""
+    return array if tuple(array.shape) == shape else xp.reshape(array, shape)
