@@ -211,8 +211,10 @@ def _places(array: Array) -> Array:
 def are_dense(*arrays: Array) -> bool:
     """Whether the compiled loops take them, which know one dtype, and no gaps."""
     dtype = arrays[0].dtype
-    alike = dtype.isnative and all(array.dtype == dtype for array in arrays)
-    return alike and all(array.flags.c_contiguous and array.size for array in arrays)
+    for array in arrays:  # in half the time of `all` and a generator
+        if array.dtype != dtype or not array.flags.c_contiguous or not array.size:
+            return False
+    return dtype.isnative
 
 
 def _images(array: Array) -> Array:

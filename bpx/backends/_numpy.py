@@ -226,7 +226,8 @@ class NumpyBackend(NumpyNorms):
             return out
         if x.shape != out.shape or (out.size > BLOCK and out.ndim > 1):
             return super().axpby(x, out, alpha, beta)
-        for x_block, block in self.blocks(x, out):
+        one = ((x, out),)  # without the generator 30 elements take 1.1 µs instead of 1.8
+        for x_block, block in one if out.size <= BLOCK else self.blocks(x, out):
             if beta == 0.0:
                 np.multiply(x_block, alpha, block)
             else:
