@@ -193,15 +193,13 @@ class Architecture:
 
         Also with layers between dense ones that change outputs in place.
         """
-        first, kinds = self.layers[0], dict(enumerate(map(type, self.layers)))
-        if self.folded:
-            del kinds[0]
-        kinds = {i: kind for i, kind in kinds.items() if kind is not Dropout}
-        indices = [i for i, kind in kinds.items() if kind is Dense]
+        first, kinds = self.layers[0], [type(layer) for layer in self.layers]
+        acting = [i for i, kind in enumerate(kinds) if kind is not Dropout][int(self.folded) :]
         # If another layer were the last, z^L would be what the last dense layer's σ gives.
-        ends = {len(self.layers) - 1, next(iter(kinds), None)}
-        if not ends <= {*indices} or not {*kinds.values()} <= {Dense, *IN_PLACE}:
+        ends = {kinds[-1], *(kinds[i] for i in acting[:1])}
+        if ends != {Dense} or not {kinds[i] for i in acting} <= {Dense, *IN_PLACE}:
             return None
+        indices = [i for i in acting if kinds[i] is Dense]
         layers: list[Any] = [self.layers[i] for i in indices]
         sigmas = [(layer.activation.kernel, layer.activation) for layer in layers]
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
@@ -215,7 +213,7 @@ class Architecture:
             activations=tuple(name if name in _codes.ACTIVATIONS else own for name, own in sigmas),
             trained=tuple(layer.trainable for layer in layers),
             after=tuple(
-                tuple(j for j in kinds if i < j < end)
+                tuple(j for j in acting if i < j < end)
                 for i, end in zip(indices, (*indices[1:], 0), strict=True)
             ),
             scale=scale,

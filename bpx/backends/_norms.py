@@ -27,13 +27,12 @@ class NormKernels(WindowKernels):
 
         `normal` becomes x̂, `slope` 1/√(v + ε), (c,), and the running statistics are updated.
         """
-        xp, n = self.xp, float(x.shape[0])
-        mean = self._sum_over(x, (0,)) / n
-        sums = self.moments(x, mean, normal, xp.stack([mean, mean]))
-        numbers = self.batch_statistics(
-            *(mean, sums, running_mean, running_variance, scale, shift, n, momentum, epsilon),
-            xp.stack([mean] * 5),
-        )
+        xp, (m, c) = self.xp, x.shape
+        sums, numbers = (xp.empty((k, c), dtype=x.dtype, device=self.device) for k in (2, 5))
+        mean = self.sum_channels(x, xp.empty_like(scale)) / m
+        self.moments(x, mean, normal, sums)
+        of_batch = mean, sums, running_mean, running_variance
+        self.batch_statistics(*of_batch, scale, shift, float(m), momentum, epsilon, numbers)
         slope[...] = numbers[2, ...]
         return self.normalize(x, numbers, normal, out)
 
