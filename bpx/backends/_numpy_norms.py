@@ -8,8 +8,8 @@ from ._base import Array
 from ._numpy_elementwise import row_sums
 from ._numpy_windows import NumpyWindows
 
-# Rows of which a mean in float32 is off by at most 6e-5 of itself, and after the second pass by 6e-5
-# of that.
+# Rows of which a mean in float32 is off by at most 6e-5 of itself, and after the second pass by
+# 6e-5 of that.
 FEW_ROWS = 1024
 
 
