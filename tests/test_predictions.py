@@ -13,7 +13,7 @@ from test_cli import bpx_command
 
 import bpx
 from bpx.cli import tables
-from bpx.cli.predictions import column_names
+from bpx.cli.predictions import headings
 
 
 def _net(outputs, task, k=2, targets=None, classes=None):
@@ -41,8 +41,8 @@ def _net(outputs, task, k=2, targets=None, classes=None):
 )
 def test_names_of_columns(net, of_predictions, of_outputs):
     x = np.zeros((3, 1))
-    assert column_names(net, net.predict(x), outputs=False) == of_predictions
-    assert column_names(net, net.feedforward(x), outputs=True) == of_outputs
+    assert headings(net, net.predict(x), outputs=False) == of_predictions
+    assert headings(net, net.feedforward(x), outputs=True) == of_outputs
 
 
 def test_a_csv_file_has_them_and_stdout_has_not(tmp_path, rng):
