@@ -51,7 +51,7 @@ class Chain:
     ----------
     parameters, state : array
         θ and the running state, on `backend`.
-    p, s : list of SimpleNamespace
+    p, s : list of Space
         Each layer's views into them, by name.
     xp_dtype : dtype
         `dtype` as the namespace's own object.

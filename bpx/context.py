@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from .backends import Array, Backend
-from .parameters import get_path
+from .parameters import Space, get_path
 from .random import of_layer
 
 
@@ -34,7 +33,7 @@ class Context:
         Its kernels, and its namespace `xp`.
     training : bool
         Whether to draw masks, and use and update batch statistics.
-    state : SimpleNamespace
+    state : Space
         The layer's views into the network's state, by name; a layer writes to them only in
         training.
     dtype : dtype
@@ -53,9 +52,7 @@ class Context:
         "wanted",
     )  # fmt: skip
 
-    def __init__(
-        self, workspace: Workspace, layer: int, state: SimpleNamespace, wanted: bool
-    ) -> None:
+    def __init__(self, workspace: Workspace, layer: int, state: Space, wanted: bool) -> None:
         self._workspace, self.layer, self.state, self.wanted = workspace, layer, state, wanted
         self.backend, self.training = workspace.backend, workspace.training
         self._buffers: dict[tuple[str, tuple[int, ...], Any], Array] = {}
@@ -73,7 +70,7 @@ class Context:
                 Context(
                     self._workspace,
                     of_layer(self.layer, index),
-                    get_path(self.state, name) or SimpleNamespace(),
+                    get_path(self.state, name) or Space(),
                     want,
                 )
                 for index, (name, want) in enumerate(pairs)
@@ -145,7 +142,7 @@ class Workspace:
     backend : Backend
     dtype : dtype
         Of the network.
-    states : sequence of SimpleNamespace
+    states : sequence of Space
         Each layer's views into the state.
     key : int
         The network's key.
@@ -169,7 +166,7 @@ class Workspace:
         self,
         backend: Backend,
         dtype: Any,
-        states: Sequence[SimpleNamespace],
+        states: Sequence[Space],
         *,
         key: int,
         training: bool = False,

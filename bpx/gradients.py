@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 from .backends import Array, Backend
@@ -12,7 +11,7 @@ from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
 from .data.arrays import Samples, check_y
-from .parameters import Destinations, Layout, Views, leaves, named, write
+from .parameters import Destinations, Layout, Space, Views, leaves, named, write
 
 
 @dataclass(eq=False, repr=False)
@@ -59,7 +58,7 @@ class Gradient:
         self.layout.clear_padding(self._flat)
 
     @cached_property
-    def _views(self) -> list[SimpleNamespace]:
+    def _views(self) -> list[Space]:
         return self.layout.views(self.backend.xp, self._flat)
 
     @property

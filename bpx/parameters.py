@@ -20,6 +20,9 @@ from .backends import Array, Backend, asarray, get
 from .checks import not_as_expected, shortened
 from .registry import called, nearest
 
+Space = SimpleNamespace  # a layer's tensors, by name
+Out = Space | None  # a `Destination` for each of their gradients; None: the layer is not trained
+
 ALIGNMENT = 16  # elements: every view starts on a whole cache line, in float32
 
 
@@ -155,39 +158,39 @@ class Layout:
         """Views into `flat` by their paths."""
         return {prefix + entry.path: entry.view(xp, flat) for entry in self.entries}
 
-    def views(self, xp: Any, flat: Array) -> list[SimpleNamespace]:
+    def views(self, xp: Any, flat: Array) -> list[Space]:
         """Each layer's tensors, by name, as views into `flat`; see `set_path`."""
-        spaces = [SimpleNamespace() for _ in range(self.layer_count)]
+        spaces = [Space() for _ in range(self.layer_count)]
         for entry in self.entries:
             set_path(spaces[entry.layer], entry.name, entry.view(xp, flat))
         return spaces
 
 
-def set_path(space: SimpleNamespace, name: str, value: Any) -> None:
+def set_path(space: Space, name: str, value: Any) -> None:
     """Set ``space.name``; ``"0.weights"`` goes into a namespace in `space`, made if need be.
 
-    >>> space = SimpleNamespace()
+    >>> space = Space()
     >>> set_path(space, "0.weights", 1.0)
     >>> get_path(space, "0").weights
     1.0
     """
     while "." in name:
         outer, name = name.split(".", 1)
-        space = vars(space).setdefault(outer, SimpleNamespace())
+        space = vars(space).setdefault(outer, Space())
     setattr(space, name, value)
 
 
-def get_path(space: SimpleNamespace | None, name: str) -> Any:
+def get_path(space: Out, name: str) -> Any:
     """The value or the namespace under this name; None if there is none."""
     for part in name.split("."):
         space = getattr(space, part, None)
     return space
 
 
-def leaves(space: SimpleNamespace) -> Iterator[tuple[str, Any]]:
+def leaves(space: Space) -> Iterator[tuple[str, Any]]:
     """Each tensor with the last part of its name, in the order of the layers."""
     for name, value in vars(space).items():
-        if isinstance(value, SimpleNamespace):
+        if isinstance(value, Space):
             yield from leaves(value)
         else:
             yield name, value
@@ -273,7 +276,7 @@ def write(view: Array, values: Any, what: str) -> None:
     view[...] = backend.xp.astype(found, view.dtype)  # a copy: it may be another view of the same
 
 
-def named(spaces: Sequence[SimpleNamespace], name: str) -> Views:
+def named(spaces: Sequence[Space], name: str) -> Views:
     """The tensors of this name of all layers, also of layers in layers."""
     return Views(value for space in spaces for last, value in leaves(space) if last == name)
 
@@ -337,7 +340,7 @@ class Destinations:
     ----------
     flat : array
         Of the layout's size.
-    layers : list of SimpleNamespace or None
+    layers : list of Space or None
         By layer; None where a layer is not trained.
     decayed, rest : Scale
         The scalars for weights, and for everything else.
@@ -347,13 +350,13 @@ class Destinations:
         self.flat = flat
         self.decayed, self.rest = Scale(), Scale()
         views = layout.views(backend.xp, flat)
-        self.layers: list[SimpleNamespace | None] = [None] * layout.layer_count
+        self.layers: list[Out] = [None] * layout.layer_count
         for entry in layout.entries:
             if entry.start >= layout.trained:
                 continue
             space = self.layers[entry.layer]
             if space is None:
-                space = self.layers[entry.layer] = SimpleNamespace()
+                space = self.layers[entry.layer] = Space()
             scale = self.decayed if entry.start < layout.decayed else self.rest
             array = get_path(views[entry.layer], entry.name)
             set_path(space, entry.name, Destination(backend, array, scale))

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from ..activations import ACTIVATIONS, Activation
@@ -14,7 +13,7 @@ from ..backends import Array
 from ..checks import check_described, flag, shortened, whole
 from ..context import Context
 from ..initializers import INITIALIZERS, HeNormal, Initializer, Normal, ScaledNormal, Zeros
-from ..parameters import Parameter
+from ..parameters import Out, Parameter, Space
 from ..registry import Registry, plain
 
 Shape = tuple[int, ...]
@@ -246,18 +245,11 @@ class Layer:
         """Its running tensors by name, never seen by an optimizer; by default none."""
         return {}
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         """y and whatever `backward` needs."""
         raise TypeError(f"{type(self).__name__} must define forward(x, p, ctx)")
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         """∂C/∂x from delta = ∂C/∂y, and the parameters' gradients to `out`."""
         raise TypeError(f"{type(self).__name__} must define backward(delta, saved, p, out, ctx)")
 

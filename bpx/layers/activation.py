@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from .. import activations
 from ..backends import Array, Backend, InPlace
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ..registry import name_of
 from ._base import LAYERS, ActivationField, Layer, Shape, activation_field
 
@@ -63,7 +63,7 @@ class Activation(Layer):
         check_range("Activation", self.activation, input_shape)
         return super().bind(input_shape)
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         if type(self.activation) is activations.Identity:
             return x, None
         backend, a = ctx.backend, ctx.buffer("a", tuple(x.shape))
@@ -75,14 +75,7 @@ class Activation(Layer):
         backend.over_rows(work, parts)
         return a, (x, a, parts)
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         if saved is None:
             return delta
         (x, a, parts), backend = saved, ctx.backend
@@ -94,7 +87,7 @@ class Activation(Layer):
         backend.over_rows(work, parts)
         return delta
 
-    def in_place(self, backend: Backend, p: SimpleNamespace, state: Any) -> InPlace:
+    def in_place(self, backend: Backend, p: Space, state: Any) -> InPlace:
         """A function that does on x itself what `forward` does in prediction."""
         return lambda x: backend.activate(self.activation, x, x)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..checks import shortened, whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Converted, Layer, Shape, layers_field
 from .nested import Nested, layers_in
 
@@ -129,21 +129,14 @@ column 0: number them from 0, and give rare or unknown ones a number of their ow
         first, at = self.shapes[0], self.axis
         return (*first[:at], sum(shape[at] for shape in self.shapes), *first[at + 1 :])
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         outputs, saved = self.through(x, p, ctx)
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
         for place, part in zip(self._places, outputs, strict=True):
             y[place] = part
         return y, saved
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         deltas = []
         for index, (place, shape) in enumerate(zip(self._places, self.shapes, strict=True)):
             part = ctx.buffer(f"delta.{index}", (delta.shape[0], *shape))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self, cast
 
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
-from ..parameters import Parameter
+from ..parameters import Out, Parameter, Space
 from ..registry import name_of
 from ._base import (
     LAYERS,
@@ -105,7 +104,7 @@ class Convolution(Layer):
     def parameters(self) -> dict[str, Parameter]:
         return weights_and_bias(self, self._weights_shape)
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         backend, m = ctx.backend, x.shape[0]
         z = ctx.buffer("z", (m, *self.output_shape))
         a = ctx.buffer("a", z.shape) if self.activation.needs_z else z
@@ -127,14 +126,7 @@ class Convolution(Layer):
         backend.side_by_side(work, parts)
         return a, (x, z, a, parts)
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         x, z, a, parts = saved
         backend, sliding = ctx.backend, self.sliding
         gradients = ctx.buffer("gradients", (len(parts), *self._weights_shape))

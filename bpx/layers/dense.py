@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
-from ..parameters import Parameter
+from ..parameters import Out, Parameter, Space
 from ..registry import name_of
 from ._base import (
     LAYERS,
@@ -85,7 +84,7 @@ class Dense(Layer):
     def parameters(self) -> dict[str, Parameter]:
         return weights_and_bias(self, (self.units, *self.shape_in))
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         backend, shape = ctx.backend, (x.shape[0], self.units)
         z = ctx.buffer("z", shape)
         a = ctx.buffer("a", shape) if self.activation.needs_z else z
@@ -96,14 +95,7 @@ class Dense(Layer):
             backend.activate(self.activation, backend.gemm(x, p.weights.T, z), a)
         return a, (x, z, a)
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         x, z, a = saved
         # What comes is ∂C/∂a^l: ((ω^{l+1})ᵀ δ^{l+1}) of (BP2), from the layer above.
         delta = ctx.backend.activate_backward(self.activation, delta, z, a)  # δ^l = … ⊙ σ'(z^l)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from ..backends import Array
 from ..checks import fraction
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Layer
 
 
@@ -53,7 +53,7 @@ class Dropout(Layer):
     def validate(self) -> None:
         fraction("the rate of Dropout", self.rate, zero=True)
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         if not ctx.training or self.rate == 0.0:
             return x, None
         kept = ctx.keep(x.shape, 1.0 - self.rate)
@@ -64,14 +64,7 @@ class Dropout(Layer):
         y[...] = x * mask
         return y, mask
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         if saved is not None:
             delta *= saved
         return delta

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from ..backends import Array
@@ -12,7 +11,7 @@ from ..checks import whole
 from ..context import Context
 from ..initializers import Normal
 from ..keywords import OF_LAYERS, init_hints
-from ..parameters import Parameter
+from ..parameters import Out, Parameter, Space
 from ._base import LAYERS, InitializerField, Layer, Shape, initializer_field
 
 
@@ -80,7 +79,7 @@ class Embedding(Layer):
     def multiply_adds(self) -> int:
         return 0
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         xp = ctx.backend.xp
         if x.dtype == ctx.dtype:  # whole numbers that came beside others
             x = xp.astype(x, ctx.backend.index_dtype)
@@ -89,14 +88,7 @@ class Embedding(Layer):
         ctx.backend.gather(p.weights, rows, y)
         return xp.reshape(y, (x.shape[0], *self.output_shape)), rows
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         xp, m = ctx.backend.xp, delta.shape[0]
         if out is not None:
             out.weights.rows_at(xp.reshape(delta, (-1, self.width)), saved)

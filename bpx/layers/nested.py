@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
-from types import SimpleNamespace
 from typing import Any
 
 from ..backends import Array
 from ..checks import shortened
 from ..context import Context
-from ..parameters import Parameter, get_path
+from ..parameters import Out, Parameter, Space, get_path
 from . import sequence
 from ._base import Layer, Shape
 
-NOTHING = SimpleNamespace()  # the tensors of a layer that has none
+NOTHING = Space()  # the tensors of a layer that has none
 
 
 class Nested(Layer):
@@ -80,9 +79,7 @@ class Nested(Layer):
             lambda: [w for layers, _ in self._parts for w in sequence.wanted(layers, ctx.wanted)],
         )
 
-    def through(
-        self, x: Array, p: SimpleNamespace, ctx: Context
-    ) -> tuple[list[Array], list[list[Any]]]:
+    def through(self, x: Array, p: Space, ctx: Context) -> tuple[list[Array], list[list[Any]]]:
         """Each chain's outputs of x, and what its layers saved."""
         tensors = [get_path(p, name) or NOTHING for name in self._names]
         contexts, outputs, saved = self._contexts(ctx), [], []
@@ -96,8 +93,8 @@ class Nested(Layer):
         self,
         deltas: Sequence[Array],
         saved: Sequence[list[Any]],
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
+        p: Space,
+        out: Out,
         ctx: Context,
     ) -> list[Array | None]:
         """∂C/∂x by way of each chain, from ∂C/∂y of its outputs, which it may overwrite."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from ..backends import Array, Backend, InPlace
@@ -13,7 +12,7 @@ from ..checks import fraction, positive, whole
 from ..context import Context, alone
 from ..initializers import Constant, Initializer, Zeros
 from ..keywords import OF_LAYERS, init_hints
-from ..parameters import Parameter
+from ..parameters import Out, Parameter, Space
 from ._base import LAYERS, InitializerField, Layer, Shape, initializer_field
 
 Parts = list[list[slice]]
@@ -118,7 +117,7 @@ class BatchNorm(Layer):
     def least_rows(self) -> int:
         return 2 if self.trainable and math.prod(self.shape_in[1:]) == 1 else 1
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         backend, shape = ctx.backend, tuple(x.shape)
         y, normal = ctx.buffer("y", shape), ctx.buffer("normal", shape)
         of_batch = ctx.training and self.trainable
@@ -144,7 +143,7 @@ class BatchNorm(Layer):
         return y, (normal, numbers[2, ...], n, y)
 
     def _of_batch(
-        self, x: Array, room: Array, parts: Parts, p: SimpleNamespace, ctx: Context
+        self, x: Array, room: Array, parts: Parts, p: Space, ctx: Context
     ) -> tuple[Array, float]:
         """What `normalize` takes, and how many values each channel has.
 
@@ -168,14 +167,7 @@ class BatchNorm(Layer):
         )
         return numbers, n
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         normal, slope, n, room = saved  # room is y's, which nobody reads any more
         factor = slope * p.scale  # γ/σ
         if n and ctx.wanted and _at_once(delta, ctx):
@@ -188,7 +180,7 @@ class BatchNorm(Layer):
             out.shift.write(sums[1, ...])
         return delta
 
-    def in_place(self, backend: Backend, p: SimpleNamespace, state: SimpleNamespace) -> InPlace:
+    def in_place(self, backend: Backend, p: Space, state: Space) -> InPlace:
         """A function that does on x itself, (m, c), what `forward` does in prediction."""
         arrays = state.mean, state.variance, p.scale, p.shift
         return lambda x: backend.running_norm(x, *arrays, self.epsilon)
@@ -319,7 +311,7 @@ class LayerNorm(Layer):
     def multiply_adds(self) -> int:
         return math.prod(self.shape_in)
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         xp, shape, length = ctx.backend.xp, tuple(x.shape), math.prod(self._shape)
         of_rows = shape[0] * math.prod(self.shape_in) // length, length
         normal, y = ctx.buffer("normal", of_rows), ctx.buffer("y", of_rows)
@@ -329,14 +321,7 @@ class LayerNorm(Layer):
         ctx.backend.layer_norm(x, scale, shift, self.epsilon, slope, normal, y)
         return _shaped(xp, y, shape), (normal, slope, y)
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         normal, slope, room = saved  # room is y's, which nobody reads any more
         xp, shape, of_rows = ctx.backend.xp, tuple(delta.shape), tuple(normal.shape)
         scale, sums = _shaped(xp, p.scale, of_rows[1:]), ctx.buffer("sums", (2, of_rows[1]))
@@ -347,7 +332,7 @@ class LayerNorm(Layer):
             out.shift.write(_shaped(xp, sums[1, ...], self._shape))
         return _shaped(xp, delta, shape)
 
-    def in_place(self, backend: Backend, p: SimpleNamespace, state: SimpleNamespace) -> InPlace:
+    def in_place(self, backend: Backend, p: Space, state: Space) -> InPlace:
         """A function that does on x itself, (m, n), what `forward` does."""
         empty = backend.xp.empty
 

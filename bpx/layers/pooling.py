@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self, cast
 
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 from .sliding import Sliding, check_image, check_windows, per_axis
 
@@ -70,18 +70,11 @@ class Pooling(Layer):
 class MaxPool(Pooling):
     """The largest element of each window: what `MaxPool1D` and `MaxPool2D` share."""
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
         return ctx.backend.window_max(x, self.sliding, y), (x, y)
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         x, y = saved
         below = ctx.buffer("delta", tuple(x.shape))
         return ctx.backend.window_max_backward(delta, x, y, self.sliding, below)
@@ -154,20 +147,13 @@ class MaxPool1D(MaxPool):
 class AveragePool(Pooling):
     """The mean of each window: what `AveragePool1D` and `AveragePool2D` share."""
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
         ctx.backend.window_sum(x, self.sliding, y)
         y *= 1.0 / self.sliding.elements
         return y, x.shape
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         below = ctx.buffer("delta", tuple(saved))
         delta *= 1.0 / self.sliding.elements
         return ctx.backend.spread(delta, self.sliding, below)
@@ -237,19 +223,12 @@ class GlobalAveragePool(Layer):
     def output_shape(self) -> Shape:
         return self.shape_in[:1]
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
         y[...] = ctx.backend.xp.mean(x, axis=tuple(range(2, x.ndim)))
         return y, x.shape
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         below = ctx.buffer("delta", tuple(saved))
         delta *= 1.0 / math.prod(saved[2:])
         below[...] = delta[:, :, *[None] * self.axes]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..checks import FILL_IN, different_names, number, whole
 from ..context import Context
 from ..frames import column, is_on_disk, names_of
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 
 Scalars = float | Sequence[float]
@@ -165,19 +165,12 @@ class Rescale(Layer):
         along[self.axis] = -1
         return np.broadcast_to(values.reshape(along), shape).copy()
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         scale, offset = self.affine(ctx)
         y = ctx.buffer("y", tuple(x.shape))
         return ctx.backend.gather(x, slice(None), y, scale, offset), None
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         scale, _ = self.affine(ctx)
         delta[...] = ctx.backend.xp.astype(delta * scale, delta.dtype)
         return delta
@@ -189,7 +182,7 @@ class Rescale(Layer):
 class Gathered(Rescale):
     """One that was applied as the mini-batch was gathered."""
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         return x, None
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Converted, Layer, Shape, layers_field
 from .convolution import Conv1D, Conv2D
 from .dense import Dense
@@ -108,19 +108,12 @@ class Residual(Nested):
         """S; empty where it is x itself."""
         return self.projection if isinstance(self.projection, tuple) else ()
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         (y, shortcut), saved = self.through(x, p, ctx)
         total = ctx.buffer("y", tuple(y.shape))
         return ctx.backend.add(y, shortcut, total), saved
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         aside = ctx.buffer("delta", tuple(delta.shape))
         aside[...] = delta  # the layers may overwrite it
         first, second = self.back_through((delta, aside), saved, p, out, ctx)

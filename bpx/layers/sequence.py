@@ -6,12 +6,12 @@ import numbers
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from types import SimpleNamespace
 from typing import Any
 
 from ..backends import Array
 from ..checks import not_as_expected, shortened
 from ..context import Context
+from ..parameters import Out, Space
 from ._base import Layer, Shape
 
 
@@ -64,7 +64,7 @@ def wanted(layers: Iterable[Layer], below: bool = False) -> list[bool]:
 def forward(
     layers: Iterable[Layer],
     x: Array,
-    p: Iterable[SimpleNamespace],
+    p: Iterable[Space],
     contexts: Iterable[Context],
 ) -> tuple[Array, list[Any]]:
     """The last layer's output, and what each layer saved."""
@@ -99,8 +99,8 @@ def backward(
     layers: Sequence[Layer],
     delta: Array,
     saved: Sequence[Any],
-    p: Sequence[SimpleNamespace],
-    out: Sequence[SimpleNamespace | None],
+    p: Sequence[Space],
+    out: Sequence[Out],
     contexts: Sequence[Context],
 ) -> Array | None:
     """BP2 to BP4, from the last layer down: gradients to `out`, and ∂C/∂x if it is wanted."""

@@ -5,30 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 
 
 class Reshaped(Layer):
     """What `Flatten` and `Reshape` share: a view of the samples, in their output's shape."""
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         return ctx.backend.xp.reshape(x, (x.shape[0], *self.output_shape)), None
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         return ctx.backend.xp.reshape(delta, (delta.shape[0], *self.shape_in))
 
 
@@ -173,19 +166,12 @@ class Permute(Layer):
         """The axes of a batch in the new order."""
         return (0, *(axis + 1 for axis in self.axes))
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
         y[...] = ctx.backend.xp.permute_dims(x, self.of_batch)
         return y, None
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         below = ctx.buffer("delta", (delta.shape[0], *self.shape_in))
         back = tuple(self.of_batch.index(axis) for axis in range(delta.ndim))
         below[...] = ctx.backend.xp.permute_dims(delta, back)

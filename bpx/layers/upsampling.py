@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from operator import mul
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self, cast
 
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, OF_UPSAMPLING, init_hints
+from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 from .sliding import Sliding, check_image, per_axis
 
@@ -45,18 +45,11 @@ class Upsample(Layer):
         channels, *lengths = self.shape_in
         return (channels, *map(mul, lengths, cast("Shape", self.scale)))
 
-    def forward(self, x: Array, p: SimpleNamespace, ctx: Context) -> tuple[Array, Any]:
+    def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
         return ctx.backend.spread(x, self.sliding, y), None
 
-    def backward(
-        self,
-        delta: Array,
-        saved: Any,
-        p: SimpleNamespace,
-        out: SimpleNamespace | None,
-        ctx: Context,
-    ) -> Array | None:
+    def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         below = ctx.buffer("delta", (delta.shape[0], *self.shape_in))
         return ctx.backend.window_sum(delta, self.sliding, below)
 
