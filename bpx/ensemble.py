@@ -402,8 +402,10 @@ class Ensemble(HasNames):
 
         Notes
         -----
-        Ctrl-C ends all members after the current step, and the remaining ones are not begun; see
-        ``history.interrupted``. A second one raises KeyboardInterrupt at once.
+        Ctrl-C ends all members after the current step, and the remaining ones are not begun; a
+        RuntimeWarning names them, see ``history.interrupted``. A second one raises
+        KeyboardInterrupt at once. SIGTERM is as for `Network.fit`: with ``checkpoint``, it is
+        delivered again after the members' last checkpoints.
 
         Processes are started afresh ("spawn"), so a script has to begin its work below
         ``if __name__ == "__main__":``. Large arrays are handed over as files in the folder for

@@ -43,7 +43,9 @@ class History(Mapping[str, list[float]]):
     Attributes
     ----------
     interrupted : bool
-        Whether Ctrl-C ended the run.
+        Whether Ctrl-C or SIGTERM ended the run.
+    terminated : bool
+        Whether SIGTERM did, which `fit` delivers again when all is done.
     stopped : str or None
         Why a callback ended it.
     larger_is_better : set of str
@@ -62,7 +64,7 @@ class History(Mapping[str, list[float]]):
 
     def __init__(self) -> None:
         self._columns: dict[str, list[float]] = {}
-        self.interrupted = False
+        self.interrupted = self.terminated = False
         self.stopped: str | None = None
         self.larger_is_better = {*ACCURACIES}
         self.undecided: set[str] = set()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import launcher
 from .backends import get
 from .backends._threads import set_for_each_of
 from .checks import whole
@@ -30,9 +31,9 @@ from .keywords import OF_FIT_OF_ENSEMBLES, refuse
 from .names import Names
 from .network import Network
 from .persistence import Stateful
-from .training import names_of_run
+from .training import Options, names_of_run, train_quietly
 from .training.checkpoints import Checkpoint
-from .training.interrupts import Interrupts
+from .training.interrupts import Interrupts, conclude
 
 AGAIN = 0.1  # seconds between two checks for Ctrl-C
 
@@ -137,12 +138,21 @@ def _train(
                 fixed = devices is not None
                 found = _Processes(members, given, tasks, slots, fixed, interrupts).run()
     histories, failed = found
+    conclude(signal.SIGTERM in interrupts.came, _interrupted(histories, options))
     words = {_in_words(error) for error in failed.values()}
     if len(failed) == len(members) and len(words) == 1:
         raise failed[0]
     if failed:
         raise EnsembleError(dict(sorted(failed.items())), histories)
     return histories
+
+
+def _interrupted(histories: Sequence[History], options: Mapping[str, Any]) -> str | None:
+    """Which members were interrupted, in words, on one process of several; None: none."""
+    found = [f"member {i}" for i, history in enumerate(histories) if history.interrupted]
+    if not found or (options.get("parallel") is not None and launcher.rank()):
+        return None
+    return f"fit was interrupted before the end of {', '.join(found)}"
 
 
 def _checkpoint_of(index: int, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +190,6 @@ def _in_turn(
     members: Sequence[Network], x: Any, y: Any, each: list[Any], interrupts: Interrupts
 ) -> tuple[list[History], dict[int, Exception]]:
     histories, failed = [], {}
-    interrupted = False
     brought = [data for data in (x, each[0].get("validation")) if isinstance(data, Stateful)]
     # Each member begins there; a copy, since a state may share memory with its owner.
     begun = copy.deepcopy([data.state() for data in brought])
@@ -188,15 +197,22 @@ def _in_turn(
         history = _not_begun()
         for data, state in zip(brought, copy.deepcopy(begun), strict=True):
             data.load_state(state)
-        if not interrupted and not interrupts.noted:
+        if not interrupts.noted:
             try:
-                history = net.fit(x, y, **options)
-                interrupted = history.interrupted
+                history = _fit(net, x, y, options)
+                if history.interrupted:  # perhaps by another rank's signal
+                    interrupts.note(signal.SIGTERM if history.terminated else signal.SIGINT)
             except Exception as error:
                 failed[index] = error
                 history = _so_far(error)
         histories.append(history)
     return histories, failed
+
+
+def _fit(net: Network, x: Any, y: Any, options: Mapping[str, Any]) -> History:
+    """What `Network.fit` does, but a signal is the ensemble's to tell of."""
+    own = {name: value for name, value in options.items() if name != "parallel"}
+    return train_quietly(net, x, y, Options(**own), options.get("parallel"))
 
 
 def _not_begun() -> History:
@@ -354,7 +370,7 @@ def _train_one(connection: Any, device: str | None) -> None:
         x, y, options = unpickled(given)
         if device is not None:
             net = net.to(device)
-        net.fit(x, y, **options | own)
+        _fit(net, x, y, options | own)
     except Exception as raised:
         error = _portable(raised)
     connection.send((None if net is None else net.to("numpy"), error))

@@ -1173,14 +1173,15 @@ class Network(HasNames):
             1 that the first layer's z begin where networks learn little (arrays in memory, not
             with ``check_finite=False``); rows of y that name several classes; x and y whose
             indices differ; a schedule that ends in the first of several epochs; a network without
-            trained parameters.
+            trained parameters. Or Ctrl-C has ended the run.
 
         Notes
         -----
         Ctrl-C takes effect between two steps: `fit` returns the history so far, with
         ``history.interrupted`` set, and the network has the weights of the last full step. A
-        second Ctrl-C raises KeyboardInterrupt at once. With `checkpoint`, SIGTERM is treated like
-        Ctrl-C, and a last checkpoint is written.
+        second Ctrl-C raises KeyboardInterrupt at once. With `checkpoint`, SIGTERM ends the run in
+        the same way; after the last checkpoint and the callbacks' ``on_fit_end`` it is delivered
+        again, on all ranks: the process dies of it, or the user's own handler is called.
 
         Examples
         --------

@@ -405,11 +405,38 @@ def stops():
         "each": each,
     }.items():
         net = network()
-        history = net.fit(x, y, batch_size=7, epochs=9, callbacks=callback, parallel="mpi")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = net.fit(x, y, batch_size=7, epochs=9, callbacks=callback, parallel="mpi")
         found[name] = [net.steps, history.stopped, history.interrupted]
+        assert len(caught) == (history.interrupted and RANK == 0)
     told = MPI.COMM_WORLD.allgather(found)
     assert all(one == told[0] for one in told)
     return found
+
+
+def terminated(folder):
+    """SIGTERM for the last rank is delivered again on all, when rank 0 has done its last work."""
+    x, y, _ = samples()
+    came, told = [], Path(folder) / "told"
+
+    class Signal(bpx.Callback):
+        def on_epoch_end(self, run):
+            if run.rank == SIZE - 1 and run.epoch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def on_fit_end(self, run):
+            if run.rank == 0:
+                time.sleep(1.0)
+                told.write_text(f"{run.step}")
+
+    signal.signal(signal.SIGTERM, lambda *given: came.append(told.read_text()))
+    history = network().fit(
+        x, y, batch_size=7, epochs=9, callbacks=Signal(), checkpoint=folder, parallel="mpi"
+    )
+    assert history.terminated
+    files = sorted(path.name for path in Path(folder).glob("*.safetensors"))
+    return {"came": MPI.COMM_WORLD.allgather(came), "newest": files[-1]}
 
 
 def whole(folder):

@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 from damaged_headers import damaged
+from test_signals import ended_by
 
 import bpx
 from bpx import layers, persistence
@@ -517,8 +518,9 @@ def test_a_signal_leaves_a_checkpoint(data, tmp_path, number, hook):
     before = signal.getsignal(number)
     whole.fit(*data, epochs=4, batch_size=5)
     saved = bpx.Checkpoint(tmp_path, epochs=99)
-    history = stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved, callbacks=Press())
-    assert history.interrupted
+    with ended_by(number):
+        stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved, callbacks=Press())
+    assert stopped.history.interrupted
     assert stopped.steps == 22
     assert signal.getsignal(number) is before
     assert names(tmp_path)[-1] == "checkpoint-000000000022.safetensors"
@@ -541,7 +543,9 @@ def test_a_signal_while_a_checkpoint_is_written(data, tmp_path, monkeypatch, pre
 
     monkeypatch.setattr(os, "fsync", fsync)
     if presses == 1:
-        assert stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved).interrupted
+        with ended_by(signal.SIGINT):
+            stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved)
+        assert stopped.history.interrupted
     else:
         with pytest.raises(KeyboardInterrupt):
             stopped.fit(*data, epochs=4, batch_size=5, checkpoint=saved)

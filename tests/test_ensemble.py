@@ -656,7 +656,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals between processes
 def test_ctrl_c_ends_all_and_keeps_what_is_there():
     ensemble = even_and_odd()
     options = {"batch_size": 500, "callbacks": Presses(1)}
-    histories = ensemble.fit(X, Y, epochs=10**7, processes=2, **options)
+    with pytest.warns(
+        RuntimeWarning,
+        match="^fit was interrupted before the end of member 0, member 1, member 2$",
+    ) as told:
+        histories = ensemble.fit(X, Y, epochs=10**7, processes=2, **options)
+    assert [one.filename for one in told] == [__file__]
     assert all(history.interrupted for history in histories)
     assert [history.epochs for history in histories] == [net.epochs for net in ensemble.members]
     assert histories[0].epochs >= 2
@@ -670,7 +675,7 @@ def test_a_second_ctrl_c_ends_all_at_once():
 
 
 PROGRAM = """
-import sys, numpy as np, bpx
+import sys, warnings, numpy as np, bpx
 class Told(bpx.Callback):
     def on_epoch_end(self, run):
         if run.epoch == 2:
@@ -680,8 +685,11 @@ def main(processes):
     x, y = np.zeros((100, 4)), np.arange(100) % 3
     networks = [bpx.Network([4, 3]) for _ in range(2)]
     options = {"epochs": 10**7, "processes": processes, "callbacks": Told()}
-    histories = bpx.Ensemble(networks).fit(x, y, **options)
-    print([history.interrupted for history in histories], [net.steps > 0 for net in networks])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        histories = bpx.Ensemble(networks).fit(x, y, **options)
+    print(len(told), [history.interrupted for history in histories])
+    print([net.steps > 0 for net in networks])
 """
 
 
@@ -700,7 +708,7 @@ def test_ctrl_c_in_a_terminal_which_all_processes_hear(tmp_path):
         out, err = running.communicate()
         ended.cancel()
     assert began == ["begun\n", "begun\n"]
-    assert out == "[True, True] [True, True]\n"
+    assert out == "1 [True, True]\n[True, True]\n"
     assert err == ""
 
 
@@ -711,9 +719,45 @@ def test_ctrl_c_in_turn():
         if run.net is ensemble.members[1]:
             signal.raise_signal(signal.SIGINT)
 
-    histories = ensemble.fit(X, Y, epochs=2, batch_size=500, callbacks=press)
+    with pytest.warns(RuntimeWarning, match="before the end of member 1, member 2$") as told:
+        histories = ensemble.fit(X, Y, epochs=2, batch_size=500, callbacks=press)
+    assert len(told) == 1
     assert [history.interrupted for history in histories] == [False, True, True]
     assert [net.epochs for net in ensemble.members] == [2, 1, 0]
+
+
+class Terminates(bpx.Callback):
+    """SIGTERM for the process that has begun the training, in its second epoch."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def on_epoch_end(self, run):
+        if run.epoch == 2:
+            os.kill(self.process, signal.SIGTERM)
+
+
+@posix
+@pytest.mark.parametrize("processes", [None, 2])
+def test_sigterm_is_delivered_again_after_the_last_checkpoints(tmp_path, processes):
+    ensemble, came = fits(), []
+    before = signal.signal(
+        signal.SIGTERM, lambda *given: came.append([net.steps for net in ensemble.members])
+    )
+    try:
+        histories = ensemble.fit(
+            X, Y, epochs=10**7, batch_size=500, checkpoint=tmp_path, processes=processes,
+            callbacks=Terminates(os.getpid()),
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [[net.steps for net in ensemble.members]]
+    assert [history.interrupted for history in histories] == [True] * 3
+    begun = [net for net in ensemble.members if net.steps]
+    assert len(begun) == (processes or 1)
+    for index, net in enumerate(begun):
+        newest = max((tmp_path / f"member-{index}").iterdir())
+        assert np.array_equal(bpx.load(newest).parameters, net.parameters)
 
 
 @pytest.mark.parametrize("rows", ["100", "20_000"])

@@ -150,6 +150,11 @@ def test_one_wish_to_stop_is_everyones():
     }
 
 
+def test_sigterm_for_one_rank_is_delivered_again_on_all(tmp_path):
+    found = among(3, "terminated", tmp_path)
+    assert found == {"came": [["8"]] * 3, "newest": "checkpoint-000000000008.safetensors"}
+
+
 # --- checkpoints ---
 
 

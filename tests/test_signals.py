@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -99,6 +100,23 @@ def reading(monkeypatch, count, number, batches, callback):
     batches.read = after(count, number, batches.read)
 
 
+@contextlib.contextmanager
+def ended_by(number):
+    """`fit` tells of Ctrl-C, and delivers SIGTERM again, once."""
+    if number == signal.SIGINT:
+        with pytest.warns(RuntimeWarning, match="fit was interrupted by Ctrl-C") as told:
+            yield
+        assert len(told) == 1
+        return
+    came = []
+    before = signal.signal(number, lambda *given: came.append(number))
+    try:
+        yield
+        assert came == [number]
+    finally:
+        signal.signal(number, before)
+
+
 PHASES = {
     "the first batch is read": (reading, 1),
     "a batch is read": (reading, 9),
@@ -128,8 +146,10 @@ def test_a_run_goes_on_from_where_it_was(tmp_path, monkeypatch, phase, number):
             inner.setattr(Quiet, name, getattr(Quiet, name))  # and back
         batches = Batches() if of_batches else None
         come(inner, count, number, batches, Quiet)
-        stopped = fit(tmp_path / "run", batches)
+        with ended_by(number):
+            stopped = fit(tmp_path / "run", batches)
     assert stopped.history.interrupted
+    assert stopped.history.terminated == (number == signal.SIGTERM)
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".bpx")]
     newest = max((tmp_path / "run").iterdir())
     assert np.array_equal(bpx.load(newest).parameters, stopped.parameters)
@@ -175,6 +195,60 @@ def test_a_signal_to_a_process_that_a_callback_has_forked(tmp_path):
     net = fit(tmp_path, None, Fork())
     assert ended == [-signal.SIGTERM]
     assert not net.history.interrupted
+
+
+def test_the_process_dies_of_sigterm_when_all_is_done(tmp_path):
+    """After the last checkpoint and the last callback; what follows `fit` is not done."""
+    program = """
+import os, signal, sys, bpx
+from test_signals import Quiet, X, Y
+class Terminated(Quiet):
+    def on_step_end(self, run):
+        if run.step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+    def on_fit_end(self, run):
+        print(run.step, sorted(os.listdir("run"))[-1], run.history.interrupted, flush=True)
+bpx.Network([4, 5, 3]).fit(X, Y, batch_size=10, callbacks=Terminated(), checkpoint="run")
+print("the model is saved")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert done.stdout == "9 checkpoint-000000000009.safetensors True\n"
+    assert done.stderr == ""
+
+
+def test_sigterm_in_a_fit_that_a_callback_calls(tmp_path):
+    """Where both have checkpoints, both end before a handler is called; else it is at once."""
+    seen = []
+
+    class Within(Quiet):
+        def on_epoch_end(self, run):
+            inner = bpx.Network([4, 3])
+            folder = tmp_path / f"{run.net.epochs}"
+            inner.fit(X, Y, epochs=9, checkpoint=folder, callbacks=terminate)
+            seen.append(f"inner {inner.epochs}")
+
+    def terminate(run):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *given: seen.append("handler"))
+    try:
+        outer = bpx.Network([4, 3])
+        history = outer.fit(X, Y, epochs=3, checkpoint=tmp_path / "outer", callbacks=Within())
+        assert history.terminated
+        assert seen == ["inner 1", "handler"]
+        seen.clear()
+        history = outer.fit(X, Y, epochs=1, callbacks=Within())
+        assert not history.interrupted
+        assert seen == ["handler", "inner 1"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_handler_that_a_callback_has_set(tmp_path):
@@ -256,7 +330,8 @@ def whole(tmp_path_factory):
 def test_the_command_line(tmp_path, monkeypatch, whole, phase, number):
     np.savez(tmp_path / "a.npz", x=X, y=Y)
     done = command(tmp_path, phase, number, COMMANDS[phase][2], *OPTIONS)
-    assert done.returncode in (130, -number), done.stderr
+    assert done.returncode in (128 + number, -number), done.stderr
+    assert "warning" not in done.stderr  # a line of output has told it
     assert "Traceback" not in done.stderr
     begun = (tmp_path / "run" / "recipe.json").exists()
     monkeypatch.setitem(bpx.backends._cache, "numpy", NumpyBackend())  # as in a process of its own

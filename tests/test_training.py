@@ -644,7 +644,11 @@ def test_an_epoch_whose_last_step_is_done_has_ended(rng, how):
             seen.append(run.epoch)
 
     net = bpx.Network([3, 2], seed=1)
-    history = net.fit(x, y, epochs=5, batch_size=10, callbacks=At())
+    told = (
+        contextlib.nullcontext() if how == "stop" else pytest.warns(RuntimeWarning, match="1 of 5")
+    )
+    with told:
+        history = net.fit(x, y, epochs=5, batch_size=10, callbacks=At())
     assert (net.steps, net.epochs, history.epochs, seen) == (3, 1, 1, [1])
     assert history.stopped == "enough" or history.interrupted
 
@@ -661,7 +665,9 @@ def test_ctrl_c_in_a_fit_that_a_callback_calls_ends_both(rng):
             inner = bpx.Network([3, 2])
             assert inner.fit(x, y, epochs=9, callbacks=Press()).interrupted
 
-    history = bpx.Network([3, 2]).fit(x, y, epochs=5, callbacks=Within())
+    with pytest.warns(RuntimeWarning) as told:  # of each
+        history = bpx.Network([3, 2]).fit(x, y, epochs=5, callbacks=Within())
+    assert [str(one.message).split("when ")[1][:6] for one in told] == ["0 of 9", "1 of 5"]
     assert history.interrupted
     assert history.epochs == 1
 
@@ -913,8 +919,15 @@ def test_ctrl_c_ends_between_two_steps(rng):
                 os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    history = net.fit(x, y, epochs=50, batch_size=5, callbacks=Press(), shuffle=False)
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"^fit was interrupted by Ctrl-C after step 7, when 1 of 50 epochs had ended: the "
+        "network has the weights of its last full step$",
+    ) as told:
+        history = net.fit(x, y, epochs=50, batch_size=5, callbacks=Press(), shuffle=False)
+    assert [one.filename for one in told] == [__file__]
     assert history.interrupted
+    assert not history.terminated
     assert history.epochs == 1
     assert net.steps == 7
     assert signal.getsignal(signal.SIGINT) is before

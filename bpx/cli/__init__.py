@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ from ..network import Network
 from ..onnx import export_onnx
 from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
+from ..training import Options, train_quietly
 from ..training.steps import DivergenceError
 from . import predictions, recipe, runs, samples
 from .console import ShowEpochs, ShowNetwork, say, score, told
@@ -282,12 +284,13 @@ def train(
         where = data if built_in else str(Path(data).resolve())
         runs.begin(written, context.params | {"data": where}, overwrite)
     try:
-        history = net.fit(
-            *fitted[0], validation=fitted[1], epochs=epochs, batch_size=batch_size,
+        options = Options(
+            validation=fitted[1], epochs=epochs, batch_size=batch_size,
             optimizer=chosen, l1=l1, l2=l2, clip_norm=clip_norm, clip_value=clip_value,
             shuffle=shuffle, augment=changes, accumulate=accumulate, callbacks=called,
-            progress=progress, checkpoint=checkpoint, resume=going_on, parallel=ranks,
+            progress=progress, checkpoint=checkpoint, resume=going_on,
         )  # fmt: skip
+        history = train_quietly(net, *fitted[0], options, ranks)
     except DivergenceError as error:
         if written is not None:
             runs.write(recipe.followed_by(net, undo), error.history, written)
@@ -298,7 +301,10 @@ def train(
     scored = printable(score(net, *parts[2], parts[0][1]))
     found = "\n".join(f"test {line}" for line in scored.splitlines())
     print(f"{found} in {time.perf_counter() - started:.1f} s", flush=True)
-    return 130 if history.interrupted else 0
+    # As a shell calls the ends by these signals; an exit that MPI can take part in.
+    if history.terminated:
+        return 128 + signal.SIGTERM
+    return 128 + signal.SIGINT if history.interrupted else 0
 
 
 def _options_of(run: Path, context: typer.Context, ranks: Ranks) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ..callbacks import Run
 from ..checks import warn
 from ..optimizers import SGD, Adam, Optimizer
-from ..training import Options, train
+from ..training import Options, train_quietly
 from ..training.steps import DivergenceError
 from . import _validation
 from ._callbacks import Subtasks
@@ -63,7 +63,7 @@ def fit(
     )  # fmt: skip
     est.n_iter_ = 0
     try:
-        history = train(network, X, y, options)
+        history = train_quietly(network, X, y, options)
         est.stopped_ = history.stopped
         if history.interrupted:
             warn("Training interrupted by user.", UserWarning)

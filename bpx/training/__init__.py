@@ -6,6 +6,6 @@ data, and `updates` change the parameters. A run goes on from one of its `snapsh
 kept as `checkpoints`; `agreement` is what the processes of a parallel run ask of each other.
 """
 
-from .fit import Options, names_of_run, train
+from .fit import Options, names_of_run, train, train_quietly
 
-__all__ = ["Options", "names_of_run", "train"]
+__all__ = ["Options", "names_of_run", "train", "train_quietly"]

@@ -33,6 +33,7 @@ from ..registry import article
 from ..schedules import Schedule
 from .agreement import check_arguments, newest_checkpoint
 from .checkpoints import Checkpoints
+from .interrupts import conclude
 from .slices import SharedStream, check_cuts
 from .snapshots import Snapshot, arguments_of
 from .sources import Order, Source, Stream, of_samples
@@ -98,6 +99,20 @@ class Options:
 
 def train(net: Network, x: Any, y: Any, options: Options, parallel: Any = None) -> History:
     """What `Network.fit` does."""
+    with joined(parallel) as ranks:
+        history = _train(net, x, y, options, ranks)
+    words = None
+    if history.interrupted and ranks.rank == 0:
+        words = (
+            f"fit was interrupted by Ctrl-C after step {net.steps}, when {history.epochs} of "
+            f"{options.epochs} epochs had ended: the network has the weights of its last full step"
+        )
+    conclude(history.terminated, words)
+    return history
+
+
+def train_quietly(net: Network, x: Any, y: Any, options: Options, parallel: Any = None) -> History:
+    """The same for callers who `conclude` an interrupted run themselves."""
     with joined(parallel) as ranks:
         return _train(net, x, y, options, ranks)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, and not inside one."""
+"""Ctrl-C and SIGTERM between two steps, and not inside one; what becomes of them afterwards."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from .. import launcher
+from ..checks import warn
 
 # Seconds in which a launcher passes on what the terminal or the scheduler sent to each process.
 TWICE = 1.0
@@ -24,12 +25,20 @@ class Interrupts:
     Parameters
     ----------
     others : int
-        Signals that are treated like a first Ctrl-C.
+        Signals that are noted too, however often they come.
+
+    Attributes
+    ----------
+    noted : bool
+        Whether one has come.
+    came : set of int
+        Which.
     """
 
     def __init__(self, *others: int) -> None:
         self.signals = (signal.SIGINT, *others)
         self.noted, self._since = False, 0.0
+        self.came: set[int] = set()
 
     def __enter__(self) -> Interrupts:
         self._before: dict[int, Any] = {}
@@ -42,6 +51,12 @@ class Interrupts:
                     signal.signal(number, self._note)
         return self
 
+    def note(self, number: int, since: float = 0.0) -> None:
+        """Take it that the signal has come, at a time of the monotonic clock."""
+        self.came.add(number)
+        if not self.noted:
+            self.noted, self._since = True, since
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # forked meanwhile: it trains nothing, and is to end
             signal.signal(number, self._before[number])
@@ -49,9 +64,9 @@ class Interrupts:
             return
         now = time.monotonic()
         passed_on = launcher.rank() is not None and now - self._since < TWICE
-        if not self.noted:
-            self.noted, self._since = True, now
-        elif number == signal.SIGINT and not passed_on:
+        again = self.noted and number == signal.SIGINT and not passed_on
+        self.note(number, now)
+        if again:
             raise KeyboardInterrupt
 
     def __exit__(self, *error: object) -> None:
@@ -60,5 +75,16 @@ class Interrupts:
                 signal.signal(number, before)
             # One around this, in whose `fit` a callback has called another, is meant too.
             outer = getattr(before, "__self__", None)
-            if self.noted and isinstance(outer, Interrupts):
-                outer.noted, outer._since = True, self._since
+            if number in self.came and isinstance(outer, Interrupts):
+                outer.note(number, self._since)
+
+
+def conclude(terminated: bool, interrupted: str | None) -> None:
+    """Deliver a SIGTERM again that was only noted; else warn of Ctrl-C in these words, if any.
+
+    The process then dies of SIGTERM as its sender expects, or a handler of the user's is called.
+    """
+    if terminated:
+        signal.raise_signal(signal.SIGTERM)
+    elif interrupted is not None:
+        warn(interrupted)

@@ -59,6 +59,8 @@ class Trainer:
         Whether a callback is called after each step; set by `run`.
     ending : callable
         Whether something asks to stop; set by `run`.
+    terminated : callable
+        Whether SIGTERM has come; set by `run`.
     epoch : Epoch or None
         The current one, from before its first step until it ends; set by `run`.
     steps : Steps
@@ -107,6 +109,10 @@ class Trainer:
             run.history.stopped = run.stopped
             for hook in hooks(callbacks, "on_fit_end"):
                 hook(run)
+            if run.history.interrupted:
+                # After the hooks of all: a rank that dies of it may take the others with it.
+                ranks.doing, ranks.hurried = lambda: "the end of fit", lambda: False
+                run.history.terminated = agreed(ranks, self.terminated())
         finally:
             ranks.hurried = lambda: False
             ranks.doing = doing
@@ -122,6 +128,7 @@ class Trainer:
         also = () if checkpoints is None else (signal.SIGTERM,)
         # What is not finite is found and reported here, with its layer; no warnings besides.
         with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
+            self.terminated: Callable[[], bool] = lambda: signal.SIGTERM in interrupts.came
             self.ending: Callable[[], bool] = lambda: bool(run.stopped) or interrupts.noted
             late = (lambda: False) if checkpoints is None else checkpoints.late
             self.steps.ask(ending=self.ending, late=late)
