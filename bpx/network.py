@@ -1103,7 +1103,8 @@ class Network(HasNames):
             iterable, which does not tell it, l1 and l2 need `n`. ``"batch"``: each mini-batch's
             sum of weights, which without `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
-            Look for NaN and infinity in the data first, and at the scale of x; True by default.
+            Look for NaN and infinity in the data first, and at the scales of x and y; True by
+            default.
         graph : "auto" or bool
             On CuPy: record a step as a CUDA graph and replay it, which saves the host the
             launches. "auto" (default) does so for arrays in memory and bpx's own optimizers,
@@ -1170,10 +1171,11 @@ class Network(HasNames):
         -----
         RuntimeWarning
             What looks like a mistake: a column of x that float32 hardly tells apart; x so far from
-            1 that the first layer's z begin where networks learn little (arrays in memory, not
-            with ``check_finite=False``); rows of y that name several classes; x and y whose
-            indices differ; a schedule that ends in the first of several epochs; a network without
-            trained parameters. Or Ctrl-C has ended the run.
+            1 that the first layer's z begin where networks learn little, or a regression's y so
+            far from the first outputs (of arrays in memory, not with ``check_finite=False``); rows
+            of y that name several classes; x and y whose indices differ; a schedule that ends in
+            the first of several epochs; a network without trained parameters. Or Ctrl-C has ended
+            the run.
 
         Notes
         -----

@@ -336,6 +336,17 @@ def test_ctrl_c(digits, monkeypatch):
     assert est.n_iter_ == 2
 
 
+def test_targets_far_from_one_are_trained_on_without_a_word(rng):
+    """As by scikit-learn; warnings are errors here."""
+    x = rng.normal(size=(60, 3))
+    y = 4e5 + 1.5e5 * x[:, 0]
+    theirs, mine = (
+        quiet(module.MLPRegressor(hidden_layer_sizes=5, max_iter=3, random_state=0), x, y)
+        for module in (neural_network, ours)
+    )
+    np.testing.assert_allclose(mine.loss_curve_, theirs.loss_curve_, rtol=1e-6)
+
+
 def test_probabilities_far_from_one_half(digits):
     x, y = digits
     theirs, mine = (

@@ -1338,7 +1338,7 @@ def test_buffers_are_given_back_by_each_call(rng):
 def test_x_that_is_far_from_one_is_told_once(rng, hidden):
     """A year, and an area in square metres: all predictions would stay the same."""
     x = np.c_[rng.uniform(1950, 2020, 300), rng.uniform(30, 200, 300)]
-    y = 3000 * x[:, 1:] + 500 * (x[:, :1] - 1950)
+    y = 3 * x[:, 1:] / 200 + (x[:, :1] - 1950) / 70
 
     def network(*first):
         chain = [bpx.layers.Input(2), *first, bpx.layers.Dense(20, hidden, bias="zeros")]
@@ -1359,6 +1359,68 @@ def test_x_that_is_far_from_one_is_told_once(rng, hidden):
     wide.weights[0] *= 1e3
     wide.fit(x / 1e3, y, **options)  # it is the weights that are far from 1
     network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
+
+
+@pytest.mark.parametrize("cost", ["quadratic", "mean-absolute-error", "huber"])
+@pytest.mark.parametrize(
+    ("scale", "shift", "told"),
+    [
+        (
+            1.5e5,
+            4e5,
+            r"its mean is 3\.97e\+05 and its standard deviation 9\.2e\+04 in the rows looke",
+        ),
+        (
+            1.0,
+            -150.0,
+            r"the outputs begin at -1\.1 ± 0\.15, from where training creeps or diverges",
+        ),
+        (
+            1e-4,
+            0.0,
+            r": train on \(y - y\.mean\(axis=0\)\) / y\.std\(axis=0\), see Scaling in docs/n",
+        ),
+        (1e-4, 1e3, r"its mean is 1e\+03"),
+        (30.0, 60.0, None),
+        (0.01, 0.0, None),
+        (0.0, 0.1, None),
+        (0.0, 0.0, None),
+    ],
+)
+def test_targets_that_are_far_from_one_are_told_once(rng, cost, scale, shift, told):
+    x = rng.normal(size=(300, 2))
+    y = scale * np.tanh(x[:, 0]) + shift
+
+    def fit(net, y=y, **options):
+        with contextlib.suppress(bpx.DivergenceError):
+            net.fit(x, y, epochs=1, batch_size=32, optimizer=bpx.SGD(1e-9), **options)
+        return net
+
+    def network(*last, output="identity", cost=cost):
+        chain = [bpx.layers.Input(2), bpx.layers.Dense(20, "tanh"), bpx.layers.Dense(1, output)]
+        return bpx.Network([*chain, *last], cost=cost, task="regression", seed=0)
+
+    far = pytest.warns(RuntimeWarning, match=f"^y is far from 1: .*{told}")
+    with far if told else contextlib.nullcontext():
+        net = fit(network())
+    fit(net)
+    fit(network(), check_finite=False)
+    if scale:
+        fit(network(), (y - y.mean()) / y.std())
+        fit(network(bpx.layers.Rescale(scale, shift)))
+    fit(network(cost=type("Own", (bpx.costs.Quadratic,), {})()))
+
+
+def test_the_target_that_is_far_from_one_is_named(rng):
+    pd = pytest.importorskip("pandas")
+    x = rng.normal(size=(300, 2))
+    y = pd.DataFrame({"share": x[:, 0], "price": 1e5 * x[:, 1], "rest": 1e-5 * x[:, 1]})
+    for columns, named in ((y, "column 'price' of y"), (y.to_numpy(), "column 1 of y")):
+        net = bpx.Network([2, 3, 3], task="regression", output="identity", seed=0)
+        with pytest.warns(RuntimeWarning, match=f"^{named} is far from 1: its mean is"):
+            net.fit(x, columns, epochs=1, optimizer=bpx.SGD(1e-9))
+    net = bpx.Network([2, 3, 2], task="regression", output="identity", seed=0)
+    net.fit(x, y[["share", "rest"]], epochs=1)  # as pixels that are hardly ever lit
 
 
 def test_looking_at_x_that_is_too_large_says_nothing_of_its_own():

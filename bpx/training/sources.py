@@ -29,7 +29,7 @@ from ..data.incoming import Incoming
 from ..data.minibatches import epoch_order
 from ..names import Names
 from ..network import Network
-from .plausibility import warn_of_coarse, warn_of_scale, warn_of_several
+from .plausibility import warn_of_coarse, warn_of_scale, warn_of_several, warn_of_targets
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y, weights
@@ -205,6 +205,7 @@ def of_samples(
         warn_of_coarse(net, samples.x, names)
         if finite and not net.steps:
             warn_of_scale(net, samples.x)
+            warn_of_targets(net, samples.x, samples.y, names)
         return Arrays(net, samples, size, shuffle)
     if callable(shuffle):
         raise ValueError(
