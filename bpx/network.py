@@ -1044,6 +1044,7 @@ class Network(HasNames):
         validation: Any = None,
         callbacks: Any = (),
         shuffle: bool | Callable[[], Any] = True,
+        drop_last: bool = False,
         progress: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -1077,7 +1078,7 @@ class Network(HasNames):
             Further passes over the data; 30 by default.
         batch_size : int, optional
             m ≤ n; by default 10, or n if that is less. The last, smaller batch of an epoch is
-            trained on too.
+            trained on too, unless `drop_last`.
         optimizer : Optimizer or str, optional
             By default ``net.optimizer``, which is that of the last `fit`, else ``SGD(0.1)``. An
             optimizer equal to the last one continues with its memory; a different one starts anew.
@@ -1093,6 +1094,11 @@ class Network(HasNames):
         shuffle : bool or function
             A new permutation each epoch, from ``net.generator``; True by default. A function
             without arguments returns each epoch's rows, n integers; not for data in blocks.
+        drop_last : bool
+            Leave out what remains of an epoch's order when there are fewer than `batch_size` rows
+            left: other samples each epoch, unless `shuffle` is False. `BatchNorm` needs it where
+            that would be a single row. l1 and l2 are still divided by the size of the training
+            set. False by default.
         progress : bool
             A bar in a terminal or notebook, a line per epoch in a log file; False by default.
         clip_norm, clip_value : float, optional
@@ -1201,9 +1207,10 @@ class Network(HasNames):
         options = Options(
             epochs=epochs, batch_size=batch_size, optimizer=optimizer, l1=l1, l2=l2,
             sample_weight=sample_weight, validation=validation, callbacks=callbacks,
-            shuffle=shuffle, progress=progress, clip_norm=clip_norm, clip_value=clip_value, n=n,
-            check_finite=check_finite, graph=graph, precision=precision, checkpoint=checkpoint,
-            resume=resume, accumulate=accumulate, augment=augment,
+            shuffle=shuffle, drop_last=drop_last, progress=progress, clip_norm=clip_norm,
+            clip_value=clip_value, n=n, check_finite=check_finite, graph=graph,
+            precision=precision, checkpoint=checkpoint, resume=resume, accumulate=accumulate,
+            augment=augment,
         )  # fmt: skip
         return train(self, x, y, options, parallel)
 

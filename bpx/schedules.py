@@ -1,8 +1,8 @@
 """step -> learning rate.
 
-A step is one update of the parameters: an epoch has ``ceil(n / batch_size)`` of them
-(``len(bpx.batches(...))``). Steps are counted from 0 when an optimizer starts, and go on counting
-when `fit` is called again.
+A step is one update of the parameters: an epoch has ``ceil(n / batch_size)`` of them, or ``n //
+batch_size`` with ``drop_last`` (``len(bpx.batches(...))``). Steps are counted from 0 when an
+optimizer starts, and go on counting when `fit` is called again.
 """
 
 from __future__ import annotations

@@ -138,6 +138,8 @@ def steps():
     few = {"epochs": 2, "batch_size": 7}  # the last of four has two rows
     found["dropout"] = both(lambda: network(dropout=0.4), x, y, **few)
     found["slices"] = both(lambda: network(dropout=0.4), x, y, accumulate=3, **few)
+    found["no last rows"] = both(network, x, y, accumulate=2, l2=0.3, drop_last=True, **few)
+    found["no last row"] = both(normalized, x, y, epochs=2, batch_size=11, drop_last=True)
     found["weights"] = both(network, x, y, sample_weight=w, **few)
     none = np.where(np.arange(23) < 7, 0.0, w)
     found["weights of 0"] = both(network, x, y, sample_weight=none, shuffle=False, **few)

@@ -386,6 +386,13 @@ CASES = [
         ValueError,
         "sample_weight without y would give (x, sample_weight), which fit takes for (x, y)",
     ),
+    (lambda: fit(X, Y, drop_last=1.5), TypeError, "drop_last to be True or False, got 1.5"),
+    (lambda: bpx.batches(X, drop_last=None), TypeError, "drop_last to be True or False, got None"),
+    (
+        lambda: fit([(X, Y)], drop_last=True),
+        ValueError,
+        "an iterable brings its own batches, such as bpx.batches(x, y, drop_last=True)",
+    ),
     (lambda: fit(X, Y, progress="no"), TypeError, "expected progress to be True or False, got 'n"),
     (lambda: fit(X, Y, resume="no"), TypeError, "expected resume to be True or False, got 'no'"),
     (lambda: fit(X, Y, check_finite="no"), TypeError, "check_finite to be True or False, got 'n"),

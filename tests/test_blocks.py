@@ -49,8 +49,8 @@ def network(backend="numpy", seed=0):
     return bpx.Network(SIZES, backend=backend, dtype="float64", seed=seed)
 
 
-def source(net, data, batch_size=7, shuffle=True):
-    found = of_samples(net, data, None, None, batch_size, shuffle, True)
+def source(net, data, batch_size=7, shuffle=True, **options):
+    found = of_samples(net, data, None, None, batch_size, shuffle, True, **options)
     assert isinstance(found, Windows)
     return found
 
@@ -92,6 +92,25 @@ def test_in_the_files_order_it_is_training_in_memory(backend, samples, path, hos
     assert one.steps == other.steps
     for name in ("training_cost", "training_accuracy", "validation_cost"):
         assert found[name] == pytest.approx(expected[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_last_mini_batch_that_is_left_out(backend, samples, path, host, shuffle):
+    x, y, _ = samples
+    m = 83  # 500 rows are six of them and two rows, and windows end within some
+    options = {"epochs": 2, "batch_size": m, "drop_last": True, "l2": 0.3, "n": N}
+    one, other = network(backend), network(backend)
+    found = other.fit(bpx.open_data(path, y, budget=SMALL), shuffle=shuffle, **options)
+    assert other.steps == 12
+    windows = source(other, bpx.open_data(path, y, budget=SMALL), m, drop_last=True)
+    counts = [len(order) for _, order in windows.parts(windows.order(), first=1)]
+    assert sum(counts) == 5 * m
+    assert all(count and count % m == 0 for count in counts)
+    if not shuffle:
+        expected = one.fit(x[: 6 * m], y[: 6 * m], shuffle=False, **options)
+        off = np.abs(host(other.parameters) - host(one.parameters)).max()
+        assert off <= (0.0 if backend.is_host else 1e-13)
+        assert found["training_cost"] == pytest.approx(expected["training_cost"], rel=1e-12)
 
 
 def written(kind, folder, x):

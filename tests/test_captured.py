@@ -186,6 +186,20 @@ def test_a_last_smaller_batch_is_a_step_by_itself(backend, launches):
 
 
 @on_both
+def test_a_last_smaller_batch_that_is_left_out(backend, launches):
+    found = []
+    x, y = problem(47)
+    for on, graph in ((NumpyBackend(), "auto"), (backend, True)):
+        net = network(on)
+        options = {"graph": graph, "optimizer": bpx.SGD(0.1), "l2": 0.3, "drop_last": True}
+        history = net.fit(x, y, epochs=2, batch_size=10, **options)
+        assert net.steps == 8
+        found.append((history, np.array(net.backend.to_host(net.parameters))))
+    same(*found)
+    assert launches == [1, 1, *[1] * 8]
+
+
+@on_both
 def test_regressions_and_bars(backend, launches):
     x, _ = problem()
     net = network(backend, bpx.layers.Dense(1), cost="quadratic")

@@ -158,6 +158,22 @@ def test_data_on_disk(data, tmp_path, shuffle, fast):
     ends_alike(make, fit, bpx.Checkpoint(tmp_path / "run", steps=40))
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_last_mini_batch_that_is_left_out(data, tmp_path, on_disk):
+    x, y = np.tile(data[0], (20, 1)), np.tile(data[1], 20)
+    np.save(tmp_path / "x.npy", x)
+
+    def fit(net, *more, drop_last=True, **options):
+        given = bpx.open_data(tmp_path / "x.npy", budget=60_000) if on_disk else x
+        net.fit(given, y, epochs=6, batch_size=9, drop_last=drop_last, callbacks=more, **options)
+
+    saved = bpx.Checkpoint(tmp_path / "run", steps=40)
+    whole, _ = ends_alike(dense, fit, saved)
+    assert whole.steps == 6 * (len(x) // 9)
+    with pytest.raises(ValueError, match="drop_last was True and is False"):
+        fit(dense(), drop_last=False, checkpoint=saved, resume=True)
+
+
 def test_another_budget_is_another_run(data, tmp_path):
     np.save(tmp_path / "x.npy", np.tile(data[0], (20, 1)))
     options = {"epochs": 1, "checkpoint": tmp_path / "run"}

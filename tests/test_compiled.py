@@ -172,6 +172,16 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2):
     agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=optimizer, l2=l2), dtype)
 
 
+def test_a_last_mini_batch_that_is_left_out(fits, classes):
+    def make(backend):
+        return bpx.Network([7, 6, 4], seed=0, dtype="float64", backend=backend)
+
+    options = {"epochs": 3, "batch_size": 5, "l2": 0.5, "drop_last": True}
+    found = fits(make, *classes, **options)
+    agree(*found)
+    assert found[1].steps == 12
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 def test_a_step_has_the_same_bits_wherever_its_part_of_theta_begins(monkeypatch, rng, optimizer):
     pytest.importorskip("numba", reason="Numba is not installed: pip install numba")

@@ -414,6 +414,9 @@ X, Y = np.arange(21.0).reshape(7, 3), np.arange(7) % 2
 ONE = "a mini-batch has 1 row, in which a BatchNorm of flat inputs finds no variance: expected 2"
 CASES = [
     (lambda: flat().fit(X, Y, batch_size=3), ValueError, ONE),
+    (lambda: flat().fit(X, Y, batch_size=3), ValueError, "Leave that one out by drop_last=True"),
+    (lambda: flat().fit(bpx.batches(X, Y, 3), epochs=1), ValueError,
+     "finds no variance: bpx.batches(..., drop_last=True) leaves such a last one out"),
     (lambda: flat().fit(X, Y, batch_size=7, accumulate=5), ValueError, "a slice of a mini-batch"),
     (lambda: flat().fit([(X, Y), (X[:1], Y[:1])], epochs=1), ValueError,
      "mini-batch 2 of epoch 1: expected 2 rows at least, got 1, in which a BatchNorm of flat in"),
@@ -433,6 +436,17 @@ CASES = [
      "Activation cannot have softmax"),
     (lambda: layers.Activation("nope"), ValueError, "unknown activation 'nope'"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_last_row_may_be_left_out(accumulate):
+    nets = flat(), flat()
+    nets[0].fit(X, Y, epochs=2, batch_size=6, drop_last=True, accumulate=accumulate)
+    batches = bpx.batches(X, Y, 6, seed=nets[1].generator, drop_last=True)
+    nets[1].fit(batches, epochs=2, accumulate=accumulate)
+    assert nets[0].steps == 2
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert np.array_equal(nets[0].state, nets[1].state)
 
 
 @pytest.mark.parametrize(("wrong", "error", "message"), CASES, ids=[case[2] for case in CASES])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import io
 import itertools
@@ -907,6 +908,47 @@ def test_divergence_names_the_layer_and_keeps_the_history(rng):
         net.fit(x, y, epochs=5, callbacks=poison)
     assert (caught.value.epoch, caught.value.step) == (3, 1)
     assert caught.value.history.epochs == net.history.epochs == 2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_last_mini_batch_that_is_left_out(backend, host, rng, weighted):
+    """The same as without these samples, but n is that of all."""
+    x, y, steps = rng.normal(size=(23, 6)), rng.integers(3, size=23), []
+    weight = rng.random(23) if weighted else None
+    nets = [bpx.Network(SIZES, backend=backend, dtype="float64", seed=1) for _ in range(3)]
+    options = {"epochs": 3, "batch_size": 5, "l2": 0.5, "optimizer": bpx.SGD(0.3, momentum=0.5)}
+    history = nets[0].fit(
+        x, y, shuffle=False, drop_last=True, sample_weight=weight,
+        callbacks=lambda run: steps.append(run.steps_per_epoch), **options,
+    )  # fmt: skip
+    first = None if weight is None else weight[:20]
+    expected = nets[1].fit(x[:20], y[:20], shuffle=False, sample_weight=first, n=23, **options)
+    assert steps == [4, 4, 4]
+    assert nets[0].steps == 12
+    np.testing.assert_allclose(host(nets[0].parameters), host(nets[1].parameters), rtol=1e-12)
+    assert history["training_cost"] == pytest.approx(expected["training_cost"], rel=1e-12)
+    draws = iter(orders := [rng.permutation(23) for _ in range(3)])
+    nets[1].parameters = nets[0].parameters
+    nets[1].optimizer_state = copy.deepcopy(nets[0].optimizer_state)
+    nets[0].fit(x, y, shuffle=lambda: next(draws), drop_last=True, **options)
+    brought = (
+        (x[rows], y[rows]) for order in orders for rows in np.split(order[:20], range(5, 20, 5))
+    )
+    options = {name: options[name] for name in ("l2", "optimizer")}
+    nets[1].fit(brought, epochs=1, n=23, **options)
+    np.testing.assert_allclose(host(nets[0].parameters), host(nets[1].parameters), rtol=1e-12)
+
+
+def test_batches_without_the_last_one():
+    loader = bpx.batches(np.arange(11), batch_size=4, seed=0, drop_last=True)
+    epochs = [np.concatenate(list(loader)) for _ in range(20)]
+    assert len(loader) == 2
+    assert {len(set(epoch.tolist())) for epoch in epochs} == {8}
+    assert set(np.concatenate(epochs).tolist()) == set(range(11))  # others each time
+    assert [len(batch) for batch in bpx.batches(np.arange(8), batch_size=4, drop_last=True)] == [
+        4,
+        4,
+    ]
 
 
 def test_ctrl_c_ends_between_two_steps(rng):

@@ -60,6 +60,15 @@ def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndar
     return generator.permutation(n) if shuffle else np.arange(n)
 
 
+def steps_of_epoch(n: int, batch_size: int, drop_last: bool) -> int:
+    """How many mini-batches `n` rows are, with a last, smaller one or without it.
+
+    >>> steps_of_epoch(5, 2, drop_last=False), steps_of_epoch(5, 2, drop_last=True)
+    (3, 2)
+    """
+    return n // batch_size if drop_last else -(-n // batch_size)
+
+
 class Batches:
     """Mini-batches of arrays; what `batches` returns. Each iteration is one epoch.
 
@@ -75,14 +84,16 @@ class Batches:
         batch_size: int,
         generator: np.random.Generator,
         shuffle: bool,
+        drop_last: bool,
     ) -> None:
         self._arrays, self.batch_size = arrays, batch_size
         self._generator, self.shuffle = generator, flag("shuffle", shuffle)
+        self.drop_last = flag("drop_last", drop_last)
         y = arrays[1] if len(arrays) > 1 else None
         self.names = Names(names_of(arrays[0]), names_of_targets(y))
 
     def __len__(self) -> int:
-        return int(-(-self._arrays[0].shape[0] // self.batch_size))
+        return steps_of_epoch(int(self._arrays[0].shape[0]), self.batch_size, self.drop_last)
 
     def state(self) -> dict[str, Any]:
         """The generator's state, between two epochs."""
@@ -99,13 +110,13 @@ class Batches:
         if others:
             others[0] = targets_by_names(others[0], names.target_columns)
         arrays = tuple(map(_as_array, (x, *others), ("x", "y", "sample_weight")))
-        return Batches(arrays, self.batch_size, self._generator, self.shuffle)
+        return Batches(arrays, self.batch_size, self._generator, self.shuffle, self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
         n = self._arrays[0].shape[0]
         order = epoch_order(self._generator, n, self.shuffle)
-        for start in range(0, n, self.batch_size):
-            rows = order[start : start + self.batch_size]
+        for step in range(len(self)):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
             batch = tuple(_rows(array, rows) for array in self._arrays)
             yield batch if len(batch) > 1 else batch[0]
 
@@ -118,6 +129,7 @@ def batches(
     sample_weight: Any = None,
     seed: Seed = None,
     shuffle: bool = True,
+    drop_last: bool = False,
 ) -> Batches:
     """Mini-batches of x and y for your own loop: the ones that `Network.fit` takes.
 
@@ -126,7 +138,8 @@ def batches(
     x, y : array or data frame
         (n, ...) each, of any one library, or memory maps. y may be left out.
     batch_size : int, optional
-        m, at most n; by default 10, or n if that is less. The last batch may be smaller.
+        m, at most n; by default 10, or n if that is less. The last batch may be smaller, unless
+        `drop_last`.
     sample_weight : array, optional
         (n,); batches are then (x, y, sample_weight).
     seed : int, Generator or None
@@ -134,6 +147,8 @@ def batches(
         would draw.
     shuffle : bool
         A new permutation each epoch.
+    drop_last : bool
+        Leave out the rows of an epoch's order that do not fill a last batch; False by default.
 
     Returns
     -------
@@ -145,8 +160,9 @@ def batches(
     Raises
     ------
     ValueError, TypeError
-        Arrays of different lengths or without rows; `sample_weight` without y; a `shuffle` that is
-        neither True nor False; rows of a pandas y in another order than those of x.
+        Arrays of different lengths or without rows; `sample_weight` without y; a `shuffle` or
+        `drop_last` that is neither True nor False; rows of a pandas y in another order than those
+        of x.
 
     Examples
     --------
@@ -177,7 +193,7 @@ def batches(
                 f"expected as many rows in {what} as in x, {shape[0]}, got {array.shape[0]}"
             )
     size = check_batch_size(batch_size, shape[0])
-    return Batches(tuple(arrays.values()), size, generator(seed), shuffle)
+    return Batches(tuple(arrays.values()), size, generator(seed), shuffle, drop_last)
 
 
 def _rows(array: Any, rows: np.ndarray) -> Any:

@@ -62,6 +62,7 @@ class Options:
     validation: Any = None
     callbacks: Any = ()
     shuffle: Order = True
+    drop_last: bool = False
     progress: bool = False
     clip_norm: float | None = None
     clip_value: float | None = None
@@ -84,7 +85,7 @@ class Options:
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 setattr(self, name, positive(name, getattr(self, name)))
-        for name in ("progress", "resume", "check_finite"):
+        for name in ("drop_last", "progress", "resume", "check_finite"):
             setattr(self, name, flag(name, getattr(self, name)))
         if not isinstance(self.graph, str):
             self.graph = flag("graph", self.graph)
@@ -182,13 +183,15 @@ def _source(
     shuffle, finite = options.shuffle, options.check_finite
     if y is not None or isinstance(x, Blocks):
         weight, size = options.sample_weight, options.batch_size
-        return of_samples(net, x, y, weight, size, shuffle, finite, names)
+        last = options.drop_last
+        return of_samples(net, x, y, weight, size, shuffle, finite, names, last)
     if options.n is None and (options.l1 or options.l2):
         raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
     for_arrays = {
         "batch_size": options.batch_size,
         "sample_weight": options.sample_weight,
         "shuffle": shuffle if callable(shuffle) else None,
+        "drop_last": options.drop_last or None,
     }
     size = None if isinstance(options.n, str) else options.n
     x = x.matched(names) if isinstance(x, Batches) else x

@@ -242,7 +242,9 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
         raise ValueError(
             f"expected accumulate <= {source.batch_size}, the rows of a mini-batch, got {slices}"
         )
-    last = source.n % source.batch_size or source.batch_size
+    last = source.batch_size
+    if not source.drop_last:
+        last = source.n % last or last
     check_statistics(chain, part_sizes(ranks.size, last), slices)
 
 
@@ -262,7 +264,8 @@ def check_statistics(
             ValueError(
                 f"{called} has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
                 f"network takes statistics of batches: expected {slices} at least on each rank, "
-                "also in the last mini-batch of an epoch and in each one of an iterable"
+                "also in the last mini-batch of an epoch and in each one of an iterable; "
+                "drop_last=True leaves the last one out"
             )
         )
     least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
@@ -272,6 +275,6 @@ def check_statistics(
             ValueError(
                 f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
                 f"finds no variance: expected {least} at least, also in the last mini-batch of an "
-                "epoch. Take another batch_size, or a few samples fewer"
+                "epoch. Leave that one out by drop_last=True, or take another batch_size"
             )
         )

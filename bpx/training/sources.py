@@ -26,7 +26,7 @@ from ..data.arrays import Samples
 from ..data.blocks import Blocks, bytes_of_a_row
 from ..data.file_windows import WindowReader
 from ..data.incoming import Incoming
-from ..data.minibatches import epoch_order
+from ..data.minibatches import epoch_order, steps_of_epoch
 from ..names import Names
 from ..network import Network
 from .plausibility import warn_of_coarse, warn_of_scale, warn_of_several, warn_of_targets
@@ -38,18 +38,26 @@ Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y, w
 class Arrays:
     """Mini-batches of arrays and memory maps, each gathered into the workspace's buffers."""
 
-    def __init__(self, net: Network, samples: Samples, batch_size: int, shuffle: Order) -> None:
+    def __init__(
+        self,
+        net: Network,
+        samples: Samples,
+        batch_size: int,
+        shuffle: Order,
+        drop_last: bool = False,
+    ) -> None:
         self.chain, self.generator = net.chain, net.generator
-        self.samples, self.shuffle = samples, shuffle
+        self.samples, self.shuffle, self.drop_last = samples, shuffle, drop_last
         self.batch_size, self.n = batch_size, samples.n
-        self.steps = -(-samples.n // batch_size)
+        self.steps = steps_of_epoch(samples.n, batch_size, drop_last)
         self.piece = self.steps  # between two reads of a device's log
         on_disk = isinstance(samples.x, np.memmap) and net.backend.name != "numpy"
         self.by_host = on_disk or is_sparse(samples.x)  # the host picks the rows
 
     def order(self) -> np.ndarray:
         """The rows of an epoch, in the order in which they come."""
-        return epoch_order(self.generator, self.n, self.shuffle)
+        order = epoch_order(self.generator, self.n, self.shuffle)
+        return order[: self.steps * self.batch_size]
 
     def arguments(self) -> dict[str, Any]:
         return _arguments(self, self.samples.x.dtype, self.samples.weight)
@@ -118,11 +126,12 @@ class Windows:
         batch_size: int,
         shuffle: bool,
         finite: bool,
+        drop_last: bool = False,
     ) -> None:
         self.net, self.blocks, self.held = net, blocks, held
         self.batch_size, self.shuffle, self.finite = batch_size, shuffle, finite
-        self.n = blocks.n
-        self.steps = -(-self.n // batch_size)
+        self.n, self.drop_last = blocks.n, drop_last
+        self.steps = steps_of_epoch(self.n, batch_size, drop_last)
         self.plan = blocks.plan(batch_size, bytes_of_a_row(held))
         shape = self.plan.capacity, *blocks.shape[1:]
         self.slots = [net.backend.slot(shape, blocks.reader.dtype) for _ in range(2)]
@@ -154,12 +163,15 @@ class Windows:
         reader = WindowReader(self.blocks, self.plan, self.slots, order, self.finite)
         with closing(reader.windows(first * self.batch_size)) as windows:
             for window in windows:
-                if len(window.order):
+                m, order = self.batch_size, window.order
+                if self.drop_last:  # of the last window; the others have whole mini-batches
+                    order = order[: len(order) // m * m]
+                if len(order):
                     y, weight = (
                         a if a is None else arrays.take(a, window.rows) for a in self.held
                     )
                     samples = Samples(window.x, y, weight)
-                    yield Arrays(self.net, samples, self.batch_size, self.shuffle), window.order
+                    yield Arrays(self.net, samples, m, self.shuffle), order
         self.finite = self.finite and first > 0  # each block is checked once
 
 
@@ -169,6 +181,7 @@ def _arguments(source: Arrays | Windows, dtype: Any, weight: Any) -> dict[str, A
         "samples": source.n,
         "dtype of x": str(dtype),
         "batch_size": source.batch_size,
+        "drop_last": source.drop_last,
         "sample_weight": weight is not None,
         "shuffle": "a function" if callable(source.shuffle) else bool(source.shuffle),
     }
@@ -194,6 +207,7 @@ def of_samples(
     shuffle: Order,
     finite: bool,
     names: Names | None = None,
+    drop_last: bool = False,
 ) -> Arrays | Windows:
     """Arrays; or what `bpx.open_data` gave, as arrays if it fits into its budget, else windows."""
     if isinstance(x, Blocks):  # before any of it is read
@@ -206,13 +220,14 @@ def of_samples(
         if finite and not net.steps:
             warn_of_scale(net, samples.x)
             warn_of_targets(net, samples.x, samples.y, names)
-        return Arrays(net, samples, size, shuffle)
+        return Arrays(net, samples, size, shuffle, drop_last)
     if callable(shuffle):
         raise ValueError(
             "shuffle= as a function picks rows from all over the file, which is read in blocks: "
             "pass True or False, or a larger budget"
         )
-    return Windows(net, samples.x, (samples.y, samples.weight), size, shuffle, finite)
+    held = samples.y, samples.weight
+    return Windows(net, samples.x, held, size, shuffle, finite, drop_last)
 
 
 class Stream(Incoming):
@@ -232,7 +247,8 @@ class Stream(Incoming):
     ) -> None:
         for what, value in for_arrays.items():
             if value is not None:
-                raise ValueError(f"{what}= is for arrays; an iterable brings its own batches")
+                own = ", such as bpx.batches(x, y, drop_last=True)" if what == "drop_last" else ""
+                raise ValueError(f"{what}= is for arrays; an iterable brings its own batches{own}")
         if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
             raise TypeError(
                 "fit takes x and y, or an iterable of (x, y) mini-batches; got "
@@ -264,7 +280,8 @@ class Stream(Incoming):
         if samples.n < self.least_rows:
             raise ValueError(
                 f"expected {self.least_rows} rows at least, got {samples.n}, in which a "
-                "BatchNorm of flat inputs finds no variance"
+                "BatchNorm of flat inputs finds no variance: bpx.batches(..., drop_last=True) "
+                "leaves such a last one out"
             )
         return samples
 

@@ -344,4 +344,4 @@ class Trainer:
         share = some / weight if penalty.n is None else 1.0 / penalty.n
         rows = np.minimum(m, n - m * np.arange(len(log)))
         objective = factor * cost / weight + 0.5 * penalty.l2 * share * squares
-        return float((rows * objective).sum() / n)
+        return float((rows * objective).sum() / rows.sum())
