@@ -186,8 +186,8 @@ _OF_TRAINING = {
     name: f"it is for training, fit(..., {name}=...)"
     for name in (
         "accumulate", "augment", "batch_size", "callbacks", "check_finite", "checkpoint",
-        "clip_norm", "clip_value", "graph", "l1", "l2", "n", "parallel", "precision", "progress",
-        "resume", "sample_weight", "shuffle", "validation",
+        "clip_norm", "clip_value", "drop_last", "graph", "l1", "l2", "n", "parallel", "precision",
+        "progress", "resume", "sample_weight", "shuffle", "validation",
     )
 } | {
     "eta": OF_FIT["eta"],

@@ -22,8 +22,8 @@ from ._learning import Learns
 from ._stochastic import at_most
 
 SAME_IN_FIT = (
-    "optimizer", "l1", "l2", "clip_norm", "clip_value", "shuffle", "augment", "precision",
-    "accumulate", "progress",
+    "optimizer", "l1", "l2", "clip_norm", "clip_value", "shuffle", "drop_last", "augment",
+    "precision", "accumulate", "progress",
 )  # fmt: skip
 ELSEWHERE = OF_FIT | {
     "cost": "the network has it, bpx.Network(..., cost=...)",

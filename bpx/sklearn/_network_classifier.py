@@ -27,8 +27,8 @@ class NetworkClassifier(Classifies, BaseNetwork):
         can be ignored. With a `Network` in place of the function, networks like it are trained.
         In each `fit` the weights are drawn anew, from `random_state`; layers with
         ``trainable=False`` keep theirs.
-    epochs, batch_size, optimizer, l1, l2, clip_norm, clip_value, shuffle, augment, precision, \
-accumulate, callbacks, progress
+    epochs, batch_size, optimizer, l1, l2, clip_norm, clip_value, shuffle, drop_last, augment, \
+precision, accumulate, callbacks, progress
         As for `Network.fit`, with its defaults. A larger `batch_size` than there are samples is
         clipped, with a warning.
     class_weight : dict, "balanced" or None
@@ -113,6 +113,7 @@ accumulate, callbacks, progress
         clip_norm: Any = None,
         clip_value: Any = None,
         shuffle: Any = True,
+        drop_last: Any = False,
         augment: Any = None,
         precision: Any = None,
         accumulate: Any = 1,

@@ -21,8 +21,9 @@ class NetworkRegressor(Regresses, BaseNetwork):
         shape of a sample, and `n_outputs` is the number of targets; both can be ignored. With a
         `Network` in place of the function, networks like it are trained. In each `fit` the weights
         are drawn anew, from `random_state`; layers with ``trainable=False`` keep theirs.
-    epochs, batch_size, optimizer, l1, l2, clip_norm, clip_value, shuffle, augment, precision, \
-accumulate, callbacks, progress, validation_fraction, warm_start, random_state, backend, dtype
+    epochs, batch_size, optimizer, l1, l2, clip_norm, clip_value, shuffle, drop_last, augment, \
+precision, accumulate, callbacks, progress, validation_fraction, warm_start, random_state, \
+backend, dtype
         As for `NetworkClassifier`.
     **build__
         Those of `build`, by names that begin with ``build__``.
@@ -66,6 +67,7 @@ accumulate, callbacks, progress, validation_fraction, warm_start, random_state, 
         clip_norm: Any = None,
         clip_value: Any = None,
         shuffle: Any = True,
+        drop_last: Any = False,
         augment: Any = None,
         precision: Any = None,
         accumulate: Any = 1,
