@@ -164,6 +164,12 @@ def square_cases(rng):
     yield (rng.integers(-3, 4, 9_000).astype(float),), None
 
 
+def clip_norm_cases(rng):
+    for x in rng.normal(size=300), 1e-25 * rng.normal(size=300), np.zeros(3):
+        for norm in 0.5, 1e-26, 1e32:
+            yield (x, norm), 0
+
+
 def cost_and_delta_cases(rng):
     for cost, output in (
         ("quadratic", "sigmoid"),
@@ -480,6 +486,7 @@ CASES = {
     "argmax": argmax_cases,
     "axpby": axpby_cases,
     "bias_activate": bias_activate_cases,
+    "clip_norm": clip_norm_cases,
     "convolve": convolve_cases,
     "convolve_inputs": convolve_inputs_cases,
     "convolve_weights": convolve_weights_cases,

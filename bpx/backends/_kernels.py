@@ -59,6 +59,23 @@ class Kernels:
         return self.xp.vecdot(x, x)
 
     @kernel
+    def clip_norm(self, x: Array, norm: float) -> Array:
+        """``x ← x · min(1, norm / ‖x‖)``, a vector; returns `x`. Nothing is read from a device."""
+        xp = self.xp
+        if x.shape[0] == 0:
+            return x
+        # Squares of float32 overflow beyond 1e19, so divide by the largest element first.
+        largest = xp.max(xp.abs(x))
+        safe = xp.where(largest > 0.0, largest, xp.ones_like(largest))
+        one = xp.ones_like(safe)
+        root = xp.maximum(xp.sqrt(xp.sum((x / safe) ** 2)), one)  # less: only if all are zero
+        over = safe > norm / root
+        # In two steps, since the norm itself, safe · root, may not fit into float32.
+        x /= xp.where(over, safe, one)
+        x *= xp.where(over, norm / root, one)
+        return x
+
+    @kernel
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         """``out ← β·out + α·a b``, matrices; returns `out`.
 
