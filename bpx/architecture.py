@@ -66,6 +66,9 @@ class DenseLayers:
     trained : tuple of bool
     after : tuple of tuple of int
         The indices of the `IN_PLACE` layers between each dense one and the next.
+    dropout : tuple of (int, float)
+        In training: of each layer the rate of the `Dropout` before it, 0 where there is none,
+        after that one's number in the network.
     scale, offset : ndarray or None
         Of a first `Rescale`, for each input, in float64.
     """
@@ -75,6 +78,7 @@ class DenseLayers:
     bias: tuple[int, ...]
     activations: tuple[str | Activation, ...]
     trained: tuple[bool, ...]
+    dropout: tuple[tuple[int, float], ...]
     after: tuple[tuple[int, ...], ...] = ()
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
@@ -83,6 +87,11 @@ class DenseLayers:
     def has_codes(self) -> bool:
         """Whether compiled code has all activations, and there is nothing else."""
         return all(isinstance(each, str) for each in self.activations) and not any(self.after)
+
+    @property
+    def drops(self) -> bool:
+        """Whether there is a `Dropout`."""
+        return any(rate for _, rate in self.dropout)
 
     @property
     def multiply_adds(self) -> int:
@@ -184,12 +193,13 @@ class Architecture:
     @cached_property
     def dense(self) -> DenseLayers | None:
         """The chain as dense layers; None where compiled code has no such layer or activation."""
-        found, plain = self.inference, {*map(type, self.layers[int(self.folded) :])} == {Dense}
-        return found if found is not None and plain and found.has_codes else None
+        found, drops = self.inference, [type(layer) is Dropout for layer in self.layers]
+        several = any(map(all, pairwise(drops)))  # it has one mask between two layers
+        return None if found is None or several or not found.has_codes else found
 
     @cached_property
     def inference(self) -> DenseLayers | None:
-        """`dense` outside training, where a `Dropout` does nothing, with any activations.
+        """`dense` outside training, where each `Dropout` does nothing, with any activations.
 
         Also with layers between dense ones that change outputs in place.
         """
@@ -203,6 +213,8 @@ class Architecture:
         layers: list[Any] = [self.layers[i] for i in indices]
         sigmas = [(layer.activation.kernel, layer.activation) for layer in layers]
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
+        before = [self.layers[i - 1] if i else None for i in indices]
+        rates = [each.rate if type(each) is Dropout else 0.0 for each in before]
         scale = offset = None
         if type(first) is Rescale:
             scale, offset = first.scales(), first.offsets()
@@ -212,6 +224,7 @@ class Architecture:
             bias=tuple(starts.get((i, "bias"), -1) for i in indices),
             activations=tuple(name if name in _codes.ACTIVATIONS else own for name, own in sigmas),
             trained=tuple(layer.trainable for layer in layers),
+            dropout=tuple(zip((i - 1 for i in indices), rates, strict=True)),
             after=tuple(
                 tuple(j for j in acting if i < j < end)
                 for i, end in zip(indices, (*indices[1:], 0), strict=True)

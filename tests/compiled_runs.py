@@ -92,6 +92,8 @@ def agree(one, two, dtype="float64"):
 def of_each_kind(rng, x, y):
     """Networks (from a backend), data and options: weights, frozen layers, no bias, the tasks.
 
+    And masks and clipping.
+
     `y` are labels of four classes. A first mini-batch has no weight at all.
     """
     weight = rng.random(len(x)) * (rng.random(len(x)) < 0.7)
@@ -108,6 +110,8 @@ def of_each_kind(rng, x, y):
             )  # fmt: skip
 
         yield frozen, x, y, options | {"sample_weight": weight}
+    for clip_norm in None, 0.05:
+        yield dropping, x, y, options | {"sample_weight": weight, "clip_norm": clip_norm}
     for task, outputs, targets in (
         ("multilabel", 4, rng.integers(2, size=(len(x), 4))),
         ("classification", 1, y % 2),
@@ -121,6 +125,16 @@ def of_each_kind(rng, x, y):
                                dtype="float64", backend=backend)  # fmt: skip
 
         yield of_task, x, targets, options
+
+
+def dropping(backend, inputs=7, outputs=4, dtype="float64"):
+    """A network whose first, second and last layers have a `Dropout` before them."""
+    dense, dropout = bpx.layers.Dense, bpx.layers.Dropout
+    return bpx.Network(
+        [bpx.layers.Input(inputs), dropout(0.1), dense(11, "tanh"), dropout(0.5),
+         dense(9, "softmax"), dropout(0.0), dense(13, "relu"), dropout(0.25),
+         dense(outputs, "softmax")], seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
 
 
 def shifted(rng):

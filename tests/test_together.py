@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
+import compiled_runs
 import numpy as np
 import pytest
 from compiled_runs import (
@@ -81,9 +83,18 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
     optimizer = OPTIMIZERS[rng.integers(len(OPTIMIZERS))]
     options = {"epochs": 2, "batch_size": m, "optimizer": optimizer, "l2": 0.1 * (draw % 2)}
 
+    options["clip_norm"] = 0.1 if draw % 3 == 0 else None
+    rates = rng.choice([0.0, 0.2, 0.5], len(sizes) - 1) * (draw % 4 < 2)
+
     def make(backend):
-        return bpx.Network(sizes, hidden=hidden, output=output, cost=cost, seed=0, dtype=dtype,
-                           task="regression", backend=backend)  # fmt: skip
+        activations = [hidden] * (len(sizes) - 2) + [output]
+        pairs = [
+            (bpx.layers.Dropout(float(rate)), bpx.layers.Dense(n, activation))
+            for rate, n, activation in zip(rates, sizes[1:], activations, strict=True)
+        ]
+        layers = [bpx.layers.Input(sizes[0]), *(each for pair in pairs for each in pair)]
+        return bpx.Network(layers, cost=cost, seed=0, dtype=dtype, task="regression",
+                           backend=backend)  # fmt: skip
 
     together(1)
     alone = trained(make, x, y, **options)
@@ -105,6 +116,22 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
 
             options = {"epochs": 2, "batch_size": 50, "optimizer": optimizer, "l2": 0.1}
             agree(*fits((STEPS, FAST), make, x, y, **options), dtype)
+            dropping = partial(compiled_runs.dropping, inputs=40, outputs=sizes[-1], dtype=dtype)
+            agree(*fits((STEPS, FAST), dropping, x, y, clip_norm=0.1, **options), dtype)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_clipping_where_squares_have_no_room(together, members):
+    """Of a gradient of 1e200: what all read once more, before anyone changes it."""
+    together(members)
+    x, y = 1e200 * np.eye(40), np.arange(40) % 30
+
+    def make(backend):
+        return bpx.Network([40, 30], output="softmax", weights="zeros", bias="zeros",
+                           dtype="float64", backend=backend)  # fmt: skip
+
+    options = {"epochs": 1, "batch_size": 40, "clip_norm": 1.0, "optimizer": bpx.Adam()}
+    agree(*fits((STEPS, FAST), make, x, y, **options))
 
 
 @pytest.mark.parametrize("members", [2, 3])

@@ -27,6 +27,7 @@ FUNCTIONS = {
         "running_norm",
     ),
     "_numba_products": ("affine",),
+    "_numba_random": ("drop",),
     "_numba_rows": ("convolve", "convolve_inputs", "convolve_weights", "sum_over_windows"),
     "_numba_steps": ("steps",),
     "_numba_tiles": ("compiled",),

@@ -5,6 +5,8 @@ Each name's number is its place.
 
 from __future__ import annotations
 
+from typing import Any
+
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
 ACTIVATIONS = "identity", "sigmoid", "tanh", "relu", "softmax"
 PROBABILITY = 5  # the sigmoid of outputs that a user sees, whose small values are right too
@@ -16,7 +18,7 @@ REGRESSION, CLASSIFICATION, MULTILABEL = range(3)
 TASKS = "regression", "classification", "multilabel"
 
 # A rule's number, and the optimizer's fields that it reads.
-INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM = range(5)
+INTO_THETA, INTO_VELOCITY, NESTEROV, RMSPROP, ADAM, SGD, MOMENTUM = range(7)
 RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "theta": (INTO_THETA, ()),
     "velocity": (INTO_VELOCITY, ()),
@@ -24,4 +26,13 @@ RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "rmsprop": (RMSPROP, ("rho", "epsilon")),
     "adam": (ADAM, ("beta1", "beta2")),
     "adamw": (ADAM, ("beta1", "beta2")),
+    "sgd": (SGD, ()),  # these two where the gradient cannot go there, since it is clipped
+    "momentum": (MOMENTUM, ("momentum", "momentum")),
 }
+
+
+def rule_of(optimizer: Any) -> Any:
+    """The name of the rule by which it steps along a gradient; None: a user's own."""
+    if optimizer.kernel != "sgd" or not optimizer.momentum:
+        return optimizer.kernel
+    return "nesterov" if optimizer.nesterov else "momentum"

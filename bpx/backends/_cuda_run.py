@@ -40,6 +40,7 @@ def compiled(
     if (
         rule is None
         or program.squares
+        or not program.is_plain
         or program.objective not in _cuda.COSTS
         or dtype not in _cuda.REALS
     ):

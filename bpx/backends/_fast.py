@@ -13,7 +13,7 @@ import numpy as np
 from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, Forward, InPlace, dealt
 from ._cblas import TIMED
-from ._codes import ACTIVATIONS, RULES
+from ._codes import ACTIVATIONS, RULES, rule_of
 from ._fast_norms import FastNorms
 from ._fast_run import ROWS_OF_BLOCK
 from ._fast_windows import are_dense
@@ -208,15 +208,16 @@ class FastBackend(FastNorms):
     def optimize(
         self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
     ) -> None:
-        kernel = optimizer.kernel
-        rule = "nesterov" if kernel == "sgd" and optimizer.nesterov else kernel
-        if rule not in RULES or not _in_a_loop(theta, grad, *state.slots.values()):
+        rule, slots = rule_of(optimizer), [state.slots[name] for name in optimizer.slots()]
+        # Without a slot it is one pass of BLAS's.
+        if rule not in RULES or not slots or not _in_a_loop(theta, grad, *slots):
             super().optimize(optimizer, theta, grad, state, step, numbers)
             return
-        (code, fields), slots = RULES[rule], [state.slots[name] for name in optimizer.slots()]
+        code, fields = RULES[rule]
         if numbers is None:
             numbers = optimizer.scalars(state, step)
-        scalars = np.array([*numbers, 0.0], np.float64)  # `grad` has what L2 adds to it already
+        # `grad` has what L2 adds to it already, and is clipped.
+        scalars = np.array([*numbers, 0.0, 1.0], np.float64)
         # Each rule has a slot, and those with one do not read the second.
         constants = np.array([getattr(optimizer, name) for name in fields], np.float64)
         # On one core: a second one, which waits for the same memory, saved nothing.

@@ -35,8 +35,10 @@ RUN = _told(
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
     *("into", "first", "second", "trained", "decayed", "a", "delta", "at", "y", "weight", "cost"),
     *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others"),
+    *("drop", "norms", "units"),
     # in a call
     *("order", "picked", "numbers", "log", "step", "steps", "squares", "squared", "joining"),
+    "before",
 )
 
 

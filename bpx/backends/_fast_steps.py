@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .. import random
 from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
@@ -45,6 +46,7 @@ def steps(
         given["order"], given["picked"] = address(order), len(order)
         given["numbers"], given["log"] = address(numbers), address(log)
         given["squares"], given["squared"] = address(squares), squares.size
+        given["before"] = program.before + program.state.step
         members = min(most, _threads.count())
 
         def some(first: int, count: int, threads: int) -> int:
@@ -91,10 +93,17 @@ def _record(
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
     codes = [ACTIVATIONS.index(name) for name in (*layers.activations[:-1], program.objective[1])]
     line = _aligned.LINE // real.itemsize
-    at = np.concatenate([[0], np.cumsum([-(-m * size // line) * line for size in layers.sizes])])
+    streams, limits = _masks(program)
+    # Behind the activations come the inputs with a mask laid on them; behind δ the masks.
+    masked = np.where(limits, layers.sizes[:-1], 0)
+    counts = [-(-m * size // line) * line for size in (*layers.sizes, *masked)]
+    at = np.concatenate([[0], np.cumsum(counts)])
+    inputs = np.where(limits, at[len(codes) + 1 : -1], at[: len(codes)])
+    norms = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
     labels, targets, weights = data
     scale, offset = scaling
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
+    of_layers = layers.weights, layers.bias, codes, layers.trained
     slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
     arrays = {
         "labels": labels,
@@ -103,7 +112,7 @@ def _record(
         "scale": scale,
         "offset": offset,
         "sizes": np.array(layers.sizes),
-        "net": np.array([layers.weights, layers.bias, codes, layers.trained]),
+        "net": np.array([*of_layers, inputs, limits, streams]),
         "theta": program.theta,
         "into": program.into,
         "first": slots[0],
@@ -114,12 +123,15 @@ def _record(
         "y": np.zeros(m * layers.sizes[-1], real),
         "weight": np.zeros(m, real),
         "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
-        "constants": np.array(constants, np.float64),
+        "norms": norms,  # each unit's, squared
+        "constants": np.array([*constants, program.clip_norm or 0.0], np.float64),
         "team": np.zeros(OF_TEAM // 8, np.int64),
     }
     gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)
     given = np.zeros(1, RUN)
     given["tiles"], given["gather"] = tiles(real).address, gather.address
+    if layers.drops:
+        given["drop"] = _machine_code.load("_numba_random", "drop", real).address
     given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
     given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
     given["size"], given["trained"] = program.theta.size, trained
@@ -128,10 +140,19 @@ def _record(
     given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
-    given["let_others"] = _let_others()
+    given["let_others"], given["units"] = _let_others(), norms.size
     for name, array in arrays.items():
         given[name] = address(array)
     return given, {"x": x, **arrays}
+
+
+def _masks(program: Any) -> tuple[list[int], list[int]]:
+    """Of each layer what its masks begin from, and the bound of bits to be kept; 0: no mask."""
+    streams, limits = [], []
+    for index, rate in program.layers.dropout:
+        streams.append(random.signed(random.of_layer(program.key, index)))
+        limits.append(random.threshold(1.0 - rate) if rate else 0)
+    return streams, limits
 
 
 @cache

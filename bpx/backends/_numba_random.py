@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 
 from .. import random
-from ._jit import ARRAY, INTEGER, array, called_by_address, inlined
+from ._jit import ARRAY, INTEGER, array, called_by_address, inlined, vector
 
 _GOLDEN, _MIX_1, _MIX_2 = map(np.uint64, (random.GOLDEN, random.MIX_1, random.MIX_2))
 _30, _27, _31, _UNUSED = map(np.uint64, (30, 27, 31, 64 - random.BITS))
+_UNIT = 2.0**-random.BITS
 
 
 @inlined()
@@ -36,3 +37,29 @@ def keep() -> Any:
                 out[i, j] = _mix(begin + np.uint64(j + 1) * _GOLDEN) >> _UNUSED < most
 
     return called_by_address(types.void, INTEGER, INTEGER, INTEGER, ARRAY)(run)
+
+
+def drop(real: Any) -> Any:
+    """``out ← x ⊙ mask`` as in `layers.Dropout`, of `units` of the elements of some rows of n.
+
+    A function of what the layer's steps begin from, of the step, of the first row and element, the
+    rows, the units, n, the `threshold`, and the addresses of x, the mask and `out`.
+    """
+    kind, size = from_dtype(real), real.itemsize
+    zero = kind(0.0)
+
+    def run(stream, step, row, column, rows, units, n, limit, x, mask, out):
+        start, most = _mix(np.uint64(stream) + np.uint64(step) + _GOLDEN), np.uint64(limit)
+        # 1 − rate is a whole number of these units, so nothing is rounded.
+        scale = kind(1.0 / (limit * _UNIT))
+        for r in range(rows):
+            begin, skipped = _mix(start + np.uint64(row + 1 + r) * _GOLDEN), r * n * size
+            source, into = vector(x + skipped, units, kind), vector(out + skipped, units, kind)
+            kept = vector(mask + skipped, units, kind)
+            for j in range(units):
+                bits = _mix(begin + np.uint64(column + 1 + j) * _GOLDEN) >> _UNUSED
+                factor = scale if bits < most else zero
+                kept[j] = factor
+                into[j] = source[j] * factor
+
+    return called_by_address(types.void, *[INTEGER] * 11)(run)

@@ -2,7 +2,8 @@
 
 Compiled once and kept on disk. Arrays are flat: `a` and `delta` hold a batch's activations and
 deltas, layer l from ``at[l]`` on, and θ is the network's one vector, with ω^l at
-``omega[l]``.
+``omega[l]``. A layer's input is in `a` at ``inputs[l]``: where `Dropout` is before it, that is
+behind the activations, which σ' needs as they were, and `delta` has the mask there.
 
 Several threads may do a step together: all call the same function, each for its own part, and
 meet where one needs what others have done. The forward pass and δ go by units of a layer or by
@@ -227,19 +228,32 @@ def _ask(given, later, member, members, n):
 
 
 @_inlined
-def _forward(given, who, m, net, theta, a, at):
+def _drop(given, i, block, drawn, net, a, delta, at):
+    """Lay layer i's mask, if it has one, on a part of its input."""
+    (top, rows, left, units), sizes, (inputs, limits, streams) = block, net[0], net[5]
+    if limits[i] > 0:
+        skipped = top * sizes[i] + left
+        x, there = a[at[i] + skipped :].ctypes.data, inputs[i] + skipped
+        call(given.drop, (streams[i], drawn, top, left, rows, units, sizes[i], limits[i], x,
+                          delta[there:].ctypes.data, a[there:].ctypes.data))  # fmt: skip
+
+
+@_inlined
+def _forward(given, who, m, drawn, net, theta, a, delta, at):
     """Up to z^L."""
     member, members, met = who
-    sizes, omega, bias, codes, _ = net
-    before = ALONE
+    sizes, omega, bias, codes, _, (inputs, _, _) = net
+    before, (top, rows) = ALONE, _rows(m, member, members)
+    left, units = 0, sizes[0]
     for i in range(codes.size):
+        _drop(given, i, (top, rows, left, units), drawn, net, a, delta, at)
         n, out, way = sizes[i], sizes[i + 1], _way(given, i, m, sizes, codes)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
         top, rows, left, units = _block(way, m, out, a, member, members)
         if rows > 0 and units > 0:
-            x, z = a[at[i] + top * n :], a[at[i + 1] + top * out + left :]
+            x, z = a[inputs[i] + top * n :], a[at[i + 1] + top * out + left :]
             w, b = theta[omega[i] + left * n :], bias[i] + left
             added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
             code = codes[i] if i < codes.size - 1 else IDENTITY
@@ -251,7 +265,7 @@ def _forward(given, who, m, net, theta, a, at):
 def _backward(given, who, m, net, theta, a, delta, at):
     """BP2, down to the lowest layer that is trained."""
     member, members, met = who
-    sizes, omega, _, codes, _ = net
+    sizes, omega, _, codes, _, (inputs, limits, _) = net
     before = ALONE
     for i in range(codes.size - 1, given.lowest, -1):
         n, out, way = sizes[i], sizes[i + 1], _way(given, i - 1, m, sizes, codes)
@@ -264,50 +278,94 @@ def _backward(given, who, m, net, theta, a, delta, at):
             d, below, x = delta[at[i + 1] + top * out :], delta[first:], a[first:]
             product_back(given.tiles, way, d, theta[omega[i] + left :], below, rows, units, n,
                          out)  # fmt: skip
-            step = rows if units == n else 1
+            step, mask = rows if units == n else 1, delta[inputs[i] + top * n + left :]
             for r in range(0, rows, step):
                 here, there = r * n, r * n + step * units
-                activate_backward(codes[i - 1], below[here:there], x[here:there], step, units)
+                some, kept = below[here:there], mask[here:there]
+                if limits[i] > 0:
+                    for j in range(some.size):
+                        some[j] *= kept[j]
+                activate_backward(codes[i - 1], some, x[here:there], step, units)
     return _meet(given, members, met)
 
 
 @_inlined
-def _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers, constants):
-    """BP3 and BP4 for some units of layer i, as ``β·into + α·…``, and the optimizer."""
+def _gradient(given, i, part, m, net, into, a, delta, at, numbers):
+    """BP3 and BP4 for some units of layer i, as ``β·into + α·…``."""
     left, units = part
-    sizes, omega, bias, _, _ = net
-    theta, into, _, _ = vectors
-    rule, real, way = given.rule, theta.dtype.type, BY_UNITS if given.shared else ALONE
-    fused = rule <= INTO_VELOCITY
+    sizes, omega, bias, _, _, (inputs, _, _) = net
+    real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
+    fused = given.rule <= INTO_VELOCITY
     alpha = numbers[0] if fused else 1.0
     alpha = real(alpha if given.weighted else alpha / m)
     beta, keep = real(numbers[1] if fused else 0.0), real(numbers[2] if fused else 0.0)
     n, out, w, b = sizes[i], sizes[i + 1], omega[i] + left * sizes[i], bias[i] + left
-    d, x, end = delta[at[i + 1] + left :], a[at[i] :], w + units * n
+    d, x, end = delta[at[i + 1] + left :], a[inputs[i] :], w + units * n
     outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
     if bias[i] >= 0:
         sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
-    if rule == INTO_THETA:
-        return
-    for start, count in ((w, units * n), (b, units if bias[i] >= 0 else 0)):
-        update(rule, vectors, start, start + count, start == w, numbers, constants)
 
 
 @_inlined
-def _step(
-    given, member, members, picked, later, data, net, vectors, buffers, numbers, constants, log
-):
+def _update(given, i, part, net, vectors, numbers, constants):
+    """The optimizer, for some units of layer i."""
+    left, units = part
+    n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
+    for start, count in ((w, units * n), (b, units if net[2][i] >= 0 else 0)):
+        update(given.rule, vectors, start, start + count, start == w, numbers, constants)
+
+
+@_inlined
+def _square(i, part, net, vectors, l2, norms):
+    """Add what L2 does to the gradient of some units of layer i, and sum up its squares."""
+    left, units = part
+    n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
+    theta, into, _, _ = vectors
+    l2, wide = theta.dtype.type(l2), norms.dtype.type  # squares of float32 have room in it
+    for o in range(units):
+        row, omega = into[w + o * n : w + (o + 1) * n], theta[w + o * n : w + (o + 1) * n]
+        if l2 != 0.0:
+            for j in range(n):
+                row[j] += l2 * omega[j]
+        total = 0.0
+        for j in range(n):
+            total += wide(row[j]) * wide(row[j])
+        if net[2][i] >= 0:
+            total += wide(into[b + o]) * wide(into[b + o])
+        norms[left + o] = total
+
+
+@_inlined
+def _clipping(given, members, met, norms, into, most):
+    """The factor with which the gradient's norm is at most this, once all have their part."""
+    met = _meet(given, members, met)
+    total, largest = 0.0, 0.0
+    for o in range(norms.size):
+        total += norms[o]
+    if math.isfinite(total):
+        return min(1.0, most / math.sqrt(total)) if total > 0.0 else 1.0
+    for i in range(into.size):  # again, since of float64 squares may have no room
+        largest = max(largest, abs(into[i]))
+    total = 0.0
+    for i in range(into.size):
+        total += (into[i] / largest) * (into[i] / largest)
+    _meet(given, members, met)  # before anyone changes it
+    return min(1.0, most / math.sqrt(total) / largest)
+
+
+@_inlined
+def _step(given, who, picked, later, data, net, vectors, buffers, numbers, constants, log):
     """A member's part of a step on one mini-batch; whether the step's cost is finite.
 
     If not, there is no update.
     """
-    sizes, _, _, codes, trained = net
-    a, delta, at, y, weight, costs, right = buffers
+    (member, members, drawn), (sizes, _, _, codes, trained, _) = who, net
+    a, delta, at, y, weight, costs, right, norms = buffers
     layers, m, theta = codes.size, picked.size, vectors[0]
     k, (top, rows) = sizes[layers], _rows(m, member, members)
     if rows > 0:
         _load(given, picked, (top, rows), data, weight, y, a, sizes[0], k)
-    met = _forward(given, (member, members, 0), m, net, theta, a, at)
+    met = _forward(given, (member, members, 0), m, drawn, net, theta, a, delta, at)
     mass = 0.0 if given.weighted else float(m)
     if given.weighted:
         for r in range(m):
@@ -317,7 +375,7 @@ def _step(
         _output(given.cost, codes[-1], given.task, a[first:last], y[top * k :], delta[first:last],
                 weight[top : bottom if given.weighted else top], mass, rows, k, costs[top:],
                 right[top:])  # fmt: skip
-    _backward(given, (member, members, met), m, net, theta, a, delta, at)
+    met = _backward(given, (member, members, met), m, net, theta, a, delta, at)
     _ask(given, later, member, members, sizes[0])
     found = correct = 0.0
     for r in range(m):
@@ -327,11 +385,22 @@ def _step(
         log[0], log[1], log[2] = found, correct, mass
     if not math.isfinite(found):
         return False
-    for i in range(layers - 1, given.lowest - 1, -1):
-        part = _units(sizes[i + 1], a, member, members)
-        if trained[i] and part[1] > 0:
-            _gradient_and_update(given, i, part, m, net, vectors, a, delta, at, numbers,
-                                 constants)  # fmt: skip
+    l2, factor, clipped = numbers[3], 1.0, norms.size > 0
+    for turn in range(2 if clipped else 1):  # to clip it, the whole gradient has to be there
+        if turn:
+            l2, factor = 0.0, _clipping(given, members, met, norms, vectors[1], constants[2])
+        unit = 0
+        for i in range(layers - 1, given.lowest - 1, -1):
+            part = _units(sizes[i + 1], a, member, members)
+            if trained[i] and part[1] > 0:
+                if not turn:
+                    _gradient(given, i, part, m, net, vectors[1], a, delta, at, numbers)
+                if clipped and not turn:
+                    _square(i, part, net, vectors, l2, norms[unit:])
+                elif given.rule != INTO_THETA:
+                    scalars = numbers[0], numbers[1], numbers[2], l2, factor
+                    _update(given, i, part, net, vectors, scalars, constants)
+            unit += sizes[i + 1]
     return True
 
 
@@ -361,8 +430,8 @@ def steps(real: Any) -> Any:
     def run(told, joins):
         given = array(told, 1, record)[0]
         layers, samples, m, team = given.layers, given.samples, given.m, given.team
-        sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, layers + 2, word)
-        net = vector(given.net, (4, layers), word)
+        sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, 2 * layers + 2, word)
+        net = vector(given.net, (7, layers), word)
         k = sizes[layers]
         data = (
             vector(given.labels, given.labelled, word),
@@ -377,20 +446,21 @@ def steps(real: Any) -> Any:
         )
         tallies = vector(given.tallies, (2, m), wide)
         buffers = (
-            vector(given.a, at[layers + 1], kind),
-            vector(given.delta, at[layers + 1], kind),
+            vector(given.a, at[2 * layers + 1], kind),
+            vector(given.delta, at[2 * layers + 1], kind),
             at,
             vector(given.y, m * k, kind),
             vector(given.weight, m, kind),
             tallies[0],
             tallies[1],
+            vector(given.norms, given.units, wide),
         )
         order = vector(given.order, given.picked, word)
         numbers = vector(given.numbers, (given.steps, 4), wide)
         log = vector(given.log, (given.steps, 3), wide)
         squares = vector(given.squares, given.squared, wide)
-        constants = vector(given.constants, 2, wide)
-        parts = sizes, net[0], net[1], net[2], net[3]
+        constants = vector(given.constants, 3, wide)
+        parts = sizes, net[0], net[1], net[2], net[3], (net[4], net[5], net[6])
         step, opened = given.step, 0
         member = 0
         if joins:
@@ -416,7 +486,8 @@ def steps(real: Any) -> Any:
                 break
             picked = order[step * m : (step + 1) * m]
             later = order[(step + 1) * m : (step + 2) * m]
-            good = _step(given, member, members, picked, later, data, parts, vectors, buffers,
+            who = member, members, given.before + step
+            good = _step(given, who, picked, later, data, parts, vectors, buffers,
                          numbers[step], constants, log[step])  # fmt: skip
             if joins:
                 add(team + END, 1)

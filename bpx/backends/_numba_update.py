@@ -11,7 +11,7 @@ from typing import Any
 from numba import from_dtype, types
 
 from ._aligned import LINE
-from ._codes import ADAM, INTO_VELOCITY, NESTEROV, RMSPROP
+from ._codes import ADAM, INTO_VELOCITY, MOMENTUM, NESTEROV, RMSPROP, SGD
 from ._jit import ARRAY, INTEGER, array, called_by_address, inlined, prefetch
 
 # Elements of θ that are asked for, to be written to, while those before them are updated: where
@@ -24,19 +24,27 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
     """From the velocity or the gradient in `into` to θ, of weights that decay or of biases."""
     real = theta.dtype.type
     n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
+    factor = real(numbers[4])
     c0, c1 = real(constants[0]), real(constants[1])
     # Subtracted in double precision: in single, 1 − 0.999 is off by 1e-5 of itself.
     d0, d1 = real(1.0 - constants[0]), real(1.0 - constants[1])
     if decayed and n3 != 0.0:  # the gradient of λ/2n Σω², or the velocity's share of it
         for i in range(into.size):
             into[i] += n3 * theta[i]
+    if factor != 1.0:
+        for i in range(into.size):
+            into[i] *= factor
     if rule == INTO_VELOCITY:
         for i in range(into.size):
             theta[i] += into[i]
-    elif rule == NESTEROV:
+    elif rule == SGD:
+        for i in range(into.size):
+            theta[i] -= n0 * into[i]
+    elif rule in (NESTEROV, MOMENTUM):
+        c, n = (c0, n0) if rule == NESTEROV else (real(1.0), real(0.0))
         for i in range(into.size):
             first[i] = c0 * first[i] - n0 * into[i]
-            theta[i] += c0 * first[i] - n0 * into[i]
+            theta[i] += c * first[i] - n * into[i]
     elif rule == RMSPROP:
         for i in range(into.size):
             first[i] = c0 * first[i] + d0 * into[i] * into[i]
@@ -68,7 +76,7 @@ def optimize(real: Any) -> Any:
     """A step of one rule on a part of θ, of whose elements the first so many decay.
 
     A function of the rule's number and that of elements; of θ, the gradient and two slots, any
-    vectors where the rule has fewer; and of the step's numbers and the constants, four and two.
+    vectors where the rule has fewer; and of the step's numbers and the constants, five and two.
     """
     kind, wide = from_dtype(real), types.float64
 

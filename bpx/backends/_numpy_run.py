@@ -42,7 +42,7 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
         batches = zip(*(_cut(rows, m) for rows in (order, targets, decided)), strict=True)
         for k, (batch, scales) in enumerate(zip(batches, numbers.tolist(), strict=True)):
             forward, backward = step_of(len(batch[0]))
-            cost = forward(*batch)
+            cost = forward(program.before + first + k, *batch)
             if not math.isfinite(cost):
                 return k
             log[k, 0] = cost
@@ -73,15 +73,21 @@ def _cut(rows: Array, m: int) -> Iterator[Array]:
 
 def _step(
     backend: NumpyBackend, program: Any, m: int
-) -> tuple[Callable[[Array, Array, Array], float], Callable[[int, list[float]], None]]:
+) -> tuple[Callable[[int, Array, Array, Array], float], Callable[[int, list[float]], None]]:
     """A step on m rows, as two functions: up to its cost, and from there."""
     layers, theta, grad = program.layers, program.theta, program.into
     a = [np.empty((m, n), theta.dtype) for n in layers.sizes]
     delta = [np.empty_like(array) for array in a[1:]]
     tensors, into = _tensors(layers, theta), _tensors(layers, grad)
-    forward = _forward(backend, program, a, delta[-1], tensors)
-    below = _below(backend, layers, tensors, a, delta)
-    updates = _updates(backend, layers, tensors, into, a, delta)
+    # Of each layer a mask, if it has one, and its input, on which that is laid.
+    masks = [
+        np.empty_like(x) if rate else None
+        for x, (_, rate) in zip(a[:-1], layers.dropout, strict=True)
+    ]
+    inputs = [a[k] if mask is None else np.empty_like(mask) for k, mask in enumerate(masks)]
+    forward = _forward(backend, program, a, masks, inputs, delta[-1], tensors)
+    below = _below(backend, layers, tensors, a, masks, delta)
+    updates = _updates(backend, layers, tensors, into, inputs, delta)
 
     mean = 1.0 / m if program.weight is None else 1.0
     omega, decayed = theta[: program.decayed], grad[: program.decayed]
@@ -101,19 +107,36 @@ def _step(
         if not fused:
             if numbers[3]:
                 backend.axpby(omega, decayed, numbers[3])
+            if program.clip_norm is not None:
+                backend.clip_norm(grad, program.clip_norm)
             backend.optimize(program.optimizer, theta, grad, program.state, step, numbers[:3])
 
     return forward, backward
 
 
+def _draw(
+    backend: NumpyBackend, key: int, layer: int, probability: float, mask: Array, step: int
+) -> None:
+    """The mask of `layers.Dropout`."""
+    mask[...] = backend.keep(key, layer, step, 0, mask.shape, probability)
+    mask *= 1.0 / probability
+
+
 def _below(
-    backend: NumpyBackend, layers: Any, tensors: list[Any], a: list[Array], delta: list[Array]
+    backend: NumpyBackend,
+    layers: Any,
+    tensors: list[Any],
+    a: list[Array],
+    masks: list[Array | None],
+    delta: list[Array],
 ) -> list[Call]:
     """(BP2), from the old ω, down to the first layer that is trained."""
     calls: list[Call] = []
     last, trained = len(tensors) - 1, layers.trained
     for k in range(last, trained.index(True) if True in trained else last, -1):
         calls.append(_product(backend, delta[k], tensors[k][0], delta[k - 1]))
+        if masks[k] is not None:
+            calls.append(partial(np.multiply, delta[k - 1], masks[k], delta[k - 1]))
         _, backward = backend.sigma(layers.activations[k - 1], a[k].size)
         calls.append(partial(backward, delta[k - 1], a[k]))
     return calls
@@ -124,7 +147,7 @@ def _updates(
     layers: Any,
     tensors: list[Any],
     into: list[Any],
-    a: list[Array],
+    inputs: list[Array],
     delta: list[Array],
 ) -> list[tuple[Scaled, int, Array, Array]]:
     """(BP3) and (BP4): the call, 0 for weights and 1 for a bias, the tensor, and where it goes."""
@@ -132,23 +155,34 @@ def _updates(
     for k in range(len(tensors) - 1, -1, -1):
         (w, b), (to_w, to_b) = tensors[k], into[k]
         if layers.trained[k]:
-            found.append((backend.prepared(delta[k].T, a[k], to_w), 0, w, to_w))
+            found.append((backend.prepared(delta[k].T, inputs[k], to_w), 0, w, to_w))
             if b is not None:
                 found.append((_sum(backend, delta[k], to_b), 1, b, to_b))
     return found
 
 
 def _forward(
-    backend: NumpyBackend, program: Any, a: list[Array], delta: Array, tensors: list[Any]
-) -> Callable[[Array, Array, Array], float]:
+    backend: NumpyBackend,
+    program: Any,
+    a: list[Array],
+    masks: list[Array | None],
+    inputs: list[Array],
+    delta: Array,
+    tensors: list[Any],
+) -> Callable[[int, Array, Array, Array], float]:
     """Forward to δ^L and the sum of costs; notes which rows are right, or the labels decided.
 
-    Of rows of x, rows of y or labels, and where the notes go.
+    Of the step for masks, rows of x, rows of y or labels, and where the notes go.
     """
     layers, (cost, last) = program.layers, program.objective
     z, y, weight = a[-1], np.empty_like(delta), program.weight
     calls: list[Call] = []
-    for (w, b), x, out, name in zip(tensors, a[:-1], a[1:], layers.activations, strict=True):
+    draws: list[Callable[[int], None]] = []
+    for k, ((w, b), x, name) in enumerate(zip(tensors, inputs, layers.activations, strict=True)):
+        out, mask, (index, rate) = a[k + 1], masks[k], layers.dropout[k]
+        if mask is not None:
+            draws.append(partial(_draw, backend, program.key, index, 1.0 - rate, mask))
+            calls.append(partial(np.multiply, a[k], mask, x))
         if b is None:
             calls.append(_product(backend, x, w.T, out))
         else:
@@ -165,7 +199,9 @@ def _forward(
     forward, backward = backend.sigma(last, z.size)
     marks = program.task == "multilabel" or z.shape[1] == 1
 
-    def run(rows: Array, targets: Array, decided: Array) -> float:
+    def run(step: int, rows: Array, targets: Array, decided: Array) -> float:
+        for draw in draws:
+            draw(step)
         gather(rows)
         for call in calls:
             call()

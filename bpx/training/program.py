@@ -50,6 +50,10 @@ class Program:
     x, y, weight : array
         The training set.
     batch_size : int
+    key, before : int
+        For masks: the network's key, and its steps before the first that the optimizer counts.
+    clip_norm : float or None
+        The most that the norm of a gradient may be.
     squares : bool
         Whether Σω² before each step is wanted.
     """
@@ -69,7 +73,15 @@ class Program:
     y: Array
     weight: Array | None
     batch_size: int
+    key: int
+    before: int
+    clip_norm: float | None = None
     squares: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there are neither masks nor clipping, which not all backends have."""
+        return not self.layers.drops and self.clip_norm is None
 
     @property
     def steps_a_call(self) -> int:
@@ -82,7 +94,7 @@ CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
 def compiled(
-    chain: Chain, source: Any, update: Update, squares: bool = False
+    chain: Chain, source: Any, update: Update, before: int = 0, squares: bool = False
 ) -> tuple[Program, CompiledSteps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 
@@ -102,7 +114,8 @@ def compiled(
         layers=layers, objective=objective, task=chain.task, rule=update.rule,
         optimizer=update.optimizer, theta=chain.parameters, into=update.out.flat, slots=slots,
         state=update.state, decayed=layout.decayed, trained=layout.trained, x=samples.x,
-        y=samples.y, weight=samples.weight, batch_size=source.batch_size, squares=squares,
+        y=samples.y, weight=samples.weight, batch_size=source.batch_size, key=chain.key,
+        before=before, clip_norm=update.penalty.clip_norm, squares=squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)

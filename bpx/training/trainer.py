@@ -220,10 +220,12 @@ class Trainer:
         asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
+        before = self.net.steps - self.state.step
+
         # Without `self`: in a reference cycle windows would wait for the collector.
         def through(source: Arrays | Stream) -> Pass:
             steps.source = source
-            found = None if by_itself else compiled(chain, source, update, squares)
+            found = None if by_itself else compiled(chain, source, update, before, squares)
             if found is None or isinstance(source, Stream):
                 return StepByStep(steps, source, piece)
             return Compiled(steps, source, update, *found)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends._codes import rule_of
 from ..chain import Chain
 from ..optimizers import Optimizer, State
 from ..parameters import Destinations, get_path
@@ -91,10 +92,9 @@ class GradientUpdate:
 
     @property
     def rule(self) -> str | None:
-        if not self.penalty.folds:
+        if self.penalty.l1 or self.penalty.clip_value is not None:
             return None
-        kernel = self.optimizer.kernel
-        return "nesterov" if kernel == "sgd" else kernel  # other SGD has a `FusedUpdate`
+        return rule_of(self.optimizer)
 
     def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
         """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0.
