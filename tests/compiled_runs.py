@@ -92,8 +92,6 @@ def agree(one, two, dtype="float64"):
 def of_each_kind(rng, x, y):
     """Networks (from a backend), data and options: weights, frozen layers, no bias, the tasks.
 
-    And masks and clipping.
-
     `y` are labels of four classes. A first mini-batch has no weight at all.
     """
     weight = rng.random(len(x)) * (rng.random(len(x)) < 0.7)
@@ -110,8 +108,6 @@ def of_each_kind(rng, x, y):
             )  # fmt: skip
 
         yield frozen, x, y, options | {"sample_weight": weight}
-    for clip_norm in None, 0.05:
-        yield dropping, x, y, options | {"sample_weight": weight, "clip_norm": clip_norm}
     for task, outputs, targets in (
         ("multilabel", 4, rng.integers(2, size=(len(x), 4))),
         ("classification", 1, y % 2),
@@ -135,6 +131,17 @@ def dropping(backend, inputs=7, outputs=4, dtype="float64"):
          dense(9, "softmax"), dropout(0.0), dense(13, "relu"), dropout(0.25),
          dense(outputs, "softmax")], seed=0, dtype=dtype, backend=backend,
     )  # fmt: skip
+
+
+def masked_and_clipped(rng, x, y):
+    """The same with masks, and with a gradient that is clipped, where a layer is frozen too."""
+    weight = rng.random(len(x))
+    weight[:5] = 0.0
+    options = {"epochs": 2, "batch_size": 5, "optimizer": bpx.Adam(), "sample_weight": weight}
+    for make, _, _, given in list(of_each_kind(rng, x, y))[:8]:
+        yield make, x, y, given | {"clip_norm": 0.05}
+    for clip_norm in None, 0.05:
+        yield dropping, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
 
 
 def shifted(rng):

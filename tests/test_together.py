@@ -137,7 +137,10 @@ def test_clipping_where_squares_have_no_room(together, members):
 @pytest.mark.parametrize("members", [2, 3])
 def test_weights_frozen_layers_no_bias_and_each_task(together, rng, members):
     x, y = rng.normal(size=(60, 7)), rng.integers(4, size=60)
-    for make, inputs, targets, options in of_each_kind(rng, x, y):
+    for make, inputs, targets, options in (
+        *of_each_kind(rng, x, y),
+        *compiled_runs.masked_and_clipped(rng, x, y),
+    ):
         options["batch_size"] = 13
         together(members)
         agree(*fits((STEPS, FAST), make, inputs, targets, **options))

@@ -46,7 +46,8 @@ def steps(
         given["order"], given["picked"] = address(order), len(order)
         given["numbers"], given["log"] = address(numbers), address(log)
         given["squares"], given["squared"] = address(squares), squares.size
-        given["before"] = program.before + program.state.step
+        # A file may claim any number of steps.
+        given["before"] = random.signed(program.before + program.state.step)
         members = min(most, _threads.count())
 
         def some(first: int, count: int, threads: int) -> int:
