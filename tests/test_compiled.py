@@ -208,7 +208,8 @@ def test_a_run_with_masks_goes_on_after_ctrl_c_amid_an_epoch(
     whole.fit(*classes, **options)
     with monkeypatch.context() as patch:  # of the bar's own, after which no step is by itself
         patch.setattr(bpx.callbacks.Progress, "on_step_end", press)
-        stopped.fit(*classes, checkpoint=tmp_path, progress=True, **options)
+        with pytest.warns(RuntimeWarning, match="interrupted by Ctrl-C"):
+            stopped.fit(*classes, checkpoint=tmp_path, progress=True, **options)
     assert (stopped.steps, stopped.history.interrupted) == (8, True)
     resumed.fit(*classes, checkpoint=tmp_path, resume=True, **options)
     assert np.array_equal(resumed.parameters, whole.parameters)
