@@ -190,16 +190,16 @@ def per_column(value: float | Array) -> tuple[Any, int, float] | None:
 # --- what an optimizer's kernel takes after the vectors and their length ------------------------
 
 
-def _momentum(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
-    return float(optimizer.momentum), int(optimizer.nesterov), *scalar(numbers[0])
+def _momentum(optimizer: Any, decayed: int, scalars: Sequence[Any]) -> tuple[Any, ...]:
+    return float(optimizer.momentum), int(optimizer.nesterov), *scalar(scalars[0])
 
 
-def _rmsprop(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
-    return float(optimizer.rho), float(optimizer.epsilon), *scalar(numbers[0])
+def _rmsprop(optimizer: Any, decayed: int, scalars: Sequence[Any]) -> tuple[Any, ...]:
+    return float(optimizer.rho), float(optimizer.epsilon), *scalar(scalars[0])
 
 
-def _adam(optimizer: Any, decayed: int, numbers: Sequence[Any]) -> tuple[Any, ...]:
-    rate, epsilon, decay = numbers
+def _adam(optimizer: Any, decayed: int, scalars: Sequence[Any]) -> tuple[Any, ...]:
+    rate, epsilon, decay = scalars
     betas = float(optimizer.beta1), float(optimizer.beta2)
     return decayed, *betas, *scalar(rate), *scalar(epsilon), *scalar(decay)
 

@@ -69,9 +69,9 @@ def compiled(
 
     def run(rows: np.ndarray, table: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
         backend.use()
-        order, numbers = map(backend.from_host, (rows.astype(np.int64, copy=False), table))
+        order, scalars = map(backend.from_host, (rows.astype(np.int64, copy=False), table))
         out = backend.zeros((log.size + 1,), np.dtype(np.float64))
-        arguments = *fixed, order, len(rows), len(log), numbers, out
+        arguments = *fixed, order, len(rows), len(log), scalars, out
         kernels("run_steps", dtype, threads, arguments, shared)
         found = backend.to_host(out)
         log[...] = found[:-1].reshape(log.shape)

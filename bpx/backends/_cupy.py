@@ -197,10 +197,10 @@ class CupyBackend(CupyConvolutions):
         self._launch("tally", _cuda.a_block(rows), log, *sources, rows, log, *place)
         return log
 
-    def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
-        width, m = numbers.shape[0], rows.shape[0]
-        arguments = clock, table, numbers, width, order, rows, m
-        self._launch("tick", _cuda.a_block(m), numbers, *arguments)
+    def tick(self, clock: Array, table: Array, scalars: Array, order: Array, rows: Array) -> Array:
+        width, m = scalars.shape[0], rows.shape[0]
+        arguments = clock, table, scalars, width, order, rows, m
+        self._launch("tick", _cuda.a_block(m), scalars, *arguments)
         return clock
 
     def compile(self, program: Any) -> Callable[..., int] | None:
@@ -332,18 +332,18 @@ class CupyBackend(CupyConvolutions):
         return values
 
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
     ) -> None:
         name, arguments = _cuda.OPTIMIZE.get(optimizer.kernel, (None, None))
         slots = [state.slots[slot] for slot in optimizer.slots()]
         if name is None or arguments is None or not self._dense(theta, grad, *slots):
             super().optimize(optimizer, theta, grad, state, step)
             return
-        if numbers is None:
-            numbers = optimizer.scalars(state, step)
+        if scalars is None:
+            scalars = optimizer.scalars(state, step)
         threads, size = _cuda.an_element(theta.size), theta.size
         if slots:
-            given = arguments(optimizer, state.decayed, numbers)
+            given = arguments(optimizer, state.decayed, scalars)
             self._launch(name, threads, theta, theta, grad, *slots, size, *given)
         else:
-            self._launch("descend", threads, theta, theta, grad, size, *_cuda.scalar(numbers[0]))
+            self._launch("descend", threads, theta, theta, grad, size, *_cuda.scalar(scalars[0]))

@@ -206,23 +206,23 @@ class FastBackend(FastNorms):
         _machine_code.load("_numba_random", "keep").call(int(step), row, limit, out)
 
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
     ) -> None:
         rule, slots = rule_of(optimizer), [state.slots[name] for name in optimizer.slots()]
         # Without a slot it is one pass of BLAS's.
         if rule not in RULES or not slots or not _in_a_loop(theta, grad, *slots):
-            super().optimize(optimizer, theta, grad, state, step, numbers)
+            super().optimize(optimizer, theta, grad, state, step, scalars)
             return
         code, fields = RULES[rule]
-        if numbers is None:
-            numbers = optimizer.scalars(state, step)
+        if scalars is None:
+            scalars = optimizer.scalars(state, step)
         # `grad` has what L2 adds to it already, and is clipped.
-        scalars = np.array([*numbers, 0.0, 1.0], np.float64)
+        of_update = np.array([*scalars, 0.0, 1.0], np.float64)
         # Each rule has a slot, and those with one do not read the second.
         constants = np.array([getattr(optimizer, name) for name in fields], np.float64)
         # On one core: a second one, which waits for the same memory, saved nothing.
         _machine_code.load("_numba_update", "optimize", theta.dtype).call(
-            code, state.decayed, theta, grad, slots[0], slots[-1], scalars, constants
+            code, state.decayed, theta, grad, slots[0], slots[-1], of_update, constants
         )
 
     def _scaling(self, program: Any) -> tuple[Array, Array]:

@@ -37,7 +37,7 @@ RUN = _told(
     *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others"),
     *("drop", "norms", "units"),
     # in a call
-    *("order", "picked", "numbers", "log", "step", "steps", "squares", "squared", "joining"),
+    *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     "before",
 )
 

@@ -41,10 +41,10 @@ def steps(
     watch = _machine_code.load("_numba_threads", "watch").call
 
     # The arrays are held with the function: they have to stay at their places.
-    def run(order: Array, numbers: Array, log: Array, squares: Array, _held: Any = held) -> int:
-        order, numbers = np.ascontiguousarray(order, np.int64), np.asarray(numbers, np.float64)
+    def run(order: Array, scalars: Array, log: Array, squares: Array, _held: Any = held) -> int:
+        order, scalars = np.ascontiguousarray(order, np.int64), np.asarray(scalars, np.float64)
         given["order"], given["picked"] = address(order), len(order)
-        given["numbers"], given["log"] = address(numbers), address(log)
+        given["scalars"], given["log"] = address(scalars), address(log)
         given["squares"], given["squared"] = address(squares), squares.size
         # A file may claim any number of steps.
         given["before"] = random.signed(program.before + program.state.step)

@@ -273,11 +273,11 @@ class Kernels:
 
     @kernel
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
     ) -> None:
         """One step of an optimizer on `theta`, in place; `grad` may be overwritten.
 
-        `numbers` are those of ``optimizer.scalars``, if they are known already.
+        `scalars` are those of ``optimizer.scalars``, if they are known already.
         """
         if (found := optimizer.update(theta, grad, state, step)) is not None:
             raise TypeError(
@@ -315,13 +315,13 @@ class Kernels:
         return log
 
     @kernel
-    def tick(self, clock: Array, table: Array, numbers: Array, order: Array, rows: Array) -> Array:
-        """The next step's numbers, a row of `table`, and rows, a part of `order`; returns `clock`.
+    def tick(self, clock: Array, table: Array, scalars: Array, order: Array, rows: Array) -> Array:
+        """The next step's scalars, a row of `table`, and rows, a part of `order`; returns `clock`.
 
         `clock` holds the epoch's next step, its current one, and the current one of all training.
         """
         at, m = int(clock[0]), rows.shape[0]
-        numbers[...] = table[at, ...]
+        scalars[...] = table[at, ...]
         rows[...] = order[at * m : (at + 1) * m]
         clock[0], clock[1], clock[2] = at + 1, at, int(clock[2]) + 1
         return clock

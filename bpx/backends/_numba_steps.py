@@ -290,15 +290,15 @@ def _backward(given, who, m, net, theta, a, delta, at):
 
 
 @_inlined
-def _gradient(given, i, part, m, net, into, a, delta, at, numbers):
+def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
     """BP3 and BP4 for some units of layer i, as ``β·into + α·…``."""
     left, units = part
     sizes, omega, bias, _, _, (inputs, _, _) = net
     real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
     fused = given.rule <= INTO_VELOCITY
-    alpha = numbers[0] if fused else 1.0
+    alpha = scalars[0] if fused else 1.0
     alpha = real(alpha if given.weighted else alpha / m)
-    beta, keep = real(numbers[1] if fused else 0.0), real(numbers[2] if fused else 0.0)
+    beta, keep = real(scalars[1] if fused else 0.0), real(scalars[2] if fused else 0.0)
     n, out, w, b = sizes[i], sizes[i + 1], omega[i] + left * sizes[i], bias[i] + left
     d, x, end = delta[at[i + 1] + left :], a[inputs[i] :], w + units * n
     outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
@@ -307,12 +307,12 @@ def _gradient(given, i, part, m, net, into, a, delta, at, numbers):
 
 
 @_inlined
-def _update(given, i, part, net, vectors, numbers, constants):
+def _update(given, i, part, net, vectors, scalars, constants):
     """The optimizer, for some units of layer i."""
     left, units = part
     n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
     for start, count in ((w, units * n), (b, units if net[2][i] >= 0 else 0)):
-        update(given.rule, vectors, start, start + count, start == w, numbers, constants)
+        update(given.rule, vectors, start, start + count, start == w, scalars, constants)
 
 
 @_inlined
@@ -354,7 +354,7 @@ def _clipping(given, members, met, norms, into, most):
 
 
 @_inlined
-def _step(given, who, picked, later, data, net, vectors, buffers, numbers, constants, log):
+def _step(given, who, picked, later, data, net, vectors, buffers, scalars, constants, log):
     """A member's part of a step on one mini-batch; whether the step's cost is finite.
 
     If not, there is no update.
@@ -385,7 +385,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, numbers, const
         log[0], log[1], log[2] = found, correct, mass
     if not math.isfinite(found):
         return False
-    l2, factor, clipped = numbers[3], 1.0, norms.size > 0
+    l2, factor, clipped = scalars[3], 1.0, norms.size > 0
     for turn in range(2 if clipped else 1):  # to clip it, the whole gradient has to be there
         if turn:
             l2, factor = 0.0, _clipping(given, members, met, norms, vectors[1], constants[2])
@@ -394,12 +394,12 @@ def _step(given, who, picked, later, data, net, vectors, buffers, numbers, const
             part = _units(sizes[i + 1], a, member, members)
             if trained[i] and part[1] > 0:
                 if not turn:
-                    _gradient(given, i, part, m, net, vectors[1], a, delta, at, numbers)
+                    _gradient(given, i, part, m, net, vectors[1], a, delta, at, scalars)
                 if clipped and not turn:
                     _square(i, part, net, vectors, l2, norms[unit:])
                 elif given.rule != INTO_THETA:
-                    scalars = numbers[0], numbers[1], numbers[2], l2, factor
-                    _update(given, i, part, net, vectors, scalars, constants)
+                    of_update = scalars[0], scalars[1], scalars[2], l2, factor
+                    _update(given, i, part, net, vectors, of_update, constants)
             unit += sizes[i + 1]
     return True
 
@@ -456,7 +456,7 @@ def steps(real: Any) -> Any:
             vector(given.norms, given.units, wide),
         )
         order = vector(given.order, given.picked, word)
-        numbers = vector(given.numbers, (given.steps, 4), wide)
+        scalars = vector(given.scalars, (given.steps, 4), wide)
         log = vector(given.log, (given.steps, 3), wide)
         squares = vector(given.squares, given.squared, wide)
         constants = vector(given.constants, 3, wide)
@@ -488,7 +488,7 @@ def steps(real: Any) -> Any:
             later = order[(step + 1) * m : (step + 2) * m]
             who = member, members, given.before + step
             good = _step(given, who, picked, later, data, parts, vectors, buffers,
-                         numbers[step], constants, log[step])  # fmt: skip
+                         scalars[step], constants, log[step])  # fmt: skip
             if joins:
                 add(team + END, 1)
                 continue

@@ -20,11 +20,11 @@ ASKED = 1024
 
 
 @inlined()  # or of c·m − η·g another product is rounded in a part that begins elsewhere
-def _update(rule, theta, into, first, second, decayed, numbers, constants):
+def _update(rule, theta, into, first, second, decayed, scalars, constants):
     """From the velocity or the gradient in `into` to θ, of weights that decay or of biases."""
     real = theta.dtype.type
-    n0, n1, n2, n3 = real(numbers[0]), real(numbers[1]), real(numbers[2]), real(numbers[3])
-    factor = real(numbers[4])
+    n0, n1, n2, n3 = real(scalars[0]), real(scalars[1]), real(scalars[2]), real(scalars[3])
+    factor = real(scalars[4])
     c0, c1 = real(constants[0]), real(constants[1])
     # Subtracted in double precision: in single, 1 − 0.999 is off by 1e-5 of itself.
     d0, d1 = real(1.0 - constants[0]), real(1.0 - constants[1])
@@ -60,7 +60,7 @@ def _update(rule, theta, into, first, second, decayed, numbers, constants):
 
 
 @inlined()
-def update(rule, vectors, start, end, decayed, numbers, constants):
+def update(rule, vectors, start, end, decayed, scalars, constants):
     """`_update` of elements `start` to `end` of θ, the gradient and the two slots."""
     theta, into, first, second = vectors
     size = theta.itemsize
@@ -69,23 +69,23 @@ def update(rule, vectors, start, end, decayed, numbers, constants):
         for later in range(high, min(high + ASKED, end), LINE // size):
             prefetch(theta.ctypes.data + later * size, 1, 3)
         _update(rule, theta[low:high], into[low:high], first[low:high], second[low:high],
-                decayed, numbers, constants)  # fmt: skip
+                decayed, scalars, constants)  # fmt: skip
 
 
 def optimize(real: Any) -> Any:
     """A step of one rule on a part of θ, of whose elements the first so many decay.
 
     A function of the rule's number and that of elements; of θ, the gradient and two slots, any
-    vectors where the rule has fewer; and of the step's numbers and the constants, five and two.
+    vectors where the rule has fewer; and of the step's scalars and the constants, five and two.
     """
     kind, wide = from_dtype(real), types.float64
 
-    def run(rule, decayed, theta, grad, first, second, numbers, constants):
+    def run(rule, decayed, theta, grad, first, second, scalars, constants):
         theta, grad = array(theta, 1, kind), array(grad, 1, kind)
         vectors = theta, grad, array(first, 1, kind), array(second, 1, kind)
-        numbers, constants = array(numbers, 1, wide), array(constants, 1, wide)
+        scalars, constants = array(scalars, 1, wide), array(constants, 1, wide)
         last = min(decayed, theta.size)
         for start, end in ((0, last), (last, theta.size)):
-            update(rule, vectors, start, end, start < last, numbers, constants)
+            update(rule, vectors, start, end, start < last, scalars, constants)
 
     return called_by_address(types.void, INTEGER, INTEGER, *[ARRAY] * 6)(run)

@@ -380,21 +380,21 @@ class NumpyBackend(NumpyNorms):
         _numpy_random.keep(step, row, limit, out)
 
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, numbers: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
     ) -> None:
         if optimizer.kernel in ("adam", "adamw"):
-            numbers = optimizer.scalars(state, step) if numbers is None else numbers
-            self._adam(optimizer, theta, grad, state, numbers)
+            scalars = optimizer.scalars(state, step) if scalars is None else scalars
+            self._adam(optimizer, theta, grad, state, scalars)
         else:
             super().optimize(optimizer, theta, grad, state, step)
 
-    def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, numbers: Any) -> None:
+    def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, scalars: Any) -> None:
         """`Adam.update` in place: passes over blocks that stay in the caches.
 
         Nine passes where BLAS adds a multiple in one, else twelve.
         """
         kind = theta.dtype.type
-        rate, epsilon, decay = map(kind, numbers)
+        rate, epsilon, decay = map(kind, scalars)
         b1, b2 = kind(optimizer.beta1), kind(optimizer.beta2)
         c1, c2 = kind(1.0 - optimizer.beta1), kind(1.0 - optimizer.beta2)
         # By one thread a pass takes 16 µs, where NumPy's two take 27; by several, on cores that

@@ -33,14 +33,14 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
     omega = program.theta[: program.decayed]
     step_of = cache(partial(_step, backend, program))  # the last mini-batch may be smaller
 
-    def run(order: np.ndarray, numbers: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
+    def run(order: np.ndarray, scalars: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
         first, starts = state.step, np.arange(0, len(order), m)
         right = np.zeros(len(order), np.bool_)
         labels = backend.rows(y, order) if y.ndim == 1 else None
         decided = right if labels is None else np.empty(len(order), np.intp)
         targets = order if labels is None else labels
         batches = zip(*(_cut(rows, m) for rows in (order, targets, decided)), strict=True)
-        for k, (batch, scales) in enumerate(zip(batches, numbers.tolist(), strict=True)):
+        for k, (batch, scales) in enumerate(zip(batches, scalars.tolist(), strict=True)):
             forward, backward = step_of(len(batch[0]))
             cost = forward(program.before + first + k, *batch)
             if not math.isfinite(cost):
@@ -93,23 +93,23 @@ def _step(
     omega, decayed = theta[: program.decayed], grad[: program.decayed]
     fused, velocity = program.rule in ("theta", "velocity"), program.rule == "velocity"
 
-    def backward(step: int, numbers: list[float]) -> None:
+    def backward(step: int, scalars: list[float]) -> None:
         for call in below:
             call()
-        alpha = numbers[0] * mean if fused else mean
-        betas = numbers[1:3] if fused else (0.0, 0.0)
+        alpha = scalars[0] * mean if fused else mean
+        betas = scalars[1:3] if fused else (0.0, 0.0)
         for add, which, parameters, out in updates:
             add(alpha, betas[which])
             if velocity:  # to θ while the caches hold it
-                if numbers[3] and which == 0:
-                    backend.axpby(parameters, out, numbers[3])
+                if scalars[3] and which == 0:
+                    backend.axpby(parameters, out, scalars[3])
                 backend.axpby(out, parameters)
         if not fused:
-            if numbers[3]:
-                backend.axpby(omega, decayed, numbers[3])
+            if scalars[3]:
+                backend.axpby(omega, decayed, scalars[3])
             if program.clip_norm is not None:
                 backend.clip_norm(grad, program.clip_norm)
-            backend.optimize(program.optimizer, theta, grad, program.state, step, numbers[:3])
+            backend.optimize(program.optimizer, theta, grad, program.state, step, scalars[:3])
 
     return forward, backward
 

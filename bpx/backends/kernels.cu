@@ -511,12 +511,12 @@ extern "C" __global__ void adam(real* theta, const real* grad, real* mean, real*
 
 // --- the steps of a captured run -----------------------------------------------------------------
 
-// The next step's numbers and rows to where every launch of a step finds them; one block.
+// The next step's scalars and rows to where every launch of a step finds them; one block.
 // clock: the epoch's next step, its present one, and the present one of all training.
-extern "C" __global__ void tick(int64* clock, const real* table, real* numbers, int64 width,
+extern "C" __global__ void tick(int64* clock, const real* table, real* scalars, int64 width,
                                 const int64* order, int64* rows, int64 m) {
   const int64 at = clock[0];
-  for (int64 k = threadIdx.x; k < width; k += blockDim.x) numbers[k] = table[at * width + k];
+  for (int64 k = threadIdx.x; k < width; k += blockDim.x) scalars[k] = table[at * width + k];
   for (int64 k = threadIdx.x; k < m; k += blockDim.x) rows[k] = order[at * m + k];
   __syncthreads();  // all have read the clock
   if (threadIdx.x == 0) {

@@ -203,10 +203,10 @@ struct Update {
   real *first, *second;
   double c0, c1;
   real mean;  // makes the mean of the sum
-  real scale, numbers[4];  // of the step, see `numbers` in training/updates.py
+  real scale, scalars[4];  // of the step, see `scalars` in training/updates.py
 
   __device__ void at(const double* step, double share) {
-    for (int i = 0; i < 4; ++i) numbers[i] = step[i];
+    for (int i = 0; i < 4; ++i) scalars[i] = step[i];
     mean = share;
     scale = step[0] * share;
   }
@@ -220,22 +220,22 @@ struct Update {
   template <int SLOTS>
   __device__ void set(real& w, int k, real sum, real u, real v) const {
     const bool is_weight = k < decayed;
-    const real kept = is_weight ? numbers[1] : numbers[2], gamma = is_weight ? numbers[3] : 0;
+    const real kept = is_weight ? scalars[1] : scalars[2], gamma = is_weight ? scalars[3] : 0;
     const real g = mean * sum + gamma * w;  // gamma is that of the penalty, if not of a velocity
     if (SLOTS == 0) {
       w = kept * w + scale * sum;
     } else if (SLOTS == 2) {
-      const Adam adam = {real(c0), real(1.0 - c0), real(c1), real(1.0 - c1), numbers[0],
-                         numbers[1]};
-      adam(w, g, u, v, is_weight ? numbers[2] : real(0));
+      const Adam adam = {real(c0), real(1.0 - c0), real(c1), real(1.0 - c1), scalars[0],
+                         scalars[1]};
+      adam(w, g, u, v, is_weight ? scalars[2] : real(0));
     } else if (rule == INTO_VELOCITY) {
       u = kept * u + scale * sum + gamma * w;
       w += u;
     } else if (rule == NESTEROV) {
-      const Momentum momentum = {real(c0), numbers[0], true};
+      const Momentum momentum = {real(c0), scalars[0], true};
       momentum(w, g, u);
     } else {
-      const RMSprop rmsprop = {real(c0), real(1.0 - c0), numbers[0], real(c1)};
+      const RMSprop rmsprop = {real(c0), real(1.0 - c0), scalars[0], real(c1)};
       rmsprop(w, g, u);
     }
     if (SLOTS > 0) first[k] = u;
@@ -374,7 +374,7 @@ run_steps(const int64* plan, int64 layers, int64 a_row, int64 m, real* theta, in
     int64 cost, int64 task, const void* x, int64 kind, int64 row_stride, int64 column_stride,
     const double* scales, double scale, const double* offsets, double offset,
     const int64* labels, const int* narrow_labels, const real* targets, const real* weights,
-    const int64* order, int64 count, int64 steps, const double* numbers, double* log) {
+    const int64* order, int64 count, int64 steps, const double* scalars, double* log) {
   __shared__ Layer net[MOST_LAYERS];
   for (int k = threadIdx.x; k < layers; k += blockDim.x) {
     const int64* row = plan + 7 * k;
@@ -448,7 +448,7 @@ run_steps(const int64* plan, int64 layers, int64 a_row, int64 m, real* theta, in
                      at.a + m * net[k].at, below, at.delta + m * (net[k].at - inputs));
       __syncthreads();
     }
-    update.at(numbers + 4 * done, weights ? 1.0 : 1.0 / rows);
+    update.at(scalars + 4 * done, weights ? 1.0 : 1.0 / rows);
     int turn = 0;
     for (int k = last; k >= lowest; --k) {
       if (!net[k].trained) continue;

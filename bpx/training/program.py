@@ -89,7 +89,7 @@ class Program:
         return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 
-# From rows of the training set, the numbers of their steps, a log and Σω²: see `compiled`.
+# From rows of the training set, the scalars of their steps, a log and Σω²: see `compiled`.
 CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
@@ -98,7 +98,7 @@ def compiled(
 ) -> tuple[Program, CompiledSteps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 
-    The function takes rows of the training set for some steps, the steps' numbers (`numbers` of
+    The function takes rows of the training set for some steps, the steps' scalars (`scalars` of
     the update), a log, of which it fills one row per step (the sums of cost and of right samples,
     and the weight), and a vector for Σω² before each step, or an empty one. It returns how many
     steps it did, fewer where a cost was not finite.
