@@ -47,6 +47,7 @@ def test_rows_are_patches(turned, case):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_rows, "TURNED", turned)
         patch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
+        patch.setattr(_fast_windows, "_by_channel", lambda *shapes: False)
         _rows.layout.cache_clear()
         found = all_three(_fast.FastBackend(), *case)
         _rows.layout.cache_clear()
@@ -63,6 +64,7 @@ def test_nothing_is_read_or_written_beside_the_images(
 ):
     monkeypatch.setattr(_rows, "TURNED", turned)
     monkeypatch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
+    monkeypatch.setattr(_fast_windows, "_by_channel", lambda *shapes: False)
     _rows.layout.cache_clear()
     for lengths, size, before in (
         ((5, 33), (3, 3), 1),
@@ -101,6 +103,7 @@ def test_pixels_under_no_window_are_not_looked_at(
 ):
     monkeypatch.setattr(_rows, "TURNED", turned)
     monkeypatch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
+    monkeypatch.setattr(_fast_windows, "_by_channel", lambda *shapes: False)
     _rows.layout.cache_clear()
     sliding = Sliding((33, 6), size, stride, dilation, ((0, 0), (before, 0)))
     x, weights = rng.normal(size=(8, 2, 33, 6)), rng.normal(size=(16, 2, *size))

@@ -20,6 +20,7 @@ FUNCTIONS = {
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),
     ),
+    "_numba_depthwise": ("convolve", "convolve_weights"),
     "_numba_gather": ("add_at",),
     "_numba_layers": ("forward",),
     "_numba_norms": (

@@ -44,7 +44,7 @@ def _in_pairs(like, move):
 
 
 @intrinsic
-def _take_seconds(typing_context, line, count, half, like):
+def take_seconds(typing_context, line, count, half, like):
     """``half[j] ← line[2j]``, of a line of so many elements."""
 
     def move(v, line, half):
@@ -54,7 +54,7 @@ def _take_seconds(typing_context, line, count, half, like):
 
 
 @intrinsic
-def _put_seconds(typing_context, line, count, half, like):
+def put_seconds(typing_context, line, count, half, like):
     """``line[2j] ← half[j]``, in a line of so many elements."""
 
     def move(v, line, half):
@@ -81,7 +81,7 @@ def _into_rows(images, plane, stride, line, channel, rows):
                     for x in range(source.size):
                         into[x * m + i] = source[x]
                 elif m == 1 and stride[1] == 2:
-                    _take_seconds(source.ctypes.data, source.size, into.ctypes.data, zero)
+                    take_seconds(source.ctypes.data, source.size, into.ctypes.data, zero)
                 else:
                     for x in range((source.size + stride[1] - 1) // stride[1]):
                         into[x * m + i] = source[x * stride[1]]
@@ -103,7 +103,7 @@ def _out_of_rows(rows, plane, stride, line, channel, images):
                     for x in range(into.size):
                         into[x] = source[x * m + i]
                 elif m == 1 and stride[1] == 2:
-                    _put_seconds(into.ctypes.data, into.size, source.ctypes.data, zero)
+                    put_seconds(into.ctypes.data, into.size, source.ctypes.data, zero)
                 else:
                     for x in range((into.size + stride[1] - 1) // stride[1]):
                         into[x * stride[1]] = source[x * m + i]

@@ -50,6 +50,8 @@ class RowLayout:
         In pixels: from one line to the next, of a row.
     lines, images : int
         Of the output in a stretch; side by side, at most.
+    apart : tuple of int
+        From one line, and from one column, of the images to the next, in a row's lines.
     cost : float
         For an element of the output, where one of a long stretch costs 1.
     """
@@ -63,24 +65,51 @@ class RowLayout:
     lines: int
     images: int
     cost: float
+    apart: tuple[int, int] = (1, 1)
 
     @cached_property
     def numbers(self) -> np.ndarray:
         """For the compiled loops."""
         return np.array([*self.stride, self.line, self.pixels, self.lines, self.images])
 
+    @cached_property
+    def numbers_of_one(self) -> np.ndarray:
+        """For those that take one image at a time."""
+        return np.array([*self.stride, *self.apart, self.line, self.pixels])
+
 
 @lru_cache(256)
 def layout(sliding: Any, rows: int) -> RowLayout:
     """The better one for `rows` images under a `bpx.layers.sliding.Sliding`."""
-    one, width = _one_by_one(sliding), sliding.counts[-1]
+    one, width = one_by_one(sliding), sliding.counts[-1]
     images = -(-rows // -(-rows // max(1, TILE // width)))  # in parts that are about the same
     cost = (1.0 + TURNED * math.prod(one.stride)) * (1.0 + SHORT / (width * images))
     several = replace(one, lines=1, images=images, cost=cost)
     return min(one, several, key=lambda each: each.cost)
 
 
-def _one_by_one(sliding: Any) -> RowLayout:
+@lru_cache(256)
+def back_to_inputs(sliding: Any) -> RowLayout:
+    """Of one image of δ at a time, whose windows are the inputs' pixels.
+
+    As if there were zeros between δ's pixels, where windows are several pixels apart. A window
+    may not be all padding.
+    """
+    reach, stride, padding = sliding.reach, sliding.stride, sliding.padding
+    lengths = tuple((n - 1) * step + 1 for n, step in zip(sliding.counts, stride, strict=True))
+    zeros = tuple(
+        (most - 1 - before, n + before - length)
+        for most, (before, _), n, length in zip(
+            reach, padding, sliding.lengths, lengths, strict=True
+        )
+    )
+    made = one_by_one(replace(sliding, lengths=lengths, stride=(1,) * len(stride), padding=zeros))
+    return replace(made, shifts=made.shifts[::-1].copy(), apart=_two(stride, 1))
+
+
+@lru_cache(256)
+def one_by_one(sliding: Any) -> RowLayout:
+    """Of one image at a time."""
     stride, before = _two(sliding.stride, 1), _two([pair[0] for pair in sliding.padding], 0)
     lengths, counts = _two(sliding.lengths, 1), _two(sliding.counts, 1)
     windows = _two(sliding.size, 1), _two(sliding.dilation, 1), stride, before, counts
