@@ -4,7 +4,8 @@
     python benchmarks/layers.py --write     and writes it into benchmarks/README.md
 
 Processor time of the convolution, of the gradient of its weights and of that of its inputs: the
-least of some rounds in which both ways take turns. Here, rows are used whether they pay or not.
+least of some rounds in which both ways take turns. Here, rows are used whether they pay or not;
+of depthwise convolutions those of each channel by itself, where that is the rule.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ LAYERS = [
     (1, 20, 1, 28, 5, 0, 1, 16),
     (20, 40, 1, 12, 5, 0, 1, 64),
     (20, 40, 1, 12, 5, 0, 1, 5),
-    (1, 1, 32, 16, 3, 1, 1, 16),
+    (1, 1, 64, 16, 3, 1, 1, 16),
+    (1, 1, 128, 8, 3, 1, 1, 16),
+    (1, 1, 64, 16, 3, 1, 2, 16),
     (128, 128, 1, 16, 3, 1, 1, 16),
     (16, 32, 1, 32, 3, 1, 2, 5),
     (16, 32, 1, 32, 3, 1, 2, 64),
@@ -82,17 +85,19 @@ def works(kernels: _fast.FastBackend, layer: tuple[int, ...]) -> Works:
 def least(layer: tuple[int, ...], rounds: int) -> tuple[list[float], list[float]]:
     """Seconds by patches, and by rows."""
     kernels, rule = _fast.FastBackend(), _fast_windows._by_rows
+    by_channel = _fast_windows._by_channel
     seconds: dict[bool, list[list[float]]] = {False: [], True: []}
     for _ in range(rounds + 1):
         for by_rows, found in seconds.items():
             _fast_windows._by_rows = lambda *shapes, by_rows=by_rows: (by_rows, by_rows)
+            _fast_windows._by_channel = by_channel if by_rows else lambda *shapes: False
             found.append([])
             for work in works(kernels, layer):
                 start = time.process_time()
                 for _ in range(10):
                     work()
                 found[-1].append((time.process_time() - start) / 10)
-    _fast_windows._by_rows = rule
+    _fast_windows._by_rows, _fast_windows._by_channel = rule, by_channel
     patches, rows = ([min(each) for each in zip(*of[1:], strict=True)] for of in seconds.values())
     return patches, rows
 
