@@ -17,7 +17,6 @@ from numba.extending import intrinsic
 from ._aligned import LINE
 from ._jit import ARRAY, INTEGER, allocated, array, called_by_address, free, inlined, vector
 from ._numba_rows import INDEX, put_seconds, take_seconds
-from ._numba_tiles import WIDTH, copy
 from ._numba_vectors import BYTES, ONE, WORD, ZERO, Matrix, Vectors, by_itself
 
 # Lines that are summed up at once; and elements of a window, whose sums are in registers.
@@ -119,6 +118,25 @@ def _by_vectors(builder, v, width, build):
         build(whole, v.first(left))
 
 
+@intrinsic
+def _copy_lines(typing_context, a, row, rows, columns, out, step, like):
+    """``out[i, j] ← a[i, j]``."""
+
+    def generate(context, builder, signature, arguments):
+        a, row, rows, columns, out, step, _ = arguments
+        v, a, out = Vectors(builder, like), Matrix(a, row), Matrix(out, step)
+
+        def lines(j, mask):
+            with cgutils.for_range(builder, rows) as loop:
+                at = loop.index, j
+                v.store(v.load(v.address(a, *at), mask), v.address(out, *at), mask)
+
+        _by_vectors(builder, v, columns, lines)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6, like), generate
+
+
 def _shift(builder, shifts, k):
     return builder.load(builder.gep(builder.inttoptr(shifts, WORD.as_pointer()), [k]))
 
@@ -134,8 +152,7 @@ def _into_row(image, planes, numbers, row, size, kind):
         here = image.ctypes.data + (top * width + left) * size
         there = row + (start + top // down * step) * size
         if right == 1 and apart == 1:
-            for k in range(0, count, WIDTH * BYTES // size):
-                copy(here + k * size, down * width, lines, count - k, there + k * size, step, like)
+            _copy_lines(here, down * width, lines, count, there, step, like)
         else:
             for i in range(lines):
                 source, into = here + i * down * width * size, there + i * step * size

@@ -202,7 +202,7 @@ def summed(builder, v, rows, count, terms):
 
 
 @intrinsic
-def copy(typing_context, a, row, rows, columns, out, step, like):
+def _copy(typing_context, a, row, rows, columns, out, step, like):
     """``out[i, j] ← a[i, j]`` for at most `WIDTH` vectors of columns."""
 
     def generate(context, builder, signature, arguments):
@@ -285,7 +285,7 @@ def _into_strips(a, row, term, rows, terms, out, strip, size, like):
     for i in range(0, rows, ROWS):
         high, here, there = min(ROWS, rows - i), a + i * row * size, out + i // ROWS * strip
         if row == 1:
-            copy(here, term, terms, high, there, ROWS, like)
+            _copy(here, term, terms, high, there, ROWS, like)
         else:
             turn(here, row, high, terms, there, ROWS, size, like)
 
@@ -326,7 +326,7 @@ def compiled(real: Any) -> Any:
                         if turned:
                             turn(over, across, columns, terms, panel, width, size, alpha)
                         else:
-                            copy(over, line, terms, columns, panel, width, alpha)
+                            _copy(over, line, terms, columns, panel, width, alpha)
                         over, apart = panel, width
                     for i in range(0, rows, height):
                         here, down, along = block + i * row * size, row, term
