@@ -229,7 +229,8 @@ def test_data_on_disk_and_sparse_data(words, tmp_path):
     net.fit(data, epochs=1, batch_size=20, shuffle=False)
     arrays.fit(x, y, epochs=1, batch_size=20, shuffle=False)
     assert np.array_equal(net.parameters, arrays.parameters)
-    assert np.array_equal(net.feedforward(data), net.feedforward(x))
+    # With Numba one slice is normalized by a compiled loop, several on all cores by NumPy.
+    assert np.allclose(net.feedforward(data), net.feedforward(x), rtol=1e-12, atol=0)
     assert data.indices == ()  # they are this network's own
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
     assert np.array_equal(net.feedforward(sparse.csr_array(x)), net.feedforward(x))

@@ -518,7 +518,7 @@ IN_FULL = {"epochs": 100, "batch_size": 1000, "dtype": "float64", "optimizer": b
         ours.MLPClassifier(max_iter=100),
         ours.MLPRegressor(max_iter=100),
         ours.MLPClassifier(solver="lbfgs", max_iter=100),
-        ours.NetworkClassifier(OneHidden("softmax"), **IN_FULL),
+        ours.NetworkClassifier(OneHidden("sigmoid"), **IN_FULL),
         ours.NetworkRegressor(OneHidden("identity"), **IN_FULL),
     ]
 )
