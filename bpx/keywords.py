@@ -333,6 +333,10 @@ class _Elsewhere:
             raise AttributeError(self._message)
         vars(instance)[self._name] = value
 
+    def __delete__(self, instance: Any) -> None:
+        self.__get__(instance, self._owner)
+        del vars(instance)[self._name]
+
 
 def attr_hints(**elsewhere: str) -> Callable[[type[C]], type[C]]:
     """Decorator of a class: AttributeError for these names says what there is instead.

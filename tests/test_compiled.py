@@ -215,6 +215,25 @@ def test_a_run_with_masks_goes_on_after_ctrl_c_amid_an_epoch(
     assert np.array_equal(resumed.parameters, whole.parameters)
 
 
+@pytest.mark.parametrize("epochs", [4, 2])
+def test_masks_go_on_from_those_that_a_callback_draws(run, classes, tmp_path, epochs):
+    x, y = classes
+
+    def draw(run):
+        run.net.activations(x[:5], training=True)
+
+    def go(backend=run, **options):
+        net = compiled_runs.dropping(backend)
+        net.fit(x, y, batch_size=5, callbacks=draw, **options)
+        return net
+
+    by_itself = go(STEPS, epochs=4)
+    go(epochs=epochs, checkpoint=tmp_path)
+    found = go(epochs=4, checkpoint=tmp_path, resume=True)
+    assert found.steps == by_itself.steps
+    assert np.abs(found.parameters - by_itself.parameters).max() < 1e-12
+
+
 def test_clipping_where_squares_have_no_room(fits):
     """Of a gradient of 1e200."""
     x, y = 1e200 * np.eye(3), [0, 1, 0]
@@ -660,8 +679,8 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
         assert other.stdout.split() == [*sums, "False", "False"]
     log, *names = first.stderr.splitlines()
     assert log == (
-        "compiling for this machine, once for each dtype: a first run takes about 15 seconds "
-        "more (BPX_FAST=0 avoids it)"
+        "compiling for this machine what is not there yet: it takes up to some 15 seconds, once "
+        "(BPX_FAST=0 avoids it)"
     )
     assert {other.stderr for other in others} == {""}
     # Numba's own (counts of references, arguments of errors) are alike in all copies; there are

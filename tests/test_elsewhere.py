@@ -408,6 +408,15 @@ def test_what_never_changes_says_what_to_do(thing, name):
     assert getattr(thing, name) == before
 
 
+def test_a_subclass_of_a_network_has_attributes_of_its_own():
+    own = type("Own", (bpx.Network,), {})([3, 2])
+    own.lr = 0.1
+    assert own.lr == 0.1
+    del own.lr
+    with pytest.raises(AttributeError, match="Network has no attribute 'lr'"):
+        del own.lr
+
+
 def test_a_plain_subclass_has_attributes_of_its_own():
     class Scaled(bpx.Activation):
         def __init__(self, factor):

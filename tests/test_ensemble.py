@@ -799,3 +799,14 @@ def test_threads_are_shared_out(monkeypatch):
     assert "OPENBLAS_NUM_THREADS" not in os.environ
     with _threads.set_for_each_of(1):
         assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_a_member_with_a_fit_of_its_own(rng):
+    class Own(bpx.Network):
+        def fit(self, x, y=None, **options):
+            return super().fit(x, y, **options | {"epochs": 2})
+
+    x, y = rng.normal(size=(20, 3)), rng.integers(2, size=20)
+    ensemble = bpx.Ensemble([Own([3, 2], seed=0), bpx.Network([3, 2], seed=1)])
+    ensemble.fit(x, y, epochs=1)
+    assert [member.epochs for member in ensemble.members] == [2, 1]

@@ -342,3 +342,24 @@ def test_the_command_line(tmp_path, monkeypatch, whole, phase, number):
     )
     assert header == other
     assert all(np.array_equal(tensors[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_fit_end"])
+def test_sigterm_is_delivered_where_fit_ends_with_an_error(tmp_path, monkeypatch, hook):
+    def both(self, run):
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("of a callback")
+
+    def only_the_signal(self, run):
+        signal.raise_signal(signal.SIGTERM)
+
+    if hook == "on_fit_end":  # after the handlers of `fit` have gone
+        monkeypatch.setattr(Quiet, "on_epoch_end", only_the_signal)
+        both = fails
+    monkeypatch.setattr(Quiet, hook, both, raising=False)
+    with ended_by(signal.SIGTERM), pytest.raises(RuntimeError, match="of a callback"):
+        fit(tmp_path)
+
+
+def fails(self, run):
+    raise RuntimeError("of a callback")

@@ -391,7 +391,11 @@ IMAGES = convolutional((1, 8, 8), 10)
         (CUSTOM, ValueError, "outputs are probabilities, and got one that ends in identity: give"),
         (SIX, ValueError, "y has 10 classes, and the network 6 outputs: .* n_outputs"),
         (IMAGES, ValueError, r"X of shape \(m, 1, 8, 8\), got \(300, 64\): np.asarray\(X\).resha"),
-        ("softmax", ValueError, "The 'build' parameter of NetworkClassifier must be a callable"),
+        (
+            [64, 30, 10],
+            TypeError,
+            r"function of .* or a bpx.Network, got \[64, 30, 10\]: bpx.Netw",
+        ),
     ],
 )
 def test_networks_that_no_classifier_has(digits, build, error, message):
@@ -447,3 +451,19 @@ def test_other_messages(digits):
     with pytest.raises(bpx.DivergenceError):
         fitted.set_params(optimizer=bpx.SGD(1e30)).fit(x / 16, y)
     assert np.array_equal(fitted.network_.parameters, before), "an error leaves it as it was"
+
+
+def test_a_regressor_of_sizes_ends_in_the_identity(rng):
+    x, y = rng.normal(size=(60, 4)), rng.random(60)
+    est = NetworkRegressor(lambda n, k: [n, 5, k], epochs=1, random_state=0).fit(x, y)
+    assert est.out_activation_ == "identity"
+    assert type(est.network_.cost) is bpx.costs.Quadratic
+
+
+def test_targets_are_as_precise_as_the_network(rng):
+    x, y = rng.normal(size=(60, 4)).astype(np.float32), rng.normal(size=60)
+    net = bpx.Network([4, 1], output="identity", dtype="float64", seed=0)
+    options = {"epochs": 2, "batch_size": 20, "optimizer": bpx.SGD(0.1)}
+    est = NetworkRegressor(net, random_state=0, **options).fit(x, y)
+    net.fit(x, y, **options)
+    assert np.array_equal(est.network_.parameters, net.parameters)

@@ -1469,6 +1469,12 @@ def test_the_target_that_is_far_from_one_is_named(rng):
             net.fit(x, columns, epochs=1, optimizer=bpx.SGD(1e-9))
     net = bpx.Network([2, 3, 2], task="regression", output="identity", seed=0)
     net.fit(x, y[["share", "rest"]], epochs=1)  # as pixels that are hardly ever lit
+    net = bpx.Network([2, 3, 2], cost=bpx.costs.Quantile((0.1, 0.9)), output="identity", seed=0)
+    with pytest.warns(RuntimeWarning, match="^y is far from 1: its mean is"):
+        net.fit(x, y["price"], epochs=1, optimizer=bpx.SGD(1e-9))
+    rare = 1e-4 * rng.random(300)
+    rare[7] = 1.0  # not among the rows that are looked at first
+    bpx.Network([2, 3, 1], output="identity", seed=0).fit(x, rare, epochs=1)
 
 
 def test_looking_at_x_that_is_too_large_says_nothing_of_its_own():

@@ -47,7 +47,7 @@ def steps(
         given["scalars"], given["log"] = address(scalars), address(log)
         given["squares"], given["squared"] = address(squares), squares.size
         # A file may claim any number of steps.
-        given["before"] = random.signed(program.before + program.state.step)
+        given["before"] = random.signed(program.done())
         members = min(most, _threads.count())
 
         def some(first: int, count: int, threads: int) -> int:

@@ -150,7 +150,7 @@ def _into_row(image, planes, numbers, row, size, kind):
         lines, pixels = (image.shape[0] - top + down - 1) // down, width - left
         count, step = (pixels + right - 1) // right, lines_apart * line
         here = image.ctypes.data + (top * width + left) * size
-        there = row + (start + top // down * step) * size
+        there = row + start * size
         if right == 1 and apart == 1:
             _copy_lines(here, down * width, lines, count, there, step, like)
         else:

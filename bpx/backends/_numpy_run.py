@@ -34,7 +34,7 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
     step_of = cache(partial(_step, backend, program))  # the last mini-batch may be smaller
 
     def run(order: np.ndarray, scalars: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
-        first, starts = state.step, np.arange(0, len(order), m)
+        done, first, starts = program.done(), state.step, np.arange(0, len(order), m)
         right = np.zeros(len(order), np.bool_)
         labels = backend.rows(y, order) if y.ndim == 1 else None
         decided = right if labels is None else np.empty(len(order), np.intp)
@@ -42,7 +42,7 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
         batches = zip(*(_cut(rows, m) for rows in (order, targets, decided)), strict=True)
         for k, (batch, scales) in enumerate(zip(batches, scalars.tolist(), strict=True)):
             forward, backward = step_of(len(batch[0]))
-            cost = forward(program.before + first + k, *batch)
+            cost = forward(done + k, *batch)
             if not math.isfinite(cost):
                 return k
             log[k, 0] = cost

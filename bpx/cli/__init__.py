@@ -203,8 +203,8 @@ def train(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="Change images of digits or mnist at random: shift=1,rotate=10,elastic=34:4,"
-            "crop=0.8,flip,noise=0.1, or some of these."
+            help="Change images of digits or mnist at random, by some of shift=1, rotate=10, "
+            "elastic=34:4, crop=0.8, flip and noise=0.1, with commas and no spaces."
         ),
     ] = None,
     patience: Annotated[
@@ -242,7 +242,10 @@ def train(
         ),
     ] = None,
 ) -> int:
-    """Train a network; the last line has the accuracy on samples it has never seen."""
+    """Train a network.
+
+    The last line has the accuracy on samples it has never seen.
+    """
     ranks: Ranks = context.obj or Ranks()
     if resume is not None:
         return train(context, **_options_of(resume, context, ranks), out=resume)
@@ -325,7 +328,10 @@ def evaluate(
     backend: On = None,
     budget: Budget = "1 GB",
 ) -> None:
-    """Score a trained network: on the test part of digits or mnist, or on all of a file."""
+    """Score a trained network.
+
+    On the test part of digits or mnist, or on all of a file.
+    """
     written_in = dialect(data, separator, decimal)
     net = load(runs.model(model), backend=backend)
     if data in samples.BUILT_IN:
@@ -436,7 +442,10 @@ def compile_functions(
         ),
     ] = None,
 ) -> int:
-    """Compile what networks on NumPy may need, once for all processes (with the extra fast)."""
+    """Compile what networks on NumPy may need.
+
+    Once for all processes, with the extra fast.
+    """
     began = time.perf_counter()
     try:
         found = backends.compile(*dtype or ())
@@ -464,7 +473,10 @@ def gradcheck(
     backend: On = None,
     seed: Annotated[int, typer.Option(help="For weights and samples.")] = 0,
 ) -> int:
-    """Compare backpropagation with central differences; exit status 1 above 1e-7."""
+    """Compare gradients with central differences.
+
+    Above 1e-7 the exit status is 1.
+    """
     net = Network(
         recipe.sizes(sizes),
         hidden=activation,

@@ -113,9 +113,12 @@ def conclude(net: Network, history: History, out: Path | None) -> None:
     if history.stopped:
         print(f"stopped: {history.stopped}")
     if history.interrupted:
-        again = "" if out is None else f"; bpx train --resume {out} goes on"
+        kept = "nothing is kept without --out"
+        if out is not None:
+            kept = "the network has the weights of the last full step"
+            kept += f"; bpx train --resume {out} goes on"
         # Flushed at once: some launchers kill soon after they have asked.
-        print(f"interrupted: the network has the weights of the last full step{again}", flush=True)
+        print(f"interrupted: {kept}", flush=True)
     if out is None:
         return
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backends import Backend
-from ..layers import Input, sequence
+from ..layers import Input, Layer, sequence
 from ..network import Network
 
 PREFIX = "build__"
@@ -39,8 +39,13 @@ def drawn(
     Raises
     ------
     TypeError
-        The function does not take what it is called with, or returns something else.
+        Neither; or the function does not take what it is called with, or returns something else.
     """
+    if not callable(build):  # a network is, too
+        raise TypeError(
+            "expected build to be a function of (n_inputs, n_outputs) or a bpx.Network, got "
+            f"{build!r}: bpx.Network([64, 30, 10]), or lambda n_inputs, n_outputs: [...]"
+        )
     if isinstance(build, Network) and parameters:
         name = PREFIX + min(parameters)
         raise TypeError(
@@ -53,7 +58,10 @@ def drawn(
             raise TypeError(
                 f"expected build to return a bpx.Network or a list of layers, got {made!r}"
             )
-        return Network(made, task=task, seed=seed, backend=backend, dtype=dtype or "float32")
+        of_sizes = not any(isinstance(each, Layer | Input) for each in made)
+        ends: dict[str, Any] = {"output": "identity"} if of_sizes and task == "regression" else {}
+        dtype = dtype or "float32"
+        return Network(made, task=task, seed=seed, backend=backend, dtype=dtype, **ends)
     net = Network(
         [Input(made.input_shape), *made.layers], cost=made.cost, task=made.task, seed=seed,
         backend=backend or made.backend, dtype=dtype or made.dtype,

@@ -41,7 +41,6 @@ class BaseNetwork(Learns):
     _dtypes: ClassVar[Any] = "numeric"  # as they come
     _allow_nd: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {  # of what `Network.fit` does not check
-        "build": [callable],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "warm_start": ["boolean"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..backends import Backend
 from ..network import Network
 from ._from_network import check_is_network, fitted
 from ._network import BaseNetwork
@@ -114,6 +115,10 @@ backend, dtype
     @property
     def _task(self) -> str:
         return "regression"
+
+    def _encode(self, y: Any, dtype: str, backend: Backend) -> Any:
+        wide = "float32" if "float64" in backend.lacks else "float64"  # the network rounds them
+        return super()._encode(y, wide, backend)
 
     def _check(self, net: Network) -> None:
         outputs, targets = net.output_shape[0], self.n_outputs_

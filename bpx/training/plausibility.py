@@ -107,6 +107,8 @@ def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None
         far = np.maximum(abs(mean), spread)
         # One that is constant but for rounding is not small.
         near = 1e-12 * far.max() < spread.max() < NEAR_TARGETS
+        if near:  # in all rows: a rare, large one may not be among them
+            near = _columns(y)[1].max() < NEAR_TARGETS
         if not near and far.max() <= FAR_TARGETS:
             return
         middle, size = _columns(net(arrays.take(x, np.arange(min(n, LOOKED_AT)))))
@@ -116,7 +118,8 @@ def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None
             found = np.maximum(abs(mean - middle), spread) > FAR_TARGETS * np.maximum(size, 1.0)
     if found.any():
         k = int(found.argmax())
-        what = "y" if len(found) == 1 else f"{column(k, names and names.target_columns)} of y"
+        one = len(found) == 1 or net.cost.one_target
+        what = "y" if one else f"{column(k, names and names.target_columns)} of y"
         warn(
             f"{what} is far from 1: its mean is {mean[k]:.3g} and its standard deviation "
             f"{spread[k]:.3g} in the rows looked at, and the outputs begin at {middle[k]:.2g} ± "

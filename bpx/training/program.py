@@ -50,8 +50,10 @@ class Program:
     x, y, weight : array
         The training set.
     batch_size : int
-    key, before : int
-        For masks: the network's key, and its steps before the first that the optimizer counts.
+    key : int
+        Of the network, for masks.
+    done : callable
+        The steps that the network has done, which a callback's `backprop` counts too.
     clip_norm : float or None
         The most that the norm of a gradient may be.
     squares : bool
@@ -74,7 +76,7 @@ class Program:
     weight: Array | None
     batch_size: int
     key: int
-    before: int
+    done: Callable[[], int]
     clip_norm: float | None = None
     squares: bool = False
 
@@ -94,7 +96,7 @@ CompiledSteps = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
 
 def compiled(
-    chain: Chain, source: Any, update: Update, before: int = 0, squares: bool = False
+    chain: Chain, source: Any, update: Update, done: Callable[[], int], squares: bool = False
 ) -> tuple[Program, CompiledSteps] | None:
     """The run as a program, and the backend's function for it; None: go step by step.
 
@@ -115,7 +117,7 @@ def compiled(
         optimizer=update.optimizer, theta=chain.parameters, into=update.out.flat, slots=slots,
         state=update.state, decayed=layout.decayed, trained=layout.trained, x=samples.x,
         y=samples.y, weight=samples.weight, batch_size=source.batch_size, key=chain.key,
-        before=before, clip_norm=update.penalty.clip_norm, squares=squares,
+        done=done, clip_norm=update.penalty.clip_norm, squares=squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)

@@ -265,16 +265,18 @@ def check_statistics(
                 f"{called} has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
                 f"network takes statistics of batches: expected {slices} at least on each rank, "
                 "also in the last mini-batch of an epoch and in each one of an iterable; "
-                "drop_last=True leaves the last one out"
+                "drop_last=True leaves the last one out, and a smaller accumulate= needs fewer"
             )
         )
     least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
     if fewest < least:
-        slice_of = "a slice of " if slices > 1 else ""
+        slice_of, mend = "", "Leave that one out by drop_last=True, or take another batch_size"
+        if slices > 1:
+            slice_of, mend = "a slice of ", "Take a smaller accumulate=, or a larger batch_size"
         raise of_all_ranks(
             ValueError(
                 f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
                 f"finds no variance: expected {least} at least, also in the last mini-batch of an "
-                "epoch. Leave that one out by drop_last=True, or take another batch_size"
+                f"epoch. {mend}"
             )
         )

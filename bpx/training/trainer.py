@@ -24,7 +24,7 @@ from ..optimizers import Optimizer, State
 from ..parallel.ranks import RankError, Ranks, agreed, same
 from .agreement import agreed_ending, check_parameters, synchronize
 from .checkpoints import Checkpoints
-from .interrupts import Interrupts
+from .interrupts import Interrupts, conclude
 from .passes import NO_LIMIT, Compiled, InWindows, Pass, Replayed, StepByStep
 from .program import compiled
 from .replays import Captured, why_not_captured
@@ -97,6 +97,7 @@ class Trainer:
         why = self._why_not_replayed()  # it may raise: before a checkpoint is restored
         run = self._begin(epochs, resumed)
         doing, self._errstate = ranks.doing, np.geterr()
+        self.terminated: Callable[[], bool] = lambda: False
         try:
             for hook in hooks(callbacks, "on_fit_begin"):
                 hook(run)
@@ -113,6 +114,9 @@ class Trainer:
                 # After the hooks of all: a rank that dies of it may take the others with it.
                 ranks.doing, ranks.hurried = lambda: "the end of fit", lambda: False
                 run.history.terminated = agreed(ranks, self.terminated())
+        except BaseException:  # after which nobody else delivers it
+            conclude(self.terminated(), None)
+            raise
         finally:
             ranks.hurried = lambda: False
             ranks.doing = doing
@@ -128,7 +132,7 @@ class Trainer:
         also = () if checkpoints is None else (signal.SIGTERM,)
         # What is not finite is found and reported here, with its layer; no warnings besides.
         with self._surrounded(), Interrupts(*also) as interrupts, np.errstate(all="ignore"):
-            self.terminated: Callable[[], bool] = lambda: signal.SIGTERM in interrupts.came
+            self.terminated = lambda: signal.SIGTERM in interrupts.came
             self.ending: Callable[[], bool] = lambda: bool(run.stopped) or interrupts.noted
             late = (lambda: False) if checkpoints is None else checkpoints.late
             self.steps.ask(ending=self.ending, late=late)
@@ -220,12 +224,14 @@ class Trainer:
         asked = self.graph != "auto" and chain.backend.captures  # for a graph, or for none
         by_itself = self.hooked or asked or self.slices is not None or self.augment is not None
 
-        before = self.net.steps - self.state.step
+        net = self.net
 
         # Without `self`: in a reference cycle windows would wait for the collector.
         def through(source: Arrays | Stream) -> Pass:
             steps.source = source
-            found = None if by_itself else compiled(chain, source, update, before, squares)
+            found = (
+                None if by_itself else compiled(chain, source, update, lambda: net.steps, squares)
+            )
             if found is None or isinstance(source, Stream):
                 return StepByStep(steps, source, piece)
             return Compiled(steps, source, update, *found)
