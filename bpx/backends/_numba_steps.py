@@ -342,7 +342,7 @@ def _clipping(given, members, met, norms, into, most):
     total, largest = 0.0, 0.0
     for o in range(norms.size):
         total += norms[o]
-    if math.isfinite(total):
+    if total < math.inf:  # `isfinite` is x − x in Numba, which LLVM 15 takes for 0 in some sums
         return min(1.0, most / math.sqrt(total)) if total > 0.0 else 1.0
     for i in range(into.size):  # again, since of float64 squares may have no room
         largest = max(largest, abs(into[i]))
@@ -383,7 +383,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
         correct += right[r]
     if member == 0:
         log[0], log[1], log[2] = found, correct, mass
-    if not math.isfinite(found):
+    if not abs(found) < math.inf:
         return False
     l2, factor, clipped = scalars[3], 1.0, norms.size > 0
     for turn in range(2 if clipped else 1):  # to clip it, the whole gradient has to be there
