@@ -219,6 +219,12 @@ def bias_activate_cases(rng):
                 yield (b, ACTIVATIONS.get(name), z, z), 3  # in place
 
 
+def mean_places_cases(rng):
+    for shape in ((1, 1, 1, 1), (3, 2, 4, 5), (7, 40, 300), (20, 3, 24, 24), (2, 3, 70, 80)):
+        yield (rng.normal(size=shape), np.full(shape[:2], np.nan)), 1
+    yield (rng.normal(size=(2, 5, 6, 3)).transpose(0, 3, 1, 2), np.empty((2, 3))), 1
+
+
 def sum_channels_cases(rng):
     for shape in ((1, 1, 1, 1), (3, 2, 4, 5), (7, 40, 300), (20, 3, 24, 24)):
         for alpha, beta in ((1.0, 0.0), (0.1, 0.0), (-0.3, 0.9), (1.0, 1.0)):
@@ -500,6 +506,7 @@ CASES = {
     "batch_statistics": batch_statistics_cases,
     "layer_norm": layer_norm_cases,
     "layer_norm_backward": layer_norm_backward_cases,
+    "mean_places": mean_places_cases,
     "moments": moments_cases,
     "normalize": normalize_cases,
     "normalize_backward": normalize_backward_cases,

@@ -131,6 +131,12 @@ class Kernels:
         """``out ← β·out + α·`` the sum of each channel of x (m, c, \\*lengths); returns `out`."""
         return self.axpby(self._sum_over(x, but_channels(x)), out, alpha, beta)
 
+    @kernel
+    def mean_places(self, x: Array, out: Array) -> Array:
+        """``out ← `` the mean of each channel of each x (m, c, \\*lengths); returns `out`."""
+        out[...] = self.xp.mean(x, axis=tuple(range(2, x.ndim)))
+        return out
+
     def _sum_over(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The sum over these axes, in x's dtype.
 

@@ -107,7 +107,17 @@ class NumpyWindows(Backend):
 
     # --- numbers for each channel ---------------------------------------------------------------
 
-    # Sums along rows as products: 16 × 16 × 32 × 32 take 24 µs, by add.reduce 55.
+    # Sums along rows as products: 16 × 16 × 32 × 32 take 24 µs, by add.reduce 55; those of
+    # 128 × 64 × 4 × 4 take 10, and 108.
+
+    def mean_places(self, x: Array, out: Array) -> Array:
+        if not (x.flags.c_contiguous and out.flags.c_contiguous):
+            return super().mean_places(x, out)
+        places = math.prod(x.shape[2:])
+        sums = out.reshape(-1)
+        np.matmul(x.reshape(-1, places), constant(places, 1.0, x.dtype), out=sums)
+        sums /= places
+        return out
 
     def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         if x.ndim == 2 or not x.flags.c_contiguous:

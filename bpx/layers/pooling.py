@@ -225,8 +225,7 @@ class GlobalAveragePool(Layer):
 
     def forward(self, x: Array, p: Space, ctx: Context) -> tuple[Array, Any]:
         y = ctx.buffer("y", (x.shape[0], *self.output_shape))
-        y[...] = ctx.backend.xp.mean(x, axis=tuple(range(2, x.ndim)))
-        return y, x.shape
+        return ctx.backend.mean_places(x, y), x.shape
 
     def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         below = ctx.buffer("delta", tuple(saved))
