@@ -159,7 +159,7 @@ def reduces() -> list[str]:
 
 def strong() -> list[str]:
     titles = ["products in", "mini-batch", "one GPU, ms"]
-    titles += [f"{ranks:,} GPUs" for ranks in SHOWN] + ["half used by"]
+    titles += [f"{ranks:,} GPUs" for ranks in SHOWN] + ["GPUs at 50 %"]
     lines = [row("one mini-batch on all GPUs", titles), "|---" * (1 + len(titles)) + "|"]
     for name, model in MODELS.items():
         for precision in PEAK:
@@ -169,7 +169,7 @@ def strong() -> list[str]:
                 for ranks in SHOWN:
                     shown = f"{ms(at.step(ranks))} ms, {percent(at.efficiency(ranks))}"
                     cells.append(shown if ranks <= rows else "")
-                lines.append(row(name, [*cells, f"{at.knee():,} GPUs"]))
+                lines.append(row(name, [*cells, f"{at.knee():,}"]))
     return lines
 
 

@@ -188,7 +188,7 @@ def train(
         str,
         typer.Option(
             help="How the learning rate changes: constant, step, exponential, cosine, warm-up, "
-            "one-cycle, inverse-scaling or plateau (halved)."
+            "one-cycle, inverse-scaling or plateau (halved; at 1/128 the run ends)."
         ),
     ] = "constant",
     l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
@@ -244,7 +244,7 @@ def train(
 ) -> int:
     """Train a network.
 
-    The last line has the accuracy on samples it has never seen.
+    The last lines have its score on samples that it has never seen.
     """
     ranks: Ranks = context.obj or Ranks()
     if resume is not None:
