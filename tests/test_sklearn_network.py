@@ -467,3 +467,21 @@ def test_targets_are_as_precise_as_the_network(rng):
     est = NetworkRegressor(net, random_state=0, **options).fit(x, y)
     net.fit(x, y, **options)
     assert np.array_equal(est.network_.parameters, net.parameters)
+
+
+@pytest.mark.parametrize(("output", "count"), [("sigmoid", 3), ("softmax", 3), ("sigmoid", 2)])
+def test_onnx_has_the_same_probabilities(rng, output, count):
+    runtime = pytest.importorskip("onnxruntime", reason="it runs the model")
+    x, y = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % count
+    units = 1 if count == 2 else count
+    layers = [Input(4), Dense(units, output)]
+    est = NetworkClassifier(lambda *_: layers, epochs=2, random_state=0).fit(x, y)
+    est.network_.biases[0][...] = -100.0 if units > 1 else 0.0  # all of them 0 in float32
+    for _ in range(2):
+        model = est.to_onnx().SerializeToString()
+        session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        label, probabilities = session.run(None, {"inputs": x})
+        assert np.array_equal(label, est.predict(x))
+        assert np.abs(probabilities - est.predict_proba(x)).max() <= 1e-5
+        assert np.abs(probabilities.sum(axis=1) - 1.0).max() <= 1e-5
+        est.network_.biases[0][...] = 0.0

@@ -130,6 +130,17 @@ def export_onnx(
     >>> [node.op_type for node in model.graph.node]  # doctest: +SKIP
     ['Gemm', 'Sigmoid', 'Gemm', 'Softmax', 'Identity', 'ArgMax', 'Gather']
     """
+    return exported(net, path, classes, opset)
+
+
+def exported(
+    net: Network | Ensemble,
+    path: str | PathLike[str] | None,
+    classes: Iterable[str] | Iterable[int] | None,
+    opset: int = 17,
+    shares: bool = False,
+) -> Any:
+    """`export_onnx`; with `shares` the probabilities are divided by their sum."""
     try:
         import onnx
     except ImportError as error:
@@ -154,7 +165,8 @@ def export_onnx(
     a = _mean(graph, outputs)
     by_votes = isinstance(net, Ensemble) and net.combine == "vote"
     settled = _by_votes(graph, described, outputs, a) if by_votes else a
-    model = graph.model(_results(graph, described, a, settled, names), opset)
+    divided = _shares(graph, a) if shares else a
+    model = graph.model(_results(graph, described, divided, settled, names), opset)
     _warn_of_float64(graph)
     if path is not None:
         write_bytes(path, model.SerializeToString())
@@ -489,6 +501,12 @@ def _results(
     if task == "regression":
         return [outputs]
     return [_label(graph, task, k, settled, names), outputs]
+
+
+def _shares(graph: Graph, a: str) -> str:
+    """Outputs divided by their sum: equal ones where all of them are 0."""
+    a = graph.add("Add", a, graph.constant(np.finfo(graph.dtype).smallest_normal))
+    return graph.add("Div", a, graph.add("ReduceSum", a, graph.constant([1], np.int64)))
 
 
 def _label(graph: Graph, task: str, k: int, a: str, names: np.ndarray | None) -> Any:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import Array, Backend, get, move, on_host
 from ..network import Network
-from ..onnx import export_onnx
+from ..onnx.export import exported
 from ._arrays import HOST, check_no_dates, check_same, checked, source_backend
 
 
@@ -71,6 +71,11 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         alike = net.task == "classification" and len(found) > 1
         return found if alike and (named or numbered) else None
 
+    @property
+    def _divides_by_sum(self) -> bool:
+        """What `predict_proba` does with the outputs."""
+        return False
+
     def to_onnx(self, path: Any = None) -> Any:
         """The fitted network as an ONNX model, see `bpx.export_onnx`.
 
@@ -89,11 +94,11 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         classes = getattr(self, "classes_", None)
         multilabel = self._network.task == "multilabel"
         if classes is None or multilabel:
-            return export_onnx(self._network, path)
+            return exported(self._network, path, None)
         names = on_host(classes)
         if names.dtype.kind in "bf":  # floats that are labels are whole
             names = names.astype(np.int64)
-        return export_onnx(self._network, path, classes=names.tolist())
+        return exported(self._network, path, names.tolist(), shares=self._divides_by_sum)
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Self:
         """A copy whose network lives where `converter` takes arrays to."""

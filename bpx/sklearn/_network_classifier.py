@@ -201,9 +201,14 @@ precision, accumulate, callbacks, progress
                 "units as build is told, n_outputs"
             )
 
+    @property
+    def _divides_by_sum(self) -> bool:
+        one_label = self._task != "multilabel" and self.n_outputs_ > 1
+        return one_label and self.out_activation_ != "softmax"
+
     def _probabilities(self, X: Any, method: str) -> tuple[Array, Backend]:
         a, source = super()._probabilities(X, method)
-        if self._task == "multilabel" or self.out_activation_ == "softmax" or self.n_outputs_ == 1:
+        if not self._divides_by_sum:
             return a, source
         a = a + source.xp.finfo(a.dtype).smallest_normal  # which counts where all of them are 0
         return a / source.xp.sum(a, axis=1, keepdims=True), source
