@@ -994,7 +994,8 @@ class Network(HasNames):
         Raises
         ------
         ValueError
-            The tensors differ in names or shapes; nothing is copied then.
+            The tensors differ in names or shapes, and nothing is copied then; neither network has so
+            many layers.
 
         Examples
         --------
@@ -1010,6 +1011,8 @@ class Network(HasNames):
             raise TypeError(f"expected a Network to copy from, got {type(other).__name__}")
         count = max(len(self.layers), len(other.layers))
         most = count if layers is None else whole("layers", layers)
+        if most > count:
+            raise ValueError(f"expected layers <= {count}, got {most}")
         ours, theirs = (_of_first(net, most) for net in (self, other))
         for name in dict.fromkeys([*ours, *theirs]):
             here, there = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))

@@ -504,6 +504,8 @@ def test_a_network_takes_over_all_or_nothing():
         net.copy_from("net.safetensors")
     with pytest.raises(ValueError, match="expected layers >= 1"):
         net.copy_from(other, layers=0)
+    with pytest.raises(ValueError, match="expected layers <= 2, got 3"):
+        net.copy_from(net, layers=3)
     for tensor, same in zip(net.tensors.values(), before, strict=True):
         assert np.array_equal(tensor, same)
 
