@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..backends import Array, Backend, get, move, on_host
 from ..network import Network
-from . import _labels, _validation
+from . import _labels
 from ._learning import Learns
 
 
@@ -88,40 +88,6 @@ class Classifies(ClassifierMixin, Learns):
     def _decode(self, y: Any) -> Any:
         return _labels.decoded(y, self._label_binarizer)
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        validation_data: Any = None,
-    ) -> Self:
-        """Train on X (n_samples, ...) and labels y (n_samples,), or marks (n_samples, k).
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix
-            For an MLP (n_samples, n_features); else whatever shape the network takes, such as
-            images (n_samples, channels, height, width).
-        y : array-like
-            Labels of any kind; a matrix of zeros and ones for several labels per sample.
-        sample_weight : array-like, optional
-            (n_samples,).
-        X_val, y_val, sample_weight_val : array-like, optional
-            Samples that are not trained on: for `validation_loss_curve_` or `history_`, and in
-            place of the part of X that would be split off. As in scikit-learn's gradient
-            boosting, so that a pipeline can transform X_val (``transform_input=["X_val"]``).
-        validation_data : tuple of arrays, optional
-            The same as one argument: (X, y) or (X, y, sample_weight).
-        """
-        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
-        self._fit(X, y, sample_weight, held_out, incremental=False)
-        return self
-
     @available_if(lambda est: est._check_partial_fit())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -166,21 +132,6 @@ class Classifies(ClassifierMixin, Learns):
                 )
         self._fit(X, y, sample_weight, validation_data, incremental=True)
         return self
-
-    def predict(self, X: Any) -> Array:
-        """Labels (n_samples,), or marks (n_samples, k) where a sample has several.
-
-        In the library of X; labels that are not numbers are in NumPy's.
-
-        >>> import bpx
-        >>> from bpx.sklearn import MLPClassifier
-        >>> net = bpx.Network([1, 1], bias="zeros")
-        >>> net.weights[0] = [[1.0]]
-        >>> MLPClassifier.from_network(net, ["no", "yes"]).predict([[2.0], [-2.0]]).tolist()
-        ['yes', 'no']
-        """
-        X, source = self._received(X, "predict")
-        return self._decode(move(source, self._forward(X)))
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n_samples, n_classes), in the order of `classes_`.

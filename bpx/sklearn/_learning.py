@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import is_classifier
+from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import validate_data
 
-from ..backends import Backend, asarray, move, on_host
+from ..backends import Array, Backend, asarray, move, on_host
 from ..frames import is_on_disk
 from ..network import Network
 from . import _validation
@@ -144,6 +144,61 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         if sample_weight is not None:
             sample_weight = move(there, sample_weight)
         return X if issparse(X) else move(there, X), move(there, y), sample_weight, held_out
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        validation_data: Any = None,
+    ) -> Self:
+        """Train on X (n_samples, ...) and y (n_samples,), or (n_samples, k) for several outputs.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix
+            For an MLP (n_samples, n_features); else whatever shape the network takes, such as
+            images (n_samples, channels, height, width).
+        y : array-like
+            For a classifier labels of any kind; a matrix of zeros and ones for several labels per
+            sample. For a regressor numbers.
+        sample_weight : array-like, optional
+            (n_samples,).
+        X_val, y_val, sample_weight_val : array-like, optional
+            Samples that are not trained on: for `validation_loss_curve_` or `history_`, and in
+            place of the part of X that would be split off. As in scikit-learn's gradient
+            boosting, so that a pipeline can transform X_val (``transform_input=["X_val"]``).
+        validation_data : tuple of arrays, optional
+            The same as one argument: (X, y) or (X, y, sample_weight).
+        """
+        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
+        self._fit(X, y, sample_weight, held_out, incremental=False)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """A classifier's labels or a regressor's values, (n_samples,).
+
+        Marks (n_samples, k) where a sample has several labels, values (n_samples, n_outputs)
+        where there are several. In the library of X; labels that are not numbers are in NumPy's.
+
+        >>> import bpx
+        >>> from bpx.sklearn import MLPClassifier, MLPRegressor
+        >>> net = bpx.Network([1, 1], bias="zeros")
+        >>> net.weights[0] = [[1.0]]
+        >>> MLPClassifier.from_network(net, ["no", "yes"]).predict([[2.0], [-2.0]]).tolist()
+        ['yes', 'no']
+        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
+        >>> net.weights[0] = [[1.0, 2.0]]
+        >>> MLPRegressor.from_network(net).predict([[3.0, 4.0], [0.0, 1.0]]).tolist()
+        [11.0, 2.0]
+        """
+        X, source = self._received(X, "predict")
+        return self._decode(move(source, self._forward(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -10,7 +10,6 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
 from ..backends import Array, Backend, get, move, on_host
-from . import _validation
 from ._learning import Learns
 
 
@@ -25,39 +24,6 @@ class Regresses(RegressorMixin, Learns):
 
     def _decode(self, y: Any) -> Any:
         return get(y).xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        validation_data: Any = None,
-    ) -> Self:
-        """Train on X (n_samples, ...) and y (n_samples,) or (n_samples, n_outputs).
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix
-            For an MLP (n_samples, n_features); else whatever shape the network takes, such as
-            images (n_samples, channels, height, width).
-        y : array-like
-        sample_weight : array-like, optional
-            (n_samples,).
-        X_val, y_val, sample_weight_val : array-like, optional
-            Samples that are not trained on: for `validation_loss_curve_` or `history_`, and in
-            place of the part of X that would be split off. As in scikit-learn's gradient
-            boosting, so that a pipeline can transform X_val (``transform_input=["X_val"]``).
-        validation_data : tuple of arrays, optional
-            The same as one argument: (X, y) or (X, y, sample_weight).
-        """
-        held_out = _validation.as_one(validation_data, X_val, y_val, sample_weight_val)
-        self._fit(X, y, sample_weight, held_out, incremental=False)
-        return self
 
     @available_if(lambda est: est._check_partial_fit())
     @_fit_context(prefer_skip_nested_validation=True)
@@ -78,21 +44,6 @@ class Regresses(RegressorMixin, Learns):
         """
         self._fit(X, y, sample_weight, validation_data, incremental=True)
         return self
-
-    def predict(self, X: Any) -> Array:
-        """Values (n_samples,), or (n_samples, n_outputs) where there are several.
-
-        In the library of X.
-
-        >>> import bpx
-        >>> from bpx.sklearn import MLPRegressor
-        >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
-        >>> net.weights[0] = [[1.0, 2.0]]
-        >>> MLPRegressor.from_network(net).predict([[3.0, 4.0], [0.0, 1.0]]).tolist()
-        [11.0, 2.0]
-        """
-        X, source = self._received(X, "predict")
-        return self._decode(move(source, self._forward(X)))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R² on X (n_samples, ...) and y, the mean over the outputs.
