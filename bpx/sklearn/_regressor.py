@@ -25,89 +25,21 @@ class MLPRegressor(Regresses, BaseMLP):
         y ≥ 0, with exp as output activation), ``"absolute_error"`` (or bpx's name for it,
         ``"mean-absolute-error"``), bpx's ``"huber"``, or a `bpx.Cost`, such as
         ``bpx.costs.Quantile(0.9)``.
-    hidden_layer_sizes : array-like of int, or int
-        Neurons of the hidden layers, in their order.
-    activation : str or Activation, or a sequence of them
-        Of the hidden layers: ``"identity"``, ``"logistic"``, ``"tanh"``, ``"relu"``, any other
-        of bpx's or of your own; a sequence has one for each layer.
-    solver : {"lbfgs", "sgd", "adam"}
-    alpha : float
-        L2 penalty; it is divided by the sum of weights of the mini-batch.
-    batch_size : int or "auto"
-        ``"auto"`` is min(200, n_samples); not for ``"lbfgs"``.
-    learning_rate : {"constant", "invscaling", "adaptive"}
-        For ``"sgd"``.
-    learning_rate_init, power_t : float
-        The initial rate, and its exponent for ``"invscaling"``.
-    max_iter : int
-        Epochs, or iterations of ``"lbfgs"``, at most.
-    shuffle : bool
-    random_state : int, RandomState or None
-        For initial weights, permutations, the part held out and dropout's masks.
-    tol : float
-        Only a change of more than this is an improvement.
-    verbose : bool
-    warm_start : bool or "optimizer"
-        `fit` continues from the current weights. True starts the optimizer's memory anew;
-        ``"optimizer"``, which is not in scikit-learn, continues with its moments, its count of
-        steps and the rate that it has reached, even if `learning_rate_init` and the like have
-        changed: with ``shuffle=False`` two fits of five epochs equal one of ten.
-    momentum : float
-    nesterovs_momentum : bool
-        Both for ``"sgd"``.
-    early_stopping : bool
-        Hold out `validation_fraction`, or watch the `validation_data` of `fit`, stop when the
-        score no longer improves, and keep the best weights. For ``"adam"`` and ``"sgd"``.
-    validation_fraction : float
-    beta_1, beta_2, epsilon : float
-        Of ``"adam"``.
-    n_iter_no_change : int
-        Epochs without an improvement before the training ends.
-    max_fun : int
-        Evaluations of the cost by ``"lbfgs"``, at most.
-    dropout : float
-        Share of each hidden layer's outputs that is dropped in training. Not in scikit-learn.
-    backend : str or Backend, optional
-        Where bpx trains, see `bpx.backends.get`: ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...
-        Arrays of any library are moved there, and results come back to the library and device of
-        X. ``"auto"``: where X is, if that is a device; else on a CUDA device that CuPy finds, for
-        mini-batches of 2 million multiply-adds or more; else NumPy. None: NumPy, or under
-        scikit-learn's ``array_api_dispatch`` where X is. Not in scikit-learn.
-    dtype : {"float32", "float64"}, optional
-        Of the network, and of what it computes. None: float32 for X in float32, else float64.
-        Not in scikit-learn.
-    device : str, optional
-        Of the library that `backend` names: ``backend="torch", device="cuda"``. Not in
-        scikit-learn.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
+power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
+early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, dropout, \
+backend, dtype, device, callbacks
+        As for `MLPClassifier`.
     scoring : str, callable or None
-        What early stopping looks at: None is the R², ``"loss"`` the validation loss (with
-        its sign changed), any other a scorer's name or ``scorer(estimator, X, y)``. Not in
+        What early stopping looks at: None is the R²; else as for `MLPClassifier`. Not in
         scikit-learn.
-    callbacks : callback, function, sequence of them, or None
-        bpx's, see `bpx.callbacks`: ``bpx.EarlyStopping(5)``, ``bpx.callbacks.Progress()``, ... For
-        ``"adam"`` and ``"sgd"``; each `partial_fit` is a run of one epoch. Not in scikit-learn.
 
     Attributes
     ----------
-    coefs_, intercepts_ : list of array
-        Weights (n_in, n_out) and biases of each layer; views, so that writing to them takes
-        effect.
-    loss_, best_loss_, loss_curve_ : float, float, list of float
-        Of the epochs: the mean of the objective over the samples, L2 penalty included, as the
-        steps met it.
-    validation_scores_, best_validation_score_ : list of float, float
-        With early stopping.
-    validation_loss_curve_ : list of float or None
-        Of the epochs or iterations: the mean loss of what is held out, without L2 penalty. None:
-        nothing is.
-    stopped_ : str or None
-        Why the last call ended before `max_iter`; for `partial_fit`: why not to call it again.
-    n_iter_, t_ : int
-        Epochs of the last call, and samples seen in all.
-    n_layers_, n_outputs_, n_features_in_ : int
-    out_activation_ : str
-    feature_names_in_ : array of str
-        If X has names.
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, \
+best_validation_score_, validation_loss_curve_, stopped_, n_iter_, t_, n_layers_, n_outputs_, \
+n_features_in_, out_activation_, feature_names_in_
+        As of `MLPClassifier`.
 
     Examples
     --------
