@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from test_kernels import all_three, of_nan
+from test_kernels import all_three
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
 
@@ -94,18 +94,3 @@ def test_a_network_takes_it(rng, monkeypatch):
     monkeypatch.setattr(_fast.FastBackend, "patches", None)
     monkeypatch.setattr(_fast_windows, "_by_rows", lambda *shapes: (False, False))
     net.fit(rng.normal(size=(40, 6, 12, 12)), rng.integers(5, size=40), epochs=1)
-
-
-def test_deltas_in_another_order_of_memory(rng):
-    """They go by patches, which the convolution has not written."""
-    sliding = Sliding((12, 12), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
-    x, weights = rng.normal(size=(8, 4, 12, 12)), rng.normal(size=(4, 1, 3, 3))
-    delta = np.moveaxis(rng.normal(size=(8, 12, 12, 4)), -1, 1)
-    found = []
-    for kernels in (_fast.FastBackend(), Backend("numpy", np)):
-        lend = functools.cache(of_nan)
-        kernels.convolve(x, weights, sliding, lend, of_nan(x.shape))
-        arrays = x, delta, sliding, lend, of_nan(weights.shape)
-        found.append(kernels.convolve_weights(*arrays, 0.0, True))
-    got, expected = found
-    assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()

@@ -177,15 +177,20 @@ def test_a_network_takes_them(rng, monkeypatch):
     net.fit(rng.normal(size=(40, 3, 12, 12)), rng.integers(5, size=40), epochs=1, batch_size=10)
 
 
-def test_deltas_in_another_order_of_memory(rng):
+@pytest.mark.parametrize(
+    ("channels", "shape"),
+    [(2, (16, 2, 3, 3)), (4, (4, 1, 3, 3))],
+    ids=["by rows", "channel by channel"],
+)
+def test_deltas_in_another_order_of_memory(rng, channels, shape):
     """They go by patches, which the convolution has not written."""
     sliding = Sliding((12, 12), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
-    x, weights = rng.normal(size=(8, 2, 12, 12)), rng.normal(size=(16, 2, 3, 3))
-    delta = np.moveaxis(rng.normal(size=(8, 12, 12, 16)), -1, 1)
+    x, weights = rng.normal(size=(8, channels, 12, 12)), rng.normal(size=shape)
+    delta = np.moveaxis(rng.normal(size=(8, 12, 12, shape[0])), -1, 1)
     found = []
     for kernels in (_fast.FastBackend(), Backend("numpy", np)):
         lend = functools.cache(of_nan)
-        kernels.convolve(x, weights, sliding, lend, of_nan((8, 16, 12, 12)))
+        kernels.convolve(x, weights, sliding, lend, of_nan((8, shape[0], 12, 12)))
         arrays = x, delta, sliding, lend, of_nan(weights.shape)
         found.append(kernels.convolve_weights(*arrays, 0.0, True))
     got, expected = found
