@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
+import messages
 import numpy as np
 import pytest
 from test_cli import bpx_command
@@ -529,11 +530,7 @@ WRONG = [
     (lambda: expand(bpx.open_data(X, Y)), TypeError, "expand takes arrays in memory, got data on"),
 ]  # fmt: skip
 
-
-@pytest.mark.parametrize(("wrong", "error", "message"), WRONG, ids=[case[2] for case in WRONG])
-def test_a_message_says_what_to_change(wrong, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        wrong()
+test_a_message_says_what_to_change = messages.test_of(WRONG)
 
 
 def test_no_function_is_none(rng):

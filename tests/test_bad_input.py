@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import messages
 import numpy as np
 import pytest
 
@@ -1226,10 +1227,7 @@ def test_hints_leave_signatures_as_they_are():
         assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize(("call", "error", "message"), CASES, ids=[c[2][:50] for c in CASES])
-def test_message(call, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        call()
+test_message = messages.test_of(CASES)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+import messages
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -584,8 +585,4 @@ CASES = [
      "expected networks whose Embeddings take the same columns, and as many numbers in each"),
 ]  # fmt: skip
 
-
-@pytest.mark.parametrize(("wrong", "error", "message"), CASES, ids=[case[2] for case in CASES])
-def test_a_message_says_what_to_change(wrong, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        wrong()
+test_a_message_says_what_to_change = messages.test_of(CASES)

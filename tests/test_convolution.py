@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from itertools import cycle
 
+import messages
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -466,7 +466,4 @@ def test_no_reshape_is_advised_that_would_mix_up_an_image():
         shown(4, 9, 3, 8, wanted=(9, 8, 3))
 
 
-@pytest.mark.parametrize(("wrong", "error", "message"), CASES, ids=[case[2] for case in CASES])
-def test_a_message_says_what_to_change(wrong, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        wrong()
+test_a_message_says_what_to_change = messages.test_of(CASES)
