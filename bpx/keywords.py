@@ -110,12 +110,10 @@ OF_UPSAMPLING = {
 }
 # Of schedules, whose steps are updates.
 OF_SCHEDULES = {
-    "": {
-        "initial_learning_rate": "the rate is the first argument",
-        "lr": "the rate is the first argument",
-        "learning_rate": "the rate is the first argument",
-        "max_lr": "the rate is the first argument",
-    },
+    "": dict.fromkeys(
+        ("initial_learning_rate", "lr", "learning_rate", "max_lr"),
+        "the rate is the first argument",
+    ),
     "steps": {
         "T_max": "here it is steps=",
         "epochs": "here it is steps=, of which an epoch has ceil(n / batch_size)",
@@ -123,6 +121,7 @@ OF_SCHEDULES = {
     },
 }
 # Of bpx itself.
+_RELU = 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")'
 ATTRIBUTES_OF_BPX = {
     "CSVLogger": "here it is history.to_csv(path), or run.history.to_csv(path) in a callback",
     "DataLoader": "here it is bpx.batches(x, y, 32), or bpx.open_data(path) for files",
@@ -136,7 +135,7 @@ ATTRIBUTES_OF_BPX = {
     "MLPRegressor": "it is bpx.sklearn.MLPRegressor: import bpx.sklearn",
     "Model": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "ModelCheckpoint": "here it is fit(..., checkpoint=folder); bpx.EarlyStopping keeps the best",
-    "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
+    "ReLU": _RELU,
     "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "nn": "here it is bpx.layers",
     "manual_seed": "a network has its own, bpx.Network(..., seed=0)",
@@ -146,40 +145,38 @@ ATTRIBUTES_OF_BPX = {
     "sklearn": "import bpx.sklearn",
 }
 # Of its layers; names that are nearly ours are found without.
-_WHOLE = "here it is {0}, with the size of its input, and Flatten() after it"
 _MEAN = "here it is bpx.layers.GlobalAveragePool{0}D()"
+_WHOLE = "here it is {0}, with the size of its input, and Flatten() after it"
+_PADDING = "here it is padding=, as in {0}(8, 3, padding=1)"
 ATTRIBUTES_OF_LAYERS = {
     "AdaptiveAvgPool1d": _MEAN.format(1),
     "AdaptiveAvgPool2d": _MEAN.format(2),
-    "AdaptiveMaxPool1d": _WHOLE.format("MaxPool1D(n)"),
-    "AdaptiveMaxPool2d": _WHOLE.format("MaxPool2D((h, w))"),
+    **dict.fromkeys(
+        ("AdaptiveMaxPool1d", "GlobalMaxPool1D", "GlobalMaxPooling1D"),
+        _WHOLE.format("MaxPool1D(n)"),
+    ),
+    **dict.fromkeys(
+        ("AdaptiveMaxPool2d", "GlobalMaxPool2D", "GlobalMaxPooling2D"),
+        _WHOLE.format("MaxPool2D((h, w))"),
+    ),
     "Add": "here it is bpx.layers.Residual([...]), what layers make of x, and x",
     "Concat": "here it is bpx.layers.Concatenate([[...], [...]])",
     "Conv2DTranspose": "here it is Upsample2D(2), and a Conv2D after it",
     "ConvTranspose2d": "here it is Upsample2D(2), and a Conv2D after it",
     "DepthwiseConv2D": "here it is Conv2D(c, k, groups=c), of c channels",
-    "GRU": "there are no recurrent layers",
-    "GlobalMaxPool1D": _WHOLE.format("MaxPool1D(n)"),
-    "GlobalMaxPool2D": _WHOLE.format("MaxPool2D((h, w))"),
-    "GlobalMaxPooling1D": _WHOLE.format("MaxPool1D(n)"),
-    "GlobalMaxPooling2D": _WHOLE.format("MaxPool2D((h, w))"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "there are no recurrent layers"),
     "GroupNorm": "there are bpx.layers.LayerNorm and BatchNorm",
     "GroupNormalization": "there are bpx.layers.LayerNorm and BatchNorm",
-    "LSTM": "there are no recurrent layers",
     "Lambda": "here it is a layer of your own, docs/extending.md",
     "LeakyReLU": 'here it is "leaky-relu", as in Dense(30, "leaky-relu")',
     "Linear": "here it is bpx.layers.Dense",
-    "MultiHeadAttention": "there is no attention here",
-    "MultiheadAttention": "there is no attention here",
-    "RNN": "there are no recurrent layers",
-    "ReLU": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
-    "Relu": 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")',
+    **dict.fromkeys(("MultiHeadAttention", "MultiheadAttention"), "there is no attention here"),
+    **dict.fromkeys(("ReLU", "Relu"), _RELU),
     "Sigmoid": 'here it is "sigmoid", as in Dense(30, "sigmoid")',
     "Softmax": 'here it is "softmax", as in Dense(10, "softmax")',
     "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
-    "ZeroPad2d": "here it is padding=, as in Conv2D(8, 3, padding=1)",
-    "ZeroPadding1D": "here it is padding=, as in Conv1D(8, 3, padding=1)",
-    "ZeroPadding2D": "here it is padding=, as in Conv2D(8, 3, padding=1)",
+    "ZeroPadding1D": _PADDING.format("Conv1D"),
+    **dict.fromkeys(("ZeroPad2d", "ZeroPadding2D"), _PADDING.format("Conv2D")),
 }
 # Arguments of training and of constructors that are set as attributes would have no effect.
 _OF_TRAINING = {
@@ -250,18 +247,13 @@ ATTRIBUTES_OF_ENSEMBLES = _OF_TRAINING | {
     "predict_proba": "here it is ensemble(x)",
 }
 # Of a history.
-_COLUMNS = "here they are history[name], of the names in list(history)"
-ATTRIBUTES_OF_HISTORIES = {
-    "accuracy": _COLUMNS,
-    "history": _COLUMNS,
-    "loss": _COLUMNS,
-    "training_accuracy": _COLUMNS,
-    "training_cost": _COLUMNS,
-    "val_accuracy": _COLUMNS,
-    "val_loss": _COLUMNS,
-    "validation_accuracy": _COLUMNS,
-    "validation_cost": _COLUMNS,
-}
+ATTRIBUTES_OF_HISTORIES = dict.fromkeys(
+    (
+        "accuracy", "history", "loss", "training_accuracy", "training_cost", "val_accuracy",
+        "val_loss", "validation_accuracy", "validation_cost",
+    ),
+    "here they are history[name], of the names in list(history)",
+)  # fmt: skip
 
 
 def refuse(
