@@ -142,25 +142,13 @@ class CupyWindows(CupyProducts):
             return super().moments(x, mean, room, out, beta)
         return self._sum_channels("moments", (x, mean), out, 1.0, beta)
 
-    def batch_statistics(
-        self,
-        mean: Array,
-        sums: Array,
-        running_mean: Array,
-        running_variance: Array,
-        scale: Array,
-        shift: Array,
-        n: float,
-        momentum: float,
-        epsilon: float,
-        out: Array,
-    ) -> Array:
-        arrays = mean, sums, running_mean, running_variance, scale, shift
-        if not self._dense(*arrays, out):
-            return super().batch_statistics(*arrays, n, momentum, epsilon, out)
+    def batch_statistics(self, mean: Array, *others: Any) -> Array:
+        *arrays, n, momentum, epsilon, out = others
+        if not self._dense(mean, *arrays, out):
+            return super().batch_statistics(mean, *others)
         numbers = map(float, (n, momentum, epsilon))  # which a kernel takes for what they are
         threads = _cuda.an_element(mean.size)
-        self._launch("batch_statistics", threads, out, *arrays, out, mean.size, *numbers)
+        self._launch("batch_statistics", threads, out, mean, *arrays, out, mean.size, *numbers)
         return out
 
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:

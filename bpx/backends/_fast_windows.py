@@ -174,23 +174,11 @@ class FastWindows(NumpyBackend):
         _call("_numba_channels", "moments", _places(x), mean, out)
         return out
 
-    def batch_statistics(
-        self,
-        mean: Array,
-        sums: Array,
-        running_mean: Array,
-        running_variance: Array,
-        scale: Array,
-        shift: Array,
-        n: float,
-        momentum: float,
-        epsilon: float,
-        out: Array,
-    ) -> Array:
-        arrays = mean, sums, running_mean, running_variance, scale, shift
-        if not are_dense(*arrays, out):
-            return super().batch_statistics(*arrays, n, momentum, epsilon, out)
-        _call("_numba_channels", "batch_statistics", *arrays, n, momentum, epsilon, out)
+    def batch_statistics(self, mean: Array, *others: Any) -> Array:
+        *arrays, _, _, _, out = others
+        if not are_dense(mean, *arrays, out):
+            return super().batch_statistics(mean, *others)
+        _call("_numba_channels", "batch_statistics", mean, *others)
         return out
 
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
