@@ -416,8 +416,12 @@ class Objective:
 
     Examples
     --------
-    >>> Objective(CrossEntropy(), Sigmoid()).short, Objective(Quadratic(), Sigmoid()).short
-    (True, False)
+    >>> import numpy as np
+    >>> from bpx.backends import get
+    >>> z, a, y = np.array([[0.0]]), np.array([[0.5]]), np.array([[1.0]])
+    >>> objective = Objective(CrossEntropy(), Sigmoid())
+    >>> objective.delta(get("numpy"), z, a, y, np.empty((1, 1)))  # a − y
+    array([[-0.5]])
     """
 
     def __init__(self, cost: Cost, activation: Activation) -> None:
@@ -437,7 +441,8 @@ class Objective:
                 f'(cost="quadratic" is defined on all){own}'
             )
         self.cost, self.activation = cost, activation
-        # By exact types: a user's subclass never takes a shortcut that it did not define.
+        # Where σ' cancels, δ^L = a − y, and the value is computed from z. By exact types: a user's
+        # subclass never takes a shortcut that it did not define.
         self._from_z = PAIRS.get((type(cost), type(activation)))
 
     @property
@@ -447,11 +452,6 @@ class Objective:
         if activation is None or cost not in (CrossEntropy, LogLikelihood, Quadratic):
             return None
         return cost.name, activation
-
-    @property
-    def short(self) -> bool:
-        """Whether σ' cancels: δ^L = a − y, and the value is computed from z."""
-        return self._from_z is not None
 
     def value(self, backend: Backend, z: Array, a: Array, y: Array) -> Array:
         """C of each sample, shape (m,)."""
