@@ -164,9 +164,11 @@ class Cublas(CudaLibrary):
         self, handle: _Handle, alpha: float | Array, beta: float | Array, precision: Precision
     ) -> list[Any]:
         """The scalars as arguments; the handle is told where they are."""
-        on_device = hasattr(alpha, "dtype")
-        self._set_mode(handle, ON_DEVICE if on_device else ON_HOST)
-        if on_device:
+        mode = ON_DEVICE if hasattr(alpha, "dtype") else ON_HOST
+        if handle.mode != mode:
+            self._call("cublasSetPointerMode_v2", handle.pointer, mode)
+            handle.mode = mode
+        if mode == ON_DEVICE:
             return [self._pointer(value) for value in (alpha, beta)]
         return [ctypes.byref(precision.scalar(value)) for value in (alpha, beta)]
 
@@ -189,11 +191,6 @@ class Cublas(CudaLibrary):
             self._call("cublasSetWorkspace_v2", handle.pointer, room, size)
             handle.stream = stream
         return handle
-
-    def _set_mode(self, handle: _Handle, mode: int) -> None:
-        if handle.mode != mode:
-            self._call("cublasSetPointerMode_v2", handle.pointer, mode)
-            handle.mode = mode
 
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._load(), name)(*arguments)

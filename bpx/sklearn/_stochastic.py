@@ -52,9 +52,10 @@ def fit(
             est._begin_validation_curve()
         score = _validation.score(est, held_out)
     n = X.shape[0]
+    size = min(200, n) if est.batch_size == "auto" else at_most(est.batch_size, n)
     callbacks = [Bookkeeper(est, n, incremental, score), *est._given_callbacks()]
     options = Options(
-        epochs=1 if incremental else est.max_iter, batch_size=_batch_size(est, n),
+        epochs=1 if incremental else est.max_iter, batch_size=size,
         optimizer=est._optimizer, l2=est.alpha, sample_weight=sample_weight,
         validation=held_out and held_out.arrays,
         callbacks=callbacks if tasks is None else [*callbacks, tasks],
@@ -87,10 +88,6 @@ def _begin_optimizer(est: Any) -> None:
         network.optimizer, network.optimizer_state = est._optimizer, memory
     else:
         network.optimizer = None
-
-
-def _batch_size(est: Any, n: int) -> int:
-    return min(200, n) if est.batch_size == "auto" else at_most(est.batch_size, n)
 
 
 def at_most(batch_size: int, n: int) -> int:

@@ -307,10 +307,10 @@ class Snapshot:
         if isinstance(held_out, Incoming):
             self._load_state(held_out, self.epoch.validation)
         net.generator.bit_generator.state = self.net.generator.bit_generator.state
-        self._copy(self.net.parameters, net, net.parameters)
-        self._copy(self.net.state, net, net.state)
+        net.parameters[...] = net.chain.copy_of(self.net.parameters)
+        net.state[...] = net.chain.copy_of(self.net.state)
         for name, slot in run.optimizer_state.slots.items():
-            self._copy(self.slots[name], net, slot)
+            slot[...] = net.chain.copy_of(self.slots[name])
         net.chain.key, net._steps, net._epochs = (
             self.net.chain.key,
             self.net.steps,
@@ -331,10 +331,6 @@ class Snapshot:
             raise FileFormatError(
                 f"{self.path}: the state of the data does not fit it ({error!r})"
             ) from error
-
-    @staticmethod
-    def _copy(host: np.ndarray, net: Network, vector: Any) -> None:
-        vector[...] = net.chain.copy_of(host)
 
     def _check(
         self,
