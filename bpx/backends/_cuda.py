@@ -114,7 +114,7 @@ def parts_of_channel(channels: int, elements: int) -> int:
     return max(1, min(FILL // channels, elements // LEAST_PART))
 
 
-def a_tile(groups: int, rows: int, columns: int, parts: int = 1) -> Threads:
+def a_tile(groups: int, rows: int, columns: int, parts: int) -> Threads:
     """A block for each tile of the matrices (rows, columns) of so many groups and parts."""
     blocks = groups * parts * _tiles(rows, columns)
     return Threads(min(blocks, MOST_BLOCKS), TILE[0] * TILE[1] // A_THREAD**2)

@@ -276,7 +276,7 @@ class Blocks:
             name, own = self.reader.place(start + row)
             if name != self.reader.name:
                 where, start = name, own - row
-            raise not_held(out, row, where, self.columns, start, self.most)
+            raise not_held(out, row, where, self.columns, self.most, start)
 
     def plan(self, batch_size: int, extra: int) -> WindowPlan:
         """How epochs go through the rows within the budget, as in `fits`.

@@ -157,7 +157,7 @@ def check_finite_rows(array: Any, what: str, given: Any = None, most: float = ma
     """
     row = first_not_finite(array, most)
     if row is not None:
-        raise not_held(array, row, what, printed_names(given), most=most)
+        raise not_held(array, row, what, printed_names(given), most)
 
 
 def not_held(
@@ -165,8 +165,8 @@ def not_held(
     row: int,
     what: str,
     names: Sequence[str] | None,
+    most: float,
     first: int = 0,
-    most: float = math.inf,
 ) -> ValueError:
     """The error for the row that `first_not_finite` has found; rows count from `first`."""
     where = place(array, row, names, first, most)
@@ -179,7 +179,7 @@ def not_held(
 
 
 def check_indices(
-    array: Any, every: Iterable[Indices], what: str, given: Any = None, first: int = 0
+    array: Any, every: Iterable[Indices], what: str, given: Any, first: int = 0
 ) -> None:
     """ValueError unless all of these are such whole numbers; rows count from `first`.
 

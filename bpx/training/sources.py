@@ -126,7 +126,7 @@ class Windows:
         batch_size: int,
         shuffle: bool,
         finite: bool,
-        drop_last: bool = False,
+        drop_last: bool,
     ) -> None:
         self.net, self.blocks, self.held = net, blocks, held
         self.batch_size, self.shuffle, self.finite = batch_size, shuffle, finite
