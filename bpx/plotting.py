@@ -15,7 +15,8 @@ from .writing import write_bytes
 
 WORDS = {"cost": "mean cost", "accuracy": "accuracy (%)"}
 
-FEW, COLOURS = 6, 10  # runs that a panel's own legend has room for; matplotlib's own colours
+COLOURS = 10  # matplotlib's own
+IN_A_PANEL = 6  # runs that a panel's own legend has room for
 LABEL = 30  # characters of a run's label
 IN_A_COLUMN = 13  # labels of a legend beside the panels
 
@@ -87,12 +88,12 @@ def curves(
             _draw_several(axes, runs, parts, kind)
             title = "dashed: training" if len(parts) > 1 else next(iter(parts.values()))
             legends.append((*axes.get_legend_handles_labels(), title))
-            if len(runs) <= FEW:
+            if len(runs) <= IN_A_PANEL:
                 axes.legend(title=title)
         axes.set(xlabel="epoch", ylabel=WORDS.get(kind, kind.replace("_", " ")))
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-    if len(runs) > FEW:
+    if len(runs) > IN_A_PANEL:
         handles, labels, title = max(legends, key=lambda legend: len(legend[0]))
         columns_of_it = -(-len(handles) // IN_A_COLUMN)
         figure.set_figwidth(figure.get_figwidth() + 2.2 * columns_of_it)

@@ -466,7 +466,7 @@ def test_a_text_that_is_in_every_row_is_in_memory_once(trees, written):
 
 
 def test_a_column_of_too_many_texts(monkeypatch):
-    monkeypatch.setattr(readers._classes, "MOST", 2)
+    monkeypatch.setattr(readers._classes, "MOST_NAMES", 2)
     classes = Classes()
     assert [classes.number(name) for name in ("b", " a", "b ")] == [0, 1, 0]
     with pytest.raises(ValueError, match="expected names of classes, got more than 2 different"):

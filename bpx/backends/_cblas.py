@@ -29,8 +29,6 @@ REALS = ("float32", "s", ctypes.c_float), ("float64", "d", ctypes.c_double)
 
 SYMBOL = "bpx_gemm_{}"  # by which compiled code calls gemm of a dtype
 
-FEW = 32  # rows
-
 
 def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
     """Whether ω xᵀ takes less time than x ωᵀ, for which OpenBLAS has other small kernels.
@@ -40,7 +38,7 @@ def is_sooner_transposed(rows: int, inputs: int, outputs: int) -> bool:
     85 against 113. The gain is lost with fewer rows, inputs or outputs, and with more rows if
     there is only AVX2.
     """
-    return 8 <= rows <= FEW and inputs >= 256 and outputs >= 24
+    return 8 <= rows <= 32 and inputs >= 256 and outputs >= 24
 
 
 # Apple's own BLAS uses a matrix unit, against which our loops and tiles have not been timed.

@@ -38,12 +38,12 @@ _inlined(is_sooner_transposed)
 ROWS, OUTPUTS = 2, 5
 
 # Multiply-adds up to which one core does a product, which BLAS would do on all.
-MOST = ONE_CORE if TIMED else 0
+MOST_ON_ONE_CORE = ONE_CORE if TIMED else 0
 
 # Multiply-adds up to which OpenBLAS has kernels with AVX-512 that tiles do not beat: δ ω and δᵀx
 # of 32 rows by 128 to 128 take 9.2 and 9.6 µs in it, and 9.3 and 9.9 by tiles, of 784 to 128 they
 # take 69 and 70, and 57 and 61. With AVX2 tiles are ahead from 10 rows of 30 to 10 on.
-SMALL = 1_000_000 if BYTES == 64 else 0
+MOST_FOR_BLAS = 1_000_000 if BYTES == 64 else 0
 
 # Who does a product: one thread; or several, each for some rows, or for some units of a layer.
 ALONE, BY_ROWS, BY_UNITS = range(3)
@@ -168,7 +168,7 @@ def product(tiles, way, x, w, z, rows, m, inputs, units, outputs):
     `tiles` is the address of `_numba_tiles.compiled`. What several threads do goes by tiles, or by
     loops, whose bits are the same for any part.
     """
-    few = rows * inputs * outputs <= MOST and outputs >= OUTPUTS
+    few = rows * inputs * outputs <= MOST_ON_ONE_CORE and outputs >= OUTPUTS
     if m == 1 and way == ALONE:
         _vector_product(x[:inputs], w[: outputs * inputs], z)
     elif few or way != ALONE:
@@ -184,7 +184,7 @@ def product(tiles, way, x, w, z, rows, m, inputs, units, outputs):
 def product_back(tiles, way, delta, w, below, rows, units, inputs, outputs):
     """``below ← δ w``, for some rows, and some units of the layer below, which has `inputs`."""
     one, zero = delta.dtype.type(1.0), delta.dtype.type(0.0)
-    if way != ALONE or SMALL < rows * inputs * outputs <= MOST:
+    if way != ALONE or MOST_FOR_BLAS < rows * inputs * outputs <= MOST_ON_ONE_CORE:
         a, b, c = delta.ctypes.data, w.ctypes.data, below.ctypes.data
         call(tiles, (rows, units, outputs, a, outputs, 1, b, inputs, 1, c, inputs, one, zero))
     else:
@@ -194,7 +194,7 @@ def product_back(tiles, way, delta, w, below, rows, units, inputs, outputs):
 @_inlined
 def outer(tiles, way, delta, x, out, rows, inputs, units, outputs, alpha, beta):
     """``out ← β·out + α·δᵀx``, for some units of a layer of `outputs`."""
-    if way != ALONE or SMALL < rows * inputs * outputs <= MOST:
+    if way != ALONE or MOST_FOR_BLAS < rows * inputs * outputs <= MOST_ON_ONE_CORE:
         a, b, c = delta.ctypes.data, x.ctypes.data, out.ctypes.data
         call(tiles, (units, inputs, rows, a, 1, outputs, b, inputs, 1, c, inputs, alpha, beta))
     else:

@@ -23,7 +23,7 @@ MIRRORS = (
 TIMEOUT = 30.0  # seconds without a byte
 # Bytes of a compressed file, and of what comes of them, at most, at once. zlib takes 90 ms for the
 # training images, and 126 if 1 << 21 may come of them.
-PIECE, MOST = 1 << 16, 1 << 18
+PIECE, UNPACKED = 1 << 16, 1 << 18
 WRAPPING = 1 << 16  # bytes that gzip may add, at most
 
 
@@ -203,7 +203,7 @@ def _pieces(content: bytes) -> Iterator[bytes]:
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
         while rest.nbytes and not member.eof:
             piece = rest[:PIECE]
-            yield member.decompress(piece, MOST)
+            yield member.decompress(piece, UNPACKED)
             rest = rest[len(piece) - len(member.unconsumed_tail) :]
         if not member.eof:
             raise EOFError("it ends before its last byte")

@@ -21,7 +21,7 @@ from ..checks import positive
 from ..extras import PACKAGES
 from .ranks import AllReduce, RankError, Ranks, listed
 
-AT_ONCE = 0.05  # seconds of a wait in which nothing else is looked at
+UNWATCHED = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds that rank 0 has for a last checkpoint, before others end it
 ANSWER = 5.0  # seconds within which a waiting rank is certain to answer
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
@@ -268,7 +268,7 @@ class MpiRanks(Ranks):
         began = time.monotonic()
         while not done():
             waited = time.monotonic() - began
-            if waited < AT_ONCE:
+            if waited < UNWATCHED:
                 _yield()
                 continue
             self._listen()

@@ -11,7 +11,7 @@ from ...checks import LONGEST, shortened
 from ...registry import nearest
 from ._dialect import Dialect, is_missing
 
-MOST = 10_000  # different names: a column of more has no classes
+MOST_NAMES = 10_000  # different names: a column of more has no classes
 
 
 class Classes:
@@ -73,8 +73,10 @@ class Classes:
             raise ValueError(
                 f"{shortened(name)} is not one of the classes{nearest(name, list(self.known))}"
             )
-        if len(self._numbers) == MOST:
-            raise ValueError(f"expected names of classes, got more than {MOST:,} different texts")
+        if len(self._numbers) == MOST_NAMES:
+            raise ValueError(
+                f"expected names of classes, got more than {MOST_NAMES:,} different texts"
+            )
         return self._numbers.setdefault(name, len(self._numbers))
 
     def of_column(self, column: Any) -> np.ndarray:
