@@ -237,8 +237,9 @@ def network(
     vectors = [packed(path, layout, tensors) for layout in layouts]
     if dtype not in ("float32", "float64"):
         raise persistence.FileFormatError(f"{path}: no network has dtype {dtype!r}")
-    net = Network.of(Chain(described, get(backend), dtype, key, *vectors), generator)
-    net._steps, net._epochs, net.names = steps, epochs, names
+    chain = Chain(described, get(backend), dtype, key, *vectors)
+    net = Network.of(chain, generator, steps, epochs)
+    net.names = names
     return net
 
 

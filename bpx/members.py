@@ -407,6 +407,7 @@ def _take_over(net: Network, trained: Network) -> None:
     net.parameters[...], net.state[...] = here.parameters, here.state
     net.chain.key = here.chain.key
     net.generator.bit_generator.state = here.generator.bit_generator.state
-    net._steps, net._epochs, net.history = here.steps, here.epochs, here.history
+    net._count(here.steps, here.epochs)
+    net.history = here.history
     net.optimizer, net.optimizer_state = here.optimizer, here.optimizer_state
     net.names = here.names

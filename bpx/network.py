@@ -161,11 +161,18 @@ class Network(HasNames):
         self._names = Names(chain.architecture.columns)
 
     @classmethod
-    def of(cls, chain: Chain, generator: np.random.Generator) -> Network:
+    def of(
+        cls, chain: Chain, generator: np.random.Generator, steps: int = 0, epochs: int = 0
+    ) -> Network:
         """A network around an existing chain, such as one read from a file."""
         net = cls.__new__(cls)
         net._begin(chain, generator)
+        net._count(steps, epochs)
         return net
+
+    def _count(self, steps: int, epochs: int) -> None:
+        """Set `steps` and `epochs`, which training alone does."""
+        self._steps, self._epochs = steps, epochs
 
     def __repr__(self) -> str:
         chain = ", ".join(map(str, self.layers))

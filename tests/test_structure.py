@@ -69,6 +69,7 @@ INSIDE = {
         "plausibility",
         "sources",
         "updates",
+        "state",
         "steps",
         "program",
         "replays",

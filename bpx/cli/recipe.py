@@ -10,8 +10,10 @@ import numpy as np
 
 from .. import layers, optimizers, schedules
 from ..activations import Identity
+from ..architecture import Architecture
 from ..augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveraging
+from ..chain import Chain
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..names import Names
@@ -90,11 +92,11 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     """The network with one more layer, which has no parameters, or itself."""
     if layer is None:
         return net
-    chain = [layers.Input(net.input_shape), *net.layers, layer]
-    twin = Network(chain, cost=net.cost, task=net.task, dtype=net.dtype, backend=net.backend)
-    twin.parameters[...], twin.state[...] = net.parameters, net.state
-    twin.chain.key, twin.generator = net.chain.key, net.generator
-    twin._steps, twin._epochs = net.steps, net.epochs
+    bound = layers.sequence.bind([*net.layers, layer], net.input_shape)
+    vectors = map(net.backend.to_host, (net.parameters, net.state))
+    described = Architecture(bound, net.cost, net.task)
+    chain = Chain(described, net.backend, net.dtype, net.chain.key, *vectors)
+    twin = Network.of(chain, net.generator, net.steps, net.epochs)
     twin.names = net.names
     return twin
 

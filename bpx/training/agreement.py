@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..backends import Array
-from ..files import as_json
 from ..network import Network
 from ..optimizers import State
 from ..parallel.ranks import Ranks, agreed, of_all_ranks, same
 from .checkpoints import Checkpoints
 from .snapshots import Snapshot, described, differing
+from .state import numbers, set_numbers, vectors
 
 
 def check_parameters(net: Network, ranks: Ranks) -> None:
@@ -67,20 +67,9 @@ def check_arguments(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) ->
 
 def synchronize(net: Network, state: State, ranks: Ranks) -> None:
     """Put rank 0's parameters, memory and generator on all ranks."""
-    generator = net.generator.bit_generator
-    numbers = {
-        "generator": as_json(generator.state), "key": net.chain.key, "steps": net.steps,
-        "epochs": net.epochs, "step": state.step, "factor": state.factor,
-    }  # fmt: skip
-    numbers = json.loads(ranks.broadcast(json.dumps(numbers).encode()))
-    generator.state = numbers["generator"]
-    net.chain.key, net._steps, net._epochs = (numbers[name] for name in ("key", "steps", "epochs"))
-    state.step, state.factor = numbers["step"], numbers["factor"]
-    for vector in (
-        net.parameters,
-        net.state,
-        *(state.slots[name] for name in sorted(state.slots)),
-    ):
+    content = ranks.broadcast(json.dumps(numbers(net, state)).encode())
+    set_numbers(net, state, json.loads(content))
+    for vector in vectors(net, state).values():
         _from_rank_0(net, vector, ranks)
 
 

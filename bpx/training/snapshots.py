@@ -20,9 +20,11 @@ from ..data.incoming import Incoming
 from ..files import TRAINING
 from ..history import History, StepLog
 from ..network import Network
+from ..optimizers import State
 from ..persistence import FileFormatError, Stateful
 from ..registry import plain
 from .sources import Source, digest_of
+from .state import numbers, set_numbers, vectors
 
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, alike in a resumed run
 
@@ -211,10 +213,8 @@ class Snapshot:
         On the host.
     arguments : dict
         Of its run, see `arguments_of`.
-    slots : dict of array
-        The optimizer's memory.
-    step, factor : int, float
-        The optimizer's state.
+    memory : State
+        The optimizer's.
     epoch : Epoch
     history : History
     begun : int
@@ -226,9 +226,7 @@ class Snapshot:
     path: Any
     net: Network
     arguments: dict[str, Any]
-    slots: dict[str, np.ndarray]
-    step: int
-    factor: float
+    memory: State
     epoch: Epoch
     history: History
     begun: int
@@ -269,6 +267,9 @@ class Snapshot:
             str(name): files.packed(path, net.layout, tensors, f"{TRAINING}.optimizer.{name}.")
             for name in optimizer["slots"]
         }
+        step = whole("step", optimizer["step"], 0)
+        factor = positive("factor", optimizer["factor"], zero=True)
+        memory = State(net.backend, net.layout.decayed, slots, step, factor)
         callbacks = [dict(state) for state in run["callbacks"]]
         for index, state in enumerate(callbacks):
             prefix = f"{TRAINING}.callbacks.{index}."
@@ -281,10 +282,8 @@ class Snapshot:
         return cls(
             path=path, net=net,
             arguments={name: header[name] for name in NETWORK} | dict(run["arguments"]),
-            slots=slots, step=whole("step", optimizer["step"], 0),
-            factor=positive("factor", optimizer["factor"], zero=True), epoch=epoch,
-            history=files.history(run), begun=whole("begun", run["begun"], 0),
-            callbacks=callbacks,
+            memory=memory, epoch=epoch, history=files.history(run),
+            begun=whole("begun", run["begun"], 0), callbacks=callbacks,
         )  # fmt: skip
 
     def restore(
@@ -301,22 +300,15 @@ class Snapshot:
         ValueError
             It comes from a run with other arguments; nothing was changed then.
         """
-        net = run.net
+        net, memory = run.net, run.optimizer_state
         self._check(net, source, arguments, run.epochs)
         self._load_state(source, self.epoch.source)
         if isinstance(held_out, Incoming):
             self._load_state(held_out, self.epoch.validation)
-        net.generator.bit_generator.state = self.net.generator.bit_generator.state
-        net.parameters[...] = net.chain.copy_of(self.net.parameters)
-        net.state[...] = net.chain.copy_of(self.net.state)
-        for name, slot in run.optimizer_state.slots.items():
-            slot[...] = net.chain.copy_of(self.slots[name])
-        net.chain.key, net._steps, net._epochs = (
-            self.net.chain.key,
-            self.net.steps,
-            self.net.epochs,
-        )
-        run.optimizer_state.step, run.optimizer_state.factor = self.step, self.factor
+        set_numbers(net, memory, numbers(self.net, self.memory))
+        saved = vectors(self.net, self.memory)
+        for name, vector in vectors(net, memory).items():
+            vector[...] = net.chain.copy_of(saved[name])
         run.step, run.begun, run.stopped = net.steps, self.begun, self.history.stopped
         run.history = self.history
         self.epoch.since = time.perf_counter()

@@ -14,6 +14,7 @@ from ..history import History
 from ..network import Network
 from ..parameters import leaves
 from .sources import Source
+from .state import vectors
 from .updates import Scalars, Update
 
 
@@ -97,7 +98,7 @@ class Steps:
         self.log = chain.backend.zeros((rows, 3), chain.xp_dtype)
         self.squares = chain.backend.zeros((rows if squares else 0,), chain.xp_dtype)
         self._questions: dict[str, Callable[[], bool]] = {}
-        self._vectors = [net.parameters, net.state, *update.state.slots.values()]
+        self._vectors = [*vectors(net, update.state).values()]
         self._copies = [chain.backend.xp.empty_like(vector) for vector in self._vectors]
 
     def one(self, batch: Any, at: int) -> None:
@@ -120,7 +121,7 @@ class Steps:
     def count(self, steps: int) -> None:
         """Count `steps` that were done, in whatever way."""
         self.state.step += steps
-        self.net._steps += steps
+        self.net._count(self.net.steps + steps, self.net.epochs)
 
     def _step(self, batch: Any, at: Any, scalars: Scalars | None = None) -> None:
         """Gather, forward, δ^L, backward, update; the step's sums go to row `at` of the log.
@@ -187,13 +188,15 @@ class Steps:
         """Copy everything as it is now, for `restore`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             copy[...] = vector
-        self._counters = self.net.steps, self.state.step
+        self._counts = self.net.steps, self.net.epochs
+        self._step_of_update = self.state.step
 
     def restore(self) -> None:
         """Set everything back to the last `back_up`."""
         for copy, vector in zip(self._copies, self._vectors, strict=True):
             vector[...] = copy
-        self.net._steps, self.state.step = self._counters
+        self.net._count(*self._counts)
+        self.state.step = self._step_of_update
 
     def since_backup(self, count: int) -> tuple[list[Array], list[Array]]:
         """The vectors, and `count` rows of the log, at the last `back_up` and now.

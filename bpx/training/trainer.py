@@ -191,7 +191,8 @@ class Trainer:
             row["learning_rate"] = self.epoch.rate or self._rate()
             row["seconds"] = self.epoch.took
             run.history.append(row)
-            net._epochs, self.epoch = net.epochs + 1, None
+            net._count(net.steps, net.epochs + 1)
+            self.epoch = None
             self._call(hooks(callbacks, "on_epoch_end"), run)
 
     def _next_epoch(self) -> Epoch:
