@@ -592,11 +592,11 @@ def silent(folder):
     start = mpi.MpiRanks.__init__
     mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 6.0)
 
-    class Hanging(cli.ShowEpochs):
+    class Hanging(cli.training.ShowEpochs):
         def on_epoch_end(self, run):
             time.sleep(600 if run.rank == 0 else 0)
 
-    cli.ShowEpochs = Hanging
+    cli.training.ShowEpochs = Hanging
     sys.argv = ["bpx", "train", "digits"]
     cli.main()
 

@@ -763,13 +763,13 @@ def test_options_of_train(options):
 
 
 def test_options_of_train_go_to_fit(monkeypatch):
-    train, given = cli.train_quietly, {}
+    train, given = cli.training.train_quietly, {}
 
     def spy(net, x, y, options, ranks):
         given.update(vars(options))
         return train(net, x, y, options, ranks)
 
-    monkeypatch.setattr(cli, "train_quietly", spy)
+    monkeypatch.setattr(cli.training, "train_quietly", spy)
     expected = {"epochs": 1, "batch_size": 50, "accumulate": 2, "l1": 0.1, "l2": 0.2,
                 "clip_norm": 3.0, "clip_value": 4.0}  # fmt: skip
     numbers = [f"--{name.replace('_', '-')}={value}" for name, value in expected.items()]

@@ -16,7 +16,7 @@ from test_cli import bpx_command
 import bpx
 from bpx import persistence
 from bpx.cli import tables
-from bpx.cli.dialect import Options
+from bpx.cli.dialect import DialectOptions
 from bpx.data.readers import Dialect, _tables
 
 NAMES = ["a", 'b;"c", d', "e|f\tg", "kind"]
@@ -35,7 +35,7 @@ def written(path, table, separator, decimal, end="\n", encoding="utf-8"):
 
 
 def in_memory(path, dialect, **options):
-    x, y, names = tables.read(path, "kind", dialect=Options(*dialect), **options)
+    x, y, names = tables.read(path, "kind", dialect=DialectOptions(*dialect), **options)
     return x, y, *names
 
 
@@ -245,5 +245,5 @@ def test_marks_are_for_csv(tmp_path):
 
 def test_a_dialect_says_how_it_is_passed():
     assert Dialect().argument("separator", "\t") == r"separator='\t'"
-    assert Options().argument("separator", "\t") == "--separator tab"
-    assert Options().argument("separator", "|") == "--separator '|'"
+    assert DialectOptions().argument("separator", "\t") == "--separator tab"
+    assert DialectOptions().argument("separator", "|") == "--separator '|'"

@@ -6,23 +6,20 @@ import contextlib
 import importlib.metadata
 import io
 import itertools
-import json
 import math
 import os
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from .. import backends, datasets, launcher
 from ..backends import BackendError
-from ..callbacks import Callback
-from ..checks import positive, printable, whole
-from ..data.arrays import check_batch_size, class_count
+from ..checks import printable, whole
+from ..data.arrays import class_count
 from ..data.arrays import generator as data_generator
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
@@ -33,11 +30,11 @@ from ..network import Network
 from ..onnx import export_onnx
 from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
-from ..training import Options, train_quietly
 from ..training.steps import DivergenceError
-from . import predictions, recipe, runs, samples
-from .console import ShowEpochs, ShowNetwork, say, score, told
+from . import predictions, recipe, runs, samples, training
+from .console import say, score, told
 from .dialect import dialect
+from .training import TrainOptions
 
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",
@@ -247,75 +244,25 @@ def train(
     The last lines have its score on samples that it has never seen.
     """
     ranks: Ranks = context.obj or Ranks()
-    if resume is not None:
-        return train(context, **_options_of(resume, context, ranks), out=resume)
-    started = time.perf_counter()
-    sizes, epochs = recipe.sizes(hidden), whole("epochs", epochs, 0)
-    positive("seconds between checkpoints", save_every)
-    shown: list[Callback] = [ShowNetwork()] if progress else [ShowNetwork(), ShowEpochs()]
-    called = shown + recipe.callbacks(patience, average_from, epochs, schedule)
-    built_in = data in samples.BUILT_IN
-    if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file, expected a folder")
-    if built_in and not standardize:
-        raise ValueError(f"--no-standardize is for files; {data} is never standardized")
-    written_in = dialect(data, separator, decimal)
-    changes = None if augment is None else recipe.augment(augment, data)
-    parts, names = ranks.first(
-        lambda: samples.parts(data, target, seed, budget, columns or (), ignore or (), written_in)
-    )
-    task, outputs, doubt = samples.task(parts, task, names)
-    if doubt and ranks.rank == 0:
-        say(f"note: {doubt}")
-    parts, names = samples.by_classes(parts, names, task)
-    n = len(parts[0][0])
-    batch_size = check_batch_size(batch_size, n)
-    own_scale = built_in or not standardize
-    net = recipe.network(
-        parts, names, outputs, hidden=sizes, activation=activation, output=output, cost=cost,
-        dropout=dropout, task=task, own_scale=own_scale, backend=backend, dtype=dtype, seed=seed,
+    asked = TrainOptions(
+        data=data, target=target, columns=columns, ignore=ignore, task=task, hidden=hidden,
+        activation=activation, output=output, cost=cost, dropout=dropout, epochs=epochs,
+        batch_size=batch_size, accumulate=accumulate, optimizer=optimizer,
+        learning_rate=learning_rate, momentum=momentum, nesterov=nesterov, schedule=schedule,
+        l1=l1, l2=l2, clip_norm=clip_norm, clip_value=clip_value, shuffle=shuffle,
+        augment=augment, patience=patience, average_from=average_from, standardize=standardize,
+        backend=backend, dtype=dtype, seed=seed, separator=separator, decimal=decimal,
+        budget=budget, progress=progress, out=out, overwrite=overwrite, save_every=save_every,
     )  # fmt: skip
-    fitted, undo = recipe.learned(net, parts, own_scale)
-    if learning_rate is None:
-        learning_rate = recipe.learning_rate(optimizer, task, undo is not None)
-    steps = max(1, epochs * -(-n // batch_size))
-    chosen = recipe.optimizer(optimizer, learning_rate, momentum, nesterov, schedule, steps)
-    checkpoint = None if out is None else runs.checkpoint(out, save_every)
-    written = None if ranks.rank else out  # rank 0 alone writes
-    going_on = context.params["resume"] is not None
-    if written is not None and not going_on:
-        where = data if built_in else str(Path(data).resolve())
-        runs.begin(written, context.params | {"data": where}, overwrite)
-    try:
-        options = Options(
-            validation=fitted[1], epochs=epochs, batch_size=batch_size,
-            optimizer=chosen, l1=l1, l2=l2, clip_norm=clip_norm, clip_value=clip_value,
-            shuffle=shuffle, augment=changes, accumulate=accumulate, callbacks=called,
-            progress=progress, checkpoint=checkpoint, resume=going_on,
-        )  # fmt: skip
-        history = train_quietly(net, *fitted[0], options, ranks)
-    except DivergenceError as error:
-        if written is not None:
-            runs.write(recipe.followed_by(net, undo), error.history, written)
-            runs.end(written)
-        raise
-    net = recipe.followed_by(net, undo)
-    runs.conclude(net, history, written)
-    scored = printable(score(net, *parts[2], parts[0][1]))
-    found = "\n".join(f"test {line}" for line in scored.splitlines())
-    print(f"{found} in {time.perf_counter() - started:.1f} s", flush=True)
-    # As a shell calls the ends by these signals; an exit that MPI can take part in.
-    if history.terminated:
-        return 128 + signal.SIGTERM
-    return 128 + signal.SIGINT if history.interrupted else 0
+    if resume is not None:
+        asked = asked.of_run(resume, _given(context), ranks)
+    return training.train(asked, ranks, resume is not None)
 
 
-def _options_of(run: Path, context: typer.Context, ranks: Ranks) -> dict[str, Any]:
-    """Those of its recipe; only rank 0 need see the folder."""
+def _given(context: typer.Context) -> list[str]:
+    """The parameters that the command line names."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
-    found = runs.recipe(run, get_type_hints(train), given) if ranks.rank == 0 else {}
-    return json.loads(ranks.broadcast(json.dumps(found).encode()))
+    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
 
 
 @app.command()

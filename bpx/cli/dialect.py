@@ -10,7 +10,7 @@ from ..data.readers import Dialect
 TAB = "tab"
 
 
-class Options(Dialect):
+class DialectOptions(Dialect):
     """A dialect of which messages speak as of options."""
 
     def argument(self, name: str, value: str) -> str:
@@ -21,12 +21,12 @@ class Options(Dialect):
         return f"bpx train {self.argument('ignore', column)}"
 
 
-COMMAS = Options()
+COMMAS = DialectOptions()
 
 
 def dialect(data: str | Path, separator: str, decimal: str) -> Dialect:
     """That of --separator and --decimal; ValueError if they are not for these data."""
-    found = Options("\t" if separator in (TAB, r"\t") else separator, decimal)
+    found = DialectOptions("\t" if separator in (TAB, r"\t") else separator, decimal)
     if found != COMMAS and Path(data).suffix.lower() != ".csv":
         raise ValueError(f"--separator and --decimal are for a .csv file, got {data}")
     return found

@@ -1,0 +1,204 @@
+"""``bpx train``: check the options, read the data, build the network, fit it, write and score."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..callbacks import Callback
+from ..checks import positive, printable, whole
+from ..data.arrays import check_batch_size
+from ..history import History
+from ..layers import Layer
+from ..names import Names
+from ..network import Network
+from ..optimizers import Optimizer
+from ..parallel.ranks import Ranks
+from ..training import Options, train_quietly
+from ..training.steps import DivergenceError
+from . import recipe, runs, samples
+from .console import ShowEpochs, ShowNetwork, say, score
+from .dialect import dialect
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line asks for; its help explains each."""
+
+    data: str
+    target: str | None
+    columns: list[str] | None
+    ignore: list[str] | None
+    task: str | None
+    hidden: str
+    activation: str
+    output: str | None
+    cost: str | None
+    dropout: float
+    epochs: int
+    batch_size: int | None
+    accumulate: int
+    optimizer: str
+    learning_rate: float | None
+    momentum: float
+    nesterov: bool
+    schedule: str
+    l1: float
+    l2: float
+    clip_norm: float | None
+    clip_value: float | None
+    shuffle: bool
+    augment: str | None
+    patience: int | None
+    average_from: int | None
+    standardize: bool
+    backend: str | None
+    dtype: str
+    seed: int
+    separator: str
+    decimal: str
+    budget: str
+    progress: bool
+    out: Path | None
+    overwrite: bool
+    save_every: float
+
+    @property
+    def built_in(self) -> bool:
+        return self.data in samples.BUILT_IN
+
+    @property
+    def own_scale(self) -> bool:
+        """Whether the data are learned on the scale that they have."""
+        return self.built_in or not self.standardize
+
+    def check(self) -> None:
+        """ValueError for what does not go together, or is wrong by itself."""
+        positive("seconds between checkpoints", self.save_every)
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out {self.out} is a file, expected a folder")
+        if self.built_in and not self.standardize:
+            raise ValueError(f"--no-standardize is for files; {self.data} is never standardized")
+
+    def of_run(self, run: Path, given: list[str], ranks: Ranks) -> TrainOptions:
+        """Those of the recipe in a run's folder, which only rank 0 need see."""
+        kinds = get_type_hints(TrainOptions)
+        found = runs.recipe(run, kinds, given) if ranks.rank == 0 else {}
+        found = json.loads(ranks.broadcast(json.dumps(found).encode()))
+        return dataclasses.replace(self, **found, out=run)
+
+    def to_resume(self) -> dict[str, Any]:
+        """The recipe, which may be read in another folder."""
+        data = self.data if self.built_in else str(Path(self.data).resolve())
+        return vars(self) | {"data": data}
+
+
+def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
+    """Train and score; returns the exit status."""
+    started = time.perf_counter()
+    asked.check()
+    sizes, options = recipe.sizes(asked.hidden), _known_before_data(asked)
+    data = _read(asked, ranks)
+    batch_size = check_batch_size(asked.batch_size, data.n)
+    net = _network(asked, data, sizes)
+    learned, undo = recipe.learned(net, data.parts, asked.own_scale)
+    options = dataclasses.replace(
+        options, validation=learned[1], batch_size=batch_size, resume=resume,
+        optimizer=_optimizer(asked, data, batch_size, undo is not None),
+    )  # fmt: skip
+    folder = None if ranks.rank else asked.out  # rank 0 alone writes
+    if folder is not None and not resume:
+        runs.begin(folder, asked.to_resume(), asked.overwrite)
+    history = _fit(net, learned[0], options, ranks, undo, folder)
+    net = recipe.followed_by(net, undo)
+    runs.conclude(net, history, folder)
+    scored = printable(score(net, *data.parts[2], data.parts[0][1]))
+    found = "\n".join(f"test {line}" for line in scored.splitlines())
+    print(f"{found} in {time.perf_counter() - started:.1f} s", flush=True)
+    # As a shell calls the ends by these signals; an exit that MPI can take part in.
+    if history.terminated:
+        return 128 + signal.SIGTERM
+    return 128 + signal.SIGINT if history.interrupted else 0
+
+
+def _known_before_data(asked: TrainOptions) -> Options:
+    """The arguments of `fit` that do not depend on the data, which may take long to read."""
+    epochs = whole("epochs", asked.epochs, 0)
+    shown: list[Callback] = [ShowNetwork()] if asked.progress else [ShowNetwork(), ShowEpochs()]
+    others = recipe.callbacks(asked.patience, asked.average_from, epochs, asked.schedule)
+    return Options(
+        epochs=epochs, accumulate=asked.accumulate, l1=asked.l1, l2=asked.l2,
+        clip_norm=asked.clip_norm, clip_value=asked.clip_value, shuffle=asked.shuffle,
+        augment=None if asked.augment is None else recipe.augment(asked.augment, asked.data),
+        callbacks=shown + others, progress=asked.progress,
+        checkpoint=None if asked.out is None else runs.checkpoint(asked.out, asked.save_every),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Data:
+    """(x, y) to train, to validate and to test on, and what they call for."""
+
+    parts: list[samples.Part]
+    names: Names | None
+    task: str
+    outputs: int
+
+    @property
+    def n(self) -> int:
+        """The size of the training set."""
+        return len(self.parts[0][0])
+
+
+def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
+    written_in = dialect(asked.data, asked.separator, asked.decimal)
+    parts, names = ranks.first(
+        lambda: samples.parts(
+            asked.data, asked.target, asked.seed, asked.budget, asked.columns or (),
+            asked.ignore or (), written_in,
+        )
+    )  # fmt: skip
+    task, outputs, doubt = samples.task(parts, asked.task, names)
+    if doubt and ranks.rank == 0:
+        say(f"note: {doubt}")
+    return _Data(*samples.by_classes(parts, names, task), task, outputs)
+
+
+def _network(asked: TrainOptions, data: _Data, sizes: list[int]) -> Network:
+    return recipe.network(
+        data.parts, data.names, data.outputs, hidden=sizes, activation=asked.activation,
+        output=asked.output, cost=asked.cost, dropout=asked.dropout, task=data.task,
+        own_scale=asked.own_scale, backend=asked.backend, dtype=asked.dtype, seed=asked.seed,
+    )  # fmt: skip
+
+
+def _optimizer(asked: TrainOptions, data: _Data, batch_size: int, scaled: bool) -> Optimizer:
+    rate = asked.learning_rate
+    if rate is None:
+        rate = recipe.learning_rate(asked.optimizer, data.task, scaled)
+    steps = max(1, asked.epochs * -(-data.n // batch_size))
+    chosen = asked.optimizer, rate, asked.momentum, asked.nesterov, asked.schedule
+    return recipe.optimizer(*chosen, steps)
+
+
+def _fit(
+    net: Network,
+    part: samples.Part,
+    options: Options,
+    ranks: Ranks,
+    undo: Layer | None,
+    folder: Path | None,
+) -> History:
+    """Train; a run that diverges is kept, with the weights of its last good step."""
+    try:
+        return train_quietly(net, *part, options, ranks)
+    except DivergenceError as error:
+        if folder is not None:
+            runs.write(recipe.followed_by(net, undo), error.history, folder)
+            runs.end(folder)
+        raise
