@@ -375,7 +375,7 @@ def test_other_sources_give_what_arrays_give(tmp_path):
     expected = network(flat=True)
     expected.fit(flat, y, shuffle=False, **options)
     data = bpx.open_data(tmp_path / "x.npy", y, budget="70 kB")
-    checked = of_samples(network(flat=True), data, None, None, 9, False, True)
+    checked = of_samples(network(flat=True), data, None, batch_size=9, shuffle=False)
     assert isinstance(checked, Windows)  # and not all at once
     of_them = {
         "on disk": (data,),

@@ -50,7 +50,7 @@ def network(backend="numpy", seed=0):
 
 
 def source(net, data, batch_size=7, shuffle=True, **options):
-    found = of_samples(net, data, None, None, batch_size, shuffle, True, **options)
+    found = of_samples(net, data, None, batch_size=batch_size, shuffle=shuffle, **options)
     assert isinstance(found, Windows)
     return found
 

@@ -150,7 +150,7 @@ def test_data_on_disk(data, tmp_path, shuffle, fast):
 
     def fit(net, *more, **options):
         opened = bpx.open_data(tmp_path / "x.npy", budget=60_000)
-        found = of_samples(net, opened, y, None, 7, shuffle, True)
+        found = of_samples(net, opened, y, batch_size=7, shuffle=shuffle)
         assert isinstance(found, Windows)
         net.fit(
             opened, y, epochs=6, batch_size=7, shuffle=shuffle, callbacks=more,

@@ -61,7 +61,7 @@ def fit(way, data, callbacks=(), **options):
         given, options = [data.x, data.y], options | {"batch_size": BATCH, "shuffle": False}
     if "blocks" in way:
         given = [bpx.open_data(data.path, data.y, budget=60_000)]
-        assert isinstance(of_samples(net, *given, None, None, BATCH, False, True), Windows)
+        assert isinstance(of_samples(net, *given, None, batch_size=BATCH, shuffle=False), Windows)
     with pytest.raises((bpx.DivergenceError, ValueError, OSError)) as caught:
         net.fit(*given, **options)
     return net, caught.value

@@ -26,7 +26,7 @@ from ..keywords import OF_FIT
 from ..labels import learned
 from ..names import Names
 from ..network import Network
-from ..optimizers import SGD, Optimizer, as_optimizer
+from ..optimizers import SGD, Optimizer, State, as_optimizer
 from ..parallel.mpi import joined
 from ..parallel.ranks import Ranks
 from ..registry import article
@@ -121,6 +121,41 @@ def train_quietly(net: Network, x: Any, y: Any, options: Options, parallel: Any 
 def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> History:
     """Train as one rank of several, or alone."""
     options.check()  # here, where the other ranks hear of an error
+    parts = _parts(net, x, y, options, ranks)
+    arguments = _arguments(net, parts, options, ranks)
+    check_cuts(net.chain, parts.source, ranks, options.accumulate)
+    checkpoints, resumed = _checkpoints(
+        options.checkpoint, options.resume, arguments, parts.callbacks, ranks
+    )
+    state, names = _memory(net, parts.optimizer), parts.names
+    _warn_of_steps(parts.optimizer.learning_rate, state.step, options.epochs, parts.source.steps)
+    trainer = Trainer(
+        net=net, chain=parts.chain, source=parts.source, held_out=parts.held_out,
+        optimizer=parts.optimizer, state=state, penalty=parts.penalty, graph=options.graph,
+        checkpoints=checkpoints, arguments=arguments, ranks=ranks, slices=parts.slices,
+        cost_factor=options.cost_factor, augment=parts.augment,
+    )  # fmt: skip
+    with _at_work(net, resumed):
+        net.names = names if resumed is None else names.or_else(resumed.net.names)
+        return trainer.run(options.epochs, parts.callbacks, resumed)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a run is made of; see `Trainer`."""
+
+    names: Names
+    source: Source
+    held_out: Samples | Incoming | None
+    augment: Pipeline | None
+    slices: int | None
+    callbacks: list[Any]
+    optimizer: Optimizer
+    penalty: Penalty
+    chain: Chain
+
+
+def _parts(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> _Parts:
     if not net.layout.trained:
         warn(
             "no parameter of this network is trained, so fit will not change it: make it with a "
@@ -130,44 +165,48 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     slices = options.accumulate if ranks.size > 1 or options.accumulate > 1 else None
     names = names_of_run(net.names, bool(net.steps), net.chain.architecture, x, y)
     source = _source(net, x, y, options, names, ranks, slices)
-    held_out = _held_out(net, options, names)
-    callbacks = _callbacks(options.callbacks, options.progress, ranks)
-    given = options.optimizer
-    optimizer = (net.optimizer or SGD()) if given is None else as_optimizer(given)
+    return _Parts(
+        names=names, source=source, held_out=_held_out(net, options, names), augment=augment,
+        slices=slices, callbacks=_callbacks(options.callbacks, options.progress, ranks),
+        optimizer=_optimizer(net, options.optimizer), penalty=_penalty(options, source.n),
+        chain=_in_precision(net.chain, options.precision),
+    )  # fmt: skip
+
+
+def _optimizer(net: Network, given: Optimizer | str | None) -> Optimizer:
+    return (net.optimizer or SGD()) if given is None else as_optimizer(given)
+
+
+def _penalty(options: Options, n: int | None) -> Penalty:
     # A stream without penalties need not know its size.
-    divisor = None if isinstance(options.n, str) else options.n or source.n or 1
-    penalty = Penalty(options.l1, options.l2, divisor, options.clip_norm, options.clip_value)
-    chain = net.chain if options.precision is None else _in_precision(net.chain, options.precision)
-    arguments: dict[str, Any] = {}
-    if options.checkpoint is not None or ranks.size > 1:
-        functions = () if augment is None else augment.functions
-        arguments = arguments_of(
-            source, held_out, callbacks, optimizer=optimizer, precision=options.precision,
-            **vars(penalty),
-            **{f"augment[{k}]": function for k, function in enumerate(functions)},
-        )  # fmt: skip
+    divisor = None if isinstance(options.n, str) else options.n or n or 1
+    return Penalty(options.l1, options.l2, divisor, options.clip_norm, options.clip_value)
+
+
+def _arguments(net: Network, parts: _Parts, options: Options, ranks: Ranks) -> dict[str, Any]:
+    """What a checkpoint and all ranks have to agree on; empty where there is neither."""
+    if options.checkpoint is None and ranks.size == 1:
+        return {}
+    functions = () if parts.augment is None else parts.augment.functions
+    found = arguments_of(
+        parts.source, parts.held_out, parts.callbacks, optimizer=parts.optimizer,
+        precision=options.precision, **vars(parts.penalty),
+        **{f"augment[{k}]": function for k, function in enumerate(functions)},
+    )  # fmt: skip
     if ranks.size > 1:
         others = {name: getattr(options, name) for name in ("epochs", "resume", "accumulate")}
-        others["a callback with on_step_end"] = at_each_step(callbacks)
-        check_arguments(net, ranks, arguments | others)
-    check_cuts(net.chain, source, ranks, options.accumulate)
-    checkpoints, resumed = _checkpoints(
-        options.checkpoint, options.resume, arguments, callbacks, ranks
-    )
+        others["a callback with on_step_end"] = at_each_step(parts.callbacks)
+        check_arguments(net, ranks, found | others)
+    return found
+
+
+def _memory(net: Network, optimizer: Optimizer) -> State:
+    """That of the last run if its optimizer was equal, else an empty one."""
     state = net.optimizer_state
     if optimizer != net.optimizer or state is None:
-        state = optimizer.start(net)
-    else:
-        optimizer.check(net, state)
-    _warn_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
-    trainer = Trainer(
-        net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
-        penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
-        ranks=ranks, slices=slices, cost_factor=options.cost_factor, augment=augment,
-    )  # fmt: skip
-    with _at_work(net, resumed):
-        net.names = names if resumed is None else names.or_else(resumed.net.names)
-        return trainer.run(options.epochs, callbacks, resumed)
+        return optimizer.start(net)
+    optimizer.check(net, state)
+    return state
 
 
 def _source(
@@ -182,9 +221,10 @@ def _source(
     """Where mini-batches come from: arrays, data on disk, or a user's iterable."""
     shuffle, finite = options.shuffle, options.check_finite
     if y is not None or isinstance(x, Blocks):
-        weight, size = options.sample_weight, options.batch_size
-        last = options.drop_last
-        return of_samples(net, x, y, weight, size, shuffle, finite, names, last)
+        return of_samples(
+            net, x, y, sample_weight=options.sample_weight, batch_size=options.batch_size,
+            shuffle=shuffle, finite=finite, names=names, drop_last=options.drop_last,
+        )  # fmt: skip
     if options.n is None and (options.l1 or options.l2):
         raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
     for_arrays = {
@@ -339,8 +379,10 @@ def _checkpoints(
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
-def _in_precision(chain: Chain, precision: str) -> Chain:
+def _in_precision(chain: Chain, precision: str | None) -> Chain:
     """The chain with its products in a precision; θ and everything else stay as they are."""
+    if precision is None:
+        return chain
     if precision not in PRECISIONS:
         names = ", ".join(map(repr, PRECISIONS))
         raise ValueError(f"expected precision to be one of {names}, got {precision!r}")
