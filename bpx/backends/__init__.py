@@ -8,20 +8,17 @@
 from __future__ import annotations
 
 import contextlib
-import numbers
 import os
-import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..checks import FILL_IN, are_batches, as_days, last_word, shortened
-from ..frames import check_no_dates, column, printed_names
 from ..registry import nearest
 from ._ahead import Compiled, compile
 from ._base import Array, Backend, BackendError, Forward, InPlace, dealt, in_slices, native
+from ._conversion import NUMBERS, host_numbers, is_sparse, refuse
 from ._libraries import LIBRARIES, Available, Device
 
 __all__ = [
@@ -147,133 +144,18 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     backend.use()
     if type(values) is np.ndarray and values.dtype.kind in "biuf":
         return backend.from_host(native(values))
-    if isinstance(values, str | os.PathLike):
-        opened = ": bpx.open_data reads it" if os.path.splitext(values)[1] else ""
-        raise TypeError(f"expected {what} to be an array of numbers, got {values!r}{opened}")
-    library, name = _library(values), last_word(what)
-    if is_sparse(values):
-        raise TypeError(
-            f"{what} is a sparse matrix, which is not accepted here: pass {name}.toarray()"
-        )
-    if library == "torch" and values.layout != sys.modules["torch"].strided:
-        raise TypeError(
-            f"{what} is a sparse tensor, which is not accepted here: pass {name}.to_dense()"
-        )
+    library = _library(values)
+    refuse(values, what, library)
     if library in LIBRARIES and library != "numpy":
         return _from_library(backend, values, what)
-    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
-        # If not, it may still convert itself through __array__, below.
-        with contextlib.suppress(BufferError, RuntimeError, TypeError):
-            values = np.from_dlpack(values)
-    check_no_dates(values, what)
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise TypeError(f"{what} has masked elements; fill them first: {name}.filled(...)")
-    try:
-        host = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        hint = _ONE_AT_A_TIME if are_batches(values) else f": {error}"
-        if name == "x" and _is_pair(values):
-            first = "pair.x" if hasattr(values, "x") else "pair[0]"
-            hint = f" but x and y together: pass x alone, {first}"
-        raise TypeError(f"{what} is not an array of numbers{hint}") from error
-    but = ""
-    if host.dtype.kind == "O" and not host.ndim:
-        hint = _ONE_AT_A_TIME if are_batches(values) else ""
-        raise TypeError(
-            f"expected {what} to be an array of numbers, got {shortened(values)}{hint}"
-        )
-    if host.dtype.kind == "O":
-        host, but = _of_objects(host, printed_names(values))
-    if host.dtype.kind not in "biuf":
-        if name == "y" and not but.endswith(FILL_IN) and _are_classes(host):
-            but += "; for names of classes set net.classes = [...], in the order of the labels"
-        elif name == "y" and host.shape[1:] == (1,) and _of_text(values, host, name):
-            but += f"; np.asarray({name}).reshape(-1)"
-        elif name != "y" and not but.endswith(FILL_IN):
-            but += _of_text(values, host, name)
-        if host.dtype.kind in "mM":
-            but = as_days(name)
-        raise TypeError(f"{_NUMBERS.format(what, host.dtype)}{but}")
-    return backend.from_host(native(host))
-
-
-_ONE_AT_A_TIME = (
-    ": mini-batches are for fit and evaluate, without y; predict takes one x at a time: "
-    "[net.predict(x) for x, y in batches]"
-)
-_NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
-
-
-def _of_objects(host: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, str]:
-    """Numbers that lie in an array as objects, or the same array and what in it is not a number.
-
-    A frame gives such an array if its columns are of several kinds, like the columns of booleans
-    that ``get_dummies`` puts beside others, and if they may have missing values.
-    """
-    with contextlib.suppress(TypeError, ValueError):
-        found = np.array(host.tolist())  # by NumPy's rules for lists: strings stay what they are
-        if found.dtype.kind in "biuf" and found.shape == host.shape:
-            return found, ""
-    # Among the names of classes a missing one is to be told, NaN too.
-    for wrong in (_is_missing, _is_no_number) if host.ndim == 1 else (_is_no_number,):
-        for at, value in np.ndenumerate(host):
-            if wrong(value):
-                where = f"in {column(at[-1], names)}" if names else f"at {list(at)}"
-                hint = f": {FILL_IN}" if _is_missing(value) else ""
-                return host, f" with {shortened(value)} {where}{hint}"
-    return host, ""
-
-
-def _is_pair(values: Any) -> bool:
-    several = isinstance(values, tuple | list) and len(values) in (2, 3)
-    return several and all(hasattr(value, "shape") for value in values)
-
-
-def _is_no_number(value: Any) -> bool:
-    return not isinstance(value, numbers.Real | np.bool_)
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether it is None, NaN, or what pandas has for them, which cannot all be compared."""
-    return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
-
-
-def _of_text(values: Any, host: np.ndarray, name: str) -> str:
-    """What makes numbers of an array that has text in it; empty if it has none."""
-    found = host.ravel().tolist() if host.dtype.kind in "OTU" else ()
-    words = [value for value in found if isinstance(value, str)]
-    try:
-        for word in words:
-            float(word)
-    except ValueError:
-        at = found.index(word) % host.shape[-1]
-        return f"; {shortened(word)} is text: {_dummies(values, name, at)}"
-    return f"; np.asarray({name}).astype(float)" if words else ""
-
-
-def _dummies(values: Any, name: str, at: int) -> str:
-    """What makes columns of numbers of the column of text at this place."""
-    library = type(values).__module__.partition(".")[0]
-    if library == "polars" and printed_names(values):
-        return f"{name}.to_dummies({printed_names(values)[at]!r}) makes columns of numbers of it"
-    if library in ("pandas", "pyarrow"):
-        frame = f"{name}.to_pandas()" if library == "pyarrow" else name
-        return f"pandas.get_dummies({frame}, dtype=float) makes columns of numbers of it"
-    return "give it a column of 0 and 1 for each value, as pandas.get_dummies does for a frame"
-
-
-def _are_classes(host: np.ndarray) -> bool:
-    """Whether NumPy can number them: names, and not of kinds that have no order."""
-    with contextlib.suppress(TypeError, ValueError):
-        return host.ndim == 1 and host.dtype.kind in "OSU" and len(np.unique(host)) > 0
-    return False
+    return backend.from_host(native(host_numbers(values, what)))
 
 
 def _from_library(backend: Backend, values: Array, what: str) -> Array:
     """An array of PyTorch, CuPy or array-api-strict, on `backend`."""
     source = _from_array(values)
     if not source.xp.isdtype(values.dtype, ("bool", "integral", "real floating")):
-        raise TypeError(_NUMBERS.format(what, values.dtype))
+        raise TypeError(NUMBERS.format(what, values.dtype))
     if backend.is_host and not source.is_host:
         raise BackendError(
             f"{what} is on {source.name!r}, and the network is on {backend.name!r}: make "
@@ -335,16 +217,6 @@ def _library(values: Any) -> str:
     """The library of an array; empty for a library's modules, dtypes, loaders and the like."""
     name = type(values).__module__.partition(".")[0]
     return name if name not in LIBRARIES or hasattr(values, "__dlpack__") else ""
-
-
-def is_sparse(x: Any) -> bool:
-    """Whether x is a sparse matrix of SciPy's.
-
-    >>> import bpx
-    >>> bpx.backends.is_sparse(np.zeros((2, 3)))
-    False
-    """
-    return type(x).__module__.startswith("scipy.sparse")
 
 
 def namespace(values: Any) -> str:
