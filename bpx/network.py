@@ -1001,8 +1001,8 @@ class Network(HasNames):
         Raises
         ------
         ValueError
-            The tensors differ in names or shapes, and nothing is copied then; neither network has so
-            many layers.
+            The tensors differ in names or shapes, and nothing is copied then; or neither network
+            has so many layers.
 
         Examples
         --------

@@ -388,6 +388,11 @@ CASES = [
         "sample_weight without y would give (x, sample_weight), which fit takes for (x, y)",
     ),
     (lambda: fit(X, Y, drop_last=1.5), TypeError, "drop_last to be True or False, got 1.5"),
+    (
+        lambda: fit(X, Y, drop_last=True, batch_size=3, sample_weight=[0, 1, 0, 0]),
+        ValueError,
+        "a positive sample_weight for more than the 1 samples that drop_last=True leaves out",
+    ),
     (lambda: bpx.batches(X, drop_last=None), TypeError, "drop_last to be True or False, got None"),
     (
         lambda: fit([(X, Y)], drop_last=True),

@@ -176,6 +176,24 @@ def test_a_last_mini_batch_that_is_left_out(data, tmp_path, on_disk):
         fit(dense(), drop_last=False, checkpoint=saved, resume=True)
 
 
+@pytest.mark.parametrize("statistics", [False, True])
+def test_slices_matter_where_layers_take_statistics(data, tmp_path, statistics):
+    between = [bpx.layers.BatchNorm()] if statistics else []
+    layers = [bpx.layers.Input(6), *between, bpx.layers.Dense(3, "softmax")]
+
+    def fit(accumulate, **options):
+        net = bpx.Network(layers, seed=0)
+        net.fit(*data, batch_size=9, accumulate=accumulate, checkpoint=tmp_path, **options)
+
+    fit(2, epochs=1)
+    fit(2, epochs=2, resume=True)
+    if statistics:
+        with pytest.raises(ValueError, match="accumulate was 2 and is None"):
+            fit(1, epochs=3, resume=True)
+    else:
+        fit(1, epochs=3, resume=True)
+
+
 def test_another_budget_is_another_run(data, tmp_path):
     np.save(tmp_path / "x.npy", np.tile(data[0], (20, 1)))
     options = {"epochs": 1, "checkpoint": tmp_path / "run"}

@@ -216,6 +216,8 @@ def of_samples(
     samples = net.samples(x, y, sample_weight, finite=finite, names=names)
     size = arrays.check_batch_size(batch_size, samples.n)
     warn_of_several(net, samples.y, "y")
+    if drop_last and samples.weight is not None:
+        _check_weights(net.backend.to_host(samples.weight), left_out=samples.n % size)
     if not isinstance(samples.x, Blocks):
         warn_of_coarse(net, samples.x, names)
         if finite and not net.steps:
@@ -229,6 +231,17 @@ def of_samples(
         )
     held = samples.y, samples.weight
     return Windows(net, samples.x, held, size, shuffle, finite, drop_last)
+
+
+def _check_weights(weight: np.ndarray, left_out: int) -> None:
+    """ValueError if an epoch may leave out all samples that count."""
+    positive = np.count_nonzero(weight > 0.0)
+    if positive <= left_out:
+        raise ValueError(
+            f"expected a positive sample_weight for more than the {left_out} samples that "
+            f"drop_last=True leaves out of each epoch, got {positive}: another batch_size, or "
+            "drop_last=False"
+        )
 
 
 class Stream(Incoming):
