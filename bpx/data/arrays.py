@@ -57,31 +57,39 @@ def check_row_shape(
     """
     if got[1:] == shape and got:
         return
-    on_disk = is_on_disk(given)
-    row = ", ".join(map(str, shape))
-    want = f"(m, {row})"
-    hint, array = "", _in_code(given, what)
-    if got == shape and is_named_row(given):
-        hint = f": pass one sample as {last_word(what)}.to_frame().T"
-    elif got == shape:
-        hint = f": pass one sample as {array}.reshape(1, {row}), and several as one array"
-    elif len(got) == 1 and shape == (1,):
-        hint = f": {array}.reshape(-1, 1)"
-    elif len(got) == 2 and got[:1] == shape and not on_disk:
-        hint = f": a sample is a row here, so pass {array}.T"
-    elif len(shape) > 1 and got[1:] == (*shape[1:], shape[0]):
-        hint = "; channels come first"
-        if not on_disk:
-            hint += f": {namespace(given)}.moveaxis({array}, -1, 1)"
-    elif len(shape) > 2 and (*got[2:], *got[1:2]) == shape:
-        hint = f"; channels come first, in the network too: Input({got[1:]})"
-    elif len(shape) > 2 and sorted(got[1:]) == sorted(shape):
-        pass  # a reshape would fit, and mix up rows, columns and channels
-    elif len(got) > 1 and math.prod(got[1:]) == math.prod(shape):
-        hint = f": {array}.reshape(-1, {row})"
-        if on_disk:
-            hint = f": begin the network with Input({got[1:]}), Reshape({shape})"
-    raise ValueError(f"expected {what} of shape {want}, got {got}{hint}")
+    want = f"(m, {', '.join(map(str, shape))})"
+    remedy = _remedy(got, shape, given, what)
+    raise ValueError(f"expected {what} of shape {want}, got {got}{remedy}")
+
+
+def _remedy(got: tuple[int, ...], shape: tuple[int, ...], given: Any, what: str) -> str:
+    """What gives rows of `shape`, as the end of a message; empty if nothing is likely to."""
+    array, row = _in_code(given, what), ", ".join(map(str, shape))
+    if got == shape:
+        if is_named_row(given):
+            return f": pass one sample as {last_word(what)}.to_frame().T"
+        return f": pass one sample as {array}.reshape(1, {row}), and several as one array"
+    if len(got) == 1 and shape == (1,):
+        return f": {array}.reshape(-1, 1)"
+    if len(got) == 2 and got[:1] == shape and not is_on_disk(given):
+        return f": a sample is a row here, so pass {array}.T"
+    if len(shape) > 1 and sorted(got[1:]) == sorted(shape):
+        return _remedy_of_axes(got, shape, given, array)
+    if len(got) > 1 and math.prod(got[1:]) == math.prod(shape):
+        if is_on_disk(given):
+            return f": begin the network with Input({got[1:]}), Reshape({shape})"
+        return f": {array}.reshape(-1, {row})"
+    return ""
+
+
+def _remedy_of_axes(got: tuple[int, ...], shape: tuple[int, ...], given: Any, array: str) -> str:
+    """The same for rows whose axes are in another order."""
+    if got[1:] == (*shape[1:], shape[0]):
+        moved = "" if is_on_disk(given) else f": {namespace(given)}.moveaxis({array}, -1, 1)"
+        return f"; channels come first{moved}"
+    if (*got[2:], got[1]) == shape:
+        return f"; channels come first, in the network too: Input({got[1:]})"
+    return ""  # a reshape would fit, and mix up rows, columns and channels
 
 
 def check_x(
