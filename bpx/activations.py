@@ -309,6 +309,7 @@ class Exponential(Activation):
     name: ClassVar[str] = "exp"
     range = "positive"
     needs_z: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = "exp"
 
     def forward(self, xp: Any, z: Array) -> Array:
         return xp.exp(z)

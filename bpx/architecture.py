@@ -61,8 +61,8 @@ class DenseLayers:
         Of the inputs, and of each layer's outputs.
     weights, bias : tuple of int
         Where each layer's tensors begin in θ; −1 without a bias.
-    activations : tuple of str or Activation
-        By its name, if compiled code has it, else by itself.
+    activations : tuple of Activation
+        Its own, or that of an `Activation` layer after it.
     trained : tuple of bool
     after : tuple of tuple of int
         The indices of the `IN_PLACE` layers between each dense one and the next.
@@ -76,7 +76,7 @@ class DenseLayers:
     sizes: tuple[int, ...]
     weights: tuple[int, ...]
     bias: tuple[int, ...]
-    activations: tuple[str | Activation, ...]
+    activations: tuple[Activation, ...]
     trained: tuple[bool, ...]
     dropout: tuple[tuple[int, float], ...]
     after: tuple[tuple[int, ...], ...] = ()
@@ -86,7 +86,8 @@ class DenseLayers:
     @property
     def has_codes(self) -> bool:
         """Whether compiled code has all activations, and there is nothing else."""
-        return all(isinstance(each, str) for each in self.activations) and not any(self.after)
+        known = all(each.kernel in _codes.ACTIVATIONS for each in self.activations)
+        return known and not any(self.after)
 
     @property
     def drops(self) -> bool:
@@ -192,10 +193,11 @@ class Architecture:
 
     @cached_property
     def dense(self) -> DenseLayers | None:
-        """The chain as dense layers; None where compiled code has no such layer or activation."""
-        found, drops = self.inference, [type(layer) is Dropout for layer in self.layers]
-        several = any(map(all, pairwise(drops)))  # it has one mask between two layers
-        return None if found is None or several or not found.has_codes else found
+        """The chain as dense layers; None where a run has no such layer or activation."""
+        found, kinds = self.inference, [type(layer) for layer in self.layers]
+        # A run has one mask between two layers, on what σ gives.
+        masks = all(b is Dense for a, b in pairwise(kinds) if a is Dropout)
+        return found if found is not None and masks and found.has_codes else None
 
     @cached_property
     def inference(self) -> DenseLayers | None:
@@ -211,7 +213,15 @@ class Architecture:
             return None
         indices = [i for i in acting if kinds[i] is Dense]
         layers: list[Any] = [self.layers[i] for i in indices]
-        sigmas = [(layer.activation.kernel, layer.activation) for layer in layers]
+        own: list[Any] = list(self.layers)
+        sigmas = [layer.activation for layer in layers]
+        after = [
+            [j for j in acting if i < j < end]
+            for i, end in zip(indices, (*indices[1:], 0), strict=True)
+        ]
+        for k, others in enumerate(after):
+            if others and kinds[others[0]] is ActivationLayer and type(sigmas[k]) is Identity:
+                sigmas[k] = own[others.pop(0)].activation
         starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
         before = [self.layers[i - 1] if i else None for i in indices]
         rates = [each.rate if type(each) is Dropout else 0.0 for each in before]
@@ -222,13 +232,10 @@ class Architecture:
             sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
             weights=tuple(starts[i, "weights"] for i in indices),
             bias=tuple(starts.get((i, "bias"), -1) for i in indices),
-            activations=tuple(name if name in _codes.ACTIVATIONS else own for name, own in sigmas),
+            activations=tuple(sigmas),
             trained=tuple(layer.trainable for layer in layers),
             dropout=tuple(zip((i - 1 for i in indices), rates, strict=True)),
-            after=tuple(
-                tuple(j for j in acting if i < j < end)
-                for i, end in zip(indices, (*indices[1:], 0), strict=True)
-            ),
+            after=tuple(map(tuple, after)),
             scale=scale,
             offset=offset,
         )

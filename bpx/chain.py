@@ -356,7 +356,7 @@ class Chain:
         if dense is None or parts == 0:
             return self._slices(first, stop), None
         if not activated:
-            dense = replace(dense, activations=(*dense.activations[:-1], "identity"))
+            dense = replace(dense, activations=(*dense.activations[:-1], Identity()))
         slices = in_slices(first, stop, -(-rows // parts))
         return slices, self.backend.compile_forward(dense, self.parameters, many=True)
 

@@ -15,13 +15,20 @@ from bpx.backends._fast import FastBackend
 from bpx.backends._numpy import NumpyBackend
 from bpx.training import trainer
 
-HIDDEN = ("identity", "sigmoid", "tanh", "relu", "softmax")
+FROM_A = ("identity", "sigmoid", "tanh", "relu", "softmax")
+HIDDEN = (
+    *(*FROM_A, "gelu", "silu", "softplus"),
+    *(bpx.activations.LeakyReLU(slope) for slope in (0.01, 0.3, -0.5)),
+    *(bpx.activations.ELU(alpha) for alpha in (1.0, 0.3)),
+)
 ENDS = (
     ("quadratic", "identity"),
     ("quadratic", "sigmoid"),
     ("quadratic", "tanh"),
     ("quadratic", "relu"),
     ("quadratic", "softmax"),
+    ("quadratic", "silu"),
+    ("quadratic", "elu"),
     ("cross-entropy", "sigmoid"),
     ("log-likelihood", "softmax"),
 )
@@ -133,6 +140,16 @@ def dropping(backend, inputs=7, outputs=4, dtype="float64"):
     )  # fmt: skip
 
 
+def bending(backend, inputs=7, outputs=4, dtype="float64"):
+    """A network whose σ' are kept, some of them with masks."""
+    dense, dropout, activation = bpx.layers.Dense, bpx.layers.Dropout, bpx.layers.Activation
+    return bpx.Network(
+        [bpx.layers.Input(inputs), dense(11, "gelu"), dropout(0.5), dense(9), activation("silu"),
+         dense(13, bpx.activations.ELU(0.3)), dropout(0.25), dense(outputs, "softmax")],
+        seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
 def masked_and_clipped(rng, x, y):
     """The same with masks, and with a gradient that is clipped, where a layer is frozen too."""
     weight = rng.random(len(x))
@@ -142,6 +159,7 @@ def masked_and_clipped(rng, x, y):
         yield make, x, y, given | {"clip_norm": 0.05}
     for clip_norm in None, 0.05:
         yield dropping, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
+        yield bending, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
 
 
 def shifted(rng):

@@ -110,7 +110,7 @@ def test_the_files_of_compiled_functions_are_all_that_they_import():
             if isinstance(node, ast.ImportFrom) and node.level:
                 taken = [node.module] if node.module else [name.name for name in node.names]
                 assert known.issuperset(taken), path
-    assert len(compiled) == 15
+    assert len(compiled) == 16
 
 
 def test_every_compiled_function_is_compiled_ahead():
@@ -152,10 +152,10 @@ def test_each_activation_and_cost(fits, rng, dtype, cost, output):
     y = 0.5 * rng.random(size=(23, 4))  # none names two classes
     if output == "softmax":
         y /= y.sum(axis=1, keepdims=True)
-    for hidden in HIDDEN:
+    for both in [["exp", "tanh"], *([hidden, hidden] for hidden in HIDDEN)]:
 
-        def make(backend, hidden=hidden):
-            return bpx.Network([7, 6, 5, 4], hidden=hidden, output=output, cost=cost, seed=0,
+        def make(backend, both=both):
+            return bpx.Network([7, 6, 5, 4], hidden=both, output=output, cost=cost, seed=0,
                                dtype=dtype, backend=backend)  # fmt: skip
 
         for weight in None, rng.random(23):
@@ -426,6 +426,28 @@ def test_weights_frozen_layers_no_bias_multilabel_and_one_output(fits, rng, clas
 def test_masks_and_clipping_with_weights_and_frozen_layers(fits, rng, classes):
     for make, x, y, options in compiled_runs.masked_and_clipped(rng, *classes):
         agree(*fits(make, x, y, **options))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_activation_layer_is_that_of_the_dense_one_before_it(fits, classes, dtype):
+    made = bpx.layers
+
+    def chain(*between):
+        return [made.Input(7), made.Dense(6), *between, made.Dense(4, "softmax")]
+
+    for between, compiled in (
+        ([made.Activation("tanh")], True),
+        ([made.Activation("gelu"), made.Dropout(0.5)], True),
+        ([made.Dense(6, "silu"), made.Activation("identity"), made.Dropout(0.5)], False),
+        ([made.Activation("silu"), made.Activation("tanh")], False),
+        ([made.Dropout(0.5), made.Activation("gelu")], False),
+    ):
+
+        def make(backend, between=between):
+            return bpx.Network(chain(*between), seed=0, dtype=dtype, backend=backend)
+
+        options = {"epochs": 2, "batch_size": 5, "optimizer": bpx.SGD(0.2)}
+        agree(*fits(make, *classes, compiled=compiled, **options), dtype)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import compiled_runs
 import cuda_on_host
 import numpy as np
 import pytest
-from compiled_runs import ENDS, HIDDEN, OPTIMIZERS, STEPS, agree
+from compiled_runs import ENDS, FROM_A, OPTIMIZERS, STEPS, agree
 
 import bpx
 from bpx.backends import _cuda, _cuda_run
@@ -44,7 +44,7 @@ def test_each_activation_and_cost(fits, rng, dtype, cost, output):
     x, y = rng.normal(size=(23, 7)), 0.5 * rng.random(size=(23, 4))  # none names two classes
     if output == "softmax":
         y /= y.sum(axis=1, keepdims=True)
-    for hidden in HIDDEN[:-1]:
+    for hidden in FROM_A[:-1]:
 
         def make(backend, hidden=hidden):
             return bpx.Network([7, 6, 5, 4], hidden=hidden, output=output, cost=cost, seed=0,
@@ -228,13 +228,22 @@ def test_the_order_of_threads_changes_no_bit(rehearsed, rng, compiled, dtype):
 
 
 @pytest.mark.parametrize(
-    "case", ["hidden softmax", "quadratic softmax", "too large", "too much work", "int16", "l1"]
+    "case",
+    [
+        "hidden softmax",
+        "hidden gelu",
+        "quadratic softmax",
+        "too large",
+        "too much work",
+        "int16",
+        "l1",
+    ],
 )
 def test_what_it_does_not_take_goes_step_by_step(fits, rng, classes, monkeypatch, case):
     x, y = classes
     options, made = {"epochs": 1, "batch_size": 5, "optimizer": bpx.SGD(0.1)}, {}
-    if case == "hidden softmax":
-        made = {"hidden": "softmax"}
+    if case.startswith("hidden"):
+        made = {"hidden": case.split()[1]}
     elif case == "quadratic softmax":
         made = {"output": "softmax", "cost": "quadratic"}
     elif case == "too large":

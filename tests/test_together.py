@@ -73,7 +73,7 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
     rng = np.random.default_rng(draw)
     sizes = [int(n) for n in rng.integers(1, 90, rng.integers(2, 6))]
     cost, output = ENDS[rng.integers(len(ENDS))]
-    hidden, dtype = str(rng.choice(HIDDEN)), str(rng.choice(["float32", "float64"]))
+    hidden, dtype = HIDDEN[rng.integers(len(HIDDEN))], str(rng.choice(["float32", "float64"]))
     m = int(rng.integers(1, 90))
     samples = m * int(rng.integers(1, 4)) + int(rng.integers(4))  # the last of up to 3
     x, y = rng.normal(size=(samples, sizes[0])), 0.5 * rng.random(size=(samples, sizes[-1]))

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
-ACTIVATIONS = "identity", "sigmoid", "tanh", "relu", "softmax"
-PROBABILITY = 5  # the sigmoid of outputs that a user sees, whose small values are right too
+IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SOFTPLUS, EXP, GELU, SILU = range(11)
+# run.cu has these, and a compiled run's outputs; of hidden layers with the others σ' is kept.
+FROM_A = "identity", "sigmoid", "tanh", "relu", "softmax"
+ACTIVATIONS = *FROM_A, "leaky-relu", "elu", "softplus", "exp", "gelu", "silu"
+NUMBERS = {"leaky-relu": "slope", "elu": "alpha"}  # fields
+PROBABILITY = 11  # the sigmoid of outputs that a user sees, whose small values are right too
 
 QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
 COSTS = "quadratic", "cross-entropy", "log-likelihood"
@@ -29,6 +32,16 @@ RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "sgd": (SGD, ()),  # these two where the gradient cannot go there, since it is clipped
     "momentum": (MOMENTUM, ("momentum", "momentum")),
 }
+
+
+def code_of(activation: Any) -> int:
+    """Its number; for a user's own, which has none, the identity's."""
+    return ACTIVATIONS.index(activation.kernel) if activation.kernel in ACTIVATIONS else IDENTITY
+
+
+def number_of(activation: Any) -> float:
+    """Its slope, or what else it has of its own; 0 for one without."""
+    return float(getattr(activation, NUMBERS.get(activation.kernel, ""), 0.0))
 
 
 def rule_of(optimizer: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _cuda
 from ._base import Array, Backend
-from ._codes import ACTIVATIONS, COSTS, RULES, TASKS
+from ._codes import ACTIVATIONS, COSTS, FROM_A, RULES, TASKS
 
 # By their numbers in run.cu.
 SOURCES = "uint8", "float32", "float64"  # others are rare, and each takes time to compile
@@ -45,8 +45,8 @@ def compiled(
         or dtype not in _cuda.REALS
     ):
         return None
-    codes = [*layers.activations[:-1], program.objective[1]]
-    if "softmax" in codes[:-1] or len(codes) > MOST_LAYERS:
+    codes = [each.kernel for each in layers.activations]
+    if "softmax" in codes[:-1] or not {*codes} <= {*FROM_A} or len(codes) > MOST_LAYERS:
         return None
     shared = dtype.itemsize * elements(layers.sizes, theta.size, m)
     limit = backend.device.attributes["MaxSharedMemoryPerBlockOptin"] - RESERVED

@@ -13,7 +13,7 @@ import numpy as np
 from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, Forward, InPlace, dealt
 from ._cblas import TIMED
-from ._codes import ACTIVATIONS, RULES, rule_of
+from ._codes import FROM_A, RULES, rule_of
 from ._fast_norms import FastNorms
 from ._fast_run import ROWS_OF_BLOCK
 from ._fast_windows import are_dense
@@ -43,7 +43,7 @@ REALS = "float32", "float64"
 
 # δ^L is a − y in the pairs whose σ' cancels, and a − y times σ' after a quadratic cost.
 OBJECTIVES = {
-    *(("quadratic", name) for name in ACTIVATIONS),
+    *(("quadratic", name) for name in FROM_A),
     ("cross-entropy", "sigmoid"),
     ("log-likelihood", "softmax"),
 }

@@ -11,7 +11,7 @@ import numpy as np
 from . import _machine_code
 from ._base import Array, Backend, Forward, InPlace
 from ._cblas import address
-from ._codes import ACTIVATIONS, PROBABILITY, SIGMOID
+from ._codes import ACTIVATIONS, FROM_A, PROBABILITY, SIGMOID, code_of, number_of
 
 # Rows of many that go through all layers before the next. With fewer it costs more that ω is
 # turned around for them, and with more the activations do not stay in the second cache.
@@ -29,13 +29,13 @@ def _told(*names: str) -> np.dtype[Any]:
     return np.dtype([(name, np.int64) for name in names])
 
 
-LAYERS = _told("tiles", "theta", "size", "net", "layers", "widest", "many")
+LAYERS = _told("tiles", "theta", "size", "net", "layers", "widest", "many", "curve", "numbers")
 RUN = _told(
     *("tiles", "gather", "x", "row", "column", "samples", "labels", "targets", "weights", "scale"),
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
     *("into", "first", "second", "trained", "decayed", "a", "delta", "at", "y", "weight", "cost"),
     *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others"),
-    *("drop", "norms", "units"),
+    *("drop", "norms", "units", "curve", "numbers"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     "before",
@@ -45,15 +45,17 @@ RUN = _told(
 def forward(layers: Any, theta: Array, many: bool) -> Forward:
     """See `Backend.compile_forward`."""
     real, outputs = theta.dtype, layers.sizes[-1]
-    codes = [ACTIVATIONS.index(name) for name in layers.activations]
+    codes = [*map(code_of, layers.activations)]
+    numbers = np.array([*map(number_of, layers.activations)])
     codes[-1] = PROBABILITY if codes[-1] == SIGMOID else codes[-1]
     net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
     given, widest = np.zeros(1, LAYERS), max(layers.sizes[1:-1], default=0)
     of_net = address(net), len(codes), widest
-    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net, many)]
+    sigma = curve(real, layers.activations), address(numbers)
+    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net, many, *sigma)]
     function = _machine_code.load("_numba_layers", "forward", real).call
 
-    def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net)) -> Array:
+    def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net, numbers)) -> Array:
         x = x.astype(real, copy=False)
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.require(x, requirements=("C", "A"))
@@ -71,7 +73,7 @@ def forward_by_layer(
     """The same for a few rows, layer by layer: activations that have no kernel are `backend`'s."""
     stages = []
     for k, each in enumerate(layers.activations):
-        own = None if isinstance(each, str) else each
+        own = None if each.kernel in ACTIVATIONS else each
         changes = [] if own is None else [_in_place(backend, own)]
         changes += after[k] if after else ()
         one = replace(
@@ -79,7 +81,7 @@ def forward_by_layer(
             sizes=layers.sizes[k : k + 2],
             weights=layers.weights[k : k + 1],
             bias=layers.bias[k : k + 1],
-            activations=(each if own is None else "identity",),
+            activations=(each,),
         )
         stages.append((forward(one, theta, many=False), changes))
 
@@ -105,6 +107,13 @@ def _no_doubt() -> None:
 def tiles(real: Any) -> _machine_code.MachineCode:
     """Matrix products by tiles (`_numba_tiles.compiled`)."""
     return _machine_code.load("_numba_tiles", "compiled", real)
+
+
+def curve(real: Any, activations: Sequence[Any]) -> int:
+    """The address of what bends z by those of which σ' is kept; 0 where there are none."""
+    if all(code_of(each) < len(FROM_A) for each in activations):
+        return 0
+    return _machine_code.load("_numba_activations", "curve", real).address
 
 
 def gemm(alpha: float, a: Array, b: Array, beta: float, out: Array) -> None:

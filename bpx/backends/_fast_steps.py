@@ -14,8 +14,8 @@ from .. import random
 from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
-from ._codes import ACTIVATIONS, COSTS, RULES, TASKS
-from ._fast_run import GATE, OF_TEAM, RUN, tiles
+from ._codes import COSTS, FROM_A, RULES, TASKS, code_of, number_of
+from ._fast_run import GATE, OF_TEAM, RUN, curve, tiles
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -92,14 +92,17 @@ def _record(
     """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    codes = [ACTIVATIONS.index(name) for name in (*layers.activations[:-1], program.objective[1])]
+    codes = [*map(code_of, layers.activations)]
     line = _aligned.LINE // real.itemsize
     streams, limits = _masks(program)
-    # Behind the activations come the inputs with a mask laid on them; behind δ the masks.
-    masked = np.where(limits, layers.sizes[:-1], 0)
-    counts = [-(-m * size // line) * line for size in (*layers.sizes, *masked)]
+    # Behind the activations come the inputs with a mask laid on them; behind δ its factors: masks,
+    # and σ' of the layer below where that does not follow from its a.
+    behind = np.array(limits) > 0
+    behind[1:] |= np.array(codes[:-1]) >= len(FROM_A)
+    counts = [-(-m * n // line) * line for n in (*layers.sizes, *(behind * layers.sizes[:-1]))]
     at = np.concatenate([[0], np.cumsum(counts)])
     inputs = np.where(limits, at[len(codes) + 1 : -1], at[: len(codes)])
+    factors = np.where(behind, at[len(codes) + 1 : -1], 0)
     norms = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
     labels, targets, weights = data
     scale, offset = scaling
@@ -113,7 +116,8 @@ def _record(
         "scale": scale,
         "offset": offset,
         "sizes": np.array(layers.sizes),
-        "net": np.array([*of_layers, inputs, limits, streams]),
+        "net": np.array([*of_layers, inputs, factors, limits, streams]),
+        "numbers": np.array([*map(number_of, layers.activations)]),
         "theta": program.theta,
         "into": program.into,
         "first": slots[0],
@@ -133,6 +137,7 @@ def _record(
     given["tiles"], given["gather"] = tiles(real).address, gather.address
     if layers.drops:
         given["drop"] = _machine_code.load("_numba_random", "drop", real).address
+    given["curve"] = curve(real, layers.activations)
     given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
     given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
     given["size"], given["trained"] = program.theta.size, trained

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import from_dtype, types
 from numba.extending import intrinsic, overload
 
-from ._codes import IDENTITY, PROBABILITY, RELU, SIGMOID, SOFTMAX, TANH
+from ._codes import IDENTITY, LEAKY_RELU, PROBABILITY, RELU, SIGMOID, SOFTMAX, TANH
 from ._fast_run import LAYERS, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
@@ -23,6 +23,7 @@ from ._jit import (
     INTEGER,
     allocated,
     array,
+    call,
     called_by_address,
     flat,
     free,
@@ -138,7 +139,7 @@ def _probability_by_dtype(z):
 
 @_inlined
 def activate(code, z, rows, n):
-    """``z ← σ(z)``, rows of n."""
+    """``z ← σ(z)``, rows of n, of those whose σ' follows from a."""
     half, zero = z.dtype.type(0.5), z.dtype.type(0.0)
     if code == SIGMOID:
         for i in range(z.size):
@@ -238,6 +239,7 @@ def forward(real: Any) -> Any:
         half = most * given.widest
         theta = vector(given.theta, given.size, kind)
         net = vector(given.net, (5, layers), word)
+        numbers = vector(given.numbers, layers, types.float64)
         where, held = allocated(2 * half * theta.itemsize)
         room, x, out = vector(where, 2 * half, kind), flat(x, kind), flat(out, kind)
         nan_if_any = zero
@@ -257,6 +259,8 @@ def forward(real: Any) -> Any:
                 _finish(code, bias, z, rows, outputs, outputs)
                 if of_outputs:
                     _probability(z)
+                elif code >= LEAKY_RELU:
+                    call(given.curve, (code, numbers[i], z.ctypes.data, 0, rows, outputs, outputs))
                 a = z
         free(held)
         return nan_if_any == zero

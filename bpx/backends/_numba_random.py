@@ -43,12 +43,13 @@ def drop(real: Any) -> Any:
     """``out ← x ⊙ mask`` as in `layers.Dropout`, of `units` of the elements of some rows of n.
 
     A function of what the layer's steps begin from, of the step, of the first row and element, the
-    rows, the units, n, the `threshold`, and the addresses of x, the mask and `out`.
+    rows, the units, n, the `threshold`, and the addresses of x, the mask and `out`; and whether
+    the mask is multiplied with what is at its place.
     """
     kind, size = from_dtype(real), real.itemsize
     zero = kind(0.0)
 
-    def run(stream, step, row, column, rows, units, n, limit, x, mask, out):
+    def run(stream, step, row, column, rows, units, n, limit, x, mask, out, onto):
         start, most = _mix(np.uint64(stream) + np.uint64(step) + _GOLDEN), np.uint64(limit)
         # 1 − rate is a whole number of these units, so nothing is rounded.
         scale = kind(1.0 / (limit * _UNIT))
@@ -59,7 +60,7 @@ def drop(real: Any) -> Any:
             for j in range(units):
                 bits = _mix(begin + np.uint64(column + 1 + j) * _GOLDEN) >> _UNUSED
                 factor = scale if bits < most else zero
-                kept[j] = factor
+                kept[j] = factor * kept[j] if onto else factor
                 into[j] = source[j] * factor
 
-    return called_by_address(types.void, *[INTEGER] * 11)(run)
+    return called_by_address(types.void, *[INTEGER] * 12)(run)

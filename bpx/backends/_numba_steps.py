@@ -3,7 +3,8 @@
 Compiled once and kept on disk. Arrays are flat: `a` and `delta` hold a batch's activations and
 deltas, layer l from ``at[l]`` on, and θ is the network's one vector, with ω^l at
 ``omega[l]``. A layer's input is in `a` at ``inputs[l]``: where `Dropout` is before it, that is
-behind the activations, which σ' needs as they were, and `delta` has the mask there.
+behind the activations, which σ' needs as they were. `delta` has at ``factors[l]`` what is
+multiplied with it on the way back, if that is not 0: a mask, or σ' that does not follow from a.
 
 Several threads may do a step together: all call the same function, each for its own part, and
 meet where one needs what others have done. The forward pass and δ go by units of a layer or by
@@ -25,6 +26,7 @@ from ._codes import (
     IDENTITY,
     INTO_THETA,
     INTO_VELOCITY,
+    LEAKY_RELU,
     LOG_LIKELIHOOD,
     QUADRATIC,
     REGRESSION,
@@ -229,20 +231,22 @@ def _ask(given, later, member, members, n):
 
 @_inlined
 def _drop(given, i, block, drawn, net, a, delta, at):
-    """Lay layer i's mask, if it has one, on a part of its input."""
-    (top, rows, left, units), sizes, (inputs, limits, streams) = block, net[0], net[5]
+    """Lay layer i's mask, if it has one, on a part of its input, and on factors that are there."""
+    (top, rows, left, units), (sizes, _, _, codes, _, of_inputs) = block, net
+    inputs, factors, limits, streams, _ = of_inputs
     if limits[i] > 0:
-        skipped = top * sizes[i] + left
+        skipped, onto = top * sizes[i] + left, i > 0 and codes[i - 1] >= LEAKY_RELU
         x, there = a[at[i] + skipped :].ctypes.data, inputs[i] + skipped
         call(given.drop, (streams[i], drawn, top, left, rows, units, sizes[i], limits[i], x,
-                          delta[there:].ctypes.data, a[there:].ctypes.data))  # fmt: skip
+                          delta[factors[i] + skipped :].ctypes.data, a[there:].ctypes.data,
+                          onto))  # fmt: skip
 
 
 @_inlined
 def _forward(given, who, m, drawn, net, theta, a, delta, at):
     """Up to z^L."""
     member, members, met = who
-    sizes, omega, bias, codes, _, (inputs, _, _) = net
+    sizes, omega, bias, codes, _, (inputs, factors, _, _, numbers) = net
     before, (top, rows) = ALONE, _rows(m, member, members)
     left, units = 0, sizes[0]
     for i in range(codes.size):
@@ -258,6 +262,10 @@ def _forward(given, who, m, drawn, net, theta, a, delta, at):
             added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
             code = codes[i] if i < codes.size - 1 else IDENTITY
             layer(given.tiles, way, code, x, w, added, z, rows, m, n, units, out)
+            if code >= LEAKY_RELU:
+                slopes = delta[factors[i + 1] + top * out + left :]
+                call(given.curve, (code, numbers[i], z.ctypes.data, slopes.ctypes.data, rows,
+                                   units, out))  # fmt: skip
     return _meet(given, members, met) if before == BY_UNITS else met
 
 
@@ -265,7 +273,7 @@ def _forward(given, who, m, drawn, net, theta, a, delta, at):
 def _backward(given, who, m, net, theta, a, delta, at):
     """BP2, down to the lowest layer that is trained."""
     member, members, met = who
-    sizes, omega, _, codes, _, (inputs, limits, _) = net
+    sizes, omega, _, codes, _, (_, factors, _, _, _) = net
     before = ALONE
     for i in range(codes.size - 1, given.lowest, -1):
         n, out, way = sizes[i], sizes[i + 1], _way(given, i - 1, m, sizes, codes)
@@ -278,13 +286,13 @@ def _backward(given, who, m, net, theta, a, delta, at):
             d, below, x = delta[at[i + 1] + top * out :], delta[first:], a[first:]
             product_back(given.tiles, way, d, theta[omega[i] + left :], below, rows, units, n,
                          out)  # fmt: skip
-            step, mask = rows if units == n else 1, delta[inputs[i] + top * n + left :]
+            step, factor = rows if units == n else 1, delta[factors[i] + top * n + left :]
             for r in range(0, rows, step):
                 here, there = r * n, r * n + step * units
-                some, kept = below[here:there], mask[here:there]
-                if limits[i] > 0:
+                some, times = below[here:there], factor[here:there]
+                if factors[i] > 0:
                     for j in range(some.size):
-                        some[j] *= kept[j]
+                        some[j] *= times[j]
                 activate_backward(codes[i - 1], some, x[here:there], step, units)
     return _meet(given, members, met)
 
@@ -293,7 +301,7 @@ def _backward(given, who, m, net, theta, a, delta, at):
 def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
     """BP3 and BP4 for some units of layer i, as ``β·into + α·…``."""
     left, units = part
-    sizes, omega, bias, _, _, (inputs, _, _) = net
+    sizes, omega, bias, _, _, (inputs, _, _, _, _) = net
     real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
     fused = given.rule <= INTO_VELOCITY
     alpha = scalars[0] if fused else 1.0
@@ -431,7 +439,8 @@ def steps(real: Any) -> Any:
         given = array(told, 1, record)[0]
         layers, samples, m, team = given.layers, given.samples, given.m, given.team
         sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, 2 * layers + 2, word)
-        net = vector(given.net, (7, layers), word)
+        net = vector(given.net, (8, layers), word)
+        numbers = vector(given.numbers, layers, wide)
         k = sizes[layers]
         data = (
             vector(given.labels, given.labelled, word),
@@ -460,7 +469,8 @@ def steps(real: Any) -> Any:
         log = vector(given.log, (given.steps, 3), wide)
         squares = vector(given.squares, given.squared, wide)
         constants = vector(given.constants, 3, wide)
-        parts = sizes, net[0], net[1], net[2], net[3], (net[4], net[5], net[6])
+        of_inputs = net[4], net[5], net[6], net[7], numbers
+        parts = sizes, net[0], net[1], net[2], net[3], of_inputs
         step, opened = given.step, 0
         member = 0
         if joins:

@@ -18,7 +18,7 @@ import numpy as np
 from ._base import Array, Forward, InPlace
 from ._cblas import is_sooner_transposed
 from ._numpy import FEW, ONE_THREAD, NumpyBackend, weighted_sum
-from ._numpy_elementwise import FORWARD, SMALL, log_likelihood, row_sums
+from ._numpy_elementwise import FORWARD, SMALL, Native, log_likelihood, row_sums
 
 Call = Callable[[], Any]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -85,8 +85,9 @@ def _step(
         for x, (_, rate) in zip(a[:-1], layers.dropout, strict=True)
     ]
     inputs = [a[k] if mask is None else np.empty_like(mask) for k, mask in enumerate(masks)]
-    forward = _forward(backend, program, a, masks, inputs, delta[-1], tensors)
-    below = _below(backend, layers, tensors, a, masks, delta)
+    sigmas = [_sigma(backend, *each) for each in zip(layers.activations, a[1:], strict=True)]
+    forward = _forward(backend, program, a, masks, inputs, delta[-1], tensors, sigmas)
+    below = _below(backend, layers, tensors, a, masks, delta, sigmas)
     updates = _updates(backend, layers, tensors, into, inputs, delta)
 
     mean = 1.0 / m if program.weight is None else 1.0
@@ -122,6 +123,23 @@ def _draw(
     mask *= 1.0 / probability
 
 
+def _sigma(backend: NumpyBackend, activation: Any, z: Array) -> tuple[Native, Native]:
+    """σ and its derivative for such an array in place, as `_numpy_elementwise.sigma`."""
+    if activation.kernel in FORWARD:
+        return backend.sigma(activation.kernel, z.size)
+    kept = np.empty_like(z) if activation.needs_z else None
+
+    def forward(z: Array, out: Array) -> None:
+        if kept is not None:
+            kept[...] = z
+        backend.activate(activation, z, out)
+
+    def backward(delta: Array, a: Array) -> None:
+        backend.activate_backward(activation, delta, a if kept is None else kept, a)
+
+    return forward, backward
+
+
 def _below(
     backend: NumpyBackend,
     layers: Any,
@@ -129,6 +147,7 @@ def _below(
     a: list[Array],
     masks: list[Array | None],
     delta: list[Array],
+    sigmas: list[tuple[Native, Native]],
 ) -> list[Call]:
     """(BP2), from the old ω, down to the first layer that is trained."""
     calls: list[Call] = []
@@ -137,8 +156,7 @@ def _below(
         calls.append(_product(backend, delta[k], tensors[k][0], delta[k - 1]))
         if masks[k] is not None:
             calls.append(partial(np.multiply, delta[k - 1], masks[k], delta[k - 1]))
-        _, backward = backend.sigma(layers.activations[k - 1], a[k].size)
-        calls.append(partial(backward, delta[k - 1], a[k]))
+        calls.append(partial(sigmas[k - 1][1], delta[k - 1], a[k]))
     return calls
 
 
@@ -169,16 +187,17 @@ def _forward(
     inputs: list[Array],
     delta: Array,
     tensors: list[Any],
+    sigmas: list[tuple[Native, Native]],
 ) -> Callable[[int, Array, Array, Array], float]:
     """Forward to δ^L and the sum of costs; notes which rows are right, or the labels decided.
 
     Of the step for masks, rows of x, rows of y or labels, and where the notes go.
     """
-    layers, (cost, last) = program.layers, program.objective
+    layers, (cost, _) = program.layers, program.objective
     z, y, weight = a[-1], np.empty_like(delta), program.weight
     calls: list[Call] = []
     draws: list[Callable[[int], None]] = []
-    for k, ((w, b), x, name) in enumerate(zip(tensors, inputs, layers.activations, strict=True)):
+    for k, ((w, b), x) in enumerate(zip(tensors, inputs, strict=True)):
         out, mask, (index, rate) = a[k + 1], masks[k], layers.dropout[k]
         if mask is not None:
             draws.append(partial(_draw, backend, program.key, index, 1.0 - rate, mask))
@@ -188,7 +207,7 @@ def _forward(
         else:
             calls += _affine(backend, x, w, b, out)
         if out is not z:
-            calls.append(partial(backend.sigma(name, out.size)[0], out, out))
+            calls.append(partial(sigmas[k][0], out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
     gather = _gather(backend, program.x, a[0], scale, offset)
     labelled = program.y.ndim == 1
@@ -196,7 +215,7 @@ def _forward(
     end, factor, _ = _COSTS[cost]
     few = len(z) <= SMALL  # their sum takes 0.4 µs as a product, and 0.9 as a reduction
     total = np.ones(len(z), z.dtype).dot if few else np.add.reduce
-    forward, backward = backend.sigma(last, z.size)
+    forward, backward = sigmas[-1]
     marks = program.task == "multilabel" or z.shape[1] == 1
 
     def run(step: int, rows: Array, targets: Array, decided: Array) -> float:
@@ -229,8 +248,7 @@ def compiled_forward(
     """A function from a few rows to a^L, see `Backend.compile_forward`."""
     real = theta.dtype
     sigmas = [
-        FORWARD[each] if isinstance(each, str) else partial(backend.activate, each)
-        for each in layers.activations
+        FORWARD.get(each.kernel) or partial(backend.activate, each) for each in layers.activations
     ]
     if any(after):
         sigmas = [_and_then(*each) for each in zip(sigmas, after, strict=True)]

@@ -1,0 +1,238 @@
+"""Activations element by element in compiled loops, of arithmetic that vectorizes.
+
+Of each z a function below has σ(z) and σ'(z), from the same exponential; a loop that wants one of
+them leaves the other out. Without "reassoc": sums with large numbers round here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.extending import intrinsic, overload
+
+from ._codes import ELU, EXP, GELU, LEAKY_RELU, SILU, SOFTPLUS
+from ._jit import INLINED, INTEGER, called_by_address, inlined, vector
+
+FLAGS = ("contract",)
+_inlined = inlined(*FLAGS)
+
+
+# --- exponentials -------------------------------------------------------------------------------
+
+
+@intrinsic
+def _scaled(typing_context, p, whole, zero):
+    """p·2ⁿ, where `whole` is n added to `zero`, beside which the last digit is 1.
+
+    By the bits of exponents, in two steps: 2ⁿ alone may be too large, or too small.
+    """
+    bits, digits, bias = {32: (32, 23, 127), 64: (64, 52, 1023)}[p.bitwidth]
+
+    def generate(context, builder, signature, arguments):
+        word, real = ir.IntType(bits), context.get_value_type(p)
+        value, *ends = arguments
+        n = builder.sub(*(builder.bitcast(end, word) for end in ends))
+        half = builder.ashr(n, word(1))
+        for part in half, builder.sub(n, half):
+            exponent = builder.shl(builder.add(part, word(bias)), word(digits))
+            value = builder.fmul(value, builder.bitcast(exponent, real))
+        return value
+
+    return p(p, p, p), generate
+
+
+def _reduced(x):
+    """e^r − 1, of x = n ln 2 + r, and what `_scaled` takes for n."""
+
+
+@overload(_reduced, jit_options=INLINED | {"fastmath": {*FLAGS}})
+def _reduced_by_dtype(x):
+    if x == types.float32:
+        # Cephes' polynomial (expf.c, S. Moshier): e^x is within 2e-7 of itself.
+        f = np.float32
+        low, high, zero = f(-104.0), f(89.0), f(1.5 * 2**23)
+        per_ln2, ln2, rest = f(1.44269504088896341), f(0.693359375), f(-2.12194440e-4)
+        p2, p3, p4 = f(5.0000001201e-1), f(1.6666665459e-1), f(4.1665795894e-2)
+        p5, p6, p7 = f(8.3334519073e-3), f(1.3981999507e-3), f(1.9875691500e-4)
+
+        def single(x):
+            x = low if x < low else high if x > high else x  # NaN stays NaN
+            whole = x * per_ln2 + zero
+            n = whole - zero
+            r = (x - n * ln2) - n * rest
+            q = (((((p7 * r + p6) * r + p5) * r + p4) * r + p3) * r + p2) * r * r + r
+            return q, whole, zero
+
+        return single
+
+    bottom, top, none = -746.0, 710.0, 1.5 * 2**52
+    rate, upper, lower = 1.44269504088896341, 6.93145751953125e-1, 1.42860682030941723212e-6
+    # Taylor's, whose next term is below 5e-18.
+    c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = (
+        1.0 / math.factorial(k) for k in range(2, 14)
+    )
+
+    def double(x):
+        x = bottom if x < bottom else top if x > top else x
+        whole = x * rate + none
+        n = whole - none
+        r = (x - n * upper) - n * lower
+        q = ((((c13 * r + c12) * r + c11) * r + c10) * r + c9) * r + c8
+        q = (((((q * r + c7) * r + c6) * r + c5) * r + c4) * r + c3) * r + c2
+        return q * r * r + r, whole, none
+
+    return double
+
+
+@_inlined
+def exponential(x):
+    q, whole, zero = _reduced(x)
+    return _scaled(q + type(x)(1.0), whole, zero)
+
+
+@_inlined
+def _less_one(x):
+    """e^x − 1, up to x = 0: to the last digits of small ones too."""
+    one, least = type(x)(1.0), type(x)(-50.0)  # where 2ⁿ is not rounded
+    q, whole, zero = _reduced(least if x < least else x)
+    power = _scaled(one, whole, zero)
+    return q * power + (power - one)
+
+
+@_inlined
+def probability(z):
+    """1 / (1 + e⁻ᶻ), and what it is less than 1: both right relative to themselves."""
+    one, zero = type(z)(1.0), type(z)(0.0)
+    e = exponential(-abs(z))
+    large = one / (one + e)
+    small = e * large
+    return (small, large) if z < zero else (large, small)
+
+
+def _log1p(x):
+    """ln(1 + x), of x from 0 to 1."""
+
+
+@overload(_log1p, jit_options=INLINED | {"fastmath": {*FLAGS}})
+def _log1p_by_dtype(x):
+    if x != types.float32:
+        return lambda x: math.log1p(x)
+
+    f = np.float32
+    two = f(2.0)
+    c3, c5, c7, c9, c11, c13 = (f(2.0 / k) for k in range(3, 14, 2))
+
+    def series(x):
+        # 2 artanh u, whose next term is below 5e-8 of it.
+        u = x / (two + x)
+        s = u * u
+        return ((((((c13 * s + c11) * s + c9) * s + c7) * s + c5) * s + c3) * s + two) * u
+
+    return series
+
+
+# --- σ(z) and σ'(z), which may have a number of their own ---------------------------------------
+
+
+@_inlined
+def _leaky_relu(z, slope):
+    one, zero = type(z)(1.0), type(z)(0.0)
+    return (z, one) if z > zero else (slope * z, slope)
+
+
+@_inlined
+def _elu(z, alpha):
+    one, zero = type(z)(1.0), type(z)(0.0)
+    below = alpha * _less_one(zero if z > zero else z)
+    return (z, one) if z > zero else (below, below + alpha)
+
+
+@_inlined
+def _softplus(z, number):
+    zero = type(z)(0.0)
+    more = _log1p(exponential(-abs(z)))
+    return (zero if z < zero else z) + more, probability(z)[0]
+
+
+@_inlined
+def _exp(z, number):
+    e = exponential(z)
+    return e, e
+
+
+@_inlined
+def _gelu(z, number):
+    real = type(z)
+    one, cube, scale = real(1.0), real(0.044715), real(2.0 * math.sqrt(2.0 / math.pi))
+    share, rest = probability(scale * z * (one + cube * z * z))
+    # As in `activations.GELU`, of which `share` is ½ (1 + t).
+    bent = scale * z * share * rest
+    return z * share, share + (bent + real(3.0) * cube * bent * z * z)
+
+
+@_inlined
+def _silu(z, number):
+    share, rest = probability(z)
+    a = z * share
+    return a, share + a * rest
+
+
+# --- loops --------------------------------------------------------------------------------------
+
+
+@_inlined
+def _in_place(sigma, number, z):
+    for j in range(z.size):
+        z[j] = sigma(z[j], number)[0]
+
+
+@_inlined
+def _with_slopes(sigma, number, z, slopes):
+    for j in range(z.size):
+        a, slope = sigma(z[j], number)
+        z[j] = a
+        slopes[j] = slope
+
+
+@_inlined
+def _row(sigma, number, z, slopes):
+    if slopes.size:
+        _with_slopes(sigma, number, z, slopes)
+    else:
+        _in_place(sigma, number, z)
+
+
+def curve(real: Any) -> Any:
+    """``z ← σ(z)`` and ``slopes ← σ'(z)``, of `units` elements of some rows of n.
+
+    A function of the code and the number of σ, of the addresses of z and of slopes, 0 where none
+    are wanted, and of the rows, the units and n.
+    """
+    kind, size = from_dtype(real), real.itemsize
+
+    def run(code, number, z, slopes, rows, units, n):
+        number, one = kind(number), units == n
+        count = rows * units if one else units
+        for r in range(1 if one else rows):
+            skipped = r * n * size
+            x = vector(z + skipped, count, kind)
+            out = vector(slopes + skipped, count if slopes else 0, kind)
+            if code == LEAKY_RELU:
+                _row(_leaky_relu, number, x, out)
+            elif code == ELU:
+                _row(_elu, number, x, out)
+            elif code == SOFTPLUS:
+                _row(_softplus, number, x, out)
+            elif code == EXP:
+                _row(_exp, number, x, out)
+            elif code == GELU:
+                _row(_gelu, number, x, out)
+            elif code == SILU:
+                _row(_silu, number, x, out)
+
+    arguments = INTEGER, types.float64, *[INTEGER] * 5
+    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
