@@ -176,6 +176,24 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2, clip_norm):
         agree(*fits(network, *classes, optimizer=optimizer, **options), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "gelu", "silu", "softplus", "elu"])
+@pytest.mark.parametrize("bias", [-50.0, -1e4, 50.0])
+def test_units_that_are_saturated_stand_still(fits, dtype, hidden, bias):
+    def make(backend):
+        net = bpx.Network(
+            [1, 1, 1], hidden=hidden, output="identity", dtype=dtype, backend=backend
+        )
+        net.parameters[...] = 1.0
+        net.biases[0] = [bias]
+        return net
+
+    # Adam makes a step of its full length of the smallest gradient that is not 0.
+    data = np.ones((20, 1)), np.full((20, 1), 90.0)
+    one, two = fits(make, *data, batch_size=1, epochs=5, optimizer=bpx.Adam(0.01))
+    assert np.allclose(one.parameters, two.parameters, rtol=1e-5, atol=1e-5)
+
+
 def test_masks_go_by_all_steps_of_a_network(fits, classes):
     """Also those that another optimizer did."""
 

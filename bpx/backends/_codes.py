@@ -12,7 +12,6 @@ IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SOFTPLUS, EXP, GELU, SI
 FROM_A = "identity", "sigmoid", "tanh", "relu", "softmax"
 ACTIVATIONS = *FROM_A, "leaky-relu", "elu", "softplus", "exp", "gelu", "silu"
 NUMBERS = {"leaky-relu": "slope", "elu": "alpha"}  # fields
-PROBABILITY = 11  # the sigmoid of outputs that a user sees, whose small values are right too
 
 QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
 COSTS = "quadratic", "cross-entropy", "log-likelihood"

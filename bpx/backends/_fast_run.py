@@ -11,7 +11,7 @@ import numpy as np
 from . import _machine_code
 from ._base import Array, Backend, Forward, InPlace
 from ._cblas import address
-from ._codes import ACTIVATIONS, FROM_A, PROBABILITY, SIGMOID, code_of, number_of
+from ._codes import ACTIVATIONS, FROM_A, code_of, number_of
 
 # Rows of many that go through all layers before the next. With fewer it costs more that ω is
 # turned around for them, and with more the activations do not stay in the second cache.
@@ -47,7 +47,6 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
     real, outputs = theta.dtype, layers.sizes[-1]
     codes = [*map(code_of, layers.activations)]
     numbers = np.array([*map(number_of, layers.activations)])
-    codes[-1] = PROBABILITY if codes[-1] == SIGMOID else codes[-1]
     net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
     given, widest = np.zeros(1, LAYERS), max(layers.sizes[1:-1], default=0)
     of_net = address(net), len(codes), widest

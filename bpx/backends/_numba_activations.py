@@ -104,13 +104,29 @@ def _less_one(x):
 
 
 @_inlined
-def probability(z):
-    """1 / (1 + e⁻ᶻ), and what it is less than 1: both right relative to themselves."""
+def sigmoid(z):
+    """Right relative to itself; e⁻ᶻ may be infinite."""
+    one = type(z)(1.0)
+    return one / (one + exponential(-z))
+
+
+@_inlined
+def _shares(z):
+    """The same, and what it is less than 1, as right as itself."""
     one, zero = type(z)(1.0), type(z)(0.0)
     e = exponential(-abs(z))
     large = one / (one + e)
     small = e * large
     return (small, large) if z < zero else (large, small)
+
+
+@_inlined
+def tanh(z):
+    """Right relative to itself, and what it is less than 1 too."""
+    two, zero = type(z)(2.0), type(z)(0.0)
+    e = _less_one(-two * abs(z))
+    t = (zero - e) / (two + e)
+    return -t if z < zero else t
 
 
 def _log1p(x):
@@ -155,7 +171,7 @@ def _elu(z, alpha):
 def _softplus(z, number):
     zero = type(z)(0.0)
     more = _log1p(exponential(-abs(z)))
-    return (zero if z < zero else z) + more, probability(z)[0]
+    return (zero if z < zero else z) + more, sigmoid(z)
 
 
 @_inlined
@@ -168,7 +184,7 @@ def _exp(z, number):
 def _gelu(z, number):
     real = type(z)
     one, cube, scale = real(1.0), real(0.044715), real(2.0 * math.sqrt(2.0 / math.pi))
-    share, rest = probability(scale * z * (one + cube * z * z))
+    share, rest = _shares(scale * z * (one + cube * z * z))
     # As in `activations.GELU`, of which `share` is ½ (1 + t).
     bent = scale * z * share * rest
     return z * share, share + (bent + real(3.0) * cube * bent * z * z)
@@ -176,7 +192,7 @@ def _gelu(z, number):
 
 @_inlined
 def _silu(z, number):
-    share, rest = probability(z)
+    share, rest = _shares(z)
     a = z * share
     return a, share + a * rest
 
