@@ -24,6 +24,7 @@ from bpx.backends import (
     _scipy,
     _torch,
 )
+from bpx.backends._numpy_elementwise import SMALL
 from bpx.costs import COSTS, Objective
 from bpx.layers.sliding import Sliding
 from bpx.optimizers import State
@@ -118,7 +119,7 @@ def one_hot_cases(rng):
 OF_NUMBERS = (
     *(bpx.activations.LeakyReLU(slope) for slope in (0.3, 0.0, -0.5, 3.0)),
     *(bpx.activations.ELU(0.3), bpx.activations.ELU(), bpx.activations.Softplus()),
-    *(bpx.activations.GELU(), bpx.activations.SiLU()),
+    *(bpx.activations.GELU(), bpx.activations.SiLU(), bpx.activations.Exponential()),
 )
 
 
@@ -646,16 +647,20 @@ def test_native_is_standard(backend, rng, name, dtype):
 
 
 @pytest.mark.parametrize("activation", OF_NUMBERS, ids=str)
-def test_what_is_not_finite_is_where_the_standard_has_it(activation):
-    z = np.array([np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, -1e-12])
-    numpys, standard = _numpy.NumpyBackend(), Backend("numpy", np)
-    with np.errstate(invalid="ignore", over="ignore"):  # 0·∞
-        a = standard.activate(activation, z, np.empty(7))
-        slopes = standard.activate_backward(activation, np.ones(7), z, a)
-        found = numpys.activate(activation, z, np.empty(7))
-        backward = numpys.activate_backward(activation, np.ones(7), z, a)
-    assert np.allclose(found, a, rtol=1e-14, atol=0.0, equal_nan=True)
-    assert np.allclose(backward, slopes, rtol=1e-14, atol=0.0, equal_nan=True)
+@pytest.mark.parametrize("kind", [_numpy.NumpyBackend, _fast.FastBackend])
+def test_what_is_not_finite_is_where_the_standard_has_it(activation, kind):
+    kernels, standard = kind(), Backend("numpy", np)
+    if kind is _fast.FastBackend:
+        pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
+    z = np.array([np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, -1e-12, 709.0, -740.0])
+    z = np.repeat(z, SMALL)  # for the compiled loops
+    with np.errstate(all="ignore"):  # 0·∞
+        a = standard.activate(activation, z, np.empty_like(z))
+        slopes = standard.activate_backward(activation, np.ones_like(z), z, a)
+        found = kernels.activate(activation, z, np.empty_like(z))
+        backward = kernels.activate_backward(activation, np.ones_like(z), z, a)
+    assert np.allclose(found, a, rtol=1e-14, atol=1e-300, equal_nan=True)
+    assert np.allclose(backward, slopes, rtol=1e-14, atol=1e-300, equal_nan=True)
 
 
 def test_without_scipy_the_numbers_are_the_same(rng, monkeypatch):

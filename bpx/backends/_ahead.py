@@ -16,7 +16,7 @@ from ._base import BackendError
 # is simpler than networks that between them would need them all: which kernel is chosen depends on
 # sizes, and on the cores.
 FUNCTIONS = {
-    "_numba_activations": ("curve",),
+    "_numba_activations": ("activate", "activate_backward", "curve"),
     "_numba_channels": (
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),

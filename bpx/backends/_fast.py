@@ -13,7 +13,7 @@ import numpy as np
 from . import _fast_run, _fast_steps, _machine_code, _threads
 from ._base import Array, Forward, InPlace, dealt
 from ._cblas import TIMED
-from ._codes import FROM_A, RULES, rule_of
+from ._codes import ACTIVATIONS, FROM_A, RULES, rule_of
 from ._fast_norms import FastNorms
 from ._fast_run import ROWS_OF_BLOCK
 from ._fast_windows import are_dense
@@ -47,6 +47,9 @@ OBJECTIVES = {
     ("cross-entropy", "sigmoid"),
     ("log-likelihood", "softmax"),
 }
+
+# Activations of large arrays step by step.
+LOOPS = {"relu", *ACTIVATIONS} - {"identity", "sigmoid", "tanh", "softmax"}
 
 # Numba does not know float16, and compiles a function of rows for each of these.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"
@@ -184,15 +187,21 @@ class FastBackend(FastNorms):
         add(x, np.ascontiguousarray(rows, np.int64), out)
 
     def activate(self, activation: Any, z: Array, out: Array) -> Array:
-        if activation.kernel != "relu" or not _in_a_loop(z, out):
+        if activation.kernel not in LOOPS or not _in_a_loop(z, out):
             return super().activate(activation, z, out)
-        _fast_run.relu(z, out)
+        if activation.kernel == "relu":
+            _fast_run.relu(z, out)
+        else:
+            _fast_run.activate(activation, z, out)
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
-        if activation.kernel != "relu" or not _in_a_loop(delta, a):
+        if activation.kernel not in LOOPS or not _in_a_loop(delta, z, a):
             return super().activate_backward(activation, delta, z, a)
-        _fast_run.relu_backward(delta, a)
+        if activation.kernel == "relu":
+            _fast_run.relu_backward(delta, a)
+        else:
+            _fast_run.activate_backward(activation, delta, z, a)
         return delta
 
     def sigma(self, name: str, size: int) -> tuple[Native, Native]:

@@ -115,6 +115,19 @@ def curve(real: Any, activations: Sequence[Any]) -> int:
     return _machine_code.load("_numba_activations", "curve", real).address
 
 
+def activate(activation: Any, z: Array, out: Array) -> None:
+    """One that `_numba_activations` has, of dense arrays."""
+    function = _machine_code.load("_numba_activations", "activate", z.dtype).call
+    function(code_of(activation), number_of(activation), z.reshape(-1), out.reshape(-1))
+
+
+def activate_backward(activation: Any, delta: Array, z: Array, a: Array) -> None:
+    """``delta ← δ ⊙ σ'``, of dense arrays."""
+    function = _machine_code.load("_numba_activations", "activate_backward", a.dtype).call
+    vectors = [array.reshape(-1) for array in (delta, z, a)]
+    function(code_of(activation), number_of(activation), *vectors)
+
+
 def gemm(alpha: float, a: Array, b: Array, beta: float, out: Array) -> None:
     """``out ← β·out + α·ab``; no gaps in the rows of `out`, nor in rows or columns of a and b."""
     size = out.itemsize

@@ -15,7 +15,7 @@ from numba import from_dtype, types
 from numba.extending import intrinsic, overload
 
 from ._codes import ELU, EXP, GELU, LEAKY_RELU, SILU, SOFTPLUS
-from ._jit import INLINED, INTEGER, called_by_address, inlined, vector
+from ._jit import ARRAY, INLINED, INTEGER, array, called_by_address, inlined, vector
 
 FLAGS = ("contract",)
 _inlined = inlined(*FLAGS)
@@ -130,25 +130,19 @@ def tanh(z):
 
 
 def _log1p(x):
-    """ln(1 + x), of x from 0 to 1."""
-
-
-@overload(_log1p, jit_options=INLINED | {"fastmath": {*FLAGS}})
-def _log1p_by_dtype(x):
-    if x != types.float32:
-        return lambda x: math.log1p(x)
-
-    f = np.float32
-    two = f(2.0)
-    c3, c5, c7, c9, c11, c13 = (f(2.0 / k) for k in range(3, 14, 2))
-
-    def series(x):
-        # 2 artanh u, whose next term is below 5e-8 of it.
-        u = x / (two + x)
-        s = u * u
-        return ((((((c13 * s + c11) * s + c9) * s + c7) * s + c5) * s + c3) * s + two) * u
-
-    return series
+    """ln(1 + x), of x from 0 to 1: 2 artanh u, whose next term is below 1e-17 of it."""
+    real = type(x)
+    is_large = x > real(0.41421356)  # then it is ln 2 + ln ½(1 + x)
+    above = x - real(1.0) if is_large else x
+    u = above / (above + (real(4.0) if is_large else real(2.0)))
+    s = u * u
+    total = real(2 / 21) * s + real(2 / 19)
+    total = (total * s + real(2 / 17)) * s + real(2 / 15)
+    total = (total * s + real(2 / 13)) * s + real(2 / 11)
+    total = (total * s + real(2 / 9)) * s + real(2 / 7)
+    total = (total * s + real(2 / 5)) * s + real(2 / 3)
+    total = (total * s + real(2.0)) * u
+    return total + real(math.log(2.0)) if is_large else total
 
 
 # --- σ(z) and σ'(z), which may have a number of their own ---------------------------------------
@@ -201,25 +195,44 @@ def _silu(z, number):
 
 
 @_inlined
-def _in_place(sigma, number, z):
+def _in_place(sigma, number, z, out):
     for j in range(z.size):
         z[j] = sigma(z[j], number)[0]
 
 
 @_inlined
-def _with_slopes(sigma, number, z, slopes):
+def _beside(sigma, number, z, out):
     for j in range(z.size):
-        a, slope = sigma(z[j], number)
-        z[j] = a
-        slopes[j] = slope
+        out[j] = sigma(z[j], number)[0]
 
 
 @_inlined
-def _row(sigma, number, z, slopes):
-    if slopes.size:
-        _with_slopes(sigma, number, z, slopes)
-    else:
-        _in_place(sigma, number, z)
+def _with_slopes(sigma, number, z, slopes):
+    for j in range(z.size):
+        z[j], slopes[j] = sigma(z[j], number)
+
+
+@_inlined
+def _backward(sigma, number, z, delta):
+    for j in range(z.size):
+        delta[j] *= sigma(z[j], number)[1]
+
+
+@_inlined
+def _loop(loop, code, number, z, other):
+    """One of these, of the activation with this code."""
+    if code == LEAKY_RELU:
+        loop(_leaky_relu, number, z, other)
+    elif code == ELU:
+        loop(_elu, number, z, other)
+    elif code == SOFTPLUS:
+        loop(_softplus, number, z, other)
+    elif code == EXP:
+        loop(_exp, number, z, other)
+    elif code == GELU:
+        loop(_gelu, number, z, other)
+    elif code == SILU:
+        loop(_silu, number, z, other)
 
 
 def curve(real: Any) -> Any:
@@ -231,24 +244,53 @@ def curve(real: Any) -> Any:
     kind, size = from_dtype(real), real.itemsize
 
     def run(code, number, z, slopes, rows, units, n):
-        number, one = kind(number), units == n
-        count = rows * units if one else units
-        for r in range(1 if one else rows):
+        number, dense = kind(number), units == n
+        count = rows * units if dense else units
+        for r in range(1 if dense else rows):
             skipped = r * n * size
-            x = vector(z + skipped, count, kind)
-            out = vector(slopes + skipped, count if slopes else 0, kind)
-            if code == LEAKY_RELU:
-                _row(_leaky_relu, number, x, out)
-            elif code == ELU:
-                _row(_elu, number, x, out)
-            elif code == SOFTPLUS:
-                _row(_softplus, number, x, out)
-            elif code == EXP:
-                _row(_exp, number, x, out)
-            elif code == GELU:
-                _row(_gelu, number, x, out)
-            elif code == SILU:
-                _row(_silu, number, x, out)
+            row, into = vector(z + skipped, count, kind), vector(slopes + skipped, count, kind)
+            if slopes:
+                _loop(_with_slopes, code, number, row, into)
+            else:
+                _loop(_in_place, code, number, row, row)
 
     arguments = INTEGER, types.float64, *[INTEGER] * 5
+    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
+
+
+def activate(real: Any) -> Any:
+    """``out ← σ(z)``: a function of the code and the number of σ, and of two vectors."""
+    kind = from_dtype(real)
+
+    def run(code, number, z, out):
+        number, z, out = kind(number), array(z, 1, kind), array(out, 1, kind)
+        if z.ctypes.data == out.ctypes.data:  # by itself, see `_numba_channels.relu`
+            _loop(_in_place, code, number, z, z)
+        else:
+            _loop(_beside, code, number, z, out)
+
+    return called_by_address(types.void, INTEGER, types.float64, ARRAY, ARRAY, fastmath=FLAGS)(run)
+
+
+def activate_backward(real: Any) -> Any:
+    """``delta ← δ ⊙ σ'``: a function of the code and the number of σ, and of δ, z and a.
+
+    Where σ' follows from a, that may have overwritten z.
+    """
+    kind = from_dtype(real)
+    one, zero = kind(1.0), kind(0.0)
+
+    def run(code, number, delta, z, a):
+        number, delta = kind(number), array(delta, 1, kind)
+        z, a = array(z, 1, kind), array(a, 1, kind)
+        if code == ELU:
+            for j in range(a.size):
+                delta[j] *= one if a[j] > zero else a[j] + number
+        elif code == EXP:
+            for j in range(a.size):
+                delta[j] *= a[j]
+        else:
+            _loop(_backward, code, number, z, delta)
+
+    arguments = INTEGER, types.float64, *[ARRAY] * 3
     return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
