@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,6 +52,32 @@ ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A normalization between a dense layer and its activation.
+
+    Attributes
+    ----------
+    of_batch : bool
+        `BatchNorm`, else `LayerNorm`.
+    scale, shift : int
+        Where they begin in θ.
+    mean, variance : int
+        Where the running ones begin in the state; −1: there are none.
+    epsilon, momentum : float
+    trained : bool
+    """
+
+    of_batch: bool
+    scale: int
+    shift: int
+    mean: int
+    variance: int
+    epsilon: float
+    momentum: float
+    trained: bool
+
+
+@dataclass(frozen=True)
 class DenseLayers:
     """A chain of dense layers: where each lies in θ, and its activation.
 
@@ -69,6 +95,8 @@ class DenseLayers:
     dropout : tuple of (int, float)
         In training: of each layer the rate of the `Dropout` before it, 0 where there is none,
         after that one's number in the network.
+    norms : tuple of Norm or None
+        In training: what is between each layer's z and its activation.
     scale, offset : ndarray or None
         Of a first `Rescale`, for each input, in float64.
     """
@@ -80,6 +108,7 @@ class DenseLayers:
     trained: tuple[bool, ...]
     dropout: tuple[tuple[int, float], ...]
     after: tuple[tuple[int, ...], ...] = ()
+    norms: tuple[Norm | None, ...] = ()
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
 
@@ -93,6 +122,17 @@ class DenseLayers:
     def drops(self) -> bool:
         """Whether there is a `Dropout`."""
         return any(rate for _, rate in self.dropout)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether there is a norm."""
+        return any(self.norms)
+
+    @property
+    def lowest(self) -> int:
+        """The first layer that is trained, or whose norm is; their number if there is none."""
+        norms = (each is not None and each.trained for each in self.norms)
+        return [*map(max, self.trained, norms), True].index(True)
 
     @property
     def multiply_adds(self) -> int:
@@ -193,11 +233,47 @@ class Architecture:
 
     @cached_property
     def dense(self) -> DenseLayers | None:
-        """The chain as dense layers; None where a run has no such layer or activation."""
+        """The chain as dense layers in training; None where runs have no such layer or order."""
         found, kinds = self.inference, [type(layer) for layer in self.layers]
         # A run has one mask between two layers, on what σ gives.
         masks = all(b is Dense for a, b in pairwise(kinds) if a is Dropout)
-        return found if found is not None and masks and found.has_codes else None
+        between = self._between() if found is not None and masks else None
+        if found is None or between is None:
+            return None
+        sigmas, norms = zip(*between, strict=True)
+        found = dataclasses.replace(found, activations=sigmas, norms=norms, after=())
+        return found if found.has_codes else None
+
+    def _between(self) -> list[tuple[Activation, Norm | None]] | None:
+        """Of each dense layer its σ, and its norm, if there is one; None in another order.
+
+        That is: z, a norm, σ, a `Dropout`, the next layer. σ is the layer's own, or an
+        `Activation`'s after a layer without one.
+        """
+        starts = {
+            (entry.layer, entry.name): entry.start
+            for layout in (self.layout, self.state_layout)
+            for entry in layout.entries
+        }
+        found: list[tuple[Activation, Norm | None]] = []
+        ends = [i for i, layer in enumerate(self.layers) if type(layer) is Dense]
+        for i, end in zip(ends, (*ends[1:], len(self.layers)), strict=True):
+            sigma, norm = cast(Dense, self.layers[i]).activation, None
+            last = end - 1 if type(self.layers[end - 1]) is Dropout else end
+            for j in range(i + 1, last):
+                layer = self.layers[j]
+                if type(sigma) is not Identity:
+                    return None
+                if type(layer) is ActivationLayer:
+                    sigma = layer.activation
+                elif norm is None and type(layer) in (BatchNorm, LayerNorm) and j == i + 1:
+                    norm = _norm(cast(Any, layer), j, starts)
+                    if norm is None:
+                        return None
+                else:
+                    return None
+            found.append((sigma, norm))
+        return found
 
     @cached_property
     def inference(self) -> DenseLayers | None:
@@ -284,6 +360,23 @@ class Architecture:
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer, whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
+
+
+def _norm(layer: Any, index: int, starts: dict[tuple[int, str], int]) -> Norm | None:
+    """A layer as a `Norm`; None of one that keeps its running statistics."""
+    of_batch = type(layer) is BatchNorm
+    if of_batch and not layer.trainable:
+        return None
+    return Norm(
+        of_batch=of_batch,
+        scale=starts[index, "scale"],
+        shift=starts[index, "shift"],
+        mean=starts.get((index, "mean"), -1),
+        variance=starts.get((index, "variance"), -1),
+        epsilon=layer.epsilon,
+        momentum=layer.momentum if of_batch else 0.0,
+        trained=layer.trainable,
+    )
 
 
 def _check_ending(layer: Layer) -> None:

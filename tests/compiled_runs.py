@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -94,6 +95,7 @@ def agree(one, two, dtype="float64"):
     for name, slot in one.optimizer_state.slots.items():
         other = two.optimizer_state.slots[name]
         assert np.abs(slot - other).max() <= tolerance * np.abs(slot).max()
+    assert np.abs(one.state - two.state).max(initial=0.0) <= tolerance * size
 
 
 def of_each_kind(rng, x, y):
@@ -150,6 +152,19 @@ def bending(backend, inputs=7, outputs=4, dtype="float64"):
     )  # fmt: skip
 
 
+def normalizing(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)):
+    """A network with both norms, before σ of each kind; `trained` are the first three layers."""
+    (first, norm, other), of = trained, bpx.layers
+    return bpx.Network(
+        [of.Input(inputs), of.Dense(11, use_bias=False, trainable=first), of.BatchNorm(),
+         of.Activation("tanh"), of.Dropout(0.25), of.Dense(9, trainable=first),
+         of.LayerNorm(trainable=norm), of.Activation("softmax"),
+         of.Dense(33, use_bias=False, trainable=other), of.BatchNorm(0.3, 1e-3),
+         of.Activation("relu"), of.Dense(8), of.LayerNorm(epsilon=1e-3),
+         of.Dense(outputs, "softmax")], seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
 def masked_and_clipped(rng, x, y):
     """The same with masks, and with a gradient that is clipped, where a layer is frozen too."""
     weight = rng.random(len(x))
@@ -160,6 +175,9 @@ def masked_and_clipped(rng, x, y):
     for clip_norm in None, 0.05:
         yield dropping, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
         yield bending, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
+        for trained in itertools.product((True, False), repeat=3):
+            make = partial(normalizing, trained=trained)
+            yield make, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
 
 
 def shifted(rng):

@@ -172,7 +172,8 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2, clip_norm):
         return bpx.Network([7, 6, 4], seed=0, dtype=dtype, backend=backend)
 
     options = {"epochs": 2, "batch_size": 5, "l2": l2, "clip_norm": clip_norm}
-    for network in make, partial(compiled_runs.dropping, dtype=dtype):
+    others = compiled_runs.dropping, compiled_runs.normalizing
+    for network in make, *(partial(each, dtype=dtype) for each in others):
         agree(*fits(network, *classes, optimizer=optimizer, **options), dtype)
 
 
@@ -210,8 +211,9 @@ def test_masks_go_by_all_steps_of_a_network(fits, classes):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
-def test_a_run_with_masks_goes_on_after_ctrl_c_amid_an_epoch(
-    run, classes, monkeypatch, tmp_path, clip_norm
+@pytest.mark.parametrize("network", [compiled_runs.dropping, compiled_runs.normalizing])
+def test_a_run_with_masks_or_norms_goes_on_after_ctrl_c_amid_an_epoch(
+    run, classes, monkeypatch, tmp_path, clip_norm, network
 ):
     from bpx.training import program
 
@@ -222,7 +224,7 @@ def test_a_run_with_masks_goes_on_after_ctrl_c_amid_an_epoch(
             signal.raise_signal(signal.SIGINT)
 
     options = {"epochs": 3, "batch_size": 5, "optimizer": bpx.Adam(), "clip_norm": clip_norm}
-    whole, stopped, resumed = (compiled_runs.dropping(run) for _ in range(3))
+    whole, stopped, resumed = (network(run) for _ in range(3))
     whole.fit(*classes, **options)
     with monkeypatch.context() as patch:  # of the bar's own, after which no step is by itself
         patch.setattr(bpx.callbacks.Progress, "on_step_end", press)
@@ -231,6 +233,7 @@ def test_a_run_with_masks_goes_on_after_ctrl_c_amid_an_epoch(
     assert (stopped.steps, stopped.history.interrupted) == (8, True)
     resumed.fit(*classes, checkpoint=tmp_path, resume=True, **options)
     assert np.array_equal(resumed.parameters, whole.parameters)
+    assert np.array_equal(resumed.state, whole.state)
 
 
 @pytest.mark.parametrize("epochs", [4, 2])
@@ -506,6 +509,66 @@ def test_a_large_relu_in_place_and_beside(rng, dtype):
     within = z.copy()
     kernels.activate(relu, within, within)
     assert within.tobytes() == beside.tobytes()
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [bpx.layers.BatchNorm(trainable=False)],
+        [bpx.layers.LayerNorm(), bpx.layers.BatchNorm()],
+        [bpx.layers.Activation("tanh"), bpx.layers.BatchNorm()],
+        [bpx.layers.Activation("tanh"), bpx.layers.Activation("relu")],
+        [bpx.layers.Dropout(0.2), bpx.layers.BatchNorm()],
+        [bpx.layers.LayerNorm(), bpx.layers.Dropout(0.2), bpx.layers.Activation("tanh")],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("own", ["identity", "sigmoid"])
+def test_norms_and_activations_in_another_order_go_step_by_step(fits, classes, between, own):
+    def make(backend):
+        dense = bpx.layers.Dense
+        layers = [bpx.layers.Input(7), dense(6, own), *between, dense(4, "softmax")]
+        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+    agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
+
+
+@pytest.mark.parametrize("norm", [bpx.layers.BatchNorm(), bpx.layers.LayerNorm()], ids=str)
+def test_a_norm_after_an_activation_goes_step_by_step(fits, classes, norm):
+    def make(backend):
+        dense = bpx.layers.Dense
+        layers = [bpx.layers.Input(7), dense(6, "tanh"), norm, dense(4, "softmax")]
+        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+    agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
+
+
+def test_a_last_smaller_mini_batch_has_statistics_of_its_own(fits, rng):
+    """Of two rows; and what is left out by drop_last= has none."""
+    x, y = rng.normal(size=(22, 7)), rng.integers(4, size=22)
+    for drop_last in True, False:
+        options = {"epochs": 3, "batch_size": 5, "optimizer": bpx.Adam(), "drop_last": drop_last}
+        one, two = fits(compiled_runs.normalizing, x, y, **options)
+        assert one.steps == (12 if drop_last else 15)
+        agree(one, two)
+
+
+@pytest.mark.parametrize("at", [2, 5, 7])
+def test_a_step_that_diverges_leaves_running_statistics(run, rng, at):
+    x, y = rng.normal(size=(40, 7)), rng.integers(4, size=40)
+    x[5 * at] = 1e300  # a square of which has no room
+    found = []
+    for backend in STEPS, run:
+        net = compiled_runs.normalizing(backend)
+        with pytest.raises(bpx.DivergenceError) as error:
+            net.fit(x, y, epochs=1, batch_size=5, shuffle=False, optimizer=bpx.Adam())
+        found.append((str(error.value), net.steps))
+        if backend is STEPS:
+            expected = net
+    assert found[0] == found[1]
+    assert net.steps == at
+    assert np.allclose(net.state, expected.state, rtol=1e-12, atol=1e-12)
+    assert np.allclose(net.parameters, expected.parameters, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("hidden", ["relu", "tanh"])

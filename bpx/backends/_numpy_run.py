@@ -19,6 +19,7 @@ from ._base import Array, Forward, InPlace
 from ._cblas import is_sooner_transposed
 from ._numpy import FEW, ONE_THREAD, NumpyBackend, weighted_sum
 from ._numpy_elementwise import FORWARD, SMALL, Native, log_likelihood, row_sums
+from ._numpy_norms import PreparedNorm
 
 Call = Callable[[], Any]
 Scaled = Callable[[float, float], Any]  # of α and β
@@ -30,7 +31,8 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
     if cost not in _COSTS or _COSTS[cost][2] not in (last, None):
         return None
     m, y, weight, state = program.batch_size, program.y, program.weight, program.state
-    omega = program.theta[: program.decayed]
+    omega, running = program.theta[: program.decayed], program.running
+    kept = running.copy()
     step_of = cache(partial(_step, backend, program))  # the last mini-batch may be smaller
 
     def run(order: np.ndarray, scalars: np.ndarray, log: np.ndarray, squares: np.ndarray) -> int:
@@ -42,8 +44,11 @@ def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
         batches = zip(*(_cut(rows, m) for rows in (order, targets, decided)), strict=True)
         for k, (batch, scales) in enumerate(zip(batches, scalars.tolist(), strict=True)):
             forward, backward = step_of(len(batch[0]))
+            if len(kept):
+                np.copyto(kept, running)
             cost = forward(done + k, *batch)
             if not math.isfinite(cost):
+                np.copyto(running, kept)
                 return k
             log[k, 0] = cost
             if len(squares):
@@ -85,10 +90,17 @@ def _step(
         for x, (_, rate) in zip(a[:-1], layers.dropout, strict=True)
     ]
     inputs = [a[k] if mask is None else np.empty_like(mask) for k, mask in enumerate(masks)]
+    norms = [
+        None if each is None else PreparedNorm(backend, each, theta, program.running, out)
+        for each, out in zip(layers.norms, a[1:], strict=True)
+    ]
     sigmas = [_sigma(backend, *each) for each in zip(layers.activations, a[1:], strict=True)]
-    forward = _forward(backend, program, a, masks, inputs, delta[-1], tensors, sigmas)
-    below = _below(backend, layers, tensors, a, masks, delta, sigmas)
+    forward = _forward(backend, program, a, masks, norms, inputs, delta[-1], tensors, sigmas)
+    below = _below(backend, layers, tensors, a, masks, norms, delta, sigmas)
     updates = _updates(backend, layers, tensors, into, inputs, delta)
+    for norm, of_layer in zip(norms, layers.norms, strict=True):
+        if norm is not None and of_layer.trained:
+            updates += _of_norm(backend, of_layer, norm.sums, theta, grad)
 
     mean = 1.0 / m if program.weight is None else 1.0
     omega, decayed = theta[: program.decayed], grad[: program.decayed]
@@ -146,17 +158,19 @@ def _below(
     tensors: list[Any],
     a: list[Array],
     masks: list[Array | None],
+    norms: list[PreparedNorm | None],
     delta: list[Array],
     sigmas: list[tuple[Native, Native]],
 ) -> list[Call]:
     """(BP2), from the old ω, down to the first layer that is trained."""
     calls: list[Call] = []
-    last, trained = len(tensors) - 1, layers.trained
-    for k in range(last, trained.index(True) if True in trained else last, -1):
+    for k in range(len(tensors) - 1, layers.lowest, -1):
         calls.append(_product(backend, delta[k], tensors[k][0], delta[k - 1]))
         if masks[k] is not None:
             calls.append(partial(np.multiply, delta[k - 1], masks[k], delta[k - 1]))
         calls.append(partial(sigmas[k - 1][1], delta[k - 1], a[k]))
+        if (norm := norms[k - 1]) is not None:
+            calls += norm.backward(delta[k - 1])
     return calls
 
 
@@ -179,11 +193,23 @@ def _updates(
     return found
 
 
+def _of_norm(
+    backend: NumpyBackend, norm: Any, sums: Array, theta: Array, into: Array
+) -> list[tuple[Scaled, int, Array, Array]]:
+    """The same of γ and β, whose gradients are there."""
+    parts = [slice(start, start + sums.shape[1]) for start in (norm.scale, norm.shift)]
+    return [
+        (partial(backend.axpby, total, into[part]), 1, theta[part], into[part])
+        for total, part in zip(sums, parts, strict=True)
+    ]
+
+
 def _forward(
     backend: NumpyBackend,
     program: Any,
     a: list[Array],
     masks: list[Array | None],
+    norms: list[PreparedNorm | None],
     inputs: list[Array],
     delta: Array,
     tensors: list[Any],
@@ -199,13 +225,17 @@ def _forward(
     draws: list[Callable[[int], None]] = []
     for k, ((w, b), x) in enumerate(zip(tensors, inputs, strict=True)):
         out, mask, (index, rate) = a[k + 1], masks[k], layers.dropout[k]
+        norm = norms[k]
+        sums = out if norm is None else norm.z
         if mask is not None:
             draws.append(partial(_draw, backend, program.key, index, 1.0 - rate, mask))
             calls.append(partial(np.multiply, a[k], mask, x))
         if b is None:
-            calls.append(_product(backend, x, w.T, out))
+            calls.append(_product(backend, x, w.T, sums))
         else:
-            calls += _affine(backend, x, w, b, out)
+            calls += _affine(backend, x, w, b, sums)
+        if norm is not None:
+            calls.append(norm.forward)
         if out is not z:
             calls.append(partial(sigmas[k][0], out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)

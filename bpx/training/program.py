@@ -54,6 +54,8 @@ class Program:
         Of the network, for masks.
     done : callable
         The steps that the network has done, which a callback's `backprop` counts too.
+    running : array
+        The running statistics of all layers.
     clip_norm : float or None
         The most that the norm of a gradient may be.
     squares : bool
@@ -77,13 +79,14 @@ class Program:
     batch_size: int
     key: int
     done: Callable[[], int]
+    running: Array
     clip_norm: float | None = None
     squares: bool = False
 
     @property
     def is_plain(self) -> bool:
-        """Whether there are neither masks nor clipping, which not all backends have."""
-        return not self.layers.drops and self.clip_norm is None
+        """Whether there are no masks, norms or clipping, which not all backends have."""
+        return not self.layers.drops and not self.layers.normalizes and self.clip_norm is None
 
     @property
     def steps_a_call(self) -> int:
@@ -117,7 +120,7 @@ def compiled(
         optimizer=update.optimizer, theta=chain.parameters, into=update.out.flat, slots=slots,
         state=update.state, decayed=layout.decayed, trained=layout.trained, x=samples.x,
         y=samples.y, weight=samples.weight, batch_size=source.batch_size, key=chain.key,
-        done=done, clip_norm=update.penalty.clip_norm, squares=squares,
+        done=done, running=chain.state, clip_norm=update.penalty.clip_norm, squares=squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)
