@@ -556,12 +556,13 @@ def test_a_last_smaller_mini_batch_has_statistics_of_its_own(fits, rng):
 @pytest.mark.parametrize("at", [2, 5, 7])
 def test_a_step_that_diverges_leaves_running_statistics(run, rng, at):
     x, y = rng.normal(size=(40, 7)), rng.integers(4, size=40)
-    x[5 * at] = 1e300  # a square of which has no room
+    x[5 * at] = np.inf
     found = []
     for backend in STEPS, run:
         net = compiled_runs.normalizing(backend)
         with pytest.raises(bpx.DivergenceError) as error:
-            net.fit(x, y, epochs=1, batch_size=5, shuffle=False, optimizer=bpx.Adam())
+            net.fit(x, y, epochs=1, batch_size=5, shuffle=False, optimizer=bpx.Adam(),
+                    check_finite=False)  # fmt: skip
         found.append((str(error.value), net.steps))
         if backend is STEPS:
             expected = net

@@ -65,7 +65,7 @@ def trained(make, x, y, **options):
         said = str(error)
     slots = [slot.tobytes() for slot in net.optimizer_state.slots.values()]
     columns = {name: each for name, each in dict(net.history).items() if name != "seconds"}
-    return net.parameters.tobytes(), slots, str(columns), said
+    return net.parameters.tobytes(), net.state.tobytes(), slots, str(columns), said
 
 
 @pytest.mark.parametrize("draw", range(60))
@@ -85,14 +85,19 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
 
     options["clip_norm"] = 0.1 if draw % 3 == 0 else None
     rates = rng.choice([0.0, 0.2, 0.5], len(sizes) - 1) * (draw % 4 < 2)
+    kinds = [], [bpx.layers.LayerNorm()], [bpx.layers.BatchNorm()]
+    if 1 in (m, samples % m) or hidden == "softmax":  # no variance; `worth` is 1
+        kinds = kinds[:2]
+    norms = [kinds[k] for k in rng.integers(len(kinds), size=len(sizes) - 2)][: 9 * (draw % 3)]
 
     def make(backend):
-        activations = [hidden] * (len(sizes) - 2) + [output]
-        pairs = [
-            (bpx.layers.Dropout(float(rate)), bpx.layers.Dense(n, activation))
-            for rate, n, activation in zip(rates, sizes[1:], activations, strict=True)
-        ]
-        layers = [bpx.layers.Input(sizes[0]), *(each for pair in pairs for each in pair)]
+        layers = [bpx.layers.Input(sizes[0])]
+        for k, n in enumerate(sizes[1:]):
+            layers.append(bpx.layers.Dropout(float(rates[k])))
+            if k < len(norms):
+                layers += [bpx.layers.Dense(n), *norms[k], bpx.layers.Activation(hidden)]
+            else:
+                layers.append(bpx.layers.Dense(n, hidden if k < len(sizes) - 2 else output))
         return bpx.Network(layers, cost=cost, seed=0, dtype=dtype, task="regression",
                            backend=backend)  # fmt: skip
 
@@ -118,6 +123,8 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
             agree(*fits((STEPS, FAST), make, x, y, **options), dtype)
             dropping = partial(compiled_runs.dropping, inputs=40, outputs=sizes[-1], dtype=dtype)
             agree(*fits((STEPS, FAST), dropping, x, y, clip_norm=0.1, **options), dtype)
+            of_norms = partial(compiled_runs.normalizing, **dropping.keywords)
+            agree(*fits((STEPS, FAST), of_norms, x, y, clip_norm=0.1, **options), dtype)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -384,7 +391,16 @@ def test_threads_that_are_worth_it(monkeypatch):
 
     monkeypatch.setattr(_fast_steps, "TIMED", True)
     monkeypatch.setattr(_threads, "of_blas", lambda: 1)
+    of = bpx.layers
+    batch_norm = [
+        of.Input(784),
+        of.Dense(100),
+        of.BatchNorm(),
+        of.Activation("softmax"),
+        of.Dense(10),
+    ]
     for sizes, m, threads in (
+        (batch_norm, 64, 1),  # statistics of all rows, and a softmax of all units
         ([784, 100, 10], 64, 6),  # of 100 units, 16 at least
         ([784, 30, 10], 10, 1),
         ([784, 30, 10], 1000, 62),  # of 1,000 rows

@@ -21,6 +21,9 @@ FUNCTIONS = {
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),
     ),
+    "_numba_dense_norms": (
+        *("batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward", "learn"),
+    ),
     "_numba_depthwise": ("convolve", "convolve_weights"),
     "_numba_gather": ("add_at",),
     "_numba_layers": ("forward",),

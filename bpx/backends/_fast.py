@@ -86,7 +86,7 @@ class FastBackend(FastNorms):
         plain = x.dtype.isnative and x.flags.aligned and x.dtype.name in INPUTS
         large = program.rule == "velocity" and program.theta.size > LARGE
         on_one = large and _fast_steps.worth(program) == 1
-        if not known or not plain or on_one or program.layers.normalizes:
+        if not known or not plain or on_one:
             return super().compile(program)
         return _fast_steps.steps(program, self._data(program), self._scaling(program))
 

@@ -23,6 +23,9 @@ ROWS_OF_BLOCK = 256
 JOINED, MEETING, END, GATE, OF_TEAM = range(0, 640, 128)
 MEMBERS = 65_536
 
+# Who does a product: one thread; or several, each for some rows, or for some units of a layer.
+ALONE, BY_ROWS, BY_UNITS = range(3)
+
 
 def _told(*names: str) -> np.dtype[Any]:
     """Numbers, and addresses of functions and arrays."""
@@ -35,10 +38,23 @@ RUN = _told(
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
     *("into", "first", "second", "trained", "decayed", "a", "delta", "at", "y", "weight", "cost"),
     *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others"),
-    *("drop", "norms", "units", "curve", "numbers"),
+    *("drop", "norms", "units", "between", "curve", "numbers"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     "before",
+)
+
+# What is between a layer's z and σ: functions, arrays, and where γ and β lie in θ. `way` is who
+# does it, 0 where there is nothing; `numbers` has room for so many of each unit.
+OF_UNIT = 10
+NORM = np.dtype(
+    [
+        *_told(
+            "way", "forward", "backward", "learn", "trained", "n", "theta", "scale", "shift"
+        ).descr,
+        *_told("normal", "delta", "slope", "numbers", "mean", "variance").descr,
+        *[("epsilon", np.float64), ("momentum", np.float64)],
+    ]
 )
 
 

@@ -15,7 +15,7 @@ from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
 from ._codes import COSTS, FROM_A, RULES, TASKS, code_of, number_of
-from ._fast_run import GATE, OF_TEAM, RUN, curve, tiles
+from ._fast_run import BY_ROWS, BY_UNITS, GATE, NORM, OF_TEAM, OF_UNIT, RUN, curve, tiles
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -81,6 +81,10 @@ def worth(program: Any) -> int:
     where BLAS's threads cannot be told, it does the products of one thread on all cores.
     """
     m, layers = program.batch_size, program.layers
+    hidden = zip(layers.norms, layers.activations, strict=True)
+    # The one is done by units of a layer, the other by rows.
+    if any(norm and norm.of_batch and each.kernel == "softmax" for norm, each in hidden):
+        return 1
     parts = max(m, *layers.sizes[1:]) // AT_LEAST
     known = TIMED and _threads.of_blas() > 0
     return min(parts, 3 * layers.multiply_adds * m // WORTH) if known else 1
@@ -109,6 +113,7 @@ def _record(
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
     of_layers = layers.weights, layers.bias, codes, layers.trained
     slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
+    between, of_norms = _norms(program)
     arrays = {
         "labels": labels,
         "targets": targets,
@@ -129,6 +134,7 @@ def _record(
         "weight": np.zeros(m, real),
         "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
         "norms": norms,  # each unit's, squared
+        "between": between,
         "constants": np.array([*constants, program.clip_norm or 0.0], np.float64),
         "team": np.zeros(OF_TEAM // 8, np.int64),
     }
@@ -142,14 +148,14 @@ def _record(
     given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
     given["size"], given["trained"] = program.theta.size, trained
     given["decayed"] = min(program.decayed, trained)
-    given["lowest"] = [*layers.trained, True].index(True)
+    given["lowest"] = layers.lowest
     given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
     given["let_others"], given["units"] = _let_others(), norms.size
     for name, array in arrays.items():
         given[name] = address(array)
-    return given, {"x": x, **arrays}
+    return given, {"x": x, **arrays, **of_norms}
 
 
 def _masks(program: Any) -> tuple[list[int], list[int]]:
@@ -159,6 +165,35 @@ def _masks(program: Any) -> tuple[list[int], list[int]]:
         streams.append(random.signed(random.of_layer(program.key, index)))
         limits.append(random.threshold(1.0 - rate) if rate else 0)
     return streams, limits
+
+
+def _norms(program: Any) -> tuple[Array, dict[str, Array]]:
+    """A `NORM` for each layer, and the arrays that have to stay in place for them."""
+    layers, theta, running, m = program.layers, program.theta, program.running, program.batch_size
+    real, held = theta.dtype, {"running": running}
+    table = np.zeros(len(layers.norms), NORM)
+    for k, (norm, n) in enumerate(zip(layers.norms, layers.sizes[1:], strict=True)):
+        if norm is None:
+            continue
+        name = "batch_norm" if norm.of_batch else "layer_norm"
+        functions = {"forward": name, "backward": f"{name}_backward", "learn": "learn"}
+        arrays = {"numbers": (OF_UNIT * n,), "normal": (m, n)}
+        # Of all rows a unit's own sums are there after the way back.
+        arrays |= {} if norm.of_batch else {"delta": (m, n), "slope": (m,)}
+        row = table[k : k + 1]
+        for field, maker in functions.items():
+            row[field] = _machine_code.load("_numba_dense_norms", maker, real).address
+        for field, shape in arrays.items():
+            held[f"{field}_{k}"] = array = _aligned.zeros(shape, real)
+            row[field] = address(array)
+        if norm.of_batch:
+            for field in ("mean", "variance"):
+                row[field] = address(running[getattr(norm, field) :])
+        row["way"] = BY_UNITS if norm.of_batch else BY_ROWS
+        row["n"], row["theta"], row["trained"] = n, address(theta), norm.trained
+        for field in ("scale", "shift", "epsilon", "momentum"):
+            row[field] = getattr(norm, field)
+    return table, held
 
 
 @cache

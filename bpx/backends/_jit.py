@@ -184,14 +184,15 @@ def prefetch(typing_context, address, to_write, level):
 
 
 @intrinsic
-def pointer(typing_context, address, kind):
-    """To a number of that kind."""
-    pointed = types.CPointer(kind.dtype)
+def pointer(typing_context, address, named):
+    """To a number, or a record, of that kind."""
+    kind = named.instance_type if isinstance(named, types.TypeRef) else named.dtype
+    pointed = types.CPointer(kind)
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(pointed))
 
-    return pointed(address, kind), generate
+    return pointed(address, named), generate
 
 
 @intrinsic(prefer_literal=True)

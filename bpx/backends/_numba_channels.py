@@ -41,7 +41,7 @@ def moments(real: Any) -> Any:
     return called_by_address(types.void, *[ARRAY] * 3, fastmath=OF_SUMS)(run)
 
 
-@inlined(*FLAGS)
+@inlined()  # without "contract", or some channels' would be rounded in another way than all'
 def statistics(
     mean, sums, running_mean, running_variance, scale, shift, n, momentum, epsilon, out
 ):  # fmt: skip

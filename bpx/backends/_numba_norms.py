@@ -18,7 +18,7 @@ from ._numba_vectors import BYTES, WORD, ZERO, Matrix, Vectors, by_itself
 
 
 @intrinsic
-def _moments(typing_context, x, step, rows, columns, mean, first, second, like):
+def moments(typing_context, x, step, rows, columns, mean, first, second, like):
     """Σ (x − μ) and Σ (x − μ)² over the rows, for at most `WIDTH` vectors of columns."""
 
     def build(builder, x, step, rows, columns, mean, first, second, _):
@@ -41,7 +41,7 @@ def _moments(typing_context, x, step, rows, columns, mean, first, second, like):
 
 
 @intrinsic
-def _products(typing_context, delta, normal, step, rows, columns, first, second, like):
+def products(typing_context, delta, normal, step, rows, columns, first, second, like):
     """Σ δ·x̂ and Σ δ over the rows, for at most `WIDTH` vectors of columns."""
 
     def build(builder, delta, normal, step, rows, columns, first, second, _):
@@ -80,7 +80,7 @@ def _sums_of_gradients(delta, normal, sums):
     d, x, out = delta.ctypes.data, normal.ctypes.data, sums.ctypes.data
     for left in range(0, c, WIDTH * BYTES // size):
         at = left * size
-        _products(d + at, x + at, c, m, c - left, out + at, out + at + c * size, zero)
+        products(d + at, x + at, c, m, c - left, out + at, out + at + c * size, zero)
 
 
 def batch_norm(real: Any) -> Any:
@@ -102,7 +102,7 @@ def batch_norm(real: Any) -> Any:
         first, mu = sums.ctypes.data, mean.ctypes.data
         for left in range(0, c, WIDTH * BYTES // size):
             at = left * size
-            _moments(
+            moments(
                 x.ctypes.data + at, c, m, c - left, mu + at, first + at, first + at + c * size,
                 zero,
             )  # fmt: skip
@@ -162,7 +162,7 @@ def running_norm(real: Any) -> Any:
 
 
 @inlined(*OF_SUMS)
-def _mean_and_rest(row):
+def mean_and_rest(row):
     """μ of a row, the mean ν of what is left of x − μ, and the variance."""
     real = row.dtype.type
     n, mean, first, second = real(row.size), real(0.0), real(0.0), real(0.0)
@@ -187,7 +187,7 @@ def layer_norm(real: Any) -> Any:
         scale, shift, slope = array(scale, 1, kind), array(shift, 1, kind), array(slope, 2, kind)
         for i in range(x.shape[0]):
             row, standard, y = x[i], normal[i], out[i]
-            mean, rest, variance = _mean_and_rest(row)
+            mean, rest, variance = mean_and_rest(row)
             s = kind(1.0) / math.sqrt(variance + kind(epsilon))
             slope[i, 0] = s
             for j in range(row.size):  # x is read here alone, since y may be its row
@@ -200,7 +200,7 @@ def layer_norm(real: Any) -> Any:
 
 
 @inlined(*OF_SUMS)
-def _means(delta, normal, scale):
+def means_of_row(delta, normal, scale):
     """Of γδ·x̂ and γδ in a row."""
     real = delta.dtype.type
     n, first, second = real(delta.size), real(0.0), real(0.0)
@@ -221,7 +221,7 @@ def layer_norm_backward(real: Any) -> Any:
         _sums_of_gradients(delta, normal, sums)
         for i in range(delta.shape[0]):
             row, standard, s = delta[i], normal[i], slope[i, 0]
-            first, second = _means(row, standard, scale)
+            first, second = means_of_row(row, standard, scale)
             for j in range(row.size):
                 row[j] = (row[j] * scale[j] - standard[j] * first - second) * s
 

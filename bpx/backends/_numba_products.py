@@ -13,6 +13,7 @@ from typing import Any
 from numba import from_dtype, types
 
 from ._cblas import TIMED, is_sooner_transposed
+from ._fast_run import ALONE
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -44,9 +45,6 @@ MOST_ON_ONE_CORE = ONE_CORE if TIMED else 0
 # of 32 rows by 128 to 128 take 9.2 and 9.6 µs in it, and 9.3 and 9.9 by tiles, of 784 to 128 they
 # take 69 and 70, and 57 and 61. With AVX2 tiles are ahead from 10 rows of 30 to 10 on.
 MOST_FOR_BLAS = 1_000_000 if BYTES == 64 else 0
-
-# Who does a product: one thread; or several, each for some rows, or for some units of a layer.
-ALONE, BY_ROWS, BY_UNITS = range(3)
 
 # What it costs to turn a row of b around, in rows of a; and a number of the result (0.5 ns), in
 # multiply-adds.

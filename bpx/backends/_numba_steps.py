@@ -32,7 +32,7 @@ from ._codes import (
     REGRESSION,
     SOFTMAX,
 )
-from ._fast_run import END, GATE, JOINED, MEETING, MEMBERS, RUN
+from ._fast_run import ALONE, BY_ROWS, BY_UNITS, END, GATE, JOINED, MEETING, MEMBERS, NORM, RUN
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -45,7 +45,7 @@ from ._jit import (
     vector,
 )
 from ._numba_layers import activate, activate_backward, layer
-from ._numba_products import ALONE, BY_ROWS, BY_UNITS, OUTPUTS, outer, product_back
+from ._numba_products import OUTPUTS, outer, product_back
 from ._numba_threads import add, load, store, wait_a_while, wait_for, wait_for_another
 from ._numba_tiles import sum_rows
 from ._numba_update import update
@@ -58,6 +58,8 @@ SOME_ROWS, SOME_UNITS = 4, 8
 # Bytes of a thread's rows of x for the next step, up to which they are asked for: those of more
 # would be gone from the second cache before they are read.
 NEXT = 65_536
+
+_NORM, _SIZE = from_dtype(NORM), NORM.itemsize
 
 
 # --- the end of the forward pass, the start of the backward -------------------------------------
@@ -169,14 +171,23 @@ def _block(way, m, outputs, like, member, members):
 
 
 @_inlined
+def _norms(given):
+    """What is between z and σ of each layer. (Numba returns no record.)"""
+    return vector(given.between, given.layers, _NORM)
+
+
+@_inlined
 def _way(given, i, m, sizes, codes):
     """Who does what of layer i.
 
     With some of its units a thread reads what others have of its input, with some rows what they
-    have of ω: the less of them. A softmax needs all units of a row.
+    have of ω: the less of them. A softmax needs all units of a row, and a norm all that it takes
+    statistics of.
     """
     if given.shared == 0:
         return ALONE
+    if _norms(given)[i].way:
+        return _norms(given)[i].way
     is_softmax = i < codes.size - 1 and codes[i] == SOFTMAX
     return BY_UNITS if sizes[i + 1] >= m and not is_softmax else BY_ROWS
 
@@ -261,7 +272,11 @@ def _forward(given, who, m, drawn, net, theta, a, delta, at):
             w, b = theta[omega[i] + left * n :], bias[i] + left
             added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
             code = codes[i] if i < codes.size - 1 else IDENTITY
-            layer(given.tiles, way, code, x, w, added, z, rows, m, n, units, out)
+            norm, told = _norms(given)[i], given.between + i * _SIZE
+            first = IDENTITY if norm.way else code
+            layer(given.tiles, way, first, x, w, added, z, rows, m, n, units, out)
+            if norm.way:
+                call(norm.forward, (told, code, top, rows, left, units, z.ctypes.data))
             if code >= LEAKY_RELU:
                 slopes = delta[factors[i + 1] + top * out + left :]
                 call(given.curve, (code, numbers[i], z.ctypes.data, slopes.ctypes.data, rows,
@@ -294,14 +309,17 @@ def _backward(given, who, m, net, theta, a, delta, at):
                     for j in range(some.size):
                         some[j] *= times[j]
                 activate_backward(codes[i - 1], some, x[here:there], step, units)
+            norm, told = _norms(given)[i - 1], given.between + (i - 1) * _SIZE
+            if norm.way:
+                call(norm.backward, (told, top, rows, left, units, below.ctypes.data))
     return _meet(given, members, met)
 
 
 @_inlined
 def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
-    """BP3 and BP4 for some units of layer i, as ``β·into + α·…``."""
+    """BP3 and BP4 for some units of layer i and its norm, as ``β·into + α·…``."""
     left, units = part
-    sizes, omega, bias, _, _, (inputs, _, _, _, _) = net
+    sizes, omega, bias, _, trained, (inputs, _, _, _, _) = net
     real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
     fused = given.rule <= INTO_VELOCITY
     alpha = scalars[0] if fused else 1.0
@@ -309,25 +327,35 @@ def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
     beta, keep = real(scalars[1] if fused else 0.0), real(scalars[2] if fused else 0.0)
     n, out, w, b = sizes[i], sizes[i + 1], omega[i] + left * sizes[i], bias[i] + left
     d, x, end = delta[at[i + 1] + left :], a[inputs[i] :], w + units * n
-    outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
-    if bias[i] >= 0:
-        sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
+    if trained[i]:
+        outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
+        if bias[i] >= 0:
+            sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
+    norm, told = _norms(given)[i], given.between + i * _SIZE
+    if norm.trained:
+        call(norm.learn, (told, m, left, units, alpha, keep, into.ctypes.data))
 
 
 @_inlined
 def _update(given, i, part, net, vectors, scalars, constants):
-    """The optimizer, for some units of layer i."""
+    """The optimizer, for some units of layer i and its norm."""
     left, units = part
     n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
-    for start, count in ((w, units * n), (b, units if net[2][i] >= 0 else 0)):
+    norm = _norms(given)[i]
+    weights, biases = units * n if net[4][i] else 0, units if net[4][i] and net[2][i] >= 0 else 0
+    others = units if norm.trained else 0
+    for start, count in ((w, weights), (b, biases), (norm.scale + left, others),
+                         (norm.shift + left, others)):  # fmt: skip
         update(given.rule, vectors, start, start + count, start == w, scalars, constants)
 
 
 @_inlined
-def _square(i, part, net, vectors, l2, norms):
+def _square(given, i, part, net, vectors, l2, norms):
     """Add what L2 does to the gradient of some units of layer i, and sum up its squares."""
     left, units = part
     n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
+    norm = _norms(given)[i]
+    n = n if net[4][i] else 0
     theta, into, _, _ = vectors
     l2, wide = theta.dtype.type(l2), norms.dtype.type  # squares of float32 have room in it
     for o in range(units):
@@ -338,8 +366,11 @@ def _square(i, part, net, vectors, l2, norms):
         total = 0.0
         for j in range(n):
             total += wide(row[j]) * wide(row[j])
-        if net[2][i] >= 0:
+        if net[4][i] and net[2][i] >= 0:
             total += wide(into[b + o]) * wide(into[b + o])
+        if norm.trained:
+            scale, shift = into[norm.scale + left + o], into[norm.shift + left + o]
+            total += wide(scale) * wide(scale) + wide(shift) * wide(shift)
         norms[left + o] = total
 
 
@@ -400,11 +431,11 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
         unit = 0
         for i in range(layers - 1, given.lowest - 1, -1):
             part = _units(sizes[i + 1], a, member, members)
-            if trained[i] and part[1] > 0:
+            if (trained[i] or _norms(given)[i].trained) and part[1] > 0:
                 if not turn:
                     _gradient(given, i, part, m, net, vectors[1], a, delta, at, scalars)
                 if clipped and not turn:
-                    _square(i, part, net, vectors, l2, norms[unit:])
+                    _square(given, i, part, net, vectors, l2, norms[unit:])
                 elif given.rule != INTO_THETA:
                     of_update = scalars[0], scalars[1], scalars[2], l2, factor
                     _update(given, i, part, net, vectors, of_update, constants)
