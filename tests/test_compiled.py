@@ -572,7 +572,7 @@ def test_a_step_that_diverges_leaves_running_statistics(run, rng, at):
     assert np.allclose(net.parameters, expected.parameters, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+@pytest.mark.parametrize("hidden", ["relu", "tanh", "gelu"])
 def test_divergence_is_told_alike(run, hidden):
     assert divergence(STEPS, hidden, 8) == divergence(run, hidden, 8)
 
