@@ -59,7 +59,7 @@ SOME_ROWS, SOME_UNITS = 4, 8
 # would be gone from the second cache before they are read.
 NEXT = 65_536
 
-_NORM, _SIZE = from_dtype(NORM), NORM.itemsize
+_SIZE = NORM.itemsize
 
 
 # --- the end of the forward pass, the start of the backward -------------------------------------
@@ -171,13 +171,7 @@ def _block(way, m, outputs, like, member, members):
 
 
 @_inlined
-def _norms(given):
-    """What is between z and σ of each layer. (Numba returns no record.)"""
-    return vector(given.between, given.layers, _NORM)
-
-
-@_inlined
-def _way(given, i, m, sizes, codes):
+def _way(given, i, m, net):
     """Who does what of layer i.
 
     With some of its units a thread reads what others have of its input, with some rows what they
@@ -186,8 +180,9 @@ def _way(given, i, m, sizes, codes):
     """
     if given.shared == 0:
         return ALONE
-    if _norms(given)[i].way:
-        return _norms(given)[i].way
+    sizes, codes, norms = net[0], net[3], net[6]
+    if norms[i].way:
+        return norms[i].way
     is_softmax = i < codes.size - 1 and codes[i] == SOFTMAX
     return BY_UNITS if sizes[i + 1] >= m and not is_softmax else BY_ROWS
 
@@ -243,7 +238,7 @@ def _ask(given, later, member, members, n):
 @_inlined
 def _drop(given, i, block, drawn, net, a, delta, at):
     """Lay layer i's mask, if it has one, on a part of its input, and on factors that are there."""
-    (top, rows, left, units), (sizes, _, _, codes, _, of_inputs) = block, net
+    (top, rows, left, units), (sizes, _, _, codes, _, of_inputs, _) = block, net
     inputs, factors, limits, streams, _ = of_inputs
     if limits[i] > 0:
         skipped, onto = top * sizes[i] + left, i > 0 and codes[i - 1] >= LEAKY_RELU
@@ -257,12 +252,12 @@ def _drop(given, i, block, drawn, net, a, delta, at):
 def _forward(given, who, m, drawn, net, theta, a, delta, at):
     """Up to z^L."""
     member, members, met = who
-    sizes, omega, bias, codes, _, (inputs, factors, _, _, numbers) = net
+    sizes, omega, bias, codes, _, (inputs, factors, _, _, numbers), norms = net
     before, (top, rows) = ALONE, _rows(m, member, members)
     left, units = 0, sizes[0]
     for i in range(codes.size):
         _drop(given, i, (top, rows, left, units), drawn, net, a, delta, at)
-        n, out, way = sizes[i], sizes[i + 1], _way(given, i, m, sizes, codes)
+        n, out, way = sizes[i], sizes[i + 1], _way(given, i, m, net)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
@@ -272,7 +267,7 @@ def _forward(given, who, m, drawn, net, theta, a, delta, at):
             w, b = theta[omega[i] + left * n :], bias[i] + left
             added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
             code = codes[i] if i < codes.size - 1 else IDENTITY
-            norm, told = _norms(given)[i], given.between + i * _SIZE
+            norm, told = norms[i], given.between + i * _SIZE
             first = IDENTITY if norm.way else code
             layer(given.tiles, way, first, x, w, added, z, rows, m, n, units, out)
             if norm.way:
@@ -288,10 +283,10 @@ def _forward(given, who, m, drawn, net, theta, a, delta, at):
 def _backward(given, who, m, net, theta, a, delta, at):
     """BP2, down to the lowest layer that is trained."""
     member, members, met = who
-    sizes, omega, _, codes, _, (_, factors, _, _, _) = net
+    sizes, omega, _, codes, _, (_, factors, _, _, _), norms = net
     before = ALONE
     for i in range(codes.size - 1, given.lowest, -1):
-        n, out, way = sizes[i], sizes[i + 1], _way(given, i - 1, m, sizes, codes)
+        n, out, way = sizes[i], sizes[i + 1], _way(given, i - 1, m, net)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
@@ -309,7 +304,7 @@ def _backward(given, who, m, net, theta, a, delta, at):
                     for j in range(some.size):
                         some[j] *= times[j]
                 activate_backward(codes[i - 1], some, x[here:there], step, units)
-            norm, told = _norms(given)[i - 1], given.between + (i - 1) * _SIZE
+            norm, told = norms[i - 1], given.between + (i - 1) * _SIZE
             if norm.way:
                 call(norm.backward, (told, top, rows, left, units, below.ctypes.data))
     return _meet(given, members, met)
@@ -319,7 +314,7 @@ def _backward(given, who, m, net, theta, a, delta, at):
 def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
     """BP3 and BP4 for some units of layer i and its norm, as ``β·into + α·…``."""
     left, units = part
-    sizes, omega, bias, _, trained, (inputs, _, _, _, _) = net
+    sizes, omega, bias, _, trained, (inputs, _, _, _, _), norms = net
     real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
     fused = given.rule <= INTO_VELOCITY
     alpha = scalars[0] if fused else 1.0
@@ -331,7 +326,7 @@ def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
         outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
         if bias[i] >= 0:
             sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
-    norm, told = _norms(given)[i], given.between + i * _SIZE
+    norm, told = norms[i], given.between + i * _SIZE
     if norm.trained:
         call(norm.learn, (told, m, left, units, alpha, keep, into.ctypes.data))
 
@@ -341,11 +336,11 @@ def _update(given, i, part, net, vectors, scalars, constants):
     """The optimizer, for some units of layer i and its norm."""
     left, units = part
     n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
-    norm = _norms(given)[i]
+    norm = net[6][i]
     weights, biases = units * n if net[4][i] else 0, units if net[4][i] and net[2][i] >= 0 else 0
-    others = units if norm.trained else 0
-    for start, count in ((w, weights), (b, biases), (norm.scale + left, others),
-                         (norm.shift + left, others)):  # fmt: skip
+    parts = (w, weights), (b, biases), (norm.scale + left, units), (norm.shift + left, units)
+    for k in range(4 if norm.trained else 2):  # a number that LLVM does not know: one copy
+        start, count = parts[k]
         update(given.rule, vectors, start, start + count, start == w, scalars, constants)
 
 
@@ -354,7 +349,7 @@ def _square(given, i, part, net, vectors, l2, norms):
     """Add what L2 does to the gradient of some units of layer i, and sum up its squares."""
     left, units = part
     n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
-    norm = _norms(given)[i]
+    norm = net[6][i]
     n = n if net[4][i] else 0
     theta, into, _, _ = vectors
     l2, wide = theta.dtype.type(l2), norms.dtype.type  # squares of float32 have room in it
@@ -398,7 +393,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
 
     If not, there is no update.
     """
-    (member, members, drawn), (sizes, _, _, codes, trained, _) = who, net
+    (member, members, drawn), (sizes, _, _, codes, trained, _, between) = who, net
     a, delta, at, y, weight, costs, right, norms = buffers
     layers, m, theta = codes.size, picked.size, vectors[0]
     k, (top, rows) = sizes[layers], _rows(m, member, members)
@@ -431,7 +426,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
         unit = 0
         for i in range(layers - 1, given.lowest - 1, -1):
             part = _units(sizes[i + 1], a, member, members)
-            if (trained[i] or _norms(given)[i].trained) and part[1] > 0:
+            if (trained[i] or between[i].trained) and part[1] > 0:
                 if not turn:
                     _gradient(given, i, part, m, net, vectors[1], a, delta, at, scalars)
                 if clipped and not turn:
@@ -465,6 +460,7 @@ def steps(real: Any) -> Any:
     not finite, which leaves θ and the optimizer's slots as they were.
     """
     kind, word, wide, record = from_dtype(real), types.int64, types.float64, from_dtype(RUN)
+    norm = from_dtype(NORM)
 
     def run(told, joins):
         given = array(told, 1, record)[0]
@@ -472,6 +468,7 @@ def steps(real: Any) -> Any:
         sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, 2 * layers + 2, word)
         net = vector(given.net, (8, layers), word)
         numbers = vector(given.numbers, layers, wide)
+        norms = vector(given.between, layers, norm)
         k = sizes[layers]
         data = (
             vector(given.labels, given.labelled, word),
@@ -501,7 +498,7 @@ def steps(real: Any) -> Any:
         squares = vector(given.squares, given.squared, wide)
         constants = vector(given.constants, 3, wide)
         of_inputs = net[4], net[5], net[6], net[7], numbers
-        parts = sizes, net[0], net[1], net[2], net[3], of_inputs
+        parts = sizes, net[0], net[1], net[2], net[3], of_inputs, norms
         step, opened = given.step, 0
         member = 0
         if joins:
