@@ -172,9 +172,12 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2, clip_norm):
         return bpx.Network([7, 6, 4], seed=0, dtype=dtype, backend=backend)
 
     options = {"epochs": 2, "batch_size": 5, "l2": l2, "clip_norm": clip_norm}
-    others = compiled_runs.dropping, compiled_runs.normalizing
-    for network in make, *(partial(each, dtype=dtype) for each in others):
-        agree(*fits(network, *classes, optimizer=optimizer, **options), dtype)
+    options |= {"optimizer": optimizer}
+    for network in make, partial(compiled_runs.dropping, dtype=dtype):
+        agree(*fits(network, *classes, **options), dtype)
+    # Of three rows or five the variance may be small, by which roundings of x are divided.
+    normalizing, loose = partial(compiled_runs.normalizing, dtype=dtype), dtype == "float32"
+    agree(*fits(normalizing, *classes, **options), dtype, 50.0 if loose else 1.0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -237,6 +237,7 @@ def test_the_order_of_threads_changes_no_bit(rehearsed, rng, compiled, dtype):
         "too much work",
         "int16",
         "l1",
+        "norm",
     ],
 )
 def test_what_it_does_not_take_goes_step_by_step(fits, rng, classes, monkeypatch, case):
@@ -252,6 +253,9 @@ def test_what_it_does_not_take_goes_step_by_step(fits, rng, classes, monkeypatch
         monkeypatch.setattr(_cuda_run, "MOST_WORK", 3 * (42 + 24) * 5 * 2 - 1)
     elif case == "int16":
         x = rng.integers(5, size=x.shape).astype(np.int16)
+    elif case == "norm":
+        made = {"sizes": [bpx.layers.Input(7), bpx.layers.Dense(6), bpx.layers.LayerNorm(),
+                          bpx.layers.Dense(4, "softmax")]}  # fmt: skip
     else:
         options["l1"] = 0.1
     agree(*fits(lambda backend: plain(backend, **made), x, y, compiled=False, **options))

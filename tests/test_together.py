@@ -123,8 +123,9 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
             agree(*fits((STEPS, FAST), make, x, y, **options), dtype)
             dropping = partial(compiled_runs.dropping, inputs=40, outputs=sizes[-1], dtype=dtype)
             agree(*fits((STEPS, FAST), dropping, x, y, clip_norm=0.1, **options), dtype)
-            of_norms = partial(compiled_runs.normalizing, **dropping.keywords)
-            agree(*fits((STEPS, FAST), of_norms, x, y, clip_norm=0.1, **options), dtype)
+            # In double precision: of gradients that are nothing but rounding Adam makes steps.
+            of_norms = partial(compiled_runs.normalizing, inputs=40, outputs=sizes[-1])
+            agree(*fits((STEPS, FAST), of_norms, x, y, clip_norm=0.1, **options))
 
 
 @pytest.mark.parametrize("members", [1, 3])
