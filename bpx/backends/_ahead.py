@@ -21,7 +21,7 @@ FUNCTIONS = {
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),
     ),
-    "_numba_dense_norms": (
+    "_numba_between": (
         *("batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward", "learn"),
     ),
     "_numba_depthwise": ("convolve", "convolve_weights"),

@@ -27,50 +27,71 @@ MEMBERS = 65_536
 ALONE, BY_ROWS, BY_UNITS = range(3)
 
 
-def _told(*names: str) -> np.dtype[Any]:
+def _told(*names: str, reals: Sequence[str] = ()) -> np.dtype[Any]:
     """Numbers, and addresses of functions and arrays."""
-    return np.dtype([(name, np.int64) for name in names])
+    kinds = [(name, np.int64) for name in names] + [(name, np.float64) for name in reals]
+    return np.dtype(kinds)
 
 
-LAYERS = _told("tiles", "theta", "size", "net", "layers", "widest", "many", "curve", "numbers")
+FORWARD = _told("tiles", "theta", "size", "net", "layers", "widest", "many", "curve")
 RUN = _told(
     *("tiles", "gather", "x", "row", "column", "samples", "labels", "targets", "weights", "scale"),
-    *("offset", "scaled", "labelled", "weighted", "m", "layers", "sizes", "net", "theta", "size"),
-    *("into", "first", "second", "trained", "decayed", "a", "delta", "at", "y", "weight", "cost"),
-    *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others"),
-    *("drop", "norms", "units", "between", "curve", "numbers"),
+    *("offset", "scaled", "labelled", "weighted", "m", "layers", "net", "theta", "size", "into"),
+    *(
+        "first",
+        "second",
+        "trained",
+        "decayed",
+        "a",
+        "delta",
+        "room",
+        "y",
+        "weight",
+        "cost",
+        "task",
+    ),
+    *("rule", "constants", "tallies", "lowest", "shared", "team", "let_others", "drop", "curve"),
+    *("lengths", "units"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     "before",
 )
 
-# What is between a layer's z and σ: functions, arrays, and where γ and β lie in θ. `way` is who
-# does it, 0 where there is nothing; `numbers` has room for so many of each unit.
-OF_UNIT = 10
-NORM = np.dtype(
-    [
-        *_told(
-            "way", "forward", "backward", "learn", "trained", "n", "theta", "scale", "shift"
-        ).descr,
-        *_told("normal", "delta", "slope", "numbers", "mean", "variance").descr,
-        *[("epsilon", np.float64), ("momentum", np.float64)],
-    ]
+# A dense layer: where its tensors begin in θ, −1 without a bias, and σ.
+LAYER = _told(
+    *("inputs", "units", "omega", "bias", "code"),
+    # in a run: where its inputs are in `a`, and with a mask on them, and its z; of that mask; and
+    # where in `delta` is what δ of its inputs is multiplied by, 0 for nothing
+    *("trained", "below", "x", "z", "limit", "stream", "factors"),
+    # what is between z and σ: who does that, 0 for nothing; functions; where γ and β begin in θ;
+    # and arrays, of which `numbers` has room for `OF_UNIT` of each unit
+    *("way", "forward", "backward", "learn", "learns", "theta", "scale", "shift", "normal"),
+    *("delta", "slope", "numbers", "mean", "variance"),
+    reals=("number", "epsilon", "momentum"),
 )
+OF_UNIT = 10
+
+
+def table(layers: Any) -> Array:
+    """A `LAYER` for each, without what a run adds."""
+    net = np.zeros(len(layers.weights), LAYER)
+    net["inputs"], net["units"] = layers.sizes[:-1], layers.sizes[1:]
+    net["omega"], net["bias"] = layers.weights, layers.bias
+    net["code"] = [*map(code_of, layers.activations)]
+    net["number"] = [*map(number_of, layers.activations)]
+    return net
 
 
 def forward(layers: Any, theta: Array, many: bool) -> Forward:
     """See `Backend.compile_forward`."""
     real, outputs = theta.dtype, layers.sizes[-1]
-    codes = [*map(code_of, layers.activations)]
-    numbers = np.array([*map(number_of, layers.activations)])
-    net = np.array([layers.sizes[:-1], layers.sizes[1:], layers.weights, layers.bias, codes])
-    given, widest = np.zeros(1, LAYERS), max(layers.sizes[1:-1], default=0)
-    of_net = address(net), len(codes), widest
-    sigma = curve(real, layers.activations), address(numbers)
-    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net, many, *sigma)]
+    net, widest = table(layers), max(layers.sizes[1:-1], default=0)
+    of_net = address(net), len(net), widest, many, curve(real, layers.activations)
+    given = np.zeros(1, FORWARD)
+    given[:] = [(tiles(real).address, address(theta), theta.size, *of_net)]
     function = _machine_code.load("_numba_layers", "forward", real).call
 
-    def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net, numbers)) -> Array:
+    def run(x: Array, doubt: Callable[[], None], _held: Any = (theta, net)) -> Array:
         x = x.astype(real, copy=False)
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.require(x, requirements=("C", "A"))

@@ -14,8 +14,8 @@ from .. import random
 from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
-from ._codes import COSTS, FROM_A, RULES, TASKS, code_of, number_of
-from ._fast_run import BY_ROWS, BY_UNITS, GATE, NORM, OF_TEAM, OF_UNIT, RUN, curve, tiles
+from ._codes import COSTS, FROM_A, RULES, TASKS
+from ._fast_run import BY_ROWS, BY_UNITS, GATE, OF_TEAM, OF_UNIT, RUN, curve, table, tiles
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -96,45 +96,29 @@ def _record(
     """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    codes = [*map(code_of, layers.activations)]
-    line = _aligned.LINE // real.itemsize
-    streams, limits = _masks(program)
-    # Behind the activations come the inputs with a mask laid on them; behind δ its factors: masks,
-    # and σ' of the layer below where that does not follow from its a.
-    behind = np.array(limits) > 0
-    behind[1:] |= np.array(codes[:-1]) >= len(FROM_A)
-    counts = [-(-m * n // line) * line for n in (*layers.sizes, *(behind * layers.sizes[:-1]))]
-    at = np.concatenate([[0], np.cumsum(counts)])
-    inputs = np.where(limits, at[len(codes) + 1 : -1], at[: len(codes)])
-    factors = np.where(behind, at[len(codes) + 1 : -1], 0)
-    norms = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
+    net, room, held = _net(program)
+    lengths = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
     labels, targets, weights = data
     scale, offset = scaling
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
-    of_layers = layers.weights, layers.bias, codes, layers.trained
     slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
-    between, of_norms = _norms(program)
     arrays = {
         "labels": labels,
         "targets": targets,
         "weights": weights,
         "scale": scale,
         "offset": offset,
-        "sizes": np.array(layers.sizes),
-        "net": np.array([*of_layers, inputs, factors, limits, streams]),
-        "numbers": np.array([*map(number_of, layers.activations)]),
+        "net": net,
         "theta": program.theta,
         "into": program.into,
         "first": slots[0],
         "second": slots[1],
-        "a": _aligned.zeros((at[-1],), real),
-        "delta": _aligned.zeros((at[-1],), real),
-        "at": at,
+        "a": _aligned.zeros((room,), real),
+        "delta": _aligned.zeros((room,), real),
         "y": np.zeros(m * layers.sizes[-1], real),
         "weight": np.zeros(m, real),
         "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
-        "norms": norms,  # each unit's, squared
-        "between": between,
+        "lengths": lengths,  # of the gradient of each unit, squared
         "constants": np.array([*constants, program.clip_norm or 0.0], np.float64),
         "team": np.zeros(OF_TEAM // 8, np.int64),
     }
@@ -145,33 +129,45 @@ def _record(
         given["drop"] = _machine_code.load("_numba_random", "drop", real).address
     given["curve"] = curve(real, layers.activations)
     given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
-    given["samples"], given["m"], given["layers"] = len(x), m, len(codes)
+    given["samples"], given["m"], given["layers"] = len(x), m, len(net)
     given["size"], given["trained"] = program.theta.size, trained
     given["decayed"] = min(program.decayed, trained)
     given["lowest"] = layers.lowest
     given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
-    given["let_others"], given["units"] = _let_others(), norms.size
+    given["let_others"], given["units"], given["room"] = _let_others(), lengths.size, room
     for name, array in arrays.items():
         given[name] = address(array)
-    return given, {"x": x, **arrays, **of_norms}
+    return given, {"x": x, **arrays, **held}
 
 
-def _masks(program: Any) -> tuple[list[int], list[int]]:
-    """Of each layer what its masks begin from, and the bound of bits to be kept; 0: no mask."""
-    streams, limits = [], []
-    for index, rate in program.layers.dropout:
-        streams.append(random.signed(random.of_layer(program.key, index)))
-        limits.append(random.threshold(1.0 - rate) if rate else 0)
-    return streams, limits
+def _net(program: Any) -> tuple[Array, int, dict[str, Array]]:
+    """A `LAYER` for each, the elements of `a` and of `delta`, and arrays that stay in place."""
+    layers, m = program.layers, program.batch_size
+    net, line = table(layers), _aligned.LINE // program.theta.dtype.itemsize
+    net["trained"] = layers.trained
+    for this, (index, rate) in zip(net, layers.dropout, strict=True):
+        # What its masks begin from, and the bound of bits to be kept.
+        this["stream"] = random.signed(random.of_layer(program.key, index))
+        this["limit"] = random.threshold(1.0 - rate) if rate else 0
+    # Behind the activations come the inputs with a mask laid on them; behind δ its factors: masks,
+    # and σ' of the layer below where that does not follow from its a.
+    masked = net["limit"] > 0
+    behind = masked.copy()
+    behind[1:] |= net["code"][:-1] >= len(FROM_A)
+    counts = [-(-m * n // line) * line for n in (*layers.sizes, *(behind * net["inputs"]))]
+    at = np.concatenate([[0], np.cumsum(counts)])
+    own, others = at[: len(net)], at[len(net) + 1 : -1]
+    net["below"], net["z"] = own, at[1 : len(net) + 1]
+    net["x"], net["factors"] = np.where(masked, others, own), np.where(behind, others, 0)
+    return net, int(at[-1]), _norms(program, net)
 
 
-def _norms(program: Any) -> tuple[Array, dict[str, Array]]:
-    """A `NORM` for each layer, and the arrays that have to stay in place for them."""
+def _norms(program: Any, net: Array) -> dict[str, Array]:
+    """Put the norms into `net`; returns their arrays."""
     layers, theta, running, m = program.layers, program.theta, program.running, program.batch_size
     real, held = theta.dtype, {"running": running}
-    table = np.zeros(len(layers.norms), NORM)
     for k, (norm, n) in enumerate(zip(layers.norms, layers.sizes[1:], strict=True)):
         if norm is None:
             continue
@@ -180,20 +176,20 @@ def _norms(program: Any) -> tuple[Array, dict[str, Array]]:
         arrays = {"numbers": (OF_UNIT * n,), "normal": (m, n)}
         # Of all rows a unit's own sums are there after the way back.
         arrays |= {} if norm.of_batch else {"delta": (m, n), "slope": (m,)}
-        row = table[k : k + 1]
+        this = net[k]
         for field, maker in functions.items():
-            row[field] = _machine_code.load("_numba_dense_norms", maker, real).address
+            this[field] = _machine_code.load("_numba_between", maker, real).address
         for field, shape in arrays.items():
             held[f"{field}_{k}"] = array = _aligned.zeros(shape, real)
-            row[field] = address(array)
+            this[field] = address(array)
         if norm.of_batch:
             for field in ("mean", "variance"):
-                row[field] = address(running[getattr(norm, field) :])
-        row["way"] = BY_UNITS if norm.of_batch else BY_ROWS
-        row["n"], row["theta"], row["trained"] = n, address(theta), norm.trained
+                this[field] = address(running[getattr(norm, field) :])
+        this["way"] = BY_UNITS if norm.of_batch else BY_ROWS
+        this["theta"], this["learns"] = address(theta), norm.trained
         for field in ("scale", "shift", "epsilon", "momentum"):
-            row[field] = getattr(norm, field)
-    return table, held
+            this[field] = getattr(norm, field)
+    return held
 
 
 @cache

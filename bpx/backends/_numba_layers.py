@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import from_dtype, types
+from numba import from_dtype
 
 from ._codes import LEAKY_RELU, RELU, SIGMOID, SOFTMAX, TANH
-from ._fast_run import ALONE, BY_ROWS, LAYERS, ROWS_OF_BLOCK
+from ._fast_run import ALONE, BY_ROWS, FORWARD, LAYER, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -120,12 +120,12 @@ def finish(code, bias, z, rows, units, outputs):
 
 
 def forward(real: Any) -> Any:
-    """A function of a `LAYERS`, of x (m, n_0) of this dtype, and of a^L (m, n_L).
+    """A function of a `FORWARD`, of x (m, n_0) of this dtype, and of a^L (m, n_L).
 
     Its result is 1 only if all of x ωᵀ in the first layer is finite, as it never is where x is
     not; 0 may also come of numbers that are too large to be added up.
     """
-    kind, word, record = from_dtype(real), types.int64, from_dtype(LAYERS)
+    kind, record, of_layer = from_dtype(real), from_dtype(FORWARD), from_dtype(LAYER)
     zero = kind(0.0)
 
     def run(told, x, out):
@@ -136,8 +136,7 @@ def forward(real: Any) -> Any:
         way, most = BY_ROWS if given.many else ALONE, max(1, -(-m // blocks))
         half = most * given.widest
         theta = vector(given.theta, given.size, kind)
-        net = vector(given.net, (5, layers), word)
-        numbers = vector(given.numbers, layers, types.float64)
+        net = vector(given.net, layers, of_layer)
         where, held = allocated(2 * half * theta.itemsize)
         room, x, out = vector(where, 2 * half, kind), flat(x, kind), flat(out, kind)
         nan_if_any = zero
@@ -145,17 +144,18 @@ def forward(real: Any) -> Any:
             rows = min(most, m - top)
             a, last = x[top * n :], out[top * k : (top + rows) * k]
             for i in range(layers):
-                inputs, outputs, first, b = net[0, i], net[1, i], i % 2 * half, net[3, i]
+                each, first = net[i], i % 2 * half
+                inputs, outputs, b = each.inputs, each.units, each.bias
                 z = last if i == layers - 1 else room[first : first + rows * outputs]
-                w, bias = theta[net[2, i] :], theta[b : b + outputs] if b >= 0 else theta[:0]
+                w, bias = theta[each.omega :], theta[b : b + outputs] if b >= 0 else theta[:0]
                 product(given.tiles, way, a, w, z, rows, rows, inputs, outputs, outputs)
                 if i == 0:
                     for j in range(z.size):
                         nan_if_any += z[j] * zero
-                code = net[4, i]
-                finish(code, bias, z, rows, outputs, outputs)
-                if code >= LEAKY_RELU:
-                    call(given.curve, (code, numbers[i], z.ctypes.data, 0, rows, outputs, outputs))
+                finish(each.code, bias, z, rows, outputs, outputs)
+                if each.code >= LEAKY_RELU:
+                    call(given.curve, (each.code, each.number, z.ctypes.data, 0, rows, outputs,
+                                       outputs))  # fmt: skip
                 a = z
         free(held)
         return nan_if_any == zero

@@ -1,10 +1,10 @@
 """Dense layers trained by compiled loops: the same equations, without Python between.
 
 Compiled once and kept on disk. Arrays are flat: `a` and `delta` hold a batch's activations and
-deltas, layer l from ``at[l]`` on, and θ is the network's one vector, with ω^l at
-``omega[l]``. A layer's input is in `a` at ``inputs[l]``: where `Dropout` is before it, that is
-behind the activations, which σ' needs as they were. `delta` has at ``factors[l]`` what is
-multiplied with it on the way back, if that is not 0: a mask, or σ' that does not follow from a.
+deltas, and θ is the network's one vector. `net` says of each layer where its part lies, see
+`_fast_run.LAYER`. Its inputs are in `a` at `x`: where `Dropout` is before it, that is behind the
+activations, which σ' needs as they were. `delta` has at `factors`, if that is not 0, what is
+multiplied with it on the way back: a mask, or σ' that does not follow from a.
 
 Several threads may do a step together: all call the same function, each for its own part, and
 meet where one needs what others have done. The forward pass and δ go by units of a layer or by
@@ -32,7 +32,7 @@ from ._codes import (
     REGRESSION,
     SOFTMAX,
 )
-from ._fast_run import ALONE, BY_ROWS, BY_UNITS, END, GATE, JOINED, MEETING, MEMBERS, NORM, RUN
+from ._fast_run import ALONE, BY_ROWS, BY_UNITS, END, GATE, JOINED, LAYER, MEETING, MEMBERS, RUN
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -59,7 +59,7 @@ SOME_ROWS, SOME_UNITS = 4, 8
 # would be gone from the second cache before they are read.
 NEXT = 65_536
 
-_SIZE = NORM.itemsize
+_SIZE = LAYER.itemsize
 
 
 # --- the end of the forward pass, the start of the backward -------------------------------------
@@ -180,11 +180,11 @@ def _way(given, i, m, net):
     """
     if given.shared == 0:
         return ALONE
-    sizes, codes, norms = net[0], net[3], net[6]
-    if norms[i].way:
-        return norms[i].way
-    is_softmax = i < codes.size - 1 and codes[i] == SOFTMAX
-    return BY_UNITS if sizes[i + 1] >= m and not is_softmax else BY_ROWS
+    this = net[i]
+    if this.way:
+        return this.way
+    is_softmax = i < net.size - 1 and this.code == SOFTMAX
+    return BY_UNITS if this.units >= m and not is_softmax else BY_ROWS
 
 
 @_inlined
@@ -236,123 +236,121 @@ def _ask(given, later, member, members, n):
 
 
 @_inlined
-def _drop(given, i, block, drawn, net, a, delta, at):
+def _drop(given, i, block, drawn, net, a, delta):
     """Lay layer i's mask, if it has one, on a part of its input, and on factors that are there."""
-    (top, rows, left, units), (sizes, _, _, codes, _, of_inputs, _) = block, net
-    inputs, factors, limits, streams, _ = of_inputs
-    if limits[i] > 0:
-        skipped, onto = top * sizes[i] + left, i > 0 and codes[i - 1] >= LEAKY_RELU
-        x, there = a[at[i] + skipped :].ctypes.data, inputs[i] + skipped
-        call(given.drop, (streams[i], drawn, top, left, rows, units, sizes[i], limits[i], x,
-                          delta[factors[i] + skipped :].ctypes.data, a[there:].ctypes.data,
-                          onto))  # fmt: skip
+    (top, rows, left, units), this = block, net[i]
+    if this.limit > 0:
+        first, onto = top * this.inputs + left, i > 0 and net[i - 1].code >= LEAKY_RELU
+        below, x = a[this.below + first :].ctypes.data, a[this.x + first :].ctypes.data
+        factors = delta[this.factors + first :].ctypes.data
+        call(given.drop, (this.stream, drawn, top, left, rows, units, this.inputs, this.limit,
+                          below, factors, x, onto))  # fmt: skip
 
 
 @_inlined
-def _forward(given, who, m, drawn, net, theta, a, delta, at):
+def _forward(given, who, m, drawn, net, theta, a, delta):
     """Up to z^L."""
     member, members, met = who
-    sizes, omega, bias, codes, _, (inputs, factors, _, _, numbers), norms = net
     before, (top, rows) = ALONE, _rows(m, member, members)
-    left, units = 0, sizes[0]
-    for i in range(codes.size):
-        _drop(given, i, (top, rows, left, units), drawn, net, a, delta, at)
-        n, out, way = sizes[i], sizes[i + 1], _way(given, i, m, net)
+    left, units = 0, net[0].inputs
+    for i in range(net.size):
+        _drop(given, i, (top, rows, left, units), drawn, net, a, delta)
+        this = net[i]
+        n, out, way = this.inputs, this.units, _way(given, i, m, net)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
         top, rows, left, units = _block(way, m, out, a, member, members)
         if rows > 0 and units > 0:
-            x, z = a[inputs[i] + top * n :], a[at[i + 1] + top * out + left :]
-            w, b = theta[omega[i] + left * n :], bias[i] + left
-            added = theta[b : b + units] if bias[i] >= 0 else theta[:0]
-            code = codes[i] if i < codes.size - 1 else IDENTITY
-            norm, told = norms[i], given.between + i * _SIZE
-            first = IDENTITY if norm.way else code
+            x, z = a[this.x + top * n :], a[this.z + top * out + left :]
+            w, b = theta[this.omega + left * n :], this.bias + left
+            added = theta[b : b + units] if this.bias >= 0 else theta[:0]
+            code = this.code if i < net.size - 1 else IDENTITY
+            first = IDENTITY if this.forward else code
             layer(given.tiles, way, first, x, w, added, z, rows, m, n, units, out)
-            if norm.way:
-                call(norm.forward, (told, code, top, rows, left, units, z.ctypes.data))
+            if this.forward:
+                told = given.net + i * _SIZE
+                call(this.forward, (told, code, top, rows, left, units, z.ctypes.data))
             if code >= LEAKY_RELU:
-                slopes = delta[factors[i + 1] + top * out + left :]
-                call(given.curve, (code, numbers[i], z.ctypes.data, slopes.ctypes.data, rows,
+                slopes = delta[net[i + 1].factors + top * out + left :]
+                call(given.curve, (code, this.number, z.ctypes.data, slopes.ctypes.data, rows,
                                    units, out))  # fmt: skip
     return _meet(given, members, met) if before == BY_UNITS else met
 
 
 @_inlined
-def _backward(given, who, m, net, theta, a, delta, at):
+def _backward(given, who, m, net, theta, a, delta):
     """BP2, down to the lowest layer that is trained."""
     member, members, met = who
-    sizes, omega, _, codes, _, (_, factors, _, _, _), norms = net
     before = ALONE
-    for i in range(codes.size - 1, given.lowest, -1):
-        n, out, way = sizes[i], sizes[i + 1], _way(given, i - 1, m, net)
+    for i in range(net.size - 1, given.lowest, -1):
+        this, other = net[i], net[i - 1]
+        n, out, way = this.inputs, this.units, _way(given, i - 1, m, net)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
         top, rows, left, units = _block(way, m, n, a, member, members)
         if rows > 0 and units > 0:
-            first = at[i] + top * n + left
-            d, below, x = delta[at[i + 1] + top * out :], delta[first:], a[first:]
-            product_back(given.tiles, way, d, theta[omega[i] + left :], below, rows, units, n,
+            first = top * n + left
+            d, below = delta[this.z + top * out :], delta[this.below + first :]
+            x, factor = a[this.below + first :], delta[this.factors + first :]
+            product_back(given.tiles, way, d, theta[this.omega + left :], below, rows, units, n,
                          out)  # fmt: skip
-            step, factor = rows if units == n else 1, delta[factors[i] + top * n + left :]
+            step = rows if units == n else 1
             for r in range(0, rows, step):
                 here, there = r * n, r * n + step * units
                 some, times = below[here:there], factor[here:there]
-                if factors[i] > 0:
+                if this.factors > 0:
                     for j in range(some.size):
                         some[j] *= times[j]
-                activate_backward(codes[i - 1], some, x[here:there], step, units)
-            norm, told = norms[i - 1], given.between + (i - 1) * _SIZE
-            if norm.way:
-                call(norm.backward, (told, top, rows, left, units, below.ctypes.data))
+                activate_backward(other.code, some, x[here:there], step, units)
+            if other.backward:
+                told = given.net + (i - 1) * _SIZE
+                call(other.backward, (told, top, rows, left, units, below.ctypes.data))
     return _meet(given, members, met)
 
 
 @_inlined
-def _gradient(given, i, part, m, net, into, a, delta, at, scalars):
+def _gradient(given, i, part, m, net, into, a, delta, scalars):
     """BP3 and BP4 for some units of layer i and its norm, as ``β·into + α·…``."""
-    left, units = part
-    sizes, omega, bias, _, trained, (inputs, _, _, _, _), norms = net
+    (left, units), this = part, net[i]
     real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
     fused = given.rule <= INTO_VELOCITY
     alpha = scalars[0] if fused else 1.0
     alpha = real(alpha if given.weighted else alpha / m)
     beta, keep = real(scalars[1] if fused else 0.0), real(scalars[2] if fused else 0.0)
-    n, out, w, b = sizes[i], sizes[i + 1], omega[i] + left * sizes[i], bias[i] + left
-    d, x, end = delta[at[i + 1] + left :], a[inputs[i] :], w + units * n
-    if trained[i]:
+    n, out, w, b = this.inputs, this.units, this.omega + left * this.inputs, this.bias + left
+    d, x, end = delta[this.z + left :], a[this.x :], w + units * n
+    if this.trained:
         outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
-        if bias[i] >= 0:
+        if this.bias >= 0:
             sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
-    norm, told = norms[i], given.between + i * _SIZE
-    if norm.trained:
-        call(norm.learn, (told, m, left, units, alpha, keep, into.ctypes.data))
+    if this.learns:
+        told = given.net + i * _SIZE
+        call(this.learn, (told, m, left, units, alpha, keep, into.ctypes.data))
 
 
 @_inlined
-def _update(given, i, part, net, vectors, scalars, constants):
-    """The optimizer, for some units of layer i and its norm."""
+def _update(given, this, part, vectors, scalars, constants):
+    """The optimizer, for some units of a layer and its norm."""
     left, units = part
-    n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
-    norm = net[6][i]
-    weights, biases = units * n if net[4][i] else 0, units if net[4][i] and net[2][i] >= 0 else 0
-    parts = (w, weights), (b, biases), (norm.scale + left, units), (norm.shift + left, units)
-    for k in range(4 if norm.trained else 2):  # a number that LLVM does not know: one copy
+    w, weights = this.omega + left * this.inputs, units * this.inputs if this.trained else 0
+    biases = units if this.trained and this.bias >= 0 else 0
+    parts = ((w, weights), (this.bias + left, biases), (this.scale + left, units),
+             (this.shift + left, units))  # fmt: skip
+    for k in range(4 if this.learns else 2):  # a number that LLVM does not know: one copy
         start, count = parts[k]
         update(given.rule, vectors, start, start + count, start == w, scalars, constants)
 
 
 @_inlined
-def _square(given, i, part, net, vectors, l2, norms):
-    """Add what L2 does to the gradient of some units of layer i, and sum up its squares."""
+def _square(this, part, vectors, l2, lengths):
+    """Add what L2 does to the gradient of some units of a layer, and sum up its squares."""
     left, units = part
-    n, w, b = net[0][i], net[1][i] + left * net[0][i], net[2][i] + left
-    norm = net[6][i]
-    n = n if net[4][i] else 0
+    n, w, b = this.inputs, this.omega + left * this.inputs, this.bias + left
+    n = n if this.trained else 0
     theta, into, _, _ = vectors
-    l2, wide = theta.dtype.type(l2), norms.dtype.type  # squares of float32 have room in it
+    l2, wide = theta.dtype.type(l2), lengths.dtype.type  # squares of float32 have room in it
     for o in range(units):
         row, omega = into[w + o * n : w + (o + 1) * n], theta[w + o * n : w + (o + 1) * n]
         if l2 != 0.0:
@@ -361,21 +359,21 @@ def _square(given, i, part, net, vectors, l2, norms):
         total = 0.0
         for j in range(n):
             total += wide(row[j]) * wide(row[j])
-        if net[4][i] and net[2][i] >= 0:
+        if this.trained and this.bias >= 0:
             total += wide(into[b + o]) * wide(into[b + o])
-        if norm.trained:
-            scale, shift = into[norm.scale + left + o], into[norm.shift + left + o]
+        if this.learns:
+            scale, shift = into[this.scale + left + o], into[this.shift + left + o]
             total += wide(scale) * wide(scale) + wide(shift) * wide(shift)
-        norms[left + o] = total
+        lengths[left + o] = total
 
 
 @_inlined
-def _clipping(given, members, met, norms, into, most):
+def _clipping(given, members, met, lengths, into, most):
     """The factor with which the gradient's norm is at most this, once all have their part."""
     met = _meet(given, members, met)
     total, largest = 0.0, 0.0
-    for o in range(norms.size):
-        total += norms[o]
+    for o in range(lengths.size):
+        total += lengths[o]
     if total < math.inf:  # `isfinite` is x − x in Numba, which LLVM 15 takes for 0 in some sums
         return min(1.0, most / math.sqrt(total)) if total > 0.0 else 1.0
     for i in range(into.size):  # again, since of float64 squares may have no room
@@ -393,24 +391,24 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
 
     If not, there is no update.
     """
-    (member, members, drawn), (sizes, _, _, codes, trained, _, between) = who, net
-    a, delta, at, y, weight, costs, right, norms = buffers
-    layers, m, theta = codes.size, picked.size, vectors[0]
-    k, (top, rows) = sizes[layers], _rows(m, member, members)
+    member, members, drawn = who
+    a, delta, y, weight, costs, right, lengths = buffers
+    m, theta, end = picked.size, vectors[0], net[net.size - 1]
+    k, (top, rows) = end.units, _rows(m, member, members)
     if rows > 0:
-        _load(given, picked, (top, rows), data, weight, y, a, sizes[0], k)
-    met = _forward(given, (member, members, 0), m, drawn, net, theta, a, delta, at)
+        _load(given, picked, (top, rows), data, weight, y, a, net[0].inputs, k)
+    met = _forward(given, (member, members, 0), m, drawn, net, theta, a, delta)
     mass = 0.0 if given.weighted else float(m)
     if given.weighted:
         for r in range(m):
             mass += data[2][picked[r]]
     if rows > 0:
-        first, last, bottom = at[layers] + top * k, at[layers] + (top + rows) * k, top + rows
-        _output(given.cost, codes[-1], given.task, a[first:last], y[top * k :], delta[first:last],
+        first, last, bottom = end.z + top * k, end.z + (top + rows) * k, top + rows
+        _output(given.cost, end.code, given.task, a[first:last], y[top * k :], delta[first:last],
                 weight[top : bottom if given.weighted else top], mass, rows, k, costs[top:],
                 right[top:])  # fmt: skip
-    met = _backward(given, (member, members, met), m, net, theta, a, delta, at)
-    _ask(given, later, member, members, sizes[0])
+    met = _backward(given, (member, members, met), m, net, theta, a, delta)
+    _ask(given, later, member, members, net[0].inputs)
     found = correct = 0.0
     for r in range(m):
         found += costs[r]
@@ -419,22 +417,23 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
         log[0], log[1], log[2] = found, correct, mass
     if not abs(found) < math.inf:
         return False
-    l2, factor, clipped = scalars[3], 1.0, norms.size > 0
+    l2, factor, clipped = scalars[3], 1.0, lengths.size > 0
     for turn in range(2 if clipped else 1):  # to clip it, the whole gradient has to be there
         if turn:
-            l2, factor = 0.0, _clipping(given, members, met, norms, vectors[1], constants[2])
+            l2, factor = 0.0, _clipping(given, members, met, lengths, vectors[1], constants[2])
         unit = 0
-        for i in range(layers - 1, given.lowest - 1, -1):
-            part = _units(sizes[i + 1], a, member, members)
-            if (trained[i] or between[i].trained) and part[1] > 0:
+        for i in range(net.size - 1, given.lowest - 1, -1):
+            this = net[i]
+            part = _units(this.units, a, member, members)
+            if (this.trained or this.learns) and part[1] > 0:
                 if not turn:
-                    _gradient(given, i, part, m, net, vectors[1], a, delta, at, scalars)
+                    _gradient(given, i, part, m, net, vectors[1], a, delta, scalars)
                 if clipped and not turn:
-                    _square(given, i, part, net, vectors, l2, norms[unit:])
+                    _square(this, part, vectors, l2, lengths[unit:])
                 elif given.rule != INTO_THETA:
                     of_update = scalars[0], scalars[1], scalars[2], l2, factor
-                    _update(given, i, part, net, vectors, of_update, constants)
-            unit += sizes[i + 1]
+                    _update(given, this, part, vectors, of_update, constants)
+            unit += this.units
     return True
 
 
@@ -459,17 +458,14 @@ def steps(real: Any) -> Any:
     It returns the step after those that were done: all, or those before the first whose cost is
     not finite, which leaves θ and the optimizer's slots as they were.
     """
-    kind, word, wide, record = from_dtype(real), types.int64, types.float64, from_dtype(RUN)
-    norm = from_dtype(NORM)
+    kind, word, wide = from_dtype(real), types.int64, types.float64
+    record, of_layer = from_dtype(RUN), from_dtype(LAYER)
 
     def run(told, joins):
         given = array(told, 1, record)[0]
-        layers, samples, m, team = given.layers, given.samples, given.m, given.team
-        sizes, at = vector(given.sizes, layers + 1, word), vector(given.at, 2 * layers + 2, word)
-        net = vector(given.net, (8, layers), word)
-        numbers = vector(given.numbers, layers, wide)
-        norms = vector(given.between, layers, norm)
-        k = sizes[layers]
+        samples, m, team = given.samples, given.m, given.team
+        net = vector(given.net, given.layers, of_layer)
+        k = net[net.size - 1].units
         data = (
             vector(given.labels, given.labelled, word),
             vector(given.targets, 0 if given.labelled else samples * k, kind),
@@ -483,22 +479,19 @@ def steps(real: Any) -> Any:
         )
         tallies = vector(given.tallies, (2, m), wide)
         buffers = (
-            vector(given.a, at[2 * layers + 1], kind),
-            vector(given.delta, at[2 * layers + 1], kind),
-            at,
+            vector(given.a, given.room, kind),
+            vector(given.delta, given.room, kind),
             vector(given.y, m * k, kind),
             vector(given.weight, m, kind),
             tallies[0],
             tallies[1],
-            vector(given.norms, given.units, wide),
+            vector(given.lengths, given.units, wide),
         )
         order = vector(given.order, given.picked, word)
         scalars = vector(given.scalars, (given.steps, 4), wide)
         log = vector(given.log, (given.steps, 3), wide)
         squares = vector(given.squares, given.squared, wide)
         constants = vector(given.constants, 3, wide)
-        of_inputs = net[4], net[5], net[6], net[7], numbers
-        parts = sizes, net[0], net[1], net[2], net[3], of_inputs, norms
         step, opened = given.step, 0
         member = 0
         if joins:
@@ -525,7 +518,7 @@ def steps(real: Any) -> Any:
             picked = order[step * m : (step + 1) * m]
             later = order[(step + 1) * m : (step + 2) * m]
             who = member, members, given.before + step
-            good = _step(given, who, picked, later, data, parts, vectors, buffers,
+            good = _step(given, who, picked, later, data, net, vectors, buffers,
                          scalars[step], constants, log[step])  # fmt: skip
             if joins:
                 add(team + END, 1)

@@ -1,7 +1,7 @@
 """Norms between a dense layer and its activation, in compiled steps.
 
 Each function works on a block of m rows of n numbers: those of some units in all rows, or whole
-rows. It is told a `NORM`, and called by its address.
+rows. It is told a `LAYER`, and called by its address.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import from_dtype, types
 
-from ._fast_run import NORM, OF_UNIT
+from ._fast_run import LAYER, OF_UNIT
 from ._jit import INTEGER, called_by_address, inlined, vector
 from ._numba_channels import FLAGS, statistics
 from ._numba_layers import finish
@@ -45,14 +45,14 @@ def _copy(source, out):
 def batch_norm(real: Any) -> Any:
     """``z ← σ(γ·x̂ + β)``, with the statistics of all rows of z; x̂ is kept for the way back.
 
-    A function of the address of a `NORM`, the code of σ, the first row and the rows, the first
+    A function of the address of a `LAYER`, the code of σ, the first row and the rows, the first
     unit and the units, and the address of the first number.
     """
-    kind, record, size = from_dtype(real), from_dtype(NORM), real.itemsize
+    kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
     def run(told, code, top, rows, left, units, z):
         norm = vector(told, 1, record)[0]
-        n, zero = norm.n, kind(0.0)
+        n, zero = norm.units, kind(0.0)
         numbers = _numbers(norm, left, units, kind, size)
         mean, first, second = numbers[MEAN], numbers[SUMS], numbers[SUMS + 1]
         sum_rows(z, n, rows, units, mean.ctypes.data, kind(1.0 / rows), zero, size)
@@ -83,14 +83,14 @@ def batch_norm(real: Any) -> Any:
 def batch_norm_backward(real: Any) -> Any:
     """δ after the norm becomes δ before; ∂C/∂γ and ∂C/∂β of the units are kept.
 
-    A function of the address of a `NORM`, the first row and the rows, the first unit and the
+    A function of the address of a `LAYER`, the first row and the rows, the first unit and the
     units, and the address of the first δ.
     """
-    kind, record, size = from_dtype(real), from_dtype(NORM), real.itemsize
+    kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
     def run(told, top, rows, left, units, delta):
         norm = vector(told, 1, record)[0]
-        n, share = norm.n, kind(1.0 / rows)
+        n, share = norm.units, kind(1.0 / rows)
         numbers = _numbers(norm, left, units, kind, size)
         first, second, slope = numbers[SUMS], numbers[SUMS + 1], numbers[SLOPE]
         scale = vector(norm.theta + (norm.scale + left) * size, units, kind)
@@ -118,11 +118,11 @@ def _sum_products(delta, normal, n, rows, units, first, second):
 
 def layer_norm(real: Any) -> Any:
     """As `batch_norm`, with the statistics of each row by itself."""
-    kind, record, size = from_dtype(real), from_dtype(NORM), real.itemsize
+    kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
     def run(told, code, top, rows, left, units, z):
         norm = vector(told, 1, record)[0]
-        n, epsilon = norm.n, kind(norm.epsilon)
+        n, epsilon = norm.units, kind(norm.epsilon)
         slope = vector(norm.slope, top + rows, kind)
         scale = vector(norm.theta + norm.scale * size, n, kind)
         shift = vector(norm.theta + norm.shift * size, n, kind)
@@ -143,11 +143,11 @@ def layer_norm(real: Any) -> Any:
 
 def layer_norm_backward(real: Any) -> Any:
     """As `batch_norm_backward`; δ after the norm is kept, of which others need their units."""
-    kind, record, size = from_dtype(real), from_dtype(NORM), real.itemsize
+    kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
     def run(told, top, rows, left, units, delta):
         norm = vector(told, 1, record)[0]
-        n, slope = norm.n, vector(norm.slope, top + rows, kind)
+        n, slope = norm.units, vector(norm.slope, top + rows, kind)
         scale = vector(norm.theta + norm.scale * size, n, kind)
         for r in range(rows):
             row = _line(delta, r, n, 0, n, kind, size)
@@ -165,11 +165,11 @@ def layer_norm_backward(real: Any) -> Any:
 def learn(real: Any) -> Any:
     """``β·out + α·gradient`` of some units' γ and β, and their new running statistics.
 
-    A function of the address of a `NORM`, the rows of the mini-batch, the first unit and the
+    A function of the address of a `LAYER`, the rows of the mini-batch, the first unit and the
     units, α and β, and the address of the vector in which γ and β lie as in θ. It is called after
     all have their δ, and if the cost is finite.
     """
-    kind, record, size = from_dtype(real), from_dtype(NORM), real.itemsize
+    kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
     def run(told, rows, left, units, alpha, beta, into):
         norm = vector(told, 1, record)[0]
@@ -180,7 +180,7 @@ def learn(real: Any) -> Any:
         else:
             delta, normal = norm.delta + left * size, norm.normal + left * size
             sums = numbers[SUMS], numbers[SUMS + 1]
-            _sum_products(delta, normal, norm.n, rows, units, *sums)
+            _sum_products(delta, normal, norm.units, rows, units, *sums)
         for k in range(2):
             start = norm.shift if k else norm.scale
             out, gradient = vector(into + (start + left) * size, units, kind), numbers[SUMS + k]
