@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from . import dense_chain
 from .activations import ACTIVATIONS, Activation, Identity
-from .backends import _codes
 from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .data.values import Indices
-from .layers import Activation as ActivationLayer
+from .dense_chain import DenseLayers
 from .layers import (
     AveragePool1D,
-    BatchNorm,
     Columns,
     Conv1D,
     Conv2D,
@@ -31,7 +28,6 @@ from .layers import (
     GlobalAveragePool1D,
     Input,
     Layer,
-    LayerNorm,
     MaxPool1D,
     Rescale,
     Reshape,
@@ -47,97 +43,7 @@ from .registry import canonical, nearest
 TASKS = ("classification", "multilabel", "regression")
 MOST_INDICES = 1 << 20  # in a sample, beside other numbers
 RESHAPED = Flatten, Reshape
-IN_PLACE = ActivationLayer, BatchNorm, LayerNorm  # they have an `in_place`
 ALONG_PLACES = Conv1D, MaxPool1D, AveragePool1D, GlobalAveragePool1D, Upsample1D
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A normalization between a dense layer and its activation.
-
-    Attributes
-    ----------
-    of_batch : bool
-        `BatchNorm`, else `LayerNorm`.
-    scale, shift : int
-        Where they begin in θ.
-    mean, variance : int
-        Where the running ones begin in the state; −1: there are none.
-    epsilon, momentum : float
-    trained : bool
-    """
-
-    of_batch: bool
-    scale: int
-    shift: int
-    mean: int
-    variance: int
-    epsilon: float
-    momentum: float
-    trained: bool
-
-
-@dataclass(frozen=True)
-class DenseLayers:
-    """A chain of dense layers: where each lies in θ, and its activation.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Of the inputs, and of each layer's outputs.
-    weights, bias : tuple of int
-        Where each layer's tensors begin in θ; −1 without a bias.
-    activations : tuple of Activation
-        Its own, or that of an `Activation` layer after it.
-    trained : tuple of bool
-    after : tuple of tuple of int
-        The indices of the `IN_PLACE` layers between each dense one and the next.
-    dropout : tuple of (int, float)
-        In training: of each layer the rate of the `Dropout` before it, 0 where there is none,
-        after that one's number in the network.
-    norms : tuple of Norm or None
-        In training: what is between each layer's z and its activation.
-    scale, offset : ndarray or None
-        Of a first `Rescale`, for each input, in float64.
-    """
-
-    sizes: tuple[int, ...]
-    weights: tuple[int, ...]
-    bias: tuple[int, ...]
-    activations: tuple[Activation, ...]
-    trained: tuple[bool, ...]
-    dropout: tuple[tuple[int, float], ...]
-    after: tuple[tuple[int, ...], ...] = ()
-    norms: tuple[Norm | None, ...] = ()
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
-
-    @property
-    def has_codes(self) -> bool:
-        """Whether compiled code has all activations, and there is nothing else."""
-        known = all(each.kernel in _codes.ACTIVATIONS for each in self.activations)
-        return known and not any(self.after)
-
-    @property
-    def drops(self) -> bool:
-        """Whether there is a `Dropout`."""
-        return any(rate for _, rate in self.dropout)
-
-    @property
-    def normalizes(self) -> bool:
-        """Whether there is a norm."""
-        return any(self.norms)
-
-    @property
-    def lowest(self) -> int:
-        """The first layer that is trained, or whose norm is; their number if there is none."""
-        norms = (each is not None and each.trained for each in self.norms)
-        return [*map(max, self.trained, norms), True].index(True)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of one sample's forward pass; the backward pass has at most twice as many."""
-        return sum(into * out for into, out in pairwise(self.sizes))
 
 
 class Architecture:
@@ -233,88 +139,13 @@ class Architecture:
 
     @cached_property
     def dense(self) -> DenseLayers | None:
-        """The chain as dense layers in training; None where runs have no such layer or order."""
-        found, kinds = self.inference, [type(layer) for layer in self.layers]
-        # A run has one mask between two layers, on what σ gives.
-        masks = all(b is Dense for a, b in pairwise(kinds) if a is Dropout)
-        between = self._between() if found is not None and masks else None
-        if found is None or between is None:
-            return None
-        sigmas, norms = zip(*between, strict=True)
-        found = dataclasses.replace(found, activations=sigmas, norms=norms, after=())
-        return found if found.has_codes else None
-
-    def _between(self) -> list[tuple[Activation, Norm | None]] | None:
-        """Of each dense layer its σ, and its norm, if there is one; None in another order.
-
-        That is: z, a norm, σ, a `Dropout`, the next layer. σ is the layer's own, or an
-        `Activation`'s after a layer without one.
-        """
-        starts = {
-            (entry.layer, entry.name): entry.start
-            for layout in (self.layout, self.state_layout)
-            for entry in layout.entries
-        }
-        found: list[tuple[Activation, Norm | None]] = []
-        ends = [i for i, layer in enumerate(self.layers) if type(layer) is Dense]
-        for i, end in zip(ends, (*ends[1:], len(self.layers)), strict=True):
-            sigma, norm = cast(Dense, self.layers[i]).activation, None
-            last = end - 1 if type(self.layers[end - 1]) is Dropout else end
-            for j in range(i + 1, last):
-                layer = self.layers[j]
-                if type(sigma) is not Identity:
-                    return None
-                if type(layer) is ActivationLayer:
-                    sigma = layer.activation
-                elif norm is None and type(layer) in (BatchNorm, LayerNorm) and j == i + 1:
-                    norm = _norm(cast(Any, layer), j, starts)
-                    if norm is None:
-                        return None
-                else:
-                    return None
-            found.append((sigma, norm))
-        return found
+        """The chain as dense layers in training, if it is one; see `dense_chain.of_training`."""
+        return dense_chain.of_training(self.layers, self.layout, self.state_layout)
 
     @cached_property
     def inference(self) -> DenseLayers | None:
-        """`dense` outside training, where each `Dropout` does nothing, with any activations.
-
-        Also with layers between dense ones that change outputs in place.
-        """
-        first, kinds = self.layers[0], [type(layer) for layer in self.layers]
-        acting = [i for i, kind in enumerate(kinds) if kind is not Dropout][int(self.folded) :]
-        # If another layer were the last, z^L would be what the last dense layer's σ gives.
-        ends = {kinds[-1], *(kinds[i] for i in acting[:1])}
-        if ends != {Dense} or not {kinds[i] for i in acting} <= {Dense, *IN_PLACE}:
-            return None
-        indices = [i for i in acting if kinds[i] is Dense]
-        layers: list[Any] = [self.layers[i] for i in indices]
-        own: list[Any] = list(self.layers)
-        sigmas = [layer.activation for layer in layers]
-        after = [
-            [j for j in acting if i < j < end]
-            for i, end in zip(indices, (*indices[1:], 0), strict=True)
-        ]
-        for k, others in enumerate(after):
-            if others and kinds[others[0]] is ActivationLayer and type(sigmas[k]) is Identity:
-                sigmas[k] = own[others.pop(0)].activation
-        starts = {(entry.layer, entry.name): entry.start for entry in self.layout.entries}
-        before = [self.layers[i - 1] if i else None for i in indices]
-        rates = [each.rate if type(each) is Dropout else 0.0 for each in before]
-        scale = offset = None
-        if type(first) is Rescale:
-            scale, offset = first.scales(), first.offsets()
-        return DenseLayers(
-            sizes=(self.input_shape[0], *(layer.output_shape[0] for layer in layers)),
-            weights=tuple(starts[i, "weights"] for i in indices),
-            bias=tuple(starts.get((i, "bias"), -1) for i in indices),
-            activations=tuple(sigmas),
-            trained=tuple(layer.trainable for layer in layers),
-            dropout=tuple(zip((i - 1 for i in indices), rates, strict=True)),
-            after=tuple(map(tuple, after)),
-            scale=scale,
-            offset=offset,
-        )
+        """The same outside training, see `dense_chain.of_predictions`."""
+        return dense_chain.of_predictions(self.layers, self.layout, self.state_layout)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -360,23 +191,6 @@ class Architecture:
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer, whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
-
-
-def _norm(layer: Any, index: int, starts: dict[tuple[int, str], int]) -> Norm | None:
-    """A layer as a `Norm`; None of one that keeps its running statistics."""
-    of_batch = type(layer) is BatchNorm
-    if of_batch and not layer.trainable:
-        return None
-    return Norm(
-        of_batch=of_batch,
-        scale=starts[index, "scale"],
-        shift=starts[index, "shift"],
-        mean=starts.get((index, "mean"), -1),
-        variance=starts.get((index, "variance"), -1),
-        epsilon=layer.epsilon,
-        momentum=layer.momentum if of_batch else 0.0,
-        trained=layer.trainable,
-    )
 
 
 def _check_ending(layer: Layer) -> None:

@@ -165,6 +165,21 @@ def normalizing(backend, inputs=7, outputs=4, dtype="float64", trained=(True, Tr
     )  # fmt: skip
 
 
+def summing(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)):
+    """A network of sums: of its inputs, one after another, around masks, norms and kept σ'."""
+    (first, second, third), of = trained, bpx.layers
+    return bpx.Network(
+        [of.Input(inputs), of.Residual([of.Dense(11, "gelu"), of.Dense(inputs, trainable=first)]),
+         of.Dense(9, "tanh", trainable=second),
+         of.Residual([of.Dense(13, use_bias=False), of.LayerNorm(), of.Activation("relu"),
+                      of.Dropout(0.3), of.Dense(9, trainable=third)]),
+         of.Residual([of.Dense(9, trainable=first)]), of.Activation("silu"), of.Dropout(0.2),
+         of.Dense(8, "softmax"), of.Residual([of.Dense(5, "sigmoid"), of.Dense(8)]),
+         of.Activation("softmax"), of.Dense(outputs, "softmax")],
+        seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
 def masked_and_clipped(rng, x, y):
     """The same with masks, and with a gradient that is clipped, where a layer is frozen too."""
     weight = rng.random(len(x))
@@ -176,8 +191,9 @@ def masked_and_clipped(rng, x, y):
         yield dropping, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
         yield bending, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
         for trained in itertools.product((True, False), repeat=3):
-            make = partial(normalizing, trained=trained)
-            yield make, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
+            for make in normalizing, summing:
+                own = partial(make, trained=trained)
+                yield own, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
 
 
 def shifted(rng):

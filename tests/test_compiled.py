@@ -173,7 +173,10 @@ def test_each_optimizer(fits, classes, dtype, optimizer, l2, clip_norm):
 
     options = {"epochs": 2, "batch_size": 5, "l2": l2, "clip_norm": clip_norm}
     options |= {"optimizer": optimizer}
-    for network in make, partial(compiled_runs.dropping, dtype=dtype):
+    others = (
+        partial(each, dtype=dtype) for each in (compiled_runs.dropping, compiled_runs.summing)
+    )
+    for network in (make, *others):
         agree(*fits(network, *classes, **options), dtype)
     # Of three rows or five the variance may be small, by which roundings of x are divided.
     normalizing, loose = partial(compiled_runs.normalizing, dtype=dtype), dtype == "float32"
@@ -214,7 +217,9 @@ def test_masks_go_by_all_steps_of_a_network(fits, classes):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
-@pytest.mark.parametrize("network", [compiled_runs.dropping, compiled_runs.normalizing])
+@pytest.mark.parametrize(
+    "network", [compiled_runs.dropping, compiled_runs.normalizing, compiled_runs.summing]
+)
 def test_a_run_with_masks_or_norms_goes_on_after_ctrl_c_amid_an_epoch(
     run, classes, monkeypatch, tmp_path, clip_norm, network
 ):
@@ -534,6 +539,29 @@ def test_norms_and_activations_in_another_order_go_step_by_step(fits, classes, b
         return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
 
     agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
+
+
+@pytest.mark.parametrize(
+    ("block", "projection"),
+    [
+        ([bpx.layers.Dense(6, "tanh")], None),
+        ([bpx.layers.Dense(6), bpx.layers.LayerNorm()], None),
+        ([bpx.layers.LayerNorm(), bpx.layers.Dense(6)], None),
+        ([bpx.layers.Dropout(0.5), bpx.layers.Dense(6)], None),
+        ([bpx.layers.Dense(6), bpx.layers.Dropout(0.5)], None),
+        ([bpx.layers.Dense(6), bpx.layers.Residual([bpx.layers.Dense(6)])], None),
+        ([bpx.layers.Residual([bpx.layers.Dense(6)]), bpx.layers.Dense(6)], None),
+        ([bpx.layers.Dense(6)], bpx.layers.Dense(6)),
+    ],
+)
+def test_sums_in_another_order_go_step_by_step(fits, classes, block, projection):
+    def make(backend):
+        dense, residual = bpx.layers.Dense, bpx.layers.Residual(block, projection)
+        layers = [bpx.layers.Input(7), dense(6), residual, dense(4, "softmax")]
+        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+    options = {"epochs": 1, "batch_size": 5, "optimizer": bpx.SGD(0.1)}
+    agree(*fits(make, *classes, compiled=False, **options))
 
 
 @pytest.mark.parametrize("norm", [bpx.layers.BatchNorm(), bpx.layers.LayerNorm()], ids=str)

@@ -238,6 +238,7 @@ def test_the_order_of_threads_changes_no_bit(rehearsed, rng, compiled, dtype):
         "int16",
         "l1",
         "norm",
+        "sum",
     ],
 )
 def test_what_it_does_not_take_goes_step_by_step(fits, rng, classes, monkeypatch, case):
@@ -255,6 +256,9 @@ def test_what_it_does_not_take_goes_step_by_step(fits, rng, classes, monkeypatch
         x = rng.integers(5, size=x.shape).astype(np.int16)
     elif case == "norm":
         made = {"sizes": [bpx.layers.Input(7), bpx.layers.Dense(6), bpx.layers.LayerNorm(),
+                          bpx.layers.Dense(4, "softmax")]}  # fmt: skip
+    elif case == "sum":
+        made = {"sizes": [bpx.layers.Input(7), bpx.layers.Residual([bpx.layers.Dense(7)]),
                           bpx.layers.Dense(4, "softmax")]}  # fmt: skip
     else:
         options["l1"] = 0.1

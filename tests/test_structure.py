@@ -38,6 +38,7 @@ ORDER = [
     "schedules",
     "optimizers",
     "history",
+    "dense_chain",
     "architecture",
     "labels",
     "chain",

@@ -90,9 +90,14 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
         kinds = kinds[:2]
     norms = [kinds[k] for k in rng.integers(len(kinds), size=len(sizes) - 2)][: 9 * (draw % 3)]
 
+    sums = rng.random(len(sizes)) < 0.3
+
     def make(backend):
         layers = [bpx.layers.Input(sizes[0])]
         for k, n in enumerate(sizes[1:]):
+            if sums[k]:
+                inside = bpx.layers.Dense(n, hidden), bpx.layers.Dense(sizes[k])
+                layers.append(bpx.layers.Residual(inside))
             layers.append(bpx.layers.Dropout(float(rates[k])))
             if k < len(norms):
                 layers += [bpx.layers.Dense(n), *norms[k], bpx.layers.Activation(hidden)]
@@ -123,6 +128,8 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
             agree(*fits((STEPS, FAST), make, x, y, **options), dtype)
             dropping = partial(compiled_runs.dropping, inputs=40, outputs=sizes[-1], dtype=dtype)
             agree(*fits((STEPS, FAST), dropping, x, y, clip_norm=0.1, **options), dtype)
+            summing = partial(compiled_runs.summing, inputs=40, outputs=sizes[-1], dtype=dtype)
+            agree(*fits((STEPS, FAST), summing, x, y, clip_norm=0.1, **options), dtype)
             # In double precision: of gradients that are nothing but rounding Adam makes steps.
             of_norms = partial(compiled_runs.normalizing, inputs=40, outputs=sizes[-1])
             agree(*fits((STEPS, FAST), of_norms, x, y, clip_norm=0.1, **options))

@@ -17,12 +17,13 @@ from ._base import BackendError
 # sizes, and on the cores.
 FUNCTIONS = {
     "_numba_activations": ("activate", "activate_backward", "curve"),
+    "_numba_between": (
+        *("add_inputs", "batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward"),
+        "learn",
+    ),
     "_numba_channels": (
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),
-    ),
-    "_numba_between": (
-        *("batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward", "learn"),
     ),
     "_numba_depthwise": ("convolve", "convolve_weights"),
     "_numba_gather": ("add_at",),

@@ -283,7 +283,7 @@ class Backend(NormKernels):
         *,
         many: bool = False,
     ) -> Forward | None:
-        """A function from a few rows to a^L, for a `bpx.architecture.DenseLayers`.
+        """A function from a few rows to a^L, for a `bpx.dense_chain.DenseLayers`.
 
         `after` has the functions that change each layer's outputs, if there are any. With `many`,
         from the rows of one of `parts_of_forward`, on the calling thread alone. The rows, of any

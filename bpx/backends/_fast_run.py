@@ -63,9 +63,12 @@ LAYER = _told(
     # in a run: where its inputs are in `a`, and with a mask on them, and its z; of that mask; and
     # where in `delta` is what δ of its inputs is multiplied by, 0 for nothing
     *("trained", "below", "x", "z", "limit", "stream", "factors"),
-    # what is between z and σ: who does that, 0 for nothing; functions; where γ and β begin in θ;
-    # and arrays, of which `numbers` has room for `OF_UNIT` of each unit
-    *("way", "forward", "backward", "learn", "learns", "theta", "scale", "shift", "normal"),
+    # of sums: the inputs that are added to z, an array, and where in `delta` is what is added to δ
+    # of its inputs, 0 for nothing
+    *("added", "back"),
+    # what is between z and σ: functions, 0 for nothing; who has to do it, 0 for anyone; where γ
+    # and β begin in θ; and arrays, of which `numbers` has room for `OF_UNIT` of each unit
+    *("forward", "backward", "learn", "learns", "way", "theta", "scale", "shift", "normal"),
     *("delta", "slope", "numbers", "mean", "variance"),
     reals=("number", "epsilon", "momentum"),
 )

@@ -96,7 +96,7 @@ def _record(
     """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    net, room, held = _net(program)
+    net, held = _net(program)
     lengths = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
     labels, targets, weights = data
     scale, offset = scaling
@@ -113,8 +113,6 @@ def _record(
         "into": program.into,
         "first": slots[0],
         "second": slots[1],
-        "a": _aligned.zeros((room,), real),
-        "delta": _aligned.zeros((room,), real),
         "y": np.zeros(m * layers.sizes[-1], real),
         "weight": np.zeros(m, real),
         "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
@@ -125,7 +123,7 @@ def _record(
     gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)
     given = np.zeros(1, RUN)
     given["tiles"], given["gather"] = tiles(real).address, gather.address
-    if layers.drops:
+    if net["limit"].any():
         given["drop"] = _machine_code.load("_numba_random", "drop", real).address
     given["curve"] = curve(real, layers.activations)
     given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
@@ -136,16 +134,19 @@ def _record(
     given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
-    given["let_others"], given["units"], given["room"] = _let_others(), lengths.size, room
+    given["let_others"], given["units"] = _let_others(), lengths.size
+    for name in ("a", "delta"):
+        arrays[name] = held.pop(name)
+    given["room"] = len(arrays["a"])
     for name, array in arrays.items():
         given[name] = address(array)
     return given, {"x": x, **arrays, **held}
 
 
-def _net(program: Any) -> tuple[Array, int, dict[str, Array]]:
-    """A `LAYER` for each, the elements of `a` and of `delta`, and arrays that stay in place."""
-    layers, m = program.layers, program.batch_size
-    net, line = table(layers), _aligned.LINE // program.theta.dtype.itemsize
+def _net(program: Any) -> tuple[Array, dict[str, Array]]:
+    """A `LAYER` for each, and the arrays of a run that they tell of: `a`, `delta`, and others."""
+    layers, m, real = program.layers, program.batch_size, program.theta.dtype
+    net, line = table(layers), _aligned.LINE // real.itemsize
     net["trained"] = layers.trained
     for this, (index, rate) in zip(net, layers.dropout, strict=True):
         # What its masks begin from, and the bound of bits to be kept.
@@ -161,7 +162,12 @@ def _net(program: Any) -> tuple[Array, int, dict[str, Array]]:
     own, others = at[: len(net)], at[len(net) + 1 : -1]
     net["below"], net["z"] = own, at[1 : len(net) + 1]
     net["x"], net["factors"] = np.where(masked, others, own), np.where(behind, others, 0)
-    return net, int(at[-1]), _norms(program, net)
+    a, delta = (_aligned.zeros((int(at[-1]),), real) for _ in range(2))
+    for k, first in enumerate(layers.skips):
+        if first >= 0:
+            net[k]["added"], net[first]["back"] = address(a[net[first]["x"] :]), net[k]["z"]
+            net[k]["forward"] = _machine_code.load("_numba_between", "add_inputs", real).address
+    return net, {"a": a, "delta": delta, **_norms(program, net)}
 
 
 def _norms(program: Any, net: Array) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Norms between a dense layer and its activation, in compiled steps.
+"""Norms and sums between a dense layer and its activation, in compiled steps.
 
 Each function works on a block of m rows of n numbers: those of some units in all rows, or whole
 rows. It is told a `LAYER`, and called by its address.
@@ -160,6 +160,26 @@ def layer_norm_backward(real: Any) -> Any:
                 row[j] = (row[j] * scale[j] - normal[j] * first - second) * s
 
     return called_by_address(types.void, *[INTEGER] * 6, fastmath=FLAGS)(run)
+
+
+def add_inputs(real: Any) -> Any:
+    """``z ← σ(z + h)``, where h are the inputs of a layer below: the sum of a `Residual`.
+
+    A function of the same as `batch_norm`.
+    """
+    kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
+
+    def run(told, code, top, rows, left, units, z):
+        this = vector(told, 1, record)[0]
+        n = this.units
+        for r in range(rows):
+            row = _line(z, r, n, 0, units, kind, size)
+            added = _line(this.added, top + r, n, left, units, kind, size)
+            for j in range(units):
+                row[j] += added[j]
+        finish(code, vector(z, 0, kind), vector(z, rows * n, kind), rows, units, n)
+
+    return called_by_address(types.void, *[INTEGER] * 7)(run)
 
 
 def learn(real: Any) -> Any:

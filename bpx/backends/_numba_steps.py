@@ -296,10 +296,13 @@ def _backward(given, who, m, net, theta, a, delta):
             x, factor = a[this.below + first :], delta[this.factors + first :]
             product_back(given.tiles, way, d, theta[this.omega + left :], below, rows, units, n,
                          out)  # fmt: skip
-            step = rows if units == n else 1
+            step, added = rows if units == n else 1, delta[this.back + first :]
             for r in range(0, rows, step):
                 here, there = r * n, r * n + step * units
-                some, times = below[here:there], factor[here:there]
+                some, times, more = below[here:there], factor[here:there], added[here:there]
+                if this.back > 0:
+                    for j in range(some.size):
+                        some[j] += more[j]
                 if this.factors > 0:
                     for j in range(some.size):
                         some[j] *= times[j]

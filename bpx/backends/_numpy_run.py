@@ -166,6 +166,9 @@ def _below(
     calls: list[Call] = []
     for k in range(len(tensors) - 1, layers.lowest, -1):
         calls.append(_product(backend, delta[k], tensors[k][0], delta[k - 1]))
+        if k in layers.skips:
+            total = delta[layers.skips.index(k)]
+            calls.append(partial(np.add, delta[k - 1], total, delta[k - 1]))
         if masks[k] is not None:
             calls.append(partial(np.multiply, delta[k - 1], masks[k], delta[k - 1]))
         calls.append(partial(sigmas[k - 1][1], delta[k - 1], a[k]))
@@ -236,6 +239,8 @@ def _forward(
             calls += _affine(backend, x, w, b, sums)
         if norm is not None:
             calls.append(norm.forward)
+        if (first := layers.skips[k]) >= 0:
+            calls.append(partial(np.add, out, inputs[first], out))
         if out is not z:
             calls.append(partial(sigmas[k][0], out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture import DenseLayers
 from ..backends import Array, is_sparse
 from ..chain import Chain
+from ..dense_chain import DenseLayers
 from ..optimizers import State
 from .sources import Arrays
 from .updates import Update
@@ -85,8 +85,8 @@ class Program:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there are no masks, norms or clipping, which not all backends have."""
-        return not self.layers.drops and not self.layers.normalizes and self.clip_norm is None
+        """Whether it has dense layers and nothing else, such as clipping; not all backends do."""
+        return self.layers.is_plain and self.clip_norm is None
 
     @property
     def steps_a_call(self) -> int:

@@ -1,0 +1,262 @@
+"""Dense layers, and what is between them, as plain numbers: what backends train or run whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .activations import Activation, Identity
+from .backends import _codes
+from .layers import Activation as ActivationLayer
+from .layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, Rescale, Residual
+from .parameters import Layout
+from .random import of_layer
+
+IN_PLACE = ActivationLayer, BatchNorm, LayerNorm  # they have an `in_place`
+
+Place = tuple[int, str]  # a layer of the network, and what the names of tensors in it begin with
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalization between a dense layer and its activation.
+
+    Attributes
+    ----------
+    of_batch : bool
+        `BatchNorm`, else `LayerNorm`.
+    scale, shift : int
+        Where they begin in θ.
+    mean, variance : int
+        Where the running ones begin in the state; −1: there are none.
+    epsilon, momentum : float
+    trained : bool
+    """
+
+    of_batch: bool
+    scale: int
+    shift: int
+    mean: int
+    variance: int
+    epsilon: float
+    momentum: float
+    trained: bool
+
+
+@dataclass(frozen=True)
+class DenseLayers:
+    """A chain of dense layers: where each lies in θ, and its activation.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Of the inputs, and of each layer's outputs.
+    weights, bias : tuple of int
+        Where each layer's tensors begin in θ; −1 without a bias.
+    activations : tuple of Activation
+        Its own, or that of an `Activation` layer after it.
+    trained : tuple of bool
+    after : tuple of tuple of int
+        The indices of the `IN_PLACE` layers between each dense one and the next.
+    dropout : tuple of (int, float)
+        In training: of each layer the rate of the `Dropout` before it, 0 where there is none,
+        after that one's number in the network.
+    norms : tuple of Norm or None
+        In training: what is between each layer's z and its activation.
+    skips : tuple of int
+        In training: the layer, by its number here, whose inputs are added to each one's z before
+        its activation; −1: none are.
+    scale, offset : ndarray or None
+        Of a first `Rescale`, for each input, in float64.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[int, ...]
+    bias: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    trained: tuple[bool, ...]
+    dropout: tuple[tuple[int, float], ...]
+    after: tuple[tuple[int, ...], ...]
+    norms: tuple[Norm | None, ...]
+    skips: tuple[int, ...]
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether compiled code has all activations, and there is nothing else."""
+        known = all(each.kernel in _codes.ACTIVATIONS for each in self.activations)
+        return known and not any(self.after)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing else, in training too."""
+        drops = any(rate for _, rate in self.dropout)
+        return not (drops or any(self.norms) or max(self.skips) >= 0)
+
+    @property
+    def lowest(self) -> int:
+        """The first layer that is trained, or whose norm is; their number if there is none."""
+        norms = (each is not None and each.trained for each in self.norms)
+        return [*map(max, self.trained, norms), True].index(True)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one sample's forward pass; the backward pass has at most twice as many."""
+        return sum(into * out for into, out in pairwise(self.sizes))
+
+
+@dataclass
+class _Stage:
+    """A dense layer, and what is around it."""
+
+    place: Place
+    layer: Dense
+    sigma: Activation
+    mask: tuple[int, float] = (0, 0.0)
+    norm: tuple[Place, BatchNorm | LayerNorm] | None = None
+    skip: int = -1
+    after: list[int] = field(default_factory=list)
+
+
+def of_training(layers: Sequence[Layer], layout: Layout, state: Layout) -> DenseLayers | None:
+    """The chain in training; None where runs have no such layer, activation or order.
+
+    Between two dense layers that is: z, a norm, or the sum of a `Residual` that ends there, σ, a
+    `Dropout`. σ is the layer's own, or an `Activation`'s after a layer without one.
+    """
+    chain = _Chain()
+    acting = enumerate(layers[_first(layers) :], _first(layers))
+    known = all(chain.add(layer, (index, ""), index) for index, layer in acting)
+    # If another layer were the last, z^L would be what the last dense layer's σ gives.
+    if not known or type(layers[-1]) is not Dense:
+        return None
+    found = _described(chain.stages, layers, layout, state)
+    return found if found.has_codes else None
+
+
+def of_predictions(layers: Sequence[Layer], layout: Layout, state: Layout) -> DenseLayers | None:
+    """The chain outside training, where each `Dropout` does nothing, with any activations.
+
+    Also with layers between dense ones that change outputs in place.
+    """
+    stages: list[_Stage] = []
+    for index, layer in enumerate(layers):
+        if type(layer) is Dense:
+            stages.append(_Stage((index, ""), layer, layer.activation))
+        elif index < _first(layers) or type(layer) is Dropout:
+            continue
+        elif type(layer) not in IN_PLACE or not stages:
+            return None
+        elif type(layer) is ActivationLayer and _is_free(stages[-1]):
+            stages[-1].sigma = layer.activation
+        else:
+            stages[-1].after.append(index)
+    is_last = type(layers[-1]) is Dense
+    return _described(stages, layers, layout, state) if is_last else None
+
+
+def _first(layers: Sequence[Layer]) -> int:
+    """The first layer that is not a `Rescale` of gathered rows."""
+    return int(type(layers[0]) is Rescale)  # a user's subclass has a forward of its own
+
+
+def _is_free(stage: _Stage) -> bool:
+    """Whether σ may come here."""
+    return type(stage.sigma) is Identity and not stage.after
+
+
+class _Chain:
+    """Layers in training, as they are put together."""
+
+    def __init__(self) -> None:
+        self.stages: list[_Stage] = []
+        self._mask: tuple[int, float] | None = None  # of the inputs of the next dense layer
+
+    def add(self, layer: Layer, place: Place, number: int) -> bool:
+        """Whether it can be here; `number` is that of its masks."""
+        kind = type(layer)
+        if isinstance(layer, Dense) and kind is Dense:
+            self.stages.append(_Stage(place, layer, layer.activation, self._mask or (0, 0.0)))
+            self._mask = None
+            return True
+        if self._mask is not None:  # there is one between two layers, on what σ gives
+            return False
+        if isinstance(layer, Dropout) and kind is Dropout:
+            self._mask = number, layer.rate
+            return True
+        if isinstance(layer, Residual) and kind is Residual:
+            return not layer.chains()["projection."] and self._add_sum(layer, place, number)
+        if kind not in IN_PLACE or not self.stages or not _is_free(self.stages[-1]):
+            return False
+        return _put_between(self.stages[-1], layer, place)
+
+    def _add_sum(self, residual: Residual, place: Place, number: int) -> bool:
+        first, (index, before) = len(self.stages), place
+        if type(residual.layers[0]) is not Dense:  # whose inputs are the other part of the sum
+            return False
+        for position, layer in enumerate(residual.layers):
+            inside = index, f"{before}{position}."
+            if not self.add(layer, inside, of_layer(number, position)):
+                return False
+        last = self.stages[-1]
+        if self._mask or not _is_free(last) or last.norm or last.skip >= 0:
+            return False
+        last.skip = first
+        return True
+
+
+def _put_between(stage: _Stage, layer: Any, place: Place) -> bool:
+    """An activation, or a norm directly after z, whose running statistics are trained."""
+    if type(layer) is ActivationLayer:
+        stage.sigma = layer.activation
+        return True
+    keeps = type(layer) is BatchNorm and not layer.trainable
+    if keeps or stage.norm is not None or stage.skip >= 0:
+        return False
+    stage.norm = place, layer
+    return True
+
+
+def _described(
+    stages: Sequence[_Stage], layers: Sequence[Layer], layout: Layout, state: Layout
+) -> DenseLayers:
+    of_layout = [entry for each in (layout, state) for entry in each.entries]
+    starts = {(entry.layer, entry.name): entry.start for entry in of_layout}
+    dense, first = [stage.layer for stage in stages], layers[0]
+    rescale = first if isinstance(first, Rescale) and _first(layers) else None
+    return DenseLayers(
+        sizes=(*dense[0].shape_in, *(layer.units for layer in dense)),
+        weights=_starts(starts, stages, "weights"),
+        bias=_starts(starts, stages, "bias"),
+        activations=tuple(stage.sigma for stage in stages),
+        trained=tuple(layer.trainable for layer in dense),
+        dropout=tuple(stage.mask for stage in stages),
+        after=tuple(tuple(stage.after) for stage in stages),
+        norms=tuple(None if each.norm is None else _norm(starts, *each.norm) for each in stages),
+        skips=tuple(stage.skip for stage in stages),
+        scale=None if rescale is None else rescale.scales(),
+        offset=None if rescale is None else rescale.offsets(),
+    )
+
+
+def _starts(starts: Mapping[Place, int], stages: Iterable[_Stage], name: str) -> tuple[int, ...]:
+    """Where each layer's tensor of this name begins; −1: it has none."""
+    places = (stage.place for stage in stages)
+    return tuple(starts.get((index, before + name), -1) for index, before in places)
+
+
+def _norm(starts: Mapping[Place, int], place: Place, layer: Any) -> Norm:
+    def start(name: str) -> int:
+        return starts.get((place[0], place[1] + name), -1)
+
+    of_batch = type(layer) is BatchNorm
+    return Norm(
+        of_batch=of_batch, scale=start("scale"), shift=start("shift"), mean=start("mean"),
+        variance=start("variance"), epsilon=layer.epsilon,
+        momentum=layer.momentum if of_batch else 0.0, trained=layer.trainable,
+    )  # fmt: skip
