@@ -170,8 +170,9 @@ class Architecture:
 
     @cached_property
     def in_parts(self) -> bool:
-        """Whether it has layers that spread parts of a batch over threads."""
-        return any(layer.in_parts for _, layer in sequence.every(self.layers))
+        """Whether it has layers that spread parts of a batch over threads: of vectors none does."""
+        every = (layer for _, layer in sequence.every(self.layers))
+        return any(layer.in_parts and len(layer.shape_in) > 1 for layer in every)
 
     @cached_property
     def mostly_in_parts(self) -> bool:
