@@ -170,7 +170,7 @@ class Architecture:
 
     @cached_property
     def in_parts(self) -> bool:
-        """Whether it has layers that spread parts of a batch over threads: of vectors none does."""
+        """Whether it has layers that spread parts of a batch over threads; of vectors none do."""
         every = (layer for _, layer in sequence.every(self.layers))
         return any(layer.in_parts and len(layer.shape_in) > 1 for layer in every)
 

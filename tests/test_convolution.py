@@ -269,9 +269,12 @@ def test_activations_have_the_shapes_of_the_summary(images):
     assert net.chain.architecture.dense is None
     assert net.chain.architecture.in_parts
     assert net.chain.architecture.mostly_in_parts
-    wide = bpx.Network([layers.Input(100), layers.Dense(50), layers.BatchNorm(), layers.Dense(1)])
+    ends = [layers.Flatten(), layers.Dense(50), layers.BatchNorm(), layers.Dense(1)]
+    wide = bpx.Network([layers.Input((1, 10, 10)), layers.BatchNorm(), *ends])
     assert wide.chain.architecture.in_parts
     assert not wide.chain.architecture.mostly_in_parts
+    vectors = bpx.Network([layers.Input((1, 10, 10)), *ends])
+    assert not vectors.chain.architecture.in_parts
 
 
 def test_first_weights_by_the_inputs_of_a_window():
