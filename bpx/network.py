@@ -171,7 +171,7 @@ class Network(HasNames):
         return net
 
     def _count(self, steps: int, epochs: int) -> None:
-        """Set `steps` and `epochs`, which training alone does."""
+        """Set `steps` and `epochs`; assigning to them is refused."""
         self._steps, self._epochs = steps, epochs
 
     def __repr__(self) -> str:

@@ -391,7 +391,7 @@ CASES = [
     (
         lambda: fit(X, Y, drop_last=True, batch_size=3, sample_weight=[0, 1, 0, 0]),
         ValueError,
-        "a positive sample_weight for more than the 1 samples that drop_last=True leaves out",
+        "drop_last=True leaves 1 of the samples out of each epoch, and only 1 have a positive",
     ),
     (lambda: bpx.batches(X, drop_last=None), TypeError, "drop_last to be True or False, got None"),
     (

@@ -188,7 +188,7 @@ def test_slices_matter_where_layers_take_statistics(data, tmp_path, statistics):
     fit(2, epochs=1)
     fit(2, epochs=2, resume=True)
     if statistics:
-        with pytest.raises(ValueError, match="accumulate was 2 and is None"):
+        with pytest.raises(ValueError, match="accumulate was 2 and is 1"):
             fit(1, epochs=3, resume=True)
     else:
         fit(1, epochs=3, resume=True)

@@ -16,7 +16,7 @@ from ._base import BackendError
 # is simpler than networks that between them would need them all: which kernel is chosen depends on
 # sizes, and on the cores.
 FUNCTIONS = {
-    "_numba_activations": ("activate", "activate_backward", "curve"),
+    "_numba_activations": ("activate", "activate_backward", "with_slopes"),
     "_numba_between": (
         *("add_inputs", "batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward"),
         "learn",

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SOFTPLUS, EXP, GELU, SILU = range(11)
-# run.cu has these, and a compiled run's outputs; of hidden layers with the others σ' is kept.
+# run.cu has these, and a compiled run's outputs. Of hidden layers with the others, whose codes are
+# `KEPT` or more, σ' is kept.
 FROM_A = "identity", "sigmoid", "tanh", "relu", "softmax"
+KEPT = len(FROM_A)
 ACTIVATIONS = *FROM_A, "leaky-relu", "elu", "softplus", "exp", "gelu", "silu"
 NUMBERS = {"leaky-relu": "slope", "elu": "alpha"}  # fields
 

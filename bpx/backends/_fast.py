@@ -49,7 +49,7 @@ OBJECTIVES = {
 }
 
 # Activations of large arrays step by step.
-LOOPS = {"relu", *ACTIVATIONS} - {"identity", "sigmoid", "tanh", "softmax"}
+LOOPS = {*ACTIVATIONS} - {"identity", "sigmoid", "tanh", "softmax"}
 
 # Numba does not know float16, and compiles a function of rows for each of these.
 INPUTS = "float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "int64", "bool"

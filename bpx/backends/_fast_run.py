@@ -11,7 +11,7 @@ import numpy as np
 from . import _machine_code
 from ._base import Array, Backend, Forward, InPlace
 from ._cblas import address
-from ._codes import ACTIVATIONS, FROM_A, code_of, number_of
+from ._codes import ACTIVATIONS, KEPT, code_of, number_of
 
 # Rows of many that go through all layers before the next. With fewer it costs more that ω is
 # turned around for them, and with more the activations do not stay in the second cache.
@@ -33,38 +33,27 @@ def _told(*names: str, reals: Sequence[str] = ()) -> np.dtype[Any]:
     return np.dtype(kinds)
 
 
-FORWARD = _told("tiles", "theta", "size", "net", "layers", "widest", "many", "curve")
+FORWARD = _told("tiles", "theta", "size", "net", "layers", "widest", "many", "sigma")
 RUN = _told(
     *("tiles", "gather", "x", "row", "column", "samples", "labels", "targets", "weights", "scale"),
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "net", "theta", "size", "into"),
-    *(
-        "first",
-        "second",
-        "trained",
-        "decayed",
-        "a",
-        "delta",
-        "room",
-        "y",
-        "weight",
-        "cost",
-        "task",
-    ),
-    *("rule", "constants", "tallies", "lowest", "shared", "team", "let_others", "drop", "curve"),
-    *("lengths", "units"),
+    *("first", "second", "trained", "decayed", "a", "delta", "room", "y", "weight", "cost"),
+    *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others", "drop"),
+    *("sigma", "lengths", "units"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     "before",
 )
 
-# A dense layer: where its tensors begin in θ, −1 without a bias, and σ.
+# A dense layer: where its tensors begin in θ, −1 without a bias, and σ, with a number of its own.
 LAYER = _told(
     *("inputs", "units", "omega", "bias", "code"),
-    # in a run: where its inputs are in `a`, and with a mask on them, and its z; of that mask; and
-    # where in `delta` is what δ of its inputs is multiplied by, 0 for nothing
+    # in a run: where its inputs lie in `a`, as they come and with a mask on them, and where its z;
+    # the bound of that mask's bits, 0 for no mask, and what they begin from; and where in `delta`
+    # is what δ of its inputs is multiplied by, 0 for nothing
     *("trained", "below", "x", "z", "limit", "stream", "factors"),
-    # of sums: the inputs that are added to z, an array, and where in `delta` is what is added to δ
-    # of its inputs, 0 for nothing
+    # of sums: the other inputs that are added to z, an array; and where in `delta` is what is
+    # added to δ of its inputs, 0 for nothing
     *("added", "back"),
     # what is between z and σ: functions, 0 for nothing; who has to do it, 0 for anyone; where γ
     # and β begin in θ; and arrays, of which `numbers` has room for `OF_UNIT` of each unit
@@ -89,7 +78,7 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
     """See `Backend.compile_forward`."""
     real, outputs = theta.dtype, layers.sizes[-1]
     net, widest = table(layers), max(layers.sizes[1:-1], default=0)
-    of_net = address(net), len(net), widest, many, curve(real, layers.activations)
+    of_net = address(net), len(net), widest, many, sigma(real, layers.activations)
     given = np.zeros(1, FORWARD)
     given[:] = [(tiles(real).address, address(theta), theta.size, *of_net)]
     function = _machine_code.load("_numba_layers", "forward", real).call
@@ -148,11 +137,11 @@ def tiles(real: Any) -> _machine_code.MachineCode:
     return _machine_code.load("_numba_tiles", "compiled", real)
 
 
-def curve(real: Any, activations: Sequence[Any]) -> int:
+def sigma(real: Any, activations: Sequence[Any]) -> int:
     """The address of what bends z by those of which σ' is kept; 0 where there are none."""
-    if all(code_of(each) < len(FROM_A) for each in activations):
+    if all(code_of(each) < KEPT for each in activations):
         return 0
-    return _machine_code.load("_numba_activations", "curve", real).address
+    return _machine_code.load("_numba_activations", "with_slopes", real).address
 
 
 def activate(activation: Any, z: Array, out: Array) -> None:

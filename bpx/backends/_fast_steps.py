@@ -14,8 +14,8 @@ from .. import random
 from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
-from ._codes import COSTS, FROM_A, RULES, TASKS
-from ._fast_run import BY_ROWS, BY_UNITS, GATE, OF_TEAM, OF_UNIT, RUN, curve, table, tiles
+from ._codes import COSTS, KEPT, RULES, TASKS
+from ._fast_run import BY_ROWS, BY_UNITS, GATE, OF_TEAM, OF_UNIT, RUN, sigma, table, tiles
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -125,7 +125,7 @@ def _record(
     given["tiles"], given["gather"] = tiles(real).address, gather.address
     if net["limit"].any():
         given["drop"] = _machine_code.load("_numba_random", "drop", real).address
-    given["curve"] = curve(real, layers.activations)
+    given["sigma"] = sigma(real, layers.activations)
     given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
     given["samples"], given["m"], given["layers"] = len(x), m, len(net)
     given["size"], given["trained"] = program.theta.size, trained
@@ -156,7 +156,7 @@ def _net(program: Any) -> tuple[Array, dict[str, Array]]:
     # and σ' of the layer below where that does not follow from its a.
     masked = net["limit"] > 0
     behind = masked.copy()
-    behind[1:] |= net["code"][:-1] >= len(FROM_A)
+    behind[1:] |= net["code"][:-1] >= KEPT
     counts = [-(-m * n // line) * line for n in (*layers.sizes, *(behind * net["inputs"]))]
     at = np.concatenate([[0], np.cumsum(counts)])
     own, others = at[: len(net)], at[len(net) + 1 : -1]

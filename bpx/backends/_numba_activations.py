@@ -236,7 +236,7 @@ def _loop(loop, code, number, z, other):
         loop(_silu, number, z, other)
 
 
-def curve(real: Any) -> Any:
+def with_slopes(real: Any) -> Any:
     """``z ← σ(z)`` and ``slopes ← σ'(z)``, of `units` elements of some rows of n.
 
     A function of the code and the number of σ, of the addresses of z and of slopes, 0 where none

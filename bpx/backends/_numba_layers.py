@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import from_dtype
 
-from ._codes import LEAKY_RELU, RELU, SIGMOID, SOFTMAX, TANH
+from ._codes import KEPT, RELU, SIGMOID, SOFTMAX, TANH
 from ._fast_run import ALONE, BY_ROWS, FORWARD, LAYER, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
@@ -153,8 +153,8 @@ def forward(real: Any) -> Any:
                     for j in range(z.size):
                         nan_if_any += z[j] * zero
                 finish(each.code, bias, z, rows, outputs, outputs)
-                if each.code >= LEAKY_RELU:
-                    call(given.curve, (each.code, each.number, z.ctypes.data, 0, rows, outputs,
+                if each.code >= KEPT:
+                    call(given.sigma, (each.code, each.number, z.ctypes.data, 0, rows, outputs,
                                        outputs))  # fmt: skip
                 a = z
         free(held)

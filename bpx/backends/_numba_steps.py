@@ -26,7 +26,7 @@ from ._codes import (
     IDENTITY,
     INTO_THETA,
     INTO_VELOCITY,
-    LEAKY_RELU,
+    KEPT,
     LOG_LIKELIHOOD,
     QUADRATIC,
     REGRESSION,
@@ -240,7 +240,7 @@ def _drop(given, i, block, drawn, net, a, delta):
     """Lay layer i's mask, if it has one, on a part of its input, and on factors that are there."""
     (top, rows, left, units), this = block, net[i]
     if this.limit > 0:
-        first, onto = top * this.inputs + left, i > 0 and net[i - 1].code >= LEAKY_RELU
+        first, onto = top * this.inputs + left, i > 0 and net[i - 1].code >= KEPT
         below, x = a[this.below + first :].ctypes.data, a[this.x + first :].ctypes.data
         factors = delta[this.factors + first :].ctypes.data
         call(given.drop, (this.stream, drawn, top, left, rows, units, this.inputs, this.limit,
@@ -264,16 +264,16 @@ def _forward(given, who, m, drawn, net, theta, a, delta):
         if rows > 0 and units > 0:
             x, z = a[this.x + top * n :], a[this.z + top * out + left :]
             w, b = theta[this.omega + left * n :], this.bias + left
-            added = theta[b : b + units] if this.bias >= 0 else theta[:0]
+            bias = theta[b : b + units] if this.bias >= 0 else theta[:0]
             code = this.code if i < net.size - 1 else IDENTITY
             first = IDENTITY if this.forward else code
-            layer(given.tiles, way, first, x, w, added, z, rows, m, n, units, out)
+            layer(given.tiles, way, first, x, w, bias, z, rows, m, n, units, out)
             if this.forward:
                 told = given.net + i * _SIZE
                 call(this.forward, (told, code, top, rows, left, units, z.ctypes.data))
-            if code >= LEAKY_RELU:
+            if code >= KEPT:
                 slopes = delta[net[i + 1].factors + top * out + left :]
-                call(given.curve, (code, this.number, z.ctypes.data, slopes.ctypes.data, rows,
+                call(given.sigma, (code, this.number, z.ctypes.data, slopes.ctypes.data, rows,
                                    units, out))  # fmt: skip
     return _meet(given, members, met) if before == BY_UNITS else met
 
@@ -284,7 +284,7 @@ def _backward(given, who, m, net, theta, a, delta):
     member, members, met = who
     before = ALONE
     for i in range(net.size - 1, given.lowest, -1):
-        this, other = net[i], net[i - 1]
+        this, lower = net[i], net[i - 1]
         n, out, way = this.inputs, this.units, _way(given, i - 1, m, net)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
@@ -296,20 +296,20 @@ def _backward(given, who, m, net, theta, a, delta):
             x, factor = a[this.below + first :], delta[this.factors + first :]
             product_back(given.tiles, way, d, theta[this.omega + left :], below, rows, units, n,
                          out)  # fmt: skip
-            step, added = rows if units == n else 1, delta[this.back + first :]
+            step, other = rows if units == n else 1, delta[this.back + first :]
             for r in range(0, rows, step):
                 here, there = r * n, r * n + step * units
-                some, times, more = below[here:there], factor[here:there], added[here:there]
+                some, times, more = below[here:there], factor[here:there], other[here:there]
                 if this.back > 0:
                     for j in range(some.size):
                         some[j] += more[j]
                 if this.factors > 0:
                     for j in range(some.size):
                         some[j] *= times[j]
-                activate_backward(other.code, some, x[here:there], step, units)
-            if other.backward:
+                activate_backward(lower.code, some, x[here:there], step, units)
+            if lower.backward:
                 told = given.net + (i - 1) * _SIZE
-                call(other.backward, (told, top, rows, left, units, below.ctypes.data))
+                call(lower.backward, (told, top, rows, left, units, below.ctypes.data))
     return _meet(given, members, met)
 
 

@@ -67,7 +67,7 @@ class Activation(Layer):
         if type(self.activation) is activations.Identity:
             return x, None
         backend, a = ctx.backend, ctx.buffer("a", tuple(x.shape))
-        parts = backend.parts_of_places(a.shape) if a.ndim > 2 else [[slice(0, a.shape[0])]]
+        parts = backend.parts_of_places(a.shape)
 
         def work(rows: slice) -> None:
             backend.activate(self.activation, x[rows, ...], a[rows, ...])

@@ -193,7 +193,7 @@ def _arguments(net: Network, parts: _Parts, options: Options, ranks: Ranks) -> d
         precision=options.precision, **vars(parts.penalty),
         **{f"augment[{k}]": function for k, function in enumerate(functions)},
     )  # fmt: skip
-    if options.accumulate > 1 and net.chain.architecture.statistics:  # which each slice has
+    if net.chain.architecture.statistics:  # which each slice has
         found["accumulate"] = options.accumulate
     if ranks.size > 1:
         others = {name: getattr(options, name) for name in ("epochs", "resume", "accumulate")}

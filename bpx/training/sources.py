@@ -216,7 +216,7 @@ def of_samples(
     samples = net.samples(x, y, sample_weight, finite=finite, names=names)
     size = arrays.check_batch_size(batch_size, samples.n)
     warn_of_several(net, samples.y, "y")
-    if drop_last and samples.weight is not None:
+    if drop_last and shuffle is True and samples.weight is not None:
         _check_weights(net.backend.to_host(samples.weight), left_out=samples.n % size)
     if not isinstance(samples.x, Blocks):
         warn_of_coarse(net, samples.x, names)
@@ -238,9 +238,8 @@ def _check_weights(weight: np.ndarray, left_out: int) -> None:
     positive = np.count_nonzero(weight > 0.0)
     if positive <= left_out:
         raise ValueError(
-            f"expected a positive sample_weight for more than the {left_out} samples that "
-            f"drop_last=True leaves out of each epoch, got {positive}: another batch_size, or "
-            "drop_last=False"
+            f"drop_last=True leaves {left_out} of the samples out of each epoch, and only "
+            f"{positive} have a positive sample_weight: take another batch_size or drop_last=False"
         )
 
 
