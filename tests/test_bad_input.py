@@ -365,7 +365,7 @@ CASES = [
     (
         lambda: fit(X, Y, batch_size=5),
         ValueError,
-        "expected 1 <= batch_size <= n = 4 samples, got 5",
+        "expected 1 <= batch_size <= n = 4 samples to train on, got 5: with 4 all are one",
     ),
     (lambda: fit(X, Y, batch_size=0), ValueError, "expected batch_size >= 1, got 0"),
     (lambda: fit(X, Y, batch_size=2.5), TypeError, "expected batch_size to be an integer"),

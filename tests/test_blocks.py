@@ -869,7 +869,9 @@ def test_what_fit_refuses(samples, path):
     refused("the data already has y", data, y)
     refused("the data already has sample_weight", data, sample_weight=weight)
     refused("shuffle= as a function picks rows from all over", data, shuffle=lambda: np.arange(N))
-    refused("expected 1 <= batch_size <= n = 500 samples, got 501", data, batch_size=501)
+    refused(
+        "expected 1 <= batch_size <= n = 500 samples to train on, got 501", data, batch_size=501
+    )
     refused("the data has no y", bpx.open_data(path, budget=SMALL))
     for what in ("y", "sample_weight"):
         with pytest.raises(ValueError, match=f"as many rows in {what} as in x, 500, got 499"):

@@ -49,7 +49,7 @@ def bpx_command(*arguments, cwd=".", status=0):
             main()
     printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
     # Which command of a process is the first to need Numba depends on the tests before it.
-    printed[1] = re.sub("bpx: compiling for this machine.*\n", "", printed[1])
+    printed[1] = re.sub("bpx: compiling what this machine.*\n", "", printed[1])
     assert ended.value.code == status, printed
     return printed
 
@@ -164,6 +164,22 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
     _, err = bpx_command("train", "--resume", tmp_path, status=2)
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "--resume", "x.tsv"), "expected a folder that bpx train --out has made"),
+        (("train", "x.tsv"), "got 'x.tsv': name it .csv, and say --separator tab"),
+        (("train", "x.bin"), "expected a .npz, .npy, .csv or .parquet file, got 'x.bin'"),
+        (("train", "."), ". is a folder, expected a .npz, .npy, .csv or .parquet file"),
+    ],
+)
+def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
+    for name in ("x.tsv", "x.bin"):
+        (tmp_path / name).write_text("a\tb\n1\t2\n")
+    _, err = bpx_command(*words, cwd=tmp_path, status=2)
+    assert message in err
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv"])

@@ -814,8 +814,8 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
         assert other.stdout.split() == [*sums, "False", "False"]
     log, *names = first.stderr.splitlines()
     assert log == (
-        "compiling for this machine what is not there yet: it takes up to some 15 seconds, once "
-        "(BPX_FAST=0 avoids it)"
+        "compiling what this machine has not needed before: it takes up to some 15 seconds (bpx "
+        "compile does all of it beforehand, BPX_FAST=0 avoids it)"
     )
     assert {other.stderr for other in others} == {""}
     # Numba's own (counts of references, arguments of errors) are alike in all copies; there are

@@ -155,8 +155,8 @@ def _tell_of_compiling() -> None:
     It goes to standard error, unless the program has handlers of its own.
     """
     logging.getLogger("bpx").warning(
-        "compiling for this machine what is not there yet: it takes up to some 15 seconds, once "
-        "(BPX_FAST=0 avoids it)"
+        "compiling what this machine has not needed before: it takes up to some 15 seconds (bpx "
+        "compile does all of it beforehand, BPX_FAST=0 avoids it)"
     )
 
 

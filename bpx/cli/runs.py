@@ -70,7 +70,7 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
         raise ValueError(f"--resume takes all other options from {path}: leave out {others}")
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
             f"there is no {path}: expected a folder that bpx train --out has made"
         ) from None

@@ -51,7 +51,7 @@ def parts(
         input_names(path, target, columns, ignored, dialect)  # which are for tables
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [(x, y) for x, y in dataset], None
-    if not path.suffix:
+    if not path.suffix and not path.is_dir():
         raise ValueError(
             f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
             "file"

@@ -73,7 +73,9 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
     if path.suffix.lower() not in KINDS:
-        raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}")
+        text = path.suffix.lower() in (".tsv", ".txt", ".tab", ".dat")
+        hint = ": name it .csv, and say --separator tab, or what else is in it" if text else ""
+        raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}{hint}")
 
 
 def read(

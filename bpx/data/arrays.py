@@ -29,7 +29,10 @@ def check_batch_size(batch_size: int | None, n: int) -> int:
         return min(10, n)
     size = whole("batch_size", batch_size)
     if size > n:
-        raise ValueError(f"expected 1 <= batch_size <= n = {n} samples, got {size}")
+        raise ValueError(
+            f"expected 1 <= batch_size <= n = {n} samples to train on, got {size}: "
+            f"with {n} all are one mini-batch"
+        )
     return size
 
 
