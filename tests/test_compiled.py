@@ -69,7 +69,7 @@ def test_nowhere_to_keep_what_is_compiled(monkeypatch, caplog, why):
     compiled = _jit.called_by_address(_jit.INTEGER, _jit.INTEGER)
     assert compiled(lambda a: a + 1).ctypes(2) == 3
     assert compiled(lambda a: a + 2).ctypes(2) == 4
-    (record,) = [record for record in caplog.records if "compiling for" not in record.message]
+    (record,) = [record for record in caplog.records if "compiling what" not in record.message]
     assert record.levelname == "WARNING"
     assert why in record.message
     assert "set NUMBA_CACHE_DIR in the environment to a folder" in record.message
