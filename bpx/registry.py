@@ -53,6 +53,8 @@ def nearest(word: str, known: list[str]) -> str:
     close = [meant] if meant in known else []
     if len(word) <= LONGEST_COMPARED:
         likely = [name for name in known[:MOST_COMPARED] if len(name) <= LONGEST_COMPARED]
+        longer = [name for name in likely if word and name.lower().startswith(word.lower())]
+        close = close or (longer if len(longer) == 1 else [])
         for spelled in (word, canonical(word)):
             close = close or difflib.get_close_matches(spelled, likely, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."

@@ -17,6 +17,7 @@ import pytest
 import bpx
 from bpx import layers
 from bpx.data.values import check_finite_rows
+from bpx.registry import nearest
 
 X, Y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
 
@@ -1271,6 +1272,12 @@ def test_what_a_library_has_beside_arrays_is_none():
         TypeError, match=r"a sparse tensor, which is not accepted here: pass x\.to_dense"
     ):
         one.predict(x.to_sparse())
+
+
+def test_what_begins_alike_is_meant_before_what_is_spelled_alike():
+    assert nearest("weight", ["height", "weight kg"]).startswith("; did you mean 'weight kg'?")
+    several = nearest("weight", ["height", "weight kg", "weight lb"])
+    assert several.startswith("; did you mean 'height'?")
 
 
 def test_nothing_is_trained_by_a_call_that_is_refused():

@@ -171,6 +171,10 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
     [
         (("train", "--resume", "x.tsv"), "expected a folder that bpx train --out has made"),
         (("train", "x.tsv"), "got 'x.tsv': name it .csv, and say --separator tab"),
+        (
+            ("predict", "x.csv", "x.bin"),
+            "expected a model first, a .safetensors file or the folder of",
+        ),
         (("train", "x.bin"), "expected a .npz, .npy, .csv or .parquet file, got 'x.bin'"),
         (("train", "."), ". is a folder, expected a .npz, .npy, .csv or .parquet file"),
     ],

@@ -51,7 +51,14 @@ def _checkpoints(out: Path) -> Path:
 
 
 def model(path: Path) -> Path:
-    """The model of a run that has ended, by its folder; another path as it is."""
+    """The model of a run that has ended, by its folder; another path as it is.
+
+    ValueError for a file of samples.
+    """
+    if path.suffix.lower() in (".csv", ".npy", ".npz", ".parquet"):
+        raise ValueError(
+            f"expected a model first, a .safetensors file or the folder of a run, got {path}"
+        )
     return path / MODEL if (path / MODEL).is_file() else path
 
 
