@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from typing import Any
 
 import images
 import numpy as np
-from harness import Peer, Timed, machine, measure, present, row, write
+from harness import Peer, Timed, machine, measured, row, write
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LIBRARIES = ("numpy", "scipy", "numba", "torch")
@@ -165,14 +164,8 @@ def main() -> None:
     cases, peers = options.cases or list(CASES), list(PEERS)
     if options.short:
         cases, peers, options.rounds = ["book, m 10"], ["bpx", "products"], 1
-    results = {}
-    for case in cases:
-        print(f"{case} ...", file=sys.stderr, flush=True)
-        here = present(Peer(peer, prepare, case) for peer in peers)
-        found = measure(here, options.rounds, SECONDS_A_ROUND, 3, 500)
-        if found:
-            results[case] = found
-            print(table({case: found}), file=sys.stderr, flush=True)
+    limits = SECONDS_A_ROUND, 3, 500
+    results = measured(cases, peers, prepare, table, options.rounds, limits)
     text = f"{table(results)}\n\nMedians of {options.rounds} rounds, {machine(LIBRARIES)}.\n"
     print(text)
     if options.write:

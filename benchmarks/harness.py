@@ -136,6 +136,25 @@ def lasts(peer: Peer, turn: Callable[[Peer], object]) -> bool:
     return True
 
 
+def measured(
+    cases: Iterable[str],
+    peers: Iterable[str],
+    prepare: Prepare,
+    table: Callable[[dict[str, list[Peer]]], str],
+    rounds: int,
+    limits: tuple[float, int, int],
+) -> dict[str, list[Peer]]:
+    """Each case's peers with their times; what has come is printed. `limits` as for `measure`."""
+    results = {}
+    for case in cases:
+        print(f"{case} ...", file=sys.stderr, flush=True)
+        here = present(Peer(peer, prepare, case) for peer in peers)
+        if found := measure(here, rounds, *limits):
+            results[case] = found
+            print(table({case: found}), file=sys.stderr, flush=True)
+    return results
+
+
 def row(title: str, cells: Iterable[str]) -> str:
     """A row of a table in Markdown."""
     return f"| {title} | " + " | ".join(cells) + " |"

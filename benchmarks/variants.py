@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from harness import Peer, Timed, machine, measure, present, row, write
+from harness import Peer, Timed, machine, measured, row, write
 
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "jax")
 SIZES = {"m 10": (10, 30), "m 64": (64, 256)}
@@ -210,14 +209,8 @@ def main() -> None:
     cases = [case for case, (kind, *_) in CASES.items() if kind in kinds]
     if options.short:
         cases, peers, options.rounds = cases[:1], ["bpx"], 1
-    results = {}
-    for case in cases:
-        print(f"{case} ...", file=sys.stderr, flush=True)
-        here = present(Peer(peer, prepare, case) for peer in peers)
-        found = measure(here, options.rounds, SECONDS_A_ROUND, 600, 40_000)
-        if found:
-            results[case] = found
-            print(table({case: found}), file=sys.stderr, flush=True)
+    limits = SECONDS_A_ROUND, 600, 40_000
+    results = measured(cases, peers, prepare, table, options.rounds, limits)
     text = f"{table(results)}\n\nMedians of {options.rounds} rounds, {machine(LIBRARIES)}.\n"
     print(text)
     if options.write:

@@ -96,7 +96,7 @@ def _record(
     """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    net, held = _net(program)
+    net, a, delta = _net(program)
     lengths = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
     labels, targets, weights = data
     scale, offset = scaling
@@ -113,6 +113,8 @@ def _record(
         "into": program.into,
         "first": slots[0],
         "second": slots[1],
+        "a": a,
+        "delta": delta,
         "y": np.zeros(m * layers.sizes[-1], real),
         "weight": np.zeros(m, real),
         "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
@@ -134,17 +136,14 @@ def _record(
     given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
-    given["let_others"], given["units"] = _let_others(), lengths.size
-    for name in ("a", "delta"):
-        arrays[name] = held.pop(name)
-    given["room"] = len(arrays["a"])
+    given["let_others"], given["units"], given["room"] = _let_others(), lengths.size, len(a)
     for name, array in arrays.items():
         given[name] = address(array)
-    return given, {"x": x, **arrays, **held}
+    return given, {"x": x, **arrays, **_norms(program, net)}
 
 
-def _net(program: Any) -> tuple[Array, dict[str, Array]]:
-    """A `LAYER` for each, and the arrays of a run that they tell of: `a`, `delta`, and others."""
+def _net(program: Any) -> tuple[Array, Array, Array]:
+    """A `LAYER` for each, without norms; and room for a batch's activations and for its deltas."""
     layers, m, real = program.layers, program.batch_size, program.theta.dtype
     net, line = table(layers), _aligned.LINE // real.itemsize
     net["trained"] = layers.trained
@@ -167,7 +166,7 @@ def _net(program: Any) -> tuple[Array, dict[str, Array]]:
         if first >= 0:
             net[k]["added"], net[first]["back"] = address(a[net[first]["x"] :]), net[k]["z"]
             net[k]["forward"] = _machine_code.load("_numba_between", "add_inputs", real).address
-    return net, {"a": a, "delta": delta, **_norms(program, net)}
+    return net, a, delta
 
 
 def _norms(program: Any, net: Array) -> dict[str, Array]:
