@@ -188,7 +188,7 @@ def masked_and_clipped(rng, x, y):
     for make, _, _, given in list(of_each_kind(rng, x, y))[:8]:
         yield make, x, y, given | {"clip_norm": 0.05}
     for clip_norm in None, 0.05:
-        yield dropping, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
+        yield dropping, x, y, options | {"clip_norm": clip_norm, "l1": 0.1, "l2": 0.1}
         yield bending, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
         for trained in itertools.product((True, False), repeat=3):
             for make in normalizing, summing:

@@ -165,14 +165,20 @@ def test_each_activation_and_cost(fits, rng, dtype, cost, output):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-@pytest.mark.parametrize("l2", [0.0, 0.5])
-@pytest.mark.parametrize("clip_norm", [None, 0.1, 1e9])
-def test_each_optimizer(fits, classes, dtype, optimizer, l2, clip_norm):
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        *({}, {"l2": 0.5}, {"clip_norm": 0.1}, {"l2": 0.5, "clip_norm": 1e9}),
+        *({"l1": 0.3}, {"clip_value": 0.01}, {"l1": 0.3, "l2": 0.5, "clip_norm": 0.1}),
+        {"l1": 0.3, "l2": 0.5, "clip_value": 0.01, "clip_norm": 0.05},
+    ],
+    ids=str,
+)
+def test_each_optimizer(fits, classes, dtype, optimizer, penalty):
     def make(backend):
         return bpx.Network([7, 6, 4], seed=0, dtype=dtype, backend=backend)
 
-    options = {"epochs": 2, "batch_size": 5, "l2": l2, "clip_norm": clip_norm}
-    options |= {"optimizer": optimizer}
+    options = {"epochs": 2, "batch_size": 5, "optimizer": optimizer} | penalty
     others = (
         partial(each, dtype=dtype) for each in (compiled_runs.dropping, compiled_runs.summing)
     )
@@ -479,12 +485,7 @@ def test_an_activation_layer_is_that_of_the_dense_one_before_it(fits, classes, d
         agree(*fits(make, *classes, compiled=compiled, **options), dtype)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"clip_value": 0.1}, {"l1": 0.1}, {"callbacks": "steps"}],
-    ids=str,
-)
-def test_what_is_not_compiled_goes_step_by_step(fits, classes, options):
+def test_with_a_callback_after_each_step_it_goes_step_by_step(fits, classes):
     def make(backend):
         return bpx.Network([7, 6, 4], seed=0, dtype="float64", backend=backend)
 
@@ -492,9 +493,8 @@ def test_what_is_not_compiled_goes_step_by_step(fits, classes, options):
         def on_step_end(self, run):
             pass
 
-    options = {"callbacks": Steps()} if "callbacks" in options else options
     agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5,
-                optimizer=bpx.SGD(0.1), **options))  # fmt: skip
+                optimizer=bpx.SGD(0.1), callbacks=Steps()))  # fmt: skip
 
 
 def test_an_activation_of_ones_own_is_never_replaced(fits, classes):

@@ -83,7 +83,8 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
     optimizer = OPTIMIZERS[rng.integers(len(OPTIMIZERS))]
     options = {"epochs": 2, "batch_size": m, "optimizer": optimizer, "l2": 0.1 * (draw % 2)}
 
-    options["clip_norm"] = 0.1 if draw % 3 == 0 else None
+    options |= {"clip_norm": 0.1 if draw % 3 == 0 else None, "l1": 0.1 * (draw % 5 == 0)}
+    options["clip_value"] = 0.02 if draw % 7 == 0 else None
     rates = rng.choice([0.0, 0.2, 0.5], len(sizes) - 1) * (draw % 4 < 2)
     kinds = [], [bpx.layers.LayerNorm()], [bpx.layers.BatchNorm()]
     if 1 in (m, samples % m) or hidden == "softmax":  # no variance; `worth` is 1
@@ -126,6 +127,7 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
 
             options = {"epochs": 2, "batch_size": 50, "optimizer": optimizer, "l2": 0.1}
             agree(*fits((STEPS, FAST), make, x, y, **options), dtype)
+            agree(*fits((STEPS, FAST), make, x, y, l1=0.1, clip_value=0.01, **options), dtype)
             dropping = partial(compiled_runs.dropping, inputs=40, outputs=sizes[-1], dtype=dtype)
             agree(*fits((STEPS, FAST), dropping, x, y, clip_norm=0.1, **options), dtype)
             summing = partial(compiled_runs.summing, inputs=40, outputs=sizes[-1], dtype=dtype)

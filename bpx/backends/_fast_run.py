@@ -42,7 +42,7 @@ RUN = _told(
     *("sigma", "lengths", "units"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
-    "before",
+    *("before", "width"),
 )
 
 # A dense layer: where its tensors begin in θ, −1 without a bias, and σ, with a number of its own.

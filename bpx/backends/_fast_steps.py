@@ -45,6 +45,7 @@ def steps(
         order, scalars = np.ascontiguousarray(order, np.int64), np.asarray(scalars, np.float64)
         given["order"], given["picked"] = address(order), len(order)
         given["scalars"], given["log"] = address(scalars), address(log)
+        given["width"] = scalars.shape[1]
         given["squares"], given["squared"] = address(squares), squares.size
         # A file may claim any number of steps.
         given["before"] = random.signed(program.done())
@@ -97,10 +98,12 @@ def _record(
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
     net, a, delta = _net(program)
-    lengths = np.zeros(0 if program.clip_norm is None else sum(layers.sizes[1:]))
+    penalty = program.penalty
+    lengths = np.zeros(0 if penalty.clip_norm is None else sum(layers.sizes[1:]))
     labels, targets, weights = data
     scale, offset = scaling
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
+    clips = [most or 0.0 for most in (penalty.clip_norm, penalty.clip_value)]
     slots = [*program.slots, np.empty(0, real), np.empty(0, real)]
     arrays = {
         "labels": labels,
@@ -119,7 +122,7 @@ def _record(
         "weight": np.zeros(m, real),
         "tallies": np.zeros((2, m)),  # each one's cost, and whether it is right
         "lengths": lengths,  # of the gradient of each unit, squared
-        "constants": np.array([*constants, program.clip_norm or 0.0], np.float64),
+        "constants": np.array([*constants, *clips], np.float64),
         "team": np.zeros(OF_TEAM // 8, np.int64),
     }
     gather = _machine_code.load("_numba_gather", "gatherer", x.dtype, scale.dtype, real)

@@ -334,40 +334,50 @@ def _gradient(given, i, part, m, net, into, a, delta, scalars):
 
 
 @_inlined
-def _update(given, this, part, vectors, scalars, constants):
-    """The optimizer, for some units of a layer and its norm."""
+def _parts(this, part):
+    """Where weights, bias, γ and β of some units begin in θ, and how many each has."""
     left, units = part
-    w, weights = this.omega + left * this.inputs, units * this.inputs if this.trained else 0
-    biases = units if this.trained and this.bias >= 0 else 0
-    parts = ((w, weights), (this.bias + left, biases), (this.scale + left, units),
-             (this.shift + left, units))  # fmt: skip
-    for k in range(4 if this.learns else 2):  # a number that LLVM does not know: one copy
-        start, count = parts[k]
-        update(given.rule, vectors, start, start + count, start == w, scalars, constants)
+    n, scales = this.inputs, units if this.learns else 0
+    weights, biases = units if this.trained else 0, units if this.bias >= 0 else 0
+    return ((this.omega + left * n, weights * n), (this.bias + left, min(weights, biases)),
+            (this.scale + left, scales), (this.shift + left, scales))  # fmt: skip
 
 
 @_inlined
-def _square(this, part, vectors, l2, lengths):
-    """Add what L2 does to the gradient of some units of a layer, and sum up its squares."""
-    left, units = part
-    n, w, b = this.inputs, this.omega + left * this.inputs, this.bias + left
-    n = n if this.trained else 0
+def _update(given, this, part, vectors, scalars, constants):
+    """The optimizer, for some units of a layer and its norm."""
+    parts = _parts(this, part)
+    for k in range(4 if this.learns else 2):  # a number that LLVM does not know: one copy
+        start, count = parts[k]
+        update(given.rule, vectors, start, start + count, k == 0, scalars, constants)
+
+
+@_inlined
+def _bound(this, part, vectors, penalties, most, lengths):
+    """Add what penalties do to the gradient of some units, clip it, and sum up its squares."""
+    (left, units), parts = part, _parts(this, part)
     theta, into, _, _ = vectors
-    l2, wide = theta.dtype.type(l2), lengths.dtype.type  # squares of float32 have room in it
-    for o in range(units):
-        row, omega = into[w + o * n : w + (o + 1) * n], theta[w + o * n : w + (o + 1) * n]
-        if l2 != 0.0:
-            for j in range(n):
-                row[j] += l2 * omega[j]
-        total = 0.0
-        for j in range(n):
-            total += wide(row[j]) * wide(row[j])
-        if this.trained and this.bias >= 0:
-            total += wide(into[b + o]) * wide(into[b + o])
-        if this.learns:
-            scale, shift = into[this.scale + left + o], into[this.shift + left + o]
-            total += wide(scale) * wide(scale) + wide(shift) * wide(shift)
-        lengths[left + o] = total
+    real, zero = theta.dtype.type, theta.dtype.type(0.0)
+    l1, l2, most = real(penalties[0]), real(penalties[1]), real(most)
+    for k in range(4 if this.learns else 2):
+        start, count = parts[k]
+        gradient, omega = into[start : start + count], theta[start : start + count]
+        if k == 0 and l2 != zero:
+            for j in range(count):
+                gradient[j] += l2 * omega[j]
+        if k == 0 and l1 != zero:
+            for j in range(count):
+                gradient[j] += l1 * (real(omega[j] > zero) - real(omega[j] < zero))
+        if most > zero:
+            for j in range(count):  # a NaN stays
+                gradient[j] = most if gradient[j] > most else gradient[j]
+                gradient[j] = -most if gradient[j] < -most else gradient[j]
+        n = count // units
+        for o in range(units if lengths.size else 0):
+            total = lengths[left + o] if k else 0.0  # squares of float32 have room in it
+            for j in range(o * n, o * n + n):
+                total += float(gradient[j]) * float(gradient[j])
+            lengths[left + o] = total
 
 
 @_inlined
@@ -421,9 +431,11 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
     if not abs(found) < math.inf:
         return False
     l2, factor, clipped = scalars[3], 1.0, lengths.size > 0
-    for turn in range(2 if clipped else 1):  # to clip it, the whole gradient has to be there
+    l1 = scalars[4] if scalars.size > 4 else 0.0
+    bounded = clipped or l1 != 0.0 or constants[3] > 0.0
+    for turn in range(2 if clipped else 1):  # for its norm, the whole gradient has to be there
         if turn:
-            l2, factor = 0.0, _clipping(given, members, met, lengths, vectors[1], constants[2])
+            factor = _clipping(given, members, met, lengths, vectors[1], constants[2])
         unit = 0
         for i in range(net.size - 1, given.lowest - 1, -1):
             this = net[i]
@@ -431,10 +443,10 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
             if (this.trained or this.learns) and part[1] > 0:
                 if not turn:
                     _gradient(given, i, part, m, net, vectors[1], a, delta, scalars)
-                if clipped and not turn:
-                    _square(this, part, vectors, l2, lengths[unit:])
-                elif given.rule != INTO_THETA:
-                    of_update = scalars[0], scalars[1], scalars[2], l2, factor
+                if bounded and not turn:
+                    _bound(this, part, vectors, (l1, l2), constants[3], lengths[unit:])
+                if given.rule != INTO_THETA and turn == clipped:
+                    of_update = scalars[0], scalars[1], scalars[2], 0.0 if bounded else l2, factor
                     _update(given, this, part, vectors, of_update, constants)
             unit += this.units
     return True
@@ -491,10 +503,10 @@ def steps(real: Any) -> Any:
             vector(given.lengths, given.units, wide),
         )
         order = vector(given.order, given.picked, word)
-        scalars = vector(given.scalars, (given.steps, 4), wide)
+        scalars = vector(given.scalars, (given.steps, given.width), wide)
         log = vector(given.log, (given.steps, 3), wide)
         squares = vector(given.squares, given.squared, wide)
-        constants = vector(given.constants, 3, wide)
+        constants = vector(given.constants, 4, wide)
         step, opened = given.step, 0
         member = 0
         if joins:

@@ -103,7 +103,6 @@ def _step(
             updates += _of_norm(backend, of_layer, norm.sums, theta, grad)
 
     mean = 1.0 / m if program.weight is None else 1.0
-    omega, decayed = theta[: program.decayed], grad[: program.decayed]
     fused, velocity = program.rule in ("theta", "velocity"), program.rule == "velocity"
 
     def backward(step: int, scalars: list[float]) -> None:
@@ -118,10 +117,8 @@ def _step(
                     backend.axpby(parameters, out, scalars[3])
                 backend.axpby(out, parameters)
         if not fused:
-            if scalars[3]:
-                backend.axpby(omega, decayed, scalars[3])
-            if program.clip_norm is not None:
-                backend.clip_norm(grad, program.clip_norm)
+            if program.bound is not None:
+                program.bound(scalars)
             backend.optimize(program.optimizer, theta, grad, program.state, step, scalars[:3])
 
     return forward, backward

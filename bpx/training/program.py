@@ -17,7 +17,7 @@ from ..chain import Chain
 from ..dense_chain import DenseLayers
 from ..optimizers import State
 from .sources import Arrays
-from .updates import Update
+from .updates import Penalty, Scalars, Update
 
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
@@ -56,8 +56,11 @@ class Program:
         The steps that the network has done, which a callback's `backprop` counts too.
     running : array
         The running statistics of all layers.
-    clip_norm : float or None
-        The most that the norm of a gradient may be.
+    penalty : Penalty
+        λ₂/n and λ₁/n are the fourth and the fifth of a step's scalars, where they are not 0.
+    bound : callable or None
+        Adds penalties to the gradient and clips it, given a step's scalars; None: it stays as it
+        is.
     squares : bool
         Whether Σω² before each step is wanted.
     """
@@ -80,13 +83,14 @@ class Program:
     key: int
     done: Callable[[], int]
     running: Array
-    clip_norm: float | None = None
+    penalty: Penalty
+    bound: Callable[[Scalars], None] | None
     squares: bool = False
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has dense layers and nothing else, such as clipping; not all backends do."""
-        return self.layers.is_plain and self.clip_norm is None
+        """Whether there are dense layers and at most L2: not all backends have the rest."""
+        return self.layers.is_plain and self.penalty.folds
 
     @property
     def steps_a_call(self) -> int:
@@ -120,7 +124,8 @@ def compiled(
         optimizer=update.optimizer, theta=chain.parameters, into=update.out.flat, slots=slots,
         state=update.state, decayed=layout.decayed, trained=layout.trained, x=samples.x,
         y=samples.y, weight=samples.weight, batch_size=source.batch_size, key=chain.key,
-        done=done, running=chain.state, clip_norm=update.penalty.clip_norm, squares=squares,
+        done=done, running=chain.state, penalty=update.penalty, bound=update.bound,
+        squares=squares,
     )  # fmt: skip
     function = chain.backend.compile(program)
     return None if function is None else (program, function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -92,9 +92,13 @@ class GradientUpdate:
 
     @property
     def rule(self) -> str | None:
-        if self.penalty.l1 or self.penalty.clip_value is not None:
-            return None
         return rule_of(self.optimizer)
+
+    @property
+    def bound(self) -> Callable[[Scalars], None] | None:
+        """What changes the gradient before the optimizer has it, given the step's scalars."""
+        penalty = self.penalty
+        return None if penalty.folds and not penalty.l2 else self._bound
 
     def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
         """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0.
@@ -108,12 +112,16 @@ class GradientUpdate:
         """Tell `out` its scales; `alpha` turns a sum over the batch into its mean."""
         self.out.scale(alpha)
 
-    def after(self, scalars: Scalars) -> None:
-        theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
-        penalty = self.penalty
+    def _bound(self, scalars: Scalars) -> None:
+        penalty, grad = self.penalty, self.out.flat
         l1, l2 = scalars[4] if penalty.l1 else None, scalars[3] if penalty.l2 else None
         self.chain.add_penalty(grad, l1, l2)
-        clip(backend, grad, penalty.clip_norm, penalty.clip_value)
+        clip(self.chain.backend, grad, penalty.clip_norm, penalty.clip_value)
+
+    def after(self, scalars: Scalars) -> None:
+        theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
+        if self.bound is not None:
+            self.bound(scalars)
         step, of_step = self.state.step, scalars[:3]
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
         if self.optimizer.kernel is None:  # a user's own may leave 0/0 there, or noise
@@ -151,6 +159,9 @@ class FusedUpdate:
             for part in (weights, rest) if penalty.l2 else (slice(0, layout.trained),):
                 add = partial(self._add, theta[part], into[part], part is weights)
                 self._at_the_end.append(add)
+
+    # Nothing changes a gradient that is never written.
+    bound: ClassVar[None] = None
 
     def _add(self, theta: Array, velocity: Array, decayed: bool) -> None:
         if decayed and self.penalty.l2:
