@@ -158,11 +158,15 @@ class NumpyBackend(NumpyNorms):
                 self.axpby((b.T @ a[part].T).T, out[part], alpha, beta)
             return out
         plain = alpha == 1.0 and beta == 0.0
-        if plain and a.size * b.shape[1] <= ONE_THREAD:
+        small = a.size * b.shape[1] <= ONE_THREAD
+        if plain and small:
             return a.dot(b, out)  # 0.7 µs less than matmul, 0.2 less than np.dot
+        alike = a.dtype == b.dtype == out.dtype
+        if small and alike and out.size <= BLOCK and out.flags.c_contiguous:
+            return self._small(a, b, out, alpha, beta)
         blas = self.blas.get(out.dtype)
         dense = out.flags.c_contiguous and a.flags.forc and b.flags.forc
-        fits = dense and a.dtype == b.dtype == out.dtype
+        fits = dense and alike
         large = a.size * b.shape[1] > _threads.ONE_CORE
         if large and fits and isinstance(blas, _cblas.Cblas):
             self._deal(blas.gemm, alpha, a, b, beta, out)
@@ -172,6 +176,20 @@ class NumpyBackend(NumpyNorms):
         if blas is None or not fits:
             return self.axpby(np.matmul(a, b), out, alpha, beta)
         blas.gemm(alpha, a, b, beta, out)
+        return out
+
+    def _small(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
+        """`gemm` by passes: to tell BLAS of three arrays takes 6 µs, and 64 × 64 1.3 to 2 so."""
+        if beta == 0.0:
+            a.dot(b, out)
+            out *= alpha
+            return out
+        product = a.dot(b)
+        if alpha != 1.0:
+            product *= alpha
+        if beta != 1.0:
+            out *= beta
+        out += product
         return out
 
     def prepared(self, a: Array, b: Array, out: Array) -> Callable[[float, float], Any]:
