@@ -69,6 +69,7 @@ def test_train_writes_model_history_and_picture(run_folder):
     assert sorted(p.name for p in run_folder.iterdir()) == [
         "curve.png",
         "history.csv",
+        "last.safetensors",
         "model.safetensors",
         "recipe.json",
     ]
@@ -122,16 +123,49 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
     assert "bpx train --resume run goes on" in rest
     _, err = bpx_command("train", "a.npz", "--out", "run", cwd=tmp_path, status=2)
     assert "run has a run that has not ended: bpx train --resume run goes on with it" in err
-    arguments = ["train", "--resume", tmp_path / "run", "--epochs", 3]
+    arguments = ["train", "--resume", tmp_path / "run", "--l2", 3]
     _, err = bpx_command(*arguments, status=2)
-    assert "recipe.json: leave out epochs" in err
+    assert "all other options but --epochs from" in err
+    assert "recipe.json: leave out l2" in err
     assert "R² " in bpx_process(*arguments[:3]).splitlines()[-1]
     files = (tmp_path / name / "model.safetensors" for name in ("whole", "run"))
     (tensors, header), (theirs, other) = map(persistence.read, files)
     assert header == other
     assert all(np.array_equal(tensors[name], theirs[name]) for name in tensors)
     _, err = bpx_command(*arguments[:3], status=2)
-    assert "has ended; there is nothing to go on with" in err
+    assert "has ended: more --epochs go on with it, and --out" in err
+
+
+def test_more_epochs_of_a_run_that_has_ended(tmp_path, rng):
+    """They give what a longer run gives, also where it goes on twice, and once was cut short."""
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 3)), y=np.arange(60) % 3)
+    options = "a.npz", "--dropout", 0.1, "--optimizer", "adam", "--lr", 0.01
+    bpx_command("train", *options, "--epochs", 6, "--out", "whole", cwd=tmp_path)
+    bpx_command("train", *options, "--epochs", 2, "--out", "run", cwd=tmp_path)
+    run, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    for epochs in (3, 5, 6):
+        assert (run / "last.safetensors").exists()
+        bpx_command("train", "--resume", "run", "--epochs", epochs, cwd=tmp_path)
+        assert not checkpoints.exists()
+    one, two = (bpx.load(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert np.array_equal(one.parameters, two.parameters)
+    assert one.epochs == two.epochs == 6
+    assert len((run / "history.csv").read_text().splitlines()) == 7
+    _, err = bpx_command("train", "--resume", "run", "--epochs", 6, cwd=tmp_path, status=2)
+    assert "expected more --epochs than the run's 6, got 6" in err
+    # It is as if the run had been killed: it says in its folder how many epochs it is to have.
+    checkpoints.mkdir()
+    (run / "last.safetensors").rename(checkpoints / "checkpoint-000000000036.safetensors")
+    bpx_command("train", "--resume", "run", cwd=tmp_path)
+    assert (run / "last.safetensors").exists()
+
+
+def test_a_schedule_that_cannot_be_longer(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.eye(30, 3), y=np.arange(30) % 3)
+    options = "--schedule", "cosine", "--epochs", 1, "--out", "run"
+    bpx_command("train", "a.npz", *options, cwd=tmp_path)
+    _, err = bpx_command("train", "--resume", "run", "--epochs", 3, cwd=tmp_path, status=2)
+    assert "--schedule cosine is laid out over the run's 1 epochs" in err
 
 
 def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
@@ -140,7 +174,7 @@ def test_an_empty_folder_of_checkpoints_beside_a_model(tmp_path):
     bpx_command("train", "a.npz", "--epochs", 0, "--out", "run", cwd=tmp_path)
     (tmp_path / "run" / "checkpoints").mkdir()
     _, err = bpx_command("train", "--resume", "run", cwd=tmp_path, status=2)
-    assert "has ended; there is nothing to go on with: --out run --overwrite trains anew" in err
+    assert "has ended: more --epochs go on with it, and --out run --overwrite trains anew" in err
     (tmp_path / "run" / "model.safetensors").unlink()
     bpx_command("train", "--resume", "run", cwd=tmp_path)
     assert (tmp_path / "run" / "model.safetensors").exists()
@@ -184,6 +218,14 @@ def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
         (tmp_path / name).write_text("a\tb\n1\t2\n")
     _, err = bpx_command(*words, cwd=tmp_path, status=2)
     assert message in err
+
+
+def test_predict_the_test_part_of_digits(run_folder):
+    net, test = bpx.load(run_folder / "model.safetensors"), bpx.datasets.digits().test
+    out, _ = bpx_command("predict", run_folder, "digits")
+    assert out.split() == [str(label) for label in net.predict(test.x)]
+    _, err = bpx_command("predict", run_folder, "digits", "--target", "y", status=2)
+    assert "--target is for files" in err
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv"])
@@ -921,6 +963,7 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["train", "--budget", "lots"], "expected budget to be bytes, or words such as"),
         (["train", "--seed", "-1"], "expected seed to be an integer >= 0"),
         (["train", "--target", "y"], "--target is for files; digits has its own labels"),
+        (["train", "--budget", "1 GB"], "--budget is for files; digits is in memory"),
         (
             ["train", "--ignore", "a"],
             "--ignore is for columns of a .csv or .parquet file, got digi",

@@ -58,7 +58,8 @@ Separator = Annotated[
 Decimal = Annotated[str, typer.Option(help='The decimal mark in a .csv file: "." or ",".')]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
 Budget = Annotated[
-    str, typer.Option(help="Memory for a file's samples; larger ones are read in blocks.")
+    str | None,
+    typer.Option(help="Memory for a file's samples, 1 GB by default; larger ones go in blocks."),
 ]
 
 
@@ -176,7 +177,9 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001."
+            "--learning-rate",
+            "--lr",
+            help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001.",
         ),
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
@@ -222,7 +225,7 @@ def train(
     seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
     separator: Separator = ",",
     decimal: Decimal = ".",
-    budget: Budget = "1 GB",
+    budget: Budget = None,
     progress: Annotated[bool, typer.Option(help="Show a bar instead of a table.")] = False,
     out: Annotated[
         Path | None,
@@ -235,7 +238,8 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with the run in this folder, which was cut short; without other options."
+            help="Go on with the run in this folder, which was cut short, or with more --epochs; "
+            "without other options."
         ),
     ] = None,
 ) -> int:
@@ -273,7 +277,7 @@ def evaluate(
     separator: Separator = ",",
     decimal: Decimal = ".",
     backend: On = None,
-    budget: Budget = "1 GB",
+    budget: Budget = None,
 ) -> None:
     """Score a trained network.
 
@@ -299,7 +303,11 @@ def evaluate(
 def predict(
     model: Model,
     data: Annotated[
-        Path, typer.Argument(help="x as .npy, .npz, .csv or .parquet; columns as in training.")
+        Path,
+        typer.Argument(
+            help="x as .npy, .npz, .csv or .parquet, columns as in training; or digits or mnist, "
+            "whose test part it is."
+        ),
     ],
     target: Annotated[
         str | None, typer.Option(help="Column or columns of a table that are not inputs.")
@@ -316,14 +324,17 @@ def predict(
     separator: Separator = ",",
     decimal: Decimal = ".",
     backend: On = None,
-    budget: Budget = "1 GB",
+    budget: Budget = None,
 ) -> None:
     """Predict a label or values for each sample, one line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     written_in = dialect(data, separator, decimal)
     net = load(runs.model(model), backend=backend)
-    x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False)
+    if str(data) in samples.BUILT_IN:
+        x = samples.parts(str(data), target, 0, budget)[0][2][0]
+    else:
+        x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         got, wanted = x.shape[1], math.prod(net.input_shape)
         more = ": name those that are not inputs with --target" if got > wanted else ""

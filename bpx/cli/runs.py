@@ -16,7 +16,13 @@ from ..training.checkpoints import Checkpoint, delete, is_checkpoint
 from ..writing import write_bytes
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
+# The last checkpoint of a run that has ended, and its name where it goes on: older than others.
+LAST, FIRST = "last.safetensors", f"checkpoint-{0:012d}.safetensors"
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
+
+
+# Whose learning rate is laid out over all steps of a run, so that none can be added.
+LAID_OUT = "step", "exponential", "cosine", "warm-up", "one-cycle"
 
 
 def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
@@ -38,8 +44,12 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
             f"{out} already has a trained model: name another --out, or pass --overwrite"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: value for name, value in options.items() if name not in FOLDERS}
-    write_bytes(out / RECIPE, (json.dumps(kept, indent=1) + "\n").encode(), follow=False)
+    (out / LAST).unlink(missing_ok=True)
+    _write_recipe(out, {name: value for name, value in options.items() if name not in FOLDERS})
+
+
+def _write_recipe(out: Path, options: Mapping[str, Any]) -> None:
+    write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode(), follow=False)
 
 
 def _checkpoints(out: Path) -> Path:
@@ -62,19 +72,25 @@ def model(path: Path) -> Path:
     return path / MODEL if (path / MODEL).is_file() else path
 
 
-def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, Any]:
+def recipe(
+    out: Path, kinds: Mapping[str, Any], given: list[str], epochs: int | None
+) -> dict[str, Any]:
     """The options of the run in a folder, each of the kind that it has to have.
+
+    With `epochs`, which are more than it was to have, it may have ended, and is opened again.
 
     Raises
     ------
     ValueError
-        There is none, it is damaged, the run has ended, or other options than ``resume`` are
-        `given` beside it.
+        There is none, it is damaged, the run has ended, `epochs` cannot be added, or other options
+        than ``resume`` and ``epochs`` are `given` beside it.
     """
     path = out / RECIPE
-    others = " and ".join(name for name in given if name != "resume")
+    others = " and ".join(name for name in given if name not in ("resume", "epochs"))
     if others:
-        raise ValueError(f"--resume takes all other options from {path}: leave out {others}")
+        raise ValueError(
+            f"--resume takes all other options but --epochs from {path}: leave out {others}"
+        )
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -90,15 +106,36 @@ def recipe(out: Path, kinds: Mapping[str, Any], given: list[str]) -> dict[str, A
             raise ValueError(
                 f"{path} is damaged: {name} = {value!r} is not an option of bpx train"
             )
+    if epochs is not None:
+        return _lengthened(out, options, epochs)
     folder = _checkpoints(out)
     there = folder.is_dir()
     # Neither a checkpoint nor a model: it was cut short before the first one.
     if not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir()))):
         raise ValueError(
-            f"the run in {out} has ended; there is nothing to go on with: --out {out} --overwrite "
-            "trains anew"
+            f"the run in {out} has ended: more --epochs go on with it, and --out {out} "
+            "--overwrite trains anew"
         )
     return options
+
+
+def _lengthened(out: Path, options: dict[str, Any], epochs: int) -> dict[str, Any]:
+    """The run's options with more epochs; its last checkpoint is where it goes on from."""
+    before, schedule = options.get("epochs", 0), options.get("schedule")
+    if epochs <= before:
+        raise ValueError(f"expected more --epochs than the run's {before}, got {epochs}")
+    if schedule in LAID_OUT:
+        raise ValueError(
+            f"the learning rate of --schedule {schedule} is laid out over the run's {before} "
+            "epochs: a longer run has to begin anew"
+        )
+    longer = options | {"epochs": epochs}
+    _write_recipe(out, longer)
+    folder = _checkpoints(out)
+    folder.mkdir(exist_ok=True)
+    if (out / LAST).exists():
+        (out / LAST).replace(folder / FIRST)
+    return longer
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -148,5 +185,8 @@ def write(net: Network, history: History, out: Path) -> None:
 
 
 def end(out: Path) -> None:
-    """Delete the checkpoints of a run that has ended."""
-    delete(_checkpoints(out))
+    """Delete the checkpoints of a run that has ended, but for the last, which is kept beside."""
+    folder = _checkpoints(out)
+    for last in sorted(filter(is_checkpoint, folder.iterdir()))[-1:]:
+        last.replace(out / LAST)
+    delete(folder)

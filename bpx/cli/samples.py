@@ -33,7 +33,7 @@ def parts(
     data: str,
     target: str | None,
     seed: int,
-    budget: int | str,
+    budget: int | str | None,
     columns: Sequence[str] = (),
     ignored: Sequence[str] = (),
     dialect: Dialect = COMMAS,
@@ -43,11 +43,13 @@ def parts(
     And the names of a table's columns. What is larger than the budget is trained on in blocks,
     with 10,000 samples held out at most. For `columns` and `ignored` see `input_names`.
     """
-    size = budget_in_bytes(budget)
+    size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     path = Path(data)
     if data in BUILT_IN:
         if target is not None:
             raise ValueError(f"--target is for files; {data} has its own labels")
+        if budget is not None:
+            raise ValueError(f"--budget is for files; {data} is in memory")
         input_names(path, target, columns, ignored, dialect)  # which are for tables
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [(x, y) for x, y in dataset], None
@@ -123,7 +125,7 @@ def of_file(
     net: Network | Ensemble,
     path: Path,
     target: str | None,
-    budget: int | str,
+    budget: int | str | None,
     dialect: Dialect = COMMAS,
     *,
     labelled: bool = True,
@@ -137,7 +139,7 @@ def of_file(
     columns, is_table = net.columns, path.suffix.lower() in TABLES
     if labelled and is_table:
         target = _targets(net, path, target, dialect)
-    size = budget_in_bytes(budget)
+    size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     known = _names_of_classes(net) if labelled else None
     if tables.size(path) > size:
         data = _opened(path, target, size, dialect, labelled, columns, known)

@@ -62,7 +62,7 @@ class TrainOptions:
     seed: int
     separator: str
     decimal: str
-    budget: str
+    budget: str | None
     progress: bool
     out: Path | None
     overwrite: bool
@@ -88,7 +88,8 @@ class TrainOptions:
     def of_run(self, run: Path, given: list[str], ranks: Ranks) -> TrainOptions:
         """Those of the recipe in a run's folder, which only rank 0 need see."""
         kinds = get_type_hints(TrainOptions)
-        found = runs.recipe(run, kinds, given) if ranks.rank == 0 else {}
+        epochs = self.epochs if "epochs" in given else None
+        found = runs.recipe(run, kinds, given, epochs) if ranks.rank == 0 else {}
         found = json.loads(ranks.broadcast(json.dumps(found).encode()))
         return dataclasses.replace(self, **found, out=run)
 
