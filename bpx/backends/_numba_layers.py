@@ -6,7 +6,6 @@ the compiler vectorizes.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from numba import from_dtype
@@ -26,7 +25,7 @@ from ._jit import (
     inlined,
     vector,
 )
-from ._numba_activations import sigmoid, tanh
+from ._numba_activations import exponential, sigmoid, tanh
 from ._numba_products import product
 
 _inlined = inlined(*FLAGS)
@@ -53,11 +52,16 @@ def activate(code, z, rows, n):
     elif code == SOFTMAX:
         for r in range(rows):
             row = z[r * n : (r + 1) * n]
-            largest, total = row[0], zero
+            largest = row[0]
             for j in range(n):
                 largest = row[j] if row[j] > largest else largest
             for j in range(n):
-                row[j] = math.exp(row[j] - largest)
+                row[j] -= largest
+        for i in range(z.size):  # of all rows: one of ten alone is hardly a vector
+            z[i] = exponential(z[i])
+        for r in range(rows):
+            row, total = z[r * n : (r + 1) * n], zero
+            for j in range(n):
                 total += row[j]
             for j in range(n):
                 row[j] /= total

@@ -44,6 +44,7 @@ from ._jit import (
     prefetch,
     vector,
 )
+from ._numba_activations import exponential
 from ._numba_layers import activate, activate_backward, layer
 from ._numba_products import OUTPUTS, outer, product_back
 from ._numba_threads import add, load, store, wait_a_while, wait_for, wait_for_another
@@ -76,29 +77,40 @@ def _cross_entropy(z, y, first, last):
 
 
 @_inlined
-def _log_likelihood(z, y, first, last):
-    """ln Σ e^{z_k} − Σ y_j z_j of one row, and its softmax over z, from the same exponentials."""
-    value, summed, largest = 0.0, 0.0, z[first]
-    for j in range(first, last):
-        largest = max(largest, z[j])
-    for j in range(first, last):
-        value -= y[j] * (z[j] - largest)
-        z[j] = math.exp(z[j] - largest)
-        summed += z[j]
-    for j in range(first, last):
-        z[j] /= summed
-    return value + math.log(summed)
+def _log_likelihood(z, y, rows, k, costs):
+    """ln Σ e^{z_k} − Σ y_j z_j of each row, and its softmax over z, from the same exponentials."""
+    for r in range(rows):
+        some, aims = z[r * k : (r + 1) * k], y[r * k : (r + 1) * k]
+        value, largest = 0.0, some[0]
+        for j in range(k):
+            largest = max(largest, some[j])
+        for j in range(k):
+            some[j] -= largest
+            value -= aims[j] * some[j]
+        costs[r] = value
+    for i in range(rows * k):
+        z[i] = exponential(z[i])
+    for r in range(rows):
+        some, summed = z[r * k : (r + 1) * k], 0.0
+        for j in range(k):
+            summed += some[j]
+        for j in range(k):
+            some[j] /= summed
+        costs[r] += math.log(summed)
 
 
 @_inlined
-def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
-    """a^L over z, δ^L (BP1), and of each row the cost, and 1 if it is right, by its weight."""
-    for r in range(rows):
-        if cost == CROSS_ENTROPY:
+def _output(cost, code, task, labelled, z, y, delta, weight, mass, rows, k, costs, right):
+    """a^L over z, δ^L (BP1), and of each row the cost, and 1 if it is right, by its weight.
+
+    `right` has the labels before that, if there are any.
+    """
+    if cost == CROSS_ENTROPY:
+        for r in range(rows):
             costs[r] = _cross_entropy(z, y, r * k, (r + 1) * k)
-        elif cost == LOG_LIKELIHOOD:
-            costs[r] = _log_likelihood(z, y, r * k, (r + 1) * k)
-    if cost != LOG_LIKELIHOOD:
+    if cost == LOG_LIKELIHOOD:
+        _log_likelihood(z, y, rows, k, costs)
+    else:
         activate(code, z, rows, k)
     for i in range(rows * k):
         delta[i] = z[i] - y[i]
@@ -111,7 +123,13 @@ def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
             costs[r] = total
         activate_backward(code, delta, z, rows, k)
     for r in range(rows):
-        right[r] = 1.0 if task != REGRESSION and _is_right(task, z, y, r * k, (r + 1) * k) else 0.0
+        some, aims = z[r * k : (r + 1) * k], y[r * k : (r + 1) * k]
+        if task == REGRESSION:
+            right[r] = 0.0
+        elif task == CLASSIFICATION and k > 1:
+            right[r] = _has_label(some, int(right[r]) if labelled else _first_largest(aims))
+        else:
+            right[r] = _agrees(some, aims)
     if weight.size:
         share = 1.0 / mass if mass > 0.0 else 0.0
         for r in range(rows):
@@ -122,17 +140,30 @@ def _output(cost, code, task, z, y, delta, weight, mass, rows, k, costs, right):
 
 
 @_inlined
-def _is_right(task, a, y, first, last):
-    if task == CLASSIFICATION and last - first > 1:
-        best = truth = first
-        for j in range(first + 1, last):
-            best = j if a[j] > a[best] else best
-            truth = j if y[j] > y[truth] else truth
-        return best == truth
+def _first_largest(y):
+    """Where the largest is, the first of equals."""
+    best = 0
+    for j in range(1, y.size):
+        best = j if y[j] > y[best] else best
+    return best
+
+
+@_inlined
+def _has_label(a, label):
+    """1 if the largest, the first of equals, is that of the label, else 0."""
+    own, above = a[label], 0  # no comparison waits for the one before
+    for j in range(a.size):
+        above += (a[j] > own) or (a[j] == own and j < label)
+    return 1.0 if above == 0 else 0.0
+
+
+@_inlined
+def _agrees(a, y):
+    """1 if all outputs are above ½ where y is, else 0."""
     wrong = 0
-    for j in range(first, last):
+    for j in range(a.size):
         wrong += (a[j] > 0.5) != (y[j] > 0.5)
-    return wrong == 0
+    return 1.0 if wrong == 0 else 0.0
 
 
 # --- parts of a step ----------------------------------------------------------------------------
@@ -200,8 +231,8 @@ def _meet(given, members, met):
 
 
 @_inlined
-def _load(given, picked, part, data, weight, y, a, inputs, k):
-    """Some rows of x, of targets and of weights."""
+def _load(given, picked, part, data, weight, y, right, a, inputs, k):
+    """Some rows of x, of targets and of weights; `right` are labels, where there are any."""
     top, rows = part
     labels, targets, weights = data
     own, out = picked[top : top + rows], a.ctypes.data + top * inputs * a.itemsize
@@ -209,10 +240,13 @@ def _load(given, picked, part, data, weight, y, a, inputs, k):
                         given.scaled, given.offset, out, inputs))  # fmt: skip
     aims = y[top * k : (top + rows) * k]
     for r in range(rows):
-        for j in range(k):
-            if labels.size:
-                aims[r * k + j] = 1.0 if labels[own[r]] == j else 0.0
-            else:
+        if labels.size:
+            label = labels[own[r]]
+            right[top + r] = label
+            for j in range(k):
+                aims[r * k + j] = 1.0 if j == label else 0.0
+        else:
+            for j in range(k):
                 aims[r * k + j] = targets[own[r] * k + j]
     if weights.size:
         for r in range(rows):
@@ -409,7 +443,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
     m, theta, end = picked.size, vectors[0], net[net.size - 1]
     k, (top, rows) = end.units, _rows(m, member, members)
     if rows > 0:
-        _load(given, picked, (top, rows), data, weight, y, a, net[0].inputs, k)
+        _load(given, picked, (top, rows), data, weight, y, right, a, net[0].inputs, k)
     met = _forward(given, (member, members, 0), m, drawn, net, theta, a, delta)
     mass = 0.0 if given.weighted else float(m)
     if given.weighted:
@@ -417,9 +451,9 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
             mass += data[2][picked[r]]
     if rows > 0:
         first, last, bottom = end.z + top * k, end.z + (top + rows) * k, top + rows
-        _output(given.cost, end.code, given.task, a[first:last], y[top * k :], delta[first:last],
-                weight[top : bottom if given.weighted else top], mass, rows, k, costs[top:],
-                right[top:])  # fmt: skip
+        _output(given.cost, end.code, given.task, given.labelled, a[first:last], y[top * k :],
+                delta[first:last], weight[top : bottom if given.weighted else top], mass, rows, k,
+                costs[top:], right[top:])  # fmt: skip
     met = _backward(given, (member, members, met), m, net, theta, a, delta)
     _ask(given, later, member, members, net[0].inputs)
     found = correct = 0.0
