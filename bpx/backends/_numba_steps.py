@@ -44,7 +44,7 @@ from ._jit import (
     prefetch,
     vector,
 )
-from ._numba_activations import exponential
+from ._numba_activations import exponential, log1p
 from ._numba_layers import activate, activate_backward, layer
 from ._numba_products import OUTPUTS, outer, product_back
 from ._numba_threads import add, load, store, wait_a_while, wait_for, wait_for_another
@@ -67,13 +67,17 @@ _SIZE = LAYER.itemsize
 
 
 @_inlined
-def _cross_entropy(z, y, first, last):
-    """ln(1 + eᶻ) − y z of one row."""
-    value = 0.0
-    for j in range(first, last):
-        value += max(z[j], 0.0) + math.log1p(math.exp(-abs(z[j]))) - y[j] * z[j]
-        value += 0.0 * z[j]  # max(NaN, 0) may be 0
-    return value
+def _cross_entropy(z, y, rows, k, room, costs):
+    """Σ ln(1 + eᶻ) − y z of each row; its parts are in `room`."""
+    zero = z.dtype.type(0.0)
+    for i in range(rows * k):
+        above = z[i] if z[i] > zero else zero
+        room[i] = above + log1p(exponential(-abs(z[i]))) - y[i] * z[i]
+    for r in range(rows):
+        value = 0.0
+        for j in range(r * k, (r + 1) * k):
+            value += room[j]
+        costs[r] = value
 
 
 @_inlined
@@ -106,8 +110,7 @@ def _output(cost, code, task, labelled, z, y, delta, weight, mass, rows, k, cost
     `right` has the labels before that, if there are any.
     """
     if cost == CROSS_ENTROPY:
-        for r in range(rows):
-            costs[r] = _cross_entropy(z, y, r * k, (r + 1) * k)
+        _cross_entropy(z, y, rows, k, delta, costs)
     if cost == LOG_LIKELIHOOD:
         _log_likelihood(z, y, rows, k, costs)
     else:
