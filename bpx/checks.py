@@ -30,11 +30,19 @@ def number(what: str, value: Any) -> float:
     return float(value)
 
 
-def positive(what: str, value: Any, *, zero: bool = False) -> float:
-    """`value` as a float; ValueError unless it is positive, or zero if that is allowed."""
+def positive(what: str, value: Any) -> float:
+    """`value` as a float; ValueError unless it is positive."""
     found = number(what, value)
-    if found < 0.0 or (found == 0.0 and not zero):
-        raise ValueError(f"expected {what} {'>= 0' if zero else '> 0'}, got {value!r}")
+    if found <= 0.0:
+        raise ValueError(f"expected {what} > 0, got {value!r}")
+    return found
+
+
+def nonnegative(what: str, value: Any) -> float:
+    """`value` as a float; ValueError if it is negative."""
+    found = number(what, value)
+    if found < 0.0:
+        raise ValueError(f"expected {what} >= 0, got {value!r}")
     return found
 
 

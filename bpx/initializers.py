@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .checks import number, positive
+from .checks import nonnegative, number
 from .registry import Registry
 
 
@@ -71,7 +71,7 @@ class Normal(Initializer):
     name: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
-        positive("the std of Normal", self.std, zero=True)
+        nonnegative("the std of Normal", self.std)
         number("the mean of Normal", self.mean)
 
     def __call__(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

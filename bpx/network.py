@@ -17,7 +17,7 @@ from .activations import Activation, Sigmoid
 from .architecture import Architecture
 from .backends import Array, Backend, get
 from .chain import Chain
-from .checks import flag, positive, whole
+from .checks import flag, nonnegative, whole
 from .costs import Cost
 from .data import arrays
 from .data.blocks import Blocks, bytes_of_a_row
@@ -688,7 +688,7 @@ class Network(HasNames):
         >>> net.total_cost(x, y, l2=2.0)  # and 2/(2·2) (3² + 4²)
         12.75
         """
-        l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
+        l1, l2 = nonnegative("l1", l1), nonnegative("l2", l2)
         n = None if n is None else whole("n", n)
         samples = to_evaluate(self, x, y, sample_weight)
         mean = self.chain.evaluate(samples)["cost"]
@@ -800,7 +800,7 @@ class Network(HasNames):
             raise ValueError(
                 "sample_weight is for y; weigh the rows of your own output_gradient yourself"
             )
-        l1, l2 = positive("l1", l1, zero=True), positive("l2", l2, zero=True)
+        l1, l2 = nonnegative("l1", l1), nonnegative("l2", l2)
         if n is not None:
             n = whole("n", n)
         training = flag("training", training)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .backends import Array, Backend
-from .checks import check_described, flag, fraction, not_as_expected, positive
+from .checks import check_described, flag, fraction, nonnegative, not_as_expected, positive
 from .keywords import ATTRIBUTES_OF_BPX, init_hints
 from .registry import Registry
 from .schedules import Schedule
@@ -125,7 +125,7 @@ class Optimizer:
                 "with a method __call__(self, step)"
             )
         if not isinstance(rate, Schedule):
-            positive("the learning rate (or a Schedule)", rate, zero=True)
+            nonnegative("the learning rate (or a Schedule)", rate)
         self.validate()
 
     def validate(self) -> None:
@@ -462,7 +462,7 @@ class AdamW(Adam):
 
     def validate(self) -> None:
         super().validate()
-        positive("weight_decay", self.weight_decay, zero=True)
+        nonnegative("weight_decay", self.weight_decay)
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         weights = theta[: state.decayed]

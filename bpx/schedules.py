@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import cast
 
-from .checks import fraction, number, positive, whole
+from .checks import fraction, nonnegative, number, positive, whole
 from .keywords import OF_SCHEDULES, init_hints
 
 
@@ -64,7 +64,7 @@ class Constant(Schedule):
     rate: float
 
     def __post_init__(self) -> None:
-        positive("the learning rate", self.rate, zero=True)
+        nonnegative("the learning rate", self.rate)
 
     def __call__(self, step: int) -> float:
         return self.rate
@@ -84,7 +84,7 @@ class StepDecay(Schedule):
     factor: float = 0.5
 
     def __post_init__(self) -> None:
-        positive("the learning rate", self.initial, zero=True)
+        nonnegative("the learning rate", self.initial)
         whole("every", self.every)
         positive("factor", self.factor)
 
@@ -108,7 +108,7 @@ class Exponential(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("the learning rate", self.initial, zero=True)
+        nonnegative("the learning rate", self.initial)
         whole("steps", self.steps)
         positive("factor", self.factor)
 
@@ -133,9 +133,9 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        positive("the learning rate", self.initial, zero=True)
+        nonnegative("the learning rate", self.initial)
         whole("steps", self.steps)
-        positive("the final learning rate", self.final, zero=True)
+        nonnegative("the final learning rate", self.final)
 
     def __call__(self, step: int) -> float:
         done = min(step / self.steps, 1.0)
@@ -195,7 +195,7 @@ class OneCycle(Schedule):
     end: float = 1e4
 
     def __post_init__(self) -> None:
-        positive("the learning rate", self.peak, zero=True)
+        nonnegative("the learning rate", self.peak)
         whole("steps", self.steps)
         positive("start", self.start)
         positive("end", self.end)
@@ -228,8 +228,8 @@ class InverseScaling(Schedule):
     power: float = 0.5
 
     def __post_init__(self) -> None:
-        positive("the learning rate", self.initial, zero=True)
-        positive("power", self.power, zero=True)
+        nonnegative("the learning rate", self.initial)
+        nonnegative("power", self.power)
 
     def __call__(self, step: int) -> float:
         try:

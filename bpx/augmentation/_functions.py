@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..backends import Array
-from ..checks import positive
+from ..checks import nonnegative, positive
 from ..layers.sliding import per_axis
 from ._base import Augmentation, Draw, Shape
 from ._resampling import interpolated, shifted
@@ -221,7 +221,7 @@ class Elastic(Augmentation):
     sigma: float = 4.0
 
     def validate(self) -> None:
-        positive("the alpha of Elastic", self.alpha, zero=True)
+        nonnegative("the alpha of Elastic", self.alpha)
         positive("the sigma of Elastic", self.sigma)
 
     def __call__(self, images: Array, draw: Draw) -> Array:
@@ -276,7 +276,7 @@ class Noise(Augmentation):
     standard_deviation: float = 0.1
 
     def validate(self) -> None:
-        positive("the standard_deviation of Noise", self.standard_deviation, zero=True)
+        nonnegative("the standard_deviation of Noise", self.standard_deviation)
 
     def __call__(self, images: Array, draw: Draw) -> Array:
         return images + self.standard_deviation * draw.normal(*images.shape[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..checks import flag, fraction, positive, whole
+from ..checks import flag, fraction, nonnegative, positive, whole
 from ..keywords import hints
 from ..registry import nearest
 from ._base import Callback, Run
@@ -57,7 +57,7 @@ class _Watch:
 
 def _check_patience(patience: int, min_delta: float) -> None:
     whole("patience", patience)
-    positive("min_delta", min_delta, zero=True)
+    nonnegative("min_delta", min_delta)
 
 
 class EarlyStopping(Callback):

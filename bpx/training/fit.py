@@ -15,7 +15,7 @@ from ..callbacks import Progress
 from ..callbacks._base import as_callbacks
 from ..callbacks._progress import at_each_step
 from ..chain import Chain
-from ..checks import are_batches, flag, positive, warn, whole
+from ..checks import are_batches, flag, nonnegative, positive, warn, whole
 from ..data.arrays import Samples
 from ..data.blocks import Blocks
 from ..data.incoming import Incoming, to_evaluate
@@ -81,7 +81,7 @@ class Options:
         self.epochs = whole("epochs", self.epochs, 0)
         self.accumulate = whole("accumulate", self.accumulate)
         for name in ("l1", "l2"):
-            setattr(self, name, positive(name, getattr(self, name), zero=True))
+            setattr(self, name, nonnegative(name, getattr(self, name)))
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 setattr(self, name, positive(name, getattr(self, name)))

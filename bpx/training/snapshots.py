@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import files, persistence
 from ..callbacks import Run
-from ..checks import SHOWN, number, positive, shortened, whole
+from ..checks import SHOWN, nonnegative, number, shortened, whole
 from ..data.arrays import Samples
 from ..data.incoming import Incoming
 from ..files import TRAINING
@@ -268,7 +268,7 @@ class Snapshot:
             for name in optimizer["slots"]
         }
         step = whole("step", optimizer["step"], 0)
-        factor = positive("factor", optimizer["factor"], zero=True)
+        factor = nonnegative("factor", optimizer["factor"])
         memory = State(net.backend, net.layout.decayed, slots, step, factor)
         callbacks = [dict(state) for state in run["callbacks"]]
         for index, state in enumerate(callbacks):
