@@ -121,41 +121,6 @@ def train_quietly(net: Network, x: Any, y: Any, options: Options, parallel: Any 
 def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> History:
     """Train as one rank of several, or alone."""
     options.check()  # here, where the other ranks hear of an error
-    parts = _parts(net, x, y, options, ranks)
-    arguments = _arguments(net, parts, options, ranks)
-    check_cuts(net.chain, parts.source, ranks, options.accumulate)
-    checkpoints, resumed = _checkpoints(
-        options.checkpoint, options.resume, arguments, parts.callbacks, ranks
-    )
-    state, names = _memory(net, parts.optimizer), parts.names
-    _warn_of_steps(parts.optimizer.learning_rate, state.step, options.epochs, parts.source.steps)
-    trainer = Trainer(
-        net=net, chain=parts.chain, source=parts.source, held_out=parts.held_out,
-        optimizer=parts.optimizer, state=state, penalty=parts.penalty, graph=options.graph,
-        checkpoints=checkpoints, arguments=arguments, ranks=ranks, slices=parts.slices,
-        cost_factor=options.cost_factor, augment=parts.augment,
-    )  # fmt: skip
-    with _at_work(net, resumed):
-        net.names = names if resumed is None else names.or_else(resumed.net.names)
-        return trainer.run(options.epochs, parts.callbacks, resumed)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a run is made of; see `Trainer`."""
-
-    names: Names
-    source: Source
-    held_out: Samples | Incoming | None
-    augment: Pipeline | None
-    slices: int | None
-    callbacks: list[Any]
-    optimizer: Optimizer
-    penalty: Penalty
-    chain: Chain
-
-
-def _parts(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> _Parts:
     if not net.layout.trained:
         warn(
             "no parameter of this network is trained, so fit will not change it: make it with a "
@@ -165,16 +130,30 @@ def _parts(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> _Par
     slices = options.accumulate if ranks.size > 1 or options.accumulate > 1 else None
     names = names_of_run(net.names, bool(net.steps), net.chain.architecture, x, y)
     source = _source(net, x, y, options, names, ranks, slices)
-    return _Parts(
-        names=names, source=source, held_out=_held_out(net, options, names), augment=augment,
-        slices=slices, callbacks=_callbacks(options.callbacks, options.progress, ranks),
-        optimizer=_optimizer(net, options.optimizer), penalty=_penalty(options, source.n),
-        chain=_in_precision(net.chain, options.precision),
+    held_out = _held_out(net, options, names)
+    callbacks = _callbacks(options.callbacks, options.progress, ranks)
+    optimizer = (
+        (net.optimizer or SGD()) if options.optimizer is None else as_optimizer(options.optimizer)
+    )
+    penalty, chain = _penalty(options, source.n), _in_precision(net.chain, options.precision)
+    arguments: dict[str, Any] = {}
+    if options.checkpoint is not None or ranks.size > 1:
+        of_run = source, held_out, callbacks, optimizer, penalty, augment
+        arguments = _arguments(net, options, ranks, *of_run)
+    check_cuts(net.chain, source, ranks, options.accumulate)
+    checkpoints, resumed = _checkpoints(
+        options.checkpoint, options.resume, arguments, callbacks, ranks
+    )
+    state = _memory(net, optimizer)
+    _warn_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
+    trainer = Trainer(
+        net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
+        penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
+        ranks=ranks, slices=slices, cost_factor=options.cost_factor, augment=augment,
     )  # fmt: skip
-
-
-def _optimizer(net: Network, given: Optimizer | str | None) -> Optimizer:
-    return (net.optimizer or SGD()) if given is None else as_optimizer(given)
+    with _at_work(net, resumed):
+        net.names = names if resumed is None else names.or_else(resumed.net.names)
+        return trainer.run(options.epochs, callbacks, resumed)
 
 
 def _penalty(options: Options, n: int | None) -> Penalty:
@@ -183,21 +162,28 @@ def _penalty(options: Options, n: int | None) -> Penalty:
     return Penalty(options.l1, options.l2, divisor, options.clip_norm, options.clip_value)
 
 
-def _arguments(net: Network, parts: _Parts, options: Options, ranks: Ranks) -> dict[str, Any]:
-    """What a checkpoint and all ranks have to agree on; empty where there is neither."""
-    if options.checkpoint is None and ranks.size == 1:
-        return {}
-    functions = () if parts.augment is None else parts.augment.functions
+def _arguments(
+    net: Network,
+    options: Options,
+    ranks: Ranks,
+    source: Source,
+    held_out: Samples | Incoming | None,
+    callbacks: list[Any],
+    optimizer: Optimizer,
+    penalty: Penalty,
+    augment: Pipeline | None,
+) -> dict[str, Any]:
+    """What a checkpoint and all ranks have to agree on."""
+    functions = () if augment is None else augment.functions
     found = arguments_of(
-        parts.source, parts.held_out, parts.callbacks, optimizer=parts.optimizer,
-        precision=options.precision, **vars(parts.penalty),
-        **{f"augment[{k}]": function for k, function in enumerate(functions)},
+        source, held_out, callbacks, optimizer=optimizer, precision=options.precision,
+        **vars(penalty), **{f"augment[{k}]": function for k, function in enumerate(functions)},
     )  # fmt: skip
     if net.chain.architecture.statistics:  # which each slice has
         found["accumulate"] = options.accumulate
     if ranks.size > 1:
         others = {name: getattr(options, name) for name in ("epochs", "resume", "accumulate")}
-        others["a callback with on_step_end"] = at_each_step(parts.callbacks)
+        others["a callback with on_step_end"] = at_each_step(callbacks)
         check_arguments(net, ranks, found | others)
     return found
 
