@@ -247,17 +247,9 @@ def train(
 
     The last lines have its score on samples that it has never seen.
     """
+    given = locals()  # its help and its fields have the same names
     ranks: Ranks = context.obj or Ranks()
-    asked = TrainOptions(
-        data=data, target=target, columns=columns, ignore=ignore, task=task, hidden=hidden,
-        activation=activation, output=output, cost=cost, dropout=dropout, epochs=epochs,
-        batch_size=batch_size, accumulate=accumulate, optimizer=optimizer,
-        learning_rate=learning_rate, momentum=momentum, nesterov=nesterov, schedule=schedule,
-        l1=l1, l2=l2, clip_norm=clip_norm, clip_value=clip_value, shuffle=shuffle,
-        augment=augment, patience=patience, average_from=average_from, standardize=standardize,
-        backend=backend, dtype=dtype, seed=seed, separator=separator, decimal=decimal,
-        budget=budget, progress=progress, out=out, overwrite=overwrite, save_every=save_every,
-    )  # fmt: skip
+    asked = TrainOptions(**{name: given[name] for name in TrainOptions.__dataclass_fields__})
     if resume is not None:
         asked = asked.of_run(resume, _given(context), ranks)
     return training.train(asked, ranks, resume is not None)

@@ -16,45 +16,11 @@ from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveragin
 from ..chain import Chain
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
-from ..names import Names
 from ..network import Network
 from ..registry import canonical, nearest
-from .samples import BUILT_IN, Part, some_of
+from .samples import BUILT_IN, Part
 
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
-
-
-def network(
-    parts: list[Part],
-    names: Names | None,
-    outputs: int,
-    hidden: list[int],
-    activation: str,
-    output: str | None,
-    cost: str | None,
-    dropout: float,
-    task: str,
-    own_scale: bool,
-    **options: Any,
-) -> Network:
-    """A network whose inputs and outputs fit the data."""
-    default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
-    output = output or default[task]
-    if task == "regression":
-        cost = cost or "quadratic"  # whatever the outputs; a classification's goes by them
-    x = some_of(parts)
-    chain: list[Any] = [layers.Input(x.shape[1:])]
-    if not own_scale:
-        chain.append(layers.Rescale.standardizing(x))
-    for units in hidden:
-        chain.append(layers.Dense(units, activation))
-        if dropout:
-            chain.append(layers.Dropout(dropout))
-    chain.append(layers.Dense(outputs, output))
-    net = Network(chain, cost=cost, task=task, **options)
-    if names is not None:
-        net.names = names
-    return net
 
 
 def learned(

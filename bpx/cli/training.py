@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from .. import layers
 from ..callbacks import Callback
 from ..checks import positive, printable, whole
 from ..data.arrays import check_batch_size
 from ..history import History
-from ..layers import Layer
 from ..names import Names
 from ..network import Network
 from ..optimizers import Optimizer
@@ -170,12 +170,27 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     return _Data(*samples.by_classes(parts, names, task), task, outputs)
 
 
-def _network(asked: TrainOptions, data: _Data, sizes: list[int]) -> Network:
-    return recipe.network(
-        data.parts, data.names, data.outputs, hidden=sizes, activation=asked.activation,
-        output=asked.output, cost=asked.cost, dropout=asked.dropout, task=data.task,
-        own_scale=asked.own_scale, backend=asked.backend, dtype=asked.dtype, seed=asked.seed,
-    )  # fmt: skip
+def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
+    """A network whose inputs and outputs fit the data."""
+    default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
+    cost = asked.cost
+    if data.task == "regression":
+        cost = cost or "quadratic"  # whatever the outputs; a classification's goes by them
+    x = samples.some_of(data.parts)
+    chain: list[Any] = [layers.Input(x.shape[1:])]
+    if not asked.own_scale:
+        chain.append(layers.Rescale.standardizing(x))
+    for units in hidden:
+        chain.append(layers.Dense(units, asked.activation))
+        if asked.dropout:
+            chain.append(layers.Dropout(asked.dropout))
+    chain.append(layers.Dense(data.outputs, asked.output or default[data.task]))
+    net = Network(
+        chain, cost=cost, task=data.task, backend=asked.backend, dtype=asked.dtype, seed=asked.seed
+    )
+    if data.names is not None:
+        net.names = data.names
+    return net
 
 
 def _optimizer(asked: TrainOptions, data: _Data, batch_size: int, scaled: bool) -> Optimizer:
@@ -192,7 +207,7 @@ def _fit(
     part: samples.Part,
     options: Options,
     ranks: Ranks,
-    undo: Layer | None,
+    undo: layers.Layer | None,
     folder: Path | None,
 ) -> History:
     """Train; a run that diverges is kept, with the weights of its last good step."""
