@@ -176,6 +176,11 @@ def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
     return ValueError(f"expected {what} to be real numbers of shape {tuple(shape)}, got {came}")
 
 
+def of_batch(shape: Sequence[int]) -> str:
+    """The shape of a batch of samples of this shape, for a message: ``(m, 28, 28)``."""
+    return f"(m, {', '.join(map(str, shape))})"
+
+
 def last_word(what: str) -> str:
     """The array in the name of what came, for code in a message: that of "validation x" is x."""
     return what.rpartition(" ")[2]

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .checks import of_batch
 from .layers.sequence import every
 from .registry import name_of
 
@@ -39,7 +40,7 @@ class Summary:
 
     @classmethod
     def of(cls, net: Network) -> Summary:
-        rows: list[Row] = [("", "Input", _shape(net.input_shape), "", "")]
+        rows: list[Row] = [("", "Input", of_batch(net.input_shape), "", "")]
         total = trained = 0
         for path, layer in every(net.layers):
             count = sum(math.prod(p.shape) for p in layer.parameters().values())
@@ -49,7 +50,7 @@ class Summary:
                 numbers = "", ""
             else:
                 total, trained = total + count, trained + count * layer.trainable
-            rows.append((path, f"{layer}{frozen}", _shape(layer.output_shape), *numbers))
+            rows.append((path, f"{layer}{frozen}", of_batch(layer.output_shape), *numbers))
         frozen = f", {trained:,} of them trained" if trained != total else ""
         return cls(tuple(rows), _foot(net, total, frozen))
 
@@ -62,7 +63,7 @@ class Summary:
             total += count
             numbers = f"{count:,}", f"{sum(layer.multiply_adds for layer in net.layers):,}"
             layers = ", ".join(map(str, net.layers))
-            rows.append((str(index), layers, _shape(net.output_shape), *numbers))
+            rows.append((str(index), layers, of_batch(net.output_shape), *numbers))
         how = "the votes" if ensemble.combine == "vote" else "the mean output"
         foot = f"{len(rows)} networks, {how}; {_foot(ensemble, total, '')}"
         return cls(tuple(rows), foot, ("", "network", *HEAD[2:]))
@@ -93,7 +94,3 @@ def _foot(net: Network | Ensemble, total: int, frozen: str) -> str:
         f"{name_of(net.cost) or 'custom'} cost, {net.task}; {total:,} parameters{frozen} "
         f"({shown} of {net.dtype} on {net.backend.name})"
     )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"(m, {', '.join(map(str, shape))})"

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backends import Array, Backend, asarray, get, is_sparse, namespace
-from ..checks import last_word, shortened, whole
+from ..checks import last_word, of_batch, shortened, whole
 from ..frames import check_numbered, is_named_row, is_on_disk
 from .values import Indices, check_finite_rows, check_indices
 
@@ -60,9 +60,8 @@ def check_row_shape(
     """
     if got[1:] == shape and got:
         return
-    want = f"(m, {', '.join(map(str, shape))})"
     remedy = _remedy(got, shape, given, what)
-    raise ValueError(f"expected {what} of shape {want}, got {got}{remedy}")
+    raise ValueError(f"expected {what} of shape {of_batch(shape)}, got {got}{remedy}")
 
 
 def _remedy(got: tuple[int, ...], shape: tuple[int, ...], given: Any, what: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from ..backends import Array
-from ..checks import shortened, whole
+from ..checks import of_batch, shortened, whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Out, Space
@@ -89,7 +89,7 @@ class Columns(Layer):
         if max(self.columns) >= input_shape[0]:
             raise ValueError(
                 f"expected columns from 0 to {input_shape[0] - 1}, as inputs have shape "
-                f"(m, {', '.join(map(str, input_shape))}), got {max(self.columns)}"
+                f"{of_batch(input_shape)}, got {max(self.columns)}"
             )
         return super().bind(input_shape)
 

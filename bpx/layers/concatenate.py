@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
-from ..checks import shortened, whole
+from ..checks import of_batch, shortened, whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Out, Space
@@ -165,7 +165,7 @@ def _check_shapes(shapes: Sequence[Shape], axis: int) -> None:
         hint = f"a sample has {len(shapes[0])} axes, of which 0 is the first"
     else:
         hint = 'padding="same" keeps the lengths of an image, and a stride or a pool halves them'
-    given = [f"(m, {', '.join(map(str, shape))})" for shape in shapes]
+    given = [of_batch(shape) for shape in shapes]
     raise ValueError(
         f"its branches give {' and '.join(given[:8])}, which cannot be joined along axis {axis} "
         f"of a sample, as their other axes have to agree: {hint}"

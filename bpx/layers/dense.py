@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
-from ..checks import whole
+from ..checks import of_batch, whole
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Out, Parameter, Space
@@ -72,7 +72,7 @@ class Dense(Layer):
     def bind(self, input_shape: Shape) -> Self:
         if len(input_shape) != 1:
             raise ValueError(
-                f"Dense expects flat inputs of shape (m, n), got (m, {str(input_shape)[1:]}: "
+                f"Dense expects flat inputs of shape (m, n), got {of_batch(input_shape)}: "
                 "put Flatten() before it"
             )
         return super().bind(input_shape)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from ..backends import Array
+from ..checks import of_batch
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Out, Space
@@ -151,12 +152,11 @@ def _layers(what: str, given: Any) -> tuple[Layer, ...]:
 def _differ(shortcut: Shape, to: Shape, projected: bool) -> str:
     around = "its projection gives" if projected else "its inputs are"
     if projected:
-        hint = f"end the projection with shape (m, {', '.join(map(str, to))})"
+        hint = f"end the projection with shape {of_batch(to)}"
     elif projecting(shortcut, to) is not None:
         hint = f'projection="auto" adds {projecting(shortcut, to)} around them'
     else:
         hint = (
             'padding="same" keeps the lengths of an image, or pass projection=, layers of your own'
         )
-    shapes = [f"(m, {', '.join(map(str, shape))})" for shape in (to, shortcut)]
-    return f"its layers give {shapes[0]}, and {around} {shapes[1]}, which cannot be added: {hint}"
+    return f"its layers give {of_batch(to)}, and {around} {of_batch(shortcut)}, which cannot be added: {hint}"

@@ -10,7 +10,7 @@ from itertools import product
 from operator import mul
 from typing import Any
 
-from ..checks import whole
+from ..checks import of_batch, whole
 from ._base import Shape
 
 Index = tuple[Any, ...]
@@ -174,5 +174,5 @@ def check_image(layer: str, axes: int, shape: Shape) -> None:
             )
     else:
         hint = f"begin with Input((c, {wanted})), or put Reshape((c, {wanted})) before it"
-    got = ", ".join(map(str, shape))
-    raise ValueError(f"{layer} expects inputs of shape (m, c, {wanted}), got (m, {got}): {hint}")
+    got = of_batch(shape)
+    raise ValueError(f"{layer} expects inputs of shape (m, c, {wanted}), got {got}: {hint}")
