@@ -159,4 +159,5 @@ def _differ(shortcut: Shape, to: Shape, projected: bool) -> str:
         hint = (
             'padding="same" keeps the lengths of an image, or pass projection=, layers of your own'
         )
-    return f"its layers give {of_batch(to)}, and {around} {of_batch(shortcut)}, which cannot be added: {hint}"
+    given, added = of_batch(to), of_batch(shortcut)
+    return f"its layers give {given}, and {around} {added}, which cannot be added: {hint}"
