@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from .. import costs
 from ..activations import ACTIVATIONS, Activation
-from ..backends import Backend
+from ..backends import Array, Backend, move, on_host
 from ..callbacks._base import as_callbacks
 from ..data.values import first_not_finite
 from ..initializers import Zeros
@@ -22,7 +24,6 @@ from ..network import Network
 from ..training.steps import DivergenceError
 from . import _callbacks, _lbfgs, _stochastic
 from ._arrays import trains_on
-from ._coefs import HasCoefs
 from ._learning import Learns
 
 STOCHASTIC = ("sgd", "adam")
@@ -34,7 +35,7 @@ COST_OF_LOSS = {
 }
 
 
-class BaseMLP(HasCoefs, Learns):
+class BaseMLP(Learns):
     """A multi-layer perceptron with scikit-learn's interface."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -71,6 +72,8 @@ class BaseMLP(HasCoefs, Learns):
         "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
         "callbacks": "no_validation",  # as_callbacks does, and says more
     }
+
+    _best_parameters: Array
 
     @abstractmethod
     def _output(self) -> tuple[str, str]:
@@ -219,6 +222,64 @@ class BaseMLP(HasCoefs, Learns):
                 f"{self.solver} is not stochastic."
             )
         return True
+
+    # --- the weights, as scikit-learn has them ---
+
+    @property
+    def coefs_(self) -> list[Any]:
+        """Weight matrices (n_in, n_out), views: what is written into them is used.
+
+        >>> import bpx
+        >>> from bpx.sklearn import MLPRegressor
+        >>> net = bpx.Network([2, 3, 1], output="identity", seed=0)
+        >>> reg = MLPRegressor.from_network(net)
+        >>> [w.shape for w in reg.coefs_], [w.shape for w in net.weights]
+        ([(2, 3), (3, 1)], [(3, 2), (1, 3)])
+        """
+        return [w.T for w in self._fitted.weights]
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        self._write(self.coefs_, values)
+
+    @property
+    def intercepts_(self) -> list[Any]:
+        """Bias vectors (n_out,), views."""
+        return list(self._fitted.biases)
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        self._write(self.intercepts_, values)
+
+    def _write(self, tensors: list[Any], values: Any) -> None:
+        arrays = [np.asarray(on_host(value), self._network.dtype) for value in values]
+        expected = [tuple(tensor.shape) for tensor in tensors]
+        if [array.shape for array in arrays] != expected:
+            raise ValueError(
+                f"expected arrays of shapes {expected}, got {[a.shape for a in arrays]}"
+            )
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor[...] = self._network.backend.from_host(array)
+
+    def restore_best(self) -> Self:
+        """Put the weights of `best_validation_score_` back, for a loop of `partial_fit`.
+
+        `fit` with early stopping ends with them, and so does `partial_fit` when it stops.
+        """
+        check_is_fitted(self)
+        if not self.early_stopping:
+            raise ValueError(
+                "the best weights are kept only with early_stopping=True, and it is "
+                f"{self.early_stopping!r}"
+            )
+        self._network.parameters[...] = self._best_parameters
+        return self
+
+    def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Self:
+        moved = super().__sklearn_array_api_convert__(converter)
+        if "_network" in vars(self):
+            moved._best_parameters = move(moved._network.backend, self._best_parameters)
+        return moved
 
 
 _NOT_FINITE = (
