@@ -14,9 +14,9 @@ from ..checks import warn
 from ..history import StepLog
 from .program import CompiledSteps, Program
 from .replays import Captured, agree
-from .sources import Arrays, Stream, Windows
+from .sources import Arrays, Windows
 from .steps import DivergenceError, NonFinite, Steps
-from .updates import Update, scalars_of_steps
+from .updates import scalars_of_steps
 
 NO_LIMIT = sys.maxsize
 
@@ -49,8 +49,7 @@ class Pass(ABC):
 class _InPieces(Pass):
     """Steps on arrays, many at a time, of which a piece is run again where one went wrong."""
 
-    steps: Steps
-    source: Arrays
+    steps: Steps  # on arrays
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
         self._order, self._done, self._before, self._log = order, first, before, log
@@ -64,7 +63,8 @@ class _InPieces(Pass):
 
     def _diverged(self, stop: int) -> DivergenceError:
         """The error of one of the steps since the copies were made, up to `stop`."""
-        piece = list(islice(self.source.batches(self._order, self._backup), stop - self._backup))
+        batches = self.steps.source.batches(self._order, self._backup)
+        piece = list(islice(batches, stop - self._backup))
         return self.steps.diverged(piece, self._before + self._backup)
 
     def read(self) -> None:
@@ -84,11 +84,11 @@ class _InPieces(Pass):
 class StepByStep(Pass):
     """Each step by itself; the log is read every `piece` of them."""
 
-    def __init__(self, steps: Steps, source: Arrays | Stream, piece: int) -> None:
-        self.steps, self.source, self.piece = steps, source, piece
+    def __init__(self, steps: Steps, piece: int) -> None:
+        self.steps, self.piece = steps, piece
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
-        self._batches: Iterator[Any] = self.source.batches(order, first)
+        self._batches: Iterator[Any] = self.steps.source.batches(order, first)
         self._done, self._log = before + first, log
         self._since: list[Any] = []  # the batches since the copies were made
 
@@ -125,9 +125,8 @@ class StepByStep(Pass):
 class Replayed(_InPieces):
     """Many steps per launch of a recording; the last, smaller mini-batch is a step by itself."""
 
-    def __init__(self, steps: Steps, source: Arrays, captured: Captured, required: bool) -> None:
-        self.steps, self.source, self.captured = steps, source, captured
-        self.required = required
+    def __init__(self, steps: Steps, captured: Captured, required: bool) -> None:
+        self.steps, self.captured, self.required = steps, captured, required
         self.refused = False
 
     def holds(self, order: Any) -> bool:
@@ -140,7 +139,7 @@ class Replayed(_InPieces):
             return captured.checked
         steps.back_up()
         try:
-            for at, batch in enumerate(islice(self.source.batches(order), 2)):
+            for at, batch in enumerate(islice(steps.source.batches(order), 2)):
                 steps.one(batch, at)
             if steps.read(2) is None:
                 return False  # the steps will say so, with their layer
@@ -184,7 +183,7 @@ class Replayed(_InPieces):
 
     def advance(self, most: int) -> int:
         done, replays = self._done, self.captured.steps
-        if done == self.source.steps:
+        if done == self.steps.source.steps:
             return 0
         self._back_up()
         if done < replays:
@@ -192,7 +191,7 @@ class Replayed(_InPieces):
             self.steps.count(count)
         else:
             count = 1
-            self.steps.one(next(self.source.batches(self._order, done)), done)
+            self.steps.one(next(self.steps.source.batches(self._order, done)), done)
         self._done += count
         return count
 
@@ -203,16 +202,8 @@ class Replayed(_InPieces):
 class Compiled(_InPieces):
     """Many steps per call of a compiled function."""
 
-    def __init__(
-        self,
-        steps: Steps,
-        source: Arrays,
-        update: Update,
-        program: Program,
-        function: CompiledSteps,
-    ) -> None:
-        self.steps, self.source, self.update = steps, source, update
-        self.program, self.function = program, function
+    def __init__(self, steps: Steps, program: Program, function: CompiledSteps) -> None:
+        self.steps, self.program, self.function = steps, program, function
         self.steps_a_call = program.steps_a_call
 
     def begin(self, order: Any, first: int, log: StepLog, before: int = 0) -> None:
@@ -228,7 +219,8 @@ class Compiled(_InPieces):
             return 0
         self._back_up()
         rows, part = self._order[done * m : (done + count) * m], slice(done, done + count)
-        scalars = scalars_of_steps(self.update, self.source, rows, self.update.state.step)
+        steps = self.steps
+        scalars = scalars_of_steps(steps.update, steps.source, rows, steps.state.step)
         good = self.function(rows, scalars, self._rows[part], self._squares[part])
         self.steps.count(good)
         if good < count:

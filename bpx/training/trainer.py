@@ -234,8 +234,8 @@ class Trainer:
                 None if by_itself else compiled(chain, source, update, lambda: net.steps, squares)
             )
             if found is None or isinstance(source, Stream):
-                return StepByStep(steps, source, piece)
-            return Compiled(steps, source, update, *found)
+                return StepByStep(steps, piece)
+            return Compiled(steps, *found)
 
         self.replayed: Replayed | None = None
         if isinstance(source, Windows):
@@ -245,7 +245,7 @@ class Trainer:
         wanted = self.graph is not False and not why and isinstance(self.usual, StepByStep)
         if wanted and isinstance(source, Arrays):
             captured = Captured(chain, source, update, steps.recorded)
-            self.replayed = Replayed(steps, source, captured, self.graph is True)
+            self.replayed = Replayed(steps, captured, self.graph is True)
 
     def _why_not_replayed(self) -> str:
         """What makes a recording of a step impossible; empty: nothing known beforehand.
