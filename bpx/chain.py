@@ -17,7 +17,8 @@ import numpy as np
 
 from .activations import Identity
 from .architecture import Architecture
-from .backends import Array, Backend, BackendError, Forward, in_slices, is_sparse, native
+from .backends import Array, Backend, BackendError, is_sparse
+from .backends._base import Forward, in_slices, native
 from .context import Workspace
 from .data.arrays import Samples
 from .data.blocks import Blocks, in_memory

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import in_slices
+from .backends._base import in_slices
 from .chain import Chain
 from .data.arrays import Samples
 from .network import Network

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..registry import nearest
 from ._ahead import Compiled, compile
-from ._base import Array, Backend, BackendError, Forward, InPlace, dealt, in_slices, native
+from ._base import Array, Backend, BackendError, native
 from ._conversion import NUMBERS, host_numbers, is_sparse, refuse
 from ._libraries import LIBRARIES, Available, Device
 
@@ -28,18 +28,12 @@ __all__ = [
     "BackendError",
     "Compiled",
     "Device",
-    "Forward",
-    "InPlace",
     "asarray",
     "available",
     "compile",
-    "dealt",
     "get",
-    "in_slices",
     "is_sparse",
     "move",
-    "namespace",
-    "native",
     "of",
     "on_host",
 ]
@@ -220,12 +214,7 @@ def _library(values: Any) -> str:
 
 
 def namespace(values: Any) -> str:
-    """The library that takes `values`, in the code of a message: np, unless a device has them.
-
-    >>> import bpx
-    >>> bpx.backends.namespace([0.0])
-    'np'
-    """
+    """The library that takes `values`, in the code of a message: np, unless a device has them."""
     library = _library(values)
     return "np" if library not in LIBRARIES or _from_array(values).is_host else library
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from .. import activations
-from ..backends import Array, Backend, InPlace
+from ..backends import Array, Backend
+from ..backends._base import InPlace
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Out, Space

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from ..backends import Array, Backend, InPlace
+from ..backends import Array, Backend
+from ..backends._base import InPlace
 from ..checks import fraction, positive, whole
 from ..context import Context, alone
 from ..initializers import Constant, Initializer, Zeros

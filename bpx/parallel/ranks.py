@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..backends import Array, Backend, dealt
+from ..backends import Array, Backend
+from ..backends._base import dealt
 
 
 class RankError(RuntimeError):

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Array, dealt, is_sparse
+from ..backends import Array, is_sparse
+from ..backends._base import dealt
 from ..chain import Chain
 from ..checks import warn
 from ..data.arrays import Samples
