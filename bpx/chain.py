@@ -228,6 +228,13 @@ class Chain:
         stages = self.architecture.stages
         return sequence.backward(stages, delta, saved, self.p, out.layers, ws.contexts)
 
+    def destinations(self, flat: Array | None = None) -> Destinations:
+        """Where gradients go: `flat`, in the layout of θ, or a new vector of zeros."""
+        layout = self.architecture.layout
+        if flat is None:
+            flat = self.backend.zeros((layout.size,), self.xp_dtype)
+        return Destinations(self.backend, layout, flat)
+
     # --- passes without gradients -----------------------------------------------------------
 
     def outputs(

@@ -11,7 +11,7 @@ from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
 from .data.arrays import Samples, check_y
-from .parameters import Destinations, Layout, Space, Views, leaves, named, write
+from .parameters import Layout, Space, Views, leaves, named, write
 
 
 @dataclass(eq=False, repr=False)
@@ -110,9 +110,7 @@ def _backward(
     chain: Chain, delta: Array, saved: list[Any], alpha: float, cost: Array | None, ws: Workspace
 ) -> Gradient:
     """From δ^L down, in fresh arrays; `alpha` turns a sum over the batch into its mean."""
-    layout, backend = chain.architecture.layout, chain.backend
-    flat = backend.zeros((layout.size,), chain.xp_dtype)
-    out = Destinations(backend, layout, flat)
-    out.scale(alpha)
+    out = chain.destinations()
+    out.set_scalars(alpha)
     inputs: Any = chain.backward(delta, saved, out, ws)
-    return Gradient(flat, inputs * alpha, cost, backend, layout)
+    return Gradient(out.flat, inputs * alpha, cost, chain.backend, chain.architecture.layout)

@@ -12,7 +12,6 @@ from .backends._base import in_slices
 from .chain import Chain
 from .data.arrays import Samples
 from .network import Network
-from .parameters import Destinations
 
 
 class FullBatchObjective:
@@ -77,7 +76,7 @@ class FullBatchObjective:
         costs = []
         for rows in blocks:
             beta = 0.0 if rows is blocks[0] else 1.0
-            out.scale(1.0 / self.n, beta, beta)
+            out.set_scalars(1.0 / self.n, beta, beta)
             ws.row = rows.start
             x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
             weight = None if samples.weight is None else samples.weight[rows]
@@ -96,9 +95,7 @@ class _Part:
 
     def __init__(self, chain: Chain) -> None:
         self.ws, self.cost = chain.workspace(training=True), 0.0
-        layout = chain.architecture.layout
-        flat = chain.backend.zeros((layout.size,), chain.xp_dtype)
-        self.out = Destinations(chain.backend, layout, flat)
+        self.out = chain.destinations()
 
 
 def minimize(

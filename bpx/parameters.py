@@ -314,13 +314,13 @@ class Destination:
         if self.then is not None:
             self.then()
 
-    def rows(self, parts: Array) -> None:
+    def sum_rows(self, parts: Array) -> None:
         """The gradient is the sum of the rows: of δ (BP3), or of parts of the batch."""
         self.backend.sum_rows(parts, self.array, self.scale.alpha, self.scale.beta)
         if self.then is not None:
             self.then()
 
-    def rows_at(self, parts: Array, rows: Array) -> None:
+    def sum_at(self, parts: Array, rows: Array) -> None:
         """The gradient's row k is the sum of the parts i with ``rows[i] = k``."""
         self.backend.sum_at(parts, rows, self.array, self.scale.alpha, self.scale.beta)
         if self.then is not None:
@@ -361,7 +361,7 @@ class Destinations:
             array = get_path(views[entry.layer], entry.name)
             set_path(space, entry.name, Destination(backend, array, scale))
 
-    def scale(self, alpha: float, beta_decayed: float = 0.0, beta_rest: float = 0.0) -> None:
+    def set_scalars(self, alpha: float, beta_decayed: float = 0.0, beta_rest: float = 0.0) -> None:
         """Set α, which all share, β of weights and β of the rest."""
         self.decayed.alpha = self.rest.alpha = alpha
         self.decayed.beta, self.rest.beta = beta_decayed, beta_rest

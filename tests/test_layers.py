@@ -70,7 +70,7 @@ class NoisyNorm(Layer):
         below = below * scale
         if out is not None:
             out.gamma.write(xp.sum(delta * normal, axis=0))
-            out.beta.rows(delta)
+            out.beta.sum_rows(delta)
         return below
 
 

@@ -166,7 +166,7 @@ class Gains(Layer):
 
     def backward(self, delta, saved, p, out, ctx):
         if out is not None:
-            out.a.rows(delta * saved * p.b)
+            out.a.sum_rows(delta * saved * p.b)
         return delta * p.a * p.b
 
 

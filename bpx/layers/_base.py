@@ -91,9 +91,9 @@ class Layer:
       layer's tensors as attributes and `ctx` is a `Context`;
     - ``backward(delta, saved, p, out, ctx)``, which takes ∂C/∂y, which it may overwrite, and
       returns ∂C/∂x (None if not ``ctx.wanted``). It computes that from the old parameters
-      *first*; then it hands each parameter's gradient to `out`, by ``out.name.rows(d)``, the sum
-      of d over the mini-batch, ``out.name.product(d, x)``, dᵀx, ``out.name.rows_at(d, k)``, whose
-      row j is the sum of the d_i with k_i = j, or ``out.name.write(g)``, which may update the
+      *first*; then it hands each parameter's gradient to `out`, by ``out.name.sum_rows(d)``, the
+      sum of d over the mini-batch, ``out.name.product(d, x)``, dᵀx, ``out.name.sum_at(d, k)``,
+      whose row j is the sum of the d_i with k_i = j, or ``out.name.write(g)``, which may update the
       parameter in the same call; `out` is None when the layer is not trained.
 
     All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``. Arrays are

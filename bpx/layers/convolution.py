@@ -152,9 +152,9 @@ class Convolution(Layer):
 
         backend.side_by_side(work, parts)
         if out is not None:  # the sums over the parts
-            out.weights.rows(gradients)
+            out.weights.sum_rows(gradients)
             if self.use_bias:
-                out.bias.rows(sums)
+                out.bias.sum_rows(sums)
         return below
 
     def __str__(self) -> str:

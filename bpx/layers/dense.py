@@ -105,7 +105,7 @@ class Dense(Layer):
         if out is not None:
             out.weights.product(delta, x)  # ∂C/∂ω^l = δ^l (a^{l-1})ᵀ (BP4)
             if self.use_bias:
-                out.bias.rows(delta)  # ∂C/∂b^l = δ^l (BP3)
+                out.bias.sum_rows(delta)  # ∂C/∂b^l = δ^l (BP3)
         return below
 
     def __str__(self) -> str:

@@ -91,7 +91,7 @@ class Embedding(Layer):
     def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
         xp, m = ctx.backend.xp, delta.shape[0]
         if out is not None:
-            out.weights.rows_at(xp.reshape(delta, (-1, self.width)), saved)
+            out.weights.sum_at(xp.reshape(delta, (-1, self.width)), saved)
         if not ctx.wanted:
             return None
         below = ctx.buffer("delta", (m, *self.shape_in))

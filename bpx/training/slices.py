@@ -180,7 +180,7 @@ class SharedSteps(Steps):
             chain.backend.tally(values, chain.correct(a, y), weight, self._sums, k)
             # The first slice overwrites what an optimizer left there.
             beta = 0.0 if k == 0 else 1.0
-            out.scale(alpha, beta, beta)
+            out.set_scalars(alpha, beta, beta)
             chain.backward(delta, saved, out, ws)
         ws.row = ws.rows = 0
         if share.parts:

@@ -17,7 +17,7 @@ from ..backends import Array, Backend
 from ..backends._codes import rule_of
 from ..chain import Chain
 from ..optimizers import Optimizer, State
-from ..parameters import Destinations, get_path
+from ..parameters import get_path
 from ..schedules import Schedule
 from .sources import Arrays
 
@@ -88,7 +88,7 @@ class GradientUpdate:
         self.chain, self.optimizer, self.state, self.penalty = chain, optimizer, state, penalty
         layout = chain.architecture.layout
         self.room = chain.backend.zeros((layout.size + behind,), chain.xp_dtype)
-        self.out = Destinations(chain.backend, layout, self.room[: layout.size])
+        self.out = chain.destinations(self.room[: layout.size])
 
     @property
     def rule(self) -> str | None:
@@ -110,7 +110,7 @@ class GradientUpdate:
 
     def before(self, scalars: Scalars, alpha: float) -> None:
         """Tell `out` its scales; `alpha` turns a sum over the batch into its mean."""
-        self.out.scale(alpha)
+        self.out.set_scalars(alpha)
 
     def _bound(self, scalars: Scalars) -> None:
         penalty, grad = self.penalty, self.out.flat
@@ -143,7 +143,7 @@ class FusedUpdate:
         self.optimizer, self.state = optimizer, state
         layout = chain.architecture.layout
         self.theta = theta = chain.parameters
-        self.out = Destinations(chain.backend, layout, into)
+        self.out = chain.destinations(into)
         self._at_the_end: list[Callable[[], None]] = []
         if into is theta:
             return
@@ -183,7 +183,7 @@ class FusedUpdate:
     def before(self, scalars: Scalars, alpha: float) -> None:
         """Tell `out` its scales, which may lie on the device: `scalars` has `alpha` in already."""
         scale, decayed, rest, self._gamma = scalars
-        self.out.scale(scale, decayed, rest)
+        self.out.set_scalars(scale, decayed, rest)
 
     def after(self, scalars: Scalars) -> None:
         for add in self._at_the_end:
