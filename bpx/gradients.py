@@ -85,9 +85,9 @@ def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
     backend, weights = chain.backend, chain.mean_weights(samples.weight)
     gathered = chain.gather(samples.x, slice(None), ws)
     values, _, delta, saved = chain.cost_and_delta(gathered, samples.y, ws, weights)
-    alpha = mean_factor(samples.n, samples.weight)
-    cost = backend.total(values if weights is None else values * weights) * alpha
-    return _backward(chain, delta, saved, alpha, cost, ws)
+    over_m = mean_factor(samples.n, samples.weight)
+    cost = backend.total(values if weights is None else values * weights) * over_m
+    return _backward(chain, delta, saved, over_m, cost, ws)
 
 
 def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
@@ -107,10 +107,10 @@ def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
 
 
 def _backward(
-    chain: Chain, delta: Array, saved: list[Any], alpha: float, cost: Array | None, ws: Workspace
+    chain: Chain, delta: Array, saved: list[Any], over_m: float, cost: Array | None, ws: Workspace
 ) -> Gradient:
-    """From δ^L down, in fresh arrays; `alpha` turns a sum over the batch into its mean."""
+    """From δ^L down, in fresh arrays; `over_m` is 1/m, see `mean_factor`."""
     out = chain.destinations()
-    out.set_scalars(alpha)
+    out.set_scalars(over_m)
     inputs: Any = chain.backward(delta, saved, out, ws)
-    return Gradient(out.flat, inputs * alpha, cost, chain.backend, chain.architecture.layout)
+    return Gradient(out.flat, inputs * over_m, cost, chain.backend, chain.architecture.layout)

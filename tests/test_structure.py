@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,77 +14,18 @@ import bpx
 
 ROOT = Path(bpx.__file__).parent
 
-ORDER = [
-    "registry",
-    "checks",
-    "keywords",
-    "names",
-    "frames",
-    "random",
-    "launcher",
-    "extras",
-    "writing",
-    "persistence",
-    "backends",
-    "parallel",
-    "parameters",
-    "context",
-    "initializers",
-    "activations",
-    "layers",
-    "costs",
-    "data",
-    "datasets",
-    "augmentation",
-    "schedules",
-    "optimizers",
-    "history",
-    "dense_chain",
-    "architecture",
-    "labels",
-    "chain",
-    "gradients",
-    "traces",
-    "network",
-    "ensemble",
-    "files",
-    "onnx",
-    "callbacks",
-    "training",
-    "handover",
-    "members",
-    "lbfgs",
-    "sklearn",
-    "gradcheck",
-    "summary",
-    "plotting",
-    "cli",
-    "__main__",
-]
-
-# Inside these packages, whose __init__ comes last.
-INSIDE = {
-    "parallel": ["ranks", "nccl", "mpi"],
-    "data": ["values", "arrays", "minibatches", "readers", "file_windows", "blocks", "incoming"],
-    "onnx": ["operators", "export"],
-    "training": [
-        "plausibility",
-        "sources",
-        "updates",
-        "state",
-        "steps",
-        "program",
-        "replays",
-        "interrupts",
-        "passes",
-        "snapshots",
-        "checkpoints",
-        "agreement",
-        "slices",
-        "trainer",
-        "fit",
-    ],
-}
+TABLE = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")  # each imports from above
+ORDER: list[str] = []
+INSIDE: dict[str, list[str]] = {}  # inside these packages, whose __init__ comes last
+for row in re.findall(r"^\| (`.*?) \|", TABLE, re.M):
+    for group in row.split(";"):
+        package, _, modules = group.partition(":")
+        names = re.findall(r"`(\w+)/?`", modules or package)
+        if modules:
+            (owner,) = re.findall(r"`(\w+)/`", package)
+            names, within = [owner] * (owner not in INSIDE), names
+            INSIDE.setdefault(owner, []).extend(within)
+        ORDER.extend(names)
 
 # Public methods that reach down are one-line delegations with a local import. These, no more.
 DOWNWARD = {

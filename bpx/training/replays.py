@@ -74,11 +74,11 @@ class Captured:
 
     def begin(self, order: np.ndarray, trained: int) -> None:
         """Begin an epoch whose rows come in this order, after `trained` steps in all."""
-        alpha = mean_factor(self.rows.shape[0], self.source.samples.weight)
+        over_m = mean_factor(self.rows.shape[0], self.source.samples.weight)
         rows, first = order[: self.order.shape[0]], self.update.state.step
         self._write(self.clock, np.array([0, 0, trained - 1]))
         self._write(self.order, rows)
-        self._write(self.table, scalars_of_steps(self.update, self.source, rows, first, alpha))
+        self._write(self.table, scalars_of_steps(self.update, self.source, rows, first, over_m))
 
     def _write(self, array: Array, values: np.ndarray) -> None:
         array[...] = self.backend.xp.astype(self.backend.from_host(values), array.dtype)

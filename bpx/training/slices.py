@@ -153,7 +153,7 @@ class SharedSteps(Steps):
         self.log[at, ...] = self._behind[:3]
         if self.chain.backend.is_host and not np.isfinite(float(self.log[at, 0])):
             raise NonFinite
-        self.update.after(self.update.scalars(self.state.step, 1.0, share.total))
+        self.update.after_backward(self.update.scalars(self.state.step, 1.0, share.total))
         self.count(1)
 
     def _share(self, batch: Any) -> Share:

@@ -128,20 +128,25 @@ class Steps:
 
         `scalars` are given where they lie on the device.
         """
-        chain, backend, ws = self.chain, self.chain.backend, self.ws
+        chain, ws = self.chain, self.ws
         x, y, weight = self.source.load(batch, ws)
-        alpha = mean_factor(y.shape[0], weight)
+        over_m = mean_factor(y.shape[0], weight)
         if scalars is None:
             total = self.source.total(batch) if self.update.penalty.by_batch else None
-            scalars = self.update.scalars(self.state.step, alpha, total)
+            scalars = self.update.scalars(self.state.step, over_m, total)
         values, a, delta, saved = chain.cost_and_delta(x, y, ws, chain.mean_weights(weight))
-        backend.tally(values, chain.correct(a, y), weight, self.log, at)
+        self._record(values, chain.correct(a, y), weight, at)
+        self.update.before_backward(scalars, over_m)
+        chain.backward(delta, saved, self.update.out, ws)
+        self.update.after_backward(scalars)
+
+    def _record(self, values: Array, right: Array | None, weight: Array | None, at: Any) -> None:
+        """Put a step's sums into row `at` of the log; NonFinite ends it before its update."""
+        backend = self.chain.backend
+        backend.tally(values, right, weight, self.log, at)
         if backend.is_host and not math.isfinite(float(self.log[at, 0])):
             raise NonFinite
         self.note_squares(at)
-        self.update.before(scalars, alpha)
-        chain.backward(delta, saved, self.update.out, ws)
-        self.update.after(scalars)
 
     def note_squares(self, at: Any) -> None:
         """Record Σω² before the step, if that is wanted."""

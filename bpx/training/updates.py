@@ -1,7 +1,8 @@
 """The two ways to update, with one meaning: through a gradient, or without ever writing one.
 
-Either says where backpropagation writes (`out`), and follows it in each step: the `scalars` of the
-step, `before` and `after`; and by which `rule` a compiled run does the same (None: it cannot).
+Either says where backpropagation writes (`out`), and what is done in each step: the `scalars` of
+the step, `before_backward` and `after_backward`; and by which `rule` a compiled run does the same
+(None: it cannot).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class GradientUpdate:
         penalty = self.penalty
         return None if penalty.folds and not penalty.l2 else self._bound
 
-    def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
+    def scalars(self, step: int, over_m: float = 1.0, total: float | None = None) -> Scalars:
         """The scalars of a step: the optimizer's three, λ₂/n, and λ₁/n where it is not 0.
 
         `total` is the mini-batch's sum of weights, where it matters.
@@ -108,9 +109,9 @@ class GradientUpdate:
         l1, l2 = self.penalty.divided(total)
         return *self.optimizer.scalars(self.state, step), l2, *([l1] if self.penalty.l1 else [])
 
-    def before(self, scalars: Scalars, alpha: float) -> None:
-        """Tell `out` its scales; `alpha` turns a sum over the batch into its mean."""
-        self.out.set_scalars(alpha)
+    def before_backward(self, scalars: Scalars, over_m: float) -> None:
+        """Tell `out` α, which is 1/m here: see `mean_factor`."""
+        self.out.set_scalars(over_m)
 
     def _bound(self, scalars: Scalars) -> None:
         penalty, grad = self.penalty, self.out.flat
@@ -118,7 +119,7 @@ class GradientUpdate:
         self.chain.add_penalty(grad, l1, l2)
         clip(self.chain.backend, grad, penalty.clip_norm, penalty.clip_value)
 
-    def after(self, scalars: Scalars) -> None:
+    def after_backward(self, scalars: Scalars) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
         if self.bound is not None:
             self.bound(scalars)
@@ -173,19 +174,18 @@ class FusedUpdate:
         """Where a compiled run writes."""
         return "theta" if self.out.flat is self.theta else "velocity"
 
-    def scalars(self, step: int, alpha: float = 1.0, total: float | None = None) -> Scalars:
-        """The scalars of a step: α, with `alpha` in it, β of weights, β of the rest, γ."""
-        scale, *others = self.optimizer.fused_scales(
-            self.optimizer.rate(self.state, step), self.penalty.divided(total)[1]
-        )
-        return scale * alpha, *others
+    def scalars(self, step: int, over_m: float = 1.0, total: float | None = None) -> Scalars:
+        """The scalars of a step: α, which is −η/m, β of weights, β of the rest, γ."""
+        rate, (_, decay) = self.optimizer.rate(self.state, step), self.penalty.divided(total)
+        alpha, *others = self.optimizer.fused_scales(rate, decay)
+        return alpha * over_m, *others
 
-    def before(self, scalars: Scalars, alpha: float) -> None:
-        """Tell `out` its scales, which may lie on the device: `scalars` has `alpha` in already."""
-        scale, decayed, rest, self._gamma = scalars
-        self.out.set_scalars(scale, decayed, rest)
+    def before_backward(self, scalars: Scalars, over_m: float) -> None:
+        """Tell `out` α and β, which may lie on the device."""
+        alpha, beta_decayed, beta_rest, self._gamma = scalars
+        self.out.set_scalars(alpha, beta_decayed, beta_rest)
 
-    def after(self, scalars: Scalars) -> None:
+    def after_backward(self, scalars: Scalars) -> None:
         for add in self._at_the_end:
             add()
 
@@ -212,7 +212,7 @@ def scalars_of_steps(
     source: Arrays,
     rows: np.ndarray,
     first: int,
-    alpha: float = 1.0,
+    over_m: float = 1.0,
 ) -> np.ndarray:
     """A row of `scalars` for each step on these rows of the training set, from step `first` on."""
     count, optimizer = -(-len(rows) // source.batch_size), update.optimizer
@@ -221,8 +221,8 @@ def scalars_of_steps(
         totals = source.totals(rows)
     elif optimizer.kernel == "sgd" and not isinstance(optimizer.learning_rate, Schedule):
         # All alike: one by one takes 1.5 µs each, for which a device waits.
-        return np.tile(update.scalars(first, alpha), (count, 1))
-    return np.array([update.scalars(first + k, alpha, total) for k, total in enumerate(totals)])
+        return np.tile(update.scalars(first, over_m), (count, 1))
+    return np.array([update.scalars(first + k, over_m, total) for k, total in enumerate(totals)])
 
 
 def update_for(
