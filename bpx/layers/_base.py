@@ -93,8 +93,8 @@ class Layer:
       returns ∂C/∂x (None if not ``ctx.wanted``). It computes that from the old parameters
       *first*; then it hands each parameter's gradient to `out`, by ``out.name.sum_rows(d)``, the
       sum of d over the mini-batch, ``out.name.product(d, x)``, dᵀx, ``out.name.sum_at(d, k)``,
-      whose row j is the sum of the d_i with k_i = j, or ``out.name.write(g)``, which may update the
-      parameter in the same call; `out` is None when the layer is not trained.
+      whose row j is the sum of the d_i with k_i = j, or ``out.name.write(g)``. These may update
+      the parameter in the same call; `out` is None when the layer is not trained.
 
     All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``. Arrays are
     in the network's dtype. A run checks what is returned once, in its first step.
