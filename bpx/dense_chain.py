@@ -19,11 +19,12 @@ from .random import of_layer
 IN_PLACE = ActivationLayer, BatchNorm, LayerNorm  # they have an `in_place`
 
 Place = tuple[int, str]  # a layer of the network, and what the names of tensors in it begin with
+Placed = tuple[Place, BatchNorm | LayerNorm]
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A normalization between a dense layer and its activation.
+    """A normalization between a dense layer and its activation, or of a dense layer's inputs.
 
     Attributes
     ----------
@@ -67,9 +68,13 @@ class DenseLayers:
         after that one's number in the network.
     norms : tuple of Norm or None
         In training: what is between each layer's z and its activation.
+    norms_of_inputs : tuple of Norm or None
+        In training: what is between the activation below each layer and its dropout.
     skips : tuple of int
         In training: the layer, by its number here, whose inputs are added to each one's z before
         its activation; −1: none are.
+    skips_norm : tuple of bool
+        Whether a sum takes each layer's inputs as they come, before their norm.
     scale, offset : ndarray or None
         Of a first `Rescale`, for each input, in float64.
     """
@@ -82,7 +87,9 @@ class DenseLayers:
     dropout: tuple[tuple[int, float], ...]
     after: tuple[tuple[int, ...], ...]
     norms: tuple[Norm | None, ...]
+    norms_of_inputs: tuple[Norm | None, ...]
     skips: tuple[int, ...]
+    skips_norm: tuple[bool, ...]
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
 
@@ -96,13 +103,18 @@ class DenseLayers:
     def is_plain(self) -> bool:
         """Whether there is nothing else, in training too."""
         drops = any(rate for _, rate in self.dropout)
-        return not (drops or any(self.norms) or max(self.skips) >= 0)
+        return not (drops or any(self.norms + self.norms_of_inputs) or max(self.skips) >= 0)
 
     @property
     def lowest(self) -> int:
-        """The first layer that is trained, or whose norm is; their number if there is none."""
-        norms = (each is not None and each.trained for each in self.norms)
-        return [*map(max, self.trained, norms), True].index(True)
+        """The first layer that is trained, or a norm after it; their number if there is none.
+
+        −1: a norm of the first layer's inputs.
+        """
+        learn = [*enumerate(self.trained)]
+        learn += [(k, each.trained) for k, each in enumerate(self.norms) if each]
+        learn += [(k - 1, each.trained) for k, each in enumerate(self.norms_of_inputs) if each]
+        return min((k for k, trained in learn if trained), default=len(self.trained))
 
     @property
     def multiply_adds(self) -> int:
@@ -118,8 +130,10 @@ class _Stage:
     layer: Dense
     sigma: Activation
     mask: tuple[int, float] = (0, 0.0)
-    norm: tuple[Place, BatchNorm | LayerNorm] | None = None
+    of_inputs: Placed | None = None
+    norm: Placed | None = None
     skip: int = -1
+    skips_norm: bool = False
     after: list[int] = field(default_factory=list)
 
 
@@ -127,7 +141,7 @@ def of_training(layers: Sequence[Layer], layout: Layout, state: Layout) -> Dense
     """The chain in training; None where runs have no such layer, activation or order.
 
     Between two dense layers that is: z, a norm, or the sum of a `Residual` that ends there, σ, a
-    `Dropout`. σ is the layer's own, or an `Activation`'s after a layer without one.
+    norm, a `Dropout`. σ is the layer's own, or an `Activation`'s after a layer without one.
     """
     chain = _Chain()
     acting = enumerate(layers[_first(layers) :], _first(layers))
@@ -175,51 +189,69 @@ class _Chain:
 
     def __init__(self) -> None:
         self.stages: list[_Stage] = []
-        self._mask: tuple[int, float] | None = None  # of the inputs of the next dense layer
+        # Of the inputs of the next dense layer.
+        self._norm: Placed | None = None
+        self._mask: tuple[int, float] | None = None
 
     def add(self, layer: Layer, place: Place, number: int) -> bool:
         """Whether it can be here; `number` is that of its masks."""
         kind = type(layer)
         if isinstance(layer, Dense) and kind is Dense:
-            self.stages.append(_Stage(place, layer, layer.activation, self._mask or (0, 0.0)))
-            self._mask = None
+            mask = self._mask or (0, 0.0)
+            self.stages.append(_Stage(place, layer, layer.activation, mask, self._norm))
+            self._mask = self._norm = None
             return True
-        if self._mask is not None:  # there is one between two layers, on what σ gives
+        if self._mask is not None:  # there is one between two layers, on what σ or a norm gives
             return False
         if isinstance(layer, Dropout) and kind is Dropout:
             self._mask = number, layer.rate
             return True
         if isinstance(layer, Residual) and kind is Residual:
             return not layer.chains()["projection."] and self._add_sum(layer, place, number)
-        if kind not in IN_PLACE or not self.stages or not _is_free(self.stages[-1]):
+        if kind not in IN_PLACE or self._norm is not None:
             return False
-        return _put_between(self.stages[-1], layer, place)
+        if self.stages and _put_between(self.stages[-1], layer, place):
+            return True
+        self._norm = _norm_at(place, layer)
+        return self._norm is not None
 
     def _add_sum(self, residual: Residual, place: Place, number: int) -> bool:
-        first, (index, before) = len(self.stages), place
-        if type(residual.layers[0]) is not Dense:  # whose inputs are the other part of the sum
+        first, (index, before), opening = len(self.stages), place, residual.layers[0]
+        normed = self._norm is None and _norm_at(place, opening) is not None
+        if type(opening) is not Dense and not normed:  # whose inputs are the other part of the sum
             return False
         for position, layer in enumerate(residual.layers):
             inside = index, f"{before}{position}."
-            if not self.add(layer, inside, of_layer(number, position)):
+            if normed and position == 0:
+                self._norm = _norm_at(inside, layer)
+            elif not self.add(layer, inside, of_layer(number, position)):
                 return False
-        last = self.stages[-1]
-        if self._mask or not _is_free(last) or last.norm or last.skip >= 0:
+        if self._mask or self._norm:
             return False
-        last.skip = first
+        last = self.stages[-1]
+        if not _is_free(last) or last.norm or last.skip >= 0:
+            return False
+        last.skip, self.stages[first].skips_norm = first, normed
         return True
 
 
 def _put_between(stage: _Stage, layer: Any, place: Place) -> bool:
-    """An activation, or a norm directly after z, whose running statistics are trained."""
+    """An activation, or a norm directly after z."""
+    if not _is_free(stage):
+        return False
     if type(layer) is ActivationLayer:
         stage.sigma = layer.activation
         return True
-    keeps = type(layer) is BatchNorm and not layer.trainable
-    if keeps or stage.norm is not None or stage.skip >= 0:
+    if stage.norm is not None or stage.skip >= 0:
         return False
-    stage.norm = place, layer
-    return True
+    stage.norm = _norm_at(place, layer)
+    return stage.norm is not None
+
+
+def _norm_at(place: Place, layer: Any) -> Placed | None:
+    """The norm, unless its running statistics are not trained; None for another layer."""
+    known = type(layer) is LayerNorm or (type(layer) is BatchNorm and layer.trainable)
+    return (place, layer) if known else None
 
 
 def _described(
@@ -237,8 +269,10 @@ def _described(
         trained=tuple(layer.trainable for layer in dense),
         dropout=tuple(stage.mask for stage in stages),
         after=tuple(tuple(stage.after) for stage in stages),
-        norms=tuple(None if each.norm is None else _norm(starts, *each.norm) for each in stages),
+        norms=tuple(_norm(starts, stage.norm) for stage in stages),
+        norms_of_inputs=tuple(_norm(starts, stage.of_inputs) for stage in stages),
         skips=tuple(stage.skip for stage in stages),
+        skips_norm=tuple(stage.skips_norm for stage in stages),
         scale=None if rescale is None else rescale.scales(),
         offset=None if rescale is None else rescale.offsets(),
     )
@@ -250,7 +284,11 @@ def _starts(starts: Mapping[Place, int], stages: Iterable[_Stage], name: str) ->
     return tuple(starts.get((index, before + name), -1) for index, before in places)
 
 
-def _norm(starts: Mapping[Place, int], place: Place, layer: Any) -> Norm:
+def _norm(starts: Mapping[Place, int], placed: tuple[Place, Any] | None) -> Norm | None:
+    if placed is None:
+        return None
+    place, layer = placed
+
     def start(name: str) -> int:
         return starts.get((place[0], place[1] + name), -1)
 

@@ -165,6 +165,29 @@ def normalizing(backend, inputs=7, outputs=4, dtype="float64", trained=(True, Tr
     )  # fmt: skip
 
 
+def normalizing_activations(
+    backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)
+):
+    """A network with both norms on its inputs and after σ of each kind, some with masks and sums.
+
+    With ε that is large beside the variance of a few rows, by which roundings are divided.
+    """
+    (first, norm, other), of = trained, bpx.layers
+    batch, layer = of.BatchNorm(0.3, 0.1), of.LayerNorm(epsilon=0.1)
+    return bpx.Network(
+        [of.Input(inputs), of.Rescale(0.5), of.LayerNorm(epsilon=0.1, trainable=other),
+         of.Dropout(0.1), of.Dense(11, "relu", use_bias=False, trainable=first), batch,
+         of.Dropout(0.25), of.Dense(9, "gelu", trainable=first),
+         of.LayerNorm(epsilon=0.1, trainable=norm), of.Dropout(0.5),
+         of.Dense(13, "silu", trainable=other), batch,
+         of.Residual([of.Dense(8, "tanh"), of.Dense(13, use_bias=False)]), of.Activation("tanh"),
+         of.LayerNorm(trainable=False), of.Dense(33, use_bias=False), batch, of.Activation("elu"),
+         batch, of.Dense(8, "softmax"), layer,
+         of.Residual([of.Dense(9), layer, of.Activation("sigmoid"), of.Dense(8)]), layer,
+         of.Dense(outputs, "softmax")], seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
 def summing(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)):
     """A network of sums: of its inputs, one after another, around masks, norms and kept σ'."""
     (first, second, third), of = trained, bpx.layers
@@ -180,6 +203,28 @@ def summing(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, 
     )  # fmt: skip
 
 
+def pre_normed(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)):
+    """A network of sums around blocks that begin with a norm, with masks and kept σ'."""
+    (first, norm, other), of = trained, bpx.layers
+    batch, layer = of.BatchNorm(0.3, 0.1), of.LayerNorm(epsilon=0.1)
+    return bpx.Network(
+        [of.Input(inputs),
+         of.Residual([batch, of.Dropout(0.1), of.Dense(9, "gelu", trainable=first),
+                      of.Dense(inputs, trainable=first)]), of.Dense(9, "gelu", trainable=first),
+         of.Residual([of.LayerNorm(epsilon=0.1, trainable=norm), of.Dense(13, "silu"),
+                      of.Dropout(0.2), of.Dense(9, trainable=other)]),
+         of.Residual([batch, of.Dropout(0.3), of.Dense(11, "relu", use_bias=False), layer,
+                      of.Dense(9, trainable=norm)]), of.Activation("elu"),
+         of.Residual([batch, of.Dense(33), of.LayerNorm(), of.Activation("softmax"), of.Dense(9),
+                      of.Residual([layer, of.Dense(9, trainable=first)]), of.Activation("tanh"),
+                      of.Dense(9)]), layer, of.Dropout(0.1), of.Dense(outputs, "softmax")],
+        seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
+NORMALIZING = normalizing, normalizing_activations, pre_normed
+
+
 def masked_and_clipped(rng, x, y):
     """The same with masks, and with a gradient that is clipped, where a layer is frozen too."""
     weight = rng.random(len(x))
@@ -191,7 +236,7 @@ def masked_and_clipped(rng, x, y):
         yield dropping, x, y, options | {"clip_norm": clip_norm, "l1": 0.1, "l2": 0.1}
         yield bending, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
         for trained in itertools.product((True, False), repeat=3):
-            for make in normalizing, summing:
+            for make in normalizing, normalizing_activations, summing, pre_normed:
                 own = partial(make, trained=trained)
                 yield own, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
 

@@ -19,6 +19,7 @@ from compiled_runs import (
     ENDS,
     FAST,
     HIDDEN,
+    NORMALIZING,
     OPTIMIZERS,
     PLAIN,
     STEPS,
@@ -185,8 +186,10 @@ def test_each_optimizer(fits, classes, dtype, optimizer, penalty):
     for network in (make, *others):
         agree(*fits(network, *classes, **options), dtype)
     # Of three rows or five the variance may be small, by which roundings of x are divided.
-    normalizing, loose = partial(compiled_runs.normalizing, dtype=dtype), dtype == "float32"
-    agree(*fits(normalizing, *classes, **options), dtype, 50.0 if loose else 1.0)
+    loose = dtype == "float32"
+    for each in NORMALIZING:
+        normalizing = partial(each, dtype=dtype)
+        agree(*fits(normalizing, *classes, **options), dtype, 50.0 if loose else 1.0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -223,9 +226,7 @@ def test_masks_go_by_all_steps_of_a_network(fits, classes):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
-@pytest.mark.parametrize(
-    "network", [compiled_runs.dropping, compiled_runs.normalizing, compiled_runs.summing]
-)
+@pytest.mark.parametrize("network", [compiled_runs.dropping, *NORMALIZING, compiled_runs.summing])
 def test_a_run_with_masks_or_norms_goes_on_after_ctrl_c_amid_an_epoch(
     run, classes, monkeypatch, tmp_path, clip_norm, network
 ):
@@ -523,8 +524,9 @@ def test_a_large_relu_in_place_and_beside(rng, dtype):
     "between",
     [
         [bpx.layers.BatchNorm(trainable=False)],
-        [bpx.layers.LayerNorm(), bpx.layers.BatchNorm()],
-        [bpx.layers.Activation("tanh"), bpx.layers.BatchNorm()],
+        [bpx.layers.LayerNorm(), bpx.layers.BatchNorm(), bpx.layers.LayerNorm()],
+        [bpx.layers.LayerNorm(), bpx.layers.BatchNorm(), bpx.layers.Activation("relu")],
+        [bpx.layers.Activation("tanh"), bpx.layers.BatchNorm(), bpx.layers.Activation("relu")],
         [bpx.layers.Activation("tanh"), bpx.layers.Activation("relu")],
         [bpx.layers.Dropout(0.2), bpx.layers.BatchNorm()],
         [bpx.layers.LayerNorm(), bpx.layers.Dropout(0.2), bpx.layers.Activation("tanh")],
@@ -546,7 +548,11 @@ def test_norms_and_activations_in_another_order_go_step_by_step(fits, classes, b
     [
         ([bpx.layers.Dense(6, "tanh")], None),
         ([bpx.layers.Dense(6), bpx.layers.LayerNorm()], None),
-        ([bpx.layers.LayerNorm(), bpx.layers.Dense(6)], None),
+        ([bpx.layers.LayerNorm(), bpx.layers.BatchNorm(), bpx.layers.Dense(6)], None),
+        ([bpx.layers.LayerNorm(), bpx.layers.Activation("tanh"), bpx.layers.Dense(6)], None),
+        ([bpx.layers.BatchNorm(trainable=False), bpx.layers.Dense(6)], None),
+        ([bpx.layers.LayerNorm()], None),
+        ([bpx.layers.Residual([bpx.layers.LayerNorm(), bpx.layers.Dense(6)])], None),
         ([bpx.layers.Dropout(0.5), bpx.layers.Dense(6)], None),
         ([bpx.layers.Dense(6), bpx.layers.Dropout(0.5)], None),
         ([bpx.layers.Dense(6), bpx.layers.Residual([bpx.layers.Dense(6)])], None),
@@ -564,14 +570,47 @@ def test_sums_in_another_order_go_step_by_step(fits, classes, block, projection)
     agree(*fits(make, *classes, compiled=False, **options))
 
 
-@pytest.mark.parametrize("norm", [bpx.layers.BatchNorm(), bpx.layers.LayerNorm()], ids=str)
-def test_a_norm_after_an_activation_goes_step_by_step(fits, classes, norm):
-    def make(backend):
-        dense = bpx.layers.Dense
-        layers = [bpx.layers.Input(7), dense(6, "tanh"), norm, dense(4, "softmax")]
-        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+@pytest.mark.parametrize("own", ["identity", *HIDDEN[1:]], ids=str)
+def test_a_norm_after_each_activation(fits, classes, own):
+    """Also one that needs rows where the other needs units."""
+    dense, of = bpx.layers.Dense, bpx.layers
+    for norms in (
+        [of.LayerNorm()],
+        [of.BatchNorm(), of.Dropout(0.3)],
+        [of.LayerNorm(), of.Activation(own), of.BatchNorm()],
+        [of.BatchNorm(), of.Activation(own), of.LayerNorm(), of.Dropout(0.3)],
+    ):
 
-    agree(*fits(make, *classes, compiled=False, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
+        def make(backend, norms=norms):
+            first = dense(6, "identity" if len(norms) > 2 else own)
+            layers = [of.Input(7), of.Rescale(0.5), first, *norms, dense(4, "softmax")]
+            return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+        agree(*fits(make, *classes, epochs=1, batch_size=5, optimizer=bpx.SGD(0.1)))
+
+
+@pytest.mark.parametrize("norm", [bpx.layers.BatchNorm(), bpx.layers.LayerNorm()], ids=str)
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_a_norm_of_the_inputs_of_a_network(fits, classes, norm, clip_norm):
+    """Also where nothing else is trained, and where it is not."""
+    dense, of = bpx.layers.Dense, bpx.layers
+    for chain in (
+        [norm, dense(4, "softmax")],
+        [norm, dense(4, "softmax", trainable=False)],
+        [of.LayerNorm(trainable=False), dense(6, "tanh"), dense(4, "softmax", trainable=False)],
+        [of.Rescale(0.5), norm, of.Dropout(0.2), dense(6, "tanh"), dense(4, "softmax")],
+        [norm, of.Residual([dense(5, "gelu"), dense(7)]), of.Dropout(0.1), dense(4, "softmax")],
+        [of.Residual([norm, of.Dropout(0.2), dense(7)]), norm, dense(4, "softmax")],
+    ):
+
+        def make(backend, chain=chain):
+            layers = [of.Input(7), *chain]
+            return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+        # Adam makes steps of rounding.
+        for optimizer in OPTIMIZERS[:3]:
+            options = {"epochs": 2, "batch_size": 5, "optimizer": optimizer}
+            agree(*fits(make, *classes, clip_norm=clip_norm, **options))
 
 
 def test_a_last_smaller_mini_batch_has_statistics_of_its_own(fits, rng):
@@ -579,18 +618,20 @@ def test_a_last_smaller_mini_batch_has_statistics_of_its_own(fits, rng):
     x, y = rng.normal(size=(22, 7)), rng.integers(4, size=22)
     for drop_last in True, False:
         options = {"epochs": 3, "batch_size": 5, "optimizer": bpx.Adam(), "drop_last": drop_last}
-        one, two = fits(compiled_runs.normalizing, x, y, **options)
-        assert one.steps == (12 if drop_last else 15)
-        agree(one, two)
+        for make in NORMALIZING:
+            one, two = fits(make, x, y, **options)
+            assert one.steps == (12 if drop_last else 15)
+            agree(one, two)
 
 
 @pytest.mark.parametrize("at", [2, 5, 7])
-def test_a_step_that_diverges_leaves_running_statistics(run, rng, at):
+@pytest.mark.parametrize("network", NORMALIZING)
+def test_a_step_that_diverges_leaves_running_statistics(run, rng, at, network):
     x, y = rng.normal(size=(40, 7)), rng.integers(4, size=40)
     x[5 * at] = np.inf
     found = []
     for backend in STEPS, run:
-        net = compiled_runs.normalizing(backend)
+        net = network(backend)
         with pytest.raises(bpx.DivergenceError) as error:
             net.fit(x, y, epochs=1, batch_size=5, shuffle=False, optimizer=bpx.Adam(),
                     check_finite=False)  # fmt: skip

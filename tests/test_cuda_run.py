@@ -238,6 +238,7 @@ def test_the_order_of_threads_changes_no_bit(rehearsed, rng, compiled, dtype):
         "int16",
         "l1",
         "norm",
+        "norm of inputs",
         "sum",
     ],
 )
@@ -256,6 +257,9 @@ def test_what_it_does_not_take_goes_step_by_step(fits, rng, classes, monkeypatch
         x = rng.integers(5, size=x.shape).astype(np.int16)
     elif case == "norm":
         made = {"sizes": [bpx.layers.Input(7), bpx.layers.Dense(6), bpx.layers.LayerNorm(),
+                          bpx.layers.Dense(4, "softmax")]}  # fmt: skip
+    elif case == "norm of inputs":
+        made = {"sizes": [bpx.layers.Input(7), bpx.layers.Dense(6, "relu"), bpx.layers.BatchNorm(),
                           bpx.layers.Dense(4, "softmax")]}  # fmt: skip
     elif case == "sum":
         made = {"sizes": [bpx.layers.Input(7), bpx.layers.Residual([bpx.layers.Dense(7)]),

@@ -92,13 +92,19 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
     norms = [kinds[k] for k in rng.integers(len(kinds), size=len(sizes) - 2)][: 9 * (draw % 3)]
 
     sums = rng.random(len(sizes)) < 0.3
+    # With what is between z and σ below, they need whole rows or whole units.
+    between = [norms[k] if k < len(norms) else [] for k in range(len(sizes) - 2)]
+    opening = [each or kinds[rng.integers(len(kinds))] for each in ([], *between)]
+    of_inputs = [each if rng.random() < 0.4 else [] for each in opening]
 
     def make(backend):
         layers = [bpx.layers.Input(sizes[0])]
         for k, n in enumerate(sizes[1:]):
+            layers += of_inputs[k]
             if sums[k]:
                 inside = bpx.layers.Dense(n, hidden), bpx.layers.Dense(sizes[k])
-                layers.append(bpx.layers.Residual(inside))
+                first = [] if of_inputs[k] else opening[k]
+                layers.append(bpx.layers.Residual([*first, *inside]))
             layers.append(bpx.layers.Dropout(float(rates[k])))
             if k < len(norms):
                 layers += [bpx.layers.Dense(n), *norms[k], bpx.layers.Activation(hidden)]
@@ -107,6 +113,7 @@ def test_the_bits_of_one_thread_for_any_shape(together, draw):
         return bpx.Network(layers, cost=cost, seed=0, dtype=dtype, task="regression",
                            backend=backend)  # fmt: skip
 
+    assert make(FAST).chain.architecture.dense is not None
     together(1)
     alone = trained(make, x, y, **options)
     for members in (2, 3, 4):
@@ -133,8 +140,9 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
             summing = partial(compiled_runs.summing, inputs=40, outputs=sizes[-1], dtype=dtype)
             agree(*fits((STEPS, FAST), summing, x, y, clip_norm=0.1, **options), dtype)
             # In double precision: of gradients that are nothing but rounding Adam makes steps.
-            of_norms = partial(compiled_runs.normalizing, inputs=40, outputs=sizes[-1])
-            agree(*fits((STEPS, FAST), of_norms, x, y, clip_norm=0.1, **options))
+            for make in compiled_runs.NORMALIZING:
+                of_norms = partial(make, inputs=40, outputs=sizes[-1])
+                agree(*fits((STEPS, FAST), of_norms, x, y, clip_norm=0.1, **options))
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -402,15 +410,18 @@ def test_threads_that_are_worth_it(monkeypatch):
     monkeypatch.setattr(_fast_steps, "TIMED", True)
     monkeypatch.setattr(_threads, "of_blas", lambda: 1)
     of = bpx.layers
-    batch_norm = [
-        of.Input(784),
-        of.Dense(100),
-        of.BatchNorm(),
-        of.Activation("softmax"),
-        of.Dense(10),
-    ]
+
+    def normed(*between):
+        return [of.Input(784), of.Dense(100), *between, of.Dense(10, "softmax")]
+
+    batch, layer, softmax = of.BatchNorm(), of.LayerNorm(), of.Activation("softmax")
+    relu = of.Activation("relu")
     for sizes, m, threads in (
-        (batch_norm, 64, 1),  # statistics of all rows, and a softmax of all units
+        (normed(batch, softmax), 64, 1),  # statistics of all rows, and a softmax of all units
+        (normed(softmax, batch), 64, 1),
+        (normed(batch, relu, layer), 64, 1),
+        (normed(layer, softmax, layer), 64, 6),
+        (normed(batch, relu, batch), 64, 6),
         ([784, 100, 10], 64, 6),  # of 100 units, 16 at least
         ([784, 30, 10], 10, 1),
         ([784, 30, 10], 1000, 62),  # of 1,000 rows

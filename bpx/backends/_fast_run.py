@@ -39,23 +39,25 @@ RUN = _told(
     *("offset", "scaled", "labelled", "weighted", "m", "layers", "net", "theta", "size", "into"),
     *("first", "second", "trained", "decayed", "a", "delta", "room", "y", "weight", "cost"),
     *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others", "drop"),
-    *("sigma", "lengths", "units"),
+    *("sigma", "lengths", "units", "parts"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     *("before", "width"),
 )
 
 # A dense layer: where its tensors begin in θ, −1 without a bias, and σ, with a number of its own.
+# Behind them, in a run, a norm of inputs, with as many `units`.
 LAYER = _told(
     *("inputs", "units", "omega", "bias", "code"),
-    # in a run: where its inputs lie in `a`, as they come and with a mask on them, and where its z;
-    # the bound of that mask's bits, 0 for no mask, and what they begin from; and where in `delta`
-    # is what δ of its inputs is multiplied by, 0 for nothing
-    *("trained", "below", "x", "z", "limit", "stream", "factors"),
+    # in a run: where its inputs lie in `a`, as they come and with a norm and a mask on them, and
+    # where its z; the number of that norm, 0 for none; the bound of that mask's bits, 0 for no
+    # mask, and what they begin from; and where in `delta` is what δ of its inputs, or of what a
+    # norm gives, is multiplied by, 0 for nothing
+    *("trained", "below", "x", "z", "norm", "limit", "stream", "factors"),
     # of sums: the other inputs that are added to z, an array; and where in `delta` is what is
-    # added to δ of its inputs, 0 for nothing
+    # added to that δ, 0 for nothing
     *("added", "back"),
-    # what is between z and σ: functions, 0 for nothing; who has to do it, 0 for anyone; where γ
+    # what is after z, or a norm: functions, 0 for nothing; who has to do it, 0 for anyone; where γ
     # and β begin in θ; and arrays, of which `numbers` has room for `OF_UNIT` of each unit
     *("forward", "backward", "learn", "learns", "way", "theta", "scale", "shift", "normal"),
     *("delta", "slope", "numbers", "mean", "variance"),

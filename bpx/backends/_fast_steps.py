@@ -15,7 +15,7 @@ from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
 from ._codes import COSTS, KEPT, RULES, TASKS
-from ._fast_run import BY_ROWS, BY_UNITS, GATE, OF_TEAM, OF_UNIT, RUN, sigma, table, tiles
+from ._fast_run import BY_ROWS, BY_UNITS, GATE, LAYER, OF_TEAM, OF_UNIT, RUN, sigma, table, tiles
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -82,13 +82,25 @@ def worth(program: Any) -> int:
     where BLAS's threads cannot be told, it does the products of one thread on all cores.
     """
     m, layers = program.batch_size, program.layers
-    hidden = zip(layers.norms, layers.activations, strict=True)
-    # The one is done by units of a layer, the other by rows.
-    if any(norm and norm.of_batch and each.kernel == "softmax" for norm, each in hidden):
+    if any(len(ways) > 1 for ways in _ways(layers)):
         return 1
     parts = max(m, *layers.sizes[1:]) // AT_LEAST
     known = TIMED and _threads.of_blas() > 0
     return min(parts, 3 * layers.multiply_adds * m // WORTH) if known else 1
+
+
+def _ways(layers: Any) -> list[set[int]]:
+    """How what is between each layer's z and the next one has to be done."""
+    after = zip(layers.norms, (*layers.norms_of_inputs[1:], None), strict=True)
+    found = [{_way(norm) for norm in pair if norm is not None} for pair in after]
+    for ways, each in zip(found[:-1], layers.activations[:-1], strict=True):
+        ways |= {BY_ROWS} if each.kernel == "softmax" else set()
+    return found
+
+
+def _way(norm: Any) -> int:
+    """Who does it: its statistics are of all rows, or of all units."""
+    return BY_UNITS if norm.of_batch else BY_ROWS
 
 
 def _record(
@@ -99,7 +111,7 @@ def _record(
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
     net, a, delta = _net(program)
     penalty = program.penalty
-    lengths = np.zeros(0 if penalty.clip_norm is None else sum(layers.sizes[1:]))
+    lengths = np.zeros(0 if penalty.clip_norm is None else net["units"].sum())
     labels, targets, weights = data
     scale, offset = scaling
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
@@ -132,7 +144,7 @@ def _record(
         given["drop"] = _machine_code.load("_numba_random", "drop", real).address
     given["sigma"] = sigma(real, layers.activations)
     given["x"], (given["row"], given["column"]) = x.ctypes.data, x.strides
-    given["samples"], given["m"], given["layers"] = len(x), m, len(net)
+    given["samples"], given["m"], given["layers"] = len(x), m, len(layers.weights)
     given["size"], given["trained"] = program.theta.size, trained
     given["decayed"] = min(program.decayed, trained)
     given["lowest"] = layers.lowest
@@ -140,63 +152,85 @@ def _record(
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
     given["let_others"], given["units"], given["room"] = _let_others(), lengths.size, len(a)
+    given["parts"] = len(net)
     for name, array in arrays.items():
         given[name] = address(array)
     return given, {"x": x, **arrays, **_norms(program, net)}
 
 
 def _net(program: Any) -> tuple[Array, Array, Array]:
-    """A `LAYER` for each, without norms; and room for a batch's activations and for its deltas."""
+    """A `LAYER` for each, without what is in norms; and room for activations and for deltas."""
     layers, m, real = program.layers, program.batch_size, program.theta.dtype
-    net, line = table(layers), _aligned.LINE // real.itemsize
+    count, line = len(layers.weights), _aligned.LINE // real.itemsize
+    normed = np.array([each is not None for each in layers.norms_of_inputs])
+    parts = np.zeros(count + normed.sum(), LAYER)
+    net, norms = parts[:count], parts[count:]
+    net[:] = table(layers)
     net["trained"] = layers.trained
     for this, (index, rate) in zip(net, layers.dropout, strict=True):
         # What its masks begin from, and the bound of bits to be kept.
         this["stream"] = random.signed(random.of_layer(program.key, index))
         this["limit"] = random.threshold(1.0 - rate) if rate else 0
-    # Behind the activations come the inputs with a mask laid on them; behind δ its factors: masks,
-    # and σ' of the layer below where that does not follow from its a.
+    # Behind the activations come the inputs with a norm or a mask laid on them; behind δ its
+    # factors: masks, and σ' of the layer below where that does not follow from its a. With a norm
+    # between them, that has the masks.
     masked = net["limit"] > 0
-    behind = masked.copy()
-    behind[1:] |= net["code"][:-1] >= KEPT
-    counts = [-(-m * n // line) * line for n in (*layers.sizes, *(behind * net["inputs"]))]
+    factors = masked & ~normed
+    factors[1:] |= net["code"][:-1] >= KEPT
+    changed = masked | normed
+    widths = (changed | factors) * net["inputs"], (masked & normed) * net["inputs"]
+    counts = [-(-m * n // line) * line for n in (*layers.sizes, *np.concatenate(widths))]
     at = np.concatenate([[0], np.cumsum(counts)])
-    own, others = at[: len(net)], at[len(net) + 1 : -1]
-    net["below"], net["z"] = own, at[1 : len(net) + 1]
-    net["x"], net["factors"] = np.where(masked, others, own), np.where(behind, others, 0)
+    own, (others, masks) = at[:count], at[count + 1 : -1].reshape(2, count)
+    net["below"], net["z"] = own, at[1 : count + 1]
+    net["x"], net["factors"] = np.where(changed, others, own), np.where(factors, others, 0)
+    net["norm"][normed] = np.arange(count, len(parts))
+    norms["units"], norms["factors"] = net["inputs"][normed], np.where(masked, masks, 0)[normed]
     a, delta = (_aligned.zeros((int(at[-1]),), real) for _ in range(2))
     for k, first in enumerate(layers.skips):
         if first >= 0:
-            net[k]["added"], net[first]["back"] = address(a[net[first]["x"] :]), net[k]["z"]
+            this, as_they_come = net[first], layers.skips_norm[first]
+            later = this["norm"] > 0 and not as_they_come
+            (parts[this["norm"]] if later else this)["back"] = net[k]["z"]
+            net[k]["added"] = address(a[this["below" if as_they_come else "x"] :])
             net[k]["forward"] = _machine_code.load("_numba_between", "add_inputs", real).address
-    return net, a, delta
+    return parts, a, delta
 
 
 def _norms(program: Any, net: Array) -> dict[str, Array]:
     """Put the norms into `net`; returns their arrays."""
-    layers, theta, running, m = program.layers, program.theta, program.running, program.batch_size
-    real, held = theta.dtype, {"running": running}
-    for k, (norm, n) in enumerate(zip(layers.norms, layers.sizes[1:], strict=True)):
-        if norm is None:
-            continue
-        name = "batch_norm" if norm.of_batch else "layer_norm"
-        functions = {"forward": name, "backward": f"{name}_backward", "learn": "learn"}
-        arrays = {"numbers": (OF_UNIT * n,), "normal": (m, n)}
-        # Of all rows a unit's own sums are there after the way back.
-        arrays |= {} if norm.of_batch else {"delta": (m, n), "slope": (m,)}
-        this = net[k]
-        for field, maker in functions.items():
-            this[field] = _machine_code.load("_numba_between", maker, real).address
-        for field, shape in arrays.items():
-            held[f"{field}_{k}"] = array = _aligned.zeros(shape, real)
-            this[field] = address(array)
-        if norm.of_batch:
-            for field in ("mean", "variance"):
-                this[field] = address(running[getattr(norm, field) :])
-        this["way"] = BY_UNITS if norm.of_batch else BY_ROWS
-        this["theta"], this["learns"] = address(theta), norm.trained
-        for field in ("scale", "shift", "epsilon", "momentum"):
-            this[field] = getattr(norm, field)
+    layers, held = program.layers, {"running": program.running}
+    for k, (after, before) in enumerate(zip(layers.norms, layers.norms_of_inputs, strict=True)):
+        if after is not None:
+            held |= _norm(program, after, net, k)
+        if before is not None:
+            held |= _norm(program, before, net, net[k]["norm"])
+            if k:  # with what it needs, a thread goes on to it
+                net[k - 1]["way"] = _way(before)
+    return held
+
+
+def _norm(program: Any, norm: Any, net: Array, k: int) -> dict[str, Array]:
+    """Put one into `net` at k; returns its arrays."""
+    theta, running, m, this = program.theta, program.running, program.batch_size, net[k]
+    real, n, held = theta.dtype, this["units"], {}
+    name = "batch_norm" if norm.of_batch else "layer_norm"
+    functions = {"forward": name, "backward": f"{name}_backward", "learn": "learn"}
+    arrays = {"numbers": (OF_UNIT * n,), "normal": (m, n)}
+    # Of all rows a unit's own sums are there after the way back.
+    arrays |= {} if norm.of_batch else {"delta": (m, n), "slope": (m,)}
+    for field, maker in functions.items():
+        this[field] = _machine_code.load("_numba_between", maker, real).address
+    for field, shape in arrays.items():
+        held[f"{field}_{k}"] = array = _aligned.zeros(shape, real)
+        this[field] = address(array)
+    if norm.of_batch:
+        for field in ("mean", "variance"):
+            this[field] = address(running[getattr(norm, field) :])
+    this["way"] = _way(norm)
+    this["theta"], this["learns"] = address(theta), norm.trained
+    for field in ("scale", "shift", "epsilon", "momentum"):
+        this[field] = getattr(norm, field)
     return held
 
 

@@ -1,4 +1,4 @@
-"""Norms and sums between a dense layer and its activation, in compiled steps.
+"""Norms and sums between dense layers, in compiled steps.
 
 Each function works on a block of m rows of n numbers: those of some units in all rows, or whole
 rows. It is told a `LAYER`, and called by its address.
@@ -43,14 +43,14 @@ def _copy(source, out):
 
 
 def batch_norm(real: Any) -> Any:
-    """``z ← σ(γ·x̂ + β)``, with the statistics of all rows of z; x̂ is kept for the way back.
+    """``out ← σ(γ·x̂ + β)``, with the statistics of all rows of z; x̂ is kept for the way back.
 
     A function of the address of a `LAYER`, the code of σ, the first row and the rows, the first
-    unit and the units, and the address of the first number.
+    unit and the units, and the addresses of the first number of z and of `out`, which may be z.
     """
     kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
-    def run(told, code, top, rows, left, units, z):
+    def run(told, code, top, rows, left, units, z, out):
         norm = vector(told, 1, record)[0]
         n, zero = norm.units, kind(0.0)
         numbers = _numbers(norm, left, units, kind, size)
@@ -73,11 +73,12 @@ def batch_norm(real: Any) -> Any:
             normal = _line(norm.normal, r, n, left, units, kind, size)
             for j in range(units):
                 normal[j] = ((row[j] - mean[j]) - rest[j]) * slope[j]
+            y = _line(out, r, n, 0, units, kind, size)
             for j in range(units):
-                row[j] = normal[j] * scale[j]
-        finish(code, shift, vector(z, rows * n, kind), rows, units, n)
+                y[j] = normal[j] * scale[j]
+        finish(code, shift, vector(out, rows * n, kind), rows, units, n)
 
-    return called_by_address(types.void, *[INTEGER] * 7)(run)
+    return called_by_address(types.void, *[INTEGER] * 8)(run)
 
 
 def batch_norm_backward(real: Any) -> Any:
@@ -120,7 +121,7 @@ def layer_norm(real: Any) -> Any:
     """As `batch_norm`, with the statistics of each row by itself."""
     kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
-    def run(told, code, top, rows, left, units, z):
+    def run(told, code, top, rows, left, units, z, out):
         norm = vector(told, 1, record)[0]
         n, epsilon = norm.units, kind(norm.epsilon)
         slope = vector(norm.slope, top + rows, kind)
@@ -134,11 +135,12 @@ def layer_norm(real: Any) -> Any:
             slope[top + r] = s
             for j in range(n):
                 normal[j] = ((row[j] - mean) - rest) * s
+            y = _line(out, r, n, 0, n, kind, size)
             for j in range(n):
-                row[j] = normal[j] * scale[j]
-        finish(code, shift, vector(z, rows * n, kind), rows, n, n)
+                y[j] = normal[j] * scale[j]
+        finish(code, shift, vector(out, rows * n, kind), rows, n, n)
 
-    return called_by_address(types.void, *[INTEGER] * 7, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[INTEGER] * 8, fastmath=FLAGS)(run)
 
 
 def layer_norm_backward(real: Any) -> Any:
@@ -163,23 +165,24 @@ def layer_norm_backward(real: Any) -> Any:
 
 
 def add_inputs(real: Any) -> Any:
-    """``z ← σ(z + h)``, where h are the inputs of a layer below: the sum of a `Residual`.
+    """``out ← σ(z + h)``, where h are the inputs of a layer below: the sum of a `Residual`.
 
     A function of the same as `batch_norm`.
     """
     kind, record, size = from_dtype(real), from_dtype(LAYER), real.itemsize
 
-    def run(told, code, top, rows, left, units, z):
+    def run(told, code, top, rows, left, units, z, out):
         this = vector(told, 1, record)[0]
         n = this.units
         for r in range(rows):
             row = _line(z, r, n, 0, units, kind, size)
+            y = _line(out, r, n, 0, units, kind, size)
             added = _line(this.added, top + r, n, left, units, kind, size)
             for j in range(units):
-                row[j] += added[j]
-        finish(code, vector(z, 0, kind), vector(z, rows * n, kind), rows, units, n)
+                y[j] = row[j] + added[j]
+        finish(code, vector(out, 0, kind), vector(out, rows * n, kind), rows, units, n)
 
-    return called_by_address(types.void, *[INTEGER] * 7)(run)
+    return called_by_address(types.void, *[INTEGER] * 8)(run)
 
 
 def learn(real: Any) -> Any:

@@ -2,9 +2,9 @@
 
 Compiled once and kept on disk. Arrays are flat: `a` and `delta` hold a batch's activations and
 deltas, and θ is the network's one vector. `net` says of each layer where its part lies, see
-`_fast_run.LAYER`. Its inputs are in `a` at `x`: where `Dropout` is before it, that is behind the
-activations, which σ' needs as they were. `delta` has at `factors`, if that is not 0, what is
-multiplied with it on the way back: a mask, or σ' that does not follow from a.
+`_fast_run.LAYER`. Its inputs are in `a` at `x`: where `Dropout` or a norm is before it, that is
+behind the activations, which σ' needs as they were. `delta` has at `factors`, if that is not 0,
+what is multiplied with it on the way back: a mask, or σ' that does not follow from a.
 
 Several threads may do a step together: all call the same function, each for its own part, and
 meet where one needs what others have done. The forward pass and δ go by units of a layer or by
@@ -217,8 +217,17 @@ def _way(given, i, m, net):
     this = net[i]
     if this.way:
         return this.way
-    is_softmax = i < net.size - 1 and this.code == SOFTMAX
+    is_softmax = i < given.layers - 1 and this.code == SOFTMAX
     return BY_UNITS if this.units >= m and not is_softmax else BY_ROWS
+
+
+@_inlined
+def _way_of_inputs(given, i, m, net):
+    """The same of layer i's inputs: as the layer below gives them; or those of a step."""
+    if i > 0:
+        return _way(given, i - 1, m, net)
+    norm = net[0].norm
+    return net[norm].way if norm > 0 and given.shared else ALONE
 
 
 @_inlined
@@ -273,13 +282,26 @@ def _ask(given, later, member, members, n):
 
 
 @_inlined
+def _normalize(given, i, block, net, a):
+    """The norm of layer i's inputs, if it has one, of a member's part of them."""
+    (top, rows, left, units), this = block, net[i]
+    if this.norm > 0 and rows > 0 and units > 0:
+        first, told = top * this.inputs + left, given.net + this.norm * _SIZE
+        below, x = a[this.below + first :].ctypes.data, a[this.x + first :].ctypes.data
+        call(net[this.norm].forward, (told, IDENTITY, top, rows, left, units, below, x))
+
+
+@_inlined
 def _drop(given, i, block, drawn, net, a, delta):
     """Lay layer i's mask, if it has one, on a part of its input, and on factors that are there."""
     (top, rows, left, units), this = block, net[i]
     if this.limit > 0:
         first, onto = top * this.inputs + left, i > 0 and net[i - 1].code >= KEPT
-        below, x = a[this.below + first :].ctypes.data, a[this.x + first :].ctypes.data
-        factors = delta[this.factors + first :].ctypes.data
+        start, factors = this.below, this.factors
+        if this.norm > 0:
+            start, factors, onto = this.x, net[this.norm].factors, False
+        below, x = a[start + first :].ctypes.data, a[this.x + first :].ctypes.data
+        factors = delta[factors + first :].ctypes.data
         call(given.drop, (this.stream, drawn, top, left, rows, units, this.inputs, this.limit,
                           below, factors, x, onto))  # fmt: skip
 
@@ -288,10 +310,14 @@ def _drop(given, i, block, drawn, net, a, delta):
 def _forward(given, who, m, drawn, net, theta, a, delta):
     """Up to z^L."""
     member, members, met = who
-    before, (top, rows) = ALONE, _rows(m, member, members)
-    left, units = 0, net[0].inputs
-    for i in range(net.size):
-        _drop(given, i, (top, rows, left, units), drawn, net, a, delta)
+    before = _way_of_inputs(given, 0, m, net)
+    if before == BY_UNITS:  # they come by rows
+        met = _meet(given, members, met)
+    top, rows, left, units = _block(before, m, net[0].inputs, a, member, members)
+    for i in range(given.layers):
+        block = top, rows, left, units
+        _normalize(given, i, block, net, a)
+        _drop(given, i, block, drawn, net, a, delta)
         this = net[i]
         n, out, way = this.inputs, this.units, _way(given, i, m, net)
         if way == BY_UNITS or before == BY_UNITS:
@@ -302,12 +328,12 @@ def _forward(given, who, m, drawn, net, theta, a, delta):
             x, z = a[this.x + top * n :], a[this.z + top * out + left :]
             w, b = theta[this.omega + left * n :], this.bias + left
             bias = theta[b : b + units] if this.bias >= 0 else theta[:0]
-            code = this.code if i < net.size - 1 else IDENTITY
+            code = this.code if i < given.layers - 1 else IDENTITY
             first = IDENTITY if this.forward else code
             layer(given.tiles, way, first, x, w, bias, z, rows, m, n, units, out)
             if this.forward:
-                told = given.net + i * _SIZE
-                call(this.forward, (told, code, top, rows, left, units, z.ctypes.data))
+                told, begin = given.net + i * _SIZE, z.ctypes.data
+                call(this.forward, (told, code, top, rows, left, units, begin, begin))
             if code >= KEPT:
                 slopes = delta[net[i + 1].factors + top * out + left :]
                 call(given.sigma, (code, this.number, z.ctypes.data, slopes.ctypes.data, rows,
@@ -316,13 +342,26 @@ def _forward(given, who, m, drawn, net, theta, a, delta):
 
 
 @_inlined
+def _combine(this, delta, first, some):
+    """Add to some of δ what a sum adds, and multiply it by its factors."""
+    if this.back > 0:
+        more = delta[this.back + first : this.back + first + some.size]
+        for j in range(some.size):
+            some[j] += more[j]
+    if this.factors > 0:
+        times = delta[this.factors + first : this.factors + first + some.size]
+        for j in range(some.size):
+            some[j] *= times[j]
+
+
+@_inlined
 def _backward(given, who, m, net, theta, a, delta):
-    """BP2, down to the lowest layer that is trained."""
+    """BP2, down to the lowest layer that is trained, or to a norm of the first one's inputs."""
     member, members, met = who
     before = ALONE
-    for i in range(net.size - 1, given.lowest, -1):
-        this, lower = net[i], net[i - 1]
-        n, out, way = this.inputs, this.units, _way(given, i - 1, m, net)
+    for i in range(given.layers - 1, given.lowest, -1):
+        this, lower = net[i], net[max(i - 1, 0)]
+        n, out, way = this.inputs, this.units, _way_of_inputs(given, i, m, net)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
@@ -330,21 +369,21 @@ def _backward(given, who, m, net, theta, a, delta):
         if rows > 0 and units > 0:
             first = top * n + left
             d, below = delta[this.z + top * out :], delta[this.below + first :]
-            x, factor = a[this.below + first :], delta[this.factors + first :]
+            x = a[this.below + first :]
             product_back(given.tiles, way, d, theta[this.omega + left :], below, rows, units, n,
                          out)  # fmt: skip
-            step, other = rows if units == n else 1, delta[this.back + first :]
-            for r in range(0, rows, step):
+            step = rows if units == n else 1
+            if this.norm > 0:
+                norm, told = net[this.norm], given.net + this.norm * _SIZE
+                for r in range(0, rows, step):
+                    _combine(norm, delta, first + r * n, below[r * n : r * n + step * units])
+                call(norm.backward, (told, top, rows, left, units, below.ctypes.data))
+            for r in range(0, rows if i > 0 else 0, step):
                 here, there = r * n, r * n + step * units
-                some, times, more = below[here:there], factor[here:there], other[here:there]
-                if this.back > 0:
-                    for j in range(some.size):
-                        some[j] += more[j]
-                if this.factors > 0:
-                    for j in range(some.size):
-                        some[j] *= times[j]
+                some = below[here:there]
+                _combine(this, delta, first + here, some)
                 activate_backward(lower.code, some, x[here:there], step, units)
-            if lower.backward:
+            if i > 0 and lower.backward:
                 told = given.net + (i - 1) * _SIZE
                 call(lower.backward, (told, top, rows, left, units, below.ctypes.data))
     return _meet(given, members, met)
@@ -382,7 +421,7 @@ def _parts(this, part):
 
 @_inlined
 def _update(given, this, part, vectors, scalars, constants):
-    """The optimizer, for some units of a layer and its norm."""
+    """The optimizer, for some units of a layer and its norm, or of a norm of inputs."""
     parts = _parts(this, part)
     for k in range(4 if this.learns else 2):  # a number that LLVM does not know: one copy
         start, count = parts[k]
@@ -443,7 +482,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
     """
     member, members, drawn = who
     a, delta, y, weight, costs, right, lengths = buffers
-    m, theta, end = picked.size, vectors[0], net[net.size - 1]
+    m, theta, end = picked.size, vectors[0], net[given.layers - 1]
     k, (top, rows) = end.units, _rows(m, member, members)
     if rows > 0:
         _load(given, picked, (top, rows), data, weight, y, right, a, net[0].inputs, k)
@@ -474,7 +513,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
         if turn:
             factor = _clipping(given, members, met, lengths, vectors[1], constants[2])
         unit = 0
-        for i in range(net.size - 1, given.lowest - 1, -1):
+        for i in range(net.size - 1, max(given.lowest, 0) - 1, -1):
             this = net[i]
             part = _units(this.units, a, member, members)
             if (this.trained or this.learns) and part[1] > 0:
@@ -516,8 +555,8 @@ def steps(real: Any) -> Any:
     def run(told, joins):
         given = array(told, 1, record)[0]
         samples, m, team = given.samples, given.m, given.team
-        net = vector(given.net, given.layers, of_layer)
-        k = net[net.size - 1].units
+        net = vector(given.net, given.parts, of_layer)
+        k = net[given.layers - 1].units
         data = (
             vector(given.labels, given.labelled, word),
             vector(given.targets, 0 if given.labelled else samples * k, kind),

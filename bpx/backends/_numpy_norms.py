@@ -116,21 +116,30 @@ class NumpyNorms(NumpyWindows):
 
 
 class PreparedNorm:
-    """A norm between z and σ, on the same arrays in each step.
+    """A norm of vectors, on the same arrays in each step.
 
     Attributes
     ----------
-    z : array
-        Where the layer's z comes; it is overwritten on the way back.
+    x : array
+        What it reads: as given, which stays as it is; or an array of its own, a layer's z.
     forward : callable
         It goes to `out`.
     sums : array
         After `backward` the gradients of γ and β, (2, n).
     """
 
-    def __init__(self, backend: Any, norm: Any, theta: Array, running: Array, out: Array) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        norm: Any,
+        theta: Array,
+        running: Array,
+        out: Array,
+        x: Array | None = None,
+    ) -> None:
         (m, n), real = out.shape, out.dtype
-        self.z, normal, self.sums = np.empty_like(out), np.empty_like(out), np.empty((2, n), real)
+        self._room, normal = np.empty_like(out), np.empty_like(out)
+        self.x, self.sums = self._room if x is None else x, np.empty((2, n), real)
         scale, shift = (theta[start : start + n] for start in (norm.scale, norm.shift))
         slope = np.empty(n if norm.of_batch else (m, 1), real)
         written = norm.epsilon, slope, normal, out
@@ -138,19 +147,19 @@ class PreparedNorm:
         if norm.of_batch:
             state = [running[start : start + n] for start in (norm.mean, norm.variance)]
             given = *state, scale, shift, norm.momentum
-            self.forward = partial(backend.batch_norm, self.z, *given, *written)
+            self.forward = partial(backend.batch_norm, self.x, *given, *written)
             self._back = backend.batch_norm_backward
         else:
-            self.forward = partial(backend.layer_norm, self.z, scale, shift, *written)
+            self.forward = partial(backend.layer_norm, self.x, scale, shift, *written)
             self._back = backend.layer_norm_backward
 
     def backward(self, delta: Array) -> list[Callable[[], Any]]:
         """The calls that turn δ after it into δ before."""
         normal, scale, slope = self._saved
         if slope.ndim == 2:
-            return [partial(self._back, delta, normal, scale, slope, self.z, self.sums)]
+            return [partial(self._back, delta, normal, scale, slope, self._room, self.sums)]
         factor = np.empty_like(scale)
-        back = partial(self._back, delta, normal, factor, self.z, self.sums)
+        back = partial(self._back, delta, normal, factor, self._room, self.sums)
         return [partial(np.multiply, slope, scale, factor), back]
 
 

@@ -84,21 +84,24 @@ def _step(
     a = [np.empty((m, n), theta.dtype) for n in layers.sizes]
     delta = [np.empty_like(array) for array in a[1:]]
     tensors, into = _tensors(layers, theta), _tensors(layers, grad)
-    # Of each layer a mask, if it has one, and its input, on which that is laid.
+    # Of each layer a mask and a norm of inputs, if it has them, and its input, as they leave it.
     masks = [
         np.empty_like(x) if rate else None
         for x, (_, rate) in zip(a[:-1], layers.dropout, strict=True)
     ]
-    inputs = [a[k] if mask is None else np.empty_like(mask) for k, mask in enumerate(masks)]
-    norms = [
-        None if each is None else PreparedNorm(backend, each, theta, program.running, out)
-        for each, out in zip(layers.norms, a[1:], strict=True)
-    ]
+    of_inputs = layers.norms_of_inputs
+    same = [mask is None and norm is None for mask, norm in zip(masks, of_inputs, strict=True)]
+    inputs = [a[k] if each else np.empty_like(a[k]) for k, each in enumerate(same)]
+    prepared = partial(_prepared, backend, theta, program.running)
+    norms = [*map(prepared, layers.norms, a[1:])]
+    before = [*map(prepared, of_inputs, inputs, a)]
     sigmas = [_sigma(backend, *each) for each in zip(layers.activations, a[1:], strict=True)]
-    forward = _forward(backend, program, a, masks, norms, inputs, delta[-1], tensors, sigmas)
-    below = _below(backend, layers, tensors, a, masks, norms, delta, sigmas)
+    forward = _forward(
+        backend, program, a, masks, norms, before, inputs, delta[-1], tensors, sigmas
+    )
+    below = _below(backend, layers, tensors, a, masks, norms, before, delta, sigmas)
     updates = _updates(backend, layers, tensors, into, inputs, delta)
-    for norm, of_layer in zip(norms, layers.norms, strict=True):
+    for norm, of_layer in zip(norms + before, layers.norms + of_inputs, strict=True):
         if norm is not None and of_layer.trained:
             updates += _of_norm(backend, of_layer, norm.sums, theta, grad)
 
@@ -122,6 +125,17 @@ def _step(
             backend.optimize(program.optimizer, theta, grad, program.state, step, scalars[:3])
 
     return forward, backward
+
+
+def _prepared(
+    backend: NumpyBackend,
+    theta: Array,
+    running: Array,
+    norm: Any,
+    out: Array,
+    x: Array | None = None,
+) -> PreparedNorm | None:
+    return None if norm is None else PreparedNorm(backend, norm, theta, running, out, x)
 
 
 def _draw(
@@ -156,21 +170,30 @@ def _below(
     a: list[Array],
     masks: list[Array | None],
     norms: list[PreparedNorm | None],
+    before: list[PreparedNorm | None],
     delta: list[Array],
     sigmas: list[tuple[Native, Native]],
 ) -> list[Call]:
-    """(BP2), from the old ω, down to the first layer that is trained."""
+    """(BP2), from the old ω, down to the first layer that is trained, or a norm of its inputs."""
     calls: list[Call] = []
     for k in range(len(tensors) - 1, layers.lowest, -1):
-        calls.append(_product(backend, delta[k], tensors[k][0], delta[k - 1]))
+        lower = delta[k - 1] if k else np.empty_like(a[0])
+        calls.append(_product(backend, delta[k], tensors[k][0], lower))
+        late, shortcut = layers.skips_norm[k], []
         if k in layers.skips:
             total = delta[layers.skips.index(k)]
-            calls.append(partial(np.add, delta[k - 1], total, delta[k - 1]))
+            shortcut = [partial(np.add, lower, total, lower)]
+        calls += [] if late else shortcut
         if masks[k] is not None:
-            calls.append(partial(np.multiply, delta[k - 1], masks[k], delta[k - 1]))
-        calls.append(partial(sigmas[k - 1][1], delta[k - 1], a[k]))
+            calls.append(partial(np.multiply, lower, masks[k], lower))
+        if (norm := before[k]) is not None:
+            calls += norm.backward(lower)
+        if k == 0:
+            break
+        calls += shortcut if late else []
+        calls.append(partial(sigmas[k - 1][1], lower, a[k]))
         if (norm := norms[k - 1]) is not None:
-            calls += norm.backward(delta[k - 1])
+            calls += norm.backward(lower)
     return calls
 
 
@@ -210,6 +233,7 @@ def _forward(
     a: list[Array],
     masks: list[Array | None],
     norms: list[PreparedNorm | None],
+    before: list[PreparedNorm | None],
     inputs: list[Array],
     delta: Array,
     tensors: list[Any],
@@ -226,10 +250,12 @@ def _forward(
     for k, ((w, b), x) in enumerate(zip(tensors, inputs, strict=True)):
         out, mask, (index, rate) = a[k + 1], masks[k], layers.dropout[k]
         norm = norms[k]
-        sums = out if norm is None else norm.z
+        sums = out if norm is None else norm.x
+        if (of_inputs := before[k]) is not None:
+            calls.append(of_inputs.forward)
         if mask is not None:
             draws.append(partial(_draw, backend, program.key, index, 1.0 - rate, mask))
-            calls.append(partial(np.multiply, a[k], mask, x))
+            calls.append(partial(np.multiply, a[k] if of_inputs is None else x, mask, x))
         if b is None:
             calls.append(_product(backend, x, w.T, sums))
         else:
@@ -237,7 +263,8 @@ def _forward(
         if norm is not None:
             calls.append(norm.forward)
         if (first := layers.skips[k]) >= 0:
-            calls.append(partial(np.add, out, inputs[first], out))
+            shortcut = a[first] if layers.skips_norm[first] else inputs[first]
+            calls.append(partial(np.add, out, shortcut, out))
         if out is not z:
             calls.append(partial(sigmas[k][0], out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
