@@ -16,6 +16,7 @@ from .checks import shortened, warn
 from .costs import COSTS, DEFAULTS, PROBABILITIES, Cost, Objective, Quadratic
 from .data.values import Indices
 from .dense_chain import DenseLayers
+from .input_branches import largest_whole
 from .layers import (
     AveragePool1D,
     Columns,
@@ -128,7 +129,7 @@ class Architecture:
 
     def check_dtype(self, dtype: str) -> None:
         """ValueError if an `Embedding` beside other numbers has more than it tells apart."""
-        most = 1 << (np.finfo(dtype).nmant + 1)
+        most = largest_whole(dtype)
         for indices in () if self.integers else self.indices:
             if indices.count - 1 > most:
                 raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from .activations import Activation, Identity
 from .backends import _codes
+from .input_branches import Branch, largest_whole, of_layers
 from .layers import Activation as ActivationLayer
 from .layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, Rescale, Residual
 from .parameters import Layout
@@ -55,7 +56,7 @@ class DenseLayers:
     Attributes
     ----------
     sizes : tuple of int
-        Of the inputs, and of each layer's outputs.
+        Of the first one's inputs, and of each layer's outputs.
     weights, bias : tuple of int
         Where each layer's tensors begin in θ; −1 without a bias.
     activations : tuple of Activation
@@ -76,7 +77,11 @@ class DenseLayers:
     skips_norm : tuple of bool
         Whether a sum takes each layer's inputs as they come, before their norm.
     scale, offset : ndarray or None
-        Of a first `Rescale`, for each input, in float64.
+        Of a first `Rescale`, for each column of x, in float64.
+    branches : tuple of Branch
+        In training: what the first one's inputs are put together from; none: they are x.
+    columns : int
+        Of x.
     """
 
     sizes: tuple[int, ...]
@@ -92,6 +97,8 @@ class DenseLayers:
     skips_norm: tuple[bool, ...]
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
+    branches: tuple[Branch, ...] = ()
+    columns: int = 0
 
     @property
     def has_codes(self) -> bool:
@@ -103,18 +110,24 @@ class DenseLayers:
     def is_plain(self) -> bool:
         """Whether there is nothing else, in training too."""
         drops = any(rate for _, rate in self.dropout)
-        return not (drops or any(self.norms + self.norms_of_inputs) or max(self.skips) >= 0)
+        norms = any(self.norms + self.norms_of_inputs)
+        return not (drops or norms or max(self.skips) >= 0 or self.branches)
 
     @property
     def lowest(self) -> int:
         """The first layer that is trained, or a norm after it; their number if there is none.
 
-        −1: a norm of the first layer's inputs.
+        −1: something before them is, and δ goes down to their inputs.
         """
         learn = [*enumerate(self.trained)]
         learn += [(k, each.trained) for k, each in enumerate(self.norms) if each]
         learn += [(k - 1, each.trained) for k, each in enumerate(self.norms_of_inputs) if each]
+        learn += [(-1, branch.trained) for branch in self.branches]
         return min((k for k, trained in learn if trained), default=len(self.trained))
+
+    def tells_rows_apart(self, dtype: Any) -> bool:
+        """Whether x in this dtype names each row of an `Embedding`."""
+        return all(branch.count - 1 <= largest_whole(dtype) for branch in self.branches)
 
     @property
     def multiply_adds(self) -> int:
@@ -140,16 +153,20 @@ class _Stage:
 def of_training(layers: Sequence[Layer], layout: Layout, state: Layout) -> DenseLayers | None:
     """The chain in training; None where runs have no such layer, activation or order.
 
-    Between two dense layers that is: z, a norm, or the sum of a `Residual` that ends there, σ, a
-    norm, a `Dropout`. σ is the layer's own, or an `Activation`'s after a layer without one.
+    Before the first dense layer that is what `input_branches` has, and a norm. Between two that
+    is: z, a norm, or the sum of a `Residual` that ends there, σ, a norm, a `Dropout`. σ is the
+    layer's own, or an `Activation`'s after a layer without one.
     """
-    chain = _Chain()
-    acting = enumerate(layers[_first(layers) :], _first(layers))
-    known = all(chain.add(layer, (index, ""), index) for index, layer in acting)
     # If another layer were the last, z^L would be what the last dense layer's σ gives.
-    if not known or type(layers[-1]) is not Dense:
+    if type(layers[-1]) is not Dense:
         return None
-    found = _described(chain.stages, layers, layout, state)
+    first, starts = _first(layers), _starts_in(layout, state)
+    branches, taken = of_layers(layers[first:], first, starts, layout.trained)
+    chain, first = _Chain(), first + taken
+    acting = enumerate(layers[first:], first)
+    if not all(chain.add(layer, (index, ""), index) for index, layer in acting):
+        return None
+    found = _described(chain.stages, layers, starts, branches)
     return found if found.has_codes else None
 
 
@@ -171,7 +188,7 @@ def of_predictions(layers: Sequence[Layer], layout: Layout, state: Layout) -> De
         else:
             stages[-1].after.append(index)
     is_last = type(layers[-1]) is Dense
-    return _described(stages, layers, layout, state) if is_last else None
+    return _described(stages, layers, _starts_in(layout, state)) if is_last else None
 
 
 def _first(layers: Sequence[Layer]) -> int:
@@ -254,11 +271,18 @@ def _norm_at(place: Place, layer: Any) -> Placed | None:
     return (place, layer) if known else None
 
 
+def _starts_in(*layouts: Layout) -> dict[Place, int]:
+    """Where each tensor begins in its vector."""
+    entries = (entry for layout in layouts for entry in layout.entries)
+    return {(entry.layer, entry.name): entry.start for entry in entries}
+
+
 def _described(
-    stages: Sequence[_Stage], layers: Sequence[Layer], layout: Layout, state: Layout
+    stages: Sequence[_Stage],
+    layers: Sequence[Layer],
+    starts: Mapping[Place, int],
+    branches: tuple[Branch, ...] = (),
 ) -> DenseLayers:
-    of_layout = [entry for each in (layout, state) for entry in each.entries]
-    starts = {(entry.layer, entry.name): entry.start for entry in of_layout}
     dense, first = [stage.layer for stage in stages], layers[0]
     rescale = first if isinstance(first, Rescale) and _first(layers) else None
     return DenseLayers(
@@ -275,6 +299,8 @@ def _described(
         skips_norm=tuple(stage.skips_norm for stage in stages),
         scale=None if rescale is None else rescale.scales(),
         offset=None if rescale is None else rescale.offsets(),
+        branches=branches,
+        columns=first.shape_in[0],
     )
 
 

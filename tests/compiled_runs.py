@@ -222,6 +222,52 @@ def pre_normed(backend, inputs=7, outputs=4, dtype="float64", trained=(True, Tru
     )  # fmt: skip
 
 
+def numbered(x, columns=3):
+    """The same with whole numbers from 0 to 5 in the first columns."""
+    x = x.copy()
+    x[:, :columns] = np.abs(3.0 * x[:, :columns]) // 1.0 % 6.0
+    return x
+
+
+def joining(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)):
+    """A network of a table with whole numbers below 6 in its columns 0 to 2, and a mask on it."""
+    (first, second, third), of = trained, bpx.layers
+    branches = [
+        [of.Columns([2, 0]), of.Embedding(6, 3, trainable=first), of.Flatten()],
+        [of.Columns([inputs - 1, 4, 5]), of.Columns([2, 0]), of.Rescale((0.5, 2.0), (1.0, -1.0))],
+        [],
+        [of.Columns([1]), of.Embedding(50, 17, trainable=second), of.Flatten()],
+        [of.Columns(range(3, inputs))],
+        [of.Columns([1, 0, 2]), of.Embedding(6, 5, trainable=first), of.Permute((1, 0)),
+         of.GlobalAveragePool1D()],
+    ]  # fmt: skip
+    return bpx.Network(
+        [of.Input(inputs), of.Concatenate(branches), of.Dropout(0.2),
+         of.Dense(11, "tanh", trainable=third), of.Dense(9, "gelu", trainable=first),
+         of.Dense(outputs, "softmax")], seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
+def looking_up(backend, inputs=7, outputs=4, dtype="float64", trained=(True, True, True)):
+    """A network of whole numbers below 6 alone, and a sum of their vectors."""
+    (first, second, third), of = trained, bpx.layers
+    block = [of.Dense(13, "gelu", trainable=second), of.Dense(3 * inputs, trainable=third)]
+    return bpx.Network(
+        [of.Input(inputs), of.Embedding(40, 3, trainable=first), of.Flatten(),
+         of.Residual(block), of.Activation("tanh"), of.Dense(outputs, "softmax")],
+        seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
+def averaging(backend, inputs=7, outputs=4, dtype="float64"):
+    """A network of the mean of such vectors."""
+    of = bpx.layers
+    return bpx.Network(
+        [of.Input(inputs), of.Embedding(6, 10), of.Permute((1, 0)), of.GlobalAveragePool1D(),
+         of.Dense(outputs, "softmax")], seed=0, dtype=dtype, backend=backend,
+    )  # fmt: skip
+
+
 NORMALIZING = normalizing, normalizing_activations, pre_normed
 
 
@@ -235,10 +281,15 @@ def masked_and_clipped(rng, x, y):
     for clip_norm in None, 0.05:
         yield dropping, x, y, options | {"clip_norm": clip_norm, "l1": 0.1, "l2": 0.1}
         yield bending, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
+        words = numbered(x, x.shape[1])
+        yield averaging, words, y, options | {"clip_norm": clip_norm, "l2": 0.1}
         for trained in itertools.product((True, False), repeat=3):
             for make in normalizing, normalizing_activations, summing, pre_normed:
                 own = partial(make, trained=trained)
                 yield own, x, y, options | {"clip_norm": clip_norm, "l2": 0.1}
+            for make, columns in (joining, 3), (looking_up, x.shape[1]):
+                own, table = partial(make, trained=trained), numbered(x, columns)
+                yield own, table, y, options | {"clip_norm": clip_norm, "l2": 0.1}
 
 
 def shifted(rng):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import compiled_runs
 import numpy as np
@@ -29,9 +30,11 @@ from compiled_runs import (
 )
 
 import bpx
+from bpx import dense_chain
 from bpx.backends import _ahead, _fast, _fast_steps, _machine_code, _threads
 from bpx.backends._numpy_elementwise import SMALL
 from bpx.optimizers import State
+from bpx.training import program
 
 
 @pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
@@ -111,7 +114,7 @@ def test_the_files_of_compiled_functions_are_all_that_they_import():
             if isinstance(node, ast.ImportFrom) and node.level:
                 taken = [node.module] if node.module else [name.name for name in node.names]
                 assert known.issuperset(taken), path
-    assert len(compiled) == 17
+    assert len(compiled) == 18
 
 
 def test_every_compiled_function_is_compiled_ahead():
@@ -170,8 +173,8 @@ def test_each_activation_and_cost(fits, rng, dtype, cost, output):
     "penalty",
     [
         *({}, {"l2": 0.5}, {"clip_norm": 0.1}, {"l2": 0.5, "clip_norm": 1e9}),
-        *({"l1": 0.3}, {"clip_value": 0.01}, {"l1": 0.3, "l2": 0.5, "clip_norm": 0.1}),
-        {"l1": 0.3, "l2": 0.5, "clip_value": 0.01, "clip_norm": 0.05},
+        *({"l1": 0.3}, {"clip_value": 0.1}, {"l1": 0.3, "l2": 0.5, "clip_norm": 0.1}),
+        {"l1": 0.3, "l2": 0.5, "clip_value": 0.1, "clip_norm": 0.05},
     ],
     ids=str,
 )
@@ -185,6 +188,14 @@ def test_each_optimizer(fits, classes, dtype, optimizer, penalty):
     )
     for network in (make, *others):
         agree(*fits(network, *classes, **options), dtype)
+    x, y = classes
+    for network, columns in (
+        (compiled_runs.joining, 3),
+        (compiled_runs.looking_up, 7),
+        (compiled_runs.averaging, 7),
+    ):
+        of_table = partial(network, dtype=dtype), compiled_runs.numbered(x, columns), y
+        agree(*fits(*of_table, **options), dtype)
     # Of three rows or five the variance may be small, by which roundings of x are divided.
     loose = dtype == "float32"
     for each in NORMALIZING:
@@ -226,12 +237,13 @@ def test_masks_go_by_all_steps_of_a_network(fits, classes):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
-@pytest.mark.parametrize("network", [compiled_runs.dropping, *NORMALIZING, compiled_runs.summing])
-def test_a_run_with_masks_or_norms_goes_on_after_ctrl_c_amid_an_epoch(
+@pytest.mark.parametrize(
+    "network",
+    [compiled_runs.dropping, *NORMALIZING, compiled_runs.summing, compiled_runs.joining],
+)
+def test_a_run_with_masks_norms_or_tables_goes_on_after_ctrl_c_amid_an_epoch(
     run, classes, monkeypatch, tmp_path, clip_norm, network
 ):
-    from bpx.training import program
-
     monkeypatch.setattr(program, "WORK_A_CALL", 1)  # a call a step
 
     def press(self, run):
@@ -240,6 +252,7 @@ def test_a_run_with_masks_or_norms_goes_on_after_ctrl_c_amid_an_epoch(
 
     options = {"epochs": 3, "batch_size": 5, "optimizer": bpx.Adam(), "clip_norm": clip_norm}
     whole, stopped, resumed = (network(run) for _ in range(3))
+    classes = compiled_runs.numbered(classes[0]), classes[1]
     whole.fit(*classes, **options)
     with monkeypatch.context() as patch:  # of the bar's own, after which no step is by itself
         patch.setattr(bpx.callbacks.Progress, "on_step_end", press)
@@ -570,6 +583,87 @@ def test_sums_in_another_order_go_step_by_step(fits, classes, block, projection)
     agree(*fits(make, *classes, compiled=False, **options))
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        [bpx.layers.Concatenate([[], [bpx.layers.Dense(3)]])],
+        [bpx.layers.Concatenate([[], [bpx.layers.Columns([0]), bpx.layers.Dropout(0.5)]])],
+        [bpx.layers.Concatenate([[bpx.layers.Concatenate([[], []])], []])],
+        [bpx.layers.Embedding(6, 6), bpx.layers.Reshape((42,))],
+        [bpx.layers.Embedding(6, 6), bpx.layers.Permute((0, 1)),
+         bpx.layers.GlobalAveragePool1D()],
+        [bpx.layers.Embedding(6, 6), bpx.layers.Flatten(), bpx.layers.Activation("tanh")],
+    ],
+)  # fmt: skip
+def test_tables_in_another_order_go_step_by_step(fits, classes, before):
+    def make(backend):
+        layers = [bpx.layers.Input(7), *before, bpx.layers.Dense(4, "softmax")]
+        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+    x, y = classes
+    options = {"epochs": 1, "batch_size": 5, "optimizer": bpx.SGD(0.1)}
+    agree(*fits(make, compiled_runs.numbered(x, 7), y, compiled=False, **options))
+
+
+def test_more_rows_than_float32_tells_apart_go_step_by_step(fits, classes, monkeypatch):
+    x, y = compiled_runs.numbered(classes[0], 7), classes[1]
+    for most, compiled in (39, True), (38, False):
+        monkeypatch.setattr(dense_chain, "largest_whole", lambda dtype, most=most: most)
+        agree(*fits(compiled_runs.looking_up, x, y, compiled=compiled, epochs=1, batch_size=5))
+
+
+def test_a_call_is_short_where_the_optimizer_goes_over_a_large_embedding():
+    of = bpx.layers
+    layers = [of.Input(3), of.Embedding(20_000, 64), of.Flatten(), of.Dense(2, "softmax")]
+    dense = bpx.Network(layers, seed=0).chain.architecture.dense
+    for rule, steps in ("theta", 1000), ("velocity", 39), ("adam", 39):
+        told = SimpleNamespace(layers=dense, batch_size=10, rule=rule)
+        assert program.Program.steps_a_call.fget(told) == steps
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64", "float32", ">i4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_numbers_of_rows_of_each_kind(fits, classes, kind, order):
+    x, y = compiled_runs.numbered(classes[0], 7), classes[1]
+    options = {"epochs": 1, "batch_size": 5, "optimizer": bpx.Adam()}
+    agree(*fits(compiled_runs.looking_up, x.astype(kind, order=order), y, **options))
+
+
+def test_columns_after_a_first_rescale(fits, classes):
+    of = bpx.layers
+
+    def make(backend):
+        layers = [of.Input(7), of.Rescale(0.5, tuple(range(7))), of.Columns([5, 1, 3]),
+                  of.Rescale(2.0, -1.0), of.Dense(4, "softmax")]  # fmt: skip
+        return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+    agree(*fits(make, *classes, epochs=2, batch_size=5, optimizer=bpx.SGD(0.1), l2=0.1))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_norms_of_tables(fits, classes, clip_norm):
+    """Whose δ goes through a norm, and around one, before it is the table's."""
+    of, x, y = bpx.layers, compiled_runs.numbered(classes[0], 7), classes[1]
+    batch, layer, dense = of.BatchNorm(0.3, 0.1), of.LayerNorm(epsilon=0.1), of.Dense
+    table = of.Concatenate([[of.Columns([0, 2]), of.Embedding(6, 3), of.Flatten()], []])
+    words = [of.Embedding(6, 3), of.Flatten()]
+    for chain in (
+        [table, batch, of.Dropout(0.2), dense(5, "tanh")],
+        [*words, layer, dense(5, "gelu"), of.Dropout(0.1)],
+        [*words, of.Residual([batch, of.Dropout(0.1), dense(9, "gelu"), dense(21)])],
+        [table, of.Residual([layer, dense(13, "relu"), dense(13)]), of.Activation("tanh"), batch],
+        [table, layer, of.Residual([dense(13)])],
+    ):
+
+        def make(backend, chain=chain):
+            layers = [of.Input(7), *chain, dense(4, "softmax")]
+            return bpx.Network(layers, seed=0, dtype="float64", backend=backend)
+
+        for optimizer in OPTIMIZERS[:3]:
+            options = {"epochs": 2, "batch_size": 5, "optimizer": optimizer, "l2": 0.1}
+            agree(*fits(make, x, y, clip_norm=clip_norm, l1=0.1, **options))
+
+
 @pytest.mark.parametrize("own", ["identity", *HIDDEN[1:]], ids=str)
 def test_a_norm_after_each_activation(fits, classes, own):
     """Also one that needs rows where the other needs units."""
@@ -625,10 +719,10 @@ def test_a_last_smaller_mini_batch_has_statistics_of_its_own(fits, rng):
 
 
 @pytest.mark.parametrize("at", [2, 5, 7])
-@pytest.mark.parametrize("network", NORMALIZING)
-def test_a_step_that_diverges_leaves_running_statistics(run, rng, at, network):
-    x, y = rng.normal(size=(40, 7)), rng.integers(4, size=40)
-    x[5 * at] = np.inf
+@pytest.mark.parametrize("network", [*NORMALIZING, compiled_runs.joining])
+def test_a_step_that_diverges_leaves_running_statistics_and_tables(run, rng, at, network):
+    x, y = compiled_runs.numbered(rng.normal(size=(40, 7))), rng.integers(4, size=40)
+    x[5 * at, 3:] = np.inf
     found = []
     for backend in STEPS, run:
         net = network(backend)
@@ -650,8 +744,6 @@ def test_divergence_is_told_alike(run, hidden):
 
 
 def test_ctrl_c_ends_after_the_call_at_hand(run, classes, monkeypatch):
-    from bpx.training import program
-
     monkeypatch.setattr(program, "WORK_A_CALL", 1)  # a call a step
     net = bpx.Network([7, 6, 4], seed=0, backend=run)
     steps = []

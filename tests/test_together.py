@@ -139,6 +139,9 @@ def test_the_numbers_of_steps_in_python(together, rng, members):
             agree(*fits((STEPS, FAST), dropping, x, y, clip_norm=0.1, **options), dtype)
             summing = partial(compiled_runs.summing, inputs=40, outputs=sizes[-1], dtype=dtype)
             agree(*fits((STEPS, FAST), summing, x, y, clip_norm=0.1, **options), dtype)
+            joining = partial(compiled_runs.joining, inputs=40, outputs=sizes[-1], dtype=dtype)
+            table = compiled_runs.numbered(x)
+            agree(*fits((STEPS, FAST), joining, table, y, clip_norm=0.1, **options), dtype)
             # In double precision: of gradients that are nothing but rounding Adam makes steps.
             for make in compiled_runs.NORMALIZING:
                 of_norms = partial(make, inputs=40, outputs=sizes[-1])

@@ -21,6 +21,7 @@ FUNCTIONS = {
         *("add_inputs", "batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward"),
         "learn",
     ),
+    "_numba_branches": ("join", "learn"),
     "_numba_channels": (
         *("batch_statistics", "moments", "normalize", "normalize_backward", "normalize_sums"),
         *("relu", "relu_backward"),

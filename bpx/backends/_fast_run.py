@@ -40,6 +40,10 @@ RUN = _told(
     *("first", "second", "trained", "decayed", "a", "delta", "room", "y", "weight", "cost"),
     *("task", "rule", "constants", "tallies", "lowest", "shared", "team", "let_others", "drop"),
     *("sigma", "lengths", "units", "parts"),
+    # the columns of x, where a batch's rows are gathered, and what makes inputs of them, 0 for
+    # nothing; embeddings that are trained, and the first that is told before the dense layers or
+    # the lowest of these that is trained: see `LAYER`
+    *("columns", "raw", "join", "branches", "joined", "tables", "bottom"),
     # in a call
     *("order", "picked", "scalars", "log", "step", "steps", "squares", "squared", "joining"),
     *("before", "width"),
@@ -61,9 +65,21 @@ LAYER = _told(
     # and β begin in θ; and arrays, of which `numbers` has room for `OF_UNIT` of each unit
     *("forward", "backward", "learn", "learns", "way", "theta", "scale", "shift", "normal"),
     *("delta", "slope", "numbers", "mean", "variance"),
+    # Before the dense layers are the embeddings that are trained, each with its `BRANCH`: units
+    # are its rows, and inputs their width.
+    "branch",
     reals=("number", "epsilon", "momentum"),
 )
 OF_UNIT = 10
+
+# Some of a first dense layer's inputs: arrays of the columns that they are and, if there are any,
+# of scales and offsets for each; where they begin among the inputs, and how many these are; an
+# embedding's weights, its rows, 0 for none, their width, and whether they are averaged; gathered
+# rows of x, an array, and their length; and δ of all inputs, an array, and their number.
+BRANCH = _told(
+    *("columns", "many", "scale", "offset", "place", "size", "weights", "count", "width"),
+    *("averaged", "raw", "row", "delta", "inputs"),
+)
 
 
 def table(layers: Any) -> Array:

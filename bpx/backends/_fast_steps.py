@@ -15,7 +15,19 @@ from . import _aligned, _machine_code, _threads
 from ._base import Array
 from ._cblas import TIMED, address
 from ._codes import COSTS, KEPT, RULES, TASKS
-from ._fast_run import BY_ROWS, BY_UNITS, GATE, LAYER, OF_TEAM, OF_UNIT, RUN, sigma, table, tiles
+from ._fast_run import (
+    BRANCH,
+    BY_ROWS,
+    BY_UNITS,
+    GATE,
+    LAYER,
+    OF_TEAM,
+    OF_UNIT,
+    RUN,
+    sigma,
+    table,
+    tiles,
+)
 from ._pace import Pace
 
 # Multiply-adds of a step that are worth a thread, and rows of a mini-batch or units of the widest
@@ -109,9 +121,10 @@ def _record(
     """A `RUN`, but for what is told with each call; and the arrays that have to stay in place."""
     layers, real, x = program.layers, program.theta.dtype, np.asarray(program.x)
     (rule, fields), trained, m = RULES[program.rule], program.trained, program.batch_size
-    net, a, delta = _net(program)
+    every, net, a, delta = _net(program)
+    joined = _join(program, every, delta) if layers.branches else {}
     penalty = program.penalty
-    lengths = np.zeros(0 if penalty.clip_norm is None else net["units"].sum())
+    lengths = np.zeros(0 if penalty.clip_norm is None else every["units"].sum())
     labels, targets, weights = data
     scale, offset = scaling
     constants = [getattr(program.optimizer, name) for name in fields] or [0.0, 0.0]
@@ -147,7 +160,13 @@ def _record(
     given["samples"], given["m"], given["layers"] = len(x), m, len(layers.weights)
     given["size"], given["trained"] = program.theta.size, trained
     given["decayed"] = min(program.decayed, trained)
-    given["lowest"] = layers.lowest
+    tables, lowest = len(every) - len(net), layers.lowest
+    given["tables"], given["lowest"], given["bottom"] = tables, lowest, -tables or max(lowest, 0)
+    given["columns"], given["raw"] = layers.columns, address(a)
+    if joined:
+        given["join"] = _machine_code.load("_numba_branches", "join", real).address
+        given["joined"] = len(layers.branches)
+        given["raw"], given["branches"] = address(joined["raw"]), address(joined["branches"])
     given["cost"], given["task"] = COSTS.index(program.objective[0]), TASKS.index(program.task)
     given["rule"] = rule
     given["scaled"], given["labelled"], given["weighted"] = scale.size, labels.size, weights.size
@@ -155,15 +174,20 @@ def _record(
     given["parts"] = len(net)
     for name, array in arrays.items():
         given[name] = address(array)
-    return given, {"x": x, **arrays, **_norms(program, net)}
+    return given, {"x": x, **arrays, **joined, **_norms(program, net)}
 
 
-def _net(program: Any) -> tuple[Array, Array, Array]:
-    """A `LAYER` for each, without what is in norms; and room for activations and for deltas."""
+def _net(program: Any) -> tuple[Array, Array, Array, Array]:
+    """A `LAYER` for each, without what is in norms; and room for activations and for deltas.
+
+    The first array begins with those of embeddings that are trained, which `_join` fills in.
+    """
     layers, m, real = program.layers, program.batch_size, program.theta.dtype
     count, line = len(layers.weights), _aligned.LINE // real.itemsize
     normed = np.array([each is not None for each in layers.norms_of_inputs])
-    parts = np.zeros(count + normed.sum(), LAYER)
+    tables = sum(branch.trained for branch in layers.branches)
+    every = np.zeros(tables + count + normed.sum(), LAYER)
+    parts = every[tables:]
     net, norms = parts[:count], parts[count:]
     net[:] = table(layers)
     net["trained"] = layers.trained
@@ -194,7 +218,33 @@ def _net(program: Any) -> tuple[Array, Array, Array]:
             (parts[this["norm"]] if later else this)["back"] = net[k]["z"]
             net[k]["added"] = address(a[this["below" if as_they_come else "x"] :])
             net[k]["forward"] = _machine_code.load("_numba_between", "add_inputs", real).address
-    return parts, a, delta
+    return every, parts, a, delta
+
+
+def _join(program: Any, every: Array, delta: Array) -> dict[str, Array]:
+    """Put the embeddings that are trained into `every`; returns `BRANCH`es, and their arrays."""
+    layers, theta, real, place = program.layers, program.theta, program.theta.dtype, 0
+    branches, tables = np.zeros(len(layers.branches), BRANCH), iter(every)
+    raw = _aligned.zeros((program.batch_size, layers.columns), real)
+    held = {"raw": raw, "branches": branches}
+    for k, (branch, this) in enumerate(zip(layers.branches, branches, strict=True)):
+        arrays = {"columns": branch.columns.astype(np.int64)}
+        if branch.scale is not None:
+            arrays |= {"scale": branch.scale, "offset": branch.offset}
+        for field, array in arrays.items():
+            held[f"{field} {k}"], this[field] = array, address(array)
+        this["many"], this["place"], place = len(branch.columns), place, place + branch.size
+        this["raw"], this["row"] = address(raw), layers.columns
+        this["delta"], this["inputs"] = address(delta), layers.sizes[0]
+        this["weights"] = address(theta[branch.weights :])
+        for field in ("size", "count", "width", "averaged"):
+            this[field] = getattr(branch, field)
+        if branch.trained:
+            own = next(tables)
+            own["units"], own["inputs"], own["trained"] = branch.count, branch.width, True
+            own["omega"], own["bias"], own["branch"] = branch.weights, -1, address(branches[k:])
+            own["learn"] = _machine_code.load("_numba_branches", "learn", real).address
+    return held
 
 
 def _norms(program: Any, net: Array) -> dict[str, Array]:

@@ -9,7 +9,8 @@ what is multiplied with it on the way back: a mask, or σ' that does not follow 
 Several threads may do a step together: all call the same function, each for its own part, and
 meet where one needs what others have done. The forward pass and δ go by units of a layer or by
 rows of the mini-batch, gradients and the optimizer by units, so that each core keeps its part of θ
-and of the optimizer's memory in its own caches. The bits are the same for any number of threads.
+and of the optimizer's memory in its own caches; the units of an embedding are its rows. The bits
+are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -222,12 +223,15 @@ def _way(given, i, m, net):
 
 
 @_inlined
-def _way_of_inputs(given, i, m, net):
-    """The same of layer i's inputs: as the layer below gives them; or those of a step."""
-    if i > 0:
-        return _way(given, i - 1, m, net)
-    norm = net[0].norm
-    return net[norm].way if norm > 0 and given.shared else ALONE
+def _way_of_inputs(given, i, m, net, back):
+    """The same of layer i's inputs, or of their δ: as the layer below gives them.
+
+    The first one's inputs come by rows.
+    """
+    if i > 0 or given.shared == 0:
+        return _way(given, max(i - 1, 0), m, net)
+    norm, by_units = net[0].norm, back and net[0].inputs >= m
+    return net[norm].way if norm > 0 else BY_UNITS if by_units else BY_ROWS
 
 
 @_inlined
@@ -247,9 +251,12 @@ def _load(given, picked, part, data, weight, y, right, a, inputs, k):
     """Some rows of x, of targets and of weights; `right` are labels, where there are any."""
     top, rows = part
     labels, targets, weights = data
-    own, out = picked[top : top + rows], a.ctypes.data + top * inputs * a.itemsize
+    own, out = picked[top : top + rows], given.raw + top * given.columns * a.itemsize
     call(given.gather, (given.x, given.row, given.column, own.ctypes.data, rows, given.scale,
-                        given.scaled, given.offset, out, inputs))  # fmt: skip
+                        given.scaled, given.offset, out, given.columns))  # fmt: skip
+    if given.join:
+        first = a.ctypes.data + top * inputs * a.itemsize
+        call(given.join, (given.branches, given.joined, top, rows, first))
     aims = y[top * k : (top + rows) * k]
     for r in range(rows):
         if labels.size:
@@ -310,7 +317,7 @@ def _drop(given, i, block, drawn, net, a, delta):
 def _forward(given, who, m, drawn, net, theta, a, delta):
     """Up to z^L."""
     member, members, met = who
-    before = _way_of_inputs(given, 0, m, net)
+    before = _way_of_inputs(given, 0, m, net, False)
     if before == BY_UNITS:  # they come by rows
         met = _meet(given, members, met)
     top, rows, left, units = _block(before, m, net[0].inputs, a, member, members)
@@ -356,12 +363,13 @@ def _combine(this, delta, first, some):
 
 @_inlined
 def _backward(given, who, m, net, theta, a, delta):
-    """BP2, down to the lowest layer that is trained, or to a norm of the first one's inputs."""
+    """BP2, down to the lowest layer that is trained, or to the first one's inputs."""
     member, members, met = who
     before = ALONE
     for i in range(given.layers - 1, given.lowest, -1):
         this, lower = net[i], net[max(i - 1, 0)]
-        n, out, way = this.inputs, this.units, _way_of_inputs(given, i, m, net)
+        code = lower.code if i > 0 else IDENTITY
+        n, out, way = this.inputs, this.units, _way_of_inputs(given, i, m, net, True)
         if way == BY_UNITS or before == BY_UNITS:
             met = _meet(given, members, met)
         before = way
@@ -378,11 +386,11 @@ def _backward(given, who, m, net, theta, a, delta):
                 for r in range(0, rows, step):
                     _combine(norm, delta, first + r * n, below[r * n : r * n + step * units])
                 call(norm.backward, (told, top, rows, left, units, below.ctypes.data))
-            for r in range(0, rows if i > 0 else 0, step):
+            for r in range(0, rows, step):
                 here, there = r * n, r * n + step * units
                 some = below[here:there]
                 _combine(this, delta, first + here, some)
-                activate_backward(lower.code, some, x[here:there], step, units)
+                activate_backward(code, some, x[here:there], step, units)
             if i > 0 and lower.backward:
                 told = given.net + (i - 1) * _SIZE
                 call(lower.backward, (told, top, rows, left, units, below.ctypes.data))
@@ -390,9 +398,9 @@ def _backward(given, who, m, net, theta, a, delta):
 
 
 @_inlined
-def _gradient(given, i, part, m, net, into, a, delta, scalars):
+def _gradient(given, i, this, part, m, into, a, delta, scalars):
     """BP3 and BP4 for some units of layer i and its norm, as ``β·into + α·…``."""
-    (left, units), this = part, net[i]
+    left, units = part
     real, way = into.dtype.type, BY_UNITS if given.shared else ALONE
     fused = given.rule <= INTO_VELOCITY
     alpha = scalars[0] if fused else 1.0
@@ -400,13 +408,13 @@ def _gradient(given, i, part, m, net, into, a, delta, scalars):
     beta, keep = real(scalars[1] if fused else 0.0), real(scalars[2] if fused else 0.0)
     n, out, w, b = this.inputs, this.units, this.omega + left * this.inputs, this.bias + left
     d, x, end = delta[this.z + left :], a[this.x :], w + units * n
-    if this.trained:
+    if this.trained and i >= 0:
         outer(given.tiles, way, d, x, into[w:end], m, n, units, out, alpha, beta)
         if this.bias >= 0:
             sum_rows(d.ctypes.data, out, m, units, into[b:].ctypes.data, alpha, keep, d.itemsize)
-    if this.learns:
-        told = given.net + i * _SIZE
-        call(this.learn, (told, m, left, units, alpha, keep, into.ctypes.data))
+    if this.learns or i < 0:
+        told, kept = given.net + i * _SIZE, beta if i < 0 else keep
+        call(this.learn, (told, m, left, units, alpha, kept, into.ctypes.data))
 
 
 @_inlined
@@ -475,13 +483,14 @@ def _clipping(given, members, met, lengths, into, most):
 
 
 @_inlined
-def _step(given, who, picked, later, data, net, vectors, buffers, scalars, constants, log):
+def _step(given, who, picked, later, data, every, vectors, buffers, scalars, constants, log):
     """A member's part of a step on one mini-batch; whether the step's cost is finite.
 
     If not, there is no update.
     """
     member, members, drawn = who
     a, delta, y, weight, costs, right, lengths = buffers
+    net = every[given.tables :]
     m, theta, end = picked.size, vectors[0], net[given.layers - 1]
     k, (top, rows) = end.units, _rows(m, member, members)
     if rows > 0:
@@ -497,7 +506,7 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
                 delta[first:last], weight[top : bottom if given.weighted else top], mass, rows, k,
                 costs[top:], right[top:])  # fmt: skip
     met = _backward(given, (member, members, met), m, net, theta, a, delta)
-    _ask(given, later, member, members, net[0].inputs)
+    _ask(given, later, member, members, given.columns)
     found = correct = 0.0
     for r in range(m):
         found += costs[r]
@@ -513,12 +522,12 @@ def _step(given, who, picked, later, data, net, vectors, buffers, scalars, const
         if turn:
             factor = _clipping(given, members, met, lengths, vectors[1], constants[2])
         unit = 0
-        for i in range(net.size - 1, max(given.lowest, 0) - 1, -1):
-            this = net[i]
+        for i in range(net.size - 1, given.bottom - 1, -1):
+            this = every[given.tables + i]
             part = _units(this.units, a, member, members)
             if (this.trained or this.learns) and part[1] > 0:
                 if not turn:
-                    _gradient(given, i, part, m, net, vectors[1], a, delta, scalars)
+                    _gradient(given, i, this, part, m, vectors[1], a, delta, scalars)
                 if bounded and not turn:
                     _bound(this, part, vectors, (l1, l2), constants[3], lengths[unit:])
                 if given.rule != INTO_THETA and turn == clipped:
@@ -555,8 +564,9 @@ def steps(real: Any) -> Any:
     def run(told, joins):
         given = array(told, 1, record)[0]
         samples, m, team = given.samples, given.m, given.team
-        net = vector(given.net, given.parts, of_layer)
-        k = net[given.layers - 1].units
+        tables = given.tables
+        every = vector(given.net - tables * _SIZE, tables + given.parts, of_layer)
+        k = every[tables + given.layers - 1].units
         data = (
             vector(given.labels, given.labelled, word),
             vector(given.targets, 0 if given.labelled else samples * k, kind),
@@ -609,7 +619,7 @@ def steps(real: Any) -> Any:
             picked = order[step * m : (step + 1) * m]
             later = order[(step + 1) * m : (step + 2) * m]
             who = member, members, given.before + step
-            good = _step(given, who, picked, later, data, net, vectors, buffers,
+            good = _step(given, who, picked, later, data, every, vectors, buffers,
                          scalars[step], constants, log[step])  # fmt: skip
             if joins:
                 add(team + END, 1)

@@ -18,6 +18,7 @@ import numpy as np
 from ._base import Array, Forward, InPlace
 from ._cblas import is_sooner_transposed
 from ._numpy import FEW, ONE_THREAD, NumpyBackend, weighted_sum
+from ._numpy_branches import PreparedBranches
 from ._numpy_elementwise import FORWARD, SMALL, Native, log_likelihood, row_sums
 from ._numpy_norms import PreparedNorm
 
@@ -96,11 +97,13 @@ def _step(
     norms = [*map(prepared, layers.norms, a[1:])]
     before = [*map(prepared, of_inputs, inputs, a)]
     sigmas = [_sigma(backend, *each) for each in zip(layers.activations, a[1:], strict=True)]
+    branches, of_x = PreparedBranches(layers, theta, a[0]), np.empty_like(a[0])
     forward = _forward(
-        backend, program, a, masks, norms, before, inputs, delta[-1], tensors, sigmas
+        backend, program, a, masks, norms, before, inputs, delta[-1], tensors, sigmas, branches
     )
-    below = _below(backend, layers, tensors, a, masks, norms, before, delta, sigmas)
+    below = _below(backend, layers, tensors, a, masks, norms, before, [*delta, of_x], sigmas)
     updates = _updates(backend, layers, tensors, into, inputs, delta)
+    updates += branches.updates(backend, of_x, grad)
     for norm, of_layer in zip(norms + before, layers.norms + of_inputs, strict=True):
         if norm is not None and of_layer.trained:
             updates += _of_norm(backend, of_layer, norm.sums, theta, grad)
@@ -174,10 +177,13 @@ def _below(
     delta: list[Array],
     sigmas: list[tuple[Native, Native]],
 ) -> list[Call]:
-    """(BP2), from the old ω, down to the first layer that is trained, or a norm of its inputs."""
+    """(BP2), from the old ω, down to the first layer that is trained, or to its inputs.
+
+    δ of these comes last in `delta`.
+    """
     calls: list[Call] = []
     for k in range(len(tensors) - 1, layers.lowest, -1):
-        lower = delta[k - 1] if k else np.empty_like(a[0])
+        lower = delta[k - 1]
         calls.append(_product(backend, delta[k], tensors[k][0], lower))
         late, shortcut = layers.skips_norm[k], []
         if k in layers.skips:
@@ -188,9 +194,9 @@ def _below(
             calls.append(partial(np.multiply, lower, masks[k], lower))
         if (norm := before[k]) is not None:
             calls += norm.backward(lower)
+        calls += shortcut if late else []
         if k == 0:
             break
-        calls += shortcut if late else []
         calls.append(partial(sigmas[k - 1][1], lower, a[k]))
         if (norm := norms[k - 1]) is not None:
             calls += norm.backward(lower)
@@ -238,6 +244,7 @@ def _forward(
     delta: Array,
     tensors: list[Any],
     sigmas: list[tuple[Native, Native]],
+    branches: PreparedBranches,
 ) -> Callable[[int, Array, Array, Array], float]:
     """Forward to δ^L and the sum of costs; notes which rows are right, or the labels decided.
 
@@ -245,7 +252,7 @@ def _forward(
     """
     layers, (cost, _) = program.layers, program.objective
     z, y, weight = a[-1], np.empty_like(delta), program.weight
-    calls: list[Call] = []
+    calls: list[Call] = [*branches.forward]
     draws: list[Callable[[int], None]] = []
     for k, ((w, b), x) in enumerate(zip(tensors, inputs, strict=True)):
         out, mask, (index, rate) = a[k + 1], masks[k], layers.dropout[k]
@@ -268,7 +275,7 @@ def _forward(
         if out is not z:
             calls.append(partial(sigmas[k][0], out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
-    gather = _gather(backend, program.x, a[0], scale, offset)
+    gather = _gather(backend, program.x, branches.raw, scale, offset)
     labelled = program.y.ndim == 1
     aim = _one_hot(backend, y) if labelled else _gather(backend, program.y, y)
     end, factor, _ = _COSTS[cost]

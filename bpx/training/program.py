@@ -22,6 +22,9 @@ from .updates import Penalty, Scalars, Update
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
 STEPS_A_CALL = 1_000  # for small networks, whose time goes to calls
+OF_UPDATE = (
+    40  # multiply-adds that take as long as the optimizer on an element that is in no cache
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ class Program:
 
     @property
     def steps_a_call(self) -> int:
-        work = 3 * self.layers.multiply_adds * self.batch_size
+        layers, work = self.layers, 3 * self.layers.multiply_adds * self.batch_size
+        if self.rule != "theta":  # all of an embedding is updated, however small the mini-batch
+            work += OF_UPDATE * sum(each.count * each.width for each in layers.branches)
         return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 
@@ -116,7 +121,7 @@ def compiled(
     if layers is None or objective is None or update.rule is None or type(source) is not Arrays:
         return None
     samples, layout = source.samples, chain.architecture.layout
-    if is_sparse(samples.x):
+    if is_sparse(samples.x) or not layers.tells_rows_apart(chain.dtype):
         return None
     slots = tuple(update.state.slots[name] for name in update.optimizer.slots())
     program = Program(
