@@ -302,7 +302,7 @@ def warn_of_channels(layers: Sequence[Layer]) -> None:
 
 
 def warn_of_places(layers: Sequence[Layer]) -> None:
-    """A RuntimeWarning where a layer takes the places of an `Embedding` for channels."""
+    """A RuntimeWarning where a layer would treat the positions of an `Embedding` as channels."""
     before: Layer | None = None
     for layer in layers:
         if isinstance(before, Embedding) and isinstance(layer, ALONG_PLACES):

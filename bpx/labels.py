@@ -190,7 +190,7 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str) -> Any:
 
 
 def as_classes(labels: Array, classes: Sequence[Any] | None, names: bool = True) -> Array:
-    """What labels (m,) stand for, in an array of NumPy's, if `names` asks for it.
+    """What labels (m,) stand for, as a NumPy array, if `names` asks for it.
 
     Raises
     ------

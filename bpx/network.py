@@ -1080,8 +1080,8 @@ class Network(HasNames):
             dense one mini-batch at a time; on NumPy a first dense layer multiplies by the sparse
             rows directly if at most 2 % of the elements are not zero. Or `bpx.open_data` of data
             larger than memory, which brings y and weights if they are not given here. Or, without
-            y, an iterable of (x, y) or (x, y, sample_weight) mini-batches, which is gone through
-            once per epoch, and so has to end.
+            y, an iterable of (x, y) or (x, y, sample_weight) mini-batches, which is iterated once
+            per epoch and so must be finite.
         y : array
             Labels (n,), integers or names of `classes`, or targets (n, k).
         epochs : int

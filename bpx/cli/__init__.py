@@ -53,7 +53,7 @@ Target = Annotated[
     ),
 ]
 Separator = Annotated[
-    str, typer.Option(help='What is between the cells of a .csv file: ";", tab, ...')
+    str, typer.Option(help='Separator of the cells in a .csv file: ";", tab, ...')
 ]
 Decimal = Annotated[str, typer.Option(help='The decimal mark in a .csv file: "." or ",".')]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]

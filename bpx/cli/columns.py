@@ -93,7 +93,7 @@ def target_names(
 def _named(option: str, given: Sequence[str], names: Sequence[str]) -> list[str]:
     """The columns that an option names, one after another or with commas between them.
 
-    A comma that is in the name of a column is no such comma. ValueError if one is there twice.
+    A comma inside a column's name does not separate. ValueError if one is there twice.
     """
     found: list[str] = []
     for text in given:

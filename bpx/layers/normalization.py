@@ -42,8 +42,8 @@ class BatchNorm(Layer):
         μ̄ ← (1 − momentum)·μ̄ + momentum·μ,
 
     and likewise v̄ with the unbiased v: divided by one less than the number of values. Outside
-    training μ and v are the running ones. All this is as in PyTorch. Sample weights weigh costs,
-    not these statistics.
+    training μ and v are the running ones. All this is as in PyTorch.
+    Sample weights apply to costs, not to these statistics.
 
     Put it between a layer without activation and `Activation`; a bias before it is of no use:
     ``Conv2D(16, 3, use_bias=False), BatchNorm(), Activation("relu")``.

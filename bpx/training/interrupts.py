@@ -52,7 +52,7 @@ class Interrupts:
         return self
 
     def note(self, number: int, since: float = 0.0) -> None:
-        """Take it that the signal has come, at a time of the monotonic clock."""
+        """Record that the signal has come, at this time of the monotonic clock."""
         self.came.add(number)
         if not self.noted:
             self.noted, self._since = True, since
