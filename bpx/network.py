@@ -1039,7 +1039,10 @@ class Network(HasNames):
 
     # --- training, files, summary -----------------------------------------------------------
 
-    @hints("after x and y all arguments have names, such as epochs=10", **OF_FIT)
+    @hints(
+        "after x and y all arguments have names, as in fit(*train, validation=(x, y), epochs=10)",
+        **OF_FIT,
+    )
     def fit(
         self,
         x: Any,

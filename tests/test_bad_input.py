@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import messages
@@ -489,6 +490,34 @@ CASES = [
     ),
     # iterables
     (lambda: fit(X), TypeError, "fit takes x and y, or an iterable"),
+    (
+        lambda: fit(bpx.datasets.digits(), batch_size=2),
+        TypeError,
+        "got a Dataset, which is three parts: train, validation, test = data; net.fit(*train, val",
+    ),
+    (
+        lambda: net().fit(*bpx.datasets.digits()),
+        TypeError,
+        "after x and y all arguments have names, as in fit(*train, validation=(x, y), epochs=10)",
+    ),
+    (
+        lambda: fit("data.npz", batch_size=2),
+        TypeError,
+        "got the path 'data.npz': bpx.open_data('data.npz') reads it",
+    ),
+    (lambda: fit(Path("data.npz")), TypeError, "mini-batches; got the path 'data.npz': bpx.open"),
+    (
+        lambda: fit({"x": X, "y": Y}, l2=0.1),
+        TypeError,
+        "got a mapping of ['x', 'y']: fit(data['x'], data['y'])",
+    ),
+    (lambda: fit((X, Y), batch_size=2), TypeError, "got ndarray; pass a pair of arrays as fit(x"),
+    (lambda: fit([X, Y], l2=0.1), TypeError, "got ndarray; pass a pair of arrays as fit(x, y) or"),
+    (
+        lambda: fit([*zip(X[:, :, None], Y, strict=True)], batch_size=2),
+        ValueError,
+        "got single samples: pass arrays, x = np.array([x.reshape(-1) for x, y in data])",
+    ),
     (lambda: fit([3]), TypeError, "expected the iterable to give (x, y)"),
     (lambda: fit([]), ValueError, "the iterable gave no mini-batch"),
     (lambda: fit([(X, Y)], batch_size=2), ValueError, "batch_size= is for arrays"),

@@ -146,7 +146,7 @@ KEYWORDS = [
     (lambda: bpx.Network([3, 2], "relu"), "takes no 'relu': sizes are one list, bpx.Network([7"),
     (
         lambda: net().fit(X, Y, 10),
-        "fit takes no 10: after x and y all arguments have names, such as epochs=10",
+        "fit takes no 10: after x and y all arguments have names, as in fit(*train, validation=",
     ),
     (lambda: net().predict(X, Y), "predict takes no array([0, 1, 1, 0]): it takes x alone, and n"),
     (lambda: net().predict(X, training=True), "net.activations(x, training=True)[-1] are the o"),

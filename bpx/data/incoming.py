@@ -100,8 +100,8 @@ class Incoming:
         if empty:
             raise ValueError(f"the {self.what}iterable gave no mini-batch")
 
-    def checked(self, batch: Any) -> Samples:
-        """One of them; ValueError or TypeError says what is wrong with it."""
+    def check_form(self, batch: Any) -> None:
+        """TypeError or ValueError unless it is x with y, of several samples as far as it shows."""
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise TypeError(
                 "expected the iterable to give (x, y) or (x, y, sample_weight), got "
@@ -114,6 +114,10 @@ class Incoming:
                 "single samples: pass arrays, x = np.array([x.reshape(-1) for x, y in data]), "
                 "y = np.array([y for x, y in data])"
             )
+
+    def checked(self, batch: Any) -> Samples:
+        """One of them; ValueError or TypeError says what is wrong with it."""
+        self.check_form(batch)
         return self.net.samples(
             *batch, finite=self.finite, allow_zero_weight=True, names=self.names
         )

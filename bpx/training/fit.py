@@ -213,8 +213,6 @@ def _source(
             net, x, y, sample_weight=options.sample_weight, batch_size=options.batch_size,
             shuffle=shuffle, finite=finite, names=names, drop_last=options.drop_last,
         )  # fmt: skip
-    if options.n is None and (options.l1 or options.l2):
-        raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
     for_arrays = {
         "batch_size": options.batch_size,
         "sample_weight": options.sample_weight,
@@ -224,7 +222,10 @@ def _source(
     size = None if isinstance(options.n, str) else options.n
     x = x.matched(names) if isinstance(x, Batches) else x
     stream = net, x, options.epochs, size, finite, for_arrays
-    return Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
+    found = Stream(*stream) if slices is None else SharedStream(ranks, slices, *stream)
+    if options.n is None and (options.l1 or options.l2):
+        raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
+    return found
 
 
 # The part of η that is left after the first of several epochs, below which a schedule is doubted.

@@ -12,14 +12,16 @@ data, which have to be the same then), and between two epochs what further ones 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from functools import cached_property
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from ..backends import Array, is_sparse, on_host
+from ..checks import shortened
 from ..context import Workspace
 from ..data import arrays
 from ..data.arrays import Samples
@@ -29,6 +31,7 @@ from ..data.incoming import Incoming
 from ..data.minibatches import epoch_order, steps_of_epoch
 from ..names import Names
 from ..network import Network
+from ..registry import article
 from .plausibility import warn_of_coarse, warn_of_scale, warn_of_several, warn_of_targets
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
@@ -258,16 +261,14 @@ class Stream(Incoming):
         finite: bool,
         for_arrays: dict[str, Any],
     ) -> None:
+        _check_brings_batches(batches)
+        super().__init__(net, batches, finite=finite)
+        if isinstance(batches, tuple | list) and batches:
+            self.check_form(batches[0])  # before what is said about batches, if they are none
         for what, value in for_arrays.items():
             if value is not None:
                 own = ", such as bpx.batches(x, y, drop_last=True)" if what == "drop_last" else ""
                 raise ValueError(f"{what}= is for arrays; an iterable brings its own batches{own}")
-        if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
-            raise TypeError(
-                "fit takes x and y, or an iterable of (x, y) mini-batches; got "
-                f"{type(batches).__name__} and no y"
-            )
-        super().__init__(net, batches, finite=finite)
         self.check_repeatable(epochs)
         self.n, self.least_rows = n, net.chain.architecture.least_rows
         self.steps = len(batches) if isinstance(batches, Sized) else None
@@ -309,6 +310,25 @@ class Stream(Incoming):
 
     def load(self, batch: Samples, ws: Workspace) -> Batch:
         return self.net.chain.gather(batch.x, slice(None), ws), batch.y, batch.weight
+
+
+def _check_brings_batches(given: Any) -> None:
+    """TypeError for what is no iterable of mini-batches, with how to pass what it has."""
+    kind = type(given).__name__
+    if getattr(given, "_fields", None) == ("train", "validation", "test"):  # as of bpx.datasets
+        came = (
+            f"{article(kind)}, which is three parts: train, validation, test = data; "
+            "net.fit(*train, validation=validation)"
+        )
+    elif isinstance(given, str | PathLike):
+        came = f"the path {str(given)!r}: bpx.open_data({str(given)!r}) reads it"
+    elif isinstance(given, Mapping):
+        came = f"a mapping of {shortened([*given])}: fit(data['x'], data['y'])"
+    elif hasattr(given, "shape") or not isinstance(given, Iterable):
+        came = f"{kind} and no y"
+    else:
+        return
+    raise TypeError(f"fit takes x and y, or an iterable of (x, y) mini-batches; got {came}")
 
 
 Source = Arrays | Windows | Stream
