@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .architecture import Architecture
-from .backends import Array, get, of
-from .checks import FILL_IN, LONGEST, different_names, flag, last_word, shortened
+from .backends import Array, get, of, on_host
+from .checks import FILL_IN, LONGEST, different_names, flag, last_word, shortened, warn
 from .data.arrays import class_count
 from .names import Names
 from .registry import nearest
@@ -173,7 +173,10 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str) -> Any:
         A name is not one of them, or missing.
     """
     names = None if classes is None else _names(y)
-    if classes is None or names is None:
+    if classes is None:
+        return y
+    if names is None:
+        _warn_of_places(y, classes, what)
         return y
     places = {name: place for place, name in enumerate(classes)}
     found = np.fromiter((places.get(name, -1) for name in names), np.int64, len(names))
@@ -187,6 +190,28 @@ def numbered(y: Any, classes: Sequence[Any] | None, what: str) -> Any:
     raise ValueError(
         f"{shortened(wrong)} in row {row} of {what} is not one of the network's classes{hint}"
     )
+
+
+def _warn_of_places(y: Any, classes: Sequence[Any], what: str) -> None:
+    """A RuntimeWarning if each integer in `y` is a name of `classes` too, at another place.
+
+    Names that are text in one file may be numbers in the next: 1, the place of "2", is then "1".
+    """
+    moved = {name for place, name in enumerate(classes) if name != str(place)}
+    if not any(isinstance(name, str) and name.isdecimal() for name in moved):
+        return
+    host = on_host(y)
+    with contextlib.suppress(ValueError):  # no array of anything
+        host = np.asarray(host)
+    if getattr(host, "ndim", 0) != 1 or host.dtype.kind not in "iu":
+        return
+    found = {*map(str, np.unique(host))}
+    if found <= {*classes} and found & moved:
+        warn(
+            f"the integers in {what} are taken for places in the network's classes, "
+            f"{shortened([*classes])}, and not for these names, which are text: pass names, "
+            f"np.asarray({last_word(what)}).astype(str), or to be clear np.array(net.classes)[y]"
+        )
 
 
 def as_classes(labels: Array, classes: Sequence[Any] | None, names: bool = True) -> Array:

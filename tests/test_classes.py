@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -179,6 +181,28 @@ def test_names_go_by_the_classes_that_are_set(trees):
         stream.fit([(x, named)])
     stream.classes = KINDS
     stream.fit([(x, named)], epochs=1)
+
+
+@pytest.mark.parametrize("as_given", [np.asarray, list, lambda y: np.asarray(y, np.uint8)])
+def test_integers_that_are_names_of_other_classes_are_doubted(trees, as_given):
+    x, text = trees[0][:4], ["1", "2", "3", "2"]
+    net = bpx.Network([2, 3], output="softmax", seed=0)
+    net.fit(x, text, epochs=1)
+    numbers = as_given([1, 2, 1, 2])
+    message = r"in {}y are taken for places in .*, \['1', '2', '3'\], .* np\.asarray\(y\)\.astype"
+    with pytest.warns(RuntimeWarning, match=message.format("")) as found:
+        by_place = net.evaluate(x, numbers)
+    assert [each.filename for each in found] == [__file__]
+    with pytest.warns(RuntimeWarning, match=message.format("validation ")):
+        net.fit(x, text, epochs=1, optimizer=bpx.SGD(0.0), validation=(x, numbers))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.evaluate(x, np.asarray(numbers).astype(str))
+        assert net.evaluate(x, np.array(net.classes)[numbers]) == by_place
+        assert net.evaluate(x, np.eye(3)[numbers]) == by_place  # targets are no names
+        assert net.accuracy(x, as_given([0, 1, 2, 1])) == net.accuracy(x, text)  # 0 is no name
+        net.classes = ["0", "1", "2"]
+        assert net.evaluate(x, numbers) == by_place
 
 
 def test_one_output_tells_two_names_apart(trees):

@@ -118,6 +118,17 @@ def test_a_warm_start_and_partial_fit_go_on(digits):
         warm.fit(x, y % 3)
 
 
+def test_classes_that_are_numbers_as_text_go_on_too():
+    x, y = np.eye(6, 3), np.array(["1", "2", "3"] * 2)
+    est = NetworkClassifier(softmax, epochs=1, random_state=0).fit(x, y, X_val=x, y_val=y)
+    twin = NetworkClassifier(softmax, epochs=1, random_state=0).fit(x, np.char.add("k", y))
+    for each, text in ((est, y), (twin, np.char.add("k", y))):
+        rows = y != "1"  # whose places, 1 and 2, are names of others, and no warning comes
+        each.partial_fit(x[rows], text[rows], validation_data=(x[rows], text[rows]))
+    assert est.network_.classes == ("1", "2", "3")
+    assert np.array_equal(est.network_.parameters, twin.network_.parameters)
+
+
 # --- labels and weights -------------------------------------------------------------------------
 
 BINARY = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from ..backends import Array, get, move, of
+from ..backends import Array, get, move, of, on_host
 from ..data.arrays import class_count
 from ..network import Network
 
@@ -59,6 +60,14 @@ def numbered(y: Any, binarizer: LabelBinarizer) -> Array:
         y = xp.astype(y, xp.uint8) if xp.isdtype(y.dtype, "bool") else y
         classes = xp.astype(backend.from_host(np.asarray(classes) + 0), y.dtype)
     return xp.searchsorted(classes, y)
+
+
+def by_name(y: Any, names: Sequence[Any] | None) -> Any:
+    """Codes (n,) as the names of a network's classes, if it could take one for a name, as 1 for
+    "1"; anything else as it is.
+    """
+    doubtful = any(isinstance(name, str) and name.isdecimal() for name in names or ())
+    return np.array(names)[on_host(y)] if doubtful and y.ndim == 1 else y
 
 
 def decoded(a: Array, binarizer: LabelBinarizer) -> Array:

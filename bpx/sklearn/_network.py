@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ from ..data.arrays import check_row_shape, check_x
 from ..history import History
 from ..keywords import OF_FIT, refuse
 from ..network import Network
-from . import _build, _callbacks, _validation
+from . import _build, _callbacks, _labels, _validation
 from ._arrays import takes_any
 from ._base import NAMES
 from ._build import PREFIX
@@ -136,7 +137,10 @@ class BaseNetwork(Learns):
             X, y, sample_weight, held_out = self._prepare(*given, validation_data, incremental)
             if held_out is None and self.validation_fraction is not None and not incremental:
                 X, y, sample_weight, held_out = _validation.split(self, X, y, sample_weight)
-            size = self.batch_size
+            size, names = self.batch_size, self._network.classes
+            y = _labels.by_name(y, names)
+            if held_out is not None:
+                held_out = replace(held_out, y=_labels.by_name(held_out.y, names))
             with _callbacks.task(self, incremental, "epoch", epochs, *given) as tasks:
                 callbacks = [*as_callbacks(self.callbacks), *([] if tasks is None else [tasks])]
                 self.history_: History = self._network.fit(
