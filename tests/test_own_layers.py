@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -179,6 +180,86 @@ def test_a_layer_of_which_some_tensors_are_trained():
     net.fit(X, y, epochs=1, optimizer=bpx.SGD(0.5))
     assert np.abs(net.parameters - expected).max() < 1e-15
     assert scales.b.tolist() == [3.0, 0.3]
+
+
+@dataclass(frozen=True)
+class Scaled(Layer):
+    """x ⊙ gain, with a table beside it; `hand_over` gives their gradients."""
+
+    hand_over: Any = None
+
+    def parameters(self):
+        gain = Parameter(self.shape_in, Constant(1.0))
+        return {"gain": gain, "table": Parameter((2, *self.shape_in), Constant(1.0))}
+
+    def forward(self, x, p, ctx):
+        return x * p.gain, x
+
+    def backward(self, delta, x, p, out, ctx):
+        below = delta * p.gain
+        if self.hand_over is not None:
+            self.hand_over(out, p, delta * x)
+        return below
+
+
+CASES = [
+    (
+        lambda out, p, d: out.gain.rows(d.sum(0)),
+        "expected out.gain.rows(d) of the layer Scaled to get shape (m, 2), since gain has shape "
+        "(2,), got shape (2,)",
+    ),
+    (
+        lambda out, p, d: out.gain.write(3.0),
+        "out.gain.write(g) of the layer Scaled to get shape (2,",
+    ),
+    (lambda out, p, d: out.gain.write(np.ones(1)), "since gain has shape (2,), got shape (1,)"),
+    (lambda out, p, d: out.gain.product(d, d), "to get shapes (m, n) and (m, k), since gain has"),
+    (
+        lambda out, p, d: out.table.product(d, d[:2]),
+        "to get shapes (m, 2) and (m, 2), since table has shape (2, 2), got shapes (3, 2) and (2,",
+    ),
+    (
+        lambda out, p, d: out.table.rows_at(d, d),
+        "out.table.rows_at(d, k) of the layer Scaled to get shapes (m, 2) and (m,), since table",
+    ),
+    (
+        lambda out, p, d: out.gain.rows(d),
+        "expected backward of the layer Scaled to hand over the gradient of table, by out.table.r",
+    ),
+    (
+        lambda out, p, d: out.gian.rows(d),
+        "out of the layer Scaled has no attribute 'gian'; did you",
+    ),
+    (lambda out, p, d: p.gg, "p of the layer Scaled has no attribute 'gg'. Known: gain, table"),
+]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("hand_over", "message"), CASES, ids=[case[1][:50] for case in CASES])
+def test_gradients_that_are_handed_over_wrongly(hand_over, message, nested):
+    own = Scaled(hand_over)
+    chain = [Input(2), layers.Residual([own]) if nested else own, Dense(1)]
+    for use in (bpx.Network(chain).fit, bpx.Network(chain).backprop):
+        with pytest.raises((ValueError, AttributeError), match=re.escape(message)):
+            use(X, X[:, :1])
+
+
+def test_each_way_to_hand_over_a_gradient():
+    def hand_over(out, p, d):
+        out.gain.write(d.sum(0))
+        out.table.rows_at(d, np.array([0, 1, 0]))
+
+    net = bpx.Network([Input(2), Scaled(hand_over), Dense(1)], seed=0)
+    net.fit(X, X[:, :1], epochs=2)
+    assert not (net.tensors["layers.0.table"] == 1.0).all()
+
+
+def test_an_attribute_that_is_missing_elsewhere_is_told_as_it_is():
+    def fails(out, p, d):
+        return d.gain
+
+    with pytest.raises(AttributeError, match=r"'numpy\.ndarray' object has no attribute 'gain'"):
+        bpx.Network([Input(2), Scaled(fails), Dense(1)]).backprop(X, X[:, :1])
 
 
 def test_buffers_of_one_name_and_two_dtypes():

@@ -97,7 +97,7 @@ class Layer:
       the parameter in the same call; `out` is None when the layer is not trained.
 
     All of it works for any number of rows m ≥ 1, and with buffers from ``ctx.buffer``. Arrays are
-    in the network's dtype. A run checks what is returned once, in its first step.
+    in the network's dtype. A run checks what is returned and handed over once, in its first step.
 
     Parameters
     ----------

@@ -9,9 +9,9 @@ from itertools import accumulate
 from typing import Any
 
 from ..backends import Array
-from ..checks import not_as_expected, shortened
 from ..context import Context
 from ..parameters import Out, Space
+from . import own
 from ._base import Layer, Shape
 
 
@@ -70,29 +70,16 @@ def forward(
     """The last layer's output, and what each layer saved."""
     saved = []
     for layer, tensors, ctx in zip(layers, p, contexts, strict=True):
-        found = layer.forward(x, tensors, ctx)
+        try:
+            found = layer.forward(x, tensors, ctx)
+        except AttributeError as error:
+            own.explain(error, layer, p=tensors)
+            raise
         if layer.own and ctx.first("forward"):
-            _check_forward(layer, found, x, ctx)
+            own.check_forward(layer, found, x, ctx)
         x, kept = found
         saved.append(kept)
     return x, saved
-
-
-def _check_forward(layer: Layer, found: Any, x: Array, ctx: Context) -> None:
-    """ValueError unless a user's own layer has returned (y, saved)."""
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise ValueError(
-            f"expected forward of the layer {layer} to return (y, saved), got {shortened(found)}"
-        )
-    shape = x.shape[0], *layer.output_shape
-    dtypes = [ctx.dtype, x.dtype]  # whole numbers for an Embedding stay integers
-    _check_array(f"y of the layer {layer}", found[0], shape, dtypes)
-
-
-def _check_array(what: str, got: Any, shape: Shape, dtypes: Sequence[Any]) -> None:
-    """ValueError unless it has this shape, and one of the dtypes."""
-    if getattr(got, "shape", None) != shape or getattr(got, "dtype", None) not in dtypes:
-        raise not_as_expected(f"{what}, in the network's dtype,", shape, got)
 
 
 def backward(
@@ -110,8 +97,14 @@ def backward(
         if not ctx.wanted and to is None:
             return None
         layer = layers[index]
-        below = layer.backward(below, saved[index], p[index], to, ctx)
-        if layer.own and ctx.wanted and ctx.first("backward"):
-            shape = delta.shape[0], *layer.shape_in
-            _check_array(f"∂C/∂x of the layer {layer}", below, shape, [ctx.dtype])
+        first = layer.own and ctx.first("backward")
+        if first and to is not None:
+            to = own.watched(layer, to)
+        try:
+            below = layer.backward(below, saved[index], p[index], to, ctx)
+        except AttributeError as error:
+            own.explain(error, layer, p=p[index], out=to)
+            raise
+        if first:
+            own.check_backward(layer, below, delta.shape[0], to, ctx)
     return below

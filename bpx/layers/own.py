@@ -1,0 +1,119 @@
+"""A user's own layer: what it gives is checked in the first step of a run, and its errors told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..backends import Array
+from ..checks import not_as_expected, shortened
+from ..context import Context
+from ..keywords import missing
+from ..parameters import Destination, Space
+from ._base import Layer, Shape
+
+
+def check_forward(layer: Layer, found: Any, x: Array, ctx: Context) -> None:
+    """ValueError unless `forward` has returned (y, saved)."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(
+            f"expected forward of the layer {layer} to return (y, saved), got {shortened(found)}"
+        )
+    shape = x.shape[0], *layer.output_shape
+    dtypes = [ctx.dtype, x.dtype]  # whole numbers for an Embedding stay integers
+    _check_array(f"y of the layer {layer}", found[0], shape, dtypes)
+
+
+def check_backward(layer: Layer, below: Any, m: int, out: Space | None, ctx: Context) -> None:
+    """ValueError unless `backward` has returned ∂C/∂x, if wanted, and filled `watched(out)`."""
+    if ctx.wanted:
+        _check_array(f"∂C/∂x of the layer {layer}", below, (m, *layer.shape_in), [ctx.dtype])
+    for to in [] if out is None else _all_in(out):
+        if not to.filled:
+            raise ValueError(
+                f"expected backward of the layer {layer} to hand over the gradient of "
+                f"{to.name}, by out.{to.name}.rows(d), product(d, x), rows_at(d, k) or write(g)"
+            )
+
+
+def _check_array(what: str, got: Any, shape: Shape, dtypes: Sequence[Any]) -> None:
+    """ValueError unless it has this shape, and one of the dtypes."""
+    if getattr(got, "shape", None) != shape or getattr(got, "dtype", None) not in dtypes:
+        raise not_as_expected(f"{what}, in the network's dtype,", shape, got)
+
+
+def watched(layer: Layer, out: Space, prefix: str = "") -> Space:
+    """The same destinations, which check the shapes of what they get."""
+    found = Space()
+    for name, to in vars(out).items():
+        inner = isinstance(to, Space)
+        path = prefix + name
+        setattr(found, name, watched(layer, to, f"{path}.") if inner else _To(layer, path, to))
+    return found
+
+
+def _all_in(out: Space) -> Iterator[_To]:
+    for to in vars(out).values():
+        if isinstance(to, Space):
+            yield from _all_in(to)
+        else:
+            yield to
+
+
+class _To:
+    """A `Destination` that takes one gradient, of the right shape: kernels would broadcast it."""
+
+    __slots__ = ("filled", "layer", "name", "to")
+
+    def __init__(self, layer: Layer, name: str, to: Destination) -> None:
+        self.layer, self.name, self.to, self.filled = layer, name, to, False
+
+    def product(self, delta: Array, x: Array) -> None:
+        n, k = self.shape if len(self.shape) == 2 else ("n", "k")  # no array has these
+        self._check("product(d, x)", [("m", n), ("m", k)], delta, x)
+        self.to.product(delta, x)
+
+    def rows(self, parts: Array) -> None:
+        self._check("rows(d)", [("m", *self.shape)], parts)
+        self.to.rows(parts)
+
+    def rows_at(self, parts: Array, rows: Array) -> None:
+        self._check("rows_at(d, k)", [("m", *self.shape[1:]), ("m",)], parts, rows)
+        self.to.rows_at(parts, rows)
+
+    def write(self, gradient: Array) -> None:
+        self._check("write(g)", [self.shape], gradient)
+        self.to.write(gradient)
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.to.array.shape)
+
+    def _check(self, way: str, wanted: list[tuple[Any, ...]], *given: Any) -> None:
+        """ValueError unless what is `given` has the `wanted` shapes, with one m for all."""
+        self.filled = True
+        shapes = [tuple(getattr(array, "shape", ())) for array in given]
+        m = {"m": shapes[0][0]} if shapes[0] else {}
+        if shapes != [tuple(m.get(length, length) for length in shape) for shape in wanted]:
+            raise ValueError(
+                f"expected out.{self.name}.{way} of the layer {self.layer} to get "
+                f"{_in_words(wanted)}, since {self.name} has shape {self.shape}, got "
+                f"{_in_words(shapes)}"
+            )
+
+
+def _in_words(shapes: Sequence[tuple[Any, ...]]) -> str:
+    """Such as ``"shapes (m, 3) and (m,)"``."""
+    each = [f"({', '.join(map(str, s))}{',' * (len(s) == 1)})" for s in shapes]
+    return f"shape{'s' * (len(each) > 1)} {' and '.join(each)}"
+
+
+def explain(error: AttributeError, layer: Layer, **spaces: Space | None) -> None:
+    """AttributeError that says which names `p` or `out` has, if `error` is about one of them.
+
+    A `__getattr__` of theirs would make each use of a tensor slower.
+    """
+    for name, space in spaces.items():
+        if space is not None and error.obj is space:
+            owner = f"{name} of the layer {layer}"
+            raise missing(owner, str(error.name), vars(space), {}) from error
