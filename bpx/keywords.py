@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from typing import Any, ParamSpec, TypeVar
@@ -49,6 +50,7 @@ OF_FIT = {
     "momentum": "the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
     "patience": "here it is callbacks=bpx.EarlyStopping(10)",
     "random_state": "the network has it, bpx.Network(..., seed=0)",
+    "schedule": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
     "scheduler": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
     "seed": "the network has it, bpx.Network(..., seed=0)",
     "steps_per_epoch": "an epoch is once through x, or through an iterable of mini-batches",
@@ -119,6 +121,10 @@ OF_SCHEDULES = {
         "epochs": "here it is steps=, of which an epoch has ceil(n / batch_size)",
         "total_steps": "here it is steps=",
     },
+}
+# Of schedules too: what arguments without a default are.
+NEEDED_BY_SCHEDULES = {
+    "steps": "those of a whole run are epochs * len(bpx.batches(x, y, batch_size))",
 }
 # Of bpx itself.
 _RELU = 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")'
@@ -378,12 +384,15 @@ def missing(owner: str, name: str, known: Iterable[str], elsewhere: dict[str, st
 
 
 def init_hints(
-    replaced: Mapping[str, Mapping[str, str]] | None = None, more: str = ""
+    replaced: Mapping[str, Mapping[str, str]] | None = None,
+    more: str = "",
+    needed: Mapping[str, str] | None = None,
 ) -> Callable[[type[C]], type[C]]:
     """Decorator of a class, above that of a frozen dataclass: `hints` for its constructor.
 
     Of the texts in `replaced` it has those for the class's own arguments, and those under "".
-    Fields that are set later are refused with what to do instead.
+    Those in `needed` say what to pass for arguments that have no default, and are missing. Fields
+    that are set later are refused with what to do instead.
     """
 
     def decorate(cls: type[C]) -> type[C]:
@@ -391,11 +400,28 @@ def init_hints(
         for ours, texts in (replaced or {}).items():
             if not ours or ours in known:
                 fitting |= texts
-        cls.__init__ = hints(more, **fitting)(cls.__init__)  # type: ignore[method-assign]
+        made = hints(more, **fitting)(cls.__init__)
+        cls.__init__ = _asking_for(needed, made) if needed else made  # type: ignore[method-assign]
         cls.__setattr__ = _refusing(cls)  # type: ignore[method-assign]
         return cls
 
     return decorate
+
+
+def _asking_for(needed: Mapping[str, str], init: Any) -> Any:
+    """`init`, of which a TypeError for an argument that is missing has the text in `needed`."""
+    known = [*inspect.signature(init).parameters.values()][1:]
+    required = [each.name for each in known if each.default is each.empty]
+    names = {each.name for each in known}
+
+    @functools.wraps(init)
+    def called(self: Any, *args: Any, **options: Any) -> None:
+        for name in required[len(args) :]:
+            if name in needed and name not in options and options.keys() <= names:
+                raise TypeError(f"{type(self).__name__} needs {name}=: {needed[name]}")
+        init(self, *args, **options)
+
+    return called
 
 
 def _refusing(cls: type[Any]) -> Callable[[Any, str, Any], None]:

@@ -478,6 +478,18 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     """
     if isinstance(optimizer, str) and optimizer.lower().replace("-", "") == "lbfgs":
         raise ValueError(f"{optimizer!r} is no optimizer: {ATTRIBUTES_OF_BPX['LBFGS']}")
-    found: Optimizer = OPTIMIZERS.get(optimizer)
+    try:
+        found: Optimizer = OPTIMIZERS.get(optimizer)
+    except TypeError as error:
+        raise TypeError(f"{error}{_place_of(optimizer)}") from None
     check_described(found)
     return found
+
+
+def _place_of(other: Any) -> str:
+    """The end of a message: where to pass what is no optimizer."""
+    if isinstance(other, Schedule):
+        return f": bpx.SGD({type(other).__name__}(...)) has it as its learning rate"
+    if isinstance(other, numbers.Real) and not isinstance(other, bool):
+        return f": bpx.SGD({other}) has it as its learning rate"
+    return ": pass it as callbacks=" if hasattr(other, "on_epoch_end") else ""

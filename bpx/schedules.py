@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from .checks import fraction, nonnegative, number, positive, whole
-from .keywords import OF_SCHEDULES, init_hints
+from .keywords import NEEDED_BY_SCHEDULES, OF_SCHEDULES, init_hints
 
 
 class Schedule:
@@ -52,7 +52,7 @@ def _grown(initial: float, factor: float, exponent: float) -> float:
         return math.inf
 
 
-@init_hints(OF_SCHEDULES)
+@init_hints(OF_SCHEDULES, needed=NEEDED_BY_SCHEDULES)
 @dataclass(frozen=True)
 class Constant(Schedule):
     """η = `rate`.
@@ -70,7 +70,7 @@ class Constant(Schedule):
         return self.rate
 
 
-@init_hints(OF_SCHEDULES)
+@init_hints(OF_SCHEDULES, needed=NEEDED_BY_SCHEDULES)
 @dataclass(frozen=True)
 class StepDecay(Schedule):
     """η = `initial` · `factor`^⌊step / `every`⌋; a `factor` above 1 makes it grow.
@@ -92,7 +92,7 @@ class StepDecay(Schedule):
         return _grown(self.initial, self.factor, step // self.every)
 
 
-@init_hints(OF_SCHEDULES)
+@init_hints(OF_SCHEDULES, needed=NEEDED_BY_SCHEDULES)
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """η = `initial` · `factor`^(step / `steps`): multiplied by `factor` over `steps` steps.
@@ -116,7 +116,7 @@ class Exponential(Schedule):
         return _grown(self.initial, self.factor, step / self.steps)
 
 
-@init_hints(OF_SCHEDULES)
+@init_hints(OF_SCHEDULES, needed=NEEDED_BY_SCHEDULES)
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine from `initial` at step 0 to `final` at step `steps`, and constant after it.
@@ -176,7 +176,7 @@ class WarmUp(Schedule):
         return None if end is None else self.steps + end
 
 
-@init_hints(OF_SCHEDULES)
+@init_hints(OF_SCHEDULES, needed=NEEDED_BY_SCHEDULES)
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Up to `peak` and down again (Smith and Topin, 2018), each along half a cosine.
@@ -215,7 +215,7 @@ class OneCycle(Schedule):
         return self.steps
 
 
-@init_hints(OF_SCHEDULES)
+@init_hints(OF_SCHEDULES, needed=NEEDED_BY_SCHEDULES)
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """η = `initial` / (step + 1)^`power`.

@@ -115,6 +115,7 @@ def fit_with(forward, backward=None, **members):
     return bpx.Network(chain, seed=0).fit(X, Y, epochs=1)
 
 
+COSINE = bpx.schedules.Cosine(0.1, 100)
 NAN = np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 CASES = [
@@ -488,6 +489,41 @@ CASES = [
         TypeError,
         "got the class: pass EarlyStopping(...)",
     ),
+    # what is passed in the place of another
+    (
+        lambda: fit(X, Y, callbacks=[COSINE]),
+        TypeError,
+        "or a function, got a Cosine: the optimizer has it, optimizer=bpx.SGD(Cosine(...))",
+    ),
+    (lambda: fit(X, Y, callbacks=bpx.Adam()), TypeError, "got an Adam: pass it as optimizer="),
+    (lambda: fit(X, Y, callbacks=[net()]), TypeError, "or a function, got a Network"),
+    (
+        lambda: fit(X, Y, optimizer=COSINE),
+        TypeError,
+        "or an Optimizer object, got Cosine: bpx.SGD(Cosine(...)) has it as its learning rate",
+    ),
+    (
+        lambda: fit(X, Y, optimizer=bpx.EarlyStopping(3)),
+        TypeError,
+        "or an Optimizer object, got EarlyStopping: pass it as callbacks=",
+    ),
+    (
+        lambda: fit(X, Y, optimizer=0.5),
+        TypeError,
+        "got float: bpx.SGD(0.5) has it as its learning",
+    ),
+    (lambda: fit(X, Y, schedule=COSINE), TypeError, "bpx.SGD(bpx.schedules.Cosine(0.1, 1000))"),
+    (
+        lambda: bpx.schedules.Cosine(0.1),
+        TypeError,
+        "Cosine needs steps=: those of a whole run are epochs * len(bpx.batches(x, y, batch_si",
+    ),
+    (
+        lambda: bpx.schedules.Cosine(0.1, epochs=3),
+        TypeError,
+        "here it is steps=, of which an epoch",
+    ),
+    (lambda: bpx.schedules.OneCycle(0.1, stepz=3), TypeError, "did you mean 'steps'?"),
     # iterables
     (lambda: fit(X), TypeError, "fit takes x and y, or an iterable"),
     (

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..checks import takes
 from ..history import History, StepLog
 from ..keywords import attr_hints
-from ..optimizers import State
+from ..network import Network
+from ..optimizers import Optimizer, State
 from ..persistence import Stateful
 from ..registry import article, nearest
-
-if TYPE_CHECKING:
-    from ..network import Network
+from ..schedules import Schedule
 
 
 @attr_hints(optimizer="it is run.net.optimizer, and run.optimizer_state.factor a factor on its η")
@@ -184,12 +183,13 @@ def as_callbacks(callbacks: Any) -> list[Any]:
     for callback in [callbacks] if is_one(callbacks) else several:
         if isinstance(callback, type):
             raise TypeError(f"expected a callback, got the class: pass {callback.__name__}(...)")
-        if not is_one(callback) and not callable(callback):
-            kind = type(callback).__name__
-            hint = ": pass it as checkpoint=" if kind == "Checkpoint" else ""
+        other = isinstance(
+            callback, Schedule | Network
+        )  # which can be called, with something else
+        if other or (not is_one(callback) and not callable(callback)):
             raise TypeError(
                 f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "
-                f"{article(kind)}{hint}"
+                f"{article(type(callback).__name__)}{_place_of(callback)}"
             )
         if not is_one(callback):
             takes("a callback", callback, "run")
@@ -205,6 +205,16 @@ def as_callbacks(callbacks: Any) -> list[Any]:
             f"{' and '.join(replacing)}: EarlyStopping(restore_best=False) only stops"
         )
     return found
+
+
+def _place_of(other: Any) -> str:
+    """The end of a message: where to pass what is no callback."""
+    kind = type(other).__name__
+    if isinstance(other, Schedule):
+        return f": the optimizer has it, optimizer=bpx.SGD({kind}(...))"
+    if isinstance(other, Optimizer):
+        return ": pass it as optimizer="
+    return ": pass it as checkpoint=" if kind == "Checkpoint" else ""
 
 
 def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
