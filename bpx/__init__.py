@@ -111,7 +111,7 @@ def __getattr__(name: str) -> Any:
         value = globals()[name] = found if name in _LATER else getattr(found, name)
         return value
     owner = f"module {__name__!r}"
-    kinds = {layers: layers.Layer | layers.Input, schedules: schedules.Schedule}
+    kinds = {layers: layers.Layer | layers.Input, schedules: schedules.Schedule, costs: Cost}
     for place, kind in kinds.items():
         it = getattr(place, name, None)
         if isinstance(it, type) and issubclass(it, kind):

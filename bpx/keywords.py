@@ -15,31 +15,45 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
 
+# Of networks and of training.
+_DROPOUT = "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.Dropout(0.5), ...]"
 # Of the constructor of networks.
 OF_NETWORKS = {
     "activation": 'here it is hidden="relu", and output= for the last layer',
     "alpha": "it is for training, net.fit(..., l2=...)",
+    "batch_norm": "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.BatchNorm(), ...]",
     "batch_size": "it is for training, net.fit(..., batch_size=...)",
     "device": 'here it is backend="cupy", or "numpy"',
-    "dropout": "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.Dropout(0.5), ...]",
+    "dropout": _DROPOUT,
     "epochs": "it is for training, net.fit(..., epochs=...)",
+    "hidden_activation": 'here it is hidden="relu"',
     "hidden_layer_sizes": "here all sizes are the first argument, such as [20, 100, 3]",
+    "initializer": 'here it is weights="he-normal" or another',
     "l2": "it is for training, net.fit(..., l2=...)",
     "learning_rate": "the optimizer has it, fit(..., optimizer=bpx.SGD(0.1))",
     "learning_rate_init": "the optimizer has it, fit(..., optimizer=bpx.Adam(0.001))",
     "loss": 'here it is cost="cross-entropy" or another',
     "max_iter": "it is for training, net.fit(..., epochs=...)",
     "optimizer": "it is for training, fit(..., optimizer=bpx.SGD(0.1))",
+    "output_activation": 'here it is output="softmax"',
     "random_state": "here it is seed=0",
 }
 # Of training.
+_VALIDATION = "here it is validation=(x, y)"
 OF_FIT = {
     "alpha": "here it is l2=",
     "class_weight": "here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
     "cost": "the network has it, bpx.Network(..., cost=...)",
     "device": 'the network has it, bpx.Network(..., backend="cupy")',
+    "dropout": _DROPOUT,
     "early_stopping": "here it is callbacks=bpx.EarlyStopping(10), with validation=(x, y)",
+    "early_stopping_n": (
+        'here it is callbacks=bpx.EarlyStopping(10, monitor="validation_accuracy"), with '
+        "validation=(x, y)"
+    ),
     "eta": "the optimizer has it, optimizer=bpx.SGD(0.1)",
+    "evaluation_data": _VALIDATION,
+    "gradient_clip": "here it is clip_norm=, or clip_value= for each element",
     "learning_rate": "the optimizer has it, optimizer=bpx.SGD(0.1)",
     "lmbda": "here it is l2=",
     "loss": "the network has it, bpx.Network(..., cost=...)",
@@ -48,13 +62,21 @@ OF_FIT = {
     "max_iter": "here it is epochs=",
     "metrics": "here they are callbacks=[bpx.Metric(name, function)]",
     "momentum": "the optimizer has it, optimizer=bpx.SGD(0.1, momentum=0.9)",
+    **{
+        f"monitor_{part}_{column}": f'it always is, history["{ours}_{column}"] of what fit returns'
+        for part, ours in (("evaluation", "validation"), ("training", "training"))
+        for column in ("accuracy", "cost")
+    },
+    "n_jobs": 'it uses the cores by itself; among processes it is parallel="mpi"',
     "patience": "here it is callbacks=bpx.EarlyStopping(10)",
     "random_state": "the network has it, bpx.Network(..., seed=0)",
+    "save_best_only": "here it is callbacks=bpx.EarlyStopping(10), with validation=(x, y)",
     "schedule": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
     "scheduler": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
     "seed": "the network has it, bpx.Network(..., seed=0)",
     "steps_per_epoch": "an epoch is once through x, or through an iterable of mini-batches",
-    "validation_data": "here it is validation=(x, y)",
+    "test_data": _VALIDATION,
+    "validation_data": _VALIDATION,
     "validation_split": "cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
     "verbose": "here it is progress=True",
     "weight_decay": "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(0.001)",
@@ -63,7 +85,11 @@ _BAGGING = (
     "give each member rows of your own, for net in ensemble.members: "
     "k = net.generator.integers(len(x), size=len(x)); net.fit(x[k], y[k])"
 )
-OF_FIT_OF_ENSEMBLES = OF_FIT | {"bagging": _BAGGING, "bootstrap": _BAGGING}
+OF_FIT_OF_ENSEMBLES = OF_FIT | {
+    "bagging": _BAGGING,
+    "bootstrap": _BAGGING,
+    "n_jobs": "here it is processes=",
+}
 # Of predictions and evaluations.
 OF_PREDICTIONS = {
     "batch_size": "large inputs are worked through in slices anyway",
@@ -129,11 +155,18 @@ NEEDED_BY_SCHEDULES = {
 # Of bpx itself.
 _RELU = 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")'
 ATTRIBUTES_OF_BPX = {
+    **dict.fromkeys(
+        ("BCELoss", "CrossEntropyCost", "CrossEntropyLoss"),
+        'here it is bpx.Network(..., cost="cross-entropy"), the default',
+    ),
     "CSVLogger": "here it is history.to_csv(path), or run.history.to_csv(path) in a callback",
     "DataLoader": "here it is bpx.batches(x, y, 32), or bpx.open_data(path) for files",
     "LBFGS": (
         "it takes no mini-batches: docs/recipes.md has it by SciPy in some lines, and in "
         'bpx.sklearn MLPClassifier and MLPRegressor have it, solver="lbfgs"'
+    ),
+    **dict.fromkeys(
+        ("MSE", "MSELoss", "QuadraticCost"), 'here it is bpx.Network(..., cost="quadratic")'
     ),
     "LRFinder": "docs/training.md has one in some lines, at Finding a learning rate",
     "Linear": "here it is bpx.layers.Dense",
@@ -141,14 +174,17 @@ ATTRIBUTES_OF_BPX = {
     "MLPRegressor": "it is bpx.sklearn.MLPRegressor: import bpx.sklearn",
     "Model": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "ModelCheckpoint": "here it is fit(..., checkpoint=folder); bpx.EarlyStopping keeps the best",
+    "Progress": "here it is fit(..., progress=True), or bpx.callbacks.Progress",
     "ReLU": _RELU,
     "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
+    "load_model": "here it is bpx.load(path)",
     "nn": "here it is bpx.layers",
     "manual_seed": "a network has its own, bpx.Network(..., seed=0)",
     "optim": "here it is bpx.optimizers",
     "seed": "a network has its own, bpx.Network(..., seed=0)",
     "set_seed": "a network has its own, bpx.Network(..., seed=0)",
     "sklearn": "import bpx.sklearn",
+    "train": "here it is net.fit(x, y)",
 }
 # Of its layers; names that are nearly ours are found without.
 _MEAN = "here it is bpx.layers.GlobalAveragePool{0}D()"
@@ -208,10 +244,12 @@ ATTRIBUTES = _OF_TRAINING | {
     "backward": "here it is net.backprop(x, y), or net.backprop(x, output_gradient=...)",
     "bias": "here they are net.biases; initial ones are for bpx.Network(..., bias=...)",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
+    "cost_derivative": "here it is net.cost.gradient(np, a, y)",
     "count_params": "here it is net.summary()",
     "cuda": 'here it is net.to("cupy")',
     "device": "here it is net.backend, and net.to(...) makes a copy elsewhere",
-    "dropout": "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.Dropout(0.5), ...]",
+    "default_weight_initializer": "bpx.Network(...) draws them so, unless it gets weights=",
+    "dropout": _DROPOUT,
     "eval": "there is no need for it: units are dropped in training alone",
     "fit_generator": "here it is net.fit(batches), an iterable of (x, y)",
     "forward": "here it is net(x), or net.feedforward(x)",
@@ -241,6 +279,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "trainable": _FROZEN,
     "training": OF_PREDICTIONS["training"],
     "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
+    "update_mini_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x))",
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
 }
 # Of an ensemble.

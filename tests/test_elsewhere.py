@@ -263,11 +263,72 @@ def test_what_is_said_of_layers_that_are_not_there_works(rng):
         ),
         (lambda: layers.BatchNormalization, "did you mean 'BatchNorm'?"),
         (lambda: bpx.Cosine, "no attribute 'Cosine': it is bpx.schedules.Cosine"),
+        (lambda: bpx.CrossEntropy, "no attribute 'CrossEntropy': it is bpx.costs.CrossEntropy"),
+        (lambda: bpx.CrossEntropyCost, 'here it is bpx.Network(..., cost="cross-entropy"), the d'),
+        (lambda: bpx.QuadraticCost, 'here it is bpx.Network(..., cost="quadratic")'),
+        (lambda: bpx.MSE, 'here it is bpx.Network(..., cost="quadratic")'),
+        (lambda: bpx.Progress, "here it is fit(..., progress=True), or bpx.callbacks.Progress"),
+        (lambda: bpx.load_model, "here it is bpx.load(path)"),
+        (lambda: bpx.train, "here it is net.fit(x, y)"),
     ],
 )
 def test_names_that_are_nearly_right(look, told):
     with pytest.raises(AttributeError, match=re.escape(told)):
         look()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("early_stopping_n", 'bpx.EarlyStopping(10, monitor="validation_accuracy"), with valid'),
+        ("monitor_evaluation_accuracy", 'it always is, history["validation_accuracy"] of what'),
+        (
+            "monitor_evaluation_cost",
+            'it always is, history["validation_cost"] of what fit returns',
+        ),
+        ("monitor_training_accuracy", 'it always is, history["training_accuracy"] of what fit'),
+        ("monitor_training_cost", 'it always is, history["training_cost"] of what fit returns'),
+        ("evaluation_data", "here it is validation=(x, y)"),
+        ("test_data", "here it is validation=(x, y)"),
+        ("gradient_clip", "here it is clip_norm=, or clip_value= for each element"),
+        ("n_jobs", 'it uses the cores by itself; among processes it is parallel="mpi"'),
+        ("save_best_only", "here it is callbacks=bpx.EarlyStopping(10)"),
+        ("dropout", "it is a layer: [bpx.layers.Input(20)"),
+    ],
+)
+def test_arguments_of_fit_by_other_names(name, told):
+    with pytest.raises(
+        TypeError, match=re.escape(f"fit takes no {name}=: ") + f".*{re.escape(told)}"
+    ):
+        net().fit(X, Y, **{name: 1})
+
+
+def test_the_history_has_what_the_book_monitors():
+    history = net().fit(X, Y, epochs=1, validation=(X, Y))
+    for name, told in keywords.OF_FIT.items():
+        if name.startswith("monitor_"):
+            assert (
+                len(eval(told.partition(", ")[2].partition(" of ")[0], {"history": history})) == 1
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("hidden_activation", 'here it is hidden="relu"'),
+        ("output_activation", 'here it is output="softmax"'),
+        ("batch_norm", "it is a layer: [bpx.layers.Input(20), ..., bpx.layers.BatchNorm(), ...]"),
+        ("initializer", 'here it is weights="he-normal"'),
+    ],
+)
+def test_arguments_of_networks_by_other_names(name, told):
+    with pytest.raises(TypeError, match=re.escape(f"Network takes no {name}=: {told}")):
+        bpx.Network([3, 2], **{name: 1})
+
+
+def test_processes_of_an_ensemble_by_another_name():
+    with pytest.raises(TypeError, match="fit takes no n_jobs=: here it is processes="):
+        bpx.Ensemble([net()]).fit(X, Y, n_jobs=2)
 
 
 @pytest.mark.parametrize("name", [*inspect.signature(bpx.Network.fit).parameters][3:])

@@ -29,6 +29,7 @@ SAME_IN_FIT = (
 ELSEWHERE = OF_FIT | {
     "cost": "the network has it, bpx.Network(..., cost=...)",
     "early_stopping": "here it is callbacks=bpx.EarlyStopping(10), with validation_fraction=0.1",
+    "n_jobs": "it uses the cores by itself",
     "seed": "here it is random_state=",
     "validation": "it goes to fit(X, y, X_val=..., y_val=...)",
     "validation_data": "it goes to fit(X, y, X_val=..., y_val=...)",
