@@ -140,6 +140,11 @@ CASES = [
         "expected sample_weight as an array, a weight for each sample, got 'balanced': "
         "np.array([1.0, 5.0])[y] are those of classes",
     ),
+    (
+        lambda: net().total_cost(X, Y, 5.0),
+        TypeError,
+        "a weight for each sample, got 5.0: a penalty is l2=5.0, of fit and total_cost",
+    ),
     (lambda: fit(X, Y, sample_weight={0: 1.0}), TypeError, "for each sample, got {0: 1.0}: np."),
     (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
     (

@@ -466,6 +466,10 @@ def test_the_one_that_a_run_went_on_from_outlives_a_damaged_newer_one(data, tmp_
             {"l2": 1.0, "n": 5},
             r"l2 was 0\.0 and is 1\.0; n was 53 and is 5\. Pass what was passed",
         ),
+        (
+            {"optimizer": "adam"},
+            r"another folder, with these weights by bpx\.load\('.*33\.safetensors'\)\.fit\(",
+        ),
         ({"shuffle": False}, "shuffle was True and is False"),
         ({"callbacks": bpx.EarlyStopping()}, r"callbacks with a state was \[\] and is \['Early"),
         ({"validation": True}, "validation was None and is 53"),
@@ -516,6 +520,11 @@ def test_what_is_asked_of_a_checkpoint(data, tmp_path):
             bpx.Checkpoint(tmp_path, **options)
     with pytest.raises(TypeError, match="the folder of checkpoints to be a path, got int"):
         network().fit(*data, checkpoint=3)
+    with pytest.raises(
+        ValueError, match=r"name one without \.safetensors; net\.save\(path\) writes a single file"
+    ):
+        network().fit(*data, checkpoint=tmp_path / "best.safetensors")
+    assert not [*tmp_path.iterdir()]
     with pytest.raises(
         ValueError, match="resume=True needs checkpoint=, the folder to go on from"
     ):

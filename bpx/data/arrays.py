@@ -312,10 +312,14 @@ def check_weight(
         Another shape, a weight that is negative or not finite, only zeros, or a sum that is very
         large or small.
     """
-    if isinstance(weight, dict | str):
+    if isinstance(weight, dict | str | float | int):
+        of_classes = "np.array([1.0, 5.0])[y] are those of classes"
+        penalty = (
+            f"a penalty is l2={weight}, of fit and total_cost"  # as the book calls the latter
+        )
         raise TypeError(
             f"expected {what} as an array, a weight for each sample, got {shortened(weight)}: "
-            "np.array([1.0, 5.0])[y] are those of classes"
+            f"{penalty if isinstance(weight, float | int) else of_classes}"
         )
     xp, given, weight = backend.xp, weight, asarray(backend, weight, what)
     precision = "float32" if dtype == xp.float32 else "float64"

@@ -72,6 +72,12 @@ class Checkpoint:
                 "expected the folder of checkpoints to be a path, got "
                 f"{type(self.folder).__name__}"
             )
+        if Path(self.folder).suffix == ".safetensors":
+            raise ValueError(
+                f"expected a folder for checkpoints, got {str(self.folder)!r}: name one without "
+                ".safetensors; net.save(path) writes a single file after fit, and "
+                "callbacks=bpx.EarlyStopping(...) keeps the best weights"
+            )
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
                 whole(f"{name} between checkpoints", getattr(self, name))

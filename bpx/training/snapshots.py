@@ -346,7 +346,8 @@ class Snapshot:
         if different:
             raise ValueError(
                 f"{self.path} is of another run: {'; '.join(different)}. Pass what was passed "
-                "then, or begin anew in another folder"
+                "then, or begin anew in another folder, with these weights by "
+                f"bpx.load({str(self.path)!r}).fit(..., checkpoint='another folder')"
             )
 
 
