@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from .backends import is_sparse, on_host
-from .checks import positive
+from .checks import positive, warn
 from .network import Network
+
+AT_MOST = 10_000_000  # passes times rows: half a minute or so; MNIST's 60,000 would take years
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ def gradient_check(
 ) -> GradientCheck:
     """Compare `Network.backprop` with (C(θ + ε) − C(θ − ε)) / 2ε, one element at a time.
 
-    It takes two passes per parameter and per element of x: use a small network and few samples.
-    The check runs on a float64 copy on the same backend; a device without float64 checks in
-    float32 and can only show gross errors. Random layers draw the same masks in every pass.
+    It takes two passes per parameter and per element of x: use a small network and few samples; a
+    RuntimeWarning says so before minutes or hours begin. The check runs on a float64 copy on the
+    same backend; a device without float64 checks in float32 and can only show gross errors. Random
+    layers draw the same masks in every pass.
 
     Parameters
     ----------
@@ -89,6 +92,7 @@ def gradient_check(
     epsilon = positive("epsilon", epsilon)
     twin = net.copy() if "float64" in net.backend.lacks else net.to(dtype="float64")
     samples = twin.samples(x, y, sample_weight)
+    _warn_of_time(twin, samples.n)
     host = samples.x.toarray() if is_sparse(samples.x) else on_host(samples.x)
     xs = np.array(host, dtype=twin.dtype)
     n, chain = samples.n, twin.chain
@@ -128,6 +132,14 @@ def gradient_check(
     inputs = twin.backend.to_host(analytic.inputs).reshape(-1)[elements]
     errors["inputs"] = relative_error(inputs, estimate, rounding)
     return GradientCheck(errors)
+
+
+def _warn_of_time(net: Network, n: int) -> None:
+    """A RuntimeWarning where it takes long, in which fewer samples would show the same."""
+    passes = 2 * (net.layout.trained + n * math.prod(net.input_shape))
+    if passes * n > AT_MOST:
+        fewer = "pass few samples, x[:10], y[:10], or" if n > 10 else "make"
+        warn(f"a check of {passes:,} passes over {n:,} rows takes long: {fewer} a smaller network")
 
 
 def _differences(cost: Any, values: np.ndarray, part: Any, epsilon: float) -> np.ndarray:

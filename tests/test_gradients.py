@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -537,3 +538,20 @@ def test_a_cost_of_nan_is_nan(cost, output):
     objective = Objective(COSTS.get(cost), ACTIVATIONS.get(output))
     values = objective.cost.value(np, a, np.array([[1.0, 0.0], [1.0, 0.0]]))
     assert np.isnan(values).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (
+            2000,
+            "of 8,128 passes over 2,000 rows takes long: pass few samples, x[:10], y[:10], or a",
+        ),
+        (10, "of 168 passes over 10 rows takes long: make a smaller network"),
+    ],
+)
+def test_a_check_that_would_take_long_is_warned_of_before_it_begins(rows, told, monkeypatch):
+    monkeypatch.setattr(bpx.gradcheck, "AT_MOST", 1000)
+    net = bpx.Network([2, 3, 1], seed=0)
+    with pytest.raises(RuntimeWarning, match=re.escape(told)):  # warnings are errors here
+        bpx.gradient_check(net, np.zeros((rows, 2)), np.zeros(rows, int))
