@@ -12,7 +12,7 @@ from .backends import is_sparse, on_host
 from .checks import positive, warn
 from .network import Network
 
-AT_MOST = 10_000_000  # passes times rows: half a minute or so; MNIST's 60,000 would take years
+AT_MOST = 10_000_000  # passes times rows: half a minute or so; MNIST whole would take months
 
 
 @dataclass(frozen=True)

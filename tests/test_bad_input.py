@@ -58,6 +58,11 @@ class Uphill(bpx.schedules.Schedule):
         return "Uphill()"
 
 
+class AsText(bpx.schedules.Schedule):
+    def __call__(self, step):
+        return "0.1"
+
+
 class Elsewhere(bpx.optimizers.Optimizer):
     def update(self, theta, grad, state, step):
         return theta - 0.1 * grad
@@ -437,6 +442,11 @@ CASES = [
         lambda: fit(X, Y, optimizer=bpx.SGD(Uphill())),
         ValueError,
         "Uphill()(0), a learning rate, to",
+    ),
+    (
+        lambda: net().fit(X, Y, epochs=2, optimizer=bpx.SGD(AsText())),
+        ValueError,
+        "expected AsText(0), a learning rate, to be a number >= 0, got '0.1'",
     ),
     (
         lambda: net().weights + net().weights,

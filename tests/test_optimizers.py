@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -255,3 +256,19 @@ def test_mean_variance_and_bounds(rng, name):
         assert np.abs(drawn).max() <= np.sqrt(3 * variance)
     again = initializer(np.random.default_rng(1), (3, 2))
     assert np.array_equal(again, initializer(np.random.default_rng(1), (3, 2)))
+
+
+def test_an_update_that_rebinds_theta_is_warned_of_once():
+    @dataclass(frozen=True)
+    class Rebinds(bpx.optimizers.Optimizer):
+        def update(self, theta, grad, state, step):
+            theta = theta - self.rate(state, step) * grad
+
+    x, y = np.ones((4, 3)), [0, 1, 1, 1]
+    net = bpx.Network([3, 2], seed=0)
+    with pytest.warns(RuntimeWarning, match="update of Rebinds has left all parameters") as found:
+        net.fit(x, y, epochs=3, batch_size=2, optimizer=Rebinds(0.1))
+    assert [each.filename for each in found] == [__file__]
+    net.fit(x, y, epochs=1, optimizer=Rebinds(0.0))  # which would not move them either
+    right = bpx.Network([3, 2], output="softmax", weights="zeros", bias="zeros")
+    right.fit(np.zeros((2, 3)), np.full((2, 2), 0.5), epochs=1, optimizer=Rebinds(0.1))

@@ -204,9 +204,9 @@ class Scaled(Layer):
 
 CASES = [
     (
-        lambda out, p, d: out.gain.rows(d.sum(0)),
-        "expected out.gain.rows(d) of the layer Scaled to get shape (m, 2), since gain has shape "
-        "(2,), got shape (2,)",
+        lambda out, p, d: out.gain.sum_rows(d.sum(0)),
+        "expected out.gain.sum_rows(d) of the layer Scaled to get shape (m, 2), since gain has "
+        "shape (2,), got shape (2,)",
     ),
     (
         lambda out, p, d: out.gain.write(3.0),
@@ -219,15 +219,15 @@ CASES = [
         "to get shapes (m, 2) and (m, 2), since table has shape (2, 2), got shapes (3, 2) and (2,",
     ),
     (
-        lambda out, p, d: out.table.rows_at(d, d),
-        "out.table.rows_at(d, k) of the layer Scaled to get shapes (m, 2) and (m,), since table",
+        lambda out, p, d: out.table.sum_at(d, d),
+        "out.table.sum_at(d, k) of the layer Scaled to get shapes (m, 2) and (m,), since table",
     ),
     (
-        lambda out, p, d: out.gain.rows(d),
+        lambda out, p, d: out.gain.sum_rows(d),
         "expected backward of the layer Scaled to hand over the gradient of table, by out.table.r",
     ),
     (
-        lambda out, p, d: out.gian.rows(d),
+        lambda out, p, d: out.gian.sum_rows(d),
         "out of the layer Scaled has no attribute 'gian'; did you",
     ),
     (lambda out, p, d: p.gg, "p of the layer Scaled has no attribute 'gg'. Known: gain, table"),
@@ -247,7 +247,7 @@ def test_gradients_that_are_handed_over_wrongly(hand_over, message, nested):
 def test_each_way_to_hand_over_a_gradient():
     def hand_over(out, p, d):
         out.gain.write(d.sum(0))
-        out.table.rows_at(d, np.array([0, 1, 0]))
+        out.table.sum_at(d, np.array([0, 1, 0]))
 
     net = bpx.Network([Input(2), Scaled(hand_over), Dense(1)], seed=0)
     net.fit(X, X[:, :1], epochs=2)

@@ -32,7 +32,7 @@ def check_backward(layer: Layer, below: Any, m: int, out: Space | None, ctx: Con
         if not to.filled:
             raise ValueError(
                 f"expected backward of the layer {layer} to hand over the gradient of "
-                f"{to.name}, by out.{to.name}.rows(d), product(d, x), rows_at(d, k) or write(g)"
+                f"{to.name}, by out.{to.name}.sum_rows(d), product(d, x), sum_at(d, k) or write(g)"
             )
 
 
@@ -73,13 +73,13 @@ class _To:
         self._check("product(d, x)", [("m", n), ("m", k)], delta, x)
         self.to.product(delta, x)
 
-    def rows(self, parts: Array) -> None:
-        self._check("rows(d)", [("m", *self.shape)], parts)
-        self.to.rows(parts)
+    def sum_rows(self, parts: Array) -> None:
+        self._check("sum_rows(d)", [("m", *self.shape)], parts)
+        self.to.sum_rows(parts)
 
-    def rows_at(self, parts: Array, rows: Array) -> None:
-        self._check("rows_at(d, k)", [("m", *self.shape[1:]), ("m",)], parts, rows)
-        self.to.rows_at(parts, rows)
+    def sum_at(self, parts: Array, rows: Array) -> None:
+        self._check("sum_at(d, k)", [("m", *self.shape[1:]), ("m",)], parts, rows)
+        self.to.sum_at(parts, rows)
 
     def write(self, gradient: Array) -> None:
         self._check("write(g)", [self.shape], gradient)

@@ -6,6 +6,7 @@ import contextlib
 import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -145,7 +146,7 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
         options.checkpoint, options.resume, arguments, callbacks, ranks
     )
     state = _memory(net, optimizer)
-    _warn_of_steps(optimizer.learning_rate, state.step, options.epochs, source.steps)
+    _warn_of_steps(optimizer, state, options.epochs, source.steps)
     trainer = Trainer(
         net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
         penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
@@ -232,25 +233,26 @@ def _source(
 VANISHED = 1e-4
 
 
-def _warn_of_steps(rate: Any, done: int, epochs: int, steps: int | None) -> None:
+def _warn_of_steps(optimizer: Optimizer, state: State, epochs: int, steps: int | None) -> None:
     """A RuntimeWarning where a schedule looks as if it had been given epochs instead of steps.
 
-    Or where it has ended in an earlier call of `fit`, after which steps were `done`.
+    Or where it has ended in an earlier call of `fit`.
     """
+    rate, done, at = optimizer.learning_rate, state.step, partial(optimizer.rate, state)
     end = rate.constant_from if isinstance(rate, Schedule) else None
     if end is not None and done >= end and epochs > 0:
         warn(
-            f"{rate} has ended in an earlier fit, and η stays at {rate(done):.3g}: to begin it "
+            f"{rate} has ended in an earlier fit, and η stays at {at(done):.3g}: to begin it "
             "anew set net.optimizer = None, and pass optimizer= again"
         )
     elif end is not None and steps is not None and end < steps and epochs > 1:
         warn(
             f"{rate} counts steps, and an epoch has {steps} of them: it ends in the first of "
-            f"{epochs} epochs, and η stays at {rate(end):.3g} after {end} steps; the whole run "
+            f"{epochs} epochs, and η stays at {at(end):.3g} after {end} steps; the whole run "
             f"has epochs * steps_per_epoch = {epochs * steps}"
         )
     elif isinstance(rate, Schedule) and end is None and steps is not None and epochs > 1:
-        first, later = rate(done), rate(done + steps)
+        first, later = at(done), at(done + steps)
         if later < VANISHED * first:  # as of one that never ends, if its steps are epochs
             warn(
                 f"{rate} counts steps, and an epoch has {steps} of them: after the first of "

@@ -17,6 +17,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..backends._codes import rule_of
 from ..chain import Chain
+from ..checks import warn
 from ..optimizers import Optimizer, State
 from ..parameters import get_path
 from ..schedules import Schedule
@@ -90,6 +91,7 @@ class GradientUpdate:
         layout = chain.architecture.layout
         self.room = chain.backend.zeros((layout.size + behind,), chain.xp_dtype)
         self.out = chain.destinations(self.room[: layout.size])
+        self._watched = True  # an optimizer of a user's own, until it should have moved θ
 
     @property
     def rule(self) -> str | None:
@@ -124,9 +126,31 @@ class GradientUpdate:
         if self.bound is not None:
             self.bound(scalars)
         step, of_step = self.state.step, scalars[:3]
+        if self.optimizer.kernel is not None:
+            backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
+            return
+        # On a device a look at θ would make the host wait.
+        looks = self._watched and backend.is_host and _moves(backend, grad, scalars[0])
+        before = theta + 0.0 if looks else None
         backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
-        if self.optimizer.kernel is None:  # a user's own may leave 0/0 there, or noise
-            self.chain.architecture.layout.clear_padding(theta)
+        if before is not None:
+            self._watched = False
+            _warn_unless_moved(backend, self.optimizer, before, theta)
+        # It may leave 0/0 there, or noise.
+        self.chain.architecture.layout.clear_padding(theta)
+
+
+def _moves(backend: Backend, grad: Array, rate: float) -> bool:
+    """Whether a step with this gradient and η is one that changes θ."""
+    return rate > 0.0 and bool(backend.xp.any(grad != 0.0))
+
+
+def _warn_unless_moved(backend: Backend, own: Optimizer, before: Array, theta: Array) -> None:
+    if not bool(backend.xp.any(theta != before)):
+        warn(
+            f"update of {type(own).__name__} has left all parameters as they were in its first "
+            "step: theta -= ... changes them in place, and theta = theta - ... does not"
+        )
 
 
 class FusedUpdate:
