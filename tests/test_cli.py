@@ -220,6 +220,30 @@ def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
     assert message in err
 
 
+def test_what_is_read_is_not_replaced(tmp_path):
+    table = "a,y\n" + "1,2.5\n2,3.5\n" * 9
+    for name in ("a.csv", "history.csv"):
+        (tmp_path / name).write_text(table)
+    net = bpx.Network([1, 1], seed=0)
+    net.save(tmp_path / "net.onnx")
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    for arguments, message in (
+        (("predict", "net.onnx", "a.csv", "--target", "y", "--out", "./a.csv"), "would replace a"),
+        (("predict", "net.onnx", "a.csv", "--target", "y", "--out", "link.csv"), "replace a.csv"),
+        (("export", "net.onnx", "net.onnx"), "net.onnx would replace net.onnx, which it is made"),
+        (("train", "history.csv", "--out", ".", "--overwrite"), "history.csv, its data: name ano"),
+        (("train", "a.csv", "--out", "."), "already has a history.csv, which the run would repl"),
+    ):
+        _, err = bpx_command(*arguments, cwd=tmp_path, status=2)
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "history.csv").read_text() == table
+    assert bpx.load(tmp_path / "net.onnx").input_shape == (1,)
+    assert not (tmp_path / "checkpoints").exists()
+    bpx_command("train", "a.csv", "--epochs", 1, "--out", ".", "--overwrite", cwd=tmp_path)
+    assert (tmp_path / "history.csv").read_text().startswith("epoch,")
+
+
 def test_predict_the_test_part_of_digits(run_folder):
     net, test = bpx.load(run_folder / "model.safetensors"), bpx.datasets.digits().test
     out, _ = bpx_command("predict", run_folder, "digits")

@@ -546,7 +546,7 @@ def test_links_among_checkpoints(tmp_path, precious):
 
 
 def test_a_run_that_ends_deletes_its_own_checkpoints_only(tmp_path):
-    runs.begin(tmp_path, {}, overwrite=False)
+    runs.begin(tmp_path, {"data": "digits"}, overwrite=False)
     there = tmp_path / "checkpoints"
     (there / "notes.txt").write_text("mine")
     bpx.Network([4, 3, 3]).fit(X, Y, epochs=1, checkpoint=runs.checkpoint(tmp_path, 1.0))

@@ -232,7 +232,7 @@ def train(
         typer.Option(help="A folder for checkpoints, then model, history and learning curve."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model that is in --out.")
+        bool, typer.Option("--overwrite", help="Replace a model, or other files of a run, that are in --out.")
     ] = False,
     save_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 10.0,
     resume: Annotated[
@@ -321,6 +321,8 @@ def predict(
     """Predict a label or values for each sample, one line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
+    if out is not None:
+        _check_spared(out, data, runs.model(model))
     written_in = dialect(data, separator, decimal)
     net = load(runs.model(model), backend=backend)
     if str(data) in samples.BUILT_IN:
@@ -349,6 +351,13 @@ def predict(
         predictions.write(out, host, predictions.headings(net, host, outputs))
 
 
+def _check_spared(out: Path, *read: Path) -> None:
+    """ValueError if writing `out` would replace one of the files that are read."""
+    for path in read:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"{out} would replace {path}, which it is made of: name another file")
+
+
 @app.command()
 def export(
     model: Model,
@@ -360,6 +369,7 @@ def export(
     """Write a trained network, or an ensemble, as an ONNX model."""
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"expected a file that ends in .onnx, got {out.name!r}")
+    _check_spared(out, runs.model(model))
     net = load(runs.model(model), backend="numpy")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     written = export_onnx(net, out, classes=names).graph

@@ -18,6 +18,8 @@ from ..writing import write_bytes
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
 # The last checkpoint of a run that has ended, and its name where it goes on: older than others.
 LAST, FIRST = "last.safetensors", f"checkpoint-{0:012d}.safetensors"
+HISTORY, CURVE = "history.csv", "curve.png"
+WRITTEN = MODEL, HISTORY, CURVE, RECIPE, LAST
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
 
 
@@ -31,18 +33,23 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     Raises
     ------
     ValueError
-        It has a run that has not ended, or one that has, unless `overwrite`.
+        It has a run that has not ended; or one that has, or another file that would be replaced,
+        unless `overwrite`; or the data are such a file.
     """
+    there, data = [name for name in WRITTEN if (out / name).exists()], Path(options["data"])
+    for name in there:
+        if data.exists() and data.samefile(out / name):
+            raise ValueError(f"{name} of the run would replace {data}, its data: name another --out")
     folder = _checkpoints(out)
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"{out} has a run that has not ended: bpx train --resume {out} goes on with it; to "
             f"begin anew delete {folder}"
         )
-    if (out / MODEL).exists() and not overwrite:
-        raise ValueError(
-            f"{out} already has a trained model: name another --out, or pass --overwrite"
-        )
+    # A run that was cut short before its first checkpoint has left its recipe, and the folder.
+    if there and not overwrite and (MODEL in there or not folder.is_dir()):
+        what = "trained model" if MODEL in there else f"{there[0]}, which the run would replace"
+        raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     (out / LAST).unlink(missing_ok=True)
     _write_recipe(out, {name: value for name, value in options.items() if name not in FOLDERS})
@@ -175,11 +182,11 @@ def conclude(net: Network, history: History, out: Path | None) -> None:
 
 def write(net: Network, history: History, out: Path) -> None:
     """The model, the history and the learning curve."""
-    names = [MODEL, "history.csv"]
+    names = [MODEL, HISTORY]
     save(net, out / names[0], follow=False)
     write_bytes(out / names[1], history.to_csv().encode(), follow=False)
     if history.epochs:
-        names.append("curve.png")
+        names.append(CURVE)
         write_bytes(out / names[2], picture(history.plot(), "png"), follow=False)
     print(f"wrote {', '.join(names)} to {out}")
 
