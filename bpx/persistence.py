@@ -91,7 +91,7 @@ def write(
 
 
 def packed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> bytes:
-    """What `write` would write.
+    """What `write` would write; of the same content the same bytes.
 
     Raises
     ------
@@ -115,7 +115,16 @@ def packed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> byte
         content: bytes = save(arrays, metadata)
     except SafetensorError as error:
         raise TypeError(f"cannot write this as safetensors: {error}") from error
-    return content
+    return _ordered(content, metadata)
+
+
+def _ordered(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with its metadata in this order: safetensors draws one at random."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end]) | {"__metadata__": metadata}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[end:]))
 
 
 def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:

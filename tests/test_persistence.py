@@ -112,6 +112,23 @@ def test_metadata(path: Path) -> None:
     assert json.loads(metadata["header"]) == HEADER
 
 
+def test_the_same_content_is_the_same_bytes() -> None:
+    """safetensors itself writes the metadata in an order that is drawn at random."""
+    import safetensors.numpy
+
+    tensors = {"größe": np.ones(3, np.float32), "b": np.zeros((2, 2)), "n": np.arange(2)}
+    for arrays in ({}, SMALL, tensors):
+        content = {persistence.packed(arrays, HEADER) for _ in range(9)}
+        assert len(content) == 1
+        (same,) = content
+        assert int.from_bytes(same[:8], "little") % 8 == 0
+        found = safetensors.numpy.load(same)
+        assert {name: array.tolist() for name, array in found.items()} == {
+            name: array.tolist() for name, array in arrays.items()
+        }
+        assert persistence.read(same)[1] == HEADER
+
+
 # --- reading what is not ours, or no longer whole ---
 
 
