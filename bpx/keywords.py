@@ -90,6 +90,41 @@ OF_FIT_OF_ENSEMBLES = OF_FIT | {
     "bootstrap": _BAGGING,
     "n_jobs": "here it is processes=",
 }
+# Of scikit-learn's estimators.
+_HELD_OUT = "it goes to fit(X, y, X_val=..., y_val=...)"
+OF_MLPS = {
+    **dict.fromkeys(("l2", "lmbda", "weight_decay"), "here it is alpha="),
+    **dict.fromkeys(("eta", "lr"), "here it is learning_rate_init="),
+    **dict.fromkeys(("validation", "validation_data", "X_val"), _HELD_OUT),
+    **dict.fromkeys(
+        ("accumulate", "augment", "build", "clip_norm", "clip_value", "drop_last", "l1"),
+        "NetworkClassifier and NetworkRegressor have it",
+    ),
+    "cost": "here it is loss=",
+    "epochs": "here it is max_iter=",
+    "hidden": "here it is hidden_layer_sizes=, such as (100, 50)",
+    "metrics": "here it is scoring=, with early_stopping=True",
+    "optimizer": 'here it is solver="adam", or "sgd" or "lbfgs"',
+    "patience": "here it is n_iter_no_change=, with early_stopping=True",
+    "progress": "here it is verbose=True",
+    "seed": "here it is random_state=",
+    "validation_split": "here it is validation_fraction=, with early_stopping=True",
+}
+OF_FIT_OF_ESTIMATORS = {
+    **dict.fromkeys(
+        (
+            "batch_size", "callbacks", "early_stopping", "learning_rate",
+            "max_iter", "optimizer", "progress", "scoring", "shuffle", "validation_fraction",
+            "verbose", "warm_start",
+        ),
+        "it goes to the constructor",
+    ),
+    "class_weight": "it goes to the constructor of a classifier",
+    "epochs": "it goes to the constructor, and is max_iter= of an MLP",
+    "eval_set": "here it is X_val= and y_val=",
+    "validation": "here it is X_val= and y_val=",
+    "validation_split": "it goes to the constructor, and is validation_fraction=",
+}  # fmt: skip
 # Of predictions and evaluations.
 OF_PREDICTIONS = {
     "batch_size": "large inputs are worked through in slices anyway",

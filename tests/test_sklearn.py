@@ -596,3 +596,70 @@ def test_predictions_of_frames(digits):
     assert est.feature_names_in_.tolist() == list("abcd")
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         est.predict(digits[0][:, :4])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda x, y: ours.MLPClassifier(epochs=3),
+            "MLPClassifier takes no epochs=: here it is m",
+        ),
+        (
+            lambda x, y: ours.MLPClassifier(class_weights=3),
+            "takes no class_weights=; did you mean 'class_weight'",
+        ),
+        (
+            lambda x, y: ours.MLPRegressor(hidden=3),
+            "MLPRegressor takes no hidden=: here it is hidden_layer_sizes=",
+        ),
+        (lambda x, y: ours.MLPRegressor(optimizer="adam"), "optimizer=: here it is solver="),
+        (
+            lambda x, y: ours.MLPClassifier().fit(x, y, validation=(x, y)),
+            "fit takes no validation=: here it is X_val= and y_val=",
+        ),
+        (
+            lambda x, y: ours.MLPRegressor().partial_fit(x, y, callbacks=[]),
+            "partial_fit takes no callbacks=: it goes to the constructor",
+        ),
+        (
+            lambda x, y: ours.MLPClassifier().partial_fit(x, y, clases=[0, 1]),
+            "partial_fit takes no clases=; did you mean 'classes'",
+        ),
+        (
+            lambda x, y: ours.NetworkClassifier(list).fit(x, y, epochs=3),
+            "fit takes no epochs=: it goes to the constructor",
+        ),
+        (
+            lambda x, y: ours.MLPClassifier().fit(x, y, None, 3),
+            "fit takes no 3: after sample_weight all arguments have names, such as X_val=",
+        ),
+    ],
+)
+def test_keywords_that_are_others(digits, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(*digits)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_text_is_told_by_its_column():
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    frame = pandas.DataFrame({"n": ["1", "2.5", "3"], "kind": ["1", "oak", "elm"]})
+    y = [0, 1, 0]
+    for x, est in (
+        (frame, ours.MLPClassifier()),
+        (frame.astype({"kind": "category"}), ours.MLPRegressor()),
+        (frame, ours.NetworkRegressor(list)),
+    ):
+        with pytest.raises(ValueError, match=r"X has text in column 'kind', such as 'oak': make"):
+            est.fit(x, y)
+    with pytest.raises(ValueError, match=r"in column 1, .*\(\(OneHotEncoder\(\), \[1\]\), rem"):
+        ours.MLPClassifier().fit(frame.to_numpy(), y)
+    with pytest.raises(ValueError, match=r"in column 1, such as 'oak'"):
+        ours.NetworkRegressor(list).fit([["1", "2"], ["3", "oak"]], [1.0, 2.0])
+    numbers = frame.assign(kind=1.0)
+    est = ours.MLPRegressor(hidden_layer_sizes=2, max_iter=1).fit(numbers, y)
+    with pytest.raises(ValueError, match=r"in column 'kind', .*OneHotEncoder\(\), \['kind'\]"):
+        est.predict(frame)
+    with pytest.raises(ValueError, match=r"could not convert string to float: .*oak"):
+        ours.MLPRegressor().fit(numbers, ["oak", "1", "2"])

@@ -83,6 +83,19 @@ def test_a_cost_of_ones_own(iris):
     assert est.fit(*iris).score(*iris) > 0.9
 
 
+def test_losses_of_a_regressor_by_bpx_names(iris):
+    """On one target the quadratic cost is scikit-learn's squared error."""
+    x, y = iris[0], np.arange(150.0) % 7
+    coefs = {}
+    for loss in ("squared_error", "quadratic", "quantile", bpx.costs.Quantile(), "poisson"):
+        est = MLPRegressor(loss, 4, max_iter=3, random_state=0).fit(x, y)
+        coefs[loss] = est.coefs_[0].tolist()
+    assert coefs["squared_error"] == coefs["quadratic"]
+    assert coefs["quantile"] == coefs[bpx.costs.Quantile()] != coefs["quadratic"]
+    with pytest.raises(ValueError, match=r"'cross-entropy' is not .* use loss='squared_error'"):
+        MLPRegressor("cross-entropy").fit(x, y)
+
+
 def test_counts_of_zero():
     counts = [0, 1, 0, 2, 3, 1, 0, 5]
     est = MLPRegressor("poisson", 4, max_iter=2, random_state=0)

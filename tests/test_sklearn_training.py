@@ -233,6 +233,13 @@ def test_unknown_scoring(digits):
         MLPClassifier(scoring="acuracy").fit(*digits)
 
 
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True, "solver": "lbfgs"}])
+def test_scoring_that_nobody_looks_at(digits, options):
+    est = MLPClassifier(4, max_iter=1, scoring="loss", **options)
+    with pytest.warns(UserWarning, match="scoring= has no effect: early stopping looks at it"):
+        est.fit(*digits)
+
+
 # --- callbacks ----------------------------------------------------------------------------------
 
 

@@ -232,7 +232,10 @@ def train(
         typer.Option(help="A folder for checkpoints, then model, history and learning curve."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model, or other files of a run, that are in --out.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a model, or other files of a run, that are in --out."
+        ),
     ] = False,
     save_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 10.0,
     resume: Annotated[

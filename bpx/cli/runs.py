@@ -39,7 +39,9 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     there, data = [name for name in WRITTEN if (out / name).exists()], Path(options["data"])
     for name in there:
         if data.exists() and data.samefile(out / name):
-            raise ValueError(f"{name} of the run would replace {data}, its data: name another --out")
+            raise ValueError(
+                f"{name} of the run would replace {data}, its data: name another --out"
+            )
     folder = _checkpoints(out)
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(

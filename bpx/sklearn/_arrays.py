@@ -8,6 +8,7 @@ as they are, moved to that backend, and results go back to the library and devic
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +19,9 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
 from ..backends import Array, Backend, BackendError, asarray, get, move, of
-from ..checks import as_days
+from ..checks import as_days, shortened
 from ..data.values import first_not_finite
+from ..frames import column, names_of
 
 HOST = "numpy"
 
@@ -102,6 +104,37 @@ def check_no_dates(array: Any, what: str) -> None:
             f"expected {what} to be real numbers, got dates or durations of dtype {dtype}"
             f"{as_days(what)}"
         )
+
+
+@contextlib.contextmanager
+def text_is_told(X: Any) -> Iterator[None]:
+    """A ValueError of scikit-learn's about text in X says in which column, and what to do."""
+    try:
+        yield
+    except ValueError as error:
+        found = _text(X) if "string" in str(error) else None
+        if found is None:
+            raise
+        word, k = found
+        names = names_of(X)
+        place = shortened(names[k]) if names else k
+        raise ValueError(
+            f"X has text in {column(k, names)}, such as {shortened(word)}: make columns of 0 and "
+            f"1 of it in a pipeline, make_column_transformer((OneHotEncoder(), [{place}]), "
+            "remainder='passthrough')"
+        ) from error
+
+
+def _text(X: Any) -> tuple[str, int] | None:
+    """The first text in X (n, k) that is no number, and its column."""
+    array = np.asarray(X, object)
+    for at, value in np.ndenumerate(array if array.ndim == 2 else ()):
+        if isinstance(value, str):
+            try:
+                float(value)
+            except ValueError:
+                return value, at[1]
+    return None
 
 
 def checked_y(est: Any, y: Any, n: int, backend: Backend, numeric: bool) -> Any:

@@ -17,6 +17,7 @@ from .. import costs
 from ..activations import ACTIVATIONS, Activation
 from ..backends import Array, Backend, move, on_host
 from ..callbacks._base import as_callbacks
+from ..checks import warn
 from ..data.values import first_not_finite
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
@@ -110,6 +111,12 @@ class BaseMLP(Learns):
         self._hidden_sizes()  # an error comes also where it is not used
         found = super()._prepare(X, y, sample_weight, validation_data, incremental)
         *_, held_out = found
+        if self.scoring is not None and not (self.early_stopping and self.solver in STOCHASTIC):
+            warn(
+                "scoring= has no effect: early stopping looks at it, early_stopping=True with "
+                "solver='adam' or 'sgd'",
+                UserWarning,
+            )
         if held_out is not None:
             self._begin_validation_curve()
         if self.solver == "lbfgs":

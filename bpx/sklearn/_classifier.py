@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..costs import COSTS, Cost
 from ..data.values import first_not_finite
+from ..keywords import OF_MLPS, hints
 from ..network import Network
 from . import _labels
 from ._base import BaseMLP
@@ -128,6 +129,7 @@ class MLPClassifier(Classifies, BaseMLP):
         "loss": [StrOptions({"log_loss", *COSTS.builtin}), Cost],
     }
 
+    @hints(**OF_MLPS)
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),

@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..backends import Array, Backend, get, move, on_host
+from ..keywords import OF_FIT_OF_ESTIMATORS, hints
 from ..network import Network
 from . import _labels
 from ._learning import Learns
@@ -90,6 +91,7 @@ class Classifies(ClassifierMixin, Learns):
 
     @available_if(lambda est: est._check_partial_fit())
     @_fit_context(prefer_skip_nested_validation=True)
+    @hints(**OF_FIT_OF_ESTIMATORS)
     def partial_fit(
         self,
         X: Any,

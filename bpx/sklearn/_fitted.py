@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..backends import Array, Backend, get, move, on_host
 from ..network import Network
 from ..onnx.export import exported
-from ._arrays import HOST, check_no_dates, check_same, checked, source_backend
+from ._arrays import HOST, check_no_dates, check_same, checked, source_backend, text_is_told
 
 
 class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -135,7 +135,8 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             return X
         check_no_dates(X, "X")
         accepted = {"accept_sparse": ["csr", "csc"], "allow_nd": self._allow_nd}
-        return validate_data(self, X, reset=False, **accepted)
+        with text_is_told(X):
+            return validate_data(self, X, reset=False, **accepted)
 
     def transform(self, X: Any) -> Array:
         """The activations of the last hidden layer, (n_samples, units); X where there is none.

@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from ..backends import Array, Backend, asarray, move, on_host
 from ..frames import is_on_disk
+from ..keywords import OF_FIT_OF_ESTIMATORS, hints
 from ..network import Network
 from . import _validation
 from ._arrays import (
@@ -26,6 +27,7 @@ from ._arrays import (
     checked_y,
     float_dtype,
     source_backend,
+    text_is_told,
 )
 from ._callbacks import CallbackSupportMixin
 from ._display import ShowsLayers
@@ -90,10 +92,11 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
             check_no_dates(X, "X")
             if numeric:
                 check_no_dates(y, "y")
-            X, y = validate_data(
-                self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
-                y_numeric=numeric, dtype=self._dtypes, allow_nd=self._allow_nd, reset=reset,
-            )  # fmt: skip
+            with text_is_told(X):
+                X, y = validate_data(
+                    self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
+                    y_numeric=numeric, dtype=self._dtypes, allow_nd=self._allow_nd, reset=reset,
+                )  # fmt: skip
         else:
             X = checked(self, X, source, reset=reset)
             y = checked_y(self, y, X.shape[0], backend, numeric)
@@ -146,6 +149,7 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         return X if issparse(X) else move(there, X), move(there, y), sample_weight, held_out
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @hints("after sample_weight all arguments have names, such as X_val=", **OF_FIT_OF_ESTIMATORS)
     def fit(
         self,
         X: Any,

@@ -10,6 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
 from ..backends import Array, Backend, get, move, on_host
+from ..keywords import OF_FIT_OF_ESTIMATORS, hints
 from ._learning import Learns
 
 
@@ -27,6 +28,7 @@ class Regresses(RegressorMixin, Learns):
 
     @available_if(lambda est: est._check_partial_fit())
     @_fit_context(prefer_skip_nested_validation=True)
+    @hints(**OF_FIT_OF_ESTIMATORS)
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
     ) -> Self:

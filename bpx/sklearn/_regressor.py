@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import StrOptions
 
 from ..backends import Backend, get
-from ..costs import Cost
+from ..costs import COSTS, Cost
 from ..data.values import first_not_finite
+from ..keywords import OF_MLPS, hints
 from ..network import Network
 from ._base import BaseMLP
 from ._from_network import fitted_mlp
@@ -22,9 +23,9 @@ class MLPRegressor(Regresses, BaseMLP):
     ----------
     loss : str or Cost
         ``"squared_error"`` (½ of it, a mean over the outputs), ``"poisson"`` (half the deviance,
-        y ≥ 0, with exp as output activation), ``"absolute_error"`` (or bpx's name for it,
-        ``"mean-absolute-error"``), bpx's ``"huber"``, or a `bpx.Cost`, such as
-        ``bpx.costs.Quantile(0.9)``.
+        y ≥ 0, with exp as output activation), ``"absolute_error"``, any other of bpx's costs that
+        is for any numbers (``"huber"``, ``"quantile"``, ...), summed over the outputs, or a
+        `bpx.Cost`, such as ``bpx.costs.Quantile(0.9)``.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
 power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
 early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, dropout, \
@@ -52,14 +53,10 @@ n_features_in_, out_activation_, feature_names_in_
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [
-            StrOptions(
-                {"squared_error", "absolute_error", "poisson", "huber", "mean-absolute-error"}
-            ),
-            Cost,
-        ],
+        "loss": [StrOptions({"squared_error", "absolute_error", *COSTS.builtin}), Cost],
     }
 
+    @hints(**OF_MLPS)
     def __init__(
         self,
         loss: Any = "squared_error",
