@@ -123,10 +123,15 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
     assert "bpx train --resume run goes on" in rest
     _, err = bpx_command("train", "a.npz", "--out", "run", cwd=tmp_path, status=2)
     assert "run has a run that has not ended: bpx train --resume run goes on with it" in err
+    bpx_command("predict", "run", "a.npz", cwd=tmp_path)  # by what it has written
+    (model := tmp_path / "run" / "model.safetensors").rename(tmp_path / "model")
+    _, err = bpx_command("predict", "run", "a.npz", cwd=tmp_path, status=2)
+    assert "the run in run has not ended, and has no model yet: bpx train --resume run go" in err
+    (tmp_path / "model").rename(model)
     arguments = ["train", "--resume", tmp_path / "run", "--l2", 3]
     _, err = bpx_command(*arguments, status=2)
     assert "all other options but --epochs from" in err
-    assert "recipe.json: leave out l2" in err
+    assert "recipe.json: leave out --l2" in err
     assert "R² " in bpx_process(*arguments[:3]).splitlines()[-1]
     files = (tmp_path / name / "model.safetensors" for name in ("whole", "run"))
     (tensors, header), (theirs, other) = map(persistence.read, files)
@@ -919,7 +924,8 @@ def test_alone_it_shows_its_help():
     out, _ = bpx_command()
     assert out.startswith("Usage: ")
     assert "gradcheck" in out
-    assert all(name in bpx_command("train", "--help")[0] for name in ("--l2", "[default: digits]"))
+    assert bpx_command("-h")[0] == out
+    assert all(name in bpx_command("train", "-h")[0] for name in ("--l2", "[default: digits]"))
 
 
 def test_gradcheck():
@@ -968,6 +974,16 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["train", "--backend", "nunpy"], "unknown backend 'nunpy'"),
         (["train", "--out", __file__], "is a file, expected a folder"),
         (["train", "--what"], "--what"),
+        (["train", "--output-dir", "a"], "No such option: --output-dir; here it is --out\n"),
+        (["predict", "a", "b", "--sep", ";"], "No such option: --sep; here it is --separator\n"),
+        (["train", "--gpu"], "No such option: --gpu; here it is --backend cupy\n"),
+        (["train", "--verbose"], "here it is --progress, or the line that each epoch has anyway"),
+        (["predict", "a", "b", "--loss", "c"], "No such option: --loss\n"),
+        (["train", "--lr", "abc"], "'abc'"),
+        (["resume", "a"], "No such command 'resume'; here it is bpx train --resume run\n"),
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "--resume", "a", "--lr", "1"], "epochs from a/recipe.json: leave out --learni"),
+        (["train", "digits", "--resume", "a"], "from a/recipe.json: leave out the data\n"),
         (["evaluate", "none", "digits"], "none"),
         (["predict", "none", "x.npy", "--out", "a.txt"], "expected --out to end in .npy or .csv"),
         (["export", "none", "a.onnx"], "none"),
@@ -1129,6 +1145,7 @@ def test_divergence_is_status_1_and_keeps_the_last_good_weights(tmp_path):
     with_cost = [*arguments, "--cost", "quadratic", "--task", "classification"]
     out, err = bpx_command("train", *with_cost, "--out", tmp_path / "run", status=1)
     assert "the cost is not finite at step 2 of epoch 1" in err
+    assert "A lower learning rate, --clip-norm, or inputs" in err
     assert "wrote model.safetensors" in out
     assert np.isfinite(bpx.load(tmp_path / "run" / "model.safetensors").parameters).all()
 

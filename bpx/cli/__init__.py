@@ -31,7 +31,7 @@ from ..onnx import export_onnx
 from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
 from ..training.steps import DivergenceError
-from . import predictions, recipe, runs, samples, training
+from . import predictions, recipe, runs, samples, spelling, training
 from .console import say, score, told
 from .dialect import dialect
 from .training import TrainOptions
@@ -39,6 +39,7 @@ from .training import TrainOptions
 app = typer.Typer(
     help="Feed-forward networks by backpropagation.",
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -105,13 +106,13 @@ def main() -> None:
         with launched() as ranks, quiet, np.errstate(all="ignore"), told(logged=not _rank()):
             status = app(standalone_mode=False, obj=ranks)
     except base as error:
-        _fail(error.format_message())
+        _fail(spelling.message(error))
     except RankError as error:
         # Where rank 0 is gone, the next one says it.
         first = next(rank for rank in itertools.count() if rank not in error.ranks)
         _fail(str(error), status=1, by=0 if error.told else first)
     except DivergenceError as error:
-        _fail(str(error), status=1)
+        _fail(str(error).replace("clip_norm=", "--clip-norm"), status=1)
     except datasets.DatasetError as error:  # a list of files to fetch is not for one line
         print(f"bpx: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -14,6 +14,7 @@ from ..network import Network
 from ..plotting import picture
 from ..training.checkpoints import Checkpoint, delete, is_checkpoint
 from ..writing import write_bytes
+from .spelling import as_typed
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
 # The last checkpoint of a run that has ended, and its name where it goes on: older than others.
@@ -72,13 +73,20 @@ def _checkpoints(out: Path) -> Path:
 def model(path: Path) -> Path:
     """The model of a run that has ended, by its folder; another path as it is.
 
-    ValueError for a file of samples.
+    ValueError for a file of samples, or a run that has not ended.
     """
     if path.suffix.lower() in (".csv", ".npy", ".npz", ".parquet"):
         raise ValueError(
             f"expected a model first, a .safetensors file or the folder of a run, got {path}"
         )
-    return path / MODEL if (path / MODEL).is_file() else path
+    if (path / MODEL).is_file():
+        return path / MODEL
+    if (path / CHECKPOINTS).is_dir():
+        raise ValueError(
+            f"the run in {path} has not ended, and has no model yet: bpx train --resume {path} "
+            "goes on with it"
+        )
+    return path
 
 
 def recipe(
@@ -95,7 +103,7 @@ def recipe(
         than ``resume`` and ``epochs`` are `given` beside it.
     """
     path = out / RECIPE
-    others = " and ".join(name for name in given if name not in ("resume", "epochs"))
+    others = " and ".join(as_typed(name) for name in given if name not in ("resume", "epochs"))
     if others:
         raise ValueError(
             f"--resume takes all other options but --epochs from {path}: leave out {others}"

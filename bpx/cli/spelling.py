@@ -1,0 +1,54 @@
+"""Commands and options by the names that other programs give them, and messages about them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..checks import shortened
+
+COMMANDS = {
+    **dict.fromkeys(("continue", "resume"), "bpx train --resume run"),
+    **dict.fromkeys(("compare", "report", "score", "test"), "bpx evaluate"),
+    **dict.fromkeys(("fit", "learn"), "bpx train"),
+    "convert": "bpx export",
+    "infer": "bpx predict",
+    "plot": "bpx train --out run, which draws run/curve.png",
+}
+OPTIONS = {
+    **dict.fromkeys(("--output-dir", "--output-file", "--save", "-o"), "--out"),
+    **dict.fromkeys(("--delimiter", "--sep", "-d"), "--separator"),
+    **dict.fromkeys(("--cuda", "--device", "--gpu"), "--backend cupy"),
+    **dict.fromkeys(("--lambda", "--lmbda", "--weight-decay"), "--l2"),
+    **dict.fromkeys(("--hidden-layers", "--layers", "--sizes"), "--hidden"),
+    **dict.fromkeys(("--label", "--labels", "-y"), "--target"),
+    "--early-stopping": "--patience 10",
+    "--eta": "--learning-rate",
+    "--loss": "--cost",
+    "--random-state": "--seed",
+    "--verbose": "--progress, or the line that each epoch has anyway",
+}
+
+
+def message(error: Any) -> str:
+    """That of a ClickException, with what there is instead, or the value that came."""
+    named, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if named in OPTIONS and _takes(context, OPTIONS[named]):
+        return f"No such option: {named}; here it is {OPTIONS[named]}"
+    if context is not None and context.parent is None and sys.argv[1] in COMMANDS:
+        return f"No such command {sys.argv[1]!r}; here it is {COMMANDS[sys.argv[1]]}"
+    # pydantic's message lacks the value.
+    errors: list[Any] = getattr(error.__cause__, "errors", list)()
+    got = f", got {shortened(errors[0]['input'])}" if errors else ""
+    return f"{error.format_message()}{got}"
+
+
+def _takes(context: Any, ours: str) -> bool:
+    """Whether the command has the option in this hint."""
+    option = ours.replace(",", " ").split()[0]
+    return any(option in parameter.opts for parameter in context.command.params)
+
+
+def as_typed(name: str) -> str:
+    """A parameter of a command as the command line spells it."""
+    return "the data" if name == "data" else f"--{name.replace('_', '-')}"
