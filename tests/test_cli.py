@@ -657,6 +657,22 @@ def test_columns_that_cannot_be_x(tmp_path, rng, options, message):
     assert len(err.splitlines()) == 1
 
 
+def test_a_column_that_numbers_the_rows_is_told(tmp_path):
+    """Whatever the order of training; and no column that only begins so."""
+    rows = [f"{10_000 + k},{k / 2},{k % 3},{k},{k // 10}" for k in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join(["id,half,three,last day,y", *rows]))
+    note = "bpx: note: column {} rises by 1 from row to row, as numbers of the rows do: bpx train"
+    id_, day = note.format("'id'"), note.format("'last day'")
+    for options, expected in (
+        ([], [f"{id_} --ignore id leaves it out", f"{day} --ignore 'last day' leaves it out"]),
+        (["--ignore", "id"], [f"{day} --ignore 'last day' leaves it out"]),
+        (["--ignore", "id,last day"], []),
+        (["--columns", "id,half"], []),
+    ):
+        _, err = bpx_command("train", "a.csv", "--epochs", 1, *options, cwd=tmp_path)
+        assert err.splitlines() == expected
+
+
 def test_a_row_and_the_index_of_pandas_are_no_names_to_ignore(tmp_path):
     (tmp_path / "a.csv").write_text("1,2,3\n" * 20)
     _, err = bpx_command("train", "a.csv", "--ignore", "1", cwd=tmp_path, status=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,9 +69,23 @@ def parts(
     if n < 10:
         raise ValueError(f"expected at least 10 samples in {data}, for three parts, got {n}")
     x = x.reshape(n, -1)  # images as vectors
+    if names is not None and not columns:
+        _note_numbered_rows(x, names, dialect)
     order = generator(seed).permutation(n)
     cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
     return [(x[rows], y[rows]) for rows in cuts], names
+
+
+def _note_numbered_rows(x: np.ndarray, names: Names, dialect: Dialect) -> None:
+    """Rows that are sorted by their class have it in their numbers."""
+    columns = names.columns or ()
+    for k in np.flatnonzero(np.diff(x[:2].astype(np.float64), axis=0)[0] == 1):
+        values = x[:, k].astype(np.float64)
+        if values[0] % 1 == 0 and (np.diff(values) == 1).all():
+            logging.getLogger("bpx").info(
+                f"note: column {shortened(columns[k])} rises by 1 from row to row, as numbers of "
+                f"the rows do: {dialect.without(columns[k])} leaves it out"
+            )
 
 
 def _in_blocks(
