@@ -900,6 +900,22 @@ def test_a_closed_stream(monkeypatch, capsys, closed, other, arguments, status):
     assert getattr(capsys.readouterr(), other) == ""
 
 
+@pytest.mark.parametrize("progress", [[], ["--progress"]])
+def test_a_run_goes_on_when_nobody_reads_its_lines(tmp_path, progress):
+    """As in ``| head``; without --out, nothing would be left of it."""
+    command = [sys.executable, "-m", "bpx", "train", "--epochs", "100", *progress]
+    for out, status in ((["--out", "run"], 0), ([], 1)):
+        with subprocess.Popen(
+            [*command, *out], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=os.environ | {"MPLBACKEND": "Agg"},
+        ) as process:  # fmt: skip
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.wait() == status
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 101
+    assert bpx.load(tmp_path / "run" / "model.safetensors").input_shape == (64,)
+
+
 def test_backends():
     out, _ = bpx_command("backends")
     assert "numpy" in out.splitlines()[1]

@@ -32,7 +32,7 @@ from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
 from ..training.steps import DivergenceError
 from . import predictions, recipe, runs, samples, spelling, training
-from .console import say, score, told
+from .console import outlasting, say, score, told
 from .dialect import dialect
 from .training import TrainOptions
 
@@ -256,7 +256,8 @@ def train(
     asked = TrainOptions(**{name: given[name] for name in TrainOptions.__dataclass_fields__})
     if resume is not None:
         asked = asked.of_run(resume, _given(context), ranks)
-    return training.train(asked, ranks, resume is not None)
+    with outlasting() if asked.out is not None else contextlib.nullcontext():
+        return training.train(asked, ranks, resume is not None)
 
 
 def _given(context: typer.Context) -> list[str]:
