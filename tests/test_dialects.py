@@ -209,6 +209,28 @@ def test_the_command_line(tmp_path, rng, monkeypatch, budget, separator):
     assert np.array_equal(*(bpx.load(model).parameters for model in models))
 
 
+@pytest.mark.parametrize(("separator", "decimal"), [(";", ","), ("tab", "."), (",", ",")])
+def test_predictions_are_written_in_the_same_way(tmp_path, rng, separator, decimal):
+    x, mark = rng.normal(size=(5, 2)).round(3), "\t" if separator == "tab" else separator
+    written(tmp_path / "x.csv", [["a", "b"], *x.tolist()], mark, decimal)
+    values = bpx.Network([2, 2], output="identity", seed=0)
+    values.columns, values.target_columns = ("a", "b"), ("c", "d;\t,e")
+    labels = bpx.Network([2, 2], output="softmax", seed=0)
+    labels.classes = "v1.5", "a;\t,b"
+    own = "--separator", separator, "--decimal", decimal
+    for net, names in ((values, values.target_columns), (labels, ("label",))):
+        net.save(tmp_path / "net.safetensors")
+        bpx_command("predict", "net.safetensors", "x.csv", *own, "--out", "p.csv", cwd=tmp_path)
+        with (tmp_path / "p.csv").open(newline="") as file:
+            first, *rows = csv.reader(file, delimiter=mark)
+        assert tuple(first) == names
+        if net is labels:
+            assert [name for (name,) in rows] == net.predict(x, names=True).tolist()
+        else:
+            found = np.array([[Dialect(mark, decimal).number(cell) for cell in r] for r in rows])
+            assert np.array_equal(found.astype(np.float32), net(x))
+
+
 SEPARATOR = (
     'expected the separator to be one character, such as ",", ";", "|" or a tab, and no letter, '
     "digit, point, sign, quote or end of a line, got "

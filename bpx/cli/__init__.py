@@ -353,7 +353,7 @@ def predict(
     if out is None:  # without names: line by line, for other commands
         print(printable(predictions.lines(host)), end="")
     else:
-        predictions.write(out, host, predictions.headings(net, host, outputs))
+        predictions.write(out, host, predictions.headings(net, host, outputs), written_in)
 
 
 def _check_spared(out: Path, *read: Path) -> None:

@@ -9,29 +9,36 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.readers import Dialect
 from ..ensemble import Ensemble
 from ..network import Network
 from ..writing import write_bytes
+from .dialect import COMMAS
 
 
-def lines(found: np.ndarray, names: Sequence[str] = (), end: str = "\n") -> str:
+def lines(
+    found: np.ndarray, names: Sequence[str] = (), end: str = "\n", dialect: Dialect = COMMAS
+) -> str:
     """One of CSV for each sample, below that of the names, if there are any."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator=end)
+    writer = csv.writer(text, lineterminator=end, delimiter=dialect.separator)
     if names:
         writer.writerow(names)
-    writer.writerows(found.reshape(len(found), -1).tolist())
+    rows = found.reshape(len(found), -1).tolist()
+    if found.dtype.kind == "f" and dialect.decimal != ".":
+        rows = [[str(value).replace(".", dialect.decimal) for value in row] for row in rows]
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def write(path: Path, found: np.ndarray, names: Sequence[str]) -> None:
+def write(path: Path, found: np.ndarray, names: Sequence[str], dialect: Dialect) -> None:
     """A .npy file, or a .csv file whose first line has the names."""
     if path.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, found)
         write_bytes(path, content.getvalue())
     else:
-        write_bytes(path, lines(found, names, "\r\n").encode())
+        write_bytes(path, lines(found, names, "\r\n", dialect).encode())
 
 
 def headings(net: Network | Ensemble, found: np.ndarray, outputs: bool) -> list[str]:
