@@ -48,6 +48,16 @@ def test_a_row_is_not_taken_for_names(read, lines, target, shown):
         read(lines, target)
 
 
+@pytest.mark.parametrize("target", ["2", "kind"])
+def test_a_row_with_a_class_has_no_such_column(read, target):
+    with pytest.raises(
+        ValueError, match=r"Known: .* \(if its first line is a row, put a line of n"
+    ):
+        read(ROWS, target)
+    with pytest.raises(ValueError, match=r"Known: 0, next, year$"):
+        read(["year,next,0", "1,2,3"], target)
+
+
 def test_numbers_that_are_names(read):
     """Beside a name that is none of the classes, or where they are asked for."""
     assert read(["0,1,kind", *ROWS], "kind") == ("0", "1")

@@ -51,7 +51,7 @@ def check_known(path: Path, asked: Iterable[str], names: Sequence[str], dialect:
     known = set(names)  # there may be many thousands
     for name in asked:
         if name not in known:
-            other = separated_by_others(names, dialect)
+            other = separated_by_others(names, dialect) or _names_like_a_row(path, names, dialect)
             raise ValueError(f"{path} has no column {name!r}{nearest(name, [*names])}{other}")
 
 
@@ -63,6 +63,14 @@ def check_inputs(path: Path, names: list[str], dialect: Dialect) -> None:
             f"frame.to_csv(path, index=False) or {dialect.without('')}, or name it in the first "
             "line"
         )
+
+
+def _names_like_a_row(path: Path, names: Sequence[str], dialect: Dialect) -> str:
+    """A remedy for a first line that has mostly numbers, beside a text that may be a class."""
+    words = sum(map(dialect.is_name, names))
+    if path.suffix.lower() != ".csv" or 2 * words > len(names):
+        return ""
+    return " (if its first line is a row, put a line of names above it)"
 
 
 def separated_by_others(names: Sequence[str], dialect: Dialect) -> str:
