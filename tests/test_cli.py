@@ -1099,7 +1099,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ),
         ("a,a\n3,4\n", "has two columns named 'a': give each a name of its own"),
         ("a\n" + "3\n" * 20, "has no column left for x besides the targets, a"),
-        ('a,b\n1,"2\n', "is not a CSV file in UTF-8: unexpected end of data"),
+        ('a,b\n1,"2\n', "is not a CSV file in UTF-8: unexpected end of data\n"),
         (",a,b\n0,1,2\n", "a column has no name, like the index that pandas writes: leave it out"),
         ("a;b\n1;2\n", "for x besides the targets, a;b (its cells look separated by ';'"),
         ("a;b\n1,5;2,5\n", "for x besides the targets, a;b (its cells look separated by ';'"),
@@ -1161,7 +1161,10 @@ def test_wrong_columns_and_arrays(tmp_path):
         assert "e.npz is damaged, or not a .npz file" in err
     (tmp_path / "latin.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
     _, err = bpx_command("train", tmp_path / "latin.csv", status=2)
-    assert "latin.csv is not a CSV file in UTF-8" in err
+    assert "latin.csv is not a CSV file in UTF-8: 'utf-8' codec can't decode byte" in err
+    assert f"save it as UTF-8, for example: iconv -f latin1 -t utf-8 {tmp_path}/latin.csv >" in err
+    _, err = bpx_command("train", tmp_path / "latin.csv", "--ignore", "b", status=2)
+    assert "save it as UTF-8" in err
     _, err = bpx_command("train", tmp_path / "latin.csv" / "x.csv", status=2)
     assert "there is no file" in err
     (tmp_path / "folder.csv").mkdir()

@@ -29,6 +29,7 @@ from ..data.readers import (
     check_names,
     load_npy,
     load_npz,
+    not_csv,
     parquet_size,
     separated_by_others,
 )
@@ -180,7 +181,7 @@ def _csv(path: Path, asked: Asked) -> Table:
             lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
             return _rows(path, lines, asked)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+        raise not_csv(path, error) from error
 
 
 KINDS: dict[str, Callable[[Path, Asked], Table]] = {

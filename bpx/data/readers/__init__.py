@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...checks import in_words
-from ._advice import advice
+from ._advice import advice, not_csv
 from ._arrays import Slices, mapped
 from ._base import MissingValue, NoRows, Read, Reader
 from ._classes import Classes
@@ -26,7 +26,7 @@ from ._tables import Csv, Parquet, TableReader, csv_names, parquet_names, parque
 
 __all__ = ["TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "advice",
            "check_first_line", "check_inputs", "check_known", "check_names", "csv_names",
-           "kind_of", "load_npy", "load_npz", "mapped", "parquet_names", "parquet_size",
+           "kind_of", "load_npy", "load_npz", "mapped", "not_csv", "parquet_names", "parquet_size",
            "parts_of", "reader", "separated_by_others", "suffix", "table"]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}

@@ -1,8 +1,10 @@
-"""What to do about a cell of a CSV file that is not a number."""
+"""What to do about a cell of a CSV file that is not a number, and about what is no such file."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 from ._dialect import Dialect, is_missing
 
@@ -29,3 +31,10 @@ def advice(cell: str, column: str, dialect: Dialect) -> str:
         f"table, dtype=int)), learn it ({dialect.argument('target', column)}) or leave it out "
         f"({dialect.without(column)})"
     )
+
+
+def not_csv(path: Path, error: Exception) -> ValueError:
+    """What to raise for text that Python cannot decode, or whose quotes it cannot match."""
+    code = f"iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > new.csv"
+    hint = f"; save it as UTF-8, for example: {code}" if isinstance(error, UnicodeError) else ""
+    return ValueError(f"{path} is not a CSV file in UTF-8: {error}{hint}")

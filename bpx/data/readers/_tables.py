@@ -16,7 +16,7 @@ import numpy as np
 
 from ...checks import FILL_IN, in_words, shortened
 from ...extras import PACKAGES
-from ._advice import advice
+from ._advice import advice, not_csv
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
 from ._dialect import Dialect
@@ -450,5 +450,5 @@ def _header(path: Path, file: IO[bytes], dialect: Dialect) -> list[str]:
             if any(map(str.strip, cells)):
                 return [name.strip() for name in cells]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+        raise not_csv(path, error) from error
     return []
