@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -523,6 +524,27 @@ def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given):
         for net, its in ((one := network(), whole), (other := network(), data)):
             net.fit(its, epochs=2)
         assert np.array_equal(one.parameters, other.parameters)
+
+
+def test_decimals_and_dates_of_parquet(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    from pyarrow import parquet
+
+    price = arrow.array(map(Decimal, ["1.25", "-3.50", "7.00"]), arrow.decimal128(5, 2))
+    columns = {"price": price, "cost": price.cast(arrow.decimal256(40, 3)), "n": [1, 2, 3]}
+    parquet.write_table(arrow.table(columns), path := tmp_path / "a.parquet")
+    data = bpx.open_data(path, target="cost", columns=["price", "n"])
+    assert data.read(True).tolist() == [[1.25, 1.0], [-3.5, 2.0], [7.0, 3.0]]
+    assert data.y.tolist() == [1.25, -3.5, 7.0]
+    columns["price"] = arrow.array([*price[:2].to_pylist(), None], price.type)
+    columns["day"] = arrow.array([0, 1, 2], arrow.date32())
+    columns["time"] = arrow.array([0, 1, 2], arrow.timestamp("ms"))
+    parquet.write_table(arrow.table(columns), path)
+    with pytest.raises(ValueError, match=r"first in row 2, column 'price'"):
+        bpx.open_data(path, columns=["price", "n"]).read(True)
+    for name, others in (("day", ["n"]), ("n", ["time"])):
+        with pytest.raises(TypeError, match=r"numbers; write it as a number, such as the days si"):
+            bpx.open_data(path, target=name, columns=others)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

@@ -103,7 +103,7 @@ class TableReader(Reader):
                             raise MissingValue(
                                 f"column {name!r} has a missing value in row {row}: {FILL_IN}"
                             )
-                        part[:, index] = column.to_numpy(zero_copy_only=False)
+                        part[:, index] = _as_numbers(column)
                     at += piece.num_rows
                 self._file.check(self.path.stat())  # still, after reading
                 if at != stop - start:
@@ -128,7 +128,17 @@ def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> 
             return text[name].of_column(column)
         except ValueError as error:
             raise ValueError(f"{where}column {name!r}: {error}") from None
-    return column.to_numpy(zero_copy_only=False)
+    return _as_numbers(column)
+
+
+def _as_numbers(column: Any) -> np.ndarray:
+    found = column.cast("float64") if _types().is_decimal(column.type) else column
+    numbers: np.ndarray = found.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _types() -> Any:
+    return importlib.import_module("pyarrow.types")
 
 
 def _of_x(
@@ -164,11 +174,13 @@ class Parquet(TableReader):
             schema = file.schema_arrow
             check_names(path, schema.names)
             self.columns = _of_x(path, schema.names, held, columns or _shown(schema), dialect)
-            hint = "make numbers of it (pandas.get_dummies), or leave it out: "
             dtypes = [
-                _dtype(path, schema.field(name), hint + dialect.without(name))
+                _dtype(
+                    path, schema.field(name), "make numbers of it (pandas.get_dummies)",
+                    f", or leave it out: {dialect.without(name)}",
+                )
                 for name in self.columns
-            ]
+            ]  # fmt: skip
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
                 if name not in text:
@@ -269,20 +281,27 @@ def _shown(schema: Any) -> list[str]:
 
 def _is_text(kind: Any) -> bool:
     """Whether a column of this pyarrow type has text, or numbers that stand for text."""
-    types = importlib.import_module("pyarrow.types")
+    types = _types()
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _dtype(path: Path, field: Any, hint: str) -> np.dtype:
+def _dtype(path: Path, field: Any, hint: str, otherwise: str = "") -> np.dtype:
+    """That of a column's numbers."""
+    types = _types()
+    if types.is_decimal(field.type):
+        return np.dtype(np.float64)
+    if types.is_temporal(field.type):
+        hint = "write it as a number, such as the days since a first date"
     try:
         dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
     except (NotImplementedError, TypeError):
         dtype = np.dtype(object)
     if dtype.kind not in "biuf":
         raise TypeError(
-            f"{path}: column {field.name!r} is of type {field.type}, expected numbers; {hint}"
+            f"{path}: column {field.name!r} is of type {field.type}, expected numbers; "
+            f"{hint}{otherwise}"
         )
     return dtype
 
