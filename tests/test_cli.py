@@ -885,6 +885,67 @@ def test_options_of_train_go_to_fit(monkeypatch):
     assert {name: given[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize("kind", ["labels", "names", "rows", "in blocks"])
+def test_classes_of_equal_weight(tmp_path, rng, monkeypatch, kind):
+    train, given = cli.training.train_quietly, {}
+
+    def spy(net, x, y, options, ranks):
+        given.update(y=y, weight=options.sample_weight)
+        return train(net, x, y, options, ranks)
+
+    monkeypatch.setattr(cli.training, "train_quietly", spy)
+    labels = rng.permutation(np.repeat([0, 1, 2], [60, 30, 10]))
+    names = np.array(["oak", "elm", "yew"])[labels] if kind == "names" else labels
+    if kind == "names":
+        table = "\n".join(f"{k % 7},{name}" for k, name in enumerate(names))
+        (tmp_path / "a.csv").write_text(f"x,kind\n{table}")
+    else:
+        y = np.eye(3)[labels] if kind == "rows" else labels
+        np.savez(tmp_path / "a.npz", x=rng.normal(size=(100, 20)), y=y)
+    data = "a.csv" if kind == "names" else "a.npz"
+    options = "--class-weight", "balanced", "--epochs", 2, "--out", "run"
+    if kind == "in blocks":
+        monkeypatch.setattr(tables, "BUDGET", 12_000)
+    bpx_command("train", data, *options, cwd=tmp_path)
+    y = given["y"] if given["y"].ndim == 1 else given["y"].argmax(axis=1)
+    shares = [given["weight"][y == label] for label in range(3)]
+    assert [len(share) * share[0] for share in shares] == pytest.approx([len(y) / 3] * 3)
+    assert all(np.ptp(share) == 0.0 for share in shares)
+    assert '"class_weight": "balanced"' in (tmp_path / "run" / "recipe.json").read_text()
+
+
+def test_class_weights_are_for_classes(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.eye(20, 2), y=np.linspace(0, 1, 20))
+    arguments = "train", "a.npz", "--class-weight", "balanced"
+    _, err = bpx_command(*arguments, cwd=tmp_path, status=2)
+    assert "--class-weight is for a classification, and the task is regression: leave it" in err
+
+
+@pytest.mark.parametrize("budget", ["1 GB", "900"])
+def test_scores_of_each_class(tmp_path, budget):
+    net = bpx.Network([3, 3], output="softmax", bias="zeros")
+    net.weights[0] = np.eye(3)
+    net.classes = "oak", "elm", "yew, old"
+    net.save(tmp_path / "net.safetensors")
+    x, y = np.repeat(np.eye(3)[[0, 0, 1]], 5, axis=0), np.repeat([0, 1, 1], 5)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    evaluate = "evaluate", "net.safetensors", "a.npz", "--by-class", "--budget", budget
+    out, _ = bpx_command(*evaluate, cwd=tmp_path)
+    assert out.splitlines()[1:] == [
+        "accuracy 66.67 %",
+        "class       samples  precision     recall",
+        "oak               5    50.00 %   100.00 %",
+        "elm              10   100.00 %    50.00 %",
+        "yew, old          0          -          -",
+    ]
+    many = bpx.Network([3, 23], output="softmax", seed=0)
+    rows = np.eye(23)[[*range(15)]]
+    assert console.scores_by_class(many, x, rows).splitlines()[-1] == "and 3 more classes"
+    bpx.Network([3, 1], output="identity", seed=0).save(tmp_path / "net.safetensors")
+    _, err = bpx_command(*evaluate, cwd=tmp_path, status=2)
+    assert "--by-class is for a classification, and the model's task is regression" in err
+
+
 @pytest.mark.parametrize(
     ("closed", "other", "arguments", "status"),
     [("stdout", "err", ["gradcheck"], 0), ("stderr", "out", ["evaluate", "no", "digits"], 2)],
@@ -1041,6 +1102,7 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
             "--ignore is for columns of a .csv or .parquet file, got digi",
         ),
         (["train", "a.npz", "--columns", "a"], "there is no file a.npz"),
+        (["train", "a.npz", "--class-weight", "5"], "expected --class-weight balanced, got '5'"),
         (["train", "--no-standardize"], "--no-standardize is for files"),
         (["gradcheck", "--samples", "0"], "expected samples >= 1, got 0"),
         (["gradcheck", "--l2", "-1"], "expected l2 >= 0, got -1.0"),

@@ -32,7 +32,7 @@ from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
 from ..training.steps import DivergenceError
 from . import predictions, recipe, runs, samples, spelling, training
-from .console import outlasting, say, score, told
+from .console import outlasting, say, score, scores_by_class, told
 from .dialect import dialect
 from .training import TrainOptions
 
@@ -221,6 +221,10 @@ def train(
     standardize: Annotated[
         bool, typer.Option(help="Standardize a file's columns, and targets of a regression.")
     ] = True,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(help="balanced: a sample of a rare class counts for more, n / (k · count)."),
+    ] = None,
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
@@ -275,6 +279,10 @@ def evaluate(
     decimal: Decimal = ".",
     backend: On = None,
     budget: Budget = None,
+    by_class: Annotated[
+        bool,
+        typer.Option("--by-class", help="Print precision and recall of each class, 20 at most."),
+    ] = False,
 ) -> None:
     """Score a trained network.
 
@@ -282,6 +290,8 @@ def evaluate(
     """
     written_in = dialect(data, separator, decimal)
     net = load(runs.model(model), backend=backend)
+    if by_class and net.task != "classification":
+        raise ValueError(f"--by-class is for a classification, and the model's task is {net.task}")
     if data in samples.BUILT_IN:
         x, y = samples.parts(data, target, 0, budget)[0][2]
     else:
@@ -294,6 +304,8 @@ def evaluate(
     else:
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
     print(printable(score(net, x, y)))
+    if by_class:
+        print(printable(scores_by_class(net, x, y)))
 
 
 @app.command()

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..checks import printable
+from ..data.arrays import class_count
 from ..ensemble import Ensemble
 from ..network import Network
 
@@ -119,7 +120,7 @@ class ShowEpochs(Callback):
         print("  ".join(cells)[5:], flush=True)
 
 
-MOST_SCORES = 20  # lines for targets
+MOST_SCORES = 20  # lines for targets, and for classes
 
 
 def score(
@@ -165,3 +166,29 @@ def _of_most_frequent(learned: np.ndarray, y: np.ndarray) -> str:
 def _of_mean(learned: np.ndarray, truth: np.ndarray) -> list[str]:
     mean = learned.reshape(len(learned), -1).mean(axis=0, dtype=np.float64)
     return [f" (the mean alone: {error:.5g})" for error in _rms(truth - mean)]
+
+
+def scores_by_class(net: Network | Ensemble, x: Any, y: np.ndarray) -> str:
+    """A line for each class: its samples, and how much of it is right among those found and all.
+
+    A share of none is "-".
+    """
+    k = class_count(net.output_shape[0])
+    truth = y.astype(np.intp) if y.ndim == 1 else y.argmax(axis=1)
+    found = net.backend.to_host(net.predict(x))
+    support, predicted, right = (
+        np.bincount(labels, minlength=k) for labels in (truth, found, truth[found == truth])
+    )
+    names = [str(name)[:30] for name in (net.classes or range(k))]
+    width = max(map(len, ["class", *names]))
+    lines = [f"{'class':<{width}}  {'samples':>9}  {'precision':>9}  {'recall':>9}"]
+    for label in range(min(k, MOST_SCORES)):
+        shares = [
+            f"{100 * right[label] / of[label]:.2f} %" if of[label] else "-"
+            for of in (predicted, support)
+        ]
+        cells = "  ".join(f"{cell:>9}" for cell in (str(support[label]), *shares))
+        lines.append(f"{names[label]:<{width}}  {cells}")
+    return "\n".join(
+        [*lines, *([f"and {k - MOST_SCORES} more classes"] if k > MOST_SCORES else [])]
+    )

@@ -46,6 +46,27 @@ def learned(
     return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
 
 
+def weights(class_weight: str | None, y: np.ndarray, task: str) -> np.ndarray | None:
+    """Of the samples with labels y, or rows with a single 1: n / (k · those of the same class).
+
+    Raises
+    ------
+    ValueError
+        For another task than classification.
+    """
+    if class_weight is None:
+        return None
+    if task != "classification":
+        raise ValueError(
+            f"--class-weight is for a classification, and the task is {task}: leave it out, or "
+            "pass --task classification"
+        )
+    labels = y if y.ndim == 1 else y.argmax(axis=1)
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    found: np.ndarray = len(y) / (len(counts) * counts[places])
+    return found
+
+
 def too_large(net: Network | Ensemble) -> str:
     """The end of a message about outputs that are not finite."""
     return (

@@ -57,6 +57,7 @@ class TrainOptions:
     patience: int | None
     average_from: int | None
     standardize: bool
+    class_weight: str | None
     backend: str | None
     dtype: str
     seed: int
@@ -82,6 +83,8 @@ class TrainOptions:
         positive("seconds between checkpoints", self.save_every)
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out} is a file, expected a folder")
+        if self.class_weight not in (None, "balanced"):
+            raise ValueError(f"expected --class-weight balanced, got {self.class_weight!r}")
         if self.built_in and not self.standardize:
             raise ValueError(f"--no-standardize is for files; {self.data} is never standardized")
 
@@ -111,6 +114,7 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     options = dataclasses.replace(
         options, validation=learned[1], batch_size=batch_size, resume=resume,
         optimizer=_optimizer(asked, data, batch_size, undo is not None),
+        sample_weight=recipe.weights(asked.class_weight, data.parts[0][1], data.task),
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
     if folder is not None and not resume:
