@@ -1509,3 +1509,8 @@ def test_what_parts_of_ones_own_return_may_be_of_another_dtype(dtype):
     one = bpx.Network([3, 4, 4, 2], hidden=[step, other], seed=0, dtype=dtype)
     one.fit(np.ones((4, 3)), Y, epochs=1)
     assert np.isfinite(one.parameters).all()
+
+
+def test_only_a_checkpoint_is_sent_elsewhere():
+    with pytest.raises(TypeError, match=r"got an int$"):
+        bpx.Network([2, 2]).fit([[0.0, 1.0]], [0], callbacks=[3])

@@ -980,3 +980,9 @@ def test_windows_are_given_back_when_fit_returns(samples, path):
     finally:
         gc.enable()
     assert left == []
+
+
+def test_two_columns_of_one_name(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,b,y\n" + "1,2,3,4\n" * 9)
+    with pytest.raises(ValueError, match="has two columns named 'b'"):
+        bpx.open_data(tmp_path / "a.csv", target="y")

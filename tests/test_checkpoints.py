@@ -471,6 +471,7 @@ def test_the_one_that_a_run_went_on_from_outlives_a_damaged_newer_one(data, tmp_
             r"another folder, with these weights by bpx\.load\('.*33\.safetensors'\)\.fit\(",
         ),
         ({"shuffle": False}, "shuffle was True and is False"),
+        ({"shuffle": lambda: np.arange(53)}, "shuffle was True and is 'a function'"),
         ({"callbacks": bpx.EarlyStopping()}, r"callbacks with a state was \[\] and is \['Early"),
         ({"validation": True}, "validation was None and is 53"),
         ({"sample_weight": np.ones(53)}, "sample_weight was False and is True"),
@@ -486,12 +487,12 @@ def test_other_arguments_are_refused_by_name(data, tmp_path, options, message):
     net = options.pop("net", network)()
     if "validation" in options:
         options["validation"] = data
-    before = state = net.parameters.copy()
+    before = net.parameters.copy()
     with pytest.raises(ValueError, match=message):
         net.fit(
             *data, checkpoint=tmp_path, resume=True, **{"epochs": 3, "batch_size": 5, **options}
         )
-    assert np.array_equal(before, state)
+    assert np.array_equal(net.parameters, before)
     assert net.steps == 0
 
 
@@ -853,3 +854,63 @@ def test_other_sparse_data_are_refused(data, tmp_path):
     net.fit(first, y, epochs=1, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="digest of some samples was"):
         bpx.Network([6, 3], seed=0).fit(other, y, epochs=2, checkpoint=tmp_path, resume=True)
+
+
+def test_other_weights_are_refused(data, tmp_path):
+    weight, options = np.linspace(0.5, 1.0, 53), {"checkpoint": tmp_path}
+    network().fit(*data, sample_weight=weight, epochs=1, **options)
+    with pytest.raises(ValueError, match="digest of some samples was "):
+        network().fit(*data, sample_weight=weight[::-1], epochs=2, resume=True, **options)
+
+
+def test_fewer_mini_batches_than_are_done(data, tmp_path):
+    pieces = [(data[0][i : i + 9], data[1][i : i + 9]) for i in range(0, 53, 9)]
+    saved = bpx.Checkpoint(tmp_path, steps=4)
+
+    class Kill(bpx.Callback):
+        def on_step_end(self, run):
+            if run.step == 5:
+                raise Killed
+
+    with pytest.raises(Killed):
+        network().fit(pieces, epochs=1, checkpoint=saved, callbacks=Kill())
+    with pytest.raises(ValueError, match="an epoch has 3 steps, and 4 are done"):
+        network().fit(pieces[:3], epochs=1, checkpoint=saved, resume=True)
+
+
+def test_the_end_of_an_epoch_of_unknown_length(data, tmp_path):
+    class Own:
+        def __iter__(self):
+            return ((data[0][i : i + 10], data[1][i : i + 10]) for i in range(0, 40, 10))
+
+    def fit(net, *more, **options):
+        net.fit(Own(), epochs=6, callbacks=more, **options)
+
+    _, resumed = ends_alike(network, fit, bpx.Checkpoint(tmp_path, steps=4))
+    assert resumed.history.epochs == 6
+
+
+def test_an_error_of_ones_own_shuffle(data, tmp_path):
+    options = {"batch_size": 5, "checkpoint": tmp_path}
+    network().fit(*data, epochs=1, shuffle=lambda: np.arange(53), **options)
+
+    def lost():
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        network().fit(*data, epochs=2, shuffle=lost, resume=True, **options)
+
+
+def test_masks_in_another_precision(rehearsed, data, tmp_path):
+    def fit(net, *more, **options):
+        options |= {"batch_size": 5, "precision": "float16"}
+        net.fit(*data, epochs=6, callbacks=more, **options)
+
+    ends_alike(lambda seed=1: network(rehearsed, seed=seed), fit, tmp_path)
+
+
+def test_what_was_half_written_is_deleted_too(data, tmp_path):
+    network().fit(*data, epochs=1, checkpoint=tmp_path)
+    (tmp_path / ".bpx-0123456789abcdef.tmp").touch()
+    checkpoints.delete(tmp_path)
+    assert not tmp_path.exists()

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import cli, persistence
+from bpx import cli, persistence, schedules
 from bpx.__main__ import main
 from bpx.backends import _fast
-from bpx.cli import console, samples, tables
+from bpx.cli import console, recipe, samples, tables
 from bpx.data.blocks import Blocks
 
 
@@ -1310,3 +1310,46 @@ def test_a_warning_is_a_line(tmp_path, rng):
     first, *others = done.stderr.splitlines()
     assert first.startswith("bpx: warning: a damaged checkpoint is passed over, and checkpoint-")
     assert all(line.startswith("bpx: ") for line in others)
+
+
+def test_soft_targets_are_not_classes():
+    y = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
+    with pytest.raises(ValueError, match="single 1 in each row, got 3 that are not"):
+        samples.task([(None, y)], "classification", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        (("adam", "regression", True), 0.001),
+        (("sgd", "classification", False), 0.5),
+        (("SGD", "regression", True), 0.1),
+        (("sgd", "regression", False), 0.01),
+    ],
+)
+def test_default_rates(given, rate):
+    assert recipe.learning_rate(*given) == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        ("constant", 0.5),
+        ("plateau", 0.5),
+        ("step", schedules.StepDecay(0.5, 10, 0.1)),
+        ("exponential", schedules.Exponential(0.5, 30, 0.01)),
+        ("cosine", schedules.Cosine(0.5, 30)),
+        ("warm-up", schedules.WarmUp(3, 0.5)),
+        ("one-cycle", schedules.OneCycle(0.5, 30)),
+        ("inverse-scaling", schedules.InverseScaling(0.5)),
+    ],
+)
+def test_the_schedules_of_a_run(name, schedule):
+    assert recipe.optimizer("sgd", 0.5, 0.0, False, name, 30).learning_rate == schedule
+
+
+def test_the_parts_of_a_file_share_nothing(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(20.0)[:, None], y=np.arange(20.0))
+    parts, _ = samples.parts(str(tmp_path / "a.npz"), None, 0, "1 GB")
+    assert [len(y) for _, y in parts] == [16, 2, 2]
+    assert sorted(np.concatenate([y for _, y in parts])) == list(range(20))

@@ -555,3 +555,7 @@ def test_a_check_that_would_take_long_is_warned_of_before_it_begins(rows, told, 
     net = bpx.Network([2, 3, 1], seed=0)
     with pytest.raises(RuntimeWarning, match=re.escape(told)):  # warnings are errors here
         bpx.gradient_check(net, np.zeros((rows, 2)), np.zeros(rows, int))
+
+
+def test_a_gradient_of_zeros_is_wrong():
+    assert bpx.gradcheck.relative_error(np.zeros(2), np.ones(2), 0.0) == 1.0

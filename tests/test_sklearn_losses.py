@@ -117,3 +117,14 @@ def test_what_is_not_defined_on_the_outputs(iris):
         MLPRegressor(bpx.costs.CrossEntropy()).fit(*iris)
     with pytest.raises(ValueError, match="The 'loss' parameter of MLPClassifier must be a str am"):
         MLPClassifier(loss="hinge").fit(*iris)
+
+
+def test_a_mini_batch_without_weight_has_no_penalty():
+    est = MLPRegressor(
+        hidden_layer_sizes=(), solver="sgd", learning_rate_init=1e-12, alpha=1.0, batch_size=2,
+        shuffle=False, max_iter=1, random_state=0,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        est.fit(np.ones((4, 1)), np.zeros(4), sample_weight=[1.0, 1.0, 0.0, 0.0])
+    w, b = est.coefs_[0].item(), est.intercepts_[0].item()
+    assert est.loss_ == pytest.approx((0.5 * (w + b) ** 2 + 0.25 * w**2) / 2)

@@ -331,3 +331,13 @@ def test_what_is_refused_loses_nothing(digits):
     assert vars(est).keys() == before.keys()
     assert all(value is before[name] for name, value in vars(est).items() if name != "solver")
     assert (est.predict_proba(x) == expected).all()
+
+
+def test_an_equal_loss_is_not_worse():
+    est = MLPRegressor(
+        hidden_layer_sizes=(), solver="sgd", learning_rate_init=1e-300, tol=0.0,
+        n_iter_no_change=2, max_iter=9, shuffle=False, random_state=0,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"Maximum iterations \(9\) reached"):
+        est.fit(np.ones((4, 1)), np.zeros(4))
+    assert est.n_iter_ == 9

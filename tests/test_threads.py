@@ -361,3 +361,18 @@ def test_cores_share_the_slices_of_a_pass(monkeypatch, rng, task):
     monkeypatch.setattr(Chain, "forward", broken)
     with pytest.raises(MemoryError, match="no room"):
         net.predict(x)
+
+
+def test_ctrl_c_at_the_end_of_a_run_is_not_lost(monkeypatch):
+    ended, calls = _threads._ended, []
+
+    def interrupted(run):
+        calls.append(run)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        ended(run)
+
+    monkeypatch.setattr(_threads, "_ended", interrupted)
+    with pytest.raises(KeyboardInterrupt), _threads.limited(1):
+        pass
+    assert len(calls) == 2

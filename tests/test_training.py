@@ -1510,3 +1510,15 @@ def test_images_that_are_far_from_one_are_told(backend, put, rng, first, dtype):
     flat = bpx.Network([bpx.layers.Input((1, 6, 6)), bpx.layers.Flatten(),
                         bpx.layers.Dense(10, "softmax")], backend=backend, seed=0)  # fmt: skip
     flat.fit(x, y, epochs=1, optimizer=bpx.SGD(1e-6))  # a layer alone is linear in x
+
+
+def test_early_stopping_that_is_used_again(rng):
+    """It begins anew: of an epoch that never was it has no weights to bring back."""
+    x, y = rng.normal(size=(6, 3)), [0, 1, 0, 1, 1, 1]
+    net, stopping = bpx.Network([3, 2], seed=0), bpx.EarlyStopping(3)
+    net.fit(x, y, epochs=2, callbacks=stopping)
+    before = net.parameters.copy()
+    net.fit(x, y, epochs=0, callbacks=stopping)
+    assert np.isnan(stopping.best)
+    assert stopping.best_epoch == 0
+    assert np.array_equal(net.parameters, before)
