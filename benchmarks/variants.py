@@ -5,10 +5,12 @@
     python benchmarks/variants.py gelu sum         some of them
 
 Each is 784-w-10 with a softmax and Adam, in float32: 30 units with mini-batches of 10, and 256
-with mini-batches of 64. *sum* has two more layers of w units with a shortcut around them, and a
-ReLU after it. A step is a gather, a forward and a backward pass and an update; bpx's is a step of
-`fit`. JAX has the epoch in one `lax.scan`, PyTorch's optimizer is the fused one. Each peer is a
-process of its own, and they take turns, as in cpu.py.
+with mini-batches of 64. *norm after* has a batch norm after the ReLU; *sum* has two more layers of
+w units with a shortcut around them, and a ReLU after it; *table* has two categories, of 7 and 50,
+in embeddings of 3 and 8, and 10 numbers, instead of 784 inputs. A step is a gather, a forward and
+a backward pass and an update; bpx's is a step of `fit`. JAX has the epoch in one `lax.scan`,
+PyTorch's optimizer is the fused one. Each peer is a process of its own, and they take turns, as in
+cpu.py.
 """
 
 from __future__ import annotations
@@ -24,36 +26,70 @@ from harness import Peer, Timed, machine, measured, row, write
 
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "jax")
 SIZES = {"m 10": (10, 30), "m 64": (64, 256)}
-KINDS = ("relu", "gelu", "silu", "dropout", "layer norm", "batch norm", "sum")
+KINDS = (
+    *("relu", "gelu", "silu", "dropout", "layer norm", "batch norm", "norm after", "sum", "l1"),
+    "table",
+)
+EMBEDDINGS, NUMBERS, L1 = ((7, 3), (50, 8)), 10, 1e-4
 SAMPLES, SECONDS_A_ROUND = 6400, 1.0
 
 Run = Callable[[int], object]  # so many steps
 
 
-def data() -> tuple[np.ndarray, np.ndarray]:
+def data(kind: str) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.random((SAMPLES, 784), dtype=np.float32), rng.integers(10, size=SAMPLES)
+    y = rng.integers(10, size=SAMPLES)
+    if kind != "table":
+        return rng.random((SAMPLES, 784), dtype=np.float32), y
+    numbers = rng.random((SAMPLES, NUMBERS), dtype=np.float32)
+    categories = [rng.integers(count, size=SAMPLES) for count, _ in EMBEDDINGS]
+    return np.column_stack([*categories, numbers]).astype(np.float32), y
+
+
+def inputs(kind: str) -> int:
+    """Of the first dense layer."""
+    return NUMBERS + sum(width for _, width in EMBEDDINGS) if kind == "table" else 784
 
 
 def with_bpx(kind: str, m: int, w: int) -> Run:
     import bpx
-    from bpx.layers import Activation, BatchNorm, Dense, Dropout, Input, LayerNorm, Residual
+    from bpx.layers import (
+        Activation,
+        BatchNorm,
+        Columns,
+        Concatenate,
+        Dense,
+        Dropout,
+        Embedding,
+        Flatten,
+        Input,
+        LayerNorm,
+        Residual,
+    )
 
+    x, y = data(kind)
+    of_x: list[list[Any]] = [
+        [Columns([k]), Embedding(*each), Flatten()] for k, each in enumerate(EMBEDDINGS)
+    ]
+    of_x.append([Columns(range(len(EMBEDDINGS), x.shape[1]))])
     between: dict[str, list[Any]] = {
         "dropout": [Dense(w, "relu"), Dropout(0.5)],
         "layer norm": [Dense(w), LayerNorm(), Activation("relu")],
         "batch norm": [Dense(w), BatchNorm(), Activation("relu")],
+        "norm after": [Dense(w, "relu"), BatchNorm()],
+        "l1": [Dense(w, "relu")],
+        "table": [Concatenate(of_x), Dense(w, "relu")],
         "sum": [
             *(Dense(w, "relu"), Residual([Dense(w, "relu"), Dense(w)]), Activation("relu")),
         ],
     }
     hidden = between.get(kind) or [Dense(w, kind)]
-    net = bpx.Network([Input(784), *hidden, Dense(10, "softmax")], seed=0)
-    x, y = data()
+    net = bpx.Network([Input(x.shape[1]), *hidden, Dense(10, "softmax")], seed=0)
+    options = {"l1": L1 * SAMPLES} if kind == "l1" else {}  # bpx divides it by n
 
     def run(steps: int) -> None:
         rows = slice(0, steps * m)
-        net.fit(x[rows], y[rows], epochs=1, batch_size=m, optimizer=bpx.Adam())
+        net.fit(x[rows], y[rows], epochs=1, batch_size=m, optimizer=bpx.Adam(), **options)
 
     return run
 
@@ -70,6 +106,15 @@ def with_torch(kind: str, m: int, w: int) -> Run:
         def forward(self, x: Any) -> Any:
             return torch.relu(x + self.inner(x))
 
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embeddings = nn.ModuleList([nn.Embedding(*each) for each in EMBEDDINGS])
+
+        def forward(self, x: Any) -> Any:
+            found = [each(x[:, k].long()) for k, each in enumerate(self.embeddings)]
+            return torch.cat([*found, x[:, len(EMBEDDINGS) :]], dim=1)
+
     after: dict[str, list[Any]] = {
         "relu": [nn.ReLU()],
         "gelu": [nn.GELU(approximate="tanh")],  # as bpx's, which is faster than the other
@@ -77,17 +122,24 @@ def with_torch(kind: str, m: int, w: int) -> Run:
         "dropout": [nn.ReLU(), nn.Dropout(0.5)],
         "layer norm": [nn.LayerNorm(w), nn.ReLU()],
         "batch norm": [nn.BatchNorm1d(w), nn.ReLU()],
+        "norm after": [nn.ReLU(), nn.BatchNorm1d(w)],
         "sum": [nn.ReLU(), Sum()],
     }
-    net = nn.Sequential(nn.Linear(784, w), *after[kind], nn.Linear(w, 10))
-    x, y = map(torch.as_tensor, data())
+    before = [Table()] if kind == "table" else []
+    hidden = after.get(kind) or after["relu"]
+    net = nn.Sequential(*before, nn.Linear(inputs(kind), w), *hidden, nn.Linear(w, 10))
+    weights = [each.weight for each in net if isinstance(each, nn.Linear)]
+    x, y = map(torch.as_tensor, data(kind))
     optimizer = torch.optim.Adam(net.parameters(), fused=True)
     cost = nn.CrossEntropyLoss()
 
     def run(steps: int) -> None:
         for rows in torch.randperm(SAMPLES)[: steps * m].split(m):
             optimizer.zero_grad()
-            cost(net(x[rows]), y[rows]).backward()
+            found = cost(net(x[rows]), y[rows])
+            if kind == "l1":
+                found = found + L1 * sum(each.abs().sum() for each in weights)
+            found.backward()
             optimizer.step()
 
     return run
@@ -112,9 +164,14 @@ def with_jax(kind: str, m: int, w: int) -> Run:
         return x @ p[0] + p[1]
 
     def outputs(p: Any, x: Any, key: Any) -> Any:
+        if kind == "table":
+            found = [each[x[:, k].astype(int)] for k, each in enumerate(p[1])]
+            x = jnp.concatenate([*found, x[:, len(EMBEDDINGS) :]], axis=1)
         z = through(p[0], x)
         if kind in ("layer norm", "batch norm"):
             a = jax.nn.relu(normalized(z, 1 if kind == "layer norm" else 0, p[1]))
+        elif kind == "norm after":
+            a = normalized(jax.nn.relu(z), 0, p[1])
         elif kind == "sum":
             h = jax.nn.relu(z)
             a = jax.nn.relu(h + through(p[2], jax.nn.relu(through(p[1], h))))
@@ -122,17 +179,22 @@ def with_jax(kind: str, m: int, w: int) -> Run:
             kept = jax.random.bernoulli(key, 0.5, z.shape)
             a = jnp.where(kept, 2.0 * jax.nn.relu(z), 0.0)
         else:
-            a = getattr(jax.nn, kind)(z)
+            a = getattr(jax.nn, kind if kind in ("gelu", "silu") else "relu")(z)
         return through(p[-1], a)
 
     norm = [(jnp.ones(w), jnp.zeros(w))] if "norm" in kind else []
     inner = [dense(w, w), dense(w, w)] if kind == "sum" else []
-    params = [dense(784, w), *norm, *inner, dense(w, 10)]
-    x, y = map(jnp.asarray, data())
+    tables = [jnp.asarray(draw(each, dtype=np.float32)) for each in EMBEDDINGS]
+    between = [tables] if kind == "table" else [*norm, *inner]
+    params = [dense(inputs(kind), w), *between, dense(w, 10)]
+    x, y = map(jnp.asarray, data(kind))
 
     def loss(p: Any, x: Any, y: Any, key: Any) -> Any:
         log = jax.nn.log_softmax(outputs(p, x, key))
-        return -jnp.take_along_axis(log, y[:, None], axis=1).mean()
+        found = -jnp.take_along_axis(log, y[:, None], axis=1).mean()
+        if kind == "l1":
+            found += L1 * sum(jnp.abs(weights).sum() for weights, _ in p)
+        return found
 
     def step(x: Any, y: Any, state: Any, rows: Any) -> Any:
         p, m1, m2, t, key = state
