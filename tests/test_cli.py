@@ -69,7 +69,6 @@ def test_train_writes_model_history_and_picture(run_folder):
     assert sorted(p.name for p in run_folder.iterdir()) == [
         "curve.png",
         "history.csv",
-        "last.safetensors",
         "model.safetensors",
         "recipe.json",
     ]
@@ -149,7 +148,7 @@ def test_more_epochs_of_a_run_that_has_ended(tmp_path, rng):
     bpx_command("train", *options, "--epochs", 2, "--out", "run", cwd=tmp_path)
     run, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
     for epochs in (3, 5, 6):
-        assert (run / "last.safetensors").exists()
+        assert (run / "last.checkpoint").exists()
         bpx_command("train", "--resume", "run", "--epochs", epochs, cwd=tmp_path)
         assert not checkpoints.exists()
     one, two = (bpx.load(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
@@ -160,9 +159,42 @@ def test_more_epochs_of_a_run_that_has_ended(tmp_path, rng):
     assert "expected more --epochs than the run's 6, got 6" in err
     # It is as if the run had been killed: it says in its folder how many epochs it is to have.
     checkpoints.mkdir()
-    (run / "last.safetensors").rename(checkpoints / "checkpoint-000000000036.safetensors")
+    (run / "last.checkpoint").rename(checkpoints / "checkpoint-000000000036.safetensors")
     bpx_command("train", "--resume", "run", cwd=tmp_path)
-    assert (run / "last.safetensors").exists()
+    assert (run / "last.checkpoint").exists()
+
+
+def test_a_run_that_does_not_go_on_is_left_as_it_was(tmp_path, rng):
+    """Its data are gone, or others; then it goes on with those that it had."""
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 3)), y=np.arange(60) % 3)
+    bpx_command("train", "a.npz", "--epochs", 2, "--out", "run", cwd=tmp_path)
+
+    def files():
+        return {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+    before = files()
+    (tmp_path / "a.npz").rename(tmp_path / "b.npz")
+    longer = "train", "--resume", "run", "--epochs", 3
+    bpx_command(*longer, cwd=tmp_path, status=2)
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 3)), y=np.arange(60) % 3)
+    _, err = bpx_command(*longer, cwd=tmp_path, status=2)
+    assert "is of another run" in err
+    assert files() == before
+    (tmp_path / "b.npz").rename(tmp_path / "a.npz")
+    bpx_command(*longer, cwd=tmp_path)
+    assert bpx.load(tmp_path / "run" / "model.safetensors").epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "status"), [(("--patience", 1, "--lr", 1e-9), 0), (("--lr", 1e30), 1)]
+)
+def test_a_run_that_was_stopped_or_diverged_does_not_go_on(tmp_path, rng, more, status):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 3)), y=rng.normal(size=60))
+    options = "--epochs", 9, "--out", "run", *more
+    bpx_command("train", "a.npz", *options, cwd=tmp_path, status=status)
+    for again in (), ("--epochs", 20):
+        _, err = bpx_command("train", "--resume", "run", *again, cwd=tmp_path, status=2)
+        assert "it was stopped or diverged, so that more --epochs would change nothing" in err
 
 
 def test_a_schedule_that_cannot_be_longer(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -17,12 +17,12 @@ from ..writing import write_bytes
 from .spelling import as_typed
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
-# The last checkpoint of a run that has ended, and its name where it goes on: older than others.
-LAST, FIRST = "last.safetensors", f"checkpoint-{0:012d}.safetensors"
+# The last checkpoint of a run that has ended, which is not a model for predictions: a regression's
+# outputs are standardized in it. And its name where the run goes on: older than others.
+LAST, FIRST = "last.checkpoint", f"checkpoint-{0:012d}.safetensors"
 HISTORY, CURVE = "history.csv", "curve.png"
 WRITTEN = MODEL, HISTORY, CURVE, RECIPE, LAST
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
-
 
 # Whose learning rate is laid out over all steps of a run, so that none can be added.
 LAID_OUT = "step", "exponential", "cosine", "warm-up", "one-cycle"
@@ -55,11 +55,32 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
         raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     (out / LAST).unlink(missing_ok=True)
-    _write_recipe(out, {name: value for name, value in options.items() if name not in FOLDERS})
+    _write_recipe(out, options)
+
+
+def go_on(out: Path, options: Mapping[str, Any]) -> Callable[[], None]:
+    """Write the recipe anew, and put the last checkpoint of a run that has ended where it goes on.
+
+    Returns a function that undoes it, for a run that does not begin.
+    """
+    before, folder, ended = (out / RECIPE).read_bytes(), _checkpoints(out), (out / LAST).exists()
+    _write_recipe(out, options)
+    if ended:
+        folder.mkdir(exist_ok=True)
+        (out / LAST).replace(folder / FIRST)
+
+    def undo() -> None:
+        write_bytes(out / RECIPE, before, follow=False)
+        if ended:
+            (folder / FIRST).replace(out / LAST)
+            folder.rmdir()
+
+    return undo
 
 
 def _write_recipe(out: Path, options: Mapping[str, Any]) -> None:
-    write_bytes(out / RECIPE, (json.dumps(options, indent=1) + "\n").encode(), follow=False)
+    kept = {name: value for name, value in options.items() if name not in FOLDERS}
+    write_bytes(out / RECIPE, (json.dumps(kept, indent=1) + "\n").encode(), follow=False)
 
 
 def _checkpoints(out: Path) -> Path:
@@ -94,7 +115,7 @@ def recipe(
 ) -> dict[str, Any]:
     """The options of the run in a folder, each of the kind that it has to have.
 
-    With `epochs`, which are more than it was to have, it may have ended, and is opened again.
+    With `epochs`, which are more than it was to have, it may have ended.
 
     Raises
     ------
@@ -123,36 +144,31 @@ def recipe(
             raise ValueError(
                 f"{path} is damaged: {name} = {value!r} is not an option of bpx train"
             )
-    if epochs is not None:
-        return _lengthened(out, options, epochs)
     folder = _checkpoints(out)
     there = folder.is_dir()
     # Neither a checkpoint nor a model: it was cut short before the first one.
-    if not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir()))):
-        raise ValueError(
-            f"the run in {out} has ended: more --epochs go on with it, and --out {out} "
-            "--overwrite trains anew"
-        )
-    return options
+    ended = not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir())))
+    if ended:
+        more = "more --epochs go on with it" if (out / LAST).exists() else ""
+        more = more or "it was stopped or diverged, so that more --epochs would change nothing"
+        if epochs is None or not (out / LAST).exists():
+            raise ValueError(
+                f"the run in {out} has ended: {more}, and --out {out} --overwrite trains anew"
+            )
+    return options if epochs is None else _lengthened(options, epochs, ended)
 
 
-def _lengthened(out: Path, options: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """The run's options with more epochs; its last checkpoint is where it goes on from."""
+def _lengthened(options: dict[str, Any], epochs: int, ended: bool) -> dict[str, Any]:
+    """The run's options with more epochs."""
     before, schedule = options.get("epochs", 0), options.get("schedule")
-    if epochs <= before:
+    if epochs < before or (ended and epochs == before):
         raise ValueError(f"expected more --epochs than the run's {before}, got {epochs}")
     if schedule in LAID_OUT:
         raise ValueError(
             f"the learning rate of --schedule {schedule} is laid out over the run's {before} "
             "epochs: a longer run has to begin anew"
         )
-    longer = options | {"epochs": epochs}
-    _write_recipe(out, longer)
-    folder = _checkpoints(out)
-    folder.mkdir(exist_ok=True)
-    if (out / LAST).exists():
-        (out / LAST).replace(folder / FIRST)
-    return longer
+    return options | {"epochs": epochs}
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -187,7 +203,7 @@ def conclude(net: Network, history: History, out: Path | None) -> None:
     except OSError as error:
         raise OSError(f"{error}; then bpx train --resume {out} writes what is missing") from error
     if not history.interrupted:
-        end(out)
+        end(out, goes_on=not history.stopped)
 
 
 def write(net: Network, history: History, out: Path) -> None:
@@ -201,9 +217,10 @@ def write(net: Network, history: History, out: Path) -> None:
     print(f"wrote {', '.join(names)} to {out}")
 
 
-def end(out: Path) -> None:
-    """Delete the checkpoints of a run that has ended, but for the last, which is kept beside."""
+def end(out: Path, goes_on: bool) -> None:
+    """Delete the checkpoints of a run that has ended; if it `goes_on`, keep the last beside."""
     folder = _checkpoints(out)
     for last in sorted(filter(is_checkpoint, folder.iterdir()))[-1:]:
-        last.replace(out / LAST)
+        if goes_on:
+            last.replace(out / LAST)
     delete(folder)

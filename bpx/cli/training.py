@@ -117,9 +117,17 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
         sample_weight=recipe.weights(asked.class_weight, data.parts[0][1], data.task),
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
-    if folder is not None and not resume:
+    take_back = None
+    if folder is not None and resume:
+        take_back = runs.go_on(folder, asked.to_resume())
+    elif folder is not None:
         runs.begin(folder, asked.to_resume(), asked.overwrite)
-    history = _fit(net, learned[0], options, ranks, undo, folder)
+    try:
+        history = _fit(net, learned[0], options, ranks, undo, folder)
+    except Exception:
+        if take_back is not None and net.steps == 0:  # as other data, which fit refuses
+            take_back()
+        raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, folder)
     scored = printable(score(net, *data.parts[2], data.parts[0][1]))
@@ -220,5 +228,5 @@ def _fit(
     except DivergenceError as error:
         if folder is not None:
             runs.write(recipe.followed_by(net, undo), error.history, folder)
-            runs.end(folder)
+            runs.end(folder, goes_on=False)
         raise
