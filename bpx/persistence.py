@@ -87,7 +87,7 @@ def write(
         raise TypeError(
             f"expected a path, got {type(path).__name__}: net.to_bytes() is what a file would hold"
         )
-    write_bytes(path, packed(tensors, header), follow=follow)
+    write_bytes(path, *_parts(tensors, header), follow=follow)
 
 
 def packed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> bytes:
@@ -98,6 +98,13 @@ def packed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> byte
     TypeError
         An array's dtype or something in the header that safetensors cannot hold.
     """
+    return b"".join(_parts(tensors, header))
+
+
+def _parts(
+    tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
+) -> tuple[bytes, bytes, memoryview]:
+    """Those of a file: joined, all numbers would be in memory once more."""
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
@@ -118,13 +125,13 @@ def packed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> byte
     return _ordered(content, metadata)
 
 
-def _ordered(content: bytes, metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with its metadata in this order: safetensors draws one at random."""
+def _ordered(content: bytes, metadata: Mapping[str, str]) -> tuple[bytes, bytes, memoryview]:
+    """The parts of a file, with its metadata in this order: safetensors draws one at random."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end]) | {"__metadata__": metadata}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[end:]))
+    return len(text).to_bytes(8, "little"), text, memoryview(content)[end:]
 
 
 def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:

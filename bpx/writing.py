@@ -9,8 +9,10 @@ from os import PathLike
 from pathlib import Path
 
 
-def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = True) -> None:
-    """Write one file, whole or not at all; OSErrors say what to do.
+def write_bytes(
+    path: str | PathLike[str], *content: bytes | memoryview, follow: bool = True
+) -> None:
+    """Write one file of these parts, whole or not at all; OSErrors say what to do.
 
     With `follow` it goes to where a link of that name leads, else it takes the link's place.
     """
@@ -30,7 +32,7 @@ def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = Tru
             "replace; expected a file's name"
         )
     try:
-        replace(target, content)
+        replace(target, *content)
     except OSError as error:
         kept = "the old file is untouched" if target.exists() else "nothing was left behind"
         raise OSError(
@@ -40,8 +42,8 @@ def write_bytes(path: str | PathLike[str], content: bytes, *, follow: bool = Tru
         ) from error
 
 
-def replace(target: Path, content: bytes) -> None:
-    """Replace `target` by `content`, or raise OSError and leave everything as it was."""
+def replace(target: Path, *content: bytes | memoryview) -> None:
+    """Replace `target` by these parts, or raise OSError and leave everything as it was."""
     temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
     mode = _mode(target)
     try:
@@ -50,7 +52,7 @@ def replace(target: Path, content: bytes) -> None:
             if mode is not None:
                 with contextlib.suppress(OSError):  # a file system without permissions
                     temporary.chmod(mode)
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

@@ -556,6 +556,11 @@ CASES = [
         TypeError,
         "got the path 'data.npz': bpx.open_data('data.npz') reads it",
     ),
+    (
+        lambda: fit("mnist"),
+        TypeError,
+        "got 'mnist': train, validation, test = bpx.datasets.mnist(); net.fit(*train)",
+    ),
     (lambda: fit(Path("data.npz")), TypeError, "mini-batches; got the path 'data.npz': bpx.open"),
     (
         lambda: fit({"x": X, "y": Y}, l2=0.1),

@@ -194,7 +194,7 @@ def test_a_run_that_was_stopped_or_diverged_does_not_go_on(tmp_path, rng, more, 
     bpx_command("train", "a.npz", *options, cwd=tmp_path, status=status)
     for again in (), ("--epochs", 20):
         _, err = bpx_command("train", "--resume", "run", *again, cwd=tmp_path, status=2)
-        assert "it was stopped or diverged, so that more --epochs would change nothing" in err
+        assert "there is no last.checkpoint to go on from, as it was stopped or diverged" in err
 
 
 def test_a_schedule_that_cannot_be_longer(tmp_path):
@@ -1102,6 +1102,8 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["train", "--output-dir", "a"], "No such option: --output-dir; here it is --out\n"),
         (["predict", "a", "b", "--sep", ";"], "No such option: --sep; here it is --separator\n"),
         (["train", "--gpu"], "No such option: --gpu; here it is --backend cupy\n"),
+        (["train", "--weight_decay", "1"], "No such option: --weight_decay; here it is --l2\n"),
+        (["predict", "a", "b", "--proba"], "No such option: --proba; here it is --outputs\n"),
         (["train", "--verbose"], "here it is --progress, or the line that each epoch has anyway"),
         (["predict", "a", "b", "--loss", "c"], "No such option: --loss\n"),
         (["train", "--lr", "abc"], "'abc'"),

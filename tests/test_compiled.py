@@ -35,6 +35,7 @@ from bpx.backends import _ahead, _fast, _fast_steps, _machine_code, _threads
 from bpx.backends._numpy_elementwise import SMALL
 from bpx.optimizers import State
 from bpx.training import program
+from bpx.training.updates import Penalty
 
 
 @pytest.fixture(params=[PLAIN, FAST], ids=["numpy", "numba"])
@@ -616,9 +617,28 @@ def test_a_call_is_short_where_the_optimizer_goes_over_a_large_embedding():
     of = bpx.layers
     layers = [of.Input(3), of.Embedding(20_000, 64), of.Flatten(), of.Dense(2, "softmax")]
     dense = bpx.Network(layers, seed=0).chain.architecture.dense
-    for rule, steps in ("theta", 1000), ("velocity", 39), ("adam", 39):
-        told = SimpleNamespace(layers=dense, batch_size=10, rule=rule)
+    for rule, l2, steps in (
+        ("theta", 0, 1000),
+        ("theta", 1, 39),
+        ("velocity", 0, 39),
+        ("adam", 0, 39),
+    ):
+        told = SimpleNamespace(layers=dense, batch_size=10, rule=rule, penalty=Penalty(l2=l2))
         assert program.Program.steps_a_call.fget(told) == steps
+
+
+@pytest.mark.parametrize("value", [99.0, -3.0, np.nan])
+def test_x_that_a_callback_changes_is_looked_up_within_an_embedding(run, classes, value):
+    """Elsewhere in memory nothing is read or written."""
+    x, y = compiled_runs.numbered(classes[0], 7), classes[1]
+
+    def change(run):
+        x[:, 1] = value
+
+    net = compiled_runs.looking_up(run)
+    with np.errstate(invalid="ignore"):
+        net.fit(x, y, epochs=2, batch_size=5, callbacks=change, check_finite=False)
+    assert np.isfinite(net.parameters).all()
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64", "float32", ">i4"])

@@ -78,11 +78,11 @@ def broken(saved, monkeypatch):
     real, (_, folder, _) = writing.replace, saved
 
     def put(owner, name, function):
-        def write(target, content):
+        def write(target, *content):
             with monkeypatch.context() as inner:
                 if target.parent == folder:
                     inner.setattr(owner, name, function)
-                real(target, content)
+                real(target, *content)
 
         monkeypatch.setattr(writing, "replace", write)
 

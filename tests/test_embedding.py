@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import bpx
 from bpx import layers, persistence
+from bpx.backends._numpy import NumpyBackend
 
 thorough = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -342,3 +343,12 @@ def test_what_a_users_own_layer_gives_are_no_inputs():
     branch = [Doubling([0]), layers.Embedding(3, 1), layers.Flatten()]
     with pytest.raises(ValueError, match=r"layer 0\.0\.1, Embedding 3 × 1: it takes whole"):
         bpx.Network([layers.Input(2), layers.Concatenate([branch]), layers.Dense(1)])
+
+
+def test_numbers_beyond_an_embedding_are_never_written_to(rng):
+    """SciPy's product does not look; a callback may have changed x since it was checked."""
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install scipy")
+    backend, many = NumpyBackend(), rng.normal(size=(3000, 4))
+    for row in -1, 6:
+        with pytest.raises(IndexError, match="expected rows from 0 to 5 of an Embedding"):
+            backend.sum_at(many, np.full(3000, row), np.zeros((6, 4)), 1.0, 0.0)

@@ -223,12 +223,20 @@ CASES = [
         "out.table.sum_at(d, k) of the layer Scaled to get shapes (m, 2) and (m,), since table",
     ),
     (
+        lambda out, p, d: [out.gain.sum_rows(0.5 * d) for _ in range(2)],
+        "out.gain of the layer Scaled has its gradient already: add up its parts",
+    ),
+    (
         lambda out, p, d: out.gain.sum_rows(d),
         "expected backward of the layer Scaled to hand over the gradient of table, by out.table",
     ),
     (
         lambda out, p, d: out.gian.sum_rows(d),
         "out of the layer Scaled has no attribute 'gian'; did you",
+    ),
+    (
+        lambda out, p, d: out.gain.rows(d),
+        "out.gain of the layer Scaled has no attribute 'rows'; did you mean 'sum_rows'?",
     ),
     (lambda out, p, d: p.gg, "p of the layer Scaled has no attribute 'gg'. Known: gain, table"),
 ]

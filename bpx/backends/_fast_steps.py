@@ -161,7 +161,8 @@ def _record(
     given["size"], given["trained"] = program.theta.size, trained
     given["decayed"] = min(program.decayed, trained)
     tables, lowest = len(every) - len(net), layers.lowest
-    given["tables"], given["lowest"], given["bottom"] = tables, lowest, -tables or max(lowest, 0)
+    given["tables"], given["lowest"] = tables, lowest
+    given["bottom"] = -tables if tables else max(lowest, 0)
     given["columns"], given["raw"] = layers.columns, address(a)
     if joined:
         given["join"] = _machine_code.load("_numba_branches", "join", real).address

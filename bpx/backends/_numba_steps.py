@@ -230,8 +230,10 @@ def _way_of_inputs(given, i, m, net, back):
     """
     if i > 0 or given.shared == 0:
         return _way(given, max(i - 1, 0), m, net)
-    norm, by_units = net[0].norm, back and net[0].inputs >= m
-    return net[norm].way if norm > 0 else BY_UNITS if by_units else BY_ROWS
+    first = net[0]
+    if first.norm > 0:
+        return net[first.norm].way
+    return BY_UNITS if back and first.inputs >= m else BY_ROWS
 
 
 @_inlined

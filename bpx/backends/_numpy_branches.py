@@ -37,6 +37,8 @@ class PreparedBranches:
             if branch.count:
                 numbers = np.empty(source.shape, np.intp)
                 self.forward.append(partial(np.copyto, numbers, source, "unsafe"))
+                # A callback may have changed x since it was checked.
+                self.forward.append(partial(numbers.clip, 0, branch.count - 1, numbers))
                 self._look_up(branch, numbers, into)
                 if branch.trained:
                     self._trained.append((branch, place, numbers.reshape(-1)))

@@ -183,9 +183,8 @@ def as_callbacks(callbacks: Any) -> list[Any]:
     for callback in [callbacks] if is_one(callbacks) else several:
         if isinstance(callback, type):
             raise TypeError(f"expected a callback, got the class: pass {callback.__name__}(...)")
-        other = isinstance(
-            callback, Schedule | Network
-        )  # which can be called, with something else
+        # Which can be called, with something else.
+        other = isinstance(callback, Schedule | Network)
         if other or (not is_one(callback) and not callable(callback)):
             raise TypeError(
                 f"expected a callback with one of {', '.join(HOOKS)}, or a function, got "

@@ -189,6 +189,6 @@ def scores_by_class(net: Network | Ensemble, x: Any, y: np.ndarray) -> str:
         ]
         cells = "  ".join(f"{cell:>9}" for cell in (str(support[label]), *shares))
         lines.append(f"{names[label]:<{width}}  {cells}")
-    return "\n".join(
-        [*lines, *([f"and {k - MOST_SCORES} more classes"] if k > MOST_SCORES else [])]
-    )
+    if k > MOST_SCORES:
+        lines.append(f"and {k - MOST_SCORES} more classes")
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,21 @@ def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
     return 0.1 if scaled else 0.01
 
 
+# Schedules by a rate and a run's steps. Over these some are laid out, so that none can be added.
+LAID_OUT: dict[str, Callable[[float, int], Any]] = {
+    "step": lambda rate, steps: schedules.StepDecay(rate, max(1, steps // 3), 0.1),
+    "exponential": lambda rate, steps: schedules.Exponential(rate, steps, 0.01),
+    "cosine": lambda rate, steps: schedules.Cosine(rate, steps),
+    "warm-up": lambda rate, steps: schedules.WarmUp(max(1, steps // 10), rate),
+    "one-cycle": lambda rate, steps: schedules.OneCycle(rate, steps),
+}
+ENDLESS: dict[str, Callable[[float, int], Any]] = {
+    "constant": lambda rate, steps: rate,
+    "plateau": lambda rate, steps: rate,  # and a callback
+    "inverse-scaling": lambda rate, steps: schedules.InverseScaling(rate),
+}
+
+
 def optimizer(
     name: str, rate: float, momentum: float, nesterov: bool, schedule: str, steps: int
 ) -> optimizers.Optimizer:
@@ -107,20 +123,10 @@ def optimizer(
     ValueError
         An unknown optimizer or schedule, or momentum for one that has none.
     """
-    shapes: dict[str, Any] = {
-        "constant": rate,
-        "plateau": rate,  # and a callback
-        "step": lambda: schedules.StepDecay(rate, max(1, steps // 3), 0.1),
-        "exponential": lambda: schedules.Exponential(rate, steps, 0.01),
-        "cosine": lambda: schedules.Cosine(rate, steps),
-        "warm-up": lambda: schedules.WarmUp(max(1, steps // 10), rate),
-        "one-cycle": lambda: schedules.OneCycle(rate, steps),
-        "inverse-scaling": lambda: schedules.InverseScaling(rate),
-    }
+    shapes = LAID_OUT | ENDLESS
     if schedule not in shapes:
         raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
-    shape = shapes[schedule]
-    eta = shape() if callable(shape) else shape
+    eta = shapes[schedule](rate, steps)
     name = canonical(name)
     if name == "sgd" and nesterov and not momentum:
         raise ValueError("--nesterov needs a momentum, such as --momentum 0.9")

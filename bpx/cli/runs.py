@@ -14,6 +14,7 @@ from ..network import Network
 from ..plotting import picture
 from ..training.checkpoints import Checkpoint, delete, is_checkpoint
 from ..writing import write_bytes
+from .recipe import LAID_OUT
 from .spelling import as_typed
 
 RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
@@ -23,9 +24,6 @@ LAST, FIRST = "last.checkpoint", f"checkpoint-{0:012d}.safetensors"
 HISTORY, CURVE = "history.csv", "curve.png"
 WRITTEN = MODEL, HISTORY, CURVE, RECIPE, LAST
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
-
-# Whose learning rate is laid out over all steps of a run, so that none can be added.
-LAID_OUT = "step", "exponential", "cosine", "warm-up", "one-cycle"
 
 
 def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
@@ -50,7 +48,7 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
             f"begin anew delete {folder}"
         )
     # A run that was cut short before its first checkpoint has left its recipe, and the folder.
-    if there and not overwrite and (MODEL in there or not folder.is_dir()):
+    if there and not overwrite and (MODEL in there or RECIPE not in there or not folder.is_dir()):
         what = "trained model" if MODEL in there else f"{there[0]}, which the run would replace"
         raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,10 +62,10 @@ def go_on(out: Path, options: Mapping[str, Any]) -> Callable[[], None]:
     Returns a function that undoes it, for a run that does not begin.
     """
     before, folder, ended = (out / RECIPE).read_bytes(), _checkpoints(out), (out / LAST).exists()
-    _write_recipe(out, options)
     if ended:
         folder.mkdir(exist_ok=True)
         (out / LAST).replace(folder / FIRST)
+    _write_recipe(out, options)
 
     def undo() -> None:
         write_bytes(out / RECIPE, before, follow=False)
@@ -150,7 +148,7 @@ def recipe(
     ended = not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir())))
     if ended:
         more = "more --epochs go on with it" if (out / LAST).exists() else ""
-        more = more or "it was stopped or diverged, so that more --epochs would change nothing"
+        more = more or f"there is no {LAST} to go on from, as it was stopped or diverged"
         if epochs is None or not (out / LAST).exists():
             raise ValueError(
                 f"the run in {out} has ended: {more}, and --out {out} --overwrite trains anew"

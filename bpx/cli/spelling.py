@@ -10,22 +10,33 @@ from ..checks import shortened
 COMMANDS = {
     **dict.fromkeys(("continue", "resume"), "bpx train --resume run"),
     **dict.fromkeys(("compare", "report", "score", "test"), "bpx evaluate"),
+    **dict.fromkeys(("devices", "info"), "bpx backends"),
     **dict.fromkeys(("fit", "learn"), "bpx train"),
     "convert": "bpx export",
+    "help": "bpx --help",
     "infer": "bpx predict",
     "plot": "bpx train --out run, which draws run/curve.png",
+    "version": "bpx --version",
 }
 OPTIONS = {
-    **dict.fromkeys(("--output-dir", "--output-file", "--save", "-o"), "--out"),
+    **dict.fromkeys(
+        ("--model", "--outdir", "--output-dir", "--output-file", "--save", "-o"), "--out"
+    ),
     **dict.fromkeys(("--delimiter", "--sep", "-d"), "--separator"),
-    **dict.fromkeys(("--cuda", "--device", "--gpu"), "--backend cupy"),
-    **dict.fromkeys(("--lambda", "--lmbda", "--weight-decay"), "--l2"),
-    **dict.fromkeys(("--hidden-layers", "--layers", "--sizes"), "--hidden"),
+    **dict.fromkeys(("--cuda", "--device", "--gpu", "--gpus"), "--backend cupy"),
+    **dict.fromkeys(("--decay", "--lambda", "--lmbda", "--wd", "--weight-decay"), "--l2"),
+    **dict.fromkeys(("--hidden-layers", "--layers", "--sizes", "--units"), "--hidden"),
+    **dict.fromkeys(("--lr-scheduler", "--scheduler"), "--schedule"),
+    **dict.fromkeys(("--max-iter", "-e"), "--epochs"),
+    **dict.fromkeys(("--checkpoint", "--continue"), "--resume"),
+    **dict.fromkeys(("--proba", "--probabilities"), "--outputs"),
+    **dict.fromkeys(("--confusion", "--report"), "--by-class"),
     **dict.fromkeys(("--label", "--labels", "-y"), "--target"),
     "--early-stopping": "--patience 10",
     "--eta": "--learning-rate",
     "--loss": "--cost",
     "--random-state": "--seed",
+    "-b": "--batch-size",
     "--verbose": "--progress, or the line that each epoch has anyway",
 }
 
@@ -33,8 +44,9 @@ OPTIONS = {
 def message(error: Any) -> str:
     """That of a ClickException, with what there is instead, or the value that came."""
     named, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
-    if named in OPTIONS and _takes(context, OPTIONS[named]):
-        return f"No such option: {named}; here it is {OPTIONS[named]}"
+    ours = OPTIONS.get(named.replace("_", "-")) if named else None
+    if ours and _takes(context, ours):
+        return f"No such option: {named}; here it is {ours}"
     if context is not None and context.parent is None and sys.argv[1] in COMMANDS:
         return f"No such command {sys.argv[1]!r}; here it is {COMMANDS[sys.argv[1]]}"
     # pydantic's message lacks the value.

@@ -85,12 +85,24 @@ class _To:
         self._check("write(g)", [self.shape], gradient)
         self.to.write(gradient)
 
+    def __getattr__(self, name: str) -> Any:
+        ways = "product", "sum_rows", "sum_at", "write"
+        raise missing(f"out.{self.name} of the layer {self.layer}", name, ways, {})
+
     @property
     def shape(self) -> Shape:
         return tuple(self.to.array.shape)
 
     def _check(self, way: str, wanted: list[tuple[Any, ...]], *given: Any) -> None:
-        """ValueError unless what is `given` has the `wanted` shapes, with one m for all."""
+        """ValueError unless what is `given` has the `wanted` shapes, with one m for all.
+
+        And at a second gradient: it would take the place of the first, or be added to θ beside it.
+        """
+        if self.filled:
+            raise ValueError(
+                f"out.{self.name} of the layer {self.layer} has its gradient already: add up its "
+                f"parts, and hand them over once, got out.{self.name}.{way} too"
+            )
         self.filled = True
         shapes = [tuple(getattr(array, "shape", ())) for array in given]
         m = {"m": shapes[0][0]} if shapes[0] else {}

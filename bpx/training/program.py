@@ -22,9 +22,8 @@ from .updates import Penalty, Scalars, Update
 # Multiply-adds between two looks at the clock, at Ctrl-C and at the progress bar: about 30 ms.
 WORK_A_CALL = 2_000_000_000
 STEPS_A_CALL = 1_000  # for small networks, whose time goes to calls
-OF_UPDATE = (
-    40  # multiply-adds that take as long as the optimizer on an element that is in no cache
-)
+# Multiply-adds that take as long as the optimizer on an element that is in no cache.
+OF_UPDATE = 40
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,10 @@ class Program:
     @property
     def steps_a_call(self) -> int:
         layers, work = self.layers, 3 * self.layers.multiply_adds * self.batch_size
-        if self.rule != "theta":  # all of an embedding is updated, however small the mini-batch
-            work += OF_UPDATE * sum(each.count * each.width for each in layers.branches)
+        # All of an embedding is updated, or shrinks, however small the mini-batch is.
+        if self.rule != "theta" or self.penalty.l2:
+            tables = (each for each in layers.branches if each.trained)
+            work += OF_UPDATE * sum(each.count * each.width for each in tables)
         return max(1, min(STEPS_A_CALL, WORK_A_CALL // work))
 
 

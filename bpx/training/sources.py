@@ -320,6 +320,8 @@ def _check_brings_batches(given: Any) -> None:
             f"{article(kind)}, which is three parts: train, validation, test = data; "
             "net.fit(*train, validation=validation)"
         )
+    elif isinstance(given, str) and given in ("digits", "mnist"):
+        came = f"{given!r}: train, validation, test = bpx.datasets.{given}(); net.fit(*train)"
     elif isinstance(given, str | PathLike):
         came = f"the path {str(given)!r}: bpx.open_data({str(given)!r}) reads it"
     elif isinstance(given, Mapping):

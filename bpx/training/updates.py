@@ -123,8 +123,8 @@ class GradientUpdate:
 
     def after_backward(self, scalars: Scalars) -> None:
         theta, grad, backend = self.chain.parameters, self.out.flat, self.chain.backend
-        if self.bound is not None:
-            self.bound(scalars)
+        if (bound := self.bound) is not None:
+            bound(scalars)
         step, of_step = self.state.step, scalars[:3]
         if self.optimizer.kernel is not None:
             backend.optimize(self.optimizer, theta, grad, self.state, step, of_step)
