@@ -69,7 +69,7 @@ def go_on(out: Path, options: Mapping[str, Any]) -> Callable[[], None]:
 
     def undo() -> None:
         write_bytes(out / RECIPE, before, follow=False)
-        if ended:
+        if (folder / FIRST).exists():
             (folder / FIRST).replace(out / LAST)
             folder.rmdir()
 
@@ -146,13 +146,13 @@ def recipe(
     there = folder.is_dir()
     # Neither a checkpoint nor a model: it was cut short before the first one.
     ended = not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir())))
-    if ended:
-        more = "more --epochs go on with it" if (out / LAST).exists() else ""
-        more = more or f"there is no {LAST} to go on from, as it was stopped or diverged"
-        if epochs is None or not (out / LAST).exists():
-            raise ValueError(
-                f"the run in {out} has ended: {more}, and --out {out} --overwrite trains anew"
-            )
+    goes_on = (out / LAST).exists()
+    if ended and (epochs is None or not goes_on):
+        more = f"there is no {LAST} to go on from, as it was stopped or diverged"
+        more = "more --epochs go on with it" if goes_on else more
+        raise ValueError(
+            f"the run in {out} has ended: {more}, and --out {out} --overwrite trains anew"
+        )
     return options if epochs is None else _lengthened(options, epochs, ended)
 
 

@@ -314,9 +314,8 @@ def check_weight(
     """
     if isinstance(weight, dict | str | float | int):
         of_classes = "np.array([1.0, 5.0])[y] are those of classes"
-        penalty = (
-            f"a penalty is l2={weight}, of fit and total_cost"  # as the book calls the latter
-        )
+        # As the book's total_cost(data, lmbda) is called.
+        penalty = f"a penalty is l2={weight}, of fit and total_cost"
         raise TypeError(
             f"expected {what} as an array, a weight for each sample, got {shortened(weight)}: "
             f"{penalty if isinstance(weight, float | int) else of_classes}"
