@@ -516,7 +516,7 @@ def test_links_in_the_folder_of_a_run(tmp_path, command, precious):
     )
     command("train", "a.npz", "--epochs", 1, "--out", out, "--overwrite", status=0)
     assert not any((out / name).is_symlink() for name in names)
-    assert {path.name for path in out.iterdir()} == {*names, "last.safetensors"}
+    assert {path.name for path in out.iterdir()} == {*names, "last.checkpoint"}
 
 
 @needs_links
@@ -551,7 +551,7 @@ def test_a_run_that_ends_deletes_its_own_checkpoints_only(tmp_path):
     (there / "notes.txt").write_text("mine")
     bpx.Network([4, 3, 3]).fit(X, Y, epochs=1, checkpoint=runs.checkpoint(tmp_path, 1.0))
     assert len(list(there.iterdir())) > 1
-    runs.end(tmp_path)
+    runs.end(tmp_path, goes_on=True)
     assert [path.name for path in there.iterdir()] == ["notes.txt"]
 
 
