@@ -178,7 +178,7 @@ def not_as_expected(what: str, shape: Sequence[int], got: Any) -> ValueError:
 
 def of_batch(shape: Sequence[int]) -> str:
     """The shape of a batch of samples of this shape, for a message: ``(m, 28, 28)``."""
-    return f"(m, {', '.join(map(str, shape))})"
+    return str(("m", *shape)).replace("'", "")
 
 
 def last_word(what: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import re
@@ -13,45 +11,14 @@ import types
 
 import numpy as np
 import pytest
+from command_line import bpx_command, bpx_process
 
 import bpx
 from bpx import cli, persistence, schedules
 from bpx.__main__ import main
 from bpx.backends import _fast
-from bpx.cli import console, recipe, samples, tables
+from bpx.cli import console, recipe, samples, tables, targets
 from bpx.data.blocks import Blocks
-
-
-def bpx_process(*arguments, cwd=None):
-    """Run ``bpx`` and return its output."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "bpx", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
-def bpx_command(*arguments, cwd=".", status=0):
-    """Its output and its errors, without a process, which would take a second for imports."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    with (
-        contextlib.chdir(cwd),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "argv", ["bpx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
-    # Which command of a process is the first to need Numba depends on the tests before it.
-    printed[1] = re.sub("bpx: compiling what this machine.*\n", "", printed[1])
-    assert ended.value.code == status, printed
-    return printed
 
 
 @pytest.fixture(scope="module")
@@ -1349,7 +1316,7 @@ def test_a_warning_is_a_line(tmp_path, rng):
 def test_soft_targets_are_not_classes():
     y = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
     with pytest.raises(ValueError, match="single 1 in each row, got 3 that are not"):
-        samples.task([(None, y)], "classification", None)
+        targets.task([(None, y)], "classification", None)
 
 
 @pytest.mark.parametrize(

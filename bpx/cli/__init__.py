@@ -31,7 +31,8 @@ from ..onnx import export_onnx
 from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
 from ..training.steps import DivergenceError
-from . import predictions, recipe, runs, samples, spelling, training
+from . import predictions, recipe, runs, samples, spelling, tables, training
+from .columns import kept_names
 from .console import outlasting, say, score, scores_by_class, told
 from .dialect import dialect
 from .training import TrainOptions
@@ -146,6 +147,14 @@ def train(
     ignore: Annotated[
         list[str] | None,
         typer.Option(help="Columns of a table that are left out of x: id,name."),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(help="A file to validate on; by default a tenth of a file's samples."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="A file to test on; by default a tenth of a file's samples."),
     ] = None,
     task: Annotated[
         str | None,
@@ -321,6 +330,10 @@ def predict(
     target: Annotated[
         str | None, typer.Option(help="Column or columns of a table that are not inputs.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of a table to write before the predictions: id,name."),
+    ] = None,
     outputs: Annotated[
         bool, typer.Option("--outputs", help="Write the network's outputs instead of labels.")
     ] = False,
@@ -340,7 +353,10 @@ def predict(
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     if out is not None:
         _check_spared(out, data, runs.model(model))
+        if keep and out.suffix.lower() == ".npy":
+            raise ValueError(f"--keep is for a .csv file of predictions, got --out {out}")
     written_in = dialect(data, separator, decimal)
+    columns = kept_names(data, keep or (), written_in)
     net = load(runs.model(model), backend=backend)
     if str(data) in samples.BUILT_IN:
         x = samples.parts(str(data), target, 0, budget)[0][2][0]
@@ -362,10 +378,13 @@ def predict(
     host = net.backend.to_host(found)
     if net.classes is not None and not outputs:
         host = as_classes(host, net.classes)
+    text = tables.text_of(data, columns, written_in) if columns else ()
+    kept = predictions.Kept(columns, text)
     if out is None:  # without names: line by line, for other commands
-        print(printable(predictions.lines(host)), end="")
+        print(printable(predictions.lines(host, kept=kept)), end="")
     else:
-        predictions.write(out, host, predictions.headings(net, host, outputs), written_in)
+        names = predictions.headings(net, host, outputs)
+        predictions.write(out, host, names, written_in, kept)
 
 
 def _check_spared(out: Path, *read: Path) -> None:

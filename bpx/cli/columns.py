@@ -77,6 +77,19 @@ def _without(path: Path, names: Sequence[str], others: set[str], dialect: Dialec
     return left
 
 
+def kept_names(path: Path, kept: Sequence[str], dialect: Dialect) -> list[str]:
+    """Those of a table that each --keep names, to be written beside the predictions.
+
+    ValueError for a file without columns, or no such column.
+    """
+    if kept and path.suffix.lower() not in TABLES:
+        raise ValueError(f"--keep is for columns of a .csv or .parquet file, got {path}")
+    names = column_names(path, dialect) if kept else []
+    found = _named("--keep", kept, names)
+    check_known(path, found, names, dialect)
+    return found
+
+
 def target_names(
     path: Path, target: str | None, columns: Sequence[str] | None, names: Sequence[str]
 ) -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,29 +17,51 @@ from ..writing import write_bytes
 from .dialect import COMMAS
 
 
+class Kept(NamedTuple):
+    """Columns of the data that are written before the predictions: names, and text by row."""
+
+    names: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+NONE_KEPT = Kept()
+
+
 def lines(
-    found: np.ndarray, names: Sequence[str] = (), end: str = "\n", dialect: Dialect = COMMAS
+    found: np.ndarray,
+    names: Sequence[str] = (),
+    end: str = "\n",
+    dialect: Dialect = COMMAS,
+    kept: Kept = NONE_KEPT,
 ) -> str:
     """One of CSV for each sample, below that of the names, if there are any."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=end, delimiter=dialect.separator)
     if names:
-        writer.writerow(names)
-    rows = found.reshape(len(found), -1).tolist()
-    if found.dtype.kind == "f" and dialect.decimal != ".":
-        rows = [[str(value).replace(".", dialect.decimal) for value in row] for row in rows]
+        # A target beside what is predicted for it has another name.
+        writer.writerow(
+            [*kept.names, *(f"predicted_{n}" if n in kept.names else n for n in names)]
+        )
+    flat = found.reshape(len(found), -1)
+    rows = flat.tolist()
+    if found.dtype.kind == "f":  # in as many digits as the dtype has, not in float64's
+        rows = [[str(value).replace(".", dialect.decimal) for value in row] for row in flat]
+    if kept.names:
+        rows = [[*cells, *row] for cells, row in zip(kept.rows, rows, strict=True)]
     writer.writerows(rows)
     return text.getvalue()
 
 
-def write(path: Path, found: np.ndarray, names: Sequence[str], dialect: Dialect) -> None:
+def write(
+    path: Path, found: np.ndarray, names: Sequence[str], dialect: Dialect, kept: Kept
+) -> None:
     """A .npy file, or a .csv file whose first line has the names."""
     if path.suffix.lower() == ".npy":
         content = io.BytesIO()
         np.save(content, found)
         write_bytes(path, content.getvalue())
     else:
-        write_bytes(path, lines(found, names, "\r\n", dialect).encode())
+        write_bytes(path, lines(found, names, "\r\n", dialect, kept).encode())
 
 
 def headings(net: Network | Ensemble, found: np.ndarray, outputs: bool) -> list[str]:

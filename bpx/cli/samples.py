@@ -1,18 +1,18 @@
-"""From data and a few words to samples, their labels and the task, for the command line."""
+"""From data and a few words to samples, for the command line."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import datasets
-from ..architecture import TASKS
-from ..checks import budget_in_bytes, shortened
+from ..checks import budget_in_bytes, in_words, of_batch, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
 from ..data.readers import TABLES, Dialect
@@ -26,7 +26,7 @@ from .dialect import COMMAS
 
 Part = tuple[np.ndarray, np.ndarray]
 
-LIKE_CLASSES = 20  # different whole numbers, at most
+NO_OTHERS: Mapping[str, Path | None] = {"validation": None, "test": None}
 BUILT_IN = {"digits": (8, 8), "mnist": (28, 28)}  # data, and what their images are
 
 
@@ -38,11 +38,13 @@ def parts(
     columns: Sequence[str] = (),
     ignored: Sequence[str] = (),
     dialect: Dialect = COMMAS,
+    others: Mapping[str, Path | None] = NO_OTHERS,
 ) -> tuple[list[Part], Names | None]:
     """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
     And the names of a table's columns. What is larger than the budget is trained on in blocks,
-    with 10,000 samples held out at most. For `columns` and `ignored` see `input_names`.
+    with 10,000 samples held out at most. For `columns` and `ignored` see `input_names`. `others`
+    are files for ``validation`` and ``test``; the data are split for those that are None.
     """
     size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     path = Path(data)
@@ -52,6 +54,9 @@ def parts(
         if budget is not None:
             raise ValueError(f"--budget is for files; {data} is in memory")
         input_names(path, target, columns, ignored, dialect)  # which are for tables
+        for option, other in others.items():
+            if other is not None:
+                raise ValueError(f"--{option} is for files; {data} has such samples of its own")
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
         return [(x, y) for x, y in dataset], None
     if not path.suffix and not path.is_dir():
@@ -59,21 +64,77 @@ def parts(
             f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
             "file"
         )
-    tables.check_file(path)
+    for each in (path, *filter(None, others.values())):
+        tables.check_file(each)
     of_x = input_names(path, target, columns, ignored, dialect)
+    drawn = [name for name, file in others.items() if file is None]
     if tables.size(path) > size:
-        return _in_blocks(path, target, seed, size, of_x, dialect)
-    x, y, names = tables.read(path, target, budget=size, columns=of_x, dialect=dialect)
-    assert y is not None
+        found, names = _in_blocks(path, target, seed, size, of_x, dialect, drawn)
+    else:
+        x, y, names = tables.read(path, target, budget=size, columns=of_x, dialect=dialect)
+        assert y is not None
+        if len(x) < 10 and drawn:
+            count = "three" if len(drawn) == 2 else "two"
+            raise ValueError(
+                f"expected at least 10 samples in {data}, for {count} parts, got {len(x)}"
+            )
+        x = x.reshape(len(x), -1)  # images as vectors
+        if names is not None and not columns:
+            _note_numbered_rows(x, names, dialect)
+        found = _split(x, y, seed, drawn)
+    for option, file in others.items():
+        if file is not None:
+            found[option] = _other(
+                option, file, path, found["train"], names, target, size, dialect
+            )
+    return [found[name] for name in ("train", *others)], names
+
+
+def _split(x: np.ndarray, y: np.ndarray, seed: int, drawn: Sequence[str]) -> dict[str, Part]:
+    """A tenth of the rows, at random, for each that is `drawn`, and the others to train on."""
     n = len(x)
-    if n < 10:
-        raise ValueError(f"expected at least 10 samples in {data}, for three parts, got {n}")
-    x = x.reshape(n, -1)  # images as vectors
-    if names is not None and not columns:
-        _note_numbered_rows(x, names, dialect)
+    if not drawn:
+        return {"train": (x, y)}
     order = generator(seed).permutation(n)
-    cuts = (order[: 8 * n // 10], order[8 * n // 10 : 9 * n // 10], order[9 * n // 10 :])
-    return [(x[rows], y[rows]) for rows in cuts], names
+    ends = [0, *(tenths * n // 10 for tenths in range(10 - len(drawn), 11))]
+    cuts = (order[first:stop] for first, stop in pairwise(ends))
+    return {name: (x[rows], y[rows]) for name, rows in zip(("train", *drawn), cuts, strict=True)}
+
+
+def _other(
+    option: str,
+    path: Path,
+    data: Path,
+    trained: Part,
+    names: Names | None,
+    target: str | None,
+    budget: int,
+    dialect: Dialect,
+) -> Part:
+    """The samples in a file beside the data, whose columns they have by `names`."""
+    if path.samefile(data):
+        raise ValueError(f"--{option} {path} is what is trained on: name a file of other samples")
+    if tables.size(path) > budget:
+        raise ValueError(
+            f"--{option} {path} takes {in_words(tables.size(path))} in memory, more than the "
+            f"budget of {in_words(budget)}: pass a larger --budget"
+        )
+    columns = classes = None
+    if names is not None:  # of a table's columns
+        is_table = path.suffix.lower() in TABLES
+        target = ",".join(names.target_columns or ()) if is_table else None
+        columns, classes = names.columns, names.classes
+    x, y, _ = tables.read(
+        path, target, budget=budget, columns=columns, classes=classes, dialect=dialect
+    )
+    assert y is not None
+    x, wanted, learned = x.reshape(len(x), -1), trained[0].shape[1], trained[1].shape[1:]
+    if x.shape[1] != wanted or y.shape[1:] != learned:
+        raise ValueError(
+            f"expected samples as in {data} in --{option} {path}, x {of_batch((wanted,))} and y "
+            f"{of_batch(learned)}, got {x.shape} and {y.shape}"
+        )
+    return x, y
 
 
 def _note_numbered_rows(x: np.ndarray, names: Names, dialect: Dialect) -> None:
@@ -95,13 +156,16 @@ def _in_blocks(
     budget: int,
     columns: Sequence[str] | None,
     dialect: Dialect,
-) -> tuple[list[Part], Names | None]:
+    drawn: Sequence[str],
+) -> tuple[dict[str, Any], Names | None]:
     samples = _opened(path, target, budget, dialect, columns=columns)
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
-    rest, test = samples.hold_out(few, draw)
-    rest, validation = rest.hold_out(few, draw)
-    return [(_without_y(rest), rest.y), validation, test], samples.names
+    found: dict[str, Any] = {}
+    rest = samples
+    for name in reversed(drawn):
+        rest, found[name] = rest.hold_out(few, draw)
+    return found | {"train": (_without_y(rest), rest.y)}, samples.names
 
 
 def _opened(
@@ -229,105 +293,3 @@ def shaped(net: Network | Ensemble, x: np.ndarray) -> np.ndarray:
 def some_of(parts: list[Part]) -> np.ndarray:
     """Inputs in memory, for their shape, mean and deviation."""
     return parts[1 if isinstance(parts[0][0], Blocks) else 0][0]
-
-
-def by_classes(
-    parts: list[Part], names: Names | None, task: str
-) -> tuple[list[Part], Names | None]:
-    """The parts and names of a classification whose labels are other numbers than 0, 1, ...
-
-    The numbers become its classes, and the labels their places.
-    """
-    y = np.concatenate([y for _, y in parts])
-    classes = np.unique(y) if task == "classification" and _are_whole(y) else np.zeros(0)
-    if np.array_equal(classes, np.arange(len(classes))):
-        return parts, names
-    names = (names or Names())._replace(classes=tuple(classes.tolist()))
-    return [(x, np.searchsorted(classes, y)) for x, y in parts], names
-
-
-def task(parts: list[Part], asked: str | None, names: Names | None) -> tuple[str, int, str | None]:
-    """The task and the number of outputs that targets call for, and what is in doubt there."""
-    y = np.concatenate([y for _, y in parts])
-    if names is not None and names.classes is not None:
-        return "classification", _of_names(names.classes, len(y), asked), None
-    if asked is not None:
-        return asked, _outputs(y, asked), None
-    if y.ndim == 2 and ((y == 0) | (y == 1)).all():
-        return _of_marks(y)
-    # Whole numbers are labels where they are 0 … k−1, each of them seen, and few.
-    few = np.unique(y) if _are_whole(y) else np.zeros(0)
-    if not 2 <= len(few) <= len(y) / 2:
-        doubt = "all targets are the same, so there is nothing to learn"
-        return "regression", _outputs(y, "regression"), doubt if (y == y[0]).all() else None
-    if np.array_equal(few, np.arange(len(few))):
-        return "classification", _outputs(y, "classification"), None
-    doubt = (
-        f"the targets are {len(few)} whole numbers from {few[0]} to {few[-1]}, which are learned "
-        "as quantities; if they are classes, pass --task classification"
-    )
-    return "regression", _outputs(y, "regression"), doubt if len(few) <= LIKE_CLASSES else None
-
-
-def _of_marks(y: np.ndarray) -> tuple[str, int, str]:
-    """As `task`, for columns of 0 and 1."""
-    k = y.shape[1]
-    if _are_one_hot(y):
-        doubt = (
-            f"each row of the targets has a single 1 in {k} columns, which are learned as classes "
-            f"0 to {k - 1}; --task decides otherwise"
-        )
-        return "classification", k, doubt
-    doubt = (
-        f"the targets are 0 and 1 in {k} columns, which are learned as quantities; if each means "
-        "no or yes, pass --task multilabel"
-    )
-    return "regression", k, doubt
-
-
-def _of_names(classes: tuple[str, ...], n: int, asked: str | None) -> int:
-    """How many classes a column of text has, in n rows."""
-    if asked not in (None, "classification"):
-        raise ValueError(
-            f"--task {asked} needs numbers, and the targets are text, such as "
-            f"{shortened(classes[0])}"
-        )
-    if not 2 <= len(classes) <= n / 2:
-        raise ValueError(
-            f"expected names of classes, at least two and at most {n // 2} in {n} rows, got "
-            f"{len(classes)} different texts, such as {shortened(classes[0])}: name another "
-            "column with --target"
-        )
-    return len(classes)
-
-
-def _are_one_hot(y: np.ndarray) -> bool:
-    """Whether each row has a 1 in the column of its class, and 0 elsewhere."""
-    return y.ndim == 2 and bool((((y == 0) | (y == 1)).all(axis=1) & (y.sum(axis=1) == 1)).all())
-
-
-def _are_whole(y: np.ndarray) -> bool:
-    return y.ndim == 1 and y.dtype.kind in "biu"
-
-
-def _outputs(y: np.ndarray, task: str) -> int:
-    """How many there are, once the targets fit the task."""
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
-    if task != "classification":
-        return 1 if y.ndim == 1 else y.shape[1]
-    if _are_one_hot(y):
-        return int(y.shape[1])
-    if not _are_whole(y):
-        several = "" if y.ndim == 1 else f", got {y.shape[1]} that are not: pass --task multilabel"
-        raise ValueError(
-            "a classification needs a column of whole numbers or of names, or columns with a "
-            f"single 1 in each row{several}"
-        )
-    k = len(np.unique(y))
-    if not 2 <= k <= len(y) / 2:
-        raise ValueError(
-            f"expected at least two classes, and at most {len(y) // 2} in {len(y)} samples, got "
-            f"{k} different numbers: for quantities pass --task regression"
-        )
-    return k

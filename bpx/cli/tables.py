@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from math import isfinite
 from pathlib import Path
@@ -31,6 +32,7 @@ from ..data.readers import (
     load_npz,
     not_csv,
     parquet_size,
+    parquet_text,
     separated_by_others,
 )
 from ..data.values import first_not_finite, place
@@ -175,11 +177,17 @@ def _parquet(path: Path, asked: Asked) -> Table:
 
 
 def _csv(path: Path, asked: Asked) -> Table:
+    with _lines(path, asked.dialect) as lines:
+        return _rows(path, lines, asked)
+
+
+@contextmanager
+def _lines(path: Path, dialect: Dialect) -> Iterator[Iterator[tuple[int, list[str]]]]:
+    """The cells of a .csv's lines that are not empty, with their numbers."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True, delimiter=asked.dialect.separator)
-            lines = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-            return _rows(path, lines, asked)
+            reader = csv.reader(file, strict=True, delimiter=dialect.separator)
+            yield ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise not_csv(path, error) from error
 
@@ -187,6 +195,16 @@ def _csv(path: Path, asked: Asked) -> Table:
 KINDS: dict[str, Callable[[Path, Asked], Table]] = {
     ".npz": _npz, ".npy": _npy, ".csv": _csv, ".parquet": _parquet
 }  # fmt: skip
+
+
+def text_of(path: Path, columns: Sequence[str], dialect: Dialect) -> list[list[str]]:
+    """What a table has in these columns, row by row."""
+    if path.suffix.lower() == ".parquet":
+        return parquet_text(path, columns)
+    with _lines(path, dialect) as lines:
+        names = [name.strip() for name in next(lines)[1]]
+        places = [names.index(name) for name in columns]
+        return [[row[place] for place in places] for _, row in lines]
 
 
 def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> Table:

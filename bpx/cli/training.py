@@ -21,7 +21,7 @@ from ..optimizers import Optimizer
 from ..parallel.ranks import Ranks
 from ..training import Options, train_quietly
 from ..training.steps import DivergenceError
-from . import recipe, runs, samples
+from . import recipe, runs, samples, targets
 from .console import ShowEpochs, ShowNetwork, say, score
 from .dialect import dialect
 
@@ -34,6 +34,8 @@ class TrainOptions:
     target: str | None
     columns: list[str] | None
     ignore: list[str] | None
+    validation: str | None
+    test: str | None
     task: str | None
     hidden: str
     activation: str
@@ -74,6 +76,12 @@ class TrainOptions:
         return self.data in samples.BUILT_IN
 
     @property
+    def others(self) -> dict[str, Path | None]:
+        """The files of samples that are not to be split from the data."""
+        given = {"validation": self.validation, "test": self.test}
+        return {name: None if file is None else Path(file) for name, file in given.items()}
+
+    @property
     def own_scale(self) -> bool:
         """Whether the data are learned on the scale that they have."""
         return self.built_in or not self.standardize
@@ -98,8 +106,9 @@ class TrainOptions:
 
     def to_resume(self) -> dict[str, Any]:
         """The recipe, which may be read in another folder."""
-        data = self.data if self.built_in else str(Path(self.data).resolve())
-        return vars(self) | {"data": data}
+        data = {} if self.built_in else {"data": self.data}
+        files = data | {name: file for name, file in self.others.items() if file is not None}
+        return vars(self) | {name: str(Path(file).resolve()) for name, file in files.items()}
 
 
 def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
@@ -173,13 +182,13 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     parts, names = ranks.first(
         lambda: samples.parts(
             asked.data, asked.target, asked.seed, asked.budget, asked.columns or (),
-            asked.ignore or (), written_in,
+            asked.ignore or (), written_in, asked.others,
         )
     )  # fmt: skip
-    task, outputs, doubt = samples.task(parts, asked.task, names)
+    task, outputs, doubt = targets.task(parts, asked.task, names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
-    return _Data(*samples.by_classes(parts, names, task), task, outputs)
+    return _Data(*targets.by_classes(parts, names, task), task, outputs)
 
 
 def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:

@@ -22,12 +22,22 @@ from ._names import (
     separated_by_others,
 )
 from ._numpy_files import load_npy, load_npz, member, npy
-from ._tables import Csv, Parquet, TableReader, csv_names, parquet_names, parquet_size
+from ._tables import (
+    Csv,
+    Parquet,
+    TableReader,
+    csv_names,
+    parquet_names,
+    parquet_size,
+    parquet_text,
+)
 
-__all__ = ["TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "advice",
-           "check_first_line", "check_inputs", "check_known", "check_names", "csv_names",
-           "kind_of", "load_npy", "load_npz", "mapped", "not_csv", "parquet_names", "parquet_size",
-           "parts_of", "reader", "separated_by_others", "suffix", "table"]  # fmt: skip
+__all__ = [
+    "TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "advice",
+    "check_first_line", "check_inputs", "check_known", "check_names", "csv_names",
+    "kind_of", "load_npy", "load_npz", "mapped", "not_csv", "parquet_names", "parquet_size",
+    "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
+]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
 R = TypeVar("R", bound=Reader)

@@ -269,6 +269,14 @@ def parquet_names(path: Path) -> list[str]:
         return _shown(file.schema_arrow)
 
 
+def parquet_text(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """What a Parquet file has in these columns, row by row; empty where a value is missing."""
+    with _parquet(path) as (file, _):
+        found = file.read(columns=list(columns)).select(columns).to_pydict().values()
+    rows = zip(*found, strict=True)
+    return [["" if value is None else str(value) for value in row] for row in rows]
+
+
 def _shown(schema: Any) -> list[str]:
     """The names of a Parquet file's columns, without those that pandas reads back as an index."""
     found = {name for name in schema.names if PANDAS_INDEX.fullmatch(name)}

@@ -1,0 +1,199 @@
+"""Tables on the command line: files to validate and to test on, and columns that are kept."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from command_line import bpx_command
+
+import bpx
+
+
+def write(path, n, rng, kinds=("no", "yes"), columns=("a", "b")):
+    """A table with an id, and a kind that follows from a and b."""
+    x = rng.normal(size=(n, 2)).astype(np.float32)
+    y = (x[:, 0] > x[:, 1]).astype(int)
+    lines = [f"{path.stem}-{i},{x[i, 0]},{x[i, 1]},{kinds[y[i]]}" for i in range(n)]
+    path.write_text("\n".join([",".join(["id", *columns, "kind"]), *lines]))
+    return x, y
+
+
+@pytest.fixture
+def tables(tmp_path, rng):
+    """x and y of three tables in a folder."""
+    sizes = {"now": 90, "later": 30, "last": 20}
+    return {name: write(tmp_path / f"{name}.csv", n, rng) for name, n in sizes.items()}
+
+
+def trained(folder, *options, data="now.csv"):
+    """What is printed, the network, and the last row of the history."""
+    options = data, "--target", "kind", "--ignore", "id", "--epochs", 2, *options
+    out, err = bpx_command("train", *options, "--out", "run", "--overwrite", cwd=folder)
+    assert err == ""
+    return out, bpx.load(folder / "run" / "model.safetensors"), last_row(folder / "run")
+
+
+def last_row(run):
+    names, *_, last = (run / "history.csv").read_text().splitlines()
+    return dict(zip(names.split(","), last.split(","), strict=True))
+
+
+def test_files_to_validate_and_to_test_on(tmp_path, tables):
+    out, net, row = trained(tmp_path, "--validation", "later.csv", "--test", "last.csv")
+    assert float(row["validation_cost"]) == pytest.approx(net.evaluate(*tables["later"])["cost"])
+    accuracy = 100 * net.evaluate(*tables["last"])["accuracy"]
+    assert f"test accuracy {accuracy:.2f} %" in out
+    assert net.steps == 2 * 9  # of all 90 rows
+    assert net.layers[0].offset == bpx.layers.Rescale.standardizing(tables["now"][0]).offset
+
+
+def test_a_tenth_for_the_other_of_them(tmp_path, tables):
+    for options, rows in (([], 72), (["--validation"], 81), (["--test"], 81)):
+        given = [*options, "later.csv"] if options else []
+        _, net, _ = trained(tmp_path, *given, "--batch-size", 1)
+        assert net.steps == 2 * rows
+
+
+def test_other_samples_in_blocks(tmp_path, tables, monkeypatch):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    more = 900 * f"\n{'m' * 100},1,2,no"
+    (tmp_path / "now.csv").write_text((tmp_path / "now.csv").read_text() + more)
+    options = "--validation", "later.csv", "--test", "last.csv", "--budget", "60 kB"
+    _, net, row = trained(tmp_path, *options)
+    assert net.steps == 2 * 99
+    assert float(row["validation_cost"]) == pytest.approx(net.evaluate(*tables["later"])["cost"])
+
+
+def test_other_samples_in_arrays(tmp_path, tables):
+    for name in tables:
+        x, y = tables[name]
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+    found = bpx_command(
+        "train", "now.npz", "--validation", "later.npz", "--test", "last.csv", "--epochs", 1,
+        cwd=tmp_path, status=2,
+    )  # fmt: skip
+    assert "last.csv, line 2, column 'id': expected a number" in found[1]
+    out, _ = bpx_command(
+        "train", "now.npz", "--validation", "later.npz", "--test", "last.npz", "--epochs", 1,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "test accuracy" in out
+    _, net, row = trained(tmp_path, "--validation", "later.npz")
+    assert float(row["validation_cost"]) == pytest.approx(net.evaluate(*tables["later"])["cost"])
+
+
+def test_they_are_the_same_in_a_run_that_is_resumed(tmp_path, tables):
+    trained(tmp_path, "--validation", "later.csv")
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["validation"] == str((tmp_path / "later.csv").resolve())
+    assert recipe["test"] is None
+    bpx_command("train", "--resume", tmp_path / "run", "--epochs", 3)
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    cost = net.evaluate(*tables["later"])["cost"]
+    assert float(last_row(tmp_path / "run")["validation_cost"]) == pytest.approx(cost)
+
+
+def test_other_samples_that_do_not_fit(tmp_path, tables, rng):
+    write(tmp_path / "renamed.csv", 5, rng, columns=("a", "c"))
+    write(tmp_path / "strange.csv", 5, rng, kinds=("no", "perhaps"))
+    np.savez(tmp_path / "wide.npz", x=np.ones((5, 3)), y=np.zeros(5, int))
+    np.savez(tmp_path / "several.npz", x=np.ones((5, 2)), y=np.zeros((5, 2)))
+
+    def message(*options):
+        _, err = bpx_command(
+            "train", "now.csv", "--ignore", "id", *options, cwd=tmp_path, status=2
+        )
+        assert len(err.splitlines()) == 1
+        return err
+
+    assert "there is no file none.csv" in message("--test", "none.csv")
+    assert "renamed.csv has no column 'b'" in message("--test", "renamed.csv")
+    assert "'perhaps' is not one of the classes" in message("--validation", "strange.csv")
+    told = "now.csv is what is trained on: name a file of other samples"
+    assert told in message("--validation", "./now.csv")
+    wanted = "expected samples as in now.csv in --test wide.npz, x (m, 2) and y (m,), got (5, 3)"
+    assert wanted in message("--test", "wide.npz")
+    assert "x (m, 2) and y (m,), got (5, 2) and (5, 2)" in message("--test", "several.npz")
+    assert "for two parts, got 5" in bpx_command(
+        "train", "strange.csv", "--ignore", "id", "--test", "now.csv", cwd=tmp_path, status=2
+    )[1]  # fmt: skip
+    told = "--validation is for files; digits has such samples of its own"
+    assert told in bpx_command("train", "--validation", "a.csv", cwd=tmp_path, status=2)[1]
+    size = (tmp_path / "now.csv").stat().st_size
+    write(tmp_path / "large.csv", 900, rng)
+    told = "--test large.csv takes"
+    assert told in message("--test", "large.csv", "--budget", size + 1)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_columns_beside_the_predictions(tmp_path, tables, kind):
+    _, net, _ = trained(tmp_path)
+    if kind == "parquet":
+        pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+        pandas.read_csv(tmp_path / "last.csv").to_parquet(tmp_path / "last.parquet")
+    names = net.predict(tables["last"][0], names=True).tolist()
+    true = np.array(["no", "yes"])[tables["last"][1]].tolist()
+    given = "predict", "run", f"last.{kind}", "--keep"
+    out, _ = bpx_command(*given, "id", cwd=tmp_path)
+    assert out.splitlines() == [f"last-{i},{name}" for i, name in enumerate(names)]
+    bpx_command(*given, "kind,id", "--out", "found.csv", cwd=tmp_path)
+    lines = (tmp_path / "found.csv").read_text().splitlines()
+    assert lines[0] == "kind,id,predicted_kind"
+    pairs = enumerate(zip(true, names, strict=True))
+    assert lines[1:] == [f"{is_it},last-{i},{found}" for i, (is_it, found) in pairs]
+    bpx_command(*given, "kind", "--keep", "id", "--outputs", "--out", "a.csv", cwd=tmp_path)
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "kind,id,no,yes"
+
+
+def test_a_column_that_is_kept_has_its_text(tmp_path, tables):
+    trained(tmp_path)
+    (tmp_path / "new.csv").write_text('id;"first; last";a;b\n\n007;"A; B";1,5;2\n\n8;"";1;2,5\n')
+    options = "--keep", "first; last", "--keep", "id,a", "--separator", ";", "--decimal", ","
+    bpx_command("predict", "run", "new.csv", *options, "--out", "a.csv", cwd=tmp_path)
+    names, *lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert names == '"first; last";id;a;kind'
+    assert [line.rpartition(";")[0] for line in lines] == ['"A; B";007;1,5', ";8;1"]
+
+
+def test_missing_values_are_kept_as_empty_cells(tmp_path, tables):
+    trained(tmp_path)
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    frame = pandas.read_csv(tmp_path / "last.csv")[:2]
+    frame["day"] = pandas.to_datetime(["2026-01-02", None])
+    frame.to_parquet(tmp_path / "a.parquet")
+    out, _ = bpx_command("predict", "run", "a.parquet", "--keep", "day", cwd=tmp_path)
+    assert [line.split(",")[0] for line in out.splitlines()] == ["2026-01-02 00:00:00", ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["last.csv", "--keep", "idd"], "last.csv has no column 'idd'; did you mean 'id'?"),
+        (["last.csv", "--keep", "id,id"], "--keep names the column 'id' more than once"),
+        (["x.npy", "--keep", "id"], "--keep is for columns of a .csv or .parquet file, got x.npy"),
+        (
+            ["last.csv", "--keep", "id", "--out", "a.npy"],
+            "--keep is for a .csv file of predictions, got --out a.npy",
+        ),
+    ],
+)
+def test_columns_that_cannot_be_kept(tmp_path, tables, options, message):
+    trained(tmp_path)
+    np.save(tmp_path / "x.npy", tables["last"][0])
+    _, err = bpx_command("predict", "run", *options, cwd=tmp_path, status=2)
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_outputs_have_as_many_digits_as_their_dtype(tmp_path, tables):
+    _, net, _ = trained(tmp_path)
+    bpx_command("predict", "run", "last.csv", "--outputs", "--out", "a.csv", cwd=tmp_path)
+    found = np.loadtxt(tmp_path / "a.csv", np.float32, delimiter=",", skiprows=1)
+    x = np.loadtxt(tmp_path / "last.csv", delimiter=",", skiprows=1, usecols=(1, 2))
+    assert np.array_equal(found, net(x))
+    assert max(map(len, (tmp_path / "a.csv").read_text().replace("\n", ",").split(","))) < 16
