@@ -97,6 +97,45 @@ class History(Mapping[str, list[float]]):
         history.stopped = stopped
         return history
 
+    @classmethod
+    def from_csv(cls, path: Any) -> History:
+        """What `to_csv` has written, such as ``history.csv`` of ``bpx train --out``.
+
+        The file does not say whether larger is better in a column of a `bpx.Metric`: add its
+        name to ``larger_is_better``, or take it out of ``undecided``.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "history.csv")
+        ...     text = History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_csv(path)
+        ...     History.from_csv(path)["training_cost"]
+        [0.5, 0.25]
+
+        Raises
+        ------
+        ValueError
+            The file is not such a table.
+        OSError
+            It cannot be read.
+        """
+        import csv
+
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                names, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+            if names and "epoch" not in names:
+                raise ValueError("it has no column epoch")
+            if len({*names}) < len(names) or any(len(row) != len(names) for row in rows):
+                raise ValueError("its rows have different lengths, or two columns one name")
+            columns = {
+                name: [_parsed(name, row[k]) for row in rows] for k, name in enumerate(names)
+            }
+            return cls.of(columns, undecided=[name for name in names if name not in COLUMNS])
+        except (ValueError, csv.Error) as error:
+            raise ValueError(
+                f"expected a table that History.to_csv has written, got {path}: {error}"
+            ) from error
+
     def append(self, row: Mapping[str, float]) -> None:
         """Add the row of an epoch that has ended, by column; for `fit`.
 
@@ -252,6 +291,10 @@ def _number(column: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise ValueError(f"expected numbers in the history's {column}, got {value!r}")
     return value
+
+
+def _parsed(column: str, cell: str) -> float:
+    return int(cell) if column == "epoch" else float(cell)
 
 
 def brief(row: Mapping[str, float]) -> str:

@@ -1,8 +1,9 @@
-"""Tables on the command line: files to validate and to test on, and columns that are kept."""
+"""Several tables, or runs, on the command line: to validate on, to keep columns of, to compare."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,12 +33,13 @@ def trained(folder, *options, data="now.csv"):
     options = data, "--target", "kind", "--ignore", "id", "--epochs", 2, *options
     out, err = bpx_command("train", *options, "--out", "run", "--overwrite", cwd=folder)
     assert err == ""
-    return out, bpx.load(folder / "run" / "model.safetensors"), last_row(folder / "run")
+    return out, bpx.load(folder / "run" / "model.safetensors"), rows(folder / "run")[-1]
 
 
-def last_row(run):
-    names, *_, last = (run / "history.csv").read_text().splitlines()
-    return dict(zip(names.split(","), last.split(","), strict=True))
+def rows(run):
+    """Those of its history."""
+    names, *lines = (run / "history.csv").read_text().splitlines()
+    return [dict(zip(names.split(","), line.split(","), strict=True)) for line in lines]
 
 
 def test_files_to_validate_and_to_test_on(tmp_path, tables):
@@ -93,7 +95,7 @@ def test_they_are_the_same_in_a_run_that_is_resumed(tmp_path, tables):
     bpx_command("train", "--resume", tmp_path / "run", "--epochs", 3)
     net = bpx.load(tmp_path / "run" / "model.safetensors")
     cost = net.evaluate(*tables["later"])["cost"]
-    assert float(last_row(tmp_path / "run")["validation_cost"]) == pytest.approx(cost)
+    assert float(rows(tmp_path / "run")[-1]["validation_cost"]) == pytest.approx(cost)
 
 
 def test_other_samples_that_do_not_fit(tmp_path, tables, rng):
@@ -197,3 +199,58 @@ def test_outputs_have_as_many_digits_as_their_dtype(tmp_path, tables):
     x = np.loadtxt(tmp_path / "last.csv", delimiter=",", skiprows=1, usecols=(1, 2))
     assert np.array_equal(found, net(x))
     assert max(map(len, (tmp_path / "a.csv").read_text().replace("\n", ",").split(","))) < 16
+
+
+def test_runs_beside_each_other(tmp_path, tables):
+    options = "now.csv", "--ignore", "id", "--epochs"
+    bpx_command("train", *options, 2, "--out", "a", cwd=tmp_path)
+    more = "--no-shuffle", "--columns", "a", "--columns", "b", "--out", "b c"
+    given = ["now.csv", "--epochs", 3, "--lr", 0.1, *more]
+    bpx_command("train", *given, cwd=tmp_path)
+    out, err = bpx_command("compare", "a", "b c", "--out", "curves.png", cwd=tmp_path)
+    assert err == ""
+    titles, *lines, last = out.splitlines()
+    columns = ["run", "epochs", "validation cost", "epoch", "validation accuracy", "epoch"]
+    assert re.split("  +", titles) == [*columns, "seconds", "options"]
+    differing = [
+        "--ignore id --epochs 2 --shuffle",
+        "--columns a --columns b --epochs 3 --learning-rate 0.1 --no-shuffle",
+    ]
+    for run, line, options in zip(("a", "b c"), lines, differing, strict=True):
+        cost, accuracy = (
+            [float(row[f"validation_{what}"]) for row in rows(tmp_path / run)]
+            for what in ("cost", "accuracy")
+        )
+        best = [f"{min(cost):.5g}", str(1 + cost.index(min(cost)))]
+        best += [f"{100 * max(accuracy):.2f} %", str(1 + accuracy.index(max(accuracy)))]
+        name, epochs, *found, _, own = re.split("  +", line)
+        assert (name, int(epochs), found, own) == (run, len(cost), best, options)
+    assert last == "wrote curves.png"
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_without_accuracy_or_epochs(tmp_path, tables):
+    options = "now.csv", "--columns", "a", "--target", "b"
+    bpx_command("train", *options, "--epochs", 1, "--out", "a", cwd=tmp_path)
+    bpx_command("train", *options, "--epochs", 0, "--out", "b", cwd=tmp_path)
+    out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
+    titles, _, last = out.splitlines()
+    assert re.split("  +", titles)[2:] == ["validation cost", "epoch", "seconds", "options"]
+    assert re.split("  +", last) == ["b", "0", "-", "-", "0.0", "--epochs 0"]
+    out, _ = bpx_command("compare", "a", cwd=tmp_path)
+    assert len(re.split("  +", out.splitlines()[0])) == 5  # no options
+
+
+def test_runs_that_cannot_be_compared(tmp_path, tables):
+    trained(tmp_path)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "recipe.json").write_text("{}")
+    for folder, message in (
+        ("none", "there is no none/recipe.json: expected a folder that bpx train --out has made"),
+        ("new", "the run in new has not ended, and has no history.csv yet"),
+    ):
+        _, err = bpx_command("compare", "run", folder, cwd=tmp_path, status=2)
+        assert err == f"bpx: {message}\n"
+    (tmp_path / "run" / "history.csv").write_text("a,b\n1,2\n")
+    _, err = bpx_command("compare", "run", cwd=tmp_path, status=2)
+    assert "expected a table that History.to_csv has written, got run/history.csv: it has" in err

@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, export, backends, compile, gradcheck (typer)."""
+"""The command line (typer): one function for each command, with its options and their help."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from ..network import Network
 from ..onnx import export_onnx
 from ..parallel.mpi import launched
 from ..parallel.ranks import RankError, Ranks
+from ..plotting import curves
 from ..training.steps import DivergenceError
-from . import predictions, recipe, runs, samples, spelling, tables, training
+from . import comparison, predictions, recipe, runs, samples, spelling, tables, training
 from .columns import kept_names
 from .console import outlasting, say, score, scores_by_class, told
 from .dialect import dialect
@@ -392,6 +393,23 @@ def _check_spared(out: Path, *read: Path) -> None:
     for path in read:
         if out.exists() and path.exists() and out.samefile(path):
             raise ValueError(f"{out} would replace {path}, which it is made of: name another file")
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders that train --out wrote.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="A picture of their learning curves, such as curves.png.")
+    ] = None,
+) -> None:
+    """Print what runs came to, and in which options they differ."""
+    found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
+    print(printable(comparison.table(found)))
+    if out is not None:
+        curves({run: history for run, (_, history) in found.items()}, out)
+        print(f"wrote {out}")
 
 
 @app.command()

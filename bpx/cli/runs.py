@@ -127,6 +127,24 @@ def recipe(
         raise ValueError(
             f"--resume takes all other options but --epochs from {path}: leave out {others}"
         )
+    options = _read_recipe(out, kinds)
+    folder = _checkpoints(out)
+    there = folder.is_dir()
+    # Neither a checkpoint nor a model: it was cut short before the first one.
+    ended = not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir())))
+    goes_on = (out / LAST).exists()
+    if ended and (epochs is None or not goes_on):
+        more = f"there is no {LAST} to go on from, as it was stopped or diverged"
+        more = "more --epochs go on with it" if goes_on else more
+        raise ValueError(
+            f"the run in {out} has ended: {more}, and --out {out} --overwrite trains anew"
+        )
+    return options if epochs is None else _lengthened(options, epochs, ended)
+
+
+def _read_recipe(out: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the run in a folder; ValueError if they are not there, or damaged."""
+    path = out / RECIPE
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -142,18 +160,19 @@ def recipe(
             raise ValueError(
                 f"{path} is damaged: {name} = {value!r} is not an option of bpx train"
             )
-    folder = _checkpoints(out)
-    there = folder.is_dir()
-    # Neither a checkpoint nor a model: it was cut short before the first one.
-    ended = not there or ((out / MODEL).exists() and not any(map(is_checkpoint, folder.iterdir())))
-    goes_on = (out / LAST).exists()
-    if ended and (epochs is None or not goes_on):
-        more = f"there is no {LAST} to go on from, as it was stopped or diverged"
-        more = "more --epochs go on with it" if goes_on else more
-        raise ValueError(
-            f"the run in {out} has ended: {more}, and --out {out} --overwrite trains anew"
-        )
-    return options if epochs is None else _lengthened(options, epochs, ended)
+    return options
+
+
+def result(out: Path, kinds: Mapping[str, Any]) -> tuple[dict[str, Any], History]:
+    """The options of the run in a folder, and its history.
+
+    ValueError if one of them is damaged, or not there, as while a run goes on for the first time.
+    """
+    options = _read_recipe(out, kinds)
+    try:
+        return options, History.from_csv(out / HISTORY)
+    except FileNotFoundError:
+        raise ValueError(f"the run in {out} has not ended, and has no {HISTORY} yet") from None
 
 
 def _lengthened(options: dict[str, Any], epochs: int, ended: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ..checks import shortened
 
 COMMANDS = {
     **dict.fromkeys(("continue", "resume"), "bpx train --resume run"),
-    **dict.fromkeys(("compare", "report", "score", "test"), "bpx evaluate"),
+    **dict.fromkeys(("report", "score", "test"), "bpx evaluate"),
     **dict.fromkeys(("devices", "info"), "bpx backends"),
     **dict.fromkeys(("fit", "learn"), "bpx train"),
     "convert": "bpx export",

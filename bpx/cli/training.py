@@ -6,6 +6,7 @@ import dataclasses
 import json
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -98,9 +99,8 @@ class TrainOptions:
 
     def of_run(self, run: Path, given: list[str], ranks: Ranks) -> TrainOptions:
         """Those of the recipe in a run's folder, which only rank 0 need see."""
-        kinds = get_type_hints(TrainOptions)
         epochs = self.epochs if "epochs" in given else None
-        found = runs.recipe(run, kinds, given, epochs) if ranks.rank == 0 else {}
+        found = runs.recipe(run, OPTIONS, given, epochs) if ranks.rank == 0 else {}
         found = json.loads(ranks.broadcast(json.dumps(found).encode()))
         return dataclasses.replace(self, **found, out=run)
 
@@ -109,6 +109,9 @@ class TrainOptions:
         data = {} if self.built_in else {"data": self.data}
         files = data | {name: file for name, file in self.others.items() if file is not None}
         return vars(self) | {name: str(Path(file).resolve()) for name, file in files.items()}
+
+
+OPTIONS: Mapping[str, Any] = get_type_hints(TrainOptions)
 
 
 def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
