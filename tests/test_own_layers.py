@@ -166,9 +166,10 @@ class Gains(Layer):
         return x * p.a * p.b, x
 
     def backward(self, delta, saved, p, out, ctx):
+        below = delta * p.a * p.b
         if out is not None:
             out.a.sum_rows(delta * saved * p.b)
-        return delta * p.a * p.b
+        return below
 
 
 def test_a_layer_of_which_some_tensors_are_trained():
@@ -237,6 +238,11 @@ CASES = [
     (
         lambda out, p, d: out.gain.rows(d),
         "out.gain of the layer Scaled has no attribute 'rows'; did you mean 'sum_rows'?",
+    ),
+    (
+        lambda out, p, d: [out.table.product(d, d), d @ p.table],
+        "backward of the layer Scaled reads p.table after it has handed over the gradient of "
+        "table, by which it may have changed: compute ∂C/∂x before",
     ),
     (lambda out, p, d: p.gg, "p of the layer Scaled has no attribute 'gg'. Known: gain, table"),
 ]

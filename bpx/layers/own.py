@@ -114,6 +114,28 @@ class _To:
             )
 
 
+class Unread:
+    """A layer's tensors in its first backward pass: none is read after its gradient is there.
+
+    A fused update has changed it by then, and ∂C/∂x would be that of the new weights.
+    """
+
+    def __init__(self, layer: Layer, p: Space, out: Space, prefix: str = "") -> None:
+        self._layer, self._p, self._out, self._prefix = layer, p, out, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        value, to = getattr(self._p, name), getattr(self._out, name, None)
+        if isinstance(to, Space):
+            return Unread(self._layer, value, to, f"{self._prefix}{name}.")
+        if to is not None and to.filled:
+            path = self._prefix + name
+            raise ValueError(
+                f"backward of the layer {self._layer} reads p.{path} after it has handed over the "
+                f"gradient of {path}, by which it may have changed: compute ∂C/∂x before"
+            )
+        return value
+
+
 def _in_words(shapes: Sequence[tuple[Any, ...]]) -> str:
     """Such as ``"shapes (m, 3) and (m,)"``."""
     each = [f"({', '.join(map(str, s))}{',' * (len(s) == 1)})" for s in shapes]

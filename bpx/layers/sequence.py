@@ -97,11 +97,13 @@ def backward(
         if not ctx.wanted and to is None:
             return None
         layer = layers[index]
+        tensors: Any = p[index]
         first = layer.own and ctx.first("backward")
         if first and to is not None:
             to = own.watched(layer, to)
+            tensors = own.Unread(layer, tensors, to)
         try:
-            below = layer.backward(below, saved[index], p[index], to, ctx)
+            below = layer.backward(below, saved[index], tensors, to, ctx)
         except AttributeError as error:
             own.explain(error, layer, p=p[index], out=to)
             raise
