@@ -48,6 +48,9 @@ class History(Mapping[str, list[float]]):
         Whether SIGTERM did, which `fit` delivers again when all is done.
     stopped : str or None
         Why a callback ended it.
+    restored : int or None
+        The epoch whose weights the network has, if they were put back when the run ended, as by
+        `EarlyStopping`.
     larger_is_better : set of str
         The columns for which larger is better; for all others but the `undecided` smaller is.
     undecided : set of str
@@ -66,6 +69,7 @@ class History(Mapping[str, list[float]]):
         self._columns: dict[str, list[float]] = {}
         self.interrupted = self.terminated = False
         self.stopped: str | None = None
+        self.restored: int | None = None
         self.larger_is_better = {*ACCURACIES}
         self.undecided: set[str] = set()
 

@@ -86,7 +86,7 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
                 break
         rest = running.stdout.read()
     assert running.returncode == 143
-    assert "bpx train --resume run goes on" in rest
+    assert re.search(r"weights of epoch \d+, the best; bpx train --resume run goes on\n", rest)
     _, err = bpx_command("train", "a.npz", "--out", "run", cwd=tmp_path, status=2)
     assert "run has a run that has not ended: bpx train --resume run goes on with it" in err
     bpx_command("predict", "run", "a.npz", cwd=tmp_path)  # by what it has written

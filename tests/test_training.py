@@ -1019,7 +1019,28 @@ def test_early_stopping_restores_the_best(rng):
     best = int(np.argmin(history["validation_cost"]))
     assert "no better validation_cost" in history.stopped
     assert history.epochs == best + 6
+    assert history.restored == best + 1
     assert np.array_equal(net.parameters, kept[best])
+
+
+@pytest.mark.parametrize("values", [[2.0, 1.0, 3.0, 4.0], [np.nan] * 4], ids=["best 2", "none"])
+def test_the_best_weights_after_ctrl_c(rng, values):
+    net, x, y = bpx.Network(SIZES, seed=1), rng.normal(size=(9, 6)), rng.integers(3, size=9)
+    kept, scores = [], iter(values)
+
+    def press(run):
+        kept.append(run.net.parameters.copy())
+        if run.history.epochs == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    metric = bpx.Metric("score", lambda net: next(scores), larger_is_better=False)
+    stop = bpx.EarlyStopping(9, monitor="score")
+    best = 2 if values[0] == 2.0 else None
+    of = "epoch 2, the best" if best else "its last full step"
+    with pytest.warns(RuntimeWarning, match=f"when 4 of 20 epochs.* the weights of {of}$"):
+        history = net.fit(x, y, epochs=20, callbacks=[metric, stop, press])
+    assert (history.interrupted, history.restored) == (True, best)
+    assert np.array_equal(net.parameters, kept[(best or 4) - 1])
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,9 @@ class EarlyStopping(Callback):
     min_delta : float
         Only a change of more than this is an improvement.
     restore_best : bool
-        When the run ends, for any reason except Ctrl-C and an error (a `DivergenceError` leaves
-        those of the last good step), parameters and state go back to those of the best epoch. The
-        optimizer's memory does not.
+        When the run ends, by Ctrl-C too, but not with an error (a `DivergenceError` leaves those
+        of the last good step), parameters and state go back to those of the best epoch, which
+        ``history.restored`` names. The optimizer's memory does not.
 
     Attributes
     ----------
@@ -145,8 +145,9 @@ class EarlyStopping(Callback):
         return f"no better {monitor} than {self.best:.6g} (epoch {self.best_epoch}) in {epochs}"
 
     def on_fit_end(self, run: Run) -> None:
-        if self._kept is not None and self.best_epoch and not run.history.interrupted:
+        if self._kept is not None and self.best_epoch:
             self._kept.put(run.net)
+            run.history.restored = self.best_epoch
         self._kept = None
 
 

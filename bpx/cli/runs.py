@@ -209,8 +209,9 @@ def conclude(net: Network, history: History, out: Path | None) -> None:
     if history.interrupted:
         kept = "nothing is kept without --out"
         if out is not None:
-            kept = "the network has the weights of the last full step"
-            kept += f"; bpx train --resume {out} goes on"
+            best = history.restored
+            of = "the last full step" if best is None else f"epoch {best}, the best"
+            kept = f"the network has the weights of {of}; bpx train --resume {out} goes on"
         # Flushed at once: some launchers kill soon after they have asked.
         print(f"interrupted: {kept}", flush=True)
     if out is None:

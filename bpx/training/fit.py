@@ -105,9 +105,11 @@ def train(net: Network, x: Any, y: Any, options: Options, parallel: Any = None) 
         history = _train(net, x, y, options, ranks)
     words = None
     if history.interrupted and ranks.rank == 0:
+        best = history.restored
+        of = "its last full step" if best is None else f"epoch {best}, the best"
         words = (
             f"fit was interrupted by Ctrl-C after step {net.steps}, when {history.epochs} of "
-            f"{options.epochs} epochs had ended: the network has the weights of its last full step"
+            f"{options.epochs} epochs had ended: the network has the weights of {of}"
         )
     conclude(history.terminated, words)
     return history
