@@ -38,6 +38,7 @@ def test_train_writes_model_history_and_picture(run_folder):
         "history.csv",
         "model.safetensors",
         "recipe.json",
+        "test.json",
     ]
     assert (run_folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     lines = (run_folder / "history.csv").read_text().splitlines()
@@ -1322,7 +1323,8 @@ def test_soft_targets_are_not_classes():
 @pytest.mark.parametrize(
     ("given", "rate"),
     [
-        (("adam", "regression", True), 0.001),
+        (("adam", "classification", False), 0.001),
+        (("adam", "regression", True), 0.003),
         (("sgd", "classification", False), 0.5),
         (("SGD", "regression", True), 0.1),
         (("sgd", "regression", False), 0.01),

@@ -203,27 +203,29 @@ def test_outputs_have_as_many_digits_as_their_dtype(tmp_path, tables):
 
 def test_runs_beside_each_other(tmp_path, tables):
     options = "now.csv", "--ignore", "id", "--epochs"
-    bpx_command("train", *options, 2, "--out", "a", cwd=tmp_path)
+    printed, _ = bpx_command("train", *options, 2, "--out", "a", cwd=tmp_path)
     more = "--no-shuffle", "--columns", "a", "--columns", "b", "--out", "b c"
     given = ["now.csv", "--epochs", 3, "--lr", 0.1, *more]
-    bpx_command("train", *given, cwd=tmp_path)
+    scores = [printed, bpx_command("train", *given, cwd=tmp_path)[0]]
+    scores = [re.search(r"test accuracy (.*?) \(", text)[1] for text in scores]
     out, err = bpx_command("compare", "a", "b c", "--out", "curves.png", cwd=tmp_path)
     assert err == ""
     titles, *lines, last = out.splitlines()
     columns = ["run", "epochs", "validation cost", "epoch", "validation accuracy", "epoch"]
-    assert re.split("  +", titles) == [*columns, "seconds", "options"]
+    assert re.split("  +", titles) == [*columns, "test accuracy", "seconds", "options"]
     differing = [
         "--ignore id --epochs 2 --shuffle",
         "--columns a --columns b --epochs 3 --learning-rate 0.1 --no-shuffle",
     ]
-    for run, line, options in zip(("a", "b c"), lines, differing, strict=True):
+    for run, line, options, score in zip(("a", "b c"), lines, differing, scores, strict=True):
         cost, accuracy = (
             [float(row[f"validation_{what}"]) for row in rows(tmp_path / run)]
             for what in ("cost", "accuracy")
         )
         best = [f"{min(cost):.5g}", str(1 + cost.index(min(cost)))]
         best += [f"{100 * max(accuracy):.2f} %", str(1 + accuracy.index(max(accuracy)))]
-        name, epochs, *found, _, own = re.split("  +", line)
+        name, epochs, *found, tested, _, own = re.split("  +", line)
+        assert tested == score
         assert (name, int(epochs), found, own) == (run, len(cost), best, options)
     assert last == "wrote curves.png"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -234,11 +236,26 @@ def test_runs_without_accuracy_or_epochs(tmp_path, tables):
     bpx_command("train", *options, "--epochs", 1, "--out", "a", cwd=tmp_path)
     bpx_command("train", *options, "--epochs", 0, "--out", "b", cwd=tmp_path)
     out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
-    titles, _, last = out.splitlines()
-    assert re.split("  +", titles)[2:] == ["validation cost", "epoch", "seconds", "options"]
-    assert re.split("  +", last) == ["b", "0", "-", "-", "0.0", "--epochs 0"]
+    titles, first, last = out.splitlines()
+    columns = ["validation cost", "epoch", "test R²", "seconds", "options"]
+    assert re.split("  +", titles)[2:] == columns
+    test = json.loads((tmp_path / "a" / "test.json").read_text())
+    assert re.split("  +", first)[4] == f"{test['r2'][0]:.4f}"
+    assert set(test) == {"rmse", "r2"}
+    (tmp_path / "b" / "test.json").unlink()
+    out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
+    last = out.splitlines()[2]
+    assert re.split("  +", last) == ["b", "0", "-", "-", "-", "0.0", "--epochs 0"]
     out, _ = bpx_command("compare", "a", cwd=tmp_path)
-    assert len(re.split("  +", out.splitlines()[0])) == 5  # no options
+    assert len(re.split("  +", out.splitlines()[0])) == 6  # no options
+
+
+def test_a_score_of_targets_that_are_alike(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=np.full((40, 2), 2.5))
+    bpx_command("train", "a.npz", "--epochs", 1, "--out", "a", cwd=tmp_path)
+    assert json.loads((tmp_path / "a" / "test.json").read_text())["r2"] == [None, None]
+    out, _ = bpx_command("compare", "a", cwd=tmp_path)
+    assert re.split("  +", out.splitlines()[1])[4] == "-"
 
 
 def test_runs_that_cannot_be_compared(tmp_path, tables):
@@ -251,6 +268,42 @@ def test_runs_that_cannot_be_compared(tmp_path, tables):
     ):
         _, err = bpx_command("compare", "run", folder, cwd=tmp_path, status=2)
         assert err == f"bpx: {message}\n"
+    for text in ("[", "[]", '{"accuracy": 1}', '{"accuracy": ["many"]}'):
+        (tmp_path / "run" / "test.json").write_text(text)
+        _, err = bpx_command("compare", "run", cwd=tmp_path, status=2)
+        assert err.startswith("bpx: run/test.json is damaged: ")
     (tmp_path / "run" / "history.csv").write_text("a,b\n1,2\n")
     _, err = bpx_command("compare", "run", cwd=tmp_path, status=2)
     assert "expected a table that History.to_csv has written, got run/history.csv: it has" in err
+
+
+def test_counts_may_look_like_classes(tmp_path, rng):
+    counts = rng.poisson(2.0, size=400)
+    assert set(counts) == set(range(counts.max() + 1))
+    assert np.bincount(counts).min() < 4
+    np.savez(tmp_path / "counts.npz", x=rng.normal(size=(400, 2)), y=counts)
+    np.savez(tmp_path / "even.npz", x=rng.normal(size=(400, 2)), y=np.arange(400) % 5)
+    np.savez(tmp_path / "two.npz", x=rng.normal(size=(400, 2)), y=np.arange(400) > 397)
+    for name, told in (("counts", True), ("even", False), ("two", False)):
+        _, err = bpx_command("train", f"{name}.npz", "--epochs", 1, cwd=tmp_path)
+        assert ("which are learned as classes, and some are rare; if they are co" in err) == told
+    for task in ("classification", "regression"):
+        given = "counts.npz", "--task", task, "--epochs", 1
+        assert bpx_command("train", *given, cwd=tmp_path)[1] == ""
+
+
+def test_the_optimizer_goes_by_the_targets(tmp_path, rng):
+    x = rng.normal(size=(40, 2))
+    np.savez(tmp_path / "values.npz", x=x, y=x.sum(axis=1))
+    np.savez(tmp_path / "classes.npz", x=x, y=np.arange(40) % 2)
+    for data, options, rate in (
+        ("values.npz", [], 0.003),
+        ("values.npz", ["--momentum", 0.9], 0.1),
+        ("values.npz", ["--no-standardize"], 0.01),
+        ("values.npz", ["--optimizer", "rmsprop"], 0.003),
+        ("classes.npz", [], 0.5),
+        ("classes.npz", ["--optimizer", "adamw"], 0.001),
+    ):
+        given = data, *options, "--epochs", 1, "--out", "run", "--overwrite"
+        bpx_command("train", *given, cwd=tmp_path)
+        assert float(rows(tmp_path / "run")[0]["learning_rate"]) == rate

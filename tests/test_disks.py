@@ -181,5 +181,6 @@ def test_the_end_of_a_run_from_the_command_line(tmp_path, monkeypatch, capsys, n
     assert run("--resume", out) == (0, "")
     assert bpx.load(out / "model.safetensors").epochs == 3
     assert sorted(path.name for path in out.iterdir()) == [
-        "curve.png", "history.csv", "last.checkpoint", "model.safetensors", "recipe.json"
+        "curve.png", "history.csv", "last.checkpoint", "model.safetensors", "recipe.json",
+        "test.json",
     ]  # fmt: skip

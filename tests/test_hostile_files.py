@@ -507,7 +507,7 @@ def test_links_in_the_folder_of_a_run(tmp_path, command, precious):
     """They are replaced by the run's own files, and lead it nowhere."""
     out = tmp_path / "run"
     out.mkdir()
-    names = ("recipe.json", "model.safetensors", "history.csv", "curve.png")
+    names = ("recipe.json", "model.safetensors", "history.csv", "curve.png", "test.json")
     for name in names:
         (out / name).symlink_to(precious / "notes.txt")
     (tmp_path / "a.npz").write_bytes(SOUND)

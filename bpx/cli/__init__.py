@@ -34,7 +34,7 @@ from ..plotting import curves
 from ..training.steps import DivergenceError
 from . import comparison, predictions, recipe, runs, samples, spelling, tables, training
 from .columns import kept_names
-from .console import outlasting, say, score, scores_by_class, told
+from .console import described, outlasting, say, scores, scores_by_class, told
 from .dialect import dialect
 from .training import TrainOptions
 
@@ -184,13 +184,20 @@ def train(
         int,
         typer.Option(help="Slices of each mini-batch, worked one after another to save memory."),
     ] = 1,
-    optimizer: Annotated[str, typer.Option(help="sgd, rmsprop, adam or adamw.")] = "sgd",
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="sgd, rmsprop, adam or adamw; by default adam if targets are standardized, else "
+            "sgd."
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             "--learning-rate",
             "--lr",
-            help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001.",
+            help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001 "
+            "(regression 0.003).",
         ),
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
@@ -313,7 +320,7 @@ def evaluate(
         say(f"note: the cost is larger than {net.dtype} can hold; the outputs are not")
     else:
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
-    print(printable(score(net, x, y)))
+    print(printable(described(scores(net, x, y), net, y)))
     if by_class:
         print(printable(scores_by_class(net, x, y)))
 
@@ -408,7 +415,7 @@ def compare(
     found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
     print(printable(comparison.table(found)))
     if out is not None:
-        curves({run: history for run, (_, history) in found.items()}, out)
+        curves({run: of_run.history for run, of_run in found.items()}, out)
         print(f"wrote {out}")
 
 

@@ -6,27 +6,35 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ..history import History
+from .runs import Result
 from .spelling import as_typed
 
-SCORES = "validation_cost", "validation_accuracy"  # columns of a history
+BEST = "validation_cost", "validation_accuracy"  # columns of a history
+TEST = {"accuracy": "test accuracy", "r2": "test R²"}  # scores
 
 
-def table(runs: Mapping[str, tuple[Mapping[str, Any], History]]) -> str:
+def table(runs: Mapping[str, Result]) -> str:
     """A line for each run: the best of its costs and accuracies on the validation data, each with
-    its epoch; the seconds that its epochs took; and its options that not all the runs have.
+    its epoch; its score on the test samples; the seconds that its epochs took; and its options
+    that not all the runs have.
     """
-    histories = [history for _, history in runs.values()]
-    scores = [name for name in SCORES if any(name in history for history in histories)]
+    results = list(runs.values())
+    best = [name for name in BEST if any(name in of_run.history for of_run in results)]
+    test = [name for name in TEST if any(name in of_run.scores for of_run in results)]
     titles = ["run", "epochs"]
-    for name in scores:
+    for name in best:
         titles += [name.replace("_", " "), "epoch"]
-    options = _different([options for options, _ in runs.values()])
-    lines = [[*titles, "seconds", "options" if any(options) else ""]]
-    for (run, (_, history)), own in zip(runs.items(), options, strict=True):
+    titles += [*(TEST[name] for name in test), "seconds"]
+    options = _different([of_run.options for of_run in results])
+    lines = [[*titles, "options" if any(options) else ""]]
+    for (run, (_, history, scores)), own in zip(runs.items(), options, strict=True):
         cells = [run, str(history.epochs)]
-        for name in scores:
+        for name in best:
             cells += _best(history, name)
+        cells += [_cell(name, float(np.mean(scores.get(name, [np.nan])))) for name in test]
         lines.append([*cells, f"{sum(history.get('seconds', [])):.1f}", own])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(_line(cells, widths) for cells in lines)
@@ -34,13 +42,20 @@ def table(runs: Mapping[str, tuple[Mapping[str, Any], History]]) -> str:
 
 def _best(history: History, name: str) -> list[str]:
     """The best number of a column, and its epoch; "-" where there is none."""
-    if name not in history or (best := history.best(name)) != best:
-        return ["-", "-"]
-    text = f"{100 * best:.2f} %" if name.endswith("accuracy") else f"{best:.5g}"
-    return [text, str(history.best_epoch(name))]
+    best = history.best(name) if name in history else np.nan
+    return [_cell(name, best), "-" if np.isnan(best) else str(history.best_epoch(name))]
 
 
-def _different(options: list[Mapping[str, Any]]) -> list[str]:
+def _cell(name: str, value: float) -> str:
+    """A number; "-" for NaN."""
+    if np.isnan(value):
+        return "-"
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if name == "r2" else f"{value:.5g}"
+
+
+def _different(options: list[dict[str, Any]]) -> list[str]:
     """For each run, as one types them, those that another run has otherwise."""
     every = dict.fromkeys(name for of_run in options for name in of_run)
     names = [n for n in every if any(of_run.get(n) != options[0].get(n) for of_run in options)]

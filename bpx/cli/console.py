@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -123,33 +123,50 @@ class ShowEpochs(Callback):
 MOST_SCORES = 20  # lines for targets, and for classes
 
 
-def score(
-    net: Network | Ensemble, x: Any, y: np.ndarray, learned: np.ndarray | None = None
-) -> str:
-    """The accuracy, or how far off a regression is, and the share of the variance it explains.
+def scores(net: Network | Ensemble, x: Any, y: np.ndarray) -> dict[str, list[float]]:
+    """The ``accuracy``, one number; or of a regression the ``rmse`` and ``r2`` of each target.
 
-    Several targets have a line each, and then the mean of R², whatever their scales are. Beside
-    them, if the targets that were `learned` are given, is what the same answer for every sample
-    would have: their most frequent label, or their mean.
+    R² is the share of the variance that is explained; NaN if there is none.
     """
     if net.task != "regression":
-        beside = "" if learned is None else _of_most_frequent(learned, y)
-        return f"accuracy {100 * net.accuracy(x, y):.2f} %{beside}"
-    truth = y.reshape(len(y), -1).astype(np.float64)
+        return {"accuracy": [net.accuracy(x, y)]}
+    truth = _columns(y)
     errors = net.backend.to_host(net.predict(x)) - truth
     spread = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         explained = np.where(spread > 0.0, 1.0 - (errors**2).sum(axis=0) / spread, np.nan)
-    alone = [""] * len(spread) if learned is None else _of_mean(learned, truth)
-    scores = [
+    return {"rmse": _rms(errors).tolist(), "r2": explained.tolist()}
+
+
+def described(
+    found: Mapping[str, list[float]],
+    net: Network | Ensemble,
+    y: np.ndarray,
+    learned: np.ndarray | None = None,
+) -> str:
+    """Scores in words: several targets have a line each, and then the mean of R².
+
+    Beside them, if the targets that were `learned` are given, is what the same answer for every
+    sample would have: their most frequent label, or their mean.
+    """
+    if net.task != "regression":
+        beside = "" if learned is None else _of_most_frequent(learned, y)
+        return f"accuracy {100 * found['accuracy'][0]:.2f} %{beside}"
+    rmse, r2 = found["rmse"], found["r2"]
+    alone = [""] * len(r2) if learned is None else _of_mean(learned, _columns(y))
+    lines = [
         f"root mean square error {error:.5g}, R² {share:.4f}{beside}"
-        for error, share, beside in zip(_rms(errors), explained, alone, strict=True)
+        for error, share, beside in zip(rmse, r2, alone, strict=True)
     ]
-    if len(scores) == 1:
-        return scores[0]
-    names = net.target_columns or [f"output {k}" for k in range(len(scores))]
-    each = [f"{name}: {line}" for name, line in zip(names, scores, strict=True)][:MOST_SCORES]
-    return "\n".join([*each, f"mean of the R² of {len(scores)} targets {explained.mean():.4f}"])
+    if len(lines) == 1:
+        return lines[0]
+    names = net.target_columns or [f"output {k}" for k in range(len(lines))]
+    each = [f"{name}: {line}" for name, line in zip(names, lines, strict=True)][:MOST_SCORES]
+    return "\n".join([*each, f"mean of the R² of {len(lines)} targets {np.mean(r2):.4f}"])
+
+
+def _columns(y: np.ndarray) -> np.ndarray:
+    return y.reshape(len(y), -1).astype(np.float64)
 
 
 def _rms(errors: np.ndarray) -> np.ndarray:

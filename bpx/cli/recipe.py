@@ -92,7 +92,7 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
     """The default; a regression's targets may be scaled."""
     if canonical(optimizer) != "sgd":
-        return 0.001
+        return 0.003 if task == "regression" else 0.001
     if task != "regression":
         return 0.5
     return 0.1 if scaled else 0.01

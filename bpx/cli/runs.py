@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from ..files import save
 from ..history import History
@@ -21,8 +22,8 @@ RECIPE, CHECKPOINTS, MODEL = "recipe.json", "checkpoints", "model.safetensors"
 # The last checkpoint of a run that has ended, which is not a model for predictions: a regression's
 # outputs are standardized in it. And its name where the run goes on: older than others.
 LAST, FIRST = "last.checkpoint", f"checkpoint-{0:012d}.safetensors"
-HISTORY, CURVE = "history.csv", "curve.png"
-WRITTEN = MODEL, HISTORY, CURVE, RECIPE, LAST
+HISTORY, CURVE, SCORES = "history.csv", "curve.png", "test.json"
+WRITTEN = MODEL, HISTORY, CURVE, SCORES, RECIPE, LAST
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
 
 
@@ -52,7 +53,8 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
         what = "trained model" if MODEL in there else f"{there[0]}, which the run would replace"
         raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
-    (out / LAST).unlink(missing_ok=True)
+    for name in (LAST, SCORES):
+        (out / name).unlink(missing_ok=True)
     _write_recipe(out, options)
 
 
@@ -163,16 +165,38 @@ def _read_recipe(out: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def result(out: Path, kinds: Mapping[str, Any]) -> tuple[dict[str, Any], History]:
-    """The options of the run in a folder, and its history.
+class Result(NamedTuple):
+    """What a run was asked for, and what it came to; no scores if it diverged."""
 
-    ValueError if one of them is damaged, or not there, as while a run goes on for the first time.
+    options: dict[str, Any]
+    history: History
+    scores: dict[str, list[float]]
+
+
+def result(out: Path, kinds: Mapping[str, Any]) -> Result:
+    """That of the run in a folder.
+
+    ValueError if a part is damaged, or not there, as while a run goes on for the first time.
     """
     options = _read_recipe(out, kinds)
     try:
-        return options, History.from_csv(out / HISTORY)
+        history = History.from_csv(out / HISTORY)
     except FileNotFoundError:
         raise ValueError(f"the run in {out} has not ended, and has no {HISTORY} yet") from None
+    return Result(options, history, _read_scores(out / SCORES))
+
+
+def _read_scores(path: Path) -> dict[str, list[float]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(name): [math.nan if number is None else float(number) for number in numbers]
+            for name, numbers in found.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _lengthened(options: dict[str, Any], epochs: int, ended: bool) -> dict[str, Any]:
@@ -233,6 +257,15 @@ def write(net: Network, history: History, out: Path) -> None:
         names.append(CURVE)
         write_bytes(out / names[2], picture(history.plot(), "png"), follow=False)
     print(f"wrote {', '.join(names)} to {out}")
+
+
+def write_scores(out: Path, found: Mapping[str, list[float]]) -> None:
+    """What the network has on the test samples; JSON has no NaN, so null is in its place."""
+    known = {
+        name: [None if math.isnan(number) else number for number in numbers]
+        for name, numbers in found.items()
+    }
+    write_bytes(out / SCORES, (json.dumps(known) + "\n").encode(), follow=False)
 
 
 def end(out: Path, goes_on: bool) -> None:

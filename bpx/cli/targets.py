@@ -11,6 +11,7 @@ from ..registry import nearest
 from .samples import Part
 
 LIKE_CLASSES = 20  # different whole numbers, at most
+RARE = 10  # times as many samples would an even share of the classes have
 
 
 def by_classes(
@@ -43,12 +44,22 @@ def task(parts: list[Part], asked: str | None, names: Names | None) -> tuple[str
         doubt = "all targets are the same, so there is nothing to learn"
         return "regression", _outputs(y, "regression"), doubt if (y == y[0]).all() else None
     if np.array_equal(few, np.arange(len(few))):
-        return "classification", _outputs(y, "classification"), None
+        return "classification", _outputs(y, "classification"), _may_be_counts(y, len(few))
     doubt = (
         f"the targets are {len(few)} whole numbers from {few[0]} to {few[-1]}, which are learned "
         "as quantities; if they are classes, pass --task classification"
     )
     return "regression", _outputs(y, "regression"), doubt if len(few) <= LIKE_CLASSES else None
+
+
+def _may_be_counts(y: np.ndarray, k: int) -> str | None:
+    """What is in doubt about k classes, of which the rarest may be the large numbers of a few."""
+    if k == 2 or np.bincount(y.astype(np.intp)).min() * RARE * k >= len(y):
+        return None
+    return (
+        f"the targets are the whole numbers from 0 to {k - 1}, which are learned as classes, and "
+        "some are rare; if they are counts, or other quantities, pass --task regression"
+    )
 
 
 def _of_marks(y: np.ndarray) -> tuple[str, int, str]:

@@ -23,7 +23,7 @@ from ..parallel.ranks import Ranks
 from ..training import Options, train_quietly
 from ..training.steps import DivergenceError
 from . import recipe, runs, samples, targets
-from .console import ShowEpochs, ShowNetwork, say, score
+from .console import ShowEpochs, ShowNetwork, described, say, scores
 from .dialect import dialect
 
 
@@ -46,7 +46,7 @@ class TrainOptions:
     epochs: int
     batch_size: int | None
     accumulate: int
-    optimizer: str
+    optimizer: str | None
     learning_rate: float | None
     momentum: float
     nesterov: bool
@@ -142,9 +142,12 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, folder)
-    scored = printable(score(net, *data.parts[2], data.parts[0][1]))
-    found = "\n".join(f"test {line}" for line in scored.splitlines())
-    print(f"{found} in {time.perf_counter() - started:.1f} s", flush=True)
+    found = scores(net, *data.parts[2])
+    words = printable(described(found, net, data.parts[2][1], data.parts[0][1]))
+    lines = "\n".join(f"test {line}" for line in words.splitlines())
+    print(f"{lines} in {time.perf_counter() - started:.1f} s", flush=True)
+    if folder is not None:
+        runs.write_scores(folder, found)
     # As a shell calls the ends by these signals; an exit that MPI can take part in.
     if history.terminated:
         return 128 + signal.SIGTERM
@@ -218,11 +221,14 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
 
 
 def _optimizer(asked: TrainOptions, data: _Data, batch_size: int, scaled: bool) -> Optimizer:
+    name = asked.optimizer
+    if name is None:
+        name = "adam" if scaled and not (asked.momentum or asked.nesterov) else "sgd"
     rate = asked.learning_rate
     if rate is None:
-        rate = recipe.learning_rate(asked.optimizer, data.task, scaled)
+        rate = recipe.learning_rate(name, data.task, scaled)
     steps = max(1, asked.epochs * -(-data.n // batch_size))
-    chosen = asked.optimizer, rate, asked.momentum, asked.nesterov, asked.schedule
+    chosen = name, rate, asked.momentum, asked.nesterov, asked.schedule
     return recipe.optimizer(*chosen, steps)
 
 
