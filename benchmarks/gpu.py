@@ -3,6 +3,7 @@
     python benchmarks/gpu.py               kernels, tests, rates, all cases; prints the table
     python benchmarks/gpu.py --write       and writes it into benchmarks/README.md
     python benchmarks/gpu.py book          one case
+    python benchmarks/gpu.py --no-checks   rates and cases alone, after a run that has passed
     python benchmarks/gpu.py --short       one round of two cases, and no tests
     python benchmarks/gpu.py --rehearse    without a device: everything here but CUDA's calls
 
@@ -48,10 +49,11 @@ Results = dict[str, dict[str, float]]  # seconds a step, by case and peer
 # --- is it right? -------------------------------------------------------------------------------
 
 
-def passes(command: list[str], seconds: float) -> bool | None:
+def passes(command: list[str], seconds: float, **environment: str) -> bool | None:
     """Run a Python program of the checkout, showing what it prints. None: it was stopped."""
+    program, within = [sys.executable, *command], os.environ | environment
     try:
-        done = subprocess.run([sys.executable, *command], cwd=HERE.parent, timeout=seconds)
+        done = subprocess.run(program, cwd=HERE.parent, timeout=seconds, env=within)
     except subprocess.TimeoutExpired:
         print(f"stopped after {seconds:.0f} s", flush=True)
         return None
@@ -69,7 +71,8 @@ def tests_pass() -> bool | None:
     processes = str(min(12, os.cpu_count() or 1))
     parallel = ["-n", processes] if importlib.util.find_spec("xdist") else []
     # What is rehearsed on the host needs no device, and would take time from what does.
-    return passes(["-m", "pytest", "-q", "-k", "cupy and not rehearsed", *parallel], TESTS)
+    command = ["-m", "pytest", "-q", "-k", "cupy and not rehearsed", *parallel]
+    return passes(command, TESTS, BPX_REQUIRE="cupy")
 
 
 # --- how fast is it? ----------------------------------------------------------------------------
@@ -180,6 +183,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {', '.join(EVERY)}")
     parser.add_argument("--rehearse", action="store_true", help="on the host, without a device")
     parser.add_argument("--short", action="store_true", help="one round of " + " and ".join(SHORT))
+    parser.add_argument("--no-checks", action="store_true", help="rates and cases alone")
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     options = parser.parse_args()
     if unknown := set(options.cases) - set(EVERY):
@@ -199,8 +203,10 @@ def main() -> int:
     end = time.monotonic() + BUDGET
     rounds = 1 if options.short else ROUNDS
     cases = options.cases or list(SHORT if options.short else EVERY)
-    checks = {"the check of the kernels": kernels_are_right(options.rehearse)}
-    if not (options.rehearse or options.short):
+    checks: dict[str, bool | None] = {}
+    if not options.no_checks:
+        checks["the check of the kernels"] = kernels_are_right(options.rehearse)
+    if not (options.no_checks or options.rehearse or options.short):
         checks["the tests"] = tests_pass()
     measured = {} if options.rehearse else rates(RATES)
     results: Results = {}
@@ -213,10 +219,13 @@ def main() -> int:
             peers.remove("torch.compile")  # compiling it takes longer than everything else
         results[case], fewest = timed(case, peers, options.rehearse, rounds, until)
         least = min(least, fewest)
+        print(table({case: results[case]}, measured), file=sys.stderr, flush=True)
     where = "a rehearsal on the host" if options.rehearse else machine()
     notes = "" if options.rehearse else f"{summary(measured)}\n\n"
     cut = " and ".join(what for what, passed in checks.items() if passed is None)
     stopped = f"Stopped before their end, for want of time: {cut}.\n\n" if cut else ""
+    if options.no_checks:
+        stopped = "Neither kernels nor tests were run beside these figures.\n\n"
     counted = str(rounds) if least == rounds else f"{least} to {rounds}"
     text = (
         f"{table(results, measured)}\n\n{absent(results, options.rehearse)}{notes}"

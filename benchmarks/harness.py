@@ -79,7 +79,8 @@ class Peer:
         self.until = max(self.until, time.monotonic() + 10.0)
         self.connection.send(0)
         self.megabytes = self.answer()
-        self.process.join()
+        self.process.join(10.0)
+        self.process.kill()  # a library's threads may keep it from its end
 
     def drop(self, why: object) -> None:
         print(f"  without {self.name}: {why}", file=sys.stderr, flush=True)

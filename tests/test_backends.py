@@ -129,6 +129,23 @@ def test_cupy_without_a_gpu(monkeypatch, error, message):
     assert message in _libraries.Cupy().describe().why
 
 
+def test_cupy_without_the_package_through_which_it_is_seen(monkeypatch):
+    properties = {"name": b"some device", "totalGlobalMem": 1 << 30}
+    runtime = SimpleNamespace(
+        CUDARuntimeError=RuntimeError,
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda index: properties,
+    )
+    fake = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime), __version__="14.2.0")
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", None)
+    spec = SimpleNamespace(origin="cupy/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    told = "CuPy is installed, but does not import: import of array_api_compat"
+    with pytest.raises(BackendError, match=told):
+        backends.get("cupy")
+
+
 def test_an_older_driver_takes_another_cupy():
     told = "for older ones, pip uninstall cupy-cuda13x and pip install 'cupy-cuda12x[ctk]>=14.0'"
     assert told in _libraries.Cupy.why("cudaErrorInsufficientDriver: ...")
