@@ -215,11 +215,12 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
             "expected a model first, a .safetensors file or the folder of",
         ),
         (("train", "x.bin"), "expected a .npz, .npy, .csv or .parquet file, got 'x.bin'"),
+        (("train", "x.csv.gz"), "got 'x.csv.gz': unpack it first; .parquet is packed, and is re"),
         (("train", "."), ". is a folder, expected a .npz, .npy, .csv or .parquet file"),
     ],
 )
 def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
-    for name in ("x.tsv", "x.bin"):
+    for name in ("x.tsv", "x.bin", "x.csv.gz"):
         (tmp_path / name).write_text("a\tb\n1\t2\n")
     _, err = bpx_command(*words, cwd=tmp_path, status=2)
     assert message in err
@@ -1229,6 +1230,10 @@ def test_wrong_columns_and_arrays(tmp_path):
     assert f"save it as UTF-8, for example: iconv -f latin1 -t utf-8 {tmp_path}/latin.csv >" in err
     _, err = bpx_command("train", tmp_path / "latin.csv", "--ignore", "b", status=2)
     assert "save it as UTF-8" in err
+    for coding in ("utf-16-le", "utf-16-be"):
+        (tmp_path / "wide.csv").write_bytes("\ufeffa,b\n1,2\n".encode(coding))
+        _, err = bpx_command("train", tmp_path / "wide.csv", status=2)
+        assert f"for example: iconv -f utf-16 -t utf-8 {tmp_path}/wide.csv > new.csv" in err
     _, err = bpx_command("train", tmp_path / "latin.csv" / "x.csv", status=2)
     assert "there is no file" in err
     (tmp_path / "folder.csv").mkdir()

@@ -307,3 +307,14 @@ def test_the_optimizer_goes_by_the_targets(tmp_path, rng):
         given = data, *options, "--epochs", 1, "--out", "run", "--overwrite"
         bpx_command("train", *given, cwd=tmp_path)
         assert float(rows(tmp_path / "run")[0]["learning_rate"]) == rate
+
+
+def test_a_model_is_shown(tmp_path, tables):
+    _, net, _ = trained(tmp_path)
+    out, _ = bpx_command("summary", "run", cwd=tmp_path)
+    names = "inputs: a, b\ntargets: kind\nclasses: no, yes\n"
+    assert out == f"{net.summary()}\n{names}"
+    bpx.Ensemble.of(2, bpx.Network([2, 1])).save(tmp_path / "two.safetensors")
+    assert bpx_command("summary", tmp_path / "two.safetensors")[0].count("\n") > 3
+    _, err = bpx_command("info", "run", cwd=tmp_path, status=2)
+    assert "No such command 'info'; here it is bpx summary" in err

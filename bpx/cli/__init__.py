@@ -420,6 +420,18 @@ def compare(
 
 
 @app.command()
+def summary(model: Model) -> None:
+    """Print a network's layers, and what its columns and classes are called."""
+    net = load(runs.model(model), backend="numpy")
+    print(net.summary())
+    for what, names in (
+        ("inputs", net.columns), ("targets", net.target_columns), ("classes", net.classes)
+    ):  # fmt: skip
+        if names is not None:
+            print(printable(f"{what}: {', '.join(map(str, names))}"))
+
+
+@app.command()
 def export(
     model: Model,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],

@@ -10,7 +10,8 @@ from ..checks import shortened
 COMMANDS = {
     **dict.fromkeys(("continue", "resume"), "bpx train --resume run"),
     **dict.fromkeys(("report", "score", "test"), "bpx evaluate"),
-    **dict.fromkeys(("devices", "info"), "bpx backends"),
+    **dict.fromkeys(("describe", "info", "inspect", "show"), "bpx summary"),
+    "devices": "bpx backends",
     **dict.fromkeys(("fit", "learn"), "bpx train"),
     "convert": "bpx export",
     "help": "bpx --help",

@@ -75,9 +75,13 @@ def check_file(path: Path) -> None:
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
-    if path.suffix.lower() not in KINDS:
-        text = path.suffix.lower() in (".tsv", ".txt", ".tab", ".dat")
-        hint = ": name it .csv, and say --separator tab, or what else is in it" if text else ""
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        hint = ""
+        if kind in (".tsv", ".txt", ".tab", ".dat"):
+            hint = ": name it .csv, and say --separator tab, or what else is in it"
+        elif kind in (".gz", ".bz2", ".xz", ".zst", ".zip"):
+            hint = ": unpack it first; .parquet is packed, and is read as it is"
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}{hint}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 from ._dialect import Dialect, is_missing
@@ -35,6 +36,8 @@ def advice(cell: str, column: str, dialect: Dialect) -> str:
 
 def not_csv(path: Path, error: Exception) -> ValueError:
     """What to raise for text that Python cannot decode, or whose quotes it cannot match."""
-    code = f"iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > new.csv"
+    with path.open("rb") as file:
+        wide = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    code = f"iconv -f {'utf-16' if wide else 'latin1'} -t utf-8 {shlex.quote(str(path))} > new.csv"
     hint = f"; save it as UTF-8, for example: {code}" if isinstance(error, UnicodeError) else ""
     return ValueError(f"{path} is not a CSV file in UTF-8: {error}{hint}")
