@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import mmap
 import os
 import signal
@@ -21,6 +22,7 @@ import bpx
 from bpx.backends import Backend, BackendError, _cublas, _cudnn
 from bpx.backends._cupy import CupyBackend
 from bpx.backends._numpy import NumpyBackend
+from bpx.training.interrupts import Interrupts
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 os.environ.setdefault("BPX_DATA", str(SHARED))
@@ -179,6 +181,12 @@ def put(backend, request):
 def host(backend):
     """An array of the backend as a NumPy array."""
     return lambda array: np.array(backend.to_host(array))
+
+
+@pytest.fixture(autouse=True)
+def no_ctrl_c_before(monkeypatch):
+    """Of another test, a moment ago: this one's would be taken for a second one."""
+    monkeypatch.setattr(Interrupts, "_last", -math.inf)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from bpx import persistence
 from bpx.backends._numpy import NumpyBackend
 from bpx.chain import Chain
 from bpx.training import checkpoints
+from bpx.training.interrupts import INSISTING, Interrupts
 from bpx.training.snapshots import Epoch
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -363,3 +365,28 @@ def test_sigterm_is_delivered_where_fit_ends_with_an_error(tmp_path, monkeypatch
 
 def fails(self, run):
     raise RuntimeError("of a callback")
+
+
+def test_ctrl_c_twice_ends_more_than_one_run(monkeypatch):
+    """A search that goes on with its next fit hears the second one, if it comes soon."""
+
+    def press(run):
+        if run.history.epochs == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def trained():
+        net = bpx.Network([2, 1], seed=0)
+        history = net.fit([[0.0, 1.0]], [1], epochs=3, callbacks=press)
+        return history.epochs, history.interrupted
+
+    for later in (0.0, INSISTING):
+        with pytest.warns(RuntimeWarning, match="interrupted by Ctrl-C"):
+            assert trained() == (1, True)
+        monkeypatch.setattr(Interrupts, "_last", Interrupts._last - later)
+        if later:
+            with pytest.warns(RuntimeWarning, match="interrupted by Ctrl-C"):
+                assert trained() == (1, True)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                trained()
+            monkeypatch.setattr(Interrupts, "_last", -math.inf)

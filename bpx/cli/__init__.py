@@ -421,7 +421,7 @@ def compare(
 
 @app.command()
 def summary(model: Model) -> None:
-    """Print a network's layers, and what its columns and classes are called."""
+    """Print a network's layers, and the names of its columns and classes."""
     net = load(runs.model(model), backend="numpy")
     print(net.summary())
     for what, names in (

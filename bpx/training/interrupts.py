@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import launcher
 from ..checks import warn
@@ -15,9 +16,13 @@ from ..checks import warn
 # Seconds in which a launcher passes on what the terminal or the scheduler sent to each process.
 TWICE = 1.0
 
+# Seconds after a Ctrl-C in which another one is meant for more than the run that it ended: for a
+# search that goes on with its next fit.
+INSISTING = 3.0
+
 
 class Interrupts:
-    """Note a first Ctrl-C, raise at a second.
+    """Note a first Ctrl-C, raise at a second, also at one that comes soon, in a later run.
 
     Only in the main thread, since Python allows no handler to be set in others, and not if Ctrl-C
     is ignored or handled outside Python.
@@ -34,6 +39,8 @@ class Interrupts:
     came : set of int
         Which.
     """
+
+    _last: ClassVar[float] = -math.inf  # when Ctrl-C came, to any of them
 
     def __init__(self, *others: int) -> None:
         self.signals = (signal.SIGINT, *others)
@@ -63,11 +70,15 @@ class Interrupts:
             signal.raise_signal(number)
             return
         now = time.monotonic()
-        passed_on = launcher.rank() is not None and now - self._since < TWICE
-        again = self.noted and number == signal.SIGINT and not passed_on
+        if launcher.rank() is None:
+            again = self.noted or now - Interrupts._last < INSISTING
+        else:
+            again = self.noted and now - self._since >= TWICE
         self.note(number, now)
-        if again:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            Interrupts._last = now
+            if again:
+                raise KeyboardInterrupt
 
     def __exit__(self, *error: object) -> None:
         for number, before in self._before.items():
