@@ -172,7 +172,8 @@ class Chain:
     def _multiplies(self, x: Any) -> bool:
         """Whether the first layer multiplies directly by the rows of a sparse matrix."""
         first = self.architecture.layers[0]
-        return type(first) is Dense and _density(x) <= self.backend.sparse_up_to
+        most = self.backend.sparse_up_to
+        return most > 0.0 and type(first) is Dense and _density(x) <= most
 
     def surround(
         self, x: Any, rows: int | None, processes: int = 1

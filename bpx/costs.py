@@ -296,8 +296,8 @@ def _poisson(xp: Any, a: Array, y: Array, d: Array) -> Array:
 class Poisson(Cost):
     """Σ [y ln(y/a) − y + a], half the Poisson deviance, for counts y ≥ 0 and outputs a > 0.
 
-    With ``"exp"`` δ is exact for any z. With ``"softplus"`` it vanishes where σ underflows (below
-    z = −87 in float32).
+    With ``"exp"`` δ is exact for any z. With other activations it vanishes where σ underflows (a
+    sigmoid or softplus below z = −87 in float32, a softmax's output below e⁻⁸⁷).
 
     >>> import numpy as np
     >>> a, y = np.array([[2.0], [2.0]]), np.array([[0.0], [2.0]])

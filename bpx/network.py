@@ -664,7 +664,7 @@ class Network(HasNames):
         l2: float = 0.0,
         n: int | None = None,
     ) -> float:
-        """The mean cost over the samples, plus λ₂/2n Σω² + λ₁/n Σ|ω| (weights, never biases).
+        """The mean cost over the samples, plus λ₂/2n Σω² + λ₁/n Σ|ω| over trained layers' weights.
 
         Parameters
         ----------

@@ -652,7 +652,7 @@ def test_what_is_not_finite_is_where_the_standard_has_it(activation, kind):
     kernels, standard = kind(), Backend("numpy", np)
     if kind is _fast.FastBackend:
         pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
-    z = np.array([np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, -1e-12, 709.0, -740.0])
+    z = [np.inf, -np.inf, np.nan, 1.7e308, -1.7e308, 1e300, -1e300, 0.0, -1e-12, 709.0, -740.0]
     z = np.repeat(z, SMALL)  # for the compiled loops
     with np.errstate(all="ignore"):  # 0·∞
         a = standard.activate(activation, z, np.empty_like(z))

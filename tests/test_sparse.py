@@ -84,6 +84,31 @@ def test_other_libraries_get_each_mini_batch_dense(dense, labels, backend):
     np.testing.assert_allclose(to_host(other.parameters), to_host(one.parameters), rtol=1e-12)
 
 
+@pytest.mark.parametrize("width", [40, 3000], ids=["small", "large"])
+def test_a_first_layer_without_bias(rng, share, width):
+    x = sparse.random(400, width, 0.05, format="csr", random_state=0)
+    layers = [bpx.layers.Input(width), bpx.layers.Dense(7, "tanh", use_bias=False)]
+    one, other = (bpx.Network([*layers, bpx.layers.Dense(1)], seed=0) for _ in range(2))
+    np.testing.assert_allclose(other(x), one(x.toarray()), rtol=1e-4, atol=1e-6)
+    y = rng.normal(size=400)
+    one.fit(x.toarray(), y, epochs=2, batch_size=200)
+    other.fit(x, y, epochs=2, batch_size=200)
+    np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_with_nothing_but_zeros(labels, backend):
+    dense = np.zeros((N, 40))
+    dense[-1, 3] = 1.0
+    one, other = network(backend), network(backend)
+    one.fit(dense, labels, epochs=1, batch_size=20, shuffle=False)
+    other.fit(sparse.csr_matrix(dense), labels, epochs=1, batch_size=20, shuffle=False)
+    to_host = one.backend.to_host
+    np.testing.assert_allclose(to_host(other.parameters), to_host(one.parameters), rtol=1e-12)
+    few = slice(0, 5)
+    found, expected = other(sparse.csr_matrix(dense[few])), one(dense[few])
+    np.testing.assert_allclose(to_host(found), to_host(expected), rtol=1e-12)
+
+
 def test_layers_that_need_it_dense(dense, labels):
     rescaled = [bpx.layers.Input(40), bpx.layers.Rescale(0.5, 0.1), bpx.layers.Dense(3, "softmax")]
     dropped = [bpx.layers.Input(40), bpx.layers.Dropout(0.3), bpx.layers.Dense(3, "softmax")]

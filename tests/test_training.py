@@ -176,6 +176,19 @@ def test_fit_again_goes_on(rng):
     assert np.array_equal(once.parameters, twin.parameters)
 
 
+@pytest.mark.parametrize(("dtype", "small"), [("float32", 1e-40), ("float64", 1e-310)])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_weights_whose_reciprocal_is_not_finite_are_zero(rng, dtype, small, accumulate):
+    """A mini-batch with no others would divide by their sum."""
+    x, y, nets = rng.normal(size=(8, 6)), np.arange(8) % 3, []
+    for weight in (small, 0.0):
+        nets.append(bpx.Network(SIZES, dtype=dtype, seed=1))
+        weights = np.repeat([weight, 1.0], 4)
+        options = {"batch_size": 4, "epochs": 2, "accumulate": accumulate, "shuffle": False}
+        nets[-1].fit(x, y, sample_weight=weights, **options)
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+
+
 def test_sample_weights_repeat_samples(backend, put, host, rng):
     x, y = rng.normal(size=(4, 6)), np.array([0, 1, 2, 0])
     net = bpx.Network(SIZES, backend=backend, dtype="float64", seed=3)

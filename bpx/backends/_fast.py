@@ -132,7 +132,8 @@ class FastBackend(FastNorms):
 
     def _by_tiles(self, a: Array, b: Array, out: Array) -> bool:
         """Whether tiles are sooner than BLAS on the core that would have the product."""
-        size = a.size * b.shape[1] if isinstance(b, np.ndarray) else 0  # of a sparse x
+        dense = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+        size = a.size * b.shape[1] if dense else 0  # not of a sparse x
         known = a.dtype == b.dtype == out.dtype and out.dtype in REALS
         if size <= TILES or not known:
             return False

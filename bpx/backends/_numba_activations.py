@@ -181,7 +181,7 @@ def _gelu(z, number):
     one, cube, scale = real(1.0), real(0.044715), real(2.0 * math.sqrt(2.0 / math.pi))
     share, rest = _shares(scale * z * (one + cube * z * z))
     # As in `activations.GELU`, of which `share` is ½ (1 + t).
-    bent = scale * z * share * rest
+    bent = share * rest * scale * z
     return z * share, share + (bent + real(3.0) * cube * bent * z * z)
 
 

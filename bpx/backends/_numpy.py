@@ -153,6 +153,10 @@ class NumpyBackend(NumpyNorms):
         return x
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if not isinstance(a, np.ndarray):  # a sparse x, of a layer without bias
+            for part in _strips(b.shape[1]):
+                self.axpby(a @ b[:, part], out[:, part], alpha, beta)
+            return out
         if not isinstance(b, np.ndarray):  # a sparse x
             for part in _strips(a.shape[0]):
                 self.axpby((b.T @ a[part].T).T, out[part], alpha, beta)
