@@ -1146,7 +1146,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
             'a,b\n"45,2478",1\n',
             "got '45,2478': pass --decimal , if its comma is the decimal mark, or write",
         ),
-        ("a,b\nTrue,1\n", "expected a number, got 'True': write 1 for True and 0 for False"),
+        ("a,b\n1,2.5\n1,True\n", "got 'True': write 1 for True and 0 for False"),
         ("a,b\n25-34,1\n", "expected a number, got '25-34'; turn a column of text into a column"),
         ("a,b\n2020-01-31,1\n", "got '2020-01-31': write a date as a number, such as the days"),
         (

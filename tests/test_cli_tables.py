@@ -318,3 +318,52 @@ def test_a_model_is_shown(tmp_path, tables):
     assert bpx_command("summary", tmp_path / "two.safetensors")[0].count("\n") > 3
     _, err = bpx_command("info", "run", cwd=tmp_path, status=2)
     assert "No such command 'info'; here it is bpx summary" in err
+
+
+@pytest.mark.parametrize("budget", ["1 GB", "30 kB"], ids=["in memory", "in blocks"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_true_and_false_are_1_and_0(tmp_path, rng, monkeypatch, kind, budget):
+    if kind == "parquet" or budget != "1 GB":
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+        monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    frame = pandas.DataFrame({"a": rng.normal(size=1500), "b": rng.random(1500) < 0.5})
+    frame["y"] = frame.a + frame.b
+    for name, table in (("truths", frame), ("numbers", frame.astype(float))):
+        if kind == "csv":
+            table.to_csv(tmp_path / f"{name}.csv", index=False)
+        else:
+            table.to_parquet(tmp_path / f"{name}.parquet", row_group_size=20, index=False)
+        options = "--target", "y", "--epochs", 1, "--budget", budget, "--out", name
+        bpx_command("train", f"{name}.{kind}", *options, cwd=tmp_path)
+    one, other = (
+        bpx.load(tmp_path / name / "model.safetensors") for name in ("truths", "numbers")
+    )
+    if budget == "1 GB":  # blocks of longer lines have other rows
+        assert np.array_equal(one.parameters, other.parameters)
+    printed = bpx_command("predict", "truths", f"truths.{kind}", "--budget", budget, cwd=tmp_path)
+    x = frame[["a", "b"]].to_numpy(float)
+    assert [float(line) for line in printed[0].split()] == pytest.approx(one(x)[:, 0], rel=1e-5)
+
+
+def test_a_column_of_truths_has_no_others_in_blocks(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    (tmp_path / "a.csv").write_text("a,y\n" + 200 * "true,1.0\n" + "0.5,1.0\n")
+    data = bpx.open_data(tmp_path / "a.csv", target="y", budget="20 kB")
+    with pytest.raises(OSError, match=r"column 'a' begins with True or False, and is to have"):
+        bpx.Network([1, 1]).fit(data, epochs=1)
+    (tmp_path / "b.csv").write_text("a,y\n" + 200 * "0.5,1.0\n" + "true,1.0\n")
+    data = bpx.open_data(tmp_path / "b.csv", target="y", budget="20 kB")
+    with pytest.raises(OSError, match=r"'true'.*: write 1 for True and 0 for False"):
+        bpx.Network([1, 1]).fit(data, epochs=1)
+
+
+def test_missing_truths_are_told(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    import pyarrow.parquet as parquet
+
+    table = arrow.table({"a": [True, None] * 10, "b": np.ones(20), "y": np.ones(20)})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    _, err = bpx_command("train", "a.parquet", "--target", "y", cwd=tmp_path, status=2)
+    assert "NaN or infinity in x, first in row 1, column 'a'" in err

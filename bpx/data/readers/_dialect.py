@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 SEPARATORS = ",;\t|"  # the usual ones
 _NO_SEPARATORS = {*string.ascii_letters, *string.digits, *"\"'+-.\r\n\0"}
+_TRUTHS = {"true": 1.0, "false": 0.0}
 _MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
 
 
@@ -69,6 +70,11 @@ class Dialect:
         # Python's syntax has 1_000 and digits of all scripts, which no other reader of CSV takes.
         return value if cell.isascii() and "_" not in cell else None
 
+    def quantity(self, cell: str) -> float | None:
+        """The same, and 1 for True and 0 for False, as pandas writes them."""
+        found = self.number(cell)
+        return _TRUTHS.get(cell.strip().lower()) if found is None else found
+
     def is_name(self, cell: str) -> bool:
         """Whether a cell is neither missing nor a number, finite or not."""
         return self.number(cell) is None and not is_missing(cell)
@@ -80,6 +86,11 @@ class Dialect:
             return ""
         told = self.argument("decimal", other.decimal)
         return f"pass {told} if its {other.mark} is the decimal mark"
+
+
+def is_truth(cell: str) -> bool:
+    """Whether a cell is True or False, in upper or lower case."""
+    return cell.strip().lower() in _TRUTHS
 
 
 def is_missing(cell: str) -> bool:

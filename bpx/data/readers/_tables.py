@@ -19,7 +19,7 @@ from ...extras import PACKAGES
 from ._advice import advice, not_csv
 from ._base import FileStamp, MissingValue, Read, Reader
 from ._classes import Classes
-from ._dialect import Dialect
+from ._dialect import Dialect, is_truth
 from ._names import (
     check_first_line,
     check_inputs,
@@ -132,7 +132,11 @@ def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> 
 
 
 def _as_numbers(column: Any) -> np.ndarray:
-    found = column.cast("float64") if _types().is_decimal(column.type) else column
+    types, found = _types(), column
+    if types.is_decimal(column.type):
+        found = column.cast("float64")
+    elif types.is_boolean(column.type) and column.null_count:
+        found = column.cast("uint8")
     numbers: np.ndarray = found.to_numpy(zero_copy_only=False)
     return numbers
 
@@ -331,7 +335,7 @@ class Csv(TableReader):
     ) -> None:
         _arrow("csv")
         self._begin(path)
-        self._text, self._dialect = text, dialect
+        self._text, self._dialect, self._truths = text, dialect, set[str]()
         with path.open("rb") as file:
             self.names = _header(path, file, dialect)
             check_first_line(path, self.names, columns, dialect)
@@ -361,7 +365,7 @@ class Csv(TableReader):
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
     def _check_first(self, text: bytes) -> None:
-        """ValueError if x has words in the first row."""
+        """ValueError if x has words in the first row; True and False make columns of truths."""
         import csv
 
         try:
@@ -372,7 +376,9 @@ class Csv(TableReader):
         row = dict(zip(self.names, cells, strict=False))
         for name in self.columns:
             cell = row.get(name, "0")
-            if self._dialect.is_name(cell):
+            if is_truth(cell):
+                self._truths.add(name)
+            elif self._dialect.is_name(cell):
                 hint = separated_by_others(self.names, self._dialect)
                 hint = hint or advice(cell, name, self._dialect)
                 raise ValueError(
@@ -387,7 +393,9 @@ class Csv(TableReader):
 
     def _parsed(self, text: bytes, columns: Sequence[str], start: int) -> Any:
         parser = _arrow("csv")
-        types = {name: "string" if name in self._text else "float64" for name in columns}
+        types = dict.fromkeys(columns, "float64")
+        types |= {name: "bool" for name in columns if name in self._truths}
+        types |= {name: "string" for name in columns if name in self._text}
         try:
             return parser.read_csv(
                 io.BytesIO(text),
@@ -405,7 +413,10 @@ class Csv(TableReader):
         except ValueError as error:  # pyarrow's ArrowInvalid
             hint = separated_by_others(self.names, self._dialect)
             if not hint and (found := NO_NUMBER.search(str(error))):
-                hint = advice(found[2], self.names[int(found[1])], self._dialect)
+                name = self.names[int(found[1])]
+                hint = f": column {name!r} begins with True or False, and is to have no others"
+                if name not in self._truths:
+                    hint = advice(found[2], name, self._dialect)
             raise ValueError(
                 f"{self.path}: expected lines of {len(self.names)} numbers after byte {start}: "
                 f"{error}{hint}"
