@@ -19,7 +19,7 @@ from .backends import Array, Backend
 from .checks import check_described, flag, fraction, nonnegative, not_as_expected, positive
 from .keywords import ATTRIBUTES_OF_BPX, init_hints
 from .registry import Registry
-from .schedules import Schedule
+from .schedules import Schedule, refuse_class
 
 if TYPE_CHECKING:
     from .network import Network
@@ -118,6 +118,7 @@ class Optimizer:
             if isinstance(value, np.generic):  # a float64 one would make float32 arrays float64
                 object.__setattr__(self, f.name, value.item())
         rate = self.learning_rate
+        refuse_class(rate)
         if callable(rate) and not isinstance(rate, Schedule):
             raise TypeError(
                 "expected the learning rate to be a number or a Schedule, got the function "

@@ -7,9 +7,10 @@ optimizer starts, and go on counting when `fit` is called again.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from .checks import fraction, nonnegative, number, positive, whole
 from .keywords import NEEDED_BY_SCHEDULES, OF_SCHEDULES, init_hints
@@ -246,4 +247,20 @@ def as_schedule(rate: float | Schedule) -> Schedule:
     """
     if isinstance(rate, Schedule):
         return rate
+    refuse_class(rate)
     return Constant(number("the learning rate (or a Schedule)", rate))
+
+
+def refuse_class(rate: Any) -> None:
+    """TypeError for a schedule's class, which has to be called.
+
+    >>> refuse_class(Cosine(0.1, steps=100)), refuse_class(0.1)
+    (None, None)
+    """
+    if isinstance(rate, type) and issubclass(rate, Schedule):
+        known = inspect.signature(rate).parameters.values()
+        needed = ", ".join(each.name for each in known if each.default is each.empty)
+        raise TypeError(
+            "expected the learning rate to be a number or a Schedule, got the class: pass "
+            f"{rate.__name__}({needed})"
+        )

@@ -137,7 +137,8 @@ KEYWORDS = [
     (lambda: bpx.WeightAveraging(1, decay=0.9), "takes no decay=: the epochs from start= on coun"),
     (lambda: bpx.ReduceOnPlateau(mode="min"), "ReduceOnPlateau takes no mode=: accuracies are"),
     (lambda: bpx.ReduceOnPlateau(min_lr=1e-5), "lowest=, of the first rate: 1/128 by default"),
-    (lambda: bpx.Adam(schedules.Cosine), "got the function Cosine: make a subclass of bpx.sched"),
+    (lambda: bpx.Adam(schedules.Cosine), "got the class: pass Cosine(initial, steps)"),
+    (lambda: schedules.WarmUp(10, schedules.Cosine), "the class: pass Cosine(initial, steps)"),
     (lambda: bpx.Adam(lambda step: 0.1), "got the function <lambda>: make a subclass of bpx.sch"),
     (
         lambda: bpx.Network(3, 4, 2),
