@@ -176,6 +176,13 @@ CASES = [
     ),
     (lambda: fit([[1, 2], [3]], Y), TypeError, "x is not an array of numbers"),
     (
+        lambda: fit((X, Y), (X[:2], Y[:2])),
+        TypeError,
+        "fit takes x, then y, and got a pair of arrays for each: fit(*train, validation=valid",
+    ),
+    (lambda: fit((X, X), (X, X)), TypeError, "a pair of arrays for each"),
+    (lambda: fit((X, Y), Y), TypeError, "but x and y together: pass x alone, pair[0]"),
+    (
         lambda: fit(np.array([*[[[1, 2, 3]]] * 4, None], dtype=object)[:4], Y),
         TypeError,
         "(floats, integers or booleans), got dtype object with [[1, 2, 3]] at [0]",
@@ -1469,6 +1476,12 @@ def test_device_arrays_and_a_host_network():
     x = strict.zeros((4, 3), device=strict.Device("device1"))
     with pytest.raises(bpx.BackendError, match='backend="array_api_strict:device1"'):
         net().feedforward(x)
+
+
+def test_two_samples_in_lists_are_not_pairs_of_x_and_y():
+    one = net()
+    one.fit([*X[:2]], [*Y[:2]], epochs=1)
+    assert one.steps == 1
 
 
 def test_host_arrays_are_moved_to_a_device():

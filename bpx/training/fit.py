@@ -211,6 +211,11 @@ def _source(
 ) -> Source:
     """Where mini-batches come from: arrays, data on disk, or a user's iterable."""
     shuffle, finite = options.shuffle, options.check_finite
+    if _is_pair(net, x) and _is_pair(net, y):
+        raise TypeError(
+            "fit takes x, then y, and got a pair of arrays for each: "
+            "fit(*train, validation=validation)"
+        )
     if y is not None or isinstance(x, Blocks):
         return of_samples(
             net, x, y, sample_weight=options.sample_weight, batch_size=options.batch_size,
@@ -229,6 +234,12 @@ def _source(
     if options.n is None and (options.l1 or options.l2):
         raise ValueError("l1 and l2 on an iterable need n=, the size of the training set")
     return found
+
+
+def _is_pair(net: Network, given: Any) -> bool:
+    """Whether it is x and y together; two samples in a list have another shape."""
+    several = isinstance(given, tuple | list) and len(given) in (2, 3)
+    return several and getattr(given[0], "shape", ())[1:] == net.input_shape
 
 
 # The part of η that is left after the first of several epochs, below which a schedule is doubted.
