@@ -568,6 +568,7 @@ class Network(HasNames):
         y = numbered(y, names.classes, f"{what}y")
         if isinstance(x, Blocks):
             return self._on_disk(x, y, sample_weight, what, finite, names.classes)
+        arrays.check_not_swapped(x, y, self.input_shape, self.output_shape[0], what)
         x = self._rows(x, finite, f"{what}x")
         held = self._targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return arrays.Samples(x, *held)

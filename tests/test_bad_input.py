@@ -131,6 +131,14 @@ CASES = [
         "expected x of shape (m, 3), got (3,): pass one sample as",
     ),
     (lambda: fit(np.zeros((4, 5)), Y), ValueError, "expected x of shape (m, 3), got (4, 5)"),
+    (
+        lambda: fit(Y, X),
+        ValueError,
+        "expected x of shape (m, 3), got (4,), and y is of shape (4, 3): are they swapped? x "
+        "comes first, then y",
+    ),
+    (lambda: net().evaluate(np.eye(2)[Y], X), ValueError, "got (4, 2), and y is of shape (4, 3)"),
+    (lambda: fit(X, Y, validation=(Y, X)), ValueError, "and validation y is of shape (4, 3): are"),
     (lambda: fit(np.zeros((4, 1, 3)), Y), ValueError, "np.asarray(x).reshape(-1, 3)"),
     (lambda: fit(np.zeros((0, 3)), Y[:0]), ValueError, "expected at least one sample"),
     (lambda: fit(X.astype(complex), Y), TypeError, "must be real numbers"),

@@ -64,6 +64,18 @@ def check_row_shape(
     raise ValueError(f"expected {what} of shape {of_batch(shape)}, got {got}{remedy}")
 
 
+def check_not_swapped(x: Any, y: Any, shape: tuple[int, ...], outputs: int, what: str) -> None:
+    """ValueError if y has rows of `shape`, and x, which has not, is like labels or targets."""
+    got, other = getattr(x, "shape", ()), getattr(y, "shape", ())
+    if other[1:] != shape or got[:1] != other[:1] or got[1:] == shape or shape == (1,):
+        return
+    if got[1:] in ((), (1,), (outputs,)):
+        raise ValueError(
+            f"expected {what}x of shape {of_batch(shape)}, got {tuple(got)}, and {what}y is of "
+            f"shape {tuple(other)}: are they swapped? x comes first, then y"
+        )
+
+
 def _remedy(got: tuple[int, ...], shape: tuple[int, ...], given: Any, what: str) -> str:
     """What gives rows of `shape`, as the end of a message; empty if nothing is likely to."""
     array, row = _in_code(given, what), ", ".join(map(str, shape))
