@@ -609,6 +609,18 @@ def test_targets_of_files_that_do_not_go_together(tmp_path):
     assert bpx.open_data([b, b], [y, y]).n == 6
 
 
+def test_targets_in_a_folder(tmp_path):
+    for part in range(2):
+        for name, rows in (("x", np.zeros((3, 2))), ("y", np.arange(3) + 3 * part)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            np.save(tmp_path / name / f"{part}.npy", rows)
+    data = bpx.open_data(tmp_path / "x", str(tmp_path / "y"), sample_weight=tmp_path / "y")
+    assert data.y.tolist() == data.sample_weight.tolist() == [*range(6)]
+    np.savez(tmp_path / "y" / "2.npz", y=np.zeros(3))
+    with pytest.raises(ValueError, match=r"an array, \.npy files or a folder of them, got .*y"):
+        bpx.open_data(tmp_path / "x", tmp_path / "y")
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_tables_of_many_files(tmp_path, kind):
     """Some are empty, and columns come in any order."""
@@ -780,7 +792,11 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     np.save(tmp_path / "x.npy", x)
     refused("x.npy", "target=, columns= and classes= are for a .parquet or .csv", target="label")
     refused("x.npy", "y and target= both say what the targets are", target="label", y=samples[1])
-    refused("x.npy", r"expected an array or a .npy file, got .*a.npz", y=tmp_path / "a.npz")
+    refused(
+        "x.npy",
+        r"expected an array, .npy files or a folder of them, got .*a.npz",
+        y=tmp_path / "a.npz",
+    )
     refused("x.npy", 'expected budget to be bytes, or words such as "500 MB", got', budget="much")
     refused("x.npy", "expected budget >= 1, got 0", budget=0)
 

@@ -367,7 +367,8 @@ def open_data(
         HDF5 or Zarr. Of a list, or a folder, whose files are taken in the order of their names,
         the rows come one after another. It is read on another thread.
     y : array, path or list of paths, optional
-        Labels (n,) or targets (n, k), or .npy files of them; held in memory.
+        Labels (n,) or targets (n, k), or .npy files of them, or a folder of such files; held in
+        memory.
     target : str or list of str, optional
         Instead of y: columns of the table, or the array's name in a .npz, by default ``"y"``.
     columns : list of str, optional
@@ -486,13 +487,13 @@ def _blocks(
 
 
 def _held(array: Any) -> Any:
-    """What is held in memory: an array, or all of a .npy file, or of several."""
-    if isinstance(array, list | tuple) and array and all(map(_is_npy, array)):
-        return _joined(array, [load_npy(Path(part)) for part in array if suffix(part)])
-    if suffix(array) == ".npy":
-        return load_npy(Path(array))
-    if suffix(array):
-        raise ValueError(f"expected an array or a .npy file, got {array}")
+    """What is held in memory: an array, or all of a .npy file, or of several, or of a folder's."""
+    path = isinstance(array, str | PathLike)
+    parts = parts_of(array) if path else array
+    if isinstance(parts, list | tuple) and parts and all(map(_is_npy, parts)):
+        return _joined(parts, [load_npy(Path(part)) for part in parts if suffix(part)])
+    if path and suffix(parts[0]):
+        raise ValueError(f"expected an array, .npy files or a folder of them, got {array}")
     return array
 
 
