@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ from .registry import nearest
 
 TRAINING = "training"  # in a checkpoint's header, and before names that are not the network's
 MEMBERS = "members"  # in an ensemble's header, and before the names of their tensors
+# Names that are those of other formats; any but these are taken.
+_SUFFIXES = (
+    ".h5", ".hdf5", ".joblib", ".json", ".keras", ".npy", ".npz", ".onnx", ".pickle", ".pkl",
+    ".pt", ".pth",
+)  # fmt: skip
 GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # of NumPy
 
 
@@ -42,10 +48,17 @@ def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = T
     ------
     ValueError
         An activation, cost, initializer or layer of your own that was not registered, or NaN or
-        infinity, which `load` refuses.
+        infinity, which `load` refuses; or a name that ends as those of another format do, such
+        as ``.pt`` or ``.h5``.
     OSError
         The file cannot be written.
     """
+    if isinstance(path, str | PathLike) and (suffix := Path(path).suffix.lower()) in _SUFFIXES:
+        hint = "; bpx.export_onnx(net, path) writes ONNX" if suffix == ".onnx" else ""
+        raise ValueError(
+            f"expected a name that ends in .safetensors, as save writes this format, got {path}"
+            f"{hint}"
+        )
     persistence.write(path, *_to_write(net), follow=follow)
 
 

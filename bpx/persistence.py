@@ -28,6 +28,15 @@ class Stateful(Protocol):
         """Continue from there; arrays come as NumPy's. ValueError if it does not fit."""
 
 
+# How files of other kinds begin, and who writes them.
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive, as PyTorch, Keras and NumPy write",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x80": "a pickle, as joblib and older versions of PyTorch write",
+    b"{": "JSON",
+}
+_ARRAYS = "a network of the same layers takes its arrays, net.tensors[name][...] = array"
+
 MOST_SAID = 2_000  # characters of a message: the names in it may be a file's
 
 
@@ -191,7 +200,9 @@ def read(
     if isinstance(source, str | PathLike):
         path = Path(source)
         if path.is_dir():
-            raise FileFormatError(f"{place} is a folder, expected a .safetensors file")
+            found = sorted(path.glob("*.safetensors"))  # of checkpoints the newest comes last
+            hint = f", such as {found[-1]}" if found else ""
+            raise FileFormatError(f"{place} is a folder, expected a .safetensors file{hint}")
         if path.stat().st_size == 0:
             raise FileFormatError(f"{place} is empty, expected a .safetensors file")
     try:
@@ -215,10 +226,30 @@ def read(
         raise
     # For a dtype that NumPy lacks, safetensors raises a TypeError or AttributeError.
     except (SafetensorError, TypeError, AttributeError, ValueError, LookupError) as error:
-        raise FileFormatError(
+        otherwise = (
             f"{place} is not a whole safetensors file; it is of another kind, damaged or "
             f"truncated: {error}"
-        ) from error
+        )
+        raise FileFormatError(_of_others(place, source) or otherwise) from error
+
+
+def _of_others(place: str, source: Any) -> str:
+    """What to say of a file that is of another known kind; empty if it is none."""
+    begin = source
+    if isinstance(source, str | PathLike):
+        if Path(source).suffix.lower() == ".onnx":
+            return (
+                f"{place} is an ONNX model, which bpx writes and does not read: {_ARRAYS}, and "
+                "onnx.load(path).graph.initializer has them"
+            )
+        with open(source, "rb") as file:
+            begin = file.read(8)
+    begin = bytes(begin[:8])
+    for start, kind in _OTHERS.items():
+        # The length of a safetensors header may begin so, but is hardly 2²⁴ or more.
+        if begin.startswith(start) and any(begin[3:]):
+            return f"{place} is {kind}, not a file of bpx: {_ARRAYS}"
+    return ""
 
 
 def named(source: Any) -> str:
@@ -233,7 +264,7 @@ def named(source: Any) -> str:
 
 def _header(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("format") != "bpx":
-        raise FileFormatError(f"{path} is a safetensors file, but bpx did not write it")
+        raise FileFormatError(f"{path} is a safetensors file, but bpx did not write it: {_ARRAYS}")
     found = metadata.get("format_version", "")
     try:
         version = int(found)

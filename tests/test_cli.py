@@ -231,7 +231,7 @@ def test_what_is_read_is_not_replaced(tmp_path):
     for name in ("a.csv", "history.csv"):
         (tmp_path / name).write_text(table)
     net = bpx.Network([1, 1], seed=0)
-    net.save(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx").write_bytes(net.to_bytes())
     (tmp_path / "link.csv").symlink_to("a.csv")
     for arguments, message in (
         (("predict", "net.onnx", "a.csv", "--target", "y", "--out", "./a.csv"), "would replace a"),

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -148,11 +149,57 @@ def test_empty_file(path: Path) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("content", [b"x", b"\x80\x04N.", b"PK\x03\x04" * 9, bytes(64)])
+@pytest.mark.parametrize("content", [b"x", b"\x80\x04\0\0" + bytes(60), bytes(64)])
 def test_not_safetensors(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(FileFormatError, match="is not a whole safetensors file"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pt", b"PK\x03\x04" * 9, "a.pt is a zip archive, as PyTorch, Keras and NumPy write"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "a.h5 is an HDF5 file, as Keras writes, not a file of b"),
+        ("a.pkl", pickle.dumps([1.0] * 9), "a.pkl is a pickle, as joblib and older versions of"),
+        (
+            "a.json",
+            b'{"sizes": [2, 1]}',
+            "a.json is JSON, not a file of bpx: a network of the sam",
+        ),
+        ("a.onnx", b"\x08\x07\x12\x07pytorch", "a.onnx is an ONNX model, which bpx writes and do"),
+    ],
+)
+def test_files_of_others(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=message) as raised:
+        bpx.load(path)
+    assert "takes its arrays, net.tensors[name][...] = array" in str(raised.value)
+    if not name.endswith("onnx"):
+        with pytest.raises(FileFormatError, match=message.replace(name, "the content")):
+            bpx.load(content)
+
+
+def test_the_file_in_a_folder(tmp_path: Path) -> None:
+    for name in ("checkpoint-1", "checkpoint-2"):
+        write(tmp_path / f"{name}.safetensors", SMALL, HEADER)
+    with pytest.raises(
+        FileFormatError, match=r"a folder, .*, such as .*checkpoint-2\.safetensors"
+    ):
+        bpx.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.H5", "a.json", "a.onnx", "a.pkl"])
+def test_names_of_other_formats(tmp_path: Path, name: str) -> None:
+    net = bpx.Network([2, 1])
+    for model in (net, bpx.Ensemble([net])):
+        with pytest.raises(
+            ValueError, match=r"expected a name that ends in \.safetensors"
+        ) as told:
+            model.save(tmp_path / name)
+        assert ("export_onnx" in str(told.value)) == name.endswith("onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_truncated_anywhere(path: Path) -> None:
