@@ -36,6 +36,7 @@ from .layers import (
     Upsample2D,
     sequence,
 )
+from .layers._base import hint_for_class
 from .layers.nested import Nested
 from .layers.rescale import gathered
 from .parameters import Layout
@@ -276,7 +277,7 @@ def bind(layers: Sequence[Any]) -> list[Layer]:
         )
     for index, layer in enumerate(layers[1:], 1):
         if not isinstance(layer, Layer):
-            hint = ""
+            hint = hint_for_class(layer)
             if isinstance(layer, Activation | str):
                 hint = ": bpx.layers.Activation(...) makes a layer of an activation"
             raise TypeError(

@@ -767,6 +767,13 @@ CASES = [
         ValueError,
         "expected at least one layer after Input",
     ),
+    (
+        lambda: bpx.Network([layers.Input(3), layers.Flatten]),
+        TypeError,
+        "expected a layer after Input, got <class 'bpx.layers.shape.Flatten'> at position 1: pass "
+        "Flatten(...)",
+    ),
+    (lambda: layers.Residual([layers.Dropout]), TypeError, "in it: pass Dropout(...)"),
     (lambda: bpx.Network([layers.Input(3), 4]), TypeError, "expected a layer after Input, got 4"),
     (
         lambda: bpx.Network([layers.Input((2, 3)), layers.Dense(3)]),

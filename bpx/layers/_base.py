@@ -315,6 +315,12 @@ def _layers(config: Any, custom: Mapping[str, Any] | None) -> Any:
     return Layer.from_config(config, custom)
 
 
+def hint_for_class(value: Any) -> str:
+    """The end of a message about a layer's class in place of a layer; empty for anything else."""
+    of_layers = isinstance(value, type) and issubclass(value, Layer)
+    return f": pass {value.__name__}(...)" if of_layers else ""
+
+
 LAYERS = Registry("layer", Layer, classes=True)
 
 

@@ -13,7 +13,7 @@ from ..checks import shortened
 from ..context import Context
 from ..parameters import Out, Parameter, Space, get_path
 from . import sequence
-from ._base import Layer, Shape
+from ._base import Layer, Shape, hint_for_class
 
 NOTHING = Space()  # the tensors of a layer that has none
 
@@ -116,5 +116,6 @@ def layers_in(what: str, given: Any) -> tuple[Layer, ...]:
     for layer in found:
         if not isinstance(layer, Layer):
             kind = "a list" if isinstance(layer, list | tuple) else shortened(layer)
-            raise TypeError(f"expected {what} to be a list of layers, got {kind} in it")
+            hint = hint_for_class(layer)
+            raise TypeError(f"expected {what} to be a list of layers, got {kind} in it{hint}")
     return found
