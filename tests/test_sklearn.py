@@ -645,10 +645,12 @@ def test_keywords_that_are_others(digits, call, message):
 def test_text_is_told_by_its_column():
     pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
     frame = pandas.DataFrame({"n": ["1", "2.5", "3"], "kind": ["1", "oak", "elm"]})
-    y = [0, 1, 0]
+    y, counts = [0, 1, 0], pandas.array([1, 2, 3], dtype="Int64")
     for x, est in (
         (frame, ours.MLPClassifier()),
         (frame.astype({"kind": "category"}), ours.MLPRegressor()),
+        (frame.astype({"kind": "category"}), ours.NetworkRegressor(list)),
+        (frame.astype({"kind": "category"}).assign(n=counts), ours.MLPClassifier()),
         (frame, ours.NetworkRegressor(list)),
     ):
         with pytest.raises(ValueError, match=r"X has text in column 'kind', such as 'oak': make"):
@@ -661,5 +663,7 @@ def test_text_is_told_by_its_column():
     est = ours.MLPRegressor(hidden_layer_sizes=2, max_iter=1).fit(numbers, y)
     with pytest.raises(ValueError, match=r"in column 'kind', .*OneHotEncoder\(\), \['kind'\]"):
         est.predict(frame)
+    with pytest.raises(ValueError, match=r"in column 'kind', .*OneHotEncoder\(\), \['kind'\]"):
+        est.predict(frame.astype({"kind": "category"}))
     with pytest.raises(ValueError, match=r"could not convert string to float: .*oak"):
         ours.MLPRegressor().fit(numbers, ["oak", "1", "2"])

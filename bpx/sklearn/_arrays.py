@@ -112,7 +112,8 @@ def text_is_told(X: Any) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        found = _text(X) if "string" in str(error) else None
+        of_text = any(words in str(error) for words in ("string", "Cannot cast"))  # or categories
+        found = _text(X) if of_text else None
         if found is None:
             raise
         word, k = found
@@ -123,6 +124,11 @@ def text_is_told(X: Any) -> Iterator[None]:
             f"1 of it in a pipeline, make_column_transformer((OneHotEncoder(), [{place}]), "
             "remainder='passthrough')"
         ) from error
+
+
+def as_numbers(X: Any) -> Any:
+    """Objects as float64, as scikit-learn makes of them unless they are categories of pandas."""
+    return X.astype(np.float64) if X.dtype.kind == "O" else X
 
 
 def _text(X: Any) -> tuple[str, int] | None:

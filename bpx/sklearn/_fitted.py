@@ -20,7 +20,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..backends import Array, Backend, get, move, on_host
 from ..network import Network
 from ..onnx.export import exported
-from ._arrays import HOST, check_no_dates, check_same, checked, source_backend, text_is_told
+from ._arrays import (
+    HOST,
+    as_numbers,
+    check_no_dates,
+    check_same,
+    checked,
+    source_backend,
+    text_is_told,
+)
 
 
 class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -136,7 +144,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         check_no_dates(X, "X")
         accepted = {"accept_sparse": ["csr", "csc"], "allow_nd": self._allow_nd}
         with text_is_told(X):
-            return validate_data(self, X, reset=False, **accepted)
+            return as_numbers(validate_data(self, X, reset=False, **accepted))
 
     def transform(self, X: Any) -> Array:
         """The activations of the last hidden layer, (n_samples, units); X where there is none.

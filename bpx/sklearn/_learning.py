@@ -20,6 +20,7 @@ from ..network import Network
 from . import _validation
 from ._arrays import (
     HOST,
+    as_numbers,
     check_no_dates,
     check_same,
     checked,
@@ -97,6 +98,7 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
                     self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
                     y_numeric=numeric, dtype=self._dtypes, allow_nd=self._allow_nd, reset=reset,
                 )  # fmt: skip
+                X = as_numbers(X)
         else:
             X = checked(self, X, source, reset=reset)
             y = checked_y(self, y, X.shape[0], backend, numeric)
