@@ -38,7 +38,7 @@ class History(Mapping[str, list[float]]):
     epoch's time, validation included. Runs of `bpx.sklearn` also have ``training_objective``,
     scikit-learn's loss: the mean of the costs with the L2 penalty before each step. Columns
     that do not apply are missing, and those of a `bpx.Metric` come last.
-    ``pandas.DataFrame(dict(history))`` makes a data frame of it.
+    `to_frame` makes a data frame of it; ``pandas.DataFrame(history)`` would have the names alone.
 
     Attributes
     ----------
@@ -271,6 +271,22 @@ class History(Mapping[str, list[float]]):
         if path is not None:
             write_bytes(path, text.getvalue().encode())
         return text.getvalue()
+
+    def to_frame(self) -> Any:
+        """The table as a pandas data frame; for polars it is ``polars.DataFrame(dict(history))``.
+
+        ImportError without pandas.
+
+        >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_frame()
+           epoch  training_cost
+        0      1           0.50
+        1      2           0.25
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self._columns)
 
     def __repr__(self) -> str:
         if not self.epochs:

@@ -52,7 +52,9 @@ OF_FIT = {
         "validation=(x, y)"
     ),
     "eta": "the optimizer has it, optimizer=bpx.SGD(0.1)",
-    "evaluation_data": _VALIDATION,
+    **dict.fromkeys(
+        ("X_val", "eval_set", "evaluation_data", "test_data", "validation_data"), _VALIDATION
+    ),
     "gradient_clip": "here it is clip_norm=, or clip_value= for each element",
     "learning_rate": "the optimizer has it, optimizer=bpx.SGD(0.1)",
     "lmbda": "here it is l2=",
@@ -75,8 +77,6 @@ OF_FIT = {
     "scheduler": "the optimizer has it, optimizer=bpx.SGD(bpx.schedules.Cosine(0.1, 1000))",
     "seed": "the network has it, bpx.Network(..., seed=0)",
     "steps_per_epoch": "an epoch is once through x, or through an iterable of mini-batches",
-    "test_data": _VALIDATION,
-    "validation_data": _VALIDATION,
     "validation_split": "cut rows off, fit(x[k:], y[k:], validation=(x[:k], y[:k]))",
     "verbose": "here it is progress=True",
     "weight_decay": "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(0.001)",
@@ -95,7 +95,7 @@ _HELD_OUT = "it goes to fit(X, y, X_val=..., y_val=...)"
 OF_MLPS = {
     **dict.fromkeys(("l2", "lmbda", "weight_decay"), "here it is alpha="),
     **dict.fromkeys(("eta", "lr"), "here it is learning_rate_init="),
-    **dict.fromkeys(("validation", "validation_data", "X_val"), _HELD_OUT),
+    **dict.fromkeys(("X_val", "eval_set", "validation", "validation_data"), _HELD_OUT),
     **dict.fromkeys(
         ("accumulate", "augment", "build", "clip_norm", "clip_value", "drop_last", "l1"),
         "NetworkClassifier and NetworkRegressor have it",
@@ -145,7 +145,11 @@ OF_LAYERS = {
     "": {
         "in_channels": "a layer finds the size of its inputs itself",
         "in_features": "a layer finds the size of its inputs itself",
-        "kernel_regularizer": "it is for training, net.fit(..., l2=...)",
+        **dict.fromkeys(
+            ("kernel_regularizer", "l2", "weight_decay"),
+            "it is for training, net.fit(..., l2=...)",
+        ),
+        "l1": "it is for training, net.fit(..., l1=...)",
     },
     "axis": {"dim": "here it is axis=, of a sample, whose first is 0"},
     "bias": {"bias_initializer": "here it is bias="},
@@ -329,8 +333,9 @@ ATTRIBUTES_OF_ENSEMBLES = _OF_TRAINING | {
 # Of a history.
 ATTRIBUTES_OF_HISTORIES = dict.fromkeys(
     (
-        "accuracy", "history", "loss", "training_accuracy", "training_cost", "val_accuracy",
-        "val_loss", "validation_accuracy", "validation_cost",
+        "accuracy", "cost", "epoch", "history", "learning_rate", "loss", "seconds",
+        "training_accuracy", "training_cost", "training_objective", "val_accuracy", "val_loss",
+        "validation_accuracy", "validation_cost",
     ),
     "here they are history[name], of the names in list(history)",
 )  # fmt: skip

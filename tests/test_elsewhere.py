@@ -34,6 +34,12 @@ KEYWORDS = [
         "here it is l2=weight_decay * len(x), or optimizer=bpx.AdamW(",
     ),
     (lambda: fit(X, Y, early_stopping=True), "callbacks=bpx.EarlyStopping(10), with validation="),
+    (lambda: fit(X, Y, eval_set=[(X, Y)]), "takes no eval_set=: here it is validation=(x, y)"),
+    (lambda: layers.Dense(3, l2=0.1), "Dense takes no l2=: it is for training, net.fit(..., l2="),
+    (
+        lambda: layers.Conv2D(3, 3, l1=0.1),
+        "takes no l1=: it is for training, net.fit(..., l1=...)",
+    ),
     (lambda: fit(X, Y, max_iter=3), "fit takes no max_iter=: here it is epochs="),
     (lambda: fit(X, Y, steps_per_epoch=3), "an epoch is once through x, or through an iterable"),
     (lambda: fit(X, Y, cost="mse"), "the network has it, bpx.Network(..., cost=...)"),

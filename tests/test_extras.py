@@ -61,6 +61,11 @@ def test_nothing_says_to_install_bpx_with_an_extra():
             "import bpx; bpx.plotting.curves(bpx.History())",
             "pictures need matplotlib: pip install matplotlib",
         ),
+        (
+            "pandas",
+            "import bpx; bpx.History().to_frame()",
+            "to_frame needs pandas: pip install pandas",
+        ),
     ],
 )
 def test_what_is_missing_is_told(missing, use, told):

@@ -26,6 +26,15 @@ def test_a_history_is_read_as_it_was_written(tmp_path):
     again.plot(tmp_path / "curve.png")
 
 
+def test_a_history_as_a_frame():
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    history = bpx.History.of({"epoch": [3, 4], "training_cost": [0.5, math.nan]})
+    frame = history.to_frame()
+    pandas.testing.assert_frame_equal(frame, pandas.DataFrame(dict(history)))
+    frame["training_cost"] = 0.0  # it is the caller's
+    assert history["training_cost"][0] == 0.5
+
+
 def test_a_history_of_no_epochs(tmp_path):
     bpx.History().to_csv(tmp_path / "history.csv")
     assert bpx.History.from_csv(tmp_path / "history.csv").epochs == 0

@@ -613,6 +613,14 @@ def test_predictions_of_frames(digits):
             lambda x, y: ours.MLPRegressor(hidden=3),
             "MLPRegressor takes no hidden=: here it is hidden_layer_sizes=",
         ),
+        (
+            lambda x, y: ours.MLPRegressor(eval_set=[(x, y)]),
+            r"takes no eval_set=: it goes to fit\(X, y, X_val=",
+        ),
+        (
+            lambda x, y: ours.NetworkClassifier(list, eval_set=[(x, y)]),
+            r"takes no eval_set=: it goes to fit\(X, y, X_val=",
+        ),
         (lambda x, y: ours.MLPRegressor(optimizer="adam"), "optimizer=: here it is solver="),
         (
             lambda x, y: ours.MLPClassifier().fit(x, y, validation=(x, y)),

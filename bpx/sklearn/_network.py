@@ -31,8 +31,10 @@ ELSEWHERE = OF_FIT | {
     "early_stopping": "here it is callbacks=bpx.EarlyStopping(10), with validation_fraction=0.1",
     "n_jobs": "it uses the cores by itself",
     "seed": "here it is random_state=",
-    "validation": "it goes to fit(X, y, X_val=..., y_val=...)",
-    "validation_data": "it goes to fit(X, y, X_val=..., y_val=...)",
+    **dict.fromkeys(
+        ("X_val", "eval_set", "validation", "validation_data"),
+        "it goes to fit(X, y, X_val=..., y_val=...)",
+    ),
     "validation_split": "here it is validation_fraction=",
 }
 
