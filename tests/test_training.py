@@ -580,6 +580,25 @@ class KillAfter(bpx.Callback):
             raise KeyError("killed")
 
 
+def test_callbacks_show_the_arguments_that_they_have():
+    class Own(bpx.Callback):
+        def __init__(self, rows, *others, kept=2):
+            self.rows = rows
+
+    for callback, shown in (
+        (bpx.WeightAveraging(2), "WeightAveraging(start=2)"),
+        (
+            bpx.EarlyStopping(3, monitor="f1"),
+            "EarlyStopping(patience=3, monitor='f1', min_delta=0",
+        ),
+        (bpx.Metric("f1", len), "Metric(name='f1', function=<built-in function len>, larger_is_b"),
+        (bpx.callbacks.Progress(), "Progress("),
+        (Own([0] * 1000), f"Own(rows=[{'0, ' * 18}0,...)"),
+        (bpx.Callback(), "Callback()"),
+    ):
+        assert repr(callback).startswith(shown)
+
+
 def test_a_metric_that_ends_early_has_nan_in_later_rows():
     net = bpx.Network([3, 3], seed=1)
     metric = bpx.Metric("n", lambda net: net.epochs, larger_is_better=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..checks import takes
+from ..checks import shortened, takes
 from ..history import History, StepLog
 from ..keywords import attr_hints
 from ..network import Network
@@ -142,6 +143,12 @@ class Callback:
         for name in vars(cls):
             if name.startswith("on_") and name not in HOOKS:
                 raise TypeError(f"callbacks have no hook {name!r}{nearest(name, list(HOOKS))}")
+
+    def __repr__(self) -> str:
+        """The call that makes it, with the arguments that are attributes of the same names."""
+        arguments, own = inspect.signature(type(self)).parameters, vars(self)
+        known = (f"{name}={shortened(own[name])}" for name in arguments if name in own)
+        return f"{type(self).__name__}({', '.join(known)})"
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first step."""
