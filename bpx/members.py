@@ -22,6 +22,8 @@ from typing import Any
 from . import launcher
 from .backends import get
 from .backends._threads import set_for_each_of
+from .callbacks import Progress
+from .callbacks._base import as_callbacks
 from .checks import whole
 from .data.minibatches import REPEATABLE
 from .ensemble import Ensemble
@@ -199,7 +201,7 @@ def _in_turn(
             data.load_state(state)
         if not interrupts.noted:
             try:
-                history = _fit(net, x, y, options)
+                history = _fit(net, x, y, _with_title(options, f"member {index}"))
                 if history.interrupted:  # perhaps by another rank's signal
                     interrupts.note(signal.SIGTERM if history.terminated else signal.SIGINT)
             except Exception as error:
@@ -207,6 +209,14 @@ def _in_turn(
                 history = _so_far(error)
         histories.append(history)
     return histories, failed
+
+
+def _with_title(options: Mapping[str, Any], title: str) -> Mapping[str, Any]:
+    """The same, but a bar that is asked for says whose it is."""
+    if options.get("progress") is not True:
+        return options
+    callbacks = [*as_callbacks(options.get("callbacks", ())), Progress(title=title)]
+    return {**options, "callbacks": callbacks, "progress": False}
 
 
 def _fit(net: Network, x: Any, y: Any, options: Mapping[str, Any]) -> History:

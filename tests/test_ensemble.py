@@ -415,6 +415,16 @@ def test_in_turn_each_is_trained_as_it_would_be_alone():
     same(ensemble, alone)
 
 
+def test_progress_says_which_member_it_is_of(capsys):
+    seen = []
+    ensemble = bpx.Ensemble.of(2, bpx.Network([64, 2]))
+    ensemble.fit(X[:20], [0, 1] * 10, epochs=2, progress=True, callbacks=seen.append)
+    lines = capsys.readouterr().err.splitlines()
+    lines = [line.partition(";")[0] for line in lines if not line.startswith("compiling")]
+    assert lines == [f"member {m}: epoch {epoch}" for m in (0, 1) for epoch in (1, 2)]
+    assert len(seen) == 4
+
+
 def test_each_member_begins_where_an_iterable_was(rng):
     """And callbacks that can be iterated only once are used for all of them."""
     x, y, seen = rng.normal(size=(60, 6)), np.arange(60) % 3, []

@@ -21,6 +21,8 @@ class Progress(Callback):
     ----------
     file : text stream, optional
         Where to draw; standard error by default, and nowhere if that is closed.
+    title : str
+        Comes before the bar, and before each line.
 
     Examples
     --------
@@ -35,8 +37,9 @@ class Progress(Callback):
     'epoch 1; training cost 0.6931, accuracy 50.00 %'
     """
 
-    def __init__(self, file: Any = None) -> None:
+    def __init__(self, file: Any = None, title: str = "") -> None:
         self._file = file
+        self.title, self._before = title, f"{title}: " if title else ""
         self._bar: Any = None
         self._lines: Any = None
         self._log: _Words | None = None
@@ -59,11 +62,11 @@ class Progress(Callback):
             return
         total = run.steps_per_epoch and run.epochs * run.steps_per_epoch
         self._step = run.step
-        # 80 columns hold all of it.
-        shape = "{percentage:3.0f}% {bar:8} {elapsed}<{remaining}{postfix}"
+        # 80 columns hold all of it, without a title.
+        shape = "{desc}{percentage:3.0f}% {bar:8} {elapsed}<{remaining}{postfix}"
         self._bar = tqdm(
             total=total, initial=run.step - run.begun, file=file, dynamic_ncols=True,
-            bar_format=shape,
+            bar_format=shape, desc=self._before,
         )  # fmt: skip
 
     def on_step_end(self, run: Run) -> None:
@@ -73,7 +76,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         if self._lines is not None:
-            print(describe(run.history.row()), file=self._lines, flush=True)
+            print(self._before + describe(run.history.row()), file=self._lines, flush=True)
         elif self._bar is not None:
             self._bar.set_postfix_str(brief(run.history.row()))
 
