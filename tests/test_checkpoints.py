@@ -64,6 +64,11 @@ def wider():
     return bpx.Network(chain, seed=1)
 
 
+def frozen():
+    """Its layers look like those of `network`."""
+    return network().frozen(1)
+
+
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
     """These tests are not about what is on the disk when the power fails."""
@@ -473,10 +478,15 @@ def test_the_one_that_a_run_went_on_from_outlives_a_damaged_newer_one(data, tmp_
         ({"shuffle": False}, "shuffle was True and is False"),
         ({"shuffle": lambda: np.arange(53)}, "shuffle was True and is 'a function'"),
         ({"callbacks": bpx.EarlyStopping()}, r"callbacks with a state was \[\] and is \['Early"),
-        ({"validation": True}, "validation was None and is 53"),
-        ({"sample_weight": np.ones(53)}, "sample_weight was False and is True"),
-        ({"net": dense}, "layers was "),
-        ({"net": wider}, r"layers was \.\.\..*'units': 5.* and is \.\.\..*'units': 6"),
+        ({"validation": True}, "the validation data have changed: none then, 53 samples now"),
+        ({"sample_weight": np.ones(53)}, "another run: sample_weight was False and is True. Pass"),
+        (
+            {"net": dense},
+            "layer 0 was 'Dense 5, tanh' and is 'Dense 5, relu'; layer 1 was 'Dropout 0.2' and is "
+            "'Dense 3, softmax'; layer 2 was 'Dropout 0.1' and is None; layer 3 was 'Dense 3, ",
+        ),
+        ({"net": wider}, "another run: layer 0 was 'Dense 5, tanh' and is 'Dense 6, tanh'; layer"),
+        ({"net": frozen}, "another run: layers was .*'trainable': True.* and is .*False"),
         ({"net": lambda: network(seed=np.random.Generator(np.random.Philox(1)))}, "generator was"),
         ({"net": lambda: network(dtype="float64")}, "dtype was 'float32' and is 'float64'"),
     ],
@@ -494,6 +504,23 @@ def test_other_arguments_are_refused_by_name(data, tmp_path, options, message):
         )
     assert np.array_equal(net.parameters, before)
     assert net.steps == 0
+
+
+def test_data_that_have_changed_are_told_in_words(data, tmp_path):
+    x, y = data
+    network().fit(x, y, epochs=2, validation=(x, y), checkpoint=tmp_path)
+    for rows, validation, message in (
+        (52, (x, y), "another run: the training data have changed: 53 samples then, 52 samples n"),
+        (53, (x[:9], y[:9]), "run: the validation data have changed: 53 samples then, 9 samples"),
+        (53, (x + 1, y), "run: the validation data have changed: some samples have other values"),
+        (53, [(x, y)], "of another run: validation was 53 and is 'list'. Pass"),
+    ):
+        with pytest.raises(ValueError, match=message) as told:
+            network().fit(
+                x[:rows], y[:rows], epochs=2, validation=validation, checkpoint=tmp_path,
+                resume=True,
+            )  # fmt: skip
+        assert not any(word in str(told.value) for word in ("digest", " n was"))
 
 
 def test_other_rows_are_refused(data, tmp_path):
@@ -841,7 +868,7 @@ def test_other_data_of_the_same_shape_are_refused(backend, put, data, tmp_path):
     x, y = data
     network(backend).fit(put(x), put(y), epochs=1, checkpoint=tmp_path)
     for others in ((x + 1e-9, y), (x, (y + 1) % 3)):
-        with pytest.raises(ValueError, match=r"digest of some samples was \d+ and is \d+"):
+        with pytest.raises(ValueError, match=r"another run: the training data have changed: some"):
             network(backend).fit(*map(put, others), epochs=2, checkpoint=tmp_path, resume=True)
     network(backend).fit(put(x), put(y), epochs=2, checkpoint=tmp_path, resume=True)
 
@@ -852,14 +879,14 @@ def test_other_sparse_data_are_refused(data, tmp_path):
     first, other = sparse.csr_array(x * (x > 0.5)), sparse.csr_array(x * (x > 0.6))
     net = bpx.Network([6, 3], seed=0)
     net.fit(first, y, epochs=1, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="digest of some samples was"):
+    with pytest.raises(ValueError, match="data have changed: some samples have other values"):
         bpx.Network([6, 3], seed=0).fit(other, y, epochs=2, checkpoint=tmp_path, resume=True)
 
 
 def test_other_weights_are_refused(data, tmp_path):
     weight, options = np.linspace(0.5, 1.0, 53), {"checkpoint": tmp_path}
     network().fit(*data, sample_weight=weight, epochs=1, **options)
-    with pytest.raises(ValueError, match="digest of some samples was "):
+    with pytest.raises(ValueError, match="data have changed: some samples have other values"):
         network().fit(*data, sample_weight=weight[::-1], epochs=2, resume=True, **options)
 
 

@@ -19,6 +19,7 @@ from ..data.arrays import Samples
 from ..data.incoming import Incoming
 from ..files import TRAINING
 from ..history import History, StepLog
+from ..layers import sequence
 from ..network import Network
 from ..optimizers import State
 from ..persistence import FileFormatError, Stateful
@@ -152,6 +153,43 @@ def _apart(first: Any, second: Any) -> tuple[str, str]:
         f"...{text[start : start + SHOWN]}{'...' * (len(text) > start + SHOWN)}" for text in texts
     )
     return one, other
+
+
+def changed(
+    there: Mapping[str, Any], here: Mapping[str, Any], net: Network, other: Network
+) -> list[str]:
+    """What has changed from the arguments of a run to those of the next, and their networks."""
+    different = differing(there, here)
+    found = _changed_layers(net, other) if "layers" in different else []
+    if found:
+        del different["layers"]
+    for what, count, digest in (
+        ("training", "samples", "digest of some samples"),
+        ("validation", "validation", "digest of some validation samples"),
+    ):
+        sizes = [each.get(count) for each in (there, here)]
+        values = different.pop(digest, None)
+        if count in different and all(isinstance(size, int | None) for size in sizes):
+            then, now = ("none" if size is None else f"{size} samples" for size in sizes)
+            found.append(f"the {what} data have changed: {then} then, {now} now")
+            del different[count]
+            if what == "training" and sizes == [each.get("n") for each in (there, here)]:
+                different.pop("n", None)  # which is that of the samples
+        elif values and not {count, "dtype of x", "sample_weight"} & different.keys():
+            found.append(f"the {what} data have changed: some samples have other values")
+    return found + [f"{name} was {then} and is {now}" for name, (then, now) in different.items()]
+
+
+def _changed_layers(net: Network, other: Network) -> list[str]:
+    """The layers that do not look alike, as `Network.summary` shows them."""
+    then, now = (
+        {path: str(layer) for path, layer in sequence.every(each.layers)} for each in (net, other)
+    )
+    return [
+        f"layer {path} was {then.get(path)!r} and is {now.get(path)!r}"
+        for path in {**then, **now}
+        if then.get(path) != now.get(path)
+    ]
 
 
 def contents(
@@ -335,10 +373,7 @@ class Snapshot:
         here = files.as_json({name: header[name] for name in NETWORK} | dict(arguments))
         here["generator"] = header["generator"]["bit_generator"]
         there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
-        different = [
-            f"{name} was {then} and is {now}"
-            for name, (then, now) in differing(there, here).items()
-        ]
+        different = changed(there, here, self.net, net)
         if self.history.epochs > epochs:
             different.append(f"epochs is {epochs}, and {self.history.epochs} have ended")
         if source.steps is not None and self.epoch.done > source.steps:
