@@ -967,7 +967,7 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
         assert other.stdout.split() == [*sums, "False", "False"]
     log, *names = first.stderr.splitlines()
     assert log == (
-        "compiling what this machine has not needed before: it takes up to some 15 seconds (bpx "
+        "compiling what this machine has not needed before: it takes up to about 15 seconds (bpx "
         "compile does all of it beforehand, BPX_FAST=0 avoids it)"
     )
     assert {other.stderr for other in others} == {""}
@@ -980,6 +980,33 @@ def test_a_run_that_compiles_ends_as_one_that_loads_what_was_compiled(tmp_path):
     new = [f"_numba_gather-gatherer-{name}-{scaling}-float32" for name, scaling in scaled]
     assert ahead == [*new, str(tmp_path), "True"]
     assert again == [str(tmp_path), "False"]
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("load('_numba_threads', 'watch')", ""),
+        ("load('_numba_gather', 'add_at', real)", "(bpx compile --dtype float64 does all of it b"),
+        (
+            "keep('_numba_gather', 'add_at', real)",
+            "it takes about half a minute for each dtype of",
+        ),
+    ],
+)
+def test_what_is_said_of_compiling(tmp_path, call, told):
+    installed(FAST)
+    program = f"""
+import numpy
+from bpx.backends import _machine_code
+real = numpy.dtype("float64")
+_machine_code.{call}
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "BPX_FAST": "1"}
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert told in found.stderr
+    assert bool(told) == bool(found.stderr)
+    assert ("bpx compile" in found.stderr) == call.startswith("load('_numba_gather'")
 
 
 AHEAD = """

@@ -17,7 +17,7 @@ from numba.extending import intrinsic, register_jitable
 from numba.np.arrayobj import populate_array
 
 from ._aligned import LINE
-from ._machine_code import CHOOSE, stamp
+from ._machine_code import CHOOSE, COMPILING, stamp
 
 FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
 INTEGER, ARRAY = types.intp, types.voidptr  # an array of NumPy's, as Python has it
@@ -42,7 +42,8 @@ class CalledByAddress(CFunc):
     """A function with its object file, for `_machine_code`."""
 
     def _compile_uncached(self) -> Any:
-        _tell_of_compiling()
+        if COMPILING.get():
+            _tell_of_compiling()
         return super()._compile_uncached()
 
     @property
@@ -155,8 +156,7 @@ def _tell_of_compiling() -> None:
     It goes to standard error, unless the program has handlers of its own.
     """
     logging.getLogger("bpx").warning(
-        "compiling what this machine has not needed before: it takes up to some 15 seconds (bpx "
-        "compile does all of it beforehand, BPX_FAST=0 avoids it)"
+        "compiling what this machine has not needed before: %s", COMPILING.get()
     )
 
 

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,8 @@ NO_FILES = (
     "compiled functions cannot be kept on the disk, since the modules of bpx and Numba are not "
     "all files here, as in a zip or a frozen program"
 )
+# The end of the word on compiling, of the function that is being made; empty: there is none.
+COMPILING: ContextVar[str] = ContextVar("COMPILING", default="")
 ELF = b"\x7fELF\x02\x01"  # of 64 bits, the lowest byte first
 SYMBOL = np.dtype(
     [("name", "<u4"), ("kind", "V2"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -100,7 +103,7 @@ def load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
     return found
 
 
-def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
+def _load(module: str, maker: str, *dtypes: np.dtype[Any], ahead: bool = False) -> MachineCode:
     name = name_of(module, maker, *dtypes)
     try:
         found = _linked(*_read(name))
@@ -112,12 +115,26 @@ def _load(module: str, maker: str, *dtypes: np.dtype[Any]) -> MachineCode:
         except Exception as error:  # which fails in many ways
             hint = "or do without it: BPX_FAST=0 in the environment"
             raise ImportError(f"{_unusable(error)}, {hint}") from error
+        COMPILING.set(_duration(dtypes, ahead))
         made = getattr(importlib.import_module(f".{module}", __package__), maker)(*dtypes)
         found = MachineCode(made.address, _callable(made.kinds, made.address), made)
         code = made.object_file
         if code.startswith(ELF):
             _write(name, made.kinds, made.native_name, code)
     return found
+
+
+def _duration(dtypes: tuple[np.dtype[Any], ...], ahead: bool) -> str:
+    """How long compiling takes, and what does it beforehand; empty for what takes no second."""
+    if not dtypes:
+        return ""
+    if ahead:
+        return "it takes about half a minute for each dtype of networks"
+    command = "bpx compile" + " --dtype float64" * (dtypes[-1].name == "float64")
+    return (
+        f"it takes up to about 15 seconds ({command} does all of it beforehand, BPX_FAST=0 "
+        "avoids it)"
+    )
 
 
 def name_of(module: str, maker: str, *dtypes: np.dtype[Any]) -> str:
@@ -131,10 +148,10 @@ def keep(module: str, maker: str, *dtypes: np.dtype[Any]) -> tuple[Path, bool]:
     It is not that of `load`, which may be held from before another folder was chosen.
     """
     name, began = name_of(module, maker, *dtypes), time.perf_counter()
-    found = _load(module, maker, *dtypes)
+    found = _load(module, maker, *dtypes, ahead=True)
     was_missing = _is_new(found)
     if was_missing:
-        found = _load(module, maker, *dtypes)
+        found = _load(module, maker, *dtypes, ahead=True)
     path = next(filter(Path.is_file, _paths(name)), None)
     if _is_new(found) or (path is None and found.owner.object_file.startswith(ELF)):
         raise OSError(f"compiled functions cannot be kept on the disk: {CHOOSE}")
