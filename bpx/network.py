@@ -627,7 +627,7 @@ class Network(HasNames):
             (m, ...) and labels (m,) or targets (m, k). Or the data of `bpx.open_data`, read piece
             by piece, with y if they have none. Or, without y, an iterable of (x, y) or
             (x, y, sample_weight) mini-batches, such as a list of tuples, `bpx.batches` or a
-            PyTorch loader, which is gone through once; the means are those over all its samples.
+            PyTorch loader, which is iterated over once; the means are those over all its samples.
         sample_weight : array, optional
             (m,); both are then means weighted by it. Mini-batches bring their own.
 
@@ -1120,7 +1120,7 @@ class Network(HasNames):
             norm over all parameters to clip_norm. None (default): do not.
         n : int or "batch", optional
             What l1 and l2 are divided by: by default the size of the training set; with an
-            iterable, which does not tell it, l1 and l2 need `n`. ``"batch"``: each mini-batch's
+            iterable, which does not know it, l1 and l2 need `n`. ``"batch"``: each mini-batch's
             sum of weights, which without `sample_weight` is its size: scikit-learn's convention.
         check_finite : bool
             Look for NaN and infinity in the data first, and at the scales of x and y; True by

@@ -321,7 +321,7 @@ def _dtype(path: Path, field: Any, hint: str, otherwise: str = "") -> np.dtype:
 class Csv(TableReader):
     """A line of names and lines of numbers; a block is a number of whole lines.
 
-    The file is gone through once when it is opened, to find its blocks, and parsed in each epoch.
+    The file is read through once when it is opened, to find its blocks, and parsed in each epoch.
     """
 
     def __init__(
