@@ -40,7 +40,7 @@ from .layers._base import hint_for_class
 from .layers.nested import Nested
 from .layers.rescale import gathered
 from .parameters import Layout
-from .registry import canonical, nearest
+from .registry import called, canonical, nearest
 
 TASKS = ("classification", "multilabel", "regression")
 MOST_INDICES = 1 << 20  # in a sample, beside other numbers
@@ -67,6 +67,8 @@ class Architecture:
         These, but the last one without its activation, which belongs to `objective`: there δ^L
         starts, from z^L (BP1).
     cost : Cost
+    target_counts : tuple of int
+        How many numbers y may have in each sample, see `Cost.target_counts`.
     objective : Objective
     task : str
     layout, state_layout : Layout
@@ -112,11 +114,19 @@ class Architecture:
             cost = DEFAULTS.get(activation.range, Quadratic)()
         self.cost: Cost = COSTS.get(cost)
         self.cost.check_outputs(self.output_shape[0])
+        self.target_counts = self.cost.target_counts(self.output_shape[0])
         self.objective = Objective(self.cost, activation)
+        each = self.cost.outputs_per_target
         if task is None:
-            task = "classification" if activation.range in ("unit", "simplex") else "regression"
+            classes = activation.range in ("unit", "simplex") and each == 1
+            task = "classification" if classes else "regression"
         if task not in TASKS:
             raise ValueError(f"unknown task {task!r}{nearest(str(task), list(TASKS))}")
+        if each > 1 and task != "regression":
+            raise ValueError(
+                f"the cost {called(self.cost)} takes {each} outputs for each target, which is for "
+                f"task='regression', got {task!r}: classes and labels have one output each"
+            )
         self.task = task
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)

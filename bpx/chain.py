@@ -379,11 +379,17 @@ class Chain:
     # --- cost and accuracy ------------------------------------------------------------------
 
     def as_outputs(self, y: Array, ws: Workspace) -> Array:
-        """Labels (m,) as unit vectors, targets (m, k) in the chain's dtype."""
-        if y.ndim == 1:
+        """Labels (m,) as unit vectors, targets (m, k) in the chain's dtype, (m, 1, t) tiled."""
+        if (ndim := y.ndim) == 1:
             shape = (y.shape[0], *self.architecture.output_shape)
             return self.backend.one_hot(y, ws.buffer("y", shape))
-        return y if y.dtype == self.xp_dtype else self.backend.xp.astype(y, self.xp_dtype)
+        if y.dtype != self.xp_dtype:
+            y = self.backend.xp.astype(y, self.xp_dtype)
+        return y if ndim == 2 else self._tiled(y)
+
+    def _tiled(self, y: Array) -> Array:
+        (m, _, t), xp, (k,) = y.shape, self.backend.xp, self.architecture.output_shape
+        return xp.reshape(xp.broadcast_to(y, (m, k // t, t)), (m, k))
 
     def decide(self, a: Array) -> Array:
         """Labels (m,), marks (m, k) for multilabel, or `a` itself for a regression."""

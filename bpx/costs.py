@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
-from .checks import flag, number, positive, shortened, takes
+from .checks import number, positive, shortened, takes, whole
 from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
@@ -33,9 +34,13 @@ class Cost:
     targets : str
         What y must be: ``"real"``, ``"nonnegative"``, ``"unit"`` (0 to 1), ``"simplex"`` (and
         rows that sum to 1).
-    one_target : bool
-        Whether all outputs are about one number of each sample: then y may be (m,) or (m, 1), and
-        the cost gets it repeated, (m, k).
+    outputs_per_target : int
+        How many outputs are about each number of y, as a mean and a variance are; 1 by default.
+        With more y may be (m, t), where t is k / outputs_per_target, and the cost gets it tiled to
+        (m, k): the first t outputs are the first of each target, the next t the second of each.
+    point : int or None
+        Which of the outputs about a target predicts it, as its mean or median does: 0, where there
+        is one; None: none of them does.
 
     Examples
     --------
@@ -53,11 +58,40 @@ class Cost:
     targets: ClassVar[str] = "real"
 
     @property
-    def one_target(self) -> bool:
-        return False
+    def outputs_per_target(self) -> int:
+        return 1
+
+    @property
+    def point(self) -> int | None:
+        return 0 if self.outputs_per_target == 1 else None
 
     def check_outputs(self, count: int) -> None:
         """ValueError if it is not for so many outputs."""
+        each = self.outputs_per_target
+        if count % each:
+            raise ValueError(
+                f"the cost {called(self)} takes {each} outputs for each target, and the network "
+                f"has {count}: give it {each} for one target, {2 * each} for two"
+            )
+
+    def target_counts(self, count: int) -> tuple[int, ...]:
+        """How many numbers y may have in each sample, for so many outputs."""
+        return tuple(dict.fromkeys((count // self.outputs_per_target, count)))
+
+    def predictions(self, a: Array, count: int) -> Array | None:
+        """Those of the outputs (m, k) that predict y (m, count) itself; None: none of them does.
+
+        All, if there is not a number of y for each `outputs_per_target` of them.
+
+        >>> import numpy as np
+        >>> of_two_targets = np.array([[0.1, 10.0, 0.5, 20.0, 0.9, 30.0]])
+        >>> Quantile((0.1, 0.5, 0.9)).predictions(of_two_targets, 2).tolist()  # the medians
+        [[0.5, 20.0]]
+        """
+        each, point = self.outputs_per_target, self.point
+        if each == 1 or a.shape[1] != each * count:
+            return a
+        return None if point is None else a[:, point * count : (point + 1) * count]
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         """C of each sample, shape (m,)."""
@@ -212,8 +246,8 @@ class Quantile(Cost):
     Parameters
     ----------
     levels : float or tuple of float
-        τ, between 0 and 1: one for all outputs, or one for each, of one target y (m,) or of
-        several (m, k).
+        τ, between 0 and 1: one for all outputs; or several for each target, of t targets y (m, t):
+        then the first t outputs are of the first level, the next t of the second, and so on.
 
     Examples
     --------
@@ -240,26 +274,24 @@ class Quantile(Cost):
         object.__setattr__(self, "levels", found if several else found[0])
 
     @property
-    def one_target(self) -> bool:
-        return isinstance(self.levels, tuple)
+    def outputs_per_target(self) -> int:
+        return len(self.levels) if isinstance(self.levels, tuple) else 1
 
-    def check_outputs(self, count: int) -> None:
-        if isinstance(self.levels, tuple) and len(self.levels) != count:
-            levels = len(self.levels)
-            raise ValueError(
-                f"Quantile has {levels} level{'s' * (levels > 1)}, and the network {count} "
-                f"output{'s' * (count > 1)}: give it an output for each level; MLPRegressor has "
-                f"one for each column of y, np.repeat(y[:, None], {levels}, axis=1)"
-            )
+    @property
+    def point(self) -> int | None:
+        if isinstance(self.levels, tuple):
+            return self.levels.index(0.5) if 0.5 in self.levels else None
+        return 0
 
     def _slope(self, xp: Any, e: Array) -> Array:
         """τ where e = y − a is positive, else τ − 1, and 0 where e is 0; (m, k)."""
         if isinstance(self.levels, tuple):
-            # Column by column: what is captured can bring neither a vector of levels to a device
+            # Level by level: what is captured can bring neither a vector of levels to a device
             # nor, as CuPy's stack of more than eight, the addresses of the columns.
-            slope = xp.empty_like(e)
-            for j, level in enumerate(self.levels):
-                slope[:, j] = _of_level(xp, e[:, j], level)
+            slope, t = xp.empty_like(e), e.shape[1] // len(self.levels)
+            for i, level in enumerate(self.levels):
+                block = slice(i * t, (i + 1) * t)
+                slope[:, block] = _of_level(xp, e[:, block], level)
         else:
             slope = _of_level(xp, e, self.levels)
         return xp.where(e == 0.0, xp.zeros_like(e), slope)
@@ -275,6 +307,56 @@ class Quantile(Cost):
 def _of_level(xp: Any, e: Array, level: float) -> Array:
     """τ where e > 0, τ − 1 where e < 0."""
     return (xp.sign(e) + (2.0 * level - 1.0)) * 0.5
+
+
+@COSTS.builds
+class GaussianNLL(Cost):
+    """½ Σ [s + (y − μ)² e^(−s) + ln 2π], where s = ln σ²: −ln of a normal density at y.
+
+    For t targets, y (m, t), the first t outputs are the means μ and the other t the logarithms s
+    of the variances (Nix and Weigend, 1994). Where σ is small it is less than 0.
+
+    >>> import numpy as np
+    >>> a, y = np.array([[1.0, 0.0]]), np.array([[3.0, 3.0]])  # μ = 1, σ² = 1
+    >>> GaussianNLL().value(np, a, y).round(4).tolist()  # ½ (0 + 2² + ln 2π)
+    [2.9189]
+    >>> GaussianNLL().gradient(np, a, y).tolist()
+    [[-2.0, -1.5]]
+    """
+
+    name: ClassVar[str] = "gaussian-nll"
+    outputs: ClassVar[frozenset[str] | None] = frozenset({"real"})
+
+    @property
+    def outputs_per_target(self) -> int:
+        return 2
+
+    @property
+    def point(self) -> int:
+        return 0
+
+    def target_counts(self, count: int) -> tuple[int, ...]:
+        return (count // 2,)  # of y for each output it would read one half
+
+    def _standardized(self, xp: Any, a: Array, y: Array) -> tuple[Array, Array, Array]:
+        """s, e^(−s/2) and (y − μ) e^(−s/2), each (m, t)."""
+        t = a.shape[1] // 2
+        s = a[:, t:]
+        # No more than the largest number, since infinity times an error of 0 would be NaN.
+        most = xp.full_like(s, 0.99 * math.log(xp.finfo(a.dtype).max))
+        inverse = xp.exp(xp.minimum(-0.5 * s, most))
+        return s, inverse, (y[:, :t] - a[:, :t]) * inverse
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        s, _, e = self._standardized(xp, a, y)
+        return 0.5 * xp.sum(s + e * e + math.log(2.0 * math.pi), axis=1)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        _, inverse, e = self._standardized(xp, a, y)
+        found, t = xp.empty_like(a), e.shape[1]
+        found[:, :t] = -e * inverse
+        found[:, t:] = 0.5 - 0.5 * e * e
+        return found
 
 
 def _counts(xp: Any, y: Array) -> Array:
@@ -333,9 +415,10 @@ class CustomCost(Cost):
         ``function(xp, a, y)`` returns C of each sample, shape (m,), from shapes (m, k).
     gradient : callable
         ``gradient(xp, a, y)`` returns ∂C/∂a of each sample, shape (m, k).
-    one_target : bool
-        Whether the outputs are about one number of each sample, as a mean and a variance are:
-        then y may be (m,), and the functions get it repeated, (m, k). False by default.
+    outputs_per_target : int
+        How many outputs are about each number of y, as a mean and a variance are; 1 by default.
+        With more y may be (m, k / outputs_per_target), and the functions get it tiled, (m, k): see
+        `Cost`.
 
     Examples
     --------
@@ -348,10 +431,10 @@ class CustomCost(Cost):
     function: Callable[[Any, Array, Array], Array]
     # As in `CustomActivation`.
     gradient: Callable[[Any, Array, Array], Array] = field()  # type: ignore[assignment]
-    one_target: bool = False
+    outputs_per_target: int = 1
 
     def __post_init__(self) -> None:
-        flag("one_target of CustomCost", self.one_target)
+        whole("outputs_per_target of CustomCost", self.outputs_per_target)
         takes("C of CustomCost", self.function, "xp", "a", "y")
         takes("∂C/∂a of CustomCost", self.gradient, "xp", "a", "y")
 
@@ -430,6 +513,7 @@ class Objective:
                 "unit": "sigmoid",
                 "simplex": "softmax",
                 "positive": "exp or softplus",
+                "real": "identity",
             }
             own = ""
             if not activation.name and activation.range == "real":

@@ -97,9 +97,9 @@ def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
     if callable(given):
         takes("output_gradient", given, "a")
         given = given(a + 0.0)  # a copy, since a is the workspace's
-    given = check_y(
-        chain.backend, given, z.shape[0], z.shape[1], "regression", what="output_gradient"
-    )
+    m, k = z.shape
+    what = "output_gradient"
+    given = check_y(chain.backend, given, m, k, "regression", counts=(k,), what=what)
     delta = ws.buffer("delta", z.shape)
     delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)
     delta = chain.backend.activate_backward(chain.objective.activation, delta, z, a)

@@ -200,6 +200,7 @@ ATTRIBUTES_OF_BPX = {
     ),
     "CSVLogger": "here it is history.to_csv(path), or run.history.to_csv(path) in a callback",
     "DataLoader": "here it is bpx.batches(x, y, 32), or bpx.open_data(path) for files",
+    "GaussianNLLLoss": 'here it is bpx.Network(..., cost="gaussian-nll")',
     "LBFGS": (
         "it takes no mini-batches: docs/recipes.md has it by SciPy in some lines, and in "
         'bpx.sklearn MLPClassifier and MLPRegressor have it, solver="lbfgs"'

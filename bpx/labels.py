@@ -23,14 +23,15 @@ from .registry import nearest
 def check_names(architecture: Architecture, names: Names) -> Names:
     """The same as tuples; ValueError or TypeError if they do not fit."""
     columns, targets, classes = names
-    inputs, outputs = architecture.input_shape, architecture.output_shape[0]
+    inputs, counts = architecture.input_shape, architecture.target_counts
     if targets is not None:
         targets = different_names("target_columns", targets)
-        one = architecture.task == "classification" or architecture.cost.one_target
-        if len(targets) != outputs and not (one and len(targets) == 1):
-            labels = ", or one of labels" if architecture.task == "classification" else ""
+        labelled = architecture.task == "classification"
+        if len(targets) not in counts and not (labelled and len(targets) == 1):
+            wanted = " or ".join(map(str, counts))
+            labels = ", or one of labels" if labelled else ""
             raise ValueError(
-                f"expected target_columns to be {outputs} names{labels}, got "
+                f"expected target_columns to be {wanted} names{labels}, got "
                 f"{shortened([*targets])}"
             )
     if columns is not None:

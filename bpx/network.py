@@ -72,8 +72,8 @@ class Network(HasNames):
     cost : Cost or str, optional
         ``"cross-entropy"`` (default for sigmoid outputs; with softmax it is the log-likelihood),
         ``"log-likelihood"`` (default for softmax), ``"quadratic"`` (default for all others),
-        ``"mean-absolute-error"``, ``"huber"``, ``"quantile"``, ``"poisson"``, a registered name
-        or an object.
+        ``"mean-absolute-error"``, ``"huber"``, ``"quantile"``, ``"gaussian-nll"``,
+        ``"poisson"``, a registered name or an object.
     weights, bias : Initializer or str, optional
         For sizes only: initial values; see `bpx.initializers` for the defaults.
     backend : optional
@@ -603,12 +603,11 @@ class Network(HasNames):
     ) -> tuple[Array, Array | None]:
         """Checked labels or targets of m samples, and their weights, as in `samples`."""
         backend, outputs = self.backend, self.output_shape[0]
-        wanted = self.chain.architecture.wanted_targets
-        largest = self.chain.largest_number
+        described, largest = self.chain.architecture, self.chain.largest_number
         check_targets(y, self.task, f"{what}y")
         y = arrays.check_y(
-            backend, y, m, outputs, self.task, targets=wanted, what=f"{what}y", finite=finite,
-            most=largest, one_target=self.cost.one_target,
+            backend, y, m, outputs, self.task, counts=described.target_counts, what=f"{what}y",
+            targets=described.wanted_targets, finite=finite, most=largest,
         )  # fmt: skip
         if sample_weight is not None:
             dtype, called = self.chain.xp_dtype, f"{what}sample_weight"
@@ -1087,7 +1086,8 @@ class Network(HasNames):
             y, an iterable of (x, y) or (x, y, sample_weight) mini-batches, which is iterated once
             per epoch and so must be finite.
         y : array
-            Labels (n,), integers or names of `classes`, or targets (n, k).
+            Labels (n,), integers or names of `classes`, or targets (n, k), or fewer where the cost
+            takes several outputs for each (see `bpx.costs.Cost`).
         epochs : int
             Further passes over the data; 30 by default.
         batch_size : int, optional

@@ -836,9 +836,9 @@ CASES = [
     (lambda: layers.Dense(3).shape_in, ValueError, "has no input yet"),
     (lambda: bpx.costs.Huber(0.0), ValueError, "expected the threshold of Huber > 0, got 0.0"),
     (
-        lambda: bpx.CustomCost(lambda xp, a, y: a, lambda xp, a, y: a, one_target=2),
-        TypeError,
-        "expected one_target of CustomCost to be True or False, got 2",
+        lambda: bpx.CustomCost(lambda xp, a, y: a, lambda xp, a, y: a, outputs_per_target=0),
+        ValueError,
+        "expected outputs_per_target of CustomCost >= 1, got 0",
     ),
     (lambda: bpx.costs.Quantile(1.0), ValueError, "levels of Quantile between 0 and 1, got 1.0"),
     (lambda: bpx.costs.Quantile(()), ValueError, "levels of Quantile between 0 and 1, got ()"),
@@ -846,18 +846,43 @@ CASES = [
     (
         lambda: bpx.Network([3, 3], cost=bpx.costs.Quantile((0.1, 0.9))),
         ValueError,
-        "Quantile has 2 levels, and the network 3 outputs: give it an output for each level; MLP",
+        "the cost 'quantile' takes 2 outputs for each target, and the network has 3: give it 2 "
+        "for one target, 4 for two",
     ),
     (
         lambda: bpx.Network([3, 1], cost=bpx.costs.Quantile((0.1, 0.5, 0.9))),
         ValueError,
-        "3 levels, and the network 1 output: give it an output for each level; MLPRegressor has "
-        "one for each column of y, np.repeat(y[:, None], 3, axis=1)",
+        "takes 3 outputs for each target, and the network has 1: give it 3 for one target, 6 for",
     ),
     (
-        lambda: bpx.Network([3, 2], cost=bpx.costs.Quantile((0.1,))),
+        lambda: bpx.Network([3, 3], output="identity", cost="gaussian-nll"),
         ValueError,
-        "Quantile has 1 level, and the network 2 outputs",
+        "the cost 'gaussian-nll' takes 2 outputs for each target, and the network has 3",
+    ),
+    (
+        lambda: bpx.Network([3, 2], cost="gaussian-nll"),
+        ValueError,
+        "the cost 'gaussian-nll' is not defined on the outputs of 'sigmoid': use identity, or",
+    ),
+    (
+        lambda: bpx.Network([3, 2], cost=bpx.costs.Quantile((0.1, 0.9)), task="multilabel"),
+        ValueError,
+        "the cost 'quantile' takes 2 outputs for each target, which is for task='regression', got "
+        "'multilabel': classes and labels have one output each",
+    ),
+    (
+        lambda: bpx.Network([3, 4], output="identity", cost="gaussian-nll").fit(
+            X, np.ones((4, 4))
+        ),
+        ValueError,
+        "expected y of shape (m, 2), got (4, 4)",
+    ),
+    (
+        lambda: bpx.Network(
+            [3, 6], output="identity", cost=bpx.costs.Quantile((0.1, 0.5, 0.9))
+        ).fit(X, np.ones((4, 3, 2))),
+        ValueError,
+        "expected y of shape (m, 2) or (m, 6), got (4, 3, 2): np.asarray(y).reshape(-1, 6), as",
     ),
     (lambda: bpx.CustomCost(abs), TypeError, "missing 1 required positional argument: 'gradient'"),
     (lambda: bpx.CustomActivation(abs), TypeError, "required positional argument: 'derivative'"),

@@ -223,6 +223,19 @@ def test_many_quantiles(backend, launches):
 
 
 @on_both
+@pytest.mark.parametrize("cost", [bpx.costs.Quantile((0.1, 0.5, 0.9)), bpx.costs.GaussianNLL()])
+def test_several_outputs_for_each_target(backend, launches, cost):
+    x, _ = problem()
+    found = []
+    for on, graph in ((NumpyBackend(), "auto"), (backend, True)):
+        net = network(on, bpx.layers.Dense(2 * cost.outputs_per_target), cost=cost)
+        net.fit(x, x[:, :2], epochs=3, batch_size=10, graph=graph, optimizer=bpx.SGD(0.01))
+        found.append(np.array(net.backend.to_host(net.parameters)))
+    assert np.abs(found[0] - found[1]).max() <= 1e-12 * np.abs(found[0]).max()
+    assert len(launches) == 26
+
+
+@on_both
 def test_divergence_is_found_at_its_step(backend, launches):
     x, _ = problem()
     found = []

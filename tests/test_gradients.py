@@ -18,6 +18,11 @@ from bpx.layers import LAYERS
 SIZES, M = (5, 4, 3), 6
 
 
+def sizes_for(cost):
+    """With two outputs for each of two targets, where a cost takes two."""
+    return SIZES if cost.outputs_per_target == 1 else (5, 4, 2 * cost.outputs_per_target)
+
+
 def targets(rng, cost, shape):
     """Targets that the cost takes, away from kinks."""
     if cost.targets == "simplex":
@@ -51,7 +56,7 @@ def test_hidden_activation(backend, put, rng, name):
 @pytest.mark.parametrize(("cost", "output"), LEGAL)
 def test_cost_and_output(backend, put, rng, cost, output):
     net = bpx.Network(
-        SIZES,
+        sizes_for(COSTS.get(cost)),
         output=output,
         cost=COSTS.get(cost),
         task="regression",
@@ -59,7 +64,7 @@ def test_cost_and_output(backend, put, rng, cost, output):
         dtype="float64",
         seed=3,
     )
-    y = targets(rng, net.cost, (M, 3))
+    y = targets(rng, net.cost, (M, net.chain.architecture.target_counts[0]))
     if output == "exp":
         y = y * 0.5
     weight = rng.uniform(0.1, 2.0, M)
@@ -334,7 +339,7 @@ def test_outputs_about_one_target(backend, put, rng, own):
     """y (m,) and (m, 1) is that of (m, k) with the same number in each column."""
     cost = bpx.costs.Quantile((0.1, 0.5, 0.9))
     if own:
-        cost = bpx.CustomCost(cost.value, cost.gradient, one_target=True)
+        cost = bpx.CustomCost(cost.value, cost.gradient, outputs_per_target=3)
     net = bpx.Network(
         SIZES, output="identity", cost=cost, backend=backend, dtype="float64", seed=2
     )
@@ -349,7 +354,8 @@ def test_outputs_about_one_target(backend, put, rng, own):
         other = net.copy().fit(x, given, epochs=2, validation=(x, given))
         assert other["validation_cost"] == history["validation_cost"]
     wrong = put(np.zeros((M, 2)))
-    with pytest.raises(ValueError, match=r"expected y of shape \(m, 3\) or \(m,\), got \(6, 2\)"):
+    message = r"expected y of shape \(m, 1\) or \(m, 3\) or \(m,\), got \(6, 2\)"
+    with pytest.raises(ValueError, match=message):
         net.fit(x, wrong)
     frame = pytest.importorskip("pandas", reason="it names the column").DataFrame({"price": y})
     net.fit(x, frame, epochs=1)
@@ -386,6 +392,9 @@ def torch_cost(torch, name, a, y):
         "huber": lambda: f.huber_loss(a, y, reduction="none").sum(1),
         "quantile": lambda: torch.maximum(0.5 * (y - a), 0.5 * (a - y)).sum(1),
         "poisson": lambda: (torch.xlogy(y, y) - y * torch.log(a) - y + a).sum(1),
+        "gaussian-nll": lambda: f.gaussian_nll_loss(
+            a[:, :2], y, torch.exp(a[:, 2:]), full=True, reduction="none"
+        ).sum(1),
     }[name]()
 
 
@@ -394,7 +403,7 @@ def torch_cost(torch, name, a, y):
 def test_against_autograd(rng, hidden, cost, output):
     torch = pytest.importorskip("torch", reason="PyTorch is the second oracle")
     net = bpx.Network(
-        SIZES,
+        sizes_for(COSTS.get(cost)),
         hidden=hidden,
         output=output,
         cost=COSTS.get(cost),
@@ -402,7 +411,8 @@ def test_against_autograd(rng, hidden, cost, output):
         dtype="float64",
         seed=7,
     )
-    x, y = rng.normal(size=(M, 5)), targets(rng, net.cost, (M, 3))
+    x = rng.normal(size=(M, 5))
+    y = targets(rng, net.cost, (M, net.chain.architecture.target_counts[0]))
     weight = rng.uniform(0.1, 2.0, M)
     ours = net.backprop(x, y, sample_weight=weight)
     leaves = [torch.tensor(v, requires_grad=True) for v in [x, *net.weights, *net.biases]]

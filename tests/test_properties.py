@@ -66,7 +66,8 @@ def networks(draw):
     if sizes[-1] == 1:
         fitting = [name for name in fitting if name != "softmax"] or ["softmax"]
         sizes[-1] += fitting == ["softmax"]
-    chain.append(layers.Dense(sizes[-1], draw(st.sampled_from(fitting))))
+    outputs = sizes[-1] * cost.outputs_per_target
+    chain.append(layers.Dense(outputs, draw(st.sampled_from(fitting))))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     n = draw(st.integers(1, 12))
     x, y = 0.3 * rng.normal(size=(n, sizes[0])), rng.uniform(0.1, 1.0, (n, sizes[-1]))

@@ -174,13 +174,16 @@ def check_y(
     outputs: int,
     task: str,
     *,
+    counts: tuple[int, ...],
     what: str,
     targets: str = "real",
     finite: bool = True,
     most: float = math.inf,
-    one_target: bool = False,
 ) -> Array:
-    """`y` as labels (m,) of integers, or as targets (m, outputs), on `backend`.
+    """`y` as labels (m,) of integers, as targets (m, outputs), or fewer, (m, 1, t), on `backend`.
+
+    Those are for a cost with several outputs for each, and `Chain.as_outputs` tiles them, one
+    mini-batch at a time.
 
     Parameters
     ----------
@@ -188,12 +191,12 @@ def check_y(
         Rows of x; outputs of the network.
     task : str
         ``"classification"``, ``"multilabel"`` or ``"regression"``.
+    counts : tuple of int
+        The targets that a sample may have, see `Cost.target_counts`.
     targets : str
         What the cost takes, see `Cost.targets`.
     finite : bool
         Look for NaN, infinity, and numbers beyond ±most.
-    one_target : bool
-        See `Cost.one_target`.
 
     Raises
     ------
@@ -222,27 +225,25 @@ def check_y(
                 'or for a regression a network with output="identity"'
             )
         return _check_labels(backend, y, outputs, what)
-    if y.ndim == 1 and (outputs == 1 or one_target):
+    if y.ndim == 1 and 1 in counts:
         y = xp.reshape(y, (m, 1))
-    if one_target and tuple(y.shape) == (m, 1):
-        y = xp.broadcast_to(y, (m, outputs)) + 0  # a copy
-    if tuple(y.shape) != (m, outputs):
+    if y.ndim != 2 or y.shape[1] not in counts:
         labels = " or labels (m,)" if task == "classification" else ""
-        single = " or (m,)" if outputs == 1 or one_target else ""
+        shapes = [f"(m, {count})" for count in counts] + ["(m,)"] * (1 in counts)
         array, hint = _in_code(given, what), ""
         if labels and integers and tuple(y.shape) == (m, 1):
             hint = f": {array}.reshape(-1)"
         if integers and not labels and y.ndim == 1:
             hint = ': for labels of classes the last layer needs "softmax"'
-        if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) == outputs:
-            hint = f": {array}.reshape(-1, {outputs}), as the outputs are"
+        if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) in counts:
+            hint = f": {array}.reshape(-1, {math.prod(y.shape[1:])}), as the outputs are"
         raise ValueError(
-            f"expected {what} of shape (m, {outputs}){single}{labels}, got {tuple(y.shape)}{hint}"
+            f"expected {what} of shape {' or '.join(shapes)}{labels}, got {tuple(y.shape)}{hint}"
         )
     if finite:
         check_finite_rows(y, what, given, most)
     _check_range(xp, y, targets, task, what)
-    return y
+    return y if y.shape[1] == outputs else xp.reshape(y, (m, 1, y.shape[1]))
 
 
 def first_of_several(backend: Backend, y: Array) -> int | None:
@@ -369,7 +370,7 @@ class Samples:
         (n, ...), on the network's backend; on the host a memory map or a sparse matrix; or on
         disk.
     y : array
-        Labels (n,) or targets (n, k).
+        Labels (n,), targets (n, k), or (n, 1, t) where several outputs are about each of them.
     weight : array or None
         (n,).
     """

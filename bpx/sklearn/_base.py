@@ -149,8 +149,10 @@ class BaseMLP(Learns):
             if self.dropout:
                 layers.append(Dropout(float(self.dropout)))
         output = ACTIVATIONS.get(NAMES.get(self.out_activation_, self.out_activation_))
-        layers.append(Dense(self.n_outputs_, output, Zeros(), Zeros()))
         cost = self._cost(output)
+        # Until here it is the number of targets.
+        self.n_outputs_ *= costs.COSTS.get(cost).outputs_per_target
+        layers.append(Dense(self.n_outputs_, output, Zeros(), Zeros()))
         network = Network(layers, cost=cost, task=task, dtype=dtype, backend=backend, seed=0)
         self._draw(network, [*activations, activations[-1] if activations else self.activation])
         if self.dropout:

@@ -190,7 +190,8 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
         """A classifier's labels or a regressor's values, (n_samples,).
 
         Marks (n_samples, k) where a sample has several labels, values (n_samples, n_outputs)
-        where there are several. In the library of X; labels that are not numbers are in NumPy's.
+        where there are several, all outputs of a cost that takes several for each target. In the
+        library of X; labels that are not numbers are in NumPy's.
 
         >>> import bpx
         >>> from bpx.sklearn import MLPClassifier, MLPRegressor

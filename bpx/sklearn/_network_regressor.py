@@ -40,8 +40,8 @@ backend, dtype
     ------
     TypeError, ValueError
         By `fit`: `build` does not take what it is called with, or returns no network for a
-        regression with as many outputs as targets; its inputs are not the samples of X. A cost
-        about one target, such as `bpx.costs.Quantile`, may have several outputs for it.
+        regression with as many outputs as targets, or as the cost takes for these; its inputs are
+        not the samples of X.
 
     Examples
     --------
@@ -128,9 +128,10 @@ backend, dtype
                 f'{net.task!r}: give its last layer "identity", make it with task="regression", '
                 "or use NetworkClassifier"
             )
-        if outputs != targets and not (net.cost.one_target and targets == 1):
+        if targets not in net.chain.architecture.target_counts:
+            each = net.cost.outputs_per_target
             raise ValueError(
                 f"y has {targets} target{'s' * (targets > 1)}, and the network {outputs} "
                 f"output{'s' * (outputs > 1)}: give its last layer as many units as build is "
-                "told, n_outputs"
+                f"told, n_outputs{f', times {each} for this cost' if each > 1 else ''}"
             )

@@ -47,13 +47,34 @@ class Regresses(RegressorMixin, Learns):
         self._fit(X, y, sample_weight, validation_data, incremental=True)
         return self
 
+    def _points(self, a: Array, y: Array) -> Array:
+        """Those of the outputs (n, k) that predict targets y (n,) or (n, t) themselves."""
+        shape, cost = np.shape(y), self._fitted.cost
+        found = cost.predictions(a, shape[1] if len(shape) == 2 else 1)
+        if found is None:
+            raise ValueError(
+                f"R² needs an output for each target that predicts it, and {cost!r} has none: "
+                "give a Quantile the level 0.5, compare what predict gives yourself, or pass "
+                'scoring= (an MLP\'s early stopping takes scoring="loss")'
+            )
+        return found
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R² on X (n_samples, ...) and y, the mean over the outputs.
+        """R² on X (n_samples, ...) and y, the mean over the targets.
+
+        If the cost takes several outputs for each target, R² is that of the means of a
+        `bpx.costs.GaussianNLL`, or of a `bpx.costs.Quantile`'s level 0.5.
 
         Parameters
         ----------
         X, y, sample_weight
             As for `fit`.
+
+        Raises
+        ------
+        ValueError
+            None of the outputs about a target predicts it: a `Quantile` without the level 0.5, or
+            a cost of your own that does not say which one does (`bpx.Cost.point`).
 
         Examples
         --------
@@ -66,6 +87,8 @@ class Regresses(RegressorMixin, Learns):
         0.7857
         """
         found = self.predict(X)
+        if found.ndim == 2:
+            found = self._points(found, y)
         if isinstance(found, np.ndarray):
             given = [on_host(array) for array in (y, sample_weight)]
             return float(r2_score(given[0], found, sample_weight=given[1]))

@@ -25,7 +25,8 @@ class MLPRegressor(Regresses, BaseMLP):
         ``"squared_error"`` (½ of it, a mean over the outputs), ``"poisson"`` (half the deviance,
         y ≥ 0, with exp as output activation), ``"absolute_error"``, any other of bpx's costs that
         is for any numbers (``"huber"``, ``"quantile"``, ...), summed over the outputs, or a
-        `bpx.Cost`, such as ``bpx.costs.Quantile(0.9)``.
+        `bpx.Cost`, such as ``bpx.costs.Quantile(0.9)``. One that takes several outputs for each
+        target (``"gaussian-nll"``, ``Quantile((0.1, 0.5, 0.9))``) gets them.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
 power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
 early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, dropout, \
@@ -108,7 +109,7 @@ n_features_in_, out_activation_, feature_names_in_
         a = self._forward(X)
         if first_not_finite(a) is not None:
             return float("nan")
-        return r2(y, a, sample_weight)
+        return r2(y, self._points(a, y), sample_weight)
 
     @classmethod
     def from_network(cls, net: Network, **params: Any) -> MLPRegressor:

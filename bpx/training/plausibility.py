@@ -10,7 +10,7 @@ import numpy as np
 from ..activations import Identity
 from ..backends import Array, is_sparse, on_host
 from ..checks import warn
-from ..costs import Huber, MeanAbsoluteError, Quadratic, Quantile
+from ..costs import GaussianNLL, Huber, MeanAbsoluteError, Quadratic, Quantile
 from ..data import arrays
 from ..frames import column
 from ..layers import Dense, Dropout, Flatten, Permute, Reshape
@@ -97,7 +97,7 @@ def warn_of_scale(net: Network, x: Any) -> None:
 def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None:
     """A RuntimeWarning if a regression begins with outputs of quite another size than y's."""
     objective, n = net.chain.objective, y.shape[0]
-    costs = Quadratic, MeanAbsoluteError, Huber, Quantile
+    costs = Quadratic, MeanAbsoluteError, Huber, Quantile, GaussianNLL
     if net.task != "regression" or type(objective.cost) not in costs:
         return
     if type(objective.activation) is not Identity:
@@ -111,15 +111,16 @@ def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None
             near = _columns(y)[1].max() < NEAR_TARGETS
         if not near and far.max() <= FAR_TARGETS:
             return
-        middle, size = _columns(net(arrays.take(x, np.arange(min(n, LOOKED_AT)))))
+        a, count = net(arrays.take(x, np.arange(min(n, LOOKED_AT)))), len(mean)
+        predicted = objective.cost.predictions(a, count)
+        middle, size = _columns(a[:, :count] if predicted is None else predicted)
         if near:  # and the outputs are not: a last Rescale may see to that
             found = np.hypot(middle - mean, size) * NEAR_TARGETS > spread.max()
         else:
             found = np.maximum(abs(mean - middle), spread) > FAR_TARGETS * np.maximum(size, 1.0)
     if found.any():
         k = int(found.argmax())
-        one = len(found) == 1 or net.cost.one_target
-        what = "y" if one else f"{column(k, names and names.target_columns)} of y"
+        what = f"{column(k, names and names.target_columns)} of y" if len(found) > 1 else "y"
         warn(
             f"{what} is far from 1: its mean is {mean[k]:.3g} and its standard deviation "
             f"{spread[k]:.3g} in the rows looked at, and the outputs begin at {middle[k]:.2g} ± "

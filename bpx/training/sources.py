@@ -111,7 +111,7 @@ class Arrays:
         if y.ndim == 1:
             y = backend.gather(y, rows, ws.buffer("labels", (m,), backend.index_dtype))
         else:
-            y = backend.gather(y, rows, ws.buffer("y", (m, *chain.architecture.output_shape)))
+            y = backend.gather(y, rows, ws.buffer("y", (m, *y.shape[1:])))
         weight = samples.weight
         if weight is not None:
             weight = backend.gather(weight, rows, ws.buffer("weight", (m,)))
