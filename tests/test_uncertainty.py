@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from command_line import bpx_command
 
 import bpx
 from bpx.costs import GaussianNLL, Quantile
@@ -360,3 +361,58 @@ def test_estimators_with_too_few_outputs(noisy):
     labels = noisy[1][:, 0] > 0.0
     with pytest.raises(ValueError, match="takes 2 outputs for each target, which is for task='re"):
         MLPClassifier(loss=Quantile((0.1, 0.9))).fit(noisy[0], labels)
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def test_the_command_line(tmp_path, rng):
+    pytest.importorskip("typer", reason="it is what the command line is made of")
+    x = rng.uniform(-1.0, 1.0, (300, 2))
+    price = 1000.0 + 200.0 * x[:, 0] + 20.0 * rng.normal(size=300)
+    share = 0.001 * (x[:, 1] + 0.1 * rng.normal(size=300))
+    rows = np.column_stack([x, price, share])
+    np.savetxt(
+        tmp_path / "t.csv", rows, delimiter=",", header="a,b,price,share", comments="", fmt="%.17g"
+    )
+    told, _ = bpx_command(
+        "train", "t.csv", "--target", "price,share", "--cost", "gaussian-nll", "--epochs", "60",
+        "--activation", "tanh", "--optimizer", "adam", "--learning-rate", "0.01", "--out", "run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "test price: root mean square error 2" in told
+    assert "Dense 4, identity" in told
+    model = bpx.load(tmp_path / "run" / "model.safetensors")
+    assert model.target_columns == ("price", "share")
+    a = model(x)
+    assert np.exp(0.5 * a[:, 2]).mean() == pytest.approx(20.0, rel=0.25)  # on the table's scale
+    assert np.exp(0.5 * a[:, 3]).mean() == pytest.approx(1e-4, rel=0.25)
+    scored, _ = bpx_command("evaluate", "run", "t.csv", cwd=tmp_path)
+    assert scored.startswith("cost -")
+    assert "mean of the R² of 2 targets 0.9" in scored
+    bpx_command("predict", "run", "t.csv", "--out", "p.csv", cwd=tmp_path)
+    first = (tmp_path / "p.csv").read_text().splitlines()[0]
+    assert first == "price_0,share_0,price_1,share_1"
+    low = network(Quantile((0.1, 0.9)), 1)
+    low.fit(rng.normal(size=(M, 5)), rng.normal(size=M), epochs=1)
+    low.save(tmp_path / "low.safetensors")
+    np.savez(tmp_path / "z.npz", x=np.zeros((3, 5)), y=np.zeros(3))
+    scored, _ = bpx_command("evaluate", "low.safetensors", "z.npz", cwd=tmp_path)
+    assert "no R²: none of the outputs about a target predicts it" in scored
+    each = network(Quantile(LEVELS))
+    each.target_columns = ["a", "b"]
+    each.fit(rng.normal(size=(M, 5)), rng.normal(size=(M, 2)), epochs=1)
+    each.save(tmp_path / "each.safetensors")
+    np.savez(tmp_path / "six.npz", x=np.zeros((3, 5)), y=rng.normal(size=(3, 6)))
+    scored, _ = bpx_command("evaluate", "each.safetensors", "six.npz", cwd=tmp_path)
+    assert "output 5: root mean square error" in scored
+    np.savez(tmp_path / "two.npz", x=np.zeros((3, 5)), y=rng.normal(size=(3, 2)))
+    scored, _ = bpx_command("evaluate", "each.safetensors", "two.npz", cwd=tmp_path)
+    assert "b: root mean square error" in scored
+
+
+def test_gradcheck_on_the_command_line():
+    pytest.importorskip("typer", reason="it is what the command line is made of")
+    options = "--sizes", "5,4,4", "--output", "identity", "--cost", "gaussian-nll"
+    told, _ = bpx_command("gradcheck", *options)
+    assert "worst" in told

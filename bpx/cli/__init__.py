@@ -521,11 +521,11 @@ def gradcheck(
     )
     generator = data_generator(seed)
     samples = whole("samples", samples)
-    k = net.output_shape[0]
+    targets = net.chain.architecture.target_counts[0]
     x = generator.normal(size=(samples, *net.input_shape))
-    y: np.ndarray = generator.uniform(size=(samples, k))
+    y: np.ndarray = generator.uniform(size=(samples, targets))
     if net.task == "classification":
-        y = generator.integers(class_count(k), size=samples)
+        y = generator.integers(class_count(targets), size=samples)
     found = gradient_check(net, x, y, l1=l1, l2=l2)
     print(found)
     return 0 if found.worst < 1e-7 else 1

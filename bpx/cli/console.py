@@ -126,12 +126,16 @@ MOST_SCORES = 20  # lines for targets, and for classes
 def scores(net: Network | Ensemble, x: Any, y: np.ndarray) -> dict[str, list[float]]:
     """The ``accuracy``, one number; or of a regression the ``rmse`` and ``r2`` of each target.
 
-    R² is the share of the variance that is explained; NaN if there is none.
+    R² is the share of the variance that is explained; NaN if there is none. Empty if none of the
+    outputs about a target predicts it.
     """
     if net.task != "regression":
         return {"accuracy": [net.accuracy(x, y)]}
     truth = _columns(y)
-    errors = net.backend.to_host(net.predict(x)) - truth
+    predicted = net.cost.predictions(net.predict(x), truth.shape[1])
+    if predicted is None:
+        return {}
+    errors = net.backend.to_host(predicted) - truth
     spread = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         explained = np.where(spread > 0.0, 1.0 - (errors**2).sum(axis=0) / spread, np.nan)
@@ -152,6 +156,8 @@ def described(
     if net.task != "regression":
         beside = "" if learned is None else _of_most_frequent(learned, y)
         return f"accuracy {100 * found['accuracy'][0]:.2f} %{beside}"
+    if not found:
+        return "no R²: none of the outputs about a target predicts it"
     rmse, r2 = found["rmse"], found["r2"]
     alone = [""] * len(r2) if learned is None else _of_mean(learned, _columns(y))
     lines = [
@@ -160,7 +166,9 @@ def described(
     ]
     if len(lines) == 1:
         return lines[0]
-    names = net.target_columns or [f"output {k}" for k in range(len(lines))]
+    names = net.target_columns or ()
+    if len(names) != len(lines):  # or y has a number for each of several outputs about a target
+        names = tuple(f"output {k}" for k in range(len(lines)))
     each = [f"{name}: {line}" for name, line in zip(names, lines, strict=True)][:MOST_SCORES]
     return "\n".join([*each, f"mean of the R² of {len(lines)} targets {np.mean(r2):.4f}"])
 

@@ -73,7 +73,10 @@ def headings(net: Network | Ensemble, found: np.ndarray, outputs: bool) -> list[
         # A single output is the probability of the second class. A number as a name would be
         # taken for a row without a line of names above it.
         return [name if isinstance(name, str) else f"class_{name}" for name in known[-k:]]
-    if net.target_columns is not None and len(net.target_columns) == k:
-        return [*net.target_columns]
+    names = net.target_columns
+    if names is not None and len(names) == k:
+        return [*names]
+    if names is not None and net.task == "regression":  # which has several outputs about each
+        return [f"{name}_{index}" for index in range(k // len(names)) for name in names]
     kind = "class" if probabilities else "output" if net.task == "regression" else "label"
     return [kind] if k == 1 else [f"{kind}_{index}" for index in range(k)]

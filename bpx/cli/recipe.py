@@ -15,6 +15,7 @@ from ..architecture import Architecture
 from ..augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveraging
 from ..chain import Chain
+from ..costs import GaussianNLL
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..network import Network
@@ -44,7 +45,11 @@ def learned(
     there = layers.Rescale.standardizing(y)
     scale, offset = np.array(there.scale), np.array(there.offset)
     scaled = [(x, y.reshape(len(y), -1) * scale + offset) for x, y in parts]
-    return scaled, layers.Rescale(tuple(1.0 / scale), tuple(-offset / scale))
+    std, mean = 1.0 / scale, -offset / scale
+    if type(net.cost) is GaussianNLL:  # ln (std² σ²) is ln σ² + 2 ln std
+        mean = np.concatenate([mean, 2.0 * np.log(std)])
+        std = np.concatenate([std, np.ones(len(std))])
+    return scaled, layers.Rescale(tuple(std), tuple(mean))
 
 
 def weights(class_weight: str | None, y: np.ndarray, task: str) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from .. import layers
 from ..callbacks import Callback
 from ..checks import positive, printable, whole
+from ..costs import COSTS
 from ..data.arrays import check_batch_size
 from ..history import History
 from ..names import Names
@@ -211,7 +212,8 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
         chain.append(layers.Dense(units, asked.activation))
         if asked.dropout:
             chain.append(layers.Dropout(asked.dropout))
-    chain.append(layers.Dense(data.outputs, asked.output or default[data.task]))
+    units = data.outputs * (COSTS.get(cost).outputs_per_target if cost else 1)
+    chain.append(layers.Dense(units, asked.output or default[data.task]))
     net = Network(
         chain, cost=cost, task=data.task, backend=asked.backend, dtype=asked.dtype, seed=asked.seed
     )
