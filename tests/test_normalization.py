@@ -467,7 +467,7 @@ def test_one_row_is_enough_where_nothing_is_measured(rng):
 
 
 def test_a_frozen_copy_draws_masks_and_keeps_running_statistics():
-    """Monte Carlo dropout as in docs/recipes.md: each row by itself, whatever is beside it."""
+    """Monte Carlo dropout as in docs/uncertainty.md: each row by itself, whatever is beside it."""
     chain = [layers.Input(3), layers.BatchNorm(), layers.Dense(20, "relu"), layers.Dropout(0.5)]
     net = bpx.Network([*chain, layers.Dense(2, "softmax")], seed=0)
     net.fit(X, np.arange(7) % 2, epochs=2, batch_size=7)
