@@ -319,7 +319,7 @@ def check_weight(
 ) -> Array:
     """`weight` as an array (m,) of `dtype`, not negative, and not all zero unless `allow_zero`.
 
-    Those so small that 1/w may not be finite, as a mini-batch with no others needs it, are 0.
+    Subnormal ones are 0: of a mini-batch with no others 1/Σw might be infinite.
 
     Raises
     ------
@@ -342,22 +342,21 @@ def check_weight(
         raise ValueError(f"expected {what} of shape ({m},), got {tuple(weight.shape)}{hint}")
     if finite:
         check_finite_rows(weight, what)
-    most = 1e30 if precision == "float32" else 1e300  # times a cost it has to be finite, as 1/sum
-    if bool(xp.any(weight < 0)):
-        raise ValueError(f"expected {what} >= 0, got a negative one")
     with np.errstate(over="ignore", invalid="ignore"):  # the sum tells
         weight = xp.astype(weight, dtype)
-        weight = xp.where(weight < 1.0 / most, xp.zeros_like(weight), weight)
         total = float(xp.sum(weight)) if finite else 0.0
+    if bool(xp.any(weight < 0)):
+        raise ValueError(f"expected {what} >= 0, got a negative one")
     if not allow_zero and not bool(xp.any(weight > 0)):
         raise ValueError(f"expected a positive {what}, got only zeros (in {precision})")
+    most = 1e30 if precision == "float32" else 1e300  # times a cost it has to be finite, as 1/sum
     least = 0.0 if allow_zero else 1.0 / most
     if total and not least <= total <= most:
         raise ValueError(
             f"expected {what} with a sum between {1.0 / most:g} and {most:g}, got {total:.3g} in "
             f"{precision}: divide it by its mean, since only ratios matter"
         )
-    return weight
+    return xp.where(weight < xp.finfo(dtype).smallest_normal, xp.zeros_like(weight), weight)
 
 
 @dataclass(frozen=True)
