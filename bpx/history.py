@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import LONGEST, different_names
+from .checks import LONGEST, different_names, shortened
 from .keywords import ATTRIBUTES_OF_HISTORIES, attr_hints
 from .registry import nearest
 from .writing import write_bytes
@@ -65,11 +65,12 @@ class History(Mapping[str, list[float]]):
     3
     """
 
+    restored: int | None = None
+
     def __init__(self) -> None:
         self._columns: dict[str, list[float]] = {}
         self.interrupted = self.terminated = False
         self.stopped: str | None = None
-        self.restored: int | None = None
         self.larger_is_better = {*ACCURACIES}
         self.undecided: set[str] = set()
 
@@ -90,7 +91,7 @@ class History(Mapping[str, list[float]]):
         lengths = {len(column) for column in columns.values()}
         if any(len(name) > LONGEST for name in columns) or len(lengths) > 1:
             raise ValueError(
-                f"expected columns of a history, all of one length, got {list(columns)}"
+                f"expected columns of a history, all of one length, got {shortened([*columns])}"
             )
         for name, column in columns.items():
             history._columns[name] = [_number(name, value) for value in column]
@@ -102,11 +103,12 @@ class History(Mapping[str, list[float]]):
         return history
 
     @classmethod
-    def from_csv(cls, path: Any) -> History:
+    def from_csv(cls, path: Any, larger_is_better: Iterable[str] | None = None) -> History:
         """What `to_csv` has written, such as ``history.csv`` of ``bpx train --out``.
 
-        The file does not say whether larger is better in a column of a `bpx.Metric`: add its
-        name to ``larger_is_better``, or take it out of ``undecided``.
+        The file does not say whether larger is better in a column of a `bpx.Metric`:
+        `larger_is_better` names those for which it is, ``[]`` if for none. Without it they are
+        `undecided`.
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +136,9 @@ class History(Mapping[str, list[float]]):
             columns = {
                 name: [_parsed(name, row[k]) for row in rows] for k, name in enumerate(names)
             }
-            return cls.of(columns, undecided=[name for name in names if name not in COLUMNS])
+            own = [] if larger_is_better is not None else names
+            larger = *ACCURACIES, *(larger_is_better or ())
+            return cls.of(columns, larger, undecided=[n for n in own if n not in COLUMNS])
         except (ValueError, csv.Error) as error:
             raise ValueError(
                 f"expected a table that History.to_csv has written, got {path}: {error}"
@@ -314,7 +318,12 @@ def _number(column: str, value: Any) -> float:
 
 
 def _parsed(column: str, cell: str) -> float:
-    return int(cell) if column == "epoch" else float(cell)
+    try:
+        return int(cell) if column == "epoch" else float(cell)
+    except ValueError:
+        raise ValueError(
+            f"expected numbers in {shortened(column)}, got {shortened(cell)}"
+        ) from None
 
 
 def brief(row: Mapping[str, float]) -> str:

@@ -66,6 +66,8 @@ def test_other_samples_in_blocks(tmp_path, tables, monkeypatch):
     options = "--validation", "later.csv", "--test", "last.csv", "--budget", "60 kB"
     _, net, row = trained(tmp_path, *options)
     assert net.steps == 2 * 99
+    # By rows that are trained on, of which ten of eleven have a = 1.
+    assert -net.layers[0].offset[0] / net.layers[0].scale[0] == pytest.approx(0.9, abs=0.15)
     assert float(row["validation_cost"]) == pytest.approx(net.evaluate(*tables["later"])["cost"])
 
 
@@ -114,8 +116,10 @@ def test_other_samples_that_do_not_fit(tmp_path, tables, rng):
     assert "there is no file none.csv" in message("--test", "none.csv")
     assert "renamed.csv has no column 'b'" in message("--test", "renamed.csv")
     assert "'perhaps' is not one of the classes" in message("--validation", "strange.csv")
-    told = "now.csv is what is trained on: name a file of other samples"
+    told = "now.csv is what is trained on too: name a file of other samples"
     assert told in message("--validation", "./now.csv")
+    told = "--validation last.csv is --test too: name a file of other samples"
+    assert told in message("--validation", "last.csv", "--test", "last.csv")
     wanted = "expected samples as in now.csv in --test wide.npz, x (m, 2) and y (m,), got (5, 3)"
     assert wanted in message("--test", "wide.npz")
     assert "x (m, 2) and y (m,), got (5, 2) and (5, 2)" in message("--test", "several.npz")
@@ -145,6 +149,13 @@ def test_columns_beside_the_predictions(tmp_path, tables, kind):
     bpx_command(*given, "kind,id", "--out", "found.csv", cwd=tmp_path)
     lines = (tmp_path / "found.csv").read_text().splitlines()
     assert lines[0] == "kind,id,predicted_kind"
+    if kind == "csv":
+        both = (tmp_path / "last.csv").read_text().replace("id,", "predicted_kind,", 1)
+        (tmp_path / "both.csv").write_text(both)
+        options = "both.csv", "--keep", "kind,predicted_kind", "--out", "both.out.csv"
+        bpx_command("predict", "run", *options, cwd=tmp_path)
+        names_of_both = (tmp_path / "both.out.csv").read_text().splitlines()[0]
+        assert names_of_both == "kind,predicted_kind,predicted_predicted_kind"
     pairs = enumerate(zip(true, names, strict=True))
     assert lines[1:] == [f"{is_it},last-{i},{found}" for i, (is_it, found) in pairs]
     bpx_command(*given, "kind", "--keep", "id", "--outputs", "--out", "a.csv", cwd=tmp_path)
@@ -159,6 +170,19 @@ def test_a_column_that_is_kept_has_its_text(tmp_path, tables):
     names, *lines = (tmp_path / "a.csv").read_text().splitlines()
     assert names == '"first; last";id;a;kind'
     assert [line.rpartition(";")[0] for line in lines] == ['"A; B";007;1,5', ";8;1"]
+
+
+def test_the_index_of_a_frame_is_kept(tmp_path, tables):
+    trained(tmp_path)
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    frame = pandas.read_csv(tmp_path / "last.csv", index_col="id").astype({"a": "float32"})
+    frame.to_parquet(tmp_path / "a.parquet")
+    out, _ = bpx_command("predict", "run", "a.parquet", "--keep", "id,a", cwd=tmp_path)
+    cells = [line.split(",")[:2] for line in out.splitlines()]
+    assert [name for name, _ in cells] == [f"last-{i}" for i in range(20)]
+    assert [np.float32(a) for _, a in cells] == frame["a"].tolist()
+    assert max(len(a) for _, a in cells) < 15
 
 
 def test_missing_values_are_kept_as_empty_cells(tmp_path, tables):
@@ -214,7 +238,7 @@ def test_runs_beside_each_other(tmp_path, tables):
     columns = ["run", "epochs", "validation cost", "epoch", "validation accuracy", "epoch"]
     assert re.split("  +", titles) == [*columns, "test accuracy", "seconds", "options"]
     differing = [
-        "--ignore id --epochs 2 --shuffle",
+        "--ignore id --epochs 2 --learning-rate 0.5 --shuffle",
         "--columns a --columns b --epochs 3 --learning-rate 0.1 --no-shuffle",
     ]
     for run, line, options, score in zip(("a", "b c"), lines, differing, scores, strict=True):
@@ -250,6 +274,34 @@ def test_runs_without_accuracy_or_epochs(tmp_path, tables):
     assert len(re.split("  +", out.splitlines()[0])) == 6  # no options
 
 
+def test_a_run_that_has_not_ended_is_a_line_too(tmp_path, tables):
+    trained(tmp_path)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "recipe.json").write_text('{"hidden": "5\\nrun2 7 0.001"}')
+    out, _ = bpx_command("compare", "run", "new", cwd=tmp_path)
+    _, first, second = out.splitlines()
+    assert "--hidden 30" in first
+    assert re.split("  +", second)[:6] == ["new", "0", "-", "-", "-", "-"]
+    assert second.endswith("--hidden '5 run2 7 0.001'")
+
+
+def test_what_a_run_replaces(tmp_path, tables):
+    """What is of the run before is gone when another one begins, or has diverged."""
+    trained(tmp_path, "--task", "classification")
+    run, others = tmp_path / "run", ("history.csv", "curve.png", "test.json")
+    assert all((run / name).exists() for name in others)
+    given = "now.csv", "--target", "a", "--columns", "b", "--out", "run", "--overwrite"
+    bpx_command("train", *given, "--lr", 1e30, "--optimizer", "sgd", cwd=tmp_path, status=1)
+    assert [(run / name).exists() for name in others] == [True, False, False]
+    assert bpx.History.from_csv(run / "history.csv").epochs == 0
+    trained(tmp_path)
+    for option in ("--validation", "--test"):
+        (run / "history.csv").write_text((tmp_path / "now.csv").read_text())
+        given = "later.csv", "--ignore", "id", option, "run/history.csv", "--out", "run"
+        _, err = bpx_command("train", *given, "--overwrite", cwd=tmp_path, status=2)
+        assert "run/history.csv, its data: name another --out" in err
+
+
 def test_a_score_of_targets_that_are_alike(tmp_path, rng):
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=np.full((40, 2), 2.5))
     bpx_command("train", "a.npz", "--epochs", 1, "--out", "a", cwd=tmp_path)
@@ -260,15 +312,11 @@ def test_a_score_of_targets_that_are_alike(tmp_path, rng):
 
 def test_runs_that_cannot_be_compared(tmp_path, tables):
     trained(tmp_path)
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "recipe.json").write_text("{}")
-    for folder, message in (
-        ("none", "there is no none/recipe.json: expected a folder that bpx train --out has made"),
-        ("new", "the run in new has not ended, and has no history.csv yet"),
-    ):
-        _, err = bpx_command("compare", "run", folder, cwd=tmp_path, status=2)
-        assert err == f"bpx: {message}\n"
-    for text in ("[", "[]", '{"accuracy": 1}', '{"accuracy": ["many"]}'):
+    _, err = bpx_command("compare", "run", "none", cwd=tmp_path, status=2)
+    told = "there is no none/recipe.json: expected a folder that bpx train --out has made"
+    assert err == f"bpx: {told}\n"
+    accuracies = "1", "[]", '["many"]', "[true]", "[1e400]", f"[{'1' * 400}]", '"12"'
+    for text in ("[", "[]", *(f'{{"accuracy": {value}}}' for value in accuracies)):
         (tmp_path / "run" / "test.json").write_text(text)
         _, err = bpx_command("compare", "run", cwd=tmp_path, status=2)
         assert err.startswith("bpx: run/test.json is damaged: ")
@@ -351,12 +399,24 @@ def test_a_column_of_truths_has_no_others_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
     (tmp_path / "a.csv").write_text("a,y\n" + 200 * "true,1.0\n" + "0.5,1.0\n")
     data = bpx.open_data(tmp_path / "a.csv", target="y", budget="20 kB")
-    with pytest.raises(OSError, match=r"column 'a' begins with True or False, and is to have"):
+    with pytest.raises(OSError, match=r"column 'a' begins with True or False: write 1 and 0 fo"):
         bpx.Network([1, 1]).fit(data, epochs=1)
     (tmp_path / "b.csv").write_text("a,y\n" + 200 * "0.5,1.0\n" + "true,1.0\n")
     data = bpx.open_data(tmp_path / "b.csv", target="y", budget="20 kB")
     with pytest.raises(OSError, match=r"'true'.*: write 1 for True and 0 for False"):
         bpx.Network([1, 1]).fit(data, epochs=1)
+
+
+@pytest.mark.parametrize("budget", ["1 GB", "20 kB"], ids=["in memory", "in blocks"])
+def test_a_row_of_truths_is_no_line_of_names(tmp_path, monkeypatch, budget):
+    if budget != "1 GB":
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    (tmp_path / "a.csv").write_text("1.5,True,0\n" + 2000 * "2.5,False,1\n")
+    given = "a.csv", "--target", "0", "--budget", budget
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert (
+        "expected the columns' names in the first line, got '1.5', 'True', '0', as in a r" in err
+    )
 
 
 def test_missing_truths_are_told(tmp_path):

@@ -159,7 +159,6 @@ def test_a_decimal_comma(tmp_path, content):
 @pytest.mark.parametrize(
     ("cell", "advice"),
     [
-        ("True", ": write 1 for True and 0 for False"),
         ("1,234", ", or write the digits 0 to 9 and a point, without other marks, such as 1234.5"),
         ("1,234.5", ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"),
         ("31.1.2020", ": write a date as a number, such as the days since a first one"),

@@ -24,6 +24,12 @@ def test_a_history_is_read_as_it_was_written(tmp_path):
     with pytest.raises(ValueError, match="not known whether a larger 'f1, of all' is better"):
         again.best("f1, of all")
     again.plot(tmp_path / "curve.png")
+    known = bpx.History.from_csv(tmp_path / "history.csv", ["f1, of all"])
+    assert known.best("f1, of all") == 1 / 3
+    assert (known.larger("f1, of all"), known.larger("late"), known.larger("epoch")) == (
+        True, False, False,
+    )  # fmt: skip
+    assert known.larger("training_accuracy")
 
 
 def test_a_history_as_a_frame():
@@ -46,8 +52,9 @@ def test_a_history_of_no_epochs(tmp_path):
         ("a,b\n1,2\n", "history.csv: it has no column epoch"),
         ("epoch,a\n1\n", "its rows have different lengths, or two columns one name"),
         ("epoch,a,a\n1,2,3\n", "its rows have different lengths, or two columns one name"),
-        ("epoch\n1.5\n", "invalid literal for int"),
-        ("epoch,a\n1,many\n", "could not convert string to float: 'many'"),
+        ("epoch\n1.5\n", "expected numbers in 'epoch', got '1.5'"),
+        ("epoch,a\n1,many\n", "expected numbers in 'a', got 'many'"),
+        (f"epoch,a\n1,{'many' * 10_000}\n", r"got 'many.{0,200}\.\.\.$"),
         ('epoch\n"1\n', "unexpected end of data"),
         ("epoch\n1\xff\n", "can't decode"),
         (f"epoch,{'a' * 10_000}\n1,2\n", "expected columns of a history, all of one length"),

@@ -187,8 +187,8 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help="sgd, rmsprop, adam or adamw; by default adam if targets are standardized, else "
-            "sgd."
+            help="sgd, rmsprop, adam or adamw; by default adam if targets are standardized and "
+            "there is no momentum, else sgd."
         ),
     ] = None,
     learning_rate: Annotated[
@@ -411,9 +411,9 @@ def compare(
         Path | None, typer.Option(help="A picture of their learning curves, such as curves.png.")
     ] = None,
 ) -> None:
-    """Print what runs came to, and in which options they differ."""
+    """Compare runs: their best scores, and the options in which they differ."""
     found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
-    print(printable(comparison.table(found)))
+    print(comparison.table(found))
     if out is not None:
         curves({run: of_run.history for run, of_run in found.items()}, out)
         print(f"wrote {out}")
@@ -428,7 +428,8 @@ def summary(model: Model) -> None:
         ("inputs", net.columns), ("targets", net.target_columns), ("classes", net.classes)
     ):  # fmt: skip
         if names is not None:
-            print(printable(f"{what}: {', '.join(map(str, names))}"))
+            words = printable(", ".join(map(str, names)))
+            print(f"{what}: {' '.join(words.splitlines())}")
 
 
 @app.command()

@@ -84,7 +84,9 @@ def kept_names(path: Path, kept: Sequence[str], dialect: Dialect) -> list[str]:
     """
     if kept and path.suffix.lower() not in TABLES:
         raise ValueError(f"--keep is for columns of a .csv or .parquet file, got {path}")
-    names = column_names(path, dialect) if kept else []
+    is_csv, names = path.suffix.lower() == ".csv", list[str]()
+    if kept:
+        names = csv_names(path, dialect) if is_csv else parquet_names(path, hidden=True)
     found = _named("--keep", kept, names)
     check_known(path, found, names, dialect)
     return found

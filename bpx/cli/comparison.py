@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import printable
 from ..history import History
 from .runs import Result
 from .spelling import as_typed
 
+ELSEWHERE = "overwrite", "save_every", "progress"  # of no influence on what is trained
 BEST = "validation_cost", "validation_accuracy"  # columns of a history
 TEST = {"accuracy": "test accuracy", "r2": "test R²"}  # scores
 
@@ -36,6 +38,7 @@ def table(runs: Mapping[str, Result]) -> str:
             cells += _best(history, name)
         cells += [_cell(name, float(np.mean(scores.get(name, [np.nan])))) for name in test]
         lines.append([*cells, f"{sum(history.get('seconds', [])):.1f}", own])
+    lines = [[" ".join(printable(cell).splitlines()) for cell in cells] for cells in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(_line(cells, widths) for cells in lines)
 
@@ -57,7 +60,7 @@ def _cell(name: str, value: float) -> str:
 
 def _different(options: list[dict[str, Any]]) -> list[str]:
     """For each run, as one types them, those that another run has otherwise."""
-    every = dict.fromkeys(name for of_run in options for name in of_run)
+    every = dict.fromkeys(n for of_run in options for n in of_run if n not in ELSEWHERE)
     names = [n for n in every if any(of_run.get(n) != options[0].get(n) for of_run in options)]
     typed = ([_typed(name, of_run.get(name)) for name in names] for of_run in options)
     return [" ".join(filter(None, words)) for words in typed]
@@ -65,11 +68,13 @@ def _different(options: list[dict[str, Any]]) -> list[str]:
 
 def _typed(name: str, value: Any) -> str:
     """An option with its value, or the data; empty if it is not given."""
+    if value is None:
+        return ""
     if name == "data":
         return shlex.quote(value)
     if isinstance(value, bool):
         return as_typed(name) if value else as_typed(f"no_{name}")
-    values = value if isinstance(value, list) else [] if value is None else [value]
+    values = value if isinstance(value, list) else [value]
     return " ".join(f"{as_typed(name)} {shlex.quote(str(one))}" for one in values)
 
 

@@ -38,18 +38,23 @@ def lines(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=end, delimiter=dialect.separator)
     if names:
-        # A target beside what is predicted for it has another name.
-        writer.writerow(
-            [*kept.names, *(f"predicted_{n}" if n in kept.names else n for n in names)]
-        )
+        writer.writerow([*kept.names, *(_beside(name, kept.names) for name in names)])
     flat = found.reshape(len(found), -1)
-    rows = flat.tolist()
     if found.dtype.kind == "f":  # in as many digits as the dtype has, not in float64's
         rows = [[str(value).replace(".", dialect.decimal) for value in row] for row in flat]
+    else:
+        rows = flat.tolist()
     if kept.names:
         rows = [[*cells, *row] for cells, row in zip(kept.rows, rows, strict=True)]
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _beside(name: str, kept: Sequence[str]) -> str:
+    """What is predicted for a target that is kept too has another name."""
+    while name in kept:
+        name = f"predicted_{name}"
+    return name
 
 
 def write(

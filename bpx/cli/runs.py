@@ -36,12 +36,13 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
         It has a run that has not ended; or one that has, or another file that would be replaced,
         unless `overwrite`; or the data are such a file.
     """
-    there, data = [name for name in WRITTEN if (out / name).exists()], Path(options["data"])
-    for name in there:
-        if data.exists() and data.samefile(out / name):
-            raise ValueError(
-                f"{name} of the run would replace {data}, its data: name another --out"
-            )
+    there = [name for name in WRITTEN if (out / name).exists()]
+    for data in (Path(options[what]) for what in ("data", "validation", "test") if options[what]):
+        for name in there:
+            if data.exists() and data.samefile(out / name):
+                raise ValueError(
+                    f"{name} of the run would replace {data}, its data: name another --out"
+                )
     folder = _checkpoints(out)
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
@@ -53,7 +54,7 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
         what = "trained model" if MODEL in there else f"{there[0]}, which the run would replace"
         raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (LAST, SCORES):
+    for name in (LAST, HISTORY, CURVE, SCORES):  # a model stays until there is another one
         (out / name).unlink(missing_ok=True)
     _write_recipe(out, options)
 
@@ -166,7 +167,7 @@ def _read_recipe(out: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Result(NamedTuple):
-    """What a run was asked for, and what it came to; no scores if it diverged."""
+    """What a run was asked for, and what it came to so far: no scores if it diverged."""
 
     options: dict[str, Any]
     history: History
@@ -174,29 +175,37 @@ class Result(NamedTuple):
 
 
 def result(out: Path, kinds: Mapping[str, Any]) -> Result:
-    """That of the run in a folder.
-
-    ValueError if a part is damaged, or not there, as while a run goes on for the first time.
-    """
-    options = _read_recipe(out, kinds)
+    """That of the run in a folder; ValueError if there is none, or a part is damaged."""
     try:
         history = History.from_csv(out / HISTORY)
-    except FileNotFoundError:
-        raise ValueError(f"the run in {out} has not ended, and has no {HISTORY} yet") from None
-    return Result(options, history, _read_scores(out / SCORES))
+    except FileNotFoundError:  # it has not ended yet
+        history = History()
+    return Result(_read_recipe(out, kinds), history, _read_scores(out / SCORES))
 
 
 def _read_scores(path: Path) -> dict[str, list[float]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(name): [math.nan if number is None else float(number) for number in numbers]
-            for name, numbers in found.items()
-        }
+        right = isinstance(found, dict) and all(map(_are_scores, found.values()))
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if not right:
+        raise ValueError(f"{path} is damaged: expected a JSON object of lists of numbers")
+    return {
+        name: [math.nan if number is None else float(number) for number in numbers]
+        for name, numbers in found.items()
+    }
+
+
+def _are_scores(numbers: Any) -> bool:
+    """Whether a value out of JSON is a list of finite numbers, or null, and not empty."""
+    return isinstance(numbers, list) and len(numbers) > 0 and all(map(_is_score, numbers))
+
+
+def _is_score(number: Any) -> bool:
+    return number is None or (type(number) in (int, float) and math.isfinite(number))
 
 
 def _lengthened(options: dict[str, Any], epochs: int, ended: bool) -> dict[str, Any]:
@@ -251,6 +260,7 @@ def conclude(net: Network, history: History, out: Path | None) -> None:
 def write(net: Network, history: History, out: Path) -> None:
     """The model, the history and the learning curve."""
     names = [MODEL, HISTORY]
+    (out / SCORES).unlink(missing_ok=True)  # of a model before
     save(net, out / names[0], follow=False)
     write_bytes(out / names[1], history.to_csv().encode(), follow=False)
     if history.epochs:

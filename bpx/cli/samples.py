@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,25 @@ from .dialect import COMMAS
 
 Part = tuple[np.ndarray, np.ndarray]
 
+
+class Split(NamedTuple):
+    """What `parts` returns.
+
+    Attributes
+    ----------
+    parts : list of (x, y)
+        To train, to validate and to test on.
+    names : Names or None
+        Of a table's columns.
+    some : ndarray
+        Inputs in memory like those that are trained on, for their shape, mean and deviation.
+    """
+
+    parts: list[Part]
+    names: Names | None
+    some: np.ndarray
+
+
 NO_OTHERS: Mapping[str, Path | None] = {"validation": None, "test": None}
 BUILT_IN = {"digits": (8, 8), "mnist": (28, 28)}  # data, and what their images are
 
@@ -39,12 +58,12 @@ def parts(
     ignored: Sequence[str] = (),
     dialect: Dialect = COMMAS,
     others: Mapping[str, Path | None] = NO_OTHERS,
-) -> tuple[list[Part], Names | None]:
-    """(x, y) to train, to validate and to test on; files are split 8 : 1 : 1 at random.
+) -> Split:
+    """Samples to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
-    And the names of a table's columns. What is larger than the budget is trained on in blocks,
-    with 10,000 samples held out at most. For `columns` and `ignored` see `input_names`. `others`
-    are files for ``validation`` and ``test``; the data are split for those that are None.
+    What is larger than the budget is trained on in blocks, with 10,000 samples held out at most.
+    For `columns` and `ignored` see `input_names`. `others` are files for ``validation`` and
+    ``test``; the data are split for those that are None.
     """
     size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     path = Path(data)
@@ -58,7 +77,7 @@ def parts(
             if other is not None:
                 raise ValueError(f"--{option} is for files; {data} has such samples of its own")
         dataset = datasets.digits() if data == "digits" else datasets.mnist()
-        return [(x, y) for x, y in dataset], None
+        return Split([(x, y) for x, y in dataset], None, dataset.train.x)
     if not path.suffix and not path.is_dir():
         raise ValueError(
             f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
@@ -69,7 +88,7 @@ def parts(
     of_x = input_names(path, target, columns, ignored, dialect)
     drawn = [name for name, file in others.items() if file is None]
     if tables.size(path) > size:
-        found, names = _in_blocks(path, target, seed, size, of_x, dialect, drawn)
+        found, names, some = _in_blocks(path, target, seed, size, of_x, dialect, drawn)
     else:
         x, y, names = tables.read(path, target, budget=size, columns=of_x, dialect=dialect)
         assert y is not None
@@ -82,12 +101,14 @@ def parts(
         if names is not None and not columns:
             _note_numbered_rows(x, names, dialect)
         found = _split(x, y, seed, drawn)
+        some = found["train"][0]
     for option, file in others.items():
         if file is not None:
+            _check_apart(option, file, {"what is trained on": path, **others})
             found[option] = _other(
                 option, file, path, found["train"], names, target, size, dialect
             )
-    return [found[name] for name in ("train", *others)], names
+    return Split([found[name] for name in ("train", *others)], names, some)
 
 
 def _split(x: np.ndarray, y: np.ndarray, seed: int, drawn: Sequence[str]) -> dict[str, Part]:
@@ -101,6 +122,14 @@ def _split(x: np.ndarray, y: np.ndarray, seed: int, drawn: Sequence[str]) -> dic
     return {name: (x[rows], y[rows]) for name, rows in zip(("train", *drawn), cuts, strict=True)}
 
 
+def _check_apart(option: str, path: Path, files: Mapping[str, Path | None]) -> None:
+    """ValueError if a file is one of the other files too."""
+    for what, file in files.items():
+        if what != option and file is not None and path.samefile(file):
+            called = f"--{what}" if what in NO_OTHERS else what
+            raise ValueError(f"--{option} {path} is {called} too: name a file of other samples")
+
+
 def _other(
     option: str,
     path: Path,
@@ -112,8 +141,6 @@ def _other(
     dialect: Dialect,
 ) -> Part:
     """The samples in a file beside the data, whose columns they have by `names`."""
-    if path.samefile(data):
-        raise ValueError(f"--{option} {path} is what is trained on: name a file of other samples")
     if tables.size(path) > budget:
         raise ValueError(
             f"--{option} {path} takes {in_words(tables.size(path))} in memory, more than the "
@@ -157,7 +184,7 @@ def _in_blocks(
     columns: Sequence[str] | None,
     dialect: Dialect,
     drawn: Sequence[str],
-) -> tuple[dict[str, Any], Names | None]:
+) -> tuple[dict[str, Any], Names | None, np.ndarray]:
     samples = _opened(path, target, budget, dialect, columns=columns)
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
@@ -165,7 +192,8 @@ def _in_blocks(
     rest = samples
     for name in reversed(drawn):
         rest, found[name] = rest.hold_out(few, draw)
-    return found | {"train": (_without_y(rest), rest.y)}, samples.names
+    some, _ = found.get("validation") or rest.hold_out(few, draw)[1]  # alike, drawn at random
+    return found | {"train": (_without_y(rest), rest.y)}, samples.names, some
 
 
 def _opened(
@@ -288,8 +316,3 @@ def shaped(net: Network | Ensemble, x: np.ndarray) -> np.ndarray:
     """Samples as the network takes them: images as vectors, if the number of elements fits."""
     fits = math.prod(x.shape[1:]) == math.prod(net.input_shape)
     return x.reshape(-1, *net.input_shape) if fits else x
-
-
-def some_of(parts: list[Part]) -> np.ndarray:
-    """Inputs in memory, for their shape, mean and deviation."""
-    return parts[1 if isinstance(parts[0][0], Blocks) else 0][0]

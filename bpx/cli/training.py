@@ -22,6 +22,7 @@ from ..network import Network
 from ..optimizers import Optimizer
 from ..parallel.ranks import Ranks
 from ..training import Options, train_quietly
+from ..training.snapshots import OtherRun
 from ..training.steps import DivergenceError
 from . import recipe, runs, samples, targets
 from .console import ShowEpochs, ShowNetwork, described, say, scores
@@ -124,9 +125,10 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     batch_size = check_batch_size(asked.batch_size, data.n)
     net = _network(asked, data, sizes)
     learned, undo = recipe.learned(net, data.parts, asked.own_scale)
+    asked = _with_optimizer(asked, data.task, undo is not None)
     options = dataclasses.replace(
         options, validation=learned[1], batch_size=batch_size, resume=resume,
-        optimizer=_optimizer(asked, data, batch_size, undo is not None),
+        optimizer=_optimizer(asked, max(1, asked.epochs * -(-data.n // batch_size))),
         sample_weight=recipe.weights(asked.class_weight, data.parts[0][1], data.task),
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
@@ -137,9 +139,14 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
         runs.begin(folder, asked.to_resume(), asked.overwrite)
     try:
         history = _fit(net, learned[0], options, ranks, undo, folder)
-    except Exception:
+    except Exception as error:
         if take_back is not None and net.steps == 0:  # as other data, which fit refuses
             take_back()
+        if isinstance(error, OtherRun):
+            raise ValueError(
+                f"the run in {asked.out} cannot go on: {'; '.join(error.different)}; give it what "
+                "it had, or begin another run with another --out"
+            ) from error
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, folder)
@@ -171,10 +178,11 @@ def _known_before_data(asked: TrainOptions) -> Options:
 
 @dataclass(frozen=True)
 class _Data:
-    """(x, y) to train, to validate and to test on, and what they call for."""
+    """A `samples.Split`, and what it calls for."""
 
     parts: list[samples.Part]
     names: Names | None
+    some: Any
     task: str
     outputs: int
 
@@ -186,7 +194,7 @@ class _Data:
 
 def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     written_in = dialect(asked.data, asked.separator, asked.decimal)
-    parts, names = ranks.first(
+    parts, names, some = ranks.first(
         lambda: samples.parts(
             asked.data, asked.target, asked.seed, asked.budget, asked.columns or (),
             asked.ignore or (), written_in, asked.others,
@@ -195,7 +203,7 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     task, outputs, doubt = targets.task(parts, asked.task, names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
-    return _Data(*targets.by_classes(parts, names, task), task, outputs)
+    return _Data(*targets.by_classes(parts, names, task), some, task, outputs)
 
 
 def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
@@ -204,10 +212,9 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
     cost = asked.cost
     if data.task == "regression":
         cost = cost or "quadratic"  # whatever the outputs; a classification's goes by them
-    x = samples.some_of(data.parts)
-    chain: list[Any] = [layers.Input(x.shape[1:])]
+    chain: list[Any] = [layers.Input(data.some.shape[1:])]
     if not asked.own_scale:
-        chain.append(layers.Rescale.standardizing(x))
+        chain.append(layers.Rescale.standardizing(data.some))
     for units in hidden:
         chain.append(layers.Dense(units, asked.activation))
         if asked.dropout:
@@ -222,15 +229,20 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
     return net
 
 
-def _optimizer(asked: TrainOptions, data: _Data, batch_size: int, scaled: bool) -> Optimizer:
-    name = asked.optimizer
+def _with_optimizer(asked: TrainOptions, task: str, scaled: bool) -> TrainOptions:
+    """With the defaults that the data call for: a run is resumed with them, whatever they are."""
+    name, rate = asked.optimizer, asked.learning_rate
     if name is None:
         name = "adam" if scaled and not (asked.momentum or asked.nesterov) else "sgd"
-    rate = asked.learning_rate
     if rate is None:
-        rate = recipe.learning_rate(name, data.task, scaled)
-    steps = max(1, asked.epochs * -(-data.n // batch_size))
-    chosen = name, rate, asked.momentum, asked.nesterov, asked.schedule
+        rate = recipe.learning_rate(name, task, scaled)
+    return dataclasses.replace(asked, optimizer=name, learning_rate=rate)
+
+
+def _optimizer(asked: TrainOptions, steps: int) -> Optimizer:
+    assert asked.optimizer is not None
+    assert asked.learning_rate is not None
+    chosen = asked.optimizer, asked.learning_rate, asked.momentum, asked.nesterov, asked.schedule
     return recipe.optimizer(*chosen, steps)
 
 

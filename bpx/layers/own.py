@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,10 +25,20 @@ def check_forward(layer: Layer, found: Any, x: Array, ctx: Context) -> None:
     _check_array(f"y of the layer {layer}", found[0], shape, dtypes)
 
 
-def check_backward(layer: Layer, below: Any, m: int, out: Space | None, ctx: Context) -> None:
-    """ValueError unless `backward` has returned ∂C/∂x, if wanted, and filled `watched(out)`."""
+def check_backward(
+    layer: Layer, below: Any, m: int, out: Space | None, ctx: Context, sound: bool
+) -> None:
+    """ValueError unless `backward` has returned ∂C/∂x, if wanted, and filled `watched(out)`.
+
+    `sound`: whether δ was without NaN.
+    """
     if ctx.wanted:
         _check_array(f"∂C/∂x of the layer {layer}", below, (m, *layer.shape_in), [ctx.dtype])
+    if ctx.wanted and out is not None and sound and not is_sound(below, ctx):
+        raise ValueError(
+            f"∂C/∂x of the layer {layer} is NaN, as it is where backward reads parameters after "
+            "it has handed over their gradient, which may change them: compute ∂C/∂x before"
+        )
     for to in [] if out is None else _all_in(out):
         if not to.filled:
             raise ValueError(
@@ -42,13 +53,29 @@ def _check_array(what: str, got: Any, shape: Shape, dtypes: Sequence[Any]) -> No
         raise not_as_expected(f"{what}, in the network's dtype,", shape, got)
 
 
-def watched(layer: Layer, out: Space, prefix: str = "") -> Space:
-    """The same destinations, which check the shapes of what they get."""
+def is_sound(delta: Array, ctx: Context) -> bool:
+    """Whether δ is without NaN; on a device, where a look would make the host wait, always."""
+    xp = ctx.backend.xp
+    return not ctx.backend.is_host or not bool(xp.any(xp.isnan(delta)))
+
+
+def lent(p: Space) -> Space:
+    """Copies of a layer's tensors."""
+    tensors = vars(p).items()
+    return Space(**{name: lent(v) if isinstance(v, Space) else v + 0 for name, v in tensors})
+
+
+def watched(layer: Layer, p: Space, out: Space, prefix: str = "") -> Space:
+    """The same destinations, which check the shapes of what they get.
+
+    Once they have it, the tensor in `p`, which are copies, is NaN: a fused update changes it then.
+    """
     found = Space()
     for name, to in vars(out).items():
+        of_it, path = getattr(p, name), prefix + name
         inner = isinstance(to, Space)
-        path = prefix + name
-        setattr(found, name, watched(layer, to, f"{path}.") if inner else _To(layer, path, to))
+        one = watched(layer, of_it, to, f"{path}.") if inner else _To(layer, path, to, of_it)
+        setattr(found, name, one)
     return found
 
 
@@ -63,27 +90,31 @@ def _all_in(out: Space) -> Iterator[_To]:
 class _To:
     """A `Destination` that takes one gradient, of the right shape: kernels would broadcast it."""
 
-    __slots__ = ("filled", "layer", "name", "to")
+    __slots__ = ("filled", "layer", "lent", "name", "to")
 
-    def __init__(self, layer: Layer, name: str, to: Destination) -> None:
-        self.layer, self.name, self.to, self.filled = layer, name, to, False
+    def __init__(self, layer: Layer, name: str, to: Destination, lent: Array) -> None:
+        self.layer, self.name, self.to, self.lent, self.filled = layer, name, to, lent, False
 
     def product(self, delta: Array, x: Array) -> None:
         n, k = self.shape if len(self.shape) == 2 else ("n", "k")  # no array has these
         self._check("product(d, x)", [("m", n), ("m", k)], delta, x)
         self.to.product(delta, x)
+        self.lent[...] = math.nan
 
     def sum_rows(self, parts: Array) -> None:
         self._check("sum_rows(d)", [("m", *self.shape)], parts)
         self.to.sum_rows(parts)
+        self.lent[...] = math.nan
 
     def sum_at(self, parts: Array, rows: Array) -> None:
         self._check("sum_at(d, k)", [("m", *self.shape[1:]), ("m",)], parts, rows)
         self.to.sum_at(parts, rows)
+        self.lent[...] = math.nan
 
     def write(self, gradient: Array) -> None:
         self._check("write(g)", [self.shape], gradient)
         self.to.write(gradient)
+        self.lent[...] = math.nan
 
     def __getattr__(self, name: str) -> Any:
         ways = "product", "sum_rows", "sum_at", "write"
@@ -112,28 +143,6 @@ class _To:
                 f"{_in_words(wanted)}, since {self.name} has shape {self.shape}, got "
                 f"{_in_words(shapes)}"
             )
-
-
-class Unread:
-    """A layer's tensors in its first backward pass: none is read after its gradient is there.
-
-    A fused update has changed it by then, and ∂C/∂x would be that of the new weights.
-    """
-
-    def __init__(self, layer: Layer, p: Space, out: Space, prefix: str = "") -> None:
-        self._layer, self._p, self._out, self._prefix = layer, p, out, prefix
-
-    def __getattr__(self, name: str) -> Any:
-        value, to = getattr(self._p, name), getattr(self._out, name, None)
-        if isinstance(to, Space):
-            return Unread(self._layer, value, to, f"{self._prefix}{name}.")
-        if to is not None and to.filled:
-            path = self._prefix + name
-            raise ValueError(
-                f"backward of the layer {self._layer} reads p.{path} after it has handed over the "
-                f"gradient of {path}, by which it may have changed: compute ∂C/∂x before"
-            )
-        return value
 
 
 def _in_words(shapes: Sequence[tuple[Any, ...]]) -> str:

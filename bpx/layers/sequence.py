@@ -99,14 +99,15 @@ def backward(
         layer = layers[index]
         tensors: Any = p[index]
         first = layer.own and ctx.first("backward")
+        sound = first and own.is_sound(below, ctx)
         if first and to is not None:
-            to = own.watched(layer, to)
-            tensors = own.Unread(layer, tensors, to)
+            tensors = own.lent(tensors)
+            to = own.watched(layer, tensors, to)
         try:
             below = layer.backward(below, saved[index], tensors, to, ctx)
         except AttributeError as error:
-            own.explain(error, layer, p=p[index], out=to)
+            own.explain(error, layer, p=tensors, out=to)
             raise
         if first:
-            own.check_backward(layer, below, delta.shape[0], to, ctx)
+            own.check_backward(layer, below, delta.shape[0], to, ctx, sound)
     return below

@@ -110,7 +110,7 @@ backend, dtype
         [11.0, 2.0]
         """
         check_is_network(net)
-        return fitted(cls(net, **params), net, None, cls._check)
+        return fitted(cls(net, **params), net, None, cls._check_task)
 
     @property
     def _task(self) -> str:
@@ -120,14 +120,17 @@ backend, dtype
         wide = "float32" if "float64" in backend.lacks else "float64"  # the network rounds them
         return super()._encode(y, wide, backend)
 
-    def _check(self, net: Network) -> None:
-        outputs, targets = net.output_shape[0], self.n_outputs_
+    def _check_task(self, net: Network) -> None:
         if net.task != "regression":
             raise ValueError(
                 f"{type(self).__name__} has a network for the task 'regression', and got one for "
                 f'{net.task!r}: give its last layer "identity", make it with task="regression", '
                 "or use NetworkClassifier"
             )
+
+    def _check(self, net: Network) -> None:
+        self._check_task(net)
+        outputs, targets = net.output_shape[0], self.n_outputs_
         if targets not in net.chain.architecture.target_counts:
             each = net.cost.outputs_per_target
             raise ValueError(

@@ -379,11 +379,22 @@ class Snapshot:
         if source.steps is not None and self.epoch.done > source.steps:
             different.append(f"an epoch has {source.steps} steps, and {self.epoch.done} are done")
         if different:
-            raise ValueError(
-                f"{self.path} is of another run: {'; '.join(different)}. Pass what was passed "
-                "then, or begin anew in another folder, with these weights by "
-                f"bpx.load({str(self.path)!r}).fit(..., checkpoint='another folder')"
-            )
+            raise OtherRun(self.path, different)
+
+
+class OtherRun(ValueError):
+    """A checkpoint is of another run than the one that is to go on; `different` says why."""
+
+    def __init__(self, path: Any, different: list[str]) -> None:
+        self.path, self.different = path, different
+        super().__init__(
+            f"{path} is of another run: {'; '.join(different)}. Pass what was passed "
+            "then, or begin anew in another folder, with these weights by "
+            f"bpx.load({str(path)!r}).fit(..., checkpoint='another folder')"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
+        return OtherRun, (self.path, self.different)
 
 
 def _rows_of_log(path: Any, log: np.ndarray, done: int) -> np.ndarray:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 SEPARATORS = ",;\t|"  # the usual ones
 _NO_SEPARATORS = {*string.ascii_letters, *string.digits, *"\"'+-.\r\n\0"}
-_TRUTHS = {"true": 1.0, "false": 0.0}
+# In the spellings that pyarrow knows.
+_TRUTHS = dict.fromkeys(("True", "true", "TRUE"), 1.0)
+_TRUTHS |= dict.fromkeys(("False", "false", "FALSE"), 0.0)
 _MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
 
 
@@ -73,11 +75,15 @@ class Dialect:
     def quantity(self, cell: str) -> float | None:
         """The same, and 1 for True and 0 for False, as pandas writes them."""
         found = self.number(cell)
-        return _TRUTHS.get(cell.strip().lower()) if found is None else found
+        return _TRUTHS.get(cell.strip()) if found is None else found
 
     def is_name(self, cell: str) -> bool:
         """Whether a cell is neither missing nor a number, finite or not."""
         return self.number(cell) is None and not is_missing(cell)
+
+    def is_word(self, cell: str) -> bool:
+        """Whether a cell is neither missing, nor a number, nor True or False."""
+        return self.is_name(cell) and not is_truth(cell)
 
     def other_decimal(self, cell: str) -> str:
         """A remedy for what would be a number if the decimal mark were the other one."""
@@ -89,8 +95,8 @@ class Dialect:
 
 
 def is_truth(cell: str) -> bool:
-    """Whether a cell is True or False, in upper or lower case."""
-    return cell.strip().lower() in _TRUTHS
+    """Whether a cell is True or False."""
+    return cell.strip() in _TRUTHS
 
 
 def is_missing(cell: str) -> bool:

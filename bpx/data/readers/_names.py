@@ -27,7 +27,7 @@ def check_first_line(
         raise ValueError(f"{path} is empty, expected a line of names and rows below it")
     if columns and set(columns) <= set(names):
         return
-    if not any(dialect.is_name(name) and name not in classes for name in names):
+    if not any(dialect.is_word(name) and name not in classes for name in names):
         shown = ", ".join([*map(shortened, names[:3]), *(["..."] if names[3:] else [])])
         raise ValueError(
             f"{path}: expected the columns' names in the first line, got "

@@ -267,18 +267,26 @@ def parquet_size(path: Path) -> int:
         return 8 * file.metadata.num_rows * len(file.schema_arrow)
 
 
-def parquet_names(path: Path) -> list[str]:
-    """The names of a Parquet file's columns."""
+def parquet_names(path: Path, hidden: bool = False) -> list[str]:
+    """The names of a Parquet file's columns; with those that are pandas' index if `hidden`."""
     with _parquet(path) as (file, _):
-        return _shown(file.schema_arrow)
+        schema = file.schema_arrow
+        return list(schema.names) if hidden else _shown(schema)
 
 
 def parquet_text(path: Path, columns: Sequence[str]) -> list[list[str]]:
     """What a Parquet file has in these columns, row by row; empty where a value is missing."""
     with _parquet(path) as (file, _):
-        found = file.read(columns=list(columns)).select(columns).to_pydict().values()
-    rows = zip(*found, strict=True)
+        table = file.read(columns=list(columns)).select(columns)
+    rows = zip(*map(_text, table.columns), strict=True)
     return [["" if value is None else str(value) for value in row] for row in rows]
+
+
+def _text(column: Any) -> list[Any]:
+    """A column's values; numbers with as many digits as their type has."""
+    is_float = _types().is_floating(column.type)
+    values: list[Any] = (column.cast("string") if is_float else column).to_pylist()
+    return values
 
 
 def _shown(schema: Any) -> list[str]:
@@ -414,7 +422,7 @@ class Csv(TableReader):
             hint = separated_by_others(self.names, self._dialect)
             if not hint and (found := NO_NUMBER.search(str(error))):
                 name = self.names[int(found[1])]
-                hint = f": column {name!r} begins with True or False, and is to have no others"
+                hint = f": column {name!r} begins with True or False: write 1 and 0 for these"
                 if name not in self._truths:
                     hint = advice(found[2], name, self._dialect)
             raise ValueError(
