@@ -1,10 +1,10 @@
 """Damaged files given to the command line, and to `bpx.load` and `fit`: ``python fuzz.py``.
 
 Thousands of .csv, .npy, .npz, .parquet and model files, each damaged at random, are given to
-``bpx train``, ``evaluate``, ``predict`` and ``export``. Each must end either in one line that says
-what is wrong with it and exit status 1 or 2, or in a result without such a line; there may also be
-a note on what the targets are taken for. Anything else is a fault: a traceback, more lines, a
-crash, more than 20 s, more than 512 MiB.
+``bpx train``, ``evaluate``, ``predict`` and ``export``, and files of a run to ``compare``. Each
+must end either in one line that says what is wrong with it and exit status 1 or 2, or in a result
+without such a line; there may also be a note on what the targets are taken for. Anything else is a
+fault: a traceback, more lines, a crash, more than 20 s, more than 512 MiB.
 
 Then checkpoints and models are damaged, in bytes of the file and in values of its header with a
 valid checksum, and read by `fit` and `bpx.load`.
@@ -23,6 +23,7 @@ import os
 import random
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from bpx import cli, persistence
 
 SECONDS, MEMORY = 20.0, 512 << 20  # that a file may take
 N = 40  # samples
+OF_RUN = {"recipe": "recipe.json", "history": "history.csv", "scores": "test.json"}
 
 
 def seeds(folder: Path) -> list[str]:
@@ -55,7 +57,10 @@ def seeds(folder: Path) -> list[str]:
     np.savetxt(folder / "x.csv", cells, "%s", ",", header=",".join(names), comments="")
     net.save(folder / "x.safetensors")
     bpx.Ensemble.of(2, net).save(folder / "x.ensemble")
-    found = ["csv", "npy", "npz", "safetensors", "ensemble"]
+    outcome(["train", str(folder / "x.npz"), "--epochs", "2", "--out", str(folder / "whole")])
+    for kind, name in OF_RUN.items():
+        (folder / "whole" / name).rename(folder / f"x.{kind}")
+    found = ["csv", "npy", "npz", "safetensors", "ensemble", *OF_RUN]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -74,6 +79,12 @@ def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, l
     path = folder / f"wrong.{kind}"
     path.write_bytes(mutations.KINDS[kind]((folder / f"x.{kind}").read_bytes(), draw))
     wrong, model = str(path), str(folder / "x.safetensors")
+    if kind in OF_RUN:
+        run = folder / "wrong.run"
+        run.mkdir(exist_ok=True)
+        for other, name in OF_RUN.items():
+            shutil.copy(folder / f"{'wrong' if other == kind else 'x'}.{other}", run / name)
+        return kind, ["compare", str(run)]
     if kind in ("safetensors", "ensemble"):
         data = str(folder / "x.npz")
         chosen = [["evaluate", wrong, data], ["predict", wrong, data]]
@@ -135,7 +146,7 @@ def peak() -> int:
 
 def serve(folder: Path, kinds: list[str], seed: int, first: int, last: int, step: int) -> None:
     """Go through the cases, with a line before and after each; the parent watches them."""
-    for kind in kinds:  # so that everything is loaded and all threads are there
+    for kind in (k for k in kinds if k not in OF_RUN):  # so that all is loaded, and threads there
         for arguments in ([["evaluate", str(folder / "x.safetensors"), str(folder / "x.npz")],
                            ["export", str(folder / "x.safetensors"), str(folder / "out.onnx")]]
                           if kind in ("safetensors", "ensemble") else

@@ -209,6 +209,13 @@ def mistaken(header: object, draw: random.Random) -> object:
         return copy
 
 
+def json_text(content: bytes, draw: random.Random) -> bytes:
+    """Damaged bytes, or a wrong value."""
+    if draw.random() < 0.3:
+        return in_bytes(content, draw)
+    return json.dumps(mistaken(json.loads(content), draw)).encode()
+
+
 def parquet(content: bytes, draw: random.Random) -> bytes:
     """Damaged bytes, mostly in the footer, which says what is where."""
     if draw.random() < 0.3:
@@ -220,6 +227,9 @@ def parquet(content: bytes, draw: random.Random) -> bytes:
 KINDS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "csv": csv,
     "ensemble": safetensors,
+    "history": csv,
+    "recipe": json_text,
+    "scores": json_text,
     "npy": npy,
     "npz": npz,
     "parquet": parquet,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
 from .checks import number, positive, shortened, takes, whole
@@ -263,6 +265,8 @@ class Quantile(Cost):
 
     def __post_init__(self) -> None:
         given: Any = self.levels
+        if isinstance(given, np.ndarray):
+            given = given.tolist()
         several = isinstance(given, Sequence) and not isinstance(given, str)
         levels = given if several else [given]
         what = "levels of Quantile, or each of a tuple,"

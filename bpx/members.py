@@ -201,7 +201,7 @@ def _in_turn(
             data.load_state(state)
         if not interrupts.noted:
             try:
-                history = _fit(net, x, y, _with_title(options, f"member {index}"))
+                history = _fit(net, x, y, options, f"member {index}")
                 if history.interrupted:  # perhaps by another rank's signal
                     interrupts.note(signal.SIGTERM if history.terminated else signal.SIGINT)
             except Exception as error:
@@ -213,17 +213,18 @@ def _in_turn(
 
 def _with_title(options: Mapping[str, Any], title: str) -> Mapping[str, Any]:
     """The same, but a bar that is asked for says whose it is."""
-    if options.get("progress") is not True:
+    if options.get("progress") is not True or not title:
         return options
     callbacks = [*as_callbacks(options.get("callbacks", ())), Progress(title=title)]
     return {**options, "callbacks": callbacks, "progress": False}
 
 
-def _fit(net: Network, x: Any, y: Any, options: Mapping[str, Any]) -> History:
+def _fit(net: Network, x: Any, y: Any, options: Mapping[str, Any], title: str = "") -> History:
     """What `Network.fit` does, but a signal is the ensemble's to tell of."""
     if type(net).fit is not Network.fit:  # a subclass has its own
         return net.fit(x, y, **options)
-    own = {name: value for name, value in options.items() if name != "parallel"}
+    named = _with_title(options, title)
+    own = {name: value for name, value in named.items() if name != "parallel"}
     return train_quietly(net, x, y, Options(**own), options.get("parallel"))
 
 

@@ -568,7 +568,8 @@ class Network(HasNames):
         y = numbered(y, names.classes, f"{what}y")
         if isinstance(x, Blocks):
             return self._on_disk(x, y, sample_weight, what, finite, names.classes)
-        arrays.check_not_swapped(x, y, self.input_shape, self.output_shape[0], what)
+        counts = self.chain.architecture.target_counts
+        arrays.check_not_swapped(x, y, self.input_shape, counts, what)
         x = self._rows(x, finite, f"{what}x")
         held = self._targets(x.shape[0], y, sample_weight, what, finite, allow_zero_weight)
         return arrays.Samples(x, *held)
@@ -1102,7 +1103,7 @@ class Network(HasNames):
             (n,), not negative: a batch's cost is Σ wC / Σ w.
         validation : (x, y), (x, y, sample_weight), Blocks or iterable, optional
             Evaluated after each epoch. An iterable brings mini-batches, as for `evaluate`, also
-            where x and y are arrays, and is gone through after each epoch.
+            where x and y are arrays, and is iterated over after each epoch.
         callbacks : callback, function, or sequence of them
             See `bpx.callbacks`.
         shuffle : bool or function
@@ -1200,10 +1201,12 @@ class Network(HasNames):
         Notes
         -----
         Ctrl-C takes effect between two steps: `fit` returns the history so far, with
-        ``history.interrupted`` set, and the network has the weights of the last full step. A
-        second Ctrl-C raises KeyboardInterrupt at once. With `checkpoint`, SIGTERM ends the run in
-        the same way; after the last checkpoint and the callbacks' ``on_fit_end`` it is delivered
-        again, on all ranks: the process dies of it, or the user's own handler is called.
+        ``history.interrupted`` set, and the network has the weights of the last full step, or
+        those of the best epoch by `EarlyStopping`. A second Ctrl-C raises KeyboardInterrupt at
+        once, also in the next call if it comes within three seconds. With `checkpoint`, SIGTERM
+        ends the run in the same way; after the last checkpoint and the callbacks' ``on_fit_end``
+        it is delivered again, on all ranks: the process dies of it, or the user's own handler is
+        called.
 
         Examples
         --------

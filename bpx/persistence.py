@@ -35,7 +35,7 @@ _OTHERS = {
     b"\x80": "a pickle, as joblib and older versions of PyTorch write",
     b"{": "JSON",
 }
-_ARRAYS = "a network of the same layers takes its arrays, net.tensors[name][...] = array"
+_ARRAYS = "to use its weights, make a network of such layers and set net.tensors[name] = array"
 
 MOST_SAID = 2_000  # characters of a message: the names in it may be a file's
 
@@ -248,7 +248,8 @@ def _of_others(place: str, source: Any) -> str:
     for start, kind in _OTHERS.items():
         # The length of a safetensors header may begin so, but is hardly 2²⁴ or more.
         if begin.startswith(start) and any(begin[3:]):
-            return f"{place} is {kind}, not a file of bpx: {_ARRAYS}"
+            hint = "" if kind == "JSON" else f": {_ARRAYS}"
+            return f"{place} is {kind}, not a file of bpx{hint}"
     return ""
 
 

@@ -265,7 +265,7 @@ def test_runs_without_accuracy_or_epochs(tmp_path, tables):
     assert re.split("  +", titles)[2:] == columns
     test = json.loads((tmp_path / "a" / "test.json").read_text())
     assert re.split("  +", first)[4] == f"{test['r2'][0]:.4f}"
-    assert set(test) == {"rmse", "r2"}
+    assert set(test) == {"cost", "rmse", "r2"}
     (tmp_path / "b" / "test.json").unlink()
     out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
     last = out.splitlines()[2]
@@ -427,3 +427,74 @@ def test_missing_truths_are_told(tmp_path):
     parquet.write_table(table, tmp_path / "a.parquet")
     _, err = bpx_command("train", "a.parquet", "--target", "y", cwd=tmp_path, status=2)
     assert "NaN or infinity in x, first in row 1, column 'a'" in err
+
+
+def test_a_cost_that_is_not_for_classes_decides_the_task(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 2)), y=np.arange(60) % 4)
+    for cost, end in (
+        ("poisson", "Dense 1, exp"),
+        ("quantile", "Rescale"),
+        ("gaussian_nll", "Rescale"),
+        ("huber", "Rescale"),
+    ):
+        given = "a.npz", "--cost", cost, "--epochs", 1, "--out", "run", "--overwrite"
+        out, err = bpx_command("train", *given, cwd=tmp_path)
+        assert ("regression;" in out, err) == (True, "")
+        assert str(bpx.load(tmp_path / "run" / "model.safetensors").layers[-1]).startswith(end)
+    for cost in ("quadratic", "log-likelihood"):
+        out, _ = bpx_command("train", "a.npz", "--cost", cost, "--epochs", 1, cwd=tmp_path)
+        assert "classification;" in out
+
+
+def test_a_target_of_truths(tmp_path, rng, monkeypatch):
+    """Alone it has classes, in a .csv by name; beside others, or for multilabel, 1 and 0."""
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    frame = pandas.DataFrame(rng.normal(size=(1500, 2)), columns=["a", "b"])
+    frame["c"], frame["d"] = frame.a > 0, frame.b > 0
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    scores = []
+    for kind in ("csv", "parquet"):
+        given = f"t.{kind}", "--target", "c", "--ignore", "d", "--epochs", 2, "--out", kind
+        bpx_command("train", *given, cwd=tmp_path)
+        scores += [
+            bpx_command("evaluate", kind, f"t.{k}", cwd=tmp_path) for k in ("csv", "parquet")
+        ]
+    assert all(score == scores[0] for score in scores)
+    for budget in ("1 GB", "60 kB"):
+        given = "t.csv", "--target", "c,d", "--task", "multilabel", "--budget", budget
+        out, _ = bpx_command("train", *given, "--epochs", 3, cwd=tmp_path)
+        assert float(out.splitlines()[-1].split()[2]) > 80.0
+
+
+def test_compare_replaces_nothing_of_a_run(tmp_path, tables):
+    trained(tmp_path)
+    before = (tmp_path / "run" / "curve.png").read_bytes()
+    _, err = bpx_command("compare", "run", "--out", "run/curve.png", cwd=tmp_path, status=2)
+    assert "run/curve.png would replace run/curve.png, which it is made of: name another" in err
+    assert (tmp_path / "run" / "curve.png").read_bytes() == before
+
+
+def test_a_run_that_does_not_begin_leaves_nothing(tmp_path, tables, monkeypatch):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    given = "now.csv", "--target", "kind", "--ignore", "id", "--budget", "1 kB", "--out"
+    _, err = bpx_command("train", *given, "new/run", cwd=tmp_path, status=2)
+    assert "a budget of 1000 bytes holds" in err
+    assert not (tmp_path / "new" / "run").exists()
+    (tmp_path / "there").mkdir()
+    bpx_command("train", *given, "there", cwd=tmp_path, status=2)
+    assert not any((tmp_path / "there").iterdir())
+    trained(tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    bpx_command("train", *given, "run", "--overwrite", cwd=tmp_path, status=2)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_the_scores_on_test_samples(tmp_path, tables):
+    _, net, _ = trained(tmp_path, "--test", "last.csv")
+    found = json.loads((tmp_path / "run" / "test.json").read_text())
+    assert {name: numbers[0] for name, numbers in found.items()} == pytest.approx(
+        net.evaluate(*tables["last"])
+    )

@@ -416,3 +416,32 @@ def test_gradcheck_on_the_command_line():
     options = "--sizes", "5,4,4", "--output", "identity", "--cost", "gaussian-nll"
     told, _ = bpx_command("gradcheck", *options)
     assert "worst" in told
+
+
+def test_messages_about_how_many_targets_there_are(rng):
+    x, y = rng.normal(size=(9, 4)), rng.normal(size=(9, 2))
+    net = bpx.Network([4, 2], output="identity", cost="gaussian-nll", seed=0)
+    with pytest.raises(
+        ValueError, match=r"\(m,\), got \(9, 2\): its cost takes 2 outputs for each"
+    ):
+        net.fit(x, y)
+    net = bpx.Network([4, 4], output="identity", cost="gaussian-nll", seed=0)
+    with pytest.raises(ValueError, match="are they swapped"):
+        net.fit(y, x)
+
+
+def test_levels_in_an_array():
+    cost = bpx.costs.Quantile(np.linspace(0.1, 0.9, 3))
+    assert cost == bpx.costs.Quantile((0.1, 0.5, 0.9))
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_an_estimator_of_a_network_that_is_there(rng, targets):
+    pytest.importorskip("sklearn", reason="no scikit-learn: pip install scikit-learn")
+    from bpx.sklearn import NetworkRegressor
+
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, targets))
+    net = bpx.Network([4, 2 * targets], output="identity", cost="gaussian-nll", seed=0)
+    est = NetworkRegressor.from_network(net)
+    np.testing.assert_allclose(est.predict(x), net(x), rtol=1e-6)
+    assert np.isfinite(est.score(x, y))

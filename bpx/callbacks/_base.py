@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from reprlib import recursive_repr
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,7 @@ class Callback:
             if name.startswith("on_") and name not in HOOKS:
                 raise TypeError(f"callbacks have no hook {name!r}{nearest(name, list(HOOKS))}")
 
+    @recursive_repr()
     def __repr__(self) -> str:
         """The call that makes it, with the arguments that are attributes of the same names."""
         arguments, own = inspect.signature(type(self)).parameters, vars(self)

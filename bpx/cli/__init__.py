@@ -170,7 +170,12 @@ def train(
         str | None, typer.Option(help="Activation of the outputs; the task decides by default.")
     ] = None,
     cost: Annotated[
-        str | None, typer.Option(help="What is minimized; the task decides by default.")
+        str | None,
+        typer.Option(
+            help="What is minimized; the task decides by default: log-likelihood, cross-entropy "
+            "or quadratic. Or, for values, mean-absolute-error, huber, poisson (for counts), "
+            "quantile (the median) or gaussian-nll (a mean and a variance)."
+        ),
     ] = None,
     dropout: Annotated[
         float, typer.Option(help="Probability of dropping a unit, after each hidden layer.")
@@ -412,6 +417,8 @@ def compare(
     ] = None,
 ) -> None:
     """Compare runs: their best scores, and the options in which they differ."""
+    if out is not None:
+        _check_spared(out, *(run / name for run in folders for name in runs.WRITTEN))
     found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
     print(comparison.table(found))
     if out is not None:

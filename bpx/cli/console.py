@@ -124,22 +124,25 @@ MOST_SCORES = 20  # lines for targets, and for classes
 
 
 def scores(net: Network | Ensemble, x: Any, y: np.ndarray) -> dict[str, list[float]]:
-    """The ``accuracy``, one number; or of a regression the ``rmse`` and ``r2`` of each target.
+    """The mean ``cost`` and the ``accuracy``, each in a list; or of a regression the ``cost``, and
+    the ``rmse`` and ``r2`` of each target.
 
-    R² is the share of the variance that is explained; NaN if there is none. Empty if none of the
+    R² is the share of the variance that is explained; NaN if there is none. No R² if none of the
     outputs about a target predicts it.
     """
+    found = net.evaluate(x, y)
+    cost = {"cost": [found["cost"]]}
     if net.task != "regression":
-        return {"accuracy": [net.accuracy(x, y)]}
+        return cost | {"accuracy": [found["accuracy"]]}
     truth = _columns(y)
     predicted = net.cost.predictions(net.predict(x), truth.shape[1])
     if predicted is None:
-        return {}
+        return cost
     errors = net.backend.to_host(predicted) - truth
     spread = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         explained = np.where(spread > 0.0, 1.0 - (errors**2).sum(axis=0) / spread, np.nan)
-    return {"rmse": _rms(errors).tolist(), "r2": explained.tolist()}
+    return cost | {"rmse": _rms(errors).tolist(), "r2": explained.tolist()}
 
 
 def described(
@@ -156,7 +159,7 @@ def described(
     if net.task != "regression":
         beside = "" if learned is None else _of_most_frequent(learned, y)
         return f"accuracy {100 * found['accuracy'][0]:.2f} %{beside}"
-    if not found:
+    if "r2" not in found:
         return "no R²: none of the outputs about a target predicts it"
     rmse, r2 = found["rmse"], found["r2"]
     alone = [""] * len(r2) if learned is None else _of_mean(learned, _columns(y))

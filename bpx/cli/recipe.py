@@ -15,7 +15,7 @@ from ..architecture import Architecture
 from ..augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveraging
 from ..chain import Chain
-from ..costs import GaussianNLL
+from ..costs import COSTS, CrossEntropy, GaussianNLL, LogLikelihood, Quadratic
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..network import Network
@@ -92,6 +92,13 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
     twin = Network.of(chain, net.generator, net.steps, net.epochs)
     twin.names = net.names
     return twin
+
+
+def task(cost: str | None) -> str | None:
+    """The task that a cost decides: one that is not for classes is for values."""
+    if cost is None or isinstance(COSTS.get(cost), Quadratic | CrossEntropy | LogLikelihood):
+        return None
+    return "regression"
 
 
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
+from ..callbacks import Callback
 from ..files import save
 from ..history import History
 from ..network import Network
@@ -27,8 +28,10 @@ WRITTEN = MODEL, HISTORY, CURVE, SCORES, RECIPE, LAST
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
 
 
-def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
+def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> Callable[[], None]:
     """Make the folder and write the recipe, from which the run can be resumed.
+
+    Returns a function that undoes it, for a run that does not begin.
 
     Raises
     ------
@@ -37,7 +40,8 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
         unless `overwrite`; or the data are such a file.
     """
     there = [name for name in WRITTEN if (out / name).exists()]
-    for data in (Path(options[what]) for what in ("data", "validation", "test") if options[what]):
+    given = filter(None, map(options.get, ("data", "validation", "test")))
+    for data in map(Path, given):
         for name in there:
             if data.exists() and data.samefile(out / name):
                 raise ValueError(
@@ -53,10 +57,35 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     if there and not overwrite and (MODEL in there or RECIPE not in there or not folder.is_dir()):
         what = "trained model" if MODEL in there else f"{there[0]}, which the run would replace"
         raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
+    is_new, recipe = not out.exists(), out / RECIPE
+    before = recipe.read_bytes() if recipe.exists() else None
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (LAST, HISTORY, CURVE, SCORES):  # a model stays until there is another one
-        (out / name).unlink(missing_ok=True)
     _write_recipe(out, options)
+
+    def undo() -> None:
+        folder.rmdir()
+        if before is not None:
+            write_bytes(recipe, before, follow=False)
+            return
+        recipe.unlink()
+        if is_new:
+            out.rmdir()
+
+    return undo
+
+
+class Clears(Callback):
+    """Deletes what is left of a run before, once `fit` has found everything in order.
+
+    Its model stays until there is another one.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def on_fit_begin(self, run: Any) -> None:
+        for name in (LAST, HISTORY, CURVE, SCORES):
+            (self.out / name).unlink(missing_ok=True)
 
 
 def go_on(out: Path, options: Mapping[str, Any]) -> Callable[[], None]:
@@ -270,9 +299,9 @@ def write(net: Network, history: History, out: Path) -> None:
 
 
 def write_scores(out: Path, found: Mapping[str, list[float]]) -> None:
-    """What the network has on the test samples; JSON has no NaN, so null is in its place."""
+    """What the network has on the test samples; what is not finite is null, as in JSON."""
     known = {
-        name: [None if math.isnan(number) else number for number in numbers]
+        name: [number if math.isfinite(number) else None for number in numbers]
         for name, numbers in found.items()
     }
     write_bytes(out / SCORES, (json.dumps(known) + "\n").encode(), follow=False)

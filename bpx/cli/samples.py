@@ -304,8 +304,11 @@ def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
 
 
 def _check_names(path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None) -> None:
-    """ValueError if targets are names that the network does not know."""
-    if got and not known:
+    """ValueError if targets are names that the network does not know.
+
+    False and True of a .csv are 0 and 1 for one that was trained on the same in a .parquet.
+    """
+    if got and not known and [name.lower() for name in got] != ["false", "true"]:
         raise ValueError(
             f"{path}: the targets are names of classes, such as {shortened(got[0])}, and the "
             "network has none: number them 0, 1, 2, ... as in its training"

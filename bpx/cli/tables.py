@@ -234,8 +234,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], asked: Asked) -> T
         )
     places = {name: place for place, name in enumerate(names)}  # there may be many thousands
     read = wanted if labelled else []
-    used = [(places[name], dialect.quantity) for name in inputs]
-    used += [(places[name], dialect.number) for name in read]
+    used = [(places[name], dialect.quantity) for name in [*inputs, *read]]
     last = used[-1][0]
     text = len(read) == 1 and len(first[1]) > last and classes.begin(first[1][last], dialect)
     if text:

@@ -46,8 +46,8 @@ def task(parts: list[Part], asked: str | None, names: Names | None) -> tuple[str
     if np.array_equal(few, np.arange(len(few))):
         return "classification", _outputs(y, "classification"), _may_be_counts(y, len(few))
     doubt = (
-        f"the targets are {len(few)} whole numbers from {few[0]} to {few[-1]}, which are learned "
-        "as quantities; if they are classes, pass --task classification"
+        f"the targets are {len(few)} different whole numbers from {few[0]} to {few[-1]}, which "
+        "are learned as quantities; if they are classes, pass --task classification"
     )
     return "regression", _outputs(y, "regression"), doubt if len(few) <= LIKE_CLASSES else None
 

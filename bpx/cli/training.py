@@ -14,13 +14,14 @@ from typing import Any, get_type_hints
 from .. import layers
 from ..callbacks import Callback
 from ..checks import positive, printable, whole
-from ..costs import COSTS
+from ..costs import COSTS, Poisson
 from ..data.arrays import check_batch_size
 from ..history import History
 from ..names import Names
 from ..network import Network
 from ..optimizers import Optimizer
 from ..parallel.ranks import Ranks
+from ..registry import canonical
 from ..training import Options, train_quietly
 from ..training.snapshots import OtherRun
 from ..training.steps import DivergenceError
@@ -136,11 +137,14 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     if folder is not None and resume:
         take_back = runs.go_on(folder, asked.to_resume())
     elif folder is not None:
-        runs.begin(folder, asked.to_resume(), asked.overwrite)
+        take_back = runs.begin(folder, asked.to_resume(), asked.overwrite)
+        callbacks = [*options.callbacks, runs.Clears(folder)]
+        options = dataclasses.replace(options, callbacks=callbacks)
     try:
         history = _fit(net, learned[0], options, ranks, undo, folder)
     except Exception as error:
-        if take_back is not None and net.steps == 0:  # as other data, which fit refuses
+        begun = net.steps > 0 or isinstance(error, DivergenceError)
+        if take_back is not None and not begun:  # as with other data, which fit refuses
             take_back()
         if isinstance(error, OtherRun):
             raise ValueError(
@@ -200,7 +204,7 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
             asked.ignore or (), written_in, asked.others,
         )
     )  # fmt: skip
-    task, outputs, doubt = targets.task(parts, asked.task, names)
+    task, outputs, doubt = targets.task(parts, asked.task or recipe.task(asked.cost), names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
     return _Data(*targets.by_classes(parts, names, task), some, task, outputs)
@@ -209,6 +213,8 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
 def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
     """A network whose inputs and outputs fit the data."""
     default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
+    if canonical(asked.cost or "") == Poisson.name:
+        default["regression"] = "exp"
     cost = asked.cost
     if data.task == "regression":
         cost = cost or "quadratic"  # whatever the outputs; a classification's goes by them

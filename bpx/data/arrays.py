@@ -64,12 +64,14 @@ def check_row_shape(
     raise ValueError(f"expected {what} of shape {of_batch(shape)}, got {got}{remedy}")
 
 
-def check_not_swapped(x: Any, y: Any, shape: tuple[int, ...], outputs: int, what: str) -> None:
+def check_not_swapped(
+    x: Any, y: Any, shape: tuple[int, ...], counts: tuple[int, ...], what: str
+) -> None:
     """ValueError if y has rows of `shape`, and x, which has not, is like labels or targets."""
     got, other = getattr(x, "shape", ()), getattr(y, "shape", ())
     if other[1:] != shape or got[:1] != other[:1] or got[1:] == shape or shape == (1,):
         return
-    if got[1:] in ((), (1,), (outputs,)):
+    if got[1:] in ((), (1,), *((count,) for count in counts)):
         raise ValueError(
             f"expected {what}x of shape {of_batch(shape)}, got {tuple(got)}, and {what}y is of "
             f"shape {tuple(other)}: are they swapped? x comes first, then y"
@@ -231,6 +233,8 @@ def check_y(
         labels = " or labels (m,)" if task == "classification" else ""
         shapes = [f"(m, {count})" for count in counts] + ["(m,)"] * (1 in counts)
         array, hint = _in_code(given, what), ""
+        if counts[0] != outputs:
+            hint = f": its cost takes {outputs // counts[0]} outputs for each target"
         if labels and integers and tuple(y.shape) == (m, 1):
             hint = f": {array}.reshape(-1)"
         if integers and not labels and y.ndim == 1:

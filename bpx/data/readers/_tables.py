@@ -373,7 +373,7 @@ class Csv(TableReader):
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
     def _check_first(self, text: bytes) -> None:
-        """ValueError if x has words in the first row; True and False make columns of truths."""
+        """ValueError if x has words in the first row; note which columns begin with truths."""
         import csv
 
         try:
@@ -382,11 +382,10 @@ class Csv(TableReader):
         except csv.Error:  # a cell of more than 131,072 characters; pyarrow may take it
             return
         row = dict(zip(self.names, cells, strict=False))
+        self._truths = {name for name, cell in row.items() if is_truth(cell)}
         for name in self.columns:
             cell = row.get(name, "0")
-            if is_truth(cell):
-                self._truths.add(name)
-            elif self._dialect.is_name(cell):
+            if self._dialect.is_word(cell):
                 hint = separated_by_others(self.names, self._dialect)
                 hint = hint or advice(cell, name, self._dialect)
                 raise ValueError(
