@@ -63,6 +63,8 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> Callable[[]
     _write_recipe(out, options)
 
     def undo() -> None:
+        if any(folder.iterdir()):  # it has begun, with a checkpoint
+            return
         folder.rmdir()
         if before is not None:
             write_bytes(recipe, before, follow=False)
@@ -84,7 +86,7 @@ class Clears(Callback):
         self.out = out
 
     def on_fit_begin(self, run: Any) -> None:
-        for name in (LAST, HISTORY, CURVE, SCORES):
+        for name in () if run.rank else (LAST, HISTORY, CURVE, SCORES):
             (self.out / name).unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -121,7 +121,7 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     """Train and score; returns the exit status."""
     started = time.perf_counter()
     asked.check()
-    sizes, options = recipe.sizes(asked.hidden), _known_before_data(asked)
+    sizes, options = recipe.sizes(asked.hidden), _known_before_data(asked, resume)
     data = _read(asked, ranks)
     batch_size = check_batch_size(asked.batch_size, data.n)
     net = _network(asked, data, sizes)
@@ -133,44 +133,54 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
         sample_weight=recipe.weights(asked.class_weight, data.parts[0][1], data.task),
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
-    take_back = None
-    if folder is not None and resume:
-        take_back = runs.go_on(folder, asked.to_resume())
-    elif folder is not None:
-        take_back = runs.begin(folder, asked.to_resume(), asked.overwrite)
-        callbacks = [*options.callbacks, runs.Clears(folder)]
-        options = dataclasses.replace(options, callbacks=callbacks)
+    take_back = _begin(asked, folder, resume)
     try:
         history = _fit(net, learned[0], options, ranks, undo, folder)
+    except OtherRun as error:
+        take_back()
+        raise ValueError(
+            f"the run in {asked.out} cannot go on: {'; '.join(error.different)}; give it what it "
+            "had, or begin another run with another --out"
+        ) from error
     except Exception as error:
-        begun = net.steps > 0 or isinstance(error, DivergenceError)
-        if take_back is not None and not begun:  # as with other data, which fit refuses
+        if net.steps == 0 and not isinstance(error, DivergenceError):  # fit has refused something
             take_back()
-        if isinstance(error, OtherRun):
-            raise ValueError(
-                f"the run in {asked.out} cannot go on: {'; '.join(error.different)}; give it what "
-                "it had, or begin another run with another --out"
-            ) from error
         raise
     net = recipe.followed_by(net, undo)
     runs.conclude(net, history, folder)
-    found = scores(net, *data.parts[2])
-    words = printable(described(found, net, data.parts[2][1], data.parts[0][1]))
-    lines = "\n".join(f"test {line}" for line in words.splitlines())
-    print(f"{lines} in {time.perf_counter() - started:.1f} s", flush=True)
-    if folder is not None:
-        runs.write_scores(folder, found)
+    _score(net, data, folder, started)
     # As a shell calls the ends by these signals; an exit that MPI can take part in.
     if history.terminated:
         return 128 + signal.SIGTERM
     return 128 + signal.SIGINT if history.interrupted else 0
 
 
-def _known_before_data(asked: TrainOptions) -> Options:
+def _begin(asked: TrainOptions, folder: Path | None, resume: bool) -> Callable[[], None]:
+    """Put the recipe into the folder; returns what takes it back."""
+    if folder is None:
+        return lambda: None
+    if resume:
+        return runs.go_on(folder, asked.to_resume())
+    return runs.begin(folder, asked.to_resume(), asked.overwrite)
+
+
+def _score(net: Network, data: _Data, folder: Path | None, started: float) -> None:
+    """The last lines: the score on the test samples, which the folder gets too."""
+    found = scores(net, *data.parts[2])
+    words = printable(described(found, net, data.parts[2][1], data.parts[0][1]))
+    lines = "\n".join(f"test {line}" for line in words.splitlines())
+    print(f"{lines} in {time.perf_counter() - started:.1f} s", flush=True)
+    if folder is not None:
+        runs.write_scores(folder, found)
+
+
+def _known_before_data(asked: TrainOptions, resume: bool) -> Options:
     """The arguments of `fit` that do not depend on the data, which may take long to read."""
     epochs = whole("epochs", asked.epochs, 0)
     shown: list[Callback] = [ShowNetwork()] if asked.progress else [ShowNetwork(), ShowEpochs()]
     others = recipe.callbacks(asked.patience, asked.average_from, epochs, asked.schedule)
+    if asked.out is not None and not resume:
+        others.append(runs.Clears(asked.out))
     return Options(
         epochs=epochs, accumulate=asked.accumulate, l1=asked.l1, l2=asked.l2,
         clip_norm=asked.clip_norm, clip_value=asked.clip_value, shuffle=asked.shuffle,
