@@ -187,7 +187,7 @@ def train(
     ] = None,
     accumulate: Annotated[
         int,
-        typer.Option(help="Slices of each mini-batch, worked one after another to save memory."),
+        typer.Option(help="Process each mini-batch in so many slices, to save memory."),
     ] = 1,
     optimizer: Annotated[
         str | None,
@@ -416,7 +416,10 @@ def compare(
         Path | None, typer.Option(help="A picture of their learning curves, such as curves.png.")
     ] = None,
 ) -> None:
-    """Compare runs: their best scores, and the options in which they differ."""
+    """Compare runs by their scores.
+
+    Each has a line, which ends with the options that not all of them have.
+    """
     if out is not None:
         _check_spared(out, *(run / name for run in folders for name in runs.WRITTEN))
     found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
@@ -428,7 +431,7 @@ def compare(
 
 @app.command()
 def summary(model: Model) -> None:
-    """Print a network's layers, and the names of its columns and classes."""
+    """Print a network's layers, columns and classes."""
     net = load(runs.model(model), backend="numpy")
     print(net.summary())
     for what, names in (
