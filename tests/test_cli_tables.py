@@ -89,6 +89,26 @@ def test_other_samples_in_arrays(tmp_path, tables):
     assert float(row["validation_cost"]) == pytest.approx(net.evaluate(*tables["later"])["cost"])
 
 
+def test_other_samples_do_not_decide_the_task(tmp_path, rng):
+    def arrays(name, *labels):
+        y = np.resize(labels, 40)
+        np.savez(tmp_path / name, x=rng.normal(size=(40, 2)), y=y)
+
+    arrays("now.npz", 0, 1, 2)
+    arrays("some.npz", 0, 2)
+    arrays("more.npz", 0, 1, 7)
+    given = "train", "now.npz", "--epochs", 1, "--validation"
+    out, err = bpx_command(*given, "some.npz", cwd=tmp_path)
+    assert ("classification;" in out, err) == (True, "")
+    _, err = bpx_command(*given, "more.npz", cwd=tmp_path, status=2)
+    assert "the validation samples have the label 7, which the data have not: 0, 1, 2" in err
+    arrays("now.npz", 3, 5, 9)
+    arrays("some.npz", 9, 3)
+    given = *given, "some.npz", "--task", "classification", "--out", "run"
+    bpx_command(*given, cwd=tmp_path)
+    assert bpx.load(tmp_path / "run" / "model.safetensors").classes == (3, 5, 9)
+
+
 def test_they_are_the_same_in_a_run_that_is_resumed(tmp_path, tables):
     trained(tmp_path, "--validation", "later.csv")
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())

@@ -76,8 +76,7 @@ def parts(
         for option, other in others.items():
             if other is not None:
                 raise ValueError(f"--{option} is for files; {data} has such samples of its own")
-        dataset = datasets.digits() if data == "digits" else datasets.mnist()
-        return Split([(x, y) for x, y in dataset], None, dataset.train.x)
+        return _built_in(data)
     if not path.suffix and not path.is_dir():
         raise ValueError(
             f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
@@ -92,15 +91,10 @@ def parts(
     else:
         x, y, names = tables.read(path, target, budget=size, columns=of_x, dialect=dialect)
         assert y is not None
-        if len(x) < 10 and drawn:
-            count = "three" if len(drawn) == 2 else "two"
-            raise ValueError(
-                f"expected at least 10 samples in {data}, for {count} parts, got {len(x)}"
-            )
         x = x.reshape(len(x), -1)  # images as vectors
         if names is not None and not columns:
             _note_numbered_rows(x, names, dialect)
-        found = _split(x, y, seed, drawn)
+        found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
     for option, file in others.items():
         if file is not None:
@@ -111,11 +105,21 @@ def parts(
     return Split([found[name] for name in ("train", *others)], names, some)
 
 
-def _split(x: np.ndarray, y: np.ndarray, seed: int, drawn: Sequence[str]) -> dict[str, Part]:
+def _built_in(data: str) -> Split:
+    dataset = datasets.digits() if data == "digits" else datasets.mnist()
+    return Split([(x, y) for x, y in dataset], None, dataset.train.x)
+
+
+def _split(
+    data: str, x: np.ndarray, y: np.ndarray, seed: int, drawn: Sequence[str]
+) -> dict[str, Part]:
     """A tenth of the rows, at random, for each that is `drawn`, and the others to train on."""
     n = len(x)
     if not drawn:
         return {"train": (x, y)}
+    if n < 10:
+        count = "three" if len(drawn) == 2 else "two"
+        raise ValueError(f"expected at least 10 samples in {data}, for {count} parts, got {n}")
     order = generator(seed).permutation(n)
     ends = [0, *(tenths * n // 10 for tenths in range(10 - len(drawn), 11))]
     cuts = (order[first:stop] for first, stop in pairwise(ends))
@@ -167,6 +171,8 @@ def _other(
 def _note_numbered_rows(x: np.ndarray, names: Names, dialect: Dialect) -> None:
     """Rows that are sorted by their class have it in their numbers."""
     columns = names.columns or ()
+    if len(x) < 2:
+        return
     for k in np.flatnonzero(np.diff(x[:2].astype(np.float64), axis=0)[0] == 1):
         values = x[:, k].astype(np.float64)
         if values[0] % 1 == 0 and (np.diff(values) == 1).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..architecture import TASKS
@@ -15,14 +17,23 @@ RARE = 10  # times as many samples would an even share of the classes have
 
 
 def by_classes(
-    parts: list[Part], names: Names | None, task: str
+    parts: list[Part], names: Names | None, task: str, own: Sequence[bool]
 ) -> tuple[list[Part], Names | None]:
     """The parts and names of a classification whose labels are other numbers than 0, 1, ...
 
-    The numbers become its classes, and the labels their places.
+    The numbers become its classes, and the labels their places. `own`: which of the parts are
+    split from the data; ValueError if another one has a label that these have not.
     """
-    y = np.concatenate([y for _, y in parts])
-    classes = np.unique(y) if task == "classification" and _are_whole(y) else np.zeros(0)
+    y = np.concatenate([y for (_, y), is_own in zip(parts, own, strict=True) if is_own])
+    if task != "classification" or not _are_whole(y):
+        return parts, names
+    classes = np.unique(y)
+    for what, (_, labels) in zip(("training", "validation", "test"), parts, strict=True):
+        if len(strange := np.setdiff1d(labels, classes)):
+            raise ValueError(
+                f"the {what} samples have the label {strange[0]}, which the data have not: "
+                f"{', '.join(map(str, classes[:40]))}"
+            )
     if np.array_equal(classes, np.arange(len(classes))):
         return parts, names
     names = (names or Names())._replace(classes=tuple(classes.tolist()))

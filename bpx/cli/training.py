@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -214,10 +215,12 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
             asked.ignore or (), written_in, asked.others,
         )
     )  # fmt: skip
-    task, outputs, doubt = targets.task(parts, asked.task or recipe.task(asked.cost), names)
+    own = [True, asked.validation is None, asked.test is None]
+    of_data = list(compress(parts, own))
+    task, outputs, doubt = targets.task(of_data, asked.task or recipe.task(asked.cost), names)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
-    return _Data(*targets.by_classes(parts, names, task), some, task, outputs)
+    return _Data(*targets.by_classes(parts, names, task, own), some, task, outputs)
 
 
 def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
