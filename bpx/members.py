@@ -140,7 +140,7 @@ def _train(
                 fixed = devices is not None
                 found = _Processes(members, given, tasks, slots, fixed, interrupts).run()
     histories, failed = found
-    conclude(signal.SIGTERM in interrupts.came, _interrupted(histories, options))
+    conclude(signal.SIGTERM in interrupts.came, _interrupted(members, histories, options))
     words = {_in_words(error) for error in failed.values()}
     if len(failed) == len(members) and len(words) == 1:
         raise failed[0]
@@ -149,12 +149,20 @@ def _train(
     return histories
 
 
-def _interrupted(histories: Sequence[History], options: Mapping[str, Any]) -> str | None:
+def _interrupted(
+    members: Sequence[Network], histories: Sequence[History], options: Mapping[str, Any]
+) -> str | None:
     """Which members were interrupted, in words, on one process of several; None: none."""
-    found = [f"member {i}" for i, history in enumerate(histories) if history.interrupted]
+    found = [i for i, history in enumerate(histories) if history.interrupted]
     if not found or (options.get("parallel") is not None and launcher.rank()):
         return None
-    return f"fit was interrupted before the end of {', '.join(found)}"
+    untrained = [i for i in found if not members[i].steps]
+    end = f"; not trained at all: {_numbered(untrained)}" if untrained else ""
+    return f"fit was interrupted before the end of {_numbered(found)}{end}"
+
+
+def _numbered(members: Sequence[int]) -> str:
+    return ", ".join(f"member {i}" for i in members)
 
 
 def _checkpoint_of(index: int, options: Mapping[str, Any]) -> dict[str, Any]:
