@@ -287,6 +287,13 @@ def test_a_parameter_that_is_read_after_its_update(nested, bound):
     bpx.Network([Input(2), own, Dense(1)]).fit(X, X[:, :1], epochs=1)
 
 
+def test_on_a_device_nobody_looks_for_nan_and_there_is_none(rehearsed):
+    net = bpx.Network([Input(2), Dense(2), Late(), Dense(1)], backend=rehearsed, seed=0)
+    assert not rehearsed.is_host
+    grad = net.backprop(rehearsed.from_host(X), rehearsed.from_host(X[:, :1]))
+    assert np.isfinite(rehearsed.to_host(grad.flat)).all()
+
+
 def test_nan_from_above_is_not_the_layers():
     class Spoils(Layer):
         def forward(self, x, p, ctx):

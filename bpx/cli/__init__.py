@@ -318,14 +318,15 @@ def evaluate(
         x, y = samples.parts(data, target, 0, budget)[0][2]
     else:
         x, y = samples.of_file(net, Path(data), target, budget, written_in)
-    cost = net.evaluate(x, y)["cost"]
+    found = scores(net, x, y)
+    (cost,) = found["cost"]
     if math.isfinite(cost):
         print(f"cost {cost:.6g}")
     elif first_not_finite(net.feedforward(x)) is None:
         say(f"note: the cost is larger than {net.dtype} can hold; the outputs are not")
     else:
         raise ValueError(f"the outputs for {data} {recipe.too_large(net)}")
-    print(printable(described(scores(net, x, y), net, y)))
+    print(printable(described(found, net, y)))
     if by_class:
         print(printable(scores_by_class(net, x, y)))
 

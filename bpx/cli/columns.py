@@ -17,9 +17,10 @@ from ..data.readers import (
 )
 
 
-def column_names(path: Path, dialect: Dialect) -> list[str]:
-    """The names of a table's columns."""
-    return csv_names(path, dialect) if path.suffix.lower() == ".csv" else parquet_names(path)
+def column_names(path: Path, dialect: Dialect, hidden: bool = False) -> list[str]:
+    """The names of a table's columns; with those that are pandas' index if `hidden`."""
+    is_csv = path.suffix.lower() == ".csv"
+    return csv_names(path, dialect) if is_csv else parquet_names(path, hidden)
 
 
 def input_names(
@@ -84,9 +85,7 @@ def kept_names(path: Path, kept: Sequence[str], dialect: Dialect) -> list[str]:
     """
     if kept and path.suffix.lower() not in TABLES:
         raise ValueError(f"--keep is for columns of a .csv or .parquet file, got {path}")
-    is_csv, names = path.suffix.lower() == ".csv", list[str]()
-    if kept:
-        names = csv_names(path, dialect) if is_csv else parquet_names(path, hidden=True)
+    names = column_names(path, dialect, hidden=True) if kept else []
     found = _named("--keep", kept, names)
     check_known(path, found, names, dialect)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..backends import Array
@@ -59,22 +59,27 @@ def is_sound(delta: Array, ctx: Context) -> bool:
     return not ctx.backend.is_host or not bool(xp.any(xp.isnan(delta)))
 
 
-def lent(p: Space) -> Space:
-    """Copies of a layer's tensors."""
-    tensors = vars(p).items()
-    return Space(**{name: lent(v) if isinstance(v, Space) else v + 0 for name, v in tensors})
+def watched(layer: Layer, p: Space, out: Space, ctx: Context) -> tuple[Space, Space]:
+    """The same tensors, and destinations that check the shapes of what they get.
 
-
-def watched(layer: Layer, p: Space, out: Space, prefix: str = "") -> Space:
-    """The same destinations, which check the shapes of what they get.
-
-    Once they have it, the tensor in `p`, which are copies, is NaN: a fused update changes it then.
+    The tensors are copies, each of which is NaN once its gradient is handed over, when a fused
+    update changes it. On a device, where nobody looks for NaN, they are those of `p`.
     """
+    copies = _copies(p) if ctx.backend.is_host else None
+    return p if copies is None else copies, _watched(layer, copies, out)
+
+
+def _copies(p: Space) -> Space:
+    tensors = vars(p).items()
+    return Space(**{name: _copies(v) if isinstance(v, Space) else v + 0 for name, v in tensors})
+
+
+def _watched(layer: Layer, copies: Space | None, out: Space, prefix: str = "") -> Space:
     found = Space()
     for name, to in vars(out).items():
-        of_it, path = getattr(p, name), prefix + name
+        copy, path = getattr(copies, name, None), prefix + name
         inner = isinstance(to, Space)
-        one = watched(layer, of_it, to, f"{path}.") if inner else _To(layer, path, to, of_it)
+        one = _watched(layer, copy, to, f"{path}.") if inner else _To(layer, path, to, copy)
         setattr(found, name, one)
     return found
 
@@ -88,33 +93,37 @@ def _all_in(out: Space) -> Iterator[_To]:
 
 
 class _To:
-    """A `Destination` that takes one gradient, of the right shape: kernels would broadcast it."""
+    """A `Destination` that takes one gradient, of the right shape: kernels would broadcast it.
 
-    __slots__ = ("filled", "layer", "lent", "name", "to")
+    Then it spoils `copy`, of the tensor that the gradient is for, if there is one.
+    """
 
-    def __init__(self, layer: Layer, name: str, to: Destination, lent: Array) -> None:
-        self.layer, self.name, self.to, self.lent, self.filled = layer, name, to, lent, False
+    __slots__ = ("copy", "filled", "layer", "name", "to")
+
+    def __init__(self, layer: Layer, name: str, to: Destination, copy: Array | None) -> None:
+        self.layer, self.name, self.to, self.copy, self.filled = layer, name, to, copy, False
 
     def product(self, delta: Array, x: Array) -> None:
         n, k = self.shape if len(self.shape) == 2 else ("n", "k")  # no array has these
-        self._check("product(d, x)", [("m", n), ("m", k)], delta, x)
-        self.to.product(delta, x)
-        self.lent[...] = math.nan
+        self._hand_over(self.to.product, "product(d, x)", [("m", n), ("m", k)], delta, x)
 
     def sum_rows(self, parts: Array) -> None:
-        self._check("sum_rows(d)", [("m", *self.shape)], parts)
-        self.to.sum_rows(parts)
-        self.lent[...] = math.nan
+        self._hand_over(self.to.sum_rows, "sum_rows(d)", [("m", *self.shape)], parts)
 
     def sum_at(self, parts: Array, rows: Array) -> None:
-        self._check("sum_at(d, k)", [("m", *self.shape[1:]), ("m",)], parts, rows)
-        self.to.sum_at(parts, rows)
-        self.lent[...] = math.nan
+        wanted = [("m", *self.shape[1:]), ("m",)]
+        self._hand_over(self.to.sum_at, "sum_at(d, k)", wanted, parts, rows)
 
     def write(self, gradient: Array) -> None:
-        self._check("write(g)", [self.shape], gradient)
-        self.to.write(gradient)
-        self.lent[...] = math.nan
+        self._hand_over(self.to.write, "write(g)", [self.shape], gradient)
+
+    def _hand_over(
+        self, write: Callable[..., None], way: str, wanted: list[tuple[Any, ...]], *given: Any
+    ) -> None:
+        self._check(way, wanted, *given)
+        write(*given)
+        if self.copy is not None:
+            self.copy[...] = math.nan
 
     def __getattr__(self, name: str) -> Any:
         ways = "product", "sum_rows", "sum_at", "write"

@@ -101,8 +101,7 @@ def backward(
         first = layer.own and ctx.first("backward")
         sound = first and own.is_sound(below, ctx)
         if first and to is not None:
-            tensors = own.lent(tensors)
-            to = own.watched(layer, tensors, to)
+            tensors, to = own.watched(layer, tensors, to, ctx)
         try:
             below = layer.backward(below, saved[index], tensors, to, ctx)
         except AttributeError as error:
