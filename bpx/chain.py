@@ -479,8 +479,7 @@ class Chain:
         if l2 is not None:
             backend.axpby(weights, out, l2)
         if l1 is not None:
-            for w, g in backend.blocks(weights, out):
-                g += l1 * backend.xp.sign(w)
+            backend.add_signs(weights, out, l1)
 
 
 def means(sums: np.ndarray, task: str, what: str = "") -> dict[str, float]:

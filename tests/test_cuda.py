@@ -201,13 +201,40 @@ def test_numbers_may_lie_on_the_device(backend, rng, real):
 
 @on_both
 @pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf], ids=str)
+def test_what_is_not_finite_is_not_clipped(backend, rng, real, odd):
+    x = rng.normal(size=5000).astype(real)
+    x[4321] = odd
+    assert np.array_equal(call(backend, "clip_norm", x, 0.5)[0], x, equal_nan=True)
+
+
+@on_both
+@pytest.mark.parametrize("real", REALS)
+def test_activations_of_numbers_far_out(backend, real):
+    most = float(np.finfo(real).max)
+    z = np.array([0.0, -0.0, 1e-30, -1e-30, 1e3, -1e3, 1e20, -1e20, most, -most], real)
+    for name in _cuda.ELEMENTWISE:
+        activation = ACTIVATIONS.get(name)
+        with np.errstate(all="ignore"):
+            expected = activation.forward(np, z)
+            slopes = activation.derivative(np, z, expected)
+        a = call(backend, "activate", activation, z, np.empty_like(z))[0]
+        found = call(backend, "activate_backward", activation, np.ones_like(z), z, a)[0]
+        for got, wanted in ((a, expected), (found, slopes)):
+            assert np.allclose(got, wanted, rtol=8 * np.finfo(real).eps, atol=1e-37)
+
+
+@on_both
+@pytest.mark.parametrize("real", REALS)
 def test_nan_stays_nan(backend, real):
     z = np.array([[1.0, np.nan, -1.0], [np.nan, 0.0, 0.0], [1.0, 2.0, 3.0]], real)
     y = np.eye(3, dtype=real)
     for name in _cuda.ACTIVATE:
         activation = ACTIVATIONS.get(name)
         a = call(backend, "activate", activation, z, np.empty_like(z))[0]
-        assert np.array_equal(np.isnan(a), np.isnan(activation.forward(np, z)))
+        with np.errstate(invalid="ignore"):  # of logaddexp
+            expected = activation.forward(np, z)
+        assert np.array_equal(np.isnan(a), np.isnan(expected))
     for cost, name in _cuda.COSTS:
         objective = Objective(COSTS.get(cost), ACTIVATIONS.get(name))
         a = objective.activation.forward(np, z)
@@ -224,6 +251,30 @@ def test_the_first_nan_is_the_largest(backend, rng, columns):
         a[row, rng.choice(columns, row % 5, replace=False)] = np.nan
     a[-1] = np.nan
     assert call(backend, "argmax", a)[0].tolist() == np.argmax(a, axis=1).tolist()
+
+
+@on_both
+@pytest.mark.parametrize("real", REALS)
+def test_sums_of_many_rows_in_parts(backend, rng, monkeypatch, real):
+    monkeypatch.setattr(_cuda, "LEAST_ROWS", 20)
+    x, normal = rng.normal(size=(2, 130, 70)).astype(real)
+    rows, moved = backend.from_host(np.ones(70, real)), backend.from_host(x)
+    got = backend.to_host(backend.sum_rows(moved, rows, 2.0, 3.0))
+    tolerance = 4 * np.finfo(real).eps * np.abs(x).sum(0).max()
+    assert np.allclose(got, 2.0 * x.sum(0, dtype=float) + 3.0, rtol=0, atol=tolerance)
+    sums = backend.from_host(np.full((2, 70), np.nan, real))
+    both = backend.normalize_sums(moved, backend.from_host(normal), None, sums)
+    expected = [(x * normal).sum(0, dtype=float), x.sum(0, dtype=float)]
+    assert np.allclose(backend.to_host(both), expected, rtol=0, atol=tolerance)
+
+
+def test_parts_of_columns_fill_a_device_and_are_long_enough():
+    assert _cuda.parts_of_column(1024, 64) == 1
+    assert _cuda.parts_of_column(8192, 64) == 4
+    assert _cuda.parts_of_column(10**6, 20) == 488
+    assert _cuda.parts_of_column(10**7, 20) == 512
+    assert _cuda.parts_of_column(8192, 2**15) == 1
+    assert _cuda.parts_of_column(0, 0) == 1
 
 
 @on_both
@@ -251,9 +302,9 @@ def test_as_many_threads_as_on_a_device(rehearsed, rng, compiled):
 
 @pytest.mark.parametrize("size", [0, 1, 255, 257, 10**6, 2**40])
 def test_launches_are_within_the_limits_of_cuda(size):
-    of_matrices = _cuda.a_column(size, size), _cuda.a_tile(2, size, size, 3)
-    of_vectors = _cuda.an_element(size), _cuda.a_row(size), _cuda.a_channel(size, 3, size)
-    for blocks, a_block in (*of_vectors, *of_matrices):
+    of_matrices = _cuda.a_column(size, size, 3), _cuda.a_tile(2, size, size, 3)
+    of_vectors = _cuda.an_element(size), _cuda.a_row(size), _cuda.a_part(size)
+    for blocks, a_block in (*of_vectors, *of_matrices, _cuda.a_channel(size, 3, size)):
         assert (blocks > 0) == (size > 0)
         assert blocks <= 65535
         assert a_block in range(_cuda.WARP, 1025, _cuda.WARP)

@@ -59,6 +59,12 @@ def axpby_cases(rng):
                 yield (out, out, alpha, beta), 1  # out ← (1 + α)·out
 
 
+def add_signs_cases(rng):
+    for size, alpha in ((1, 0.5), (7, -0.3), (40000, 2.0)):
+        x = rng.normal(size=size) * rng.integers(2, size=size)
+        yield (x, rng.normal(size=size), alpha), 1
+
+
 def sum_rows_cases(rng):
     for m, n in ((1, 3), (10, 30), (1000, 7), (9, 300), (1000, 40)):
         for alpha, beta in ((1.0, 0.0), (0.1, 0.0), (-0.3, 0.9), (1.0, 1.0)):
@@ -166,7 +172,8 @@ def square_cases(rng):
 
 
 def clip_norm_cases(rng):
-    for x in rng.normal(size=300), 1e-25 * rng.normal(size=300), np.zeros(3):
+    vectors = rng.normal(size=300), 1e-25 * rng.normal(size=300), rng.normal(size=70_000)
+    for x in (*vectors, np.zeros(3)):
         for norm in 0.5, 1e-26, 1e32:
             yield (x, norm), 0
 
@@ -522,6 +529,7 @@ CASES = {
     "sum_at": sum_at_cases,
     "sum_of_products": sum_of_products_cases,
     "sum_channels": sum_channels_cases,
+    "add_signs": add_signs_cases,
     "sum_rows": sum_rows_cases,
     "tally": tally_cases,
     "tick": tick_cases,

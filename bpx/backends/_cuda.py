@@ -38,27 +38,40 @@ LABELS = {dtype: f"one_hot_{dtype}" for dtype in INDICES}
 KEYS = {dtype: f"sum_at_{dtype}" for dtype in INDICES}
 
 # Activations by `Activation.kernel`: softmax works on rows, the others element by element.
-ELEMENTWISE = ("sigmoid", "tanh", "relu")
-ACTIVATE = {name: f"activate_{name}" for name in (*ELEMENTWISE, "softmax")}
-BACKWARD = {name: f"backward_{name}" for name in (*ELEMENTWISE, "softmax")}
-BIAS = {name: f"bias_{name}" for name in ("identity", *ELEMENTWISE)}
+OF_OUTPUTS = ("sigmoid", "tanh", "relu")  # whose derivatives costs and whole runs know
+ELEMENTWISE = (*OF_OUTPUTS, "leaky-relu", "elu", "gelu", "silu", "softplus", "exp")
+ACTIVATE = {name: f"activate_{name.replace('-', '_')}" for name in (*ELEMENTWISE, "softmax")}
+BACKWARD = {name: f"backward_{name.replace('-', '_')}" for name in (*ELEMENTWISE, "softmax")}
+BIAS = {name: f"bias_{name.replace('-', '_')}" for name in ("identity", *ELEMENTWISE)}
+OWN = {"leaky-relu": "slope", "elu": "alpha"}  # the number that is an activation's own
 
 # Costs by `Objective.kernel`.
 COSTS = {
     ("cross-entropy", "sigmoid"): "cross_entropy_sigmoid",
     ("log-likelihood", "softmax"): "log_likelihood_softmax",
-    **{("quadratic", name): f"quadratic_{name}" for name in ("identity", *ELEMENTWISE)},
+    **{("quadratic", name): f"quadratic_{name}" for name in ("identity", *OF_OUTPUTS)},
 }
 
 # Whose blocks have as many threads as they say, since each has its place in a tile.
 TILED = ("convolve", "convolve_weights", "convolve_inputs")
 
 NAMES = (
-    *("axpby", "sum_rows", "argmax", "keep", "momentum", "rmsprop", "adam", "run_steps"),
-    *("descend", "tick", "tally", "largest", "unscale"),
+    *(
+        "axpby",
+        "add_signs",
+        "sum_rows",
+        "argmax",
+        "keep",
+        "momentum",
+        "rmsprop",
+        "adam",
+        "run_steps",
+    ),
+    *("descend", "tick", "tally", "largest", "unscale", "norm_parts", "clip_norm"),
     *("patches", "fold", "window_sum", "window_max", "window_max_backward"),
     *("sum_channels", "moments", "batch_statistics"),
     *("normalize", "normalize_sums", "normalize_backward"),
+    *("layer_norm", "layer_norm_backward"),
     *TILED,
     *NARROW.values(),
     *SOURCES.values(),
@@ -78,6 +91,7 @@ TILE = 32, 64, 16  # of a product in convolution.cu: rows, columns, and the dept
 A_THREAD = 4  # rows, and columns, of it
 FILL = 512  # blocks: four on each of the 128 to 132 multiprocessors of a large device
 LEAST_PART = 4096  # elements of a part of a channel
+LEAST_ROWS = 2048  # of a part of a column, which a block adds in eight turns
 LEAST_DEPTH = 8 * TILE[2]  # of a part of a sum: what its steps save must be worth its addition
 
 
@@ -93,15 +107,25 @@ def an_element(count: int) -> Threads:
     return Threads(min(-(-count // 256), MOST_BLOCKS), 256)
 
 
+def a_part(count: int) -> Threads:
+    """A block for each part of a vector, which are few enough for one block to add up."""
+    return Threads(min(-(-count // 1024), 1024), 256)
+
+
 def a_row(rows: int) -> Threads:
     """One warp per row."""
     return Threads(min(-(-rows // 4), MOST_BLOCKS), 4 * WARP)
 
 
-def a_column(rows: int, columns: int) -> Threads:
-    """A block for as many columns as a warp has threads, a warp of it for eight rows or more."""
-    warps = min(max(-(-rows // 8), 1), MOST_WARPS)
-    return Threads(min(-(-columns // WARP), MOST_BLOCKS), warps * WARP)
+def a_column(rows: int, columns: int, parts: int) -> Threads:
+    """A block for a part of as many columns as a warp has threads, a warp of it for eight rows."""
+    warps = min(max(-(-rows // (8 * parts)), 1), MOST_WARPS)
+    return Threads(min(-(-columns // WARP) * parts, MOST_BLOCKS), warps * WARP)
+
+
+def parts_of_column(rows: int, columns: int) -> int:
+    """Into how many parts the rows are cut to be summed, so that blocks fill a device."""
+    return max(1, min(FILL // max(1, -(-columns // WARP)), rows // LEAST_ROWS))
 
 
 def a_channel(channels: int, parts: int, elements: int) -> Threads:
@@ -144,10 +168,15 @@ def a_block(count: int) -> Threads:
     return Threads(1, warps * WARP)
 
 
-def extent(activation: str, out: Array) -> tuple[Threads, tuple[int, ...]]:
-    """For an activation's kernel: its threads, and the sizes that it takes."""
-    if activation in ELEMENTWISE:
-        return an_element(out.size), (out.size,)
+def own(activation: Any) -> float:
+    """The activation's own number, which its kernels take."""
+    return float(getattr(activation, OWN[activation.kernel])) if activation.kernel in OWN else 0.0
+
+
+def extent(activation: Any, out: Array) -> tuple[Threads, tuple[int | float, ...]]:
+    """For an activation's kernel: its threads, and the numbers that it takes."""
+    if activation.kernel in ELEMENTWISE:
+        return an_element(out.size), (out.size, own(activation))
     columns = out.shape[-1]
     rows = out.size // max(columns, 1)
     return a_row(rows), (rows, columns)

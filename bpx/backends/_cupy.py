@@ -153,12 +153,9 @@ class CupyBackend(CupyConvolutions):
         self, x: Array, w: Array, b: Array, activation: Any, z: Array, out: Array
     ) -> Array:
         name = _cuda.BIAS.get(activation.kernel)
-        if name is None or z is not out or not self._dense(b, out):
+        if name is None or not self._dense(b, z, out):
             return super().affine_activate(x, w, b, activation, z, out)
-        self.gemm(x, w.T, out)
-        threads, sizes = _cuda.an_element(out.size), (out.size, out.shape[-1], 1)
-        self._launch(name, threads, out, b, out, *sizes)
-        return out
+        return self._bias_activate(name, b, activation, self.gemm(x, w.T, z), out)
 
     def add(self, a: Array, b: Array, out: Array) -> Array:
         return self.xp.add(a, b, out=out)
@@ -221,13 +218,37 @@ class CupyBackend(CupyConvolutions):
         self._launch("axpby", threads, out, x, out, out.size, x.size, *scalars)
         return out
 
+    def clip_norm(self, x: Array, norm: float) -> Array:
+        if not self._dense(x):
+            return super().clip_norm(x, norm)
+        of_parts, threads = _cuda.a_part(x.size), _cuda.an_element(x.size)
+        parts = self.empty((of_parts.blocks, 2), x.dtype)
+        numbers = x.size, of_parts.blocks
+        self._launch("norm_parts", of_parts, x, x, parts, *numbers)
+        self._launch("clip_norm", threads, x, x, parts, *numbers, float(norm))
+        return x
+
+    def add_signs(self, x: Array, out: Array, alpha: float) -> Array:
+        if not self._dense(x, out):
+            return super().add_signs(x, out, alpha)
+        threads = _cuda.an_element(out.size)
+        self._launch("add_signs", threads, out, x, out, out.size, *_cuda.scalar(alpha))
+        return out
+
     def sum_rows(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
         if not self._dense(x, out):
             return super().sum_rows(x, out, alpha, beta)
         rows, columns = x.shape[0], out.size
-        scalars = (*_cuda.scalar(alpha), *_cuda.scalar(beta))
-        threads = _cuda.a_column(rows, columns)
-        self._launch("sum_rows", threads, out, x, out, rows, columns, *scalars)
+        parts = _cuda.parts_of_column(rows, columns)
+        if parts > 1:
+            x = self._sum_rows(x, self.empty((parts, columns), out.dtype), parts, 1.0, 0.0)
+        return self._sum_rows(x, out, 1, alpha, beta)
+
+    def _sum_rows(self, x: Array, out: Array, parts: int, alpha: Any, beta: Any) -> Array:
+        """``out ← β·out + α·`` the sum of the rows of each part of x."""
+        rows, columns = x.shape[0], out.size // parts
+        sizes, scalars = (rows, columns, parts), (*_cuda.scalar(alpha), *_cuda.scalar(beta))
+        self._launch("sum_rows", _cuda.a_column(*sizes), out, x, out, *sizes, *scalars)
         return out
 
     def gather(
@@ -303,24 +324,30 @@ class CupyBackend(CupyConvolutions):
         name = _cuda.ACTIVATE.get(activation.kernel)
         if name is None or not self._dense(z, out):
             return super().activate(activation, z, out)
-        threads, sizes = _cuda.extent(activation.kernel, out)
-        self._launch(name, threads, out, z, out, *sizes)
+        threads, numbers = _cuda.extent(activation, out)
+        self._launch(name, threads, out, z, out, *numbers)
         return out
 
     def bias_activate(self, b: Array, activation: Any, z: Array, out: Array) -> Array:
         name = _cuda.BIAS.get(activation.kernel)
-        if name is None or z is not out or not self._dense(b, out):
+        if name is None or not self._dense(b, z, out):
             return super().bias_activate(b, activation, z, out)
+        return self._bias_activate(name, b, activation, z, out)
+
+    def _bias_activate(self, name: str, b: Array, activation: Any, z: Array, out: Array) -> Array:
         sizes = out.size, out.shape[1], math.prod(out.shape[2:])
-        self._launch(name, _cuda.an_element(out.size), out, b, out, *sizes)
+        threads = _cuda.an_element(out.size)
+        self._launch(name, threads, out, b, z, out, *sizes, _cuda.own(activation))
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:
         name = _cuda.BACKWARD.get(activation.kernel)
-        if name is None or not self._dense(delta, a):
+        read = (z, a) if activation.needs_z else (a, a)
+        if name is None or not self._dense(delta, *read):
             return super().activate_backward(activation, delta, z, a)
-        threads, sizes = _cuda.extent(activation.kernel, delta)
-        self._launch(name, threads, delta, delta, a, *sizes)
+        threads, numbers = _cuda.extent(activation, delta)
+        arrays = (delta, a) if activation.kernel == "softmax" else (delta, *read)
+        self._launch(name, threads, delta, *arrays, *numbers)
         return delta
 
     def cost_and_delta(self, objective: Any, z: Array, a: Array, y: Array, out: Array) -> Array:

@@ -133,6 +133,8 @@ class CupyWindows(CupyProducts):
     # --- channels -------------------------------------------------------------------------------
 
     def sum_channels(self, x: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        if x.ndim == 2:
+            return self.sum_rows(x, out, alpha, beta)
         if not self._dense(x, out):
             return super().sum_channels(x, out, alpha, beta)
         return self._sum_channels("sum_channels", (x,), out, alpha, beta)
@@ -174,17 +176,51 @@ class CupyWindows(CupyProducts):
         self._launch("normalize_backward", threads, delta, *arrays, *_of_channels(delta))
         return delta
 
+    # --- rows -----------------------------------------------------------------------------------
+
+    def layer_norm(
+        self,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        epsilon: float,
+        slope: Array,
+        normal: Array,
+        out: Array,
+    ) -> Array:
+        arrays = x, scale, shift, slope, normal, out
+        if not self._dense(*arrays):
+            return super().layer_norm(x, scale, shift, epsilon, slope, normal, out)
+        threads = _cuda.a_row(x.shape[0])
+        self._launch("layer_norm", threads, out, *arrays, *x.shape, float(epsilon))
+        return out
+
+    def layer_norm_backward(
+        self, delta: Array, normal: Array, scale: Array, slope: Array, room: Array, sums: Array
+    ) -> Array:
+        arrays = delta, normal, scale, slope
+        if not self._dense(*arrays, sums):
+            return super().layer_norm_backward(delta, normal, scale, slope, room, sums)
+        self.normalize_sums(delta, normal, room, sums)
+        threads = _cuda.a_row(delta.shape[0])
+        self._launch("layer_norm_backward", threads, delta, *arrays, *delta.shape)
+        return delta
+
     def _sum_channels(
         self, name: str, arrays: tuple[Array, ...], out: Array, alpha: float, beta: float
     ) -> Array:
         """``out ← β·out + α·`` sums of parts of each channel, by the kernel, and of the parts."""
         rows, channels, each = sizes = _of_channels(arrays[0])
-        parts = _cuda.parts_of_channel(channels, rows * each)
-        partial = self.empty((parts, out.size), out.dtype)
-        threads = _cuda.a_channel(channels, parts, rows * each)
-        self._launch(name, threads, out, *arrays, partial, *sizes, parts)
-        self.sum_rows(partial, out, alpha, beta)
-        return out
+        if each == 1:  # a channel is a column
+            parts = _cuda.parts_of_column(rows, channels)
+            threads = _cuda.a_column(rows, channels, parts)
+        else:
+            parts = _cuda.parts_of_channel(channels, rows * each)
+            threads = _cuda.a_channel(channels, parts, rows * each)
+        alone = parts == 1 and (alpha, beta) == (1.0, 0.0)
+        to = out if alone else self.empty((parts, out.size), out.dtype)
+        self._launch(name, threads, out, *arrays, to, *sizes, parts)
+        return out if alone else self.sum_rows(to, out, alpha, beta)
 
 
 def _sizes(x: Array, weights: Array) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ tests find the overrides and compare each with the standard one here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ class Kernels:
     lacks: set[str]
     index_dtype: Any
     from_host: Callable[[np.ndarray], Array]
+    blocks: Callable[..., Iterator[tuple[Array, ...]]]
 
     @kernel
     def argmax(self, a: Array) -> Array:
@@ -115,6 +116,13 @@ class Kernels:
         if alpha != 1.0:
             x = alpha * x
         out[...] = x if beta == 0.0 else (out if beta == 1.0 else beta * out) + x
+        return out
+
+    @kernel
+    def add_signs(self, x: Array, out: Array, alpha: float) -> Array:
+        """``out ← out + α·sign x``, vectors; returns `out`."""
+        for some, to in self.blocks(x, out):
+            to += alpha * self.xp.sign(some)
         return out
 
     @kernel

@@ -1,5 +1,5 @@
-// Numbers for each channel, axis 1 of (rows, channels, each): sums over the others, and
-// normalization by them. Compiled together with kernels.cu.
+// Normalization: by numbers for each channel, axis 1 of (rows, channels, each), which are sums over
+// the others, and by numbers for each row. Compiled together with kernels.cu.
 
 #define SIZES_OF_CHANNELS int64 rows, int64 channels, int64 each
 
@@ -9,6 +9,10 @@
 // places at once: one after another, each load would wait for the addition before it.
 template <int N, typename Load>
 __device__ void sum_parts(real* out, SIZES_OF_CHANNELS, int64 parts, Load load) {
+  if (each == 1) {  // a channel is a column: its places are far apart
+    sum_columns<N>(rows, channels, parts, load, [&](int64 k, real sum) { out[k] = sum; });
+    return;
+  }
   __shared__ real partial[N][WARP];
   const int64 step = parts * blockDim.x;
   const Place by(step, each);  // a division at each element would take longer than to load it
@@ -121,5 +125,57 @@ extern "C" __global__ void normalize_backward(real* delta, const real* normal, c
     const int64 channel = channel_of(k, channels, each);
     const real left = delta[k] - means[channel] * normal[k] - means[channels + channel];
     delta[k] = factor[channel] * left;
+  }
+}
+
+// --- a warp a row -------------------------------------------------------------------------------
+
+// Of each row: normal <- (x - mean) slope, slope <- 1 / sqrt(variance + epsilon), and
+// out <- scale normal + shift. The mean is found twice, from x and from what it leaves; `out` may
+// be x.
+extern "C" __global__ void layer_norm(const real* x, const real* scale, const real* shift,
+                                      real* slope, real* normal, real* out, int64 rows,
+                                      int64 columns, double epsilon) {
+  const real n = real(columns);
+  for (int64 i = first_row(); i < rows; i += row_stride()) {
+    const int64 start = i * columns;
+    real sum = 0, left = 0, square = 0;
+    for (int64 j = lane(); j < columns; j += WARP) sum += x[start + j];
+    const real mean = warp_sum(sum) / n;
+    for (int64 j = lane(); j < columns; j += WARP) {
+      const real apart = x[start + j] - mean;
+      left += apart;
+      square += apart * apart;
+    }
+    left = warp_sum(left) / n;
+    real variance = warp_sum(square) / n - left * left;
+    if (variance < real(0)) variance = 0;  // a NaN stays
+    const real by = real(1) / sqrt(variance + real(epsilon));
+    if (lane() == 0) slope[i] = by;
+    for (int64 j = lane(); j < columns; j += WARP) {
+      const real value = (x[start + j] - mean - left) * by, stretched = value * scale[j] + shift[j];
+      normal[start + j] = value;
+      out[start + j] = stretched;
+    }
+  }
+}
+
+// delta <- slope (scale delta - normal mean(scale delta normal) - mean(scale delta)), of each row
+extern "C" __global__ void layer_norm_backward(real* delta, const real* normal, const real* scale,
+                                               const real* slope, int64 rows, int64 columns) {
+  for (int64 i = first_row(); i < rows; i += row_stride()) {
+    const int64 start = i * columns;
+    real along = 0, sum = 0;
+    for (int64 j = lane(); j < columns; j += WARP) {
+      const real value = delta[start + j] * scale[j];
+      along += value * normal[start + j];
+      sum += value;
+    }
+    along = warp_sum(along) / real(columns);
+    sum = warp_sum(sum) / real(columns);
+    for (int64 j = lane(); j < columns; j += WARP) {
+      const real left = delta[start + j] * scale[j] - normal[start + j] * along - sum;
+      delta[start + j] = left * slope[i];
+    }
   }
 }

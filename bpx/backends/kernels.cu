@@ -95,37 +95,126 @@ extern "C" __global__ void axpby(const real* x, real* out, int64 count, int64 pe
   }
 }
 
-// out <- beta out + alpha (the sum of the rows of x). A block has 32 columns; its warps share the
-// rows, and the first adds up what they have.
-extern "C" __global__ void sum_rows(const real* x, real* out, int64 rows, int64 columns,
-                                    const real* alpha_at, double alpha_value,
-                                    const real* beta_at, double beta_value) {
-  __shared__ real partial[WARP][WARP];
-  const real alpha = number(alpha_at, alpha_value), beta = number(beta_at, beta_value);
+// Of a value of each thread, which all threads of the block get: the largest, or the sum.
+template <typename OfWarp>
+__device__ real of_block(real value, OfWarp of_warp) {
+  __shared__ real partial[WARP];
+  value = of_warp(value);
+  if (lane() == 0) partial[threadIdx.x / WARP] = value;
+  __syncthreads();
+  value = of_warp(lane() < blockDim.x / WARP ? partial[lane()] : real(0));
+  __syncthreads();  // the next value writes over `partial`
+  return value;
+}
+
+__device__ inline real block_max(real value) {  // of numbers that are not negative
+  return of_block(value, [](real of_lane) { return warp_max(of_lane); });
+}
+
+__device__ inline real block_sum(real value) {
+  return of_block(value, [](real of_lane) { return warp_sum(of_lane); });
+}
+
+// parts <- of each part of x: the largest magnitude M, and the sum of (x / M)^2, which neither
+// overflows nor vanishes. A NaN is in that sum.
+extern "C" __global__ void norm_parts(const real* x, real* parts, int64 count, int64 of_parts) {
+  const int64 step = of_parts * blockDim.x;
+  for (int64 p = blockIdx.x; p < of_parts; p += gridDim.x) {
+    const int64 begin = p * blockDim.x + threadIdx.x;
+    real largest = 0, sum = 0;
+    for (int64 k = begin; k < count; k += step) {
+      const real magnitude = fabs(x[k]);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    largest = block_max(largest);
+    for (int64 k = begin; k < count; k += step) {
+      const real share = x[k] / (largest > real(0) ? largest : real(1));
+      sum += share * share;
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+      parts[2 * p] = largest;
+      parts[2 * p + 1] = sum;
+    }
+  }
+}
+
+// x <- x min(1, norm / its norm), from `parts` of it. In two steps, as in its twin: the norm itself
+// may be beyond the numbers.
+extern "C" __global__ void clip_norm(real* x, const real* parts, int64 count, int64 of_parts,
+                                     double norm) {
+  real largest = 0, sum = 0;
+  for (int64 p = threadIdx.x; p < of_parts; p += blockDim.x) {
+    largest = parts[2 * p] > largest ? parts[2 * p] : largest;
+  }
+  largest = block_max(largest);
+  if (!(largest > real(0))) largest = 1;
+  for (int64 p = threadIdx.x; p < of_parts; p += blockDim.x) {
+    const real share = parts[2 * p] / largest;
+    sum += parts[2 * p + 1] * share * share;
+  }
+  const real root = sqrt(block_sum(sum)), most = real(norm) / (root < real(1) ? real(1) : root);
+  if (!(largest > most)) return;  // or it is NaN
+  for (int64 k = first(); k < count; k += stride()) x[k] = x[k] / largest * most;
+}
+
+// out <- out + alpha sign(x); a NaN stays
+extern "C" __global__ void add_signs(const real* x, real* out, int64 count, const real* alpha_at,
+                                     double alpha_value) {
+  const real alpha = number(alpha_at, alpha_value);
+  for (int64 k = first(); k < count; k += stride()) {
+    out[k] += alpha * (x[k] > real(0) ? real(1) : x[k] < real(0) ? real(-1) : x[k]);
+  }
+}
+
+// N sums over the rows of each column, of each part of the rows: load(column, place, values) gives
+// what is at a place, and store(place, sum) takes what belongs in (parts, N, columns). A block has
+// 32 columns of a part; its warps share the rows, and the first adds up what they have.
+template <int N, typename Load, typename Store>
+__device__ void sum_columns(int64 rows, int64 columns, int64 parts, Load load, Store store) {
+  const int AT_ONCE = 8 / N;  // loads, as in sum_at
+  __shared__ real partial[N][WARP][WARP];
   const unsigned warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  for (int64 tile = blockIdx.x; tile * WARP < columns; tile += gridDim.x) {
-    const int64 column = tile * WARP + lane();
-    real sum = 0;
+  const int64 tiles = (columns + WARP - 1) / WARP, step = parts * warps;
+  for (int64 k = blockIdx.x; k < tiles * parts; k += gridDim.x) {
+    const Place of(k, tiles);
+    const int64 column = of.column * WARP + lane();
+    real sums[N] = {};
     if (column < columns) {
-      for (int64 i = warp; i < rows; i += 8 * warps) {  // eight loads at once, as in sum_at
-        real some[8];
+      for (int64 i = of.row * warps + warp; i < rows; i += AT_ONCE * step) {
+        real some[AT_ONCE][N] = {};
 #pragma unroll
-        for (int t = 0; t < 8; ++t) {
-          const int64 row = i + t * int64(warps);
-          some[t] = row < rows ? x[row * columns + column] : real(0);
+        for (int t = 0; t < AT_ONCE; ++t) {
+          const int64 row = i + t * step;
+          if (row < rows) load(column, row * columns + column, some[t]);
         }
 #pragma unroll
-        for (int t = 0; t < 8; ++t) sum += some[t];
+        for (int t = 0; t < AT_ONCE; ++t) {
+          for (int n = 0; n < N; ++n) sums[n] += some[t][n];
+        }
       }
     }
-    partial[warp][lane()] = sum;
+    for (int n = 0; n < N; ++n) partial[n][warp][lane()] = sums[n];
     __syncthreads();
     if (warp == 0 && column < columns) {
-      for (unsigned w = 1; w < warps; ++w) sum += partial[w][lane()];
-      out[column] = beta == real(0) ? alpha * sum : beta * out[column] + alpha * sum;
+      for (int n = 0; n < N; ++n) {
+        for (unsigned w = 1; w < warps; ++w) sums[n] += partial[n][w][lane()];
+        store((of.row * N + n) * columns + column, sums[n]);
+      }
     }
     __syncthreads();  // the next tile writes over `partial`
   }
+}
+
+// out <- beta out + alpha (the sum of the rows of each part of x)
+extern "C" __global__ void sum_rows(const real* x, real* out, int64 rows, int64 columns,
+                                    int64 parts, const real* alpha_at, double alpha_value,
+                                    const real* beta_at, double beta_value) {
+  const real alpha = number(alpha_at, alpha_value), beta = number(beta_at, beta_value);
+  sum_columns<1>(
+      rows, columns, parts,
+      [&](int64, int64 place, real* values) { values[0] = x[place]; },
+      [&](int64 place, real sum) { out[place] = blend(beta, out[place], alpha * sum); });
 }
 
 // --- rows of the data -----------------------------------------------------------------------
@@ -284,49 +373,107 @@ extern "C" __global__ void sum_at_int32(const real* x, const int* keys, real* ou
   sum_at(x, keys, out, rows, columns, number(alpha_at, alpha_value));
 }
 
-// --- activations: sigma, and its derivative by a = sigma(z) -----------------------------------
+// --- activations: sigma, and its derivative -----------------------------------------------------
+//
+// The formulas of activations.py. `own` is an activation's own number, which few have. Where the
+// derivative is found from a = sigma(z), z is not read: a may have been written over it.
 
 struct Identity {
-  __device__ static real forward(real z) { return z; }
-  __device__ static real slope(real) { return real(1); }
+  __device__ static real forward(real z, real = 0) { return z; }
+  __device__ static real slope(real, real, real = 0) { return real(1); }
 };
 
 struct Sigmoid {
-  __device__ static real forward(real z) { return real(1) / (real(1) + exp(-z)); }
-  __device__ static real slope(real a) { return a * (real(1) - a); }
+  __device__ static real forward(real z, real = 0) { return real(1) / (real(1) + exp(-z)); }
+  __device__ static real slope(real, real a, real = 0) { return a * (real(1) - a); }
 };
 
 struct Tanh {
-  __device__ static real forward(real z) { return tanh(z); }
-  __device__ static real slope(real a) { return real(1) - a * a; }
+  __device__ static real forward(real z, real = 0) { return tanh(z); }
+  __device__ static real slope(real, real a, real = 0) { return real(1) - a * a; }
 };
 
 struct Relu {
-  __device__ static real forward(real z) { return z < real(0) ? real(0) : z; }  // NaN stays NaN
-  __device__ static real slope(real a) { return a > real(0) ? real(1) : real(0); }
+  // NaN stays NaN
+  __device__ static real forward(real z, real = 0) { return z < real(0) ? real(0) : z; }
+  __device__ static real slope(real, real a, real = 0) { return a > real(0) ? real(1) : real(0); }
+};
+
+struct LeakyRelu {
+  __device__ static real forward(real z, real own) { return z > real(0) ? z : own * z; }
+  __device__ static real slope(real z, real, real own) { return z > real(0) ? real(1) : own; }
+};
+
+struct Elu {
+  __device__ static real forward(real z, real own) { return z > real(0) ? z : own * expm1(z); }
+  __device__ static real slope(real, real a, real own) {
+    return a > real(0) ? real(1) : a + own;
+  }
+};
+
+struct Gelu {
+  static constexpr real SCALE = real(0.79788456080286535588), CUBE = real(0.044715);
+  __device__ static real inner(real z) { return tanh(SCALE * z * (real(1) + CUBE * z * z)); }
+  __device__ static real forward(real z, real) { return real(0.5) * z * (real(1) + inner(z)); }
+  __device__ static real slope(real z, real, real) {
+    const real t = inner(z), bent = real(0.5) * SCALE * z * (real(1) - t * t);
+    // Multiplied from the left: `bent` is 0 where z z overflows, and 0 infinity would be NaN.
+    return real(0.5) * (real(1) + t) + (bent + real(3) * CUBE * bent * z * z);
+  }
+};
+
+struct Silu {
+  __device__ static real share(real z) { return real(0.5) * tanh(real(0.5) * z) + real(0.5); }
+  __device__ static real forward(real z, real) { return z * share(z); }
+  __device__ static real slope(real z, real a, real) {
+    const real s = share(z);
+    return s + a * (real(1) - s);
+  }
+};
+
+struct Softplus {
+  __device__ static real forward(real z, real) {
+    return (z < real(0) ? real(0) : z) + log1p(exp(-fabs(z)));  // neither overflows; NaN stays
+  }
+  __device__ static real slope(real z, real, real) { return exp(-forward(-z, 0)); }
+};
+
+struct Exponential {
+  __device__ static real forward(real z, real) { return exp(z); }
+  __device__ static real slope(real, real a, real) { return a; }
 };
 
 template <typename Activation>
-__device__ void activate(const real* z, real* out, int64 count) {
-  for (int64 k = first(); k < count; k += stride()) out[k] = Activation::forward(z[k]);
+__device__ void activate(const real* z, real* out, int64 count, real own) {
+  for (int64 k = first(); k < count; k += stride()) out[k] = Activation::forward(z[k], own);
 }
 
 template <typename Activation>
-__device__ void backward(real* delta, const real* a, int64 count) {
-  for (int64 k = first(); k < count; k += stride()) delta[k] *= Activation::slope(a[k]);
+__device__ void backward(real* delta, const real* z, const real* a, int64 count, real own) {
+  for (int64 k = first(); k < count; k += stride()) {
+    delta[k] *= Activation::slope(z[k], a[k], own);
+  }
 }
 
 #define ACTIVATION(name, Activation)                                                             \
-  extern "C" __global__ void activate_##name(const real* z, real* out, int64 count) {            \
-    activate<Activation>(z, out, count);                                                         \
+  extern "C" __global__ void activate_##name(const real* z, real* out, int64 count,              \
+                                             double own) {                                       \
+    activate<Activation>(z, out, count, real(own));                                              \
   }                                                                                              \
-  extern "C" __global__ void backward_##name(real* delta, const real* a, int64 count) {          \
-    backward<Activation>(delta, a, count);                                                       \
+  extern "C" __global__ void backward_##name(real* delta, const real* z, const real* a,          \
+                                             int64 count, double own) {                          \
+    backward<Activation>(delta, z, a, count, real(own));                                         \
   }
 
 ACTIVATION(sigmoid, Sigmoid)
 ACTIVATION(tanh, Tanh)
 ACTIVATION(relu, Relu)
+ACTIVATION(leaky_relu, LeakyRelu)
+ACTIVATION(elu, Elu)
+ACTIVATION(gelu, Gelu)
+ACTIVATION(silu, Silu)
+ACTIVATION(softplus, Softplus)
+ACTIVATION(exp, Exponential)
 
 // `out` may be z: a lane reads an element before it writes that one, and row_max is done by then.
 __device__ inline void softmax_row(const real* z, real* out, int64 columns) {
@@ -371,7 +518,7 @@ struct Quadratic {
       a[k] = Activation::forward(z[k]);
       const real error = a[k] - y[k];
       sum += error * error;
-      delta[k] = error * Activation::slope(a[k]);
+      delta[k] = error * Activation::slope(z[k], a[k]);
     }
     return real(0.5) * warp_sum(sum);
   }
@@ -590,25 +737,35 @@ extern "C" __global__ void keep(bool* out, int64 count, int64 columns, int64 lay
 
 // --- bias and activation -------------------------------------------------------------------------
 
-// out <- sigma(out + the bias of the column), or of the channel, which has `each` elements of a row
+// z <- z + the bias of the column, or of the channel, which has `each` elements of a row, and
+// out <- sigma(z); where out is z, that alone.
 template <typename Activation>
-__device__ void bias(const real* b, real* out, int64 count, int64 columns, int64 each) {
+__device__ void bias(const real* b, real* z, real* out, int64 count, int64 columns, int64 each,
+                     real own) {
   for (int64 k = first(); k < count; k += stride()) {
     const int64 of_all = each == 1 ? k : Place(k, each).row;
-    out[k] = Activation::forward(out[k] + b[Place(of_all, columns).column]);
+    const real value = z[k] + b[Place(of_all, columns).column];
+    if (out != z) z[k] = value;
+    out[k] = Activation::forward(value, own);
   }
 }
 
 #define BIAS(name, Activation)                                                                   \
-  extern "C" __global__ void bias_##name(const real* b, real* out, int64 count, int64 columns,   \
-                                         int64 each) {                                           \
-    bias<Activation>(b, out, count, columns, each);                                              \
+  extern "C" __global__ void bias_##name(const real* b, real* z, real* out, int64 count,         \
+                                         int64 columns, int64 each, double own) {                \
+    bias<Activation>(b, z, out, count, columns, each, real(own));                                \
   }
 
 BIAS(identity, Identity)
 BIAS(sigmoid, Sigmoid)
 BIAS(tanh, Tanh)
 BIAS(relu, Relu)
+BIAS(leaky_relu, LeakyRelu)
+BIAS(elu, Elu)
+BIAS(gelu, Gelu)
+BIAS(silu, Silu)
+BIAS(softplus, Softplus)
+BIAS(exp, Exponential)
 
 // --- products of 16-bit factors ------------------------------------------------------------------
 

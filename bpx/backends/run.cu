@@ -31,10 +31,10 @@ __device__ inline real sigma(int activation, real z) {
 
 __device__ inline real slope(int activation, real a) {
   switch (activation) {
-    case SIGMOID: return Sigmoid::slope(a);
-    case TANH: return Tanh::slope(a);
-    case RELU: return Relu::slope(a);
-    default: return Identity::slope(a);
+    case SIGMOID: return Sigmoid::slope(a, a);
+    case TANH: return Tanh::slope(a, a);
+    case RELU: return Relu::slope(a, a);
+    default: return Identity::slope(a, a);
   }
 }
 
