@@ -22,7 +22,7 @@ net.fit(
     epochs=1 if options.short else 30,
     batch_size=10,
     optimizer=bpx.SGD(3.0),
-    validation=test,
+    validation=test,  # as chapter 1 does; chapter 3 says why one should not
     callbacks=lambda run: print(
         f"epoch {run.net.epochs}: {run.history['validation_accuracy'][-1]:.2%} of the test images"
     ),

@@ -36,7 +36,8 @@ except ImportError:
     raise SystemExit("the picture needs matplotlib: pip install matplotlib") from None
 figure = Figure(figsize=(9, 3.4), layout="constrained")
 for panel, kind in zip(figure.subplots(1, 2), ("cost", "accuracy"), strict=True):
-    for l2, color in ((0.0, "tab:red"), (0.1, "tab:green")):
+    panel.set_yscale("log" if kind == "cost" else "linear")  # 0.005 and 0.02 in training
+    for l2, color in ((0.1, "tab:green"), (0.0, "tab:red")):
         history = histories[l2]
         panel.plot(
             history["epoch"],

@@ -2,7 +2,8 @@
 
 The paper sums the error over the 64 patterns and takes ε = 0.1; bpx takes the mean, so η = 6.4.
 The weights into a hidden unit come out antisymmetric, in the ratio 1 : 2 : 4, so that each half of
-a pattern has a sum of its own, which only its mirror image cancels.
+a pattern has a sum of its own, which only its mirror image cancels. Of the seeds 0 to 9 that
+happens from 0, 1, 5, 6 and 8; the others end in a local minimum.
 """
 
 import argparse
@@ -38,7 +39,10 @@ history = net.fit(
     callbacks=bpx.EarlyStopping(5000, monitor="training_cost"),
 )
 solved = next((e for e, a in enumerate(history["training_accuracy"]) if a == 1.0), None)
-print(f"all 64 patterns right: {f'after {solved} sweeps' if solved else 'not yet'}")
-for unit, weights in enumerate(net.backend.to_host(net.weights[0])):
-    scaled = weights / np.abs(weights).min()
-    print(f"hidden unit {unit}: " + "  ".join(f"{w:+.2f}" for w in scaled))
+if solved is None:
+    print(f"not solved: {history['training_accuracy'][-1]:.0%} of the 64 patterns right")
+else:
+    print(f"all 64 patterns right: after {solved} sweeps")
+    for unit, weights in enumerate(net.backend.to_host(net.weights[0])):
+        scaled = weights / np.abs(weights).min()
+        print(f"hidden unit {unit}: " + "  ".join(f"{w:+.2f}" for w in scaled))

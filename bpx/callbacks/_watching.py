@@ -154,9 +154,10 @@ class EarlyStopping(Callback):
 class ReduceOnPlateau(Callback):
     """Multiply the learning rate by `factor` when the best is `patience` epochs old.
 
-    With its defaults it is the book's exercise (ch. 3): halve η after ten epochs without an
-    improvement, and end when it has come to 1/128 of its initial value. The reduced rate belongs
-    to the optimizer's state: a further `fit` goes on with it.
+    With ``monitor="validation_accuracy"`` it is the book's exercise (ch. 3): halve η after ten
+    epochs without an improvement, and end when it has come to 1/128 of its initial value. The
+    reduced rate belongs to the optimizer's state: a further `fit` goes on with it. Unlike
+    `EarlyStopping` it leaves the network with its last weights, not its best.
 
     Parameters
     ----------
@@ -211,4 +212,6 @@ class ReduceOnPlateau(Callback):
         state.factor *= self.factor
         rounding = 1.0 + 1e-9  # 0.1·0.1·0.1 is more than 0.001
         if self.lowest is not None and state.factor <= self.lowest * rounding:
-            run.stop(f"the learning rate has fallen to {state.factor:g} of its first value")
+            run.stop(
+                f"the learning rate has fallen to 1/{1 / state.factor:.4g} of its first value"
+            )
