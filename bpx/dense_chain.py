@@ -212,20 +212,19 @@ class _Chain:
 
     def add(self, layer: Layer, place: Place, number: int) -> bool:
         """Whether it can be here; `number` is that of its masks."""
-        kind = type(layer)
-        if isinstance(layer, Dense) and kind is Dense:
+        if type(layer) is Dense:
             mask = self._mask or (0, 0.0)
             self.stages.append(_Stage(place, layer, layer.activation, mask, self._norm))
             self._mask = self._norm = None
             return True
         if self._mask is not None:  # there is one between two layers, on what σ or a norm gives
             return False
-        if isinstance(layer, Dropout) and kind is Dropout:
+        if type(layer) is Dropout:
             self._mask = number, layer.rate
             return True
-        if isinstance(layer, Residual) and kind is Residual:
+        if type(layer) is Residual:
             return not layer.chains()["projection."] and self._add_sum(layer, place, number)
-        if kind not in IN_PLACE or self._norm is not None:
+        if type(layer) not in IN_PLACE or self._norm is not None:
             return False
         if self.stages and _put_between(self.stages[-1], layer, place):
             return True

@@ -102,15 +102,15 @@ def _branch(
     """
     columns, at = np.arange(inputs), 0
     for layer in layers:
-        if not isinstance(layer, Columns) or type(layer) is not Columns:
+        if type(layer) is not Columns:
             break
         columns, at = columns[list(layer.columns)], at + 1
     rest = layers[at:]
     first = rest[0] if rest else None
-    if isinstance(first, Rescale) and type(first) is Rescale:
+    if type(first) is Rescale:
         return Branch(columns, scale=first.scales(), offset=first.offsets()), at + 1
     how = _put_together(rest[1:])
-    if isinstance(first, Embedding) and type(first) is Embedding and how:
+    if type(first) is Embedding and how:
         start, averaged = starts[places[at]], how == AVERAGED
         learns = start < trained
         table = Branch(columns, start, first.count, first.width, learns, averaged)
