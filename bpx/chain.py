@@ -450,9 +450,8 @@ class Chain:
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
             gathered = chain.gather(samples.x, rows, ws)
             z = compiled(gathered, _no_check) if compiled else chain.forward(gathered, ws)[0]
-            a, y = chain.activated(z, ws), samples.y[rows, ...]
+            a, (y, weight) = chain.activated(z, ws), samples.beside(rows)
             values = chain.objective.value(chain.backend, z, a, chain.as_outputs(y, ws))
-            weight = None if samples.weight is None else samples.weight[rows]
             right = chain.correct(a, y)
             chain.backend.tally(values, right, weight, log, at)
 

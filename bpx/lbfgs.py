@@ -78,8 +78,7 @@ class FullBatchObjective:
             beta = 0.0 if rows is blocks[0] else 1.0
             out.set_scalars(1.0 / self.n, beta, beta)
             ws.row = rows.start
-            x, y = chain.gather(samples.x, rows, ws), samples.y[rows, ...]
-            weight = None if samples.weight is None else samples.weight[rows]
+            x, (y, weight) = chain.gather(samples.x, rows, ws), samples.beside(rows)
             values, _, delta, saved = chain.cost_and_delta(x, y, ws, weight)
             if self.most is not None:
                 values = backend.xp.minimum(values, backend.xp.full_like(values, self.most))

@@ -386,6 +386,10 @@ class Samples:
     def n(self) -> int:
         return int(self.x.shape[0])
 
+    def beside(self, rows: slice) -> tuple[Array, Array | None]:
+        """y and the weights of some rows."""
+        return self.y[rows, ...], None if self.weight is None else self.weight[rows]
+
 
 def generator(seed: Seed) -> np.random.Generator:
     """A generator from a seed, or itself."""

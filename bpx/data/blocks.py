@@ -334,9 +334,9 @@ def in_memory(samples: Samples | Incoming, backend: Backend) -> Iterator[Samples
     if not isinstance(samples.x, Blocks):
         yield samples
         return
-    y, weight = samples.y, samples.weight
-    for x, rows in samples.x.in_order(backend, bytes_of_a_row((y, weight))):
-        yield Samples(x, y[rows, ...], None if weight is None else weight[rows])
+    extra = bytes_of_a_row((samples.y, samples.weight))
+    for x, rows in samples.x.in_order(backend, extra):
+        yield Samples(x, *samples.beside(rows))
 
 
 def open_data(

@@ -113,10 +113,9 @@ class SharedStream(Stream):
 
 
 def _rows_of(samples: Any, start: int, stop: int) -> Samples:
-    x, y, weight = samples.x, samples.y, samples.weight
-    rows = slice(start, stop)
+    x, rows = samples.x, slice(start, stop)
     part = x[rows] if is_sparse(x) else x[rows, ...]
-    return Samples(part, y[rows, ...], None if weight is None else weight[rows])
+    return Samples(part, *samples.beside(rows))
 
 
 class SharedSteps(Steps):
