@@ -145,7 +145,7 @@ class SharedSteps(Steps):
         if step and step % COMPARED == 0 and self.ranks.size > 1:
             self._sum.wait()  # a copy to the host would not hear that a rank is gone
             check_parameters(self.net, self.ranks)
-        share = batch if isinstance(batch, Share) else self._share(batch)
+        share = self._share(batch)
         self.note_squares(at)
         self._gradient(share)
         self._add_up()
@@ -156,6 +156,8 @@ class SharedSteps(Steps):
         self.count(1)
 
     def _share(self, batch: Any) -> Share:
+        if isinstance(batch, Share):  # as a `SharedStream` brings it
+            return batch
         assert isinstance(self.source, Arrays)
         on_host, rows = batch
         first, stop = own_rows(self.ranks, len(on_host))
@@ -215,7 +217,7 @@ class SharedSteps(Steps):
         return error
 
     def _first_bad(self, batch: Any) -> int:
-        share = batch if isinstance(batch, Share) else self._share(batch)
+        share = self._share(batch)
         found = len(self.net.layers)
         for (part, first), rows in zip(share.parts, share.rows, strict=False):
             self.ws.row, self.ws.rows = first, rows
