@@ -17,21 +17,19 @@ from ._base import (
     LAYERS,
     ActivationField,
     InitializerField,
-    Layer,
     Shape,
     activation_field,
     initializer_field,
     weights_and_bias,
 )
 from .activation import check_range
-from .sliding import Sliding, check_image, check_windows, pairs_of_padding, per_axis
+from .sliding import OfImages, Sliding, check_windows, pairs_of_padding, per_axis
 
 
 @dataclass(frozen=True)
-class Convolution(Layer):
+class Convolution(OfImages):
     """What `Conv1D` and `Conv2D` share: windows along any number of axes, `axes`."""
 
-    axes: ClassVar[int]
     ends_in_activation: ClassVar[bool] = True
     in_parts: ClassVar[bool] = True
 
@@ -69,15 +67,13 @@ class Convolution(Layer):
             )
 
     def bind(self, input_shape: Shape) -> Self:
-        kind = type(self).__name__
-        check_image(kind, self.axes, input_shape)
+        bound = super().bind(input_shape)
         if input_shape[0] % self.groups:
             raise ValueError(
                 f"expected the input's channels to be a multiple of groups={self.groups}, got "
                 f"{input_shape[0]}"
             )
-        bound = super().bind(input_shape)
-        check_windows(kind, bound.sliding)
+        check_windows(type(self).__name__, bound.sliding)
         return bound
 
     @cached_property

@@ -11,15 +11,13 @@ from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, init_hints
 from ..parameters import Out, Space
-from ._base import LAYERS, Layer, Shape
-from .sliding import Sliding, check_image, check_windows, per_axis
+from ._base import LAYERS, Shape
+from .sliding import OfImages, Sliding, check_windows, per_axis
 
 
 @dataclass(frozen=True)
-class Pooling(Layer):
+class Pooling(OfImages):
     """The windows of `MaxPool2D` and the others, which do not overlap by default."""
-
-    axes: ClassVar[int]
 
     pool_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None = None
@@ -39,7 +37,6 @@ class Pooling(Layer):
                 object.__setattr__(self, what, value)
 
     def bind(self, input_shape: Shape) -> Self:
-        check_image(type(self).__name__, self.axes, input_shape)
         bound = super().bind(input_shape)
         if not bound.sliding.touches:
             raise ValueError(
@@ -210,14 +207,8 @@ class AveragePool1D(AveragePool):
 
 
 @dataclass(frozen=True)
-class GlobalAveragePool(Layer):
+class GlobalAveragePool(OfImages):
     """The mean of each channel: what `GlobalAveragePool1D` and `GlobalAveragePool2D` share."""
-
-    axes: ClassVar[int]
-
-    def bind(self, input_shape: Shape) -> Self:
-        check_image(type(self).__name__, self.axes, input_shape)
-        return super().bind(input_shape)
 
     @property
     def output_shape(self) -> Shape:

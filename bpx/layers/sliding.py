@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from operator import mul
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from ..checks import of_batch, whole
-from ._base import Shape
+from ._base import Layer, Shape
 
 Index = tuple[Any, ...]
 
@@ -110,6 +110,16 @@ class Sliding:
             if first < stop:
                 begin, last = first * stride + start, (stop - 1) * stride + start
                 yield k, slice(begin, last + 1, stride), slice(first, stop)
+
+
+class OfImages(Layer):
+    """A layer for samples that have channels and `axes` further axes."""
+
+    axes: ClassVar[int]
+
+    def bind(self, input_shape: Shape) -> Self:
+        check_image(type(self).__name__, self.axes, input_shape)
+        return super().bind(input_shape)
 
 
 def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Shape:

@@ -5,34 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from operator import mul
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 from ..backends import Array
 from ..context import Context
 from ..keywords import OF_LAYERS, OF_UPSAMPLING, init_hints
 from ..parameters import Out, Space
-from ._base import LAYERS, Layer, Shape
-from .sliding import Sliding, check_image, per_axis
+from ._base import LAYERS, Shape
+from .sliding import OfImages, Sliding, per_axis
 
 
 @dataclass(frozen=True)
-class Upsample(Layer):
+class Upsample(OfImages):
     """Each element repeated along each axis: what `Upsample1D` and `Upsample2D` share.
 
     The adjoint of sums over windows that lie side by side on the output.
     """
-
-    axes: ClassVar[int]
 
     scale: int | tuple[int, ...]
 
     def validate(self) -> None:
         scale = per_axis(f"the scale of {type(self).__name__}", self.scale, self.axes)
         object.__setattr__(self, "scale", scale)
-
-    def bind(self, input_shape: Shape) -> Self:
-        check_image(type(self).__name__, self.axes, input_shape)
-        return super().bind(input_shape)
 
     @cached_property
     def sliding(self) -> Sliding:
