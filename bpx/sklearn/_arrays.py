@@ -147,7 +147,11 @@ def checked_y(est: Any, y: Any, n: int, backend: Backend, numeric: bool) -> Any:
     """y beside X of another library: on `backend` if it is such an array too, else on the host."""
     if source_backend(est, y).name == HOST:
         return check_X_y(np.zeros((n, 1)), y, multi_output=True, y_numeric=numeric)[1]
-    check_length(y, n, "y")
+    if y.ndim < 1 or y.shape[0] != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n}, y has shape "
+            f"{tuple(y.shape)}"
+        )
     check_finite(y, "y")
     return move(backend, y)
 
@@ -156,14 +160,6 @@ def check_finite(array: Array, what: str) -> None:
     row = first_not_finite(array)
     if row is not None:
         raise ValueError(f"Input {what} contains NaN or infinity, first in row {row}.")
-
-
-def check_length(array: Array, n: int, what: str) -> None:
-    if array.ndim < 1 or array.shape[0] != n:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n}, {what} has "
-            f"shape {tuple(array.shape)}"
-        )
 
 
 def checked_weight(est: Any, sample_weight: Any, n: int, dtype: str, backend: Backend) -> Any:

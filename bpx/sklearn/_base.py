@@ -28,7 +28,9 @@ from ._arrays import trains_on
 from ._learning import Learns
 
 STOCHASTIC = ("sgd", "adam")
-NAMES = {"logistic": "sigmoid"}  # scikit-learn's, and bpx's
+# Activations by scikit-learn's names and by bpx's, where they differ.
+OURS = {"logistic": "sigmoid"}
+THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 COST_OF_LOSS = {
     "log_loss": "cross-entropy",
     "squared_error": "quadratic",
@@ -148,7 +150,7 @@ class BaseMLP(Learns):
             layers.append(Dense(int(units), activation, Zeros(), Zeros()))
             if self.dropout:
                 layers.append(Dropout(float(self.dropout)))
-        output = ACTIVATIONS.get(NAMES.get(self.out_activation_, self.out_activation_))
+        output = ACTIVATIONS.get(OURS.get(self.out_activation_, self.out_activation_))
         cost = self._cost(output)
         # Until here it is the number of targets.
         self.n_outputs_ *= costs.COSTS.get(cost).outputs_per_target
@@ -201,7 +203,7 @@ class BaseMLP(Learns):
                 f"expected one activation, or one for each of the {count} hidden layers, got "
                 f"{len(found)}"
             )
-        return [ACTIVATIONS.get(NAMES.get(a, a) if isinstance(a, str) else a) for a in found]
+        return [ACTIVATIONS.get(OURS.get(a, a) if isinstance(a, str) else a) for a in found]
 
     def _draw(self, network: Network, activations: list[Any]) -> None:
         """Glorot's uniform weights and biases, in the order in which scikit-learn draws them."""

@@ -12,7 +12,7 @@ from ..layers import Dense, Dropout
 from ..network import Network
 from ..registry import name_of
 from . import _stochastic
-from ._base import NAMES
+from ._base import OURS, THEIRS
 
 LOSS_OF_COST = {  # of a cost on an output activation; any other cost stands for itself
     (LogLikelihood, "softmax"): "log_loss",
@@ -92,12 +92,12 @@ def _name(activation: Activation) -> Any:
     name = activation.name
     if name not in ACTIVATIONS.builtin or ACTIVATIONS.get(name) != activation:
         return activation
-    return {ours: theirs for theirs, ours in NAMES.items()}.get(name, name)
+    return THEIRS.get(name, name)
 
 
 def _check_outputs(est: Any, net: Network) -> None:
     est.out_activation_, task = est._output()
-    expected: Activation = ACTIVATIONS.get(NAMES.get(est.out_activation_, est.out_activation_))
+    expected: Activation = ACTIVATIONS.get(OURS.get(est.out_activation_, est.out_activation_))
     count = est.n_outputs_
     if task == "classification" and expected.name == "sigmoid":
         count = 1

@@ -17,7 +17,7 @@ from ..keywords import OF_FIT, refuse
 from ..network import Network
 from . import _build, _callbacks, _labels, _validation
 from ._arrays import takes_any
-from ._base import NAMES
+from ._base import THEIRS
 from ._build import PREFIX
 from ._learning import Learns
 from ._stochastic import at_most
@@ -128,7 +128,7 @@ class BaseNetwork(Learns):
     def _begin(self, network: Network) -> None:
         self._network, self.n_outputs_ = network, network.output_shape[0]
         name = network.chain.objective.activation.name
-        self.out_activation_ = {ours: theirs for theirs, ours in NAMES.items()}.get(name, name)
+        self.out_activation_ = THEIRS.get(name, name)
         self._name(network)
 
     def _fit(
