@@ -292,11 +292,11 @@ def write(net: Network, history: History, out: Path) -> None:
     """The model, the history and the learning curve."""
     names = [MODEL, HISTORY]
     (out / SCORES).unlink(missing_ok=True)  # of a model before
-    save(net, out / names[0], follow=False)
-    write_bytes(out / names[1], history.to_csv().encode(), follow=False)
+    save(net, out / MODEL, follow=False)
+    write_bytes(out / HISTORY, history.to_csv().encode(), follow=False)
     if history.epochs:
         names.append(CURVE)
-        write_bytes(out / names[2], picture(history.plot(), "png"), follow=False)
+        write_bytes(out / CURVE, picture(history.plot(), "png"), follow=False)
     print(f"wrote {', '.join(names)} to {out}")
 
 
