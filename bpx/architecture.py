@@ -329,7 +329,9 @@ def warn_of_places(layers: Sequence[Layer]) -> None:
             before = layer
 
 
-def dense(sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any) -> list[Layer]:
+def of_sizes(
+    sizes: Sequence[Any], hidden: Any, output: Any, weights: Any, bias: Any
+) -> list[Layer]:
     """Dense layers of these sizes; `hidden` is one activation, or one for each hidden layer."""
     integers = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes)
     if len(sizes) < 2 or not integers or any(n < 1 for n in sizes):

@@ -144,7 +144,7 @@ class Network(HasNames):
                 architecture.warn_of_channels(bound)  # not again for another network's layers
                 architecture.warn_of_places(bound)
         else:
-            bound = architecture.dense(layers, hidden, output, weights, bias)
+            bound = architecture.of_sizes(layers, hidden, output, weights, bias)
         described = Architecture(bound, cost, task)
         generator = arrays.generator(seed)
         key = int(generator.integers(1 << 64, dtype=np.uint64))
