@@ -704,7 +704,7 @@ def test_quoted_cells_of_several_lines(tmp_path, monkeypatch, quoted):
 )
 def test_quotes_that_do_not_end(tmp_path, monkeypatch, content, message):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr(_tables, "LONGEST", 1000)
+    monkeypatch.setattr(_tables, "LONGEST_LINE", 1000)
     monkeypatch.setattr(_tables, "LINES", 10)
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(ValueError, match=message):

@@ -353,7 +353,7 @@ def test_a_damaged_page_with_a_checksum(tmp_path):
 
 def test_lines_without_end(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr(_tables, "LONGEST", 1000)
+    monkeypatch.setattr(_tables, "LONGEST_LINE", 1000)
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "1," * 200_000)
     with pytest.raises(ValueError, match=r"expected lines of less than 1000 bytes, got a longer"):

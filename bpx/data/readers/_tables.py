@@ -29,7 +29,7 @@ from ._names import (
 )
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
-LONGEST = 1 << 24  # bytes of a line
+LONGEST_LINE = 1 << 24  # bytes of a line
 BATCH = 1 << 14  # rows of a row group that are decoded at once
 NO_NUMBER = re.compile(r"CSV column #(\d+): .*invalid value '(.*)'", re.DOTALL)  # pyarrow's
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -267,7 +267,7 @@ def parquet_size(path: Path) -> int:
         return 8 * file.metadata.num_rows * len(file.schema_arrow)
 
 
-def parquet_names(path: Path, hidden: bool = False) -> list[str]:
+def parquet_names(path: Path, hidden: bool) -> list[str]:
     """The names of a Parquet file's columns; with those that are pandas' index if `hidden`."""
     with _parquet(path) as (file, _):
         schema = file.schema_arrow
@@ -454,8 +454,8 @@ def _lines(path: Path, file: IO[bytes], size: int, dialect: Dialect) -> bytes:
     while inside:
         part = file.read(size) + _line(path, file)
         total += len(part)
-        if not part or total > size + LONGEST:
-            goes = f"goes on for {LONGEST} bytes" if part else "ends"
+        if not part or total > size + LONGEST_LINE:
+            goes = f"goes on for {LONGEST_LINE} bytes" if part else "ends"
             raise ValueError(
                 f"{path} {goes} within the quotes of a cell, before byte {file.tell()}: close them"
             )
@@ -465,11 +465,11 @@ def _lines(path: Path, file: IO[bytes], size: int, dialect: Dialect) -> bytes:
 
 
 def _line(path: Path, file: IO[bytes]) -> bytes:
-    found = file.readline(LONGEST)
-    if len(found) == LONGEST:
+    found = file.readline(LONGEST_LINE)
+    if len(found) == LONGEST_LINE:
         raise ValueError(
-            f"{path}: expected lines of less than {LONGEST} bytes, got a longer one before byte "
-            f"{file.tell()}"
+            f"{path}: expected lines of less than {LONGEST_LINE} bytes, got a longer one before "
+            f"byte {file.tell()}"
         )
     return found
 
