@@ -269,8 +269,8 @@ def _header(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     found = metadata.get("format_version", "")
     try:
         version = int(found)
-    except ValueError as error:
-        raise FileFormatError(f"{path} has no readable format version ({found!r})") from error
+    except ValueError:
+        version = 0
     if version < 1:
         raise FileFormatError(f"{path} has no readable format version ({found!r})")
     if version > FORMAT_VERSION:
