@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +9,7 @@ from test_kernels import all_three
 
 pytest.importorskip("numba", reason="Numba is not installed: pip install numba")
 
-from test_rows import convolutions
+from test_rows import agree, check_edges, convolutions
 
 import bpx
 from bpx.backends import Backend, _fast, _fast_windows
@@ -25,14 +23,10 @@ def by_channel(channels, weights, sliding):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(convolutions())
 def test_channel_by_channel_is_by_patches(case):
-    *_, sliding = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fast_windows, "_by_channel", by_channel)
         found = all_three(_fast.FastBackend(), *case)
-    absolute = all_three(Backend("numpy", np), *(np.abs(each) for each in case[:3]), sliding)
-    standard = all_three(Backend("numpy", np), *case)
-    for got, expected, size in zip(found, standard, absolute, strict=True):
-        assert np.abs(got - expected).max() <= 1e-14 * np.abs(size).max()
+    agree(found, case)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -41,21 +35,8 @@ def test_nothing_is_read_or_written_beside_the_images(rng, at_the_end, lengths, 
     sliding = Sliding(lengths, (1, 5), (1, stride), (1, 1), ((0, 0), (2, 2)))
     if lengths[0] > 1:
         sliding = Sliding(lengths, (3, 5), (stride, stride), (1, 1), ((1, 1), (4, 0)))
-    shapes = (7, 3, *lengths), (6, 1, *sliding.size), (7, 6, *sliding.counts)
-    x, weights, delta = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    assert _fast_windows._by_channel(3, weights.shape, sliding)
-    kernels, room = _fast.FastBackend(), functools.partial(np.empty, dtype=np.float32)
-    given = [at_the_end(each) for each in (x, weights, delta)]
-    out = [at_the_end(np.full_like(each, np.nan)) for each in (delta, weights, x)]
-    kernels.convolve(given[0], given[1], sliding, room, out[0])
-    kernels.convolve_weights(given[0], given[2], sliding, room, out[1])
-    kernels.convolve_inputs(given[2], given[1], sliding, room, out[2])
-    wide = [each.astype("d") for each in (x, weights, delta)]
-    sizes = all_three(Backend("numpy", np), *map(np.abs, wide), sliding)
-    expected = all_three(Backend("numpy", np), *wide, sliding)
-    expected[1] = expected[1] + 2.0
-    for got, right, largest in zip(out, expected, sizes, strict=True):
-        assert np.abs(got - right).max() <= 1e-6 * np.abs(largest).max()
+    assert _fast_windows._by_channel(3, (6, 1, *sliding.size), sliding)
+    check_edges(rng, at_the_end, sliding, (6, 1))
 
 
 def test_pixels_under_no_window_are_not_looked_at(rng):

@@ -39,11 +39,34 @@ def convolutions(draw):
     return x, weights, rng.normal(size=(m, groups * of, *sliding.counts)), sliding
 
 
+def agree(found, case, tolerance=1e-14):
+    """`all_three` kernels have given what the standard ones give, to rounding."""
+    *arrays, sliding = case
+    sizes = all_three(Backend("numpy", np), *map(np.abs, arrays), sliding)
+    standard = all_three(Backend("numpy", np), *case)
+    for got, expected, size in zip(found, standard, sizes, strict=True):
+        assert np.abs(got - expected).max() <= tolerance * np.abs(size).max()
+
+
+def check_edges(rng, at_the_end, sliding, weights):
+    """The compiled kernels neither read nor write beside arrays; weights are (channels, into)."""
+    channels, into = weights
+    shapes = (7, 3, *sliding.lengths), (channels, into, *sliding.size)
+    case = [rng.normal(size=s).astype("f") for s in (*shapes, (7, channels, *sliding.counts))]
+    kernels, room = _fast.FastBackend(), functools.partial(np.empty, dtype=np.float32)
+    x, weights, delta = map(at_the_end, case)
+    out = [at_the_end(np.full_like(each, np.nan)) for each in (delta, weights, x)]
+    kernels.convolve(x, weights, sliding, room, out[0])
+    kernels.convolve_weights(x, delta, sliding, room, out[1])
+    kernels.convolve_inputs(delta, weights, sliding, room, out[2])
+    out[1] -= 2.0  # `all_three` adds its own to −2
+    agree(out, [*(each.astype("d") for each in case), sliding], 1e-6)
+
+
 @pytest.mark.parametrize("turned", [0.001, 1000.0], ids=["side by side", "one by one"])
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(convolutions())
 def test_rows_are_patches(turned, case):
-    *_, sliding = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_rows, "TURNED", turned)
         patch.setattr(_fast_windows, "_by_rows", lambda *shapes: (True, True))
@@ -51,10 +74,7 @@ def test_rows_are_patches(turned, case):
         _rows.layout.cache_clear()
         found = all_three(_fast.FastBackend(), *case)
         _rows.layout.cache_clear()
-    absolute = all_three(Backend("numpy", np), *(np.abs(each) for each in case[:3]), sliding)
-    standard = all_three(Backend("numpy", np), *case)
-    for got, expected, size in zip(found, standard, absolute, strict=True):
-        assert np.abs(got - expected).max() <= 1e-14 * np.abs(size).max()
+    agree(found, case)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -72,20 +92,7 @@ def test_nothing_is_read_or_written_beside_the_images(
         ((4, 67), (3, 5), 4),
     ):
         sliding = Sliding(lengths, size, (stride, stride), (1, 1), ((before, 1), (before, 0)))
-        shapes = (7, 3, *lengths), (10, 3, *size), (7, 10, *sliding.counts)
-        x, weights, delta = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
-        kernels, room = _fast.FastBackend(), functools.partial(np.empty, dtype=np.float32)
-        given = [at_the_end(each) for each in (x, weights, delta)]
-        out = [at_the_end(np.full_like(each, np.nan)) for each in (delta, weights, x)]
-        kernels.convolve(given[0], given[1], sliding, room, out[0])
-        kernels.convolve_weights(given[0], given[2], sliding, room, out[1])
-        kernels.convolve_inputs(given[2], given[1], sliding, room, out[2])
-        wide = [each.astype("d") for each in (x, weights, delta)]
-        sizes = all_three(Backend("numpy", np), *map(np.abs, wide), sliding)
-        expected = all_three(Backend("numpy", np), *wide, sliding)
-        expected[1] = expected[1] + 2.0
-        for got, right, largest in zip(out, expected, sizes, strict=True):
-            assert np.abs(got - right).max() <= 1e-6 * np.abs(largest).max()
+        check_edges(rng, at_the_end, sliding, (10, 3))
     _rows.layout.cache_clear()
 
 
