@@ -517,6 +517,15 @@ def _step(given, who, picked, later, data, every, vectors, buffers, scalars, con
         log[0], log[1], log[2] = found, correct, mass
     if not abs(found) < math.inf:
         return False
+    _learn(given, (member, members, met), m, every, vectors, a, delta, lengths, scalars, constants)
+    return True
+
+
+@_inlined
+def _learn(given, who, m, every, vectors, a, delta, lengths, scalars, constants):
+    """A member's part of the gradients of a step, and of what these change."""
+    member, members, met = who
+    net = every[given.tables :]
     l2, factor, clipped = scalars[3], 1.0, lengths.size > 0
     l1 = scalars[4] if scalars.size > 4 else 0.0
     bounded = clipped or l1 != 0.0 or constants[3] > 0.0
@@ -536,7 +545,6 @@ def _step(given, who, picked, later, data, every, vectors, buffers, scalars, con
                     of_update = scalars[0], scalars[1], scalars[2], 0.0 if bounded else l2, factor
                     _update(given, this, part, vectors, of_update, constants)
             unit += this.units
-    return True
 
 
 @_inlined
