@@ -55,6 +55,8 @@ from ._numba_vectors import BYTES
 
 _inlined = inlined(*FLAGS)
 
+INT64, FLOAT64 = types.int64, types.float64
+
 # Rows of a mini-batch, and units of a layer, that stay together, at least: as many as loops take.
 SOME_ROWS, SOME_UNITS = 4, 8
 # Bytes of a thread's rows of x for the next step, up to which they are asked for: those of more
@@ -558,6 +560,33 @@ def _open(team, step):
     return members
 
 
+@_inlined
+def _arrays(given, k, kind):
+    """The data; θ, where gradients go, and the slots; and the buffers of a step."""
+    data = (
+        vector(given.labels, given.labelled, INT64),
+        vector(given.targets, 0 if given.labelled else given.samples * k, kind),
+        vector(given.weights, given.weighted, kind),
+    )
+    vectors = (
+        vector(given.theta, given.size, kind),
+        vector(given.into, given.trained, kind),
+        vector(given.first, given.trained, kind),
+        vector(given.second, given.trained, kind),
+    )
+    tallies = vector(given.tallies, (2, given.m), FLOAT64)
+    buffers = (
+        vector(given.a, given.room, kind),
+        vector(given.delta, given.room, kind),
+        vector(given.y, given.m * k, kind),
+        vector(given.weight, given.m, kind),
+        tallies[0],
+        tallies[1],
+        vector(given.lengths, given.units, FLOAT64),
+    )
+    return data, vectors, buffers
+
+
 def steps(real: Any) -> Any:
     """Forward, delta, backward, update, for each mini-batch of some rows, for θ of this dtype.
 
@@ -568,41 +597,19 @@ def steps(real: Any) -> Any:
     It returns the step after those that were done: all, or those before the first whose cost is
     not finite, which leaves θ and the optimizer's slots as they were.
     """
-    kind, word, wide = from_dtype(real), types.int64, types.float64
-    record, of_layer = from_dtype(RUN), from_dtype(LAYER)
+    kind, record, of_layer = from_dtype(real), from_dtype(RUN), from_dtype(LAYER)
 
     def run(told, joins):
         given = array(told, 1, record)[0]
-        samples, m, team = given.samples, given.m, given.team
-        tables = given.tables
+        m, team, tables = given.m, given.team, given.tables
         every = vector(given.net - tables * _SIZE, tables + given.parts, of_layer)
         k = every[tables + given.layers - 1].units
-        data = (
-            vector(given.labels, given.labelled, word),
-            vector(given.targets, 0 if given.labelled else samples * k, kind),
-            vector(given.weights, given.weighted, kind),
-        )
-        vectors = (
-            vector(given.theta, given.size, kind),
-            vector(given.into, given.trained, kind),
-            vector(given.first, given.trained, kind),
-            vector(given.second, given.trained, kind),
-        )
-        tallies = vector(given.tallies, (2, m), wide)
-        buffers = (
-            vector(given.a, given.room, kind),
-            vector(given.delta, given.room, kind),
-            vector(given.y, m * k, kind),
-            vector(given.weight, m, kind),
-            tallies[0],
-            tallies[1],
-            vector(given.lengths, given.units, wide),
-        )
-        order = vector(given.order, given.picked, word)
-        scalars = vector(given.scalars, (given.steps, given.width), wide)
-        log = vector(given.log, (given.steps, 3), wide)
-        squares = vector(given.squares, given.squared, wide)
-        constants = vector(given.constants, 4, wide)
+        data, vectors, buffers = _arrays(given, k, kind)
+        order = vector(given.order, given.picked, INT64)
+        scalars = vector(given.scalars, (given.steps, given.width), FLOAT64)
+        log = vector(given.log, (given.steps, 3), FLOAT64)
+        squares = vector(given.squares, given.squared, FLOAT64)
+        constants = vector(given.constants, 4, FLOAT64)
         step, opened = given.step, 0
         member = 0
         if joins:
