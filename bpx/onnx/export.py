@@ -219,6 +219,10 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
         return name
 
+    def cast(self, x: str, dtype: Any = None, name: str = "") -> str:
+        """In another dtype, by default the network's."""
+        return self.add("Cast", x, name=name, to=_kind(dtype or self.dtype))
+
     def constant(self, value: Any, dtype: Any = None) -> str:
         """A number or a vector, in the network's dtype by default."""
         name = f"constant_{len(self.tensors)}"
@@ -229,8 +233,7 @@ class Graph:
         """What the model says of an input or an output: (m, \\*shape)."""
         from onnx import helper
 
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.dtype))
-        return helper.make_tensor_value_info(name, kind, ("m", *shape))
+        return helper.make_tensor_value_info(name, _kind(dtype or self.dtype), ("m", *shape))
 
     def model(self, results: list[Any], opset: int) -> Any:
         from onnx import helper, numpy_helper
@@ -255,6 +258,14 @@ class Graph:
             producer_version=__version__,
             doc_string=f"{net.input_shape} → {layers}{many}; {net.task}",
         )
+
+
+def _kind(dtype: Any) -> int:
+    """ONNX's number of a dtype."""
+    from onnx import helper
+
+    kind: int = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return kind
 
 
 # --- what goes in ---------------------------------------------------------------------------
@@ -298,17 +309,10 @@ def _feedforward(graph: Graph, begin: str, net: Network) -> str:
     is_rescaled = isinstance(net.layers[0], Rescale) and graph.inputs.kind == "f"
     if graph.inputs != net.dtype and not (indices or is_rescaled):  # another member wants them so
         graph.scope = f"{begin}inputs"
-        x = _in_dtype(graph, x)
+        x = graph.cast(x)
     for index, layer in enumerate(net.layers):
         x = _through(graph, f"{begin}layers.{index}", layer, x)
     return x
-
-
-def _in_dtype(graph: Graph, x: str) -> str:
-    """In the networks' dtype."""
-    from onnx import helper
-
-    return graph.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(graph.dtype)))
 
 
 def _through(graph: Graph, scope: str, layer: Layer, x: str) -> str:
@@ -371,7 +375,7 @@ def _rescale(graph: Graph, rescale: Rescale, x: str) -> str:
         x = graph.add("Mul", x, graph.constant(rescale.scales(), dtype))
     if rescale.offset != 0.0:
         x = graph.add("Add", x, graph.constant(rescale.offsets(), dtype))
-    return x if dtype == graph.dtype else _in_dtype(graph, x)
+    return x if dtype == graph.dtype else graph.cast(x)
 
 
 def _convolution(graph: Graph, layer: Conv1D | Conv2D, x: str) -> str:
@@ -464,12 +468,12 @@ def _by_votes(graph: Graph, described: Architecture, outputs: Sequence[str], a: 
     if described.task == "classification" and k > 1:
         classes = graph.constant(range(k), np.int64)
         best = [graph.add("ArgMax", each, axis=1, keepdims=1) for each in outputs]
-        votes = _sum(graph, [_in_dtype(graph, graph.add("Equal", b, classes)) for b in best])
+        votes = _sum(graph, [graph.cast(graph.add("Equal", b, classes)) for b in best])
         first = graph.add("ArgMax", votes, axis=1, keepdims=1)
         most = graph.add("GatherElements", votes, first, axis=1)
         return graph.add("Where", graph.add("Equal", votes, most), a, graph.constant(-np.inf))
     half = graph.constant(0.5)
-    marks = [_in_dtype(graph, graph.add("Greater", each, half)) for each in outputs]
+    marks = [graph.cast(graph.add("Greater", each, half)) for each in outputs]
     votes, even = _sum(graph, marks), graph.constant(0.5 * n)
     share = graph.add("Mul", votes, graph.constant(1.0 / n))
     return graph.add("Where", graph.add("Equal", votes, even), a, share)
@@ -511,15 +515,12 @@ def _shares(graph: Graph, a: str) -> str:
 
 def _label(graph: Graph, task: str, k: int, a: str, names: np.ndarray | None) -> Any:
     """What `predict` decides from k outputs, by name where there are names."""
-    from onnx import TensorProto
-
     if task == "multilabel" or k == 1:
         marks = graph.add("Greater", a, graph.constant(0.5))
         if task == "multilabel":
-            graph.add("Cast", marks, name="label", to=TensorProto.INT64)
+            graph.cast(marks, np.int64, name="label")
             return graph.value("label", (k,), np.int64)
-        marks = graph.add("Cast", marks, to=TensorProto.INT64)
-        index = graph.add("Squeeze", marks, graph.constant([1], np.int64))
+        index = graph.add("Squeeze", graph.cast(marks, np.int64), graph.constant([1], np.int64))
     else:
         index = graph.add("ArgMax", a, axis=1, keepdims=0)
     if names is None:

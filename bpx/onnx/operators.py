@@ -14,8 +14,6 @@ from ..layers import BatchNorm, Embedding, LayerNorm
 if TYPE_CHECKING:
     from .export import Graph
 
-INT64 = 7  # onnx.TensorProto.INT64
-
 
 def batch_norm(graph: Graph, layer: BatchNorm, x: str) -> str:
     tensors = [f"{graph.scope}.{name}" for name in ("scale", "shift", "mean", "variance")]
@@ -44,7 +42,7 @@ def layer_norm(graph: Graph, layer: LayerNorm, x: str) -> str:
 
 def embedding(graph: Graph, layer: Embedding, x: str) -> str:
     if graph.inputs.kind == "f":  # whole numbers beside others
-        x = graph.add("Cast", x, to=INT64)
+        x = graph.cast(x, np.int64)
     return graph.add("Gather", f"{graph.scope}.weights", x, axis=0)
 
 
