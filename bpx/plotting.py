@@ -99,13 +99,7 @@ def curves(
         figure.set_figwidth(figure.get_figwidth() + 2.2 * columns_of_it)
         figure.legend(handles, labels, loc="outside right upper", title=title, ncols=columns_of_it)
     if path is not None:
-        path = Path(path)
-        kind = path.suffix[1:].lower() or "png"
-        if kind not in figure.canvas.get_supported_filetypes():
-            raise ValueError(f"expected a picture such as curve.png or curve.svg, got {path}")
-        if not path.is_dir():  # which write_bytes refuses; beside it nobody would look
-            path = path.with_suffix(f".{kind}")
-        write_bytes(path, picture(figure, kind))
+        _write(figure, Path(path))
     return figure
 
 
@@ -170,6 +164,16 @@ def _colour(index: int, count: int) -> Any:
     from matplotlib import colormaps
 
     return colormaps["viridis"](index / (count - 1))
+
+
+def _write(figure: Any, path: Path) -> None:
+    """Write it in the format that the path's suffix names, PNG by default."""
+    kind = path.suffix[1:].lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"expected a picture such as curve.png or curve.svg, got {path}")
+    if not path.is_dir():  # which write_bytes refuses; beside it nobody would look
+        path = path.with_suffix(f".{kind}")
+    write_bytes(path, picture(figure, kind))
 
 
 def picture(figure: Any, kind: str) -> bytes:
