@@ -95,24 +95,21 @@ extern "C" __global__ void axpby(const real* x, real* out, int64 count, int64 pe
   }
 }
 
-// Of a value of each thread, which all threads of the block get: the largest, or the sum.
-template <typename OfWarp>
-__device__ real of_block(real value, OfWarp of_warp) {
+enum Reduction { SUM, LARGEST };  // the largest of numbers that are not negative
+
+__device__ inline real of_warp(Reduction how, real value) {
+  return how == SUM ? warp_sum(value) : warp_max(value);
+}
+
+// Of a value of each thread, for all threads of the block.
+__device__ real of_block(Reduction how, real value) {
   __shared__ real partial[WARP];
-  value = of_warp(value);
+  value = of_warp(how, value);
   if (lane() == 0) partial[threadIdx.x / WARP] = value;
   __syncthreads();
-  value = of_warp(lane() < blockDim.x / WARP ? partial[lane()] : real(0));
+  value = of_warp(how, lane() < blockDim.x / WARP ? partial[lane()] : real(0));
   __syncthreads();  // the next value writes over `partial`
   return value;
-}
-
-__device__ inline real block_max(real value) {  // of numbers that are not negative
-  return of_block(value, [](real of_lane) { return warp_max(of_lane); });
-}
-
-__device__ inline real block_sum(real value) {
-  return of_block(value, [](real of_lane) { return warp_sum(of_lane); });
 }
 
 // parts <- of each part of x: the largest magnitude M, and the sum of (x / M)^2, which neither
@@ -126,12 +123,12 @@ extern "C" __global__ void norm_parts(const real* x, real* parts, int64 count, i
       const real magnitude = fabs(x[k]);
       largest = magnitude > largest ? magnitude : largest;
     }
-    largest = block_max(largest);
+    largest = of_block(LARGEST, largest);
     for (int64 k = begin; k < count; k += step) {
       const real share = x[k] / (largest > real(0) ? largest : real(1));
       sum += share * share;
     }
-    sum = block_sum(sum);
+    sum = of_block(SUM, sum);
     if (threadIdx.x == 0) {
       parts[2 * p] = largest;
       parts[2 * p + 1] = sum;
@@ -147,13 +144,13 @@ extern "C" __global__ void clip_norm(real* x, const real* parts, int64 count, in
   for (int64 p = threadIdx.x; p < of_parts; p += blockDim.x) {
     largest = parts[2 * p] > largest ? parts[2 * p] : largest;
   }
-  largest = block_max(largest);
+  largest = of_block(LARGEST, largest);
   if (!(largest > real(0))) largest = 1;
   for (int64 p = threadIdx.x; p < of_parts; p += blockDim.x) {
     const real share = parts[2 * p] / largest;
     sum += parts[2 * p + 1] * share * share;
   }
-  const real root = sqrt(block_sum(sum)), most = real(norm) / (root < real(1) ? real(1) : root);
+  const real root = sqrt(of_block(SUM, sum)), most = real(norm) / (root < real(1) ? real(1) : root);
   if (!(largest > most)) return;  // or it is NaN
   for (int64 k = first(); k < count; k += stride()) x[k] = x[k] / largest * most;
 }
