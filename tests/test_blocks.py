@@ -217,7 +217,11 @@ def test_a_map_that_is_written_to_in_a_run(samples, path):
         mapped[:] = 1.0
         mapped.flush()
 
-    network().fit(bpx.open_data(mapped, samples[1], budget=SMALL), epochs=2, callbacks=write)
+    net, again = network(), network()
+    net.fit(bpx.open_data(mapped, samples[1], budget=SMALL), epochs=2, callbacks=write)
+    for x in samples[0], np.ones_like(samples[0]):
+        again.fit(bpx.open_data(x, samples[1], budget=SMALL), epochs=1)
+    assert np.array_equal(net.parameters, again.parameters)
 
 
 def test_a_thread_that_outlives_the_main_one(path):

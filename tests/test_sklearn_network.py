@@ -332,7 +332,9 @@ def test_a_picture_of_the_boundary(digits):
 
     x, y = digits[0][:, 20:22] / 16, digits[1] % 2
     est = NetworkClassifier(softmax, epochs=1, **ADAM).fit(x, y)
-    DecisionBoundaryDisplay.from_estimator(est, x, grid_resolution=5)
+    drawn = DecisionBoundaryDisplay.from_estimator(est, x, grid_resolution=5)
+    places = np.column_stack([drawn.xx0.ravel(), drawn.xx1.ravel()])
+    assert np.allclose(drawn.response.ravel(), est.predict_proba(places)[:, 1])
 
 
 def test_metadata_routing(digits, rng):
