@@ -11,7 +11,7 @@ import numpy as np
 from ._base import Array
 
 Call = Callable[[], Any]
-Update = tuple[Callable[[float, float], Any], int, Array, Array]  # as `_numpy_run._updates` has it
+Update = tuple[Callable[[float, float], Any], int, Array, Array]  # as `_numpy_run` has it
 
 
 class PreparedBranches:

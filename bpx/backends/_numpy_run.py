@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,8 @@ from ._numpy_norms import PreparedNorm
 
 Call = Callable[[], Any]
 Scaled = Callable[[float, float], Any]  # of α and β
+# The call, 0 for weights and 1 for others, the tensor, and where it goes.
+Update = tuple[Scaled, int, Array, Array]
 
 
 def compiled(backend: NumpyBackend, program: Any) -> Callable[..., int] | None:
@@ -77,36 +80,86 @@ def _cut(rows: Array, m: int) -> Iterator[Array]:
         yield rows[whole:]
 
 
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A dense layer on m rows, with what is before it and between its sums and its activation.
+
+    Attributes
+    ----------
+    to_weights, to_bias : array
+        Where the updates go: views into θ, or into the velocity or the gradient.
+    below, below_delta : array
+        The activations under it, and where δ of these goes.
+    inputs : array
+        What its product takes: `below` itself, or what a norm and a mask leave of it.
+    before, norm : PreparedNorm or None
+        Of its inputs, and of its sums.
+    """
+
+    weights: Array
+    bias: Array | None
+    to_weights: Array
+    to_bias: Array | None
+    below: Array
+    below_delta: Array
+    inputs: Array
+    before: PreparedNorm | None
+    mask: Array | None
+    norm: PreparedNorm | None
+    a: Array
+    delta: Array
+    forward: Native
+    backward: Native
+
+
+def _chain(backend: NumpyBackend, program: Any, m: int) -> list[_Prepared]:
+    layers, theta = program.layers, program.theta
+    tensors, into = _tensors(layers, theta), _tensors(layers, program.into)
+    chain: list[_Prepared] = []
+    below, below_delta = (np.empty((m, layers.sizes[0]), theta.dtype) for _ in range(2))
+    for k, n in enumerate(layers.sizes[1:]):
+        norm, of_inputs, (_, rate) = layers.norms[k], layers.norms_of_inputs[k], layers.dropout[k]
+        a, delta = (np.empty((m, n), theta.dtype) for _ in range(2))
+        inputs = np.empty_like(below) if rate or of_inputs is not None else below
+        chain.append(
+            _Prepared(
+                *tensors[k],
+                *into[k],
+                below,
+                below_delta,
+                inputs,
+                _norm(backend, program, of_inputs, inputs, below),
+                np.empty_like(below) if rate else None,
+                _norm(backend, program, norm, a),
+                a,
+                delta,
+                *_sigma(backend, layers.activations[k], a),
+            )
+        )
+        below, below_delta = a, delta
+    return chain
+
+
+def _norm(
+    backend: NumpyBackend, program: Any, norm: Any, out: Array, x: Array | None = None
+) -> PreparedNorm | None:
+    if norm is None:
+        return None
+    return PreparedNorm(backend, norm, program.theta, program.running, out, x)
+
+
 def _step(
     backend: NumpyBackend, program: Any, m: int
 ) -> tuple[Callable[[int, Array, Array, Array], float], Callable[[int, list[float]], None]]:
     """A step on m rows, as two functions: up to its cost, and from there."""
-    layers, theta, grad = program.layers, program.theta, program.into
-    a = [np.empty((m, n), theta.dtype) for n in layers.sizes]
-    delta = [np.empty_like(array) for array in a[1:]]
-    tensors, into = _tensors(layers, theta), _tensors(layers, grad)
-    # Of each layer a mask and a norm of inputs, if it has them, and its input, as they leave it.
-    masks = [
-        np.empty_like(x) if rate else None
-        for x, (_, rate) in zip(a[:-1], layers.dropout, strict=True)
-    ]
-    of_inputs = layers.norms_of_inputs
-    same = [mask is None and norm is None for mask, norm in zip(masks, of_inputs, strict=True)]
-    inputs = [a[k] if each else np.empty_like(a[k]) for k, each in enumerate(same)]
-    prepared = partial(_prepared, backend, theta, program.running)
-    norms = [*map(prepared, layers.norms, a[1:])]
-    before = [*map(prepared, of_inputs, inputs, a)]
-    sigmas = [_sigma(backend, *each) for each in zip(layers.activations, a[1:], strict=True)]
-    branches, of_x = PreparedBranches(layers, theta, a[0]), np.empty_like(a[0])
-    forward = _forward(
-        backend, program, a, masks, norms, before, inputs, delta[-1], tensors, sigmas, branches
-    )
-    below = _below(backend, layers, tensors, a, masks, norms, before, [*delta, of_x], sigmas)
-    updates = _updates(backend, layers, tensors, into, inputs, delta)
-    updates += branches.updates(backend, of_x, grad)
-    for norm, of_layer in zip(norms + before, layers.norms + of_inputs, strict=True):
-        if norm is not None and of_layer.trained:
-            updates += _of_norm(backend, of_layer, norm.sums, theta, grad)
+    theta, grad = program.theta, program.into
+    chain = _chain(backend, program, m)
+    branches = PreparedBranches(program.layers, theta, chain[0].below)
+    forward = _forward(backend, program, chain, branches)
+    below = _below(backend, program.layers, chain)
+    updates = _updates(backend, program.layers, chain)
+    updates += branches.updates(backend, chain[0].below_delta, grad)
+    updates += _updates_of_norms(backend, program, chain)
 
     mean = 1.0 / m if program.weight is None else 1.0
     fused, velocity = program.rule in ("theta", "velocity"), program.rule == "velocity"
@@ -128,17 +181,6 @@ def _step(
             backend.optimize(program.optimizer, theta, grad, program.state, step, scalars[:3])
 
     return forward, backward
-
-
-def _prepared(
-    backend: NumpyBackend,
-    theta: Array,
-    running: Array,
-    norm: Any,
-    out: Array,
-    x: Array | None = None,
-) -> PreparedNorm | None:
-    return None if norm is None else PreparedNorm(backend, norm, theta, running, out, x)
 
 
 def _draw(
@@ -166,114 +208,94 @@ def _sigma(backend: NumpyBackend, activation: Any, z: Array) -> tuple[Native, Na
     return forward, backward
 
 
-def _below(
-    backend: NumpyBackend,
-    layers: Any,
-    tensors: list[Any],
-    a: list[Array],
-    masks: list[Array | None],
-    norms: list[PreparedNorm | None],
-    before: list[PreparedNorm | None],
-    delta: list[Array],
-    sigmas: list[tuple[Native, Native]],
-) -> list[Call]:
-    """(BP2), from the old ω, down to the first layer that is trained, or to its inputs.
-
-    δ of these comes last in `delta`.
-    """
+def _below(backend: NumpyBackend, layers: Any, chain: list[_Prepared]) -> list[Call]:
+    """(BP2), from the old ω, down to the first layer that is trained, or to its inputs."""
     calls: list[Call] = []
-    for k in range(len(tensors) - 1, layers.lowest, -1):
-        lower = delta[k - 1]
-        calls.append(_product(backend, delta[k], tensors[k][0], lower))
+    for k in range(len(chain) - 1, layers.lowest, -1):
+        layer, lower = chain[k], chain[k].below_delta
+        calls.append(_product(backend, layer.delta, layer.weights, lower))
         late, shortcut = layers.skips_norm[k], []
         if k in layers.skips:
-            total = delta[layers.skips.index(k)]
+            total = chain[layers.skips.index(k)].delta
             shortcut = [partial(np.add, lower, total, lower)]
         calls += [] if late else shortcut
-        if masks[k] is not None:
-            calls.append(partial(np.multiply, lower, masks[k], lower))
-        if (norm := before[k]) is not None:
-            calls += norm.backward(lower)
+        if layer.mask is not None:
+            calls.append(partial(np.multiply, lower, layer.mask, lower))
+        if layer.before is not None:
+            calls += layer.before.backward(lower)
         calls += shortcut if late else []
         if k == 0:
             break
-        calls.append(partial(sigmas[k - 1][1], lower, a[k]))
-        if (norm := norms[k - 1]) is not None:
-            calls += norm.backward(lower)
+        under = chain[k - 1]
+        calls.append(partial(under.backward, lower, under.a))
+        if under.norm is not None:
+            calls += under.norm.backward(lower)
     return calls
 
 
-def _updates(
-    backend: NumpyBackend,
-    layers: Any,
-    tensors: list[Any],
-    into: list[Any],
-    inputs: list[Array],
-    delta: list[Array],
-) -> list[tuple[Scaled, int, Array, Array]]:
-    """(BP3) and (BP4): the call, 0 for weights and 1 for a bias, the tensor, and where it goes."""
-    found: list[tuple[Scaled, int, Array, Array]] = []
-    for k in range(len(tensors) - 1, -1, -1):
-        (w, b), (to_w, to_b) = tensors[k], into[k]
-        if layers.trained[k]:
-            found.append((backend.prepared(delta[k].T, inputs[k], to_w), 0, w, to_w))
+def _updates(backend: NumpyBackend, layers: Any, chain: list[_Prepared]) -> list[Update]:
+    """(BP3) and (BP4)."""
+    found: list[Update] = []
+    for layer, trained in zip(reversed(chain), reversed(layers.trained), strict=True):
+        if trained:
+            w, to_w, b, to_b = layer.weights, layer.to_weights, layer.bias, layer.to_bias
+            found.append((backend.prepared(layer.delta.T, layer.inputs, to_w), 0, w, to_w))
             if b is not None:
-                found.append((_sum(backend, delta[k], to_b), 1, b, to_b))
+                found.append((_sum(backend, layer.delta, to_b), 1, b, to_b))
     return found
 
 
-def _of_norm(
-    backend: NumpyBackend, norm: Any, sums: Array, theta: Array, into: Array
-) -> list[tuple[Scaled, int, Array, Array]]:
+def _updates_of_norms(backend: NumpyBackend, program: Any, chain: list[_Prepared]) -> list[Update]:
     """The same of γ and β, whose gradients are there."""
-    parts = [slice(start, start + sums.shape[1]) for start in (norm.scale, norm.shift)]
-    return [
-        (partial(backend.axpby, total, into[part]), 1, theta[part], into[part])
-        for total, part in zip(sums, parts, strict=True)
-    ]
+    layers, theta, into = program.layers, program.theta, program.into
+    prepared = [layer.norm for layer in chain] + [layer.before for layer in chain]
+    found: list[Update] = []
+    for norm, of in zip(prepared, layers.norms + layers.norms_of_inputs, strict=True):
+        if norm is None or not of.trained:
+            continue
+        for total, start in zip(norm.sums, (of.scale, of.shift), strict=True):
+            part = slice(start, start + len(total))
+            found.append((partial(backend.axpby, total, into[part]), 1, theta[part], into[part]))
+    return found
 
 
 def _forward(
-    backend: NumpyBackend,
-    program: Any,
-    a: list[Array],
-    masks: list[Array | None],
-    norms: list[PreparedNorm | None],
-    before: list[PreparedNorm | None],
-    inputs: list[Array],
-    delta: Array,
-    tensors: list[Any],
-    sigmas: list[tuple[Native, Native]],
-    branches: PreparedBranches,
+    backend: NumpyBackend, program: Any, chain: list[_Prepared], branches: PreparedBranches
 ) -> Callable[[int, Array, Array, Array], float]:
     """Forward to δ^L and the sum of costs; notes which rows are right, or the labels decided.
 
     Of the step for masks, rows of x, rows of y or labels, and where the notes go.
     """
     layers, (cost, _) = program.layers, program.objective
-    z, y, weight = a[-1], np.empty_like(delta), program.weight
+    z, delta, forward, backward = (
+        chain[-1].a,
+        chain[-1].delta,
+        chain[-1].forward,
+        chain[-1].backward,
+    )
+    y, weight = np.empty_like(delta), program.weight
     calls: list[Call] = [*branches.forward]
     draws: list[Callable[[int], None]] = []
-    for k, ((w, b), x) in enumerate(zip(tensors, inputs, strict=True)):
-        out, mask, (index, rate) = a[k + 1], masks[k], layers.dropout[k]
-        norm = norms[k]
-        sums = out if norm is None else norm.x
-        if (of_inputs := before[k]) is not None:
-            calls.append(of_inputs.forward)
+    for k, layer in enumerate(chain):
+        x, out, mask = layer.inputs, layer.a, layer.mask
+        if layer.before is not None:
+            calls.append(layer.before.forward)
         if mask is not None:
+            index, rate = layers.dropout[k]
             draws.append(partial(_draw, backend, program.key, index, 1.0 - rate, mask))
-            calls.append(partial(np.multiply, a[k] if of_inputs is None else x, mask, x))
-        if b is None:
-            calls.append(_product(backend, x, w.T, sums))
+            calls.append(partial(np.multiply, layer.below if layer.before is None else x, mask, x))
+        sums = out if layer.norm is None else layer.norm.x
+        if layer.bias is None:
+            calls.append(_product(backend, x, layer.weights.T, sums))
         else:
-            calls += _affine(backend, x, w, b, sums)
-        if norm is not None:
-            calls.append(norm.forward)
+            calls += _affine(backend, x, layer.weights, layer.bias, sums)
+        if layer.norm is not None:
+            calls.append(layer.norm.forward)
         if (first := layers.skips[k]) >= 0:
-            shortcut = a[first] if layers.skips_norm[first] else inputs[first]
+            shortcut = chain[first].below if layers.skips_norm[first] else chain[first].inputs
             calls.append(partial(np.add, out, shortcut, out))
         if out is not z:
-            calls.append(partial(sigmas[k][0], out, out))
+            calls.append(partial(layer.forward, out, out))
     scale, offset = _plain(layers.scale, 1.0), _plain(layers.offset, 0.0)
     gather = _gather(backend, program.x, branches.raw, scale, offset)
     labelled = program.y.ndim == 1
@@ -281,7 +303,6 @@ def _forward(
     end, factor, _ = _COSTS[cost]
     few = len(z) <= SMALL  # their sum takes 0.4 µs as a product, and 0.9 as a reduction
     total = np.ones(len(z), z.dtype).dot if few else np.add.reduce
-    forward, backward = sigmas[-1]
     marks = program.task == "multilabel" or z.shape[1] == 1
 
     def run(step: int, rows: Array, targets: Array, decided: Array) -> float:
