@@ -284,7 +284,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "backward": "here it is net.backprop(x, y), or net.backprop(x, output_gradient=...)",
     "bias": "here they are net.biases; initial ones are for bpx.Network(..., bias=...)",
     "compile": "cost= is bpx.Network's, and optimizer= is fit's",
-    "cost_derivative": "here it is net.cost.gradient(np, a, y)",
+    "cost_derivative": "here it is net.cost.gradient(np, a, y), labels as np.eye(10)[y]",
     "count_params": "here it is net.summary()",
     "cuda": 'here it is net.to("cupy")',
     "device": "here it is net.backend, and net.to(...) makes a copy elsewhere",

@@ -750,6 +750,27 @@ CASES = [
         ValueError,
         "expected θ to be real numbers of shape (64,), got ndarray of shape (4, 3)",
     ),
+    (
+        lambda: bpx.costs.CrossEntropy().value(np, np.full((4, 4), 0.5), Y),
+        ValueError,
+        "expected y of the shape of a, (4, 4), got (4,): labels as rows are np.eye(4)[y]",
+    ),
+    (
+        lambda: bpx.costs.Quadratic().gradient(np, np.ones((4, 2)), Y[:, None]),
+        ValueError,
+        "expected y of the shape of a, (4, 2), got (4, 1): labels as rows are np.eye(2)[np.ravel",
+    ),
+    (
+        lambda: bpx.costs.Huber().value(np, np.ones((4, 1)), Y),
+        ValueError,
+        "expected y of the shape of a, (4, 1), got (4,): np.reshape(y, (-1, 1))",
+    ),
+    (
+        lambda: bpx.costs.Quadratic().gradient(np, X, [1, 0]),
+        ValueError,
+        "expected y of the shape of a, (4, 3), got [1, 0]: labels as rows are np.eye(3)[y]",
+    ),
+    (lambda: net().cost_derivative, AttributeError, "gradient(np, a, y), labels as np.eye(10)[y]"),
     (lambda: net().weights.__setitem__(0, Y), ValueError, "expected tensor 0 to be real numbers"),
     (lambda: setattr(net(), "optimizer", "adm"), ValueError, "did you mean 'adam'?"),
     (lambda: fit(X, Y, optimizer="L-BFGS"), ValueError, "is no optimizer: it takes no mini-ba"),
