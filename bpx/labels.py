@@ -14,7 +14,16 @@ import numpy as np
 
 from .architecture import Architecture
 from .backends import Array, get, of, on_host
-from .checks import FILL_IN, LONGEST, different_names, flag, last_word, shortened, warn
+from .checks import (
+    FILL_IN,
+    FOR_CLASSES,
+    LONGEST,
+    different_names,
+    flag,
+    last_word,
+    shortened,
+    warn,
+)
 from .data.arrays import class_count
 from .names import Names
 from .registry import nearest
@@ -111,7 +120,7 @@ def learned(
     if architecture.task != "classification":
         raise ValueError(
             f"the targets are names, such as {shortened(found[0])}, and the network's task is "
-            f'{architecture.task!r}: for classes the last layer needs output="softmax"'
+            f"{architecture.task!r}: {FOR_CLASSES}"
         )
     if trained:
         raise ValueError(
@@ -144,7 +153,7 @@ def check_targets(y: Any, task: str, what: str) -> None:
     if names is None:
         return
     text = next(name for name in names if isinstance(name, str))
-    hint = 'for classes the last layer needs output="softmax"'
+    hint = FOR_CLASSES
     if task == "multilabel":
         hint = "give it a column of 0 and 1 for each label"
     else:

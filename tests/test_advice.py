@@ -218,3 +218,15 @@ def test_data_on_disk_are_reshaped_by_the_network():
         net.predict(bpx.open_data(SQUARES, LABELS))
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 6\), got \(6, 64\)$"):
         network(6).predict(bpx.open_data(IMAGES, LABELS))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"output": "softmax"}, {"output": "sigmoid"}, {"output": "tanh", "task": "classification"}],
+)
+@pytest.mark.parametrize("y", [LABELS, NAMES], ids=["numbers", "names"])
+def test_what_takes_labels_of_classes(options, y):
+    with pytest.raises((TypeError, ValueError), match="labels of classes need") as refused:
+        fit_values(y)
+    assert all(re.search(f'{value}"', str(refused.value)) for value in [*options.values()][-1:])
+    network(**options).fit(ROWS, y, epochs=1)

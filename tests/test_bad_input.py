@@ -305,7 +305,7 @@ CASES = [
     (
         lambda: regression(["a", "b", "b", "a"]),
         TypeError,
-        "'regression', got 'a': for classes the last layer needs output=\"softmax\"",
+        "'regression', got 'a': labels of classes need output=\"softmax\" or \"sigmoid\", ",
     ),
     (
         lambda: net(task="multilabel").evaluate(X, ["a", "b", "b", "a"]),
@@ -498,7 +498,7 @@ CASES = [
     (
         lambda: bpx.Network([3, 4, 2], output="identity", cost="quadratic").fit(X, Y),
         ValueError,
-        'of shape (m, 2), got (4,): for labels of classes the last layer needs "softmax"',
+        'of shape (m, 2), got (4,): labels of classes need output="softmax" or "sigmoid", ',
     ),
     (lambda: fit(X, Y, shuffle=lambda: [0]), ValueError, "expected shuffle() to return the rows"),
     (

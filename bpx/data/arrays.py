@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backends import Array, Backend, asarray, get, is_sparse, namespace
-from ..checks import last_word, of_batch, shortened, whole
+from ..checks import FOR_CLASSES, last_word, of_batch, shortened, whole
 from ..frames import check_numbered, is_named_row, is_on_disk
 from .values import Indices, check_finite_rows, check_indices
 
@@ -238,7 +238,7 @@ def check_y(
         if labels and integers and tuple(y.shape) == (m, 1):
             hint = f": {array}.reshape(-1)"
         if integers and not labels and y.ndim == 1:
-            hint = ': for labels of classes the last layer needs "softmax"'
+            hint = f": {FOR_CLASSES}"
         if y.ndim > 2 and y.shape[0] == m and math.prod(y.shape[1:]) in counts:
             hint = f": {array}.reshape(-1, {math.prod(y.shape[1:])}), as the outputs are"
         raise ValueError(
