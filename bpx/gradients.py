@@ -64,12 +64,12 @@ class Gradient:
     @property
     def weights(self) -> Views:
         """∂C/∂ω, shaped like ``net.weights``."""
-        return named(self._views, "weights")
+        return named(self._views, "weights", "grad.weights")
 
     @property
     def biases(self) -> Views:
         """∂C/∂b, shaped like ``net.biases``."""
-        return named(self._views, "bias")
+        return named(self._views, "bias", "grad.biases")
 
     def __repr__(self) -> str:
         shapes = [tuple(tensor.shape) for space in self._views for _, tensor in leaves(space)]

@@ -362,7 +362,7 @@ class Network(HasNames):
         >>> len(net.weights), net.tensors["layers.1.weights"].tolist()
         (2, [[2.0, 4.0, 6.0]])
         """
-        return named(self.chain.p, "weights")
+        return named(self.chain.p, "weights", "net.weights")
 
     @weights.setter
     def weights(self, values: Iterable[Any]) -> None:
@@ -378,7 +378,7 @@ class Network(HasNames):
         >>> [b.tolist() for b in net.biases]
         [[0.5, 0.5, 0.5], [0.0]]
         """
-        return named(self.chain.p, "bias")
+        return named(self.chain.p, "bias", "net.biases")
 
     @biases.setter
     def biases(self, values: Iterable[Any]) -> None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -206,13 +206,19 @@ class Views(tuple[Array, ...]):
     array([2., 3.])
     """
 
-    __slots__ = ()
+    what: str
+
+    def __new__(cls, views: Iterable[Array], what: str = "views") -> Self:
+        """`what` is what messages call them, such as ``"net.weights"``."""
+        self = super().__new__(cls, views)
+        self.what = what
+        return self
 
     def __setitem__(self, index: int | slice, values: Any) -> None:
         if isinstance(index, slice):
-            Views(self[index]).write(values)
+            self._write(range(len(self))[index], values)
         else:
-            write(self[index], values, f"tensor {index}")
+            write(self[index], values, f"{self.what}[{index}]")
 
     def _refuse(self, other: Any) -> Any:
         raise TypeError(
@@ -223,13 +229,16 @@ class Views(tuple[Array, ...]):
 
     def write(self, values: Iterable[Any]) -> None:
         """Write all of them; ValueError if there are more or fewer."""
-        wanted = f"expected {len(self)} arrays, one for each layer that has any"
+        self._write(range(len(self)), values)
+
+    def _write(self, places: range, values: Iterable[Any]) -> None:
+        wanted = f"expected {len(places)} arrays, one for each layer that has any"
         if not isinstance(values, Iterable):
             raise TypeError(f"{wanted}, got {shortened(values)}")
         arrays = list(values)
-        if len(arrays) != len(self):
+        if len(arrays) != len(places):
             raise ValueError(f"{wanted}, got {len(arrays)}")
-        for index, array in enumerate(arrays):
+        for index, array in zip(places, arrays, strict=True):
             self[index] = array
 
 
@@ -272,13 +281,20 @@ def write(view: Array, values: Any, what: str) -> None:
     backend = get(view)
     found = asarray(backend, values, what)
     if tuple(found.shape) != tuple(view.shape):
-        raise not_as_expected(what, view.shape, found)
+        error, hint = not_as_expected(what, view.shape, found if found.ndim else values), ""
+        if found.ndim == 0:
+            shape = view.shape[0] if view.ndim == 1 else tuple(view.shape)
+            hint = f": np.full({shape}, {shortened(values)}) for the same number everywhere"
+        elif view.ndim == 1 and math.prod(found.shape) == view.shape[0]:
+            hint = ": np.ravel(b) of a column b"
+        raise ValueError(f"{error}{hint}")
     view[...] = backend.xp.astype(found, view.dtype)  # a copy: it may be another view of the same
 
 
-def named(spaces: Sequence[Space], name: str) -> Views:
-    """The tensors of this name of all layers, also of layers in layers."""
-    return Views(value for space in spaces for last, value in leaves(space) if last == name)
+def named(spaces: Sequence[Space], name: str, what: str) -> Views:
+    """The tensors of this name of all layers, also of layers in layers; `what` is for messages."""
+    found = (value for space in spaces for last, value in leaves(space) if last == name)
+    return Views(found, what)
 
 
 class Scale:

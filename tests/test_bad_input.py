@@ -771,7 +771,32 @@ CASES = [
         "expected y of the shape of a, (4, 3), got [1, 0]: labels as rows are np.eye(3)[y]",
     ),
     (lambda: net().cost_derivative, AttributeError, "gradient(np, a, y), labels as np.eye(10)[y]"),
-    (lambda: net().weights.__setitem__(0, Y), ValueError, "expected tensor 0 to be real numbers"),
+    (
+        lambda: net().weights.__setitem__(0, Y),
+        ValueError,
+        "expected net.weights[0] to be real numbers of shape (4, 3), got ndarray of shape (4,) a",
+    ),
+    (
+        lambda: net().weights.__setitem__(slice(1, 2), [X]),
+        ValueError,
+        "expected net.weights[1] to be real numbers of shape (2, 4), got ndarray of shape (4, 3)",
+    ),
+    (
+        lambda: net().biases.__setitem__(0, Y[:, None]),
+        ValueError,
+        "expected net.biases[0] to be real numbers of shape (4,), got ndarray of shape (4, 1) and "
+        "dtype int64: np.ravel(b) of a column b",
+    ),
+    (
+        lambda: net().biases.__setitem__(0, -5),
+        ValueError,
+        "expected net.biases[0] to be real numbers of shape (4,), got -5: np.full(4, -5) for the",
+    ),
+    (
+        lambda: net().weights.__setitem__(0, 1),
+        ValueError,
+        "expected net.weights[0] to be real numbers of shape (4, 3), got 1: np.full((4, 3), 1) f",
+    ),
     (lambda: setattr(net(), "optimizer", "adm"), ValueError, "did you mean 'adam'?"),
     (lambda: fit(X, Y, optimizer="L-BFGS"), ValueError, "is no optimizer: it takes no mini-ba"),
     (lambda: fit(X, Y, optimizer="lbfgs"), ValueError, "docs/recipes.md has it by SciPy in some"),
