@@ -225,6 +225,18 @@ class Views(tuple[Array, ...]):
             "these are several arrays, one for each layer: add or scale each, or use .flat"
         )
 
+    def copy(self) -> list[Array]:
+        """Fresh arrays on the same backend, which stay as they are when the views change.
+
+        >>> import bpx
+        >>> net = bpx.Network([2, 1], weights="zeros")
+        >>> before = net.weights.copy()
+        >>> net.weights[0] += 1.0
+        >>> before[0].tolist(), net.weights[0].tolist()
+        ([[0.0, 0.0]], [[1.0, 1.0]])
+        """
+        return [get(view).xp.astype(view, view.dtype) for view in self]
+
     __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # a tuple's own would make a longer one
 
     def write(self, values: Iterable[Any]) -> None:
