@@ -339,6 +339,12 @@ class Softmax(Activation):
         e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
         return e / xp.sum(e, axis=-1, keepdims=True)
 
+    def derivative(self, xp: Any, z: Array, a: Array) -> Array:
+        raise TypeError(
+            "softmax has no σ' element by element, as each output depends on all of z: use "
+            "backward(xp, delta, z, a), which returns ∂C/∂z from delta = ∂C/∂a"
+        )
+
     def backward(self, xp: Any, delta: Array, z: Array, a: Array) -> Array:
         return a * (delta - xp.sum(delta * a, axis=-1, keepdims=True))
 

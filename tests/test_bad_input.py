@@ -751,6 +751,11 @@ CASES = [
         "expected θ to be real numbers of shape (64,), got ndarray of shape (4, 3)",
     ),
     (
+        lambda: bpx.activations.Softmax().derivative(np, X, X),
+        TypeError,
+        "softmax has no σ' element by element, as each output depends on all of z: use backward(",
+    ),
+    (
         lambda: bpx.costs.CrossEntropy().value(np, np.full((4, 4), 0.5), Y),
         ValueError,
         "expected y of the shape of a, (4, 4), got (4,): labels as rows are np.eye(4)[y]",
