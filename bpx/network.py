@@ -1104,7 +1104,7 @@ class Network(HasNames):
         validation : (x, y), (x, y, sample_weight), Blocks or iterable, optional
             Evaluated after each epoch. An iterable brings mini-batches, as for `evaluate`, also
             where x and y are arrays, and is iterated over after each epoch.
-        callbacks : callback, function, or sequence of them
+        callbacks : callback, function, or sequence of them, optional
             See `bpx.callbacks`.
         shuffle : bool or function
             A new permutation each epoch, from ``net.generator``; True by default. A function

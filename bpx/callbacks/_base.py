@@ -178,15 +178,19 @@ class FunctionCallback(Callback):
 
 
 def as_callbacks(callbacks: Any) -> list[Any]:
-    """A list of callbacks from one, or several, or functions.
+    """A list of callbacks from one, or several, or functions; None: none.
 
     >>> [type(callback).__name__ for callback in as_callbacks([Callback(), lambda run: None])]
     ['Callback', 'FunctionCallback']
+    >>> as_callbacks(None)
+    []
     """
 
     def is_one(value: Any) -> bool:
         return any(hasattr(value, name) for name in HOOKS)
 
+    if callbacks is None:
+        return []
     several = callbacks if isinstance(callbacks, Iterable) else [callbacks]
     found = []
     for callback in [callbacks] if is_one(callbacks) else several:

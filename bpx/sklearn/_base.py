@@ -224,7 +224,7 @@ class BaseMLP(Learns):
         return 1.0 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _given_callbacks(self) -> list[Any]:
-        return [] if self.callbacks is None else as_callbacks(self.callbacks)
+        return as_callbacks(self.callbacks)
 
     def _check_partial_fit(self) -> bool:
         if self.solver not in STOCHASTIC:
