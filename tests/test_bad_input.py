@@ -1396,6 +1396,11 @@ CASES = [
     (lambda: bpx.History()["cost"], KeyError, "no epoch has ended yet"),
     (lambda: bpx.History().plot(), ValueError, "nothing to draw"),
     (lambda: bpx.batches(X, Y[:2]), ValueError, "expected as many rows in y as in x, 4, got 2"),
+    (
+        lambda: bpx.batches(Y, X, 2),
+        ValueError,
+        "expected x of shape (m, 3), got (4,), and y is of shape (4, 3): are they swapped?",
+    ),
     (lambda: bpx.batches(X[:0]), ValueError, "expected at least one sample"),
     (lambda: bpx.batches(X, Y, 9), ValueError, "expected 1 <= batch_size <= n = 4"),
     (
