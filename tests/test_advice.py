@@ -230,3 +230,35 @@ def test_what_takes_labels_of_classes(options, y):
         fit_values(y)
     assert all(re.search(f'{value}"', str(refused.value)) for value in [*options.values()][-1:])
     network(**options).fit(ROWS, y, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "told"),
+    [
+        (bpx.SGD(0.5), {}, r"= -1\.5 in each step, where λ is divided by n = 6; .* below 12$"),
+        (bpx.SGD(0.5, momentum=0.5), {}, r"= -1\.5 "),
+        (bpx.SGD(bpx.schedules.StepDecay(0.5, every=1)), {}, r"= -1\.5 "),
+        (bpx.SGD(0.25), {"n": 3}, r"= -1\.5 in each step, where λ is divided by n = 3; "),
+        (bpx.SGD(0.5), {"sample_weight": np.full(M, 0.5)}, r"= -1\.5 .* n = 6;"),
+        (bpx.SGD(0.2), {}, None),
+        (bpx.SGD(0.5), {"clip_norm": 1.0}, None),
+        (bpx.Adam(0.5), {}, None),
+    ],
+)
+def test_l2_far_too_large(optimizer, options, told, recwarn):
+    net, options = network(), {"epochs": 1, "optimizer": optimizer, "l2": 30.0} | options
+    net.copy().fit(ROWS, LABELS, **options | {"l2": 5.0})
+    assert not recwarn
+    if told is None:
+        net.fit(ROWS, LABELS, **options)
+    else:
+        with pytest.warns(RuntimeWarning, match=rf"^l2=30 is far too large: .*{told}"):
+            net.fit(ROWS, LABELS, **options)
+
+
+@pytest.mark.parametrize(("l2", "advice"), [(1e9, "A smaller l2, a lower"), (0.0, "A lower")])
+@pytest.mark.filterwarnings("ignore:l2=:RuntimeWarning")
+def test_a_divergence_is_due_to_l2(l2, advice):
+    net = network(output="identity", task="regression")
+    with pytest.raises(bpx.DivergenceError, match=rf"step\. {advice} learning rate"):
+        net.fit(ROWS, ROWS[:, :2], epochs=40, optimizer=bpx.SGD(0.5 if l2 else 1e20), l2=l2)

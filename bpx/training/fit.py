@@ -149,6 +149,8 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     )
     state = _memory(net, optimizer)
     _warn_of_steps(optimizer, state, options.epochs, source.steps)
+    if net.layout.decayed and options.epochs:
+        _warn_of_l2(penalty, penalty.decay(optimizer, state))
     trainer = Trainer(
         net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
         penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
@@ -271,6 +273,16 @@ def _warn_of_steps(optimizer: Optimizer, state: State, epochs: int, steps: int |
                 f"{rate} counts steps, and an epoch has {steps} of them: after the first of "
                 f"{epochs} epochs η is {later:.3g}, and was {first:.3g}"
             )
+
+
+def _warn_of_l2(penalty: Penalty, decay: float) -> None:
+    """A RuntimeWarning where L2 takes more from the weights than they are."""
+    if decay > 1.0:
+        warn(
+            f"l2={penalty.l2:g} is far too large: by itself it multiplies the weights by 1 − ηλ/n "
+            f"= {1.0 - decay:.3g} in each step, where λ is divided by n = {penalty.n}; with this "
+            f"η, take one well below {penalty.l2 / decay:.3g}"
+        )
 
 
 _BEING_TRAINED: WeakSet[Network] = WeakSet()

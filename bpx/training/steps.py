@@ -41,16 +41,21 @@ class DivergenceError(ArithmeticError):
     2 1 the cost
     """
 
-    def __init__(self, epoch: int, step: int, layer: str, history: History) -> None:
+    def __init__(
+        self, epoch: int, step: int, layer: str, history: History, large_l2: bool = False
+    ) -> None:
         self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
+        self._large_l2 = large_l2
+        first = "A smaller l2, a lower" if large_l2 else "A lower"
         super().__init__(
             f"the cost is not finite at step {step} of epoch {epoch}, first in {layer}; the "
-            "network keeps the weights of the last good step. A lower learning rate, clip_norm=, "
+            f"network keeps the weights of the last good step. {first} learning rate, clip_norm=, "
             "or inputs and targets scaled to about 1 may help"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
-        return DivergenceError, (self.epoch, self.step, self.layer, self.history)
+        of = self.epoch, self.step, self.layer, self.history, self._large_l2
+        return DivergenceError, of
 
 
 class NonFinite(Exception):
@@ -217,8 +222,9 @@ class Steps:
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self.restore()
+        large_l2 = self.update.penalty.decay(self.update.optimizer, self.state) > 1.0
         if (what := self._bad_parameters()) is not None:
-            return DivergenceError(epoch, done + 1, f"{what}, before the step", history)
+            return DivergenceError(epoch, done + 1, f"{what}, before the step", history, large_l2)
         for index, batch in enumerate(piece):
             self.back_up()
             try:
@@ -229,8 +235,8 @@ class Steps:
             layer = self._bad_parameters() if good else self._bad_output(batch)
             if layer is not None:
                 self.restore()
-                return DivergenceError(epoch, done + index + 1, layer, history)
-        return DivergenceError(epoch, done + len(piece), "the cost", history)
+                return DivergenceError(epoch, done + index + 1, layer, history, large_l2)
+        return DivergenceError(epoch, done + len(piece), "the cost", history, large_l2)
 
     def _bad_parameters(self) -> str | None:
         """After a step with a finite cost, the first layer whose new parameters are not finite."""

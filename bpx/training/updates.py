@@ -58,6 +58,17 @@ class Penalty:
             return 0.0, 0.0
         return self.l1 / n, self.l2 / n
 
+    def decay(self, optimizer: Optimizer, state: State) -> float:
+        """ηλ/n of the next step, by which SGD shrinks the weights; 0 where n is not known yet.
+
+        Also where the penalty does not act by itself: other optimizers rescale it, clipping
+        bounds it.
+        """
+        clips = self.clip_norm is not None or self.clip_value is not None
+        if not self.l2 or clips or optimizer.kernel != "sgd":
+            return 0.0
+        return optimizer.rate(state, state.step) * self.divided(None)[1]
+
     @property
     def folds(self) -> bool:
         """Whether it is a mere factor on the weights, which a fused update can include."""
