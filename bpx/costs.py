@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import MethodType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,39 +97,36 @@ class Cost:
         return None if point is None else a[:, point * count : (point + 1) * count]
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
-        """C of each sample, shape (m,).
-
-        Those of bpx take y of the shape of a, or (m, t), and raise ValueError for another, such as
-        labels.
-        """
-        return self._value(xp, a, self._of_each_output(xp, a, y))
+        """C of each sample, shape (m,)."""
+        raise TypeError(f"{type(self).__name__} must define value(xp, a, y)")
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
-        """∇_a C of each sample, shape (m, k); y as for `value`."""
-        return self._gradient(xp, a, self._of_each_output(xp, a, y))
+        """∇_a C of each sample, shape (m, k)."""
+        raise TypeError(f"{type(self).__name__} must define gradient(xp, a, y)")
 
-    def _of_each_output(self, xp: Any, a: Array, y: Array) -> Array:
-        """y in the shape of a; ValueError where NumPy might broadcast it."""
+
+def _of_each_output(method: Callable[[Any, Any, Array, Array], Array]) -> Any:
+    """A cost's method for a y of the shape of a, where others, such as labels, are refused.
+
+    NumPy would broadcast ten labels against ten outputs of ten samples.
+    """
+
+    @functools.wraps(method)
+    def checked(cost: Cost, xp: Any, a: Array, y: Array) -> Array:
         of_a, of_y = (tuple(getattr(array, "shape", ())) for array in (a, y))
         if of_y == of_a:
-            return y
+            return method(cost, xp, a, y)
         *m, k = of_a or (1,)
-        each = self.outputs_per_target
+        each = cost.outputs_per_target
         if each > 1 and of_y == (*m, k // each):
-            return xp.concat([y] * each, axis=1)
+            return method(cost, xp, a, xp.concat([y] * each, axis=1))
         came = of_y or shortened(y)
         hint = f"labels as rows are np.eye({k})[{'np.ravel(y)' if of_y[1:] else 'y'}]"
         if k == each:
             hint = "np.reshape(y, (-1, 1))"
         raise ValueError(f"expected y of the shape of a, {of_a}, got {came}: {hint}")
 
-    # What bpx's own costs define, for y of the shape of a: `Objective` has no other.
-
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
-        raise TypeError(f"{type(self).__name__} must define value(xp, a, y)")
-
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
-        raise TypeError(f"{type(self).__name__} must define gradient(xp, a, y)")
+    return checked
 
 
 COSTS = Registry("cost", Cost)
@@ -165,11 +162,13 @@ class Quadratic(Cost):
 
     name: ClassVar[str] = "quadratic"
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         e = a - y
         return 0.5 * xp.vecdot(e, e)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return a - y
 
 
@@ -191,10 +190,12 @@ class CrossEntropy(Cost):
     outputs: ClassVar[frozenset[str] | None] = PROBABILITIES
     targets: ClassVar[str] = "unit"
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         return -xp.sum(xlogy(xp, y, a) + xlogy(xp, 1.0 - y, 1.0 - a), axis=1)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return (a - y) / _floor(xp, a * (1.0 - a))
 
 
@@ -212,10 +213,12 @@ class LogLikelihood(Cost):
     outputs: ClassVar[frozenset[str] | None] = frozenset({"simplex"})
     targets: ClassVar[str] = "simplex"
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         return -xp.sum(xlogy(xp, y, a), axis=1)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return -y / _floor(xp, a)
 
 
@@ -232,10 +235,12 @@ class MeanAbsoluteError(Cost):
 
     name: ClassVar[str] = "mean-absolute-error"
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         return xp.sum(xp.abs(a - y), axis=1)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return xp.sign(a - y)
 
 
@@ -256,12 +261,14 @@ class Huber(Cost):
     def __post_init__(self) -> None:
         positive("the threshold of Huber", self.threshold)
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         e = xp.abs(a - y)
         t = self.threshold
         return xp.sum(xp.where(e <= t, 0.5 * e * e, t * (e - 0.5 * t)), axis=1)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         e = a - y
         return xp.where(xp.abs(e) <= self.threshold, e, self.threshold * xp.sign(e))
 
@@ -328,11 +335,13 @@ class Quantile(Cost):
             slope = _of_level(xp, e, self.levels)
         return xp.where(e == 0.0, xp.zeros_like(e), slope)
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         e = y - a
         return xp.vecdot(self._slope(xp, e), e)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         return -self._slope(xp, y - a)
 
 
@@ -379,11 +388,13 @@ class GaussianNLL(Cost):
         inverse = xp.exp(xp.minimum(-0.5 * s, most))
         return s, inverse, (y[:, :t] - a[:, :t]) * inverse
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         s, _, e = self._standardized(xp, a, y)
         return 0.5 * xp.sum(s + e * e + math.log(2.0 * math.pi), axis=1)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         _, inverse, e = self._standardized(xp, a, y)
         found, t = xp.empty_like(a), e.shape[1]
         found[:, :t] = -e * inverse
@@ -423,7 +434,8 @@ class Poisson(Cost):
     outputs: ClassVar[frozenset[str] | None] = PROBABILITIES | {"positive"}
     targets: ClassVar[str] = "nonnegative"
 
-    def _value(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
         a, counts = _floor(xp, a), _counts(xp, y)
         e = (a - counts) / counts
         near = xp.abs(e) < 0.5
@@ -431,7 +443,8 @@ class Poisson(Cost):
         d = xp.where(near, exact, xp.log(a) - xp.log(counts))
         return xp.sum(_poisson(xp, a, y, d), axis=1)
 
-    def _gradient(self, xp: Any, a: Array, y: Array) -> Array:
+    @_of_each_output
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
         # The second bound keeps y/a finite: times a slope of 0, infinity would be NaN.
         least = xp.maximum(_floor(xp, a), y * (4.0 / xp.finfo(a.dtype).max))
         return 1.0 - y / least
@@ -516,7 +529,7 @@ ValueFromZ = Callable[[Any, Array, Array], Array]
 PAIRS: dict[tuple[type[Cost], type[Activation]], ValueFromZ] = {
     (CrossEntropy, Sigmoid): _cross_entropy_sigmoid,
     (LogLikelihood, Softmax): _log_likelihood_softmax,
-    (Quadratic, Identity): Quadratic()._value,  # where a is z
+    (Quadratic, Identity): Quadratic().value,  # where a is z
     (Poisson, Exponential): _poisson_exponential,
 }
 
@@ -560,10 +573,6 @@ class Objective:
         # Where σ' cancels, δ^L = a − y, and the value is computed from z. By exact types: a user's
         # subclass never takes a shortcut that it did not define.
         self._from_z = PAIRS.get((type(cost), type(activation)))
-        # Here y has the shape of a already: see `Cost.value`.
-        checked = MethodType(Cost.value, cost), MethodType(Cost.gradient, cost)
-        self._value = cost._value if cost.value == checked[0] else cost.value
-        self._gradient = cost._gradient if cost.gradient == checked[1] else cost.gradient
 
     @property
     def kernel(self) -> tuple[str, str] | None:
@@ -577,7 +586,7 @@ class Objective:
         """C of each sample, shape (m,)."""
         if self._from_z is not None:
             return self._from_z(backend.xp, z, y)
-        values = self._value(backend.xp, a, y)
+        values = self.cost.value(backend.xp, a, y)
         if tuple(getattr(values, "shape", ())) != (a.shape[0],):
             raise ValueError(
                 f"expected a value of the cost {called(self.cost)} for each sample, shape "
@@ -590,6 +599,6 @@ class Objective:
         """δ^L of each sample into `out`, shape (m, k) (BP1)."""
         if self._from_z is not None:
             return backend.subtract(a, y, out)
-        gradient = self._gradient(backend.xp, a, y)  # ∇_a C of the cost
+        gradient = self.cost.gradient(backend.xp, a, y)  # ∇_a C
         out[...] = backend.returned("∇_a C of the cost", self.cost, gradient, out)
         return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)

@@ -96,7 +96,7 @@ class Dense(Layer):
         return a, (x, z, a)
 
     def backward(self, delta: Array, saved: Any, p: Space, out: Out, ctx: Context) -> Array | None:
-        x, z, a = saved
+        x, z, a = saved  # z is a itself where σ' needs no other
         # What comes is ∂C/∂a^l: ((ω^{l+1})ᵀ δ^{l+1}) of (BP2), from the layer above.
         delta = ctx.backend.activate_backward(self.activation, delta, z, a)  # δ^l = … ⊙ σ'(z^l)
         below = None
