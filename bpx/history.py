@@ -298,16 +298,23 @@ class History(Mapping[str, list[float]]):
         count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"<History of {count}; last: {describe(self.row())}>"
 
-    def plot(self, path: Any = None, *, columns: Sequence[str] | None = None) -> Any:
+    def plot(
+        self,
+        path: Any = None,
+        *,
+        columns: Sequence[str | Sequence[str]] | None = None,
+        log: bool = False,
+    ) -> Any:
         """The learning curves as a matplotlib figure; see `bpx.plotting.curves`.
 
         A notebook shows it, and a script writes it: ``history.plot("curve.png")``; `columns`
-        chooses others. Training means are taken over an epoch's steps, before each update: in the
+        chooses others, ``[["|δ¹|", "|δ²|"]]`` two in one panel, and `log` makes the axis
+        logarithmic. Training means are taken over an epoch's steps, before each update: in the
         first epochs they lie above those of validation.
         """
         from .plotting import curves
 
-        return curves(self, path, columns=columns)
+        return curves(self, path, columns=columns, log=log)
 
 
 def _number(column: str, value: Any) -> float:

@@ -1336,6 +1336,30 @@ def test_runs_on_one_picture(rng, tmp_path):
     assert _lines(both) == [("validation", "-"), ("training", "-")]
 
 
+def _of_norms(last):
+    columns = {"|δ¹|": [1.0, 0.1, 0.0], "|δ²|": [2.0, 1.0, last], "validation_cost": [3.0, 2, 1]}
+    return bpx.History.of({"epoch": [1, 2, 3], **columns})
+
+
+def test_columns_in_one_panel_and_a_logarithmic_axis():
+    pytest.importorskip("matplotlib", reason="it draws the curves")
+    group = ["|δ¹|", "|δ²|"]
+    norms, cost = _of_norms(0.5).plot(columns=[group, "validation_cost"], log=True).axes
+    assert _lines(norms) == [("|δ¹|", "-"), ("|δ²|", "-")]
+    assert [line.get_color() for line in norms.get_lines()] == ["C0", "C1"]
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == group
+    assert (norms.get_yscale(), cost.get_yscale()) == ("log", "log")
+    assert (norms.get_ylabel(), cost.get_ylabel()) == ("", "mean cost")
+
+    runs = {0.1: _of_norms(0.5), (3, "tanh"): _of_norms(0.25)}
+    (norms,) = bpx.plotting.curves(runs, columns=[group]).axes
+    styles = [line.get_linestyle() for line in norms.get_lines()]
+    assert (styles, norms.get_yscale()) == (["-", "--"] * 2, "linear")
+    assert [line.get_color() for line in norms.get_lines()] == ["C0", "C0", "C1", "C1"]
+    assert norms.get_ylabel() == "solid: |δ¹|\ndashed: |δ²|"
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == ["0.1", "(3, 'tanh')"]
+
+
 def test_many_runs_on_one_picture(tmp_path):
     pytest.importorskip("matplotlib", reason="it draws the curves")
     columns = {"epoch": [1, 2], "training_cost": [0.5, 0.4], "validation_cost": [0.6, 0.5]}
@@ -1357,7 +1381,7 @@ def test_what_is_no_run_or_no_path_is_not_drawn(rng):
     pytest.importorskip("matplotlib", reason="it draws the curves")
     net = bpx.Network([2, 1], seed=1)
     history = net.fit([[0.0, 1.0]], [1], epochs=1)
-    axes = history.plot().axes[0]
+    axes, zeros = history.plot().axes[0], bpx.History.of({"epoch": [1], "f1": [0.0]})
     asked = "or a mapping of labels to them, got"
     for call, error, message in (
         (lambda: history.plot(axes), TypeError, "expected a path such as 'curve.png', got <Axes"),
@@ -1368,6 +1392,21 @@ def test_what_is_no_run_or_no_path_is_not_drawn(rng):
         (lambda: bpx.plotting.curves({"a": bpx.History()}), ValueError, "ended in the run 'a'"),
         (lambda: history.plot(columns="f1"), TypeError, "expected columns to be a list of names"),
         (lambda: history.plot(columns=["loss"]), KeyError, "did you mean 'training_cost'?"),
+        (lambda: history.plot(columns=[["epoch", "loss"]]), KeyError, "no column 'loss'"),
+        (lambda: history.plot(columns=["epoch", []]), TypeError, "a list of names, each a string"),
+        (lambda: history.plot(columns=["epoch", ["epoch"]]), ValueError, "to be different names"),
+        (lambda: history.plot(log="y"), TypeError, "expected log to be True or False, got 'y'"),
+        (lambda: bpx.plotting.curves({0: bpx.History()}), ValueError, "has ended in the run 0"),
+        (
+            lambda: zeros.plot(columns=["f1"], log=True),
+            ValueError,
+            "log=True draws positive numbers, got none in ['f1']",
+        ),
+        (
+            lambda: bpx.plotting.curves({1: history, 2: history}, columns=[[*history][:5]]),
+            ValueError,
+            "expected a group of 4 columns at most for several runs, got ['epoch', ",
+        ),
     ):
         with pytest.raises(error, match=re.escape(message)):
             call()
