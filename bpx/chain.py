@@ -77,6 +77,12 @@ class Chain:
         self.p = architecture.layout.views(backend.xp, self.parameters)
         self.s = architecture.state_layout.views(backend.xp, self.state)
 
+    def __repr__(self) -> str:
+        described = self.architecture
+        layers = ", ".join(map(str, described.layers))
+        on = f"{self.dtype} on {self.backend.name}"
+        return f"<Chain {described.input_shape} -> {layers}; {on}>"
+
     def copy_of(self, host: np.ndarray) -> Array:
         """A copy of a host array, on this backend and in this dtype."""
         fresh = self.backend.empty(host.shape, self.xp_dtype)

@@ -59,6 +59,10 @@ class Context:
         self._inner: list[Context] = []
         self._asked: set[str] = set()
 
+    def __repr__(self) -> str:
+        during = "in training" if self.training else "not in training"
+        return f"<Context of layer {self.layer}, {during}, on {self.backend.name}>"
+
     def inner(self, names: Sequence[str], wanted: Callable[[], Sequence[bool]]) -> list[Context]:
         """A context for each layer in this one; `names` are those under which their state is here.
 

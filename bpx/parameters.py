@@ -9,6 +9,7 @@ one slice, a norm one reduction, an all-reduce among ranks one call.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -135,6 +136,10 @@ class Layout:
         )
         stops = [entry.stop for entry in self.entries]
         self._gaps = [slice(n, n + -n % ALIGNMENT) for n in stops if n % ALIGNMENT]
+
+    def __repr__(self) -> str:
+        count = len(self.entries)
+        return f"<Layout of {count} tensors of {self.layer_count} layers: {self.size:,} elements>"
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         """Initial values: on the host in float64, so that every backend starts alike."""
@@ -317,6 +322,15 @@ class Scale:
     def __init__(self) -> None:
         self.alpha, self.beta = 1.0, 0.0
 
+    def __str__(self) -> str:
+        alpha, beta = self.alpha, self.beta
+        if not isinstance(alpha, numbers.Real) or not isinstance(beta, numbers.Real):
+            return "β·array + α·gradient, with α and β on the device"  # nobody waits for them
+        kept = "array" if beta == 1.0 else f"{beta:.6g}·array" if beta else ""
+        sign = "−" if alpha < 0.0 else "+"
+        start = f"{kept} {sign} " if kept else sign.strip("+")
+        return f"{start}{abs(alpha):.6g}·gradient"
+
 
 class Destination:
     """Where a layer's gradient of one tensor goes: ``array ← β·array + α·gradient``.
@@ -335,6 +349,9 @@ class Destination:
     def __init__(self, backend: Backend, array: Array, scale: Scale) -> None:
         self.backend, self.array, self.scale = backend, array, scale
         self.then: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Destination {tuple(self.array.shape)}: array ← {self.scale}>"
 
     def product(self, delta: Array, x: Array) -> None:
         """The gradient is δᵀx, summed over the rows of the batch (BP4)."""

@@ -12,7 +12,7 @@ from .context import Workspace
 from .layers import Layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerTrace:
     """What one layer computed for a batch of m samples.
 
@@ -34,12 +34,18 @@ class LayerTrace:
     >>> (last,) = net.trace([[2.0], [3.0]], [1, 0])
     >>> last.layer is net.layers[0], last.z.tolist(), last.delta.tolist()
     (True, [[0.0], [0.0]], [[-0.5], [0.5]])
+    >>> last
+    <LayerTrace of Dense 1, sigmoid: z, a, delta (2, 1)>
     """
 
     layer: Layer
     z: Array
     a: Array
     delta: Array = None
+
+    def __repr__(self) -> str:
+        arrays = "z, a" if self.delta is None else "z, a, delta"
+        return f"<LayerTrace of {self.layer}: {arrays} {tuple(self.z.shape)}>"
 
 
 def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerTrace]:

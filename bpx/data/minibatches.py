@@ -92,6 +92,11 @@ class Batches:
         y = arrays[1] if len(arrays) > 1 else None
         self.names = Names(names_of(arrays[0]), names_of_targets(y))
 
+    def __repr__(self) -> str:
+        shapes = [str(tuple(array.shape)) for array in self._arrays]
+        rows = "row" if self.batch_size == 1 else "rows"
+        return f"<Batches: {len(self)} of {self.batch_size} {rows} of {', '.join(shapes)}>"
+
     def __len__(self) -> int:
         return steps_of_epoch(int(self._arrays[0].shape[0]), self.batch_size, self.drop_last)
 
@@ -169,6 +174,8 @@ def batches(
     --------
     >>> import numpy as np
     >>> loader = batches(np.arange(5), np.arange(5) ** 2, 2, shuffle=False)
+    >>> loader
+    <Batches: 3 of 2 rows of (5,), (5,)>
     >>> len(loader)
     3
     >>> for x, y in loader:

@@ -1,8 +1,10 @@
 """Samples and labels, in three parts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from ..checks import shortened
 
 
 class Split(NamedTuple):
@@ -11,10 +13,20 @@ class Split(NamedTuple):
     >>> x, y = Split(np.zeros((2, 784)), np.array([3, 7]))
     >>> x.shape, y.tolist()
     ((2, 784), [3, 7])
+    >>> Split(x, y)
+    Split(x=(2, 784) float64, y=(2,) int64)
     """
 
     x: np.ndarray
     y: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Split(x={_shown(self.x)}, y={_shown(self.y)})"
+
+
+def _shown(array: Any) -> str:
+    is_array = isinstance(array, np.ndarray)
+    return f"{array.shape} {array.dtype}" if is_array else shortened(array)
 
 
 class Dataset(NamedTuple):

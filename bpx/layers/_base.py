@@ -133,6 +133,8 @@ class Layer:
     [[3.0, 6.0]]
     >>> bpx.gradient_check(net, [[1.0, 2.0]], [[0.5]]).worst < 1e-7
     True
+    >>> net.layers
+    (Scaled(factor=3.0, input_shape=(2,)), Dense(units=1, input_shape=(2,)))
     """
 
     name: ClassVar[str] = ""
@@ -144,6 +146,7 @@ class Layer:
     input_shape: Shape | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls) -> None:
+        cls.__repr__ = cls.__repr__  # type: ignore[method-assign]  # or @dataclass makes another
         # By where it is defined: a subclass of bpx's Dense is a user's own.
         cls.own = cls.__module__.partition(".")[0] != "bpx"
         for base in cls.__mro__:  # what an inherited one says is not of a `forward` below it
@@ -299,6 +302,19 @@ class Layer:
 
     def __str__(self) -> str:
         return type(self).__name__
+
+    def __repr__(self) -> str:
+        """The call that makes it, without what has its default."""
+        fields = sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only))
+        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if self._is_given(f)]
+        return f"{type(self).__qualname__}({', '.join(shown)})"
+
+    def _is_given(self, f: dataclasses.Field[Any]) -> bool:
+        registry, default = f.metadata.get("registry"), f.default
+        if registry is not None and isinstance(default, str):
+            default = registry.get(default)
+        # By what is printed: `==` of arrays is no bool.
+        return f.repr and repr(getattr(self, f.name)) != repr(default)
 
 
 def _configs(value: Any) -> Any:

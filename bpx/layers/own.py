@@ -103,6 +103,9 @@ class _To:
     def __init__(self, layer: Layer, name: str, to: Destination, copy: Array | None) -> None:
         self.layer, self.name, self.to, self.copy, self.filled = layer, name, to, copy, False
 
+    def __repr__(self) -> str:
+        return repr(self.to)
+
     def product(self, delta: Array, x: Array) -> None:
         n, k = self.shape if len(self.shape) == 2 else ("n", "k")  # no array has these
         self._hand_over(self.to.product, "product(d, x)", [("m", n), ("m", k)], delta, x)
