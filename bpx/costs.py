@@ -566,7 +566,7 @@ class Objective:
             needs = " or ".join(text for key, text in fitting.items() if key in cost.outputs)
             raise ValueError(
                 f"the cost {called(cost)} is not defined on the outputs of "
-                f"{activation.name or 'this activation'!r}: use {needs}, or another cost "
+                f"{called(activation)}: use {needs}, or another cost "
                 f'(cost="quadratic" is defined on all){own}'
             )
         self.cost, self.activation = cost, activation

@@ -149,8 +149,9 @@ class Registry:
         cls = obj if self.classes else type(obj)
         if self.builtin.get(name) is not cls:
             raise ValueError(
-                f"the {self.kind} {obj!r} has no registered name, and files store names, "
-                f'never code: call bpx.register("a-name", it) before saving'
+                f"the {self.kind} {obj.__name__ if self.classes else _by_class(obj)} has no "
+                "registered name, and files store names, never code: call "
+                'bpx.register("a-name", it) before saving'
             )
         if self.classes:
             return {"name": name}
@@ -172,10 +173,13 @@ def name_of(obj: Any) -> str:
 
 def called(obj: Any) -> str:
     """What a message calls an activation, a cost or an initializer: its name, or its class's."""
-    if name := name_of(obj):
-        return repr(name)
+    return repr(name) if (name := name_of(obj)) else _by_class(obj)
+
+
+def _by_class(obj: Any) -> str:
     function = getattr(obj, "function", None)  # of a CustomActivation or CustomCost
-    return type(obj).__name__ + (f"({function.__name__})" if function else "")
+    named = getattr(function, "__name__", type(function).__name__)  # a partial has no name
+    return type(obj).__name__ + (f"({named})" if function else "")
 
 
 def plain(value: Any) -> Any:

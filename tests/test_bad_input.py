@@ -479,6 +479,37 @@ CASES = [
         'an activation of your own says its range, such as range="unit"',
     ),
     (
+        lambda: net(output=activation(), cost="cross-entropy"),
+        ValueError,
+        "not defined on the outputs of CustomActivation(tanh): use sigmoid or softmax, or another",
+    ),
+    (
+        lambda: net(output=activation(functools.partial(tanh)), cost="cross-entropy"),
+        ValueError,
+        "not defined on the outputs of CustomActivation(partial): use",
+    ),
+    (
+        lambda: net(output=activation(), cost="quadratic").to_bytes(),
+        ValueError,
+        "the activation CustomActivation(tanh) has no registered name, and files store names, nev",
+    ),
+    (
+        lambda: net(hidden=Outwards()).to_bytes(),
+        ValueError,
+        "the activation Outwards has no registered name",
+    ),
+    (
+        lambda: net(cost=bpx.CustomCost(squares, lambda xp, a, y: a - y)).to_bytes(),
+        ValueError,
+        "the cost CustomCost(squares) has no registered name, and files store names, never code: "
+        'call bpx.register("a-name", it) before saving',
+    ),
+    (
+        lambda: bpx.Network([layers.Input(2), type("Own", (layers.Layer,), {})()]).to_bytes(),
+        ValueError,
+        "the layer Own has no registered name",
+    ),
+    (
         lambda: bpx.CustomActivation(tanh, lambda xp, z, a: a, range="unti"),
         ValueError,
         "unknown range 'unti'; did you mean 'unit'?",
