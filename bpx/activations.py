@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .backends import Array
 from .checks import not_as_expected, number, positive, takes
-from .keywords import init_hints, missing
+from .keywords import ATTRIBUTES_OF_ACTIVATIONS, init_hints, missing
 from .registry import Registry, called, nearest
 
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 
 
-@init_hints(more='a layer of its own is bpx.layers.Activation("relu")')
+@init_hints(more='σ(z) is .forward(np, z), and a layer bpx.layers.Activation("relu")')
 @dataclass(frozen=True)
 class Activation:
     """σ: stateless, and its methods get the namespace of their arrays, ``forward(np, z)``.
@@ -85,7 +85,7 @@ if not TYPE_CHECKING:  # a checker knows the names by itself
 
     def __getattr__(name: str) -> Any:
         kinds = [kind.__name__ for kind in (Activation, *ACTIVATIONS.builtin.values())]
-        raise missing(f"module {__name__!r}", name, kinds, {})
+        raise missing(f"module {__name__!r}", name, kinds, ATTRIBUTES_OF_ACTIVATIONS)
 
 
 @ACTIVATIONS.builds

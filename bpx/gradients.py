@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backends import Array, Backend
 from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
 from .data.arrays import Samples, check_y
+from .keywords import ATTRIBUTES_OF_GRADIENTS, attr_hints
 from .parameters import Layout, Space, Views, leaves, named, write
 
 
+@attr_hints(**ATTRIBUTES_OF_GRADIENTS)
 @dataclass(eq=False, repr=False)
 class Gradient:
     """∂C/∂θ of the mean cost of a batch.
@@ -75,6 +77,25 @@ class Gradient:
         shapes = [tuple(tensor.shape) for space in self._views for _, tensor in leaves(space)]
         cost = "" if self.cost is None else f", of a cost of {float(self.cost):.6g}"
         return f"<Gradient of {', '.join(map(str, shapes))}{cost}>"
+
+    if not TYPE_CHECKING:  # to a checker it is no number, and nothing to unpack
+
+        def __getitem__(self, index: Any) -> Any:
+            """TypeError, for ``nabla_b, nabla_w = net.backprop(x, y)``, as in the book.
+
+            With an ``__iter__`` it would pass for an iterable of mini-batches.
+            """
+            raise TypeError(
+                "a Gradient is not unpacked: nabla_b is grad.biases, and nabla_w is grad.weights"
+            )
+
+        def _refuse(self, *others: Any, **options: Any) -> Any:
+            raise TypeError(
+                "a Gradient is no array: use grad.flat, net.parameters -= 0.1 * grad.flat"
+            )
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
+        __neg__ = __array_ufunc__ = _refuse
 
     def __getstate__(self) -> dict[str, Any]:  # a copy's views are into its own vector
         return {name: value for name, value in vars(self).items() if name != "_views"}

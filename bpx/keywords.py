@@ -175,6 +175,8 @@ OF_UPSAMPLING = {
         "size": "here it is scale=, how many times as large the outputs are",
     },
 }
+# Of optimizers.
+OF_OPTIMIZERS = {"learning_rate": {"eta": "here it is learning_rate=, the first argument"}}
 # Of schedules, whose steps are updates.
 OF_SCHEDULES = {
     "": dict.fromkeys(
@@ -192,6 +194,10 @@ NEEDED_BY_SCHEDULES = {
     "steps": "those of a whole run are epochs * len(bpx.batches(x, y, batch_size))",
 }
 # Of bpx itself.
+_SIGMOID = "here it is s.forward(np, z), for s = bpx.activations.Sigmoid()"
+_SIGMOID_PRIME = (
+    "here it is s.derivative(np, z, s.forward(np, z)), for s = bpx.activations.Sigmoid()"
+)
 _RELU = 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")'
 ATTRIBUTES_OF_BPX = {
     **dict.fromkeys(
@@ -223,9 +229,19 @@ ATTRIBUTES_OF_BPX = {
     "optim": "here it is bpx.optimizers",
     "seed": "a network has its own, bpx.Network(..., seed=0)",
     "set_seed": "a network has its own, bpx.Network(..., seed=0)",
+    "sigmoid": _SIGMOID,
+    "sigmoid_prime": _SIGMOID_PRIME,
     "sklearn": "import bpx.sklearn",
     "train": "here it is net.fit(x, y)",
+    "vectorized_result": "there is no need for it, y are labels; np.eye(10)[y] are such vectors",
 }
+# Of its activations; names that are nearly ours are found without.
+ATTRIBUTES_OF_ACTIVATIONS = {"sigmoid": _SIGMOID, "sigmoid_prime": _SIGMOID_PRIME}
+# Of its data sets.
+_MNIST = "here it is train, validation, test = bpx.datasets.mnist(), and y are labels"
+ATTRIBUTES_OF_DATASETS = dict.fromkeys(
+    ("load_data", "load_data_shared", "load_data_wrapper"), _MNIST
+)
 # Of its layers; names that are nearly ours are found without.
 _MEAN = "here it is bpx.layers.GlobalAveragePool{0}D()"
 _WHOLE = "here it is {0}, with the size of its input, and Flatten() after it"
@@ -243,9 +259,14 @@ ATTRIBUTES_OF_LAYERS = {
     ),
     "Add": "here it is bpx.layers.Residual([...]), what layers make of x, and x",
     "Concat": "here it is bpx.layers.Concatenate([[...], [...]])",
+    "ConvPoolLayer": 'here they are two, Conv2D(20, 5, "relu"), MaxPool2D(2)',
     "Conv2DTranspose": "here it is Upsample2D(2), and a Conv2D after it",
     "ConvTranspose2d": "here it is Upsample2D(2), and a Conv2D after it",
     "DepthwiseConv2D": "here it is Conv2D(c, k, groups=c), of c channels",
+    "FullyConnectedLayer": (
+        'here it is Dense(100, "relu"), which finds the size of its inputs; p_dropout= is a '
+        "Dropout(0.5) before it"
+    ),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), "there are no recurrent layers"),
     "GroupNorm": "there are bpx.layers.LayerNorm and BatchNorm",
     "GroupNormalization": "there are bpx.layers.LayerNorm and BatchNorm",
@@ -256,6 +277,7 @@ ATTRIBUTES_OF_LAYERS = {
     **dict.fromkeys(("ReLU", "Relu"), _RELU),
     "Sigmoid": 'here it is "sigmoid", as in Dense(30, "sigmoid")',
     "Softmax": 'here it is "softmax", as in Dense(10, "softmax")',
+    "SoftmaxLayer": 'here it is Dense(10, "softmax"), which finds the size of its inputs',
     "Tanh": 'here it is "tanh", as in Dense(30, "tanh")',
     "ZeroPadding1D": _PADDING.format("Conv1D"),
     **dict.fromkeys(("ZeroPad2d", "ZeroPadding2D"), _PADDING.format("Conv2D")),
@@ -288,6 +310,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "count_params": "here it is net.summary()",
     "cuda": 'here it is net.to("cupy")',
     "device": "here it is net.backend, and net.to(...) makes a copy elsewhere",
+    "delta": "here it is net.trace(x, y)[0].delta, of the first layer and each sample",
     "default_weight_initializer": "bpx.Network(...) draws them so, unless it gets weights=",
     "dropout": _DROPOUT,
     "eval": "there is no need for it: units are dropped in training alone",
@@ -301,6 +324,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "hidden": "it is for bpx.Network(..., hidden=...)",
     "load": "here it is bpx.load(path)",
     "load_state_dict": "here it is bpx.load(path), or net.copy_from(other)",
+    "loss": 'the cost is net.cost, and its mean net.evaluate(x, y)["cost"]',
     "named_parameters": "here it is net.tensors, views by name",
     "num_layers": "here it is len(net.layers) + 1, which counts the inputs as the book does",
     "optimiser": "here it is net.optimizer",
@@ -319,8 +343,17 @@ ATTRIBUTES = _OF_TRAINING | {
     "trainable": _FROZEN,
     "training": OF_PREDICTIONS["training"],
     "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
-    "update_mini_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x))",
+    "update_mini_batch": (
+        "here it is net.fit(x, y, epochs=1, batch_size=len(x), optimizer=bpx.SGD(eta))"
+    ),
     "zero_grad": "net.backprop(x, y) gives a new gradient each time",
+    "zs": "here they are [layer.z for layer in net.trace(x)]",
+}
+# Of a gradient.
+ATTRIBUTES_OF_GRADIENTS = {
+    "delta": "here it is net.trace(x, y)[0].delta, of the first layer and each sample",
+    "nabla_b": "here it is grad.biases",
+    "nabla_w": "here it is grad.weights",
 }
 # Of an ensemble.
 ATTRIBUTES_OF_ENSEMBLES = _OF_TRAINING | {

@@ -17,7 +17,7 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import check_described, flag, fraction, nonnegative, not_as_expected, positive
-from .keywords import ATTRIBUTES_OF_BPX, init_hints
+from .keywords import ATTRIBUTES_OF_BPX, OF_OPTIMIZERS, init_hints
 from .registry import Registry
 from .schedules import Schedule, refuse_class
 
@@ -221,7 +221,7 @@ _DECAY = {"weight_decay": "fit has it, as l2=, which it divides by the size of t
 
 
 @OPTIMIZERS.builds
-@init_hints({"": _DECAY})
+@init_hints(OF_OPTIMIZERS | {"": _DECAY})
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, and with `momentum` the method of Rumelhart and others (1986).
@@ -302,7 +302,7 @@ class SGD(Optimizer):
 
 
 @OPTIMIZERS.builds
-@init_hints({"": _DECAY})
+@init_hints(OF_OPTIMIZERS | {"": _DECAY})
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square (Tieleman and Hinton, 2012).
@@ -355,7 +355,7 @@ class RMSprop(Optimizer):
 
 
 @OPTIMIZERS.builds
-@init_hints({"beta1": _BETAS, "": _DECAY})
+@init_hints(OF_OPTIMIZERS | {"beta1": _BETAS, "": _DECAY})
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, 2015, algorithm 1). At step t = 1, 2, ...
@@ -431,7 +431,7 @@ class Adam(Optimizer):
 
 
 @OPTIMIZERS.builds
-@init_hints({"beta1": _BETAS})
+@init_hints(OF_OPTIMIZERS | {"beta1": _BETAS})
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): first ω ← (1 − ηw) ω.

@@ -1409,7 +1409,7 @@ CASES = [
     (
         lambda: bpx.Activation("relu"),
         TypeError,
-        "Activation takes no 'relu': a layer of its own is bpx.layers.Activation(\"relu\")",
+        "Activation takes no 'relu': σ(z) is .forward(np, z), and a layer bpx.layers.Activation(",
     ),
     (
         lambda: bpx.Network([layers.Input(3), layers.Dense(2), bpx.activations.ReLU()]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import operator
 import pickle
 import pydoc
 import re
@@ -119,6 +120,9 @@ KEYWORDS = [
     (lambda: layers.Conv2D(out_features=3), "Conv2D takes no out_features="),
     (lambda: layers.BatchNorm(bias_initializer="ones"), "BatchNorm takes no bias_initializer="),
     (lambda: schedules.Cosine(initial_learning_rate=0.1), "the rate is the first argument"),
+    (lambda: bpx.SGD(eta=3.0), "SGD takes no eta=: here it is learning_rate=, the first argument"),
+    (lambda: bpx.AdamW(eta=3.0), "AdamW takes no eta=: here it is learning_rate=, the first arg"),
+    (lambda: bpx.activations.Sigmoid(0.5), "Sigmoid takes no 0.5: σ(z) is .forward(np, z), and"),
     (lambda: bpx.EarlyStopping(5, mode="max"), "accuracies are better when larger, costs when"),
     (
         lambda: bpx.Metric("f1", len, mode="max"),
@@ -194,9 +198,10 @@ def test_attributes_of_a_network_that_are_set(name):
     [
         (bpx.Ensemble([net()]), keywords.ATTRIBUTES_OF_ENSEMBLES),
         (bpx.History(), keywords.ATTRIBUTES_OF_HISTORIES),
+        (net().backprop(X, Y), keywords.ATTRIBUTES_OF_GRADIENTS),
     ],
 )
-def test_attributes_of_ensembles_and_histories(owner, elsewhere):
+def test_attributes_of_ensembles_histories_and_gradients(owner, elsewhere):
     for name, text in elsewhere.items():
         told = f"{type(owner).__name__} has no attribute {name!r}: {text}"
         with pytest.raises(AttributeError, match=re.escape(told)):
@@ -216,6 +221,71 @@ def test_recipes_that_messages_name_are_there():
     recipes = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
     for heading in ("L-BFGS by SciPy", "Second derivatives"):
         assert f"## {heading}" in recipes
+
+
+@pytest.mark.parametrize(
+    ("module", "elsewhere"),
+    [
+        (bpx.activations, keywords.ATTRIBUTES_OF_ACTIVATIONS),
+        (bpx.datasets, keywords.ATTRIBUTES_OF_DATASETS),
+    ],
+)
+def test_attributes_of_activations_and_datasets(module, elsewhere):
+    for name, text in elsewhere.items():
+        told = f"module {module.__name__!r} has no attribute {name!r}: {text}"
+        with pytest.raises(AttributeError, match=re.escape(told)):
+            getattr(module, name)
+
+
+def test_what_is_said_to_those_who_come_from_the_book_works():
+    z, one = np.array([-1.0, 0.0, 2.0]), net()
+    names = {"np": np, "bpx": bpx, "z": z, "s": bpx.activations.Sigmoid(), "y": Y, "eta": 0.5}
+    names |= {"net": one, "x": X, "grad": one.backprop(X, Y), **vars(layers)}
+
+    def value(told):
+        code = told.removeprefix("here it is ").removeprefix("here they are ")
+        return eval(code.removeprefix("two, ").split(", for s")[0].split(", of the")[0], names)
+
+    sigmoid = value(keywords.ATTRIBUTES_OF_BPX["sigmoid"])
+    assert np.allclose(sigmoid, 1 / (1 + np.exp(-z)))
+    slope = value(keywords.ATTRIBUTES_OF_ACTIVATIONS["sigmoid_prime"])
+    assert np.allclose(slope, sigmoid * (1 - sigmoid))
+    assert [z.shape for z in value(keywords.ATTRIBUTES["zs"])] == [(4, 4), (4, 2)]
+    assert value(keywords.ATTRIBUTES["delta"]).shape == (4, 4)
+    assert len(value(keywords.ATTRIBUTES_OF_GRADIENTS["nabla_w"])) == 2
+    assert len(value(keywords.ATTRIBUTES_OF_LAYERS["ConvPoolLayer"])) == 2
+    value(keywords.ATTRIBUTES["update_mini_batch"])
+    assert (one.epochs, one.optimizer) == (1, bpx.SGD(0.5))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda grad: -0.1 * grad,
+        lambda grad: np.float32(0.1) * grad,
+        lambda grad: grad * 2,
+        lambda grad: grad / 4,
+        lambda grad: -grad,
+        lambda grad: grad + grad,
+        lambda grad: net().parameters - grad,
+        lambda grad: np.ones(64) * grad,
+        lambda grad: operator.isub(net().parameters, grad),
+    ],
+)
+def test_a_gradient_is_no_array(use):
+    told = "a Gradient is no array: use grad.flat, net.parameters -= 0.1 * grad.flat"
+    with pytest.raises(TypeError, match=re.escape(told)):
+        use(net().backprop(X, Y))
+
+
+def test_a_gradient_is_not_unpacked():
+    told = "is not unpacked: nabla_b is grad.biases, and nabla_w is grad.weights"
+    with pytest.raises(TypeError, match=told):
+        nabla_b, nabla_w = net().backprop(X, Y)  # noqa: RUF059
+    with pytest.raises(TypeError, match="expected θ to be an array of numbers, got <Gradient of"):
+        net().parameters = net().backprop(X, Y)
+    twin = pickle.loads(pickle.dumps(net().backprop(X, Y)))
+    assert np.array_equal(twin.flat, net().backprop(X, Y).flat)
 
 
 @pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_LAYERS)
@@ -262,7 +332,7 @@ def test_what_is_said_of_layers_that_are_not_there_works(rng):
         (lambda: bpx.Input, "module 'bpx' has no attribute 'Input': it is bpx.layers.Input"),
         (lambda: layers.Conv2d, "'bpx.layers' has no attribute 'Conv2d'; did you mean 'Conv2D'?"),
         (lambda: layers.UpSampling2D, "no attribute 'UpSampling2D'; did you mean 'Upsample2D'?"),
-        (lambda: bpx.activations.sigmoid, "no attribute 'sigmoid'; did you mean 'Sigmoid'? Known"),
+        (lambda: bpx.activations.softplus, "no attribute 'softplus'; did you mean 'Softplus'? Kn"),
         (lambda: bpx.activations.mish, "Known: Activation, "),
         (
             lambda: bpx.datasets.iris,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..keywords import missing
+from ..keywords import ATTRIBUTES_OF_DATASETS, missing
 from ._digits import digits
 from ._mnist import DatasetError, mnist
 from ._split import Dataset, Split
@@ -13,4 +13,4 @@ __all__ = ["Dataset", "DatasetError", "Split", "digits", "mnist"]
 if not TYPE_CHECKING:  # a checker knows the names by itself
 
     def __getattr__(name: str) -> Any:
-        raise missing(f"module {__name__!r}", name, __all__, {})
+        raise missing(f"module {__name__!r}", name, __all__, ATTRIBUTES_OF_DATASETS)
