@@ -89,6 +89,10 @@ def gradient_check(
     >>> bpx.gradient_check(net, [[0.1, -0.4, 0.3], [0.5, 0.2, -0.1]], [0, 1]).worst < 1e-7
     True
     """
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"expected the network first, gradient_check(net, x, y), got {type(net).__name__}"
+        )
     epsilon = positive("epsilon", epsilon)
     twin = net.copy() if "float64" in net.backend.lacks else net.to(dtype="float64")
     samples = twin.samples(x, y, sample_weight)

@@ -177,7 +177,8 @@ class History(Mapping[str, list[float]]):
 
     def __getitem__(self, name: str) -> list[float]:
         if not isinstance(name, str):
-            raise KeyError(f"expected a column of the history, a string, got {name!r}")
+            hint = f"; history.row({name}) is an epoch" if isinstance(name, int) else ""
+            raise KeyError(f"expected a column of the history, a string, got {name!r}{hint}")
         if name not in self._columns:
             known = list(self._columns)
             end = nearest(name, known) if known else "; no epoch has ended yet"

@@ -139,6 +139,8 @@ _NO_MASKS = (
     "there is no masking: the number of the padding has a vector as all others, and a callback's "
     "on_step_end can keep it zero, run.net.weights[0][0] = 0.0"
 )
+# Of classes of a user's own.
+AS_DATACLASS = "put @dataclass(frozen=True) above the class, and its fields are arguments"
 # Of layers, by the argument that replaces them, if it is one; names that are nearly ours are found
 # without.
 OF_LAYERS = {
@@ -404,17 +406,29 @@ def hints(more: str = "", /, **elsewhere: str) -> Callable[[Callable[P, R]], Cal
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
         code, known = method.__code__, _arguments(method)
+        is_init = method.__name__ == "__init__"
 
         @functools.wraps(method)
         def called(*args: P.args, **options: P.kwargs) -> R:
             owner = type(args[0]).__name__ if args else ""
-            what = owner if method.__name__ == "__init__" else method.__name__
-            refuse(what, options, known, elsewhere, args[code.co_argcount :], more)
+            what, others = owner if is_init else method.__name__, args[code.co_argcount :]
+            told, hint = elsewhere, more
+            if is_init and (others or not all(name in known for name in options)):
+                fields = _no_arguments(type(args[0]))
+                told, hint = fields | elsewhere, AS_DATACLASS if fields else more
+            refuse(what, options, known, told, others, hint)
             return method(*args, **options)
 
         return called
 
     return decorate
+
+
+def _no_arguments(cls: type[Any]) -> dict[str, str]:
+    """What to do for the fields that a class declares and, without @dataclass, does not take."""
+    declared = {} if "__dataclass_fields__" in vars(cls) else inspect.get_annotations(cls)
+    fields = [name for name, kind in declared.items() if "ClassVar" not in str(kind)]
+    return dict.fromkeys(fields, AS_DATACLASS)
 
 
 def _arguments(method: Any) -> tuple[str, ...]:

@@ -35,6 +35,12 @@ _OTHERS = {
     b"\x80": "a pickle, as joblib and older versions of PyTorch write",
     b"{": "JSON",
 }
+# Of the book's network2.py, whichever comes first.
+_OF_THE_BOOK = tuple(f'{{"{name}": '.encode() for name in ("biases", "cost", "sizes", "weights"))
+_READ_IT = (
+    'd = json.load(open(path)); net = bpx.Network(d["sizes"]); '
+    'net.weights, net.biases = d["weights"], [np.ravel(b) for b in d["biases"]]'
+)
 _ARRAYS = "to use its weights, make a network of such layers and set net.tensors[name] = array"
 
 MOST_SAID = 2_000  # characters of a message: the names in it may be a file's
@@ -243,11 +249,13 @@ def _of_others(place: str, source: Any) -> str:
                 "onnx.load(path).graph.initializer has them"
             )
         with open(source, "rb") as file:
-            begin = file.read(8)
-    begin = bytes(begin[:8])
+            begin = file.read(16)
+    begin = bytes(begin[:16])
+    if begin.startswith(_OF_THE_BOOK):
+        return f"{place} is JSON of the book's network2.py, not a file of bpx: {_READ_IT}"
     for start, kind in _OTHERS.items():
         # The length of a safetensors header may begin so, but is hardly 2²⁴ or more.
-        if begin.startswith(start) and any(begin[3:]):
+        if begin.startswith(start) and any(begin[3:8]):
             hint = "" if kind == "JSON" else f": {_ARRAYS}"
             return f"{place} is {kind}, not a file of bpx{hint}"
     return ""

@@ -525,7 +525,16 @@ CASES = [
         TypeError,
         "expected update of Elsewhere to change theta in place, such as theta -= ..., and to re",
     ),
-    (lambda: bpx.History()[0], KeyError, "expected a column of the history, a string, got 0"),
+    (
+        lambda: bpx.History()[0],
+        KeyError,
+        "expected a column of the history, a string, got 0; history.row(0) is an epoch",
+    ),
+    (
+        lambda: bpx.gradient_check(X, Y, net()),
+        TypeError,
+        "expected the network first, gradient_check(net, x, y), got ndarray",
+    ),
     (
         lambda: bpx.Network([3, 4, 2], output="identity", cost="quadratic").fit(X, Y),
         ValueError,

@@ -123,6 +123,10 @@ KEYWORDS = [
     (lambda: bpx.SGD(eta=3.0), "SGD takes no eta=: here it is learning_rate=, the first argument"),
     (lambda: bpx.AdamW(eta=3.0), "AdamW takes no eta=: here it is learning_rate=, the first arg"),
     (lambda: bpx.activations.Sigmoid(0.5), "Sigmoid takes no 0.5: σ(z) is .forward(np, z), and"),
+    (
+        lambda: bpx.EarlyStopping("validation_accuracy", 10),
+        'takes no 10: patience comes first, EarlyStopping(10, monitor="validation_accuracy")',
+    ),
     (lambda: bpx.EarlyStopping(5, mode="max"), "accuracies are better when larger, costs when"),
     (
         lambda: bpx.Metric("f1", len, mode="max"),

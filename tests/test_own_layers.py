@@ -341,3 +341,54 @@ def test_buffers_of_one_name_and_two_dtypes():
 
     bpx.Network([Input(2), Asks(), Dense(1)], seed=0)(X)
     assert found[:3] == ["float32", "bool", "float32"]
+
+
+def test_a_gradient_that_is_set_and_not_handed_over():
+    @dataclass(frozen=True)
+    class Own(Dense):
+        def backward(self, delta, saved, p, out, ctx):
+            below = delta @ p.weights
+            out.weights = delta.T @ saved[0]
+            out.bias.sum_rows(delta)
+            return below
+
+    told = (
+        r"layer Dense 2, identity has set out\.weights: hand the gradient over, by "
+        r"out\.weights\.product\(d, x\), which is dᵀx, sum_rows\(d\), sum_at\(d, k\) or write\(g\)"
+    )
+    inside = layers.Residual([Own(2)])
+    for layer, message in ((Own(2), told), (inside, "has set out.weights: hand the gradient o")):
+        net = bpx.Network([Input(2), layer, Dense(2, "softmax")], seed=0)
+        for use in (net.backprop, net.fit):
+            with pytest.raises(TypeError, match=message):
+                use(X, [0, 1, 1])
+
+
+def test_a_class_with_fields_and_without_dataclass():
+    class Own(Layer):
+        units: int = 3
+
+    class Below(Dense):
+        factor: float = 2.0
+
+    class Slope(bpx.Activation):
+        slope: float = 0.1
+
+    class Plain(Dense):
+        pass
+
+    told = "put @dataclass(frozen=True) above the class, and its fields are arguments"
+    for make in (
+        lambda: Own(3),
+        lambda: Own(units=3),
+        lambda: Below(3, factor=1.0),
+        lambda: Slope(0.5),
+        lambda: Slope(slope=0.5),
+    ):
+        with pytest.raises(TypeError, match=re.escape(told)):
+            make()
+    assert (Own().units, Below(4).factor, Plain(4, "relu").units) == (3, 2.0, 4)
+    with pytest.raises(TypeError, match="Plain takes no unitz=; did you mean 'units'"):
+        Plain(unitz=3)
+    with pytest.raises(TypeError, match="Below takes no unitz=; did you mean 'units'"):
+        Below(unitz=3)

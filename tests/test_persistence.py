@@ -164,7 +164,7 @@ def test_not_safetensors(path: Path, content: bytes) -> None:
         ("a.pkl", pickle.dumps([1.0] * 9), "a.pkl is a pickle, as joblib and older versions of"),
         (
             "a.json",
-            b'{"sizes": [2, 1]}',
+            b'{"layers": [2, 1]}',
             "a.json is JSON, not a file of bpx",
         ),
         ("a.onnx", b"\x08\x07\x12\x07pytorch", "a.onnx is an ONNX model, which bpx writes and do"),
@@ -306,6 +306,26 @@ def test_unreadable_version(path: Path, version: str) -> None:
 def test_no_version(path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"has no readable format version \(''\)"):
         read(foreign(path, header="{}"))
+
+
+@pytest.mark.parametrize("first", ["sizes", "weights", "biases", "cost"])
+def test_a_network_of_the_book(tmp_path: Path, first: str) -> None:
+    weights, biases = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]], [[[0.5], [1.5]], [[2.5]]]
+    saved = {"sizes": [2, 2, 1], "weights": weights, "biases": biases, "cost": "CrossEntropyCost"}
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({first: saved[first]} | saved))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(
+            FileFormatError, match=r"is JSON of the book's network2\.py, not"
+        ) as told:
+            bpx.load(source)
+    names = {"json": json, "np": np, "bpx": bpx, "path": path}
+    with path.open() as file:
+        names["open"] = lambda path: file
+        exec(str(told.value).partition("file of bpx: ")[2], names)
+    net = names["net"]
+    assert [w.tolist() for w in net.weights] == weights
+    assert [b.tolist() for b in net.biases] == [[0.5, 1.5], [2.5]]
 
 
 @pytest.mark.parametrize(

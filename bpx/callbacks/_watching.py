@@ -95,7 +95,11 @@ class EarlyStopping(Callback):
     3
     """
 
-    @hints(mode=DIRECTION, restore_best_weights="here it is restore_best=, True by default")
+    @hints(
+        'patience comes first, EarlyStopping(10, monitor="validation_accuracy")',
+        mode=DIRECTION,
+        restore_best_weights="here it is restore_best=, True by default",
+    )
     def __init__(
         self,
         patience: int = 10,

@@ -13,6 +13,7 @@ from ..backends import Array
 from ..checks import check_described, flag, shortened, whole
 from ..context import Context
 from ..initializers import INITIALIZERS, HeNormal, Initializer, Normal, ScaledNormal, Zeros
+from ..keywords import AS_DATACLASS, init_hints
 from ..parameters import Out, Parameter, Space
 from ..registry import Registry, plain
 
@@ -78,6 +79,7 @@ def weights_and_bias(layer: Any, shape: Shape) -> dict[str, Parameter]:
     return found
 
 
+@init_hints(more=AS_DATACLASS)
 @dataclass(frozen=True)
 class Layer:
     """A layer: a frozen description and two pure functions. To make one, subclass and define

@@ -39,7 +39,12 @@ def check_backward(
             f"∂C/∂x of the layer {layer} is NaN, as it is where backward reads parameters after "
             "it has handed over their gradient, which may change them: compute ∂C/∂x before"
         )
-    for to in [] if out is None else _all_in(out):
+    for name, to in [] if out is None else _all_in(out):
+        if not isinstance(to, _To):
+            raise TypeError(
+                f"backward of the layer {layer} has set out.{name}: hand the gradient over, by "
+                f"out.{name}.product(d, x), which is dᵀx, sum_rows(d), sum_at(d, k) or write(g)"
+            )
         if not to.filled:
             raise ValueError(
                 f"expected backward of the layer {layer} to hand over the gradient of "
@@ -84,12 +89,13 @@ def _watched(layer: Layer, copies: Space | None, out: Space, prefix: str = "") -
     return found
 
 
-def _all_in(out: Space) -> Iterator[_To]:
-    for to in vars(out).values():
+def _all_in(out: Space, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What is there now, by its path: a `_To`, unless `backward` has set it."""
+    for name, to in vars(out).items():
         if isinstance(to, Space):
-            yield from _all_in(to)
+            yield from _all_in(to, f"{prefix}{name}.")
         else:
-            yield to
+            yield prefix + name, to
 
 
 class _To:
