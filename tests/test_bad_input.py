@@ -886,6 +886,18 @@ CASES = [
         ValueError,
         "output= is for sizes; with layers, name it in each layer",
     ),
+    *[
+        (
+            lambda make=make: make(use_bias=False, bias=bpx.initializers.Constant(5.0)),
+            ValueError,
+            f"{kind} has no bias with use_bias=False, and bias= is for one: leave one of the two",
+        )
+        for kind, make in {
+            "Dense": functools.partial(layers.Dense, 3),
+            "Conv1D": functools.partial(layers.Conv1D, 3, 2),
+            "Conv2D": functools.partial(layers.Conv2D, 3, 2),
+        }.items()
+    ],
     (
         lambda: layers.Dense(3, use_bias="no"),
         TypeError,

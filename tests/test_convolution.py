@@ -46,7 +46,8 @@ def convolutions(draw):
     into, out = (groups * draw(st.integers(1, 3)) for _ in range(2))
     kind = (layers.Conv1D, layers.Conv2D)[count - 1]
     bias = draw(st.booleans())
-    options = {"groups": groups, "use_bias": bias, "weights": "normal", "bias": "normal"}
+    options = {"groups": groups, "use_bias": bias, "weights": "normal"}
+    options |= {"bias": "normal"} if bias else {}
     layer = kind(out, size, "tanh", stride, padding, dilation, **options)
     return layer, (draw(st.integers(1, 4)), into, *lengths)
 

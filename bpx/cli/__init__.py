@@ -281,12 +281,14 @@ def train(
     ranks: Ranks = context.obj or Ranks()
     asked = TrainOptions(**{name: given[name] for name in TrainOptions.__dataclass_fields__})
     if resume is not None:
-        asked = asked.of_run(resume, _given(context), ranks)
+        asked = asked.of_run(resume, _typed(context), ranks)
+    else:
+        asked.check_typed(_typed(context))
     with outlasting() if asked.out is not None else contextlib.nullcontext():
         return training.train(asked, ranks, resume is not None)
 
 
-def _given(context: typer.Context) -> list[str]:
+def _typed(context: typer.Context) -> list[str]:
     """The parameters that the command line names."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]

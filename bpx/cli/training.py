@@ -29,6 +29,7 @@ from ..training.steps import DivergenceError
 from . import recipe, runs, samples, targets
 from .console import ShowEpochs, ShowNetwork, described, say, scores
 from .dialect import dialect
+from .spelling import as_typed
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,23 @@ class TrainOptions:
             raise ValueError(f"--out {self.out} is a file, expected a folder")
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"expected --class-weight balanced, got {self.class_weight!r}")
-        if self.built_in and not self.standardize:
-            raise ValueError(f"--no-standardize is for files; {self.data} is never standardized")
+
+    def check_typed(self, typed: list[str]) -> None:
+        """ValueError for an option of the command line, by its name, that would do nothing."""
+        hidden = recipe.sizes(self.hidden)
+        of_hidden = "is for hidden layers, and --hidden names none"
+        of_folder = "is for a run that is written to a folder: pass --out too"
+        idle = {
+            "activation": (not hidden, f"{of_hidden}; --output is that of the last layer"),
+            "dropout": (self.dropout and not hidden, of_hidden),
+            "overwrite": (self.out is None, of_folder),
+            "save_every": (self.out is None, of_folder),
+            "standardize": (self.built_in, f"is for files; {self.data} is never standardized"),
+        }
+        for name, (does_nothing, why) in idle.items():
+            if does_nothing and name in typed:
+                negated = getattr(self, name) is False
+                raise ValueError(f"{as_typed(f'no_{name}' if negated else name)} {why}")
 
     def of_run(self, run: Path, given: list[str], ranks: Ranks) -> TrainOptions:
         """Those of the recipe in a run's folder, which only rank 0 need see."""

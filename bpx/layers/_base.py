@@ -66,6 +66,15 @@ def initializer_field(default: Any = None) -> Any:
     return field(default=default, metadata={"registry": INITIALIZERS})
 
 
+def check_bias(layer: Any) -> None:
+    """ValueError for the initial values of a bias that a `Dense` or a convolution leaves out."""
+    if layer.bias is not None and not layer.use_bias:
+        raise ValueError(
+            f"{type(layer).__name__} has no bias with use_bias=False, and bias= is for one: leave "
+            "one of the two out"
+        )
+
+
 def weights_and_bias(layer: Any, shape: Shape) -> dict[str, Parameter]:
     """The tensors of a `Dense` or a convolution: ω of this shape, (units, ...), and b (units,).
 

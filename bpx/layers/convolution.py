@@ -19,6 +19,7 @@ from ._base import (
     InitializerField,
     Shape,
     activation_field,
+    check_bias,
     initializer_field,
     weights_and_bias,
 )
@@ -59,6 +60,7 @@ class Convolution(OfImages):
         if self.padding != "same":
             value = per_axis(f"the padding of {kind}", self.padding, self.axes, 0)
             object.__setattr__(self, "padding", value)
+        check_bias(self)
         check_range(kind, self.activation, None)
         if self.channels % self.groups:
             raise ValueError(
@@ -202,7 +204,8 @@ class Conv2D(Convolution):
     Raises
     ------
     ValueError, TypeError
-        Numbers out of range; channels that are not a multiple of `groups`; softmax.
+        Numbers out of range; channels that are not a multiple of `groups`; a `bias` without one;
+        softmax.
 
     Examples
     --------

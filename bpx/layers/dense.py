@@ -18,6 +18,7 @@ from ._base import (
     Layer,
     Shape,
     activation_field,
+    check_bias,
     initializer_field,
     weights_and_bias,
 )
@@ -47,7 +48,7 @@ class Dense(Layer):
     Raises
     ------
     ValueError
-        `units` below 1, an unknown name, or inputs that are not flat.
+        `units` below 1, an unknown name, a `bias` without one, or inputs that are not flat.
     TypeError
         `units` that is no integer.
 
@@ -68,6 +69,7 @@ class Dense(Layer):
 
     def validate(self) -> None:
         object.__setattr__(self, "units", whole("the units of Dense", self.units))
+        check_bias(self)
 
     def bind(self, input_shape: Shape) -> Self:
         if len(input_shape) != 1:
