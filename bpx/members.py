@@ -22,8 +22,8 @@ from typing import Any
 from . import launcher
 from .backends import get
 from .backends._threads import set_for_each_of
-from .callbacks import Progress
 from .callbacks._base import as_callbacks
+from .callbacks._progress import with_progress
 from .checks import whole
 from .data.minibatches import REPEATABLE
 from .ensemble import Ensemble
@@ -223,7 +223,7 @@ def _with_title(options: Mapping[str, Any], title: str) -> Mapping[str, Any]:
     """The same, but a bar that is asked for says whose it is."""
     if options.get("progress") is not True or not title:
         return options
-    callbacks = [*as_callbacks(options.get("callbacks", ())), Progress(title=title)]
+    callbacks = with_progress(as_callbacks(options.get("callbacks", ())), title)
     return {**options, "callbacks": callbacks, "progress": False}
 
 

@@ -423,6 +423,9 @@ def test_progress_says_which_member_it_is_of(capsys):
     lines = [line.partition(";")[0] for line in lines if not line.startswith("compiling")]
     assert lines == [f"member {m}: epoch {epoch}" for m in (0, 1) for epoch in (1, 2)]
     assert len(seen) == 4
+    ensemble.fit(X[:20], [0, 1] * 10, epochs=2, progress=True, callbacks=bpx.callbacks.Progress())
+    lines = [line.partition(";")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["epoch 3", "epoch 4", "epoch 3", "epoch 4"]
 
 
 def test_each_member_begins_where_an_iterable_was(rng):

@@ -1213,6 +1213,17 @@ def test_progress_in_a_log_file_is_a_line_an_epoch(rng, capsys):
     assert lines[2].startswith("epoch 3; training cost")
 
 
+def test_a_bar_that_is_asked_for_twice_is_one(rng, capsys):
+    """But one in a file stays beside it."""
+    data, log = (rng.normal(size=(20, 6)), rng.integers(3, size=20)), io.StringIO()
+    for bar in (bpx.callbacks.Progress(), bpx.callbacks.Progress(log)):
+        bpx.Network(SIZES, seed=1).fit(*data, epochs=3, progress=True, callbacks=bar)
+        lines = capsys.readouterr().err.splitlines()
+        lines = [line for line in lines if not line.startswith("compiling what this machine")]
+        assert len(lines) == 3
+    assert len(log.getvalue().splitlines()) == 3
+
+
 def test_progress_tells_what_the_log_says_unless_another_does(rng, capsys, caplog):
     data = rng.normal(size=(20, 6)), rng.integers(3, size=20)
     log = logging.getLogger("bpx")

@@ -124,6 +124,17 @@ class _Words(logging.Handler):
         super().close()
 
 
+def with_progress(callbacks: list[Any], title: str = "") -> list[Any]:
+    """These, and a bar on standard error, unless one of them is such a bar.
+
+    >>> [type(callback).__name__ for callback in with_progress([Progress()])]
+    ['Progress']
+    """
+    bars = [callback for callback in callbacks if isinstance(callback, Progress)]
+    there = any(bar._file is None or bar._file is sys.stderr for bar in bars)
+    return callbacks if there else [*callbacks, Progress(title=title)]
+
+
 def at_each_step(callbacks: list[Any]) -> bool:
     """Whether one of the user's own is called after each step; a progress bar does not count.
 

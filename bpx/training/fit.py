@@ -14,7 +14,7 @@ from ..architecture import Architecture
 from ..augmentation import Pipeline
 from ..callbacks import Progress
 from ..callbacks._base import as_callbacks
-from ..callbacks._progress import at_each_step
+from ..callbacks._progress import at_each_step, with_progress
 from ..chain import Chain
 from ..checks import are_batches, flag, nonnegative, positive, warn, whole
 from ..data.arrays import Samples
@@ -349,7 +349,8 @@ def _augmentation(net: Network, augment: Any) -> Pipeline | None:
 
 def _callbacks(given: Any, progress: bool, ranks: Ranks) -> list[Any]:
     """The user's callbacks, and the progress bar, which only rank 0 draws."""
-    called = as_callbacks(given) + ([Progress()] if progress else [])
+    called = as_callbacks(given)
+    called = with_progress(called) if progress else called
     if ranks.rank == 0:
         return called
     return [callback for callback in called if not isinstance(callback, Progress)]
