@@ -343,9 +343,11 @@ def of_sizes(
     several = isinstance(hidden, list | tuple)
     each = list(hidden) if several else [ACTIVATIONS.get(hidden)] * count
     if len(each) != count:
+        functions = all(callable(one) and not isinstance(one, Activation) for one in each)
+        hint = ": bpx.CustomActivation(f, slope) makes one of two functions" if functions else ""
         raise ValueError(
             f"expected one activation for all hidden layers, or {count}, one for each, "
-            f"got {len(each)}"
+            f"got {len(each)}{hint}"
         )
     chosen = zip(sizes[1:], [*each, output], strict=True)
     layers = [Dense(int(n), activation, weights, bias) for n, activation in chosen]

@@ -39,6 +39,7 @@ OF_NETWORKS = {
     "random_state": "here it is seed=0",
 }
 # Of training.
+EVERY = "here it is bpx.Checkpoint(folder, epochs=...), or steps= or seconds="
 _VALIDATION = "here it is validation=(x, y)"
 OF_FIT = {
     "alpha": "here it is l2=",
@@ -55,6 +56,7 @@ OF_FIT = {
     **dict.fromkeys(
         ("X_val", "eval_set", "evaluation_data", "test_data", "validation_data"), _VALIDATION
     ),
+    "every": EVERY,
     "gradient_clip": "here it is clip_norm=, or clip_value= for each element",
     "learning_rate": "the optimizer has it, optimizer=bpx.SGD(0.1)",
     "lmbda": "here it is l2=",

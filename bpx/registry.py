@@ -20,11 +20,13 @@ _ELSEWHERE = {
     "cost": "training_cost",
     "crossentropy": "cross-entropy",
     "eps": "epsilon",
+    "glorot": "glorot-uniform",
     "he": "he-normal",
     "kaiming": "he-normal",
     "kaiming-normal": "he-normal",
     "kaiming-uniform": "he-uniform",
     "l1": "mean-absolute-error",
+    "lecun": "lecun-normal",
     "linear": "identity",
     "logistic": "sigmoid",
     "loss": "training_cost",
@@ -132,7 +134,7 @@ class Registry:
             return own[name]
         if name not in self.builtin:
             raise ValueError(f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}")
-        return self.builtin[name] if self.classes else self.builtin[name](**fields)
+        return self.builtin[name] if self.classes else _made(self.builtin[name], fields)
 
     def describe(self, obj: Any) -> dict[str, Any]:
         """A JSON-compatible dict from which `get` makes `obj` again.
@@ -157,6 +159,18 @@ class Registry:
             return {"name": name}
         fields = {f.name: plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
         return {"name": name, **fields}
+
+
+def _made(cls: type[Any], fields: Mapping[str, Any]) -> Any:
+    """An object of one of bpx's classes; ValueError for its name alone, if it needs more."""
+    known = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    needed = [f.name for f in known if f.default is dataclasses.MISSING]
+    if needed and not fields:
+        raise ValueError(
+            f"{cls.name!r} needs its {' and '.join(needed)}: pass {cls.__module__}."
+            f"{cls.__name__}({', '.join(f'{name}=...' for name in needed)})"
+        )
+    return cls(**fields)
 
 
 def name_of(obj: Any) -> str:

@@ -27,6 +27,10 @@ def net(**options):
     return bpx.Network([3, 4, 2], seed=0, **options)
 
 
+def images():
+    return bpx.Network([layers.Input((3, 5, 4)), layers.Flatten(), layers.Dense(2)])
+
+
 def fit(*data, **options):
     return net().fit(*data, epochs=1, **options)
 
@@ -131,6 +135,12 @@ CASES = [
         "expected x of shape (m, 3), got (3,): pass one sample as",
     ),
     (lambda: fit(np.zeros((4, 5)), Y), ValueError, "expected x of shape (m, 3), got (4, 5)"),
+    (
+        lambda: images().predict(np.zeros((5, 4, 3))),
+        ValueError,
+        "of shape (m, 3, 5, 4), got (5, 4, 3); channels come first, and one sample is a batch of "
+        "one: np.moveaxis(np.asarray(x), -1, 0)[None]",
+    ),
     (
         lambda: fit(Y, X),
         ValueError,
@@ -764,6 +774,11 @@ CASES = [
         ValueError,
         "expected one activation for all hidden layers, or 2, one for each, got 1",
     ),
+    (
+        lambda: net(hidden=(tanh, tanh)),
+        ValueError,
+        "or 1, one for each, got 2: bpx.CustomActivation(f, slope) makes one of two functions",
+    ),
     (lambda: net(dtype="float16"), ValueError, "expected dtype 'float32' or 'float64'"),
     (lambda: net(task="classify"), ValueError, "unknown task 'classify'; did you mean"),
     (
@@ -1395,6 +1410,16 @@ CASES = [
         "here it is by sample, sample_weight=np.array([1.0, 5.0])[y]",
     ),
     (lambda: fit(X, Y, verbose=1), TypeError, "fit takes no verbose=: here it is progress=True"),
+    (
+        lambda: fit(X, Y, every=3),
+        TypeError,
+        "fit takes no every=: here it is bpx.Checkpoint(folder, epochs=...), or steps= or sec",
+    ),
+    (
+        lambda: bpx.Checkpoint("ck", every=3),
+        TypeError,
+        "Checkpoint takes no every=: here it is bpx.Checkpoint(folder, epochs=...), or steps=",
+    ),
     (lambda: fit(X, Y, metrics=["f1"]), TypeError, "callbacks=[bpx.Metric(name, function)]"),
     (lambda: fit(X, Y, loss="mse"), TypeError, "the network has it, bpx.Network(..., cost=...)"),
     (lambda: fit(X, Y, batchsize=2), TypeError, "no batchsize=; did you mean 'batch_size'? Known"),
@@ -1426,6 +1451,13 @@ CASES = [
     ),
     (lambda: net(weights="he"), ValueError, "did you mean 'he-normal'?"),
     (lambda: net(weights="kaiming"), ValueError, "did you mean 'he-normal'?"),
+    (lambda: net(weights="lecun"), ValueError, "did you mean 'lecun-normal'?"),
+    (lambda: net(weights="glorot"), ValueError, "did you mean 'glorot-uniform'?"),
+    (
+        lambda: net(weights="constant"),
+        ValueError,
+        "'constant' needs its value: pass bpx.initializers.Constant(value=...)",
+    ),
     (lambda: net(weights="kaiming_uniform"), ValueError, "did you mean 'he-uniform'?"),
     (
         lambda: bpx.Activation("relu"),

@@ -85,6 +85,9 @@ def _remedy(got: tuple[int, ...], shape: tuple[int, ...], given: Any, what: str)
         if is_named_row(given):
             return f": pass one sample as {last_word(what)}.to_frame().T"
         return f": pass one sample as {array}.reshape(1, {row}), and several as one array"
+    if len(shape) > 1 and got == (*shape[1:], shape[0]) and not is_on_disk(given):
+        moved = f"{namespace(given)}.moveaxis({array}, -1, 0)[None]"
+        return f"; channels come first, and one sample is a batch of one: {moved}"
     if len(got) == 1 and shape == (1,):
         return f": {array}.reshape(-1, 1)"
     if len(got) == 2 and got[:1] == shape and not is_on_disk(given):

@@ -14,7 +14,7 @@ from typing import Any
 from .. import persistence
 from ..callbacks import Run
 from ..checks import positive, warn, whole
-from ..keywords import init_hints
+from ..keywords import EVERY, init_hints
 from ..persistence import FileFormatError
 from .passes import NO_LIMIT
 from .snapshots import Epoch, Snapshot, contents
@@ -26,7 +26,7 @@ _TEMPORARY = re.compile(r"\.bpx-[0-9a-f]{16}\.tmp")
 _BEST = "the newest are kept; for the best weights there is callbacks=bpx.EarlyStopping(...)"
 
 
-@init_hints({"": {"monitor": _BEST, "save_best_only": _BEST}})
+@init_hints({"": {"every": EVERY, "monitor": _BEST, "save_best_only": _BEST}})
 @dataclass(frozen=True)
 class Checkpoint:
     """Where and when `fit` saves all that its further steps depend on.
@@ -169,9 +169,11 @@ class Checkpoints:
         except OSError as error:
             if self._last is None:
                 raise
+            gone = isinstance(error, FileNotFoundError)
+            left = "Those before are gone with it" if gone else f"The last one is {self._last}"
             warn(
                 f"no checkpoint was written at step {run.net.steps}, and the training goes on: "
-                f"{error}. The last one is {self._last}"
+                f"{error}. {left}"
             )
             return False
         self._delete_older(path, run.net.steps)
