@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import signal
 import warnings
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bpx
@@ -454,6 +456,31 @@ def test_an_activation_a_layer_dropout_and_other_costs(digits, houses):
     for loss in ("huber", "mean-absolute-error", "absolute_error", bpx.costs.Quantile(0.9)):
         reg = quiet(ours.MLPRegressor(loss, 20, max_iter=50, random_state=0), *houses)
         assert reg.loss_curve_[-1] < reg.loss_curve_[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"activation": "foo"}, "unknown activation 'foo'. Known: "),
+        ({"activation": "foo", "hidden_layer_sizes": ()}, "unknown activation 'foo'. Known: "),
+        ({"activation": ["rleu"]}, "did you mean 'relu'?"),
+        ({"activation": [3]}, "expected the name of an activation or an Activation object, got"),
+        ({"solver": "foo"}, "Got 'foo' instead."),
+        ({"learning_rate": "foo"}, "Got 'foo' instead."),
+        ({"loss": "foo"}, "Got 'foo' instead."),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])
+def test_unknown_names_are_the_error_of_scikit_learn(digits, name, given, message):
+    with pytest.raises(InvalidParameterError, match=re.escape(message)):
+        getattr(ours, name)(**given).fit(*digits)
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])
+def test_negative_weights_are_refused(digits, name):
+    with pytest.raises(ValueError, match="expected sample_weight >= 0, got a negative one"):
+        getattr(ours, name)().fit(*digits, sample_weight=-np.ones(400))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .. import costs
@@ -197,13 +197,17 @@ class BaseMLP(Learns):
 
     def _activations(self, count: int) -> list[Any]:
         one = isinstance(self.activation, str) or not hasattr(self.activation, "__len__")
-        found = [self.activation] * count if one else list(self.activation)
-        if len(found) != count:
+        given = [self.activation] if one else list(self.activation)
+        if not one and len(given) != count:
             raise ValueError(
                 f"expected one activation, or one for each of the {count} hidden layers, got "
-                f"{len(found)}"
+                f"{len(given)}"
             )
-        return [ACTIVATIONS.get(OURS.get(a, a) if isinstance(a, str) else a) for a in found]
+        try:
+            found = [ACTIVATIONS.get(OURS.get(a, a) if isinstance(a, str) else a) for a in given]
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(str(error)) from None
+        return found * count if one else found
 
     def _draw(self, network: Network, activations: list[Any]) -> None:
         """Glorot's uniform weights and biases, in the order in which scikit-learn draws them."""
