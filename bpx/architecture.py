@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,8 @@ class Architecture:
         Each with its input's shape, see `bind`.
     cost, task : Cost or str or None, str or None
         None: chosen by the output activation.
+    custom : mapping, optional
+        A user's own activations, costs, ... by their names in the file that it is from.
 
     Attributes
     ----------
@@ -90,8 +92,14 @@ class Architecture:
         The cost is not defined on the outputs, outputs that are not flat, or an unknown name.
     """
 
-    def __init__(self, layers: Sequence[Layer], cost: Cost | str | None, task: str | None) -> None:
-        self.layers = tuple(layers)
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        cost: Cost | str | None,
+        task: str | None,
+        custom: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.layers, self.custom = tuple(layers), custom
         self.indices = _indices(layers)
         self.integers = any(each.columns is None for each in self.indices)
         self.input_shape, self.output_shape = layers[0].shape_in, layers[-1].output_shape

@@ -23,7 +23,7 @@ from .layers import Input, Layer
 from .names import Names
 from .network import Network
 from .parameters import Layout
-from .registry import nearest
+from .registry import by_name, nearest
 
 TRAINING = "training"  # in a checkpoint's header, and before names that are not the network's
 MEMBERS = "members"  # in an ensemble's header, and before the names of their tensors
@@ -47,9 +47,9 @@ def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = T
     Raises
     ------
     ValueError
-        An activation, cost, initializer or layer of your own that was not registered, or NaN or
-        infinity, which `load` refuses; or a name that ends as those of another format do, such
-        as ``.pt`` or ``.h5``.
+        An activation, cost, initializer or layer of your own that was neither registered nor
+        named when the network was loaded, or NaN or infinity, which `load` refuses; or a name
+        that ends as those of another format do, such as ``.pt`` or ``.h5``.
     OSError
         The file cannot be written.
     """
@@ -91,10 +91,11 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     bits = net.generator.bit_generator.state["bit_generator"]
     if bits not in GENERATORS:
         raise ValueError(f"a file cannot hold the generator {bits}; expected one of {GENERATORS}")
+    custom = net.chain.architecture.custom
     header = {
         "input_shape": net.input_shape,
-        "layers": [layer.config() for layer in net.layers],
-        "cost": COSTS.describe(net.cost),
+        "layers": [layer.config(custom) for layer in net.layers],
+        "cost": COSTS.describe(net.cost, custom),
         "task": net.task,
         "dtype": net.dtype,
         "key": net.chain.key,
@@ -132,7 +133,8 @@ def load(
         Where it is to live; as for `Network`.
     custom : dict, optional
         Maps names in the file to your own activations, costs, initializers or layer classes,
-        beside those that were registered.
+        beside those that were registered; `save` writes these names again. As for `register`
+        they are other names than bpx's.
 
     Raises
     ------
@@ -143,8 +145,10 @@ def load(
         The file cannot be read: FileNotFoundError where there is none.
     BackendError
         The backend is not available.
+    ValueError
+        A name in `custom` is bpx's.
     TypeError
-        Neither a path nor bytes.
+        Neither a path nor bytes, or something in `custom` that is none of these.
 
     Examples
     --------
@@ -159,6 +163,7 @@ def load(
     >>> again.epochs, bool((again.feedforward(x) == net.feedforward(x)).all())
     (3, True)
     """
+    custom = by_name({} if custom is None else custom)
     tensors, header = persistence.read(path)
     path = persistence.named(path)
     if MEMBERS in header:
@@ -259,7 +264,7 @@ def network(
 def _architecture(header: Mapping[str, Any], custom: Mapping[str, Any] | None) -> Architecture:
     layers = [Layer.from_config(config, custom) for config in header["layers"]]
     bound = bind([Input(tuple(header["input_shape"])), *layers])
-    return Architecture(bound, COSTS.get(header["cost"], custom), header["task"])
+    return Architecture(bound, COSTS.get(header["cost"], custom), header["task"], custom)
 
 
 def _generator(state: Any) -> np.random.Generator:

@@ -978,7 +978,7 @@ class Network(HasNames):
             raise ValueError(f"expected layers <= {len(self.layers)}, got {count}")
         kept = [dataclasses.replace(layer, trainable=False) for layer in self.layers[:count]]
         bound = sequence.bind([*kept, *self.layers[count:]], self.input_shape)
-        described = Architecture(bound, self.cost, self.task)
+        described = Architecture(bound, self.cost, self.task, self.chain.architecture.custom)
         empty = (np.zeros(found.size) for found in (described.layout, described.state_layout))
         twin = self.copy()
         twin.chain = Chain(described, self.backend, self.dtype, self.chain.key, *empty)

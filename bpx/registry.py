@@ -91,12 +91,11 @@ class Registry:
         self.builtin[canonical(cls.name)] = cls  # type: ignore[attr-defined]
         return cls
 
-    def add(self, name: str, obj: Any) -> None:
-        """Register a user's own; ValueError if the name is bpx's."""
-        name = canonical(name)
-        if name in self.builtin:
-            raise ValueError(f"{name!r} is bpx's own {self.kind}; register yours by another name")
-        self.registered[name] = obj
+    def takes(self, obj: Any) -> bool:
+        """Whether it is what users register here."""
+        if isinstance(obj, type):
+            return self.classes and issubclass(obj, self.base)
+        return not self.classes and isinstance(obj, self.base)
 
     def get(self, spec: Any, custom: Mapping[str, Any] | None = None) -> Any:
         """The object that `spec` describes: an object, a name, or a dict from a file.
@@ -108,9 +107,7 @@ class Registry:
         ValueError
             No object has that name: neither bpx's own, nor a registered one, nor one of `custom`.
         """
-        if isinstance(spec, self.base) or (
-            self.classes and isinstance(spec, type) and issubclass(spec, self.base)
-        ):
+        if isinstance(spec, self.base) or self.takes(spec):
             return spec
         if isinstance(spec, type) and issubclass(spec, self.base):
             raise TypeError(
@@ -129,22 +126,23 @@ class Registry:
                 f"object, got {type(spec).__name__}{hint}"
             )
         name = canonical(spec)
-        own = self.registered | {canonical(key): value for key, value in (custom or {}).items()}
+        named = {canonical(key): value for key, value in (custom or {}).items()}
+        own = self.registered | {key: obj for key, obj in named.items() if self.takes(obj)}
         if name in own:
             return own[name]
         if name not in self.builtin:
             raise ValueError(f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}")
         return self.builtin[name] if self.classes else _made(self.builtin[name], fields)
 
-    def describe(self, obj: Any) -> dict[str, Any]:
-        """A JSON-compatible dict from which `get` makes `obj` again.
+    def describe(self, obj: Any, custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A JSON-compatible dict from which `get` makes `obj` again, with the same `custom`.
 
         Raises
         ------
         ValueError
-            `obj` is a user's own and was not registered.
+            `obj` is a user's own, and neither in `custom` nor registered.
         """
-        for name, own in self.registered.items():
+        for name, own in [*(custom or {}).items(), *self.registered.items()]:
             if own is obj:
                 return {"name": name}
         name = canonical(getattr(obj, "name", ""))
@@ -232,7 +230,7 @@ def register(name: str, obj: Any) -> Any:
     ValueError
         The name is one of bpx's own.
     TypeError
-        `obj` is none of these.
+        The name is none, or `obj` is none of these.
 
     Examples
     --------
@@ -243,12 +241,30 @@ def register(name: str, obj: Any) -> Any:
     >>> _ = bpx.register("softsign", softsign)
     >>> net = bpx.Network([2, 3, 1], hidden="softsign")
     """
-    for registry in Registry.all:
-        is_class = isinstance(obj, type)
-        if is_class == registry.classes and (
-            issubclass(obj, registry.base) if is_class else isinstance(obj, registry.base)
-        ):
-            registry.add(name, obj)
-            return obj
-    kinds = ", ".join(f"{r.base.__name__}{' (the class)' * r.classes}" for r in Registry.all)
-    raise TypeError(f"cannot register {article(type(obj).__name__)}: expected one of {kinds}")
+    registry, name = _place(name, obj)
+    registry.registered[name] = obj
+    return obj
+
+
+def by_name(custom: Any) -> dict[str, Any]:
+    """A user's own objects by their names, for `Registry.get`; raises what `register` does."""
+    if not isinstance(custom, Mapping):
+        raise TypeError(
+            f'expected custom to be a dict such as {{"name": it}}, got {type(custom).__name__}'
+        )
+    return {_place(name, obj)[1]: obj for name, obj in custom.items()}
+
+
+def _place(name: Any, obj: Any) -> tuple[Registry, str]:
+    """Where a user's own goes, and its name there; ValueError if the name is bpx's."""
+    if not isinstance(name, str):
+        raise TypeError(f"expected a name, got {article(type(name).__name__)}")
+    shown = f"the class {obj.__name__}" if isinstance(obj, type) else article(type(obj).__name__)
+    found = next((registry for registry in Registry.all if registry.takes(obj)), None)
+    if found is None:
+        kinds = ", ".join(f"{r.base.__name__}{' (the class)' * r.classes}" for r in Registry.all)
+        raise TypeError(f"expected one of {kinds} to have a name, got {shown}")
+    name = canonical(name)
+    if name in found.builtin:
+        raise ValueError(f"{name!r} is bpx's own {found.kind}; give yours another name")
+    return found, name

@@ -1378,7 +1378,8 @@ CASES = [
         ValueError,
         "is bpx's own activation",
     ),
-    (lambda: bpx.register("mine", 3), TypeError, "cannot register an int: expected one of"),
+    (lambda: bpx.register("mine", 3), TypeError, "to have a name, got an int"),
+    (lambda: bpx.register(3, bpx.activations.Tanh()), TypeError, "expected a name, got an int"),
     (lambda: fit(X, Y)["training_cots"], KeyError, "no column 'training_cots'; did you mean"),
     # as elsewhere
     (lambda: fit(X, Y, lr=0.1), TypeError, "fit takes no lr=: the optimizer has it, optimizer="),

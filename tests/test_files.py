@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 import bpx
 from bpx import files, layers, persistence
+from bpx.layers._base import LAYERS
 
 
 def example(backend=None):
@@ -78,6 +82,89 @@ def test_ones_own_need_a_name(tmp_path, monkeypatch):
     for file in (path, several):
         again = bpx.load(file, custom={"test-cube": cube, "test-quartic": quartic})
         assert np.array_equal(again.feedforward(x), net.feedforward(x))
+
+
+def squared(xp, z):
+    return z * z
+
+
+def slope(xp, z, a):
+    return 2.0 * z
+
+
+@dataclass(frozen=True)
+class Halved(layers.Layer):
+    name = "test-halved"
+
+    def forward(self, x, p, ctx):
+        return 0.5 * x, None
+
+    def backward(self, delta, saved, p, out, ctx):
+        return 0.5 * delta
+
+
+def test_ones_own_are_saved_by_the_names_of_their_file(tmp_path, monkeypatch):
+    own = {"Test Square": bpx.CustomActivation(squared, slope), "test-halved": Halved}
+    chain = layers.Dense(4, own["Test Square"]), layers.Residual([Halved()]), layers.Dense(1)
+    net = bpx.Network([layers.Input(3), *chain], seed=0)
+    with monkeypatch.context() as inner:
+        for registry in (bpx.activations.ACTIVATIONS, LAYERS):
+            inner.setattr(registry, "registered", {})
+        for name, obj in own.items():
+            bpx.register(name, obj)
+        content = net.to_bytes()
+    loaded = bpx.load(content, custom=own)
+    assert loaded.to_bytes() == content
+    pickled = pickle.loads(pickle.dumps(loaded))
+    for twin in (loaded.copy(), loaded.to(dtype="float32"), pickled):
+        assert twin.to_bytes() == content
+    assert bpx.load(loaded.frozen(1).to_bytes(), custom=own).layers[0].trainable is False
+    several = bpx.Ensemble([loaded]).to_bytes()
+    assert bpx.load(several, custom=own).to_bytes() == several
+    with pytest.raises(bpx.FileFormatError, match="unknown activation 'test-square'"):
+        bpx.load(content)
+    x, y = np.ones((8, 3)), np.ones(8)
+    loaded.fit(x, y, epochs=2, checkpoint=tmp_path)
+    resumed = bpx.load(content, custom=own)
+    resumed.fit(x, y, epochs=3, checkpoint=tmp_path, resume=True)
+    assert resumed.history.epochs == 3
+    bpx.load(max(tmp_path.iterdir()), custom=own).save(tmp_path / "again.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("custom", "error", "message"),
+    [
+        ({"Tanh": bpx.CustomActivation(squared, slope)}, ValueError, "'tanh' is bpx's own activ"),
+        ({"quadratic": bpx.costs.Huber()}, ValueError, "'quadratic' is bpx's own cost; give you"),
+        ({"zeros": bpx.initializers.Constant(1.0)}, ValueError, "'zeros' is bpx's own initiali"),
+        ({"dense": Halved}, ValueError, "'dense' is bpx's own layer; give yours another name"),
+        (
+            {"own": squared},
+            TypeError,
+            "Layer (the class), Optimizer to have a name, got a function",
+        ),
+        (
+            {"own": Halved()},
+            TypeError,
+            "Layer (the class), Optimizer to have a name, got a Halved",
+        ),
+        ({"own": bpx.costs.Huber}, TypeError, "Optimizer to have a name, got the class Huber"),
+        ({3: Halved}, TypeError, "expected a name, got an int"),
+        ([Halved], TypeError, 'expected custom to be a dict such as {"name": it}, got list'),
+    ],
+    ids=str,
+)
+def test_names_that_are_bpx_s_own_and_what_is_no_part(custom, error, message):
+    content = bpx.Network([2, 3, 1], hidden="tanh", cost="quadratic", seed=0).to_bytes()
+    with pytest.raises(error, match=re.escape(message)):
+        bpx.load(content, custom=custom)
+
+
+def test_a_name_of_one_kind_is_not_taken_for_another():
+    """An activation may have the name of a cost."""
+    net = bpx.Network([2, 3, 1], cost="quadratic", seed=0)
+    own = {"quadratic": bpx.CustomActivation(squared, slope)}
+    assert bpx.load(net.to_bytes(), custom=own).cost == bpx.costs.Quadratic()
 
 
 def change(path, header=None, tensors=None, metadata=None):

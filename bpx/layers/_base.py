@@ -276,16 +276,16 @@ class Layer:
                 "another, and branches to bpx.layers.Concatenate([[...], [...]])"
             )
 
-    def config(self) -> dict[str, Any]:
+    def config(self, custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A JSON-compatible dict from which `from_config` makes the layer again."""
-        config = LAYERS.describe(type(self))
+        config = LAYERS.describe(type(self), custom)
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             registry = f.metadata.get("registry")
             if registry is not None and value is not None:
-                value = registry.describe(value)
+                value = registry.describe(value, custom)
             if f.metadata.get("layers"):
-                value = _configs(value)
+                value = _configs(value, custom)
             if getattr(value, "shape", ()):
                 raise TypeError(
                     f"the field {f.name!r} of {type(self).__name__} is an array, which a layer's "
@@ -328,11 +328,11 @@ class Layer:
         return f.repr and repr(getattr(self, f.name)) != repr(default)
 
 
-def _configs(value: Any) -> Any:
+def _configs(value: Any, custom: Mapping[str, Any] | None) -> Any:
     """The description of a layer, or of those in tuples; anything else as it is."""
     if isinstance(value, tuple):
-        return [_configs(each) for each in value]
-    return value.config() if isinstance(value, Layer) else value
+        return [_configs(each, custom) for each in value]
+    return value.config(custom) if isinstance(value, Layer) else value
 
 
 def _layers(config: Any, custom: Mapping[str, Any] | None) -> Any:

@@ -27,9 +27,11 @@ def check_parameters(net: Network, ranks: Ranks) -> None:
     same(ranks, what, f"{zlib.crc32(host.data):08x}")
 
 
-def newest_checkpoint(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None:
+def newest_checkpoint(
+    checkpoints: Checkpoints, ranks: Ranks, custom: Mapping[str, Any] | None
+) -> Snapshot | None:
     """Rank 0's newest checkpoint on all ranks; the others need not see its folder."""
-    found = checkpoints.newest() if ranks.rank == 0 else None
+    found = checkpoints.newest(custom) if ranks.rank == 0 else None
     if ranks.size == 1:
         return found
     content = ranks.broadcast(b"" if found is None else Path(found.path).read_bytes())
@@ -38,7 +40,7 @@ def newest_checkpoint(checkpoints: Checkpoints, ranks: Ranks) -> Snapshot | None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.safetensors"
         path.write_bytes(content)
-        return Snapshot.read(path)
+        return Snapshot.read(path, custom)
 
 
 def check_arguments(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> None:

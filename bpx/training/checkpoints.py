@@ -204,8 +204,8 @@ class Checkpoints:
                 "resume=True goes on from it; to begin anew delete them, or name another folder"
             )
 
-    def newest(self) -> Snapshot | None:
-        """The newest one that is whole; None if there is none at all.
+    def newest(self, custom: Mapping[str, Any] | None) -> Snapshot | None:
+        """The newest one that is whole, see `load` for `custom`; None if there is none at all.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class Checkpoints:
         reasons = []
         for path in reversed(found):
             try:
-                snapshot = Snapshot.read(path)
+                snapshot = Snapshot.read(path, custom)
             except (FileFormatError, OSError) as error:
                 reasons.append(str(error))
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -145,8 +145,9 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
         arguments = _arguments(net, options, ranks, *of_run)
     check_cuts(net.chain, source, ranks, options.accumulate)
     checkpoints, resumed = _checkpoints(
-        options.checkpoint, options.resume, arguments, callbacks, ranks
-    )
+        options.checkpoint, options.resume, arguments, callbacks, ranks,
+        net.chain.architecture.custom,
+    )  # fmt: skip
     state = _memory(net, optimizer)
     _warn_of_steps(optimizer, state, options.epochs, source.steps)
     if net.layout.decayed and options.epochs:
@@ -379,7 +380,12 @@ def _held_out(net: Network, options: Options, names: Names) -> Samples | Incomin
 
 
 def _checkpoints(
-    wanted: Any, resume: bool, arguments: dict[str, Any], callbacks: list[Any], ranks: Ranks
+    wanted: Any,
+    resume: bool,
+    arguments: dict[str, Any],
+    callbacks: list[Any],
+    ranks: Ranks,
+    custom: Mapping[str, Any] | None,
 ) -> tuple[Checkpoints | None, Snapshot | None]:
     """Where checkpoints are written, and the one to continue from."""
     if wanted is None:
@@ -388,7 +394,7 @@ def _checkpoints(
         return None, None
     found = Checkpoints(wanted, arguments, callbacks, writes=ranks.rank == 0)
     if resume:
-        return found, newest_checkpoint(found, ranks)
+        return found, newest_checkpoint(found, ranks, custom)
     found.refuse_others()
     return found, None
 

@@ -271,14 +271,14 @@ class Snapshot:
     callbacks: list[dict[str, Any]]
 
     @classmethod
-    def read(cls, path: str | PathLike[str]) -> Snapshot:
+    def read(cls, path: str | PathLike[str], custom: Mapping[str, Any] | None = None) -> Snapshot:
         """Read a checkpoint; FileFormatError for anything that no run wrote."""
         tensors, header = persistence.read(path)
         if TRAINING not in header:
             raise FileFormatError(
                 f"{path} is not a checkpoint, only a network: use bpx.load(path)"
             )
-        net = files.network(path, tensors, header, backend="numpy")
+        net = files.network(path, tensors, header, backend="numpy", custom=custom)
         try:
             found = cls._of(path, net, tensors, header)
         except FileFormatError:
