@@ -111,7 +111,8 @@ def test_resume_goes_on_from_the_folder_alone(tmp_path, rng):
 def test_more_epochs_of_a_run_that_has_ended(tmp_path, rng):
     """They give what a longer run gives, also where it goes on twice, and once was cut short."""
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 3)), y=np.arange(60) % 3)
-    options = "a.npz", "--dropout", 0.1, "--optimizer", "adam", "--lr", 0.01
+    options = ["a.npz", "--dropout", 0.1, "--optimizer", "adam", "--lr", 0.01, "--drop-last"]
+    options += ["--weights", "normal", "--precision", "float32", "--batch-size", 7]
     bpx_command("train", *options, "--epochs", 6, "--out", "whole", cwd=tmp_path)
     bpx_command("train", *options, "--epochs", 2, "--out", "run", cwd=tmp_path)
     run, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
@@ -875,16 +876,20 @@ def test_options_of_train_go_to_fit(monkeypatch):
     train, given = cli.training.train_quietly, {}
 
     def spy(net, x, y, options, ranks):
-        given.update(vars(options))
+        given.update(vars(options), weights={layer.weights for layer in net.layers})
         return train(net, x, y, options, ranks)
 
     monkeypatch.setattr(cli.training, "train_quietly", spy)
     expected = {"epochs": 1, "batch_size": 50, "accumulate": 2, "l1": 0.1, "l2": 0.2,
-                "clip_norm": 3.0, "clip_value": 4.0}  # fmt: skip
+                "clip_norm": 3.0, "clip_value": 4.0, "precision": "float32"}  # fmt: skip
     numbers = [f"--{name.replace('_', '-')}={value}" for name, value in expected.items()]
+    numbers += ["--drop-last", "--weights", "normal"]
     bpx_command("train", *numbers, "--momentum", 0.9, "--nesterov", "--no-shuffle")
     expected |= {"shuffle": False, "optimizer": bpx.SGD(0.5, 0.9, nesterov=True)}
+    expected |= {"drop_last": True, "weights": {bpx.initializers.Normal()}}
     assert {name: given[name] for name in expected} == expected
+    bpx_command("train", "--epochs", 2, "--batch-size", 500, "--drop-last", "--schedule", "cosine")
+    assert given["optimizer"].learning_rate == schedules.Cosine(0.5, 4)  # of 1,197 samples
 
 
 @pytest.mark.parametrize("kind", ["labels", "names", "rows", "in blocks"])
@@ -1052,6 +1057,10 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["train", "--epochs", "x"], "--epochs"),
         (["train", "--activation", "rleu"], "did you mean 'relu'?"),
         (["train", "--optimizer", "adm"], "did you mean 'adam'?"),
+        (["train", "--weights", "norml"], "unknown initializer 'norml'; did you mean 'normal'?"),
+        (["train", "--weights", "constant"], "'constant' needs its value: pass bpx.initializers."),
+        (["train", "--precision", "float16"], "precision='float16' needs backend=\"cupy\"; this"),
+        (["train", "--precision", "half"], "expected precision to be one of 'float32', 'tf32', "),
         (["train", "--schedule", "cos"], "unknown schedule 'cos'"),
         (["train", "--hidden", "a"], "expected hidden sizes such as 100 or 256,128"),
         (

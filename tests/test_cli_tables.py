@@ -248,8 +248,8 @@ def test_outputs_have_as_many_digits_as_their_dtype(tmp_path, tables):
 def test_runs_beside_each_other(tmp_path, tables):
     options = "now.csv", "--ignore", "id", "--epochs"
     printed, _ = bpx_command("train", *options, 2, "--out", "a", cwd=tmp_path)
-    more = "--no-shuffle", "--columns", "a", "--columns", "b", "--out", "b c"
-    given = ["now.csv", "--epochs", 3, "--lr", 0.1, *more]
+    more = "--no-shuffle", "--weights=normal", "--drop-last", "--columns=a", "--columns=b"
+    given = ["now.csv", "--epochs", 3, "--lr", 0.1, *more, "--out", "b c"]
     scores = [printed, bpx_command("train", *given, cwd=tmp_path)[0]]
     scores = [re.search(r"test accuracy (.*?) \(", text)[1] for text in scores]
     out, err = bpx_command("compare", "a", "b c", "--out", "curves.png", cwd=tmp_path)
@@ -258,8 +258,9 @@ def test_runs_beside_each_other(tmp_path, tables):
     columns = ["run", "epochs", "validation cost", "epoch", "validation accuracy", "epoch"]
     assert re.split("  +", titles) == [*columns, "test accuracy", "seconds", "options"]
     differing = [
-        "--ignore id --epochs 2 --learning-rate 0.5 --shuffle",
-        "--columns a --columns b --epochs 3 --learning-rate 0.1 --no-shuffle",
+        "--ignore id --epochs 2 --no-drop-last --learning-rate 0.5 --shuffle",
+        "--columns a --columns b --weights normal --epochs 3 --drop-last --learning-rate 0.1 "
+        "--no-shuffle",
     ]
     for run, line, options, score in zip(("a", "b c"), lines, differing, scores, strict=True):
         cost, accuracy = (

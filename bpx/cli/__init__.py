@@ -180,11 +180,21 @@ def train(
     dropout: Annotated[
         float, typer.Option(help="Probability of dropping a unit, after each hidden layer.")
     ] = 0.0,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Initial weights: normal, the book's first N(0, 1), glorot-uniform, ...; by "
+            "default scaled-normal, its N(0, 1/n_in), or he-normal for relu and the like."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Samples in a mini-batch; by default 10, or all of a smaller set."),
     ] = None,
+    drop_last: Annotated[
+        bool, typer.Option(help="Leave out a last, smaller mini-batch of each epoch.")
+    ] = False,
     accumulate: Annotated[
         int,
         typer.Option(help="Process each mini-batch in so many slices, to save memory."),
@@ -249,6 +259,10 @@ def train(
     ] = None,
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of products on cupy: float32, tf32, float16 or bfloat16."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
     separator: Separator = ",",
     decimal: Decimal = ".",

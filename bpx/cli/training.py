@@ -17,6 +17,7 @@ from ..callbacks import Callback
 from ..checks import positive, printable, whole
 from ..costs import COSTS, Poisson
 from ..data.arrays import check_batch_size
+from ..data.minibatches import steps_of_epoch
 from ..history import History
 from ..names import Names
 from ..network import Network
@@ -48,8 +49,10 @@ class TrainOptions:
     output: str | None
     cost: str | None
     dropout: float
+    weights: str | None
     epochs: int
     batch_size: int | None
+    drop_last: bool
     accumulate: int
     optimizer: str | None
     learning_rate: float | None
@@ -68,6 +71,7 @@ class TrainOptions:
     class_weight: str | None
     backend: str | None
     dtype: str
+    precision: str | None
     seed: int
     separator: str
     decimal: str
@@ -141,12 +145,13 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     sizes, options = recipe.sizes(asked.hidden), _known_before_data(asked, resume)
     data = _read(asked, ranks)
     batch_size = check_batch_size(asked.batch_size, data.n)
+    steps = options.epochs * steps_of_epoch(data.n, batch_size, asked.drop_last)
     net = _network(asked, data, sizes)
     learned, undo = recipe.learned(net, data.parts, asked.own_scale)
     asked = _with_optimizer(asked, data.task, undo is not None)
     options = dataclasses.replace(
         options, validation=learned[1], batch_size=batch_size, resume=resume,
-        optimizer=_optimizer(asked, max(1, asked.epochs * -(-data.n // batch_size))),
+        optimizer=_optimizer(asked, max(1, steps)),
         sample_weight=recipe.weights(asked.class_weight, data.parts[0][1], data.task),
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
@@ -201,6 +206,7 @@ def _known_before_data(asked: TrainOptions, resume: bool) -> Options:
     return Options(
         epochs=epochs, accumulate=asked.accumulate, l1=asked.l1, l2=asked.l2,
         clip_norm=asked.clip_norm, clip_value=asked.clip_value, shuffle=asked.shuffle,
+        drop_last=asked.drop_last, precision=asked.precision,
         augment=None if asked.augment is None else recipe.augment(asked.augment, asked.data),
         callbacks=shown + others, progress=asked.progress,
         checkpoint=None if asked.out is None else runs.checkpoint(asked.out, asked.save_every),
@@ -251,11 +257,11 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
     if not asked.own_scale:
         chain.append(layers.Rescale.standardizing(data.some))
     for units in hidden:
-        chain.append(layers.Dense(units, asked.activation))
+        chain.append(layers.Dense(units, asked.activation, asked.weights))
         if asked.dropout:
             chain.append(layers.Dropout(asked.dropout))
     units = data.outputs * (COSTS.get(cost).outputs_per_target if cost else 1)
-    chain.append(layers.Dense(units, asked.output or default[data.task]))
+    chain.append(layers.Dense(units, asked.output or default[data.task], asked.weights))
     net = Network(
         chain, cost=cost, task=data.task, backend=asked.backend, dtype=asked.dtype, seed=asked.seed
     )
