@@ -17,6 +17,7 @@ import bpx
 from bpx import persistence
 from bpx.backends._numpy import NumpyBackend
 from bpx.chain import Chain
+from bpx.cli import runs
 from bpx.training import checkpoints
 from bpx.training.interrupts import INSISTING, Interrupts
 from bpx.training.snapshots import Epoch
@@ -276,9 +277,9 @@ def test_a_handler_that_a_callback_has_set(tmp_path):
 PROGRAM = """
 import os, signal, sys
 from bpx import cli, persistence
-from bpx.cli import recipe, runs, tables
+from bpx.cli import recipe, runs, tables, training
 owner, name, count, number = sys.argv[1:5]
-owner = {"os": os, "persistence": persistence, "tables": tables, "runs": runs}[owner]
+owner = {"os": os, "persistence": persistence, "tables": tables, "runs": runs}.get(owner, training)
 real, calls = getattr(owner, name), []
 def called(*arguments, **options):
     calls.append(1)
@@ -295,15 +296,19 @@ COMMANDS = {
     "the data are read": ("tables", "read", 1),
     "the recipe is written": ("os", "replace", 1),
     "the first checkpoint is written": ("os", "replace", 2),
+}
+AFTER_THE_LAST_EPOCH = {
     "the model is saved": ("runs", "write", 1),
     "the history is saved": ("runs", "write_bytes", 2),
     "the curve is drawn": ("runs", "picture", 1),
+    "the test samples are scored": ("training", "scores", 1),
+    "the score is saved": ("runs", "write_scores", 1),
     "the checkpoints are deleted": ("runs", "delete", 1),
 }
 
 
 def command(folder, phase, number, count, *arguments):
-    owner, name, _ = COMMANDS[phase]
+    owner, name, _ = (COMMANDS | AFTER_THE_LAST_EPOCH)[phase]
     given = [owner, name, str(count), str(int(number)), "train", *arguments]
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *given],
@@ -344,6 +349,37 @@ def test_the_command_line(tmp_path, monkeypatch, whole, phase, number):
     )
     assert header == other
     assert all(np.array_equal(tensors[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", AFTER_THE_LAST_EPOCH)
+def test_the_command_line_after_the_last_epoch(tmp_path, whole, phase, number):
+    """All is written; the status alone tells of the signal."""
+    np.savez(tmp_path / "a.npz", x=X, y=Y)
+    done = command(tmp_path, phase, number, AFTER_THE_LAST_EPOCH[phase][2], *OPTIONS)
+    assert done.returncode == 128 + number
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1].startswith("test accuracy ")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(runs.WRITTEN)
+    assert persistence.read(tmp_path / "run" / "model.safetensors")[1] == whole[1]
+
+
+def test_a_second_ctrl_c_of_the_command_line(tmp_path, monkeypatch):
+    """It ends the run at once, and what is left to write comes with --resume."""
+    np.savez(tmp_path / "a.npz", x=X, y=Y)
+
+    def press(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as inner:
+        inner.setattr(runs, "picture", press)
+        _, err = bpx_command("train", *OPTIONS, cwd=tmp_path, status=130)
+    assert err == "bpx: interrupted: bpx train --resume run goes on with it\n"
+    assert not (tmp_path / "run" / "test.json").exists()
+    monkeypatch.setattr(Interrupts, "_last", -math.inf)
+    bpx_command("train", "--resume", "run", cwd=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(runs.WRITTEN)
 
 
 @pytest.mark.parametrize("hook", ["on_epoch_end", "on_fit_end"])

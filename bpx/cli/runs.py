@@ -267,7 +267,7 @@ def checkpoint(out: Path, seconds: float) -> Checkpoint:
 
 
 def conclude(net: Network, history: History, out: Path | None) -> None:
-    """Say why it stopped early; write what came of it, if anywhere; end it unless interrupted."""
+    """Say why it stopped early; write what came of it, if anywhere."""
     if history.stopped:
         print(f"stopped: {history.stopped}")
     if history.interrupted:
@@ -284,8 +284,6 @@ def conclude(net: Network, history: History, out: Path | None) -> None:
         write(net, history, out)
     except OSError as error:
         raise OSError(f"{error}; then bpx train --resume {out} writes what is missing") from error
-    if not history.interrupted:
-        end(out, goes_on=not history.stopped)
 
 
 def write(net: Network, history: History, out: Path) -> None:

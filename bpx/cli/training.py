@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -25,6 +26,7 @@ from ..optimizers import Optimizer
 from ..parallel.ranks import Ranks
 from ..registry import canonical
 from ..training import Options, train_quietly
+from ..training.interrupts import Interrupts
 from ..training.snapshots import OtherRun
 from ..training.steps import DivergenceError
 from . import recipe, runs, samples, targets
@@ -156,25 +158,48 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
     take_back = _begin(asked, folder, resume)
-    try:
-        history = _fit(net, learned[0], options, ranks, undo, folder)
-    except OtherRun as error:
-        take_back()
-        raise ValueError(
-            f"the run in {asked.out} cannot go on: {'; '.join(error.different)}; give it what it "
-            "had, or begin another run with another --out"
-        ) from error
-    except Exception as error:
-        if net.steps == 0 and not isinstance(error, DivergenceError):  # fit has refused something
+    with _resumable(folder):
+        try:
+            history = _fit(net, learned[0], options, ranks, undo, folder)
+        except OtherRun as error:
             take_back()
+            raise ValueError(
+                f"the run in {asked.out} cannot go on: {'; '.join(error.different)}; give it what "
+                "it had, or begin another run with another --out"
+            ) from error
+        except Exception as error:
+            # Whether fit has refused something.
+            if net.steps == 0 and not isinstance(error, DivergenceError):
+                take_back()
+            raise
+        # A signal is not to cut short what is written, nor the score.
+        with Interrupts(*[] if asked.out is None else [signal.SIGTERM]) as interrupts:
+            _conclude(recipe.followed_by(net, undo), history, data, folder, started)
+    # As a shell calls the ends by these signals; an exit that MPI can take part in.
+    if history.terminated or signal.SIGTERM in interrupts.came:
+        return 128 + signal.SIGTERM
+    return 128 + signal.SIGINT if history.interrupted or interrupts.noted else 0
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path | None) -> Iterator[None]:
+    """Where Ctrl-C ends a run at once, say what goes on with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None:
+            say(f"interrupted: bpx train --resume {folder} goes on with it")
         raise
-    net = recipe.followed_by(net, undo)
+
+
+def _conclude(
+    net: Network, history: History, data: _Data, folder: Path | None, started: float
+) -> None:
+    """Write what came of the run, and score it; only then has it ended."""
     runs.conclude(net, history, folder)
     _score(net, data, folder, started)
-    # As a shell calls the ends by these signals; an exit that MPI can take part in.
-    if history.terminated:
-        return 128 + signal.SIGTERM
-    return 128 + signal.SIGINT if history.interrupted else 0
+    if folder is not None and not history.interrupted:
+        runs.end(folder, goes_on=not history.stopped)
 
 
 def _begin(asked: TrainOptions, folder: Path | None, resume: bool) -> Callable[[], None]:
