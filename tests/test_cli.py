@@ -1132,6 +1132,10 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["train", "--save-every", "5"], "--save-every is for a run that is written to a folder"),
         (["train", "--overwrite"], "--overwrite is for a run that is written to a folder: pass"),
         (["gradcheck", "--samples", "0"], "expected samples >= 1, got 0"),
+        (
+            ["gradcheck", "--sizes", "5,3", "--activation", "gelu"],
+            "--activation is for hidden layers, and --sizes names none\n",
+        ),
         (["gradcheck", "--l2", "-1"], "expected l2 >= 0, got -1.0"),
         (["compile", "--dtype", "float16"], "expected dtypes 'float32' or 'float64', got 'float1"),
     ],

@@ -522,6 +522,7 @@ def compile_functions(
 
 @app.command()
 def gradcheck(
+    context: typer.Context,
     sizes: Annotated[str, typer.Option(help="Input, hidden and output sizes.")] = "5,4,3",
     activation: Annotated[str, typer.Option(help="Activation of the hidden layers.")] = "sigmoid",
     output: Annotated[str, typer.Option(help="Activation of the last layer.")] = "softmax",
@@ -538,8 +539,11 @@ def gradcheck(
 
     Above 1e-7 the exit status is 1.
     """
+    each = recipe.sizes(sizes)
+    if len(each) == 2 and "activation" in _typed(context):
+        raise ValueError("--activation is for hidden layers, and --sizes names none")
     net = Network(
-        recipe.sizes(sizes),
+        each,
         hidden=activation,
         output=output,
         cost=cost,
