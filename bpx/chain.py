@@ -324,7 +324,7 @@ class Chain:
         return max(1, ELEMENTS_ON_DEVICE // largest)
 
     def _slices(self, first: int, stop: int) -> list[slice]:
-        return in_slices(first, stop, self.rows_at_once)
+        return in_slices(first, stop, self.rows_at_once) if first < stop else []
 
     def hidden(self, x: Array, layers: int) -> Array:
         """The outputs of the first `layers` layers, for any number of rows, as a fresh array."""

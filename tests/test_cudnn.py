@@ -240,7 +240,7 @@ def test_a_batch_is_one_slice_and_patches_are_of_as_many_as_fit(
     shapes = x.shape[1], weights.shape, PLAIN
     monkeypatch.setattr(_base, "AT_ONCE", 3 * 2 * 6 * 16)  # patches of three rows
     assert kernels.parts_of_windows(7, *shapes) == [[slice(0, 7)]]
-    assert kernels.parts_of_windows(0, *shapes) == [[]]
+    assert kernels.parts_of_windows(0, *shapes) == [[slice(0, 0)]]
     lent, lend = [], lending(rehearsed, np.float64)
 
     def room(shape):

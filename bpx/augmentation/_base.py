@@ -218,7 +218,7 @@ class Pipeline:
     def __call__(self, x: Array, ws: Workspace) -> Array:
         """Change samples (m, ...) in place, at the key, the step and the row of `ws`."""
         xp, sample = ws.backend.xp, math.prod(self.shape)
-        step = max(1, AT_ONCE // sample) if ws.backend.is_host else x.shape[0]
+        step = max(1, AT_ONCE // sample if ws.backend.is_host else x.shape[0])
         for start in range(0, x.shape[0], step):
             rows = slice(start, min(start + step, x.shape[0]))
             part = x[rows, ...]

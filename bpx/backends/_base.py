@@ -305,12 +305,15 @@ class Backend(NormKernels):
 
 
 def in_slices(first: int, stop: int, step: int) -> list[slice]:
-    """From `first` to `stop` in steps, the last of them smaller if need be.
+    """From `first` to `stop` in steps, the last of them smaller if need be; one at least.
 
     >>> in_slices(0, 10, 4)
     [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+    >>> in_slices(0, 0, 4)  # which sums over slices need, to be 0
+    [slice(0, 0, None)]
     """
-    return [slice(start, min(start + step, stop)) for start in range(first, stop, step)]
+    starts = range(first, max(stop, first + 1), step)
+    return [slice(start, min(start + step, stop)) for start in starts]
 
 
 def dealt(rows: int, parts: int) -> list[tuple[int, int]]:

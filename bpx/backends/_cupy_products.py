@@ -51,7 +51,7 @@ class CupyProducts(Backend):
         return out
 
     def sum_of_products(self, a: Array, b: Array, out: Array, beta: float = 0.0) -> Array:
-        if not b.shape[0] or a.ndim != b.ndim or not self._are_stacks(a, b, out[None, ...]):
+        if a.ndim != b.ndim or not self._are_stacks(a, b, out[None, ...]):
             return super().sum_of_products(a, b, out, beta)
         # No atomics, and the same bits each time: some of the m side by side, each added to the
         # one before in its place, and then the sum of the places.
@@ -71,8 +71,6 @@ class CupyProducts(Backend):
         self, call: Callable[..., None], a: Array, b: Array, out: Array, alpha: Any, beta: Any
     ) -> None:
         """``out ← β·out + α·a b`` by a call of cuBLAS, with factors of the precision."""
-        if not out.size:
-            return
         if out.dtype == _cuda.FLOAT64:
             precision = _cublas.FLOAT64
         elif self._precision == "float16":
@@ -90,9 +88,13 @@ class CupyProducts(Backend):
         call(a, b, out, alpha, beta, precision)
 
     def _are_factors(self, a: Array, b: Array, out: Array) -> bool:
-        """Matrices, or dense stacks of them, that cuBLAS takes as they are."""
+        """Matrices, or dense stacks of them, that cuBLAS takes as they are.
+
+        Not of 0 rows, which have no address.
+        """
         return self._dense(out) and all(
-            factor.dtype == out.dtype
+            factor.size
+            and factor.dtype == out.dtype
             and (factor.flags.c_contiguous or factor.swapaxes(-1, -2).flags.c_contiguous)
             for factor in (a, b)
         )

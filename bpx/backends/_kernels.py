@@ -164,6 +164,8 @@ class Kernels:
         In a fixed order, so that the bits are the same every time.
         """
         xp = self.xp
+        if not rows.shape[0]:
+            return self.axpby(xp.zeros_like(out), out, alpha, beta)
         every = xp.arange(out.shape[0], dtype=rows.dtype, device=self.device)
         if "int64" in self.lacks:  # the dtype of argsort's result
             total = xp.astype(every[:, None] == rows[None, :], x.dtype) @ x

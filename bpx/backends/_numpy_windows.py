@@ -172,7 +172,7 @@ class NumpyWindows(Backend):
 
 def _dots(a: Array, b: Array) -> Array:
     """The dot products (m, c) of two arrays (m, c, ...)."""
-    shape = (*a.shape[:2], -1)
+    shape = (*a.shape[:2], math.prod(a.shape[2:]))  # of 0 rows -1 would not do
     return np.vecdot(a.reshape(shape), b.reshape(shape))
 
 
