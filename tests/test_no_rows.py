@@ -24,7 +24,7 @@ def passes(chain, x, y, weight=None):
         out.flat[...] = start
         out.set_scalars(0.5, beta, beta)
         values, a, delta, saved = chain.cost_and_delta(chain.gather(x, slice(None), ws), y, ws)
-        log = chain.backend.zeros((1, 3), chain.xp_dtype)
+        log = chain.backend.zeros((1, 3), chain.xp_dtype) + np.nan
         chain.backend.tally(values, chain.correct(a, y), weight, log, 0)
         below = chain.backward(delta, saved, out, ws)
         found.append((chain.architecture.layout.views(chain.backend.xp, out.flat), below, log))

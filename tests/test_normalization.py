@@ -423,7 +423,7 @@ CASES = [
     (lambda: flat().fit([(X, Y), (X[:2], Y[:2])], epochs=1, accumulate=2), ValueError,
      "a slice of mini-batch 2 of epoch 1 has 1 row, in which a BatchNorm of flat inputs finds no"),
     (lambda: flat().fit([(X, Y), (X[:1], Y[:1])], epochs=1, accumulate=2), ValueError,
-     "mini-batch 2 of epoch 1 has [1] rows for rank 0, and the network takes statistics"),
+     "mini-batch 2 of epoch 1 has 1 row, in which a BatchNorm of flat inputs finds no variance"),
     (lambda: flat().backprop(X[:1], Y[:1]), ValueError, "BatchNorm got a mini-batch of one row"),
     (lambda: layers.BatchNorm(1.0), ValueError, "expected 0 < the momentum of BatchNorm < 1"),
     (lambda: layers.BatchNorm(0.0), ValueError, "expected 0 < the momentum of BatchNorm < 1"),

@@ -143,7 +143,7 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     if options.checkpoint is not None or ranks.size > 1:
         of_run = source, held_out, callbacks, optimizer, penalty, augment
         arguments = _arguments(net, options, ranks, *of_run)
-    check_cuts(net.chain, source, ranks, options.accumulate)
+    check_cuts(net.chain, source, options.accumulate)
     checkpoints, resumed = _checkpoints(
         options.checkpoint, options.resume, arguments, callbacks, ranks,
         net.chain.architecture.custom,

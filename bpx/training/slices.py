@@ -1,16 +1,19 @@
-"""Steps whose mini-batch is cut: into a part for each rank, and into slices one after another.
+"""Steps whose mini-batch is cut: into slices one after another, and a part of each for each rank.
 
 The sums of all parts are those of the mini-batch, whatever the cuts: gradients go, with the 1/Σw
 of the whole, into one vector, followed by the sums of cost, right samples and weight; one
 all-reduce adds them up, and every rank does the same update. δ is without 1/Σw: layers may sum it
 over ranks, of which one may bring weights and another none. Masks are those of the rows in the
 whole mini-batch.
+
+Layers that take statistics sum them up over the ranks, slice by slice: a rank without a row of a
+slice goes through all layers too, with arrays of 0 rows, so that no other waits for it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +25,7 @@ from ..backends._base import dealt
 from ..chain import Chain
 from ..checks import warn
 from ..data.arrays import Samples
-from ..parallel.ranks import AllReduce, Ranks, listed, of_all_ranks, own_rows, part_sizes
+from ..parallel.ranks import AllReduce, Ranks, of_all_ranks, own_rows, part_sizes
 from .agreement import check_parameters
 from .sources import Arrays, Source, Stream, digest_of
 from .steps import DivergenceError, NonFinite, Steps
@@ -38,29 +41,31 @@ class Share:
 
     Attributes
     ----------
-    parts : list of (batch, int)
-        Its slices, as the source loads them, each with the place of its first row in the
-        mini-batch.
-    rows : list of int
-        Those of each slice, on all ranks together.
+    parts : list of (batch, int, int)
+        Of each slice that it goes through, as the source loads it: its own rows, the place of the
+        first of them in the mini-batch, and how many rows the slice has on all ranks together.
     total : float
         The mini-batch's sum of weights, or its rows.
     """
 
-    parts: list[tuple[Any, int]]
-    rows: list[int]
+    parts: list[tuple[Any, int, int]]
     total: float
 
 
-def cut(first: int, stop: int, slices: int) -> Iterator[tuple[int, int]]:
-    """The bounds of slices of about equal length, fewer if there are not as many rows."""
-    rows = stop - first
-    for start, end in dealt(rows, min(slices, rows)):
-        yield first + start, first + end
+def gone_through(
+    chain: Chain, bounds: Iterable[tuple[int, int]], rows: Iterable[int]
+) -> Iterator[tuple[int, int, int]]:
+    """The `bounds` of a rank's rows in each slice that it goes through, and the slice's `rows`.
+
+    Where layers sum up statistics, these are the slices in which any rank has rows.
+    """
+    for (first, stop), count in zip(bounds, rows, strict=True):
+        if first < stop or (count and chain.architecture.statistics):
+            yield first, stop, count
 
 
 def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
-    """How many rows each slice has on all ranks together, given each rank's `rows`.
+    """How many rows each slice has on all ranks together, if each rank cuts its own `rows`.
 
     >>> rows_of_slices([5, 4], 2)
     [4, 5]
@@ -89,17 +94,22 @@ class SharedStream(Stream):
             told = self.ranks.gather(np.array([float(samples is None), rows, total]))
             if told[:, 0].all():
                 return
-            of_ranks = told[:, 1].astype(int).tolist()
-            check_statistics(self.net.chain, of_ranks, self.slices, self.called(step))
+            together = rows_of_slices(told[:, 1].astype(int).tolist(), self.slices)
+            check_statistics(self.net.chain, together, self.called(step))
             if not self._compared:
                 self._compare_first(samples)
             before = int(told[: self.ranks.rank, 1].sum())
-            parts = [
-                (_rows_of(samples, start, stop), before + start)
-                for start, stop in cut(0, rows, self.slices)
-            ]
-            together = rows_of_slices(of_ranks, self.slices)
-            yield Share(parts, together, float(told[:, 2].sum()))
+            here = self._no_rows() if samples is None else samples
+            cuts = gone_through(self.net.chain, dealt(rows, self.slices), together)
+            parts = [(_rows_of(here, a, b), before + a, count) for a, b, count in cuts]
+            yield Share(parts, float(told[:, 2].sum()))
+
+    def _no_rows(self) -> Samples:
+        """Of an iterable that has ended before those of other ranks."""
+        backend, chain = self.net.backend, self.net.chain
+        shapes = self.net.input_shape, chain.architecture.output_shape
+        x, y = (backend.zeros((0, *shape), chain.xp_dtype) for shape in shapes)
+        return Samples(x, y, None)
 
     def _compare_first(self, samples: Samples | None) -> None:
         self._compared = True
@@ -160,11 +170,13 @@ class SharedSteps(Steps):
             return batch
         assert isinstance(self.source, Arrays)
         on_host, rows = batch
-        first, stop = own_rows(self.ranks, len(on_host))
-        bounds = cut(first, stop, self.slices)
-        parts = [((on_host[a:b], rows[a:b]), a) for a, b in bounds]
-        together = rows_of_slices(part_sizes(self.ranks.size, len(on_host)), self.slices)
-        return Share(parts, together, self.source.total(batch))
+        slices, bounds = dealt(len(on_host), self.slices), []
+        for first, stop in slices:
+            own, end = own_rows(self.ranks, stop - first)
+            bounds.append((first + own, first + end))
+        cuts = gone_through(self.chain, bounds, [stop - first for first, stop in slices])
+        parts = [((on_host[a:b], rows[a:b]), a, count) for a, b, count in cuts]
+        return Share(parts, self.source.total(batch))
 
     def _gradient(self, share: Share) -> None:
         """This rank's part of the gradient of the mini-batch's mean cost; its sums behind it."""
@@ -174,8 +186,8 @@ class SharedSteps(Steps):
             self.room[...] = 0.0
         if self._sums.shape[0] < len(share.parts):
             self._sums = chain.backend.zeros((len(share.parts), 3), chain.xp_dtype)
-        for k, (part, first) in enumerate(share.parts):
-            ws.row, ws.rows = first, share.rows[k]
+        for k, (part, first, rows) in enumerate(share.parts):
+            ws.row, ws.rows = first, rows
             x, y, weight = self.source.load(part, ws)
             values, a, delta, saved = chain.cost_and_delta(x, y, ws, weight)
             chain.backend.tally(values, chain.correct(a, y), weight, self._sums, k)
@@ -219,7 +231,7 @@ class SharedSteps(Steps):
     def _first_bad(self, batch: Any) -> int:
         share = self._share(batch)
         found = len(self.net.layers)
-        for (part, first), rows in zip(share.parts, share.rows, strict=False):
+        for part, first, rows in share.parts:
             self.ws.row, self.ws.rows = first, rows
             found = min(found, super()._first_bad(part))
         self.ws.row = self.ws.rows = 0
@@ -233,8 +245,8 @@ def _over_ranks(add_up: AllReduce, array: Array) -> Array:
     return total
 
 
-def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
-    """ValueError if a mini-batch has fewer rows than the parts it is to be cut into.
+def check_cuts(chain: Chain, source: Source, slices: int) -> None:
+    """ValueError if a mini-batch has fewer rows than the slices it is to be cut into.
 
     An iterable's are checked when they come.
     """
@@ -247,38 +259,27 @@ def check_cuts(chain: Chain, source: Source, ranks: Ranks, slices: int) -> None:
     last = source.batch_size
     if not source.drop_last:
         last = source.n % last or last
-    check_statistics(chain, part_sizes(ranks.size, last), slices)
+    check_statistics(chain, part_sizes(slices, last))
 
 
-def check_statistics(
-    chain: Chain, rows: Sequence[int], slices: int, called: str = "a mini-batch"
-) -> None:
+def check_statistics(chain: Chain, rows: Sequence[int], called: str = "a mini-batch") -> None:
     """ValueError, on all ranks, if layers cannot take their statistics from a mini-batch.
 
-    All ranks sum these up slice by slice, so that each needs a row for every slice; and a slice,
-    over all ranks, needs as many rows as the layers do. `rows` are those of each rank.
+    `rows` are those of each slice on all ranks together; a slice of none is left out.
     """
     if not chain.architecture.statistics:
         return
-    few = [rank for rank, count in enumerate(rows) if count < slices]
-    if few:
-        raise of_all_ranks(
-            ValueError(
-                f"{called} has {[rows[rank] for rank in few]} rows for {listed(few)}, and the "
-                f"network takes statistics of batches: expected {slices} at least on each rank, "
-                "also in the last mini-batch of an epoch and in each one of an iterable; "
-                "drop_last=True leaves the last one out, and a smaller accumulate= needs fewer"
-            )
+    least = chain.architecture.least_rows
+    fewest = min((count for count in rows if count), default=least)
+    if fewest >= least:
+        return
+    slice_of, mend = "", "Leave that one out by drop_last=True, or take another batch_size"
+    if sum(rows) >= least:
+        slice_of, mend = "a slice of ", "Take a smaller accumulate=, or a larger batch_size"
+    raise of_all_ranks(
+        ValueError(
+            f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
+            f"finds no variance: expected {least} at least, also in the last mini-batch of an "
+            f"epoch. {mend}"
         )
-    least, fewest = chain.architecture.least_rows, min(rows_of_slices(rows, slices))
-    if fewest < least:
-        slice_of, mend = "", "Leave that one out by drop_last=True, or take another batch_size"
-        if slices > 1:
-            slice_of, mend = "a slice of ", "Take a smaller accumulate=, or a larger batch_size"
-        raise of_all_ranks(
-            ValueError(
-                f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
-                f"finds no variance: expected {least} at least, also in the last mini-batch of an "
-                f"epoch. {mend}"
-            )
-        )
+    )
