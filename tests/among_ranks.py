@@ -42,7 +42,7 @@ from bpx.optimizers import OPTIMIZERS
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 CHANGES = [Shift(1), Rotate(40), Elastic(2.0, 1.0), Noise(0.1)]
-SOON = bpx.DataParallel(timeout=3.0)
+SOON = bpx.DataParallel(timeout=8.0)
 
 
 def network(hidden="tanh", *, dropout=0.0, backend="numpy", output="softmax", seed=3):
@@ -635,7 +635,7 @@ def silent(folder):
     from bpx.parallel import mpi
 
     start = mpi.MpiRanks.__init__
-    mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 6.0)
+    mpi.MpiRanks.__init__ = lambda self, comm, timeout: start(self, comm, 11.0)
 
     class Hanging(cli.training.ShowEpochs):
         def on_epoch_end(self, run):

@@ -481,11 +481,32 @@ def test_who_is_interrupted_waits_no_longer_than_for_an_answer(monkeypatch):
     monkeypatch.setattr(mpi, "time", time)
     ranks = object.__new__(mpi.MpiRanks)
     ranks.timeout, ranks._listen = 60.0, set
-    ranks._call_the_roll = lambda done, after: waited.append(after)
-    for hurried, limit in ((False, None), (True, None), (True, 2.0)):
+    ranks._call_the_roll = lambda done, began, limit: waited.append(
+        (time.monotonic() - began, limit)
+    )
+    for hurried, limit in ((False, None), (True, None), (True, 2.0), (False, np.inf)):
         ranks.hurried = lambda hurried=hurried: hurried
-        ranks.wait_until(lambda: False, limit)
-    assert waited == [61.0, mpi.ANSWER + 1.0, 3.0]
+        done = iter([False] * 90 + [True])
+        ranks.wait_until(lambda done=done: next(done), limit)
+    # It asks before: with a step of the clock for the comparison, and one for the look here.
+    assert waited == [(57.0, 60.0), (7.0, mpi.HURRY), (3.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("here", "waited", "culprits"), [({1}, 10.0, (2,)), ({1, 2}, 10.0 + mpi.ANSWER, ())]
+)
+def test_who_is_not_there_is_not_waited_for_longer_than_the_limit(
+    monkeypatch, here, waited, culprits
+):
+    clock = map(float, itertools.count(6))
+    time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
+    monkeypatch.setattr(mpi, "time", time)
+    ranks = object.__new__(mpi.MpiRanks)
+    ranks.rank, ranks.size, ranks.hosts, ranks.doing = 0, 3, ["a", "b", "c"], lambda: "step 7"
+    ranks._send, ranks._listen, ranks._lost = lambda *message: None, lambda: here, lambda e: e
+    with pytest.raises(RankError, match=f"step 7, for which .* has waited {waited} s") as raised:
+        ranks._call_the_roll(lambda: False, 0.0, 10.0)
+    assert raised.value.ranks == culprits
 
 
 def test_the_end_comes_also_where_nobody_reads(monkeypatch):

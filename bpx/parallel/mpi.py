@@ -24,6 +24,7 @@ from .ranks import AllReduce, RankError, Ranks, listed
 UNWATCHED = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds that rank 0 has for a last checkpoint, before others end it
 ANSWER = 5.0  # seconds within which a waiting rank is certain to answer
+HURRY = 10.0  # seconds that a rank waits at most which was told to end
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
 TOLD = 2000  # characters of an error that are sent to the others
 
@@ -39,9 +40,11 @@ class DataParallel:
     comm : mpi4py.MPI.Comm, optional
         The processes; ``MPI.COMM_WORLD`` by default.
     timeout : float
-        Seconds that a rank waits for the others, before it asks who is there and ends with a
-        `RankError` that names those who are not. It has to be longer than what one rank may do
-        while the others wait: a callback, a checkpoint on a slow disk.
+        Seconds that a rank waits for the others, 300 by default. In the last five of them (in the
+        second half of fewer than ten) it asks who is there, and then ends with a `RankError` that
+        names those who are not; if all are, it waits five more for what they exchange. It has to
+        be longer than what one rank may do while the others wait: a callback, a checkpoint on a
+        slow disk.
 
     Raises
     ------
@@ -274,9 +277,9 @@ class MpiRanks(Ranks):
             self._listen()
             limit_now = self.timeout if limit is None else limit
             if self.hurried():
-                limit_now = min(limit_now, ANSWER)
-            if waited > limit_now:
-                self._call_the_roll(done, waited)
+                limit_now = min(limit_now, HURRY)
+            if waited > limit_now - min(ANSWER, limit_now / 2):
+                self._call_the_roll(done, began, limit_now)
                 return
             time.sleep(1e-4 if waited < 1.0 else 1e-3)
 
@@ -306,14 +309,14 @@ class MpiRanks(Ranks):
         # Nobody may ever receive it, so it is not waited for; the request keeps the body.
         self._sent.append(self.comm.Isend([body, self._mpi.BYTE], to, tag))
 
-    def _call_the_roll(self, done: Callable[[], bool], waited: float) -> None:
+    def _call_the_roll(self, done: Callable[[], bool], began: float, limit: float) -> None:
+        """Ask who is there; RankError when the limit is over, unless it is done before."""
         others = set(range(self.size)) - {self.rank}
         for other in others:
             self._send(other, QUESTION, b"")
-        until = time.monotonic() + ANSWER
         present: set[int] = set()
         # All may be there, and what they wait for on its way: the last one has just arrived.
-        while time.monotonic() < until:
+        while (waited := time.monotonic() - began) < limit + ANSWER * (present == others):
             if done():
                 return
             present |= self._listen()
