@@ -39,7 +39,8 @@ class Context:
     dtype : dtype
         Of the network's numbers.
     batch_sum : callable
-        Turns a sum over the rows at hand into the sum over the rows of the global batch.
+        Turns a sum over the rows at hand into the sum over the rows of the global batch. All ranks
+        call it in the same order, also those that have 0 rows.
     wanted : bool
         Whether ∂C/∂x is wanted below. If not, `backward` may return None.
     key, layer, step, row : int
