@@ -8,8 +8,9 @@ from .activations import Activation, CustomActivation
 from .backends import BackendError
 from .costs import Cost, CustomCost
 from .data.minibatches import batches
+from .elsewhere import ATTRIBUTES_OF_BPX
 from .gradients import Gradient
-from .keywords import ATTRIBUTES_OF_BPX, missing
+from .keywords import missing
 from .network import Network
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .registry import register

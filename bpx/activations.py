@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .backends import Array
 from .checks import not_as_expected, number, positive, takes
-from .keywords import ATTRIBUTES_OF_ACTIVATIONS, init_hints, missing
+from .elsewhere import ATTRIBUTES_OF_ACTIVATIONS
+from .keywords import init_hints, missing
 from .registry import Registry, called, nearest
 
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]

@@ -17,8 +17,9 @@ from .costs import Cost
 from .data import arrays
 from .data.blocks import Blocks, in_memory
 from .data.incoming import to_evaluate
+from .elsewhere import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, X_ALONE
 from .frames import by_names
-from .keywords import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, X_ALONE, attr_hints, hints
+from .keywords import attr_hints, hints
 from .labels import as_classes, check_names
 from .layers import Input
 from .names import HasNames, Names

@@ -11,7 +11,8 @@ from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
 from .data.arrays import Samples, check_y
-from .keywords import ATTRIBUTES_OF_GRADIENTS, attr_hints
+from .elsewhere import ATTRIBUTES_OF_GRADIENTS
+from .keywords import attr_hints
 from .parameters import Layout, Space, Views, leaves, named, write
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .checks import LONGEST, different_names, shortened
-from .keywords import ATTRIBUTES_OF_HISTORIES, attr_hints
+from .elsewhere import ATTRIBUTES_OF_HISTORIES
+from .keywords import attr_hints
 from .registry import nearest
 from .writing import write_bytes
 

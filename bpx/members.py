@@ -26,10 +26,11 @@ from .callbacks._base import as_callbacks
 from .callbacks._progress import with_progress
 from .checks import whole
 from .data.minibatches import REPEATABLE
+from .elsewhere import OF_FIT_OF_ENSEMBLES
 from .ensemble import Ensemble
 from .handover import Handover, pickled, unpickled
 from .history import History
-from .keywords import OF_FIT_OF_ENSEMBLES, refuse
+from .keywords import refuse
 from .names import Names
 from .network import Network
 from .persistence import Stateful

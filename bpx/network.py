@@ -24,18 +24,10 @@ from .data.blocks import Blocks, bytes_of_a_row
 from .data.incoming import Incoming, to_evaluate
 from .data.minibatches import Batches
 from .data.values import check_finite_rows
+from .elsewhere import ATTRIBUTES, OF_FIT, OF_NETWORKS, OF_PREDICTIONS, X_ALONE
 from .frames import by_names, check_order, targets_by_names
 from .gradients import Gradient
-from .keywords import (
-    ATTRIBUTES,
-    OF_FIT,
-    OF_NETWORKS,
-    OF_PREDICTIONS,
-    X_ALONE,
-    attr_hints,
-    hints,
-    refuse_misspelt,
-)
+from .keywords import attr_hints, hints, refuse_misspelt
 from .labels import as_classes, check_names, check_targets, numbered
 from .layers import Input, Layer, sequence
 from .names import HasNames, Names

@@ -17,7 +17,8 @@ import numpy as np
 
 from .backends import Array, Backend
 from .checks import check_described, flag, fraction, nonnegative, not_as_expected, positive
-from .keywords import ATTRIBUTES_OF_BPX, OF_OPTIMIZERS, init_hints
+from .elsewhere import ATTRIBUTES_OF_BPX, OF_OPTIMIZERS
+from .keywords import init_hints
 from .registry import Registry
 from .schedules import Schedule, refuse_class
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .checks import fraction, nonnegative, number, positive, whole
-from .keywords import NEEDED_BY_SCHEDULES, OF_SCHEDULES, init_hints
+from .elsewhere import NEEDED_BY_SCHEDULES, OF_SCHEDULES
+from .keywords import init_hints
 
 
 class Schedule:

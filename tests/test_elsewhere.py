@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import bpx
-from bpx import keywords, layers, schedules
+from bpx import elsewhere, layers, schedules
 
 X, Y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
 
@@ -182,17 +182,17 @@ def test_arguments(write, told):
         write()
 
 
-@pytest.mark.parametrize("name", keywords.ATTRIBUTES)
+@pytest.mark.parametrize("name", elsewhere.ATTRIBUTES)
 def test_attributes_of_a_network(name):
-    told = f"Network has no attribute {name!r}: {keywords.ATTRIBUTES[name]}"
+    told = f"Network has no attribute {name!r}: {elsewhere.ATTRIBUTES[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         getattr(net(), name)
 
 
-@pytest.mark.parametrize("name", keywords.ATTRIBUTES)
+@pytest.mark.parametrize("name", elsewhere.ATTRIBUTES)
 def test_attributes_of_a_network_that_are_set(name):
     """They would have no effect."""
-    told = f"Network has no attribute {name!r}: {keywords.ATTRIBUTES[name]}"
+    told = f"Network has no attribute {name!r}: {elsewhere.ATTRIBUTES[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         setattr(net(), name, 3)
 
@@ -200,9 +200,9 @@ def test_attributes_of_a_network_that_are_set(name):
 @pytest.mark.parametrize(
     ("owner", "elsewhere"),
     [
-        (bpx.Ensemble([net()]), keywords.ATTRIBUTES_OF_ENSEMBLES),
-        (bpx.History(), keywords.ATTRIBUTES_OF_HISTORIES),
-        (net().backprop(X, Y), keywords.ATTRIBUTES_OF_GRADIENTS),
+        (bpx.Ensemble([net()]), elsewhere.ATTRIBUTES_OF_ENSEMBLES),
+        (bpx.History(), elsewhere.ATTRIBUTES_OF_HISTORIES),
+        (net().backprop(X, Y), elsewhere.ATTRIBUTES_OF_GRADIENTS),
     ],
 )
 def test_attributes_of_ensembles_histories_and_gradients(owner, elsewhere):
@@ -213,10 +213,10 @@ def test_attributes_of_ensembles_histories_and_gradients(owner, elsewhere):
         assert name not in dir(owner)
 
 
-@pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_BPX)
+@pytest.mark.parametrize("name", elsewhere.ATTRIBUTES_OF_BPX)
 def test_attributes_of_bpx(name, monkeypatch):
     monkeypatch.delattr(bpx, name, raising=False)  # other tests import bpx.sklearn
-    told = f"module 'bpx' has no attribute {name!r}: {keywords.ATTRIBUTES_OF_BPX[name]}"
+    told = f"module 'bpx' has no attribute {name!r}: {elsewhere.ATTRIBUTES_OF_BPX[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         getattr(bpx, name)
 
@@ -230,8 +230,8 @@ def test_recipes_that_messages_name_are_there():
 @pytest.mark.parametrize(
     ("module", "elsewhere"),
     [
-        (bpx.activations, keywords.ATTRIBUTES_OF_ACTIVATIONS),
-        (bpx.datasets, keywords.ATTRIBUTES_OF_DATASETS),
+        (bpx.activations, elsewhere.ATTRIBUTES_OF_ACTIVATIONS),
+        (bpx.datasets, elsewhere.ATTRIBUTES_OF_DATASETS),
     ],
 )
 def test_attributes_of_activations_and_datasets(module, elsewhere):
@@ -250,15 +250,15 @@ def test_what_is_said_to_those_who_come_from_the_book_works():
         code = told.removeprefix("here it is ").removeprefix("here they are ")
         return eval(code.removeprefix("two, ").split(", for s")[0].split(", of the")[0], names)
 
-    sigmoid = value(keywords.ATTRIBUTES_OF_BPX["sigmoid"])
+    sigmoid = value(elsewhere.ATTRIBUTES_OF_BPX["sigmoid"])
     assert np.allclose(sigmoid, 1 / (1 + np.exp(-z)))
-    slope = value(keywords.ATTRIBUTES_OF_ACTIVATIONS["sigmoid_prime"])
+    slope = value(elsewhere.ATTRIBUTES_OF_ACTIVATIONS["sigmoid_prime"])
     assert np.allclose(slope, sigmoid * (1 - sigmoid))
-    assert [z.shape for z in value(keywords.ATTRIBUTES["zs"])] == [(4, 4), (4, 2)]
-    assert value(keywords.ATTRIBUTES["delta"]).shape == (4, 4)
-    assert len(value(keywords.ATTRIBUTES_OF_GRADIENTS["nabla_w"])) == 2
-    assert len(value(keywords.ATTRIBUTES_OF_LAYERS["ConvPoolLayer"])) == 2
-    value(keywords.ATTRIBUTES["update_mini_batch"])
+    assert [z.shape for z in value(elsewhere.ATTRIBUTES["zs"])] == [(4, 4), (4, 2)]
+    assert value(elsewhere.ATTRIBUTES["delta"]).shape == (4, 4)
+    assert len(value(elsewhere.ATTRIBUTES_OF_GRADIENTS["nabla_w"])) == 2
+    assert len(value(elsewhere.ATTRIBUTES_OF_LAYERS["ConvPoolLayer"])) == 2
+    value(elsewhere.ATTRIBUTES["update_mini_batch"])
     assert (one.epochs, one.optimizer) == (1, bpx.SGD(0.5))
 
 
@@ -292,9 +292,9 @@ def test_a_gradient_is_not_unpacked():
     assert np.array_equal(twin.flat, net().backprop(X, Y).flat)
 
 
-@pytest.mark.parametrize("name", keywords.ATTRIBUTES_OF_LAYERS)
+@pytest.mark.parametrize("name", elsewhere.ATTRIBUTES_OF_LAYERS)
 def test_attributes_of_layers(name):
-    told = f"'bpx.layers' has no attribute {name!r}: {keywords.ATTRIBUTES_OF_LAYERS[name]}"
+    told = f"'bpx.layers' has no attribute {name!r}: {elsewhere.ATTRIBUTES_OF_LAYERS[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         getattr(layers, name)
 
@@ -386,7 +386,7 @@ def test_arguments_of_fit_by_other_names(name, told):
 
 def test_the_history_has_what_the_book_monitors():
     history = net().fit(X, Y, epochs=1, validation=(X, Y))
-    for name, told in keywords.OF_FIT.items():
+    for name, told in elsewhere.OF_FIT.items():
         if name.startswith("monitor_"):
             assert (
                 len(eval(told.partition(", ")[2].partition(" of ")[0], {"history": history})) == 1
@@ -484,7 +484,7 @@ def test_arguments_of_an_ensemble_that_are_known():
 
 
 def test_what_is_said_of_bagging_works():
-    advice = keywords.OF_FIT_OF_ENSEMBLES["bootstrap"].partition("your own, ")[2]
+    advice = elsewhere.OF_FIT_OF_ENSEMBLES["bootstrap"].partition("your own, ")[2]
     ensemble = bpx.Ensemble([net(), net()])
     exec(advice, {"ensemble": ensemble, "x": X, "y": Y})
     assert [member.epochs for member in ensemble.members] == [30, 30]

@@ -152,7 +152,6 @@ def test_ones_own_are_saved_by_the_names_of_their_file(tmp_path, monkeypatch):
         ({3: Halved}, TypeError, "expected a name, got an int"),
         ([Halved], TypeError, 'expected custom to be a dict such as {"name": it}, got list'),
     ],
-    ids=str,
 )
 def test_names_that_are_bpx_s_own_and_what_is_no_part(custom, error, message):
     content = bpx.Network([2, 3, 1], hidden="tanh", cost="quadratic", seed=0).to_bytes()

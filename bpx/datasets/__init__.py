@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..keywords import ATTRIBUTES_OF_DATASETS, missing
+from ..elsewhere import ATTRIBUTES_OF_DATASETS
+from ..keywords import missing
 from ._digits import digits
 from ._mnist import DatasetError, mnist
 from ._split import Dataset, Split

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..keywords import ATTRIBUTES_OF_LAYERS, missing
+from ..elsewhere import ATTRIBUTES_OF_LAYERS
+from ..keywords import missing
 from ..parameters import Parameter
 from ._base import LAYERS, Input, Layer, activation_field, initializer_field
 from .activation import Activation

@@ -9,7 +9,8 @@ from .. import activations
 from ..backends import Array, Backend
 from ..backends._base import InPlace
 from ..context import Context
-from ..keywords import OF_LAYERS, init_hints
+from ..elsewhere import OF_LAYERS
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ..registry import name_of
 from ._base import LAYERS, ActivationField, Layer, Shape, activation_field

@@ -13,7 +13,8 @@ import numpy as np
 from ..backends import Array
 from ..checks import of_batch, shortened, whole
 from ..context import Context
-from ..keywords import OF_LAYERS, init_hints
+from ..elsewhere import OF_LAYERS
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from ..backends import Array
 from ..checks import fraction
 from ..context import Context
-from ..keywords import OF_LAYERS, init_hints
+from ..elsewhere import OF_LAYERS
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ._base import LAYERS, Layer
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
+from ..elsewhere import OF_LAYERS
 from ..initializers import Normal
-from ..keywords import OF_LAYERS, init_hints
+from ..keywords import init_hints
 from ..parameters import Out, Parameter, Space
 from ._base import LAYERS, InitializerField, Layer, Shape, initializer_field
 

@@ -11,8 +11,9 @@ from ..backends import Array, Backend
 from ..backends._base import InPlace
 from ..checks import fraction, positive, whole
 from ..context import Context, alone
+from ..elsewhere import OF_LAYERS
 from ..initializers import Constant, Initializer, Zeros
-from ..keywords import OF_LAYERS, init_hints
+from ..keywords import init_hints
 from ..parameters import Out, Parameter, Space
 from ._base import LAYERS, InitializerField, Layer, Shape, initializer_field
 

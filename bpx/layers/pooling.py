@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self, cast
 
 from ..backends import Array
 from ..context import Context
-from ..keywords import OF_LAYERS, init_hints
+from ..elsewhere import OF_LAYERS
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ._base import LAYERS, Shape
 from .sliding import OfImages, Sliding, check_windows, per_axis

@@ -14,8 +14,9 @@ import numpy as np
 from ..backends import Array, asarray, get, is_sparse, on_host
 from ..checks import FILL_IN, different_names, number, whole
 from ..context import Context
+from ..elsewhere import OF_LAYERS
 from ..frames import column, is_on_disk, names_of
-from ..keywords import OF_LAYERS, init_hints
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 from ..backends import Array
 from ..checks import whole
 from ..context import Context
-from ..keywords import OF_LAYERS, init_hints
+from ..elsewhere import OF_LAYERS
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ._base import LAYERS, Layer, Shape
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, cast
 
 from ..backends import Array
 from ..context import Context
-from ..keywords import OF_LAYERS, OF_UPSAMPLING, init_hints
+from ..elsewhere import OF_LAYERS, OF_UPSAMPLING
+from ..keywords import init_hints
 from ..parameters import Out, Space
 from ._base import LAYERS, Shape
 from .sliding import OfImages, Sliding, per_axis

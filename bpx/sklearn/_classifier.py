@@ -8,7 +8,8 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..costs import COSTS, Cost
 from ..data.values import first_not_finite
-from ..keywords import OF_MLPS, hints
+from ..elsewhere import OF_MLPS
+from ..keywords import hints
 from ..network import Network
 from . import _labels
 from ._base import BaseMLP

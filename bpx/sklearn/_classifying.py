@@ -14,7 +14,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..backends import Array, Backend, get, move, on_host
-from ..keywords import OF_FIT_OF_ESTIMATORS, hints
+from ..elsewhere import OF_FIT_OF_ESTIMATORS
+from ..keywords import hints
 from ..network import Network
 from . import _labels
 from ._learning import Learns

@@ -14,8 +14,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from ..backends import Array, Backend, asarray, move, on_host
+from ..elsewhere import OF_FIT_OF_ESTIMATORS
 from ..frames import is_on_disk
-from ..keywords import OF_FIT_OF_ESTIMATORS, hints
+from ..keywords import hints
 from ..network import Network
 from . import _validation
 from ._arrays import (

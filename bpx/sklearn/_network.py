@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..backends import Backend, get
 from ..callbacks._base import as_callbacks
 from ..data.arrays import check_row_shape, check_x
+from ..elsewhere import OF_FIT
 from ..history import History
-from ..keywords import OF_FIT, refuse
+from ..keywords import refuse
 from ..network import Network
 from . import _build, _callbacks, _labels, _validation
 from ._arrays import takes_any

@@ -10,7 +10,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
 from ..backends import Array, Backend, get, move, on_host
-from ..keywords import OF_FIT_OF_ESTIMATORS, hints
+from ..elsewhere import OF_FIT_OF_ESTIMATORS
+from ..keywords import hints
 from ._learning import Learns
 
 

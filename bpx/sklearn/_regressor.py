@@ -9,7 +9,8 @@ from sklearn.utils._param_validation import StrOptions
 from ..backends import Backend, get
 from ..costs import COSTS, Cost
 from ..data.values import first_not_finite
-from ..keywords import OF_MLPS, hints
+from ..elsewhere import OF_MLPS
+from ..keywords import hints
 from ..network import Network
 from ._base import BaseMLP
 from ._from_network import fitted_mlp

@@ -14,7 +14,8 @@ from typing import Any
 from .. import persistence
 from ..callbacks import Run
 from ..checks import positive, warn, whole
-from ..keywords import EVERY, init_hints
+from ..elsewhere import EVERY
+from ..keywords import init_hints
 from ..persistence import FileFormatError
 from .passes import NO_LIMIT
 from .snapshots import Epoch, Snapshot, contents

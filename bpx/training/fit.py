@@ -21,9 +21,9 @@ from ..data.arrays import Samples
 from ..data.blocks import Blocks
 from ..data.incoming import Incoming, to_evaluate
 from ..data.minibatches import Batches, check_shuffle
+from ..elsewhere import OF_FIT
 from ..frames import names_of, names_of_targets
 from ..history import History
-from ..keywords import OF_FIT
 from ..labels import learned
 from ..names import Names
 from ..network import Network
