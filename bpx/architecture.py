@@ -351,8 +351,8 @@ def of_sizes(
     several = isinstance(hidden, list | tuple)
     each = list(hidden) if several else [ACTIVATIONS.get(hidden)] * count
     if len(each) != count:
-        functions = all(callable(one) and not isinstance(one, Activation) for one in each)
-        hint = ": bpx.CustomActivation(f, slope) makes one of two functions" if functions else ""
+        is_made = bool(each) and all(map(_is_function, each))
+        hint = ": bpx.CustomActivation(f, slope) makes one of two functions" if is_made else ""
         raise ValueError(
             f"expected one activation for all hidden layers, or {count}, one for each, "
             f"got {len(each)}{hint}"
@@ -360,3 +360,7 @@ def of_sizes(
     chosen = zip(sizes[1:], [*each, output], strict=True)
     layers = [Dense(int(n), activation, weights, bias) for n, activation in chosen]
     return bind([Input((int(sizes[0]),)), *layers])
+
+
+def _is_function(one: Any) -> bool:
+    return callable(one) and not isinstance(one, type | Activation)

@@ -192,7 +192,9 @@ def as_days(name: str) -> str:
 
 
 # How a network takes them.
-FOR_CLASSES = 'labels of classes need output="softmax" or "sigmoid", or task="classification"'
+FOR_CLASSES = (
+    'labels of classes need task="classification", the default of "softmax" and "sigmoid"'
+)
 FILL_IN = "fill in what is missing, or leave those rows out"  # where there is NaN or infinity
 LONGEST = 1000  # characters of the name of a class, or of a column
 SHOWN = 57  # characters of a longer text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .layers import Input, Layer
 from .names import Names
 from .network import Network
 from .parameters import Layout
-from .registry import by_name, nearest
+from .registry import by_name, canonical, nearest
 
 TRAINING = "training"  # in a checkpoint's header, and before names that are not the network's
 MEMBERS = "members"  # in an ensemble's header, and before the names of their tensors
@@ -264,7 +264,21 @@ def network(
 def _architecture(header: Mapping[str, Any], custom: Mapping[str, Any] | None) -> Architecture:
     layers = [Layer.from_config(config, custom) for config in header["layers"]]
     bound = bind([Input(tuple(header["input_shape"])), *layers])
-    return Architecture(bound, COSTS.get(header["cost"], custom), header["task"], custom)
+    names = {*_names([header["layers"], header["cost"]])}
+    used = {name: own for name, own in (custom or {}).items() if name in names}
+    return Architecture(bound, COSTS.get(header["cost"], custom), header["task"], used)
+
+
+def _names(described: Any) -> Iterator[str]:
+    """What layers, activations, costs and initializers are called in a header."""
+    if isinstance(described, Mapping):
+        if isinstance(name := described.get("name"), str):
+            yield canonical(name)
+        described = described.values()
+    elif not isinstance(described, list):
+        return
+    for each in described:
+        yield from _names(each)
 
 
 def _generator(state: Any) -> np.random.Generator:

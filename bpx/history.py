@@ -178,7 +178,8 @@ class History(Mapping[str, list[float]]):
 
     def __getitem__(self, name: str) -> list[float]:
         if not isinstance(name, str):
-            hint = f"; history.row({name}) is an epoch" if isinstance(name, int) else ""
+            is_epoch = type(name) is int and -self.epochs <= name < self.epochs
+            hint = f"; history.row({name}) is an epoch" if is_epoch else ""
             raise KeyError(f"expected a column of the history, a string, got {name!r}{hint}")
         if name not in self._columns:
             known = list(self._columns)

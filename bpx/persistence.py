@@ -35,10 +35,11 @@ _OTHERS = {
     b"\x80": "a pickle, as joblib and older versions of PyTorch write",
     b"{": "JSON",
 }
-# Of the book's network2.py, whichever comes first.
-_OF_THE_BOOK = tuple(f'{{"{name}": '.encode() for name in ("biases", "cost", "sizes", "weights"))
+# Of the book's network2.py, whose first entry these are.
+_OF_THE_BOOK = b'{"sizes": ', b'{"biases": '
 _READ_IT = (
-    'd = json.load(open(path)); net = bpx.Network(d["sizes"]); '
+    "d = json.load(open(path)); "
+    'net = bpx.Network(d["sizes"], cost="quadratic" if "Quad" in d["cost"] else None); '
     'net.weights, net.biases = d["weights"], [np.ravel(b) for b in d["biases"]]'
 )
 _ARRAYS = "to use its weights, make a network of such layers and set net.tensors[name] = array"

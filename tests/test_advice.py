@@ -235,10 +235,10 @@ def test_what_takes_labels_of_classes(options, y):
 @pytest.mark.parametrize(
     ("optimizer", "options", "told"),
     [
-        (bpx.SGD(0.5), {}, r"= -1\.5 in each step, where λ is divided by n = 6; .* below 12$"),
+        (bpx.SGD(0.5), {}, r"= -1\.5 in the next step, where λ is divided by n = 6; .* below 12$"),
         (bpx.SGD(0.5, momentum=0.5), {}, r"= -1\.5 "),
         (bpx.SGD(bpx.schedules.StepDecay(0.5, every=1)), {}, r"= -1\.5 "),
-        (bpx.SGD(0.25), {"n": 3}, r"= -1\.5 in each step, where λ is divided by n = 3; "),
+        (bpx.SGD(0.25), {"n": 3}, r"= -1\.5 in the next step, where λ is divided by n = 3; "),
         (bpx.SGD(0.5), {"sample_weight": np.full(M, 0.5)}, r"= -1\.5 .* n = 6;"),
         (bpx.SGD(0.2), {}, None),
         (bpx.SGD(0.5), {"clip_norm": 1.0}, None),

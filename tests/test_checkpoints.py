@@ -718,7 +718,7 @@ def test_a_folder_that_vanishes_is_a_warning(data, tmp_path):
         if run.epoch == 1:
             (tmp_path / "run").rename(tmp_path / "elsewhere")
 
-    gone = r"there is no folder .*run; make it first\. Those before are gone with it$"
+    gone = r"there is no folder .*run; make it first\. The earlier ones were in it$"
     with pytest.warns(RuntimeWarning, match=gone):
         net.fit(*data, epochs=3, checkpoint=tmp_path / "run", callbacks=vanish)
     assert state_of(net) == state_of(whole)

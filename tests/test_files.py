@@ -159,6 +159,14 @@ def test_names_that_are_bpx_s_own_and_what_is_no_part(custom, error, message):
         bpx.load(content, custom=custom)
 
 
+def test_what_a_file_does_not_name_does_not_go_along():
+    """Such as a lambda in the one dict of all parts of one's own, which cannot be pickled."""
+    net = bpx.Network([3, 2], seed=0)
+    unused = {"mine": bpx.CustomActivation(lambda xp, z: z, lambda xp, z, a: xp.ones_like(z))}
+    loaded = bpx.load(net.to_bytes(), custom=unused)
+    assert pickle.loads(pickle.dumps(loaded)).to_bytes() == net.to_bytes()
+
+
 def test_a_name_of_one_kind_is_not_taken_for_another():
     """An activation may have the name of a cost."""
     net = bpx.Network([2, 3, 1], cost="quadratic", seed=0)

@@ -475,7 +475,7 @@ def test_shares_and_slices():
             assert [start for start, _ in parts[1:]] == [stop for _, stop in parts[:-1]]
 
 
-def test_who_is_interrupted_waits_no_longer_than_for_an_answer(monkeypatch):
+def test_who_is_interrupted_does_not_wait_for_the_limit(monkeypatch):
     clock, waited = map(float, itertools.count()), []
     time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
     monkeypatch.setattr(mpi, "time", time)
@@ -489,7 +489,20 @@ def test_who_is_interrupted_waits_no_longer_than_for_an_answer(monkeypatch):
         done = iter([False] * 90 + [True])
         ranks.wait_until(lambda done=done: next(done), limit)
     # It asks before: with a step of the clock for the comparison, and one for the look here.
-    assert waited == [(57.0, 60.0), (7.0, mpi.HURRY), (3.0, 2.0)]
+    assert waited == [(57.0, 61.0), (7.0, 11.0), (3.0, 3.0)]
+
+
+def test_who_is_told_to_end_late_still_listens(monkeypatch):
+    """After longer than `HURRY`: the others have their time to answer."""
+    clock, limits = map(float, itertools.count()), []
+    time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
+    monkeypatch.setattr(mpi, "time", time)
+    ranks = object.__new__(mpi.MpiRanks)
+    ranks.timeout, ranks._listen = 60.0, set
+    ranks.hurried = iter([*[False] * 30, True]).__next__
+    ranks._call_the_roll = lambda done, began, limit: limits.append(limit)
+    ranks.wait_until(lambda: False)
+    assert limits == [31.0 + mpi.ANSWER]
 
 
 @pytest.mark.parametrize(

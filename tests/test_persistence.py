@@ -308,10 +308,16 @@ def test_no_version(path: Path) -> None:
         read(foreign(path, header="{}"))
 
 
-@pytest.mark.parametrize("first", ["sizes", "weights", "biases", "cost"])
-def test_a_network_of_the_book(tmp_path: Path, first: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "cost", "ours"),
+    [
+        ("sizes", "CrossEntropyCost", bpx.costs.CrossEntropy()),
+        ("biases", "QuadraticCost", bpx.costs.Quadratic()),
+    ],
+)
+def test_a_network_of_the_book(tmp_path: Path, first: str, cost: str, ours: bpx.Cost) -> None:
     weights, biases = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]], [[[0.5], [1.5]], [[2.5]]]
-    saved = {"sizes": [2, 2, 1], "weights": weights, "biases": biases, "cost": "CrossEntropyCost"}
+    saved = {"sizes": [2, 2, 1], "weights": weights, "biases": biases, "cost": cost}
     path = tmp_path / "net.json"
     path.write_text(json.dumps({first: saved[first]} | saved))
     for source in (path, path.read_bytes()):
@@ -324,6 +330,7 @@ def test_a_network_of_the_book(tmp_path: Path, first: str) -> None:
         names["open"] = lambda path: file
         exec(str(told.value).partition("file of bpx: ")[2], names)
     net = names["net"]
+    assert net.cost == ours
     assert [w.tolist() for w in net.weights] == weights
     assert [b.tolist() for b in net.biases] == [[0.5, 1.5], [2.5]]
 

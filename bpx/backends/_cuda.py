@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._base import Array
+from ._codes import number_of
 
 FILES = [
     Path(__file__).with_name(name)
@@ -43,7 +44,6 @@ ELEMENTWISE = (*OF_OUTPUTS, "leaky-relu", "elu", "gelu", "silu", "softplus", "ex
 ACTIVATE = {name: f"activate_{name.replace('-', '_')}" for name in (*ELEMENTWISE, "softmax")}
 BACKWARD = {name: f"backward_{name.replace('-', '_')}" for name in (*ELEMENTWISE, "softmax")}
 BIAS = {name: f"bias_{name.replace('-', '_')}" for name in ("identity", *ELEMENTWISE)}
-OWN = {"leaky-relu": "slope", "elu": "alpha"}  # the number that is an activation's own
 
 # Costs by `Objective.kernel`.
 COSTS = {
@@ -56,18 +56,19 @@ COSTS = {
 TILED = ("convolve", "convolve_weights", "convolve_inputs")
 
 NAMES = (
+    *("axpby", "add_signs", "sum_rows", "argmax", "keep", "run_steps"),
     *(
-        "axpby",
-        "add_signs",
-        "sum_rows",
-        "argmax",
-        "keep",
         "momentum",
         "rmsprop",
         "adam",
-        "run_steps",
+        "descend",
+        "tick",
+        "tally",
+        "largest",
+        "unscale",
+        "norm_parts",
+        "clip_norm",
     ),
-    *("descend", "tick", "tally", "largest", "unscale", "norm_parts", "clip_norm"),
     *("patches", "fold", "window_sum", "window_max", "window_max_backward"),
     *("sum_channels", "moments", "batch_statistics"),
     *("normalize", "normalize_sums", "normalize_backward"),
@@ -168,15 +169,10 @@ def a_block(count: int) -> Threads:
     return Threads(1, warps * WARP)
 
 
-def own(activation: Any) -> float:
-    """The activation's own number, which its kernels take."""
-    return float(getattr(activation, OWN[activation.kernel])) if activation.kernel in OWN else 0.0
-
-
 def extent(activation: Any, out: Array) -> tuple[Threads, tuple[int | float, ...]]:
     """For an activation's kernel: its threads, and the numbers that it takes."""
     if activation.kernel in ELEMENTWISE:
-        return an_element(out.size), (out.size, own(activation))
+        return an_element(out.size), (out.size, number_of(activation))
     columns = out.shape[-1]
     rows = out.size // max(columns, 1)
     return a_row(rows), (rows, columns)

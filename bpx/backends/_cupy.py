@@ -14,6 +14,7 @@ import numpy as np
 from .. import random
 from . import _cublas, _cuda, _cuda_library, _cuda_run, _cudnn
 from ._base import Array, in_slices
+from ._codes import number_of
 from ._cupy_convolutions import CupyConvolutions
 from ._slot import PinnedSlot, Slot
 
@@ -337,7 +338,7 @@ class CupyBackend(CupyConvolutions):
     def _bias_activate(self, name: str, b: Array, activation: Any, z: Array, out: Array) -> Array:
         sizes = out.size, out.shape[1], math.prod(out.shape[2:])
         threads = _cuda.an_element(out.size)
-        self._launch(name, threads, out, b, z, out, *sizes, _cuda.own(activation))
+        self._launch(name, threads, out, b, z, out, *sizes, number_of(activation))
         return out
 
     def activate_backward(self, activation: Any, delta: Array, z: Array, a: Array) -> Array:

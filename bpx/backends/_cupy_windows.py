@@ -217,7 +217,8 @@ class CupyWindows(CupyProducts):
         else:
             parts = _cuda.parts_of_channel(channels, rows * each)
             threads = _cuda.a_channel(channels, parts, rows * each)
-        alone = parts == 1 and (alpha, beta) == (1.0, 0.0)
+        numbers = isinstance(alpha, float) and isinstance(beta, float)  # not on the device
+        alone = parts == 1 and numbers and (alpha, beta) == (1.0, 0.0)
         to = out if alone else self.empty((parts, out.size), out.dtype)
         self._launch(name, threads, out, *arrays, to, *sizes, parts)
         return out if alone else self.sum_rows(to, out, alpha, beta)

@@ -86,14 +86,22 @@ class _Prepared:
 
     Attributes
     ----------
+    weights, bias : array
+        Views into θ; a bias is None where there is none, as all else that a layer may lack.
     to_weights, to_bias : array
         Where the updates go: views into θ, or into the velocity or the gradient.
     below, below_delta : array
         The activations under it, and where δ of these goes.
     inputs : array
         What its product takes: `below` itself, or what a norm and a mask leave of it.
-    before, norm : PreparedNorm or None
+    before, norm : PreparedNorm
         Of its inputs, and of its sums.
+    mask : array
+        Of the dropout before it, scaled.
+    a, delta : array
+        Its activations, and δ.
+    forward, backward : callable
+        σ and its derivative, in place.
     """
 
     weights: Array
@@ -248,9 +256,9 @@ def _updates(backend: NumpyBackend, layers: Any, chain: list[_Prepared]) -> list
 def _updates_of_norms(backend: NumpyBackend, program: Any, chain: list[_Prepared]) -> list[Update]:
     """The same of γ and β, whose gradients are there."""
     layers, theta, into = program.layers, program.theta, program.into
-    prepared = [layer.norm for layer in chain] + [layer.before for layer in chain]
+    norms = [layer.norm for layer in chain] + [layer.before for layer in chain]
     found: list[Update] = []
-    for norm, of in zip(prepared, layers.norms + layers.norms_of_inputs, strict=True):
+    for norm, of in zip(norms, layers.norms + layers.norms_of_inputs, strict=True):
         if norm is None or not of.trained:
             continue
         for total, start in zip(norm.sums, (of.scale, of.shift), strict=True):
@@ -267,12 +275,8 @@ def _forward(
     Of the step for masks, rows of x, rows of y or labels, and where the notes go.
     """
     layers, (cost, _) = program.layers, program.objective
-    z, delta, forward, backward = (
-        chain[-1].a,
-        chain[-1].delta,
-        chain[-1].forward,
-        chain[-1].backward,
-    )
+    last = chain[-1]
+    z, delta = last.a, last.delta
     y, weight = np.empty_like(delta), program.weight
     calls: list[Call] = [*branches.forward]
     draws: list[Callable[[int], None]] = []
@@ -312,7 +316,7 @@ def _forward(
         for call in calls:
             call()
         aim(targets)
-        values = end(z, y, delta, forward, backward)
+        values = end(z, y, delta, last.forward, last.backward)
         if labelled:
             z.argmax(1, decided)
         elif marks:

@@ -158,7 +158,7 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     )  # fmt: skip
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
     take_back = _begin(asked, folder, resume)
-    with _resumable(folder):
+    with _resumable(folder, net):
         try:
             history = _fit(net, learned[0], options, ranks, undo, folder)
         except OtherRun as error:
@@ -167,8 +167,8 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
                 f"the run in {asked.out} cannot go on: {'; '.join(error.different)}; give it what "
                 "it had, or begin another run with another --out"
             ) from error
-        except Exception as error:
-            # Whether fit has refused something.
+        except BaseException as error:
+            # Whether fit has refused something, or Ctrl-C came before its first step.
             if net.steps == 0 and not isinstance(error, DivergenceError):
                 take_back()
             raise
@@ -182,12 +182,12 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
 
 
 @contextlib.contextmanager
-def _resumable(folder: Path | None) -> Iterator[None]:
+def _resumable(folder: Path | None, net: Network) -> Iterator[None]:
     """Where Ctrl-C ends a run at once, say what goes on with it."""
     try:
         yield
     except KeyboardInterrupt:
-        if folder is not None:
+        if folder is not None and net.steps:
             say(f"interrupted: bpx train --resume {folder} goes on with it")
         raise
 

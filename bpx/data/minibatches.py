@@ -19,7 +19,7 @@ from ..frames import (
     targets_by_names,
 )
 from ..names import Names
-from .arrays import check_batch_size, check_in_memory, check_not_swapped, generator, take
+from .arrays import check_batch_size, check_in_memory, generator, take
 
 if TYPE_CHECKING:
     from .arrays import Seed
@@ -165,8 +165,7 @@ def batches(
     Raises
     ------
     ValueError, TypeError
-        Arrays of different lengths or without rows, or x of shape (m,) with a y that has rows of
-        several numbers, as if they were swapped; `sample_weight` without y; a `shuffle` or
+        Arrays of different lengths or without rows; `sample_weight` without y; a `shuffle` or
         `drop_last` that is neither True nor False; rows of a pandas y in another order than those
         of x.
 
@@ -200,8 +199,6 @@ def batches(
             raise ValueError(
                 f"expected as many rows in {what} as in x, {shape[0]}, got {array.shape[0]}"
             )
-    if "y" in arrays and len(shape) == 1:  # no network takes numbers for samples
-        check_not_swapped(arrays["x"], arrays["y"], tuple(arrays["y"].shape[1:]), (), "")
     size = check_batch_size(batch_size, shape[0])
     return Batches(tuple(arrays.values()), size, generator(seed), shuffle, drop_last)
 

@@ -315,17 +315,21 @@ class Layer:
         return type(self).__name__
 
     def __repr__(self) -> str:
-        """The call that makes it, without what has its default."""
+        """The call that makes it, without what has its default beside the first argument."""
         fields = sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only))
-        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if self._is_given(f)]
+        first = [f.name for f in fields[:1] if getattr(self, f.name) is not None and not f.kw_only]
+        given = [f.name for f in fields if f.name in first or self._is_given(f)]
+        shown = [f"{name}={getattr(self, name)!r}" for name in given]
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def _is_given(self, f: dataclasses.Field[Any]) -> bool:
-        registry, default = f.metadata.get("registry"), f.default
+        registry, default, value = f.metadata.get("registry"), f.default, getattr(self, f.name)
         if registry is not None and isinstance(default, str):
             default = registry.get(default)
+        if isinstance(default, int) and isinstance(value, tuple):  # one for all axes
+            default = (default,) * len(value)
         # By what is printed: `==` of arrays is no bool.
-        return f.repr and repr(getattr(self, f.name)) != repr(default)
+        return f.repr and repr(value) != repr(default)
 
 
 def _configs(value: Any, custom: Mapping[str, Any] | None) -> Any:

@@ -24,7 +24,7 @@ from .ranks import AllReduce, RankError, Ranks, listed
 UNWATCHED = 0.05  # seconds of a wait in which nothing else is looked at
 RESCUE = 20.0  # seconds that rank 0 has for a last checkpoint, before others end it
 ANSWER = 5.0  # seconds within which a waiting rank is certain to answer
-HURRY = 10.0  # seconds that a rank waits at most which was told to end
+HURRY = 10.0  # seconds from the begin of a wait, after which a rank that is told to end asks
 QUESTION, PRESENT, FAILED = 1, 2, 3  # tags
 TOLD = 2000  # characters of an error that are sent to the others
 
@@ -278,8 +278,10 @@ class MpiRanks(Ranks):
             limit_now = self.timeout if limit is None else limit
             if self.hurried():
                 limit_now = min(limit_now, HURRY)
-            if waited > limit_now - min(ANSWER, limit_now / 2):
-                self._call_the_roll(done, began, limit_now)
+            answer = min(ANSWER, limit_now / 2)
+            if waited > limit_now - answer:
+                # It may be told to end, or looks again, when it has waited for longer already.
+                self._call_the_roll(done, began, max(limit_now, waited + answer))
                 return
             time.sleep(1e-4 if waited < 1.0 else 1e-3)
 
@@ -321,6 +323,8 @@ class MpiRanks(Ranks):
                 return
             present |= self._listen()
             time.sleep(1e-3)
+        if done():
+            return
         missing = tuple(sorted(others - present))
         where = f"{self.doing()}, for which {self._who(self.rank)} has waited {waited:.1f} s"
         if not missing:

@@ -171,7 +171,7 @@ class Checkpoints:
             if self._last is None:
                 raise
             gone = isinstance(error, FileNotFoundError)
-            left = "Those before are gone with it" if gone else f"The last one is {self._last}"
+            left = "The earlier ones were in it" if gone else f"The last one is {self._last}"
             warn(
                 f"no checkpoint was written at step {run.net.steps}, and the training goes on: "
                 f"{error}. {left}"

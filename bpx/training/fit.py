@@ -281,8 +281,8 @@ def _warn_of_l2(penalty: Penalty, decay: float) -> None:
     if decay > 1.0:
         warn(
             f"l2={penalty.l2:g} is far too large: by itself it multiplies the weights by 1 − ηλ/n "
-            f"= {1.0 - decay:.3g} in each step, where λ is divided by n = {penalty.n}; with this "
-            f"η, take one well below {penalty.l2 / decay:.3g}"
+            f"= {1.0 - decay:.3g} in the next step, where λ is divided by n = {penalty.n}; with "
+            f"this η, take one well below {penalty.l2 / decay:.3g}"
         )
 
 
