@@ -140,11 +140,20 @@ class Registry:
         Raises
         ------
         ValueError
-            `obj` is a user's own, and neither in `custom` nor registered.
+            `obj` is a user's own, and neither in `custom` nor registered; or its name there is by
+            now that of another one.
         """
-        for name, own in [*(custom or {}).items(), *self.registered.items()]:
-            if own is obj:
+        given = [*(custom or {}).items(), *self.registered.items()]
+        names = [name for name, own in given if own is obj]
+        for name in names:
+            if self.registered.get(name, obj) is obj:
                 return {"name": name}
+        if names:
+            raise ValueError(
+                f"the {self.kind} that custom= calls {names[0]!r} would be lost in a file, since "
+                "that is by now the registered name of another one: call "
+                'bpx.register("another-name", it) before saving'
+            )
         name = canonical(getattr(obj, "name", ""))
         cls = obj if self.classes else type(obj)
         if self.builtin.get(name) is not cls:

@@ -131,6 +131,23 @@ def test_ones_own_are_saved_by_the_names_of_their_file(tmp_path, monkeypatch):
     bpx.load(max(tmp_path.iterdir()), custom=own).save(tmp_path / "again.safetensors")
 
 
+def test_a_name_that_another_one_has_by_now(monkeypatch):
+    monkeypatch.setattr(bpx.activations.ACTIVATIONS, "registered", {})
+    own, other = (bpx.CustomActivation(squared, slope) for _ in range(2))
+    bpx.register("test-mish", own)
+    content = bpx.Network([2, 3, 1], hidden="test-mish", seed=0).to_bytes()
+    loaded = bpx.load(content, custom={"test-mish": own})
+    assert loaded.to_bytes() == content
+    bpx.register("test-mish", other)
+    again = bpx.load(content, custom={"test-mish": own})
+    told = "'test-mish' would be lost in a file, since that is by now the registered name of anot"
+    for net in (loaded, again):
+        with pytest.raises(ValueError, match=re.escape(told)):
+            net.to_bytes()
+    bpx.register("another-name", own)  # what it advises
+    assert bpx.load(again.to_bytes()).layers[0].activation is own
+
+
 @pytest.mark.parametrize(
     ("custom", "error", "message"),
     [
