@@ -554,8 +554,8 @@ def test_processes_get_the_same_network(backend, host, rng):
     assert np.array_equal(host(twin.parameters), host(net.parameters))
     assert np.array_equal(host(twin.weights[0]), host(net.weights[0]))
     assert np.array_equal(host(twin.state), host(net.state))
-    for large_l2 in (False, True):
-        error = bpx.DivergenceError(3, 7, "layer 1", net.history, large_l2)
+    for known in ((), (True,), (False, True)):
+        error = bpx.DivergenceError(3, 7, "layer 1", net.history, *known)
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 

@@ -803,9 +803,16 @@ def test_an_update_that_is_mixed_in_is_used(rng):
 def test_where_it_diverged_from_the_start_and_in_running_statistics(rng):
     x, y = rng.normal(size=(30, 3)), np.arange(30) % 2
     net = bpx.Network([3, 2], seed=1)
-    net.weights[0] = np.full((2, 3), np.nan)
-    with pytest.raises(bpx.DivergenceError, match=r"first in the parameters of layer 0 .* before"):
-        net.fit(x, y)
+    told = (
+        "the parameters of layer 0 (Dense 2, sigmoid) had numbers that were not finite before "
+        "step 1 of epoch 1, so no step made them so, and none would help: set finite numbers, or"
+    )
+    for wrong in (np.nan, 1e300):  # which float32 does not hold
+        with np.errstate(over="ignore"):
+            net.biases[0] = np.full(2, wrong)
+        with pytest.raises(bpx.DivergenceError, match=f"^{re.escape(told)}") as caught:
+            net.fit(x, y)
+        assert caught.value.layer == "the parameters of layer 0 (Dense 2, sigmoid)"
     norm = [bpx.layers.Input(3), bpx.layers.BatchNorm(), bpx.layers.Dense(2, "softmax")]
     with pytest.raises(bpx.DivergenceError, match="first in the running statistics of layer 0"):
         bpx.Network(norm, seed=1).fit(np.float32(1e20) * x.astype(np.float32), y)

@@ -42,19 +42,32 @@ class DivergenceError(ArithmeticError):
     """
 
     def __init__(
-        self, epoch: int, step: int, layer: str, history: History, large_l2: bool = False
+        self,
+        epoch: int,
+        step: int,
+        layer: str,
+        history: History,
+        large_l2: bool = False,
+        before: bool = False,
     ) -> None:
         self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
-        self._large_l2 = large_l2
+        self._large_l2, self._before = large_l2, before
         first = "A smaller l2, a lower" if large_l2 else "A lower"
-        super().__init__(
+        message = (
             f"the cost is not finite at step {step} of epoch {epoch}, first in {layer}; the "
             f"network keeps the weights of the last good step. {first} learning rate, clip_norm=, "
             "or inputs and targets scaled to about 1 may help"
         )
+        if before:
+            message = (
+                f"{layer} had numbers that were not finite before step {step} of epoch {epoch}, "
+                "so no step made them so, and none would help: set finite numbers, or make the "
+                "network anew"
+            )
+        super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
-        of = self.epoch, self.step, self.layer, self.history, self._large_l2
+        of = self.epoch, self.step, self.layer, self.history, self._large_l2, self._before
         return DivergenceError, of
 
 
@@ -224,7 +237,7 @@ class Steps:
         self.restore()
         large_l2 = self.update.penalty.decay(self.update.optimizer, self.state) > 1.0
         if (what := self._bad_parameters()) is not None:
-            return DivergenceError(epoch, done + 1, f"{what}, before the step", history, large_l2)
+            return DivergenceError(epoch, done + 1, what, history, large_l2, before=True)
         for index, batch in enumerate(piece):
             self.back_up()
             try:
