@@ -213,6 +213,10 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
         (("train", "--resume", "x.tsv"), "expected a folder that bpx train --out has made"),
         (("train", "x.tsv"), "got 'x.tsv': name it .csv, and say --separator tab"),
         (
+            ("train", "x.tsv", "--separator", "tab"),
+            "are for a .csv file, got x.tsv: name it .csv, and say --separator tab",
+        ),
+        (
             ("predict", "x.csv", "x.bin"),
             "expected a model first, a .safetensors file or the folder of",
         ),
@@ -1052,6 +1056,17 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
     [
         (["train", "mnits"], "unknown data 'mnits'; did you mean 'mnist'?"),
         (["train", "MNIST"], "unknown data 'MNIST'; did you mean 'mnist'?"),
+        (
+            ["train", "--weights", "--epochs", "1"],
+            "data '1': --weights needs a value, got --epochs",
+        ),
+        (["train", "digits", "--out", "--seed", "1"], "(1): --out needs a value, got --seed"),
+        (["train", "--drop-last", "true"], "data 'true': --drop-last is a flag, without a value"),
+        (["train", "--no-shuffle", "x"], "data 'x': --no-shuffle is a flag, without a value"),
+        (
+            ["train", "--hidden", "30", "30"],
+            "several have a comma and no space between them, --hidden 30,30",
+        ),
         (["train", "none.csv"], "there is no file none.csv"),
         (["train", "notes.txt"], "there is no file notes.txt"),
         (["train", "--epochs", "x"], "--epochs"),

@@ -297,6 +297,7 @@ def train(
     if resume is not None:
         asked = asked.of_run(resume, _typed(context), ranks)
     else:
+        samples.check_known(data, spelling.stray(context, data))
         asked.check_typed(_typed(context))
     with outlasting() if asked.out is not None else contextlib.nullcontext():
         return training.train(asked, ranks, resume is not None)

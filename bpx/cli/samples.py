@@ -77,11 +77,7 @@ def parts(
             if other is not None:
                 raise ValueError(f"--{option} is for files; {data} has such samples of its own")
         return _built_in(data)
-    if not path.suffix and not path.is_dir():
-        raise ValueError(
-            f"unknown data {data!r}{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet "
-            "file"
-        )
+    check_known(data)
     for each in (path, *filter(None, others.values())):
         tables.check_file(each)
     of_x = input_names(path, target, columns, ignored, dialect)
@@ -103,6 +99,13 @@ def parts(
                 option, file, path, found["train"], names, target, size, dialect
             )
     return Split([found[name] for name in ("train", *others)], names, some)
+
+
+def check_known(data: str, hint: str = "") -> None:
+    """ValueError, with `hint`, for what is neither built in nor the name of a file."""
+    if data not in BUILT_IN and not Path(data).suffix and not Path(data).is_dir():
+        known = f"{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet file"
+        raise ValueError(f"unknown data {data!r}{hint or known}")
 
 
 def _built_in(data: str) -> Split:

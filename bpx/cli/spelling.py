@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -42,6 +43,27 @@ OPTIONS = {
 }
 
 
+# Options of several values, which have commas between them.
+SEVERAL = ("--columns", "--hidden", "--ignore", "--keep", "--target")
+
+
+def stray(context: Any, word: str) -> str:
+    """Why a word may stand where an argument does: the end of a message, or nothing."""
+    flags = {
+        name: getattr(each, "is_flag", False)
+        for each in context.command.params
+        for name in (*each.opts, *each.secondary_opts)
+    }
+    for option, value, after in zip(sys.argv, sys.argv[1:], sys.argv[2:], strict=False):
+        if after == word and flags.get(value):
+            return f": {value} is a flag, without a value"
+        if after == word and value in flags and flags.get(option) is False:
+            return f": {option} needs a value, got {value}"
+        if after == word and option in SEVERAL:
+            return f": several have a comma and no space between them, {option} {value},{word}"
+    return ""
+
+
 def message(error: Any) -> str:
     """That of a ClickException, with what there is instead, or the value that came."""
     named, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
@@ -50,6 +72,8 @@ def message(error: Any) -> str:
         return f"No such option: {named}; here it is {ours}"
     if context is not None and context.parent is None and sys.argv[1] in COMMANDS:
         return f"No such command {sys.argv[1]!r}; here it is {COMMANDS[sys.argv[1]]}"
+    if extra := re.match(r"Got unexpected extra argument.*? \((\S+?)[ )]", error.format_message()):
+        return f"{error.format_message()}{stray(context, extra[1])}"
     # pydantic's message lacks the value.
     errors: list[Any] = getattr(error.__cause__, "errors", list)()
     got = f", got {shortened(errors[0]['input'])}" if errors else ""

@@ -38,7 +38,7 @@ from ..data.readers import (
 from ..data.values import first_not_finite, place
 from ..names import Names
 from .columns import column_names, target_names
-from .dialect import COMMAS
+from .dialect import COMMAS, as_csv
 
 
 class Table(NamedTuple):
@@ -77,10 +77,8 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
     kind = path.suffix.lower()
     if kind not in KINDS:
-        hint = ""
-        if kind in (".tsv", ".txt", ".tab", ".dat"):
-            hint = ": name it .csv, and say --separator tab, or what else is in it"
-        elif kind in (".gz", ".bz2", ".xz", ".zst", ".zip"):
+        hint = as_csv(path)
+        if kind in (".gz", ".bz2", ".xz", ".zst", ".zip"):
             hint = ": unpack it first; .parquet is packed, and is read as it is"
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}{hint}")
 
