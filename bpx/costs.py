@@ -114,17 +114,24 @@ def _of_each_output(method: Callable[[Any, Any, Array, Array], Array]) -> Any:
     @functools.wraps(method)
     def checked(cost: Cost, xp: Any, a: Array, y: Array) -> Array:
         of_a, of_y = (tuple(getattr(array, "shape", ())) for array in (a, y))
-        if of_y == of_a:
+        if of_a and of_y == of_a:
             return method(cost, xp, a, y)
-        *m, k = of_a or (1,)
+        if not of_a:
+            raise ValueError(
+                f"expected a and y as arrays (m, k), a row for each sample, got a {shortened(a)} "
+                f"and y {of_y or shortened(y)}"
+            )
+        *m, k = of_a
         each = cost.outputs_per_target
         if each > 1 and of_y == (*m, k // each):
             return method(cost, xp, a, xp.concat([y] * each, axis=1))
-        came = of_y or shortened(y)
-        hint = f"labels as rows are np.eye({k})[{'np.ravel(y)' if of_y[1:] else 'y'}]"
-        if k == each:
-            hint = "np.reshape(y, (-1, 1))"
-        raise ValueError(f"expected y of the shape of a, {of_a}, got {came}: {hint}")
+        came, hint, labels = of_y or shortened(y), "", of_y or np.shape(y)
+        if len(of_a) < len(of_y):
+            hint = f": a comes before y, {method.__name__}(np, a, y)"
+        elif labels in ((*m,), (*m, 1)):
+            hint = f": labels as rows are np.eye({k})[{'np.ravel(y)' if of_y[1:] else 'y'}]"
+            hint = ": np.reshape(y, (-1, 1))" if k == each else hint
+        raise ValueError(f"expected y of the shape of a, {of_a}, got {came}{hint}")
 
     return checked
 

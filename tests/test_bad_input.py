@@ -831,9 +831,19 @@ CASES = [
         "expected y of the shape of a, (4, 1), got (4,): np.reshape(y, (-1, 1))",
     ),
     (
-        lambda: bpx.costs.Quadratic().gradient(np, X, [1, 0]),
+        lambda: bpx.costs.Quadratic().gradient(np, X, [0, 1, 1, 0]),
         ValueError,
-        "expected y of the shape of a, (4, 3), got [1, 0]: labels as rows are np.eye(3)[y]",
+        "expected y of the shape of a, (4, 3), got [0, 1, 1, 0]: labels as rows are np.eye(3)[y]",
+    ),
+    (
+        lambda: bpx.costs.Huber().gradient(np, Y, X),
+        ValueError,
+        "of a, (4,), got (4, 3): a comes before y, gradient(np, a, y)",
+    ),
+    (
+        lambda: bpx.costs.Quadratic().value(np, 0.3, 1.0),
+        ValueError,
+        "expected a and y as arrays (m, k), a row for each sample, got a 0.3 and y 1.0",
     ),
     (lambda: net().cost_derivative, AttributeError, "gradient(np, a, y), labels as np.eye(10)[y]"),
     (
@@ -1629,6 +1639,12 @@ def test_the_last_of_many_numbers_is_looked_at(layout, wrong):
     x[399, 999] = wrong
     with pytest.raises(ValueError, match="x has NaN or infinity, first in row 399"):
         check_finite_rows(x, "x")
+
+
+@pytest.mark.parametrize("y", [[1, 0], X[1:], Y[:3], 1.0], ids=["list", "rows", "labels", "one"])
+def test_what_cannot_be_the_targets_of_a_cost_gets_no_advice(y):
+    with pytest.raises(ValueError, match=r"expected y of the shape of a, \(4, 3\), got [^:]*$"):
+        bpx.costs.Quadratic().value(np, X, y)
 
 
 def test_check_finite_false_lets_it_through():
