@@ -681,6 +681,12 @@ class Network(HasNames):
         >>> net.total_cost(x, y, l2=2.0)  # and 2/(2·2) (3² + 4²)
         12.75
         """
+        if isinstance(y, float | int):  # as the book's total_cost(data, lmbda) is called
+            pair = isinstance(x, tuple | list) and len(x) == 2
+            raise TypeError(
+                f"expected y as an array, got {y}; a penalty is l2=: "
+                f"net.total_cost({'*pair' if pair else 'x, y'}, l2={y})"
+            )
         l1, l2 = nonnegative("l1", l1), nonnegative("l2", l2)
         n = None if n is None else whole("n", n)
         samples = to_evaluate(self, x, y, sample_weight)

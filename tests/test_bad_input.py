@@ -168,6 +168,16 @@ CASES = [
         TypeError,
         "a weight for each sample, got 5.0: a penalty is l2=5.0, of fit and total_cost",
     ),
+    (
+        lambda: net().total_cost((X, Y), 5.0),
+        TypeError,
+        "expected y as an array, got 5.0; a penalty is l2=: net.total_cost(*pair, l2=5.0)",
+    ),
+    (
+        lambda: net().total_cost([*zip(X, Y, strict=True)], 5.0),
+        TypeError,
+        "expected y as an array, got 5.0; a penalty is l2=: net.total_cost(x, y, l2=5.0)",
+    ),
     (lambda: fit(X, Y, sample_weight={0: 1.0}), TypeError, "for each sample, got {0: 1.0}: np."),
     (lambda: fit(X.astype(str), Y), TypeError, "must be real numbers"),
     (
