@@ -1180,8 +1180,8 @@ CASES = [
     (
         lambda: net().activations(bpx.open_data(np.zeros((4, 3)))),
         TypeError,
-        "expected x to be in memory, got <data on disk, ndarray: (4, 3) of float64, 0.0 MB>: pass "
-        "data.read()",
+        "expected x to be in memory, got <data in blocks, ndarray: (4, 3) of float64, 0.0 MB>: pa"
+        "ss data.read()",
     ),
     (
         lambda: fit(X, Y, callbacks=[bpx.EarlyStopping(monitor="f1"), bpx.Metric("f1", len)]),

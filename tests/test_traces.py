@@ -101,7 +101,7 @@ def test_whole_numbers_one_row_and_a_layer_of_ones_own(rng):
 
 def test_what_is_no_mini_batch():
     net = bpx.Network([2, 3, 2], seed=0)
-    with pytest.raises(TypeError, match="expected x to be in memory, got <data on disk, "):
+    with pytest.raises(TypeError, match="expected x to be in memory, got <data in blocks, "):
         net.trace(bpx.open_data(np.zeros((3, 2)), np.zeros(3, int)))
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 2\)"):
         net.trace([[1.0]])

@@ -93,7 +93,8 @@ class Blocks:
     def __repr__(self) -> str:
         size = self.n * self._row / 1e6
         kind = f"{self.shape} of {self.reader.dtype}, {size:,.1f} MB"
-        return f"<data on disk, {self.reader.name}: {kind}>"
+        where = "in blocks" if self.reader.name == "ndarray" else "on disk"
+        return f"<data {where}, {self.reader.name}: {kind}>"
 
     def __len__(self) -> int:
         return self.n
