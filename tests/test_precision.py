@@ -106,8 +106,11 @@ def test_a_handle_is_set_before_its_first_product_and_kept(rehearsed):
 def test_precisions_that_are_not_there():
     x, y = problem()
     net = network("numpy", dtype="float32")
-    with pytest.raises(ValueError, match="expected precision to be one of 'float32', 'tf32'"):
-        net.fit(x, y, precision="half")
+    for given, meant in (("half", "float16"), ("fp16", "float16"), ("bf16", "bfloat16")):
+        with pytest.raises(ValueError, match=f"precision {given!r}; did you mean {meant!r}"):
+            net.fit(x, y, precision=given)
+    with pytest.raises(ValueError, match="of products; a network has dtype='float64'"):
+        net.fit(x, y, precision="float64")
     with pytest.raises(ValueError, match="precision='tf32' needs backend=\"cupy\"; this network"):
         net.fit(x, y, precision="tf32")
     with pytest.raises(ValueError, match="for a network of float32, and this one is of float64"):

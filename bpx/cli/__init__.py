@@ -124,7 +124,7 @@ def main() -> None:
         plain = error.strerror is None or error.filename is None
         _fail(str(error) if plain else f"{error.filename}: {error.strerror}")
     except (ValueError, TypeError, BackendError, ImportError) as error:
-        _fail(str(error))
+        _fail(str(error).replace('backend="cupy"', "--backend cupy"))
     except (typer.Abort, KeyboardInterrupt):
         raise SystemExit(130) from None
     raise SystemExit(status if isinstance(status, int) else 0)

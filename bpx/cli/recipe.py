@@ -193,6 +193,8 @@ def _value(text: str) -> Any:
 
 def sizes(text: str) -> list[int]:
     """Layer sizes from ``"256,128"``; ValueError if they are not integers."""
+    if text.strip().lower() in ("0", "none"):
+        raise ValueError(f'expected sizes such as 256,128, got {text!r}: for none of them ""')
     try:
         return [int(part) for part in text.split(",")] if text.strip() else []
     except ValueError:

@@ -20,6 +20,7 @@ from ..costs import COSTS, Poisson
 from ..data.arrays import check_batch_size
 from ..data.minibatches import steps_of_epoch
 from ..history import History
+from ..initializers import Constant
 from ..names import Names
 from ..network import Network
 from ..optimizers import Optimizer
@@ -105,6 +106,13 @@ class TrainOptions:
             raise ValueError(f"--out {self.out} is a file, expected a folder")
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"expected --class-weight balanced, got {self.class_weight!r}")
+        if canonical(self.weights or "") == Constant.name:
+            raise ValueError(
+                "--weights constant needs its value, which has no place there: pass another, or "
+                "in Python bpx.initializers.Constant(value=...)"
+            )
+        if self.precision in ("float64", "double"):
+            raise ValueError("--precision is of products; for float64 pass --dtype float64")
 
     def check_typed(self, typed: list[str]) -> None:
         """ValueError for an option of the command line, by its name, that would do nothing."""

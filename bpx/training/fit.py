@@ -30,7 +30,7 @@ from ..network import Network
 from ..optimizers import SGD, Optimizer, State, as_optimizer
 from ..parallel.mpi import joined
 from ..parallel.ranks import Ranks
-from ..registry import article
+from ..registry import article, nearest
 from ..schedules import Schedule
 from .agreement import check_arguments, newest_checkpoint
 from .checkpoints import Checkpoints
@@ -407,8 +407,10 @@ def _in_precision(chain: Chain, precision: str | None) -> Chain:
     if precision is None:
         return chain
     if precision not in PRECISIONS:
-        names = ", ".join(map(repr, PRECISIONS))
-        raise ValueError(f"expected precision to be one of {names}, got {precision!r}")
+        if precision in ("float64", "double"):
+            raise ValueError("precision= is of products; a network has dtype='float64'")
+        known = nearest(str(precision), list(PRECISIONS))
+        raise ValueError(f"unknown precision {precision!r}{known}")
     if chain.dtype != "float32":
         raise ValueError(
             f"precision={precision!r} is for a network of float32, and this one is of "
