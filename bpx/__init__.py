@@ -8,7 +8,7 @@ from .activations import Activation, CustomActivation
 from .backends import BackendError
 from .costs import Cost, CustomCost
 from .data.minibatches import batches
-from .elsewhere import ATTRIBUTES_OF_BPX
+from .elsewhere import ATTRIBUTES_OF_BPX, ATTRIBUTES_OF_DATASETS, ATTRIBUTES_OF_LAYERS
 from .gradients import Gradient
 from .keywords import missing
 from .network import Network
@@ -117,7 +117,8 @@ def __getattr__(name: str) -> Any:
         it = getattr(place, name, None)
         if isinstance(it, type) and issubclass(it, kind):
             raise missing(owner, name, (), {name: f"it is {place.__name__}.{name}"})
-    raise missing(owner, name, __all__, ATTRIBUTES_OF_BPX)
+    texts = ATTRIBUTES_OF_LAYERS | ATTRIBUTES_OF_DATASETS | ATTRIBUTES_OF_BPX
+    raise missing(owner, name, __all__, texts)
 
 
 def __dir__() -> list[str]:

@@ -10,18 +10,21 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
 from .checks import number, positive, shortened, takes, whole
+from .elsewhere import ATTRIBUTES_OF_A_COST, ATTRIBUTES_OF_COSTS
+from .keywords import attr_hints, missing
 from .registry import Registry, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
 
 
+@attr_hints(**ATTRIBUTES_OF_A_COST)
 @dataclass(frozen=True)
 class Cost:
     """C: stateless, and its methods get the namespace of their arrays, ``value(np, a, y)``.
@@ -137,6 +140,13 @@ def _of_each_output(method: Callable[[Any, Any, Array, Array], Array]) -> Any:
 
 
 COSTS = Registry("cost", Cost)
+
+
+if not TYPE_CHECKING:  # a checker knows the names by itself
+
+    def __getattr__(name: str) -> Any:
+        kinds = [kind.__name__ for kind in (Cost, CustomCost, *COSTS.builtin.values())]
+        raise missing(f"module {__name__!r}", name, kinds, ATTRIBUTES_OF_COSTS)
 
 
 def _tiny(xp: Any, a: Array) -> Array:

@@ -189,6 +189,7 @@ _SIGMOID_PRIME = (
     "here it is s.derivative(np, z, s.forward(np, z)), for s = bpx.activations.Sigmoid()"
 )
 _RELU = 'here it is "relu", as in Dense(30, "relu"), or bpx.layers.Activation("relu")'
+_MNIST = "here it is train, validation, test = bpx.datasets.mnist(), and y are labels"
 ATTRIBUTES_OF_BPX = {
     **dict.fromkeys(
         ("BCELoss", "CrossEntropyCost", "CrossEntropyLoss"),
@@ -214,21 +215,34 @@ ATTRIBUTES_OF_BPX = {
     "ReLU": _RELU,
     "Sequential": "here it is bpx.Network([bpx.layers.Input(784), ...])",
     "load_model": "here it is bpx.load(path)",
+    "mnist_loader": _MNIST,
+    **dict.fromkeys(("network", "network2", "network3"), "here it is bpx.Network"),
     "nn": "here it is bpx.layers",
     "manual_seed": "a network has its own, bpx.Network(..., seed=0)",
     "optim": "here it is bpx.optimizers",
+    "relu": _RELU,
     "seed": "a network has its own, bpx.Network(..., seed=0)",
     "set_seed": "a network has its own, bpx.Network(..., seed=0)",
     "sigmoid": _SIGMOID,
     "sigmoid_prime": _SIGMOID_PRIME,
     "sklearn": "import bpx.sklearn",
+    "tanh": _RELU.replace("relu", "tanh"),
     "train": "here it is net.fit(x, y)",
     "vectorized_result": "there is no need for it, y are labels; np.eye(10)[y] are such vectors",
 }
 # Of its activations; names that are nearly ours are found without.
 ATTRIBUTES_OF_ACTIVATIONS = {"sigmoid": _SIGMOID, "sigmoid_prime": _SIGMOID_PRIME}
+# Of its costs; names that are nearly ours are found without.
+ATTRIBUTES_OF_COSTS = {
+    "CrossEntropyCost": "here it is CrossEntropy",
+    "QuadraticCost": "here it is Quadratic",
+}
+# Of a cost.
+ATTRIBUTES_OF_A_COST = {
+    "delta": "here it is net.trace(x, y)[-1].delta, of the last layer and each sample",
+    "fn": "here it is net.cost.value(np, a, y), of each sample, labels as np.eye(10)[y]",
+}
 # Of its data sets.
-_MNIST = "here it is train, validation, test = bpx.datasets.mnist(), and y are labels"
 ATTRIBUTES_OF_DATASETS = dict.fromkeys(
     ("load_data", "load_data_shared", "load_data_wrapper"), _MNIST
 )

@@ -753,6 +753,8 @@ CASES = [
         ValueError,
         "unknown cost 'quadratik'; did you mean 'quadratic'",
     ),
+    (lambda: net(weights="large"), ValueError, "'large'; did you mean 'normal'?"),
+    (lambda: net(weights="gaussian"), ValueError, "'gaussian'; did you mean 'normal'?"),
     (lambda: net(weights="glorot"), ValueError, "unknown initializer 'glorot'; did you mean"),
     (
         lambda: net(hidden=3),
@@ -1478,6 +1480,8 @@ CASES = [
     (lambda: net(weights="he"), ValueError, "did you mean 'he-normal'?"),
     (lambda: net(weights="kaiming"), ValueError, "did you mean 'he-normal'?"),
     (lambda: net(weights="lecun"), ValueError, "did you mean 'lecun-normal'?"),
+    (lambda: net(weights="large"), ValueError, "'large'; did you mean 'normal'?"),
+    (lambda: net(weights="gaussian"), ValueError, "'gaussian'; did you mean 'normal'?"),
     (lambda: net(weights="glorot"), ValueError, "did you mean 'glorot-uniform'?"),
     (
         lambda: net(weights="constant"),

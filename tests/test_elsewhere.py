@@ -203,9 +203,10 @@ def test_attributes_of_a_network_that_are_set(name):
         (bpx.Ensemble([net()]), elsewhere.ATTRIBUTES_OF_ENSEMBLES),
         (bpx.History(), elsewhere.ATTRIBUTES_OF_HISTORIES),
         (net().backprop(X, Y), elsewhere.ATTRIBUTES_OF_GRADIENTS),
+        (bpx.Cost(), elsewhere.ATTRIBUTES_OF_A_COST),
     ],
 )
-def test_attributes_of_ensembles_histories_and_gradients(owner, elsewhere):
+def test_attributes_of_other_objects(owner, elsewhere):
     for name, text in elsewhere.items():
         told = f"{type(owner).__name__} has no attribute {name!r}: {text}"
         with pytest.raises(AttributeError, match=re.escape(told)):
@@ -231,10 +232,11 @@ def test_recipes_that_messages_name_are_there():
     ("module", "elsewhere"),
     [
         (bpx.activations, elsewhere.ATTRIBUTES_OF_ACTIVATIONS),
+        (bpx.costs, elsewhere.ATTRIBUTES_OF_COSTS),
         (bpx.datasets, elsewhere.ATTRIBUTES_OF_DATASETS),
     ],
 )
-def test_attributes_of_activations_and_datasets(module, elsewhere):
+def test_attributes_of_activations_costs_and_datasets(module, elsewhere):
     for name, text in elsewhere.items():
         told = f"module {module.__name__!r} has no attribute {name!r}: {text}"
         with pytest.raises(AttributeError, match=re.escape(told)):
@@ -346,6 +348,12 @@ def test_what_is_said_of_layers_that_are_not_there_works(rng):
         (lambda: bpx.Cosine, "no attribute 'Cosine': it is bpx.schedules.Cosine"),
         (lambda: bpx.CrossEntropy, "no attribute 'CrossEntropy': it is bpx.costs.CrossEntropy"),
         (lambda: bpx.CrossEntropyCost, 'here it is bpx.Network(..., cost="cross-entropy"), the d'),
+        (lambda: bpx.costs.QuadraticLoss, "'bpx.costs' has no attribute 'QuadraticLoss'; did you"),
+        (lambda: net().cost.fn, "has no attribute 'fn': here it is net.cost.value(np, a, y), of"),
+        (lambda: bpx.FullyConnectedLayer, "'bpx' has no attribute 'FullyConnectedLayer': here it"),
+        (lambda: bpx.ConvPoolLayer, 'here they are two, Conv2D(20, 5, "relu"), MaxPool2D(2)'),
+        (lambda: bpx.SoftmaxLayer, "'bpx' has no attribute 'SoftmaxLayer': here it is Dense(10"),
+        (lambda: bpx.load_data_shared, "here it is train, validation, test = bpx.datasets.mnist"),
         (lambda: bpx.QuadraticCost, 'here it is bpx.Network(..., cost="quadratic")'),
         (lambda: bpx.MSE, 'here it is bpx.Network(..., cost="quadratic")'),
         (lambda: bpx.Progress, "here it is fit(..., progress=True), or bpx.callbacks.Progress"),
