@@ -203,6 +203,13 @@ class Network(HasNames):
         """
         return self.chain.architecture.cost
 
+    @cost.setter
+    def cost(self, value: Any) -> None:
+        raise AttributeError(
+            "net.cost is chosen when a network is made, bpx.Network(..., cost=...), and is not "
+            "set; another.copy_from(net) gives one with another cost the same weights"
+        )
+
     @property
     def task(self) -> str:
         """``"classification"``, ``"multilabel"`` or ``"regression"``.

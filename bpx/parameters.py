@@ -222,8 +222,15 @@ class Views(tuple[Array, ...]):
     def __setitem__(self, index: int | slice, values: Any) -> None:
         if isinstance(index, slice):
             self._write(range(len(self))[index], values)
-        else:
-            write(self[index], values, f"{self.what}[{index}]")
+            return
+        try:
+            view = self[index]
+        except IndexError:
+            raise IndexError(
+                f"there is no {self.what}[{index}]: of {len(self)} arrays, one for each layer "
+                f"that has any, the last is {self.what}[{len(self) - 1}]"
+            ) from None
+        write(view, values, f"{self.what}[{index}]")
 
     def _refuse(self, other: Any) -> Any:
         raise TypeError(
@@ -304,6 +311,8 @@ def write(view: Array, values: Any, what: str) -> None:
             hint = f": np.full({shape}, {shortened(values)}) for the same number everywhere"
         elif view.ndim == 1 and math.prod(found.shape) == view.shape[0]:
             hint = ": np.ravel(b) of a column b"
+        elif view.ndim == 2 and tuple(found.shape) == (view.shape[1], view.shape[0]):
+            hint = ": pass its .T, as rows of a Dense layer's weights are its units"
         raise ValueError(f"{error}{hint}")
     view[...] = backend.xp.astype(found, view.dtype)  # a copy: it may be another view of the same
 

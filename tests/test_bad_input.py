@@ -864,6 +864,23 @@ CASES = [
         "expected net.weights[0] to be real numbers of shape (4, 3), got ndarray of shape (4,) a",
     ),
     (
+        lambda: net().weights.__setitem__(0, X.T),
+        ValueError,
+        "dtype float64: pass its .T, as rows of a Dense layer's weights are its units",
+    ),
+    (
+        lambda: net().biases.__setitem__(5, Y),
+        IndexError,
+        "there is no net.biases[5]: of 2 arrays, one for each layer that has any, the last is net."
+        "biases[1]",
+    ),
+    (
+        lambda: setattr(net(), "cost", "huber"),
+        AttributeError,
+        "net.cost is chosen when a network is made, bpx.Network(..., cost=...), and is not set; an"
+        "other.copy_from(net) gives",
+    ),
+    (
         lambda: net().weights.__setitem__(slice(1, 2), [X]),
         ValueError,
         "expected net.weights[1] to be real numbers of shape (2, 4), got ndarray of shape (4, 3)",
