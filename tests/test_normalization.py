@@ -418,6 +418,11 @@ CASES = [
     (lambda: flat().fit(bpx.batches(X, Y, 3), epochs=1), ValueError,
      "finds no variance: bpx.batches(..., drop_last=True) leaves such a last one out"),
     (lambda: flat().fit(X, Y, batch_size=7, accumulate=5), ValueError, "a slice of a mini-batch"),
+    (
+        lambda: flat().fit(X, Y, batch_size=7, accumulate=5),
+        ValueError,
+        "batch_size; drop_last=True leaves the last one out, if it alone is so small",
+    ),
     (lambda: flat().fit([(X, Y), (X[:1], Y[:1])], epochs=1), ValueError,
      "mini-batch 2 of epoch 1: expected 2 rows at least, got 1, in which a BatchNorm of flat in"),
     (lambda: flat().fit([(X, Y), (X[:2], Y[:2])], epochs=1, accumulate=2), ValueError,

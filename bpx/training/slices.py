@@ -276,6 +276,7 @@ def check_statistics(chain: Chain, rows: Sequence[int], called: str = "a mini-ba
     slice_of, mend = "", "Leave that one out by drop_last=True, or take another batch_size"
     if sum(rows) >= least:
         slice_of, mend = "a slice of ", "Take a smaller accumulate=, or a larger batch_size"
+        mend += "; drop_last=True leaves the last one out, if it alone is so small"
     raise of_all_ranks(
         ValueError(
             f"{slice_of}{called} has {fewest} row, in which a BatchNorm of flat inputs "
