@@ -139,6 +139,12 @@ def takes(what: str, function: Any, *arguments: str) -> None:
     asked = f"{what} to be a function taking ({', '.join(arguments)})"
     if not callable(function):
         raise TypeError(f"expected {asked}, got {shortened(function)}")
+    if isinstance(function, np.ufunc) and arguments[0] == "xp":  # it would write into the last one
+        name, of = function.__name__, ", ".join(arguments[1 : 1 + function.nin])
+        raise TypeError(
+            f"expected {asked}, got np.{name}, which takes no xp: "
+            f"lambda {', '.join(arguments)}: xp.{name}({of})"
+        )
     try:
         signature = inspect.signature(function, follow_wrapped=False)  # what is called takes them
     except (TypeError, ValueError):  # a function in C may have none that can be read

@@ -54,6 +54,10 @@ def fit_own(**parts):
     return bpx.Network([3, 4, 2], seed=0, task="regression", **parts).fit(X, np.zeros((4, 2)))
 
 
+def generated():
+    yield X, Y
+
+
 class Uphill(bpx.schedules.Schedule):
     def __call__(self, step):
         return -0.1
@@ -657,6 +661,11 @@ CASES = [
     (lambda: fit([3]), TypeError, "expected the iterable to give (x, y)"),
     (lambda: fit([]), ValueError, "the iterable gave no mini-batch"),
     (lambda: fit([(X, Y)], batch_size=2), ValueError, "batch_size= is for arrays"),
+    (
+        lambda: fit(generated),
+        TypeError,
+        "got the generator function generated: pass a list, or an object whose __iter__ makes a",
+    ),
     (lambda: fit([(X, Y)], l2=1.0), ValueError, "need n=, the size of the training set"),
     (lambda: fit([(X, Y)], n=0), ValueError, "expected n >= 1, got 0"),
     (
@@ -836,6 +845,16 @@ CASES = [
         lambda: bpx.costs.Quadratic().gradient(np, np.ones((4, 2)), Y[:, None]),
         ValueError,
         "expected y of the shape of a, (4, 2), got (4, 1): labels as rows are np.eye(2)[np.ravel",
+    ),
+    (
+        lambda: activation(np.tanh),
+        TypeError,
+        "taking (xp, z), got np.tanh, which takes no xp: lambda xp, z: xp.tanh(z)",
+    ),
+    (
+        lambda: bpx.CustomCost(squares, np.subtract),
+        TypeError,
+        "np.subtract, which takes no xp: lambda xp, a, y: xp.subtract(a, y)",
     ),
     (
         lambda: bpx.costs.Huber().value(np, np.ones((4, 1)), Y),

@@ -11,6 +11,7 @@ data, which have to be the same then), and between two epochs what further ones 
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
@@ -326,6 +327,11 @@ def _check_brings_batches(given: Any) -> None:
         came = f"the path {str(given)!r}: bpx.open_data({str(given)!r}) reads it"
     elif isinstance(given, Mapping):
         came = f"a mapping of {shortened([*given])}: fit(data['x'], data['y'])"
+    elif inspect.isgeneratorfunction(given):
+        came = (
+            f"the generator function {given.__name__}: pass a list, or an object whose __iter__ "
+            "makes a new iterator for each epoch, since a generator is used up after one"
+        )
     elif hasattr(given, "shape") or not isinstance(given, Iterable):
         came = f"{kind} and no y"
     else:
