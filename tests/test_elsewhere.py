@@ -676,7 +676,9 @@ def test_samples_in_pairs():
     ],
 )
 def test_a_column_of_validation_that_is_not_there(monitor, column):
-    told = f"an estimator's validation_data=, for {column}"
+    told = (
+        rf": for {column} pass validation=\(x, y\), or to an estimator's fit X_val= and y_val=, "
+    )
     with pytest.raises(ValueError, match=told):
         fit(X, Y, callbacks=bpx.EarlyStopping(monitor=monitor))
 

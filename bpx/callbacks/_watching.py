@@ -30,7 +30,10 @@ class _Watch:
             elif monitor.startswith("val") and "validation_cost" not in columns:
                 known = "validation_accuracy" if "acc" in monitor else "validation_cost"
                 known = monitor if monitor.startswith("validation_") else known
-                hint = f": pass validation=(x, y), or an estimator's validation_data=, for {known}"
+                hint = (
+                    f": for {known} pass validation=(x, y), or to an estimator's fit X_val= and "
+                    "y_val=, or to NetworkClassifier or -Regressor validation_fraction=0.1"
+                )
             raise ValueError(f"this fit has no column {monitor!r} to monitor{hint}")
         run.history.larger(monitor)  # known, or an error
         self.monitor, self.min_delta = monitor, min_delta
