@@ -281,6 +281,7 @@ def test_runs_without_accuracy_or_epochs(tmp_path, tables):
     bpx_command("train", *options, "--epochs", 1, "--out", "a", cwd=tmp_path)
     bpx_command("train", *options, "--epochs", 0, "--out", "b", cwd=tmp_path)
     out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
+    assert bpx_command("compare", "a/model.safetensors", "b", cwd=tmp_path)[0] == out
     titles, first, last = out.splitlines()
     columns = ["validation cost", "epoch", "test R²", "seconds", "options"]
     assert re.split("  +", titles)[2:] == columns

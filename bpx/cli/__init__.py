@@ -438,6 +438,7 @@ def compare(
 
     Each has a line, which ends with the options that not all of them have.
     """
+    folders = [run.parent if run.is_file() else run for run in folders]  # of a model
     if out is not None:
         _check_spared(out, *(run / name for run in folders for name in runs.WRITTEN))
     found = {str(run): runs.result(run, training.OPTIONS) for run in folders}

@@ -126,11 +126,15 @@ def _checkpoints(out: Path) -> Path:
 def model(path: Path) -> Path:
     """The model of a run that has ended, by its folder; another path as it is.
 
-    ValueError for a file of samples, or a run that has not ended.
+    ValueError for a file of samples, what is not there, or a run that has not ended.
     """
     if path.suffix.lower() in (".csv", ".npy", ".npz", ".parquet"):
         raise ValueError(
             f"expected a model first, a .safetensors file or the folder of a run, got {path}"
+        )
+    if not path.exists():
+        raise ValueError(
+            f"there is no {path}: expected a .safetensors file, or the folder of a run"
         )
     if (path / MODEL).is_file():
         return path / MODEL
