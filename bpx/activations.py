@@ -14,7 +14,7 @@ from .backends import Array
 from .checks import not_as_expected, number, positive, takes
 from .elsewhere import ATTRIBUTES_OF_ACTIVATIONS
 from .keywords import init_hints, missing
-from .registry import Registry, called, nearest
+from .registry import Registry, by_class, called, nearest
 
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 
@@ -350,7 +350,7 @@ class Softmax(Activation):
         return a * (delta - xp.sum(delta * a, axis=-1, keepdims=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CustomActivation(Activation):
     """An activation of your own from a pair of functions, element by element.
 
@@ -382,6 +382,9 @@ class CustomActivation(Activation):
         takes("σ' of CustomActivation", self.derivative, "xp", "z", "a")
         if self.range not in RANGES:
             raise ValueError(f"unknown range {self.range!r}{nearest(self.range, RANGES)}")
+
+    def __repr__(self) -> str:
+        return by_class(self)
 
     def forward(self, xp: Any, z: Array) -> Array:
         return self.function(xp, z)

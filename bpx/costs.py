@@ -19,7 +19,7 @@ from .backends import Array, Backend
 from .checks import number, positive, shortened, takes, whole
 from .elsewhere import ATTRIBUTES_OF_A_COST, ATTRIBUTES_OF_COSTS
 from .keywords import attr_hints, missing
-from .registry import Registry, called
+from .registry import Registry, by_class, called
 
 PROBABILITIES = frozenset({"unit", "simplex"})
 
@@ -467,7 +467,7 @@ class Poisson(Cost):
         return 1.0 - y / least
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CustomCost(Cost):
     """A cost of your own from a pair of functions.
 
@@ -499,6 +499,9 @@ class CustomCost(Cost):
         whole("outputs_per_target of CustomCost", self.outputs_per_target)
         takes("C of CustomCost", self.function, "xp", "a", "y")
         takes("∂C/∂a of CustomCost", self.gradient, "xp", "a", "y")
+
+    def __repr__(self) -> str:
+        return by_class(self)
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
         return self.function(xp, a, y)

@@ -15,7 +15,7 @@ from .network import Network
 AT_MOST = 10_000_000  # passes times rows: half a minute or so; MNIST whole would take months
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientCheck:
     """How far backpropagation is from central differences.
 
@@ -30,7 +30,7 @@ class GradientCheck:
 
     Examples
     --------
-    >>> print(GradientCheck({"layers.0.weights": 2e-10, "inputs": 5e-10}))
+    >>> GradientCheck({"layers.0.weights": 2e-10, "inputs": 5e-10})
     layers.0.weights  2.00e-10
     inputs            5.00e-10
     worst             5.00e-10
@@ -43,7 +43,7 @@ class GradientCheck:
         """The largest of `errors`; NaN, if one of them is."""
         return float(np.max(list(self.errors.values())))  # NaN is the worst
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max(map(len, self.errors))
         lines = [f"{name:<{width}}  {error:.2e}" for name, error in self.errors.items()]
         return "\n".join([*lines, f"{'worst':<{width}}  {self.worst:.2e}"])

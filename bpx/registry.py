@@ -163,7 +163,7 @@ class Registry:
         cls = obj if self.classes else type(obj)
         if self.builtin.get(name) is not cls:
             raise ValueError(
-                f"the {self.kind} {obj.__name__ if self.classes else _by_class(obj)} has no "
+                f"the {self.kind} {obj.__name__ if self.classes else by_class(obj)} has no "
                 "registered name, and files store names, never code: call "
                 'bpx.register("a-name", it) before saving'
             )
@@ -199,10 +199,11 @@ def name_of(obj: Any) -> str:
 
 def called(obj: Any) -> str:
     """What a message calls an activation, a cost or an initializer: its name, or its class's."""
-    return repr(name) if (name := name_of(obj)) else _by_class(obj)
+    return repr(name) if (name := name_of(obj)) else by_class(obj)
 
 
-def _by_class(obj: Any) -> str:
+def by_class(obj: Any) -> str:
+    """An object as its class and the function that it is made of: ``"CustomCost(<lambda>)"``."""
     function = getattr(obj, "function", None)  # of a CustomActivation or CustomCost
     named = getattr(function, "__name__", type(function).__name__)  # a partial has no name
     return type(obj).__name__ + (f"({named})" if function else "")

@@ -49,6 +49,12 @@ def net(**options):
             lambda: net().chain.workspace(training=True).contexts[1],
             "<Context of layer 1, in training, on numpy>",
         ),
+        (
+            lambda: bpx.CustomActivation(lambda xp, z: z, lambda xp, z, a: 1.0),
+            "CustomActivation(<lambda>)",
+        ),
+        (lambda: bpx.CustomCost(lambda xp, a, y: a, lambda xp, a, y: a), "CustomCost(<lambda>)"),
+        (lambda: bpx.Metric("f1", lambda net: 0.0), "Metric('f1')"),
         (lambda: bpx.datasets.Split(X, Y), "Split(x=(4, 3) float64, y=(4,) int64)"),
         (lambda: bpx.datasets.Split([[1.0]], [0]), "Split(x=[[1.0]], y=[0])"),
     ],

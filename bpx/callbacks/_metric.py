@@ -69,6 +69,9 @@ class Metric(Callback):
             larger_is_better = flag("larger_is_better", larger_is_better)
         self.larger_is_better = larger_is_better
 
+    def __repr__(self) -> str:
+        return f"Metric({self.name!r})"
+
     def on_fit_begin(self, run: Run) -> None:
         if self.name in (*COLUMNS, *run.columns):
             raise ValueError(
