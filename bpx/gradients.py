@@ -92,7 +92,7 @@ class Gradient:
 
         def _refuse(self, *others: Any, **options: Any) -> Any:
             raise TypeError(
-                "a Gradient is no array: use grad.flat, net.parameters -= 0.1 * grad.flat"
+                "a Gradient is no array: grad.flat is one, as in net.parameters -= 0.1 * grad.flat"
             )
 
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse

@@ -279,7 +279,7 @@ def test_what_is_said_to_those_who_come_from_the_book_works():
     ],
 )
 def test_a_gradient_is_no_array(use):
-    told = "a Gradient is no array: use grad.flat, net.parameters -= 0.1 * grad.flat"
+    told = "a Gradient is no array: grad.flat is one, as in net.parameters -= 0.1 * grad.flat"
     with pytest.raises(TypeError, match=re.escape(told)):
         use(net().backprop(X, Y))
 
