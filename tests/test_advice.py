@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -254,6 +255,21 @@ def test_l2_far_too_large(optimizer, options, told, recwarn):
     else:
         with pytest.warns(RuntimeWarning, match=rf"^l2=30 is far too large: .*{told}"):
             net.fit(ROWS, LABELS, **options)
+
+
+def test_weight_decay_far_too_large(recwarn):
+    net = network(output="identity", task="regression")
+    net.copy().fit(ROWS, ROWS[:, :2], epochs=1, optimizer=bpx.AdamW(0.001, weight_decay=999.0))
+    assert not recwarn
+    options = {"optimizer": bpx.AdamW(0.001, weight_decay=5000.0)}
+    told = (
+        r"^weight_decay=5000 is far too large: .* 1 − ηw = -4 in the next step; .* well below 1e\+03"
+    )
+    with pytest.warns(RuntimeWarning, match=told):
+        net.copy().fit(ROWS, ROWS[:, :2], epochs=1, **options)
+    warnings.simplefilter("ignore")
+    with pytest.raises(bpx.DivergenceError, match=r"step\. A smaller weight_decay, a lower learn"):
+        net.fit(ROWS, ROWS[:, :2], epochs=200, **options)
 
 
 @pytest.mark.parametrize(("l2", "advice"), [(1e9, "A smaller l2, a lower"), (0.0, "A lower")])

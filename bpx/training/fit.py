@@ -27,7 +27,7 @@ from ..history import History
 from ..labels import learned
 from ..names import Names
 from ..network import Network
-from ..optimizers import SGD, Optimizer, State, as_optimizer
+from ..optimizers import SGD, AdamW, Optimizer, State, as_optimizer
 from ..parallel.mpi import joined
 from ..parallel.ranks import Ranks
 from ..registry import article, nearest
@@ -151,7 +151,7 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     state = _memory(net, optimizer)
     _warn_of_steps(optimizer, state, options.epochs, source.steps)
     if net.layout.decayed and options.epochs:
-        _warn_of_l2(penalty, penalty.decay(optimizer, state))
+        _warn_of_decay(penalty, optimizer, state)
     trainer = Trainer(
         net=net, chain=chain, source=source, held_out=held_out, optimizer=optimizer, state=state,
         penalty=penalty, graph=options.graph, checkpoints=checkpoints, arguments=arguments,
@@ -276,13 +276,17 @@ def _warn_of_steps(optimizer: Optimizer, state: State, epochs: int, steps: int |
             )
 
 
-def _warn_of_l2(penalty: Penalty, decay: float) -> None:
-    """A RuntimeWarning where L2 takes more from the weights than they are."""
+def _warn_of_decay(penalty: Penalty, optimizer: Optimizer, state: State) -> None:
+    """A RuntimeWarning where L2, or AdamW's decay, takes more from the weights than they are."""
+    name, decay = penalty.decay(optimizer, state)
     if decay > 1.0:
+        given, factor, divided = penalty.l2, "1 − ηλ/n", f", where λ is divided by n = {penalty.n}"
+        if isinstance(optimizer, AdamW):
+            given, factor, divided = optimizer.weight_decay, "1 − ηw", ""
         warn(
-            f"l2={penalty.l2:g} is far too large: by itself it multiplies the weights by 1 − ηλ/n "
-            f"= {1.0 - decay:.3g} in the next step, where λ is divided by n = {penalty.n}; with "
-            f"this η, take one well below {penalty.l2 / decay:.3g}"
+            f"{name}={given:g} is far too large: by itself it multiplies the weights by {factor} "
+            f"= {1.0 - decay:.3g} in the next step{divided}; with this η, take one well below "
+            f"{given / decay:.3g}"
         )
 
 

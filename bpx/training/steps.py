@@ -47,12 +47,12 @@ class DivergenceError(ArithmeticError):
         step: int,
         layer: str,
         history: History,
-        large_l2: bool = False,
+        decay: str = "",
         before: bool = False,
     ) -> None:
         self.epoch, self.step, self.layer, self.history = epoch, step, layer, history
-        self._large_l2, self._before = large_l2, before
-        first = "A smaller l2, a lower" if large_l2 else "A lower"
+        self._decay, self._before = decay, before
+        first = f"A smaller {decay}, a lower" if decay else "A lower"
         message = (
             f"the cost is not finite at step {step} of epoch {epoch}, first in {layer}; the "
             f"network keeps the weights of the last good step. {first} learning rate, clip_norm=, "
@@ -67,7 +67,7 @@ class DivergenceError(ArithmeticError):
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
-        of = self.epoch, self.step, self.layer, self.history, self._large_l2, self._before
+        of = self.epoch, self.step, self.layer, self.history, self._decay, self._before
         return DivergenceError, of
 
 
@@ -235,9 +235,10 @@ class Steps:
         assert self.net.history is not None
         epoch, history = self.net.epochs + 1, self.net.history
         self.restore()
-        large_l2 = self.update.penalty.decay(self.update.optimizer, self.state) > 1.0
+        name, share = self.update.penalty.decay(self.update.optimizer, self.state)
+        decay = name if share > 1.0 else ""
         if (what := self._bad_parameters()) is not None:
-            return DivergenceError(epoch, done + 1, what, history, large_l2, before=True)
+            return DivergenceError(epoch, done + 1, what, history, decay, before=True)
         for index, batch in enumerate(piece):
             self.back_up()
             try:
@@ -248,8 +249,8 @@ class Steps:
             layer = self._bad_parameters() if good else self._bad_output(batch)
             if layer is not None:
                 self.restore()
-                return DivergenceError(epoch, done + index + 1, layer, history, large_l2)
-        return DivergenceError(epoch, done + len(piece), "the cost", history, large_l2)
+                return DivergenceError(epoch, done + index + 1, layer, history, decay)
+        return DivergenceError(epoch, done + len(piece), "the cost", history, decay)
 
     def _bad_parameters(self) -> str | None:
         """After a step with a finite cost, the first layer whose new parameters are not finite."""

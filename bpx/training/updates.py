@@ -18,7 +18,7 @@ from ..backends import Array, Backend
 from ..backends._codes import rule_of
 from ..chain import Chain
 from ..checks import warn
-from ..optimizers import Optimizer, State
+from ..optimizers import AdamW, Optimizer, State
 from ..parameters import get_path
 from ..schedules import Schedule
 from .sources import Arrays
@@ -58,16 +58,18 @@ class Penalty:
             return 0.0, 0.0
         return self.l1 / n, self.l2 / n
 
-    def decay(self, optimizer: Optimizer, state: State) -> float:
-        """ηλ/n of the next step, by which SGD shrinks the weights; 0 where n is not known yet.
+    def decay(self, optimizer: Optimizer, state: State) -> tuple[str, float]:
+        """ηλ/n of the next step, by which SGD shrinks the weights, or AdamW's ηw; after its name.
 
-        Also where the penalty does not act by itself: other optimizers rescale it, clipping
-        bounds it.
+        0 where n is not known yet, and where the penalty does not act by itself:
+        other optimizers rescale it, clipping bounds it.
         """
+        if type(optimizer) is AdamW:
+            return "weight_decay", optimizer.rate(state, state.step) * optimizer.weight_decay
         clips = self.clip_norm is not None or self.clip_value is not None
         if not self.l2 or clips or optimizer.kernel != "sgd":
-            return 0.0
-        return optimizer.rate(state, state.step) * self.divided(None)[1]
+            return "l2", 0.0
+        return "l2", optimizer.rate(state, state.step) * self.divided(None)[1]
 
     @property
     def folds(self) -> bool:
