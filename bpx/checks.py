@@ -7,6 +7,7 @@ import math
 import numbers
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -129,8 +130,11 @@ def different_names(what: str, names: Any) -> tuple[str, ...]:
         raise TypeError(
             f"expected {what} to be a list of names, each a string, got {shortened(names)}"
         )
-    if len(set(found)) < len(found):
-        raise ValueError(f"expected {what} to be different names")
+    most, times = Counter(found).most_common(1)[0]
+    if times > 1:
+        raise ValueError(
+            f"expected {what} to be different names, got {shortened(most)} {times} times"
+        )
     return found
 
 

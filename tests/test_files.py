@@ -221,7 +221,7 @@ def change(path, header=None, tensors=None, metadata=None):
         ({"header": {"columns": "ab"}}, "expected columns to be a list of names"),
         ({"header": {"columns": [1]}}, "expected columns to be a list of names"),
         ({"header": {"columns": ["a"]}}, "expected column names for inputs of shape (4,), got 1"),
-        ({"header": {"columns": ["a", "a"]}}, "expected columns to be different names"),
+        ({"header": {"columns": ["a", "a"]}}, "columns to be different names, got 'a' 2 times"),
         ({"header": {"target_columns": []}}, "expected target_columns to be a list of names"),
         ({"header": {"classes": "ab"}}, "expected classes to be a list of strings"),
         ({"header": {"classes": ["a", 1]}}, "expected classes to be a list of strings"),

@@ -166,7 +166,7 @@ def test_names_that_are_set(columns, tmp_path):
     net.save(tmp_path / "net.safetensors")
     for wrong, kind, message in (
         (["a"], ValueError, r"expected column names for inputs of shape \(3,\), got 1"),
-        (["a", "b", "a"], ValueError, "expected columns to be different names"),
+        (["a", "b", "a"], ValueError, "columns to be different names, got 'a' 2 times"),
         ("abc", TypeError, "expected columns to be a list of names, each a string, got 'abc'"),
         ([1, 2, 3], TypeError, r"expected columns to be a list of names, each a string, got \[1"),
         (3, TypeError, "expected columns to be a list of names, each a string, got 3"),
