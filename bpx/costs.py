@@ -116,9 +116,10 @@ def _of_each_output(method: Callable[[Any, Any, Array, Array], Array]) -> Any:
 
     @functools.wraps(method)
     def checked(cost: Cost, xp: Any, a: Array, y: Array) -> Array:
-        of_a, of_y = (tuple(getattr(array, "shape", ())) for array in (a, y))
-        if of_a and of_y == of_a:
+        shape = getattr(a, "shape", ())
+        if shape and getattr(y, "shape", ()) == shape:
             return method(cost, xp, a, y)
+        of_a, of_y = tuple(shape), tuple(getattr(y, "shape", ()))
         if not of_a:
             raise ValueError(
                 f"expected a and y as arrays (m, k), a row for each sample, got a {shortened(a)} "

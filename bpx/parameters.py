@@ -306,7 +306,7 @@ def write(view: Array, values: Any, what: str) -> None:
     found = asarray(backend, values, what)
     if tuple(found.shape) != tuple(view.shape):
         error, hint = not_as_expected(what, view.shape, found if found.ndim else values), ""
-        if found.ndim == 0:
+        if isinstance(values, int | float) and math.isfinite(values):
             shape = view.shape[0] if view.ndim == 1 else tuple(view.shape)
             hint = f": np.full({shape}, {shortened(values)}) for the same number everywhere"
         elif view.ndim == 1 and math.prod(found.shape) == view.shape[0]:

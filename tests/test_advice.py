@@ -236,7 +236,7 @@ def test_what_takes_labels_of_classes(options, y):
 @pytest.mark.parametrize(
     ("optimizer", "options", "told"),
     [
-        (bpx.SGD(0.5), {}, r"= -1\.5 in the next step, where λ is divided by n = 6; .* below 12$"),
+        (bpx.SGD(0.5), {}, r"= -1\.5 in the next step, where λ is divided by n = 6; .* below 12"),
         (bpx.SGD(0.5, momentum=0.5), {}, r"= -1\.5 "),
         (bpx.SGD(bpx.schedules.StepDecay(0.5, every=1)), {}, r"= -1\.5 "),
         (bpx.SGD(0.25), {"n": 3}, r"= -1\.5 in the next step, where λ is divided by n = 3; "),
@@ -262,9 +262,7 @@ def test_weight_decay_far_too_large(recwarn):
     net.copy().fit(ROWS, ROWS[:, :2], epochs=1, optimizer=bpx.AdamW(0.001, weight_decay=999.0))
     assert not recwarn
     options = {"optimizer": bpx.AdamW(0.001, weight_decay=5000.0)}
-    told = (
-        r"^weight_decay=5000 is far too large: .* 1 − ηw = -4 in the next step; .* well below 1e\+03"
-    )
+    told = r"^weight_decay=5000 is far .* 1 − ηw = -4 in the next step; .* well below 1e\+03"
     with pytest.warns(RuntimeWarning, match=told):
         net.copy().fit(ROWS, ROWS[:, :2], epochs=1, **options)
     warnings.simplefilter("ignore")
