@@ -278,7 +278,7 @@ def _place(name: Any, obj: Any) -> tuple[Registry, str]:
     found = next((registry for registry in Registry.all if registry.takes(obj)), None)
     if found is None:
         kinds = ", ".join(f"{r.base.__name__}{' (the class)' * r.classes}" for r in Registry.all)
-        raise TypeError(f"expected one of {kinds} to have a name, got {shown}")
+        raise TypeError(f"expected {name!r} to be the name of one of {kinds}, got {shown}")
     name = canonical(name)
     if name in found.builtin:
         raise ValueError(f"{name!r} is bpx's own {found.kind}; give yours another name")

@@ -158,14 +158,14 @@ def test_a_name_that_another_one_has_by_now(monkeypatch):
         (
             {"own": squared},
             TypeError,
-            "Layer (the class), Optimizer to have a name, got a function",
+            "Layer (the class), Optimizer, got a function",
         ),
         (
             {"own": Halved()},
             TypeError,
-            "Layer (the class), Optimizer to have a name, got a Halved",
+            "Layer (the class), Optimizer, got a Halved",
         ),
-        ({"own": bpx.costs.Huber}, TypeError, "Optimizer to have a name, got the class Huber"),
+        ({"own": bpx.costs.Huber}, TypeError, "Optimizer, got the class Huber"),
         ({3: Halved}, TypeError, "expected a name, got an int"),
         ([Halved], TypeError, 'expected custom to be a dict such as {"name": it}, got list'),
     ],
