@@ -1441,7 +1441,7 @@ CASES = [
         ValueError,
         "is bpx's own activation",
     ),
-    (lambda: bpx.register("mine", 3), TypeError, "to have a name, got an int"),
+    (lambda: bpx.register("mine", 3), TypeError, "expected 'mine' to be the name of one of"),
     (lambda: bpx.register(3, bpx.activations.Tanh()), TypeError, "expected a name, got an int"),
     (lambda: fit(X, Y)["training_cots"], KeyError, "no column 'training_cots'; did you mean"),
     # as elsewhere
