@@ -592,7 +592,7 @@ def test_callbacks_show_the_arguments_that_they_have():
             bpx.EarlyStopping(3, monitor="f1"),
             "EarlyStopping(patience=3, monitor='f1', min_delta=0",
         ),
-        (bpx.Metric("f1", len), "Metric(name='f1', function=<built-in function len>, larger_is_b"),
+        (bpx.Metric("f1", len), "Metric('f1')"),
         (bpx.callbacks.Progress(), "Progress("),
         (Own([0] * 1000), f"Own(rows=[{'0, ' * 18}0,...)"),
         (bpx.Callback(), "Callback()"),
@@ -1117,7 +1117,7 @@ def test_what_is_monitored_must_be_there(rng):
     with pytest.raises(ValueError, match="no column 'validation_cost' to monitor"):
         net.fit(x, y, callbacks=bpx.ReduceOnPlateau(monitor="validation_cost"))
     for monitor in ("validation_accuracy", "val_loss"):
-        with pytest.raises(ValueError, match=r"to monitor: pass validation=\(x, y\), or"):
+        with pytest.raises(ValueError, match=r"to monitor: for \w+ pass validation=\(x, y\), or"):
             net.fit(x, y, callbacks=bpx.EarlyStopping(monitor=monitor))
     assert np.array_equal(net.parameters, before)
 
