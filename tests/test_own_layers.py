@@ -392,3 +392,38 @@ def test_a_class_with_fields_and_without_dataclass():
         Plain(unitz=3)
     with pytest.raises(TypeError, match="Below takes no unitz=; did you mean 'units'"):
         Below(unitz=3)
+
+
+@dataclass(frozen=True)
+class Doubling(Layer):
+    """It writes to what it is given."""
+
+    @property
+    def output_shape(self):
+        return self.shape_in
+
+    def forward(self, x, p, ctx):
+        x *= 2
+        return x, None
+
+    def backward(self, delta, saved, p, out, ctx):
+        return 2 * delta
+
+
+@pytest.mark.parametrize("call", ["predict", "fit", "backprop"])
+def test_x_is_not_written_to(call):
+    net = bpx.Network([Input(3), Doubling(), Dense(2, "softmax")], seed=0)
+    x = np.ones((4, 3), np.float32)
+    with pytest.raises(ValueError, match=r"^forward of the layer Doubling writes to x, .* y = 2"):
+        getattr(net, call)(x, *[np.array([0, 1, 1, 0])] * (call != "predict"))
+    assert (x == 1.0).all()
+
+
+def test_a_layer_that_returns_its_x_keeps_outputs_writable():
+    class Same(Doubling):
+        def forward(self, x, p, ctx):
+            return x, None
+
+    net = bpx.Network([Input(3), Same()], seed=0, cost="quadratic")
+    found = net(np.ones((4, 3), np.float32))
+    found += 1.0

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..backends import Array
 from ..checks import not_as_expected, shortened
 from ..context import Context
@@ -169,11 +171,27 @@ def _in_words(shapes: Sequence[tuple[Any, ...]]) -> str:
     return f"shape{'s' * (len(each) > 1)} {' and '.join(each)}"
 
 
-def explain(error: AttributeError, layer: Layer, **spaces: Space | None) -> None:
-    """AttributeError that says which names `p` or `out` has, if `error` is about one of them.
+def read_only(x: Array) -> Array:
+    """x, which may be the array that a user passed, or what a layer below needs to go back."""
+    if not isinstance(x, np.ndarray):
+        return x
+    view = x.view()
+    view.flags.writeable = False
+    return view
 
-    A `__getattr__` of theirs would make each use of a tensor slower.
+
+def explain(error: AttributeError | ValueError, layer: Layer, **spaces: Space | None) -> None:
+    """An error that says which names `p` or `out` has, or that x is not written to.
+
+    If `error` is about that; a `__getattr__` of these would make each use of a tensor slower.
     """
+    if isinstance(error, ValueError):
+        if "read-only" in str(error):
+            raise ValueError(
+                f"forward of the layer {layer} writes to x, which may be an array of the caller: "
+                "make a new one, such as y = 2 * x in place of x *= 2"
+            ) from error
+        return
     for name, space in spaces.items():
         if space is not None and error.obj is space:
             owner = f"{name} of the layer {layer}"

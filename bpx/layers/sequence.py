@@ -70,12 +70,13 @@ def forward(
     """The last layer's output, and what each layer saved."""
     saved = []
     for layer, tensors, ctx in zip(layers, p, contexts, strict=True):
+        mine = layer.own
         try:
-            found = layer.forward(x, tensors, ctx)
-        except AttributeError as error:
+            found = layer.forward(own.read_only(x) if mine else x, tensors, ctx)
+        except (AttributeError, ValueError) as error:
             own.explain(error, layer, p=tensors)
             raise
-        if layer.own and ctx.first("forward"):
+        if mine and ctx.first("forward"):
             own.check_forward(layer, found, x, ctx)
         x, kept = found
         saved.append(kept)
