@@ -475,14 +475,20 @@ def test_shares_and_slices():
             assert [start for start, _ in parts[1:]] == [stop for _, stop in parts[:-1]]
 
 
-def test_who_is_interrupted_does_not_wait_for_the_limit(monkeypatch):
-    clock, waited = map(float, itertools.count()), []
+def waiting(monkeypatch, first=0):
+    """A rank whose clock goes on by a second at each look, and hears of nobody."""
+    clock = map(float, itertools.count(first))
     time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
     monkeypatch.setattr(mpi, "time", time)
     ranks = object.__new__(mpi.MpiRanks)
     ranks.timeout, ranks._listen = 60.0, set
+    return ranks
+
+
+def test_who_is_interrupted_does_not_wait_for_the_limit(monkeypatch):
+    ranks, waited = waiting(monkeypatch), []
     ranks._call_the_roll = lambda done, began, limit: waited.append(
-        (time.monotonic() - began, limit)
+        (mpi.time.monotonic() - began, limit)
     )
     for hurried, limit in ((False, None), (True, None), (True, 2.0), (False, np.inf)):
         ranks.hurried = lambda hurried=hurried: hurried
@@ -494,11 +500,7 @@ def test_who_is_interrupted_does_not_wait_for_the_limit(monkeypatch):
 
 def test_who_is_told_to_end_late_still_listens(monkeypatch):
     """After longer than `HURRY`: the others have their time to answer."""
-    clock, limits = map(float, itertools.count()), []
-    time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
-    monkeypatch.setattr(mpi, "time", time)
-    ranks = object.__new__(mpi.MpiRanks)
-    ranks.timeout, ranks._listen = 60.0, set
+    ranks, limits = waiting(monkeypatch), []
     ranks.hurried = iter([*[False] * 30, True]).__next__
     ranks._call_the_roll = lambda done, began, limit: limits.append(limit)
     ranks.wait_until(lambda: False)
@@ -511,10 +513,7 @@ def test_who_is_told_to_end_late_still_listens(monkeypatch):
 def test_who_is_not_there_is_not_waited_for_longer_than_the_limit(
     monkeypatch, here, waited, culprits
 ):
-    clock = map(float, itertools.count(6))
-    time = types.SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
-    monkeypatch.setattr(mpi, "time", time)
-    ranks = object.__new__(mpi.MpiRanks)
+    ranks = waiting(monkeypatch, first=6)
     ranks.rank, ranks.size, ranks.hosts, ranks.doing = 0, 3, ["a", "b", "c"], lambda: "step 7"
     ranks._send, ranks._listen, ranks._lost = lambda *message: None, lambda: here, lambda e: e
     with pytest.raises(RankError, match=f"step 7, for which .* has waited {waited} s") as raised:

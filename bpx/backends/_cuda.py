@@ -57,18 +57,8 @@ TILED = ("convolve", "convolve_weights", "convolve_inputs")
 
 NAMES = (
     *("axpby", "add_signs", "sum_rows", "argmax", "keep", "run_steps"),
-    *(
-        "momentum",
-        "rmsprop",
-        "adam",
-        "descend",
-        "tick",
-        "tally",
-        "largest",
-        "unscale",
-        "norm_parts",
-        "clip_norm",
-    ),
+    *("descend", "momentum", "rmsprop", "adam", "norm_parts", "clip_norm"),
+    *("tick", "tally", "largest", "unscale"),
     *("patches", "fold", "window_sum", "window_max", "window_max_backward"),
     *("sum_channels", "moments", "batch_statistics"),
     *("normalize", "normalize_sums", "normalize_backward"),
