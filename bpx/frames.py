@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .checks import as_days, last_word, shortened, warn
-from .names import Columns
+from .names import Columns, source
 from .registry import nearest
 
 
@@ -63,13 +63,17 @@ def targets_by_names(y: Any, columns: Columns, what: str = "y") -> Any:
 def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
     """`x`, or these columns of a frame in this order; its other columns are left out.
 
+    A column of text gives a column of 1 and 0 for each of its categories that is asked for, as
+    `names.source` calls it.
+
     Columns that pandas has numbered 0, 1, ... stay as they are, unless all of `columns` are such
     numbers: those of a frame that was cut from such a one.
 
     Raises
     ------
     ValueError
-        A frame lacks one of them, or has one twice; a table on disk has others, or another order.
+        A frame lacks one of them, has one twice, or has text that is no category; a table on disk
+        has others, or another order.
     """
     if columns is None:
         return x
@@ -83,7 +87,8 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
             "order: open_data(..., columns=net.columns)"
         )
     places = {name: place for place, name in enumerate(names)}  # there may be many thousands
-    for name in columns:
+    sources = [source(name, places) for name in columns]
+    for name, _ in sources:
         if name not in places:
             raise ValueError(
                 f"{what} has no column {shortened(name)}, which the network was trained on"
@@ -92,11 +97,62 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
             )
         if len(places) < len(names) and names.count(name) > 1:
             raise _twice(name, what)
-    wanted = [places[name] for name in columns]
+    if any(category is not None for _, category in sources):
+        return _encoded(x, columns, sources, places, what)
+    wanted = [places[name] for name, _ in sources]
     if _is_arrow(x):
         return x.select(wanted)
     # To pandas, a list of names that are True and False is a mask of rows.
     return x.iloc[:, wanted] if hasattr(type(x), "iloc") else x[[labels[k] for k in wanted]]
+
+
+def _encoded(
+    x: Any,
+    columns: tuple[str, ...],
+    sources: Sequence[tuple[str, str | None]],
+    places: dict[str, int],
+    what: str,
+) -> Any:
+    """A frame of the same library with these columns of numbers, and of 1 and 0 for categories."""
+    known: dict[str, dict[str, int]] = {}
+    for name, category in sources:
+        if category is not None:
+            known.setdefault(name, {}).setdefault(category, len(known[name]))
+    given = {name: _column(x, place) for name, place in places.items()}
+    of_text = {name: _numbered(given[name], of, f"{what} has", name) for name, of in known.items()}
+    found: dict[str, Any] = {}
+    for called, (name, category) in zip(columns, sources, strict=True):
+        if category is None:
+            found[called] = given[name]
+        else:
+            numbers = of_text[name]
+            marks = np.where(np.isnan(numbers), np.nan, numbers == known[name][category])
+            found[called] = marks
+    if _is_arrow(x):
+        return type(x).from_pydict(found)
+    return type(x)(found, index=x.index) if hasattr(type(x), "iloc") else type(x)(found)
+
+
+def _column(x: Any, place: int) -> Any:
+    """A column of a frame, as its library has it."""
+    if _is_arrow(x):
+        return x.column(place)
+    return x.iloc[:, place] if hasattr(type(x), "iloc") else x[x.columns[place]]
+
+
+def _numbered(column: Any, known: dict[str, int], what: str, name: str) -> np.ndarray:
+    """The numbers of the categories in a column of text; NaN where it has none."""
+    values = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
+    numbers: dict[Any, float] = {None: np.nan} | known
+    for value in {*values} - {*numbers}:
+        text = value.strip() if isinstance(value, str) else str(value)
+        if text not in known and text not in ("nan", "<NA>", ""):
+            raise ValueError(
+                f"{what} {shortened(text)} in column {shortened(name)}, which is none of the "
+                f"categories that the network was trained on{nearest(text, list(known))}"
+            )
+        numbers[value] = known.get(text, np.nan)
+    return np.array([numbers[value] for value in values], np.float64)
 
 
 def rows_of(frame: Any, rows: np.ndarray) -> Any:

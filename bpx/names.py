@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 Columns = tuple[str, ...] | None
@@ -24,6 +26,20 @@ class Names(NamedTuple):
         """These names; where one is None, that of `others`."""
         pairs = zip(self, others, strict=True)
         return Names(*(other if name is None else name for name, other in pairs))
+
+
+def source(name: str, columns: Container[str]) -> tuple[str, str | None]:
+    """The column of a table that an input is taken from; and the category of text that it marks.
+
+    The input ``"city=Berlin"`` is 1 where the column ``city`` has the text Berlin, and 0 where it
+    has another one, if the table has a column ``city``, and none that is called like the input.
+    Other inputs are the numbers of the column of their name: the category is None.
+    """
+    if name not in columns:
+        for mark in re.finditer("=", name):
+            if name[: mark.start()] in columns:
+                return name[: mark.start()], name[mark.end() :]
+    return name, None
 
 
 class HasNames:

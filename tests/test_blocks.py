@@ -816,8 +816,8 @@ def test_tables_that_cannot_be_read(tmp_path):
     table = arrow.table({"a": [1.0, None], "name": ["x", "y"], "label": [0, 1]})
     parquet.write_table(table, tmp_path / "t.parquet")
     refused("t.parquet", "has no column 'lable'; did you mean 'label'", target="lable")
-    refused("t.parquet", "'name' is of type string, expected numbers; make numbers", TypeError)
-    refused("t.parquet", r"or leave it out: columns=\[...\] without 'name'", TypeError)
+    refused("t.parquet", "'name' is of type string, expected numbers; for text name", TypeError)
+    refused("t.parquet", r"or leave it out \(columns=\[...\] without 'name'", TypeError)
     both = ["name", "label"]
     refused("t.parquet", "'name' is of .*; number the classes 0", TypeError, target=both)
     refused(
@@ -852,7 +852,9 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("s.csv", r"no column 'b'. .* \(its cells look separated by ';': sep", target="b")
     refused("s.csv", r"in column 'a;b', got '1;2' \(its cells look separated by ';': sep")
     (tmp_path / "w.csv").write_text("a,kind\n1,up\n2,down\n")
-    refused("w.csv", r"w.csv: expected numbers in column 'kind', got 'up'; turn a column of text")
+    refused(
+        "w.csv", r"w.csv: expected numbers in column 'kind', got 'up'; for text name the values"
+    )
     assert bpx.open_data(tmp_path / "w.csv", target="kind").classes == ("down", "up")
     assert bpx.open_data(tmp_path / "w.csv", [0, 1], columns=["a"]).shape == (2, 1)
     (tmp_path / "l.csv").write_text(f"a,b,t\n1,2,{'x' * 200_000}\n3,4,y\n")

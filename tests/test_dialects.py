@@ -17,7 +17,7 @@ import bpx
 from bpx import persistence
 from bpx.cli import tables
 from bpx.cli.dialect import DialectOptions
-from bpx.data.readers import Dialect, _tables
+from bpx.data.readers import Dialect, Features, _tables
 
 NAMES = ["a", 'b;"c", d', "e|f\tg", "kind"]
 DIALECTS = [(",", "."), (";", "."), (";", ","), ("\t", ","), ("|", "."), (" ", "."), (",", ",")]
@@ -34,8 +34,9 @@ def written(path, table, separator, decimal, end="\n", encoding="utf-8"):
     path.write_text(text.getvalue(), encoding=encoding, newline="")
 
 
-def in_memory(path, dialect, **options):
-    x, y, names = tables.read(path, "kind", dialect=DialectOptions(*dialect), **options)
+def in_memory(path, dialect, columns=None, **options):
+    options |= {"features": Features(columns), "dialect": DialectOptions(*dialect)}
+    x, y, names = tables.read(path, "kind", **options)
     return x, y, *names
 
 
@@ -129,8 +130,8 @@ def test_cells_that_are_separated_by_another_mark(tmp_path, content, mark, typed
 
 
 def test_marks_in_names_are_no_separators(tmp_path):
-    (tmp_path / "a.csv").write_text('"a;b","c;d",e\nx,1,2\n')
-    (tmp_path / "b.csv").write_text("a, b;c, d;e, f\nx;1;2\n")
+    (tmp_path / "a.csv").write_text('"a;b","c;d",e\n1,1,2\nx,1,2\n')
+    (tmp_path / "b.csv").write_text("a, b;c, d;e, f\n1;1;2\nx;1;2\n")
     (tmp_path / "c.csv").write_text("a,b\nx,2\n")
     for arguments in (("a.csv",), ("b.csv", "--separator", ";")):
         _, err = bpx_command("train", *arguments, cwd=tmp_path, status=2)
@@ -163,8 +164,7 @@ def test_a_decimal_comma(tmp_path, content):
         ("1,234.5", ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"),
         ("31.1.2020", ": write a date as a number, such as the days since a first one"),
         ("?", ": fill it, or leave the line out"),
-        ("cat", "; turn a column of text into a column of numbers for each value (pandas.get_dum"),
-        ("cat", "learn it ({target}) or leave it out ({columns})"),
+        ("cat", "{text}({columns})"),
     ],
 )
 def test_both_readers_give_the_same_advice(tmp_path, read, row, cell, advice):
@@ -173,9 +173,17 @@ def test_both_readers_give_the_same_advice(tmp_path, read, row, cell, advice):
     written(tmp_path / "a.csv", rows, ",", ".")
     with pytest.raises((ValueError, OSError)) as error:
         read(tmp_path / "a.csv", (",", "."))
-    words = {"target": "--target b", "columns": "bpx train --ignore b"}
+    words = {
+        "text": "; a column has numbers in all rows, or text, and what it had in training: mend "
+        "the cell, or leave out the line, or the column ",
+        "columns": "bpx train --ignore b",
+    }
     if read is in_blocks:
-        words = {"target": "target='b'", "columns": "columns=[...] without 'b'"}
+        words = {
+            "text": "; for text name the values that are to be inputs of 1 and 0 in columns=, "
+            "such as 'b=...', learn it (target='b'), or leave it out ",
+            "columns": "columns=[...] without 'b'",
+        }
     assert advice.format(**words) in str(error.value)
 
 

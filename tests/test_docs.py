@@ -36,6 +36,8 @@ def test_programs_run(page, tmp_path, monkeypatch, request):
     if "import onnxruntime" in "".join(programs(page)):
         for needed in ("onnx", "onnxruntime"):
             pytest.importorskip(needed, reason=f"{needed} is not installed: it runs the models")
+    if "import pandas" in "".join(programs(page)):
+        pytest.importorskip("pandas", reason="its frames name their columns")
     if "import torch" in "".join(programs(page)):
         pytest.importorskip("torch", reason="PyTorch is not installed: it owns an array there")
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ from test_cli import bpx_command
 
 import bpx
 from bpx.cli import tables
+from bpx.data.readers import Features
 
 ROWS = [f"{k}.5,{k + 1},{kind}" for k, kind in enumerate(["oak", "elm"] * 10)]
 MESSAGE = r"expected the columns' names in the first line, got {}, as in a row: put a line of"
@@ -24,7 +25,7 @@ def read(request, tmp_path):
         path = tmp_path / "a.csv"
         path.write_text("\n".join(lines))
         if request.param == "in memory":
-            return tables.read(path, target, columns=columns).names.columns
+            return tables.read(path, target, features=Features(columns)).names.columns
         return bpx.open_data(path, target=target, columns=columns).columns
 
     if request.param == "in blocks":

@@ -297,8 +297,10 @@ def test_columns_without_end(tmp_path, command):
 def test_what_a_file_brings_into_a_message(tmp_path, command):
     """Of any length, and with characters that a terminal obeys: it stays one short line."""
     path = tmp_path / "a.csv"
-    path.write_text("a,b\n" + "x" * 100_000 + ",1\n")
+    path.write_text("a,b\n1,1\n" + "x" * 100_000 + ",1\n")
     assert "expected a number, got 'xxx" in command("train", path)
+    path.write_text("a,b\n" + "x" * 100_000 + ",1\n")
+    assert "got a text of 100,000 characters" in command("train", path)
     path.write_text("a,b\n1," + "x" * 100_000 + "\n")
     assert "got a text of 100,000 characters" in command("train", path)
     path.write_text("\x1b[2J" + "x" * 100_000 + ",b\n1,2\n")

@@ -36,6 +36,7 @@ from . import comparison, predictions, recipe, runs, samples, spelling, tables, 
 from .columns import kept_names
 from .console import described, outlasting, say, scores, scores_by_class, told
 from .dialect import dialect
+from .missing import are_filled
 from .training import TrainOptions
 
 app = typer.Typer(
@@ -59,6 +60,10 @@ Separator = Annotated[
     str, typer.Option(help='Separator of the cells in a .csv file: ";", tab, ...')
 ]
 Decimal = Annotated[str, typer.Option(help='The decimal mark in a .csv file: "." or ",".')]
+Missing = Annotated[
+    str | None,
+    typer.Option(help="mean: a missing cell of x gets the mean of its column in training."),
+]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
 Budget = Annotated[
     str | None,
@@ -253,6 +258,7 @@ def train(
     standardize: Annotated[
         bool, typer.Option(help="Standardize a file's columns, and targets of a regression.")
     ] = True,
+    missing: Missing = None,
     class_weight: Annotated[
         str | None,
         typer.Option(help="balanced: a sample of a rare class counts for more, n / (k · count)."),
@@ -316,6 +322,7 @@ def evaluate(
     target: Target = None,
     separator: Separator = ",",
     decimal: Decimal = ".",
+    missing: Missing = None,
     backend: On = None,
     budget: Budget = None,
     by_class: Annotated[
@@ -327,14 +334,14 @@ def evaluate(
 
     On the test part of digits or mnist, or on all of a file.
     """
-    written_in = dialect(data, separator, decimal)
+    written_in, fill = dialect(data, separator, decimal), are_filled(missing)
     net = load(runs.model(model), backend=backend)
     if by_class and net.task != "classification":
         raise ValueError(f"--by-class is for a classification, and the model's task is {net.task}")
     if data in samples.BUILT_IN:
         x, y = samples.parts(data, target, 0, budget).parts[2]
     else:
-        x, y = samples.of_file(net, Path(data), target, budget, written_in)
+        x, y = samples.of_file(net, Path(data), target, budget, written_in, fill=fill)
     found = scores(net, x, y)
     (cost,) = found["cost"]
     if math.isfinite(cost):
@@ -376,6 +383,7 @@ def predict(
     ] = None,
     separator: Separator = ",",
     decimal: Decimal = ".",
+    missing: Missing = None,
     backend: On = None,
     budget: Budget = None,
 ) -> None:
@@ -386,13 +394,13 @@ def predict(
         _check_spared(out, data, runs.model(model))
         if keep and out.suffix.lower() == ".npy":
             raise ValueError(f"--keep is for a .csv file of predictions, got --out {out}")
-    written_in = dialect(data, separator, decimal)
+    written_in, fill = dialect(data, separator, decimal), are_filled(missing)
     columns = kept_names(data, keep or (), written_in)
     net = load(runs.model(model), backend=backend)
     if str(data) in samples.BUILT_IN:
         x, _ = samples.parts(str(data), target, 0, budget).parts[2]
     else:
-        x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False)
+        x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False, fill=fill)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
         got, wanted = x.shape[1], math.prod(net.input_shape)
         more = ": name those that are not inputs with --target" if got > wanted else ""

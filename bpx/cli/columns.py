@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..checks import in_words, shortened
 from ..data.readers import (
     TABLES,
     Dialect,
+    Inputs,
     check_first_line,
     check_inputs,
     check_known,
@@ -15,6 +17,7 @@ from ..data.readers import (
     csv_names,
     parquet_names,
 )
+from ..names import source
 
 
 def column_names(path: Path, dialect: Dialect, hidden: bool = False) -> list[str]:
@@ -96,12 +99,26 @@ def target_names(
 ) -> list[str]:
     """Those of a table with these names, none of which is among the `columns` of x."""
     found = [] if target is None else _named("--target", [target], names)
+    known = set(names)
+    inputs = {source(name, known)[0] for name in columns or ()}
     for name in found:
-        if name in (columns or ()):
+        if name in inputs:
             raise ValueError(
                 f"{path}: {name!r} is an input of this network: --target names the targets' column"
             )
     return found
+
+
+def check_size(path: Path, rows: int, inputs: Inputs, budget: int) -> None:
+    """ValueError if the inputs for categories make x larger than the budget."""
+    k = len(inputs.names)
+    if inputs.text and 8 * rows * k > budget:
+        most = max(inputs.text, key=lambda name: len(inputs.text[name].names))
+        raise ValueError(
+            f"{path}: x takes {in_words(8 * rows * k)} in memory, more than the budget of "
+            f"{in_words(budget)}, as each value in a column of text is an input: pass a larger "
+            f"--budget, or leave out {shortened(most)}, which has the most"
+        )
 
 
 def _named(option: str, given: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -20,6 +20,12 @@ class DialectOptions(Dialect):
     def without(self, column: str) -> str:
         return f"bpx train {self.argument('ignore', column)}"
 
+    def of_text(self, column: str) -> str:
+        return (
+            "; a column has numbers in all rows, or text, and what it had in training: mend the "
+            f"cell, or leave out the line, or the column ({self.without(column)})"
+        )
+
 
 COMMAS = DialectOptions()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +16,12 @@ from .. import datasets
 from ..checks import budget_in_bytes, in_words, of_batch, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
-from ..data.readers import TABLES, Dialect
+from ..data.readers import TABLES, Dialect, Features
 from ..ensemble import Ensemble
-from ..names import Names
+from ..names import Names, source
 from ..network import Network
 from ..registry import nearest
-from . import tables
+from . import missing, tables
 from .columns import column_names, input_names, target_names
 from .dialect import COMMAS
 
@@ -58,12 +59,14 @@ def parts(
     ignored: Sequence[str] = (),
     dialect: Dialect = COMMAS,
     others: Mapping[str, Path | None] = NO_OTHERS,
+    fill: bool = False,
 ) -> Split:
     """Samples to train, to validate and to test on; files are split 8 : 1 : 1 at random.
 
     What is larger than the budget is trained on in blocks, with 10,000 samples held out at most.
     For `columns` and `ignored` see `input_names`. `others` are files for ``validation`` and
-    ``test``; the data are split for those that are None.
+    ``test``; the data are split for those that are None. If asked to `fill`, what is missing in x
+    gets the mean of its column in training.
     """
     size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     path = Path(data)
@@ -82,22 +85,31 @@ def parts(
         tables.check_file(each)
     of_x = input_names(path, target, columns, ignored, dialect)
     drawn = [name for name, file in others.items() if file is None]
+    features = Features(of_x, encode=True, missing=fill)
+    if fill:
+        missing.check_in_memory(path, tables.size(path), size)
     if tables.size(path) > size:
-        found, names, some = _in_blocks(path, target, seed, size, of_x, dialect, drawn)
+        found, names, some = _in_blocks(path, target, seed, size, features, dialect, drawn)
     else:
-        x, y, names = tables.read(path, target, budget=size, columns=of_x, dialect=dialect)
+        x, y, names = tables.read(path, target, budget=size, features=features, dialect=dialect)
         assert y is not None
         x = x.reshape(len(x), -1)  # images as vectors
         if names is not None and not columns:
             _note_numbered_rows(x, names, dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
+    if names is not None and names.columns is not None:
+        _note_text(column_names(path, dialect), names.columns)
     for option, file in others.items():
         if file is not None:
             _check_apart(option, file, {"what is trained on": path, **others})
             found[option] = _other(
-                option, file, path, found["train"], names, target, size, dialect
+                option, file, path, found["train"], names, target, size, dialect, fill
             )
+    if fill:
+        means = missing.means(some, names and names.columns)
+        found = {name: (missing.filled(x, means), y) for name, (x, y) in found.items()}
+        some = found["train"][0]
     return Split([found[name] for name in ("train", *others)], names, some)
 
 
@@ -146,6 +158,7 @@ def _other(
     target: str | None,
     budget: int,
     dialect: Dialect,
+    fill: bool,
 ) -> Part:
     """The samples in a file beside the data, whose columns they have by `names`."""
     if tables.size(path) > budget:
@@ -159,8 +172,9 @@ def _other(
         target = ",".join(names.target_columns or ()) if is_table else None
         columns, classes = names.columns, names.classes
     x, y, _ = tables.read(
-        path, target, budget=budget, columns=columns, classes=classes, dialect=dialect
-    )
+        path, target, budget=budget, features=Features(columns, missing=fill), classes=classes,
+        dialect=dialect,
+    )  # fmt: skip
     assert y is not None
     x, wanted, learned = x.reshape(len(x), -1), trained[0].shape[1], trained[1].shape[1:]
     if x.shape[1] != wanted or y.shape[1:] != learned:
@@ -185,16 +199,26 @@ def _note_numbered_rows(x: np.ndarray, names: Names, dialect: Dialect) -> None:
             )
 
 
+def _note_text(columns: Sequence[str], inputs: Sequence[str]) -> None:
+    """Say which of a table's columns are text, and how many inputs each has."""
+    known = set(columns)
+    sources = [source(name, known) for name in inputs]
+    counts = Counter(column for column, category in sources if category is not None)
+    if counts:
+        shown = ", ".join(f"{shortened(name)} {count}" for name, count in counts.items())
+        logging.getLogger("bpx").info(f"note: each value in a column of text is an input: {shown}")
+
+
 def _in_blocks(
     path: Path,
     target: str | None,
     seed: int,
     budget: int,
-    columns: Sequence[str] | None,
+    features: Features,
     dialect: Dialect,
     drawn: Sequence[str],
 ) -> tuple[dict[str, Any], Names | None, np.ndarray]:
-    samples = _opened(path, target, budget, dialect, columns=columns)
+    samples = _opened(path, target, budget, dialect, features)
     samples.flatten()
     draw, few = generator(seed), min(samples.n // 10, 10_000)
     found: dict[str, Any] = {}
@@ -210,8 +234,8 @@ def _opened(
     target: str | None,
     budget: int,
     dialect: Dialect,
+    features: Features,
     labelled: bool = True,
-    columns: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Blocks:
     if path.suffix.lower() in TABLES:
@@ -220,9 +244,9 @@ def _opened(
                 f"{path} is larger than the budget, and so is read in blocks: name the column of "
                 "its targets with --target"
             )
-        targets = target_names(path, target, columns, column_names(path, dialect))
+        targets = target_names(path, target, features.names, column_names(path, dialect))
         return open_table(
-            [path], dialect, budget, targets=targets, columns=columns, classes=classes
+            [path], dialect, budget, targets=targets, features=features, classes=classes
         )
     samples = open_data(path, target=target, budget=budget)
     if labelled and samples.y is None:
@@ -245,29 +269,35 @@ def of_file(
     dialect: Dialect = COMMAS,
     *,
     labelled: bool = True,
+    fill: bool = False,
 ) -> tuple[Any, Any]:
     """x as the network takes it, and y, of all samples in a file.
 
     What is larger than the budget is read in blocks. Of a table x are the columns that the network
     was trained on, by their names, and y those that it has learned, where `target` names no other.
+    If asked to `fill`, what is missing in x gets the mean of its column in training.
     """
     tables.check_file(path)
-    columns, is_table = net.columns, path.suffix.lower() in TABLES
+    features, is_table = Features(net.columns, missing=fill), path.suffix.lower() in TABLES
     if labelled and is_table:
         target = _targets(net, path, target, dialect)
     size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     known = _names_of_classes(net) if labelled else None
+    if fill:
+        missing.check_in_memory(path, tables.size(path), size)
     if tables.size(path) > size:
-        data = _opened(path, target, size, dialect, labelled, columns, known)
+        data = _opened(path, target, size, dialect, features, labelled, known)
         if len(net.input_shape) == 1:
             data.flatten()
         if labelled:
             _check_names(path, data.classes, known)
         return _without_y(data), _labels(net, data.y, path) if labelled else None
     x, y, names = tables.read(
-        path, target, labelled=labelled, budget=size, columns=columns, classes=known,
+        path, target, labelled=labelled, budget=size, features=features, classes=known,
         dialect=dialect,
     )  # fmt: skip
+    if fill:
+        x = missing.filled(x, missing.means_of(net))
     if labelled and names is not None:
         _check_names(path, names.classes, known)
     return shaped(net, x), _labels(net, y, path) if labelled else None

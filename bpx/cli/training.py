@@ -30,7 +30,7 @@ from ..training import Options, train_quietly
 from ..training.interrupts import Interrupts
 from ..training.snapshots import OtherRun
 from ..training.steps import DivergenceError
-from . import recipe, runs, samples, targets
+from . import missing, recipe, runs, samples, targets
 from .console import ShowEpochs, ShowNetwork, described, say, scores
 from .dialect import dialect
 from .spelling import as_typed
@@ -71,6 +71,7 @@ class TrainOptions:
     patience: int | None
     average_from: int | None
     standardize: bool
+    missing: str | None
     class_weight: str | None
     backend: str | None
     dtype: str
@@ -104,6 +105,13 @@ class TrainOptions:
         positive("seconds between checkpoints", self.save_every)
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out} is a file, expected a folder")
+        if missing.are_filled(self.missing) and self.built_in:
+            raise ValueError(f"--missing is for files; no cell is missing in {self.data}")
+        if self.missing and self.own_scale:
+            raise ValueError(
+                "--missing takes the means that standardizing keeps in the model: leave "
+                "--no-standardize out"
+            )
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"expected --class-weight balanced, got {self.class_weight!r}")
         if canonical(self.weights or "") == Constant.name:
@@ -267,7 +275,7 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     parts, names, some = ranks.first(
         lambda: samples.parts(
             asked.data, asked.target, asked.seed, asked.budget, asked.columns or (),
-            asked.ignore or (), written_in, asked.others,
+            asked.ignore or (), written_in, asked.others, missing.are_filled(asked.missing),
         )
     )  # fmt: skip
     own = [True, asked.validation is None, asked.test is None]

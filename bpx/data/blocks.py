@@ -21,9 +21,10 @@ from .arrays import Samples, as_integers, generator, take
 from .file_windows import WindowPlan, WindowReader
 from .readers import (
     TABLES,
+    CellError,
     Classes,
     Dialect,
-    MissingValue,
+    Features,
     Read,
     Reader,
     kind_of,
@@ -267,7 +268,7 @@ class Blocks:
         where = f"{self.reader.name}, block {k} (rows {start} to {stop - 1})"
         try:
             read(start, stop, out)
-        except MissingValue as error:
+        except CellError as error:
             raise ValueError(f"{self.reader.name}: {error}") from None
         except Exception as error:  # of any library's array
             raise OSError(f"{where} could not be read: {error}") from error
@@ -429,8 +430,8 @@ def open_data(
         )
     if kind in TABLES:
         return open_table(
-            parts, dialect, size, y=y, targets=targets, columns=columns, classes=classes,
-            sample_weight=sample_weight,
+            parts, dialect, size, y=y, targets=targets, features=Features(columns),
+            classes=classes, sample_weight=sample_weight,
         )  # fmt: skip
     if columns is not None or classes is not None or (targets and kind != ".npz"):
         raise ValueError(
@@ -457,7 +458,7 @@ def open_table(
     budget: int,
     *,
     targets: Sequence[str],
-    columns: Sequence[str] | None,
+    features: Features,
     classes: Sequence[str] | None,
     y: Any = None,
     sample_weight: Any = None,
@@ -467,7 +468,7 @@ def open_table(
     if classes is not None and len(targets) != 1:
         raise ValueError("classes= are the classes of one column: name it with target=")
     text = {name: Classes(classes) for name in targets if len(targets) == 1}
-    read = table(parts, [*targets, *weights], columns, budget, text, dialect)
+    read = table(parts, [*targets, *weights], features, budget, text, dialect)
     if targets:
         y = as_integers(np.column_stack([read.held[name] for name in targets]))
     if weights:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...checks import in_words
-from ._advice import advice, not_csv
+from ._advice import advice, is_category, not_csv
 from ._arrays import Slices, mapped
-from ._base import MissingValue, NoRows, Read, Reader
+from ._base import CellError, NoRows, Read, Reader
 from ._classes import Classes
-from ._dialect import Dialect
+from ._dialect import Dialect, is_missing
+from ._inputs import Features, Inputs
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
@@ -33,10 +34,11 @@ from ._tables import (
 )
 
 __all__ = [
-    "TABLES", "Classes", "Dialect", "MissingValue", "Read", "Reader", "advice",
-    "check_first_line", "check_inputs", "check_known", "check_names", "csv_names",
-    "kind_of", "load_npy", "load_npz", "mapped", "not_csv", "parquet_names", "parquet_size",
-    "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
+    "TABLES", "CellError", "Classes", "Dialect", "Features", "Inputs", "Read", "Reader",
+    "TableReader", "advice", "check_first_line", "check_inputs", "check_known", "check_names",
+    "csv_names", "is_category", "is_missing", "kind_of", "load_npy", "load_npz", "mapped",
+    "not_csv", "parquet_names", "parquet_size", "parquet_text", "parts_of", "reader",
+    "separated_by_others", "suffix", "table",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
@@ -107,14 +109,14 @@ def kind_of(parts: Sequence[Any]) -> str:
 def table(
     paths: Sequence[Any],
     held: Sequence[str],
-    columns: Sequence[str] | None,
+    features: Features,
     budget: int,
     text: Mapping[str, Classes],
     dialect: Dialect,
 ) -> TableReader | JoinedTables:
     """What reads rows of .parquet or .csv files with the same columns; see `TableReader`."""
     parts = _with_rows(
-        paths, lambda path: TABLES[suffix(path)](Path(path), held, columns, budget, text, dialect)
+        paths, lambda path: TABLES[suffix(path)](Path(path), held, features, budget, text, dialect)
     )
     first = parts[0]
     for part in parts:
@@ -123,7 +125,7 @@ def table(
                 f"{part.name} and {first.name} have different columns, such as {min(other)!r}: "
                 "name those of x with columns="
             )
-        part.columns = first.columns  # in the same order
+        part.inputs = first.inputs  # in the same order
     size = sum(8 * part.shape[0] * len(held) for part in parts)
     if len(parts) > 1 and size > budget:
         raise ValueError(

@@ -9,6 +9,15 @@ from pathlib import Path
 
 from ._dialect import Dialect, is_missing
 
+DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")
+LIKE_A_NUMBER = re.compile(r"[+-]?[\d.,'_\s%$€]+")
+
+
+def is_category(cell: str, dialect: Dialect) -> bool:
+    """Whether a cell has text, and neither a date nor a number that is written in another way."""
+    word = cell.strip()
+    return dialect.is_word(word) and not (DATE.match(word) or LIKE_A_NUMBER.fullmatch(word))
+
 
 def advice(cell: str, column: str, dialect: Dialect) -> str:
     """The end of a message about a cell that is not a finite number."""
@@ -19,19 +28,15 @@ def advice(cell: str, column: str, dialect: Dialect) -> str:
         return ": write 1 for True and 0 for False"
     if dialect.number(word) is not None:  # inf, 1e400
         return ", which is not finite: put another number there, or leave the line out"
-    if re.match(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}", word):
+    if DATE.match(word):
         return ": write a date as a number, such as the days since a first one"
-    if re.fullmatch(r"[+-]?[\d.,'_\s%$€]+", word):
+    if LIKE_A_NUMBER.fullmatch(word):
         other = dialect.other_decimal(word)
         return (
             f": {other and f'{other}, or '}write the digits 0 to 9 and a {dialect.mark}, without "
             f"other marks, such as 1234{dialect.decimal}5"
         )
-    return (
-        "; turn a column of text into a column of numbers for each value (pandas.get_dummies("
-        f"table, dtype=int)), learn it ({dialect.argument('target', column)}) or leave it out "
-        f"({dialect.without(column)})"
-    )
+    return dialect.of_text(column)
 
 
 def not_csv(path: Path, error: Exception) -> ValueError:

@@ -40,8 +40,8 @@ class FileStamp:
             raise OSError(f"the file has been replaced or written to: {again}")
 
 
-class MissingValue(ValueError):
-    """A missing value in a column of x whose dtype has no NaN."""
+class CellError(ValueError):
+    """A cell of x gives no number: it is missing where the dtype has no NaN, or no category."""
 
 
 class NoRows(ValueError):

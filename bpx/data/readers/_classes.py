@@ -1,9 +1,9 @@
-"""A column of text -> numbers of classes."""
+"""A column of text -> numbers of classes, or of categories."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,16 +28,22 @@ class Classes:
         Known names that are not strings, all different.
     """
 
+    one: ClassVar[str] = "class"
+    several: ClassVar[str] = "classes"
+    dtype: ClassVar[type] = np.int64
+
     def __init__(self, known: Sequence[str] | None = None) -> None:
         listed = isinstance(known, Iterable) and not isinstance(known, str)
         names = tuple(known) if known is not None and listed else ()
         self.known = None if known is None else names
         wrong = known is not None and not listed
         if wrong or not all(isinstance(name, str) for name in names):
-            raise TypeError(f"expected classes to be a list of strings, got {shortened(known)}")
+            raise TypeError(
+                f"expected {self.several} to be a list of strings, got {shortened(known)}"
+            )
         if len(set(names)) < len(names) or any(name != name.strip() for name in names):
             raise ValueError(
-                "expected classes to be different, and without spaces around them, got "
+                f"expected {self.several} to be different, and without spaces around them, got "
                 f"{shortened([*names])}"
             )
         self._numbers = {name: number for number, name in enumerate(names)}
@@ -56,7 +62,11 @@ class Classes:
             return True
         return dialect.is_name(cell) and not dialect.other_decimal(cell)
 
-    def number(self, cell: str) -> int:
+    def place(self, name: str) -> int:
+        """The number of a name that has come, or was known."""
+        return self._numbers[name]
+
+    def number(self, cell: str) -> float:
         """The number of the name in a cell; ValueError if there is none, or it is not known."""
         name = cell.strip()
         found = self._numbers.get(name)
@@ -64,32 +74,36 @@ class Classes:
             return found
         if is_missing(name):
             raise ValueError(
-                f"expected the name of a class, got {shortened(name)}: fill it, or leave the row "
-                "out"
+                f"expected the name of a {self.one}, got {shortened(name)}: fill it, or leave the "
+                "row out"
             )
         if len(name) > LONGEST:
-            raise ValueError(f"expected names of classes, got a text of {len(name):,} characters")
+            raise ValueError(
+                f"expected names of {self.several}, got a text of {len(name):,} characters"
+            )
         if self.known is not None:
             raise ValueError(
-                f"{shortened(name)} is not one of the classes{nearest(name, list(self.known))}"
+                f"{shortened(name)} is not one of the {self.several}"
+                f"{nearest(name, list(self.known))}"
             )
         if len(self._numbers) == MOST_NAMES:
             raise ValueError(
-                f"expected names of classes, got more than {MOST_NAMES:,} different texts"
+                f"expected names of {self.several}, got more than {MOST_NAMES:,} different texts"
             )
         return self._numbers.setdefault(name, len(self._numbers))
 
     def of_column(self, column: Any) -> np.ndarray:
         """The numbers of a column of pyarrow's, or of a piece of one, of text without nulls."""
-        parts, encoded = [], column.dictionary_encode()
+        parts: list[np.ndarray] = []
+        encoded = column.dictionary_encode()
         for chunk in getattr(encoded, "chunks", [encoded]):
             indices = chunk.indices.to_numpy()
             used, places = np.unique(indices, return_inverse=True)
             if used.size and not 0 <= used[0] <= used[-1] < len(chunk.dictionary):
                 raise ValueError("its texts are damaged: write the file again")
             names = [chunk.dictionary[int(index)].as_py() or "" for index in used]
-            parts.append(np.array([self.number(name) for name in names], np.int64)[places])
-        return np.concatenate([np.zeros(0, np.int64), *parts])
+            parts.append(np.array([self.number(name) for name in names], self.dtype)[places])
+        return np.concatenate([np.zeros(0, self.dtype), *parts])
 
     def in_order(self, numbers: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """The numbers given out, (n,), renumbered in the order of names; and the names."""
@@ -99,3 +113,46 @@ class Classes:
         places = np.empty(len(names), np.int64)
         places[[self._numbers[name] for name in names]] = np.arange(len(names))
         return places[numbers], tuple(names)
+
+
+class Categories(Classes):
+    """Numbers the categories in a column of x, each of which is an input of its own.
+
+    Parameters
+    ----------
+    known : sequence of str, optional
+        As of `Classes`.
+    missing : bool
+        Whether a cell without a category, or with one that is not known, is NaN and no error.
+
+    Attributes
+    ----------
+    unknown : set of str
+        Those that have come, and are not known.
+    """
+
+    one = "category"
+    several = "categories"
+    dtype = np.float64
+
+    def __init__(self, known: Sequence[str] | None = None, missing: bool = False) -> None:
+        super().__init__(known)
+        self._missing, self.unknown = missing, set[str]()
+
+    def number(self, cell: str) -> float:
+        name = cell.strip()
+        if self._missing and name not in self._numbers:
+            if is_missing(name):
+                return np.nan
+            if self.known is not None:
+                self.unknown.add(name)
+                return np.nan
+        return super().number(cell)
+
+    def of_column(self, column: Any) -> np.ndarray:
+        """As that of `Classes`; nulls are NaN."""
+        found = np.full(len(column), np.nan)
+        found[column.is_valid().to_numpy(zero_copy_only=False)] = super().of_column(
+            column.drop_null()
+        )
+        return found

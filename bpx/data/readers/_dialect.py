@@ -54,6 +54,14 @@ class Dialect:
         """How a user leaves a column out of x."""
         return f"columns=[...] without {column!r}"
 
+    def of_text(self, column: str) -> str:
+        """What a user does about text in a column; the end of a message."""
+        return (
+            f"; for text name the values that are to be inputs of 1 and 0 in columns=, such as "
+            f"{f'{column}=...'!r}, learn it ({self.argument('target', column)}), or leave it out "
+            f"({self.without(column)})"
+        )
+
     @property
     def mark(self) -> str:
         """The decimal mark in words."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from ._base import MissingValue, Read, Reader
+from ._base import CellError, Read, Reader
 from ._classes import Classes
 from ._tables import TableReader
 
@@ -74,8 +74,8 @@ class Joined(Reader):
                             stack.close()
                             now = k, stack.enter_context(self.parts[k].opened())
                         now[1](first, last, out[at : at + last - first])
-                    except MissingValue as error:
-                        raise MissingValue(f"{self.parts[k].name}: {error}") from None
+                    except CellError as error:
+                        raise CellError(f"{self.parts[k].name}: {error}") from None
                     except OSError as error:
                         raise OSError(f"{self.parts[k].name}: {error}") from error
                     at += last - first

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from ...checks import FILL_IN, in_words, shortened
 from ...extras import PACKAGES
-from ._advice import advice, not_csv
-from ._base import FileStamp, MissingValue, Read, Reader
+from ._advice import advice, is_category, not_csv
+from ._base import CellError, FileStamp, Read, Reader
 from ._classes import Classes
 from ._dialect import Dialect, is_truth
+from ._inputs import Features, Inputs
 from ._names import (
     check_first_line,
     check_inputs,
@@ -54,8 +56,8 @@ class TableReader(Reader):
     path : Path
     held : sequence of str
         Those that are held.
-    columns : sequence of str, optional
-        Those of x; by default all that are not held.
+    features : Features
+        What x is.
     budget : int
         Bytes.
     text : dict
@@ -64,7 +66,7 @@ class TableReader(Reader):
 
     Attributes
     ----------
-    columns : list of str
+    inputs : Inputs
         Of x.
     held : dict
         The columns that were asked for, (n,) each; in those that are text names are numbered as
@@ -76,11 +78,16 @@ class TableReader(Reader):
     borders : ndarray
     """
 
-    columns: list[str]
+    inputs: Inputs
     held: dict[str, np.ndarray]
     text: set[str]
     classes: dict[str, tuple[str, ...]]
     borders: np.ndarray
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the inputs."""
+        return self.inputs.names
 
     def _begin(self, path: Path) -> None:
         """Before anything is read from it."""
@@ -96,20 +103,26 @@ class TableReader(Reader):
                 at = 0
                 for piece in decoded(number[start]):
                     part = out[at : at + piece.num_rows]
-                    for index, name in enumerate(self.columns):
-                        column = piece.column(name)
-                        if column.null_count and part.dtype.kind != "f":
-                            row = start + at + int(np.argmax(np.asarray(column.is_null())))
-                            raise MissingValue(
-                                f"column {name!r} has a missing value in row {row}: {FILL_IN}"
-                            )
-                        part[:, index] = _as_numbers(column)
+                    self.inputs.fill(part, partial(self._numbers_of_x, piece, start + at))
                     at += piece.num_rows
                 self._file.check(self.path.stat())  # still, after reading
                 if at != stop - start:
                     raise OSError(f"expected {stop - start} rows, got {at}: open the data again")
 
             yield read
+
+    def _numbers_of_x(self, piece: Any, row: int, name: str) -> np.ndarray:
+        """Those of a column in rows from `row` on; of text its categories'."""
+        column, text = piece.column(name), self.inputs.text
+        if name in text:
+            try:
+                return text[name].of_column(column)
+            except ValueError as error:
+                raise CellError(f"column {name!r}: {error}") from None
+        if column.null_count and self.dtype.kind != "f":
+            row += int(np.argmax(np.asarray(column.is_null())))
+            raise CellError(f"column {name!r} has a missing value in row {row}: {FILL_IN}")
+        return _as_numbers(column)
 
     @abstractmethod
     def _decoder(self) -> AbstractContextManager[Decoded]:
@@ -145,16 +158,14 @@ def _types() -> Any:
     return importlib.import_module("pyarrow.types")
 
 
-def _of_x(
-    path: Path,
-    names: list[str],
-    held: Sequence[str],
-    columns: Sequence[str] | None,
-    dialect: Dialect,
-) -> list[str]:
-    check_known(path, [*held, *(columns or ())], names, dialect)
-    found = [name for name in columns or names if name not in held]
-    if not found:
+def _inputs(
+    path: Path, names: list[str], held: Sequence[str], features: Features, dialect: Dialect
+) -> Inputs:
+    """Those that are asked for, of a table with the columns `names`."""
+    inputs = [name for name in features.names or names if name not in held]
+    found = Inputs(inputs, names, features.missing)
+    check_known(path, [*held, *found.columns], names, dialect)
+    if not inputs:
         raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
     return found
 
@@ -168,7 +179,7 @@ class Parquet(TableReader):
         self,
         path: Path,
         held: Sequence[str],
-        columns: Sequence[str] | None,
+        features: Features,
         budget: int,
         text: Mapping[str, Classes],
         dialect: Dialect,
@@ -177,20 +188,29 @@ class Parquet(TableReader):
         with _parquet(path) as (file, groups):
             schema = file.schema_arrow
             check_names(path, schema.names)
-            self.columns = _of_x(path, schema.names, held, columns or _shown(schema), dialect)
+            shown = features._replace(names=features.names or _shown(schema))
+            self.inputs = _inputs(path, schema.names, held, shown, dialect)
+            encoded = [
+                name
+                for name in self.inputs.columns
+                if features.encode and _is_text(schema.field(name).type)
+            ]
+            for name in encoded:
+                self.inputs.encode(name)
             dtypes = [
                 _dtype(
-                    path, schema.field(name), "make numbers of it (pandas.get_dummies)",
-                    f", or leave it out: {dialect.without(name)}",
+                    path, schema.field(name), _not_numbers(schema.field(name).type, name, dialect)
                 )
-                for name in self.columns
-            ]  # fmt: skip
+                for name in self.inputs.columns
+                if name not in self.inputs.text
+            ]
+            if self.inputs.text or features.missing:
+                dtypes.append(np.dtype(np.float32))  # which has NaN
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
             for name in held:
                 if name not in text:
-                    _dtype(path, schema.field(name), "number the classes 0, 1, 2, ...")
+                    _dtype(path, schema.field(name), "; number the classes 0, 1, 2, ...")
             rows = file.metadata.num_rows
-            super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
             # A column with a single value takes a few bytes in the file, for any number of rows.
             if 8 * rows * len(held) > budget:
                 raise ValueError(
@@ -198,6 +218,12 @@ class Parquet(TableReader):
                     f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
                 )
         self._metadata = file.metadata
+        if encoded:
+            for piece in self._pieces(encoded, encoded):
+                for name in encoded:
+                    self._numbers_of_x(piece, 0, name)
+            self.inputs.settle(rows, str(path), dialect)
+        super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
         self.held = self._read(held, text) if held else {}
         self.text = set(text)
         self._groups = [k for k, group in enumerate(groups) if group.num_rows]
@@ -208,26 +234,32 @@ class Parquet(TableReader):
     def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
         """All rows of some columns."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in held}
+        for piece in self._pieces(held, list(text)):
+            for name, found in parts.items():
+                found.append(_numbers(piece, name, f"{self.path}: ", text))
+        return {name: np.concatenate(found) for name, found in parts.items()}
+
+    def _pieces(self, columns: Sequence[str], text: Sequence[str]) -> Iterator[Any]:
+        """Some columns of all rows, a few rows at a time."""
         # As a dictionary each text is there once, however many rows have it.
         options = {"metadata": self._metadata, "read_dictionary": list(text)}
         with _parquet_file(self.path, **options) as file:
-            pieces = file.iter_batches(BATCH, columns=list(held), use_threads=False)
+            pieces = file.iter_batches(BATCH, columns=list(columns), use_threads=False)
             while True:
                 try:
                     piece = next(pieces, None)
                 except Exception as error:  # pyarrow raises errors of many kinds
                     raise ValueError(f"{self.path} is damaged: {error}") from error
                 if piece is None:
-                    return {name: np.concatenate(found) for name, found in parts.items()}
-                for name, found in parts.items():
-                    found.append(_numbers(piece, name, f"{self.path}: ", text))
+                    return
+                yield piece
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoded]:
         with _parquet_file(self.path, metadata=self._metadata) as file:
 
             def decoded(block: int) -> Iterable[Any]:
-                groups, names = [self._groups[block]], self.columns
+                groups, names = [self._groups[block]], self.inputs.columns
                 pieces: Iterable[Any] = file.iter_batches(
                     BATCH, groups, columns=names, use_threads=False
                 )
@@ -307,21 +339,27 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _dtype(path: Path, field: Any, hint: str, otherwise: str = "") -> np.dtype:
+def _not_numbers(kind: Any, column: str, dialect: Dialect) -> str:
+    """What a user does about a column of x of a type that is none of numbers."""
+    if _is_text(kind):
+        return dialect.of_text(column)
+    return f"; make numbers of it, or leave it out: {dialect.without(column)}"
+
+
+def _dtype(path: Path, field: Any, hint: str) -> np.dtype:
     """That of a column's numbers."""
     types = _types()
     if types.is_decimal(field.type):
         return np.dtype(np.float64)
     if types.is_temporal(field.type):
-        hint = "write it as a number, such as the days since a first date"
+        hint = "; write it as a number, such as the days since a first date"
     try:
         dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
     except (NotImplementedError, TypeError):
         dtype = np.dtype(object)
     if dtype.kind not in "biuf":
         raise TypeError(
-            f"{path}: column {field.name!r} is of type {field.type}, expected numbers; "
-            f"{hint}{otherwise}"
+            f"{path}: column {field.name!r} is of type {field.type}, expected numbers{hint}"
         )
     return dtype
 
@@ -336,7 +374,7 @@ class Csv(TableReader):
         self,
         path: Path,
         held: Sequence[str],
-        columns: Sequence[str] | None,
+        features: Features,
         budget: int,
         text: Mapping[str, Classes],
         dialect: Dialect,
@@ -346,52 +384,68 @@ class Csv(TableReader):
         self._text, self._dialect, self._truths = text, dialect, set[str]()
         with path.open("rb") as file:
             self.names = _header(path, file, dialect)
-            check_first_line(path, self.names, columns, dialect)
+            check_first_line(path, self.names, features.names, dialect)
             check_names(path, self.names)
-            self.columns = _of_x(path, self.names, held, columns, dialect)
-            if not columns:
+            self.inputs = _inputs(path, self.names, held, features, dialect)
+            if not features.names:
                 check_inputs(path, self.columns, dialect)
+            encoded: list[str] = []
             spans, sizes = [], []
             parts: list[list[np.ndarray]] = []
             start = file.tell()
             while lines := _lines(path, file, LINES, dialect):
                 if not parts:
-                    self._check_first(lines)
+                    encoded = self._check_first(lines, features.encode)
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
-                piece = self._parsed(lines, [*held] or self.columns[:1], start)
+                wanted = [*held, *encoded]
+                piece = self._parsed(lines, wanted or self.inputs.columns[:1], start)
+                for name in encoded:
+                    self._numbers_of_x(piece, 0, name)
                 parts.append([_numbers(piece, n, f"{path}: ", self._text) for n in held])
                 spans.append((start, file.tell()))
                 sizes.append(piece.num_rows)
                 start = file.tell()
         self._spans = [span for span, size in zip(spans, sizes, strict=True) if size]
         self.borders = np.cumsum([0, *(size for size in sizes if size)])
+        if encoded:
+            self.inputs.settle(int(self.borders[-1]), str(path), dialect)
         super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
         columns_held = map(np.concatenate, zip(*parts, strict=True))
         self.held, self.text = dict(zip(held, columns_held, strict=True)), set(self._text)
         for classes in self._text.values():
-            check_first_line(path, self.names, columns, dialect, classes.names)
+            check_first_line(path, self.names, features.names, dialect, classes.names)
         self.beside = 5 * LINES  # the text, and 8 bytes for a cell of 2 at least
 
-    def _check_first(self, text: bytes) -> None:
-        """ValueError if x has words in the first row; note which columns begin with truths."""
+    def _check_first(self, text: bytes, encode: bool) -> list[str]:
+        """Note which columns begin with truths; and take those as text that begin with it.
+
+        They are returned; ValueError for words that are not to be encoded.
+        """
         import csv
 
         try:
             lines = io.StringIO(text.decode(errors="replace"))
             cells = next(csv.reader(lines, delimiter=self._dialect.separator), [])
         except csv.Error:  # a cell of more than 131,072 characters; pyarrow may take it
-            return
+            return []
         row = dict(zip(self.names, cells, strict=False))
         self._truths = {name for name, cell in row.items() if is_truth(cell)}
-        for name in self.columns:
+        encoded = []
+        for name in self.inputs.columns:
             cell = row.get(name, "0")
-            if self._dialect.is_word(cell):
+            if name in self.inputs.text:
+                continue
+            if encode and is_category(cell, self._dialect):
+                self.inputs.encode(name)
+                encoded.append(name)
+            elif self._dialect.is_word(cell):
                 hint = separated_by_others(self.names, self._dialect)
                 hint = hint or advice(cell, name, self._dialect)
                 raise ValueError(
                     f"{self.path}: expected numbers in column {name!r}, got "
                     f"{shortened(cell)}{hint}"
                 )
+        return encoded
 
     def _has_names(self, text: bytes, column: str) -> bool:
         """A column begins with one."""
@@ -402,7 +456,9 @@ class Csv(TableReader):
         parser = _arrow("csv")
         types = dict.fromkeys(columns, "float64")
         types |= {name: "bool" for name in columns if name in self._truths}
-        types |= {name: "string" for name in columns if name in self._text}
+        types |= {
+            name: "string" for name in columns if name in self._text or name in self.inputs.text
+        }
         try:
             return parser.read_csv(
                 io.BytesIO(text),
@@ -436,7 +492,7 @@ class Csv(TableReader):
             def decoded(block: int) -> Iterable[Any]:
                 start, stop = self._spans[block]
                 file.seek(start)
-                return [self._parsed(file.read(stop - start), self.columns, start)]
+                return [self._parsed(file.read(stop - start), self.inputs.columns, start)]
 
             yield decoded
 

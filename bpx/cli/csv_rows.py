@@ -1,0 +1,191 @@
+"""The rows of a .csv, by Python's own reader: without pyarrow, and its messages name lines."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice
+from math import isfinite, isnan, nan
+from pathlib import Path
+
+import numpy as np
+
+from ..checks import shortened
+from ..data.readers import (
+    Classes,
+    Dialect,
+    Features,
+    Inputs,
+    advice,
+    check_first_line,
+    check_inputs,
+    check_known,
+    check_names,
+    is_category,
+    is_missing,
+    not_csv,
+    separated_by_others,
+)
+from ..names import Names
+from .columns import check_size, target_names
+from .missing import OPTION, note_unknown
+
+AHEAD = 1_000  # rows that are looked at for a column's first cell with something in it
+
+Line = tuple[int, list[str]]  # its number, and its cells
+Number = Callable[[str], float | None]
+
+
+@contextmanager
+def lines_of(path: Path, dialect: Dialect) -> Iterator[Iterator[Line]]:
+    """The lines of a .csv that are not empty."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True, delimiter=dialect.separator)
+            yield ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise not_csv(path, error) from error
+
+
+def read(
+    path: Path,
+    target: str | None,
+    labelled: bool,
+    budget: int,
+    features: Features,
+    classes: Classes,
+    dialect: Dialect,
+) -> tuple[np.ndarray, np.ndarray | None, Names]:
+    """x, y if the targets are asked for, and names; for the arguments see `tables.read`."""
+    with lines_of(path, dialect) as lines:
+        names = [name.strip() for name in next(lines, (0, []))[1]]
+        check_first_line(path, names, features.names, dialect)
+        first = next(lines, None)
+        if first is None:
+            raise ValueError(f"{path} has no rows below its line of names")
+        check_names(path, names)
+        if target is None and labelled:
+            target = names[-1]
+        targets = target_names(path, target, features.names, names)
+        inputs = _inputs(path, names, targets, features, dialect)
+        lines, places = chain([first], lines), {name: k for k, name in enumerate(names)}
+        if features.encode:
+            lines = _with_categories(inputs, places, lines, dialect)
+        learned = targets if labelled else []
+        of_y: list[Number] = [dialect.quantity] * len(learned)
+        if text := len(learned) == 1 and _are_classes(
+            first[1], places[learned[0]], classes, dialect
+        ):
+            of_y = [classes.number]
+        columns = [*inputs.columns, *learned]
+        numbers = [*_numbers(inputs, features.missing, dialect), *of_y]
+        used = [*zip(map(places.__getitem__, columns), numbers, strict=True)]
+        k = len(inputs.columns)
+        values = _cells(path, names, lines, used, k, features.missing, dialect)
+    note_unknown(path, inputs)
+    if features.encode:
+        inputs.settle(len(values), str(path), dialect)
+    check_size(path, len(values), inputs, budget)
+    x = np.empty((len(values), len(inputs.names)))
+    inputs.fill(x, dict(zip(inputs.columns, values.T[:k], strict=True)).__getitem__)
+    known = None
+    y = values[:, k:].copy() if labelled else None
+    if y is not None and text:
+        y, known = classes.in_order(y[:, 0].astype(np.int64))
+    check_first_line(path, names, features.names, dialect, known or ())
+    return x, y, Names(tuple(inputs.names), tuple(targets), known)
+
+
+def _inputs(
+    path: Path, names: list[str], targets: list[str], features: Features, dialect: Dialect
+) -> Inputs:
+    """Those that are asked for, of a table with the columns `names`."""
+    asked = [name for name in features.names or names if name not in targets]
+    found = Inputs(asked, names, features.missing)
+    check_known(path, [*targets, *found.columns], names, dialect)
+    if not features.names:
+        check_inputs(path, asked, dialect)
+    if not asked:
+        raise ValueError(
+            f"{path} has no column left for x besides the targets, {', '.join(targets)}"
+            f"{separated_by_others(names, dialect)}"
+        )
+    return found
+
+
+def _are_classes(row: list[str], place: int, classes: Classes, dialect: Dialect) -> bool:
+    """Whether the column at this place begins with the name of a class."""
+    return len(row) > place and classes.begin(row[place], dialect)
+
+
+def _with_categories(
+    inputs: Inputs, places: Mapping[str, int], lines: Iterator[Line], dialect: Dialect
+) -> Iterator[Line]:
+    """The lines; the inputs note the columns whose first cells with anything in them have text."""
+    seen: list[Line] = []
+    left = [name for name in inputs.columns if name not in inputs.text]
+    for line in islice(lines, AHEAD):
+        seen.append(line)
+        cells = {name: line[1][places[name]] for name in left if places[name] < len(line[1])}
+        for name, cell in cells.items():
+            if is_category(cell, dialect):
+                inputs.encode(name)
+        left = [name for name in left if is_missing(cells.get(name, ""))]
+        if not left:
+            break
+    return chain(seen, lines)
+
+
+def _numbers(inputs: Inputs, missing: bool, dialect: Dialect) -> list[Number]:
+    """What makes a number of a cell, for each column that the inputs need."""
+    plain: Number = partial(_quantity, dialect) if missing else dialect.quantity
+    text = inputs.text
+    return [text[name].number if name in text else plain for name in inputs.columns]
+
+
+def _quantity(dialect: Dialect, cell: str) -> float | None:
+    """The number in a cell; NaN if it is missing."""
+    found = dialect.quantity(cell)
+    return nan if found is None and is_missing(cell) else found
+
+
+def _cells(
+    path: Path,
+    names: Sequence[str],
+    lines: Iterator[Line],
+    used: Sequence[tuple[int, Number]],
+    of_x: int,
+    missing: bool,
+    dialect: Dialect,
+) -> np.ndarray:
+    """The numbers that these functions find in the columns of these places, (rows, columns).
+
+    In the first of them, those `of_x`, a cell may be `missing`, and is NaN.
+    """
+    other, may_miss = separated_by_others(names, dialect), of_x if missing else 0
+    cells = array("d")  # 8 bytes each, where a str has 50
+    for line, row in lines:
+        if len(row) != len(names):
+            raise ValueError(
+                f"{path}, line {line}: expected {len(names)} cells, got {len(row)}{other}"
+            )
+        try:
+            for k, (column, number) in enumerate(used):
+                value = number(row[column])
+                if value is None or not (isfinite(value) or (k < may_miss and isnan(value))):
+                    raise _no_number(row[column], names[column], dialect)
+                cells.append(value)
+        except ValueError as error:
+            name, hint = shortened(names[column]), other
+            if k < of_x and is_missing(row[column]):
+                hint += f", or pass {OPTION}"
+            raise ValueError(f"{path}, line {line}, column {name}: {error}{hint}") from None
+    return np.frombuffer(cells).reshape(-1, len(used))
+
+
+def _no_number(cell: str, column: str, dialect: Dialect) -> ValueError:
+    shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
+    return ValueError(f"expected a number, {shown}{advice(cell, column, dialect)}")

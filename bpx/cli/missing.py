@@ -1,0 +1,88 @@
+"""Missing cells of x, for the command line: they get the mean of their column in training."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..checks import in_words, shortened
+from ..data.readers import Inputs
+from ..ensemble import Ensemble
+from ..frames import column
+from ..layers import Rescale
+from ..names import Columns
+from ..network import Network
+
+MEAN = "mean"
+OPTION = f"--missing {MEAN}"
+
+
+def are_filled(missing: str | None) -> bool:
+    """What --missing says; ValueError if it is neither left out nor `MEAN`."""
+    if missing not in (None, MEAN):
+        raise ValueError(f"expected {OPTION}, got {missing!r}")
+    return missing is not None
+
+
+def check_in_memory(path: Path, size: int, budget: int) -> None:
+    """ValueError if a file is read in blocks, in which nothing is filled."""
+    if size > budget:
+        raise ValueError(
+            f"--missing is for data in memory: {path} takes {in_words(size)}, more than the "
+            f"budget of {in_words(budget)}: pass a larger --budget"
+        )
+
+
+def note_unknown(path: Path, inputs: Inputs) -> None:
+    """Say which texts were in no row of training, and so are taken as missing."""
+    for name, categories in inputs.text.items():
+        if unknown := sorted(categories.unknown):
+            _note(
+                f"{path}: the network was not trained on {len(unknown):,} of the values of column "
+                f"{shortened(name)}, such as {shortened(unknown[0])}: they are taken as missing"
+            )
+
+
+def means(x: np.ndarray, columns: Columns) -> np.ndarray:
+    """Those of the columns of x (n, k), over what is there; ValueError if nothing is."""
+    missing = np.isnan(x)
+    if (empty := missing.all(axis=0)).any():
+        name = column(int(np.argmax(empty)), columns)
+        raise ValueError(f"{name} of x has no value in the rows that are trained on: leave it out")
+    if missing.any():
+        some = column(int(np.argmax(missing.any(axis=0))), columns)
+        _note(
+            f"{int(missing.any(axis=1).sum()):,} of the {len(x):,} rows that are trained on have "
+            f"missing cells, such as in {some}: they get the mean of their column"
+        )
+    return np.asarray(np.nanmean(x, axis=0, dtype=np.float64))
+
+
+def means_of(net: Network | Ensemble) -> np.ndarray:
+    """Those of the data that the network was trained on, which its first layer subtracts.
+
+    Raises
+    ------
+    ValueError
+        It does not standardize its inputs.
+    """
+    first = (net.members[0] if isinstance(net, Ensemble) else net).layers[0]
+    if not isinstance(first, Rescale) or len(net.input_shape) != 1 or not first.scales().all():
+        raise ValueError(
+            f"{OPTION} takes the means that a network standardizes by, as bpx train keeps them, "
+            "and this one does not: fill the cells"
+        )
+    found: np.ndarray = -first.offsets() / first.scales()
+    return found
+
+
+def filled(x: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """x (n, k), or a copy in which NaN is the number of its column."""
+    missing = np.isnan(x)
+    return np.where(missing, by.astype(x.dtype), x) if missing.any() else x
+
+
+def _note(text: str) -> None:
+    logging.getLogger("bpx").info(f"note: {text}")

@@ -1,0 +1,498 @@
+"""Columns of text as inputs, one for each category, and cells that are missing."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer", reason="the command line needs it: pip install typer")
+
+from command_line import bpx_command
+
+import bpx
+from bpx import persistence
+from bpx.cli import tables
+from bpx.data.readers import Features, Inputs, _classes, _tables
+from bpx.names import source
+
+NAMES = ("city=Bern", "city=Oslo", "city=Rome", "height")
+CITIES = ["Oslo", "Bern", "Rome"]
+
+
+def people(n=120, seed=0):
+    """Columns of a table: a city, a height, and y, which follows from both."""
+    rng = np.random.default_rng(seed)
+    city = rng.integers(3, size=n)
+    height = rng.normal(170.0, 10.0, n)
+    return {
+        "city": [CITIES[k] for k in city],
+        "height": height.tolist(),
+        "y": ((city == 1) | (height > 175.0)).astype(int).tolist(),
+    }
+
+
+def inputs(columns):
+    """Those that the network sees, in the order of `NAMES`."""
+    marks = [[city == name for city in columns["city"]] for name in sorted(CITIES)]
+    return np.array([*marks, columns["height"]], float).T
+
+
+def write(path, columns):
+    """A .csv, or a .parquet in groups of ten rows; None is a cell that is missing."""
+    if path.suffix == ".csv":
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
+        path.write_text("\n".join([",".join(columns), *lines]))
+    else:
+        arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+        import pyarrow.parquet as parquet
+
+        parquet.write_table(arrow.table(columns), path, row_group_size=10)
+
+
+def frames(columns):
+    """The same columns as frames of each library that is there."""
+    pandas = pytest.importorskip("pandas", reason="its frames are tested")
+    yield (frame := pandas.DataFrame(columns))
+    yield frame.astype({"city": "category"})
+    yield frame.astype({"city": "string"}).set_index(np.arange(len(frame))[::-1])
+    yield pytest.importorskip("pyarrow", reason="its tables are tested").table(columns)
+    polars = pytest.importorskip("polars", reason="its frames are tested")
+    yield polars.DataFrame(columns)
+    yield polars.DataFrame(columns).with_columns(polars.col("city").cast(polars.Categorical))
+
+
+BUDGETS = pytest.mark.parametrize("budget", ["1 GB", "25 kB"], ids=["in memory", "in blocks"])
+KINDS = pytest.mark.parametrize("kind", ["csv", "parquet"])
+
+
+@pytest.fixture
+def in_small_blocks(monkeypatch):
+    monkeypatch.setattr(_tables, "LINES", 300)
+
+
+def blocks(kind, budget):
+    if budget != "1 GB" or kind == "parquet":
+        pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+
+
+@KINDS
+@BUDGETS
+def test_a_column_of_text(tmp_path, in_small_blocks, kind, budget):
+    blocks(kind, budget)
+    columns = people(1200)
+    write(tmp_path / f"a.{kind}", columns)
+    given = f"a.{kind}", "--target", "y", "--budget", budget
+    options = "--epochs", 3, "--out", "run", "--optimizer", "adam", "--learning-rate", 0.05
+    out, err = bpx_command("train", *given, *options, cwd=tmp_path)
+    assert err == "bpx: note: each value in a column of text is an input: 'city' 3\n"
+    assert float(re.search(r"test accuracy ([\d.]+) %", out)[1]) > 90
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    assert net.columns == NAMES
+
+    other = people(1200, seed=1)
+    x = inputs(other)
+    for again in ("csv", "parquet"):
+        blocks(again, budget)
+        write(tmp_path / f"b.{again}", {name: other[name] for name in ("y", "height", "city")})
+        given = "run", f"b.{again}", "--budget", budget
+        printed, err = bpx_command("predict", *given, cwd=tmp_path)
+        assert (printed.split(), err) == ([str(label) for label in net.predict(x)], "")
+        score, _ = bpx_command("evaluate", *given, cwd=tmp_path)
+        assert score.split()[1] == f"{net.evaluate(x, other['y'])['cost']:.6g}"
+    summary, _ = bpx_command("summary", "run", cwd=tmp_path)
+    assert f"inputs: {', '.join(NAMES)}" in summary
+
+
+@KINDS
+def test_x_is_what_the_table_says(tmp_path, kind):
+    columns = people() | {"odd": [" a=b, c ", "7"] * 60}
+    if kind == "csv":
+        columns["odd"] = ['" a=b, c "', "7"] * 60
+    write(tmp_path / f"a.{kind}", columns)
+    features = Features(encode=True)
+    x, y, names = tables.read(tmp_path / f"a.{kind}", "y", features=features)
+    assert names == ((*NAMES, "odd=7", "odd=a=b, c"), ("y",), None)
+    odd = np.tile([[0.0, 1.0], [1.0, 0.0]], (60, 1))
+    assert np.array_equal(x, np.c_[inputs(columns), odd])
+    assert y.tolist() == columns["y"]
+    some = Features(["odd=a=b, c", "height", "odd=7"])
+    x, _, names = tables.read(tmp_path / f"a.{kind}", "y", features=some)
+    assert np.array_equal(x, np.c_[odd[:, 1], columns["height"], odd[:, 0]])
+
+
+def test_which_column_an_input_comes_from():
+    columns = ["city", "a=b", "a"]
+    assert source("city", columns) == ("city", None)
+    assert source("city=Bern", columns) == ("city", "Bern")
+    assert source("city=", columns) == ("city", "")
+    assert source("a=b", columns) == ("a=b", None)
+    assert source("a=c=d", columns) == ("a", "c=d")
+    assert source("a=b=c", ["a=b"]) == ("a=b", "c")
+    assert source("town=Bern", columns) == ("town=Bern", None)
+
+
+def test_a_frame_has_the_categories_of_a_network(tmp_path):
+    columns = people()
+    scaled = bpx.layers.Rescale.standardizing(inputs(columns))
+    layers = [bpx.layers.Input(4), scaled, bpx.layers.Dense(2, "softmax")]
+    net = bpx.Network(layers, seed=0, dtype="float64")
+    net.columns = NAMES
+    expected = net.feedforward(inputs(columns))
+    for frame in frames(columns):
+        assert np.array_equal(net.feedforward(frame), expected)
+        assert net.predict(frame).tolist() == net.predict(inputs(columns)).tolist()
+        member = bpx.Ensemble([net, net.copy()])
+        assert np.array_equal(member.feedforward(frame), expected)
+        twin = net.copy()
+        twin.fit(frame, columns["y"], epochs=1)
+        of_arrays = net.copy()
+        of_arrays.fit(inputs(columns), columns["y"], epochs=1)
+        assert np.array_equal(twin.parameters, of_arrays.parameters)
+
+
+def test_a_frame_with_another_category():
+    columns = people()
+    net = bpx.Network([4, 2], seed=0)
+    net.columns = NAMES
+    for frame in frames(columns | {"city": ["Bonn", *columns["city"][1:]]}):
+        expected = (
+            r"^x has 'Bonn' in column 'city', which is none of the categories that the network "
+            r"was trained on\. Known: Bern, Oslo, Rome$"
+        )
+        with pytest.raises(ValueError, match=expected):
+            net.predict(frame)
+        with pytest.raises(ValueError, match=r"^validation x has 'Bonn' in column"):
+            net.fit(inputs(columns), columns["y"], validation=(frame, columns["y"]))
+    for frame in frames(columns | {"city": [None, *columns["city"][1:]]}):
+        with pytest.raises(
+            ValueError, match=r"NaN or infinity, first in row 0, column 'city=Bern'"
+        ):
+            net.predict(frame)
+    for frame in frames(columns | {"town": columns["city"]}):
+        with pytest.raises(ValueError, match=r"^x has no column 'city=Bern'"):
+            net.predict(
+                frame.drop("city", axis=1) if hasattr(frame, "iloc") else frame.drop(["city"])
+            )
+
+
+@KINDS
+def test_data_on_disk_have_the_categories_that_are_named(tmp_path, in_small_blocks, kind):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    path, columns = tmp_path / f"a.{kind}", people()
+    write(path, columns)
+    data = bpx.open_data(path, target="y", columns=NAMES)
+    assert data.columns == NAMES
+    assert np.array_equal(data.read(), inputs(columns))
+    both = bpx.open_data([path, path], target="y", columns=NAMES[::-1])
+    assert np.array_equal(both.read(), np.tile(inputs(columns)[:, ::-1], (2, 1)))
+    with pytest.raises(ValueError, match=r"column 'city': 'Rome' is not one of the categories"):
+        bpx.open_data(path, target="y", columns=NAMES[:2]).read()
+    with pytest.raises(
+        ValueError, match=r"'city' is a column of numbers, and 'city=Bern' takes i"
+    ):
+        bpx.open_data(path, target="y", columns=["city", "city=Bern"])
+    with pytest.raises(ValueError, match="categories to be different, and without spaces around"):
+        bpx.open_data(path, target="y", columns=["city= Bern"])
+    with pytest.raises(
+        (ValueError, TypeError), match=r"for text name the values .* 'city=\.\.\.'"
+    ):
+        bpx.open_data(path, target="y").read()
+    write(path, columns | {"city": [None, *columns["city"][1:]]})
+    with pytest.raises(ValueError, match=r"expected the name of a category, got ''|city=Bern"):
+        bpx.open_data(path, target="y", columns=NAMES).read()
+
+
+@KINDS
+@BUDGETS
+def test_a_category_that_is_not_known(tmp_path, in_small_blocks, kind, budget):
+    blocks(kind, budget)
+    write(tmp_path / "a.csv", people())
+    bpx_command("train", "a.csv", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    columns = people(1200, seed=1)
+    columns["city"][700] = "Bonn"
+    write(tmp_path / f"b.{kind}", columns)
+    given = f"b.{kind}", "--budget", budget
+    for command in ("evaluate", "predict"):
+        _, err = bpx_command(command, "run", *given, cwd=tmp_path, status=2)
+        assert "column 'city': 'Bonn' is not one of the categories. Known: Bern, Oslo, Rome" in err
+    _, err = bpx_command("train", "a.csv", "--test", f"b.{kind}", cwd=tmp_path, status=2)
+    assert "column 'city': 'Bonn' is not one of the categories. Known: Bern, Oslo, Rome" in err
+
+
+@KINDS
+@BUDGETS
+def test_text_that_is_no_category(tmp_path, in_small_blocks, kind, budget):
+    blocks(kind, budget)
+    columns = people(1200)
+    names = [f"row {k}" for k in range(1200)]
+    write(tmp_path / f"a.{kind}", {"id": names, "name": names, **columns})
+    given = f"a.{kind}", "--target", "y", "--budget", budget
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert err == (
+        f"bpx: a.{kind}: a column of text has an input for each of its values, at most 1,000 and "
+        "one for two rows, got 1,200 in 'id', 1,200 in 'name' (1,200 rows): leave it out (bpx "
+        "train --ignore id,name)\n"
+    )
+    write(tmp_path / f"a.{kind}", {"last, first": names, **columns})
+    if kind == "parquet":
+        _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+        assert "(bpx train --ignore 'last, first')" in err
+
+
+@KINDS
+def test_more_categories_than_are_counted(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(_classes, "MOST_NAMES", 2)
+    write(tmp_path / f"a.{kind}", people())
+    _, err = bpx_command("train", f"a.{kind}", "--target", "y", cwd=tmp_path, status=2)
+    assert "column 'city': expected names of categories, got more than 2 different texts" in err
+
+
+@KINDS
+def test_categories_that_take_more_memory_than_there_is(tmp_path, monkeypatch, kind):
+    """A row of a few bytes may become one of a thousand numbers."""
+    columns = people(400) | {"code": [f"c{k % 150}" for k in range(400)]}
+    write(tmp_path / f"a.{kind}", columns)
+    given = f"a.{kind}", "--target", "y", "--budget"
+    _, err = bpx_command("train", *given, "100 kB", cwd=tmp_path, status=2)
+    assert err == (
+        f"bpx: a.{kind}: x takes 492.8 kB in memory, more than the budget of 100 kB, as each "
+        "value in a column of text is an input: pass a larger --budget, or leave out 'code', "
+        "which has the most\n"
+    )
+    bpx_command("train", *given, "1 MB", "--epochs", 0, cwd=tmp_path)
+
+
+def test_columns_that_are_not_all_text(tmp_path):
+    """What begins with numbers has numbers; dates and numbers in other marks are told."""
+    columns = people(20)
+    for cells, told in (
+        (["1", "many"], "line 3, column 'a': expected a number, got 'many'; a column has numbers"),
+        (["2020-01-31", "2020-02-01"], "line 2, column 'a': expected a number, got '2020-01-31'"),
+        (["1,5", "2,5"], "pass --decimal , if its comma is the decimal mark"),
+        (["28 €", "30 €"], "got '28 €': write the digits 0 to 9 and a point, without other marks"),
+    ):
+        write(tmp_path / "a.csv", {"a": [f'"{cell}"' for cell in cells] * 10, **columns})
+        _, err = bpx_command("train", "a.csv", cwd=tmp_path, status=2)
+        assert told in err
+    write(tmp_path / "a.csv", {"a": ["True", "False"] * 10, "b": ["no", "yes"] * 10, **columns})
+    bpx_command("train", "a.csv", "--epochs", 0, "--out", "run", cwd=tmp_path)
+    found = bpx.load(tmp_path / "run" / "model.safetensors").columns
+    assert found == ("a", "b=no", "b=yes", *NAMES)
+
+
+def test_the_target_is_not_a_column_of_inputs(tmp_path):
+    write(tmp_path / "a.csv", people())
+    bpx_command("train", "a.csv", "--epochs", 0, "--out", "run", cwd=tmp_path)
+    _, err = bpx_command("evaluate", "run", "a.csv", "--target", "city", cwd=tmp_path, status=2)
+    assert "'city' is an input of this network: --target names the targets' column" in err
+
+
+def with_gaps(n=120, seed=0):
+    """Those of `people`, some of whose cells of x are missing; the first ones among them."""
+    rng, columns = np.random.default_rng(seed + 1), people(n, seed)
+    for name in ("city", "height"):
+        for k in (0, *rng.integers(n, size=n // 5).tolist()):
+            columns[name][k] = None
+    return columns
+
+
+def filled(columns, means):
+    """`inputs`, with a number for each of `NAMES` where a cell is missing."""
+    known = {"city": ["Bern"], "height": [0.0]}
+    gaps = {name: [cell is None for cell in columns[name]] for name in known}
+    whole = {name: [known[name][0] if c is None else c for c in columns[name]] for name in known}
+    missing = np.array([gaps["city"]] * 3 + [gaps["height"]]).T
+    return np.where(missing, means, inputs(whole))
+
+
+@KINDS
+def test_missing_cells(tmp_path, kind):
+    if kind == "parquet":
+        blocks(kind, "1 GB")
+    columns, later = with_gaps(), with_gaps(60, seed=1)
+    write(tmp_path / f"a.{kind}", columns)
+    write(tmp_path / f"later.{kind}", later)
+    given = f"a.{kind}", "--target", "y"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert err.endswith(", or leave the row out, or pass --missing mean\n")
+    options = "--missing", "mean", "--validation", f"later.{kind}", "--epochs", 3, "--out", "run"
+    _, err = bpx_command("train", *given, *options, cwd=tmp_path)
+    gaps = [None in row for row in zip(columns["city"], columns["height"], strict=True)]
+    expected = (
+        r"\d+ of the 108 rows that are trained on have missing cells, such as in column "
+        r"'city=Bern': they get the mean of their column"
+    )
+    assert re.search(expected, err)
+    assert sum(gaps) > 20
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    first = net.layers[0]
+    means = -np.array(first.offset) / np.array(first.scale)
+    seen = [height for height in columns["height"] if height is not None]
+    assert means[3] == pytest.approx(np.mean(seen), abs=1.5)
+    assert means[:3].sum() == pytest.approx(1.0)
+    x = filled(later, means)
+    _, err = bpx_command("predict", "run", f"later.{kind}", cwd=tmp_path, status=2)
+    assert "or pass --missing mean" in err
+    more = f"later.{kind}", "--missing", "mean"
+    printed, _ = bpx_command("predict", "run", *more, cwd=tmp_path)
+    assert printed.split() == [str(label) for label in net.predict(x)]
+    score, _ = bpx_command("evaluate", "run", *more, cwd=tmp_path)
+    cost = net.evaluate(x, later["y"])["cost"]
+    assert float(score.split()[1]) == pytest.approx(cost, rel=1e-5)
+    history = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    row = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
+    assert float(row["validation_cost"]) == pytest.approx(cost, rel=1e-5)
+
+
+def test_the_mean_is_that_of_the_rows_that_are_trained_on(tmp_path):
+    rows = {"a": [None, 1.0, 3.0, 8.0] * 10, "y": [0.0, 1.0, 3.0, 8.0] * 10}
+    write(tmp_path / "a.csv", rows)
+    write(tmp_path / "b.csv", {"a": [None, 100.0] * 10, "y": [1.0, 2.0] * 10})
+    write(tmp_path / "c.csv", {"a": [None, 200.0] * 10, "y": [1.0, 2.0] * 10})
+    others = "--validation", "b.csv", "--test", "c.csv", "--missing", "mean"
+    bpx_command("train", "a.csv", *others, "--epochs", 0, "--out", "run", cwd=tmp_path)
+    first = bpx.load(tmp_path / "run" / "model.safetensors").layers[0]
+    assert -first.offset[0] / first.scale[0] == pytest.approx(4.0)
+    assert 1 / first.scale[0] == pytest.approx(np.std([4.0, 1.0, 3.0, 8.0]))
+
+
+def test_categories_that_are_not_known_may_be_missing(tmp_path):
+    write(tmp_path / "a.csv", people())
+    options = "--missing", "mean", "--epochs", 1, "--out", "run"
+    _, err = bpx_command("train", "a.csv", *options, cwd=tmp_path)
+    assert "missing cells" not in err
+    columns = people(60, seed=1)
+    columns["city"][:3] = ["Bonn", None, "Graz"]
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    means = -np.array(net.layers[0].offset) / np.array(net.layers[0].scale)
+    whole = columns | {"city": [None] * 3 + columns["city"][3:]}
+    for kind in ("csv", "parquet"):
+        write(tmp_path / f"b.{kind}", columns)
+        printed, err = bpx_command(
+            "predict", "run", f"b.{kind}", "--outputs", "--missing", "mean", cwd=tmp_path
+        )
+        assert err == (
+            f"bpx: note: b.{kind}: the network was not trained on 2 of the values of column "
+            "'city', such as 'Bonn': they are taken as missing\n"
+        )
+        found = np.array([line.split(",") for line in printed.splitlines()], float)
+        assert found == pytest.approx(net.feedforward(filled(whole, means)), rel=1e-4)
+
+
+def test_missing_numbers_of_arrays(tmp_path):
+    x = np.arange(80.0).reshape(40, 2)
+    x[::4, 1] = np.nan
+    y = x[:, 0] % 3
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    _, err = bpx_command("train", "a.npz", cwd=tmp_path, status=2)
+    assert "or leave the row out, or pass --missing mean" in err
+    options = "--missing", "mean", "--epochs", 1, "--out", "run"
+    bpx_command("train", "a.npz", *options, cwd=tmp_path)
+    bpx_command("evaluate", "run", "a.npz", "--missing", "mean", cwd=tmp_path)
+    x[3, 0] = np.inf
+    np.savez(tmp_path / "b.npz", x=x, y=y)
+    _, err = bpx_command("train", "b.npz", *options[:2], cwd=tmp_path, status=2)
+    assert "NaN or infinity in x, first in row 3, column 0: fill it, or leave the row out\n" in err
+
+
+def test_missing_integers_of_parquet(tmp_path):
+    """Their type has no NaN."""
+    write(tmp_path / "a.parquet", {"a": [None, 1, 3, 8] * 10, "y": [0.0, 1.0, 3.0, 8.0] * 10})
+    given = "a.parquet", "--target", "y"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert "column 'a' has a missing value in row 0" in err
+    bpx_command("train", *given, "--missing", "mean", "--epochs", 1, cwd=tmp_path)
+
+
+def test_a_run_with_missing_cells_is_resumed(tmp_path):
+    write(tmp_path / "a.csv", with_gaps())
+    options = "a.csv", "--missing", "mean", "--out"
+    bpx_command("train", *options, "whole", "--epochs", 4, cwd=tmp_path)
+    bpx_command("train", *options, "run", "--epochs", 2, cwd=tmp_path)
+    bpx_command("train", "--resume", "run", "--epochs", 4, cwd=tmp_path)
+    models = [tmp_path / run / "model.safetensors" for run in ("whole", "run")]
+    (theirs, header), (ours, other) = map(persistence.read, models)
+    assert header == other
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["a.csv", "--missing", "median"], "expected --missing mean, got 'median'"),
+        (["digits", "--missing", "mean"], "--missing is for files; no cell is missing in digits"),
+        (
+            ["a.csv", "--missing", "mean", "--no-standardize"],
+            "--missing takes the means that standardizing keeps in the model: leave "
+            "--no-standardize out",
+        ),
+        (
+            ["a.csv", "--missing", "mean", "--target", "y", "--budget", "1 kB"],
+            "--missing is for data in memory: a.csv takes ",
+        ),
+        (
+            ["empty.csv", "--missing", "mean"],
+            "column 'a' of x has no value in the rows that are t",
+        ),
+        (
+            ["a.csv", "--missing", "mean", "--validation", "empty.csv"],
+            "empty.csv has no column 'city=",
+        ),
+    ],
+)
+def test_what_missing_is_not_for(tmp_path, arguments, told):
+    write(tmp_path / "a.csv", with_gaps())
+    write(tmp_path / "empty.csv", {"a": [None] * 20, "b": [1, 2] * 10, "y": [0, 1] * 10})
+    _, err = bpx_command("train", *arguments, cwd=tmp_path, status=2)
+    assert told in err
+
+
+def test_a_network_that_has_no_means(tmp_path):
+    write(tmp_path / "a.csv", with_gaps())
+    net = bpx.Network([4, 2], output="softmax", seed=0)
+    net.columns = NAMES
+    net.save(tmp_path / "net.safetensors")
+    for command in ("predict", "evaluate"):
+        _, err = bpx_command(
+            command, "net.safetensors", "a.csv", "--target", "y", "--missing", "mean",
+            cwd=tmp_path, status=2,
+        )  # fmt: skip
+        assert (
+            "takes the means that a network standardizes by, as bpx train keeps them, and" in err
+        )
+        given = command, "net.safetensors", "a.csv", "--target", "y", "--missing"
+        _, err = bpx_command(*given, "mean", "--budget", "1 kB", cwd=tmp_path, status=2)
+        assert "--missing is for data in memory: a.csv takes " in err
+        _, err = bpx_command(*given, "zero", cwd=tmp_path, status=2)
+        assert "expected --missing mean, got 'zero'" in err
+
+
+def test_an_ensemble_fills_by_its_first_member(tmp_path):
+    columns = people()
+    write(tmp_path / "a.csv", columns)
+    bpx_command("train", "a.csv", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    bpx.Ensemble([net, net.copy()]).save(tmp_path / "two.safetensors")
+    write(tmp_path / "b.csv", with_gaps(30, seed=1))
+    given = "b.csv", "--missing", "mean", "--outputs"
+    one, two = (
+        bpx_command("predict", model, *given, cwd=tmp_path) for model in ("run", "two.safetensors")
+    )
+    assert one == two
+
+
+def test_categories_are_marked_where_they_are_and_missing_where_there_are_none():
+    found = Inputs(["a", "b=x", "b=y"], ["b", "a"], missing=True)
+    assert (found.names, found.columns) == (["a", "b=x", "b=y"], ["a", "b"])
+    out = np.zeros((3, 3))
+    codes = np.array([found.text["b"].number(cell) for cell in ("y", " x ", "?")])
+    found.fill(out, {"a": np.arange(3.0), "b": codes}.__getitem__)
+    assert np.array_equal(out, [[0, 0, 1], [1, 1, 0], [2, np.nan, np.nan]], equal_nan=True)
+    assert np.isnan(found.text["b"].number("z"))
+    assert found.text["b"].unknown == {"z"}
+    told = Inputs(["b=x"], ["b"], missing=False).text["b"]
+    with pytest.raises(ValueError, match="expected the name of a category, got '': fill it"):
+        told.number("")
