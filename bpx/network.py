@@ -1100,8 +1100,9 @@ class Network(HasNames):
             m ≤ n; by default 10, or n if that is less. The last, smaller batch of an epoch is
             trained on too, unless `drop_last`.
         optimizer : Optimizer or str, optional
-            By default ``net.optimizer``, which is that of the last `fit`, else ``SGD(0.1)``. An
-            optimizer equal to the last one continues with its memory; a different one starts anew.
+            By default ``net.optimizer``, which is that of the last `fit`, else ``SGD(0.1)``, and
+            for a regression ``Adam(0.003)``. An optimizer equal to the last one continues with its
+            memory; a different one starts anew.
         l1, l2 : float
             λ₁ and λ₂ ≥ 0; they are divided by `n`. 0 by default.
         sample_weight : array, optional

@@ -1521,6 +1521,63 @@ def test_x_that_is_far_from_one_is_told_once(rng, hidden):
     network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
 
 
+@pytest.mark.parametrize("given", ["dense", "sparse"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "leaky-relu"])
+def test_x_for_which_steps_of_sgd_are_too_large(rng, activation, given):
+    """As digits from 0 to 16 are."""
+    x, y = rng.uniform(0, 16, (200, 64)), rng.integers(10, size=200)
+    if given == "sparse":
+        x = pytest.importorskip("scipy.sparse", reason="no SciPy: pip install scipy").csr_matrix(x)
+
+    def network():
+        return bpx.Network([64, 20, 10], hidden=activation, output="softmax", seed=0)
+
+    options = {"epochs": 1, "batch_size": 50}
+    if activation in ("relu", "gelu"):
+        told = (
+            r"^x is far from 1: its root mean square is 9\... in the first 64 rows, so a step of "
+            rf"SGD\(0\.1\) moves the sums z of Dense 20, {activation} by 5.. δ, from where "
+            r"networks learn little: .* as the first layer, or pass optimizer=bpx\.Adam\(\)$"
+        )
+        with pytest.warns(RuntimeWarning, match=told):
+            network().fit(x, y, **options)
+    else:
+        network().fit(x, y, **options)
+    network().fit(x, y, optimizer="adam", **options)
+    network().fit(x, y, optimizer=bpx.SGD(0.01), **options)
+    network().fit(x / 8, y, optimizer=bpx.SGD(2.0, momentum=0.0), **options)  # not x, but the rate
+
+
+@pytest.mark.parametrize("given", ["dense", "sparse"])
+def test_one_column_that_is_far_from_one(rng, given):
+    x = rng.uniform(0, 1, (200, 10))
+    x[:, 3] *= 5e4
+    if given == "sparse":
+        x = pytest.importorskip("scipy.sparse", reason="no SciPy: pip install scipy").csr_matrix(x)
+    with pytest.warns(RuntimeWarning, match=r"so the sums z of Dense 5, tanh begin at about \d+"):
+        bpx.Network([10, 5, 2], hidden="tanh", seed=0).fit(x, [0, 1] * 100, epochs=1)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_default_optimizer_goes_by_the_task(rng, task):
+    """SGD(0.1) diverges in the regression: the curvature is about the number of units."""
+    of_classes = task == "classification"
+    x, outputs = rng.normal(size=(400, 10)), 2 if of_classes else 1
+    y = rng.integers(2, size=400) if of_classes else rng.normal(size=400)
+
+    def network():
+        output = "softmax" if of_classes else "identity"
+        return bpx.Network([10, 200, outputs], hidden="relu", output=output, seed=0)
+
+    net = network()
+    history = net.fit(x, y, epochs=2)
+    assert net.optimizer == (bpx.SGD(0.1) if of_classes else bpx.Adam(0.003))
+    assert np.isfinite(history["training_cost"]).all()
+    diverges = contextlib.nullcontext() if of_classes else pytest.raises(bpx.DivergenceError)
+    with diverges:
+        network().fit(x, y, epochs=2, optimizer=bpx.SGD(0.1))
+
+
 @pytest.mark.parametrize("cost", ["quadratic", "mean-absolute-error", "huber"])
 @pytest.mark.parametrize(
     ("scale", "shift", "told"),

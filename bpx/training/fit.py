@@ -27,7 +27,7 @@ from ..history import History
 from ..labels import learned
 from ..names import Names
 from ..network import Network
-from ..optimizers import SGD, AdamW, Optimizer, State, as_optimizer
+from ..optimizers import SGD, AdamW, Optimizer, State, as_optimizer, default_optimizer
 from ..parallel.mpi import joined
 from ..parallel.ranks import Ranks
 from ..registry import article, nearest
@@ -35,9 +35,10 @@ from ..schedules import Schedule
 from .agreement import check_arguments, newest_checkpoint
 from .checkpoints import Checkpoints
 from .interrupts import conclude
+from .plausibility import warn_of_scale
 from .slices import SharedStream, check_cuts
 from .snapshots import Snapshot, arguments_of
-from .sources import Order, Source, Stream, of_samples
+from .sources import Arrays, Order, Source, Stream, of_samples
 from .steps import DivergenceError
 from .trainer import Trainer
 from .updates import Penalty
@@ -136,7 +137,9 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
     held_out = _held_out(net, options, names)
     callbacks = _callbacks(options.callbacks, options.progress, ranks)
     optimizer = (
-        (net.optimizer or SGD()) if options.optimizer is None else as_optimizer(options.optimizer)
+        (net.optimizer or default_optimizer(net.task))
+        if options.optimizer is None
+        else as_optimizer(options.optimizer)
     )
     penalty, chain = _penalty(options, source.n), _in_precision(net.chain, options.precision)
     arguments: dict[str, Any] = {}
@@ -149,6 +152,9 @@ def _train(net: Network, x: Any, y: Any, options: Options, ranks: Ranks) -> Hist
         net.chain.architecture.custom,
     )  # fmt: skip
     state = _memory(net, optimizer)
+    if isinstance(source, Arrays) and options.check_finite and not net.steps:
+        eta = optimizer.rate(state, 0) if isinstance(optimizer, SGD) else 0.0
+        warn_of_scale(net, source.samples.x, eta)
     _warn_of_steps(optimizer, state, options.epochs, source.steps)
     if net.layout.decayed and options.epochs:
         _warn_of_decay(penalty, optimizer, state)

@@ -33,7 +33,7 @@ from ..data.minibatches import epoch_order, steps_of_epoch
 from ..names import Names
 from ..network import Network
 from ..registry import article
-from .plausibility import warn_of_coarse, warn_of_scale, warn_of_several, warn_of_targets
+from .plausibility import warn_of_coarse, warn_of_several, warn_of_targets
 
 Order = bool | Callable[[], Any]  # see `shuffle` of `Network.fit`
 Batch = tuple[Array, Array, Array | None]  # x as the first layer takes it, y, weights
@@ -225,7 +225,6 @@ def of_samples(
     if not isinstance(samples.x, Blocks):
         warn_of_coarse(net, samples.x, names)
         if finite and not net.steps:
-            warn_of_scale(net, samples.x)
             warn_of_targets(net, samples.x, samples.y, names)
         return Arrays(net, samples, size, shuffle, drop_last)
     if callable(shuffle):
