@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .checks import as_days, last_word, shortened, warn
-from .names import Columns, source
+from .names import Columns, or_its_source, source
 from .registry import nearest
 
 
@@ -91,7 +91,8 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
     for name, _ in sources:
         if name not in places:
             raise ValueError(
-                f"{what} has no column {shortened(name)}, which the network was trained on"
+                f"{what} has no column {shortened(name)}{or_its_source(name)}, which the network "
+                "was trained on"
                 f"{nearest(name, list(names))} (to go by their order instead: "
                 f"np.asarray({last_word(what)}))"
             )

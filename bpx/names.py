@@ -6,6 +6,8 @@ import re
 from collections.abc import Container
 from typing import Any, NamedTuple
 
+from .checks import shortened
+
 Columns = tuple[str, ...] | None
 
 
@@ -40,6 +42,12 @@ def source(name: str, columns: Container[str]) -> tuple[str, str | None]:
             if name[: mark.start()] in columns:
                 return name[: mark.start()], name[mark.end() :]
     return name, None
+
+
+def or_its_source(name: str) -> str:
+    """What a message says beside the name of an input whose column is not there."""
+    column, mark, _ = name.partition("=")
+    return f", or {shortened(column)} with text" if column and mark else ""
 
 
 class HasNames:

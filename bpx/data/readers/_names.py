@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...checks import shortened
+from ...names import or_its_source
 from ...registry import nearest
 from ._dialect import SEPARATORS, Dialect
 
@@ -52,7 +53,8 @@ def check_known(path: Path, asked: Iterable[str], names: Sequence[str], dialect:
     for name in asked:
         if name not in known:
             other = separated_by_others(names, dialect) or _names_like_a_row(path, names, dialect)
-            raise ValueError(f"{path} has no column {name!r}{nearest(name, [*names])}{other}")
+            known_as = f"{name!r}{or_its_source(name)}"
+            raise ValueError(f"{path} has no column {known_as}{nearest(name, [*names])}{other}")
 
 
 def check_inputs(path: Path, names: list[str], dialect: Dialect) -> None:
