@@ -52,8 +52,15 @@ def seeds(folder: Path) -> list[str]:
     net = bpx.Network([4, 3, 3], seed=0)
     net.fit(x, y, epochs=1)
     net.classes = ["ash", "elm", "oak"]
-    names, kinds = [*(f"c{k}" for k in range(4)), "label"], np.array(net.classes)[y]
-    cells = np.c_[np.char.mod("%.4g", x), kinds]
+    names, kinds = [*(f"c{k}" for k in range(4)), "town", "label"], np.array(net.classes)[y]
+    towns = np.array(["Bern", "Oslo"])[y % 2]
+    inputs = np.c_[x, y % 2 == 0, y % 2 == 1]
+    layers = [bpx.layers.Input(6), bpx.layers.Rescale.standardizing(inputs), bpx.layers.Dense(3)]
+    of_tables = bpx.Network(layers, task="classification", cost="quadratic", seed=0)
+    of_tables.columns = [*names[:4], "town=Bern", "town=Oslo"]
+    of_tables.fit(inputs, kinds, epochs=1)
+    of_tables.save(folder / "x.tables")
+    cells = np.c_[np.char.mod("%.4g", x), towns, kinds]
     np.savetxt(folder / "x.csv", cells, "%s", ",", header=",".join(names), comments="")
     net.save(folder / "x.safetensors")
     bpx.Ensemble.of(2, net).save(folder / "x.ensemble")
@@ -67,7 +74,7 @@ def seeds(folder: Path) -> list[str]:
     except ImportError:
         print("no pyarrow: no Parquet, and no CSV in blocks", file=sys.stderr)
         return found
-    columns = dict(zip(names, [*x.T, kinds], strict=True))
+    columns = dict(zip(names, [*x.T, towns, kinds], strict=True))
     parquet.write_table(pyarrow.table(columns), folder / "x.parquet", row_group_size=10)
     return [*found, "parquet"]
 
@@ -78,7 +85,8 @@ def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, l
     kind = kinds[number % len(kinds)]
     path = folder / f"wrong.{kind}"
     path.write_bytes(mutations.KINDS[kind]((folder / f"x.{kind}").read_bytes(), draw))
-    wrong, model = str(path), str(folder / "x.safetensors")
+    labelled = kind in ("csv", "parquet")
+    wrong, model = str(path), str(folder / ("x.tables" if labelled else "x.safetensors"))
     if kind in OF_RUN:
         run = folder / "wrong.run"
         run.mkdir(exist_ok=True)
@@ -91,15 +99,16 @@ def case(folder: Path, kinds: list[str], seed: int, number: int) -> tuple[str, l
         if kind == "safetensors":
             chosen.append(["export", wrong, str(folder / "out.onnx")])
         return kind, draw.choice(chosen)
-    labelled = kind in ("csv", "parquet")
     target = ["--target", "label"] if labelled and draw.random() < 0.7 else []
     budget = draw.choice(["20 MB", "1 kB", "20 kB"] if labelled else ["20 MB", "1 kB"])
     train = ["train", wrong, "--epochs", "1", "--hidden", "2", "--budget", budget, *target]
     if draw.random() < 0.2:
         train += ["--task", draw.choice(["regression", "multilabel", "classification"])]
     chosen = [train, train, ["predict", model, wrong, *target]]
-    return kind, draw.choice(chosen if kind == "npy" else [*chosen, ["evaluate", model, wrong,
-                                                                     *target]])  # fmt: skip
+    if kind != "npy":
+        chosen.append(["evaluate", model, wrong, *target])
+    missing = ["--missing", "mean"] if draw.random() < 0.2 else []
+    return kind, [*draw.choice(chosen), *missing]
 
 
 def outcome(arguments: list[str]) -> tuple[str, str]:
