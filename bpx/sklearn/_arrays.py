@@ -18,6 +18,7 @@ from sklearn import get_config
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
+from .. import frames
 from ..backends import Array, Backend, BackendError, asarray, get, move, of
 from ..checks import as_days, shortened
 from ..data.values import first_not_finite
@@ -94,6 +95,7 @@ def check_no_dates(array: Any, what: str) -> None:
 
     A missing one would be a very large number, and no NaN.
     """
+    frames.check_no_dates(array, what)
     scalar = not hasattr(array, "__len__") or getattr(array, "shape", None) == ()
     if scalar or issparse(array) or not len(array):
         return
@@ -107,10 +109,17 @@ def check_no_dates(array: Any, what: str) -> None:
 
 
 @contextlib.contextmanager
-def text_is_told(X: Any) -> Iterator[None]:
-    """A ValueError of scikit-learn's about text in X says in which column, and what to do."""
+def no_numbers_are_told(X: Any, y: Any = None) -> Iterator[None]:
+    """An error of scikit-learn's about text or other objects says in which column of X, or in y,
+    and what to do.
+    """
     try:
         yield
+    except TypeError as error:
+        for what, array in (("X", X), ("y", y)):
+            if told := _object_in(array):
+                raise TypeError(f"{error}: {what} has {told}") from error
+        raise
     except ValueError as error:
         of_text = any(words in str(error) for words in ("string", "Cannot cast"))  # or categories
         found = _text(X) if of_text else None
@@ -124,6 +133,22 @@ def text_is_told(X: Any) -> Iterator[None]:
             f"1 of it in a pipeline, make_column_transformer((OneHotEncoder(), [{place}]), "
             "remainder='passthrough')"
         ) from error
+
+
+def _object_in(values: Any) -> str:
+    """The first object that is no number, where it is and what to do; empty if there is none."""
+    array = np.asarray(values, object)  # without axes if it is sparse, or None
+    for at, value in np.ndenumerate(array if array.ndim else ()):
+        try:
+            float(0.0 if value is None else value)  # None is a NaN to scikit-learn
+        except ValueError:  # text, for which there is another message
+            continue
+        except TypeError:
+            place = f" in {column(at[-1], names_of(values))}" if len(at) > 1 else ""
+            is_date = hasattr(value, "year") or hasattr(value, "total_seconds")
+            hint = ": make numbers of them, such as days since the first one" if is_date else ""
+            return f"{shortened(value)}{place}{hint}"
+    return ""
 
 
 def as_numbers(X: Any) -> Any:

@@ -26,8 +26,8 @@ from ._arrays import (
     check_no_dates,
     check_same,
     checked,
+    no_numbers_are_told,
     source_backend,
-    text_is_told,
 )
 
 
@@ -143,7 +143,7 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             return X
         check_no_dates(X, "X")
         accepted = {"accept_sparse": ["csr", "csc"], "allow_nd": self._allow_nd}
-        with text_is_told(X):
+        with no_numbers_are_told(X):
             return as_numbers(validate_data(self, X, reset=False, **accepted))
 
     def transform(self, X: Any) -> Array:

@@ -28,8 +28,8 @@ from ._arrays import (
     checked_weight,
     checked_y,
     float_dtype,
+    no_numbers_are_told,
     source_backend,
-    text_is_told,
 )
 from ._callbacks import CallbackSupportMixin
 from ._display import ShowsLayers
@@ -94,9 +94,10 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
             check_no_dates(X, "X")
             if numeric:
                 check_no_dates(y, "y")
-            with text_is_told(X):
+            y = on_host(y)
+            with no_numbers_are_told(X, y if numeric else None):
                 X, y = validate_data(
-                    self, X, on_host(y), accept_sparse=["csr", "csc"], multi_output=True,
+                    self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
                     y_numeric=numeric, dtype=self._dtypes, allow_nd=self._allow_nd, reset=reset,
                 )  # fmt: skip
                 X = as_numbers(X)
