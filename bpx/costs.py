@@ -46,7 +46,7 @@ class Cost:
         (m, k): the first t outputs are the first of each target, the next t the second of each.
     point : int or None
         Which of the outputs about a target predicts it, as its mean or median does: 0, where there
-        is one; None: none of them does.
+        is one (but not of a quantile other than the median); None: none of them does.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Cost:
         [[0.5, 20.0]]
         """
         each, point = self.outputs_per_target, self.point
-        if each == 1 or a.shape[1] != each * count:
+        if a.shape[1] != each * count:
             return a
         return None if point is None else a[:, point * count : (point + 1) * count]
 
@@ -336,9 +336,8 @@ class Quantile(Cost):
 
     @property
     def point(self) -> int | None:
-        if isinstance(self.levels, tuple):
-            return self.levels.index(0.5) if 0.5 in self.levels else None
-        return 0
+        levels = self.levels if isinstance(self.levels, tuple) else (self.levels,)
+        return levels.index(0.5) if 0.5 in levels else None
 
     def _slope(self, xp: Any, e: Array) -> Array:
         """τ where e = y − a is positive, else τ − 1, and 0 where e is 0; (m, k)."""

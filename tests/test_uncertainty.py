@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -327,26 +328,38 @@ def test_early_stopping_of_an_mlp(noisy):
     from bpx.sklearn import MLPRegressor
 
     options = ADAM | {"early_stopping": True}
-    est = MLPRegressor(Quantile(LEVELS), 30, **options).fit(*noisy)
-    assert est.best_validation_score_ > 0.9
-    MLPRegressor(Quantile((0.1, 0.9)), 30, scoring="loss", **options).fit(*noisy)
+    for cost in (Quantile(LEVELS), Quantile((0.1, 0.9)), Quantile(0.9), GaussianNLL(), "huber"):
+        est = MLPRegressor(cost, 30, **options).fit(*noisy)
+        assert est.best_validation_score_ == -min(est.validation_loss_curve_)
+    for loss in ("squared_error", "poisson", bpx.costs.Quadratic()):
+        est = MLPRegressor(loss, 30, **options).fit(noisy[0], abs(noisy[1]))
+        assert 0.5 < est.best_validation_score_ < 1.0
+        assert len(est.validation_scores_) == len(est.validation_loss_curve_)
     est = MLPRegressor("gaussian-nll", 30, random_state=0, solver="lbfgs").fit(*noisy)
     assert est.score(*noisy) > 0.9
     again = MLPRegressor.from_network(est.to_network(), solver="lbfgs")
     assert again.loss == GaussianNLL()
     assert np.array_equal(again.predict(noisy[0]), est.predict(noisy[0]))
-    with pytest.raises(ValueError, match="R² needs an output for each target that predicts it"):
-        MLPRegressor(Quantile((0.1, 0.9)), 30, **options).fit(*noisy)
 
 
 @quiet
-def test_no_score_where_no_output_predicts_the_target(noisy):
+@pytest.mark.parametrize("levels", [(0.1, 0.9), (0.9,), 0.9])
+def test_no_score_where_no_output_predicts_the_target(noisy, levels):
     pytest.importorskip("sklearn")
-    message = r"R² needs an output for each .* and Quantile\(levels=\(0.1, 0.9\)\) has none: give"
-    for est in both(Quantile((0.1, 0.9))):
-        est.fit(*noisy)
-        with pytest.raises(ValueError, match=message):
-            est.score(*noisy)
+    from sklearn.metrics import make_scorer, mean_pinball_loss
+    from sklearn.model_selection import cross_val_score
+
+    told = f"R² needs an output for each target that predicts it, and {Quantile(levels)} has none"
+    for y in noisy[1], noisy[1][:, 0]:
+        for est in both(Quantile(levels)):
+            est.fit(noisy[0], y)
+            with pytest.raises(ValueError, match=re.escape(told)) as error:
+                est.score(noisy[0], y)
+            if np.ndim(levels) == 0:
+                code = "make_scorer" + re.search(r"make_scorer(\(.*?\))", str(error.value))[1]
+                names = {"make_scorer": make_scorer, "mean_pinball_loss": mean_pinball_loss}
+                scorer = eval(code, names)
+                assert -1.0 < cross_val_score(est, noisy[0], y, scoring=scorer, cv=2).mean() < 0.0
 
 
 def test_estimators_with_too_few_outputs(noisy):
@@ -392,12 +405,13 @@ def test_the_command_line(tmp_path, rng):
     bpx_command("predict", "run", "t.csv", "--out", "p.csv", cwd=tmp_path)
     first = (tmp_path / "p.csv").read_text().splitlines()[0]
     assert first == "price_0,share_0,price_1,share_1"
-    low = network(Quantile((0.1, 0.9)), 1)
-    low.fit(rng.normal(size=(M, 5)), rng.normal(size=M), epochs=1)
-    low.save(tmp_path / "low.safetensors")
     np.savez(tmp_path / "z.npz", x=np.zeros((3, 5)), y=np.zeros(3))
-    scored, _ = bpx_command("evaluate", "low.safetensors", "z.npz", cwd=tmp_path)
-    assert "no R²: none of the outputs about a target predicts it" in scored
+    for levels in ((0.1, 0.9), 0.9):
+        low = network(Quantile(levels), 1)
+        low.fit(rng.normal(size=(M, 5)), rng.normal(size=M), epochs=1)
+        low.save(tmp_path / "low.safetensors")
+        scored, _ = bpx_command("evaluate", "low.safetensors", "z.npz", cwd=tmp_path)
+        assert "no R²: none of the outputs about a target predicts it" in scored
     each = network(Quantile(LEVELS))
     each.target_columns = ["a", "b"]
     each.fit(rng.normal(size=(M, 5)), rng.normal(size=(M, 2)), epochs=1)

@@ -82,6 +82,11 @@ class BaseMLP(Learns):
     def _output(self) -> tuple[str, str]:
         """scikit-learn's name of the output activation, and the task."""
 
+    @property
+    def _scoring(self) -> Any:
+        """What early stopping looks at; None: `_score`."""
+        return self.scoring
+
     @abstractmethod
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         """The score of the outputs of `_forward` on checked X."""

@@ -55,16 +55,17 @@ class Regresses(RegressorMixin, Learns):
         if found is None:
             raise ValueError(
                 f"R² needs an output for each target that predicts it, and {cost!r} has none: "
-                "give a Quantile the level 0.5, compare what predict gives yourself, or pass "
-                'scoring= (an MLP\'s early stopping takes scoring="loss")'
+                "give a Quantile the level 0.5 too, or score what predict gives by another "
+                "function, as make_scorer(mean_pinball_loss, alpha=0.9, greater_is_better=False) "
+                "of sklearn.metrics does for the level 0.9"
             )
         return found
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R² on X (n_samples, ...) and y, the mean over the targets.
 
-        If the cost takes several outputs for each target, R² is that of the means of a
-        `bpx.costs.GaussianNLL`, or of a `bpx.costs.Quantile`'s level 0.5.
+        It is that of the means of a `bpx.costs.GaussianNLL`, and of the level 0.5 of a
+        `bpx.costs.Quantile`.
 
         Parameters
         ----------
@@ -88,8 +89,7 @@ class Regresses(RegressorMixin, Learns):
         0.7857
         """
         found = self.predict(X)
-        if found.ndim == 2:
-            found = self._points(found, y)
+        found = self._points(get(found).xp.reshape(found, (found.shape[0], -1)), y)
         if isinstance(found, np.ndarray):
             given = [on_host(array) for array in (y, sample_weight)]
             return float(r2_score(given[0], found, sample_weight=given[1]))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import StrOptions
 
 from ..backends import Backend, get
-from ..costs import COSTS, Cost
+from ..costs import COSTS, Cost, Poisson, Quadratic
 from ..data.values import first_not_finite
 from ..elsewhere import OF_MLPS
 from ..keywords import hints
@@ -34,8 +34,9 @@ early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, 
 backend, dtype, device, callbacks
         As for `MLPClassifier`.
     scoring : str, callable or None
-        What early stopping looks at: None is the R²; else as for `MLPClassifier`. Not in
-        scikit-learn.
+        What early stopping looks at: None is the R² where means are learned (``"squared_error"``,
+        ``"poisson"``), and the validation loss for all other losses; else as for `MLPClassifier`.
+        Not in scikit-learn.
 
     Attributes
     ----------
@@ -106,11 +107,15 @@ n_features_in_, out_activation_, feature_names_in_
     def _output(self) -> tuple[str, str]:
         return "exp" if self.loss == "poisson" else "identity", "regression"
 
+    @property
+    def _scoring(self) -> Any:
+        """R² is largest for means, and says nothing of a variance or a quantile."""
+        of_means = type(self._network.cost) in (Quadratic, Poisson)
+        return "loss" if self.scoring is None and not of_means else self.scoring
+
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         a = self._forward(X)
-        if first_not_finite(a) is not None:
-            return float("nan")
-        return r2(y, self._points(a, y), sample_weight)
+        return float("nan") if first_not_finite(a) is not None else r2(y, a, sample_weight)
 
     @classmethod
     def from_network(cls, net: Network, **params: Any) -> MLPRegressor:

@@ -100,11 +100,12 @@ def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, 
 def score(est: Any, held_out: HeldOut) -> Callable[[], float]:
     """What early stopping looks at after an epoch; larger is better."""
     X, y, weight = held_out.arrays
-    if est.scoring is None:
+    scoring = est._scoring
+    if scoring is None:
         return lambda: float(est._score(X, y, weight))
-    if est.scoring == "loss":
+    if scoring == "loss":
         return lambda: -float(est.validation_loss_curve_[-1])
-    scorer = check_scoring(est, scoring=est.scoring)
+    scorer = check_scoring(est, scoring=scoring)
     labels = est._decode(y)
     weights = {} if weight is None else {"sample_weight": weight}
     # X is an array here, also where it came as a frame: this copy, of the same network, does not
