@@ -171,9 +171,11 @@ def check_described(obj: Any) -> None:
 
 
 def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
-    """Warn, at the line of the user's that has led here: the first that is not bpx's own."""
+    """Warn, at the line of the user's that has led here: the first that is not a library's own."""
+    of_theirs = category.__module__.startswith("sklearn.")  # which module="sklearn" filters
+    between = ("bpx.",) if of_theirs else ("bpx.", "sklearn.", "joblib.")
     level, frame = 2, inspect.currentframe()
-    while (frame := frame and frame.f_back) and frame.f_globals["__name__"].startswith("bpx."):
+    while (frame := frame and frame.f_back) and frame.f_globals["__name__"].startswith(between):
         level += 1
     warnings.warn(message, category, stacklevel=level)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip instal
 import sklearn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_digits, make_regression
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -498,3 +501,33 @@ def test_onnx_has_the_same_probabilities(rng, output, count):
         assert np.abs(probabilities - est.predict_proba(x)).max() <= 1e-5
         assert np.abs(probabilities.sum(axis=1) - 1.0).max() <= 1e-5
         est.network_.biases[0][...] = 0.0
+
+
+@pytest.mark.parametrize(
+    ("of_x", "of_y", "advice"),
+    [
+        (1e3, 1.0, "make_pipeline(StandardScaler(), ...)"),
+        (1.0, 1e4, "TransformedTargetRegressor(..., transformer=StandardScaler())"),
+    ],
+)
+def test_warnings_of_scale_are_at_the_users_line_and_for_estimators_too(rng, of_x, of_y, advice):
+    x, y = rng.normal(of_x, of_x, (60, 2)), rng.normal(of_y, of_y, 60)
+    est = NetworkRegressor(linear, epochs=1, optimizer=bpx.Adam())
+    for call in (
+        lambda: est.fit(x, y),
+        lambda: make_pipeline("passthrough", est).fit(x, y),
+        lambda: cross_val_score(est, x, y, cv=2),
+        lambda: GridSearchCV(est, {"l2": [0.0, 0.1]}, cv=2).fit(x, y),
+    ):
+        with pytest.warns(RuntimeWarning, match="is far from 1") as told:
+            call()
+        assert {each.filename for each in told} == {__file__}
+        assert {str(each.message).rpartition("an estimator by ")[2] for each in told} == {advice}
+    scaled = make_pipeline(StandardScaler(), est)
+    TransformedTargetRegressor(scaled, transformer=StandardScaler()).fit(x, y)
+
+
+def test_warnings_of_scikit_learns_are_filtered_by_its_name(digits):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
+        MLPClassifier(4, max_iter=1).fit(*digits)

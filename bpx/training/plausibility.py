@@ -100,7 +100,8 @@ def warn_of_scale(net: Network, x: Any, eta: float) -> None:
     hint = "Rescale(1 / 255)" if is_uint8 else "Rescale.standardizing(x)"
     found = (
         f"x is far from 1: its root mean square is {typical:.3g} in the first {rows.shape[0]} "
-        f"rows, so {{}}: scale x, for example by bpx.layers.{hint} as the first layer"
+        f"rows, so {{}}: scale x, for example by bpx.layers.{hint} as the first "
+        "layer, or for an estimator by make_pipeline(StandardScaler(), ...)"
     )
     if z > FAR and typical > 0.5 * FAR:  # and not the weights that are large
         warn(
@@ -145,7 +146,8 @@ def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None
             f"{what} is far from 1: its mean is {mean[k]:.3g} and its standard deviation "
             f"{spread[k]:.3g} in the rows looked at, and the outputs begin at {middle[k]:.2g} ± "
             f"{size[k]:.2g}, from where training creeps or diverges: train on "
-            "(y - y.mean(axis=0)) / y.std(axis=0), see Scaling in docs/networks.md"
+            "(y - y.mean(axis=0)) / y.std(axis=0), see Scaling in docs/networks.md, or for an "
+            "estimator by TransformedTargetRegressor(..., transformer=StandardScaler())"
         )
 
 
