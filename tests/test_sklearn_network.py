@@ -16,7 +16,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_digits, make_regression
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -531,3 +531,33 @@ def test_warnings_of_scikit_learns_are_filtered_by_its_name(digits):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
         MLPClassifier(4, max_iter=1).fit(*digits)
+
+
+@pytest.mark.parametrize(
+    ("sizes_of", "fraction", "rare"),
+    [
+        ([88, 12], 0.1, 1),
+        ([70, 20, 10], 0.2, 2),
+        ([88, 11, 1], 0.1, None),  # there is no share of one sample
+        ([40, 40, 20], 0.02, None),  # of two samples, three classes cannot have one each
+    ],
+)
+@pytest.mark.parametrize("kind", [int, str])
+def test_a_part_is_split_off_with_a_share_of_each_class(
+    rng, monkeypatch, sizes_of, fraction, rare, kind
+):
+    found = []
+
+    def split(rows, **options):
+        parts = train_test_split(rows, **options)
+        found.append(parts[1])
+        return parts
+
+    monkeypatch.setattr("bpx.sklearn._validation.train_test_split", split)
+    y = np.repeat(np.arange(len(sizes_of)), sizes_of).astype(kind)
+    for seed in range(8):
+        est = NetworkClassifier(softmax, epochs=1, validation_fraction=fraction, random_state=seed)
+        est.fit(rng.normal(size=(len(y), 3)), y)
+    if rare is not None:
+        assert {int((y[rows] == y[-1]).sum()) for rows in found} == {rare}
+    assert {len(rows) for rows in found} == {int(fraction * len(y))}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import StrOptions
 
+from ..backends import on_host
 from ..costs import COSTS, Cost
 from ..data.values import first_not_finite
 from ..elsewhere import OF_MLPS
@@ -171,6 +172,9 @@ class MLPClassifier(Classifies, BaseMLP):
     def _output(self) -> tuple[str, str]:
         softmax = self._label_binarizer.y_type_ == "multiclass"
         return "softmax" if softmax else "logistic", self._task
+
+    def _strata(self, y: Any) -> Any:
+        return on_host(y) > 0.5 if self.n_outputs_ == 1 else None  # as scikit-learn's MLP has it
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         a = self._forward(X)

@@ -80,6 +80,12 @@ class Learns(CallbackSupportMixin, ShowsLayers, HasNetwork, metaclass=ABCMeta):
     def _check_known(self, y: Any) -> None:
         """Refuse labels of checked y that are not known."""
 
+    def _strata(self, y: Any) -> Any:
+        """Classes (n,) of encoded y, of which a part that is split off gets a share each, on the
+        host; None: it is drawn from all samples alike.
+        """
+        return None
+
     def _check_partial_fit(self) -> bool:
         """True, or AttributeError where there is no `partial_fit`."""
         return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
-from ..backends import Array, Backend, get
+from ..backends import Array, Backend, get, on_host
 from ..costs import PROBABILITIES
 from ..network import Network
 from . import _labels
@@ -35,8 +37,8 @@ precision, accumulate, callbacks, progress
         Weights of the classes, as in scikit-learn's classifiers.
     validation_fraction : float, optional
         A share of the samples that is not trained on, for `history_` and for callbacks such as
-        `EarlyStopping`. None is split off by default, by `partial_fit`, and where `fit` is given
-        `X_val`.
+        `EarlyStopping`; a share of each class, if each has two samples and the part can have one.
+        None is split off by default, by `partial_fit`, and where `fit` is given `X_val`.
     warm_start : bool
         `fit` continues with the weights and the optimizer's memory; `build` is not called again.
     random_state : int, RandomState or None
@@ -166,6 +168,15 @@ precision, accumulate, callbacks, progress
         alike = y.ndim == 1  # two classes may have two outputs
         known = self._label_binarizer
         return _labels.numbered(y, known) if alike else super()._encode(y, dtype, backend)
+
+    def _strata(self, y: Any) -> Any:
+        if y.ndim > 1:
+            return None
+        codes = on_host(y)
+        counts = np.unique(codes, return_counts=True)[1]
+        held_out = math.ceil(self.validation_fraction * len(codes))
+        enough = counts.min() > 1 and len(counts) <= min(held_out, len(codes) - held_out)
+        return codes if enough else None
 
     def _decode(self, y: Any) -> Any:
         two = y.ndim == 2 and y.shape[1] == 2 and self._task == "classification"

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
-from ..backends import asarray, move, on_host
+from ..backends import asarray, move
 from ..data.arrays import take
 from ._arrays import checked_weight, source_backend
 
@@ -78,10 +77,9 @@ def given(est: Any, validation_data: Any) -> HeldOut:
 
 def split(est: Any, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, HeldOut]:
     """The part to train on, and the rest, as scikit-learn draws them for early stopping."""
-    stratify = on_host(y) > 0.5 if is_classifier(est) and est.n_outputs_ == 1 else None
     fitted, rest = train_test_split(
         np.arange(X.shape[0]), random_state=est._random_state, test_size=est.validation_fraction,
-        stratify=stratify,
+        stratify=est._strata(y),
     )  # fmt: skip
     if len(rest) < 2:
         raise ValueError(
