@@ -561,3 +561,13 @@ def test_a_part_is_split_off_with_a_share_of_each_class(
     if rare is not None:
         assert {int((y[rows] == y[-1]).sum()) for rows in found} == {rare}
     assert {len(rows) for rows in found} == {int(fraction * len(y))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(NetworkClassifier, "Class"), (NetworkRegressor, "Regr")]
+)
+def test_an_ensemble_is_told_what_scikit_learn_has(digits, kind, name):
+    ensemble = bpx.Ensemble.of(2, bpx.Network([64, 3, 10]))
+    told = rf"one network, got an Ensemble: Voting{name}\w+ takes .*, and Bagging{name}\w+\(Netw"
+    with pytest.raises(TypeError, match=told):
+        kind(ensemble).fit(*digits)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backends import Backend
+from ..ensemble import Ensemble
 from ..layers import Input, Layer, sequence
 from ..network import Network
 
@@ -41,6 +42,13 @@ def drawn(
     TypeError
         Neither; or the function does not take what it is called with, or returns something else.
     """
+    if isinstance(build, Ensemble):
+        kind = "Regressor" if task == "regression" else "Classifier"
+        raise TypeError(
+            f"expected build to make one network, got an Ensemble: Voting{kind} takes several "
+            f"estimators, and Bagging{kind}(Network{kind}(build)) trains several on samples drawn "
+            "for each"
+        )
     if not callable(build):  # a network is, too
         raise TypeError(
             "expected build to be a function of (n_inputs, n_outputs) or a bpx.Network, got "
