@@ -52,12 +52,16 @@ MOST_NAMES = 40  # names in a message: a file may bring any number
 MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names, and characters of one
 
 
+def meant(word: str) -> str:
+    """What bpx calls what has this name elsewhere; the name itself if that is not known."""
+    return _ELSEWHERE.get(canonical(word), word)
+
+
 def nearest(word: str, known: list[str]) -> str:
     """The end of an error message: the nearest known word, and what is known."""
     import difflib
 
-    meant = _ELSEWHERE.get(canonical(word))
-    close = [meant] if meant in known else []
+    close = [meant(word)] if meant(word) in known else []
     if len(word) <= LONGEST_COMPARED:
         likely = [name for name in known[:MOST_COMPARED] if len(name) <= LONGEST_COMPARED]
         longer = [name for name in likely if word and name.lower().startswith(word.lower())]

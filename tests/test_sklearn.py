@@ -26,6 +26,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bpx
@@ -267,8 +268,13 @@ def test_other_messages(digits):
     est = ours.MLPClassifier(5).partial_fit(x, y, classes=np.arange(10))
     with pytest.raises(ValueError, match=r"`y` has classes not in `self\.classes_`"):
         est.partial_fit(x, y + 5)
-    with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for partial"):
-        ours.MLPClassifier(5, class_weight="balanced").partial_fit(x, y, classes=np.arange(10))
+    told, classes = "class_weight 'balanced' is not supported for partial", list(range(10))
+    with pytest.raises(ValueError, match=told) as error:
+        ours.MLPClassifier(5, class_weight="balanced").partial_fit(x, y, classes=classes)
+    code = str(error.value).partition("class_weight=")[2]
+    names = {"compute_class_weight": compute_class_weight, "np": np, "classes": classes, "y": y}
+    weights = eval(code, names)
+    ours.MLPClassifier(5, class_weight=weights).partial_fit(x, y, classes=classes)
     with pytest.raises(AttributeError, match="not fitted yet: call fit first"):
         _ = ours.MLPClassifier().coefs_
 

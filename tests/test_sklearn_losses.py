@@ -128,3 +128,22 @@ def test_a_mini_batch_without_weight_has_no_penalty():
         est.fit(np.ones((4, 1)), np.zeros(4), sample_weight=[1.0, 1.0, 0.0, 0.0])
     w, b = est.coefs_[0].item(), est.intercepts_[0].item()
     assert est.loss_ == pytest.approx((0.5 * (w + b) ** 2 + 0.25 * w**2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "name"),
+    [
+        (MLPRegressor, "mse", "squared_error"),
+        (MLPRegressor, "MAE", "absolute_error"),
+        (MLPRegressor, "mean_squared_error", "squared_error"),
+        (MLPClassifier, "mse", "quadratic"),
+        (MLPClassifier, "bce", "log_loss"),
+    ],
+)
+def test_a_loss_by_the_name_that_it_has_elsewhere(iris, kind, word, name):
+    message = (
+        f"The 'loss' parameter of {kind.__name__} has another name for {word!r}: loss={name!r}"
+    )
+    with pytest.raises(ValueError, match=message):
+        kind(loss=word).fit(*iris)
+    kind(loss=name, max_iter=1).fit(*iris)

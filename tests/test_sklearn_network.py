@@ -438,6 +438,12 @@ def test_messages_about_parameters(digits):
         NetworkClassifier(softmax, learning_rate=0.1)
     with pytest.raises(TypeError, match="takes no epoch=; did you mean 'epochs'"):
         NetworkRegressor(softmax, epoch=3)
+    with pytest.raises(TypeError, match="takes no units=: that of build is build__units="):
+        NetworkClassifier(softmax, units=5)
+    with pytest.raises(TypeError, match=r"takes no units=\. Known: accumulate"):
+        NetworkClassifier(SIX, units=5)
+    with pytest.raises(ValueError, match="no parameter 'units': that of build is build__units="):
+        GridSearchCV(NetworkClassifier(softmax), {"units": [5]}, error_score="raise").fit(*digits)
     with pytest.raises(TypeError, match="takes no seed=: here it is random_state="):
         NetworkClassifier(softmax, seed=0)
     with pytest.raises(TypeError, match=r"taking \(n_inputs, n_outputs, unit\), got .*'unit'"):

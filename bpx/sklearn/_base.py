@@ -22,6 +22,7 @@ from ..data.values import first_not_finite
 from ..initializers import Zeros
 from ..layers import Dense, Dropout, Input
 from ..network import Network
+from ..registry import meant
 from ..training.steps import DivergenceError
 from . import _callbacks, _lbfgs, _stochastic
 from ._arrays import trains_on
@@ -77,6 +78,19 @@ class BaseMLP(Learns):
     }
 
     _best_parameters: Array
+
+    def _validate_params(self) -> None:
+        names = self._parameter_constraints["loss"][0].options
+        if isinstance(self.loss, str) and self.loss not in names:
+            ours = meant(self.loss)
+            theirs = [loss for loss, cost in COST_OF_LOSS.items() if cost == ours]
+            for name in (*theirs, ours):
+                if name in names:
+                    raise InvalidParameterError(
+                        f"The 'loss' parameter of {type(self).__name__} has another name for "
+                        f"{self.loss!r}: loss={name!r}"
+                    )
+        super()._validate_params()
 
     @abstractmethod
     def _output(self) -> tuple[str, str]:

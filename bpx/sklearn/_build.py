@@ -79,6 +79,16 @@ def drawn(
     return net
 
 
+def parameters(build: Any) -> list[str]:
+    """The names of a function's parameters beside the numbers of inputs and outputs."""
+    if isinstance(build, Network) or not callable(build):
+        return []
+    try:
+        return list(inspect.signature(build).parameters)[2:]
+    except (TypeError, ValueError):  # a function in C may have none that can be read
+        return []
+
+
 def _called(build: Callable[..., Any], arguments: tuple[Any, ...], parameters: Any) -> Any:
     try:
         signature = inspect.signature(build)

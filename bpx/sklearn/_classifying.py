@@ -81,8 +81,8 @@ class Classifies(ClassifierMixin, Learns):
         if incremental and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit, which does not see "
-                "all of y: use compute_class_weight('balanced', classes=classes, y=y), and pass "
-                "the weights as a dict"
+                "all of y: pass class_weight=dict(zip(classes, compute_class_weight('balanced', "
+                "classes=np.array(classes), y=y)))"
             )
         weight = compute_sample_weight(self.class_weight, on_host(y))
         return weight if sample_weight is None else weight * on_host(sample_weight)

@@ -40,6 +40,11 @@ ELSEWHERE = OF_FIT | {
 }
 
 
+def _hints(build: Any) -> dict[str, str]:
+    """What to write for parameters of `build` by their own names."""
+    return {name: f"that of build is {PREFIX}{name}=" for name in _build.parameters(build)}
+
+
 class BaseNetwork(Learns):
     """An estimator that trains a network as `Network.fit` does."""
 
@@ -59,7 +64,9 @@ class BaseNetwork(Learns):
     def _set_parameters(self, given: dict[str, Any]) -> None:
         own = given[PREFIX]
         others = [name for name in own if not name.startswith(PREFIX)]
-        refuse(type(self).__name__, others, self._get_param_names(), ELSEWHERE)
+        if others:
+            hints = ELSEWHERE | _hints(given["build"])
+            refuse(type(self).__name__, others, self._get_param_names(), hints)
         super()._set_parameters(given)
         self.__dict__ |= own
 
@@ -93,6 +100,10 @@ class BaseNetwork(Learns):
                 f"set by such names, {PREFIX}units=...; others are set as a whole, "
                 "optimizer=bpx.Adam(0.01)"
             )
+        hints = _hints(self.build) if {*others} - {*self._get_param_names()} else {}
+        for name in others:
+            if name in hints:
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: {hints[name]}")
         super().set_params(**others)
         self.__dict__ |= own
         return self
