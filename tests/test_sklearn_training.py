@@ -240,6 +240,19 @@ def test_scoring_that_nobody_looks_at(digits, options):
         est.fit(*digits)
 
 
+def test_a_validation_fraction_that_callbacks_do_not_see(digits, others):
+    options = {"max_iter": 2, "callbacks": bpx.EarlyStopping(5), "validation_fraction": 0.2}
+    with pytest.warns(UserWarning, match="validation_fraction= has no effect, and callbacks see"):
+        MLPClassifier(4, **options).fit(*digits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        MLPClassifier(4, **options).fit(*digits, X_val=others[0], y_val=others[1])
+        MLPClassifier(4, early_stopping=True, **options).fit(*digits)
+        MLPClassifier(4, **options | {"validation_fraction": 0.1}).fit(*digits)
+        MLPClassifier(4, **options | {"callbacks": None}).fit(*digits)
+
+
 # --- callbacks ----------------------------------------------------------------------------------
 
 

@@ -140,6 +140,16 @@ class BaseMLP(Learns):
             )
         if held_out is not None:
             self._begin_validation_curve()
+        elif (
+            self._given_callbacks()
+            and not self.early_stopping
+            and self.validation_fraction != 0.1  # the default
+        ):
+            warn(
+                "validation_fraction= has no effect, and callbacks see the training cost alone: "
+                "early_stopping=True holds it out, or pass X_val= and y_val= to fit",
+                UserWarning,
+            )
         if self.solver == "lbfgs":
             _lbfgs.check(self)
         else:
