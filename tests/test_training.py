@@ -1537,7 +1537,7 @@ def test_x_for_which_steps_of_sgd_are_too_large(rng, activation, given):
         told = (
             r"^x is far from 1: its root mean square is 9\... in the first 64 rows, so a step of "
             rf"SGD\(0\.1\) moves the sums z of Dense 20, {activation} by 5.. δ, from where "
-            r"networks learn little: .* as the first layer, or pass optimizer=bpx\.Adam\(\)$"
+            r"networks learn little: scale x, .*, or pass optimizer=bpx\.Adam\(\)$"
         )
         with pytest.warns(RuntimeWarning, match=told):
             network().fit(x, y, **options)

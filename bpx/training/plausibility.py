@@ -96,23 +96,20 @@ def warn_of_scale(net: Network, x: Any, eta: float) -> None:
         weights = chain.p[k].weights
         z = typical * math.sqrt(float(xp.sum(weights**2)) / weights.shape[0])
         step = eta * typical**2 * math.prod(rows.shape[1:])
+    if z > FAR and typical > 0.5 * FAR:  # and not the weights that are large
+        why, adam = f"the sums z of {layer} begin at about {z:.3g}, where", ""
+    elif step > FAR_STEP and typical > 2.0 and layer.activation.name in STEPPING:
+        why = f"a step of SGD({eta:.3g}) moves the sums z of {layer} by {step:.3g} δ, from where"
+        adam = ", or pass optimizer=bpx.Adam()"
+    else:
+        return
     is_uint8 = str(x.dtype).endswith("uint8")
     hint = "Rescale(1 / 255)" if is_uint8 else "Rescale.standardizing(x)"
-    found = (
+    warn(
         f"x is far from 1: its root mean square is {typical:.3g} in the first {rows.shape[0]} "
-        f"rows, so {{}}: scale x, for example by bpx.layers.{hint} as the first "
-        "layer, or for an estimator by make_pipeline(StandardScaler(), ...)"
+        f"rows, so {why} networks learn little: scale x, for example by bpx.layers.{hint} as the "
+        f"first layer, or for an estimator by make_pipeline(StandardScaler(), ...){adam}"
     )
-    if z > FAR and typical > 0.5 * FAR:  # and not the weights that are large
-        warn(
-            found.format(
-                f"the sums z of {layer} begin at about {z:.3g}, where networks learn little"
-            )
-        )
-    elif step > FAR_STEP and typical > 2.0 and layer.activation.name in STEPPING:
-        far = f"a step of SGD({eta:.3g}) moves the sums z of {layer} by {step:.3g} δ"
-        adam = ", or pass optimizer=bpx.Adam()"
-        warn(found.format(f"{far}, from where networks learn little") + adam)
 
 
 def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None:
