@@ -252,6 +252,7 @@ def test_l2_far_too_large(optimizer, options, told, recwarn):
     assert not recwarn
     if told is None:
         net.fit(ROWS, LABELS, **options)
+        assert not recwarn
     else:
         with pytest.warns(RuntimeWarning, match=rf"^l2=30 is far too large: .*{told}"):
             net.fit(ROWS, LABELS, **options)
