@@ -1187,9 +1187,12 @@ def test_columns_that_float32_does_not_tell_apart(rng):
     told = (
         r"^column 1 of x goes from .* to .*, which float32 tells apart in 0 steps: begin the net"
     )
-    for array in (far, -far, (1000 * far).astype(np.int64)):
+    for array in (far, -far, (1000 * far).astype(np.int64), far.astype(np.int32)):
         with pytest.warns(RuntimeWarning, match=told):
             fit(array)
+    kinds = [layers.Columns([0]), layers.Embedding(3, 2), layers.Flatten()]
+    with pytest.warns(RuntimeWarning, match="in 0 steps: subtract its mean, or make the network"):
+        fit(np.c_[np.arange(300) % 3, far[:, 1:]], [layers.Concatenate([kinds, []])])
     pandas = pytest.importorskip("pandas", reason="its columns have names")
     with pytest.warns(RuntimeWarning, match="^column 'b' of x goes from"):
         fit(pandas.DataFrame(far, columns=list("abc")))
@@ -1518,6 +1521,9 @@ def test_x_that_is_far_from_one_is_told_once(rng, hidden):
     wide = network()
     wide.weights[0] *= 1e3
     wide.fit(x / 1e3, y, **options)  # it is the weights that are far from 1
+    known = layers.Dense(20, hidden, trainable=False)  # which fits x, whatever that is
+    chain = [layers.Input(2), known, layers.Dense(1, "identity")]
+    bpx.Network(chain, seed=0).fit(x, y, **options)
     network(bpx.layers.Rescale.standardizing(x)).fit(x, y, **options)
 
 
