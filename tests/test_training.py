@@ -364,6 +364,16 @@ def test_a_last_update_that_overflows_is_found(rng):
     assert net.history.epochs == 0
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_parameters_whose_sum_overflows_are_finite(hooked):
+    net = bpx.Network([4, 1], output="identity", seed=0)
+    net.weights[0] = np.full((1, 4), 3e38)  # their sum is no float32
+    each = type("Each", (bpx.Callback,), {"on_step_end": lambda self, run: None})
+    history = net.fit(np.zeros((6, 4)), np.ones(6), callbacks=[each()] if hooked else [])
+    assert history.epochs == 30
+    assert net.biases[0] > 0.5
+
+
 def test_ctrl_c_that_is_ignored_stays_ignored(rng):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
