@@ -9,6 +9,7 @@ import io
 import itertools
 import logging
 import os
+import pickle
 import re
 import signal
 import sys
@@ -823,6 +824,8 @@ def test_where_it_diverged_from_the_start_and_in_running_statistics(rng):
         with pytest.raises(bpx.DivergenceError, match=f"^{re.escape(told)}") as caught:
             net.fit(x, y)
         assert caught.value.layer == "the parameters of layer 0 (Dense 2, sigmoid)"
+        again = pickle.loads(pickle.dumps(caught.value))  # as a member's process sends it
+        assert str(again) == str(caught.value)
     norm = [bpx.layers.Input(3), bpx.layers.BatchNorm(), bpx.layers.Dense(2, "softmax")]
     with pytest.raises(bpx.DivergenceError, match="first in the running statistics of layer 0"):
         bpx.Network(norm, seed=1).fit(np.float32(1e20) * x.astype(np.float32), y)
