@@ -458,7 +458,8 @@ def test_each_member_begins_where_an_iterable_for_validation_was(rng, where):
         assert net.history["validation_cost"] == expected["validation_cost"]
 
 
-def test_a_state_that_shares_memory_is_where_each_member_begins(rng):
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_state_that_shares_memory_is_where_each_member_begins(rng, in_place):
     x, y = rng.normal(size=(60, 6)), np.arange(60) % 3
 
     class Turning:
@@ -473,7 +474,10 @@ def test_a_state_that_shares_memory_is_where_each_member_begins(rng):
             return {"at": self.at}
 
         def load_state(self, state):
-            self.at = state["at"]
+            if in_place:
+                self.at[...] = state["at"]
+            else:
+                self.at = state["at"]
 
     members = networks(3)
     bpx.Ensemble(members).fit(Turning(), epochs=2)
