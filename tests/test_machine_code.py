@@ -22,6 +22,7 @@ import bpx
 from bpx import random
 from bpx.backends import Backend, _fast, _fast_windows, _machine_code
 from bpx.layers.sliding import Sliding
+from bpx.optimizers import State
 
 if not sys.platform.startswith("linux"):
     pytest.skip("object files are kept on Linux alone", allow_module_level=True)
@@ -333,6 +334,7 @@ import resource
 import numpy as np
 from bpx.backends import _fast, _rows
 from bpx.layers.sliding import Sliding
+from bpx.optimizers import State
 sliding = Sliding((1000, 1000), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
 x, w = np.zeros((1, 16, 1000, 1000), np.float32), np.zeros((16, 16, 3, 3), np.float32)
 kernels, out = _fast.FastBackend(), np.empty_like(x)
@@ -406,4 +408,21 @@ def test_an_array_with_gaps_is_not_given_to_machine_code(monkeypatch, name):
         getattr(kernels, name)(*found)
         for at in (at for at in places if at not in unused):
             assert np.abs(found[at] - expected[at]).max() <= 1e-12
+    assert called == []
+
+
+@pytest.mark.parametrize("gapped", ["mean", "square"])
+def test_a_slot_with_gaps_is_not_given_to_machine_code(monkeypatch, gapped):
+    """One that a user has set: `Optimizer.check` asks for its shape and its dtype."""
+    kernels, standard, adam = _fast.FastBackend(), Backend("numpy", np), bpx.Adam(0.1)
+    called = []
+    monkeypatch.setattr(_machine_code, "load", lambda *names: called.append(names))
+    rng, n = np.random.default_rng(0), 3 * _fast.SMALL
+    grad, found, expected = rng.normal(size=n), np.zeros(n), np.zeros(n)
+    for backend, theta in ((kernels, found), (standard, expected)):
+        slots = {name: np.zeros((n, 1 + (name == gapped)))[:, 0] for name in adam.slots()}
+        state = State(backend, n, slots)
+        for step in range(2):
+            backend.optimize(adam, theta, grad.copy(), state, step)
+    assert np.abs(found - expected).max() <= 1e-12
     assert called == []
