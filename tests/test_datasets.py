@@ -87,8 +87,11 @@ def test_download(small, serve, monkeypatch, tmp_path, capsys):
     assert np.array_equal(bpx.datasets.mnist("uint8").train.x, first.train.x)
 
 
-def test_a_file_may_be_packed_in_members(small, monkeypatch, tmp_path):
+@pytest.mark.parametrize("piece", [_mnist.PIECE, 100])
+def test_a_file_may_be_packed_in_members(small, monkeypatch, tmp_path, piece):
+    """Also where one ends in the middle of a file that is read in several pieces."""
     monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    monkeypatch.setattr(_mnist, "PIECE", piece)
     for path, packed in small.items():
         content = gzip.decompress(packed)
         halves = content[: len(content) // 2], content[len(content) // 2 :]
@@ -109,7 +112,12 @@ def test_a_system_without_threads(small, monkeypatch, tmp_path):
     check(bpx.datasets.mnist("uint8"), small)
 
 
-@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def in_two_members(content):
+    """With what is too much in one of its own, and so in a piece of its own."""
+    return gzip.compress(content[: -len(b"more")]) + gzip.compress(b"more")
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, in_two_members])
 def test_a_file_that_begins_as_mnist_and_goes_on(small, monkeypatch, tmp_path, packed):
     monkeypatch.setenv("BPX_DATA", str(tmp_path))
     for path, content in small.items():
