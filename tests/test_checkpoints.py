@@ -370,9 +370,12 @@ def test_a_history_in_a_checkpoint_knows_what_is_better_and_why_it_ended(data, t
 
     values = iter((0.9, 0.1))
     metric = bpx.Metric("m", lambda net: next(values), larger_is_better=True)
-    network().fit(*data, epochs=5, checkpoint=tmp_path, callbacks=[metric, stop_after_two])
+    callbacks = [metric, bpx.Metric("of two minds", lambda net: 1.0), stop_after_two]
+    network().fit(*data, epochs=5, checkpoint=tmp_path, callbacks=callbacks)
     again = bpx.load(tmp_path / names(tmp_path)[-1]).history
     assert (again.best("m"), again.best_epoch("m"), again.stopped) == (0.9, 1, "enough")
+    with pytest.raises(ValueError, match="not known whether a larger 'of two minds' is better"):
+        again.best("of two minds")
 
 
 WITH_HISTORY = {"history": {"epoch": [1]}, "larger_is_better": ["m"], "stopped": None}
