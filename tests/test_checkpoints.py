@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -361,6 +362,14 @@ def test_a_checkpoint_after_each_step_that_took_so_many_seconds(data, tmp_path):
     saved = bpx.Checkpoint(tmp_path, seconds=1e-9, keep=99)
     network().fit(*data, epochs=2, batch_size=14, checkpoint=saved)
     assert names(tmp_path) == [f"checkpoint-{step:012}.safetensors" for step in range(9)]
+
+
+def test_no_checkpoint_before_its_seconds_have_passed(data, tmp_path, monkeypatch):
+    """Since the last one, and not since the clock's 0, which is the start of the machine."""
+    monkeypatch.setattr(checkpoints, "time", types.SimpleNamespace(monotonic=lambda: 5000.0))
+    saved = bpx.Checkpoint(tmp_path, seconds=60, keep=99)
+    network().fit(*data, epochs=2, batch_size=14, checkpoint=saved)
+    assert names(tmp_path) == [f"checkpoint-{step:012}.safetensors" for step in (0, 8)]
 
 
 def test_a_history_in_a_checkpoint_knows_what_is_better_and_why_it_ended(data, tmp_path):
