@@ -67,3 +67,10 @@ def test_another_file_is_no_history(tmp_path, text, message):
         bpx.History.from_csv(tmp_path / "history.csv")
     with pytest.raises(FileNotFoundError):
         bpx.History.from_csv(tmp_path / "none.csv")
+
+
+def test_the_best_of_a_column_that_begins_with_nan():
+    """`min` and `max` would hold on to it: such is a metric that one logs later."""
+    numbers = [math.nan, 0.5, 0.25, math.nan]
+    history = bpx.History.of({"epoch": [1, 2, 3, 4], "training_cost": numbers})
+    assert (history.best("training_cost"), history.best_epoch("training_cost")) == (0.25, 3)
