@@ -121,6 +121,15 @@ def test_a_warm_start_and_partial_fit_go_on(digits):
         warm.fit(x, y % 3)
 
 
+def test_partial_fit_holds_nothing_out(digits):
+    """What one call held out, another one would learn."""
+    x, y = digits[0] / 16, digits[1]
+    whole = NetworkClassifier(softmax, **ADAM).partial_fit(x, y, classes=range(10))
+    asked = NetworkClassifier(softmax, validation_fraction=0.2, **ADAM)
+    asked.partial_fit(x, y, classes=range(10))
+    assert np.array_equal(asked.network_.parameters, whole.network_.parameters)
+
+
 def test_classes_that_are_numbers_as_text_go_on_too():
     x, y = np.eye(6, 3), np.array(["1", "2", "3"] * 2)
     est = NetworkClassifier(softmax, epochs=1, random_state=0).fit(x, y, X_val=x, y_val=y)
