@@ -167,6 +167,13 @@ def test_what_a_draw_gives():
     assert draw.normal(3).shape == draw.uniform(3).shape == (2000, 3)
 
 
+def test_what_a_function_draws_twice_is_not_what_the_next_one_draws():
+    ws = workspace(bpx.backends.get("numpy"), "float64")
+    draws = [Draw(ws, place, 0, 5) for place in range(3)]
+    numbers = [draw.numbers(2) for draw in draws for _ in range(3)]
+    assert len(np.unique(numbers)) == 3 * 3 * 5 * 2
+
+
 def test_the_largest_and_the_smallest_normal_number():
     bits = np.array([0, (1 << 53) - 1, (1 << 53) - 1 - (1 << 26)], np.int64)
     for dtype in (np.float32, np.float64):
