@@ -336,6 +336,22 @@ def test_a_step_has_the_same_bits_wherever_its_part_of_theta_begins(monkeypatch,
         assert np.array_equal(np.concatenate(parts), expected)
 
 
+@pytest.mark.parametrize("optimizer", [bpx.RMSprop, partial(bpx.SGD, momentum=0.9, nesterov=True)])
+def test_a_schedule_goes_by_the_steps_of_the_optimizer(fits, classes, optimizer):
+    """Which are not those of a network that has been trained with another one."""
+    x, y = classes
+
+    def make(backend):
+        net = bpx.Network([7, 6, 4], seed=0, dtype="float64", backend=backend)
+        net.fit(x, y, batch_size=5, epochs=1, optimizer=bpx.SGD(0.1))
+        return net
+
+    decaying = optimizer(bpx.schedules.Exponential(0.01, 2, 0.9))
+    one, two = fits(make, x, y, epochs=1, batch_size=5, optimizer=decaying)
+    assert one.steps > one.optimizer_state.step
+    agree(one, two)
+
+
 def test_whole_numbers_of_an_optimizer(fits, classes):
     """Compiled code reads floats."""
 
