@@ -177,6 +177,13 @@ def test_a_part_of_a_memory_map_and_columns_of_a_table(samples, path, tmp_path):
     assert np.array_equal(data.y, np.c_[samples[0][:, 0], np.ones(N)])
 
 
+def test_a_budget_counts_what_the_text_of_a_csv_takes(samples, tmp_path):
+    """While a block is parsed, its lines and their cells are in memory too."""
+    data = bpx.open_data(written("csv", tmp_path, samples[0]), target="w", budget="100 kB")
+    with pytest.raises(ValueError, match=r"besides 6\d{5} bytes for y and for reading"):
+        bpx.Network([13, 2, 1], seed=0).fit(data, epochs=1)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no list of open files here")
 @pytest.mark.parametrize("then", ["deleted", "replaced"])
 def test_a_memory_map_whose_file_is_gone(samples, path, then):
