@@ -330,6 +330,15 @@ def test_a_score_of_targets_that_are_alike(tmp_path, rng):
     assert json.loads((tmp_path / "a" / "test.json").read_text())["r2"] == [None, None]
     out, _ = bpx_command("compare", "a", cwd=tmp_path)
     assert re.split("  +", out.splitlines()[1])[4] == "-"
+    assert "inf" not in bpx_command("evaluate", "a/model.safetensors", "a.npz", cwd=tmp_path)[0]
+
+
+def test_the_score_of_several_targets_is_their_mean(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=rng.normal(size=(40, 2)))
+    bpx_command("train", "a.npz", "--epochs", 1, "--out", "a", cwd=tmp_path)
+    scores = json.loads((tmp_path / "a" / "test.json").read_text())["r2"]
+    out, _ = bpx_command("compare", "a", cwd=tmp_path)
+    assert re.split("  +", out.splitlines()[1])[4] == f"{np.mean(scores):.4f}"
 
 
 def test_runs_that_cannot_be_compared(tmp_path, tables):
