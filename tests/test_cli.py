@@ -839,6 +839,14 @@ def test_a_regression_is_saved_whole(tmp_path, rng):
     assert len(out.split()) == len(price)
 
 
+def test_a_regression_minimizes_squares_whatever_its_output(tmp_path, rng):
+    """Also with a sigmoid, whose own cost is the cross-entropy."""
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 2)), y=rng.random(40))
+    arguments = "--output", "sigmoid", "--epochs", 1, "--out", "run"
+    bpx_command("train", "a.npz", *arguments, cwd=tmp_path)
+    assert bpx.load(tmp_path / "run" / "model.safetensors").cost.name == "quadratic"
+
+
 def test_version():
     assert bpx_process("--version") == f"bpx {bpx.__version__}\n"
 
