@@ -1054,7 +1054,7 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
 
     def wrong(net, x, y, **options):
         penalties.update(options)
-        return types.SimpleNamespace(worst=1e-3)
+        return types.SimpleNamespace(worst=1e-7)
 
     monkeypatch.setattr(cli, "gradient_check", wrong)
     bpx_command("gradcheck", "--l1", 0.25, "--l2", 0.5, status=1)
