@@ -816,6 +816,8 @@ def test_numba_is_switched_off_by_the_environment(monkeypatch):
         assert not _fast.installed()
         monkeypatch.delenv(name)
         assert _fast.installed()
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "")  # which Numba takes for no word
+    assert _fast.installed()
 
 
 def test_small_products_take_one_thread_and_the_setting_comes_back(monkeypatch, rng):
