@@ -246,6 +246,12 @@ def test_standardized_columns(dtype, rng):
     same(bpx.Network(chain, dtype=dtype, seed=0), x)
 
 
+def test_a_layer_norm_of_numbers_far_from_zero(rng):
+    """Whose mean, rounded once, is off by more than their deviations allow."""
+    net = bpx.Network([layers.Input(300), layers.LayerNorm()], cost="quadratic", seed=0)
+    same(net, 1e5 + rng.normal(size=(50, 300)))
+
+
 TIMES = 1.7e9 + np.linspace(0.0, 600.0, 50)[:, None]  # ten minutes, in seconds since 1970
 STANDARDIZING = layers.Rescale.standardizing(TIMES)
 
