@@ -594,6 +594,18 @@ def test_targets_on_disk_go_by_their_names(columns, rng, tmp_path):
     assert other.target_columns == ("v", "u")
 
 
+def test_a_single_target_on_disk_may_have_any_name(columns, tmp_path):
+    """As in memory: there is no order to be wrong in."""
+    pandas = pytest.importorskip("pandas", reason="it writes the table")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    x, path = pandas.DataFrame(columns), tmp_path / "t.csv"
+    x.assign(u=1.0, w=2.0).to_csv(path, index=False)
+    net = bpx.Network([len(columns), 1], output="identity", seed=0)
+    net.fit(bpx.open_data(path, target="u", columns=[*columns]), epochs=1)
+    assert net.target_columns == ("u",)
+    net.evaluate(bpx.open_data(path, target="w", columns=[*columns]))
+
+
 def test_a_row_of_pandas_keeps_its_names():
     pandas = pytest.importorskip("pandas", reason="its series are tested")
     net = bpx.Network([2, 1], seed=0)
