@@ -466,6 +466,15 @@ def test_whole_numbers_that_may_be_classes(tmp_path, rng):
     assert "quantities" not in err
 
 
+@pytest.mark.parametrize(("k", "task"), [(30, "classification"), (31, "regression")])
+def test_whole_numbers_are_classes_where_each_is_there_twice(tmp_path, rng, k, task):
+    """On average, of 60; more are quantities, such as ranks."""
+    y = rng.permutation(np.r_[np.arange(k), np.arange(60 - k)])
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(60, 2)), y=y)
+    bpx_command("train", "a.npz", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    assert bpx.load(tmp_path / "run" / "model.safetensors").task == task
+
+
 def test_several_targets_have_a_score_each_whatever_their_order(tmp_path, rng):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     x = rng.normal(size=(20_000, 2))
