@@ -334,7 +334,6 @@ import resource
 import numpy as np
 from bpx.backends import _fast, _rows
 from bpx.layers.sliding import Sliding
-from bpx.optimizers import State
 sliding = Sliding((1000, 1000), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
 x, w = np.zeros((1, 16, 1000, 1000), np.float32), np.zeros((16, 16, 3, 3), np.float32)
 kernels, out = _fast.FastBackend(), np.empty_like(x)
