@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
 
+from .categories import Categories, Source, is_missing, or_its_source, source
 from .checks import as_days, last_word, shortened, warn
-from .names import Columns, or_its_source, source
+from .names import Columns
 from .registry import nearest
 
 
@@ -79,6 +81,10 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
         return x
     labels = _labels(x)
     names = tuple(map(str, labels))
+    if is_named_row(x) and any(source(name, {*x.index})[1] is not None for name in columns):
+        raise ValueError(
+            f"expected {what} to have rows, got one row of a frame: {last_word(what)}.to_frame().T"
+        )
     if not names or names == columns or (_are_places(labels) and not set(columns) <= {*names}):
         return x
     if is_on_disk(x):
@@ -99,7 +105,7 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
         if len(places) < len(names) and names.count(name) > 1:
             raise _twice(name, what)
     if any(category is not None for _, category in sources):
-        return _encoded(x, columns, sources, places, what)
+        return _one_hot(x, columns, sources, labels, what)
     wanted = [places[name] for name, _ in sources]
     if _is_arrow(x):
         return x.select(wanted)
@@ -107,53 +113,64 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
     return x.iloc[:, wanted] if hasattr(type(x), "iloc") else x[[labels[k] for k in wanted]]
 
 
-def _encoded(
-    x: Any,
-    columns: tuple[str, ...],
-    sources: Sequence[tuple[str, str | None]],
-    places: dict[str, int],
-    what: str,
+def _one_hot(
+    x: Any, columns: tuple[str, ...], sources: Sequence[Source], labels: Sequence[Any], what: str
 ) -> Any:
     """A frame of the same library with these columns of numbers, and of 1 and 0 for categories."""
-    known: dict[str, dict[str, int]] = {}
+    places = {str(label): place for place, label in enumerate(labels)}
+    known: dict[str, list[str]] = {}
     for name, category in sources:
         if category is not None:
-            known.setdefault(name, {}).setdefault(category, len(known[name]))
-    given = {name: _column(x, place) for name, place in places.items()}
-    of_text = {name: _numbered(given[name], of, f"{what} has", name) for name, of in known.items()}
+            known.setdefault(name, []).append(category)
+    given = {name: _column(x, places[name], labels) for name, _ in sources}
+    numbers = {name: _numbered(given[name], each, name, what) for name, each in known.items()}
     found: dict[str, Any] = {}
     for called, (name, category) in zip(columns, sources, strict=True):
         if category is None:
             found[called] = given[name]
-        else:
-            numbers = of_text[name]
-            marks = np.where(np.isnan(numbers), np.nan, numbers == known[name][category])
-            found[called] = marks
+            continue
+        marks = numbers[name] == known[name].index(category)
+        missing = np.isnan(numbers[name])
+        found[called] = np.where(missing, np.float32(np.nan), marks) if missing.any() else marks
     if _is_arrow(x):
         return type(x).from_pydict(found)
-    return type(x)(found, index=x.index) if hasattr(type(x), "iloc") else type(x)(found)
+    if not hasattr(type(x), "iloc"):
+        return type(x)(found)
+    # A subclass may be made in another way.
+    plain = next((cls for cls in type(x).__mro__ if cls.__name__ == "DataFrame"), type(x))
+    return plain(found, index=x.index)
 
 
-def _column(x: Any, place: int) -> Any:
+def _column(x: Any, place: int, labels: Sequence[Any]) -> Any:
     """A column of a frame, as its library has it."""
     if _is_arrow(x):
         return x.column(place)
-    return x.iloc[:, place] if hasattr(type(x), "iloc") else x[x.columns[place]]
+    return x.iloc[:, place] if hasattr(type(x), "iloc") else x[labels[place]]
 
 
-def _numbered(column: Any, known: dict[str, int], what: str, name: str) -> np.ndarray:
-    """The numbers of the categories in a column of text; NaN where it has none."""
+def _numbered(column: Any, known: Sequence[str], name: str, what: str) -> np.ndarray:
+    """The numbers of the categories in a column of text; NaN where a value is missing.
+
+    Raises
+    ------
+    ValueError
+        A value that is no text, or none of the categories.
+    """
     values = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
-    numbers: dict[Any, float] = {None: np.nan} | known
-    for value in {*values} - {*numbers}:
-        text = value.strip() if isinstance(value, str) else str(value)
-        if text not in known and text not in ("nan", "<NA>", ""):
+    texts = {value for value in values if isinstance(value, str)}
+    try:
+        numbered = Categories(known).number
+        there = [text for text in texts if text.strip() in known or not is_missing(text)]
+        numbers = {text: numbered(text) for text in there}
+    except ValueError as error:
+        raise ValueError(f"{what}, column {shortened(name)}: {error}") from None
+    for value in values:
+        if not isinstance(value, str) and str(value) not in ("None", "nan", "<NA>", "NaT"):
             raise ValueError(
-                f"{what} {shortened(text)} in column {shortened(name)}, which is none of the "
-                f"categories that the network was trained on{nearest(text, list(known))}"
+                f"{what}, column {shortened(name)}: expected text, one of the categories, got "
+                f"{shortened(value)}: {last_word(what)}[{name!r}].astype(str) makes text of it"
             )
-        numbers[value] = known.get(text, np.nan)
-    return np.array([numbers[value] for value in values], np.float64)
+    return np.array([numbers.get(value, nan) for value in values], np.float64)
 
 
 def rows_of(frame: Any, rows: np.ndarray) -> Any:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container
 from typing import Any, NamedTuple
-
-from .checks import shortened
 
 Columns = tuple[str, ...] | None
 
@@ -30,26 +26,6 @@ class Names(NamedTuple):
         return Names(*(other if name is None else name for name, other in pairs))
 
 
-def source(name: str, columns: Container[str]) -> tuple[str, str | None]:
-    """The column of a table that an input is taken from; and the category of text that it marks.
-
-    The input ``"city=Berlin"`` is 1 where the column ``city`` has the text Berlin, and 0 where it
-    has another one, if the table has a column ``city``, and none that is called like the input.
-    Other inputs are the numbers of the column of their name: the category is None.
-    """
-    if name not in columns:
-        for mark in re.finditer("=", name):
-            if name[: mark.start()] in columns:
-                return name[: mark.start()], name[mark.end() :]
-    return name, None
-
-
-def or_its_source(name: str) -> str:
-    """What a message says beside the name of an input whose column is not there."""
-    column, mark, _ = name.partition("=")
-    return f", or {shortened(column)} with text" if column and mark else ""
-
-
 class HasNames:
     """A network or an ensemble, whose `names` are read and set together or one by one."""
 
@@ -64,7 +40,8 @@ class HasNames:
         files keep them. From then on the columns of any frame are found by these names, in any
         order and with others beside them. Names that are not strings go by what they print, such
         as ``"2019"``. Arrays have no names, nor have columns that pandas has numbered 0, 1, ...;
-        they are not checked.
+        they are not checked. ``"city=Bern"`` is a one-hot input, 1 where the column ``city`` of a
+        frame has the text Bern, and 0 where it has another one of those that are named.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ pytest.importorskip("typer", reason="the command line needs it: pip install type
 from command_line import bpx_command
 
 import bpx
-from bpx import persistence
+from bpx import categories, persistence
+from bpx.categories import source
 from bpx.cli import tables
-from bpx.data.readers import Features, Inputs, _classes, _tables
-from bpx.names import source
+from bpx.data.readers import Features, Inputs, _tables
 
 NAMES = ("city=Bern", "city=Oslo", "city=Rome", "height")
 CITIES = ["Oslo", "Bern", "Rome"]
@@ -159,12 +160,11 @@ def test_a_frame_with_another_category():
     net.columns = NAMES
     for frame in frames(columns | {"city": ["Bonn", *columns["city"][1:]]}):
         expected = (
-            r"^x has 'Bonn' in column 'city', which is none of the categories that the network "
-            r"was trained on\. Known: Bern, Oslo, Rome$"
+            r"^x, column 'city': 'Bonn' is not one of the categories\. Known: Bern, Oslo, Rome$"
         )
         with pytest.raises(ValueError, match=expected):
             net.predict(frame)
-        with pytest.raises(ValueError, match=r"^validation x has 'Bonn' in column"):
+        with pytest.raises(ValueError, match=r"^validation x, column 'city': 'Bonn' is not"):
             net.fit(inputs(columns), columns["y"], validation=(frame, columns["y"]))
     for frame in frames(columns | {"city": [None, *columns["city"][1:]]}):
         with pytest.raises(
@@ -197,7 +197,10 @@ def test_data_on_disk_have_the_categories_that_are_named(tmp_path, in_small_bloc
         ValueError, match=r"'city' is a column of numbers, and 'city=Bern' takes i"
     ):
         bpx.open_data(path, target="y", columns=["city", "city=Bern"])
-    with pytest.raises(ValueError, match="categories to be different, and without spaces around"):
+    with pytest.raises(
+        ValueError,
+        match=r"a\.(csv|parquet), column 'city': expected categories to be ",
+    ):
         bpx.open_data(path, target="y", columns=["city= Bern"])
     with pytest.raises(
         (ValueError, TypeError), match=r"for text name the values .* 'city=\.\.\.'"
@@ -247,7 +250,7 @@ def test_text_that_is_no_category(tmp_path, in_small_blocks, kind, budget):
 
 @KINDS
 def test_more_categories_than_are_counted(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(_classes, "MOST_NAMES", 2)
+    monkeypatch.setattr(categories, "MOST_NAMES", 2)
     write(tmp_path / f"a.{kind}", people())
     _, err = bpx_command("train", f"a.{kind}", "--target", "y", cwd=tmp_path, status=2)
     assert "column 'city': expected names of categories, got more than 2 different texts" in err
@@ -488,7 +491,7 @@ def test_an_ensemble_fills_by_its_first_member(tmp_path):
 
 
 def test_categories_are_marked_where_they_are_and_missing_where_there_are_none():
-    found = Inputs(["a", "b=x", "b=y"], ["b", "a"], missing=True)
+    found = Inputs(Path("a.csv"), ["a", "b=x", "b=y"], ["b", "a"], missing=True)
     assert (found.names, found.columns) == (["a", "b=x", "b=y"], ["a", "b"])
     out = np.zeros((3, 3))
     codes = np.array([found.text["b"].number(cell) for cell in ("y", " x ", "?")])
@@ -496,6 +499,234 @@ def test_categories_are_marked_where_they_are_and_missing_where_there_are_none()
     assert np.array_equal(out, [[0, 0, 1], [1, 1, 0], [2, np.nan, np.nan]], equal_nan=True)
     assert np.isnan(found.text["b"].number("z"))
     assert found.text["b"].unknown == {"z"}
-    told = Inputs(["b=x"], ["b"], missing=False).text["b"]
+    told = Inputs(Path("a.csv"), ["b=x"], ["b"], missing=False).text["b"]
     with pytest.raises(ValueError, match="expected the name of a category, got '': fill it"):
         told.number("")
+
+
+def test_values_of_a_frame_that_are_no_text():
+    pandas = pytest.importorskip("pandas", reason="its columns may have any values")
+    net = bpx.Network([2, 2], seed=0)
+    net.columns = ["zip=10115", "zip=20095"]
+    frame = pandas.DataFrame({"zip": ["10115", " 20095 "]})
+    assert np.array_equal(net.feedforward(frame), net.feedforward(np.eye(2)))
+    for wrong in (10115, 10115.0, True, ["10115"]):
+        told = pandas.DataFrame({"zip": ["10115", wrong]})
+        with pytest.raises(
+            ValueError, match=r"^x, column 'zip': expected text, one of the cate"
+        ) as error:
+            net.predict(told)
+        assert str(error.value).endswith("x['zip'].astype(str) makes text of it")
+    for missing in (None, np.nan, pandas.NA, pandas.NaT, "", "NA", "?"):
+        told = pandas.DataFrame({"zip": ["10115", missing]}, dtype=object)
+        with pytest.raises(ValueError, match=r"NaN or infinity, first in row 1, column 'zip=1"):
+            net.predict(told)
+    frame = pandas.DataFrame({"zip": ["10115"], "id": [1]})
+    with pytest.raises(
+        ValueError, match=r"expected x to have rows, got one .*: x.to_frame\(\).T$"
+    ):
+        net.predict(frame.iloc[0])
+    assert np.array_equal(net.feedforward(frame.iloc[0].to_frame().T), net.feedforward([[1, 0]]))
+    net.columns = ["zip= a", "zip=b"]
+    with pytest.raises(ValueError, match=r"^x, column 'zip': expected categories to be differ"):
+        net.predict(frame)
+
+
+def test_a_frame_of_a_class_that_is_made_in_another_way():
+    pandas = pytest.importorskip("pandas", reason="its frames are made into others")
+
+    class Measured(pandas.DataFrame):
+        _metadata = ("unit",)
+
+        def __init__(self, data, unit):
+            super().__init__(data)
+            self.unit = unit
+
+    net = bpx.Network([2, 2], seed=0)
+    net.columns = ["a=x", "a=y"]
+    x = Measured({"a": ["x", "y"]}, unit="m")
+    assert np.array_equal(net.feedforward(x), net.feedforward(np.eye(2)))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_only_columns_that_are_asked_for_are_looked_at(library):
+    frames = pytest.importorskip(library, reason="its frames are tested")
+    net = bpx.Network([2, 2], seed=0)
+    net.columns = ["a=x", "a=y"]
+    columns = {f"c{k}": ["text"] for k in range(50)} | {"a": ["y"]}
+    assert np.array_equal(net.feedforward(frames.DataFrame(columns)), net.feedforward([[0, 1]]))
+
+
+def test_a_column_of_parquet_that_is_no_text(tmp_path):
+    for values in ([1, 2], [0.5, 1.5], [True, False], [b"a", b"b"], [["a"], ["b"]]):
+        write(tmp_path / "a.parquet", {"a": values, "y": [0, 1]})
+        with pytest.raises(TypeError, match=r"a.parquet: column 'a' is of type .*, expected text"):
+            bpx.open_data(tmp_path / "a.parquet", target="y", columns=["a=1", "a=2"])
+
+
+@KINDS
+def test_a_target_is_no_input(tmp_path, kind):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    write(tmp_path / f"a.{kind}", people())
+    with pytest.raises(ValueError, match=r"the input 'city=Bern' is from the column 'city', whi"):
+        bpx.open_data(tmp_path / f"a.{kind}", target="city", columns=NAMES)
+
+
+@KINDS
+def test_parts_that_have_an_input_in_another_way(tmp_path, kind):
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    paths = tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"
+    write(paths[0], {"a": ["x", "y"], "t": [0, 1]})
+    write(paths[1], {"a=x": [1.0, 0.0], "a": ["x", "y"], "t": [0, 1]})
+    with pytest.raises(ValueError, match="have different columns, such as 'a=x'"):
+        bpx.open_data(paths, target="t", columns=["a=x", "a=y"])
+
+
+@KINDS
+@BUDGETS
+def test_a_first_cell_that_is_missing_and_lines_that_are_empty(
+    tmp_path, in_small_blocks, kind, budget
+):
+    blocks(kind, budget)
+    columns = people(1200)
+    columns["city"][:3] = [None] * 3
+    write(tmp_path / f"a.{kind}", columns)
+    given = f"a.{kind}", "--target", "y", "--budget"
+    if budget == "1 GB":
+        bpx_command("train", *given, budget, "--missing", "mean", "--epochs", 0, "--out", "run",
+                    cwd=tmp_path)  # fmt: skip
+        assert bpx.load(tmp_path / "run" / "model.safetensors").columns == NAMES
+    _, err = bpx_command("train", *given, budget, cwd=tmp_path, status=2)
+    assert "the name of a category, got ''" in err or "first in row 0, column 'city=Bern'" in err
+    if kind == "csv":
+        columns = people(1200)
+        write(tmp_path / "a.csv", columns)
+        names, *lines = (tmp_path / "a.csv").read_text().splitlines()
+        (tmp_path / "a.csv").write_text("\n".join([names, "", *lines]))
+        bpx_command("train", *given, budget, "--epochs", 0, cwd=tmp_path)
+
+
+@KINDS
+def test_what_is_written_as_text_and_is_none(tmp_path, kind):
+    """In Parquet, too, where the type says that it is text."""
+    blocks(kind, "1 GB")
+    given = f"a.{kind}", "--target", "y"
+    for cells, told in (
+        (["2020-01-31", "2020-02-01"], "got '2020-01-31': write a date as a number, such as the "),
+        (["10.5 €", "11.5 €"], "got '10.5 €': write the digits 0 to 9 and a point, without other"),
+        (["-", "18", "21", "35"], "got '-'; a column has numbers in all rows,"),
+        (
+            ["unknown", "18", "21", "35"],
+            "got 'unknown'; a column has numbers in all rows, or text",
+        ),
+    ):
+        columns = {"a": (cells * 60)[:120], **people()}
+        write(tmp_path / f"a.{kind}", columns)
+        _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+        assert told in err
+    columns = {"a": ["2a", "1", "X", "no"] * 30, **people()}
+    write(tmp_path / f"a.{kind}", columns)
+    bpx_command("train", *given, "--epochs", 0, cwd=tmp_path)
+
+
+def test_numbers_that_a_file_has_as_text(tmp_path):
+    write(tmp_path / "a.parquet", {"zip": ["10115", "20095"] * 60, **people()})
+    options = "a.parquet", "--target", "y", "--epochs", 0, "--out", "run"
+    bpx_command("train", *options, cwd=tmp_path)
+    found = bpx.load(tmp_path / "run" / "model.safetensors").columns
+    assert found == ("zip=10115", "zip=20095", *NAMES)
+
+
+@KINDS
+@pytest.mark.parametrize(("categories", "fits"), [(60, True), (61, False)])
+def test_how_many_categories_there_may_be(tmp_path, kind, categories, fits):
+    blocks(kind, "1 GB")
+    names = [f"n{k % categories}" for k in range(120)]
+    write(tmp_path / f"a.{kind}", {"name": names, **people()})
+    given = f"a.{kind}", "--target", "y", "--epochs", 0
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=0 if fits else 2)
+    assert ("got 61 in 'name' (120 rows)" in err) is not fits
+
+
+def test_the_first_text_may_come_late(tmp_path):
+    columns = people(1100)
+    columns["city"][:999] = [None] * 999
+    write(tmp_path / "a.csv", columns)
+    options = "a.csv", "--missing", "mean", "--epochs", 0
+    bpx_command("train", *options, cwd=tmp_path)
+    columns["city"][999] = None
+    write(tmp_path / "a.csv", columns)
+    _, err = bpx_command("train", *options, cwd=tmp_path, status=2)
+    assert "line 1002, column 'city': expected a number, got" in err
+
+
+@KINDS
+def test_an_input_with_the_name_of_a_column(tmp_path, kind):
+    blocks(kind, "1 GB")
+    columns = {"a": ["b", "c"] * 60, "a=b": [1.5, 2.5] * 60, **people()}
+    write(tmp_path / f"a.{kind}", columns)
+    _, err = bpx_command("train", f"a.{kind}", "--target", "y", cwd=tmp_path, status=2)
+    assert (
+        f"a.{kind} has a column 'a=b', as an input of the column 'a' would be called: rename one "
+        "of them, or leave it out (bpx train --ignore a)" in err
+    )
+
+
+def test_a_table_of_numbers_may_be_as_large_as_it_is(tmp_path):
+    """Only what its text adds is held against the budget."""
+    numbers = {f"n{k}": [1.5] * 400 for k in range(30)}
+    write(tmp_path / "a.csv", {"kind": ["a", "b"] * 200, **numbers, "y": [0, 1] * 200})
+    bpx_command("train", "a.csv", "--budget", "100 kB", "--epochs", 0, cwd=tmp_path)
+
+
+def test_missing_cells_of_images(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 4, 4)), np.arange(40) % 2
+    x[3, 1, 2] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    options = "--missing", "mean", "--epochs", 1, "--out", "run"
+    bpx_command("train", "a.npz", *options, cwd=tmp_path)
+    flat, _ = bpx_command("evaluate", "run", "a.npz", "--missing", "mean", cwd=tmp_path)
+    np.savez(tmp_path / "b.npz", x=x.reshape(40, 16), y=y)
+    assert bpx_command("evaluate", "run", "b.npz", "--missing", "mean", cwd=tmp_path)[0] == flat
+    np.savez(tmp_path / "c.npz", x=x.reshape(40, 16)[:, :10], y=y)
+    _, err = bpx_command("evaluate", "run", "c.npz", "--missing", "mean", cwd=tmp_path, status=2)
+    assert "expected x of shape (m, 16), got (40, 10)" in err
+
+
+@pytest.mark.parametrize(
+    "first", [bpx.layers.Rescale(1 / 255), bpx.layers.Rescale([1.0, 2.0], 0.5), None]
+)
+def test_a_network_that_scales_without_means(tmp_path, first):
+    np.savez(tmp_path / "a.npz", x=[[1.0, np.nan]] * 4, y=[0, 1] * 2)
+    layers = [bpx.layers.Input(2), *([first] if first else []), bpx.layers.Dense(2, "softmax")]
+    bpx.Network(layers, seed=0).save(tmp_path / "net.safetensors")
+    _, err = bpx_command(
+        "predict", "net.safetensors", "a.npz", "--missing", "mean", cwd=tmp_path, status=2
+    )
+    assert "takes the means that a network standardizes by, as bpx train keeps them, and" in err
+
+
+def test_missing_is_not_for_data_of_bpx(tmp_path):
+    bpx.Network([64, 10], output="softmax", seed=0).save(tmp_path / "net.safetensors")
+    for command in ("evaluate", "predict"):
+        _, err = bpx_command(
+            command, "net.safetensors", "digits", "--missing", "mean", cwd=tmp_path, status=2
+        )
+        assert "--missing is for files; no cell is missing in digits" in err
+
+
+def test_a_text_that_many_rows_share_is_there_once(tmp_path):
+    """A file of a few kilobytes is not to take gigabytes."""
+    arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    import pyarrow.parquet as parquet
+
+    n = 4096
+    city = arrow.DictionaryArray.from_arrays(np.zeros(n, np.int32), ["x" * 150_000])
+    table = arrow.table({"city": city, "h": np.zeros(n), "y": np.zeros(n, int)})
+    parquet.write_table(table, tmp_path / "a.parquet", store_schema=False)
+    data = bpx.open_data(tmp_path / "a.parquet", target="y", columns=["city=a", "city=b", "h"])
+    before = arrow.default_memory_pool().max_memory()
+    with pytest.raises(ValueError, match=r"column 'city': expected names of categories, got a "):
+        data.read()
+    assert arrow.default_memory_pool().max_memory() - before < 100 << 20

@@ -12,9 +12,10 @@ pytest.importorskip("typer", reason="the command line needs it: pip install type
 from test_cli import bpx_command
 
 import bpx
+from bpx import categories
+from bpx.categories import Classes
 from bpx.cli import tables
 from bpx.data import readers
-from bpx.data.readers import Classes
 
 KINDS = ("elm", "oak", "ash")  # as they come; sorted: ash, elm, oak
 NAMES = ("ash", "elm", "oak")
@@ -490,7 +491,7 @@ def test_a_text_that_is_in_every_row_is_in_memory_once(trees, written):
 
 
 def test_a_column_of_too_many_texts(monkeypatch):
-    monkeypatch.setattr(readers._classes, "MOST_NAMES", 2)
+    monkeypatch.setattr(categories, "MOST_NAMES", 2)
     classes = Classes()
     assert [classes.number(name) for name in ("b", " a", "b ")] == [0, 1, 0]
     with pytest.raises(ValueError, match="expected names of classes, got more than 2 different"):

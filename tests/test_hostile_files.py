@@ -22,8 +22,9 @@ import pytest
 import bpx
 import bpx.training  # or its first import would count as memory that a file takes
 from bpx import cli, files, persistence
+from bpx.categories import Classes
 from bpx.cli import runs, tables
-from bpx.data.readers import Classes, _tables
+from bpx.data.readers import _tables
 
 N = 40
 

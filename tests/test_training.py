@@ -370,7 +370,8 @@ def test_parameters_whose_sum_overflows_are_finite(hooked):
     net = bpx.Network([4, 1], output="identity", seed=0)
     net.weights[0] = np.full((1, 4), 3e38)  # their sum is no float32
     each = type("Each", (bpx.Callback,), {"on_step_end": lambda self, run: None})
-    history = net.fit(np.zeros((6, 4)), np.ones(6), callbacks=[each()] if hooked else [])
+    callbacks, sgd = [each()] if hooked else [], bpx.SGD(0.1)
+    history = net.fit(np.zeros((6, 4)), np.ones(6), optimizer=sgd, callbacks=callbacks)
     assert history.epochs == 30
     assert net.biases[0] > 0.5
 

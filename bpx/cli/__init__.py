@@ -339,7 +339,7 @@ def evaluate(
     if by_class and net.task != "classification":
         raise ValueError(f"--by-class is for a classification, and the model's task is {net.task}")
     if data in samples.BUILT_IN:
-        x, y = samples.parts(data, target, 0, budget).parts[2]
+        x, y = samples.parts(data, target, 0, budget, fill=fill).parts[2]
     else:
         x, y = samples.of_file(net, Path(data), target, budget, written_in, fill=fill)
     found = scores(net, x, y)
@@ -398,7 +398,7 @@ def predict(
     columns = kept_names(data, keep or (), written_in)
     net = load(runs.model(model), backend=backend)
     if str(data) in samples.BUILT_IN:
-        x, _ = samples.parts(str(data), target, 0, budget).parts[2]
+        x, _ = samples.parts(str(data), target, 0, budget, fill=fill).parts[2]
     else:
         x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False, fill=fill)
     if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:

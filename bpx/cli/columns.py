@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..categories import source
 from ..checks import in_words, shortened
 from ..data.readers import (
     TABLES,
@@ -17,7 +18,6 @@ from ..data.readers import (
     csv_names,
     parquet_names,
 )
-from ..names import source
 
 
 def column_names(path: Path, dialect: Dialect, hidden: bool = False) -> list[str]:
@@ -112,7 +112,7 @@ def target_names(
 def check_size(path: Path, rows: int, inputs: Inputs, budget: int) -> None:
     """ValueError if the inputs for categories make x larger than the budget."""
     k = len(inputs.names)
-    if inputs.text and 8 * rows * k > budget:
+    if 8 * rows * (k - len(inputs.columns)) > budget:
         most = max(inputs.text, key=lambda name: len(inputs.text[name].names))
         raise ValueError(
             f"{path}: x takes {in_words(8 * rows * k)} in memory, more than the budget of "

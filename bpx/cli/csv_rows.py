@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..categories import Classes, is_missing
 from ..checks import shortened
 from ..data.readers import (
-    Classes,
+    AHEAD,
     Dialect,
     Features,
     Inputs,
@@ -24,16 +25,12 @@ from ..data.readers import (
     check_inputs,
     check_known,
     check_names,
-    is_category,
-    is_missing,
     not_csv,
     separated_by_others,
 )
 from ..names import Names
 from .columns import check_size, target_names
 from .missing import OPTION, note_unknown
-
-AHEAD = 1_000  # rows that are looked at for a column's first cell with something in it
 
 Line = tuple[int, list[str]]  # its number, and its cells
 Number = Callable[[str], float | None]
@@ -87,7 +84,7 @@ def read(
         values = _cells(path, names, lines, used, k, features.missing, dialect)
     note_unknown(path, inputs)
     if features.encode:
-        inputs.settle(len(values), str(path), dialect)
+        inputs.settle(len(values), dialect)
     check_size(path, len(values), inputs, budget)
     x = np.empty((len(values), len(inputs.names)))
     inputs.fill(x, dict(zip(inputs.columns, values.T[:k], strict=True)).__getitem__)
@@ -104,7 +101,7 @@ def _inputs(
 ) -> Inputs:
     """Those that are asked for, of a table with the columns `names`."""
     asked = [name for name in features.names or names if name not in targets]
-    found = Inputs(asked, names, features.missing)
+    found = Inputs(path, asked, names, features.missing)
     check_known(path, [*targets, *found.columns], names, dialect)
     if not features.names:
         check_inputs(path, asked, dialect)
@@ -126,16 +123,13 @@ def _with_categories(
 ) -> Iterator[Line]:
     """The lines; the inputs note the columns whose first cells with anything in them have text."""
     seen: list[Line] = []
-    left = [name for name in inputs.columns if name not in inputs.text]
-    for line in islice(lines, AHEAD):
-        seen.append(line)
-        cells = {name: line[1][places[name]] for name in left if places[name] < len(line[1])}
-        for name, cell in cells.items():
-            if is_category(cell, dialect):
-                inputs.encode(name)
-        left = [name for name in left if is_missing(cells.get(name, ""))]
-        if not left:
-            break
+
+    def rows() -> Iterator[list[str]]:
+        for line in islice(lines, AHEAD):
+            seen.append(line)
+            yield line[1]
+
+    inputs.begin(rows(), places, dialect)
     return chain(seen, lines)
 
 

@@ -66,10 +66,10 @@ def means_of(net: Network | Ensemble) -> np.ndarray:
     Raises
     ------
     ValueError
-        It does not standardize its inputs.
+        It does not standardize its inputs, each by its own mean.
     """
     first = (net.members[0] if isinstance(net, Ensemble) else net).layers[0]
-    if not isinstance(first, Rescale) or len(net.input_shape) != 1 or not first.scales().all():
+    if not isinstance(first, Rescale) or not isinstance(first.offset, tuple) or first.axis != -1:
         raise ValueError(
             f"{OPTION} takes the means that a network standardizes by, as bpx train keeps them, "
             "and this one does not: fill the cells"

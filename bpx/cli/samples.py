@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
+from ..categories import source
 from ..checks import budget_in_bytes, in_words, of_batch, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
 from ..data.readers import TABLES, Dialect, Features
 from ..ensemble import Ensemble
-from ..names import Names, source
+from ..names import Names
 from ..network import Network
 from ..registry import nearest
 from . import missing, tables
@@ -75,6 +76,8 @@ def parts(
             raise ValueError(f"--target is for files; {data} has its own labels")
         if budget is not None:
             raise ValueError(f"--budget is for files; {data} is in memory")
+        if fill:
+            raise ValueError(f"--missing is for files; no cell is missing in {data}")
         input_names(path, target, columns, ignored, dialect)  # which are for tables
         for option, other in others.items():
             if other is not None:
@@ -296,11 +299,12 @@ def of_file(
         path, target, labelled=labelled, budget=size, features=features, classes=known,
         dialect=dialect,
     )  # fmt: skip
-    if fill:
-        x = missing.filled(x, missing.means_of(net))
     if labelled and names is not None:
         _check_names(path, names.classes, known)
-    return shaped(net, x), _labels(net, y, path) if labelled else None
+    x = shaped(net, x)
+    if fill and x.shape[1:] == net.input_shape:  # which the network checks
+        x = missing.filled(x, missing.means_of(net))
+    return x, _labels(net, y, path) if labelled else None
 
 
 def _targets(

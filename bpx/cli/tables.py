@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..categories import Classes
 from ..checks import in_words
 from ..data.arrays import as_integers
 from ..data.blocks import open_table
 from ..data.readers import (
-    Classes,
     Dialect,
     Features,
     TableReader,

@@ -105,9 +105,7 @@ class TrainOptions:
         positive("seconds between checkpoints", self.save_every)
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out} is a file, expected a folder")
-        if missing.are_filled(self.missing) and self.built_in:
-            raise ValueError(f"--missing is for files; no cell is missing in {self.data}")
-        if self.missing and self.own_scale:
+        if missing.are_filled(self.missing) and not self.standardize:
             raise ValueError(
                 "--missing takes the means that standardizing keeps in the model: leave "
                 "--no-standardize out"

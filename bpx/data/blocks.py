@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import Array, Backend
+from ..categories import Classes
 from ..checks import budget_in_bytes, whole
 from ..frames import names_of_targets, printed_names
 from ..names import Columns, Names
@@ -22,7 +23,6 @@ from .file_windows import WindowPlan, WindowReader
 from .readers import (
     TABLES,
     CellError,
-    Classes,
     Dialect,
     Features,
     Read,
@@ -374,8 +374,9 @@ def open_data(
     target : str or list of str, optional
         Instead of y: columns of the table, or the array's name in a .npz, by default ``"y"``.
     columns : list of str, optional
-        Columns of the table that are x; by default all but the target and the weights. In a .csv,
-        names that are all numbers (2019,2020) have to be given: else they are taken for a row.
+        Columns of the table that are x; by default all but the target and the weights. Of a column
+        of text, each of its values, ``"city=Bern"``, is a one-hot input, 1 or 0. In a .csv, names
+        that are all numbers (2019,2020) have to be given: else they are taken for a row.
     classes : list of str, optional
         The names in a target column of text, in the order of their numbers 0, 1, ...; by default
         those found there, in sorted order. ``data.classes`` has them, and `fit` passes them to the

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...categories import Classes
 from ...checks import in_words
-from ._advice import advice, is_category, not_csv
+from ._advice import advice, not_csv
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
-from ._classes import Classes
-from ._dialect import Dialect, is_missing
-from ._inputs import Features, Inputs
+from ._dialect import Dialect
+from ._inputs import AHEAD, Features, Inputs
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
@@ -34,9 +34,9 @@ from ._tables import (
 )
 
 __all__ = [
-    "TABLES", "CellError", "Classes", "Dialect", "Features", "Inputs", "Read", "Reader",
+    "AHEAD", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read", "Reader",
     "TableReader", "advice", "check_first_line", "check_inputs", "check_known", "check_names",
-    "csv_names", "is_category", "is_missing", "kind_of", "load_npy", "load_npz", "mapped",
+    "csv_names", "kind_of", "load_npy", "load_npz", "mapped",
     "not_csv", "parquet_names", "parquet_size", "parquet_text", "parts_of", "reader",
     "separated_by_others", "suffix", "table",
 ]  # fmt: skip
@@ -120,7 +120,8 @@ def table(
     )
     first = parts[0]
     for part in parts:
-        if other := set(part.columns) ^ set(first.columns):
+        other = {*part.columns} ^ {*first.columns}
+        if other := other | ({*part.inputs.columns} ^ {*first.inputs.columns}):
             raise ValueError(
                 f"{part.name} and {first.name} have different columns, such as {min(other)!r}: "
                 "name those of x with columns="

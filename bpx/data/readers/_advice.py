@@ -7,7 +7,8 @@ import shlex
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
-from ._dialect import Dialect, is_missing
+from ...categories import is_missing
+from ._dialect import Dialect
 
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")
 LIKE_A_NUMBER = re.compile(r"[+-]?[\d.,'_\s%$€]+")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 
+from ...categories import is_missing
+
 SEPARATORS = ",;\t|"  # the usual ones
 _NO_SEPARATORS = {*string.ascii_letters, *string.digits, *"\"'+-.\r\n\0"}
 # In the spellings that pyarrow knows.
 _TRUTHS = dict.fromkeys(("True", "true", "TRUE"), 1.0)
 _TRUTHS |= dict.fromkeys(("False", "false", "FALSE"), 0.0)
-_MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,3 @@ class Dialect:
 def is_truth(cell: str) -> bool:
     """Whether a cell is True or False."""
     return cell.strip() in _TRUTHS
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell is empty, or says so, in upper or lower case."""
-    return cell.strip().lower() in _MISSING

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ...categories import Categories, is_missing, source
 from ...checks import shortened
-from ...names import source
-from ._classes import Categories
-from ._dialect import Dialect
+from ._advice import advice, is_category
+from ._dialect import Dialect, is_truth
 
 MOST = 1_000  # categories: inputs of a column of text
+AHEAD = 1_000  # rows that are looked at for a column's first cell with something in it
 
 
 class Features(NamedTuple):
@@ -39,6 +42,8 @@ class Inputs:
 
     Parameters
     ----------
+    path : Path
+        Of the table, for messages.
     names : sequence of str
         Of the inputs.
     columns : sequence of str
@@ -56,25 +61,31 @@ class Inputs:
     Raises
     ------
     ValueError
-        A column is asked for as numbers, and as text.
+        A column is asked for as numbers, and as text; or categories are not all different.
     """
 
-    def __init__(self, names: Sequence[str], columns: Sequence[str], missing: bool) -> None:
+    def __init__(
+        self, path: Path, names: Sequence[str], columns: Sequence[str], missing: bool
+    ) -> None:
         there = set(columns)  # there may be many thousands
+        self._path, self._missing = path, missing
         self._sources = [source(name, there) for name in names]
         self.columns = list(dict.fromkeys(column for column, _ in self._sources))
         known: dict[str, list[str]] = {}
         for column, category in self._sources:
             if category is not None:
                 known.setdefault(column, []).append(category)
-        for column, category in self._sources:
-            if category is None and column in known:
+        self.text: dict[str, Categories] = {}
+        for column, categories in known.items():
+            try:
+                self.text[column] = Categories(categories, missing)
+            except ValueError as error:
+                raise ValueError(f"{path}, column {shortened(column)}: {error}") from None
+            if (column, None) in self._sources:
                 raise ValueError(
-                    f"the input {shortened(column)} is a column of numbers, and "
-                    f"{shortened(f'{column}={known[column][0]}')} takes it as text"
+                    f"{path}: the input {shortened(column)} is a column of numbers, and "
+                    f"{shortened(self.of(column))} takes it as text: leave one of them out"
                 )
-        self.text = {column: Categories(found, missing) for column, found in known.items()}
-        self._missing = missing
 
     @property
     def names(self) -> list[str]:
@@ -84,43 +95,99 @@ class Inputs:
             for column, category in self._sources
         ]
 
+    def of(self, column: str) -> str:
+        """The name of the first input that marks a category in a column."""
+        return f"{column}={self.text[column].names[0]}"
+
+    def begin(
+        self, rows: Iterable[Sequence[str]], places: Mapping[str, int], dialect: Dialect
+    ) -> list[str]:
+        """Take the columns as text, and return them, that have it in their `first_cells`."""
+        cells = first_cells(rows, {name: places[name] for name in self.columns})
+        new = [name for name, cell in cells.items() if is_category(cell, dialect)]
+        new = [name for name in new if name not in self.text]
+        for name in new:
+            self.encode(name)
+        return new
+
     def encode(self, column: str) -> None:
         """Take a column as text, whose categories are yet to come."""
         self.text[column] = Categories(missing=self._missing)
 
-    def settle(self, rows: int, where: str, dialect: Dialect) -> None:
+    def settle(self, rows: int, dialect: Dialect) -> None:
         """Give each category an input, in sorted order, once those of all rows have come.
 
         Raises
         ------
         ValueError
-            They are too many: names or numbers of the rows, perhaps.
+            They are too many, which are names or numbers of the rows, perhaps; or look like
+            numbers or dates; or an input has the name of another one.
         """
         new = [column for column, category in self._sources if category is None]
-        found = {column: sorted(self.text[column].names) for column in new if column in self.text}
+        found = {column: self.text[column].names for column in new if column in self.text}
+        self._check_few(found, rows, dialect)
+        for column, categories in found.items():
+            if (odd := _odd(categories, dialect)) is not None:
+                raise ValueError(
+                    f"{self._path}, column {shortened(column)}: expected numbers, or words that "
+                    f"are no numbers, got {shortened(odd)}{advice(odd, column, dialect)}"
+                )
+        each = {column: sorted(categories) for column, categories in found.items()}
+        self._sources = [
+            (column, one)
+            for column, category in self._sources
+            for one in (each[column] if category is None and column in each else [category])
+        ]
+        twice = next((name for name, n in Counter(self.names).items() if n > 1), None)
+        if twice is not None:
+            column = next(name for name in found if twice.startswith(f"{name}="))
+            raise ValueError(
+                f"{self._path} has a column {shortened(twice)}, as an input of the column "
+                f"{shortened(column)} would be called: rename one of them, or leave it out "
+                f"({dialect.without(column)})"
+            )
+
+    def _check_few(self, found: Mapping[str, Sequence[str]], rows: int, dialect: Dialect) -> None:
         many = [column for column in found if len(found[column]) > min(MOST, rows // 2)]
         if many:
             shown = ", ".join(f"{len(found[name]):,} in {shortened(name)}" for name in many)
             listed = many[0] if any("," in name for name in many) else ",".join(many)
             raise ValueError(
-                f"{where}: a column of text has an input for each of its values, at most {MOST:,} "
-                f"and one for two rows, got {shown} ({rows:,} row{'s' * (rows != 1)}): leave it "
-                f"out ({dialect.without(listed)})"
+                f"{self._path}: a column of text has an input for each of its values, at most "
+                f"{MOST:,} and one for two rows, got {shown} ({rows:,} row{'s' * (rows != 1)}): "
+                f"leave it out ({dialect.without(listed)})"
             )
-        self._sources = [
-            (column, each)
-            for column, category in self._sources
-            for each in (found.get(column, [None]) if category is None else [category])
-        ]
 
     def fill(self, out: np.ndarray, numbers: Callable[[str], np.ndarray]) -> None:
         """Write the inputs (n, k), by what gives a column's numbers, of text its categories'."""
         given = {column: numbers(column) for column in self.columns}
+        unknown = {column: np.isnan(given[column]) for column in self.text}
         for k, (column, category) in enumerate(self._sources):
-            values = given[column]
             if category is None:
-                out[:, k] = values
+                out[:, k] = given[column]
             else:
-                out[:, k] = values == self.text[column].place(category)
-                if (unknown := np.isnan(values)).any():
-                    out[unknown, k] = np.nan
+                out[:, k] = given[column] == self.text[column].place(category)
+                out[unknown[column], k] = np.nan
+
+
+def first_cells(rows: Iterable[Sequence[str]], places: Mapping[str, int]) -> dict[str, str]:
+    """The first cell of each column, at its place, with something in it."""
+    found, left = dict[str, str](), dict(places)
+    for row in rows:
+        there = [name for name, at in left.items() if at < len(row) and not is_missing(row[at])]
+        found |= {name: row[left.pop(name)] for name in there}
+        if not left:
+            break
+    return found
+
+
+def _odd(categories: Sequence[str], dialect: Dialect) -> str | None:
+    """What is no category, if the first one is none, or if most, but not all, are numbers.
+
+    Numbers that a file has as text are meant so.
+    """
+    plain = [dialect.number(each) is not None for each in categories]
+    if not plain[0] and not is_truth(categories[0]) and not is_category(categories[0], dialect):
+        return categories[0]
+    mixed = not all(plain) and sum(plain) > len(plain) / 2
+    return categories[plain.index(False)] if mixed else None

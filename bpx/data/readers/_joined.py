@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
+from ...categories import Classes
 from ._base import CellError, Read, Reader
-from ._classes import Classes
 from ._tables import TableReader
 
 

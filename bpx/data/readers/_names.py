@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ...categories import or_its_source
 from ...checks import shortened
-from ...names import or_its_source
 from ...registry import nearest
 from ._dialect import SEPARATORS, Dialect
 

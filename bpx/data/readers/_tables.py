@@ -10,18 +10,19 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from ...categories import Classes
 from ...checks import FILL_IN, in_words, shortened
 from ...extras import PACKAGES
-from ._advice import advice, is_category, not_csv
+from ._advice import advice, not_csv
 from ._base import CellError, FileStamp, Read, Reader
-from ._classes import Classes
 from ._dialect import Dialect, is_truth
-from ._inputs import Features, Inputs
+from ._inputs import AHEAD, Features, Inputs, first_cells
 from ._names import (
     check_first_line,
     check_inputs,
@@ -163,10 +164,16 @@ def _inputs(
 ) -> Inputs:
     """Those that are asked for, of a table with the columns `names`."""
     inputs = [name for name in features.names or names if name not in held]
-    found = Inputs(inputs, names, features.missing)
+    found = Inputs(path, inputs, names, features.missing)
     check_known(path, [*held, *found.columns], names, dialect)
     if not inputs:
         raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
+    for name in found.text:
+        if name in held:
+            raise ValueError(
+                f"{path}: the input {found.of(name)!r} is from the column {name!r}, which is held "
+                "back for targets or weights: leave it out of columns="
+            )
     return found
 
 
@@ -190,6 +197,12 @@ class Parquet(TableReader):
             check_names(path, schema.names)
             shown = features._replace(names=features.names or _shown(schema))
             self.inputs = _inputs(path, schema.names, held, shown, dialect)
+            for name in self.inputs.text:
+                if not _is_text(kind := schema.field(name).type):
+                    raise TypeError(
+                        f"{path}: column {name!r} is of type {kind}, expected text, as the input "
+                        f"{self.inputs.of(name)!r} marks one in it"
+                    )
             encoded = [
                 name
                 for name in self.inputs.columns
@@ -222,7 +235,7 @@ class Parquet(TableReader):
             for piece in self._pieces(encoded, encoded):
                 for name in encoded:
                     self._numbers_of_x(piece, 0, name)
-            self.inputs.settle(rows, str(path), dialect)
+            self.inputs.settle(rows, dialect)
         super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
         self.held = self._read(held, text) if held else {}
         self.text = set(text)
@@ -234,16 +247,19 @@ class Parquet(TableReader):
     def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
         """All rows of some columns."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in held}
-        for piece in self._pieces(held, list(text)):
+        for piece in self._pieces(held, text):
             for name, found in parts.items():
                 found.append(_numbers(piece, name, f"{self.path}: ", text))
         return {name: np.concatenate(found) for name, found in parts.items()}
 
-    def _pieces(self, columns: Sequence[str], text: Sequence[str]) -> Iterator[Any]:
-        """Some columns of all rows, a few rows at a time."""
-        # As a dictionary each text is there once, however many rows have it.
+    def _opened(self, text: Iterable[str]) -> Any:
+        """The file. As a dictionary each text is there once, however many rows have it."""
         options = {"metadata": self._metadata, "read_dictionary": list(text)}
-        with _parquet_file(self.path, **options) as file:
+        return _parquet_file(self.path, **options)
+
+    def _pieces(self, columns: Sequence[str], text: Iterable[str]) -> Iterator[Any]:
+        """Some columns of all rows, a few rows at a time."""
+        with self._opened(text) as file:
             pieces = file.iter_batches(BATCH, columns=list(columns), use_threads=False)
             while True:
                 try:
@@ -256,7 +272,7 @@ class Parquet(TableReader):
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoded]:
-        with _parquet_file(self.path, metadata=self._metadata) as file:
+        with self._opened(self.inputs.text) as file:
 
             def decoded(block: int) -> Iterable[Any]:
                 groups, names = [self._groups[block]], self.inputs.columns
@@ -408,7 +424,7 @@ class Csv(TableReader):
         self._spans = [span for span, size in zip(spans, sizes, strict=True) if size]
         self.borders = np.cumsum([0, *(size for size in sizes if size)])
         if encoded:
-            self.inputs.settle(int(self.borders[-1]), str(path), dialect)
+            self.inputs.settle(int(self.borders[-1]), dialect)
         super().__init__(str(path), (int(self.borders[-1]), len(self.columns)), np.float64)
         columns_held = map(np.concatenate, zip(*parts, strict=True))
         self.held, self.text = dict(zip(held, columns_held, strict=True)), set(self._text)
@@ -423,29 +439,24 @@ class Csv(TableReader):
         """
         import csv
 
-        try:
-            lines = io.StringIO(text.decode(errors="replace"))
-            cells = next(csv.reader(lines, delimiter=self._dialect.separator), [])
-        except csv.Error:  # a cell of more than 131,072 characters; pyarrow may take it
-            return []
-        row = dict(zip(self.names, cells, strict=False))
-        self._truths = {name for name, cell in row.items() if is_truth(cell)}
-        encoded = []
-        for name in self.inputs.columns:
-            cell = row.get(name, "0")
-            if name in self.inputs.text:
-                continue
-            if encode and is_category(cell, self._dialect):
-                self.inputs.encode(name)
-                encoded.append(name)
-            elif self._dialect.is_word(cell):
+        lines = io.StringIO(text.decode(errors="replace"))
+        rows: list[list[str]] = []
+        with suppress(csv.Error):  # a cell of more than 131,072 characters; pyarrow may take it
+            for row in islice(csv.reader(lines, delimiter=self._dialect.separator), AHEAD):
+                rows += [row] * any(map(str.strip, row))
+        first = dict(zip(self.names, rows[0] if rows else (), strict=False))
+        self._truths = {name for name, cell in first.items() if is_truth(cell)}
+        places = {name: self.names.index(name) for name in self.inputs.columns}
+        new = self.inputs.begin(rows, places, self._dialect) if encode else []
+        for name, cell in first_cells(rows, places).items():
+            if name not in self.inputs.text and self._dialect.is_word(cell):
                 hint = separated_by_others(self.names, self._dialect)
                 hint = hint or advice(cell, name, self._dialect)
                 raise ValueError(
                     f"{self.path}: expected numbers in column {name!r}, got "
                     f"{shortened(cell)}{hint}"
                 )
-        return encoded
+        return new
 
     def _has_names(self, text: bytes, column: str) -> bool:
         """A column begins with one."""

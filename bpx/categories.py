@@ -1,17 +1,49 @@
-"""A column of text -> numbers of classes, or of categories."""
+"""A column of text -> numbers of classes, or one-hot inputs: an input for each category."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+import re
+from collections.abc import Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...checks import LONGEST, shortened
-from ...registry import nearest
-from ._dialect import Dialect, is_missing
+from .checks import LONGEST, shortened
+from .registry import nearest
+
+if TYPE_CHECKING:
+    from .data.readers import Dialect
 
 MOST_NAMES = 10_000  # different names: a column of more has no classes
+_MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell is empty, or says so, in upper or lower case."""
+    return cell.strip().lower() in _MISSING
+
+
+Source = tuple[str, str | None]  # a column of a table, and a category in it
+
+
+def source(name: str, columns: Container[str]) -> Source:
+    """The column of a table that an input is taken from; and the category of text that it marks.
+
+    The input ``"city=Berlin"`` is 1 where the column ``city`` has the text Berlin, and 0 where it
+    has another one, if the table has a column ``city``, and none that is called like the input.
+    Other inputs are the numbers of the column of their name: the category is None.
+    """
+    if name not in columns:
+        for mark in re.finditer("=", name):
+            if name[: mark.start()] in columns:
+                return name[: mark.start()], name[mark.end() :]
+    return name, None
+
+
+def or_its_source(name: str) -> str:
+    """What a message says beside the name of an input whose column is not there."""
+    column, mark, _ = name.partition("=")
+    return f", or {shortened(column)} with text" if column and mark else ""
 
 
 class Classes:
