@@ -195,8 +195,10 @@ def check_no_dates(x: Any, what: str) -> None:
     labels = _labels(x)
     if not labels:
         return
-    for label, kind in zip(labels, x.schema.types if _is_arrow(x) else x.dtypes, strict=True):
+    kinds = [*(x.schema.types if _is_arrow(x) else x.dtypes)]
+    for kind in dict.fromkeys(kinds):  # of thousands of columns a few
         if str(kind).lower().startswith(("date", "time", "duration")):
+            label = labels[kinds.index(kind)]
             raise TypeError(
                 f"{what} must be real numbers (floats, integers or booleans), got {kind} in "
                 f"column {shortened(str(label))}{_in_days(x, label, str(kind), last_word(what))}"

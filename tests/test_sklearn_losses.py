@@ -147,3 +147,11 @@ def test_a_loss_by_the_name_that_it_has_elsewhere(iris, kind, word, name):
     with pytest.raises(ValueError, match=message):
         kind(loss=word).fit(*iris)
     kind(loss=name, max_iter=1).fit(*iris)
+
+
+@pytest.mark.parametrize("word", ["ce", "nll"])
+def test_no_loss_is_named_that_a_regressor_cannot_take(iris, word):
+    with pytest.raises(
+        ValueError, match="The 'loss' parameter of MLPRegressor must be a str among"
+    ):
+        MLPRegressor(loss=word).fit(*iris)

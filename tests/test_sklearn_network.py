@@ -451,6 +451,8 @@ def test_messages_about_parameters(digits):
         NetworkClassifier(softmax, units=5)
     with pytest.raises(TypeError, match=r"takes no units=\. Known: accumulate"):
         NetworkClassifier(SIX, units=5)
+    with pytest.raises(TypeError, match=r"takes no more=\. Known: accumulate"):
+        NetworkClassifier(lambda i, o, **more: [o], more=5)
     with pytest.raises(ValueError, match="no parameter 'units': that of build is build__units="):
         GridSearchCV(NetworkClassifier(softmax), {"units": [5]}, error_score="raise").fit(*digits)
     with pytest.raises(TypeError, match="takes no seed=: here it is random_state="):

@@ -85,7 +85,8 @@ class BaseMLP(Learns):
             ours = meant(self.loss)
             theirs = [loss for loss, cost in COST_OF_LOSS.items() if cost == ours]
             for name in (*theirs, ours):
-                if name in names:
+                # A regressor's outputs are any numbers.
+                if name in names and (is_classifier(self) or not costs.COSTS.get(ours).outputs):
                     raise InvalidParameterError(
                         f"The 'loss' parameter of {type(self).__name__} has another name for "
                         f"{self.loss!r}: loss={name!r}"

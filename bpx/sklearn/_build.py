@@ -84,9 +84,11 @@ def parameters(build: Any) -> list[str]:
     if isinstance(build, Network) or not callable(build):
         return []
     try:
-        return list(inspect.signature(build).parameters)[2:]
+        found = list(inspect.signature(build).parameters.values())[2:]
     except (TypeError, ValueError):  # a function in C may have none that can be read
         return []
+    several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [parameter.name for parameter in found if parameter.kind not in several]
 
 
 def _called(build: Callable[..., Any], arguments: tuple[Any, ...], parameters: Any) -> Any:

@@ -88,28 +88,39 @@ def warn_of_scale(net: Network, x: Any, eta: float) -> None:
     if k == len(net.layers) - 1 or layer.activation.kernel == "identity":  # for a BatchNorm
         return
     with np.errstate(all="ignore"):  # the steps say what is not finite
-        rows = chain.gather(x, slice(0, min(x.shape[0], 64)), chain.workspace())
-        rows = xp.abs(net.backend.from_host(rows.toarray()) if is_sparse(rows) else rows)
-        if not (largest := float(xp.max(rows))) > 1.0:
+        m, each = min(x.shape[0], 64), math.prod(x.shape[1:])
+        values = xp.abs(_numbers(net, x, m))
+        if 0 in values.shape or not (largest := float(xp.max(values))) > 1.0:
             return
-        typical = largest * math.sqrt(float(xp.mean((rows / largest) ** 2)))
+        typical = largest * math.sqrt(float(xp.sum((values / largest) ** 2)) / (m * each))
         weights = chain.p[k].weights
         z = typical * math.sqrt(float(xp.sum(weights**2)) / weights.shape[0])
-        step = eta * typical**2 * math.prod(rows.shape[1:])
+        step = eta * typical**2 * each
     if z > FAR and typical > 0.5 * FAR:  # and not the weights that are large
         why, adam = f"the sums z of {layer} begin at about {z:.3g}, where", ""
     elif step > FAR_STEP and typical > 2.0 and layer.activation.name in STEPPING:
-        why = f"a step of SGD({eta:.3g}) moves the sums z of {layer} by {step:.3g} δ, from where"
-        adam = ", or pass optimizer=bpx.Adam()"
+        step_is = f"moves the sums z of {layer} by {step:.3g} times the error δ"
+        why, adam = f"a step of SGD({eta:.3g}) {step_is}, where", ", or pass optimizer=bpx.Adam()"
     else:
         return
-    is_uint8 = str(x.dtype).endswith("uint8")
-    hint = "Rescale(1 / 255)" if is_uint8 else "Rescale.standardizing(x)"
-    warn(
-        f"x is far from 1: its root mean square is {typical:.3g} in the first {rows.shape[0]} "
-        f"rows, so {why} networks learn little: scale x, for example by bpx.layers.{hint} as the "
-        f"first layer, or for an estimator by make_pipeline(StandardScaler(), ...){adam}"
+    hint = "Rescale(1 / 255)" if str(x.dtype).endswith("uint8") else "Rescale.standardizing(x)"
+    remedy = (
+        "divide each column by its largest number, as scikit-learn's MaxAbsScaler does"
+        if is_sparse(x)
+        else f"scale x, for example by bpx.layers.{hint} as the first layer, or for an estimator "
+        "by make_pipeline(StandardScaler(), ...)"
     )
+    warn(
+        f"x is far from 1: its root mean square is {typical:.3g} in the first {m} rows, so {why} "
+        f"networks learn little: {remedy}{adam}"
+    )
+
+
+def _numbers(net: Network, x: Any, m: int) -> Array:
+    """Those of the first m rows; of a sparse x those that are stored, as zeros are not large."""
+    if is_sparse(x):
+        return net.backend.from_host(x[:m].data)
+    return net.chain.gather(x, slice(0, m), net.chain.workspace())
 
 
 def warn_of_targets(net: Network, x: Any, y: Array, names: Names | None) -> None:
