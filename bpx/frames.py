@@ -159,8 +159,8 @@ def _numbered(column: Any, known: Sequence[str], name: str, what: str) -> np.nda
     values = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
     texts = {value for value in values if isinstance(value, str)}
     try:
-        numbered = Categories(known).number
-        there = [text for text in texts if text.strip() in known or not is_missing(text)]
+        numbered, named = Categories(known).number, set(known)
+        there = [text for text in texts if text.strip() in named or not is_missing(text)]
         numbers = {text: numbered(text) for text in there}
     except ValueError as error:
         raise ValueError(f"{what}, column {shortened(name)}: {error}") from None

@@ -72,11 +72,8 @@ def read(
         if features.encode:
             lines = _with_categories(inputs, places, lines, dialect)
         learned = targets if labelled else []
-        of_y: list[Number] = [dialect.quantity] * len(learned)
-        if text := len(learned) == 1 and _are_classes(
-            first[1], places[learned[0]], classes, dialect
-        ):
-            of_y = [classes.number]
+        text = _are_classes(first[1], learned, places, classes, dialect)
+        of_y: list[Number] = [classes.number if text else dialect.quantity] * len(learned)
         columns = [*inputs.columns, *learned]
         numbers = [*_numbers(inputs, features.missing, dialect), *of_y]
         used = [*zip(map(places.__getitem__, columns), numbers, strict=True)]
@@ -113,9 +110,17 @@ def _inputs(
     return found
 
 
-def _are_classes(row: list[str], place: int, classes: Classes, dialect: Dialect) -> bool:
-    """Whether the column at this place begins with the name of a class."""
-    return len(row) > place and classes.begin(row[place], dialect)
+def _are_classes(
+    row: list[str],
+    learned: Sequence[str],
+    places: Mapping[str, int],
+    classes: Classes,
+    dialect: Dialect,
+) -> bool:
+    """Whether it is one column that is learned, and begins with the name of a class."""
+    if len(learned) != 1 or len(row) <= places[learned[0]]:
+        return False
+    return classes.begin(row[places[learned[0]]], dialect)
 
 
 def _with_categories(
