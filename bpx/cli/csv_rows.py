@@ -23,8 +23,8 @@ from ..data.readers import (
     advice,
     check_first_line,
     check_inputs,
-    check_known,
     check_names,
+    inputs_of,
     not_csv,
     separated_by_others,
 )
@@ -96,13 +96,10 @@ def read(
 def _inputs(
     path: Path, names: list[str], targets: list[str], features: Features, dialect: Dialect
 ) -> Inputs:
-    """Those that are asked for, of a table with the columns `names`."""
-    asked = [name for name in features.names or names if name not in targets]
-    found = Inputs(path, asked, names, features.missing)
-    check_known(path, [*targets, *found.columns], names, dialect)
+    found = inputs_of(path, names, targets, features, dialect)
     if not features.names:
-        check_inputs(path, asked, dialect)
-    if not asked:
+        check_inputs(path, found.names, dialect)
+    if not found.columns:
         raise ValueError(
             f"{path} has no column left for x besides the targets, {', '.join(targets)}"
             f"{separated_by_others(names, dialect)}"

@@ -13,7 +13,7 @@ from ._advice import advice, not_csv
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
 from ._dialect import Dialect
-from ._inputs import AHEAD, Features, Inputs
+from ._inputs import AHEAD, Features, Inputs, inputs_of
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
     check_first_line,
@@ -36,7 +36,7 @@ from ._tables import (
 __all__ = [
     "AHEAD", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read", "Reader",
     "TableReader", "advice", "check_first_line", "check_inputs", "check_known", "check_names",
-    "csv_names", "kind_of", "load_npy", "load_npz", "mapped",
+    "csv_names", "inputs_of", "kind_of", "load_npy", "load_npz", "mapped",
     "not_csv", "parquet_names", "parquet_size", "parquet_text", "parts_of", "reader",
     "separated_by_others", "suffix", "table",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from ...categories import Categories, is_missing, source
 from ...checks import shortened
 from ._advice import advice, is_category
 from ._dialect import Dialect, is_truth
+from ._names import check_known
 
 MOST = 1_000  # categories: inputs of a column of text
 AHEAD = 1_000  # rows that are looked at for a column's first cell with something in it
@@ -168,6 +169,28 @@ class Inputs:
             else:
                 out[:, k] = given[column] == self.text[column].place(category)
                 out[unknown[column], k] = np.nan
+
+
+def inputs_of(
+    path: Path, names: Sequence[str], held: Sequence[str], features: Features, dialect: Dialect
+) -> Inputs:
+    """Those of a table with the columns `names`, some of which are `held` for something else.
+
+    Raises
+    ------
+    ValueError
+        As of `Inputs`; or a column is not there, or an input is from one that is held.
+    """
+    asked = [name for name in features.names or names if name not in held]
+    found = Inputs(path, asked, names, features.missing)
+    check_known(path, [*held, *found.columns], names, dialect)
+    for name in found.text:
+        if name in held:
+            raise ValueError(
+                f"{path}: the input {found.of(name)!r} is from the column {name!r}, which is held "
+                "back for targets or weights: leave it out of columns="
+            )
+    return found
 
 
 def first_cells(rows: Iterable[Sequence[str]], places: Mapping[str, int]) -> dict[str, str]:

@@ -22,11 +22,10 @@ from ...extras import PACKAGES
 from ._advice import advice, not_csv
 from ._base import CellError, FileStamp, Read, Reader
 from ._dialect import Dialect, is_truth
-from ._inputs import AHEAD, Features, Inputs, first_cells
+from ._inputs import AHEAD, Features, Inputs, first_cells, inputs_of
 from ._names import (
     check_first_line,
     check_inputs,
-    check_known,
     check_names,
     separated_by_others,
 )
@@ -162,18 +161,9 @@ def _types() -> Any:
 def _inputs(
     path: Path, names: list[str], held: Sequence[str], features: Features, dialect: Dialect
 ) -> Inputs:
-    """Those that are asked for, of a table with the columns `names`."""
-    inputs = [name for name in features.names or names if name not in held]
-    found = Inputs(path, inputs, names, features.missing)
-    check_known(path, [*held, *found.columns], names, dialect)
-    if not inputs:
+    found = inputs_of(path, names, held, features, dialect)
+    if not found.columns:
         raise ValueError(f"{path} has no column left for x: {', '.join(held)} are held back")
-    for name in found.text:
-        if name in held:
-            raise ValueError(
-                f"{path}: the input {found.of(name)!r} is from the column {name!r}, which is held "
-                "back for targets or weights: leave it out of columns="
-            )
     return found
 
 
