@@ -812,6 +812,15 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     refused("x.npy", "expected budget >= 1, got 0", budget=0)
 
 
+def test_a_table_of_very_many_columns_in_blocks(tmp_path):
+    """Looked up one after another, they would take minutes."""
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    names = [f"gene {k}" for k in range(50_000)]
+    (tmp_path / "a.csv").write_text(f"{','.join(names)},y\n{'7,' * len(names)}1\n")
+    data = bpx.open_data(tmp_path / "a.csv", target="y", columns=names[::-1])
+    assert data.shape == (1, len(names))
+
+
 def test_tables_that_cannot_be_read(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     import pyarrow.parquet as parquet

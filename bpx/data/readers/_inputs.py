@@ -73,6 +73,7 @@ class Inputs:
         self._sources = [source(name, there) for name in names]
         self.columns = list(dict.fromkeys(column for column, _ in self._sources))
         known: dict[str, list[str]] = {}
+        plain = {column for column, category in self._sources if category is None}
         for column, category in self._sources:
             if category is not None:
                 known.setdefault(column, []).append(category)
@@ -82,7 +83,7 @@ class Inputs:
                 self.text[column] = Categories(categories, missing)
             except ValueError as error:
                 raise ValueError(f"{path}, column {shortened(column)}: {error}") from None
-            if (column, None) in self._sources:
+            if column in plain:
                 raise ValueError(
                     f"{path}: the input {shortened(column)} is a column of numbers, and "
                     f"{shortened(self.of(column))} takes it as text: leave one of them out"
@@ -105,8 +106,8 @@ class Inputs:
     ) -> list[str]:
         """Take the columns as text, and return them, that have it in their `first_cells`."""
         cells = first_cells(rows, {name: places[name] for name in self.columns})
-        new = [name for name, cell in cells.items() if is_category(cell, dialect)]
-        new = [name for name in new if name not in self.text]
+        text = [name for name, cell in cells.items() if is_category(cell, dialect)]
+        new = [name for name in text if name not in self.text]
         for name in new:
             self.encode(name)
         return new

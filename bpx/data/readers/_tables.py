@@ -436,7 +436,8 @@ class Csv(TableReader):
                 rows += [row] * any(map(str.strip, row))
         first = dict(zip(self.names, rows[0] if rows else (), strict=False))
         self._truths = {name for name, cell in first.items() if is_truth(cell)}
-        places = {name: self.names.index(name) for name in self.inputs.columns}
+        of_all = {name: place for place, name in enumerate(self.names)}  # maybe many thousands
+        places = {name: of_all[name] for name in self.inputs.columns}
         new = self.inputs.begin(rows, places, self._dialect) if encode else []
         for name, cell in first_cells(rows, places).items():
             if name not in self.inputs.text and self._dialect.is_word(cell):
