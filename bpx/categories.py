@@ -188,3 +188,26 @@ class Categories(Classes):
             column.drop_null()
         )
         return found
+
+
+def by_column(
+    sources: Iterable[Source], what: str, missing: bool = False
+) -> dict[str, Categories]:
+    """The categories that inputs mark, by column; for `missing` see `Categories`.
+
+    Raises
+    ------
+    ValueError
+        They are not all different, in a column of `what`.
+    """
+    marked: dict[str, list[str]] = {}
+    for column, category in sources:
+        if category is not None:
+            marked.setdefault(column, []).append(category)
+    found: dict[str, Categories] = {}
+    for column, categories in marked.items():
+        try:
+            found[column] = Categories(categories, missing)
+        except ValueError as error:
+            raise ValueError(f"{what}, column {shortened(column)}: {error}") from None
+    return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any
 
 import numpy as np
 
-from .categories import Categories, Source, is_missing, or_its_source, source
+from .categories import Categories, Source, by_column, is_missing, or_its_source, source
 from .checks import as_days, last_word, shortened, warn
 from .names import Columns
 from .registry import nearest
@@ -66,7 +66,7 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
     """`x`, or these columns of a frame in this order; its other columns are left out.
 
     A column of text gives a column of 1 and 0 for each of its categories that is asked for, as
-    `names.source` calls it.
+    `categories.source` calls it.
 
     Columns that pandas has numbered 0, 1, ... stay as they are, unless all of `columns` are such
     numbers: those of a frame that was cut from such a one.
@@ -81,10 +81,8 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
         return x
     labels = _labels(x)
     names = tuple(map(str, labels))
-    if is_named_row(x) and any(source(name, {*x.index})[1] is not None for name in columns):
-        raise ValueError(
-            f"expected {what} to have rows, got one row of a frame: {last_word(what)}.to_frame().T"
-        )
+    if hasattr(type(x), "iloc"):  # no array: this is on the way of each prediction
+        _check_rows(x, columns, what)
     if not names or names == columns or (_are_places(labels) and not set(columns) <= {*names}):
         return x
     if is_on_disk(x):
@@ -105,7 +103,7 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
         if len(places) < len(names) and names.count(name) > 1:
             raise _twice(name, what)
     if any(category is not None for _, category in sources):
-        return _one_hot(x, columns, sources, labels, what)
+        return _one_hot(x, columns, sources, places, what)
     wanted = [places[name] for name, _ in sources]
     if _is_arrow(x):
         return x.select(wanted)
@@ -114,24 +112,25 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
 
 
 def _one_hot(
-    x: Any, columns: tuple[str, ...], sources: Sequence[Source], labels: Sequence[Any], what: str
+    x: Any,
+    columns: tuple[str, ...],
+    sources: Sequence[Source],
+    places: Mapping[str, int],
+    what: str,
 ) -> Any:
     """A frame of the same library with these columns of numbers, and of 1 and 0 for categories."""
-    places = {str(label): place for place, label in enumerate(labels)}
-    known: dict[str, list[str]] = {}
-    for name, category in sources:
-        if category is not None:
-            known.setdefault(name, []).append(category)
-    given = {name: _column(x, places[name], labels) for name, _ in sources}
+    known = by_column(sources, what)
+    given = {name: _column(x, places[name]) for name, _ in sources}
     numbers = {name: _numbered(given[name], each, name, what) for name, each in known.items()}
+    missing = {name: np.isnan(each) for name, each in numbers.items()}
     found: dict[str, Any] = {}
     for called, (name, category) in zip(columns, sources, strict=True):
         if category is None:
             found[called] = given[name]
             continue
-        marks = numbers[name] == known[name].index(category)
-        missing = np.isnan(numbers[name])
-        found[called] = np.where(missing, np.float32(np.nan), marks) if missing.any() else marks
+        marks = numbers[name] == known[name].place(category)
+        gaps = missing[name]
+        found[called] = np.where(gaps, np.float32(np.nan), marks) if gaps.any() else marks
     if _is_arrow(x):
         return type(x).from_pydict(found)
     if not hasattr(type(x), "iloc"):
@@ -141,14 +140,14 @@ def _one_hot(
     return plain(found, index=x.index)
 
 
-def _column(x: Any, place: int, labels: Sequence[Any]) -> Any:
+def _column(x: Any, place: int) -> Any:
     """A column of a frame, as its library has it."""
     if _is_arrow(x):
         return x.column(place)
-    return x.iloc[:, place] if hasattr(type(x), "iloc") else x[labels[place]]
+    return x.iloc[:, place] if hasattr(type(x), "iloc") else x[:, place]
 
 
-def _numbered(column: Any, known: Sequence[str], name: str, what: str) -> np.ndarray:
+def _numbered(column: Any, known: Categories, name: str, what: str) -> np.ndarray:
     """The numbers of the categories in a column of text; NaN where a value is missing.
 
     Raises
@@ -158,10 +157,10 @@ def _numbered(column: Any, known: Sequence[str], name: str, what: str) -> np.nda
     """
     values = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
     texts = {value for value in values if isinstance(value, str)}
+    named = set(known.names)
     try:
-        numbered, named = Categories(known).number, set(known)
         there = [text for text in texts if text.strip() in named or not is_missing(text)]
-        numbers = {text: numbered(text) for text in there}
+        numbers = {text: known.number(text) for text in there}
     except ValueError as error:
         raise ValueError(f"{what}, column {shortened(name)}: {error}") from None
     for value in values:
@@ -196,7 +195,8 @@ def check_no_dates(x: Any, what: str) -> None:
     if not labels:
         return
     kinds = [*(x.schema.types if _is_arrow(x) else x.dtypes)]
-    for kind in dict.fromkeys(kinds):  # of thousands of columns a few
+    # Apart by identity: many columns share a dtype, and hashing one hashes all its categories.
+    for kind in {id(kind): kind for kind in kinds}.values():
         if str(kind).lower().startswith(("date", "time", "duration")):
             label = labels[kinds.index(kind)]
             raise TypeError(
@@ -231,6 +231,17 @@ def _in_days(x: Any, label: Any, kind: str, name: str) -> str:
     if type(x).__module__.startswith("polars"):
         return f"; as days, for example: ({array} - {array}.min()).dt.total_seconds() / 86400"
     return as_days(array)
+
+
+def _check_rows(x: Any, columns: tuple[str, ...], what: str) -> None:
+    """ValueError for a row of pandas with text, of which NumPy would make an array of objects."""
+    if not is_named_row(x):
+        return
+    there = set(map(str, x.index))
+    if any(source(name, there)[1] is not None for name in columns):
+        raise ValueError(
+            f"expected {what} to have rows, got one row of a frame: {last_word(what)}.to_frame().T"
+        )
 
 
 def is_named_row(x: Any) -> bool:

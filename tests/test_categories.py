@@ -438,7 +438,7 @@ def test_a_run_with_missing_cells_is_resumed(tmp_path):
         ),
         (
             ["a.csv", "--missing", "mean", "--target", "y", "--budget", "1 kB"],
-            "--missing is for data in memory: a.csv takes ",
+            "--missing mean is for data in memory: a.csv takes ",
         ),
         (
             ["empty.csv", "--missing", "mean"],
@@ -472,7 +472,7 @@ def test_a_network_that_has_no_means(tmp_path):
         )
         given = command, "net.safetensors", "a.csv", "--target", "y", "--missing"
         _, err = bpx_command(*given, "mean", "--budget", "1 kB", cwd=tmp_path, status=2)
-        assert "--missing is for data in memory: a.csv takes " in err
+        assert "--missing mean is for data in memory: a.csv takes " in err
         _, err = bpx_command(*given, "zero", cwd=tmp_path, status=2)
         assert "expected --missing mean, got 'zero'" in err
 

@@ -44,6 +44,11 @@ def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
     say(f"warning: {message}")
 
 
+def note(text: str) -> None:
+    """Log what `told` prints, by the rank that prints."""
+    logging.getLogger("bpx").info(f"note: {text}")
+
+
 def say(message: str) -> None:
     """Print a line of errors."""
     shown = printable(" ".join(message.split()))  # a file's names may be of any length

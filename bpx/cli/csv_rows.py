@@ -70,7 +70,7 @@ def read(
         inputs = _inputs(path, names, targets, features, dialect)
         lines, places = chain([first], lines), {name: k for k, name in enumerate(names)}
         if features.encode:
-            lines = _with_categories(inputs, places, lines, dialect)
+            lines = _with_categories(inputs, names, lines, dialect)
         learned = targets if labelled else []
         text = _are_classes(first[1], learned, places, classes, dialect)
         of_y: list[Number] = [classes.number if text else dialect.quantity] * len(learned)
@@ -121,7 +121,7 @@ def _are_classes(
 
 
 def _with_categories(
-    inputs: Inputs, places: Mapping[str, int], lines: Iterator[Line], dialect: Dialect
+    inputs: Inputs, names: Sequence[str], lines: Iterator[Line], dialect: Dialect
 ) -> Iterator[Line]:
     """The lines; the inputs note the columns whose first cells with anything in them have text."""
     seen: list[Line] = []
@@ -131,7 +131,7 @@ def _with_categories(
             seen.append(line)
             yield line[1]
 
-    inputs.begin(rows(), places, dialect)
+    inputs.begin(inputs.first_cells(rows(), names), dialect)
     return chain(seen, lines)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 
-from ..checks import in_words, shortened
+from ..checks import shortened
 from ..data.readers import Inputs
 from ..ensemble import Ensemble
 from ..frames import column
 from ..layers import Rescale
 from ..names import Columns
 from ..network import Network
+from .console import note
 
 MEAN = "mean"
 OPTION = f"--missing {MEAN}"
@@ -26,20 +26,11 @@ def are_filled(missing: str | None) -> bool:
     return missing is not None
 
 
-def check_in_memory(path: Path, size: int, budget: int) -> None:
-    """ValueError if a file is read in blocks, in which nothing is filled."""
-    if size > budget:
-        raise ValueError(
-            f"--missing is for data in memory: {path} takes {in_words(size)}, more than the "
-            f"budget of {in_words(budget)}: pass a larger --budget"
-        )
-
-
 def note_unknown(path: Path, inputs: Inputs) -> None:
     """Say which texts were in no row of training, and so are taken as missing."""
     for name, categories in inputs.text.items():
         if unknown := sorted(categories.unknown):
-            _note(
+            note(
                 f"{path}: the network was not trained on {len(unknown):,} of the values of column "
                 f"{shortened(name)}, such as {shortened(unknown[0])}: they are taken as missing"
             )
@@ -53,7 +44,7 @@ def means(x: np.ndarray, columns: Columns) -> np.ndarray:
         raise ValueError(f"{name} of x has no value in the rows that are trained on: leave it out")
     if missing.any():
         some = column(int(np.argmax(missing.any(axis=0))), columns)
-        _note(
+        note(
             f"{int(missing.any(axis=1).sum()):,} of the {len(x):,} rows that are trained on have "
             f"missing cells, such as in {some}: they get the mean of their column"
         )
@@ -82,7 +73,3 @@ def filled(x: np.ndarray, by: np.ndarray) -> np.ndarray:
     """x (n, k), or a copy in which NaN is the number of its column."""
     missing = np.isnan(x)
     return np.where(missing, by.astype(x.dtype), x) if missing.any() else x
-
-
-def _note(text: str) -> None:
-    logging.getLogger("bpx").info(f"note: {text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from ..network import Network
 from ..registry import nearest
 from . import missing, tables
 from .columns import column_names, input_names, target_names
+from .console import note
 from .dialect import COMMAS
 
 Part = tuple[np.ndarray, np.ndarray]
@@ -89,8 +89,6 @@ def parts(
     of_x = input_names(path, target, columns, ignored, dialect)
     drawn = [name for name, file in others.items() if file is None]
     features = Features(of_x, encode=True, missing=fill)
-    if fill:
-        missing.check_in_memory(path, tables.size(path), size)
     if tables.size(path) > size:
         found, names, some = _in_blocks(path, target, seed, size, features, dialect, drawn)
     else:
@@ -196,9 +194,9 @@ def _note_numbered_rows(x: np.ndarray, names: Names, dialect: Dialect) -> None:
     for k in np.flatnonzero(np.diff(x[:2].astype(np.float64), axis=0)[0] == 1):
         values = x[:, k].astype(np.float64)
         if values[0] % 1 == 0 and (np.diff(values) == 1).all():
-            logging.getLogger("bpx").info(
-                f"note: column {shortened(columns[k])} rises by 1 from row to row, as numbers of "
-                f"the rows do: {dialect.without(columns[k])} leaves it out"
+            note(
+                f"column {shortened(columns[k])} rises by 1 from row to row, as numbers of the "
+                f"rows do: {dialect.without(columns[k])} leaves it out"
             )
 
 
@@ -209,7 +207,7 @@ def _note_text(columns: Sequence[str], inputs: Sequence[str]) -> None:
     counts = Counter(column for column, category in sources if category is not None)
     if counts:
         shown = ", ".join(f"{shortened(name)} {count}" for name, count in counts.items())
-        logging.getLogger("bpx").info(f"note: each value in a column of text is an input: {shown}")
+        note(f"each value in a column of text is an input: {shown}")
 
 
 def _in_blocks(
@@ -241,6 +239,11 @@ def _opened(
     labelled: bool = True,
     classes: Sequence[str] | None = None,
 ) -> Blocks:
+    if features.missing:  # nothing is filled in blocks
+        raise ValueError(
+            f"{missing.OPTION} is for data in memory: {path} takes {in_words(tables.size(path))}, "
+            f"more than the budget of {in_words(budget)}: pass a larger --budget"
+        )
     if path.suffix.lower() in TABLES:
         if labelled and target is None:
             raise ValueError(
@@ -286,8 +289,6 @@ def of_file(
         target = _targets(net, path, target, dialect)
     size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     known = _names_of_classes(net) if labelled else None
-    if fill:
-        missing.check_in_memory(path, tables.size(path), size)
     if tables.size(path) > size:
         data = _opened(path, target, size, dialect, features, labelled, known)
         if len(net.input_shape) == 1:

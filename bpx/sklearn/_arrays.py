@@ -96,6 +96,8 @@ def check_no_dates(array: Any, what: str) -> None:
     A missing one would be a very large number, and no NaN.
     """
     frames.check_no_dates(array, what)
+    if hasattr(type(array), "columns"):  # a frame, all of whose columns that has seen
+        return
     scalar = not hasattr(array, "__len__") or getattr(array, "shape", None) == ()
     if scalar or issparse(array) or not len(array):
         return

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...categories import Categories, is_missing, source
+from ...categories import Categories, by_column, is_missing, source
 from ...checks import shortened
 from ._advice import advice, is_category
 from ._dialect import Dialect, is_truth
@@ -25,7 +25,7 @@ class Features(NamedTuple):
     Attributes
     ----------
     names : sequence of str or None
-        Its inputs: names of columns, or of categories in them (`bpx.names.source`); None: all
+        Its inputs: names of columns, or of categories in them (`bpx.categories.source`); None: all
         columns that are not held for something else.
     encode : bool
         Whether each category of a column of text becomes an input of its own.
@@ -72,17 +72,9 @@ class Inputs:
         self._path, self._missing = path, missing
         self._sources = [source(name, there) for name in names]
         self.columns = list(dict.fromkeys(column for column, _ in self._sources))
-        known: dict[str, list[str]] = {}
+        self.text = by_column(self._sources, str(path), missing)
         plain = {column for column, category in self._sources if category is None}
-        for column, category in self._sources:
-            if category is not None:
-                known.setdefault(column, []).append(category)
-        self.text: dict[str, Categories] = {}
-        for column, categories in known.items():
-            try:
-                self.text[column] = Categories(categories, missing)
-            except ValueError as error:
-                raise ValueError(f"{path}, column {shortened(column)}: {error}") from None
+        for column in self.text:
             if column in plain:
                 raise ValueError(
                     f"{path}: the input {shortened(column)} is a column of numbers, and "
@@ -101,11 +93,19 @@ class Inputs:
         """The name of the first input that marks a category in a column."""
         return f"{column}={self.text[column].names[0]}"
 
-    def begin(
-        self, rows: Iterable[Sequence[str]], places: Mapping[str, int], dialect: Dialect
-    ) -> list[str]:
+    def first_cells(self, rows: Iterable[Sequence[str]], names: Sequence[str]) -> dict[str, str]:
+        """The first cell with something in it of each column, in rows of a table with `names`."""
+        places = {name: place for place, name in enumerate(names)}  # there may be many thousands
+        found, left = dict[str, str](), {name: places[name] for name in self.columns}
+        for row in rows:
+            there = [name for name, k in left.items() if k < len(row) and not is_missing(row[k])]
+            found |= {name: row[left.pop(name)] for name in there}
+            if not left:
+                break
+        return found
+
+    def begin(self, cells: Mapping[str, str], dialect: Dialect) -> list[str]:
         """Take the columns as text, and return them, that have it in their `first_cells`."""
-        cells = first_cells(rows, {name: places[name] for name in self.columns})
         text = [name for name, cell in cells.items() if is_category(cell, dialect)]
         new = [name for name in text if name not in self.text]
         for name in new:
@@ -191,17 +191,6 @@ def inputs_of(
                 f"{path}: the input {found.of(name)!r} is from the column {name!r}, which is held "
                 "back for targets or weights: leave it out of columns="
             )
-    return found
-
-
-def first_cells(rows: Iterable[Sequence[str]], places: Mapping[str, int]) -> dict[str, str]:
-    """The first cell of each column, at its place, with something in it."""
-    found, left = dict[str, str](), dict(places)
-    for row in rows:
-        there = [name for name, at in left.items() if at < len(row) and not is_missing(row[at])]
-        found |= {name: row[left.pop(name)] for name in there}
-        if not left:
-            break
     return found
 
 

@@ -22,7 +22,7 @@ from ...extras import PACKAGES
 from ._advice import advice, not_csv
 from ._base import CellError, FileStamp, Read, Reader
 from ._dialect import Dialect, is_truth
-from ._inputs import AHEAD, Features, Inputs, first_cells, inputs_of
+from ._inputs import AHEAD, Features, Inputs, inputs_of
 from ._names import (
     check_first_line,
     check_inputs,
@@ -436,10 +436,9 @@ class Csv(TableReader):
                 rows += [row] * any(map(str.strip, row))
         first = dict(zip(self.names, rows[0] if rows else (), strict=False))
         self._truths = {name for name, cell in first.items() if is_truth(cell)}
-        of_all = {name: place for place, name in enumerate(self.names)}  # maybe many thousands
-        places = {name: of_all[name] for name in self.inputs.columns}
-        new = self.inputs.begin(rows, places, self._dialect) if encode else []
-        for name, cell in first_cells(rows, places).items():
+        cells = self.inputs.first_cells(rows, self.names)
+        new = self.inputs.begin(cells, self._dialect) if encode else []
+        for name, cell in cells.items():
             if name not in self.inputs.text and self._dialect.is_word(cell):
                 hint = separated_by_others(self.names, self._dialect)
                 hint = hint or advice(cell, name, self._dialect)
