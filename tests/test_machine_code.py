@@ -348,7 +348,7 @@ except MemoryError as error:
     print(error)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    message = "there is no memory for the rows of a convolution: take smaller batches\n"
+    message = "there is no memory for a step of a layer: take smaller batches\n"
     errors = [line for line in found.stderr.splitlines() if not line.startswith("compiling what")]
     assert (found.stdout, errors) == (message, [])
 
@@ -359,8 +359,8 @@ def test_a_function_that_found_no_memory_is_an_error(monkeypatch):
             return 1
 
     monkeypatch.setattr(_machine_code, "load", lambda *names: Found())
-    with pytest.raises(MemoryError, match="no memory for the rows of a convolution: take smaller"):
-        _fast_windows._call("_numba_rows", "convolve", np.zeros(1))
+    with pytest.raises(MemoryError, match="no memory for a step of a layer: take smaller"):
+        _fast_windows.call("_numba_rows", "convolve", np.zeros(1))
 
 
 def test_another_order_of_bytes_is_not_given_to_machine_code():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _machine_code
 from ._base import Array
-from ._fast_windows import FastWindows, are_dense
+from ._fast_windows import FastWindows, are_dense, call
 
 
 class FastNorms(FastWindows):
@@ -17,7 +16,7 @@ class FastNorms(FastWindows):
         arrays = running_mean, running_variance, scale, shift, slope, normal, out
         if not are_dense(x, *arrays):
             return super().batch_norm(x, *others)
-        _machine_code.load("_numba_norms", "batch_norm", x.dtype).call(x, *others)
+        call("_numba_norms", "batch_norm", x, *others)
         return out
 
     def batch_norm_backward(
@@ -26,7 +25,7 @@ class FastNorms(FastWindows):
         arrays = delta, normal, factor, sums
         if not are_dense(*arrays):
             return super().batch_norm_backward(delta, normal, factor, room, sums)
-        _machine_code.load("_numba_norms", "batch_norm_backward", delta.dtype).call(*arrays)
+        call("_numba_norms", "batch_norm_backward", *arrays)
         return delta
 
     def running_norm(
@@ -35,7 +34,7 @@ class FastNorms(FastWindows):
         arrays = x, mean, variance, scale, shift
         if not are_dense(*arrays):
             return super().running_norm(*arrays, epsilon)
-        _machine_code.load("_numba_norms", "running_norm", x.dtype).call(*arrays, epsilon)
+        call("_numba_norms", "running_norm", *arrays, epsilon)
         return x
 
     def layer_norm(
@@ -50,8 +49,7 @@ class FastNorms(FastWindows):
     ) -> Array:
         if not are_dense(x, scale, shift, slope, normal, out):
             return super().layer_norm(x, scale, shift, epsilon, slope, normal, out)
-        run = _machine_code.load("_numba_norms", "layer_norm", x.dtype).call
-        run(x, scale, shift, epsilon, slope, normal, out)
+        call("_numba_norms", "layer_norm", x, scale, shift, epsilon, slope, normal, out)
         return out
 
     def layer_norm_backward(
@@ -60,5 +58,5 @@ class FastNorms(FastWindows):
         arrays = delta, normal, scale, slope, sums
         if not are_dense(*arrays):
             return super().layer_norm_backward(delta, normal, scale, slope, room, sums)
-        _machine_code.load("_numba_norms", "layer_norm_backward", delta.dtype).call(*arrays)
+        call("_numba_norms", "layer_norm_backward", *arrays)
         return delta

@@ -23,6 +23,9 @@ ROWS_OF_BLOCK = 256
 JOINED, MEETING, END, GATE, OF_TEAM = range(0, 640, 128)
 MEMBERS = 65_536
 
+# What a prediction returns where there is none for its activations.
+NO_MEMORY = -1
+
 # Who does a product: one thread; or several, each for some rows, or for some units of a layer.
 ALONE, BY_ROWS, BY_UNITS = range(3)
 
@@ -106,7 +109,9 @@ def forward(layers: Any, theta: Array, many: bool) -> Forward:
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.require(x, requirements=("C", "A"))
         out = np.empty((x.shape[0], outputs), real)
-        if not function(given, x, out):
+        if (found := function(given, x, out)) != 1:
+            if found == NO_MEMORY:
+                raise MemoryError("there is no memory for the activations: pass fewer rows")
             doubt()
         return out
 

@@ -57,14 +57,14 @@ class FastWindows(NumpyBackend):
         if dense and _by_channel(channels, weights.shape, sliding):
             one = _rows.one_by_one(sliding)
             arrays = np.ascontiguousarray(matrices), one.shifts, one.planes, one.numbers_of_one
-            _call("_numba_depthwise", "convolve", _images(x), *arrays, _images(out))
+            call("_numba_depthwise", "convolve", _images(x), *arrays, _images(out))
             return out
         by_rows, _ = _by_rows(m, channels, weights.shape, sliding)
         if not (by_rows and dense):
             return super().convolve(x, weights, sliding, room, out)
         layout = _rows.layout(sliding, m)
         arrays = np.ascontiguousarray(matrices), layout.shifts, layout.planes, layout.numbers
-        _call("_numba_rows", "convolve", _images(x), *arrays, _images(out))
+        call("_numba_rows", "convolve", _images(x), *arrays, _images(out))
         return out
 
     def convolve_weights(
@@ -88,21 +88,21 @@ class FastWindows(NumpyBackend):
         if by_channel:
             one, sums = _rows.one_by_one(sliding), np.zeros(matrices.shape, out.dtype)
             arrays = one.shifts, one.planes, one.numbers_of_one, sums
-            _call("_numba_depthwise", "convolve_weights", _images(x), _images(delta), *arrays)
+            call("_numba_depthwise", "convolve_weights", _images(x), _images(delta), *arrays)
             return self.axpby(sums.reshape(out.shape), out, 1.0, beta)
         into, size = out.shape[1], (1, *sliding.size)[-2:]
         if into * size[1] >= NARROW:
             found = np.zeros((*matrices.shape[:2], *size, into), out.dtype)
             images, windows = (_images(x), _images(delta)), _rows.windows(sliding, into)
             pixels = np.zeros(into * math.prod(sliding.padded), x.dtype)
-            _call("_numba_rows", "sum_over_windows", *images, *windows, pixels, found)
+            call("_numba_rows", "sum_over_windows", *images, *windows, pixels, found)
             return self.axpby(np.moveaxis(found, -1, 2).reshape(out.shape), out, 1.0, beta)
         layout, sums = _rows.layout(sliding, m), _rows.filled(matrices)
         scale_by(sums, beta)
         images, arrays = _images(x), (layout.shifts, layout.planes, layout.numbers, sums)
         if layout.under is not None:  # by δ's zeros all pixels of a row are multiplied
             images = np.where(layout.under, images, x.dtype.type(0.0))
-        _call("_numba_rows", "convolve_weights", images, _images(delta), *arrays)
+        call("_numba_rows", "convolve_weights", images, _images(delta), *arrays)
         matrices[...] = sums[:, : matrices.shape[1], : matrices.shape[2]]
         return out
 
@@ -115,7 +115,7 @@ class FastWindows(NumpyBackend):
             back = _rows.back_to_inputs(sliding)
             turned = np.ascontiguousarray(weights.reshape(channels, 1, -1))  # the group's outputs
             arrays = turned, back.shifts, back.planes, back.numbers_of_one
-            _call("_numba_depthwise", "convolve", _images(delta), *arrays, _images(out))
+            call("_numba_depthwise", "convolve", _images(delta), *arrays, _images(out))
             return out
         _, by_rows = _by_rows(m, channels, weights.shape, sliding)
         layout, into = _rows.layout(sliding, max(1, m)), weights.shape[1]
@@ -128,7 +128,7 @@ class FastWindows(NumpyBackend):
         arrays = turned, layout.shifts, layout.planes, layout.numbers
         if layout.under is not None:
             out.fill(0.0)
-        _call("_numba_rows", "convolve_inputs", _images(delta), *arrays, _images(out))
+        call("_numba_rows", "convolve_inputs", _images(delta), *arrays, _images(out))
         return out
 
     def fold(self, patches: Array, sliding: Any, out: Array) -> Array:
@@ -137,7 +137,7 @@ class FastWindows(NumpyBackend):
         # 4 × 20 × 12 × 12 with windows of 5 × 5 take 0.14 ms, and 0.25 in NumPy.
         before = (pair[0] for pair in sliding.padding)
         numbers = *sliding.stride, *sliding.dilation, *before
-        _call("_numba_windows", "fold", patches, *numbers, out)
+        call("_numba_windows", "fold", patches, *numbers, out)
         return out
 
     def _window_max(self, x: Array, sliding: Any, out: Array) -> None:
@@ -145,7 +145,7 @@ class FastWindows(NumpyBackend):
             super()._window_max(x, sliding, out)
             return
         # 8 × 20 × 24 × 24 by 2 × 2 take 0.02 ms, and 0.09 in NumPy.
-        _call("_numba_windows", "window_max", x, out)
+        call("_numba_windows", "window_max", x, out)
 
     def _window_max_backward(
         self, delta: Array, x: Array, largest: Array, sliding: Any, out: Array
@@ -154,7 +154,7 @@ class FastWindows(NumpyBackend):
             super()._window_max_backward(delta, x, largest, sliding, out)
             return
         # 8 × 20 × 24 × 24 by 2 × 2 take 0.04 ms, and 0.25 in NumPy.
-        _call("_numba_windows", "window_max_backward", delta, x, largest, out)
+        call("_numba_windows", "window_max_backward", delta, x, largest, out)
 
     # --- numbers for each channel ---------------------------------------------------------------
 
@@ -173,21 +173,21 @@ class FastWindows(NumpyBackend):
         if not _in_places(x, mean, out):
             return super().moments(x, mean, room, out, beta)
         scale_by(out, beta)
-        _call("_numba_channels", "moments", _places(x), mean, out)
+        call("_numba_channels", "moments", _places(x), mean, out)
         return out
 
     def batch_statistics(self, mean: Array, *others: Any) -> Array:
         *arrays, _, _, _, out = others
         if not are_dense(mean, *arrays, out):
             return super().batch_statistics(mean, *others)
-        _call("_numba_channels", "batch_statistics", mean, *others)
+        call("_numba_channels", "batch_statistics", mean, *others)
         return out
 
     def normalize(self, x: Array, numbers: Array, normal: Array, out: Array) -> Array:
         if not _in_places(x, numbers, normal, out):
             return super().normalize(x, numbers, normal, out)
         arrays = _places(x), numbers, _places(normal), _places(out)
-        _call("_numba_channels", "normalize", *arrays)
+        call("_numba_channels", "normalize", *arrays)
         return out
 
     def normalize_sums(
@@ -196,7 +196,7 @@ class FastWindows(NumpyBackend):
         if not _in_places(delta, normal, out):
             return super().normalize_sums(delta, normal, room, out, beta)
         scale_by(out, beta)
-        _call("_numba_channels", "normalize_sums", _places(delta), _places(normal), out)
+        call("_numba_channels", "normalize_sums", _places(delta), _places(normal), out)
         return out
 
     def normalize_backward(
@@ -205,14 +205,14 @@ class FastWindows(NumpyBackend):
         if not _in_places(delta, normal, means, factor):
             return super().normalize_backward(delta, normal, means, factor)
         arrays = _places(delta), _places(normal), means, factor
-        _call("_numba_channels", "normalize_backward", *arrays)
+        call("_numba_channels", "normalize_backward", *arrays)
         return delta
 
 
-def _call(module: str, function: str, first: Array, *others: Any) -> None:
+def call(module: str, function: str, first: Array, *others: Any) -> None:
     """A compiled function of arrays of one dtype, the first of them among its arguments."""
     if _machine_code.load(module, function, first.dtype).call(first, *others):
-        raise MemoryError("there is no memory for the rows of a convolution: take smaller batches")
+        raise MemoryError("there is no memory for a step of a layer: take smaller batches")
 
 
 def _in_places(x: Array, *others: Array) -> bool:

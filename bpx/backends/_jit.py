@@ -261,7 +261,7 @@ _free = types.ExternalFunction("PyMem_RawFree", types.void(types.intp))
 
 @inlined()
 def allocated(size):
-    """So many bytes: their address, and another to `free` them by, 0 if there are none."""
+    """So many bytes: their address, and another to `free` them by, 0 where there is no memory."""
     block = _malloc(size + LINE)
     return (block + LINE - 1) // LINE * LINE, block
 

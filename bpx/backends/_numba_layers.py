@@ -11,7 +11,7 @@ from typing import Any
 from numba import from_dtype
 
 from ._codes import KEPT, RELU, SIGMOID, SOFTMAX, TANH
-from ._fast_run import ALONE, BY_ROWS, FORWARD, LAYER, ROWS_OF_BLOCK
+from ._fast_run import ALONE, BY_ROWS, FORWARD, LAYER, NO_MEMORY, ROWS_OF_BLOCK
 from ._jit import (
     ARRAY,
     FLAGS,
@@ -127,7 +127,8 @@ def forward(real: Any) -> Any:
     """A function of a `FORWARD`, of x (m, n_0) of this dtype, and of a^L (m, n_L).
 
     Its result is 1 only if all of x ωᵀ in the first layer is finite, as it never is where x is
-    not; 0 may also come of numbers that are too large to be added up.
+    not; 0 may also come of numbers that are too large to be added up. `NO_MEMORY` says that there
+    is none for the activations.
     """
     kind, record, of_layer = from_dtype(real), from_dtype(FORWARD), from_dtype(LAYER)
     zero = kind(0.0)
@@ -142,6 +143,8 @@ def forward(real: Any) -> Any:
         theta = vector(given.theta, given.size, kind)
         net = vector(given.net, layers, of_layer)
         where, held = allocated(2 * half * theta.itemsize)
+        if held == 0:
+            return NO_MEMORY
         room, x, out = vector(where, 2 * half, kind), flat(x, kind), flat(out, kind)
         nan_if_any = zero
         for top in range(0, m, most):
@@ -162,6 +165,6 @@ def forward(real: Any) -> Any:
                                        outputs))  # fmt: skip
                 a = z
         free(held)
-        return nan_if_any == zero
+        return 1 if nan_if_any == zero else 0
 
     return called_by_address(INTEGER, ARRAY, ARRAY, ARRAY, fastmath=FLAGS)(run)

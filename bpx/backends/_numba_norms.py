@@ -11,7 +11,7 @@ from typing import Any
 from numba import from_dtype, types
 from numba.extending import intrinsic
 
-from ._jit import ARRAY, allocated, array, called_by_address, free, inlined, vector
+from ._jit import ARRAY, INTEGER, allocated, array, called_by_address, free, inlined, vector
 from ._numba_channels import FLAGS, OF_SUMS, difference, statistics
 from ._numba_tiles import WIDTH, by_columns, sum_rows, summed
 from ._numba_vectors import BYTES, WORD, ZERO, Matrix, Vectors, by_itself
@@ -84,7 +84,7 @@ def _sums_of_gradients(delta, normal, sums):
 
 
 def batch_norm(real: Any) -> Any:
-    """A function of the arguments of `NormKernels.batch_norm`."""
+    """A function of the arguments of `NormKernels.batch_norm`; 1 where there is no memory."""
     kind, wide = from_dtype(real), types.float64
 
     def run(
@@ -96,6 +96,8 @@ def batch_norm(real: Any) -> Any:
         scale, shift, slope = array(scale, 1, kind), array(shift, 1, kind), array(slope, 1, kind)
         (m, c), size, zero = x.shape, x.itemsize, kind(0.0)
         where, held = allocated(8 * c * size)
+        if held == 0:
+            return 1
         numbers, sums = vector(where, (5, c), kind), vector(where + 5 * c * size, (2, c), kind)
         mean = vector(where + 7 * c * size, c, kind)
         sum_rows(x.ctypes.data, c, m, c, mean.ctypes.data, kind(1.0 / m), zero, size)
@@ -119,9 +121,10 @@ def batch_norm(real: Any) -> Any:
             for j in range(c):
                 y[j] = standard[j] * scale[j] + shift[j]
         free(held)
+        return 0
 
     arguments = *[ARRAY] * 5, wide, wide, *[ARRAY] * 3
-    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *arguments, fastmath=FLAGS)(run)
 
 
 def batch_norm_backward(real: Any) -> Any:
@@ -142,13 +145,15 @@ def batch_norm_backward(real: Any) -> Any:
 
 
 def running_norm(real: Any) -> Any:
-    """A function of the arguments of `NormKernels.running_norm`."""
+    """A function of the arguments of `NormKernels.running_norm`; 1 where there is no memory."""
     kind, wide = from_dtype(real), types.float64
 
     def run(x, mean, variance, scale, shift, epsilon):
         x, mean, variance = array(x, 2, kind), array(mean, 1, kind), array(variance, 1, kind)
         scale, shift, more = array(scale, 1, kind), array(shift, 1, kind), kind(epsilon)
         where, held = allocated(scale.size * x.itemsize)
+        if held == 0:
+            return 1
         slope = vector(where, scale.size, kind)
         for j in range(slope.size):
             slope[j] = scale[j] / math.sqrt(variance[j] + more)
@@ -157,8 +162,9 @@ def running_norm(real: Any) -> Any:
             for j in range(slope.size):
                 row[j] = (row[j] - mean[j]) * slope[j] + shift[j]
         free(held)
+        return 0
 
-    return called_by_address(types.void, *[ARRAY] * 5, wide, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 5, wide, fastmath=FLAGS)(run)
 
 
 @inlined(*OF_SUMS)

@@ -97,6 +97,9 @@ def _turned_by_blas(x, w, z, rows, n, outputs):
     """By ω xᵀ."""
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
     found, held = _as_many(z, rows * outputs)
+    if held == 0:
+        gemm(T, N, outputs, rows, n, one, w, n, x, n, zero, z, outputs)
+        return
     gemm(T, N, rows, outputs, n, one, x, n, w, n, zero, found, rows)
     _turn(found, z, rows, outputs, outputs)
     free(held)
@@ -112,7 +115,10 @@ def _turn(turned, z, rows, units, outputs):
 
 @_inlined
 def _as_many(like, size):
-    """Room for so many numbers of a vector's dtype, and what to `free` it by."""
+    """Room for so many numbers of a vector's dtype, and what to `free` it by, 0 if there is none.
+
+    Then the product is done the other way, as a step under way cannot raise an error.
+    """
     where, held = allocated(size * like.itemsize)
     return vector(where, size, like.dtype), held
 
@@ -148,11 +154,13 @@ def _on_one_core(tiles, x, w, z, rows, m, n, units, outputs):
     plain, turned = _plain_and_turned(rows, units, n, lanes)
     # Where rows of ω lie in the same places of the first cache, the second has to hold them.
     apart = n * x.itemsize % (FAR // 2) == 0 and units * min(n, DEPTH) > BLOCK
-    if plain <= turned or apart:
+    found, held = z, 0
+    if turned < plain and not apart:
+        found, held = _as_many(z, rows * units)
+    if held == 0:
         a, b, c = x.ctypes.data, w.ctypes.data, z.ctypes.data
         call(tiles, (rows, units, n, a, n, 1, b, 1, n, c, outputs, one, zero))
     else:
-        found, held = _as_many(z, rows * units)
         a, b, c = w.ctypes.data, x.ctypes.data, found.ctypes.data
         call(tiles, (units, rows, n, a, n, 1, b, 1, n, c, rows, one, zero))
         _turn(found, z, rows, units, outputs)

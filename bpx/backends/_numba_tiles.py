@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._aligned import LINE
-from ._jit import INTEGER, allocated, called_by_address, free, inlined
+from ._jit import INTEGER, allocated, called_by_address, free, inlined, vector
 from ._numba_vectors import BYTES, ONE, WORD, ZERO, Matrix, Vectors, by_itself
 
 # Rows of a tile, and of those for what is left over; and vectors in a row. 8 × 2 sums and two
@@ -290,6 +290,23 @@ def _into_strips(a, row, term, rows, terms, out, strip, size, like):
             turn(here, row, high, terms, there, ROWS, size, like)
 
 
+@_inlined
+def _one_by_one(m, n, k, a, row, term, b, line, across, c, step, alpha, beta, kind):
+    """As `compiled`, without memory for copies: slow, but its callers cannot raise an error."""
+    zero = kind(0.0)
+    for i in range(m):
+        for j in range(n):
+            x, y = vector(a, i * row + k * term, kind), vector(b, j * across + k * line, kind)
+            total = zero
+            for t in range(k):
+                total += x[i * row + t * term] * y[j * across + t * line]
+            out = vector(c, i * step + n, kind)
+            total *= alpha
+            if beta != zero:
+                total += beta * out[i * step + j]
+            out[i * step + j] = total
+
+
 def compiled(real: Any) -> Any:
     """``c ← β·c + α·ab`` for matrices of this dtype.
 
@@ -311,6 +328,9 @@ def compiled(real: Any) -> Any:
         panel_size = depth * width if copied else 0
         strips_size = min(m + ROWS, rows_of_block) * depth if far else 0
         panel, held = allocated((panel_size + strips_size) * size)
+        if held == 0:
+            _one_by_one(m, n, k, a, row, term, b, line, across, c, step, alpha, beta, kind)
+            return
         strips = panel + panel_size * size
         for first in range(0, max(1, k), DEPTH):
             terms, keep = min(DEPTH, k - first), beta if first == 0 else kind(1.0)
