@@ -42,7 +42,8 @@ def save(net: Network | Ensemble, path: str | PathLike[str], *, follow: bool = T
 
     The file is written whole to a temporary one and renamed: an old file survives a full disk.
     The optimizer's memory is not in it; the generator and the key are. A link of that name is
-    followed, or with ``follow=False`` replaced.
+    followed, or with ``follow=False`` replaced. While `fit` runs in another thread, the numbers
+    may be partly of one step and partly of the next; those of a `Checkpoint` are of one.
 
     Raises
     ------
@@ -104,9 +105,11 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "epochs": net.epochs,
     }
     header |= {what: names for what, names in net.names._asdict().items() if names is not None}
-    described, to_host = net.chain.architecture, net.backend.to_host
-    tensors = described.layout.tensors(np, to_host(net.parameters))
-    return tensors | described.state_layout.tensors(np, to_host(net.state)), header
+    described = net.chain.architecture
+    # Copied: a fit in another thread may write to them while they are checked and written.
+    theta, state = (net.backend.to_host(each).copy() for each in (net.parameters, net.state))
+    tensors = described.layout.tensors(np, theta)
+    return tensors | described.state_layout.tensors(np, state), header
 
 
 def as_json(value: Any) -> Any:

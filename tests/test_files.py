@@ -298,6 +298,22 @@ def test_what_is_not_finite_is_not_saved(tmp_path):
     assert np.isfinite(bpx.load(tmp_path / "net").parameters).all()
 
 
+def test_a_network_may_be_saved_while_it_is_trained(monkeypatch):
+    """The file is of one moment, and its checksum that of what is in it."""
+    net, found = bpx.Network([3, 4, 2], seed=0, backend="numpy"), persistence._checksum
+    before = net.parameters.copy()
+
+    def checksum(*arguments):
+        net.parameters[...] += 1.0  # as another thread's fit does
+        return found(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(persistence, "_checksum", checksum)
+        content = net.to_bytes()
+    assert (net.parameters == before + 1.0).all()
+    assert (bpx.load(content).parameters == before).all()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links are POSIX's here")
 @pytest.mark.parametrize("net", [example(), bpx.Ensemble([example()])], ids=["one", "several"])
 def test_a_link_that_is_not_to_be_followed_is_replaced(tmp_path, net):
