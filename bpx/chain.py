@@ -106,17 +106,23 @@ class Chain:
         vectors = (self.backend.to_host(vector) for vector in (self.parameters, self.state))
         return Chain(self.architecture, backend, dtype or self.dtype, self.key, *vectors)
 
-    def workspace(self, *, training: bool = False, inputs: bool = False) -> Workspace:
-        """Buffers and contexts for a run; with `inputs`, ∂C/∂x of the network is wanted too."""
+    def workspace(
+        self, *, training: bool = False, inputs: bool = False, state: Array | None = None
+    ) -> Workspace:
+        """Buffers and contexts for a run; with `inputs`, ∂C/∂x of the network is wanted too.
+
+        Layers read and write `state`, by default the chain's own.
+        """
         if getattr(self.parameters, "requires_grad", False):
             raise BackendError(
                 "a PyTorch tensor that requires a gradient was copied into the parameters, and "
                 "each step would be recorded: copy tensor.detach(), and make the network anew"
             )
+        xp = self.backend.xp
         return Workspace(
             self.backend,
             self.xp_dtype,
-            self.s,
+            self.s if state is None else self.architecture.state_layout.views(xp, state),
             key=self.key,
             training=training,
             wanted=self.architecture.wanted(inputs),

@@ -486,17 +486,13 @@ class Network(HasNames):
         [[[3.0, 0.0]], [[6.0]]]
         """
         chain, training = self.chain, flag("training", training)
-        ws = chain.workspace(training=training)
+        # On a copy, which a pass in another thread does not see.
+        ws = chain.workspace(training=training, state=chain.state + 0.0)
         ws.step = self._steps if step is None else whole("step", step, 0)
         gathered = chain.gather(self._checked_x(x), slice(None), ws)
-        running = chain.state + 0.0 if training else None
-        try:
-            # Copied, because a layer may hand its input's buffer through.
-            return [a + 0.0 for a in chain.layer_outputs(gathered, ws)]
-        finally:
-            if running is not None:
-                chain.state[...] = running
-                self._steps += step is None
+        self._steps += training and step is None
+        # Copied, because a layer may hand its input's buffer through.
+        return [a + 0.0 for a in chain.layer_outputs(gathered, ws)]
 
     @hints(X_ALONE, **OF_PREDICTIONS)
     def predict(self, x: Any, *, names: bool = False) -> Array:

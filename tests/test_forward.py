@@ -398,6 +398,18 @@ def test_activations_as_in_training(backend, put, host, rng):
     assert np.array_equal(host(net.state), before)
     assert np.array_equal(again, found[1])
     assert not np.allclose(found[0], found[1], atol=1e-3)
+    during, outputs = [], net.chain.layer_outputs
+
+    def watched(*arguments):
+        for output in outputs(*arguments):
+            during.append(host(net.state).copy())  # as another thread sees it
+            yield output
+
+    net.chain.layer_outputs = watched
+    net.activations(x, training=True)
+    assert len(during) == len(net.layers)
+    assert all(np.array_equal(state, before) for state in during)
+    del net.chain.layer_outputs
     assert np.allclose(host(net.activations(x)[-1]), host(net(x)), atol=1e-12)
 
     def keep(a):
