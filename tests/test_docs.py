@@ -77,6 +77,30 @@ def test_the_lines_beside_the_equations_are_in_the_code():
             assert line in code, f"{path} has no line {line}"
 
 
+def cells(line):
+    return [cell.strip(" *") for cell in line.strip().strip("|").split("|")]
+
+
+def test_times_are_those_of_the_benchmarks():
+    """The README's table is what `benchmarks/cpu.py --write` has written, rounded."""
+    measured = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    written = measured[measured.index("<!-- cpu -->") : measured.index("<!-- /cpu -->")]
+    table = {row[0]: row[1:] for row in map(cells, written.splitlines()) if len(row) == 8}
+    text = PAGES[0].read_text(encoding="utf-8")
+    begin = text.index("| µs | with `fast` |")
+    rows = [cells(line) for line in text[begin:].partition("\n\n")[0].splitlines()[2:]]
+    libraries = "bpx fast", "bpx", "PyTorch", "JAX scan", "products"
+    cases = "book", "medium", "deep", "wide", "predict 1", "predict 10,000"
+    assert len(rows) == len(cases)
+    for case, (what, *shown) in zip(cases, rows, strict=True):
+        at = table["µs a step"].index(case)
+        others = re.findall(r"(ONNX Runtime): \W*([\d.,]+\d)", what)
+        for library, number in [*zip(libraries, shown, strict=True), *others]:
+            exact = float(table[library][at].replace(",", ""))
+            half = 0.05 if "." in number else 0.5
+            assert float(number.replace(",", "")) == pytest.approx(exact, abs=half * 1.001)
+
+
 def anchors(page):
     """Those of a page's headings, as sites that show Markdown make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
