@@ -73,6 +73,7 @@ class Architecture:
         How many numbers y may have in each sample, see `Cost.target_counts`.
     objective : Objective
     task : str
+        One of `TASKS`.
     layout, state_layout : Layout
         Of the parameters, and of the running state.
     input_shape, output_shape : tuple of int
@@ -83,8 +84,6 @@ class Architecture:
         Which inputs are whole numbers, by their count.
     integers : bool
         Whether all of them are, since the network begins with an `Embedding`: they stay integers.
-    statistics : bool
-        Whether layers take statistics of the mini-batch in training.
 
     Raises
     ------
@@ -113,37 +112,13 @@ class Architecture:
         _check_ending(layers[-1])
         last, activation = without_activation(self.on_gathered[-1])
         self.stages = (*self.on_gathered[:-1], last)
-        if activation.range == "simplex":
-            if self.output_shape == (1,):
-                raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
-            if isinstance(cost, str) and canonical(cost) == "cross-entropy":
-                cost = "log-likelihood"
-        if cost is None:
-            cost = DEFAULTS.get(activation.range, Quadratic)()
-        self.cost: Cost = COSTS.get(cost)
-        self.cost.check_outputs(self.output_shape[0])
+        self.cost = _cost(cost, activation, self.output_shape[0])
         self.target_counts = self.cost.target_counts(self.output_shape[0])
         self.objective = Objective(self.cost, activation)
-        each = self.cost.outputs_per_target
-        if task is None:
-            classes = activation.range in ("unit", "simplex") and each == 1
-            task = "classification" if classes else "regression"
-        if task not in TASKS:
-            raise ValueError(f"unknown task {task!r}{nearest(str(task), list(TASKS))}")
-        if each > 1 and task != "regression":
-            raise ValueError(
-                f"the cost {called(self.cost)} takes {each} outputs for each target, which is for "
-                f"task='regression', got {task!r}: classes and labels have one output each"
-            )
-        self.task = task
+        self.task = _task(task, self.objective)
         trainable = [layer.trainable for layer in layers]
         self.layout = Layout([layer.parameters() for layer in layers], trainable)
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
-        self.statistics = any(
-            layer.trainable and bool(layer.state())
-            for _, layer in sequence.every(layers)
-            if not layer.inner()
-        )
         self._wanted = sequence.wanted(layers)
 
     def check_dtype(self, dtype: str) -> None:
@@ -200,6 +175,11 @@ class Architecture:
         spread = sum(layer.multiply_adds for layer in self._leaves if layer.in_parts)
         return 2 * spread > sum(layer.multiply_adds for layer in self._leaves)
 
+    @cached_property
+    def statistics(self) -> bool:
+        """Whether layers take statistics of the mini-batch in training."""
+        return any(layer.trainable and bool(layer.state()) for layer in self._leaves)
+
     @property
     def _leaves(self) -> list[Layer]:
         return [layer for _, layer in sequence.every(self.layers) if not layer.inner()]
@@ -212,6 +192,36 @@ class Architecture:
     def wanted(self, inputs: bool) -> list[bool]:
         """For each layer, whether ∂C/∂x is wanted: by a layer below, or for the inputs."""
         return [True] * len(self.layers) if inputs else self._wanted
+
+
+def _cost(given: Cost | str | None, activation: Activation, outputs: int) -> Cost:
+    """The cost that is asked for, by default that of such outputs."""
+    if activation.range == "simplex":
+        if outputs == 1:
+            raise ValueError("one softmax output is always 1: use a sigmoid, or two outputs")
+        if isinstance(given, str) and canonical(given) == "cross-entropy":
+            given = "log-likelihood"
+    if given is None:
+        given = DEFAULTS.get(activation.range, Quadratic)()
+    cost: Cost = COSTS.get(given)
+    cost.check_outputs(outputs)
+    return cost
+
+
+def _task(given: str | None, objective: Objective) -> str:
+    """The task that is asked for, by default that of such outputs with this cost."""
+    each = objective.cost.outputs_per_target
+    if given is None:
+        classes = objective.activation.range in PROBABILITIES and each == 1
+        return "classification" if classes else "regression"
+    if given not in TASKS:
+        raise ValueError(f"unknown task {given!r}{nearest(str(given), list(TASKS))}")
+    if each > 1 and given != "regression":
+        raise ValueError(
+            f"the cost {called(objective.cost)} takes {each} outputs for each target, which is "
+            f"for task='regression', got {given!r}: classes and labels have one output each"
+        )
+    return given
 
 
 def _check_ending(layer: Layer) -> None:
