@@ -51,11 +51,11 @@ def test_adam_takes_blas_only_by_one_thread(rng, threads, monkeypatch):
     kernels.blas = {np.dtype(np.float32): Counted()}
     monkeypatch.setattr(_threads, "of_blas", lambda: threads)
     grad = rng.normal(size=40_000).astype(np.float32)
-    thetas = []
+    thetas, adam = [], bpx.Adam(0.1)
     for each in (kernels, Backend("numpy", np)):
-        slots = {name: np.ones_like(grad) for name in bpx.Adam().slots()}
+        slots = {name: np.ones_like(grad) for name in adam.slots()}
         theta, state = np.ones_like(grad), State(each, 0, slots, step=3)
-        each.optimize(bpx.Adam(0.1), theta, grad.copy(), state, 3)
+        each.optimize(adam, theta, grad.copy(), state, 3, adam.scalars(state, 3))
         thetas.append(theta)
     assert np.allclose(*thetas, rtol=1e-6)
     assert len(called) == (3 if threads == 1 else 0)

@@ -328,7 +328,8 @@ def test_a_step_has_the_same_bits_wherever_its_part_of_theta_begins(monkeypatch,
     def stepped(start, stop):
         w, g, *of_part = (array[start:stop].copy() for array in (theta, grad, *slots))
         of_part = dict(zip(optimizer.slots(), of_part, strict=True))
-        backend.optimize(optimizer, w, g, State(backend, 30_000 - start, of_part, step=3), 3)
+        state = State(backend, 30_000 - start, of_part, step=3)
+        backend.optimize(optimizer, w, g, state, 3, optimizer.scalars(state, 3))
         return w, *of_part.values()
 
     whole, first, second = stepped(0, 40_000), stepped(0, 17_003), stepped(17_003, 40_000)

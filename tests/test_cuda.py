@@ -331,7 +331,7 @@ def test_whole_numbers_of_a_user_are_passed_as_floats(rehearsed, rng, optimizer)
     for backend, to in ((rehearsed, theta), (STANDARD, expected)):
         slots = {name: np.zeros(16) for name in optimizer.slots()}
         state = bpx.optimizers.State(backend, 16, slots)
-        backend.optimize(optimizer, to, grad.copy(), state, 0)
+        backend.optimize(optimizer, to, grad.copy(), state, 0, optimizer.scalars(state, 0))
     assert np.allclose(theta, expected, rtol=1e-12)
 
 

@@ -488,7 +488,8 @@ def optimize_cases(rng):
         for size in (48, 40_000):
             slots = {name: rng.random(size) for name in optimizer.slots()}
             state = State(backend, size // 2, slots, step=3)
-            yield (optimizer, rng.normal(size=size), rng.normal(size=size), state, 3), None
+            theta, grad = rng.normal(size=size), rng.normal(size=size)
+            yield (optimizer, theta, grad, state, 3, optimizer.scalars(state, 3)), None
 
 
 CASES = {

@@ -422,6 +422,6 @@ def test_a_slot_with_gaps_is_not_given_to_machine_code(monkeypatch, gapped):
         slots = {name: np.zeros((n, 1 + (name == gapped)))[:, 0] for name in adam.slots()}
         state = State(backend, n, slots)
         for step in range(2):
-            backend.optimize(adam, theta, grad.copy(), state, step)
+            backend.optimize(adam, theta, grad.copy(), state, step, adam.scalars(state, step))
     assert np.abs(found - expected).max() <= 1e-12
     assert called == []

@@ -360,15 +360,13 @@ class CupyBackend(CupyConvolutions):
         return values
 
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any
     ) -> None:
         name, arguments = _cuda.OPTIMIZE.get(optimizer.kernel, (None, None))
         slots = [state.slots[slot] for slot in optimizer.slots()]
         if name is None or arguments is None or not self._dense(theta, grad, *slots):
-            super().optimize(optimizer, theta, grad, state, step)
+            super().optimize(optimizer, theta, grad, state, step, scalars)
             return
-        if scalars is None:
-            scalars = optimizer.scalars(state, step)
         threads, size = _cuda.an_element(theta.size), theta.size
         if slots:
             given = arguments(optimizer, state.decayed, scalars)

@@ -216,7 +216,7 @@ class FastBackend(FastNorms):
         _machine_code.load("_numba_random", "keep").call(int(step), row, limit, out)
 
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any
     ) -> None:
         rule, slots = rule_of(optimizer), [state.slots[name] for name in optimizer.slots()]
         # Without a slot it is one pass of BLAS's.
@@ -224,8 +224,6 @@ class FastBackend(FastNorms):
             super().optimize(optimizer, theta, grad, state, step, scalars)
             return
         code, fields = RULES[rule]
-        if scalars is None:
-            scalars = optimizer.scalars(state, step)
         # `grad` has what L2 adds to it already, and is clipped.
         of_update = np.array([*scalars, 0.0, 1.0], np.float64)
         # Each rule has a slot, and those with one do not read the second.

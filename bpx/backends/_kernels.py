@@ -289,11 +289,11 @@ class Kernels:
 
     @kernel
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any
     ) -> None:
         """One step of an optimizer on `theta`, in place; `grad` may be overwritten.
 
-        `scalars` are those of ``optimizer.scalars``, if they are known already.
+        `scalars` are ``optimizer.scalars(state, step)``, which a step knows already.
         """
         if (found := optimizer.update(theta, grad, state, step)) is not None:
             raise TypeError(

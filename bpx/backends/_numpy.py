@@ -404,13 +404,12 @@ class NumpyBackend(NumpyNorms):
         _numpy_random.keep(step, row, limit, out)
 
     def optimize(
-        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any = None
+        self, optimizer: Any, theta: Array, grad: Array, state: Any, step: int, scalars: Any
     ) -> None:
         if optimizer.kernel in ("adam", "adamw"):
-            scalars = optimizer.scalars(state, step) if scalars is None else scalars
             self._adam(optimizer, theta, grad, state, scalars)
         else:
-            super().optimize(optimizer, theta, grad, state, step)
+            super().optimize(optimizer, theta, grad, state, step, scalars)
 
     def _adam(self, optimizer: Any, theta: Array, grad: Array, state: Any, scalars: Any) -> None:
         """`Adam.update` in place: passes over blocks that stay in the caches.
