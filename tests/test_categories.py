@@ -389,6 +389,26 @@ def test_categories_that_are_not_known_may_be_missing(tmp_path):
         assert found == pytest.approx(net.feedforward(filled(whole, means)), rel=1e-4)
 
 
+def test_the_function_of_the_docs_fills_as_the_command_line_does(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="the function is for its frames")
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    (function,) = re.findall(r"^```python\n(def filled.*?)^```", page, re.S | re.M)
+    exec(function, found := {"pd": pandas, "np": np, "bpx": bpx})
+    write(tmp_path / "a.csv", with_gaps())
+    options = "--missing", "mean", "--epochs", 1, "--out", "run"
+    bpx_command("train", "a.csv", *options, cwd=tmp_path)
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    later = with_gaps(60, seed=1)
+    later["city"][:3] = ["Bonn", None, "Graz"]
+    write(tmp_path / "later.csv", later)
+    given = "run", "later.csv", "--missing", "mean", "--outputs"
+    printed, _ = bpx_command("predict", *given, cwd=tmp_path)
+    expected = np.array([line.split(",") for line in printed.splitlines()], float)
+    table = pandas.read_csv(tmp_path / "later.csv")
+    for frame in (table, table.astype({"city": "category"}), table[["y", "height", "city"]]):
+        assert net.feedforward(found["filled"](frame, net)) == pytest.approx(expected, rel=1e-4)
+
+
 def test_missing_numbers_of_arrays(tmp_path):
     x = np.arange(80.0).reshape(40, 2)
     x[::4, 1] = np.nan
