@@ -156,6 +156,8 @@ class Categories(Classes):
         As of `Classes`.
     missing : bool
         Whether a cell without a category, or with one that is not known, is NaN and no error.
+    filling : str
+        What a user passes to have it so, for messages; empty: nothing does it.
 
     Attributes
     ----------
@@ -167,19 +169,27 @@ class Categories(Classes):
     several = "categories"
     dtype = np.float64
 
-    def __init__(self, known: Sequence[str] | None = None, missing: bool = False) -> None:
+    def __init__(
+        self, known: Sequence[str] | None = None, missing: bool = False, filling: str = ""
+    ) -> None:
         super().__init__(known)
-        self._missing, self.unknown = missing, set[str]()
+        self._missing, self._filling, self.unknown = missing, filling, set[str]()
 
     def number(self, cell: str) -> float:
         name = cell.strip()
-        if self._missing and name not in self._numbers:
-            if is_missing(name):
-                return np.nan
-            if self.known is not None:
-                self.unknown.add(name)
-                return np.nan
-        return super().number(cell)
+        found, empty = self._numbers.get(name), is_missing(name)
+        if found is not None or not (empty or self.known is not None):
+            return super().number(cell)
+        if self._missing:
+            self.unknown |= set() if empty else {name}
+            return np.nan
+        try:
+            return super().number(cell)
+        except ValueError as error:
+            hint = (
+                f", or pass {self._filling}" if empty else f"; {self._filling} takes it as missing"
+            )
+            raise ValueError(f"{error}{hint * bool(self._filling)}") from None
 
     def of_column(self, column: Any) -> np.ndarray:
         """As that of `Classes`; nulls are NaN."""
@@ -191,9 +201,9 @@ class Categories(Classes):
 
 
 def by_column(
-    sources: Iterable[Source], what: str, missing: bool = False
+    sources: Iterable[Source], what: str, missing: bool = False, filling: str = ""
 ) -> dict[str, Categories]:
-    """The categories that inputs mark, by column; for `missing` see `Categories`.
+    """The categories that inputs mark, by column; for `missing` and `filling` see `Categories`.
 
     Raises
     ------
@@ -207,7 +217,7 @@ def by_column(
     found: dict[str, Categories] = {}
     for column, categories in marked.items():
         try:
-            found[column] = Categories(categories, missing)
+            found[column] = Categories(categories, missing, filling)
         except ValueError as error:
             raise ValueError(f"{what}, column {shortened(column)}: {error}") from None
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import nan
 from typing import Any
 
 import numpy as np
 
 from .categories import Categories, Source, by_column, is_missing, or_its_source, source
-from .checks import as_days, last_word, shortened, warn
+from .checks import FILL_IN, as_days, last_word, shortened, warn
 from .names import Columns
 from .registry import nearest
 
@@ -122,15 +121,12 @@ def _one_hot(
     known = by_column(sources, what)
     given = {name: _column(x, places[name]) for name, _ in sources}
     numbers = {name: _numbered(given[name], each, name, what) for name, each in known.items()}
-    missing = {name: np.isnan(each) for name, each in numbers.items()}
     found: dict[str, Any] = {}
     for called, (name, category) in zip(columns, sources, strict=True):
         if category is None:
             found[called] = given[name]
-            continue
-        marks = numbers[name] == known[name].place(category)
-        gaps = missing[name]
-        found[called] = np.where(gaps, np.float32(np.nan), marks) if gaps.any() else marks
+        else:
+            found[called] = numbers[name] == known[name].place(category)
     if _is_arrow(x):
         return type(x).from_pydict(found)
     if not hasattr(type(x), "iloc"):
@@ -148,12 +144,12 @@ def _column(x: Any, place: int) -> Any:
 
 
 def _numbered(column: Any, known: Categories, name: str, what: str) -> np.ndarray:
-    """The numbers of the categories in a column of text; NaN where a value is missing.
+    """The numbers of the categories in a column of text.
 
     Raises
     ------
     ValueError
-        A value that is no text, or none of the categories.
+        A value that is no text, none of the categories, or missing.
     """
     values = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
     texts = {value for value in values if isinstance(value, str)}
@@ -163,13 +159,17 @@ def _numbered(column: Any, known: Categories, name: str, what: str) -> np.ndarra
         numbers = {text: known.number(text) for text in there}
     except ValueError as error:
         raise ValueError(f"{what}, column {shortened(name)}: {error}") from None
-    for value in values:
-        if not isinstance(value, str) and str(value) not in ("None", "nan", "<NA>", "NaT"):
-            raise ValueError(
-                f"{what}, column {shortened(name)}: expected text, one of the categories, got "
-                f"{shortened(value)}: {last_word(what)}[{name!r}].astype(str) makes text of it"
-            )
-    return np.array([numbers.get(value, nan) for value in values], np.float64)
+    for row, value in enumerate(values):
+        if isinstance(value, str) and value in numbers:
+            continue
+        hint = f"{last_word(what)}[{name!r}].astype(str) makes text of it"
+        if isinstance(value, str) or str(value) in ("None", "nan", "<NA>", "NaT"):
+            hint = FILL_IN
+        raise ValueError(
+            f"{what}, column {shortened(name)}: expected text, one of the categories, got "
+            f"{shortened(value)} in row {row}: {hint}"
+        )
+    return np.array([numbers[value] for value in values], np.float64)
 
 
 def rows_of(frame: Any, rows: np.ndarray) -> Any:

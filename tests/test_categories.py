@@ -16,7 +16,8 @@ import bpx
 from bpx import categories, persistence
 from bpx.categories import source
 from bpx.cli import tables
-from bpx.data.readers import Features, Inputs, _tables
+from bpx.cli.dialect import COMMAS
+from bpx.data.readers import Dialect, Features, Inputs, _tables
 
 NAMES = ("city=Bern", "city=Oslo", "city=Rome", "height")
 CITIES = ["Oslo", "Bern", "Rome"]
@@ -168,9 +169,11 @@ def test_a_frame_with_another_category():
         with pytest.raises(ValueError, match=r"^validation x, column 'city': 'Bonn' is not"):
             net.fit(inputs(columns), columns["y"], validation=(frame, columns["y"]))
     for frame in frames(columns | {"city": [None, *columns["city"][1:]]}):
-        with pytest.raises(
-            ValueError, match=r"NaN or infinity, first in row 0, column 'city=Bern'"
-        ):
+        expected = (
+            r"^x, column 'city': expected text, one of the categories, got .* in row 0: fill in "
+            r"what is missing, or leave those rows out$"
+        )
+        with pytest.raises(ValueError, match=expected):
             net.predict(frame)
     for frame in frames(columns | {"town": columns["city"]}):
         with pytest.raises(
@@ -208,7 +211,9 @@ def test_data_on_disk_have_the_categories_that_are_named(tmp_path, in_small_bloc
     ):
         bpx.open_data(path, target="y").read()
     write(path, columns | {"city": [None, *columns["city"][1:]]})
-    with pytest.raises(ValueError, match=r"expected the name of a category, got ''|city=Bern"):
+    with pytest.raises(
+        ValueError, match=r"column 'city'.* (category, got ''|value in row 0): fill"
+    ):
         bpx.open_data(path, target="y", columns=NAMES).read()
 
 
@@ -222,11 +227,12 @@ def test_a_category_that_is_not_known(tmp_path, in_small_blocks, kind, budget):
     columns["city"][700] = "Bonn"
     write(tmp_path / f"b.{kind}", columns)
     given = f"b.{kind}", "--budget", budget
+    told = "column 'city': 'Bonn' is not one of the categories. Known: Bern, Oslo, Rome"
     for command in ("evaluate", "predict"):
         _, err = bpx_command(command, "run", *given, cwd=tmp_path, status=2)
-        assert "column 'city': 'Bonn' is not one of the categories. Known: Bern, Oslo, Rome" in err
+        assert err.endswith(f"{told}; --missing mean takes it as missing\n")
     _, err = bpx_command("train", "a.csv", "--test", f"b.{kind}", cwd=tmp_path, status=2)
-    assert "column 'city': 'Bonn' is not one of the categories. Known: Bern, Oslo, Rome" in err
+    assert err.endswith(f"{told}; --missing mean takes it as missing\n")
 
 
 @KINDS
@@ -324,13 +330,19 @@ def test_missing_cells(tmp_path, kind):
     write(tmp_path / f"later.{kind}", later)
     given = f"a.{kind}", "--target", "y"
     _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
-    assert err.endswith(", or leave the row out, or pass --missing mean\n")
+    told = "column 'city': expected the name of a category, got '': fill it, or leave the row out"
+    if kind == "parquet":
+        told = (
+            "column 'city' has a missing value in row 0: fill in what is missing, or leave those "
+            "rows out"
+        )
+    assert err.endswith(f"{told}, or pass --missing mean\n")
     options = "--missing", "mean", "--validation", f"later.{kind}", "--epochs", 3, "--out", "run"
     _, err = bpx_command("train", *given, *options, cwd=tmp_path)
     gaps = [None in row for row in zip(columns["city"], columns["height"], strict=True)]
     expected = (
         r"\d+ of the 108 rows that are trained on have missing cells, such as in column "
-        r"'city=Bern': they get the mean of their column"
+        r"'city': they get the mean of their column in training"
     )
     assert re.search(expected, err)
     assert sum(gaps) > 20
@@ -344,14 +356,29 @@ def test_missing_cells(tmp_path, kind):
     _, err = bpx_command("predict", "run", f"later.{kind}", cwd=tmp_path, status=2)
     assert "or pass --missing mean" in err
     more = f"later.{kind}", "--missing", "mean"
-    printed, _ = bpx_command("predict", "run", *more, cwd=tmp_path)
-    assert printed.split() == [str(label) for label in net.predict(x)]
-    score, _ = bpx_command("evaluate", "run", *more, cwd=tmp_path)
+    told = np.isnan(filled(later, np.nan)).any(axis=1).sum()
+    note = (
+        f"bpx: note: {told} of the 60 rows of later.{kind} have missing cells, such as in column "
+        "'city': they get the mean of their column in training\n"
+    )
+    printed, err = bpx_command("predict", "run", *more, cwd=tmp_path)
+    assert (printed.split(), err) == ([str(label) for label in net.predict(x)], note)
+    score, err = bpx_command("evaluate", "run", *more, cwd=tmp_path)
+    assert err == note
     cost = net.evaluate(x, later["y"])["cost"]
     assert float(score.split()[1]) == pytest.approx(cost, rel=1e-5)
     history = (tmp_path / "run" / "history.csv").read_text().splitlines()
     row = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
     assert float(row["validation_cost"]) == pytest.approx(cost, rel=1e-5)
+
+
+def test_in_which_row_a_text_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(_tables, "BATCH", 10)
+    columns = people()
+    columns["city"][25] = None
+    write(tmp_path / "a.parquet", columns)
+    _, err = bpx_command("train", "a.parquet", "--target", "y", cwd=tmp_path, status=2)
+    assert err.startswith("bpx: a.parquet: column 'city' has a missing value in row 25: fill in")
 
 
 def test_the_mean_is_that_of_the_rows_that_are_trained_on(tmp_path):
@@ -384,6 +411,8 @@ def test_categories_that_are_not_known_may_be_missing(tmp_path):
         assert err == (
             f"bpx: note: b.{kind}: the network was not trained on 2 of the values of column "
             "'city', such as 'Bonn': they are taken as missing\n"
+            f"bpx: note: 3 of the 60 rows of b.{kind} have missing cells, such as in column "
+            "'city': they get the mean of their column in training\n"
         )
         found = np.array([line.split(",") for line in printed.splitlines()], float)
         assert found == pytest.approx(net.feedforward(filled(whole, means)), rel=1e-4)
@@ -512,7 +541,7 @@ def test_an_ensemble_fills_by_its_first_member(tmp_path):
 
 
 def test_categories_are_marked_where_they_are_and_missing_where_there_are_none():
-    found = Inputs(Path("a.csv"), ["a", "b=x", "b=y"], ["b", "a"], missing=True)
+    found = Inputs(Path("a.csv"), ["a", "b=x", "b=y"], ["b", "a"], True, COMMAS)
     assert (found.names, found.columns) == (["a", "b=x", "b=y"], ["a", "b"])
     out = np.zeros((3, 3))
     codes = np.array([found.text["b"].number(cell) for cell in ("y", " x ", "?")])
@@ -520,8 +549,11 @@ def test_categories_are_marked_where_they_are_and_missing_where_there_are_none()
     assert np.array_equal(out, [[0, 0, 1], [1, 1, 0], [2, np.nan, np.nan]], equal_nan=True)
     assert np.isnan(found.text["b"].number("z"))
     assert found.text["b"].unknown == {"z"}
-    told = Inputs(Path("a.csv"), ["b=x"], ["b"], missing=False).text["b"]
-    with pytest.raises(ValueError, match="expected the name of a category, got '': fill it"):
+    told = Inputs(Path("a.csv"), ["b=x"], ["b"], False, COMMAS).text["b"]
+    with pytest.raises(ValueError, match=r"got '': fill it, .*, or pass --missing mean$"):
+        told.number("")
+    told = Inputs(Path("a.csv"), ["b=x"], ["b"], False, Dialect()).text["b"]
+    with pytest.raises(ValueError, match=r"got '': fill it, or leave the row out$"):
         told.number("")
 
 
@@ -540,7 +572,9 @@ def test_values_of_a_frame_that_are_no_text():
         assert str(error.value).endswith("x['zip'].astype(str) makes text of it")
     for missing in (None, np.nan, pandas.NA, pandas.NaT, "", "NA", "?"):
         told = pandas.DataFrame({"zip": ["10115", missing]}, dtype=object)
-        with pytest.raises(ValueError, match=r"NaN or infinity, first in row 1, column 'zip=1"):
+        with pytest.raises(
+            ValueError, match=r"column 'zip': .* in row 1: fill in what is missing"
+        ):
             net.predict(told)
     frame = pandas.DataFrame({"zip": ["10115"], "id": [1]})
     with pytest.raises(
@@ -618,7 +652,7 @@ def test_a_first_cell_that_is_missing_and_lines_that_are_empty(
                     cwd=tmp_path)  # fmt: skip
         assert bpx.load(tmp_path / "run" / "model.safetensors").columns == NAMES
     _, err = bpx_command("train", *given, budget, cwd=tmp_path, status=2)
-    assert "the name of a category, got ''" in err or "first in row 0, column 'city=Bern'" in err
+    assert "the name of a category, got ''" in err or "column 'city' has a missing value in" in err
     if kind == "csv":
         columns = people(1200)
         write(tmp_path / "a.csv", columns)

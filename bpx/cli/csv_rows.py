@@ -30,7 +30,7 @@ from ..data.readers import (
 )
 from ..names import Names
 from .columns import check_size, target_names
-from .missing import OPTION, note_unknown
+from .missing import note_unknown
 
 Line = tuple[int, list[str]]  # its number, and its cells
 Number = Callable[[str], float | None]
@@ -172,16 +172,15 @@ def _cells(
             for k, (column, number) in enumerate(used):
                 value = number(row[column])
                 if value is None or not (isfinite(value) or (k < may_miss and isnan(value))):
-                    raise _no_number(row[column], names[column], dialect)
+                    raise _no_number(row[column], names[column], dialect, k < of_x)
                 cells.append(value)
         except ValueError as error:
-            name, hint = shortened(names[column]), other
-            if k < of_x and is_missing(row[column]):
-                hint += f", or pass {OPTION}"
-            raise ValueError(f"{path}, line {line}, column {name}: {error}{hint}") from None
+            name = shortened(names[column])
+            raise ValueError(f"{path}, line {line}, column {name}: {error}{other}") from None
     return np.frombuffer(cells).reshape(-1, len(used))
 
 
-def _no_number(cell: str, column: str, dialect: Dialect) -> ValueError:
+def _no_number(cell: str, column: str, dialect: Dialect, of_x: bool) -> ValueError:
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
-    return ValueError(f"expected a number, {shown}{advice(cell, column, dialect)}")
+    hint = f", or pass {dialect.filling()}" if of_x and is_missing(cell) else ""
+    return ValueError(f"expected a number, {shown}{advice(cell, column, dialect)}{hint}")

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from ..data.readers import Dialect
+from .missing import OPTION
 
 TAB = "tab"
 
@@ -25,6 +26,9 @@ class DialectOptions(Dialect):
             "; a column has numbers in all rows, or text, and what it had in training: mend the "
             f"cell, or leave out the line, or the column ({self.without(column)})"
         )
+
+    def filling(self) -> str:
+        return OPTION
 
 
 COMMAS = DialectOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from ..data.readers import Inputs
 from ..ensemble import Ensemble
 from ..frames import column
 from ..layers import Rescale
-from ..names import Columns
 from ..network import Network
 from .console import note
 
@@ -36,19 +36,27 @@ def note_unknown(path: Path, inputs: Inputs) -> None:
             )
 
 
-def means(x: np.ndarray, columns: Columns) -> np.ndarray:
-    """Those of the columns of x (n, k), over what is there; ValueError if nothing is."""
-    missing = np.isnan(x)
-    if (empty := missing.all(axis=0)).any():
+def means(x: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+    """Those of x (n, k), over what is there; ValueError if nothing is.
+
+    `columns` are those of a table that the inputs come from.
+    """
+    if (empty := np.isnan(x).all(axis=0)).any():
         name = column(int(np.argmax(empty)), columns)
         raise ValueError(f"{name} of x has no value in the rows that are trained on: leave it out")
+    note_filled(x, "that are trained on", columns)
+    return np.asarray(np.nanmean(x, axis=0, dtype=np.float64))
+
+
+def note_filled(x: np.ndarray, which: str, columns: Sequence[str]) -> None:
+    """Say in how many rows something is missing, and in which column first; for `means`."""
+    missing = np.isnan(x).reshape(len(x), -1)
     if missing.any():
         some = column(int(np.argmax(missing.any(axis=0))), columns)
         note(
-            f"{int(missing.any(axis=1).sum()):,} of the {len(x):,} rows that are trained on have "
-            f"missing cells, such as in {some}: they get the mean of their column"
+            f"{int(missing.any(axis=1).sum()):,} of the {len(x):,} rows {which} have missing "
+            f"cells, such as in {some}: they get the mean of their column in training"
         )
-    return np.asarray(np.nanmean(x, axis=0, dtype=np.float64))
 
 
 def means_of(net: Network | Ensemble) -> np.ndarray:

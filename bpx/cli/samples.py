@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
-from ..categories import source
+from ..categories import Source, source
 from ..checks import budget_in_bytes, in_words, of_batch, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
@@ -99,8 +99,8 @@ def parts(
             _note_numbered_rows(x, names, dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
-    if names is not None and names.columns is not None:
-        _note_text(column_names(path, dialect), names.columns)
+    sources = _sources(path, names, dialect)
+    _note_text(sources)
     for option, file in others.items():
         if file is not None:
             _check_apart(option, file, {"what is trained on": path, **others})
@@ -108,7 +108,7 @@ def parts(
                 option, file, path, found["train"], names, target, size, dialect, fill
             )
     if fill:
-        means = missing.means(some, names and names.columns)
+        means = missing.means(some, [column for column, _ in sources])
         found = {name: (missing.filled(x, means), y) for name, (x, y) in found.items()}
         some = found["train"][0]
     return Split([found[name] for name in ("train", *others)], names, some)
@@ -200,10 +200,16 @@ def _note_numbered_rows(x: np.ndarray, names: Names, dialect: Dialect) -> None:
             )
 
 
-def _note_text(columns: Sequence[str], inputs: Sequence[str]) -> None:
+def _sources(path: Path, names: Names | None, dialect: Dialect) -> list[Source]:
+    """Where the inputs of a table come from; arrays have no columns."""
+    if names is None or names.columns is None:
+        return []
+    known = set(column_names(path, dialect))
+    return [source(name, known) for name in names.columns]
+
+
+def _note_text(sources: Sequence[Source]) -> None:
     """Say which of a table's columns are text, and how many inputs each has."""
-    known = set(columns)
-    sources = [source(name, known) for name in inputs]
     counts = Counter(column for column, category in sources if category is not None)
     if counts:
         shown = ", ".join(f"{shortened(name)} {count}" for name, count in counts.items())
@@ -304,7 +310,9 @@ def of_file(
         _check_names(path, names.classes, known)
     x = shaped(net, x)
     if fill and x.shape[1:] == net.input_shape:  # which the network checks
-        x = missing.filled(x, missing.means_of(net))
+        means, sources = missing.means_of(net), _sources(path, names, dialect)
+        missing.note_filled(x, f"of {path}", [column for column, _ in sources])
+        x = missing.filled(x, means)
     return x, _labels(net, y, path) if labelled else None
 
 

@@ -63,6 +63,10 @@ class Dialect:
             f"({self.without(column)})"
         )
 
+    def filling(self) -> str:
+        """What a user passes to have missing cells of x filled; empty if nothing does it."""
+        return ""
+
     @property
     def mark(self) -> str:
         """The decimal mark in words."""

@@ -51,11 +51,15 @@ class Inputs:
         All of the table's.
     missing : bool
         As in `Features`.
+    dialect : Dialect
 
     Attributes
     ----------
     columns : list of str
         Those that are needed, each once.
+    missing : bool
+    filling : str
+        Of the dialect.
     text : dict
         The `Categories` in those of text, by column.
 
@@ -66,13 +70,18 @@ class Inputs:
     """
 
     def __init__(
-        self, path: Path, names: Sequence[str], columns: Sequence[str], missing: bool
+        self,
+        path: Path,
+        names: Sequence[str],
+        columns: Sequence[str],
+        missing: bool,
+        dialect: Dialect,
     ) -> None:
         there = set(columns)  # there may be many thousands
-        self._path, self._missing = path, missing
+        self._path, self.missing, self.filling = path, missing, dialect.filling()
         self._sources = [source(name, there) for name in names]
         self.columns = list(dict.fromkeys(column for column, _ in self._sources))
-        self.text = by_column(self._sources, str(path), missing)
+        self.text = by_column(self._sources, str(path), missing, self.filling)
         plain = {column for column, category in self._sources if category is None}
         for column in self.text:
             if column in plain:
@@ -114,7 +123,7 @@ class Inputs:
 
     def encode(self, column: str) -> None:
         """Take a column as text, whose categories are yet to come."""
-        self.text[column] = Categories(missing=self._missing)
+        self.text[column] = Categories(None, self.missing, self.filling)
 
     def settle(self, rows: int, dialect: Dialect) -> None:
         """Give each category an input, in sorted order, once those of all rows have come.
@@ -183,7 +192,7 @@ def inputs_of(
         As of `Inputs`; or a column is not there, or an input is from one that is held.
     """
     asked = [name for name in features.names or names if name not in held]
-    found = Inputs(path, asked, names, features.missing)
+    found = Inputs(path, asked, names, features.missing, dialect)
     check_known(path, [*held, *found.columns], names, dialect)
     for name in found.text:
         if name in held:

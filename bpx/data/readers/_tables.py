@@ -113,16 +113,27 @@ class TableReader(Reader):
 
     def _numbers_of_x(self, piece: Any, row: int, name: str) -> np.ndarray:
         """Those of a column in rows from `row` on; of text its categories'."""
-        column, text = piece.column(name), self.inputs.text
-        if name in text:
-            try:
-                return text[name].of_column(column)
-            except ValueError as error:
-                raise CellError(f"column {name!r}: {error}") from None
-        if column.null_count and self.dtype.kind != "f":
+        column, inputs = piece.column(name), self.inputs
+        text = inputs.text.get(name)
+        has_nan = inputs.missing if text is not None else self.dtype.kind == "f"
+        if column.null_count and not has_nan:
             row += int(np.argmax(np.asarray(column.is_null())))
-            raise CellError(f"column {name!r} has a missing value in row {row}: {FILL_IN}")
-        return _as_numbers(column)
+            hint = f"{FILL_IN}, or pass {inputs.filling}" if inputs.filling else FILL_IN
+            raise CellError(f"column {name!r} has a missing value in row {row}: {hint}")
+        if text is None:
+            return _as_numbers(column)
+        try:
+            return text.of_column(column)
+        except ValueError as error:
+            raise CellError(f"column {name!r}: {error}") from None
+
+    def _note_categories(self, piece: Any, row: int, columns: Iterable[str]) -> None:
+        """Of these columns, in rows from `row` on."""
+        try:
+            for name in columns:
+                self._numbers_of_x(piece, row, name)
+        except CellError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
     @abstractmethod
     def _decoder(self) -> AbstractContextManager[Decoded]:
@@ -222,9 +233,10 @@ class Parquet(TableReader):
                 )
         self._metadata = file.metadata
         if encoded:
+            first = 0
             for piece in self._pieces(encoded, encoded):
-                for name in encoded:
-                    self._numbers_of_x(piece, 0, name)
+                self._note_categories(piece, first, encoded)
+                first += piece.num_rows
             self.inputs.settle(rows, dialect)
         super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
         self.held = self._read(held, text) if held else {}
@@ -405,8 +417,7 @@ class Csv(TableReader):
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
                 wanted = [*held, *encoded]
                 piece = self._parsed(lines, wanted or self.inputs.columns[:1], start)
-                for name in encoded:
-                    self._numbers_of_x(piece, 0, name)
+                self._note_categories(piece, 0, encoded)  # rows are for nulls, which it has not
                 parts.append([_numbers(piece, n, f"{path}: ", self._text) for n in held])
                 spans.append((start, file.tell()))
                 sizes.append(piece.num_rows)
