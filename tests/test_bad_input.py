@@ -368,6 +368,12 @@ CASES = [
         "for a network with 1 output, got -1 in row 1: number the two classes 0 and 1",
     ),
     (
+        lambda: bpx.Network([3, 1]).fit(X, [100_000, 250_000, 180_000, 90_000]),
+        ValueError,
+        "for a network with 1 output, got 100000 in row 0: for values, such as prices, make it "
+        'with output="identity"; else number the classes from 0, and give the network an output',
+    ),
+    (
         lambda: bpx.Network([3, 1], output="identity").fit(
             X, X[:, 0], callbacks=bpx.EarlyStopping(monitor="validation_accuracy")
         ),

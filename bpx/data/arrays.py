@@ -279,6 +279,8 @@ def _check_labels(backend: Backend, given: Array, outputs: int, what: str) -> Ar
         host = backend.to_host(given)
         row = int(np.argmax((host < 0) | (host >= classes)))
         hint = "number the classes from 0, and give the network an output for each"
+        if outputs == 1:
+            hint = f'for values, such as prices, make it with output="identity"; else {hint}'
         if outputs == 1 and len(np.unique(host)) == 2:
             hint = "number the two classes 0 and 1"
         raise ValueError(
