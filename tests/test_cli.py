@@ -212,10 +212,10 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
     ("words", "message"),
     [
         (("train", "--resume", "x.tsv"), "expected a folder that bpx train --out has made"),
-        (("train", "x.tsv"), "got 'x.tsv': name it .csv, and say --separator tab"),
+        (("train", "x.tsv"), "got 'x.tsv': name it .csv, and pass --separator tab"),
         (
             ("train", "x.tsv", "--separator", "tab"),
-            "are for a .csv file, got x.tsv: name it .csv, and say --separator tab",
+            "are for a .csv file, got x.tsv: name it .csv, and pass --separator tab",
         ),
         (
             ("predict", "x.csv", "x.bin"),
@@ -223,11 +223,12 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
         ),
         (("train", "x.bin"), "expected a .npz, .npy, .csv or .parquet file, got 'x.bin'"),
         (("train", "x.csv.gz"), "got 'x.csv.gz': unpack it first; .parquet is packed, and is re"),
+        (("train", "x.xlsx"), "got 'x.xlsx': save its sheet as a .csv file"),
         (("train", "."), ". is a folder, expected a .npz, .npy, .csv or .parquet file"),
     ],
 )
 def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
-    for name in ("x.tsv", "x.bin", "x.csv.gz"):
+    for name in ("x.tsv", "x.bin", "x.csv.gz", "x.xlsx"):
         (tmp_path / name).write_text("a\tb\n1\t2\n")
     _, err = bpx_command(*words, cwd=tmp_path, status=2)
     assert message in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ..data.readers import Dialect
+from ..data.readers import Dialect, as_csv
 from .missing import OPTION
 
 TAB = "tab"
@@ -38,12 +38,6 @@ def dialect(data: str | Path, separator: str, decimal: str) -> Dialect:
     """That of --separator and --decimal; ValueError if they are not for these data."""
     found = DialectOptions("\t" if separator in (TAB, r"\t") else separator, decimal)
     if found != COMMAS and Path(data).suffix.lower() != ".csv":
-        hint = as_csv(Path(data))
+        hint = as_csv(Path(data), COMMAS)
         raise ValueError(f"--separator and --decimal are for a .csv file, got {data}{hint}")
     return found
-
-
-def as_csv(path: Path) -> str:
-    """What to do with a table in a text file that has another name; empty for what is none."""
-    is_text = path.suffix.lower() in (".tsv", ".txt", ".tab", ".dat")
-    return ": name it .csv, and say --separator tab, or what else is in it" * is_text

@@ -16,6 +16,7 @@ from ..data.readers import (
     Dialect,
     Features,
     TableReader,
+    as_csv,
     load_npy,
     load_npz,
     parquet_size,
@@ -25,7 +26,7 @@ from ..data.values import first_not_finite, place
 from ..names import Names
 from . import csv_rows
 from .columns import check_size, column_names, target_names
-from .dialect import COMMAS, as_csv
+from .dialect import COMMAS
 from .missing import OPTION, note_unknown
 
 
@@ -64,11 +65,8 @@ def check_file(path: Path) -> None:
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a .npz, .npy, .csv or .parquet file")
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        hint = as_csv(path)
-        if kind in (".gz", ".bz2", ".xz", ".zst", ".zip"):
-            hint = ": unpack it first; .parquet is packed, and is read as it is"
+    if path.suffix.lower() not in KINDS:
+        hint = as_csv(path, COMMAS)
         raise ValueError(f"expected a .npz, .npy, .csv or .parquet file, got {path.name!r}{hint}")
 
 

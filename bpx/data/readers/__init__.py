@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ...categories import Classes
 from ...checks import in_words
-from ._advice import advice, not_csv
+from ._advice import advice, as_csv, not_csv
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
 from ._dialect import Dialect
@@ -35,8 +35,8 @@ from ._tables import (
 
 __all__ = [
     "AHEAD", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read", "Reader",
-    "TableReader", "advice", "check_first_line", "check_inputs", "check_known", "check_names",
-    "csv_names", "inputs_of", "kind_of", "load_npy", "load_npz", "mapped",
+    "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
+    "check_names", "csv_names", "inputs_of", "kind_of", "load_npy", "load_npz", "mapped",
     "not_csv", "parquet_names", "parquet_size", "parquet_text", "parts_of", "reader",
     "separated_by_others", "suffix", "table",
 ]  # fmt: skip
@@ -63,9 +63,10 @@ def suffix(x: Any) -> str:
     if not found and not path.exists():
         raise ValueError(f"there is no file or folder {path}")
     if found not in KINDS:
+        arrays = "; for HDF5 and Zarr pass the array itself, such as h5py.File(path)['x']"
         raise ValueError(
-            f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}; for HDF5 and Zarr "
-            "pass the array itself, such as h5py.File(path)['x']"
+            f"expected a .npy, .npz, .parquet or .csv file, got {path.name!r}"
+            f"{as_csv(path, Dialect()) or arrays}"
         )
     if not path.is_file():
         hint = f": pass sorted(glob.glob({str(x)!r}))" if set("*?[") & set(path.name) else ""

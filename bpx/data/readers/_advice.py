@@ -40,6 +40,19 @@ def advice(cell: str, column: str, dialect: Dialect) -> str:
     return dialect.of_text(column)
 
 
+def as_csv(path: Path, dialect: Dialect) -> str:
+    """What to do with a table in a file of another kind; empty for what is none."""
+    kind = path.suffix.lower()
+    if kind in (".tsv", ".txt", ".tab", ".dat"):
+        separator = dialect.argument("separator", "\t")
+        return f": name it .csv, and pass {separator}, or what else is between its cells"
+    if kind in (".xlsx", ".xls", ".ods"):
+        return ": save its sheet as a .csv file"
+    if kind in (".gz", ".bz2", ".xz", ".zst", ".zip"):
+        return ": unpack it first; .parquet is packed, and is read as it is"
+    return ""
+
+
 def not_csv(path: Path, error: Exception) -> ValueError:
     """What to raise for text that Python cannot decode, or whose quotes it cannot match."""
     with path.open("rb") as file:
