@@ -838,9 +838,11 @@ def test_tables_that_cannot_be_read(tmp_path):
     refused("t.parquet", r"or leave it out \(columns=\[...\] without 'name'", TypeError)
     both = ["name", "label"]
     refused("t.parquet", "'name' is of .*; number the classes 0", TypeError, target=both)
-    refused(
-        "t.parquet", "t.parquet: column 'a' has a missing value", target="a", columns=["label"]
+    told = (
+        r"t.parquet: 1 of the first 2 rows have no value in column 'a': leave these rows out "
+        r"\(pandas: frame.dropna\(subset=\['a'\]\)\)$"
     )
+    refused("t.parquet", told, target="a", columns=["label"])
     data = bpx.open_data(tmp_path / "t.parquet", target="label", columns=["a"])
     with pytest.raises(
         ValueError, match=r"block 0 .* NaN or infinity, first in row 1, column 'a'"
@@ -861,7 +863,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n1,x\n")
     refused("t.csv", r"t.csv: expected lines of 2 numbers after byte 4: .*x", target="b")
     (tmp_path / "e.csv").write_text("a,b\n1,2\n1,\n")
-    refused("e.csv", "e.csv: column 'b' has a missing value: fill it, or leave", target="b")
+    refused("e.csv", "e.csv: 1 of the first 2 rows have no value in column 'b': leave", target="b")
     refused("t.csv", "has no column left for x: a, b are held back", target=["a", "b"])
     for cell in ("1_0", "١٢"):
         (tmp_path / "p.csv").write_text(f"a,b\n1,2\n{cell},2\n", encoding="utf-8")
@@ -878,7 +880,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     (tmp_path / "l.csv").write_text(f"a,b,t\n1,2,{'x' * 200_000}\n3,4,y\n")
     assert bpx.open_data(tmp_path / "l.csv", columns=["a", "b"]).shape == (2, 2)
     (tmp_path / "m.csv").write_text("a,b\n#N/A,2\n3,4\n")
-    refused("m.csv", "column 'a' has a missing value: fill it", target="a")
+    refused("m.csv", "1 of the first 2 rows have no value in column 'a'", target="a")
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path):

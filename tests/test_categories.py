@@ -785,3 +785,20 @@ def test_a_text_that_many_rows_share_is_there_once(tmp_path):
     with pytest.raises(ValueError, match=r"column 'city': expected names of categories, got a "):
         data.read()
     assert arrow.default_memory_pool().max_memory() - before < 100 << 20
+
+
+@KINDS
+def test_rows_without_a_target(tmp_path, monkeypatch, kind):
+    blocks(kind, "1 GB")
+    monkeypatch.setattr(_tables, "BATCH", 50)
+    columns = people()
+    for row in (60, 65, 99):
+        columns["y"][row] = None
+    write(tmp_path / f"a.{kind}", columns)
+    given = f"a.{kind}", "--target", "y", "--missing", "mean"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    where, rows = ("a.csv, line 62", "120") if kind == "csv" else ("a.parquet", "first 100")
+    assert err == (
+        f"bpx: {where}: 3 of the {rows} rows have no value in column 'y': leave these rows out, "
+        "as --missing mean fills x alone (pandas: frame.dropna(subset=['y']))\n"
+    )

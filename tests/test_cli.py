@@ -1201,15 +1201,16 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n", "a.csv, for three parts, got 1"),
         (
             "a,b\n1,\n",
-            "line 2, column 'b': expected a number, the cell is empty: fill it, or leave "
-            "the line out\n",
+            "a.csv, line 2: 1 of the 1 rows have no value in column 'b': leave these rows out, as "
+            "--missing mean fills x alone (pandas: frame.dropna(subset=['b']))\n",
         ),
         (
             "a,b\nnan,1\n",
             "line 2, column 'a': expected a number, got 'nan': fill it, or leave the line out, or "
             "pass --missing mean\n",
         ),
-        ("a,b\n1,NA\n", "line 2, column 'b': expected a number, got 'NA': fill it, or leave the"),
+        ("a,b\n1,2\n1,NA\n3,4\n5,\n", "line 3: 2 of the 4 rows have no value in column 'b'"),
+        ("a,b\n1,NA\n5,6,7\n8\n", "line 2: 1 of the 3 rows have no value in column 'b'"),
         ("a,b\n1e999,1\n", "line 2, column 'a': expected a number, got '1e999', which is not fin"),
         (
             'a,b\n"45,2478",1\n',

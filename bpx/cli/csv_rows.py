@@ -27,6 +27,7 @@ from ..data.readers import (
     inputs_of,
     not_csv,
     separated_by_others,
+    without_values,
 )
 from ..names import Names
 from .columns import check_size, target_names
@@ -175,9 +176,21 @@ def _cells(
                     raise _no_number(row[column], names[column], dialect, k < of_x)
                 cells.append(value)
         except ValueError as error:
+            if k >= of_x and is_missing(row[column]):
+                told = _without_targets(lines, len(cells) // len(used), column, names, dialect)
+                raise ValueError(f"{path}, line {line}: {told}") from None
             name = shortened(names[column])
             raise ValueError(f"{path}, line {line}, column {name}: {error}{other}") from None
     return np.frombuffer(cells).reshape(-1, len(used))
+
+
+def _without_targets(
+    lines: Iterator[Line], before: int, column: int, names: Sequence[str], dialect: Dialect
+) -> str:
+    """Of the row that has none in this column, with those `before` it, and all other `lines`."""
+    gaps = [True, *(len(row) > column and is_missing(row[column]) for _, row in lines)]
+    rows = f"{sum(gaps):,} of the {before + len(gaps):,} rows"
+    return without_values(rows, names[column], dialect.filling())
 
 
 def _no_number(cell: str, column: str, dialect: Dialect, of_x: bool) -> ValueError:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ...categories import Classes
 from ...checks import in_words
-from ._advice import advice, as_csv, not_csv
+from ._advice import advice, as_csv, not_csv, without_values
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
 from ._dialect import Dialect
@@ -38,7 +38,7 @@ __all__ = [
     "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
     "check_names", "csv_names", "inputs_of", "kind_of", "load_npy", "load_npz", "mapped",
     "not_csv", "parquet_names", "parquet_size", "parquet_text", "parts_of", "reader",
-    "separated_by_others", "suffix", "table",
+    "separated_by_others", "suffix", "table", "without_values",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}

@@ -8,6 +8,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 from ...categories import is_missing
+from ...checks import shortened
 from ._dialect import Dialect
 
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")
@@ -38,6 +39,15 @@ def advice(cell: str, column: str, dialect: Dialect) -> str:
             f"other marks, such as 1234{dialect.decimal}5"
         )
     return dialect.of_text(column)
+
+
+def without_values(rows: str, column: str, filling: str) -> str:
+    """What a message says of rows that lack a target, or a weight; see `Dialect.filling`."""
+    name, hint = shortened(column), f", as {filling} fills x alone" if filling else ""
+    return (
+        f"{rows} have no value in column {name}: leave these rows out{hint} (pandas: "
+        f"frame.dropna(subset=[{name}]))"
+    )
 
 
 def as_csv(path: Path, dialect: Dialect) -> str:

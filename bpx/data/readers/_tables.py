@@ -19,7 +19,7 @@ import numpy as np
 from ...categories import Classes
 from ...checks import FILL_IN, in_words, shortened
 from ...extras import PACKAGES
-from ._advice import advice, not_csv
+from ._advice import advice, not_csv, without_values
 from ._base import CellError, FileStamp, Read, Reader
 from ._dialect import Dialect, is_truth
 from ._inputs import AHEAD, Features, Inputs, inputs_of
@@ -135,24 +135,28 @@ class TableReader(Reader):
         except CellError as error:
             raise ValueError(f"{self.path}: {error}") from None
 
-    @abstractmethod
-    def _decoder(self) -> AbstractContextManager[Decoded]:
-        """Lends what decodes the columns of x."""
+    def _numbers_held(
+        self, piece: Any, row: int, name: str, text: Mapping[str, Classes]
+    ) -> np.ndarray:
+        """Those of a column that is held in memory, in rows from `row` on; of text its classes'.
 
-
-def _numbers(table: Any, name: str, where: str, text: Mapping[str, Classes]) -> np.ndarray:
-    """A column that is held in memory."""
-    column = table.column(name)
-    if column.null_count:
-        raise ValueError(
-            f"{where}column {name!r} has a missing value: fill it, or leave the row out"
-        )
-    if name in text:
+        Earlier rows have them all.
+        """
+        column = piece.column(name)
+        if column.null_count:
+            rows = f"{column.null_count:,} of the first {row + len(column):,} rows"
+            told = without_values(rows, name, self.inputs.filling)
+            raise ValueError(f"{self.path}: {told}")
+        if name not in text:
+            return _as_numbers(column)
         try:
             return text[name].of_column(column)
         except ValueError as error:
-            raise ValueError(f"{where}column {name!r}: {error}") from None
-    return _as_numbers(column)
+            raise ValueError(f"{self.path}: column {name!r}: {error}") from None
+
+    @abstractmethod
+    def _decoder(self) -> AbstractContextManager[Decoded]:
+        """Lends what decodes the columns of x."""
 
 
 def _as_numbers(column: Any) -> np.ndarray:
@@ -233,10 +237,10 @@ class Parquet(TableReader):
                 )
         self._metadata = file.metadata
         if encoded:
-            first = 0
+            row = 0
             for piece in self._pieces(encoded, encoded):
-                self._note_categories(piece, first, encoded)
-                first += piece.num_rows
+                self._note_categories(piece, row, encoded)
+                row += piece.num_rows
             self.inputs.settle(rows, dialect)
         super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
         self.held = self._read(held, text) if held else {}
@@ -249,9 +253,11 @@ class Parquet(TableReader):
     def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
         """All rows of some columns."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in held}
+        row = 0
         for piece in self._pieces(held, text):
             for name, found in parts.items():
-                found.append(_numbers(piece, name, f"{self.path}: ", text))
+                found.append(self._numbers_held(piece, row, name, text))
+            row += piece.num_rows
         return {name: np.concatenate(found) for name, found in parts.items()}
 
     def _opened(self, text: Iterable[str]) -> Any:
@@ -410,18 +416,18 @@ class Csv(TableReader):
             encoded: list[str] = []
             spans, sizes = [], []
             parts: list[list[np.ndarray]] = []
-            start = file.tell()
+            start, row = file.tell(), 0
             while lines := _lines(path, file, LINES, dialect):
                 if not parts:
                     encoded = self._check_first(lines, features.encode)
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
                 wanted = [*held, *encoded]
                 piece = self._parsed(lines, wanted or self.inputs.columns[:1], start)
-                self._note_categories(piece, 0, encoded)  # rows are for nulls, which it has not
-                parts.append([_numbers(piece, n, f"{path}: ", self._text) for n in held])
+                self._note_categories(piece, row, encoded)
+                parts.append([self._numbers_held(piece, row, n, self._text) for n in held])
                 spans.append((start, file.tell()))
                 sizes.append(piece.num_rows)
-                start = file.tell()
+                start, row = file.tell(), row + piece.num_rows
         self._spans = [span for span, size in zip(spans, sizes, strict=True) if size]
         self.borders = np.cumsum([0, *(size for size in sizes if size)])
         if encoded:
