@@ -802,3 +802,19 @@ def test_rows_without_a_target(tmp_path, monkeypatch, kind):
         f"bpx: {where}: 3 of the {rows} rows have no value in column 'y': leave these rows out, "
         "as --missing mean fills x alone (pandas: frame.dropna(subset=['y']))\n"
     )
+
+
+def test_numbers_that_are_codes(tmp_path):
+    columns = {"zip": ["10115", None, "01307"] * 40, "month": ["01", "12"] * 60}
+    columns |= {"wide": ["0130", "12345"] * 60, "part": ["007.5", "010.0"] * 60, **people()}
+    write(tmp_path / "a.csv", columns | {"code": ["0123", "4567"] * 60, "y": columns["y"]})
+    given = "a.csv", "--target", "y", "--ignore", "code", "--missing", "mean", "--epochs", 0
+    _, err = bpx_command("train", *given, "--out", "run", cwd=tmp_path)
+    (told,) = [line for line in err.splitlines() if "codes" in line]
+    assert told == (
+        "bpx: note: column 'zip' has codes, it seems, such as 01307, which are learned as "
+        "quantities: bpx train --ignore zip leaves it out, and a letter before each, as in "
+        "c01307, makes each an input"
+    )
+    _, err = bpx_command("evaluate", "run", "a.csv", "--missing", "mean", cwd=tmp_path)
+    assert "codes" not in err

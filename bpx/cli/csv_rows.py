@@ -31,8 +31,10 @@ from ..data.readers import (
 )
 from ..names import Names
 from .columns import check_size, target_names
+from .console import note
 from .missing import note_unknown
 
+LOOKED_AT = 100_000  # cells, for codes
 Line = tuple[int, list[str]]  # its number, and its cells
 Number = Callable[[str], float | None]
 
@@ -92,6 +94,24 @@ def read(
         y, known = classes.in_order(y[:, 0].astype(np.int64))
     check_first_line(path, names, features.names, dialect, known or ())
     return x, y, Names(tuple(inputs.names), tuple(targets), known)
+
+
+def note_codes(path: Path, inputs: Sequence[str], dialect: Dialect) -> None:
+    """Say which columns of numbers look like codes, such as 01307, by their first rows."""
+    with lines_of(path, dialect) as lines:
+        names = [name.strip() for name in next(lines)[1]]
+        rows = [row for _, row in islice(lines, min(AHEAD, 1 + LOOKED_AT // len(names)))]
+    known = set(inputs)
+    for name, column in zip(names, zip(*rows, strict=True), strict=True):
+        cells = {cell.strip() for cell in column if not is_missing(cell)} if name in known else ()
+        code = min(cells, default="")
+        alike = all(cell.isdecimal() and len(cell) == len(code) for cell in cells)
+        if len(code) > 2 and code.startswith("0") and alike:
+            note(
+                f"column {shortened(name)} has codes, it seems, such as {code}, which are learned "
+                f"as quantities: {dialect.without(name)} leaves it out, and a letter before each, "
+                f"as in c{code}, makes each an input"
+            )
 
 
 def _inputs(

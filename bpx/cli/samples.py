@@ -24,6 +24,7 @@ from ..registry import nearest
 from . import missing, tables
 from .columns import column_names, input_names, target_names
 from .console import note
+from .csv_rows import note_codes
 from .dialect import COMMAS
 
 Part = tuple[np.ndarray, np.ndarray]
@@ -97,6 +98,8 @@ def parts(
         x = x.reshape(len(x), -1)  # images as vectors
         if names is not None and not columns:
             _note_numbered_rows(x, names, dialect)
+        if path.suffix.lower() == ".csv" and names is not None:
+            note_codes(path, names.columns or (), dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
     sources = _sources(path, names, dialect)
