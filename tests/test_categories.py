@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 
@@ -818,3 +819,37 @@ def test_numbers_that_are_codes(tmp_path):
     )
     _, err = bpx_command("evaluate", "run", "a.csv", "--missing", "mean", cwd=tmp_path)
     assert "codes" not in err
+
+
+@KINDS
+@BUDGETS
+def test_all_columns_that_are_no_inputs_are_named_at_once(tmp_path, in_small_blocks, kind, budget):
+    blocks(kind, budget)
+    days = [datetime.date(2020, 1, 1 + k % 28) for k in range(1200)]
+    columns = {"name": [f"n {k}" for k in range(1200)], "day": days, **people(1200), "end": days}
+    write(tmp_path / f"a.{kind}", columns)
+    given = f"a.{kind}", "--target", "y", "--budget", budget
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    whole = kind == "csv" and budget == "1 GB"  # else the texts are counted once the rest fits
+    named, ignored = ("'name', 'end'", "name,day,end") if whole else ("'end'", "day,end")
+    assert err.endswith(
+        f"; nor can {named} be inputs as they are: bpx train --ignore {ignored} leaves all of "
+        "them out\n"
+    )
+    assert "column 'day'" in err
+    _, err = bpx_command("train", *given, "--ignore", "day,name", cwd=tmp_path, status=2)
+    assert "column 'end'" in err
+    assert "nor can" not in err
+    write(tmp_path / f"a.{kind}", {"a, b": days, **columns})
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    if kind == "parquet":
+        assert err.endswith("; nor can 'day', 'end' be inputs as they are\n")
+
+
+def test_a_single_cell_that_is_no_number_is_told_alone(tmp_path):
+    odd = {"a": ["1", "many"] * 60, "day": [None] * 9 + ["2020-01-31"] * 111}
+    write(tmp_path / "a.csv", odd | people())
+    given = "a.csv", "--target", "y", "--missing", "mean"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert "line 3, column 'a': expected a number, got 'many'; a column has numbers in all" in err
+    assert "nor can" not in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from math import isfinite, isnan, nan
@@ -72,8 +72,9 @@ def read(
         targets = target_names(path, target, features.names, names)
         inputs = _inputs(path, names, targets, features, dialect)
         lines, places = chain([first], lines), {name: k for k, name in enumerate(names)}
+        odd: list[str] = []
         if features.encode:
-            lines = _with_categories(inputs, names, lines, dialect)
+            lines, odd = _with_categories(inputs, names, lines, dialect)
         learned = targets if labelled else []
         text = _are_classes(first[1], learned, places, classes, dialect)
         of_y: list[Number] = [classes.number if text else dialect.quantity] * len(learned)
@@ -81,7 +82,11 @@ def read(
         numbers = [*_numbers(inputs, features.missing, dialect), *of_y]
         used = [*zip(map(places.__getitem__, columns), numbers, strict=True)]
         k = len(inputs.columns)
-        values = _cells(path, names, lines, used, k, features.missing, dialect)
+        try:
+            values = _cells(path, names, lines, used, k, features.missing, dialect)
+        except _NoInput as error:
+            hint = _besides(error, odd, inputs, places, lines, dialect)
+            raise ValueError(f"{error}{hint}") from None
     note_unknown(path, inputs)
     if features.encode:
         inputs.settle(len(values), dialect)
@@ -143,8 +148,11 @@ def _are_classes(
 
 def _with_categories(
     inputs: Inputs, names: Sequence[str], lines: Iterator[Line], dialect: Dialect
-) -> Iterator[Line]:
-    """The lines; the inputs note the columns whose first cells with anything in them have text."""
+) -> tuple[Iterator[Line], list[str]]:
+    """The lines, and the columns that are odd by their first cells with anything in them.
+
+    The inputs note those that have text.
+    """
     seen: list[Line] = []
 
     def rows() -> Iterator[list[str]]:
@@ -152,8 +160,37 @@ def _with_categories(
             seen.append(line)
             yield line[1]
 
-    inputs.begin(inputs.first_cells(rows(), names), dialect)
-    return chain(seen, lines)
+    cells = inputs.first_cells(rows(), names)
+    inputs.begin(cells, dialect)
+    return chain(seen, lines), inputs.odd(cells, dialect)
+
+
+class _NoInput(ValueError):
+    """A cell of x, in a `column` and below so many `rows`, that is no number."""
+
+    def __init__(self, message: str, column: str, rows: int) -> None:
+        super().__init__(message)
+        self.column, self.rows = column, rows
+
+
+def _besides(
+    error: _NoInput,
+    odd: Sequence[str],
+    inputs: Inputs,
+    places: Mapping[str, int],
+    lines: Iterator[Line],
+    dialect: Dialect,
+) -> str:
+    """The end of the message about an odd column: others that are, or have too many categories."""
+    if error.column not in odd:
+        return ""
+    rows = error.rows + 1
+    for _, row in lines:
+        rows += 1
+        for name, categories in inputs.text.items():
+            with suppress(ValueError, IndexError):
+                categories.number(row[places[name]])
+    return inputs.besides(error.column, [*odd, *inputs.too_many(rows)], dialect)
 
 
 def _numbers(inputs: Inputs, missing: bool, dialect: Dialect) -> list[Number]:
@@ -199,8 +236,10 @@ def _cells(
             if k >= of_x and is_missing(row[column]):
                 told = _without_targets(lines, len(cells) // len(used), column, names, dialect)
                 raise ValueError(f"{path}, line {line}: {told}") from None
-            name = shortened(names[column])
-            raise ValueError(f"{path}, line {line}, column {name}: {error}{other}") from None
+            told = f"{path}, line {line}, column {shortened(names[column])}: {error}{other}"
+            if k < of_x:
+                raise _NoInput(told, names[column], len(cells) // len(used)) from None
+            raise ValueError(told) from None
     return np.frombuffer(cells).reshape(-1, len(used))
 
 

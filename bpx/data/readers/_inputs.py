@@ -121,6 +121,26 @@ class Inputs:
             self.encode(name)
         return new
 
+    def odd(self, cells: Mapping[str, str], dialect: Dialect) -> list[str]:
+        """The columns that have neither numbers nor text that is one, by their `first_cells`."""
+        return [name for name in cells if name not in self.text and dialect.is_word(cells[name])]
+
+    def besides(self, column: str, others: Iterable[str], dialect: Dialect) -> str:
+        """The end of a message about a column that is no input, if there are `others`."""
+        wrong = {column, *others}
+        names = [name for name in self.columns if name in wrong]
+        if len(names) < 2:
+            return ""
+        shown = ", ".join(shortened(name) for name in names if name != column)
+        hint = f": {dialect.without(','.join(names))} leaves all of them out"
+        return f"; nor can {shown} be inputs as they are{hint * (',' not in ''.join(names))}"
+
+    def too_many(self, rows: int) -> list[str]:
+        """The columns of text that have more categories than may be inputs."""
+        most = min(MOST, rows // 2)
+        new = {name: each.names for name, each in self.text.items() if each.known is None}
+        return [name for name, categories in new.items() if len(categories) > most]
+
     def encode(self, column: str) -> None:
         """Take a column as text, whose categories are yet to come."""
         self.text[column] = Categories(None, self.missing, self.filling)
@@ -136,7 +156,7 @@ class Inputs:
         """
         new = [column for column, category in self._sources if category is None]
         found = {column: self.text[column].names for column in new if column in self.text}
-        self._check_few(found, rows, dialect)
+        self._check_few(rows, dialect)
         for column, categories in found.items():
             if (odd := _odd(categories, dialect)) is not None:
                 raise ValueError(
@@ -158,10 +178,11 @@ class Inputs:
                 f"({dialect.without(column)})"
             )
 
-    def _check_few(self, found: Mapping[str, Sequence[str]], rows: int, dialect: Dialect) -> None:
-        many = [column for column in found if len(found[column]) > min(MOST, rows // 2)]
-        if many:
-            shown = ", ".join(f"{len(found[name]):,} in {shortened(name)}" for name in many)
+    def _check_few(self, rows: int, dialect: Dialect) -> None:
+        if many := self.too_many(rows):
+            shown = ", ".join(
+                f"{len(self.text[name].names):,} in {shortened(name)}" for name in many
+            )
             listed = many[0] if any("," in name for name in many) else ",".join(many)
             raise ValueError(
                 f"{self._path}: a column of text has an input for each of its values, at most "

@@ -215,13 +215,17 @@ class Parquet(TableReader):
             ]
             for name in encoded:
                 self.inputs.encode(name)
-            dtypes = [
-                _dtype(
-                    path, schema.field(name), _not_numbers(schema.field(name).type, name, dialect)
-                )
+            kinds = {
+                name: schema.field(name).type
                 for name in self.inputs.columns
                 if name not in self.inputs.text
-            ]
+            }
+            odd = [name for name, kind in kinds.items() if _dtype_of(kind) is None]
+            dtypes = [
+                _dtype(path, schema.field(name), _not_numbers(kind, name, dialect),
+                       self.inputs.besides(name, odd, dialect) if features.encode else "")
+                for name, kind in kinds.items()
+            ]  # fmt: skip
             if self.inputs.text or features.missing:
                 dtypes.append(np.dtype(np.float32))  # which has NaN
             text = {n: c for n, c in text.items() if _is_text(schema.field(n).type)}
@@ -370,22 +374,28 @@ def _not_numbers(kind: Any, column: str, dialect: Dialect) -> str:
     return f"; make numbers of it, or leave it out: {dialect.without(column)}"
 
 
-def _dtype(path: Path, field: Any, hint: str) -> np.dtype:
-    """That of a column's numbers."""
-    types = _types()
-    if types.is_decimal(field.type):
-        return np.dtype(np.float64)
-    if types.is_temporal(field.type):
-        hint = "; write it as a number, such as the days since a first date"
-    try:
-        dtype: np.dtype = np.dtype(field.type.to_pandas_dtype())
-    except (NotImplementedError, TypeError):
-        dtype = np.dtype(object)
-    if dtype.kind not in "biuf":
+def _dtype(path: Path, field: Any, hint: str, besides: str = "") -> np.dtype:
+    """That of a column's numbers; the message for one of others ends with `besides`."""
+    found = _dtype_of(field.type)
+    if found is None:
+        if _types().is_temporal(field.type):
+            hint = "; write it as a number, such as the days since a first date"
         raise TypeError(
             f"{path}: column {field.name!r} is of type {field.type}, expected numbers{hint}"
+            f"{besides}"
         )
-    return dtype
+    return found
+
+
+def _dtype_of(kind: Any) -> np.dtype | None:
+    """That of the numbers in a column of this pyarrow type; None if it has others."""
+    if _types().is_decimal(kind):
+        return np.dtype(np.float64)
+    try:
+        dtype: np.dtype = np.dtype(kind.to_pandas_dtype())
+    except (NotImplementedError, TypeError):
+        return None
+    return dtype if dtype.kind in "biuf" else None
 
 
 class Csv(TableReader):
@@ -459,6 +469,9 @@ class Csv(TableReader):
             if name not in self.inputs.text and self._dialect.is_word(cell):
                 hint = separated_by_others(self.names, self._dialect)
                 hint = hint or advice(cell, name, self._dialect)
+                if encode:
+                    others = self.inputs.odd(cells, self._dialect)
+                    hint += self.inputs.besides(name, others, self._dialect)
                 raise ValueError(
                     f"{self.path}: expected numbers in column {name!r}, got "
                     f"{shortened(cell)}{hint}"
