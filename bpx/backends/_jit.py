@@ -19,7 +19,10 @@ from numba.np.arrayobj import populate_array
 from ._aligned import LINE
 from ._machine_code import CHOOSE, COMPILING, stamp
 
-FLAGS = "contract", "reassoc", "nsz", "arcp"  # of dense layers
+# LLVM's fastmath flags: of dense layers, of what is done element by element, and of sums, which
+# may run in several lanes.
+FLAGS = "contract", "reassoc", "nsz", "arcp"
+BY_ELEMENT, OF_SUMS = ("contract",), ("contract", "reassoc")
 INTEGER, ARRAY = types.intp, types.voidptr  # an array of NumPy's, as Python has it
 # Without the interpreter's lock, so that several threads call them at once.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}

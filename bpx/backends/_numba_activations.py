@@ -15,10 +15,9 @@ from numba import from_dtype, types
 from numba.extending import intrinsic, overload
 
 from ._codes import ELU, EXP, GELU, LEAKY_RELU, SILU, SOFTPLUS
-from ._jit import ARRAY, INLINED, INTEGER, array, called_by_address, inlined, vector
+from ._jit import ARRAY, BY_ELEMENT, INLINED, INTEGER, array, called_by_address, inlined, vector
 
-FLAGS = ("contract",)
-_inlined = inlined(*FLAGS)
+_inlined = inlined(*BY_ELEMENT)
 
 
 # --- exponentials -------------------------------------------------------------------------------
@@ -49,7 +48,7 @@ def _reduced(x):
     """e^r − 1, of x = n ln 2 + r, and what `_scaled` takes for n."""
 
 
-@overload(_reduced, jit_options=INLINED | {"fastmath": {*FLAGS}})
+@overload(_reduced, jit_options=INLINED | {"fastmath": {*BY_ELEMENT}})
 def _reduced_by_dtype(x):
     if x == types.float32:
         # Cephes' polynomial (expf.c, S. Moshier): e^x is within 2e-7 of itself.
@@ -256,7 +255,7 @@ def with_slopes(real: Any) -> Any:
                 _loop(_in_place, code, number, row, row)
 
     arguments = INTEGER, types.float64, *[INTEGER] * 5
-    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *arguments, fastmath=BY_ELEMENT)(run)
 
 
 def activate(real: Any) -> Any:
@@ -270,7 +269,9 @@ def activate(real: Any) -> Any:
         else:
             _loop(_beside, code, number, z, out)
 
-    return called_by_address(types.void, INTEGER, types.float64, ARRAY, ARRAY, fastmath=FLAGS)(run)
+    return called_by_address(
+        types.void, INTEGER, types.float64, ARRAY, ARRAY, fastmath=BY_ELEMENT
+    )(run)
 
 
 def activate_backward(real: Any) -> Any:
@@ -294,4 +295,4 @@ def activate_backward(real: Any) -> Any:
             _loop(_backward, code, number, z, delta)
 
     arguments = INTEGER, types.float64, *[ARRAY] * 3
-    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *arguments, fastmath=BY_ELEMENT)(run)

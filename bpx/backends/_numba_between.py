@@ -12,10 +12,10 @@ from typing import Any
 from numba import from_dtype, types
 
 from ._fast_run import LAYER, OF_UNIT
-from ._jit import INTEGER, called_by_address, inlined, vector
-from ._numba_channels import FLAGS, statistics
+from ._jit import BY_ELEMENT, INTEGER, called_by_address, inlined, vector
+from ._numba_channels import statistics
 from ._numba_layers import finish
-from ._numba_norms import mean_and_rest, means_of_row, moments, products
+from ._numba_norms import mean_and_rest, means_of_row, moments, sum_products
 from ._numba_tiles import WIDTH, sum_rows
 from ._numba_vectors import BYTES
 
@@ -96,7 +96,7 @@ def batch_norm_backward(real: Any) -> Any:
         first, second, slope = numbers[SUMS], numbers[SUMS + 1], numbers[SLOPE]
         scale = vector(norm.theta + (norm.scale + left) * size, units, kind)
         normal = norm.normal + left * size
-        _sum_products(delta, normal, n, rows, units, first, second)
+        sum_products(delta, normal, n, rows, units, first, second)
         for r in range(rows):
             row = _line(delta, r, n, 0, units, kind, size)
             standard = _line(normal, r, n, 0, units, kind, size)
@@ -104,17 +104,7 @@ def batch_norm_backward(real: Any) -> Any:
                 mean = (standard[j] * first[j] + second[j]) * share
                 row[j] = (row[j] - mean) * (slope[j] * scale[j])
 
-    return called_by_address(types.void, *[INTEGER] * 6, fastmath=FLAGS)(run)
-
-
-@inlined()
-def _sum_products(delta, normal, n, rows, units, first, second):
-    """Σ δ·x̂ and Σ δ of some units."""
-    size, zero = first.itemsize, first.dtype.type(0.0)
-    for j in range(0, units, WIDTH * BYTES // size):
-        at = j * size
-        products(delta + at, normal + at, n, rows, units - j, first.ctypes.data + at,
-                 second.ctypes.data + at, zero)  # fmt: skip
+    return called_by_address(types.void, *[INTEGER] * 6, fastmath=BY_ELEMENT)(run)
 
 
 def layer_norm(real: Any) -> Any:
@@ -140,7 +130,7 @@ def layer_norm(real: Any) -> Any:
                 y[j] = normal[j] * scale[j]
         finish(code, shift, vector(out, rows * n, kind), rows, n, n)
 
-    return called_by_address(types.void, *[INTEGER] * 8, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[INTEGER] * 8, fastmath=BY_ELEMENT)(run)
 
 
 def layer_norm_backward(real: Any) -> Any:
@@ -161,7 +151,7 @@ def layer_norm_backward(real: Any) -> Any:
             for j in range(n):
                 row[j] = (row[j] * scale[j] - normal[j] * first - second) * s
 
-    return called_by_address(types.void, *[INTEGER] * 6, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[INTEGER] * 6, fastmath=BY_ELEMENT)(run)
 
 
 def add_inputs(real: Any) -> Any:
@@ -203,7 +193,7 @@ def learn(real: Any) -> Any:
         else:
             delta, normal = norm.delta + left * size, norm.normal + left * size
             sums = numbers[SUMS], numbers[SUMS + 1]
-            _sum_products(delta, normal, norm.units, rows, units, *sums)
+            sum_products(delta, normal, norm.units, rows, units, *sums)
         for k in range(2):
             start = norm.shift if k else norm.scale
             out, gradient = vector(into + (start + left) * size, units, kind), numbers[SUMS + k]

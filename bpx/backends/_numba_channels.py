@@ -10,13 +10,12 @@ from typing import Any
 
 from numba import from_dtype, types
 
-from ._jit import ARRAY, array, called_by_address, inlined
+from ._jit import ARRAY, BY_ELEMENT, OF_SUMS, array, called_by_address, inlined
 
 # Sums may run in several lanes.
-FLAGS, OF_SUMS = ("contract",), ("contract", "reassoc")
 
 
-@inlined(*FLAGS)
+@inlined(*BY_ELEMENT)
 def difference(a, b):
     return a - b  # alone, or "reassoc" might put Σ x − Σ μ for Σ (x − μ), and lose the variance
 
@@ -75,7 +74,7 @@ def batch_statistics(real: Any) -> Any:
         statistics(mean, sums, *running, scale, shift, n, momentum, epsilon, out)
 
     arguments = *[ARRAY] * 6, wide, wide, wide, ARRAY
-    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *arguments, fastmath=BY_ELEMENT)(run)
 
 
 def normalize(real: Any) -> Any:
@@ -95,7 +94,7 @@ def normalize(real: Any) -> Any:
                     standard[j] = value
                     y[j] = value * scale + shift
 
-    return called_by_address(types.void, *[ARRAY] * 4, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[ARRAY] * 4, fastmath=BY_ELEMENT)(run)
 
 
 def normalize_sums(real: Any) -> Any:
@@ -131,7 +130,7 @@ def normalize_backward(real: Any) -> Any:
                 for j in range(row.size):
                     row[j] = (row[j] - standard[j] * first - second) * f
 
-    return called_by_address(types.void, *[ARRAY] * 4, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[ARRAY] * 4, fastmath=BY_ELEMENT)(run)
 
 
 def relu(real: Any) -> Any:
@@ -148,7 +147,7 @@ def relu(real: Any) -> Any:
             for j in range(z.size):
                 out[j] = zero if z[j] < zero else z[j]
 
-    return called_by_address(types.void, ARRAY, ARRAY, fastmath=FLAGS)(run)
+    return called_by_address(types.void, ARRAY, ARRAY, fastmath=BY_ELEMENT)(run)
 
 
 def relu_backward(real: Any) -> Any:
@@ -160,4 +159,4 @@ def relu_backward(real: Any) -> Any:
         for j in range(a.size):
             delta[j] *= a[j] > zero
 
-    return called_by_address(types.void, ARRAY, ARRAY, fastmath=FLAGS)(run)
+    return called_by_address(types.void, ARRAY, ARRAY, fastmath=BY_ELEMENT)(run)

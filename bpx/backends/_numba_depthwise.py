@@ -15,15 +15,24 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._aligned import LINE
-from ._jit import ARRAY, INTEGER, allocated, array, called_by_address, free, inlined, vector
+from ._jit import (
+    ARRAY,
+    INTEGER,
+    OF_SUMS,
+    allocated,
+    array,
+    called_by_address,
+    free,
+    inlined,
+    vector,
+)
 from ._numba_rows import INDEX, put_seconds, take_seconds
 from ._numba_vectors import BYTES, ONE, WORD, ZERO, Matrix, Vectors, by_itself
 
 # Lines that are summed up at once; and elements of a window, whose sums are in registers.
 LINES, ELEMENTS = (4, 2, 1), (9, 3, 1)
 
-FLAGS = "contract", "reassoc"  # a sum may run in several lanes
-_inlined = inlined(*FLAGS)
+_inlined = inlined(*OF_SUMS)
 
 
 @intrinsic
@@ -57,13 +66,7 @@ def _weigh(typing_context, weights, shifts, terms, rows, line, out, step, lines,
                 v.store(builder.load(total), v.address(there, WORD(k)), mask)
 
         def all_lines(j, mask):
-            first = ZERO
-            for height in LINES:
-                left = builder.srem(builder.sub(lines, first), WORD(height))
-                stop = builder.sub(lines, left)
-                with cgutils.for_range_slice(builder, first, stop, WORD(height)) as (i, _):
-                    some(height, i, j, mask)
-                first = stop
+            _in_pieces(builder, lines, LINES, lambda height, i: some(height, i, j, mask))
 
         _by_vectors(builder, v, width, all_lines)
 
@@ -95,17 +98,22 @@ def _add_sums(typing_context, delta, step, shifts, terms, rows, line, out, lines
                 v.store(builder.fadd(v.load(place), builder.load(total)), place)
 
         def all_elements(j, mask):
-            first = ZERO
-            for elements in ELEMENTS:
-                left = builder.srem(builder.sub(terms, first), WORD(elements))
-                stop = builder.sub(terms, left)
-                with cgutils.for_range_slice(builder, first, stop, WORD(elements)) as (k, _):
-                    some(elements, k, j, mask)
-                first = stop
+            _in_pieces(builder, terms, ELEMENTS, lambda elements, k: some(elements, k, j, mask))
 
         _by_vectors(builder, v, width, all_elements)
 
     return types.void(*[types.intp] * 9, real), by_itself(f"add_sums_{real}", build)
+
+
+def _in_pieces(builder, count, sizes, build):
+    """``build(size, at)`` for pieces of the first size, as many as there are, then of the next."""
+    first = ZERO
+    for size in sizes:
+        left = builder.srem(builder.sub(count, first), WORD(size))
+        stop = builder.sub(count, left)
+        with cgutils.for_range_slice(builder, first, stop, WORD(size)) as (at, _):
+            build(size, at)
+        first = stop
 
 
 def _by_vectors(builder, v, width, build):
@@ -228,7 +236,7 @@ def convolve(real: Any) -> Any:
         free(held)
         return 0
 
-    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=OF_SUMS)(run)
 
 
 def convolve_weights(real: Any) -> Any:
@@ -273,4 +281,4 @@ def convolve_weights(real: Any) -> Any:
         free(held)
         return 0
 
-    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=OF_SUMS)(run)

@@ -11,8 +11,19 @@ from typing import Any
 from numba import from_dtype, types
 from numba.extending import intrinsic
 
-from ._jit import ARRAY, INTEGER, allocated, array, called_by_address, free, inlined, vector
-from ._numba_channels import FLAGS, OF_SUMS, difference, statistics
+from ._jit import (
+    ARRAY,
+    BY_ELEMENT,
+    INTEGER,
+    OF_SUMS,
+    allocated,
+    array,
+    called_by_address,
+    free,
+    inlined,
+    vector,
+)
+from ._numba_channels import difference, statistics
 from ._numba_tiles import WIDTH, by_columns, sum_rows, summed
 from ._numba_vectors import BYTES, WORD, ZERO, Matrix, Vectors, by_itself
 
@@ -74,13 +85,20 @@ def _put_both(builder, v, masks, totals, *addresses):
 
 
 @inlined()
+def sum_products(delta, normal, n, rows, units, first, second):
+    """Σ δ·x̂ and Σ δ of some of n units, from their addresses."""
+    size, zero = first.itemsize, first.dtype.type(0.0)
+    for j in range(0, units, WIDTH * BYTES // size):
+        at = j * size
+        products(delta + at, normal + at, n, rows, units - j, first.ctypes.data + at,
+                 second.ctypes.data + at, zero)  # fmt: skip
+
+
+@inlined()
 def _sums_of_gradients(delta, normal, sums):
     """As `Kernels.normalize_sums`."""
-    (m, c), size, zero = delta.shape, delta.itemsize, delta.dtype.type(0.0)
-    d, x, out = delta.ctypes.data, normal.ctypes.data, sums.ctypes.data
-    for left in range(0, c, WIDTH * BYTES // size):
-        at = left * size
-        products(d + at, x + at, c, m, c - left, out + at, out + at + c * size, zero)
+    m, c = delta.shape
+    sum_products(delta.ctypes.data, normal.ctypes.data, c, m, c, sums[0], sums[1])
 
 
 def batch_norm(real: Any) -> Any:
@@ -124,7 +142,7 @@ def batch_norm(real: Any) -> Any:
         return 0
 
     arguments = *[ARRAY] * 5, wide, wide, *[ARRAY] * 3
-    return called_by_address(INTEGER, *arguments, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *arguments, fastmath=BY_ELEMENT)(run)
 
 
 def batch_norm_backward(real: Any) -> Any:
@@ -141,7 +159,7 @@ def batch_norm_backward(real: Any) -> Any:
             for j in range(c):
                 row[j] = (row[j] - (standard[j] * first[j] + second[j]) * share) * factor[j]
 
-    return called_by_address(types.void, *[ARRAY] * 4, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[ARRAY] * 4, fastmath=BY_ELEMENT)(run)
 
 
 def running_norm(real: Any) -> Any:
@@ -164,7 +182,7 @@ def running_norm(real: Any) -> Any:
         free(held)
         return 0
 
-    return called_by_address(INTEGER, *[ARRAY] * 5, wide, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 5, wide, fastmath=BY_ELEMENT)(run)
 
 
 @inlined(*OF_SUMS)
@@ -202,7 +220,7 @@ def layer_norm(real: Any) -> Any:
                 y[j] = standard[j] * scale[j] + shift[j]
 
     arguments = *[ARRAY] * 3, wide, *[ARRAY] * 3
-    return called_by_address(types.void, *arguments, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *arguments, fastmath=BY_ELEMENT)(run)
 
 
 @inlined(*OF_SUMS)
@@ -231,4 +249,4 @@ def layer_norm_backward(real: Any) -> Any:
             for j in range(row.size):
                 row[j] = (row[j] * scale[j] - standard[j] * first - second) * s
 
-    return called_by_address(types.void, *[ARRAY] * 5, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[ARRAY] * 5, fastmath=BY_ELEMENT)(run)

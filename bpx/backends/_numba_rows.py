@@ -13,7 +13,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._aligned import LINE
-from ._jit import ARRAY, INTEGER, allocated, array, called_by_address, free, inlined, vector
+from ._jit import (
+    ARRAY,
+    INTEGER,
+    OF_SUMS,
+    allocated,
+    array,
+    called_by_address,
+    free,
+    inlined,
+    vector,
+)
 from ._numba_tiles import add_shifted, turn
 from ._numba_vectors import ONE, WORD, ZERO, Matrix, Vectors
 from ._rows import CHANNELS, TAPS
@@ -21,8 +31,7 @@ from ._rows import CHANNELS, TAPS
 WHOLE = 0, 0, 0  # a plane that is the image
 INDEX = types.int64
 
-FLAGS = "contract", "reassoc"  # a sum may run in several lanes
-_inlined = inlined(*FLAGS)
+_inlined = inlined(*OF_SUMS)
 
 
 def _in_pairs(like, move):
@@ -226,7 +235,7 @@ def convolve(real: Any) -> Any:
         free(held)
         return 0
 
-    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=OF_SUMS)(run)
 
 
 def convolve_weights(real: Any) -> Any:
@@ -264,7 +273,7 @@ def convolve_weights(real: Any) -> Any:
         free(held)
         return 0
 
-    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=OF_SUMS)(run)
 
 
 def sum_over_windows(real: Any) -> Any:
@@ -300,7 +309,7 @@ def sum_over_windows(real: Any) -> Any:
                             one, one, size,
                         )  # fmt: skip
 
-    return called_by_address(types.void, *[ARRAY] * 6, fastmath=FLAGS)(run)
+    return called_by_address(types.void, *[ARRAY] * 6, fastmath=OF_SUMS)(run)
 
 
 def convolve_inputs(real: Any) -> Any:
@@ -345,4 +354,4 @@ def convolve_inputs(real: Any) -> Any:
         free(held)
         return 0
 
-    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=FLAGS)(run)
+    return called_by_address(INTEGER, *[ARRAY] * 6, fastmath=OF_SUMS)(run)
