@@ -99,7 +99,7 @@ def test_other_samples_do_not_decide_the_task(tmp_path, rng):
     arrays("more.npz", 0, 1, 7)
     given = "train", "now.npz", "--epochs", 1, "--validation"
     out, err = bpx_command(*given, "some.npz", cwd=tmp_path)
-    assert ("classification;" in out, err) == (True, "")
+    assert ("classification;" in out, "warning" in err) == (True, False)
     _, err = bpx_command(*given, "more.npz", cwd=tmp_path, status=2)
     assert "the validation samples have the label 7, which the data have not: 0, 1, 2" in err
     arrays("now.npz", 3, 5, 9)
@@ -258,9 +258,9 @@ def test_runs_beside_each_other(tmp_path, tables):
     columns = ["run", "epochs", "validation cost", "epoch", "validation accuracy", "epoch"]
     assert re.split("  +", titles) == [*columns, "test accuracy", "seconds", "options"]
     differing = [
-        "--ignore id --epochs 2 --no-drop-last --learning-rate 0.5 --shuffle",
-        "--columns a --columns b --weights normal --epochs 3 --drop-last --learning-rate 0.1 "
-        "--no-shuffle",
+        "--ignore id --epochs 2 --no-drop-last --optimizer adam --learning-rate 0.003 --shuffle",
+        "--columns a --columns b --weights normal --epochs 3 --drop-last --optimizer sgd "
+        "--learning-rate 0.1 --no-shuffle",
     ]
     for run, line, options, score in zip(("a", "b c"), lines, differing, scores, strict=True):
         cost, accuracy = (
@@ -375,6 +375,7 @@ def test_the_optimizer_goes_by_the_targets(tmp_path, rng):
     x = rng.normal(size=(40, 2))
     np.savez(tmp_path / "values.npz", x=x, y=x.sum(axis=1))
     np.savez(tmp_path / "classes.npz", x=x, y=np.arange(40) % 2)
+    write(tmp_path / "classes.csv", 40, rng)
     for data, options, rate in (
         ("values.npz", [], 0.003),
         ("values.npz", ["--momentum", 0.9], 0.1),
@@ -382,10 +383,46 @@ def test_the_optimizer_goes_by_the_targets(tmp_path, rng):
         ("values.npz", ["--optimizer", "rmsprop"], 0.003),
         ("classes.npz", [], 0.5),
         ("classes.npz", ["--optimizer", "adamw"], 0.001),
+        ("classes.csv", [], 0.003),
+        ("classes.csv", ["--optimizer", "adamw"], 0.003),
+        ("classes.csv", ["--optimizer", "sgd"], 0.5),
+        ("classes.csv", ["--momentum", 0.9], 0.5),
+        ("classes.csv", ["--no-standardize"], 0.5),
     ):
-        given = data, *options, "--epochs", 1, "--out", "run", "--overwrite"
+        of_table = ["--ignore", "id"] if data.endswith(".csv") else []
+        given = data, *of_table, *options, "--epochs", 1, "--out", "run", "--overwrite"
         bpx_command("train", *given, cwd=tmp_path)
         assert float(rows(tmp_path / "run")[0]["learning_rate"]) == rate
+
+
+def test_a_learning_rate_alone_is_of_sgd_for_classes(tmp_path, tables):
+    for options, optimizer in (([], "adam"), (["--lr", 0.5], "sgd")):
+        trained(tmp_path, "--epochs", 9, *options)
+        recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+        assert recipe["optimizer"] == optimizer
+
+
+def test_an_accuracy_that_is_no_better_than_the_most_frequent_label_is_told(tmp_path, rng):
+    rows = [f"{a},{kind}" for a, kind in zip(rng.normal(size=100), "xxxz" * 25, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,kind", *rows]))
+    out, err = bpx_command("train", "a.csv", "--epochs", 1, cwd=tmp_path)
+    found, alone = re.search(r"test accuracy (.*?) \(the .* alone: (.*?)\)", out).groups()
+    assert found == alone
+    assert (
+        f"bpx: note: the accuracy on the 10 test samples, {found}, is no better than {alone}, "
+        "which the most frequent label alone has: try more --epochs, another --learning-rate "
+        "or --hidden, or more samples; if the other classes are rare, --class-weight balanced"
+    ) in err
+    rows = [f"{k % 2},{'xz'[k % 2]}" for k in range(100)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,kind", *rows]))
+    out, err = bpx_command("train", "a.csv", cwd=tmp_path)
+    assert ("test accuracy 100.00 %" in out, err) == (True, "")
+
+
+def test_one_label_in_all_test_samples_is_no_fault(tmp_path, tables):
+    (tmp_path / "last.csv").write_text("a,b,kind\n9,-9,yes\n8,-8,yes\n")
+    out, _ = trained(tmp_path, "--epochs", 60, "--test", "last.csv")[:2]
+    assert "test accuracy 100.00 % (the most frequent label alone: " in out
 
 
 def test_a_model_is_shown(tmp_path, tables):

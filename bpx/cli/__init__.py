@@ -207,8 +207,9 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help="sgd, rmsprop, adam or adamw; by default adam if targets are standardized and "
-            "there is no momentum, else sgd."
+            help="sgd, rmsprop, adam or adamw; by default adam for standardized values, and for "
+            "labels in a standardized table without --learning-rate; else, and with --momentum, "
+            "sgd."
         ),
     ] = None,
     learning_rate: Annotated[
@@ -217,7 +218,7 @@ def train(
             "--learning-rate",
             "--lr",
             help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001 "
-            "(regression 0.003).",
+            "(regression, and labels in a table, 0.003).",
         ),
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,

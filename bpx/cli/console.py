@@ -162,8 +162,10 @@ def described(
     sample would have: their most frequent label, or their mean.
     """
     if net.task != "regression":
-        beside = "" if learned is None else _of_most_frequent(learned, y)
-        return f"accuracy {100 * found['accuracy'][0]:.2f} %{beside}"
+        line = f"accuracy {_percent(found['accuracy'][0])}"
+        if learned is None:
+            return line
+        return f"{line} (the most frequent label alone: {_percent(_of_most_frequent(learned, y))})"
     if "r2" not in found:
         return "no R²: none of the outputs about a target predicts it"
     rmse, r2 = found["rmse"], found["r2"]
@@ -181,6 +183,22 @@ def described(
     return "\n".join([*each, f"mean of the R² of {len(lines)} targets {np.mean(r2):.4f}"])
 
 
+def note_no_better(found: Mapping[str, list[float]], y: np.ndarray, learned: np.ndarray) -> None:
+    """Say so where labels y are no better predicted than by the most frequent one alone."""
+    accuracy, alone = found["accuracy"][0], _of_most_frequent(learned, y)
+    if accuracy <= min(alone, np.nextafter(1.0, 0.0)):
+        note(
+            f"the accuracy on the {len(y):,} test samples, {_percent(accuracy)}, is no better "
+            f"than {_percent(alone)}, which the most frequent label alone has: try more --epochs, "
+            "another --learning-rate or --hidden, or more samples; if the other classes are rare, "
+            "--class-weight balanced, and bpx evaluate --by-class"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
 def _columns(y: np.ndarray) -> np.ndarray:
     return y.reshape(len(y), -1).astype(np.float64)
 
@@ -190,10 +208,11 @@ def _rms(errors: np.ndarray) -> np.ndarray:
     return np.sqrt((errors**2).mean(axis=0))
 
 
-def _of_most_frequent(learned: np.ndarray, y: np.ndarray) -> str:
+def _of_most_frequent(learned: np.ndarray, y: np.ndarray) -> float:
+    """The accuracy of the label that is most frequent in those that were learned."""
     labels, counts = np.unique(learned, axis=0, return_counts=True)
     right = (y == labels[counts.argmax()]).reshape(len(y), -1).all(axis=1)
-    return f" (the most frequent label alone: {100 * right.mean():.2f} %)"
+    return float(right.mean())
 
 
 def _of_mean(learned: np.ndarray, truth: np.ndarray) -> list[str]:

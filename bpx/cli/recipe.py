@@ -102,10 +102,11 @@ def task(cost: str | None) -> str | None:
 
 
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:
-    """The default; a regression's targets may be scaled."""
+    """The default; a regression's targets may be `scaled`, or else the columns of a table."""
+    values = task == "regression"
     if canonical(optimizer) != "sgd":
-        return 0.003 if task == "regression" else 0.001
-    if task != "regression":
+        return 0.003 if scaled or values else 0.001
+    if not values:
         return 0.5
     return 0.1 if scaled else 0.01
 

@@ -19,6 +19,7 @@ from ..checks import positive, printable, whole
 from ..costs import COSTS, Poisson
 from ..data.arrays import check_batch_size
 from ..data.minibatches import steps_of_epoch
+from ..data.readers import TABLES
 from ..history import History
 from ..initializers import Constant
 from ..names import Names
@@ -31,7 +32,7 @@ from ..training.interrupts import Interrupts
 from ..training.snapshots import OtherRun
 from ..training.steps import DivergenceError
 from . import missing, recipe, runs, samples, targets
-from .console import ShowEpochs, ShowNetwork, described, say, scores
+from .console import ShowEpochs, ShowNetwork, described, note_no_better, say, scores
 from .dialect import dialect
 from .spelling import as_typed
 
@@ -99,6 +100,11 @@ class TrainOptions:
     def own_scale(self) -> bool:
         """Whether the data are learned on the scale that they have."""
         return self.built_in or not self.standardize
+
+    @property
+    def scaled_columns(self) -> bool:
+        """Whether x are columns of a table, each of which is standardized."""
+        return not self.own_scale and Path(self.data).suffix.lower() in TABLES
 
     def check(self) -> None:
         """ValueError for what does not go together, or is wrong by itself."""
@@ -231,6 +237,8 @@ def _score(net: Network, data: _Data, folder: Path | None, started: float) -> No
     words = printable(described(found, net, data.parts[2][1], data.parts[0][1]))
     lines = "\n".join(f"test {line}" for line in words.splitlines())
     print(f"{lines} in {time.perf_counter() - started:.1f} s", flush=True)
+    if net.task == "classification":
+        note_no_better(found, data.parts[2][1], data.parts[0][1])
     if folder is not None:
         runs.write_scores(folder, found)
 
@@ -312,10 +320,12 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
 def _with_optimizer(asked: TrainOptions, task: str, scaled: bool) -> TrainOptions:
     """With the defaults that the data call for: a run is resumed with them, whatever they are."""
     name, rate = asked.optimizer, asked.learning_rate
+    of_table = task != "regression" and asked.scaled_columns
     if name is None:
-        name = "adam" if scaled and not (asked.momentum or asked.nesterov) else "sgd"
+        of_sgd = asked.momentum or asked.nesterov or (of_table and rate is not None)
+        name = "adam" if (scaled or of_table) and not of_sgd else "sgd"
     if rate is None:
-        rate = recipe.learning_rate(name, task, scaled)
+        rate = recipe.learning_rate(name, task, scaled or of_table)
     return dataclasses.replace(asked, optimizer=name, learning_rate=rate)
 
 
