@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .data.readers import Dialect
 
 MOST_NAMES = 10_000  # different names: a column of more has no classes
-_MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "null", "none", "?"}
+MISSING = "NA", "N/A", "#N/A", "#NA", "NaN", "null", "none", "?"  # in a cell, in any case
+_MISSING = {"", *map(str.lower, MISSING)}
 
 
 def is_missing(cell: str) -> bool:
@@ -120,7 +121,9 @@ class Classes:
             )
         if len(self._numbers) == MOST_NAMES:
             raise ValueError(
-                f"expected names of {self.several}, got more than {MOST_NAMES:,} different texts"
+                f"expected names of {self.several}, got more than {MOST_NAMES:,} different texts, "
+                f"such as {shortened(name)}: take another column, or of numbers leave out units "
+                "and other marks"
             )
         return self._numbers.setdefault(name, len(self._numbers))
 

@@ -22,6 +22,12 @@ from bpx.data.readers import Dialect, Features, Inputs, _tables
 
 NAMES = ("city=Bern", "city=Oslo", "city=Rome", "height")
 CITIES = ["Oslo", "Bern", "Rome"]
+MENDED = (  # a cell of x that is no number among numbers
+    "; a column has numbers in all rows, or text, and what it had in training: mend the cell, or "
+    "leave out the line, or the column (bpx train --ignore a); where it says that a value of x is "
+    "missing, empty all such cells (empty, NA, N/A, #N/A, #NA, NaN, null, none, ? are read as "
+    "missing) and pass --missing mean\n"
+)
 
 
 def people(n=120, seed=0):
@@ -283,7 +289,7 @@ def test_columns_that_are_not_all_text(tmp_path):
     """What begins with numbers has numbers; dates and numbers in other marks are told."""
     columns = people(20)
     for cells, told in (
-        (["1", "many"], "line 3, column 'a': expected a number, got 'many'; a column has numbers"),
+        (["1", "many"], f"line 3, column 'a': expected a number, got 'many'{MENDED}"),
         (["2020-01-31", "2020-02-01"], "line 2, column 'a': expected a number, got '2020-01-31'"),
         (["1,5", "2,5"], "pass --decimal , if its comma is the decimal mark"),
         (["28 €", "30 €"], "got '28 €': write the digits 0 to 9 and a point, without other marks"),
@@ -670,19 +676,84 @@ def test_what_is_written_as_text_and_is_none(tmp_path, kind):
     for cells, told in (
         (["2020-01-31", "2020-02-01"], "got '2020-01-31': write a date as a number, such as the "),
         (["10.5 €", "11.5 €"], "got '10.5 €': write the digits 0 to 9 and a point, without other"),
-        (["-", "18", "21", "35"], "got '-'; a column has numbers in all rows,"),
+        (["-", "18", "21", "35"], f"got '-'{MENDED}"),
+        (["unknown", "18", "21", "35"], f"got 'unknown'{MENDED}"),
+        (["unknown", *(f"{k}.5" for k in range(119))], f"got 'unknown'{MENDED}"),
+        (["-", "10.5 €", "11.5 €"], f"got '-'{MENDED}"),
         (
-            ["unknown", "18", "21", "35"],
-            "got 'unknown'; a column has numbers in all rows, or text",
+            [f"{k} m²" for k in range(30)],
+            "got '0 m²': strip the unit 'm²' from all cells, so that they are numbers\n",
         ),
     ):
         columns = {"a": (cells * 60)[:120], **people()}
         write(tmp_path / f"a.{kind}", columns)
         _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
         assert told in err
-    columns = {"a": ["2a", "1", "X", "no"] * 30, **people()}
-    write(tmp_path / f"a.{kind}", columns)
-    bpx_command("train", *given, "--epochs", 0, cwd=tmp_path)
+    for words in (
+        ["2a", "1", "X", "no"],
+        ["2 doors", "4 doors", "5 doors"],
+        [f"{k} {street}" for k in range(20) for street in ("Elm St", "High St")],
+    ):
+        write(tmp_path / f"a.{kind}", {"a": (words * 60)[:120], **people()})
+        bpx_command("train", *given, "--epochs", 0, cwd=tmp_path)
+
+
+def learning(folder, cells, *options, kind="csv", status=2):
+    """What is told about a target with these cells."""
+    quoted = [f'"{cell}"' if kind == "csv" else cell for cell in (cells * 600)[:1200]]
+    write(folder / f"a.{kind}", {"a": np.arange(0, 600, 0.5).tolist(), "y": quoted})
+    given = f"a.{kind}", "--target", "y", "--epochs", 0, *options
+    return bpx_command("train", *given, cwd=folder, status=status)[1]
+
+
+DIGITS = ": write the digits 0 to 9 and a point, without other marks, such as 1234.5"
+UNIT = ": strip the unit 'm²' from all cells, so that they are numbers"
+WORDS = ", and most of the others are numbers: mend such cells, or leave the lines out"
+
+
+@KINDS
+@BUDGETS
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["296 000 €", "9 €"], f"'296 000 €'{DIGITS}"),
+        (["$100,388", "$2"], f"'$100,388'{DIGITS}"),
+        (["296.044,50", "1.044,50"], f"'1.044,50'{DIGITS}"),
+        ([f"{k} m²" for k in range(100, 140)], f"'100 m²'{UNIT}"),
+        (["unknown", "12", "13"], f"'unknown'{WORDS}"),
+        (
+            ["2020-01-31", "2020-02-01"],
+            "'2020-01-31': write a date as a number, such as the days since a first",
+        ),
+    ],
+    ids=["euros", "dollars", "points and commas", "units", "a word", "dates"],
+)
+def test_targets_that_are_numbers_in_other_marks(
+    tmp_path, in_small_blocks, kind, budget, cells, told
+):
+    blocks(kind, budget)
+    begin = "bpx: expected numbers, or names of classes, in the targets' column 'y', got "
+    end = "; if these are names, pass --task classification\n"
+    for task in ((), ("--task", "regression")):
+        err = learning(tmp_path, cells, "--budget", budget, *task, kind=kind)
+        assert err.startswith(begin + told)
+        assert err.endswith(end)
+    named = "--budget", budget, "--task", "classification"
+    learning(tmp_path, cells, *named, kind=kind, status=0)
+
+
+@pytest.mark.parametrize(
+    "names", [["2 doors", "4 doors"], ["1st", "2nd", "none so far"], ["a", "b", "1"]]
+)
+def test_targets_that_are_names_with_numbers(tmp_path, names):
+    learning(tmp_path, names, status=0)
+
+
+def test_so_many_texts_may_be_numbers(tmp_path):
+    rows = [f"{k},{k} $" for k in range(10_002)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *rows]))
+    _, err = bpx_command("train", "a.csv", cwd=tmp_path, status=2)
+    assert "more than 10,000 different texts, such as '10000 $': take another column, or of" in err
 
 
 def test_numbers_that_a_file_has_as_text(tmp_path):

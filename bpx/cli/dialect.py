@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from ..categories import MISSING
 from ..data.readers import Dialect, as_csv
 from .missing import OPTION
 
@@ -24,7 +25,9 @@ class DialectOptions(Dialect):
     def of_text(self, column: str) -> str:
         return (
             "; a column has numbers in all rows, or text, and what it had in training: mend the "
-            f"cell, or leave out the line, or the column ({self.without(column)})"
+            f"cell, or leave out the line, or the column ({self.without(column)}); where it says "
+            f"that a value of x is missing, empty all such cells (empty, {', '.join(MISSING)} are "
+            f"read as missing) and pass {OPTION}"
         )
 
     def filling(self) -> str:

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..architecture import TASKS
 from ..checks import shortened
+from ..data.readers import Dialect, advice, is_category, odd_word
 from ..names import Names
 from ..registry import nearest
+from .dialect import COMMAS
 from .samples import Part
 
 LIKE_CLASSES = 20  # different whole numbers, at most
@@ -40,11 +42,13 @@ def by_classes(
     return [(x, np.searchsorted(classes, y)) for x, y in parts], names
 
 
-def task(parts: list[Part], asked: str | None, names: Names | None) -> tuple[str, int, str | None]:
+def task(
+    parts: list[Part], asked: str | None, names: Names | None, dialect: Dialect = COMMAS
+) -> tuple[str, int, str | None]:
     """The task and the number of outputs that targets call for, and what is in doubt there."""
     y = np.concatenate([y for _, y in parts])
     if names is not None and names.classes is not None:
-        return "classification", _of_names(names.classes, len(y), asked), None
+        return "classification", _of_names(names, len(y), asked, dialect), None
     if asked is not None:
         return asked, _outputs(y, asked), None
     if y.ndim == 2 and ((y == 0) | (y == 1)).all():
@@ -89,8 +93,11 @@ def _of_marks(y: np.ndarray) -> tuple[str, int, str]:
     return "regression", k, doubt
 
 
-def _of_names(classes: tuple[str, ...], n: int, asked: str | None) -> int:
+def _of_names(names: Names, n: int, asked: str | None, dialect: Dialect) -> int:
     """How many classes a column of text has, in n rows."""
+    classes = [str(name) for name in names.classes or ()]
+    if asked != "classification":
+        _check_words(classes, (names.target_columns or ("y",))[0], dialect)
     if asked not in (None, "classification"):
         raise ValueError(
             f"--task {asked} needs numbers, and the targets are text, such as "
@@ -103,6 +110,20 @@ def _of_names(classes: tuple[str, ...], n: int, asked: str | None) -> int:
             "column with --target"
         )
     return len(classes)
+
+
+def _check_words(classes: Sequence[str], column: str, dialect: Dialect) -> None:
+    """ValueError if most of the targets are numbers, in other marks or beside some words."""
+    if (odd := odd_word(classes, dialect)) is None:
+        return
+    word, unit = odd
+    hint = advice(word, column, dialect, unit)
+    if not unit and is_category(word, dialect):
+        hint = ", and most of the others are numbers: mend such cells, or leave the lines out"
+    raise ValueError(
+        f"expected numbers, or names of classes, in the targets' column {shortened(column)}, got "
+        f"{shortened(word)}{hint}; if these are names, pass --task classification"
+    )
 
 
 def _are_one_hot(y: np.ndarray) -> bool:

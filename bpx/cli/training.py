@@ -286,7 +286,8 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     )  # fmt: skip
     own = [True, asked.validation is None, asked.test is None]
     of_data = list(compress(parts, own))
-    task, outputs, doubt = targets.task(of_data, asked.task or recipe.task(asked.cost), names)
+    wanted = asked.task or recipe.task(asked.cost)
+    task, outputs, doubt = targets.task(of_data, wanted, names, written_in)
     if doubt and ranks.rank == 0:
         say(f"note: {doubt}")
     return _Data(*targets.by_classes(parts, names, task, own), some, task, outputs)

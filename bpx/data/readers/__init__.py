@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ...categories import Classes
 from ...checks import in_words
-from ._advice import advice, as_csv, not_csv, without_values
+from ._advice import advice, as_csv, is_category, not_csv, odd_word, without_values
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
 from ._dialect import Dialect
@@ -36,9 +36,9 @@ from ._tables import (
 __all__ = [
     "AHEAD", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read", "Reader",
     "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
-    "check_names", "csv_names", "inputs_of", "kind_of", "load_npy", "load_npz", "mapped",
-    "not_csv", "parquet_names", "parquet_size", "parquet_text", "parts_of", "reader",
-    "separated_by_others", "suffix", "table", "without_values",
+    "check_names", "csv_names", "inputs_of", "is_category", "kind_of", "load_npy", "load_npz",
+    "mapped", "not_csv", "odd_word", "parquet_names", "parquet_size", "parquet_text", "parts_of",
+    "reader", "separated_by_others", "suffix", "table", "without_values",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}

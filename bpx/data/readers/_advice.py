@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...categories import is_missing
@@ -12,18 +14,42 @@ from ...checks import shortened
 from ._dialect import Dialect
 
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")
-LIKE_A_NUMBER = re.compile(r"[+-]?[\d.,'_\s%$€]+")
+LIKE_A_NUMBER = re.compile(r"[+-]?[\d.,'_\s%$€£¥]+")
+WITH_A_UNIT = re.compile(r"[+-]?\d[\d.,'_\s]*([^\d.,'_\s].*)")
+FEW = 10  # texts: "2 doors" and "4 doors" may well be categories
 
 
 def is_category(cell: str, dialect: Dialect) -> bool:
     """Whether a cell has text, and neither a date nor a number that is written in another way."""
     word = cell.strip()
-    return dialect.is_word(word) and not (DATE.match(word) or LIKE_A_NUMBER.fullmatch(word))
+    return dialect.is_word(word) and not _has_marks(word)
 
 
-def advice(cell: str, column: str, dialect: Dialect) -> str:
-    """The end of a message about a cell that is not a finite number."""
+def _has_marks(word: str) -> bool:
+    """Whether it is a date, or a number that is written in another way."""
+    return bool(DATE.match(word) or LIKE_A_NUMBER.fullmatch(word))
+
+
+def odd_word(words: Sequence[str], dialect: Dialect) -> tuple[str, str] | None:
+    """Of different texts one that is no name, where most are numbers or dates, and its unit.
+
+    The unit is "" unless nearly all are numbers with this one. None if they are names, or if all
+    are plain numbers: where a file has these as text, it is meant so.
+    """
+    units = Counter(found[1] for word in words if (found := WITH_A_UNIT.fullmatch(word)))
+    for unit, count in units.most_common(1):
+        if count > FEW and count >= 0.9 * len(words) and not _has_marks(f"1{unit}"):
+            return next(word for word in words if word.endswith(unit)), unit
+    odd = [word for word in words if dialect.number(word) is None]
+    numbers = len(words) - len(odd) + sum(map(_has_marks, odd))
+    return (odd[0], "") if odd and numbers > len(words) / 2 else None
+
+
+def advice(cell: str, column: str, dialect: Dialect, unit: str = "") -> str:
+    """The end of a message about a cell that is not a finite number, perhaps for its unit."""
     word = cell.strip()
+    if unit:
+        return f": strip the unit {shortened(unit)} from all cells, so that they are numbers"
     if is_missing(word):
         return ": fill it, or leave the line out"
     if word.lower() in ("true", "false"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...categories import Categories, by_column, is_missing, source
 from ...checks import shortened
-from ._advice import advice, is_category
+from ._advice import advice, is_category, odd_word
 from ._dialect import Dialect, is_truth
 from ._names import check_known
 
@@ -156,13 +156,14 @@ class Inputs:
         """
         new = [column for column, category in self._sources if category is None]
         found = {column: self.text[column].names for column in new if column in self.text}
-        self._check_few(rows, dialect)
         for column, categories in found.items():
             if (odd := _odd(categories, dialect)) is not None:
                 raise ValueError(
                     f"{self._path}, column {shortened(column)}: expected numbers, or words that "
-                    f"are no numbers, got {shortened(odd)}{advice(odd, column, dialect)}"
+                    f"are no numbers, got {shortened(odd[0])}"
+                    f"{advice(odd[0], column, dialect, unit=odd[1])}"
                 )
+        self._check_few(rows, dialect)
         each = {column: sorted(categories) for column, categories in found.items()}
         self._sources = [
             (column, one)
@@ -224,13 +225,8 @@ def inputs_of(
     return found
 
 
-def _odd(categories: Sequence[str], dialect: Dialect) -> str | None:
-    """What is no category, if the first one is none, or if most, but not all, are numbers.
-
-    Numbers that a file has as text are meant so.
-    """
-    plain = [dialect.number(each) is not None for each in categories]
-    if not plain[0] and not is_truth(categories[0]) and not is_category(categories[0], dialect):
-        return categories[0]
-    mixed = not all(plain) and sum(plain) > len(plain) / 2
-    return categories[plain.index(False)] if mixed else None
+def _odd(categories: Sequence[str], dialect: Dialect) -> tuple[str, str] | None:
+    """As `odd_word`; or the first one, if it is a number in other marks, or a date."""
+    first = categories[0]
+    plain = dialect.number(first) is not None or is_truth(first) or is_category(first, dialect)
+    return odd_word(categories, dialect) if plain else (first, "")
