@@ -125,6 +125,7 @@ class ShowEpochs(Callback):
         print("  ".join(cells)[5:], flush=True)
 
 
+TELLING = 10  # samples: of fewer the accuracy says little
 MOST_SCORES = 20  # lines for targets, and for classes
 
 
@@ -184,7 +185,12 @@ def described(
 
 
 def note_no_better(found: Mapping[str, list[float]], y: np.ndarray, learned: np.ndarray) -> None:
-    """Say so where labels y are no better predicted than by the most frequent one alone."""
+    """Say so where labels y are no better predicted than by the most frequent one alone.
+
+    Of a few samples it would often be chance.
+    """
+    if len(y) < TELLING:
+        return
     accuracy, alone = found["accuracy"][0], _of_most_frequent(learned, y)
     if accuracy <= min(alone, np.nextafter(1.0, 0.0)):
         note(
