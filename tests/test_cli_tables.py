@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 
 import numpy as np
 import pytest
 from command_line import bpx_command
 
 import bpx
+from bpx.cli import training
 
 
 def write(path, n, rng, kinds=("no", "yes"), columns=("a", "b")):
@@ -99,7 +101,7 @@ def test_other_samples_do_not_decide_the_task(tmp_path, rng):
     arrays("more.npz", 0, 1, 7)
     given = "train", "now.npz", "--epochs", 1, "--validation"
     out, err = bpx_command(*given, "some.npz", cwd=tmp_path)
-    assert ("classification;" in out, "warning" in err) == (True, False)
+    assert ("classification;" in out, err) == (True, "")
     _, err = bpx_command(*given, "more.npz", cwd=tmp_path, status=2)
     assert "the validation samples have the label 7, which the data have not: 0, 1, 2" in err
     arrays("now.npz", 3, 5, 9)
@@ -307,6 +309,45 @@ def test_a_run_that_has_not_ended_is_a_line_too(tmp_path, tables):
     assert second.endswith("--hidden '5 run2 7 0.001'")
 
 
+def test_a_run_that_was_cut_short_has_what_it_did(tmp_path, tables, monkeypatch):
+    def press(self, run):
+        if run.net.steps == 13:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training.ShowNetwork, "on_step_end", press, raising=False)
+    given = "train", "now.csv", "--ignore", "id", "--epochs", 4, "--out", "run"
+    bpx_command(*given, cwd=tmp_path, status=130)
+    out, _ = bpx_command("compare", "run", cwd=tmp_path)
+    assert re.split("  +", out.splitlines()[1])[:2] == ["run", "1 + 5 steps"]  # of 8
+    for name in ("history.csv", "test.json"):  # as where it is killed
+        (tmp_path / "run" / name).unlink()
+    titles, line = bpx_command("compare", "run", cwd=tmp_path)[0].splitlines()
+    assert "test" not in titles
+    assert re.split("  +", line)[:2] == ["run", "1 + 5 steps"]
+    assert "-" not in re.split("  +", line)
+    monkeypatch.undo()
+    bpx_command("train", "--resume", "run", cwd=tmp_path)
+    out, _ = bpx_command("compare", "run", cwd=tmp_path)
+    assert re.split("  +", out.splitlines()[1])[:2] == ["run", "4"]
+
+
+def test_no_file_is_replaced_unasked(tmp_path, tables):
+    pytest.importorskip("onnx", reason="a command writes its models")
+    trained(tmp_path)
+    for name, *command in (
+        ("p.csv", "predict", "run", "last.csv", "--out"),
+        ("p.npy", "predict", "run", "last.csv", "--out"),
+        ("c.png", "compare", "run", "--out"),
+        ("m.onnx", "export", "run"),
+    ):
+        (tmp_path / name).write_text("mine")
+        _, err = bpx_command(*command, name, cwd=tmp_path, status=2)
+        assert err == f"bpx: {name} is there already: name another file, or pass --overwrite\n"
+        assert (tmp_path / name).read_text() == "mine"
+        bpx_command(*command, name, "--overwrite", cwd=tmp_path)
+        assert (tmp_path / name).read_bytes() != b"mine"
+
+
 def test_what_a_run_replaces(tmp_path, tables):
     """What is of the run before is gone when another one begins, or has diverged."""
     trained(tmp_path, "--task", "classification")
@@ -413,6 +454,9 @@ def test_an_accuracy_that_is_no_better_than_the_most_frequent_label_is_told(tmp_
         "which the most frequent label alone has: try more --epochs, another --learning-rate "
         "or --hidden, or more samples; if the other classes are rare, --class-weight balanced"
     ) in err
+    (tmp_path / "b.csv").write_text("\n".join(["a,kind", *rows[:9]]))
+    _, err = bpx_command("train", "a.csv", "--epochs", 1, "--test", "b.csv", cwd=tmp_path)
+    assert err == ""  # of so few
     rows = [f"{k % 2},{'xz'[k % 2]}" for k in range(100)]
     (tmp_path / "a.csv").write_text("\n".join(["a,kind", *rows]))
     out, err = bpx_command("train", "a.csv", cwd=tmp_path)

@@ -227,7 +227,8 @@ def test_predictions_are_written_in_the_same_way(tmp_path, rng, separator, decim
     own = "--separator", separator, "--decimal", decimal
     for net, names in ((values, values.target_columns), (labels, ("label",))):
         net.save(tmp_path / "net.safetensors")
-        bpx_command("predict", "net.safetensors", "x.csv", *own, "--out", "p.csv", cwd=tmp_path)
+        given = "net.safetensors", "x.csv", *own, "--out", "p.csv", "--overwrite"
+        bpx_command("predict", *given, cwd=tmp_path)
         with (tmp_path / "p.csv").open(newline="") as file:
             first, *rows = csv.reader(file, delimiter=mark)
         assert tuple(first) == names

@@ -38,8 +38,8 @@ def _predictions(kind):
         model, x = folder.parent / "model.safetensors", folder.parent / "x.npy"
         net.save(model)
         np.save(x, np.tile(X, (20, 1)))
-        arguments = ["predict", str(model), str(x), "--outputs", "--out", f"{folder}/file.{kind}"]
-        cli.app(arguments, standalone_mode=False)
+        out = f"{folder}/file.{kind}", "--overwrite"
+        cli.app(["predict", str(model), str(x), "--outputs", "--out", *out], standalone_mode=False)
 
     return save
 

@@ -64,6 +64,9 @@ Missing = Annotated[
     str | None,
     typer.Option(help="mean: a missing cell of x gets the mean of its column in training."),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file to be written, if it is there.")
+]
 On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
 Budget = Annotated[
     str | None,
@@ -387,12 +390,13 @@ def predict(
     missing: Missing = None,
     backend: On = None,
     budget: Budget = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Predict a label or values for each sample, one line each."""
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     if out is not None:
-        _check_spared(out, data, runs.model(model))
+        _check_spared(out, overwrite, data, runs.model(model))
         if keep and out.suffix.lower() == ".npy":
             raise ValueError(f"--keep is for a .csv file of predictions, got --out {out}")
     written_in, fill = dialect(data, separator, decimal), are_filled(missing)
@@ -427,11 +431,15 @@ def predict(
         predictions.write(out, host, names, written_in, kept)
 
 
-def _check_spared(out: Path, *read: Path) -> None:
-    """ValueError if writing `out` would replace one of the files that are read."""
+def _check_spared(out: Path, overwrite: bool, *read: Path) -> None:
+    """ValueError if writing `out` would replace one of the files that are read, or another file
+    unless `overwrite`.
+    """
     for path in read:
         if out.exists() and path.exists() and out.samefile(path):
             raise ValueError(f"{out} would replace {path}, which it is made of: name another file")
+    if out.is_file() and not overwrite:
+        raise ValueError(f"{out} is there already: name another file, or pass --overwrite")
 
 
 @app.command()
@@ -442,6 +450,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="A picture of their learning curves, such as curves.png.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare runs by their scores.
 
@@ -449,7 +458,7 @@ def compare(
     """
     folders = [run.parent if run.is_file() else run for run in folders]  # of a model
     if out is not None:
-        _check_spared(out, *(run / name for run in folders for name in runs.WRITTEN))
+        _check_spared(out, overwrite, *(run / name for run in folders for name in runs.WRITTEN))
     found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
     print(comparison.table(found))
     if out is not None:
@@ -477,11 +486,12 @@ def export(
     classes: Annotated[
         str | None, typer.Option(help="Names of the labels, instead of 0, 1, ...: cat,dog.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a trained network, or an ensemble, as an ONNX model."""
     if out.suffix.lower() != ".onnx":
         raise ValueError(f"expected a file that ends in .onnx, got {out.name!r}")
-    _check_spared(out, runs.model(model))
+    _check_spared(out, overwrite, runs.model(model))
     net = load(runs.model(model), backend="numpy")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     written = export_onnx(net, out, classes=names).graph

@@ -21,7 +21,7 @@ TEST = {"accuracy": "test accuracy", "r2": "test R²"}  # scores
 def table(runs: Mapping[str, Result]) -> str:
     """A line for each run: the best of its costs and accuracies on the validation data, each with
     its epoch; its score on the test samples; the seconds that its epochs took; and its options
-    that not all the runs have.
+    that not all the runs have. Beside the epochs are the steps in one that has not ended.
     """
     results = list(runs.values())
     best = [name for name in BEST if any(name in of_run.history for of_run in results)]
@@ -32,8 +32,8 @@ def table(runs: Mapping[str, Result]) -> str:
     titles += [*(TEST[name] for name in test), "seconds"]
     options = _different([of_run.options for of_run in results])
     lines = [[*titles, "options" if any(options) else ""]]
-    for (run, (_, history, scores)), own in zip(runs.items(), options, strict=True):
-        cells = [run, str(history.epochs)]
+    for (run, (_, history, scores, steps)), own in zip(runs.items(), options, strict=True):
+        cells = [run, f"{history.epochs} + {steps} steps" if steps else str(history.epochs)]
         for name in best:
             cells += _best(history, name)
         cells += [_cell(name, float(np.mean(scores.get(name, [np.nan])))) for name in test]

@@ -14,7 +14,7 @@ from ..files import save
 from ..history import History
 from ..network import Network
 from ..plotting import picture
-from ..training.checkpoints import Checkpoint, delete, is_checkpoint
+from ..training.checkpoints import Checkpoint, delete, is_checkpoint, newest
 from ..writing import write_bytes
 from .recipe import LAID_OUT
 from .spelling import as_typed
@@ -202,20 +202,27 @@ def _read_recipe(out: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Result(NamedTuple):
-    """What a run was asked for, and what it came to so far: no scores if it diverged."""
+    """What a run was asked for, and what it came to so far: no scores if it diverged.
+
+    In an epoch that has not ended it has taken `steps`.
+    """
 
     options: dict[str, Any]
     history: History
     scores: dict[str, list[float]]
+    steps: int
 
 
 def result(out: Path, kinds: Mapping[str, Any]) -> Result:
     """That of the run in a folder; ValueError if there is none, or a part is damaged."""
+    options, last = _read_recipe(out, kinds), newest(_checkpoints(out))
+    if last is not None:  # it has not ended yet, or was cut short
+        return Result(options, last.history, _read_scores(out / SCORES), last.epoch.done)
     try:
         history = History.from_csv(out / HISTORY)
-    except FileNotFoundError:  # it has not ended yet
+    except FileNotFoundError:
         history = History()
-    return Result(_read_recipe(out, kinds), history, _read_scores(out / SCORES))
+    return Result(options, history, _read_scores(out / SCORES), 0)
 
 
 def _read_scores(path: Path) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ from ..backends import Array
 from ..network import Network
 from ..optimizers import State
 from ..parallel.ranks import Ranks, agreed, of_all_ranks, same
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, newest
 from .snapshots import Snapshot, described, differing
 from .state import numbers, set_numbers, vectors
 
@@ -31,7 +31,7 @@ def newest_checkpoint(
     checkpoints: Checkpoints, ranks: Ranks, custom: Mapping[str, Any] | None
 ) -> Snapshot | None:
     """Rank 0's newest checkpoint on all ranks; the others need not see its folder."""
-    found = checkpoints.newest(custom) if ranks.rank == 0 else None
+    found = newest(checkpoints.folder, custom) if ranks.rank == 0 else None
     if ranks.size == 1:
         return found
     content = ranks.broadcast(b"" if found is None else Path(found.path).read_bytes())

@@ -205,31 +205,34 @@ class Checkpoints:
                 "resume=True goes on from it; to begin anew delete them, or name another folder"
             )
 
-    def newest(self, custom: Mapping[str, Any] | None) -> Snapshot | None:
-        """The newest one that is whole, see `load` for `custom`; None if there is none at all.
 
-        Raises
-        ------
-        FileFormatError
-            All of them are damaged.
-        """
-        found = _found(self.folder)
-        reasons = []
-        for path in reversed(found):
-            try:
-                snapshot = Snapshot.read(path, custom)
-            except (FileFormatError, OSError) as error:
-                reasons.append(str(error))
-                continue
-            for reason in reasons:
-                warn(f"a damaged checkpoint is passed over, and {path.name} is used: {reason}")
-            return snapshot
-        if found:
-            raise FileFormatError(
-                f"all {len(found)} checkpoints in {self.folder} are damaged; delete them to begin "
-                f"anew: {'; '.join(reasons)}"
-            )
-        return None
+def newest(folder: Path, custom: Mapping[str, Any] | None = None) -> Snapshot | None:
+    """The newest one in a folder that is whole; None if there is none at all.
+
+    For `custom` see `load`.
+
+    Raises
+    ------
+    FileFormatError
+        All of them are damaged.
+    """
+    found = _found(folder)
+    reasons = []
+    for path in reversed(found):
+        try:
+            snapshot = Snapshot.read(path, custom)
+        except (FileFormatError, OSError) as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            warn(f"a damaged checkpoint is passed over, and {path.name} is used: {reason}")
+        return snapshot
+    if found:
+        raise FileFormatError(
+            f"all {len(found)} checkpoints in {folder} are damaged; delete them to begin "
+            f"anew: {'; '.join(reasons)}"
+        )
+    return None
 
 
 def _found(folder: Path) -> list[Path]:
