@@ -336,7 +336,8 @@ def test_members_in_processes_tell_their_names(written):
 
 def test_the_command_line_goes_by_names(trees, written, rng):
     model = "run/model.safetensors"
-    out, err = bpx_command("train", "trees.csv", "--epochs", 30, "--out", "run", cwd=written)
+    given = "trees.csv", "--target", "kind", "--epochs", 30, "--out", "run"
+    out, err = bpx_command("train", *given, cwd=written)
     assert (err, "softmax" in out) == ("", True)
     score, _ = bpx_command("evaluate", model, "trees.csv", cwd=written)
     order = rng.permutation(60)[:40]

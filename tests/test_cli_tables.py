@@ -129,9 +129,8 @@ def test_other_samples_that_do_not_fit(tmp_path, tables, rng):
     np.savez(tmp_path / "several.npz", x=np.ones((5, 2)), y=np.zeros((5, 2)))
 
     def message(*options):
-        _, err = bpx_command(
-            "train", "now.csv", "--ignore", "id", *options, cwd=tmp_path, status=2
-        )
+        given = "now.csv", "--target", "kind", "--ignore", "id", *options
+        _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
         assert len(err.splitlines()) == 1
         return err
 
@@ -455,12 +454,24 @@ def test_an_accuracy_that_is_no_better_than_the_most_frequent_label_is_told(tmp_
         "or --hidden, or more samples; if the other classes are rare, --class-weight balanced"
     ) in err
     (tmp_path / "b.csv").write_text("\n".join(["a,kind", *rows[:9]]))
-    _, err = bpx_command("train", "a.csv", "--epochs", 1, "--test", "b.csv", cwd=tmp_path)
+    given = "train", "a.csv", "--target", "kind"
+    _, err = bpx_command(*given, "--epochs", 1, "--test", "b.csv", cwd=tmp_path)
     assert err == ""  # of so few
     rows = [f"{k % 2},{'xz'[k % 2]}" for k in range(100)]
     (tmp_path / "a.csv").write_text("\n".join(["a,kind", *rows]))
-    out, err = bpx_command("train", "a.csv", cwd=tmp_path)
+    out, err = bpx_command(*given, cwd=tmp_path)
     assert ("test accuracy 100.00 %" in out, err) == (True, "")
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_a_target_that_nobody_names_is_told(tmp_path, tables, kind):
+    np.savez(tmp_path / "now.npz", x=tables["now"][0], y=tables["now"][1])
+    told = "bpx: note: the target is the last column, 'kind': --target names another\n"
+    given = "train", f"now.{kind}", "--epochs", 0, *(["--columns", "a"] * (kind == "csv"))
+    err = bpx_command(*given, cwd=tmp_path)[1]
+    assert err.startswith(told) == (kind == "csv")
+    named = ("--target", "kind" if kind == "csv" else "y")
+    assert told not in bpx_command(*given, *named, cwd=tmp_path)[1]
 
 
 def test_one_label_in_all_test_samples_is_no_fault(tmp_path, tables):

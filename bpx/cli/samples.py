@@ -102,6 +102,11 @@ def parts(
             note_codes(path, names.columns or (), dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
+    if target is None and names is not None and names.target_columns:
+        note(
+            f"the target is the last column, {shortened(names.target_columns[0])}: --target names "
+            "another"
+        )
     sources = _sources(path, names, dialect)
     _note_text(sources)
     for option, file in others.items():

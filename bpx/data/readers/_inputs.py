@@ -151,12 +151,17 @@ class Inputs:
         Raises
         ------
         ValueError
-            They are too many, which are names or numbers of the rows, perhaps; or look like
-            numbers or dates; or an input has the name of another one.
+            There are none; or too many, which are names or numbers of the rows, perhaps; or they
+            look like numbers or dates; or an input has the name of another one.
         """
         new = [column for column, category in self._sources if category is None]
         found = {column: self.text[column].names for column in new if column in self.text}
         for column, categories in found.items():
+            if not categories:
+                raise ValueError(
+                    f"{self._path}: column {shortened(column)} has no value in any row: leave it "
+                    f"out ({dialect.without(column)})"
+                )
             if (odd := _odd(categories, dialect)) is not None:
                 raise ValueError(
                     f"{self._path}, column {shortened(column)}: expected numbers, or words that "
