@@ -121,6 +121,15 @@ class Architecture:
         self.state_layout = Layout([layer.state() for layer in layers], [True] * len(layers))
         self._wanted = sequence.wanted(layers)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What it is made of: all else is another version's to derive."""
+        given = "layers", "cost", "task", "custom"
+        return {name: getattr(self, name) for name in given}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        layers, cost, task = (state[name] for name in ("layers", "cost", "task"))
+        Architecture.__init__(self, layers, cost, task, state.get("custom"))
+
     def check_dtype(self, dtype: str) -> None:
         """ValueError if an `Embedding` beside other numbers has more than it tells apart."""
         most = largest_whole(dtype)

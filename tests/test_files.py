@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 import bpx
 from bpx import files, layers, persistence
+from bpx.architecture import Architecture
 from bpx.layers._base import LAYERS
 
 
@@ -129,6 +130,26 @@ def test_ones_own_are_saved_by_the_names_of_their_file(tmp_path, monkeypatch):
     resumed.fit(x, y, epochs=3, checkpoint=tmp_path, resume=True)
     assert resumed.history.epochs == 3
     bpx.load(max(tmp_path.iterdir()), custom=own).save(tmp_path / "again.safetensors")
+
+
+def test_a_pickle_of_another_version_has_what_this_one_derives(monkeypatch):
+    """Earlier ones pickled all attributes, and this one has others by now."""
+    net = bpx.Network([3, 4, 2], hidden="relu", cost="quadratic", seed=0)
+    described = net.chain.architecture
+    made_of = {"layers", "cost", "task", "custom"}
+    assert described.__getstate__().keys() == made_of
+    with monkeypatch.context() as earlier:
+        earlier.setattr(
+            Architecture,
+            "__getstate__",
+            lambda self: {name: vars(self)[name] for name in made_of} | {"of_old": 1},
+        )
+        content = pickle.dumps(net)
+    twin = pickle.loads(content)
+    assert vars(twin.chain.architecture).keys() == vars(described).keys()
+    for one in (net, twin):
+        one.fit(np.eye(3), [0, 1, 1], epochs=2)
+    assert twin.copy().to_bytes() == net.to_bytes()
 
 
 def test_a_name_that_another_one_has_by_now(monkeypatch):

@@ -665,6 +665,19 @@ class TestInCompany:
         est = mlp().fit(*small)
         twin = pickle.loads(pickle.dumps(est))
         assert np.array_equal(twin.predict_proba(small[0]), est.predict_proba(small[0]))
+        assert vars(twin).keys() == vars(est).keys()
+
+    def test_a_pickle_of_another_version(self, small, monkeypatch):
+        est = mlp().fit(*small)
+        with monkeypatch.context() as earlier:
+            earlier.setattr(bpx, "__version__", "0.0.9")
+            content = pickle.dumps(est)
+        told = f"this MLPClassifier was pickled by bpx 0.0.9 and is loaded by {bpx.__version__}: "
+        with pytest.warns(UserWarning, match=re.escape(told)):
+            twin = pickle.loads(content)
+        assert np.array_equal(twin.predict_proba(small[0]), est.predict_proba(small[0]))
+        with pytest.warns(UserWarning, match="by bpx of an unknown version and is"):
+            twin.__setstate__(dict(vars(est)))
 
 
 def test_predictions_of_frames(digits):

@@ -18,6 +18,7 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import Array, Backend, get, move, on_host
+from ..checks import warn
 from ..network import Network
 from ..onnx.export import exported
 from ._arrays import (
@@ -37,6 +38,26 @@ class HasNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     _allow_nd: ClassVar[bool] = False  # of X, as scikit-learn's checks take it
     _network: Network
     _source: Backend | None = None  # of X, for arrays that are not the network's
+
+    def __getstate__(self) -> dict[str, Any]:
+        from bpx import __version__
+
+        return super().__getstate__() | {"_bpx_version": __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from bpx import __version__
+
+        others = dict(state)
+        theirs = others.pop("_bpx_version", "of an unknown version")
+        if theirs != __version__:
+            warn(
+                f"this {type(self).__name__} was pickled by bpx {theirs} and is loaded by "
+                f"{__version__}: it may fail or answer otherwise. Train it again, or load it with "
+                "that version; what est.to_network().save(path) writes, bpx.load reads in later "
+                "versions too",
+                UserWarning,
+            )
+        super().__setstate__(others)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_network" in vars(self)
