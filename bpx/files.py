@@ -186,9 +186,10 @@ def load(
 
 
 def history(run: Mapping[str, Any]) -> History:
-    """That of a run in the header of a checkpoint."""
-    names = "history", "larger_is_better", "stopped", "undecided"
-    return History.of(*(run[name] for name in names))
+    """That of a run in the header of a checkpoint; what an earlier version left out is `of`'s."""
+    columns = run["history"]
+    others = ("larger_is_better", "stopped", "undecided")
+    return History.of(columns, **{name: run[name] for name in others if name in run})
 
 
 def _all_taken(path: str | PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:

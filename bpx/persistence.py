@@ -55,6 +55,10 @@ class FileFormatError(ValueError):
         super().__init__(printable(message if whole else f"{message[:MOST_SAID]}..."))
 
 
+class OtherVersionError(FileFormatError):
+    """A file of a later version, which is not known to be damaged."""
+
+
 def write(
     path: str | PathLike[str],
     tensors: Mapping[str, np.ndarray],
@@ -283,7 +287,7 @@ def _header(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if version < 1:
         raise FileFormatError(f"{path} has no readable format version ({found!r})")
     if version > FORMAT_VERSION:
-        raise FileFormatError(
+        raise OtherVersionError(
             f"{path} was written by a later bpx (format {version}; this bpx reads up to "
             f"{FORMAT_VERSION}): update bpx"
         )

@@ -842,6 +842,102 @@ def test_a_network_alone_is_no_checkpoint(data, tmp_path):
         network().fit(*data, checkpoint=tmp_path, resume=True)
 
 
+# --- other versions -----------------------------------------------------------------------------
+
+
+def rewritten(folder, change):
+    """As another version would have written its checkpoints: their headers changed in place."""
+    for name in names(folder):
+        tensors, header = persistence.read(folder / name)
+        change(header, header["training"])
+        persistence.write(folder / name, tensors, header)
+
+
+def leave_out(header, run):
+    """What a later version would have added."""
+    for name in ("version", "undecided", "larger_is_better", "stopped", "begun"):
+        del run[name]
+    for name in ("digest", "seconds"):
+        del run["epoch"][name]
+    for name in ("l1", "clip_norm"):
+        del run["arguments"][name]
+    for layer in header["layers"]:
+        layer.pop("use_bias", None)
+
+
+def add(header, run):
+    """What a later version writes of something that was not asked for."""
+    run["version"] = "9.0"
+    run["arguments"] |= {"averaging": 0.0, "of it": []}
+
+
+@pytest.mark.parametrize("change", [leave_out, add])
+def test_a_run_of_another_version_goes_on(data, tmp_path, change):
+    whole, resumed = network(), network(seed=5)
+    whole.fit(*data, epochs=4)
+    network().fit(*data, epochs=2, checkpoint=tmp_path)
+    rewritten(tmp_path, change)
+    resumed.fit(*data, epochs=4, checkpoint=tmp_path, resume=True)
+    assert state_of(resumed) == state_of(whole)
+
+
+def of_another(header, run):
+    run["version"] = "9.0"
+    del run["optimizer"]
+
+
+def with_a_layer_of_another(header, run):
+    run["version"] = "9.0"
+    header["layers"][0]["name"] = "of-the-future"
+
+
+def without_a_version(header, run):
+    del run["version"], run["callbacks"]
+
+
+def with_other_arguments(header, run):
+    run["version"] = "0.0.1"
+    run["arguments"]["optimizer"] = "SGD(0.1)"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            of_another,
+            bpx.FileFormatError,
+            r"KeyError\('optimizer'\)\)\. The file is not damaged: i",
+        ),
+        (of_another, bpx.FileFormatError, "is a checkpoint of bpx 9.0, and this is .*Resume with"),
+        (with_a_layer_of_another, bpx.FileFormatError, "'of-the-future'.* is a checkpoint of bpx"),
+        (without_a_version, bpx.FileFormatError, "checkpoint of bpx of an unknown version, and t"),
+        (
+            with_other_arguments,
+            ValueError,
+            r"optimizer was 'SGD\(0.1\)' and .*; bpx was 0.0.1 and",
+        ),
+    ],
+)
+def test_what_another_version_wrote_is_not_called_damaged(data, tmp_path, change, error, message):
+    network().fit(*data, epochs=2, checkpoint=tmp_path)
+    rewritten(tmp_path, change)
+    before = names(tmp_path)
+    with pytest.raises(error, match=message) as told:
+        network().fit(*data, epochs=4, checkpoint=tmp_path, resume=True)
+    assert "are damaged" not in str(told.value)
+    assert "delete" not in str(told.value)
+    assert names(tmp_path) == before
+
+
+def test_another_format_is_not_called_damaged(data, tmp_path, monkeypatch):
+    network().fit(*data, epochs=1, checkpoint=tmp_path)
+    monkeypatch.setattr(persistence, "FORMAT_VERSION", 0)
+    with pytest.raises(
+        bpx.FileFormatError, match=r"^\S+\.safetensors was written by a later"
+    ):
+        network().fit(*data, epochs=2, checkpoint=tmp_path, resume=True)
+
+
 def test_a_killed_process_goes_on(data, tmp_path):
     """SIGKILL while a checkpoint is written after every step."""
     for folder in (tmp_path, tmp_path / "whole"):

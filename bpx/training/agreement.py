@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import persistence
 from ..backends import Array
 from ..network import Network
 from ..optimizers import State
@@ -40,7 +41,7 @@ def newest_checkpoint(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.safetensors"
         path.write_bytes(content)
-        return Snapshot.read(path, custom)
+        return Snapshot.of(path, *persistence.read(path), custom)
 
 
 def check_arguments(net: Network, ranks: Ranks, arguments: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ..callbacks import Run
 from ..checks import positive, warn, whole
 from ..elsewhere import EVERY
 from ..keywords import init_hints
-from ..persistence import FileFormatError
+from ..persistence import FileFormatError, OtherVersionError
 from .passes import NO_LIMIT
 from .snapshots import Epoch, Snapshot, contents
 
@@ -214,16 +214,20 @@ def newest(folder: Path, custom: Mapping[str, Any] | None = None) -> Snapshot | 
     Raises
     ------
     FileFormatError
-        All of them are damaged.
+        All of them are damaged; or that one is not, but of another version of bpx, or has parts
+        of one's own that are not known.
     """
     found = _found(folder)
     reasons = []
     for path in reversed(found):
         try:
-            snapshot = Snapshot.read(path, custom)
+            content = persistence.read(path)
+        except OtherVersionError:
+            raise
         except (FileFormatError, OSError) as error:
             reasons.append(str(error))
             continue
+        snapshot = Snapshot.of(path, *content, custom)
         for reason in reasons:
             warn(f"a damaged checkpoint is passed over, and {path.name} is used: {reason}")
         return snapshot

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, persistence
+from bpx import __version__
+
+from .. import files
 from ..callbacks import Run
 from ..checks import SHOWN, nonnegative, number, shortened, whole
 from ..data.arrays import Samples
@@ -210,6 +212,7 @@ def contents(
         tensors |= {f"{TRAINING}.callbacks.{index}.{name}": a for name, a in arrays.items()}
         remembered.append(others)
     header[TRAINING] = {
+        "version": __version__,
         "arguments": dict(arguments),
         "optimizer": {"step": state.step, "factor": state.factor, "slots": sorted(state.slots)},
         "epoch": epoch.position(),
@@ -259,6 +262,8 @@ class Snapshot:
         As in `Run`.
     callbacks : list of dict
         The states of those that have one.
+    version : str
+        Of bpx, which wrote it.
     """
 
     path: Any
@@ -269,18 +274,43 @@ class Snapshot:
     history: History
     begun: int
     callbacks: list[dict[str, Any]]
+    version: str
 
     @classmethod
-    def read(cls, path: str | PathLike[str], custom: Mapping[str, Any] | None = None) -> Snapshot:
-        """Read a checkpoint; FileFormatError for anything that no run wrote."""
-        tensors, header = persistence.read(path)
+    def of(
+        cls,
+        path: str | PathLike[str],
+        tensors: dict[str, np.ndarray],
+        header: Mapping[str, Any],
+        custom: Mapping[str, Any] | None = None,
+    ) -> Snapshot:
+        """What a whole file holds, as `persistence.read` gives it.
+
+        Raises
+        ------
+        FileFormatError
+            Anything that no run wrote, or none of this version of bpx.
+        """
+        try:
+            return cls._of(path, tensors, header, custom)
+        except FileFormatError as error:
+            theirs = written_by(header)
+            if theirs == __version__:
+                raise
+            raise FileFormatError(
+                f"{error}. The file is not damaged: it is a checkpoint of bpx {theirs}, and this "
+                f"is {__version__}. Resume with that version, or begin anew in another folder"
+            ) from error
+
+    @classmethod
+    def _of(cls, path: Any, tensors: dict[str, Any], header: Any, custom: Any) -> Snapshot:
         if TRAINING not in header:
             raise FileFormatError(
                 f"{path} is not a checkpoint, only a network: use bpx.load(path)"
             )
         net = files.network(path, tensors, header, backend="numpy", custom=custom)
         try:
-            found = cls._of(path, net, tensors, header)
+            found = cls._of_run(path, net, tensors, header)
         except FileFormatError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -293,14 +323,14 @@ class Snapshot:
         return found
 
     @classmethod
-    def _of(cls, path: Any, net: Network, tensors: dict[str, Any], header: Any) -> Snapshot:
+    def _of_run(cls, path: Any, net: Network, tensors: dict[str, Any], header: Any) -> Snapshot:
         run = header[TRAINING]
         optimizer, at = run["optimizer"], run["epoch"]
         done = whole("done", at["done"], 0)
         log = StepLog()
         if done:
             log.append(_rows_of_log(path, tensors.pop(f"{TRAINING}.log"), done))
-        digest = None if at["digest"] is None else whole("digest", at["digest"], 0)
+        digest = None if at.get("digest") is None else whole("digest", at["digest"], 0)
         slots = {
             str(name): files.packed(path, net.layout, tensors, f"{TRAINING}.optimizer.{name}.")
             for name in optimizer["slots"]
@@ -315,13 +345,13 @@ class Snapshot:
                 state[name.removeprefix(prefix)] = tensors.pop(name)
         epoch = Epoch(
             generator=header["generator"], source=at["source"], validation=at["validation"],
-            digest=digest, done=done, log=log, seconds=number("seconds", at["seconds"]), path=path,
+            digest=digest, done=done, log=log, path=path,
+            seconds=number("seconds", at.get("seconds", 0.0)),
         )  # fmt: skip
         return cls(
-            path=path, net=net,
-            arguments={name: header[name] for name in NETWORK} | dict(run["arguments"]),
-            memory=memory, epoch=epoch, history=files.history(run),
-            begun=whole("begun", run["begun"], 0), callbacks=callbacks,
+            path=path, net=net, arguments=described_as_here(net) | dict(run["arguments"]),
+            memory=memory, epoch=epoch, history=files.history(run), callbacks=callbacks,
+            begun=whole("begun", run.get("begun", 0), 0), version=written_by(header),
         )  # fmt: skip
 
     def restore(
@@ -369,15 +399,17 @@ class Snapshot:
         arguments: Mapping[str, Any],
         epochs: int,
     ) -> None:
-        _, header = files.contents(net)
-        here = files.as_json({name: header[name] for name in NETWORK} | dict(arguments))
-        here["generator"] = header["generator"]["bit_generator"]
-        there = self.arguments | {"generator": self.epoch.generator["bit_generator"]}
-        different = changed(there, here, self.net, net)
+        here = described_as_here(net) | files.as_json(dict(arguments))
+        there = self.arguments
+        # What one of two versions does not know is off in the other, if it is the same run.
+        off = {name: value for one in (there, here) for name, value in one.items() if not value}
+        different = changed(off | there, off | here, self.net, net)
         if self.history.epochs > epochs:
             different.append(f"epochs is {epochs}, and {self.history.epochs} have ended")
         if source.steps is not None and self.epoch.done > source.steps:
             different.append(f"an epoch has {source.steps} steps, and {self.epoch.done} are done")
+        if different and self.version != __version__:
+            different.append(f"bpx was {self.version} and is {__version__}")
         if different:
             raise OtherRun(self.path, different)
 
@@ -395,6 +427,20 @@ class OtherRun(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:  # its arguments are not its message
         return OtherRun, (self.path, self.different)
+
+
+def written_by(header: Mapping[str, Any]) -> str:
+    """The version of bpx that wrote a checkpoint, as messages call it."""
+    run = header.get(TRAINING)
+    found = run.get("version") if isinstance(run, dict) else None
+    return found if isinstance(found, str) else "of an unknown version"
+
+
+def described_as_here(net: Network) -> dict[str, Any]:
+    """A network as this version describes it in a file, also if another one wrote its own."""
+    _, header = files.contents(net)
+    found: dict[str, Any] = files.as_json({name: header[name] for name in NETWORK})
+    return found | {"generator": header["generator"]["bit_generator"]}
 
 
 def _rows_of_log(path: Any, log: np.ndarray, done: int) -> np.ndarray:
