@@ -932,9 +932,7 @@ def test_what_another_version_wrote_is_not_called_damaged(data, tmp_path, change
 def test_another_format_is_not_called_damaged(data, tmp_path, monkeypatch):
     network().fit(*data, epochs=1, checkpoint=tmp_path)
     monkeypatch.setattr(persistence, "FORMAT_VERSION", 0)
-    with pytest.raises(
-        bpx.FileFormatError, match=r"^\S+\.safetensors was written by a later"
-    ):
+    with pytest.raises(bpx.FileFormatError, match=r"^\S+\.safetensors was written by a later"):
         network().fit(*data, epochs=2, checkpoint=tmp_path, resume=True)
 
 

@@ -130,6 +130,68 @@ def test_a_folder_that_cannot_be_written_to(saved, broken, number, owner, name):
     stays(old)
 
 
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A folder with room for so many files; the kernel's refusal of another one."""
+
+    def of(room, number=errno.ENOSPC):
+        real = writing.replace
+
+        def limited(target, *content):
+            if len([*target.parent.iterdir()]) >= room:
+                raise OSError(number, os.strerror(number))
+            real(target, *content)
+
+        monkeypatch.setattr(writing, "replace", limited)
+        return tmp_path / "run"
+
+    return of
+
+
+def epochs_in(folder):
+    return [bpx.load(path).epochs for path in sorted(folder.iterdir())]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_on_a_full_disk_the_oldest_checkpoint_makes_room(small_disk, number):
+    folder, net = small_disk(2, number), bpx.Network([4, 300, 3], seed=0)
+    told = r"the oldest checkpoint, checkpoint-\d+\.safetensors, was deleted to make room for che"
+    with pytest.warns(RuntimeWarning, match=told) as words:
+        net.fit(X, Y, epochs=4, checkpoint=folder)
+    assert len(words) == 3  # for epochs 2, 3 and 4
+    assert epochs_in(folder) == [3, 4]
+    with pytest.warns(RuntimeWarning, match="was deleted to make room"):
+        bpx.Network([4, 300, 3]).fit(X, Y, epochs=5, checkpoint=folder, resume=True)
+    assert epochs_in(folder) == [4, 5]
+
+
+def test_on_a_full_disk_the_last_good_checkpoint_stays(small_disk):
+    folder, net = small_disk(1), bpx.Network([4, 300, 3], seed=0)
+    with pytest.warns(RuntimeWarning, match="no checkpoint was written at step 4, and the train"):
+        net.fit(X, Y, epochs=1, checkpoint=folder)
+    assert epochs_in(folder) == [0]
+
+
+def test_on_a_full_disk_a_damaged_checkpoint_replaces_no_good_one(small_disk):
+    folder, net = small_disk(2), bpx.Network([4, 300, 3], seed=0)
+
+    def damage(run):
+        (path,) = folder.iterdir()
+        (folder / "checkpoint-999999999999.safetensors").write_bytes(path.read_bytes()[:-9])
+
+    with pytest.warns(RuntimeWarning, match="no checkpoint was written at step 4, and the train"):
+        net.fit(X, Y, epochs=1, checkpoint=folder, callbacks=damage)
+    assert bpx.load(min(folder.iterdir())).epochs == 0
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_no_checkpoint_makes_room_where_that_is_not_what_is_missing(small_disk, number):
+    folder, net = small_disk(2, number), bpx.Network([4, 300, 3], seed=0)
+    with pytest.warns(RuntimeWarning, match="no checkpoint was written at step 8, and the train"):
+        net.fit(X, Y, epochs=2, checkpoint=folder)
+    assert epochs_in(folder) == [0, 1]
+
+
 def test_a_folder_that_is_gone(saved):
     save, folder, old = saved
     folder.rename(folder.with_name("gone"))

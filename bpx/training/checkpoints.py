@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from .snapshots import Epoch, Snapshot, contents
 
 _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 _TEMPORARY = re.compile(r"\.bpx-[0-9a-f]{16}\.tmp")
+_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 _BEST = "the newest are kept; for the best weights there is callbacks=bpx.EarlyStopping(...)"
@@ -166,7 +168,7 @@ class Checkpoints:
                     )
                 self.folder.mkdir(parents=True, exist_ok=True)
                 _clean(self.folder)
-            persistence.write(path, tensors, header, follow=False)
+            self._write_whole(path, tensors, header)
         except OSError as error:
             if self._last is None:
                 raise
@@ -179,6 +181,22 @@ class Checkpoints:
             return False
         self._delete_older(path, run.net.steps)
         return True
+
+    def _write_whole(self, path: Path, *content: Any) -> None:
+        """Write it; on a full disk once more, in the room of the oldest."""
+        try:
+            persistence.write(path, *content, follow=False)
+        except OSError as error:
+            oldest, *newer = _found(self.folder) or [path]
+            if error.errno not in _FULL or not any(map(_is_whole, reversed(newer))):
+                raise
+            oldest.unlink()
+            warn(
+                f"the disk is full, so the oldest checkpoint, {oldest.name}, was deleted to make "
+                f"room for {path.name}: make room on the disk, or keep fewer, "
+                "bpx.Checkpoint(..., keep=)"
+            )
+            persistence.write(path, *content, follow=False)
 
     def _delete_older(self, path: Path, step: int) -> None:
         try:
@@ -249,6 +267,14 @@ def _found(folder: Path) -> list[Path]:
 def is_checkpoint(path: Path) -> bool:
     """By its name; a link is not one, since what it leads to is not the run's."""
     return _NAME.fullmatch(path.name) is not None and not path.is_symlink()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        persistence.read(path)
+    except (FileFormatError, OSError):
+        return False
+    return True
 
 
 def delete(folder: Path) -> None:
