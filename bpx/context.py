@@ -16,10 +16,37 @@ from .backends import Array, Backend
 from .parameters import Space, get_path
 from .random import of_layer
 
+MOST_SIZES = 8  # of a buffer that are held; all but the largest are its first rows
+
+Key = tuple[Hashable, tuple[int, ...], Any]  # a name, a shape and a dtype
+
 
 def alone(array: Array) -> Array:
     """The sum over all ranks, when there is one."""
     return array
+
+
+def added(buffers: dict[Key, Array], key: Key, backend: Backend, dtype: Any) -> Array:
+    """A buffer that is not among these yet.
+
+    The last, smaller batch works in the first rows of the full one's. Where a larger one comes
+    after smaller ones, those are given up.
+    """
+    alike = [one for one in buffers if _but_for_rows(one) == _but_for_rows(key)]
+    largest = max([*alike, key], key=lambda one: one[1][:1])
+    if largest == key or len(alike) >= MOST_SIZES:
+        for one in alike:
+            if one != largest:
+                del buffers[one]
+    _, shape, _ = key
+    its_own = largest == key
+    buffers[key] = backend.empty(shape, dtype) if its_own else buffers[largest][: shape[0], ...]
+    return buffers[key]
+
+
+def _but_for_rows(key: Key) -> Key:
+    name, shape, dtype = key
+    return name, shape[1:], dtype
 
 
 class Context:
@@ -56,7 +83,7 @@ class Context:
     def __init__(self, workspace: Workspace, layer: int, state: Space, wanted: bool) -> None:
         self._workspace, self.layer, self.state, self.wanted = workspace, layer, state, wanted
         self.backend, self.training = workspace.backend, workspace.training
-        self._buffers: dict[tuple[str, tuple[int, ...], Any], Array] = {}
+        self._buffers: dict[Key, Array] = {}
         self._inner: list[Context] = []
         self._asked: set[str] = set()
 
@@ -118,10 +145,9 @@ class Context:
 
         Contents last until the layer asks for the same name again: from `forward` to `backward`.
         """
-        found = self._buffers.get((name, shape, dtype))
+        found = self._buffers.get(key := (name, shape, dtype))
         if found is None:
-            found = self._workspace.take((self.layer, name), shape, dtype)
-            self._buffers[name, shape, dtype] = found
+            found = added(self._buffers, key, self.backend, dtype or self.dtype)
         return found
 
     def constant(
@@ -189,27 +215,14 @@ class Workspace:
             Context(here, layer, state, want)
             for layer, (state, want) in enumerate(zip(states, wanted, strict=True))
         ]
-        self._buffers: dict[tuple[Hashable, tuple[int, ...], Any], Array] = {}
-        self._largest: dict[Hashable, Array] = {}
+        self._buffers: dict[Key, Array] = {}
         self._constants: dict[Hashable, Array] = {}
 
     def buffer(self, name: Hashable, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        found = self._buffers.get((name, shape, dtype))
+        found = self._buffers.get(key := (name, shape, dtype))
         if found is None:
-            found = self._buffers[name, shape, dtype] = self.take(name, shape, dtype)
+            found = added(self._buffers, key, self.backend, dtype or self.dtype)
         return found
-
-    def take(self, name: Hashable, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """A buffer for a context, which keeps it.
-
-        The last, smaller batch works in the first rows of the full one's.
-        """
-        largest, dtype = self._largest.get(name), dtype or self.dtype
-        fits = largest is not None and largest.dtype == dtype and largest.shape[1:] == shape[1:]
-        if largest is not None and fits and largest.shape[0] >= shape[0]:
-            return largest[: shape[0], ...]
-        self._largest[name] = fresh = self.backend.empty(shape, dtype)
-        return fresh
 
     def constant(
         self, name: Hashable, values: Sequence[float] | np.ndarray | Callable[[], np.ndarray]

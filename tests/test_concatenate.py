@@ -238,7 +238,7 @@ def test_a_step_takes_no_new_buffers(pictures, rng, of, monkeypatch):
         raising=False,
     )  # fmt: skip
     first = step()
-    monkeypatch.setattr(ws, "take", None)
+    monkeypatch.setattr("bpx.context.added", None)
     assert all(map(np.array_equal, first, step()))
 
 

@@ -13,7 +13,9 @@ import pickle
 import re
 import signal
 import sys
+import tracemalloc
 import warnings
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +24,7 @@ import pytest
 import bpx
 from bpx import layers, schedules
 from bpx.activations import ACTIVATIONS
-from bpx.context import Workspace
+from bpx.context import MOST_SIZES, Workspace
 from bpx.training import updates
 
 SIZES = (6, 5, 3)
@@ -1509,6 +1511,51 @@ def test_buffers_are_given_back_by_each_call(rng):
     finally:
         gc.enable()
     assert left == []
+
+
+def test_mini_batches_of_ascending_sizes_take_the_memory_of_the_largest(rng):
+    """Of each size the buffers were held until the end."""
+    chain = [layers.Conv2D(2, 3, "tanh"), layers.BatchNorm(), layers.Flatten(), layers.Dense(3)]
+    x, y = rng.normal(size=(60, 1, 8, 8)).astype(np.float32), rng.normal(size=(60, 3))
+
+    def peak(sizes):
+        net = bpx.Network([layers.Input((1, 8, 8)), *chain], seed=0)
+        batches = [(x[:m], y[:m]) for m in sizes]
+        net.fit(batches, epochs=1)  # what is made once in a process
+        tracemalloc.start()
+        try:
+            net.fit(batches, epochs=1)
+            net.evaluate(batches)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(range(1, 61)) < 2 * peak([60] * 60)
+
+
+def test_a_buffer_of_more_rows_takes_the_place_of_those_of_fewer():
+    ws = bpx.Network([2, 3, 1], seed=0).chain.workspace()
+    for one in (ws, ws.contexts[0]):
+        small, other, flags = (
+            one.buffer(name, (3, 5), kind)
+            for name, kind in (("a", None), ("b", None), ("a", ws.backend.xp.bool))
+        )
+        assert one.buffer("a", (3, 5)) is small
+        gone = weakref.ref(small)
+        del small
+        large = one.buffer("a", (4, 5))
+        assert gone() is None
+        for rows in (1, 3):
+            assert np.shares_memory(one.buffer("a", (rows, 5)), large)
+        assert one.buffer("a", (4, 5)) is large
+        assert not np.shares_memory(large, one.buffer("a", (5, 4)))  # no part of the other
+        assert one.buffer("a", (4, 5)) is large
+        assert one.buffer("b", (3, 5)) is other
+        assert one.buffer("a", (3, 5), ws.backend.xp.bool) is flags
+        views = [one.buffer("many", (rows, 5)) for rows in range(99, 0, -1)]
+        assert all(np.shares_memory(view, views[0]) for view in views)
+        assert one.buffer("many", (99, 5)) is views[0]
+        assert sum(name == "many" for name, *_ in one._buffers) <= MOST_SIZES
 
 
 @pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "relu", "identity"])
