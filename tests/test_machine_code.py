@@ -210,6 +210,28 @@ def test_nowhere_to_write(keep, monkeypatch, tmp_path):
     assert again[1]
 
 
+def test_a_chosen_folder_that_cannot_be_written_to_is_told_once(
+    keep, monkeypatch, tmp_path, caplog
+):
+    """Numba goes on beside the modules, or in the user's cache, and says nothing."""
+    from numba.core import caching
+
+    from bpx.backends import _jit
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "file"))  # it is read but once
+    known = caching.CacheImpl._locator_classes
+    others = [kind for kind in known if "InTree" not in kind.__name__]  # beside the modules
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", others)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(_jit, "_told", False)
+    assert keep() == keep()
+    (told,) = [message for message in caplog.messages if "compiling what" not in message]
+    assert told.startswith(f"NUMBA_CACHE_DIR names {tmp_path}/file, which cannot be written to")
+    assert re.search(r"keeps compiled functions in \S*/cache/numba/\S*, and each", told)
+
+
 def test_a_package_that_cannot_be_written_to(keep, monkeypatch, tmp_path):
     """The user's cache; what lies beside the package comes first."""
     _machine_code.stamp()  # of the real sources
@@ -280,7 +302,9 @@ def test_a_function_is_kept_ahead(keep, monkeypatch, tmp_path, caplog):
     assert not keep()[1]
 
 
-CANNOT_BE_KEPT = "compiled functions cannot be kept on the disk: set NUMBA_CACHE_DIR in the env"
+CANNOT_BE_KEPT = (
+    "cannot be kept in .*file, which NUMBA_CACHE_DIR names: set NUMBA_CACHE_DIR in the"
+)
 
 
 def test_a_function_that_cannot_be_kept_is_an_error(keep, monkeypatch, tmp_path):

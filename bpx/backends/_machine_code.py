@@ -154,7 +154,9 @@ def keep(module: str, maker: str, *dtypes: np.dtype[Any]) -> tuple[Path, bool]:
         found = _load(module, maker, *dtypes, ahead=True)
     path = next(filter(Path.is_file, _paths(name)), None)
     if _is_new(found) or (path is None and found.owner.object_file.startswith(ELF)):
-        raise OSError(f"compiled functions cannot be kept on the disk: {CHOOSE}")
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
+        where = f"in {chosen}, which NUMBA_CACHE_DIR names" if chosen else "on the disk"
+        raise OSError(f"compiled functions cannot be kept {where}: {CHOOSE}")
     if was_missing:
         seconds = time.perf_counter() - began
         logging.getLogger("bpx").info("compiled %s in %.1f s", name, seconds)
