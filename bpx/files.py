@@ -26,6 +26,7 @@ from .parameters import Layout
 from .registry import by_name, canonical, nearest
 
 TRAINING = "training"  # in a checkpoint's header, and before names that are not the network's
+HISTORY = f"{TRAINING}.history"  # its numbers: as text, those of many epochs take long to write
 MEMBERS = "members"  # in an ensemble's header, and before the names of their tensors
 # Names that are those of other formats; any but these are taken.
 _SUFFIXES = (
@@ -171,23 +172,33 @@ def load(
     path = persistence.named(path)
     if MEMBERS in header:
         return _ensemble(path, tensors, header, backend, custom)
+    of_run: dict[str, np.ndarray] = {}
     if TRAINING in header:
-        tensors = {n: array for n, array in tensors.items() if not n.startswith(f"{TRAINING}.")}
+        names = [name for name in tensors if name.startswith(f"{TRAINING}.")]
+        of_run = {name: tensors.pop(name) for name in names}
     net = network(path, tensors, header, backend=backend, custom=custom)
     _all_taken(path, tensors)
     if TRAINING in header:
         try:
-            net.history = history(header[TRAINING])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            net.history = history(header[TRAINING], of_run)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise persistence.FileFormatError(
                 f"{path}: its header does not describe a run of fit ({error!r})"
             ) from error
     return net
 
 
-def history(run: Mapping[str, Any]) -> History:
-    """That of a run in the header of a checkpoint; what an earlier version left out is `of`'s."""
+def history(run: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> History:
+    """That of a run in the header of a checkpoint, its numbers taken out of `tensors`.
+
+    What an earlier version left out is as in `History.of`, and its numbers may be in the header.
+    """
     columns = run["history"]
+    if isinstance(columns, list):
+        numbers = tensors.pop(HISTORY, np.empty((0, 0))).tolist()
+        columns = dict(zip(columns, numbers, strict=True))
+        if "epoch" in columns:
+            columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
     others = ("larger_is_better", "stopped", "undecided")
     return History.of(columns, **{name: run[name] for name in others if name in run})
 

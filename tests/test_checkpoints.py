@@ -387,6 +387,27 @@ def test_a_history_in_a_checkpoint_knows_what_is_better_and_why_it_ended(data, t
         again.best("of two minds")
 
 
+def test_a_history_of_many_epochs_is_no_text(data, tmp_path):
+    """At 10,000 epochs it took most of the time of a checkpoint."""
+    late = iter((0.5, 0.25))
+
+    def log(run):
+        if run.history.epochs > 1:
+            run.history.log("late", next(late))
+
+    saved = bpx.Checkpoint(tmp_path, keep=9)
+    net = network()
+    net.fit(*data, epochs=3, checkpoint=saved, callbacks=log)
+    for epochs, name in enumerate(names(tmp_path)):
+        tensors, header = persistence.read(tmp_path / name)
+        again = bpx.load(tmp_path / name).history
+        assert header["training"]["history"] == list(again) == list(net.history)[: len(again)]
+        for column in again:
+            assert repr(again[column]) == repr(net.history[column][:epochs])  # the kinds too
+    assert tensors["training.history"].shape == (len(net.history), 3)
+    assert again["late"][1:] == [0.5, 0.25]
+
+
 WITH_HISTORY = {"history": {"epoch": [1]}, "larger_is_better": ["m"], "stopped": None}
 
 
@@ -797,6 +818,10 @@ def test_any_field_of_a_checkpoint_may_be_wrong(one):
     [
         ("training.log", np.zeros((5, 2)), r"expected a log of \(\d+, 3\)"),
         ("training.log", np.full((1, 3), np.nan), r"expected a log of"),
+        ("training.history", np.zeros((2, 1)), "does not describe a run"),
+        ("training.history", np.zeros(8), "does not describe a run"),
+        ("training.history", np.full((7, 1), np.nan), "does not describe a run"),
+        ("training.history", np.full((7, 1), np.inf), "does not describe a run"),
         ("training.more", np.zeros(3), "tensors that no run writes: training.more"),
         ("training.optimizer.mean.layers.0.weights", np.zeros((5, 5)), r"has shape \(5, 5\)"),
         ("training.optimizer.mean.layers.0.bias", np.full(5, np.inf), "has NaN or infinity"),
@@ -809,6 +834,9 @@ def test_tensors_that_do_not_fit(one, name, tensor, message):
     persistence.write(path, tensors | {name: tensor}, header)
     with pytest.raises(bpx.FileFormatError, match=message):
         go_on()
+    if name == "training.history":
+        with pytest.raises(bpx.FileFormatError, match=message):
+            bpx.load(path)
 
 
 def test_a_factor_of_the_rate_is_not_negative(one):
@@ -849,11 +877,11 @@ def rewritten(folder, change):
     """As another version would have written its checkpoints: their headers changed in place."""
     for name in names(folder):
         tensors, header = persistence.read(folder / name)
-        change(header, header["training"])
+        change(tensors, header, header["training"])
         persistence.write(folder / name, tensors, header)
 
 
-def leave_out(header, run):
+def leave_out(tensors, header, run):
     """What a later version would have added."""
     for name in ("version", "undecided", "larger_is_better", "stopped", "begun"):
         del run[name]
@@ -863,9 +891,13 @@ def leave_out(header, run):
         del run["arguments"][name]
     for layer in header["layers"]:
         layer.pop("use_bias", None)
+    table = tensors.pop("training.history", np.empty((0, 0))).tolist()
+    run["history"] = dict(zip(run["history"], table, strict=True))  # as they were written once
+    if run["history"]:
+        run["history"]["epoch"] = [*map(int, run["history"]["epoch"])]
 
 
-def add(header, run):
+def add(tensors, header, run):
     """What a later version writes of something that was not asked for."""
     run["version"] = "9.0"
     run["arguments"] |= {"averaging": 0.0, "of it": []}
@@ -881,21 +913,21 @@ def test_a_run_of_another_version_goes_on(data, tmp_path, change):
     assert state_of(resumed) == state_of(whole)
 
 
-def of_another(header, run):
+def of_another(tensors, header, run):
     run["version"] = "9.0"
     del run["optimizer"]
 
 
-def with_a_layer_of_another(header, run):
+def with_a_layer_of_another(tensors, header, run):
     run["version"] = "9.0"
     header["layers"][0]["name"] = "of-the-future"
 
 
-def without_a_version(header, run):
+def without_a_version(tensors, header, run):
     del run["version"], run["callbacks"]
 
 
-def with_other_arguments(header, run):
+def with_other_arguments(tensors, header, run):
     run["version"] = "0.0.1"
     run["arguments"]["optimizer"] = "SGD(0.1)"
 

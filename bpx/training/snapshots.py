@@ -19,7 +19,7 @@ from ..callbacks import Run
 from ..checks import SHOWN, nonnegative, number, shortened, whole
 from ..data.arrays import Samples
 from ..data.incoming import Incoming
-from ..files import TRAINING
+from ..files import HISTORY, TRAINING
 from ..history import History, StepLog
 from ..layers import sequence
 from ..network import Network
@@ -206,6 +206,8 @@ def contents(
         tensors |= net.layout.tensors(np, net.backend.to_host(slot), prefix)
     if len(epoch.log):
         tensors[f"{TRAINING}.log"] = epoch.log.rows
+    if run.history:
+        tensors[HISTORY] = np.array([*run.history.values()], np.float64)
     remembered = []
     for index, callback in enumerate(with_state(callbacks)):
         arrays, others = _state_of(callback, net)
@@ -216,7 +218,7 @@ def contents(
         "arguments": dict(arguments),
         "optimizer": {"step": state.step, "factor": state.factor, "slots": sorted(state.slots)},
         "epoch": epoch.position(),
-        "history": {name: list(run.history[name]) for name in run.history},
+        "history": list(run.history),
         "larger_is_better": sorted(run.history.larger_is_better),
         "undecided": sorted(run.history.undecided),
         "stopped": run.stopped,
@@ -350,7 +352,7 @@ class Snapshot:
         )  # fmt: skip
         return cls(
             path=path, net=net, arguments=described_as_here(net) | dict(run["arguments"]),
-            memory=memory, epoch=epoch, history=files.history(run), callbacks=callbacks,
+            memory=memory, epoch=epoch, history=files.history(run, tensors), callbacks=callbacks,
             begun=whole("begun", run.get("begun", 0), 0), version=written_by(header),
         )  # fmt: skip
 
