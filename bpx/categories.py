@@ -106,18 +106,12 @@ class Classes:
         if found is not None:
             return found
         if is_missing(name):
-            raise ValueError(
-                f"expected the name of a {self.one}, got {shortened(name)}: fill it, or leave the "
-                "row out"
-            )
+            return self._of_missing(name)
+        if self.known is not None:
+            return self._of_unknown(name, self.known)
         if len(name) > LONGEST:
             raise ValueError(
                 f"expected names of {self.several}, got a text of {len(name):,} characters"
-            )
-        if self.known is not None:
-            raise ValueError(
-                f"{shortened(name)} is not one of the {self.several}"
-                f"{nearest(name, list(self.known))}"
             )
         if len(self._numbers) == MOST_NAMES:
             raise ValueError(
@@ -126,6 +120,17 @@ class Classes:
                 "and other marks"
             )
         return self._numbers.setdefault(name, len(self._numbers))
+
+    def _of_missing(self, name: str, hint: str = "") -> float:
+        raise ValueError(
+            f"expected the name of a {self.one}, got {shortened(name)}: fill it, or leave the row "
+            f"out{hint}"
+        )
+
+    def _of_unknown(self, name: str, known: Sequence[str], hint: str = "") -> float:
+        raise ValueError(
+            f"{shortened(name)} is not one of the {self.several}{nearest(name, list(known))}{hint}"
+        )
 
     def of_column(self, column: Any) -> np.ndarray:
         """The numbers of a column of pyarrow's, or of a piece of one, of text without nulls."""
@@ -178,21 +183,17 @@ class Categories(Classes):
         super().__init__(known)
         self._missing, self._filling, self.unknown = missing, filling, set[str]()
 
-    def number(self, cell: str) -> float:
-        name = cell.strip()
-        found, empty = self._numbers.get(name), is_missing(name)
-        if found is not None or not (empty or self.known is not None):
-            return super().number(cell)
+    def _of_missing(self, name: str, hint: str = "") -> float:
         if self._missing:
-            self.unknown |= set() if empty else {name}
             return np.nan
-        try:
-            return super().number(cell)
-        except ValueError as error:
-            hint = (
-                f", or pass {self._filling}" if empty else f"; {self._filling} takes it as missing"
-            )
-            raise ValueError(f"{error}{hint * bool(self._filling)}") from None
+        return super()._of_missing(name, f", or pass {self._filling}" if self._filling else hint)
+
+    def _of_unknown(self, name: str, known: Sequence[str], hint: str = "") -> float:
+        if self._missing:
+            self.unknown.add(name)
+            return np.nan
+        takes = f"; {self._filling} takes it as missing"
+        return super()._of_unknown(name, known, takes if self._filling else hint)
 
     def of_column(self, column: Any) -> np.ndarray:
         """As that of `Classes`; nulls are NaN."""

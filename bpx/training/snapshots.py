@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bpx import __version__
+from .. import __version__
 
 from .. import files
 from ..callbacks import Run
