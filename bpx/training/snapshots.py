@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-
 from .. import __version__, files
 from ..callbacks import Run
 from ..checks import SHOWN, nonnegative, number, shortened, whole
