@@ -241,6 +241,12 @@ class Chain:
         stages = self.architecture.stages
         return sequence.backward(stages, delta, saved, self.p, out.layers, ws.contexts)
 
+    def to_inputs(self, delta: Array, saved: list[Any], ws: Workspace) -> Array | None:
+        """∂C/∂x alone (BP2), if it is wanted."""
+        stages = self.architecture.stages
+        nowhere = [None] * len(stages)
+        return sequence.backward(stages, delta, saved, self.p, nowhere, ws.contexts)
+
     def destinations(self, flat: Array | None = None) -> Destinations:
         """Where gradients go: `flat`, in the layout of θ, or a new vector of zeros."""
         layout = self.architecture.layout

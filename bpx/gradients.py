@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .backends import Array, Backend
+from .backends._base import in_slices
 from .chain import Chain, mean_factor
 from .checks import takes
 from .context import Workspace
@@ -126,6 +129,30 @@ def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
     delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)
     delta = chain.backend.activate_backward(chain.objective.activation, delta, z, a)
     return _backward(chain, delta, saved, 1.0, None, ws)
+
+
+def jacobian(chain: Chain, x: Array) -> Array:
+    """∂a^L/∂x of checked rows, (m, k, ...).
+
+    A sample is a row for each output, with a gradient that is 1 there and else 0.
+    """
+    backend, (k,), m = chain.backend, chain.architecture.output_shape, x.shape[0]
+    xp, shape, ws = backend.xp, chain.architecture.input_shape, chain.workspace(inputs=True)
+    out, units = backend.empty((m, k, *shape), chain.xp_dtype), np.eye(k, dtype=chain.dtype)
+    most = chain.rows_at_once
+    for rows in in_slices(0, m, max(1, most // k)):
+        for some in in_slices(0, k, most):
+            index = np.repeat(np.arange(rows.start, rows.stop), some.stop - some.start)
+            at = xp.astype(backend.from_host(index), backend.index_dtype)
+            z, saved = chain.forward(chain.gather(x, at, ws), ws)
+            delta = ws.buffer("delta", z.shape)
+            delta[...] = backend.from_host(np.tile(units[some], (rows.stop - rows.start, 1)))
+            delta = backend.activate_backward(
+                chain.objective.activation, delta, z, chain.activated(z, ws)
+            )
+            found: Any = chain.to_inputs(delta, saved, ws)
+            out[rows, some, ...] = xp.reshape(found, (-1, some.stop - some.start, *shape))
+    return out
 
 
 def _backward(

@@ -822,7 +822,7 @@ class Network(HasNames):
     def jacobian(self, x: Any) -> Array:
         r"""∂a^L/∂x of each sample: how each output changes with each input.
 
-        Layers behave as in prediction. Takes as many passes as there are outputs.
+        Layers behave as in prediction. Each sample goes through as often as there are outputs.
 
         Parameters
         ----------
@@ -852,11 +852,7 @@ class Network(HasNames):
             raise ValueError(
                 "there are no derivatives with respect to the whole numbers of an Embedding"
             )
-        x, (k,), xp = self._checked_x(x), self.output_shape, self.backend.xp
-        units = self.backend.from_host(np.eye(k, dtype=self.dtype))
-        rows = (xp.broadcast_to(units[j, :], (x.shape[0], k)) for j in range(k))
-        passes = (self.backprop(x, output_gradient=row, training=False) for row in rows)
-        return xp.stack([found.inputs for found in passes], axis=1)
+        return gradients.jacobian(self.chain, self._checked_x(x))
 
     def trace(self, x: Any, y: Any = None) -> list[LayerTrace]:
         r"""What each layer computes for a batch: z^l, a^l and, with y, δ^l of each sample.

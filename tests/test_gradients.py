@@ -276,7 +276,7 @@ def test_an_output_gradient(backend, put, rng, host):
 
 
 @pytest.mark.parametrize("output", ["identity", "sigmoid", "softmax"])
-def test_the_jacobian_is_that_of_differences(backend, put, rng, host, output):
+def test_the_jacobian_is_that_of_differences(backend, put, rng, host, output, monkeypatch):
     chain = [
         bpx.layers.Input((2, 5)),
         bpx.layers.Rescale(0.5, 0.1),
@@ -296,6 +296,9 @@ def test_the_jacobian_is_that_of_differences(backend, put, rng, host, output):
         ahead, behind = (host(net(put(x + sign * step))) for sign in (1, -1))
         assert np.abs(found[(..., *at)] - (ahead - behind) / (2 * h)).max() < 1e-9
     assert net.steps == 0
+    for most in (2, 7):  # some outputs of a row at a time, and some rows of all
+        monkeypatch.setattr(bpx.chain.Chain, "rows_at_once", most)
+        assert np.allclose(host(net.jacobian(put(x))), found, rtol=0, atol=1e-12)
 
 
 def test_an_output_gradient_as_a_function_sees_the_outputs_of_its_pass(backend, put, rng, host):

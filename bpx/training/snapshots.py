@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, files
+from bpx import __version__
+
+from .. import files
 from ..callbacks import Run
 from ..checks import SHOWN, nonnegative, number, shortened, whole
 from ..data.arrays import Samples
