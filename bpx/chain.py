@@ -26,7 +26,7 @@ from .data.incoming import Incoming
 from .data.values import first_not_finite
 from .layers import Dense, Rescale, sequence
 from .parallel.ranks import Ranks, own_rows
-from .parameters import Destinations
+from .parameters import Destinations, Views, named
 
 ALL = slice(None)
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
@@ -77,6 +77,16 @@ class Chain:
         self.p = architecture.layout.views(backend.xp, self.parameters)
         self.s = architecture.state_layout.views(backend.xp, self.state)
 
+    @cached_property
+    def weights(self) -> Views:
+        """ω of all layers, also of those in layers."""
+        return named(self.p, "weights", "net.weights")
+
+    @cached_property
+    def biases(self) -> Views:
+        """b of all layers."""
+        return named(self.p, "bias", "net.biases")
+
     def __repr__(self) -> str:
         described = self.architecture
         layers = ", ".join(map(str, described.layers))
@@ -86,7 +96,7 @@ class Chain:
     def copy_of(self, host: np.ndarray) -> Array:
         """A copy of a host array, on this backend and in this dtype."""
         fresh = self.backend.empty(host.shape, self.xp_dtype)
-        fresh[...] = self.backend.from_host(host.astype(self.dtype))
+        fresh[...] = self.backend.from_host(host.astype(self.dtype, copy=False))
         return fresh
 
     def __reduce__(self) -> tuple[Any, ...]:

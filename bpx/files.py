@@ -309,7 +309,8 @@ def _generator(state: Any) -> np.random.Generator:
 def packed(
     path: Any, layout: Layout, tensors: dict[str, np.ndarray], prefix: str = ""
 ) -> np.ndarray:
-    """The flat vector of a layout, its tensors taken out of `tensors`."""
+    """The flat vector of a layout, its tensors taken out of `tensors`, in their dtype."""
+    kinds = {np.dtype(np.float32)}
     for entry in layout.entries:
         name = prefix + entry.path
         if name not in tensors:
@@ -322,7 +323,9 @@ def packed(
             )
         if not np.isfinite(values).all():
             raise persistence.FileFormatError(f"{path}: tensor {name!r} has NaN or infinity")
-    host = np.zeros(layout.size)  # after the checks: its size is what the file's tensors are
+        kinds.add(values.dtype)
+    # After the checks: its size is what the file's tensors are.
+    host = np.zeros(layout.size, np.result_type(*kinds))
     for entry in layout.entries:
         entry.view(np, host)[...] = tensors.pop(prefix + entry.path)
     return host

@@ -32,7 +32,7 @@ from .labels import as_classes, check_names, check_targets, numbered
 from .layers import Input, Layer, sequence
 from .names import HasNames, Names
 from .optimizers import Optimizer, State, as_optimizer
-from .parameters import Layout, Tensors, Views, named, write
+from .parameters import Layout, Tensors, Views, write
 from .registry import article, name_of
 from .traces import LayerTrace
 
@@ -361,7 +361,7 @@ class Network(HasNames):
         >>> len(net.weights), net.tensors["layers.1.weights"].tolist()
         (2, [[2.0, 4.0, 6.0]])
         """
-        return named(self.chain.p, "weights", "net.weights")
+        return self.chain.weights
 
     @weights.setter
     def weights(self, values: Iterable[Any]) -> None:
@@ -377,7 +377,7 @@ class Network(HasNames):
         >>> [b.tolist() for b in net.biases]
         [[0.5, 0.5, 0.5], [0.0]]
         """
-        return named(self.chain.p, "bias", "net.biases")
+        return self.chain.biases
 
     @biases.setter
     def biases(self, values: Iterable[Any]) -> None:
