@@ -226,6 +226,72 @@ def test_tensors_that_numpy_cannot_hold(rng):
         bpx.Network([4, 2], backend="torch").fit(torch.zeros((3, 4)), y)
 
 
+def wrappers(torch):
+    """Tensors whose elements are in no memory, each with what a message is to say of it."""
+    from torch._subclasses import FakeTensorMode
+    from torch.masked import masked_tensor
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    class Wrapper(TwoTensor):  # of no module of PyTorch's
+        pass
+
+    x = torch.ones(5, 4)
+    yield masked_tensor(x, x > 0), r"got a MaskedTensor.*pass a plain tensor, x\.to_tensor\(0"
+    yield FakeTensorMode().from_tensor(x), "got a FakeTensor, whose elements are not in memory"
+    yield TwoTensor(x, x), "got a TwoTensor, whose elements are not in memory: pass a plain"
+    yield Wrapper(x, x), "got a Wrapper, whose elements are not in memory: pass a plain tensor$"
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+@pytest.mark.filterwarnings("default:Accessing the data pointer of FakeTensor")
+def test_tensors_whose_elements_are_in_no_memory(library):
+    torch = pytest.importorskip("torch", reason="it has such tensors")
+    net = bpx.Network([4, 3], backend=library, seed=1)
+    before = net.backend.to_host(net.parameters).copy()
+    for given, told in wrappers(torch):
+        with pytest.raises(TypeError, match=f"expected x to be an array of numbers, {told}"):
+            net.feedforward(given)
+        with pytest.raises(TypeError, match=r"expected net\.weights\[0\] to be .* not in memory"):
+            net.weights[0] = given[:3]
+        with pytest.raises(TypeError, match=r"expected the array to be .* not in memory"):
+            backends.move(net.backend, given)
+        with pytest.raises(TypeError, match=r"expected the array to be .* not in memory"):
+            backends.on_host(given)
+    assert np.array_equal(net.backend.to_host(net.parameters), before)
+    with pytest.raises(TypeError, match="got a tensor on the device 'meta', whose elements are n"):
+        net.feedforward(torch.ones(5, 4, device="meta"))
+    assert net.feedforward(torch.ones(5, 4)).shape == (5, 3)
+    with pytest.raises(ValueError, match="at least one sample"):
+        net.feedforward(torch.ones(0, 4))  # it has no memory either
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_inside_transforms_of_pytorchs_functions(library):
+    torch = pytest.importorskip("torch", reason="its transforms")
+    net, x = bpx.Network([4, 3], backend=library, seed=1), torch.ones(5, 4)
+
+    def through(rows):
+        return torch.as_tensor(net.feedforward(rows)).sum()
+
+    for transform in (torch.func.grad, torch.vmap, torch.func.functionalize):
+        with pytest.raises(TypeError, match=r"got a tensor inside a transform of torch\.func"):
+            transform(through)(x)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_a_subclass_of_tensors_that_requires_a_gradient(library):
+    torch = pytest.importorskip("torch", reason="its tensors")
+
+    class Image(torch.Tensor):
+        pass
+
+    net, x = bpx.Network([4, 3], backend=library, seed=1), torch.ones(5, 4, requires_grad=True)
+    got = net.feedforward(x.as_subclass(Image))
+    assert type(got) is type(net.parameters)
+    assert got.tolist() == net.feedforward(x.detach()).tolist()
+
+
 def test_a_tensor_that_requires_a_gradient_does_not_record_the_training():
     torch = pytest.importorskip("torch", reason="it records")
     net = bpx.Network([2, 1], backend="torch", seed=1)

@@ -20,6 +20,7 @@ from ._ahead import Compiled, compile
 from ._base import Array, Backend, BackendError, native
 from ._conversion import NUMBERS, host_numbers, is_sparse, refuse
 from ._libraries import LIBRARIES, Available, Device
+from ._torch import is_tensor
 
 __all__ = [
     "Array",
@@ -167,6 +168,8 @@ def _from_library(backend: Backend, values: Array, what: str) -> Array:
 def move(backend: Backend, array: Any) -> Array:
     """As `asarray`, which refuses to bring a device's array back to the host: this does.
 
+    TypeError for what `asarray` refuses, such as tensors whose elements are in no memory.
+
     >>> import bpx
     >>> x = np.ones(3, np.float32)
     >>> bpx.backends.move(bpx.backends.get("numpy"), x) is x
@@ -175,8 +178,9 @@ def move(backend: Backend, array: Any) -> Array:
     source = of(array)
     if source is None:
         return asarray(backend, array)
+    refuse(array, "the array", _library(array))
     if source is backend:
-        return array.detach() if _library(array) == "torch" else array
+        return source.own(array)
     if not source.is_host:  # of two libraries on one device: shared
         with contextlib.suppress(AttributeError, BufferError, RuntimeError, TypeError, ValueError):
             shared = backend.xp.from_dlpack(array)
@@ -204,13 +208,18 @@ def on_host(values: Any) -> Any:
     ([0.0, 0.0], [0.0])
     """
     source = of(values)
-    return values if source is None or source.name == "numpy" else source.to_host(values)
+    if source is None or source.name == "numpy":
+        return values
+    refuse(values, "the array", _library(values))
+    return source.to_host(values)
 
 
 def _library(values: Any) -> str:
     """The library of an array; empty for a library's modules, dtypes, loaders and the like."""
     name = type(values).__module__.partition(".")[0]
-    return name if name not in LIBRARIES or hasattr(values, "__dlpack__") else ""
+    if name not in LIBRARIES:
+        return "torch" if is_tensor(values) else name
+    return name if hasattr(values, "__dlpack__") else ""
 
 
 def namespace(values: Any) -> str:

@@ -167,6 +167,10 @@ class Backend(NormKernels):
         """`array` as a NumPy array: shared where that is possible, else copied."""
         return np.from_dlpack(array)
 
+    def own(self, array: Array) -> Array:
+        """An array that lives here already, as layers take it; it shares the memory."""
+        return array
+
     def slot(self, shape: tuple[int, ...], dtype: Any) -> Slot:
         """A buffer for rows that come from a disk, to be moved here while others are worked on."""
         from ._slot import Slot

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import FILL_IN, are_batches, as_days, last_word, shortened
 from ..frames import check_no_dates, column, printed_names
+from ._torch import is_wrapper
 
 NUMBERS = "{} must be real numbers (floats, integers or booleans), got dtype {}"
 _ONE_AT_A_TIME = (
@@ -40,11 +41,27 @@ def refuse(values: Any, what: str, library: str) -> None:
         wrong = "is a sparse matrix, which is not accepted here: pass {}.toarray()"
     elif library == "torch" and values.layout != sys.modules["torch"].strided:
         wrong = "is a sparse tensor, which is not accepted here: pass {}.to_dense()"
+    elif library == "torch" and is_wrapper(values):
+        raise TypeError(_of_wrapper(values, what))
     elif isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         wrong = "has masked elements; fill them first: {}.filled(...)"
     else:
         return
     raise TypeError(f"{what} {wrong.format(last_word(what))}")
+
+
+def _of_wrapper(tensor: Any, what: str) -> str:
+    """The message about a tensor without memory, with what makes a plain one of some of them."""
+    kind, name = type(tensor).__name__, last_word(what)
+    plain = {"MaskedTensor": f", {name}.to_tensor(0.0)", "DTensor": f", {name}.full_tensor()"}
+    if tensor.device.type == "meta":
+        kind = "tensor on the device 'meta'"
+    elif kind == "Tensor":
+        kind = "tensor inside a transform of torch.func"
+    return (
+        f"expected {what} to be an array of numbers, got a {kind}, whose elements are not in "
+        f"memory: pass a plain tensor{plain.get(kind, '')}"
+    )
 
 
 def host_numbers(values: Any, what: str) -> np.ndarray:

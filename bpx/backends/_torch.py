@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,26 @@ class TorchBackend(Backend):
 
     def to_host(self, array: Array) -> np.ndarray:
         return np.from_dlpack(array.detach().cpu())
+
+    def own(self, array: Array) -> Array:
+        # An operation on a subclass gives the subclass, which may mean something else by it.
+        return array.detach().as_subclass(sys.modules["torch"].Tensor)
+
+
+def is_tensor(values: Any) -> bool:
+    """Whether it is a tensor, also of a subclass that another library or the user has made."""
+    return isinstance(values, getattr(sys.modules.get("torch"), "Tensor", ()))
+
+
+def is_wrapper(tensor: Any) -> bool:
+    """Whether its elements are in no memory of its own: of a subclass around others, of vmap.
+
+    DLPack would give whatever lies at address 0 and an offset.
+    """
+    try:
+        return bool(tensor.data_ptr() == 0 and tensor.numel())
+    except (RuntimeError, Warning):  # there is no address to ask for
+        return True
 
 
 def _wider(array: np.ndarray) -> type[np.generic]:
