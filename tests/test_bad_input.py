@@ -1392,6 +1392,21 @@ CASES = [
         TypeError,
         "x has masked elements; fill them first: x.filled(...)",
     ),
+    (
+        lambda: fit(list(np.ma.masked_equal(np.eye(4, 3), 1.0)), Y),
+        TypeError,
+        "x has masked elements; fill them first: np.ma.stack(x).filled(...)",
+    ),
+    (
+        lambda: fit(X, list(np.ma.masked_equal([0, 1, 2, 1], 2))),
+        TypeError,
+        "y has masked elements; fill them first: np.ma.stack(y).filled(...)",
+    ),
+    (
+        lambda: bpx.open_data(np.ma.masked_equal(np.eye(4, 3), 1.0), Y),
+        TypeError,
+        "x has masked elements; fill them first: x.filled(...)",
+    ),
     (lambda: fit(X, Y, sample_weight=[1e-60] * 4), ValueError, "got only zeros"),
     (
         lambda: fit(X, Y, sample_weight=[1e37] * 4),

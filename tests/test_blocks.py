@@ -1028,3 +1028,27 @@ def test_two_columns_of_one_name(tmp_path):
     (tmp_path / "a.csv").write_text("a,b,b,y\n" + "1,2,3,4\n" * 9)
     with pytest.raises(ValueError, match="has two columns named 'b'"):
         bpx.open_data(tmp_path / "a.csv", target="y")
+
+
+def test_rows_that_are_masked_as_they_are_read():
+    class Variable:  # like netCDF's
+        shape, dtype, missing = (40, 3), np.dtype("f4"), False
+
+        def __getitem__(self, rows):
+            x = np.ones(self.shape, self.dtype)[rows]
+            return np.ma.masked_array(x, x > 0.0 if self.missing else False)
+
+    x = Variable()
+    assert bpx.open_data(x).read().sum() == 120.0  # nothing is masked
+    x.missing = True
+    with pytest.raises(OSError, match=r"x has masked elements; fill them first: x\.filled"):
+        bpx.Network([3, 2]).fit(bpx.open_data(x, np.arange(40) % 2), epochs=1)
+
+
+def test_arrays_in_memory_that_are_not_numpys():
+    sparse = pytest.importorskip("scipy.sparse", reason="its matrices are in memory")
+    strict = pytest.importorskip("array_api_strict", reason="its arrays are in memory")
+    for x in (sparse.csr_array(np.eye(4)), strict.asarray(np.eye(4))):
+        with pytest.raises(TypeError, match=r"is in memory: pass it to fit itself, as net\.fit"):
+            bpx.open_data(x, np.arange(4))
+        bpx.Network([4, 4]).fit(x, np.arange(4), epochs=1)

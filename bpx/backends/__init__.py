@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import last_word
 from ..registry import nearest
 from ._ahead import Compiled, compile
 from ._base import Array, Backend, BackendError, native
@@ -143,7 +144,22 @@ def asarray(backend: Backend, values: Any, what: str = "the array") -> Array:
     refuse(values, what, library)
     if library in LIBRARIES and library != "numpy":
         return _from_library(backend, values, what)
+    if isinstance(values, list | tuple):
+        values = _with_rows_on_host(values, what)
     return backend.from_host(native(host_numbers(values, what)))
+
+
+def _with_rows_on_host(values: list[Any] | tuple[Any, ...], what: str) -> Any:
+    """A list whose tensors are NumPy's arrays; TypeError for rows that are not whole."""
+    arrays = {kind for kind in {*map(type, values)} if hasattr(kind, "__dlpack__")}
+    if arrays <= {np.ndarray}:
+        return values
+    for row in values:
+        if type(row) in arrays:
+            library = _library(row)
+            stack = "torch.stack" if library == "torch" else "np.ma.stack"
+            refuse(row, what, library, f"{stack}({last_word(what)})")
+    return [row.detach() if is_tensor(row) else row for row in values]
 
 
 def _from_library(backend: Backend, values: Array, what: str) -> Array:

@@ -32,8 +32,11 @@ def is_sparse(x: Any) -> bool:
     return type(x).__module__.startswith("scipy.sparse")
 
 
-def refuse(values: Any, what: str, library: str) -> None:
-    """TypeError for names of files, and for arrays, of this library, that are not whole."""
+def refuse(values: Any, what: str, library: str, code: str = "") -> None:
+    """TypeError for names of files, and for arrays, of this library, that are not whole.
+
+    `code` is what messages call the array, by default the last word of `what`.
+    """
     if isinstance(values, str | os.PathLike):
         opened = ": bpx.open_data reads it" if os.path.splitext(values)[1] else ""
         raise TypeError(f"expected {what} to be an array of numbers, got {values!r}{opened}")
@@ -42,17 +45,17 @@ def refuse(values: Any, what: str, library: str) -> None:
     elif library == "torch" and values.layout != sys.modules["torch"].strided:
         wrong = "is a sparse tensor, which is not accepted here: pass {}.to_dense()"
     elif library == "torch" and is_wrapper(values):
-        raise TypeError(_of_wrapper(values, what))
+        raise TypeError(_of_wrapper(values, what, code or last_word(what)))
     elif isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         wrong = "has masked elements; fill them first: {}.filled(...)"
     else:
         return
-    raise TypeError(f"{what} {wrong.format(last_word(what))}")
+    raise TypeError(f"{what} {wrong.format(code or last_word(what))}")
 
 
-def _of_wrapper(tensor: Any, what: str) -> str:
+def _of_wrapper(tensor: Any, what: str, name: str) -> str:
     """The message about a tensor without memory, with what makes a plain one of some of them."""
-    kind, name = type(tensor).__name__, last_word(what)
+    kind = type(tensor).__name__
     plain = {"MaskedTensor": f", {name}.to_tensor(0.0)", "DTensor": f", {name}.full_tensor()"}
     if tensor.device.type == "meta":
         kind = "tensor on the device 'meta'"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...backends import is_sparse, of
+from ...backends._conversion import refuse
 from ...categories import Classes
 from ...checks import in_words
 from ._advice import advice, as_csv, is_category, not_csv, odd_word, without_values
@@ -163,4 +165,16 @@ def _reader(x: Any) -> Reader:
         return npy(Path(x)) if kind == ".npy" else member(Path(x), "x")
     if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
         raise TypeError(f"expected a path, or an array with shape and slices, got {x!r}")
+    _refuse_in_memory(x)
     return mapped(x) or Slices(x)
+
+
+def _refuse_in_memory(x: Any) -> None:
+    """TypeError for arrays that need no reading, or have masked elements."""
+    library = of(x)
+    if is_sparse(x) or (library is not None and library.name != "numpy"):
+        raise TypeError(
+            f"expected a path, or an array whose slices are NumPy's, got a {type(x).__name__}, "
+            "which is in memory: pass it to fit itself, as net.fit(x, y)"
+        )
+    refuse(x, "x", "numpy")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends._conversion import refuse
 from ._base import FileStamp, Read, Reader
 
 
@@ -121,7 +122,9 @@ class Slices(Reader):
     @contextmanager
     def opened(self) -> Iterator[Read]:
         def read(start: int, stop: int, out: np.ndarray) -> None:
-            found = np.asarray(self.x[start:stop])
+            rows = self.x[start:stop]
+            refuse(rows, "x", "numpy")  # netCDF's variables mask what is missing as they are read
+            found = np.asarray(rows)
             if found.size != out.size:
                 raise OSError(
                     f"expected {len(out)} rows of {out[0].size} numbers, got {found.shape}"
