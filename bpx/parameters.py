@@ -262,8 +262,16 @@ class Views(tuple[Array, ...]):
         arrays = list(values)
         if len(arrays) != len(places):
             raise ValueError(f"{wanted}, got {len(arrays)}")
-        for index, array in zip(places, arrays, strict=True):
-            self[index] = array
+        if len(arrays) == 1:
+            self[places[0]] = arrays[0]
+            return
+        # All of them before the first is written: they may be views of these.
+        fresh = [
+            fitting(self[index], array, f"{self.what}[{index}]")
+            for index, array in zip(places, arrays, strict=True)
+        ]
+        for index, array in zip(places, fresh, strict=True):
+            self[index][...] = array
 
 
 class Tensors(Mapping[str, Array]):
@@ -300,8 +308,12 @@ class Tensors(Mapping[str, Array]):
 
 def write(view: Array, values: Any, what: str) -> None:
     """Copy an array into a view; ValueError if it has another shape."""
-    if values is view:  # `view -= ...` sets the same view once more
-        return
+    if values is not view:  # `view -= ...` sets the same view once more
+        view[...] = fitting(view, values, what)
+
+
+def fitting(view: Array, values: Any, what: str) -> Array:
+    """A copy of `values` for a view, which they may be another view of; ValueError as `write`."""
     backend = get(view)
     found = asarray(backend, values, what)
     if tuple(found.shape) != tuple(view.shape):
@@ -314,7 +326,7 @@ def write(view: Array, values: Any, what: str) -> None:
         elif view.ndim == 2 and tuple(found.shape) == (view.shape[1], view.shape[0]):
             hint = ": pass its .T, as rows of a Dense layer's weights are its units"
         raise ValueError(f"{error}{hint}")
-    view[...] = backend.xp.astype(found, view.dtype)  # a copy: it may be another view of the same
+    return backend.xp.astype(found, view.dtype)
 
 
 def named(spaces: Sequence[Space], name: str, what: str) -> Views:

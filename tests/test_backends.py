@@ -280,16 +280,17 @@ def test_inside_transforms_of_pytorchs_functions(library):
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_a_subclass_of_tensors_that_requires_a_gradient(library):
+def test_rows_and_subclasses_of_tensors_that_require_a_gradient(library):
     torch = pytest.importorskip("torch", reason="its tensors")
 
     class Image(torch.Tensor):
         pass
 
     net, x = bpx.Network([4, 3], backend=library, seed=1), torch.ones(5, 4, requires_grad=True)
-    got = net.feedforward(x.as_subclass(Image))
-    assert type(got) is type(net.parameters)
-    assert got.tolist() == net.feedforward(x.detach()).tolist()
+    for given in (x.as_subclass(Image), [*x], [*x.as_subclass(Image)]):
+        got = net.feedforward(given)
+        assert type(got) is type(net.parameters)
+        assert got.tolist() == net.feedforward(x.detach()).tolist()
 
 
 def test_a_tensor_that_requires_a_gradient_does_not_record_the_training():
@@ -533,3 +534,17 @@ def test_numpy_arrays_that_pytorch_has_no_like_of(kind, rng):
         for b in ("torch", "numpy")
     ]
     assert counts[0] == pytest.approx(counts[1], rel=1e-5)
+
+
+def test_parameters_from_views_of_one_another(backend, host):
+    net = bpx.Network([4, 4, 4, 4], seed=0, backend=backend)
+    first, second, third = (host(w).copy() for w in net.weights)
+    net.weights = [net.weights[1], net.weights[0], net.weights[2]]
+    assert np.array_equal(host(net.weights[0]), second)
+    assert np.array_equal(host(net.weights[1]), first)
+    net.weights[1:] = net.weights[:0:-1]
+    assert np.array_equal(host(net.weights[1]), third)
+    assert np.array_equal(host(net.weights[2]), first)
+    with pytest.raises(ValueError, match=r"net\.weights\[2\]"):
+        net.weights = [third, third, np.ones(3)]
+    assert np.array_equal(host(net.weights[0]), second)  # all are checked before one is written
