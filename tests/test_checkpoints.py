@@ -1080,3 +1080,12 @@ def test_what_was_half_written_is_deleted_too(data, tmp_path):
     (tmp_path / ".bpx-0123456789abcdef.tmp").touch()
     checkpoints.delete(tmp_path)
     assert not tmp_path.exists()
+
+
+def test_a_run_goes_on_in_another_library(rng, tmp_path):
+    pytest.importorskip("torch", reason="it is the other library")
+    x, y = rng.normal(size=(40, 4)).astype(np.float32), rng.integers(3, size=40)
+    for backend, epochs in (("numpy", 1), ("torch", 2), ("numpy", 3)):
+        net = bpx.Network([4, 3], seed=0, backend=backend)
+        net.fit(x, y, epochs=epochs, checkpoint=tmp_path, resume=True)
+        assert net.epochs == epochs

@@ -183,7 +183,7 @@ def _arguments(source: Arrays | Windows, dtype: Any, weight: Any) -> dict[str, A
     """What a run that goes on has to be given alike."""
     return {
         "samples": source.n,
-        "dtype of x": str(dtype),
+        "dtype of x": str(dtype).rpartition(".")[2],  # without the library's name
         "batch_size": source.batch_size,
         "drop_last": source.drop_last,
         "sample_weight": weight is not None,
