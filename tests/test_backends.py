@@ -218,12 +218,50 @@ def test_frames_whose_columns_are_of_several_kinds():
 
 def test_tensors_that_numpy_cannot_hold(rng):
     torch = pytest.importorskip("torch", reason="it has such tensors")
-    net = bpx.Network([4, 2], seed=1)
-    with pytest.raises(TypeError, match=r"x has dtype torch\.bfloat16.*convert it to float32"):
-        net.feedforward(torch.zeros((3, 4), dtype=torch.bfloat16))
+    x = torch.arange(12.0).reshape(3, 4)
+    for backend in ("numpy", "torch"):
+        net = bpx.Network([4, 4], output="identity", seed=1, backend=backend)
+        expected = net.feedforward(x)
+        for dtype in (torch.bfloat16, torch.float8_e4m3fn):  # which have these numbers
+            narrow = x.to(dtype)
+            assert net.feedforward(narrow).tolist() == expected.tolist()
+            assert bpx.layers.Rescale.standardizing(narrow) == (
+                bpx.layers.Rescale.standardizing(x)
+            )
+            assert net.total_cost(x, narrow) == net.total_cost(x, x)
+            assert bpx.gradient_check(net, narrow, narrow).worst < 1e-6
     y = torch.zeros((3, 2), dtype=torch.complex64)
     with pytest.raises(TypeError, match="y must be real numbers"):
         bpx.Network([4, 2], backend="torch").fit(torch.zeros((3, 4)), y)
+
+
+@pytest.mark.parametrize("kind", ["uint16", "uint32", "uint64"])
+def test_unsigned_tensors_of_pytorchs(kind):
+    torch = pytest.importorskip("torch", reason="it compares none of these")
+    layers = [bpx.layers.Input(4), bpx.layers.Embedding(5, 2), bpx.layers.Flatten()]
+    x, labels = np.arange(36).reshape(9, 4) % 5, np.arange(9) % 3
+    for y in (labels, np.eye(3)[labels]):
+        costs = set()
+        for given in ((x, y), [torch.from_numpy(each.astype(kind)) for each in (x, y)]):
+            net = bpx.Network([*layers, bpx.layers.Dense(3, "softmax")], backend="torch", seed=0)
+            net.fit(*given, epochs=1)
+            costs.add(net.total_cost(*given))
+        assert len(costs) == 1
+
+
+def test_networks_of_pytorchs_inference_mode(rng):
+    torch = pytest.importorskip("torch", reason="its mode")
+    x, y = rng.normal(size=(20, 4)), rng.integers(3, size=20)
+    net = bpx.Network([4, 3], backend="torch", seed=0)
+    with torch.inference_mode():
+        made = bpx.Network([4, 3], backend="torch", seed=0)
+        twins = [made, net.copy(), bpx.load(net.to_bytes(), backend="torch")]
+        made.fit(x, y, epochs=1, optimizer="adam")
+    net.fit(x, y, epochs=1, optimizer="adam")
+    for twin in twins:
+        twin.fit(x, y, epochs=1, optimizer="adam")
+    net.fit(x, y, epochs=1, optimizer="adam")
+    assert made.parameters.tolist() == net.parameters.tolist()
 
 
 def wrappers(torch):

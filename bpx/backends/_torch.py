@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -27,11 +28,31 @@ class TorchBackend(Backend):
         return self.xp.asarray(np.array(self._fitting(array), order="C"), device=self.device)
 
     def to_host(self, array: Array) -> np.ndarray:
-        return np.from_dlpack(array.detach().cpu())
+        known = not array.is_floating_point() or array.dtype in _floats(self.xp)
+        return np.from_dlpack((array if known else array.float()).detach().cpu())
 
     def own(self, array: Array) -> Array:
+        torch = sys.modules["torch"]
         # An operation on a subclass gives the subclass, which may mean something else by it.
-        return array.detach().as_subclass(sys.modules["torch"].Tensor)
+        array = array.detach().as_subclass(torch.Tensor)
+        if array.is_floating_point():
+            return array.bfloat16() if array.itemsize == 1 else array  # which has all float8
+        unsigned = array.itemsize > 1 and not array.dtype.is_signed
+        return self.from_host(self.to_host(array)) if unsigned else array
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        with self._outside_inference():
+            return super().empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        with self._outside_inference():
+            return super().zeros(shape, dtype)
+
+    def _outside_inference(self) -> contextlib.AbstractContextManager[Any]:
+        """For tensors that can be written to after ``torch.inference_mode()`` too."""
+        torch = sys.modules["torch"]
+        on = torch.is_inference_mode_enabled()
+        return torch.inference_mode(False) if on else contextlib.nullcontext()
 
 
 def is_tensor(values: Any) -> bool:
@@ -48,6 +69,11 @@ def is_wrapper(tensor: Any) -> bool:
         return bool(tensor.data_ptr() == 0 and tensor.numel())
     except (RuntimeError, Warning):  # there is no address to ask for
         return True
+
+
+def _floats(xp: Any) -> tuple[Any, ...]:
+    """Those that NumPy has too."""
+    return xp.float16, xp.float32, xp.float64
 
 
 def _wider(array: np.ndarray) -> type[np.generic]:
