@@ -469,6 +469,7 @@ class Chain:
         sums = sum(self._sums(part, ws, *own_rows(by, part.n)) for part in parts)
         return means(ranks.sum(np.asarray(sums)), self.task, what)
 
+    @np.errstate(all="ignore")  # what is not finite shows in what is returned
     def _sums(self, samples: Samples, ws: Workspace, first: int, stop: int) -> np.ndarray:
         """The sums of cost, of right samples and of weight, over some rows."""
         backend = self.backend
@@ -486,6 +487,7 @@ class Chain:
         self._each_slice(slices, work, ws)
         return np.asarray(backend.to_host(log).sum(axis=0, dtype=np.float64))
 
+    @np.errstate(all="ignore")  # what is not finite shows in what is returned
     def penalty(self, n: int, l1: float, l2: float) -> float:
         """λ₂/2n Σω² + λ₁/n Σ|ω| over the weights of trained layers."""
         xp, weights = self.backend.xp, self.parameters[: self.architecture.layout.decayed]

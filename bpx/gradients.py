@@ -105,6 +105,7 @@ class Gradient:
         return {name: value for name, value in vars(self).items() if name != "_views"}
 
 
+@np.errstate(all="ignore")  # what is not finite shows in what is returned
 def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
     """The gradient of the mean cost of checked samples, from their labels or targets."""
     backend, weights = chain.backend, chain.mean_weights(samples.weight)
@@ -117,8 +118,9 @@ def from_targets(chain: Chain, samples: Samples, ws: Workspace) -> Gradient:
 
 def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
     """The gradient from ∂C/∂a^L, (m, k), or a function of a^L; `x` has the checked rows."""
-    z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
-    a = chain.activated(z, ws)
+    with np.errstate(all="ignore"):  # but not for a user's own function
+        z, saved = chain.forward(chain.gather(x, slice(None), ws), ws)
+        a = chain.activated(z, ws)
     if callable(given):
         takes("output_gradient", given, "a")
         given = given(a + 0.0)  # a copy, since a is the workspace's
@@ -126,11 +128,13 @@ def from_outputs(chain: Chain, x: Array, given: Any, ws: Workspace) -> Gradient:
     what = "output_gradient"
     given = check_y(chain.backend, given, m, k, "regression", counts=(k,), what=what)
     delta = ws.buffer("delta", z.shape)
-    delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)
-    delta = chain.backend.activate_backward(chain.objective.activation, delta, z, a)
+    with np.errstate(all="ignore"):
+        delta[...] = chain.backend.xp.astype(given, chain.xp_dtype)
+        delta = chain.backend.activate_backward(chain.objective.activation, delta, z, a)
     return _backward(chain, delta, saved, 1.0, None, ws)
 
 
+@np.errstate(all="ignore")
 def jacobian(chain: Chain, x: Array) -> Array:
     """∂a^L/∂x of checked rows, (m, k, ...).
 
@@ -155,6 +159,7 @@ def jacobian(chain: Chain, x: Array) -> Array:
     return out
 
 
+@np.errstate(all="ignore")  # what is not finite shows in what is returned
 def _backward(
     chain: Chain, delta: Array, saved: list[Any], over_m: float, cost: Array | None, ws: Workspace
 ) -> Gradient:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from .architecture import without_activation
 from .backends import Array
 from .chain import Chain
@@ -48,6 +50,7 @@ class LayerTrace:
         return f"<LayerTrace of {self.layer}: {arrays} {tuple(self.z.shape)}>"
 
 
+@np.errstate(all="ignore")  # what is not finite shows in what is returned
 def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerTrace]:
     """The trace of each layer, from gathered rows; all in fresh arrays."""
     backend, layers = chain.backend, chain.architecture.layers

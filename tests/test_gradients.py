@@ -572,3 +572,24 @@ def test_a_check_that_would_take_long_is_warned_of_before_it_begins(rows, told, 
 
 def test_a_gradient_of_zeros_is_wrong():
     assert bpx.gradcheck.relative_error(np.zeros(2), np.ones(2), 0.0) == 1.0
+
+
+def test_what_underflows_is_no_error_under_a_strict_errstate(rng):
+    x, labels = 1e3 * rng.normal(size=(20, 4)).astype("f4"), np.arange(20) % 3
+    counts = np.abs(x[:, :3])
+    poisson = bpx.Network([4, 5, 3], output="softplus", cost="poisson", seed=0)
+    relu = bpx.Network([4, 5, 3], hidden="relu", output="softmax", seed=0)
+    members = bpx.Ensemble([relu, relu.copy()])
+    with np.errstate(all="raise"):
+        for net, y in ((poisson, counts), (relu, labels)):
+            net.evaluate(x, y)
+            net.total_cost(x, y, l2=1.0)
+            net.backprop(x, y)
+            net.backprop(x, output_gradient=np.ones((20, 3)))
+            net.trace(x, y)
+            net.jacobian(x)
+        members.evaluate(x, labels)
+        with pytest.raises(FloatingPointError):  # in the user's own function
+            relu.backprop(x, output_gradient=lambda a: np.log(0.0 * a))
+    with pytest.raises(ValueError, match="x has NaN or infinity"), np.errstate(all="raise"):
+        relu.backprop(np.inf * np.ones((20, 4)), labels)
