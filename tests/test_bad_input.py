@@ -1393,6 +1393,11 @@ CASES = [
         "x has masked elements; fill them first: x.filled(...)",
     ),
     (
+        lambda: classed(["a", "b"]).fit(X, [b"a", b"b", b"b", b"a"]),
+        TypeError,
+        "got dtype |S1; they are bytes, and np.char.decode(y) is text",
+    ),
+    (
         lambda: fit(list(np.ma.masked_equal(np.eye(4, 3), 1.0)), Y),
         TypeError,
         "x has masked elements; fill them first: np.ma.stack(x).filled(...)",

@@ -131,6 +131,8 @@ def _advice(values: Any, host: np.ndarray, name: str) -> str:
         return f"{found}; np.asarray({name}).reshape(-1)"
     if missing:
         return found
+    if host.dtype.kind == "S":
+        return f"; they are bytes, and np.char.decode({name}) is text"
     if name == "y":
         return f"{found}{_CLASSES if _are_classes(host) else ''}"
     return f"{found}{_of_text(values, host, name)}"
