@@ -19,6 +19,11 @@ MISSING = "NA", "N/A", "#N/A", "#NA", "NaN", "null", "none", "?"  # in a cell, i
 _MISSING = {"", *map(str.lower, MISSING)}
 
 
+def is_nothing(value: Any) -> bool:
+    """Whether it is None, NaN, or what pandas has for them, which cannot all be compared."""
+    return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
+
+
 def is_missing(cell: str) -> bool:
     """Whether a cell is empty, or says so, in upper or lower case."""
     return cell.strip().lower() in _MISSING
@@ -107,12 +112,12 @@ class Classes:
             return found
         if is_missing(name):
             return self._of_missing(name)
-        if self.known is not None:
-            return self._of_unknown(name, self.known)
         if len(name) > LONGEST:
             raise ValueError(
                 f"expected names of {self.several}, got a text of {len(name):,} characters"
             )
+        if self.known is not None:
+            return self._of_unknown(name, self.known)
         if len(self._numbers) == MOST_NAMES:
             raise ValueError(
                 f"expected names of {self.several}, got more than {MOST_NAMES:,} different texts, "

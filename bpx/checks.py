@@ -71,6 +71,12 @@ def whole(what: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def same_rows(what: str, got: int, rows: int) -> None:
+    """ValueError unless an array has as many rows as x."""
+    if got != rows:
+        raise ValueError(f"expected as many rows in {what} as in x, {rows}, got {got}")
+
+
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .categories import Categories, Source, by_column, is_missing, or_its_source, source
+from .categories import (
+    Categories,
+    Source,
+    by_column,
+    is_missing,
+    is_nothing,
+    or_its_source,
+    source,
+)
 from .checks import FILL_IN, as_days, last_word, shortened, warn
 from .names import Columns
 from .registry import nearest
@@ -163,7 +171,7 @@ def _numbered(column: Any, known: Categories, name: str, what: str) -> np.ndarra
         if isinstance(value, str) and value in numbers:
             continue
         hint = f"{last_word(what)}[{name!r}].astype(str) makes text of it"
-        if isinstance(value, str) or str(value) in ("None", "nan", "<NA>", "NaT"):
+        if isinstance(value, str) or is_nothing(value):
             hint = FILL_IN
         raise ValueError(
             f"{what}, column {shortened(name)}: expected text, one of the categories, got "

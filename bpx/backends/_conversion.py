@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..categories import is_nothing
 from ..checks import FILL_IN, are_batches, as_days, last_word, shortened
 from ..frames import check_no_dates, column, printed_names
 from ._torch import is_wrapper
@@ -124,7 +125,7 @@ def _advice(values: Any, host: np.ndarray, name: str) -> str:
         return as_days(name)
     found, missing = "", False
     if (at := _not_a_number(host)) is not None:
-        names, missing = printed_names(values), _is_missing(host[at])
+        names, missing = printed_names(values), is_nothing(host[at])
         where = f"in {column(at[-1], names)}" if names else f"at {list(at)}"
         found = f" with {shortened(host[at])} {where}{f': {FILL_IN}' if missing else ''}"
     if name == "y" and host.shape[1:] == (1,) and _of_text(values, host, name):
@@ -143,7 +144,7 @@ def _not_a_number(host: np.ndarray) -> tuple[int, ...] | None:
     if host.dtype.kind != "O":
         return None
     # Among the names of classes a missing one is to be told, NaN too.
-    for wrong in (_is_missing, _is_no_number) if host.ndim == 1 else (_is_no_number,):
+    for wrong in (is_nothing, _is_no_number) if host.ndim == 1 else (_is_no_number,):
         for at, value in np.ndenumerate(host):
             if wrong(value):
                 return at
@@ -152,11 +153,6 @@ def _not_a_number(host: np.ndarray) -> tuple[int, ...] | None:
 
 def _is_no_number(value: Any) -> bool:
     return not isinstance(value, numbers.Real | np.bool_)
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether it is None, NaN, or what pandas has for them, which cannot all be compared."""
-    return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>", "NaT")
 
 
 def _are_classes(host: np.ndarray) -> bool:

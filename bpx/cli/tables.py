@@ -161,7 +161,7 @@ def _parquet(path: Path, asked: Asked) -> Table:
     if size(path) > budget:
         raise ValueError(
             f"{path} takes {in_words(size(path))} in memory, more than the budget of "
-            f"{in_words(budget)}: pass a larger budget"
+            f"{in_words(budget)}: pass a larger --budget"
         )
     targets = target_names(path, target, features.names, column_names(path, dialect))
     data = open_table(

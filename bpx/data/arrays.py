@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backends import Array, Backend, asarray, get, is_sparse, namespace
-from ..checks import FOR_CLASSES, last_word, of_batch, shortened, whole
+from ..checks import FOR_CLASSES, last_word, of_batch, same_rows, shortened, whole
 from ..frames import check_numbered, is_named_row, is_on_disk
 from .values import Indices, check_finite_rows, check_indices
 
@@ -216,8 +216,8 @@ def check_y(
     if not (isinstance(y, np.memmap) and y.dtype.kind in "biuf" and backend.name == "numpy"):
         y = asarray(backend, y, what)
     xp = backend.xp
-    if y.ndim >= 1 and y.shape[0] != m:
-        raise ValueError(f"expected as many rows in {what} as in x, {m}, got {y.shape[0]}")
+    if y.ndim >= 1:
+        same_rows(what, y.shape[0], m)
     integers = xp.isdtype(y.dtype, ("bool", "integral"))
     if y.ndim == 1 and task == "classification":
         if not integers:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..categories import Classes
-from ..checks import budget_in_bytes, whole
+from ..checks import budget_in_bytes, same_rows, whole
 from ..frames import names_of_targets, printed_names
 from ..names import Columns, Names
 from .arrays import Samples, as_integers, generator, take
@@ -484,8 +484,8 @@ def _blocks(
     names, n = targets or names_of_targets(y), opened.shape[0]
     held = {"y": _held(y), "sample_weight": _held(sample_weight)}
     for what, given in held.items():
-        if hasattr(given, "__len__") and np.ndim(given) and len(given) != n:
-            raise ValueError(f"expected as many rows in {what} as in x, {n}, got {len(given)}")
+        if hasattr(given, "__len__") and np.ndim(given):
+            same_rows(what, len(given), n)
     return Blocks(opened, held["y"], held["sample_weight"], budget, target_columns=names)
 
 

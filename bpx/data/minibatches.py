@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import Array, asarray, get
-from ..checks import flag, takes
+from ..checks import flag, same_rows, takes
 from ..frames import (
     by_names,
     check_order,
@@ -195,10 +195,7 @@ def batches(
     if shape[0] == 0:
         raise ValueError(f"expected at least one sample, got x of shape {shape}")
     for what, array in arrays.items():
-        if array.shape[0] != shape[0]:
-            raise ValueError(
-                f"expected as many rows in {what} as in x, {shape[0]}, got {array.shape[0]}"
-            )
+        same_rows(what, array.shape[0], shape[0])
     size = check_batch_size(batch_size, shape[0])
     return Batches(tuple(arrays.values()), size, generator(seed), shuffle, drop_last)
 
