@@ -549,7 +549,7 @@ def test_every_kernel_has_cases():
 # What a backend may define otherwise and is no kernel: where arrays live, and how they move.
 PLACES = {"__init__", "from_host", "to_host", "use", "blocks", "_wider"}
 PLACES |= {"parts", "parts_of_windows", "side_by_side", "surround", "in_threads", "capture"}
-PLACES |= {"in_precision", "parts_of_places", "slot", "empty", "zeros"}
+PLACES |= {"in_precision", "parts_of_places", "slot", "empty", "zeros", "own"}
 # Compared with the steps in Python by test_compiled.py and test_forward.py.
 COMPILED = {"compile", "compile_forward", "parts_of_forward"}
 

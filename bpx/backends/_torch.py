@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,12 @@ def is_wrapper(tensor: Any) -> bool:
     DLPack would give whatever lies at address 0 and an offset.
     """
     try:
-        return bool(tensor.data_ptr() == 0 and tensor.numel())
-    except (RuntimeError, Warning):  # there is no address to ask for
+        if type(tensor) is sys.modules["torch"].Tensor:
+            return bool(tensor.data_ptr() == 0 and tensor.numel())
+        with warnings.catch_warnings():  # to ask a FakeTensor is deprecated
+            warnings.simplefilter("ignore")
+            return bool(tensor.data_ptr() == 0 and tensor.numel())
+    except RuntimeError:  # there is no address to ask for
         return True
 
 
