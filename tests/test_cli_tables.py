@@ -453,6 +453,9 @@ def test_an_accuracy_that_is_no_better_than_the_most_frequent_label_is_told(tmp_
         "which the most frequent label alone has: try more --epochs, another --learning-rate "
         "or --hidden, or more samples; if the other classes are rare, --class-weight balanced"
     ) in err
+    balanced = "--epochs", 1, "--class-weight", "balanced"
+    _, err = bpx_command("train", "a.csv", *balanced, cwd=tmp_path)
+    assert "no better" not in err
     (tmp_path / "b.csv").write_text("\n".join(["a,kind", *rows[:9]]))
     given = "train", "a.csv", "--target", "kind"
     _, err = bpx_command(*given, "--epochs", 1, "--test", "b.csv", cwd=tmp_path)

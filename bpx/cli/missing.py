@@ -49,13 +49,14 @@ def means(x: np.ndarray, columns: Sequence[str]) -> np.ndarray:
 
 
 def note_filled(x: np.ndarray, which: str, columns: Sequence[str]) -> None:
-    """Say in how many rows something is missing, and in which column first; for `means`."""
+    """Say in how many rows something is missing, and in which column most; see `means`."""
     missing = np.isnan(x).reshape(len(x), -1)
     if missing.any():
-        some = column(int(np.argmax(missing.any(axis=0))), columns)
+        counts = missing.sum(axis=0)
         note(
             f"{int(missing.any(axis=1).sum()):,} of the {len(x):,} rows {which} have missing "
-            f"cells, such as in {some}: they get the mean of their column in training"
+            f"cells, {counts.max():,} of them in {column(int(counts.argmax()), columns)}: they "
+            "get the mean of their column in training"
         )
 
 
