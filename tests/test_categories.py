@@ -775,6 +775,14 @@ def test_numbers_that_a_file_has_as_text(tmp_path):
     bpx_command("train", *options, cwd=tmp_path)
     found = bpx.load(tmp_path / "run" / "model.safetensors").columns
     assert found == ("zip=10115", "zip=20095", *NAMES)
+    total = [f"{k}.5" for k in range(119)] + [" "]
+    write(tmp_path / "a.parquet", {"total": total, **people()})
+    given = "a.parquet", "--target", "y", "--missing", "mean"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert err.endswith(
+        "leave it out (bpx train --ignore total); those of 'total' are numbers, and "
+        "pandas.to_numeric(frame['total'], errors='coerce') makes a column of numbers\n"
+    )
 
 
 @KINDS

@@ -193,8 +193,18 @@ class Inputs:
             raise ValueError(
                 f"{self._path}: a column of text has an input for each of its values, at most "
                 f"{MOST:,} and one for two rows, got {shown} ({rows:,} row{'s' * (rows != 1)}): "
-                f"leave it out ({dialect.without(listed)})"
+                f"leave it out ({dialect.without(listed)}){self._of_numbers(many, dialect)}"
             )
+
+    def _of_numbers(self, many: Sequence[str], dialect: Dialect) -> str:
+        """The end of that message where a file has numbers as text, as a .parquet may."""
+        for name in many:
+            if all(dialect.number(text) is not None for text in self.text[name].names):
+                return (
+                    f"; those of {shortened(name)} are numbers, and pandas.to_numeric(frame"
+                    f"[{shortened(name)}], errors='coerce') makes a column of numbers"
+                )
+        return ""
 
     def fill(self, out: np.ndarray, numbers: Callable[[str], np.ndarray]) -> None:
         """Write the inputs (n, k), by what gives a column's numbers, of text its categories'."""
