@@ -16,7 +16,7 @@ from .checks import shortened, whole
 from .costs import Cost
 from .data import arrays
 from .data.blocks import Blocks, in_memory
-from .data.incoming import to_evaluate
+from .data.incoming import Incoming, to_evaluate
 from .elsewhere import ATTRIBUTES_OF_ENSEMBLES, OF_PREDICTIONS, X_ALONE
 from .frames import by_names
 from .keywords import attr_hints, hints
@@ -213,10 +213,14 @@ class Ensemble(HasNames):
         >>> bpx.Ensemble(nets).evaluate([[0.0]], [3.0]), nets[0].evaluate([[0.0]], [3.0])
         ({'cost': 0.0}, {'cost': 2.0})
         """
-        first, backend = self.members[0], self.backend
-        xp, ws = backend.xp, first.chain.workspace()
-        sums = np.zeros(3)  # of cost, of right samples, of weight
         samples = to_evaluate(self._narrowest, x, y, sample_weight, names=self.names)
+        return means(self._sums(samples), self.task)
+
+    @np.errstate(all="ignore")  # what is not finite shows in what is returned
+    def _sums(self, samples: arrays.Samples | Incoming) -> np.ndarray:
+        """Of the cost, of right samples and of the weight."""
+        first, backend = self.members[0], self.backend
+        xp, ws, sums = backend.xp, first.chain.workspace(), np.zeros(3)
         for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
             values = self.cost.value(xp, mean, first.chain.as_outputs(part.y, ws))
@@ -228,7 +232,7 @@ class Ensemble(HasNames):
                 for column in (values, right, ones, weight)
             )
             sums += [column @ w for column in columns]
-        return means(sums, self.task)
+        return sums
 
     @hints(**OF_PREDICTIONS)
     def accuracy(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:

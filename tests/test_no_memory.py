@@ -67,6 +67,7 @@ def starve(monkeypatch):
         return called
 
     monkeypatch.setenv("BPX_FAST", "1")
+    monkeypatch.setitem(bpx.backends._cache, "numpy", _fast.FastBackend())  # in any run of tests
     return starved
 
 
