@@ -7,6 +7,8 @@ import pickle
 import re
 import sys
 import tracemalloc
+from decimal import Decimal
+from fractions import Fraction
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -193,6 +195,27 @@ def test_arrays_between_two_devices(rng):
     there = strict.asarray(x, device=strict.Device("device1"))
     got = net.backend.to_host(net.feedforward(there))
     assert np.abs(got - bpx.Network([4, 2], dtype="float64", seed=1).feedforward(x)).max() < 1e-14
+
+
+def test_numbers_that_are_objects():
+    """Fractions, decimals as a database has them, and integers of more than 64 bits."""
+    net = bpx.Network([2, 1], dtype="float64", seed=1)
+    plain = np.array([[0.5, 0.25], [2.0**70, 1.0]])
+    for half in (Fraction(1, 2), Decimal("0.5")):
+        assert np.array_equal(net.feedforward([[half, 0.25], [2**70, 1]]), net.feedforward(plain))
+    with pytest.raises(ValueError, match="x has NaN or infinity, first in row 0, column 1"):
+        net.feedforward([[Decimal(1), Decimal("NaN")]])
+
+
+def test_dtypes_of_ml_dtypes():
+    """JAX's arrays of bfloat16 become NumPy's with them."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="it makes NumPy's dtype of bfloat16")
+    net = bpx.Network([2, 1], seed=1)
+    x, y = np.array([[0.5, -1.0], [2.0, 0.25]]), np.array([[0.5], [1.0]])
+    for name in ("bfloat16", "float8_e4m3fn"):
+        dtype = getattr(ml_dtypes, name)
+        assert np.array_equal(net.feedforward(x.astype(dtype)), net.feedforward(x))
+        assert net.evaluate(x.astype(dtype), y.astype(dtype)) == net.evaluate(x, y)
 
 
 def test_frames_whose_columns_are_of_several_kinds():
@@ -413,6 +436,15 @@ def test_sparse_matrices_are_refused_where_they_cannot_be():
         bpx.Network([3, 3]).evaluate(np.eye(3), eye)
     with pytest.raises(TypeError, match="x must be a sparse matrix of real numbers, got dtype co"):
         bpx.Network([3, 2]).feedforward(eye * 1j)
+
+
+def test_sparse_arrays_of_three_dimensions_are_refused():
+    pytest.importorskip("scipy", minversion="1.15", reason="before, they have two at most")
+    cube = importlib.import_module("scipy.sparse").coo_array(np.eye(2)).reshape(1, 2, 2)
+    net = bpx.Network([2, 2], seed=1)
+    with pytest.raises(ValueError, match=r"a sparse array of shape \(1, 2, 2\): x.reshape\(-1, 2"):
+        net.feedforward(cube)
+    assert np.array_equal(net.feedforward(cube.reshape(-1, 2)), net.feedforward(np.eye(2)))
 
 
 def test_one_seed_is_the_same_network_everywhere(backend, host):

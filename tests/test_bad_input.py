@@ -229,6 +229,17 @@ CASES = [
         TypeError,
         "got dtype object with None at [2]: fill in what is missing, or leave those rows out",
     ),
+    (lambda: fit([[10**400, 1, 2]], Y[:1]), TypeError, "integers or booleans), got dtype object"),
+    (
+        lambda: fit(np.zeros(4, [("a", float), ("b", float)]), Y),
+        TypeError,
+        "('b', '<f8')]; numpy.lib.recfunctions.structured_to_unstructured(x) is one of numbers",
+    ),
+    (
+        lambda: fit({"a": [1, 2, 3, 4]}, Y),
+        TypeError,
+        "got {'a': [1, 2, 3, 4]}: pandas.DataFrame(x) has a column for each key",
+    ),
     (lambda: fit(NAN, Y), ValueError, "x has NaN or infinity, first in row 1"),
     (lambda: fit(np.full((4, 3), np.inf), Y), ValueError, "x has NaN or infinity"),
     (

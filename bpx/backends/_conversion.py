@@ -6,6 +6,8 @@ import contextlib
 import numbers
 import os
 import sys
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -82,15 +84,26 @@ def host_numbers(values: Any, what: str) -> np.ndarray:
         raise TypeError(f"{what} is not an array of numbers{hint}") from error
     if host.dtype.kind == "O" and host.ndim:
         host = _of_objects(host)
+    if host.dtype.type.__module__ == "ml_dtypes":  # bfloat16 and others, which JAX's arrays have
+        host = host.astype(np.float32)
     if host.dtype.kind in "biuf":
         return host
     if host.dtype.kind == "O" and not host.ndim:
         raise TypeError(
             f"expected {what} to be an array of numbers, got {shortened(values)}"
-            f"{_ONE_AT_A_TIME if are_batches(values) else ''}"
+            f"{_of_one_object(values, last_word(what))}"
         )
     advice = _advice(values, host, last_word(what))
     raise TypeError(f"{NUMBERS.format(what, host.dtype)}{advice}")
+
+
+def _of_one_object(values: Any, name: str) -> str:
+    """What to do with an object that NumPy does not look into."""
+    if isinstance(values, Mapping):
+        return f": pandas.DataFrame({name}) has a column for each key"
+    if hasattr(values, "collect"):  # a LazyFrame of Polars
+        return f": pass {name}.collect()"
+    return _ONE_AT_A_TIME if are_batches(values) else ""
 
 
 def _of_no_array(values: Any, name: str, otherwise: str) -> str:
@@ -110,10 +123,13 @@ def _of_objects(host: np.ndarray) -> np.ndarray:
     """Numbers that lie in an array as objects; the same array if one of them is none.
 
     A frame gives such an array if its columns are of several kinds, like the columns of booleans
-    that ``get_dummies`` puts beside others, and if they may have missing values.
+    that ``get_dummies`` puts beside others, and if they may have missing values; a database one of
+    decimals.
     """
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         found = np.array(host.tolist())  # by NumPy's rules for lists: strings stay what they are
+        if found.dtype.kind == "O" and not any(map(_is_no_number, host.ravel().tolist())):
+            found = host.astype(np.float64)  # fractions, decimals, integers of more than 64 bits
         if found.dtype.kind in "biuf" and found.shape == host.shape:
             return found
     return host
@@ -123,6 +139,8 @@ def _advice(values: Any, host: np.ndarray, name: str) -> str:
     """The first element that is not a number, and what to do with it."""
     if host.dtype.kind in "mM":
         return as_days(name)
+    if host.dtype.names:
+        return f"; numpy.lib.recfunctions.structured_to_unstructured({name}) is one of numbers"
     found, missing = "", False
     if (at := _not_a_number(host)) is not None:
         names, missing = printed_names(values), is_nothing(host[at])
@@ -152,7 +170,7 @@ def _not_a_number(host: np.ndarray) -> tuple[int, ...] | None:
 
 
 def _is_no_number(value: Any) -> bool:
-    return not isinstance(value, numbers.Real | np.bool_)
+    return not isinstance(value, numbers.Real | Decimal | np.bool_)
 
 
 def _are_classes(host: np.ndarray) -> bool:

@@ -169,6 +169,12 @@ def check_in_memory(x: Any, what: str = "x") -> None:
 def _compressed(x: Any, what: str) -> Any:
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{what} must be a sparse matrix of real numbers, got dtype {x.dtype}")
+    if x.ndim > 2:
+        name = last_word(what)
+        raise ValueError(
+            f"expected {what} to be a sparse matrix, got a sparse array of shape {x.shape}: "
+            f"{name}.reshape(-1, {x.shape[-1]}), or {name}.toarray() for a network that takes it"
+        )
     return x.tocsr()
 
 
