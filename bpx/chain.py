@@ -68,7 +68,7 @@ class Chain:
         state: np.ndarray,
     ) -> None:
         self.architecture, self.backend, self.key = architecture, backend, key
-        self.dtype = _dtype_name(dtype)
+        self.dtype = dtype_name(dtype)
         architecture.check_dtype(self.dtype)
         self.xp_dtype = backend.dtype(self.dtype)
         self.objective, self.task = architecture.objective, architecture.task
@@ -539,7 +539,8 @@ def _no_check() -> None:
     """For samples that are already checked."""
 
 
-def _dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """``"float32"`` or ``"float64"``; ValueError for any other dtype."""
     try:
         # NumPy's dtype(None) is float64, and NumPy does not know PyTorch's dtypes.
         known = str(dtype)[6:] if str(dtype).startswith("torch.") else dtype

@@ -16,7 +16,7 @@ from . import architecture, gradients, traces
 from .activations import Activation, Sigmoid
 from .architecture import Architecture
 from .backends import Array, Backend, get
-from .chain import Chain
+from .chain import Chain, dtype_name
 from .checks import flag, nonnegative, whole
 from .costs import Cost
 from .data import arrays
@@ -140,7 +140,8 @@ class Network(HasNames):
         described = Architecture(bound, cost, task)
         generator = arrays.generator(seed)
         key = int(generator.integers(1 << 64, dtype=np.uint64))
-        first = (layout.draw(generator) for layout in (described.layout, described.state_layout))
+        dtype, layouts = dtype_name(dtype), (described.layout, described.state_layout)
+        first = (layout.draw(generator, dtype) for layout in layouts)
         self._begin(Chain(described, get(backend), dtype, key, *first), generator)
 
     def _begin(self, chain: Chain, generator: np.random.Generator) -> None:

@@ -141,9 +141,9 @@ class Layout:
         count = len(self.entries)
         return f"<Layout of {count} tensors of {self.layer_count} layers: {self.size:,} elements>"
 
-    def draw(self, generator: np.random.Generator) -> np.ndarray:
-        """Initial values: on the host in float64, so that every backend starts alike."""
-        flat = np.zeros(self.size)
+    def draw(self, generator: np.random.Generator, dtype: str) -> np.ndarray:
+        """Initial values, on the host; drawn in float64, so that every backend starts alike."""
+        flat = np.zeros(self.size, dtype)
         for entry in self.entries:
             initializer = entry.parameter.initializer
             values = initializer(generator, entry.shape)

@@ -152,7 +152,7 @@ def test_two_ranks_are_one(rng):
         outputs = []
         for rank, half in enumerate(halves):
             partial[rank] = []
-            net.state[...] = state_layout.draw(None)
+            net.state[...] = state_layout.draw(None, "float64")
             ws = Workspace(
                 net.backend,
                 net.chain.xp_dtype,
@@ -384,6 +384,18 @@ def test_what_a_long_column_varies_by_and_what_rounding_does():
     tiny = layers.Rescale.standardizing([[1e-170, -1e300], [3e-170, 1e300]])
     assert np.allclose(tiny.scale, (1e170, 1e-300), rtol=1e-12)
     assert np.allclose(tiny.offset, (-2.0, 0.0), rtol=1e-12)
+
+
+def test_initial_values_are_in_float64_one_tensor_at_a_time():
+    tracemalloc.start()
+    try:
+        net = bpx.Network([256] * 9, seed=0)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2.5 * net.parameters.nbytes  # as drawn, on the backend, and a quarter's doubles
+    finer = bpx.Network([256] * 9, seed=0, dtype="float64")
+    assert np.array_equal(net.parameters, finer.parameters.astype(np.float32))
 
 
 def test_standardizing_takes_no_copy_of_x():
