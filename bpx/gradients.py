@@ -32,7 +32,7 @@ class Gradient:
     weights, biases : Views
         Into `flat`, shaped like ``net.weights`` and ``net.biases``.
     inputs : array
-        ∂C/∂x, (m, ...).
+        ∂C/∂x, (m, ...); None if it was not asked for.
     cost : array
         The mean cost itself, 0-d and without penalties; None after an output_gradient.
 
@@ -167,4 +167,5 @@ def _backward(
     out = chain.destinations()
     out.set_scalars(over_m)
     inputs: Any = chain.backward(delta, saved, out, ws)
-    return Gradient(out.flat, inputs * over_m, cost, chain.backend, chain.architecture.layout)
+    inputs = inputs * over_m if ws.contexts[0].wanted else None
+    return Gradient(out.flat, inputs, cost, chain.backend, chain.architecture.layout)

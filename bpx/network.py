@@ -739,6 +739,7 @@ class Network(HasNames):
         n: int | None = None,
         training: bool = True,
         step: int | None = None,
+        inputs: bool = True,
     ) -> Gradient:
         """The gradient of the mean cost over a batch, by the four equations (ch. 2).
 
@@ -763,11 +764,13 @@ class Network(HasNames):
         step : int, optional
             The position of random masks; by default ``net.steps``, which in training then advances
             by one, so that your own loop sees the masks that `fit` would.
+        inputs : bool
+            Whether ∂C/∂x is computed too, which takes as long as the gradient of the first layer.
 
         Returns
         -------
         Gradient
-            Fresh arrays.
+            Fresh arrays; its ``inputs`` are None with ``inputs=False``.
 
         Raises
         ------
@@ -806,8 +809,8 @@ class Network(HasNames):
         l1, l2 = nonnegative("l1", l1), nonnegative("l2", l2)
         if n is not None:
             n = whole("n", n)
-        training = flag("training", training)
-        ws = self.chain.workspace(training=training, inputs=True)
+        training, inputs = flag("training", training), flag("inputs", inputs)
+        ws = self.chain.workspace(training=training, inputs=inputs)
         ws.step = self._steps if step is None else whole("step", step, 0)
         if output_gradient is None:
             samples = self.samples(x, y, sample_weight, allow_zero_weight=True)

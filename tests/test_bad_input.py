@@ -1218,6 +1218,11 @@ CASES = [
         "expected monitor to be a column of the history, got 3",
     ),
     (
+        lambda: net().backprop(X, Y, inputs="x"),
+        TypeError,
+        "expected inputs to be True or False, got 'x'",
+    ),
+    (
         lambda: net().backprop(X, Y, training="no"),
         TypeError,
         "expected training to be True or False, got 'no'",

@@ -160,7 +160,7 @@ def test_every_layer_has_a_case():
 @pytest.mark.parametrize(
     "layer", [case for cases in LAYER_CASES.values() for case in cases], ids=repr
 )
-def test_layer(backend, put, rng, layer, position):
+def test_layer(backend, put, host, rng, layer, position):
     shape = IMAGE if layer in OF_IMAGES else SHAPES[layer.name]
     whole = isinstance(layer, layers.Embedding)  # which nothing but a Flatten may be before
     before = [layers.Flatten() if whole else BEFORE[shape]] if position == "inside" else []
@@ -168,8 +168,13 @@ def test_layer(backend, put, rng, layer, position):
     chain = [layers.Input(shape), *before, layer, layers.Flatten(), layers.Dense(3)]
     net = bpx.Network(chain, cost="quadratic", backend=backend, dtype="float64", seed=5)
     x, y = rng.normal(size=(m, *shape)), rng.normal(size=(m, 3))
-    check = bpx.gradient_check(net, put(rng.integers(4, size=x.shape) if whole else x), put(y))
+    x, y = put(rng.integers(4, size=x.shape) if whole else x), put(y)
+    check = bpx.gradient_check(net, x, y)
     assert check.worst < 1e-7, check
+    of_all, of_weights = (net.backprop(x, y, step=0, inputs=inputs) for inputs in (True, False))
+    assert np.array_equal(host(of_all.flat), host(of_weights.flat))
+    assert tuple(of_all.inputs.shape) == tuple(x.shape)
+    assert of_weights.inputs is None
 
 
 def test_a_copy_of_a_gradient_holds_together(backend, put, host, rng):
