@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,6 +66,29 @@ def test_eight_predict_while_a_ninth_trains_a_copy(backend, put, host, rng, rows
     alone = bpx.Network(chain, backend=backend, seed=0).copy()
     alone.fit(x, y, epochs=epochs, batch_size=20, optimizer=bpx.Adam(0.01))
     assert np.array_equal(host(trained.parameters), host(alone.parameters))
+
+
+def test_small_predictions_leave_their_buffers_to_the_next(rng):
+    """Which is in one thread at a time; a large one, and one that fails, leaves none."""
+    image = [layers.Input((1, 9, 9)), layers.Conv2D(3, 3, "tanh"), layers.BatchNorm()]
+    net = bpx.Network([*image, layers.Flatten(), layers.Dense(4, "softmax")], seed=0)
+    x = rng.normal(size=(600, 1, 9, 9))
+    whole = net(x)
+    assert net.chain._idle == []
+    ones = [net(x[k : k + 1]) for k in range(8)]
+    (kept,) = net.chain._idle
+    assert np.allclose(np.concatenate(ones), whole[:8], rtol=0, atol=1e-6)
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda k: net(x[k % 8 : k % 8 + 1]), range(400)))
+    assert all(np.array_equal(a, ones[k % 8]) for k, a in enumerate(found))
+    assert kept in net.chain._idle
+    assert len(net.chain._idle) <= READERS
+    before = len(net.chain._idle)
+    with pytest.raises(ValueError, match="x has NaN"):
+        net(x[:1] * np.nan)
+    assert len(net.chain._idle) == before - 1
+    net.parameters = np.zeros_like(net.parameters)
+    assert np.array_equal(net(x[:1]), [[0.25] * 4])  # the buffers hold no weights
 
 
 def test_work_that_is_spread(monkeypatch):
