@@ -39,6 +39,8 @@ class FastWindows(NumpyBackend):
     def parts_of_windows(
         self, rows: int, channels: int, weights: Shape, sliding: Any
     ) -> list[list[slice]]:
+        if rows == 1:
+            return [[slice(0, 1)]]
         windows = math.prod(sliding.counts)
         held = channels * math.prod(sliding.lengths) + weights[0] * windows
         if _by_channel(channels, weights, sliding):

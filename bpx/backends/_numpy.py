@@ -111,6 +111,8 @@ class NumpyBackend(NumpyNorms):
     def parts(
         self, rows: int, elements: int, cost: float | None = None, least: int = 1
     ) -> list[list[slice]]:
+        if rows == 1:
+            return [[slice(0, 1)]]
         worth = int(rows * (elements if cost is None else cost) / WORTH)
         threads = max(1, min(self.cores, rows, worth))
         step = max(least, AT_ONCE // elements)
