@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import bpx
 from bpx import layers, persistence
 from bpx.backends._numpy import NumpyBackend
+from bpx.data import values
 
 thorough = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -352,3 +353,21 @@ def test_numbers_beyond_an_embedding_are_never_written_to(rng):
     for row in -1, 6:
         with pytest.raises(IndexError, match="expected rows from 0 to 5 of an Embedding"):
             backend.sum_at(many, np.full(3000, row), np.zeros((6, 4)), 1.0, 0.0)
+
+
+@pytest.mark.parametrize("rows", [3, values.FEW])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int8", "uint8", "bool"])
+@pytest.mark.parametrize("columns", [None, (2, 0)])
+def test_whole_numbers_of_few_rows_and_of_many(dtype, columns, rows, rng):
+    """The few are looked at in another way."""
+    x = rng.integers(2, size=(rows, 3)).astype(dtype)
+    x[:, 1] = 0 if columns is None else 1
+    assert values.first_not_index(x, values.Indices(2, columns)) is None
+    assert values.first_not_index(x[:, :1] + np.asarray(1, dtype), values.Indices(1)) == 0
+    kinds = {"f": [-1.0, 2.0, 0.5, np.nan, np.inf, -np.inf], "i": [-1, 2, 127], "u": [2, 255]}
+    for wrong in kinds.get(x.dtype.kind, ()):
+        for column in range(3):
+            bad = x.copy()
+            bad[2, column] = wrong
+            found = values.first_not_index(bad, values.Indices(2, columns))
+            assert found == (None if columns and column == 1 else 2), (wrong, column)
