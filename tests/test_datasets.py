@@ -224,6 +224,26 @@ def test_wrong_dtype_is_told_before_a_download(small, monkeypatch):
         bpx.datasets.mnist("int8")
 
 
+def test_a_user_without_a_folder(small, monkeypatch, tmp_path):
+    """As in a container that runs under a number without a name."""
+
+    def without_one(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(_mnist.Path, "home", without_one)
+    with pytest.raises(bpx.datasets.DatasetError) as caught:
+        bpx.datasets.mnist()
+    assert str(caught.value) == (
+        "there is no folder for MNIST's files (Could not determine home directory): set the "
+        "environment variable BPX_DATA to one that has them, or into which they can go"
+    )
+    for path, content in small.items():
+        (tmp_path / path[1:]).write_bytes(content)
+    monkeypatch.setenv("BPX_DATA", str(tmp_path))
+    assert bpx.datasets.mnist().train.x.shape == (50, 784)
+
+
 @pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
 def test_cache_folder(monkeypatch, platform):
     monkeypatch.setattr(sys, "platform", platform)

@@ -250,6 +250,23 @@ def test_a_package_that_cannot_be_written_to(keep, monkeypatch, tmp_path):
     assert keep() == (mask, False)
 
 
+def test_a_user_without_a_folder_of_his_own(keep, monkeypatch, tmp_path):
+    """As in a container that runs under a number without a name."""
+
+    def without_one(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    _machine_code.stamp()  # of the real sources
+    (tmp_path / "module.py").write_text("")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(_machine_code.Path, "expanduser", without_one)
+    monkeypatch.setattr(_machine_code, "__file__", str(tmp_path / "module.py"))
+    mask, _ = keep()
+    assert keep() == (mask, False)
+    assert len([*(tmp_path / "__pycache__").iterdir()]) == 1
+
+
 IN_A_ZIP = """
 import logging, sys
 logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")

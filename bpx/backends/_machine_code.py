@@ -222,7 +222,9 @@ def _paths(name: str) -> list[Path]:
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         folders = [Path(chosen)]
     elif not sys.platform.startswith("win"):
-        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bpx")
+        with suppress(RuntimeError):  # a user without a name, and so without a folder
+            base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+            folders.append(base / "bpx")
     return [folder / f"bpx-{name}.{_key()}.o" for folder in folders]
 
 
@@ -242,7 +244,7 @@ def _write(name: str, kinds: list[str], function: str, code: bytes) -> None:
     """In the first folder that can be written to, if there is one."""
     header = json.dumps([kinds, function]).encode()
     digest = hashlib.sha256(header + code).hexdigest().encode()
-    with suppress(OSError, RuntimeError):  # no version of what made it, or no user's folder
+    with suppress(OSError):  # no version of what made it
         for path in _paths(name):
             with suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -119,8 +119,16 @@ def cache_folder() -> Path:
 def _folders() -> list[Path]:
     """Where to look, in order; the first is where a download goes."""
     named = os.environ.get("BPX_DATA")
-    own = [Path(named) / "mnist", Path(named)] if named else []
-    return [*own, cache_folder()]
+    folders = [Path(named) / "mnist", Path(named)] if named else []
+    try:
+        return [*folders, cache_folder()]
+    except RuntimeError as error:  # a user without a name, as in many a container
+        if not folders:
+            raise DatasetError(
+                f"there is no folder for MNIST's files ({error.args[0].rstrip('.')}): set the "
+                "environment variable BPX_DATA to one that has them, or into which they can go"
+            ) from error
+        return folders
 
 
 def _load(name: str, progress: bool) -> np.ndarray:
