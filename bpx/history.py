@@ -10,6 +10,7 @@ import numpy as np
 
 from .checks import LONGEST, different_names, shortened
 from .elsewhere import ATTRIBUTES_OF_HISTORIES
+from .extras import not_imported
 from .keywords import attr_hints
 from .registry import nearest
 from .writing import write_bytes
@@ -292,7 +293,7 @@ class History(Mapping[str, list[float]]):
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install pandas") from error
+            raise not_imported("to_frame needs", "pandas", error) from error
         return pandas.DataFrame(self._columns)
 
     def __repr__(self) -> str:

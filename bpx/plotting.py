@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .checks import different_names, flag, shortened
-from .extras import PACKAGES
+from .extras import PACKAGES, not_imported
 from .history import History
 from .writing import write_bytes
 
@@ -67,7 +67,7 @@ def curves(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"pictures need matplotlib: pip install {PACKAGES['plot']}") from error
+        raise not_imported("pictures need", PACKAGES["plot"], error) from error
     runs, log = _runs(history), flag("log", log)
     if path is not None and not isinstance(path, str | PathLike):
         raise TypeError(

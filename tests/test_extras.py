@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -72,3 +73,30 @@ def test_what_is_missing_is_told(missing, use, told):
     program = f"import sys; sys.modules[{missing!r}] = None\n{use}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == f"ImportError: {told}"
+
+
+@pytest.mark.parametrize(
+    ("package", "use", "told"),
+    [
+        ("sklearn", "import bpx.sklearn", "bpx.sklearn needs scikit-learn"),
+        ("onnx", "bpx.export_onnx(bpx.Network([1, 1]), 'net.onnx')", "ONNX models need onnx"),
+        ("pyarrow", "bpx.open_data('a.parquet')", "Parquet and CSV in blocks need pyarrow"),
+    ],
+)
+def test_what_does_not_import_is_told(package, use, told, tmp_path):
+    """And not that it is missing."""
+    (tmp_path / f"{package}.py").write_text("raise ImportError('undefined symbol: of_another')")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    command = [sys.executable, "-c", f"import sys; sys.path[0] = '.'; import bpx; {use}"]
+    path = os.pathsep.join([".", *sys.path])
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    cause, package = "undefined symbol: of_another", told.rsplit(" ", 1)[1]
+    assert done.stderr.splitlines()[-1] == (
+        f"ImportError: {told}, which does not import ({cause}): pip install -U {package}"
+    )

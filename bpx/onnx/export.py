@@ -13,7 +13,7 @@ from ..architecture import Architecture
 from ..checks import warn, whole
 from ..costs import PROBABILITIES
 from ..ensemble import Ensemble
-from ..extras import PACKAGES
+from ..extras import PACKAGES, not_imported
 from ..labels import check_classes
 from ..layers import (
     Activation,
@@ -144,7 +144,7 @@ def exported(
     try:
         import onnx
     except ImportError as error:
-        raise ImportError(f"ONNX models need onnx: pip install {PACKAGES['onnx']}") from error
+        raise not_imported("ONNX models need", PACKAGES["onnx"], error) from error
     if not isinstance(net, Network | Ensemble):
         raise TypeError(f"expected a Network or an Ensemble to export, got {type(net).__name__}")
     newest = onnx.defs.onnx_opset_version()

@@ -5,14 +5,12 @@ changes: the same parameters, attributes, messages, and with the same ``random_s
 weights and mini-batches, so that results agree to rounding.
 """
 
-from ..extras import PACKAGES
+from ..extras import PACKAGES, not_imported
 
 try:
     import sklearn  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        f"bpx.sklearn needs scikit-learn: pip install {PACKAGES['sklearn']}"
-    ) from error
+    raise not_imported("bpx.sklearn needs", PACKAGES["sklearn"], error) from error
 
 from ._classifier import MLPClassifier
 from ._network_classifier import NetworkClassifier

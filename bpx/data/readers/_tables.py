@@ -18,7 +18,7 @@ import numpy as np
 
 from ...categories import Classes
 from ...checks import FILL_IN, in_words, shortened
-from ...extras import PACKAGES
+from ...extras import PACKAGES, not_imported
 from ._advice import advice, not_csv, without_values
 from ._base import CellError, FileStamp, Read, Reader
 from ._dialect import Dialect, is_truth
@@ -43,9 +43,8 @@ def _arrow(module: str) -> Any:
     try:
         return importlib.import_module(f"pyarrow.{module}")
     except ImportError as error:
-        raise ImportError(
-            f"Parquet and CSV in blocks need pyarrow: pip install {PACKAGES['data']}"
-        ) from error
+        needs = "Parquet and CSV in blocks need"
+        raise not_imported(needs, PACKAGES["data"], error) from error
 
 
 class TableReader(Reader):
