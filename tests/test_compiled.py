@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import compiled_runs
 import numpy as np
@@ -867,6 +868,19 @@ def test_runs_that_overlap_restore_the_setting_once(monkeypatch):
     assert library.num_threads == 1  # as a run in progress was told
     second.__exit__(None, None, None)
     assert library.num_threads == 8
+
+
+def test_a_threadpoolctl_of_no_use(monkeypatch, caplog):
+    """One from before version 3, or a damaged one."""
+    old = ModuleType("threadpoolctl")
+    old.__spec__ = ModuleSpec("threadpoolctl", None)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", old)
+    _threads._libraries.cache_clear()
+    try:
+        assert _threads._libraries() == []
+    finally:
+        _threads._libraries.cache_clear()
+    assert "threadpoolctl is of no use (module 'threadpoolctl' has no attribute" in caplog.text
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

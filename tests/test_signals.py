@@ -426,3 +426,14 @@ def test_ctrl_c_twice_ends_more_than_one_run(monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 trained()
             monkeypatch.setattr(Interrupts, "_last", -math.inf)
+
+
+def test_an_interpreter_beside_the_main_one(monkeypatch):
+    """In which Python lets nobody set a handler, as in Apache's."""
+
+    def refused(*_):
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    monkeypatch.setattr("bpx.training.interrupts.signal.signal", refused)
+    net = bpx.Network([4, 3], seed=0)
+    assert len(net.fit(X, Y, epochs=2)["epoch"]) == 2

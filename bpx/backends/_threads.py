@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import ctypes
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -48,12 +49,17 @@ _before: list[int] = []  # and what each library had before
 
 @cache
 def _libraries() -> list[Any]:
-    """The BLAS libraries that are loaded; none if threadpoolctl is not installed."""
+    """The BLAS libraries that are loaded; none if threadpoolctl is missing, or of no use."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return []
-    import threadpoolctl
+    try:
+        import threadpoolctl
 
-    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+        controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    except (ImportError, AttributeError) as error:  # before version 3, or damaged
+        hint = "threadpoolctl is of no use (%s), and BLAS keeps its threads: pip install -U it"
+        logging.getLogger("bpx").warning(hint, error)
+        return []
     return list(controller.lib_controllers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -24,8 +25,8 @@ INSISTING = 3.0
 class Interrupts:
     """Note a first Ctrl-C, raise at a second, also at one that comes soon, in a later run.
 
-    Only in the main thread, since Python allows no handler to be set in others, and not if Ctrl-C
-    is ignored or handled outside Python.
+    Only in the main thread of the main interpreter, since Python allows no handler to be set in
+    others, and not if Ctrl-C is ignored or handled outside Python.
 
     Parameters
     ----------
@@ -55,7 +56,8 @@ class Interrupts:
                 before = signal.getsignal(number)
                 if before not in (None, signal.SIG_IGN):
                     self._before[number] = before
-                    signal.signal(number, self._note)
+                    with contextlib.suppress(ValueError):  # an interpreter beside the main one
+                        signal.signal(number, self._note)
         return self
 
     def note(self, number: int, since: float = 0.0) -> None:
