@@ -16,10 +16,9 @@ def write_bytes(
 
     With `follow` it goes to where a link of that name leads, else it takes the link's place.
     """
-    try:
-        target = Path(path).resolve() if follow else Path(path)
-    except RuntimeError as error:  # before Python 3.13
-        raise OSError(f"cannot write {path}: {error}") from error
+    target = _end_of_links(Path(path)) if follow else Path(path)
+    if os.fspath(path).endswith(("/", os.sep)):
+        raise IsADirectoryError(f"cannot write {path}: it names a folder, expected a file's name")
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"cannot write {path}: there is no folder {target.parent}; make it first"
@@ -31,6 +30,11 @@ def write_bytes(
             f"cannot write {path}: it is a device, a pipe or a socket, which a file would "
             "replace; expected a file's name"
         )
+    if target.is_file() and not os.access(target, os.W_OK):
+        raise PermissionError(
+            f"cannot write {path}: it is read-only, and stays as it is; name another file, or "
+            "allow writing to it"
+        )
     try:
         replace(target, *content)
     except OSError as error:
@@ -40,6 +44,17 @@ def write_bytes(
             f"cannot write {path}: {error.strerror or error}; {kept}: make room there, or name a "
             "place that may be written to",
         ) from error
+
+
+def _end_of_links(path: Path) -> Path:
+    try:
+        target = path.resolve()
+        is_loop = target.is_symlink()
+    except RuntimeError:  # before Python 3.13
+        is_loop = True
+    if is_loop:
+        raise OSError(f"cannot write {path}: its links lead in a circle")
+    return target
 
 
 def replace(target: Path, *content: bytes | memoryview) -> None:

@@ -466,3 +466,14 @@ def test_a_slot_with_gaps_is_not_given_to_machine_code(monkeypatch, gapped):
             backend.optimize(adam, theta, grad.copy(), state, step, adam.scalars(state, step))
     assert np.abs(found - expected).max() <= 1e-12
     assert called == []
+
+
+@pytest.mark.parametrize("error", [ImportError, AttributeError])
+def test_no_llvmlite_or_the_rest_of_one(monkeypatch, error):
+    """A folder without its modules imports, as an empty package."""
+
+    def without_it():
+        raise error
+
+    monkeypatch.setattr(_machine_code, "_key", without_it)
+    assert not _machine_code._has_compiled()

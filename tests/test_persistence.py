@@ -538,6 +538,24 @@ def test_a_link_stays_a_link(old: Path) -> None:
     assert read(old)[1] == HEADER
     link.unlink()
     link.symlink_to(link.name)
-    if sys.version_info < (3, 13):  # later ones put the file in the link's place
-        with pytest.raises(OSError, match=link.name):
-            write(link, {}, HEADER)
+    with pytest.raises(OSError, match=r"latest.safetensors: its links lead in a circle"):
+        write(link, {}, HEADER)
+    assert link.is_symlink()
+
+
+def test_a_file_that_is_read_only_stays(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To replace it the folder's permissions would do."""
+    before = old.read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != old)  # true for root
+    with pytest.raises(
+        PermissionError, match=r"it is read-only, and stays as it is; name another"
+    ):
+        write(old, {}, HEADER)
+    assert old.read_bytes() == before
+    write(old.with_name("new"), {}, HEADER)
+
+
+def test_a_name_that_ends_as_a_folders(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"runs/: it names a folder, expected a file's na"):
+        write(f"{tmp_path}/runs/", {}, HEADER)
+    assert [*tmp_path.iterdir()] == []

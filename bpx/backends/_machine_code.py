@@ -204,7 +204,7 @@ def _unusable(error: Exception) -> str:
 
 
 def _has_compiled() -> bool:
-    with suppress(OSError, RuntimeError, ImportError):
+    with suppress(OSError, ImportError, AttributeError):  # no llvmlite, or the rest of one
         return any(any(path.parent.glob(path.name)) for path in _paths("*"))
     return False
 
