@@ -132,7 +132,7 @@ def _train(
                 "processes= and devices="
             )
         slots = _slots(processes, devices, options)
-        with tempfile.TemporaryDirectory(prefix="bpx-") as folder:
+        with tempfile.TemporaryDirectory(prefix="bpx-", ignore_cleanup_errors=True) as folder:
             data = Handover(Path(folder))
             common = {name: data.shared(value) for name, value in options.items()}
             given = pickled(data.shared(x), data.shared(y), common)

@@ -60,13 +60,15 @@ def _end_of_links(path: Path) -> Path:
 def replace(target: Path, *content: bytes | memoryview) -> None:
     """Replace `target` by these parts, or raise OSError and leave everything as it was."""
     temporary = target.with_name(f".bpx-{os.urandom(8).hex()}.tmp")
-    mode = _mode(target)
+    old = _stat(target)
     try:
-        temporary.touch(0o666 if mode is None else 0o600, exist_ok=False)
+        temporary.touch(0o666 if old is None else 0o600, exist_ok=False)
         with temporary.open("wb") as file:
-            if mode is not None:
+            if old is not None:
+                with contextlib.suppress(OSError, AttributeError):  # not root, or not on POSIX
+                    os.chown(temporary, old.st_uid, old.st_gid)
                 with contextlib.suppress(OSError):  # a file system without permissions
-                    temporary.chmod(mode)
+                    temporary.chmod(stat.S_IMODE(old.st_mode))
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
@@ -84,9 +86,9 @@ def replace(target: Path, *content: bytes | memoryview) -> None:
             os.close(folder)
 
 
-def _mode(target: Path) -> int | None:
-    """The permissions of an old file; None: there is none, and the umask decides."""
+def _stat(target: Path) -> os.stat_result | None:
+    """The owner and permissions of an old file; None: there is none, and the umask decides."""
     try:
-        return stat.S_IMODE(target.stat().st_mode)
+        return target.stat()
     except OSError:
         return None

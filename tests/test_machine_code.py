@@ -281,6 +281,8 @@ try:
     bpx.backends.compile()
 except OSError as error:
     print(error)
+from bpx.backends import _cuda
+assert "__global__" in _cuda.source()
 """
 
 

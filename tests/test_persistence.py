@@ -478,6 +478,16 @@ def test_permissions_of_an_old_file_are_kept(old: Path) -> None:
     assert stat.S_IMODE(old.stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give")
+def test_the_owner_of_an_old_file_is_kept(old: Path) -> None:
+    """Where root writes the file of a service, which is to read it."""
+    os.chown(old, 12345, 12346)
+    old.chmod(0o600)
+    write(old, {}, {})
+    found = old.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12346, 0o600)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
 def test_what_replaces_a_private_file_is_never_open_to_others(
     old: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import resources
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from ._base import Array
 from ._codes import number_of
 
-FILES = [
-    Path(__file__).with_name(name)
+FILES = [  # in a folder, or in a zip
+    resources.files(__package__) / name
     for name in ("kernels.cu", "images.cu", "convolution.cu", "channels.cu", "run.cu")
 ]
 
