@@ -915,7 +915,9 @@ def test_what_is_not_pandas_own_names_no_index(tmp_path, text):
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow.csv", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ImportError, match=r"need pyarrow: pip install pyarrow"):
         bpx.open_data(tmp_path / "t.csv", target="b")

@@ -684,8 +684,10 @@ def test_what_is_written_as_text_and_is_none(tmp_path, kind):
         (["-", "10.5 €", "11.5 €"], f"got '-'{MENDED}"),
         (
             [f"{k} m²" for k in range(30)],
-            "got '0 m²': strip the unit 'm²' from all cells, so that they are numbers\n",
+            "got '0 m²': strip the unit 'm²' from all cells, so that they are numbers; or, if "
+            "they are categories, put a letter before each, as in c0 m²\n",
         ),
+        (["unknown", *(f"{k}.5e+03" for k in range(119))], f"got 'unknown'{MENDED}"),
     ):
         columns = {"a": (cells * 60)[:120], **people()}
         write(tmp_path / f"a.{kind}", columns)
@@ -694,6 +696,7 @@ def test_what_is_written_as_text_and_is_none(tmp_path, kind):
     for words in (
         ["2a", "1", "X", "no"],
         ["2 doors", "4 doors", "5 doors"],
+        [f"{k:02}:00" for k in range(24)],
         [f"{k} {street}" for k in range(20) for street in ("Elm St", "High St")],
     ):
         write(tmp_path / f"a.{kind}", {"a": (words * 60)[:120], **people()})
@@ -742,6 +745,47 @@ def test_targets_that_are_numbers_in_other_marks(
         assert err.endswith(end)
     named = "--budget", budget, "--task", "classification"
     learning(tmp_path, cells, *named, kind=kind, status=0)
+
+
+def test_cells_of_a_target_have_advice_of_their_own(tmp_path):
+    """Not to leave the column out, nor to fill it."""
+    rows = [f"{k},{k}.5" for k in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *rows, "1,T"]))
+    _, err = bpx_command("train", "a.csv", cwd=tmp_path, status=2)
+    assert err == (
+        "bpx: a.csv, line 62, column 'y': expected a number, got 'T': mend the cell, or leave the "
+        "line out\n"
+    )
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *rows, "1,?", "2,?"]))
+    _, err = bpx_command("train", "a.csv", cwd=tmp_path, status=2)
+    assert err.endswith(
+        "(pandas: frame.dropna(subset=['y']) of what is read with na_values=['?'])\n"
+    )
+
+
+def test_numbers_as_text_with_exponents_are_numbers(tmp_path):
+    blocks("parquet", "1 GB")
+    learning(tmp_path, [f"{k}e5" for k in range(40)], kind="parquet", status=0)
+
+
+def test_no_option_says_how_a_parquet_writes_numbers(tmp_path):
+    blocks("parquet", "1 GB")
+    write(tmp_path / "a.parquet", {"a": ["0,126", "0,25"] * 60, **people()})
+    _, err = bpx_command("train", "a.parquet", "--target", "y", cwd=tmp_path, status=2)
+    assert "got '0,126': write the digits 0 to 9 and a point, without other marks" in err
+    assert "--decimal" not in err
+
+
+def test_names_of_classes_beside_numbers(tmp_path):
+    """In a file of their own they would be numbered as they come."""
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *(f"{k},{k % 2}" for k in range(60))]))
+    (tmp_path / "b.csv").write_text("\n".join(["a,y", "1,odd", "2,even", "3,odd"]))
+    for option in ("--test", "--validation"):
+        _, err = bpx_command("train", "a.csv", option, "b.csv", cwd=tmp_path, status=2)
+        assert err.splitlines()[-1] == (
+            "bpx: b.csv: the targets are names of classes, such as 'even', and those of a.csv are "
+            "not: number them 0, 1, 2, ... as in training"
+        )
 
 
 @pytest.mark.parametrize(
@@ -911,6 +955,17 @@ def test_numbers_that_are_codes(tmp_path):
     )
     _, err = bpx_command("evaluate", "run", "a.csv", "--missing", "mean", cwd=tmp_path)
     assert "codes" not in err
+    listed = *given[:3], "--columns", "zip,height", *given[5:]
+    _, err = bpx_command("train", *listed, cwd=tmp_path)
+    assert "learned as quantities: --columns without zip leaves it out, and a letter" in err
+
+
+def test_codes_in_a_file_that_is_read_in_blocks(tmp_path, in_small_blocks):
+    blocks("csv", "25 kB")
+    write(tmp_path / "a.csv", {"zip": ["10115", "01307"] * 600, **people(1200)})
+    given = "a.csv", "--target", "y", "--budget", "25 kB", "--epochs", 0
+    _, err = bpx_command("train", *given, cwd=tmp_path)
+    assert "note: column 'zip' has codes, it seems, such as 01307, which are learned as " in err
 
 
 @KINDS

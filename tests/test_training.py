@@ -1510,7 +1510,8 @@ def test_buffers_are_given_back_by_each_call(rng):
         left = [found for found in gc.get_objects() if type(found) is Workspace]
     finally:
         gc.enable()
-    assert left == []
+    assert left == net.chain._idle  # of the small prediction, for the next one
+    assert len(left) == 1
 
 
 def test_mini_batches_of_ascending_sizes_take_the_memory_of_the_largest(rng):

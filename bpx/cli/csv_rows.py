@@ -234,7 +234,8 @@ def _cells(
                 cells.append(value)
         except ValueError as error:
             if k >= of_x and is_missing(row[column]):
-                told = _without_targets(lines, len(cells) // len(used), column, names, dialect)
+                before, cell = len(cells) // len(used), row[column]
+                told = _without_targets(lines, before, cell, column, names, dialect)
                 raise ValueError(f"{path}, line {line}: {told}") from None
             told = f"{path}, line {line}, column {shortened(names[column])}: {error}{other}"
             if k < of_x:
@@ -244,15 +245,21 @@ def _cells(
 
 
 def _without_targets(
-    lines: Iterator[Line], before: int, column: int, names: Sequence[str], dialect: Dialect
+    lines: Iterator[Line],
+    before: int,
+    cell: str,
+    column: int,
+    names: Sequence[str],
+    dialect: Dialect,
 ) -> str:
-    """Of the row that has none in this column, with those `before` it, and all other `lines`."""
+    """Of the row with this `cell` in the column, those `before` it, and all other `lines`."""
     gaps = [True, *(len(row) > column and is_missing(row[column]) for _, row in lines)]
     rows = f"{sum(gaps):,} of the {before + len(gaps):,} rows"
-    return without_values(rows, names[column], dialect.filling())
+    return without_values(rows, names[column], dialect.filling(), cell)
 
 
 def _no_number(cell: str, column: str, dialect: Dialect, of_x: bool) -> ValueError:
     shown = f"got {shortened(cell)}" if cell.strip() else "the cell is empty"
     hint = f", or pass {dialect.filling()}" if of_x and is_missing(cell) else ""
-    return ValueError(f"expected a number, {shown}{advice(cell, column, dialect)}{hint}")
+    mend = advice(cell, column, dialect, of_x=of_x)
+    return ValueError(f"expected a number, {shown}{mend}{hint}")

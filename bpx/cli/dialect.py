@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..categories import MISSING
@@ -12,14 +14,19 @@ from .missing import OPTION
 TAB = "tab"
 
 
+@dataclass(frozen=True)
 class DialectOptions(Dialect):
-    """A dialect of which messages speak as of options."""
+    """A dialect of which messages speak as of options; `listed`: --columns names those of x."""
+
+    listed: bool = field(default=False, compare=False)
 
     def argument(self, name: str, value: str) -> str:
         shown = TAB if value == "\t" else shlex.quote(value)
         return f"--{name} {shown}"
 
     def without(self, column: str) -> str:
+        if self.listed:
+            return f"--columns without {shlex.quote(column)}"
         return f"bpx train {self.argument('ignore', column)}"
 
     def of_text(self, column: str) -> str:
@@ -34,13 +41,25 @@ class DialectOptions(Dialect):
         return OPTION
 
 
+class NoDialectOptions(DialectOptions):
+    """That of a file of another kind, for which no option says how numbers are written."""
+
+    def other_decimal(self, cell: str) -> str:
+        return ""
+
+
 COMMAS = DialectOptions()
 
 
-def dialect(data: str | Path, separator: str, decimal: str) -> Dialect:
+def dialect(
+    data: str | Path, separator: str, decimal: str, columns: Sequence[str] | None = None
+) -> Dialect:
     """That of --separator and --decimal; ValueError if they are not for these data."""
-    found = DialectOptions("\t" if separator in (TAB, r"\t") else separator, decimal)
-    if found != COMMAS and Path(data).suffix.lower() != ".csv":
+    listed = bool(columns)
+    found = DialectOptions("\t" if separator in (TAB, r"\t") else separator, decimal, listed)
+    if Path(data).suffix.lower() == ".csv":
+        return found
+    if found != COMMAS:
         hint = as_csv(Path(data), COMMAS)
         raise ValueError(f"--separator and --decimal are for a .csv file, got {data}{hint}")
-    return found
+    return NoDialectOptions(listed=listed)

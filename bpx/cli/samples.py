@@ -98,10 +98,10 @@ def parts(
         x = x.reshape(len(x), -1)  # images as vectors
         if names is not None and not columns:
             _note_numbered_rows(x, names, dialect)
-        if path.suffix.lower() == ".csv" and names is not None:
-            note_codes(path, names.columns or (), dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
+    if path.suffix.lower() == ".csv" and names is not None:
+        note_codes(path, names.columns or (), dialect)
     if target is None and names is not None and names.target_columns:
         note(
             f"the target is the last column, {shortened(names.target_columns[0])}: --target names "
@@ -180,11 +180,13 @@ def _other(
         is_table = path.suffix.lower() in TABLES
         target = ",".join(names.target_columns or ()) if is_table else None
         columns, classes = names.columns, names.classes
-    x, y, _ = tables.read(
+    x, y, found = tables.read(
         path, target, budget=budget, features=Features(columns, missing=fill), classes=classes,
         dialect=dialect,
     )  # fmt: skip
     assert y is not None
+    if found is not None:
+        _check_names(path, found.classes, classes, f"those of {data} are not")
     x, wanted, learned = x.reshape(len(x), -1), trained[0].shape[1], trained[1].shape[1:]
     if x.shape[1] != wanted or y.shape[1:] != learned:
         raise ValueError(
@@ -308,14 +310,14 @@ def of_file(
         if len(net.input_shape) == 1:
             data.flatten()
         if labelled:
-            _check_names(path, data.classes, known)
+            _check_names(path, data.classes, known, "the network has none")
         return _without_y(data), _labels(net, data.y, path) if labelled else None
     x, y, names = tables.read(
         path, target, labelled=labelled, budget=size, features=features, classes=known,
         dialect=dialect,
     )  # fmt: skip
     if labelled and names is not None:
-        _check_names(path, names.classes, known)
+        _check_names(path, names.classes, known, "the network has none")
     x = shaped(net, x)
     if fill and x.shape[1:] == net.input_shape:  # which the network checks
         means, sources = missing.means_of(net), _sources(path, names, dialect)
@@ -363,15 +365,17 @@ def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
     return order[places]
 
 
-def _check_names(path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None) -> None:
-    """ValueError if targets are names that the network does not know.
+def _check_names(
+    path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None, but: str
+) -> None:
+    """ValueError if targets are names, which are not known.
 
     False and True of a .csv are 0 and 1 for one that was trained on the same in a .parquet.
     """
     if got and not known and [name.lower() for name in got] != ["false", "true"]:
         raise ValueError(
-            f"{path}: the targets are names of classes, such as {shortened(got[0])}, and the "
-            "network has none: number them 0, 1, 2, ... as in its training"
+            f"{path}: the targets are names of classes, such as {shortened(got[0])}, and {but}: "
+            "number them 0, 1, 2, ... as in training"
         )
 
 

@@ -285,7 +285,7 @@ class _Data:
 
 
 def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
-    written_in = dialect(asked.data, asked.separator, asked.decimal)
+    written_in = dialect(asked.data, asked.separator, asked.decimal, asked.columns)
     parts, names, some = ranks.first(
         lambda: samples.parts(
             asked.data, asked.target, asked.seed, asked.budget, asked.columns or (),

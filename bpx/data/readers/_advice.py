@@ -15,7 +15,9 @@ from ._dialect import Dialect
 
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}")
 LIKE_A_NUMBER = re.compile(r"[+-]?[\d.,'_\s%$€£¥]+")
-WITH_A_UNIT = re.compile(r"[+-]?\d[\d.,'_\s]*([^\d.,'_\s].*)")
+WITH_A_UNIT = re.compile(r"[+-]?\d[\d.,'_\s]*([^\W\d_].*|[%°$€£¥\"].*)")
+# Of what means that a value is missing, what pandas.read_csv takes for NaN by itself.
+NAN_OF_PANDAS = "", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NULL", "null", "None"
 FEW = 10  # texts: "2 doors" and "4 doors" may well be categories
 
 
@@ -36,16 +38,16 @@ def odd_word(words: Sequence[str], dialect: Dialect) -> tuple[str, str] | None:
     The unit is "" unless nearly all are numbers with this one. None if they are names, or if all
     are plain numbers: where a file has these as text, it is meant so.
     """
-    units = Counter(found[1] for word in words if (found := WITH_A_UNIT.fullmatch(word)))
+    odd = [word for word in words if dialect.number(word) is None]
+    units = Counter(found[1] for word in odd if (found := WITH_A_UNIT.fullmatch(word)))
     for unit, count in units.most_common(1):
         if count > FEW and count >= 0.9 * len(words) and not _has_marks(f"1{unit}"):
-            return next(word for word in words if word.endswith(unit)), unit
-    odd = [word for word in words if dialect.number(word) is None]
+            return next(word for word in odd if word.endswith(unit)), unit
     numbers = len(words) - len(odd) + sum(map(_has_marks, odd))
     return (odd[0], "") if odd and numbers > len(words) / 2 else None
 
 
-def advice(cell: str, column: str, dialect: Dialect, unit: str = "") -> str:
+def advice(cell: str, column: str, dialect: Dialect, unit: str = "", *, of_x: bool = True) -> str:
     """The end of a message about a cell that is not a finite number, perhaps for its unit."""
     word = cell.strip()
     if unit:
@@ -64,15 +66,17 @@ def advice(cell: str, column: str, dialect: Dialect, unit: str = "") -> str:
             f": {other and f'{other}, or '}write the digits 0 to 9 and a {dialect.mark}, without "
             f"other marks, such as 1234{dialect.decimal}5"
         )
-    return dialect.of_text(column)
+    return dialect.of_text(column) if of_x else ": mend the cell, or leave the line out"
 
 
-def without_values(rows: str, column: str, filling: str) -> str:
+def without_values(rows: str, column: str, filling: str, cell: str = "") -> str:
     """What a message says of rows that lack a target, or a weight; see `Dialect.filling`."""
     name, hint = shortened(column), f", as {filling} fills x alone" if filling else ""
+    word = cell.strip()
+    read = "" if word in NAN_OF_PANDAS else f" of what is read with na_values=[{word!r}]"
     return (
         f"{rows} have no value in column {name}: leave these rows out{hint} (pandas: "
-        f"frame.dropna(subset=[{name}]))"
+        f"frame.dropna(subset=[{name}]){read})"
     )
 
 

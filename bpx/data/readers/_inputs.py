@@ -19,6 +19,9 @@ MOST = 1_000  # categories: inputs of a column of text
 AHEAD = 1_000  # rows that are looked at for a column's first cell with something in it
 
 
+_IF_CATEGORIES = "; or, if they are categories, put a letter before each, as in c{}"
+
+
 class Features(NamedTuple):
     """What is asked of x in a table.
 
@@ -167,6 +170,7 @@ class Inputs:
                     f"{self._path}, column {shortened(column)}: expected numbers, or words that "
                     f"are no numbers, got {shortened(odd[0])}"
                     f"{advice(odd[0], column, dialect, unit=odd[1])}"
+                    f"{_IF_CATEGORIES.format(odd[0]) if odd[1] else ''}"
                 )
         self._check_few(rows, dialect)
         each = {column: sorted(categories) for column, categories in found.items()}

@@ -509,7 +509,8 @@ class Csv(TableReader):
                 name = self.names[int(found[1])]
                 hint = f": column {name!r} begins with True or False: write 1 and 0 for these"
                 if name not in self._truths:
-                    hint = advice(found[2], name, self._dialect)
+                    of_x = name in self.inputs.columns
+                    hint = advice(found[2], name, self._dialect, of_x=of_x)
             raise ValueError(
                 f"{self.path}: expected lines of {len(self.names)} numbers after byte {start}: "
                 f"{error}{hint}"
