@@ -253,9 +253,28 @@ def test_tensors_that_numpy_cannot_hold(rng):
             )
             assert net.total_cost(x, narrow) == net.total_cost(x, x)
             assert bpx.gradient_check(net, narrow, narrow).worst < 1e-6
+            assert net.feedforward([*narrow]).tolist() == expected.tolist()
+        negative = torch.complex(x, -x).conj().imag  # a bit says that its memory is negated
+        assert negative.is_neg()
+        for given in (negative, [*negative]):
+            assert net.feedforward(given).tolist() == expected.tolist()
+        with pytest.raises(TypeError, match="x is not an array of numbers: Can't call numpy"):
+            net.feedforward([[x[0, 0].requires_grad_(), 1.0, 2.0, 3.0]])
     y = torch.zeros((3, 2), dtype=torch.complex64)
     with pytest.raises(TypeError, match="y must be real numbers"):
         bpx.Network([4, 2], backend="torch").fit(torch.zeros((3, 4)), y)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("layout", ["strided", "jagged"])
+def test_nested_tensors_of_pytorchs(layout):
+    torch = pytest.importorskip("torch", reason="it has such tensors")
+    x = torch.nested.nested_tensor([[1.0, 2.0], [3.0]], layout=getattr(torch, layout))
+    for backend in ("numpy", "torch"):
+        net = bpx.Network([2, 1], backend=backend)
+        with pytest.raises(TypeError, match=r"nested tensor, .*: x.to_padded_tensor\(0.0\)"):
+            net.feedforward(x)
+        assert net.feedforward(x.to_padded_tensor(0.0)).shape == (2, 1)
 
 
 @pytest.mark.parametrize("kind", ["uint16", "uint32", "uint64"])

@@ -159,7 +159,8 @@ def _with_rows_on_host(values: list[Any] | tuple[Any, ...], what: str) -> Any:
             library = _library(row)
             stack = "torch.stack" if library == "torch" else "np.ma.stack"
             refuse(row, what, library, f"{stack}({last_word(what)})")
-    return [row.detach() if is_tensor(row) else row for row in values]
+    on_cpu = [is_tensor(row) and row.device.type == "cpu" for row in values]
+    return [on_host(row) if here else row for row, here in zip(values, on_cpu, strict=True)]
 
 
 def _from_library(backend: Backend, values: Array, what: str) -> Array:

@@ -45,6 +45,8 @@ def refuse(values: Any, what: str, library: str, code: str = "") -> None:
         raise TypeError(f"expected {what} to be an array of numbers, got {values!r}{opened}")
     if is_sparse(values):
         wrong = "is a sparse matrix, which is not accepted here: pass {}.toarray()"
+    elif library == "torch" and values.is_nested:
+        wrong = "is a nested tensor, whose rows may differ in length: {}.to_padded_tensor(0.0)"
     elif library == "torch" and values.layout != sys.modules["torch"].strided:
         wrong = "is a sparse tensor, which is not accepted here: pass {}.to_dense()"
     elif library == "torch" and is_wrapper(values):
@@ -79,7 +81,7 @@ def host_numbers(values: Any, what: str) -> np.ndarray:
     check_no_dates(values, what)
     try:
         host = np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         hint = _of_no_array(values, last_word(what), f": {error}")
         raise TypeError(f"{what} is not an array of numbers{hint}") from error
     if host.dtype.kind == "O" and host.ndim:

@@ -30,7 +30,8 @@ class TorchBackend(Backend):
 
     def to_host(self, array: Array) -> np.ndarray:
         known = not array.is_floating_point() or array.dtype in _floats(self.xp)
-        return np.from_dlpack((array if known else array.float()).detach().cpu())
+        array = (array if known else array.float()).detach().cpu()
+        return np.from_dlpack(array.resolve_neg())  # DLPack has no bit that changes the signs
 
     def own(self, array: Array) -> Array:
         torch = sys.modules["torch"]
