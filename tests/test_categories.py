@@ -766,6 +766,25 @@ def test_cells_of_a_target_have_advice_of_their_own(tmp_path):
 def test_numbers_as_text_with_exponents_are_numbers(tmp_path):
     blocks("parquet", "1 GB")
     learning(tmp_path, [f"{k}e5" for k in range(40)], kind="parquet", status=0)
+    many = learning(tmp_path, [f"{k}e5" for k in range(700)], kind="parquet")
+    assert many.endswith(
+        "got 700 different texts, such as '0e5': name another column with --target; those of 'y' "
+        "are numbers, and pandas.to_numeric(frame['y'], errors='coerce') makes a column of "
+        "numbers\n"
+    )
+
+
+def test_cells_of_x_that_are_not_finite_in_blocks(tmp_path, in_small_blocks):
+    blocks("csv", "25 kB")
+    columns = people(1200)
+    columns["height"][::7] = ["inf"] * len(columns["height"][::7])
+    write(tmp_path / "a.csv", columns)
+    given = "a.csv", "--target", "y", "--budget", "25 kB"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert err == (
+        "bpx: a.csv: NaN or infinity in x, in column 'height': fill in what is missing, or leave "
+        "those rows out\n"
+    )
 
 
 def test_no_option_says_how_a_parquet_writes_numbers(tmp_path):

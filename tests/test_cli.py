@@ -1130,6 +1130,10 @@ def test_gradcheck_of_a_wrong_gradient(monkeypatch):
         (["evaluate", "none", "digits"], "there is no none: expected a .safetensors file, or the"),
         (["summary", "none"], "there is no none: expected a .safetensors file, or the folder of"),
         (["predict", "none", "digits"], "there is no none: expected a .safetensors file, or the"),
+        (
+            ["predict", "none", "x.npy", "--overwrite"],
+            "--overwrite is for predictions that are written to a file: pass --out",
+        ),
         (["predict", "none", "x.npy", "--out", "a.txt"], "expected --out to end in .npy or .csv"),
         (["export", "none", "a.onnx"], "none"),
         (["export", "a.safetensors", "a.safetensors"], "expected a file that ends in .onnx"),

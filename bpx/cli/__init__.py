@@ -393,6 +393,8 @@ def predict(
     overwrite: Overwrite = False,
 ) -> None:
     """Predict a label or values for each sample, one line each."""
+    if out is None and overwrite:
+        raise ValueError("--overwrite is for predictions that are written to a file: pass --out")
     if out is not None and out.suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --out to end in .npy or .csv, got {out.name!r}")
     if out is not None:

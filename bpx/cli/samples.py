@@ -13,11 +13,13 @@ import numpy as np
 
 from .. import datasets
 from ..categories import Source, source
-from ..checks import budget_in_bytes, in_words, of_batch, shortened
+from ..checks import FILL_IN, budget_in_bytes, in_words, of_batch, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
 from ..data.readers import TABLES, Dialect, Features
+from ..data.values import first_not_finite
 from ..ensemble import Ensemble
+from ..frames import column
 from ..names import Names
 from ..network import Network
 from ..registry import nearest
@@ -243,6 +245,10 @@ def _in_blocks(
     for name in reversed(drawn):
         rest, found[name] = rest.hold_out(few, draw)
     some, _ = found.get("validation") or rest.hold_out(few, draw)[1]  # alike, drawn at random
+    if (row := first_not_finite(some)) is not None:
+        names = samples.names.columns if samples.names else None
+        where = column(int(np.argmin(np.isfinite(some[row]))), names)
+        raise ValueError(f"{path}: NaN or infinity in x, in {where}: {FILL_IN}")
     return found | {"train": (_without_y(rest), rest.y)}, samples.names, some
 
 

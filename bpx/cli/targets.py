@@ -8,7 +8,7 @@ import numpy as np
 
 from ..architecture import TASKS
 from ..checks import shortened
-from ..data.readers import Dialect, advice, is_category, odd_word
+from ..data.readers import Dialect, advice, is_category, numbers_as_text, odd_word
 from ..names import Names
 from ..registry import nearest
 from .dialect import COMMAS
@@ -97,7 +97,7 @@ def _of_names(names: Names, n: int, asked: str | None, dialect: Dialect) -> int:
     """How many classes a column of text has, in n rows."""
     classes = [str(name) for name in names.classes or ()]
     if asked != "classification":
-        _check_words(classes, (names.target_columns or ("y",))[0], dialect)
+        _check_words(classes, _column(names), dialect)
     if asked not in (None, "classification"):
         raise ValueError(
             f"--task {asked} needs numbers, and the targets are text, such as "
@@ -107,9 +107,14 @@ def _of_names(names: Names, n: int, asked: str | None, dialect: Dialect) -> int:
         raise ValueError(
             f"expected names of classes, at least two and at most {n // 2} in {n} rows, got "
             f"{len(classes)} different texts, such as {shortened(classes[0])}: name another "
-            "column with --target"
+            f"column with --target{numbers_as_text(classes, _column(names), dialect)}"
         )
     return len(classes)
+
+
+def _column(names: Names) -> str:
+    """The name of the single target."""
+    return (names.target_columns or ("y",))[0]
 
 
 def _check_words(classes: Sequence[str], column: str, dialect: Dialect) -> None:

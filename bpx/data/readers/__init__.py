@@ -11,7 +11,15 @@ from ...backends import is_sparse, of
 from ...backends._conversion import refuse
 from ...categories import Classes
 from ...checks import in_words
-from ._advice import advice, as_csv, is_category, not_csv, odd_word, without_values
+from ._advice import (
+    advice,
+    as_csv,
+    is_category,
+    not_csv,
+    numbers_as_text,
+    odd_word,
+    without_values,
+)
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
 from ._dialect import Dialect
@@ -39,8 +47,9 @@ __all__ = [
     "AHEAD", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read", "Reader",
     "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
     "check_names", "csv_names", "inputs_of", "is_category", "kind_of", "load_npy", "load_npz",
-    "mapped", "not_csv", "odd_word", "parquet_names", "parquet_size", "parquet_text", "parts_of",
-    "reader", "separated_by_others", "suffix", "table", "without_values",
+    "mapped", "not_csv", "numbers_as_text", "odd_word", "parquet_names", "parquet_size",
+    "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
+    "without_values",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}

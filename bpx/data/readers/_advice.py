@@ -6,7 +6,7 @@ import re
 import shlex
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...categories import is_missing
@@ -67,6 +67,17 @@ def advice(cell: str, column: str, dialect: Dialect, unit: str = "", *, of_x: bo
             f"other marks, such as 1234{dialect.decimal}5"
         )
     return dialect.of_text(column) if of_x else ": mend the cell, or leave the line out"
+
+
+def numbers_as_text(words: Iterable[str], column: str, dialect: Dialect) -> str:
+    """What makes numbers of a column of text that has nothing else; empty for any other."""
+    if any(dialect.number(word) is None for word in words):
+        return ""
+    name = shortened(column)
+    return (
+        f"; those of {name} are numbers, and pandas.to_numeric(frame[{name}], errors='coerce') "
+        "makes a column of numbers"
+    )
 
 
 def without_values(rows: str, column: str, filling: str, cell: str = "") -> str:

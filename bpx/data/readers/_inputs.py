@@ -11,7 +11,7 @@ import numpy as np
 
 from ...categories import Categories, by_column, is_missing, source
 from ...checks import shortened
-from ._advice import advice, is_category, odd_word
+from ._advice import advice, is_category, numbers_as_text, odd_word
 from ._dialect import Dialect, is_truth
 from ._names import check_known
 
@@ -202,13 +202,8 @@ class Inputs:
 
     def _of_numbers(self, many: Sequence[str], dialect: Dialect) -> str:
         """The end of that message where a file has numbers as text, as a .parquet may."""
-        for name in many:
-            if all(dialect.number(text) is not None for text in self.text[name].names):
-                return (
-                    f"; those of {shortened(name)} are numbers, and pandas.to_numeric(frame"
-                    f"[{shortened(name)}], errors='coerce') makes a column of numbers"
-                )
-        return ""
+        told = (numbers_as_text(self.text[name].names, name, dialect) for name in many)
+        return next(filter(None, told), "")
 
     def fill(self, out: np.ndarray, numbers: Callable[[str], np.ndarray]) -> None:
         """Write the inputs (n, k), by what gives a column's numbers, of text its categories'."""
