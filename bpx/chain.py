@@ -306,7 +306,8 @@ class Chain:
 
         small = m * self._widest <= KEPT and isinstance(x, np.ndarray)
         ws = self._lent() if small else None
-        self._each_slice(slices, work, ws)
+        with np.errstate(all="ignore"):  # what is not finite shows in what is returned
+            self._each_slice(slices, work, ws)
         if ws is not None:  # not after an error
             self._idle.append(ws)
         if doubted:
@@ -365,6 +366,7 @@ class Chain:
     def _slices(self, first: int, stop: int) -> list[slice]:
         return in_slices(first, stop, self.rows_at_once) if first < stop else []
 
+    @np.errstate(all="ignore")  # what is not finite shows in what is returned
     def hidden(self, x: Array, layers: int) -> Array:
         """The outputs of the first `layers` layers, for any number of rows, as a fresh array."""
         ws, shape = self.workspace(), self.architecture.layers[layers - 1].output_shape

@@ -492,8 +492,9 @@ class Network(HasNames):
         ws.step = self._steps if step is None else whole("step", step, 0)
         gathered = chain.gather(self._checked_x(x), slice(None), ws)
         self._steps += training and step is None
-        # Copied, because a layer may hand its input's buffer through.
-        return [a + 0.0 for a in chain.layer_outputs(gathered, ws)]
+        with np.errstate(all="ignore"):  # what is not finite shows in what is returned
+            # Copied, because a layer may hand its input's buffer through.
+            return [a + 0.0 for a in chain.layer_outputs(gathered, ws)]
 
     @hints(X_ALONE, **OF_PREDICTIONS)
     def predict(self, x: Any, *, names: bool = False) -> Array:

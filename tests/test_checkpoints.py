@@ -866,7 +866,9 @@ def test_a_state_of_the_data_that_does_not_fit(data, tmp_path, which):
 
 def test_a_network_alone_is_no_checkpoint(data, tmp_path):
     network().save(tmp_path / "checkpoint-000000000001.safetensors")
-    with pytest.raises(bpx.FileFormatError, match="is not a checkpoint, only a network"):
+    with pytest.raises(
+        bpx.FileFormatError, match=r"is not a checkpoint, only a network: use bpx.load.path.$"
+    ):
         network().fit(*data, checkpoint=tmp_path, resume=True)
 
 

@@ -593,6 +593,11 @@ def test_what_underflows_is_no_error_under_a_strict_errstate(rng):
             net.backprop(x, output_gradient=np.ones((20, 3)))
             net.trace(x, y)
             net.jacobian(x)
+            net.activations(x)
+            net.predict(np.tile(x, (20, 1)))
+            net.predict(x[:3])
+            net.chain.hidden(x, 1)
+        members.predict(x)
         members.evaluate(x, labels)
         with pytest.raises(FloatingPointError):  # in the user's own function
             relu.backprop(x, output_gradient=lambda a: np.log(0.0 * a))

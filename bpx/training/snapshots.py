@@ -297,7 +297,7 @@ class Snapshot:
             return cls._of(path, tensors, header, custom)
         except FileFormatError as error:
             theirs = written_by(header)
-            if theirs == __version__:
+            if theirs == __version__ or TRAINING not in header:
                 raise
             raise FileFormatError(
                 f"{error}. The file is not damaged: it is a checkpoint of bpx {theirs}, and this "
