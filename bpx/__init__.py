@@ -1,4 +1,9 @@
-"""bpx: feed-forward networks by backpropagation, on the arrays you already have."""
+"""bpx: feed-forward networks by backpropagation, on the arrays you already have.
+
+Start with `bpx.Network`: ``net = bpx.Network([64, 50, 10])``, ``net.fit(x, y)``,
+``net.predict(x)``, ``net.save(path)``, and ``bpx.load(path)``. Layers are in `bpx.layers`, costs in
+`bpx.costs`, callbacks in `bpx.callbacks`, and estimators for scikit-learn in `bpx.sklearn`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -221,7 +221,7 @@ def train(
             "--learning-rate",
             "--lr",
             help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001 "
-            "(regression, and labels in a table, 0.003).",
+            "(regression, and labels in a standardized table, 0.003).",
         ),
     ] = None,
     momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
@@ -235,9 +235,11 @@ def train(
     ] = "constant",
     l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
     l2: Annotated[float, typer.Option(help="λ on squared weights, as in the book.")] = 0.0,
-    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Clip the gradient to this norm.")
+    ] = None,
     clip_value: Annotated[
-        float | None, typer.Option(help="Largest element of the gradient.")
+        float | None, typer.Option(help="Clip each element of it to ± this.")
     ] = None,
     shuffle: Annotated[
         bool, typer.Option(help="Take the samples in a new order each epoch.")
