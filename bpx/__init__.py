@@ -1,8 +1,8 @@
 """bpx: feed-forward networks by backpropagation, on the arrays you already have.
 
 Start with `bpx.Network`: ``net = bpx.Network([64, 50, 10])``, ``net.fit(x, y)``,
-``net.predict(x)``, ``net.save(path)``, and ``bpx.load(path)``. Layers are in `bpx.layers`, costs in
-`bpx.costs`, callbacks in `bpx.callbacks`, and estimators for scikit-learn in `bpx.sklearn`.
+``net.predict(x)``, ``net.save(path)``, and ``bpx.load(path)``. Layers are in `bpx.layers`, costs
+in `bpx.costs`, callbacks in `bpx.callbacks`, and estimators for scikit-learn in `bpx.sklearn`.
 """
 
 from importlib import import_module
