@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -179,13 +180,22 @@ def load(
     net = network(path, tensors, header, backend=backend, custom=custom)
     _all_taken(path, tensors)
     if TRAINING in header:
-        try:
+        with described_run(path):
             net.history = history(header[TRAINING], of_run)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise persistence.FileFormatError(
-                f"{path}: its header does not describe a run of fit ({error!r})"
-            ) from error
     return net
+
+
+@contextmanager
+def described_run(path: Any) -> Iterator[None]:
+    """FileFormatError for whatever is raised where a header describes no run of `fit`."""
+    try:
+        yield
+    except persistence.FileFormatError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise persistence.FileFormatError(
+            f"{path}: its header does not describe a run of fit ({error!r})"
+        ) from error
 
 
 def history(run: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> History:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -311,14 +312,8 @@ class Snapshot:
                 f"{path} is not a checkpoint, only a network: use bpx.load(path)"
             )
         net = files.network(path, tensors, header, backend="numpy", custom=custom)
-        try:
+        with files.described_run(path):
             found = cls._of_run(path, net, tensors, header)
-        except FileFormatError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise FileFormatError(
-                f"{path}: its header does not describe a run of fit ({error!r})"
-            ) from error
         if tensors:
             names = ", ".join(sorted(tensors))
             raise FileFormatError(f"{path} has tensors that no run writes: {names}")
@@ -385,14 +380,9 @@ class Snapshot:
         return self.epoch
 
     def _load_state(self, data: Source | Incoming, state: Any) -> None:
-        try:
+        # Without a state it is a user's own function that may raise.
+        with nullcontext() if state is None else _fitting_state(self.path, "the data"):
             data.load_state(state, self.history.epochs)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            if state is None:
-                raise  # of a user's own function
-            raise FileFormatError(
-                f"{self.path}: the state of the data does not fit it ({error!r})"
-            ) from error
 
     def _check(
         self,
@@ -462,9 +452,16 @@ def load_states(path: Any, callbacks: list[Any], states: list[dict[str, Any]]) -
             f"{path}: expected states of {len(remembering)} callbacks, got {len(states)}"
         )
     for callback, state in zip(remembering, states, strict=True):
-        try:
+        with _fitting_state(path, type(callback).__name__):
             callback.load_state(state)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(
-                f"{path}: the state of {type(callback).__name__} does not fit it ({error!r})"
-            ) from error
+
+
+@contextmanager
+def _fitting_state(path: Any, what: str) -> Iterator[None]:
+    """FileFormatError for whatever is raised where a state does not fit what takes it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(
+            f"{path}: the state of {what} does not fit it ({error!r})"
+        ) from error
