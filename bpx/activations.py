@@ -14,7 +14,7 @@ from .backends import Array
 from .checks import not_as_expected, number, positive, takes
 from .elsewhere import ATTRIBUTES_OF_ACTIVATIONS
 from .keywords import init_hints, missing
-from .registry import Registry, by_class, called, nearest
+from .registry import Registry, by_class, called, unknown
 
 RANGES = ["real", "nonnegative", "positive", "unit", "simplex"]
 
@@ -381,7 +381,7 @@ class CustomActivation(Activation):
         takes("σ of CustomActivation", self.function, "xp", "z")
         takes("σ' of CustomActivation", self.derivative, "xp", "z", "a")
         if self.range not in RANGES:
-            raise ValueError(f"unknown range {self.range!r}{nearest(self.range, RANGES)}")
+            raise unknown("range", self.range, RANGES)
 
     def __repr__(self) -> str:
         return by_class(self)

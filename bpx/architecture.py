@@ -40,7 +40,7 @@ from .layers._base import hint_for_class
 from .layers.nested import Nested
 from .layers.rescale import gathered
 from .parameters import Layout
-from .registry import called, canonical, nearest
+from .registry import called, canonical, unknown
 
 TASKS = ("classification", "multilabel", "regression")
 MOST_INDICES = 1 << 20  # in a sample, beside other numbers
@@ -224,7 +224,7 @@ def _task(given: str | None, objective: Objective) -> str:
         classes = objective.activation.range in PROBABILITIES and each == 1
         return "classification" if classes else "regression"
     if given not in TASKS:
-        raise ValueError(f"unknown task {given!r}{nearest(str(given), list(TASKS))}")
+        raise unknown("task", given, TASKS)
     if each > 1 and given != "regression":
         raise ValueError(
             f"the cost {called(objective.cost)} takes {each} outputs for each target, which is "

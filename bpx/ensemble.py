@@ -24,7 +24,7 @@ from .labels import as_classes, check_names
 from .layers import Input
 from .names import HasNames, Names
 from .network import Network
-from .registry import nearest
+from .registry import unknown
 
 if TYPE_CHECKING:
     from .history import History
@@ -75,7 +75,7 @@ class Ensemble(HasNames):
         self.members = tuple(networks)
         _check(self.members)
         if combine not in COMBINE:
-            raise ValueError(f"unknown combine {combine!r}{nearest(str(combine), list(COMBINE))}")
+            raise unknown("combine", combine, COMBINE)
         if combine == "vote" and self.task == "regression":
             raise ValueError('a regression has no votes to count: use combine="average"')
         self.combine = combine

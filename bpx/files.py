@@ -24,7 +24,7 @@ from .layers import Input, Layer
 from .names import Names
 from .network import Network
 from .parameters import Layout
-from .registry import by_name, canonical, nearest
+from .registry import by_name, canonical, unknown
 
 TRAINING = "training"  # in a checkpoint's header, and before names that are not the network's
 HISTORY = f"{TRAINING}.history"  # its numbers: as text, those of many epochs take long to write
@@ -310,7 +310,7 @@ def _generator(state: Any) -> np.random.Generator:
     """A generator that continues from a saved state."""
     name = state["bit_generator"]
     if name not in GENERATORS:
-        raise ValueError(f"unknown generator {name!r}{nearest(str(name), list(GENERATORS))}")
+        raise unknown("generator", name, GENERATORS)
     bits = getattr(np.random, name)(0)
     bits.state = state
     return np.random.Generator(bits)

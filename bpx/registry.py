@@ -6,7 +6,7 @@ A file stores a name and a few numbers, never code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 C = TypeVar("C", bound=type)
@@ -72,6 +72,11 @@ def nearest(word: str, known: list[str]) -> str:
     named = ", ".join(name[:60] for name in sorted(known)[:MOST_NAMES])
     more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
     return f"{hint} Known: {named}{more}"
+
+
+def unknown(what: str, given: Any, known: Iterable[str]) -> ValueError:
+    """To be raised for a name that is none of those known, with the nearest of them."""
+    return ValueError(f"unknown {what} {given!r}{nearest(str(given), list(known))}")
 
 
 class Registry:

@@ -19,7 +19,7 @@ from ..costs import COSTS, CrossEntropy, GaussianNLL, LogLikelihood, Quadratic
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..network import Network
-from ..registry import canonical, nearest
+from ..registry import canonical, unknown
 from .samples import BUILT_IN, Part
 
 FUNCTIONS = {cls.__name__.lower(): cls for cls in (Crop, Elastic, Flip, Noise, Rotate, Shift)}
@@ -138,7 +138,7 @@ def optimizer(
     """
     shapes = LAID_OUT | ENDLESS
     if schedule not in shapes:
-        raise ValueError(f"unknown schedule {schedule!r}{nearest(schedule, list(shapes))}")
+        raise unknown("schedule", schedule, shapes)
     eta = shapes[schedule](rate, steps)
     name = canonical(name)
     if name == "sgd" and nesterov and not momentum:
@@ -177,7 +177,7 @@ def augment(text: str, data: str) -> list[Augmentation]:
         name, _, values = part.strip().partition("=")
         cls: Any = FUNCTIONS.get(canonical(name))
         if cls is None:
-            raise ValueError(f"unknown function {name!r}{nearest(name, list(FUNCTIONS))}")
+            raise unknown("function", name, FUNCTIONS)
         given = [_value(value) for value in values.split(":") if value]
         if len(given) > len(dataclasses.fields(cls)) - 1:
             raise ValueError(f"--augment {part}: {cls.__name__} does not take so many numbers")

@@ -10,7 +10,7 @@ from ..architecture import TASKS
 from ..checks import shortened
 from ..data.readers import Dialect, advice, is_category, numbers_as_text, odd_word
 from ..names import Names
-from ..registry import nearest
+from ..registry import unknown
 from .dialect import COMMAS
 from .samples import Part
 
@@ -143,7 +143,7 @@ def _are_whole(y: np.ndarray) -> bool:
 def _outputs(y: np.ndarray, task: str) -> int:
     """How many there are, once the targets fit the task."""
     if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
+        raise unknown("task", task, TASKS)
     if task != "classification":
         return 1 if y.ndim == 1 else y.shape[1]
     if _are_one_hot(y):

@@ -30,7 +30,7 @@ from ..network import Network
 from ..optimizers import SGD, AdamW, Optimizer, State, as_optimizer, default_optimizer
 from ..parallel.mpi import joined
 from ..parallel.ranks import Ranks
-from ..registry import article, nearest
+from ..registry import article, unknown
 from ..schedules import Schedule
 from .agreement import check_arguments, newest_checkpoint
 from .checkpoints import Checkpoints
@@ -419,8 +419,7 @@ def _in_precision(chain: Chain, precision: str | None) -> Chain:
     if precision not in PRECISIONS:
         if precision in ("float64", "double"):
             raise ValueError("precision= is of products; a network has dtype='float64'")
-        known = nearest(str(precision), list(PRECISIONS))
-        raise ValueError(f"unknown precision {precision!r}{known}")
+        raise unknown("precision", precision, PRECISIONS)
     if chain.dtype != "float32":
         raise ValueError(
             f"precision={precision!r} is for a network of float32, and this one is of "
