@@ -102,6 +102,11 @@ def in_words(size: int) -> str:
     return f"{size / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
+def over_budget(size: int, budget: int) -> str:
+    """Part of a message on what takes more bytes than it may."""
+    return f"{in_words(size)} in memory, more than the budget of {in_words(budget)}"
+
+
 def are_batches(given: Any) -> bool:
     """Whether it is an iterable of (x, y) mini-batches, and not arrays.
 

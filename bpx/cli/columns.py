@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..categories import source
-from ..checks import in_words, shortened
+from ..checks import over_budget, shortened
 from ..data.readers import (
     TABLES,
     Dialect,
@@ -115,9 +115,9 @@ def check_size(path: Path, rows: int, inputs: Inputs, budget: int) -> None:
     if 8 * rows * (k - len(inputs.columns)) > budget:
         most = max(inputs.text, key=lambda name: len(inputs.text[name].names))
         raise ValueError(
-            f"{path}: x takes {in_words(8 * rows * k)} in memory, more than the budget of "
-            f"{in_words(budget)}, as each value in a column of text is an input: pass a larger "
-            f"--budget, or leave out {shortened(most)}, which has the most"
+            f"{path}: x takes {over_budget(8 * rows * k, budget)}, as each value in a column of "
+            f"text is an input: pass a larger --budget, or leave out {shortened(most)}, which has "
+            "the most"
         )
 
 

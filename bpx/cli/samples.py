@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import datasets
 from ..categories import Source, source
-from ..checks import FILL_IN, budget_in_bytes, in_words, of_batch, shortened
+from ..checks import FILL_IN, budget_in_bytes, in_words, of_batch, over_budget, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
 from ..data.readers import TABLES, Dialect, Features
@@ -174,8 +174,8 @@ def _other(
     """The samples in a file beside the data, whose columns they have by `names`."""
     if tables.size(path) > budget:
         raise ValueError(
-            f"--{option} {path} takes {in_words(tables.size(path))} in memory, more than the "
-            f"budget of {in_words(budget)}: pass a larger --budget"
+            f"--{option} {path} takes {over_budget(tables.size(path), budget)}: pass a larger "
+            "--budget"
         )
     columns = classes = None
     if names is not None:  # of a table's columns

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..categories import Classes
-from ..checks import in_words
+from ..checks import over_budget
 from ..data.arrays import as_integers
 from ..data.blocks import open_table
 from ..data.readers import (
@@ -159,10 +159,7 @@ def _parquet(path: Path, asked: Asked) -> Table:
     if target is None and labelled:
         raise ValueError(f"{path}: name the column of targets with --target")
     if size(path) > budget:
-        raise ValueError(
-            f"{path} takes {in_words(size(path))} in memory, more than the budget of "
-            f"{in_words(budget)}: pass a larger --budget"
-        )
+        raise ValueError(f"{path} takes {over_budget(size(path), budget)}: pass a larger --budget")
     targets = target_names(path, target, features.names, column_names(path, dialect))
     data = open_table(
         [path], dialect, budget, targets=targets, features=features, classes=classes.known

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ...backends import is_sparse, of
 from ...backends._conversion import refuse
 from ...categories import Classes
-from ...checks import in_words
+from ...checks import over_budget
 from ._advice import (
     advice,
     as_csv,
@@ -142,8 +142,8 @@ def table(
     size = sum(8 * part.shape[0] * len(held) for part in parts)
     if len(parts) > 1 and size > budget:
         raise ValueError(
-            f"{', '.join(held)} of {len(parts)} files take {in_words(size)} in memory, more than "
-            f"the budget of {in_words(budget)}: pass a larger budget"
+            f"{', '.join(held)} of {len(parts)} files take {over_budget(size, budget)}: pass a "
+            "larger budget"
         )
     found = first if len(parts) == 1 else JoinedTables(parts)
     number_classes(found, text)

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ...checks import in_words
+from ...checks import over_budget
 from ...registry import nearest
 from ._arrays import RawRows, fill
 
@@ -47,9 +47,9 @@ def load_npz(
                 left -= info.file_size
             if left < 0:
                 raise ValueError(
-                    f"{name!r} in {path} is compressed, and takes {in_words(info.file_size)} in "
-                    f"memory, more than the budget of {in_words(budget)}: pass a larger "
-                    "budget, or write it uncompressed with np.savez"
+                    f"{name!r} in {path} is compressed, and takes "
+                    f"{over_budget(info.file_size, budget)}: pass a larger budget, or write it "
+                    "uncompressed with np.savez"
                 )
             where = f"{name!r} in {path}"
             try:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from ...categories import Classes
-from ...checks import FILL_IN, in_words, shortened
+from ...checks import FILL_IN, over_budget, shortened
 from ...extras import PACKAGES, not_imported
 from ._advice import advice, not_csv, without_values
 from ._base import CellError, FileStamp, Read, Reader
@@ -235,8 +235,8 @@ class Parquet(TableReader):
             # A column with a single value takes a few bytes in the file, for any number of rows.
             if 8 * rows * len(held) > budget:
                 raise ValueError(
-                    f"{', '.join(held)} of {path} take {in_words(8 * rows * len(held))} in "
-                    f"memory, more than the budget of {in_words(budget)}: pass a larger budget"
+                    f"{', '.join(held)} of {path} take {over_budget(8 * rows * len(held), budget)}"
+                    ": pass a larger budget"
                 )
         self._metadata = file.metadata
         if encoded:
