@@ -7,6 +7,7 @@ the arguments that the backend passes. `cuda_races.py` looks for races; only a d
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 import sys
@@ -38,13 +39,33 @@ def compiler():
     return found
 
 
+# With the bounds of its launches, where there are any; and a macro that defines kernels by name.
+KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\((\S+)\)\s+)?(\w+)\(')
+MACRO = re.compile(r"^#define (\w+)\(name, \w+\)((?:.*\\\n)+.*)", re.MULTILINE)
+
+
+@cache
+def kernels():
+    """The bounds of the launches of each kernel in the sources, by its name."""
+    plain = MACRO.sub("", _cuda.source())
+    defined = [
+        re.sub(r"(##|\b)name\b", name, body)
+        for macro, body in MACRO.findall(_cuda.source())
+        for name in re.findall(rf"^{macro}\((\w+), ", plain, re.MULTILINE)
+    ]
+    text = "\n".join([plain, *defined])
+    found = {name: bounds for bounds, name in KERNEL.findall(text)}
+    assert len(found) == text.count("__global__"), "a kernel is not written as the others are"
+    return found
+
+
 def program(threads="cuda_coroutines.h", source=None):
     """The kernels as C++, and for each a function that launches it."""
     entries = "".join(
         f'extern "C" void launch_{name}'
         "(unsigned blocks, unsigned threads, unsigned shared, void** arguments) "
         f"{{ host::launch({name}, blocks, threads, shared, arguments); }}\n"
-        for name in _cuda.NAMES
+        for name in kernels()
     )
     cuda, threads = ((HERE / name).read_text("utf-8") for name in ("cuda_on_host.h", threads))
     source = (source or _cuda.source()).replace("extern __shared__ double dynamic[];", "")
@@ -90,15 +111,17 @@ class Kernels:
         values = [pointed(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         blocks, a_block = self.threads(name, threads)
-        kernels = library(dtype, self.folder)
-        kernels.run_backwards(int(self.backwards))
-        getattr(kernels, f"launch_{name}")(blocks, a_block, shared, addresses)
+        compiled = library(dtype, self.folder)
+        compiled.run_backwards(int(self.backwards))
+        getattr(compiled, f"launch_{name}")(blocks, a_block, shared, addresses)
         self.launched.add(name)
 
     def threads(self, name, wanted):
         """The blocks of a launch, and the threads of a block."""
         blocks, a_block = map(min, wanted, self.most)
-        return blocks, wanted.a_block if name in _cuda.TILED else a_block
+        # Each thread of a tile has its place in it.
+        is_tile = kernels()[name] == "tiles::THREADS"
+        return blocks, wanted.a_block if is_tile else a_block
 
 
 def pointed(argument):

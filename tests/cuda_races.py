@@ -57,11 +57,12 @@ class Noted(cuda_on_host.Kernels):
 
     @staticmethod
     def _launch(name, blocks, a_block, shared, arguments):
+        number = [*cuda_on_host.kernels()].index(name)
         regions = merged(byte_bounds(a) for a in arguments if isinstance(a, np.ndarray) and a.size)
         contents = [(packed(end - at), ctypes.string_at(at, end - at)) for at, end in regions]
         return b"".join(
             (
-                packed(_cuda.NAMES.index(name), blocks, a_block, shared, len(regions)),
+                packed(number, blocks, a_block, shared, len(regions)),
                 *chain.from_iterable(contents),
                 packed(len(arguments)),
                 *(argued(argument, regions) for argument in arguments),
@@ -125,8 +126,8 @@ def launches(folder):
 
 def built(folder, real, source=None):
     """The program that replays launches of kernels that compute in a dtype."""
-    names = ", ".join(f'"{name}"' for name in _cuda.NAMES)
-    entries = ", ".join(f"launch_{name}" for name in _cuda.NAMES)
+    names = ", ".join(f'"{name}"' for name in cuda_on_host.kernels())
+    entries = ", ".join(f"launch_{name}" for name in cuda_on_host.kernels())
     text = (
         f"{cuda_on_host.program('cuda_threads.h', source)}\n"
         f"{(cuda_on_host.HERE / 'cuda_replay.h').read_text('utf-8')}\n"
@@ -196,7 +197,7 @@ def main():
             kernels.add(kernel)
             with open(file, "ab") as out:
                 out.writelines(found.values())
-        if missing := set(_cuda.NAMES) - kernels:
+        if missing := set(cuda_on_host.kernels()) - kernels:
             print(f"never launched: {', '.join(sorted(missing))}")
         wrong = False
         for dtype, file in files.items():

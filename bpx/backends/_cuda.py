@@ -52,28 +52,6 @@ COSTS = {
     **{("quadratic", name): f"quadratic_{name}" for name in ("identity", *OF_OUTPUTS)},
 }
 
-# Whose blocks have as many threads as they say, since each has its place in a tile.
-TILED = ("convolve", "convolve_weights", "convolve_inputs")
-
-NAMES = (
-    *("axpby", "add_signs", "sum_rows", "argmax", "keep", "run_steps"),
-    *("descend", "momentum", "rmsprop", "adam", "norm_parts", "clip_norm"),
-    *("tick", "tally", "largest", "unscale"),
-    *("patches", "fold", "window_sum", "window_max", "window_max_backward"),
-    *("sum_channels", "moments", "batch_statistics"),
-    *("normalize", "normalize_sums", "normalize_backward"),
-    *("layer_norm", "layer_norm_backward"),
-    *TILED,
-    *NARROW.values(),
-    *SOURCES.values(),
-    *LABELS.values(),
-    *KEYS.values(),
-    *ACTIVATE.values(),
-    *BACKWARD.values(),
-    *BIAS.values(),
-    *COSTS.values(),
-)
-
 WARP = 32  # threads that run together
 MOST_WARPS = 32  # in a block
 MOST_BLOCKS = 4096  # fill every device; the kernels' loops go on from there
