@@ -798,7 +798,7 @@ def test_files_that_cannot_be_read(samples, tmp_path):
     refused("j.npy", "j.npy must hold real numbers, got dtype complex128", TypeError)
     refused("v.npy", r"expected rows of shape \(n, ...\) in .*v.npy, got \(3,\)")
     refused("none.npy", "there is no file .*none.npy")
-    refused("a.tsv", r"got 'a.tsv': name it .csv, and pass separator='\\t', or what else is betw")
+    refused("a.dat", r"got 'a.dat': name it .csv, and pass separator='\\t', or what else is betw")
     refused("a.csv.gz", r"got 'a.csv.gz': unpack it first")
     refused("a.h5", r"expected a .npy, .npz, .parquet or .csv file, got 'a.h5'; for HDF5 and Zarr")
     refused([[1.0]], r"expected a path, or an array with shape and slices", TypeError)

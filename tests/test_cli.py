@@ -212,10 +212,11 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
     ("words", "message"),
     [
         (("train", "--resume", "x.tsv"), "expected a folder that bpx train --out has made"),
-        (("train", "x.tsv"), "got 'x.tsv': name it .csv, and pass --separator tab"),
+        (("train", "x.tsv"), "(its cells look separated by '\\t': --separator tab)"),
+        (("train", "x.txt"), "got 'x.txt': name it .csv, and pass --separator tab"),
         (
-            ("train", "x.tsv", "--separator", "tab"),
-            "are for a .csv file, got x.tsv: name it .csv, and pass --separator tab",
+            ("train", "x.txt", "--separator", "tab"),
+            "are for a .csv file, got x.txt: name it .csv, and pass --separator tab",
         ),
         (
             ("predict", "x.csv", "x.bin"),
@@ -228,7 +229,7 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
     ],
 )
 def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
-    for name in ("x.tsv", "x.bin", "x.csv.gz", "x.xlsx"):
+    for name in ("x.tsv", "x.txt", "x.bin", "x.csv.gz", "x.xlsx"):
         (tmp_path / name).write_text("a\tb\n1\t2\n")
     _, err = bpx_command(*words, cwd=tmp_path, status=2)
     assert message in err

@@ -624,3 +624,23 @@ def test_the_scores_on_test_samples(tmp_path, tables):
     assert {name: numbers[0] for name, numbers in found.items()} == pytest.approx(
         net.evaluate(*tables["last"])
     )
+
+
+@pytest.mark.parametrize("kind", [".tsv", ".TAB"])
+def test_a_table_with_tabs_by_its_name(tmp_path, tables, kind, monkeypatch):
+    """It is read as a .csv, in memory and in blocks."""
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    monkeypatch.setattr("bpx.data.readers._tables.LINES", 100)
+    for name in ("now", "later"):
+        text = (tmp_path / f"{name}.csv").read_text().replace(",", "\t")
+        (tmp_path / f"{name}{kind}").write_text(text)
+    tabs = "--separator", "tab"
+    for budget in ("1 GB", "4 kB"):
+        alike = []
+        for end, options in ((".csv", ()), (kind, tabs)):
+            options = *options, "--budget", budget, "--batch-size", 2
+            trained(tmp_path, "--validation", f"later{end}", *options, data=f"now{end}")
+            alike.append((tmp_path / "run" / "model.safetensors").read_bytes())
+        assert alike[0] == alike[1]
+    rows, _ = bpx_command("predict", "run", f"later{kind}", *tabs, "--keep", "id", cwd=tmp_path)
+    assert rows.splitlines()[-1].startswith("later-29,")

@@ -21,6 +21,7 @@ from ..backends import BackendError
 from ..checks import printable, whole
 from ..data.arrays import class_count
 from ..data.arrays import generator as data_generator
+from ..data.readers import is_csv
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..files import load
@@ -47,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Data = Annotated[str, typer.Argument(help="digits, mnist, .npz, .csv or .parquet.")]
+Data = Annotated[str, typer.Argument(help="digits, mnist, .npz, .csv (.tsv) or .parquet.")]
 Model = Annotated[Path, typer.Argument(help="A file that train wrote, or its folder.")]
 Target = Annotated[
     str | None,
@@ -410,7 +411,7 @@ def predict(
         x, _ = samples.parts(str(data), target, 0, budget, fill=fill).parts[2]
     else:
         x, _ = samples.of_file(net, data, target, budget, written_in, labelled=False, fill=fill)
-    if data.suffix.lower() == ".csv" and x.shape[1:] != net.input_shape:
+    if is_csv(data) and x.shape[1:] != net.input_shape:
         got, wanted = x.shape[1], math.prod(net.input_shape)
         more = ": name those that are not inputs with --target" if got > wanted else ""
         raise ValueError(

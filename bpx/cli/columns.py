@@ -16,14 +16,14 @@ from ..data.readers import (
     check_known,
     check_names,
     csv_names,
+    is_csv,
     parquet_names,
 )
 
 
 def column_names(path: Path, dialect: Dialect, hidden: bool = False) -> list[str]:
     """The names of a table's columns; with those that are pandas' index if `hidden`."""
-    is_csv = path.suffix.lower() == ".csv"
-    return csv_names(path, dialect) if is_csv else parquet_names(path, hidden)
+    return csv_names(path, dialect) if is_csv(path) else parquet_names(path, hidden)
 
 
 def input_names(
@@ -52,16 +52,15 @@ def input_names(
     if columns and ignored:
         raise ValueError("--columns and --ignore both say which columns are x: pass one of them")
     option, given = ("--columns", columns) if columns else ("--ignore", ignored)
-    kind = path.suffix.lower()
-    if kind not in TABLES:
+    if path.suffix.lower() not in TABLES:
         raise ValueError(f"{option} is for columns of a .csv or .parquet file, got {path}")
     names = column_names(path, dialect)
     if ignored:
         check_names(path, names)
-        if kind == ".csv":
+        if is_csv(path):
             check_first_line(path, names, None, dialect)
     found = _named(option, given, names)
-    learned = names[-1:] if kind == ".csv" else []
+    learned = names[-1:] if is_csv(path) else []
     if target is not None:
         learned = _named("--target", [target], names)
     for name in learned:

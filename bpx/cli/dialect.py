@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..categories import MISSING
-from ..data.readers import Dialect, as_csv
+from ..data.readers import Dialect, as_csv, is_csv
 from .missing import OPTION
 
 TAB = "tab"
@@ -57,7 +57,7 @@ def dialect(
     """That of --separator and --decimal; ValueError if they are not for these data."""
     listed = bool(columns)
     found = DialectOptions("\t" if separator in (TAB, r"\t") else separator, decimal, listed)
-    if Path(data).suffix.lower() == ".csv":
+    if is_csv(data):
         return found
     if found != COMMAS:
         hint = as_csv(Path(data), COMMAS)

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from ..callbacks import Callback
+from ..data.readers import KINDS
 from ..files import save
 from ..history import History
 from ..network import Network
@@ -128,7 +129,7 @@ def model(path: Path) -> Path:
 
     ValueError for a file of samples, what is not there, or a run that has not ended.
     """
-    if path.suffix.lower() in (".csv", ".npy", ".npz", ".parquet"):
+    if path.suffix.lower() in KINDS:
         raise ValueError(
             f"expected a model first, a .safetensors file or the folder of a run, got {path}"
         )

@@ -16,7 +16,7 @@ from ..categories import Source, source
 from ..checks import FILL_IN, budget_in_bytes, in_words, of_batch, over_budget, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
-from ..data.readers import TABLES, Dialect, Features
+from ..data.readers import TABLES, Dialect, Features, is_csv
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..frames import column
@@ -102,7 +102,7 @@ def parts(
             _note_numbered_rows(x, names, dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
-    if path.suffix.lower() == ".csv" and names is not None:
+    if is_csv(path) and names is not None:
         note_codes(path, names.columns or (), dialect)
     if target is None and names is not None and names.target_columns:
         note(

@@ -13,6 +13,7 @@ from ..checks import over_budget
 from ..data.arrays import as_integers
 from ..data.blocks import open_table
 from ..data.readers import (
+    CSV,
     Dialect,
     Features,
     TableReader,
@@ -176,7 +177,7 @@ def _csv(path: Path, asked: Asked) -> Table:
 
 
 KINDS: dict[str, Callable[[Path, Asked], Table]] = {
-    ".npz": _npz, ".npy": _npy, ".csv": _csv, ".parquet": _parquet
+    ".npz": _npz, ".npy": _npy, ".parquet": _parquet, **dict.fromkeys(CSV, _csv)
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ..names import Columns, Names
 from .arrays import Samples, as_integers, generator, take
 from .file_windows import WindowPlan, WindowReader
 from .readers import (
+    CSV,
     TABLES,
     CellError,
     Dialect,
@@ -364,10 +365,10 @@ def open_data(
     Parameters
     ----------
     x : path, array, or a list of them
-        A .npy file, an uncompressed .npz (array ``x``), a .parquet file, or a .csv file with a
-        line of names; a memory map; or anything with ``shape`` and slices, such as an array of
-        HDF5 or Zarr. Of a list, or a folder, whose files are taken in the order of their names,
-        the rows come one after another. It is read on another thread.
+        A .npy file, an uncompressed .npz (array ``x``), a .parquet file, or a .csv, .tsv or .tab
+        file with a line of names; a memory map; or anything with ``shape`` and slices, such as an
+        array of HDF5 or Zarr. Of a list, or a folder, whose files are taken in the order of their
+        names, the rows come one after another. It is read on another thread.
     y : array, path or list of paths, optional
         Labels (n,) or targets (n, k), or .npy files of them, or a folder of such files; held in
         memory.
@@ -425,7 +426,7 @@ def open_data(
         raise ValueError("y and target= both say what the targets are: pass one of them")
     parts = parts_of(x)
     kind = kind_of(parts)
-    if kind != ".csv" and dialect != Dialect():
+    if kind not in CSV and dialect != Dialect():
         raise ValueError(
             f"separator= and decimal= are for a .csv file, got {kind or type(x).__name__}"
         )

@@ -22,7 +22,7 @@ from ._advice import (
 )
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
-from ._dialect import Dialect
+from ._dialect import CSV, Dialect, is_csv
 from ._inputs import AHEAD, Features, Inputs, inputs_of
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
@@ -44,15 +44,18 @@ from ._tables import (
 )
 
 __all__ = [
-    "AHEAD", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read", "Reader",
-    "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
-    "check_names", "csv_names", "inputs_of", "is_category", "kind_of", "load_npy", "load_npz",
-    "mapped", "not_csv", "numbers_as_text", "odd_word", "parquet_names", "parquet_size",
-    "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
+    "AHEAD", "CSV", "KINDS", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read",
+    "Reader", "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
+    "check_names", "csv_names", "inputs_of", "is_category", "is_csv", "kind_of", "load_npy",
+    "load_npz", "mapped", "not_csv", "numbers_as_text", "odd_word", "parquet_names",
+    "parquet_size", "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
     "without_values",
 ]  # fmt: skip
 
-TABLES: dict[str, Callable[..., TableReader]] = {".parquet": Parquet, ".csv": Csv}
+TABLES: dict[str, Callable[..., TableReader]] = {
+    ".parquet": Parquet,
+    **dict.fromkeys(CSV, Csv),
+}
 R = TypeVar("R", bound=Reader)
 KINDS = ".npy", ".npz", *TABLES
 

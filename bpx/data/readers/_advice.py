@@ -94,7 +94,7 @@ def without_values(rows: str, column: str, filling: str, cell: str = "") -> str:
 def as_csv(path: Path, dialect: Dialect) -> str:
     """What to do with a table in a file of another kind; empty for what is none."""
     kind = path.suffix.lower()
-    if kind in (".tsv", ".txt", ".tab", ".dat"):
+    if kind in (".txt", ".dat"):
         separator = dialect.argument("separator", "\t")
         return f": name it .csv, and pass {separator}, or what else is between its cells"
     if kind in (".xlsx", ".xls", ".ods"):

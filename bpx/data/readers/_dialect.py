@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...categories import is_missing
 
+CSV = ".csv", ".tsv", ".tab"  # how the names of such files end
 SEPARATORS = ",;\t|"  # the usual ones
 _NO_SEPARATORS = {*string.ascii_letters, *string.digits, *"\"'+-.\r\n\0"}
 # In the spellings that pyarrow knows.
@@ -105,6 +107,11 @@ class Dialect:
             return ""
         told = self.argument("decimal", other.decimal)
         return f"pass {told} if its {other.mark} is the decimal mark"
+
+
+def is_csv(path: str | Path) -> bool:
+    """Whether a file is one of lines and separators, by its name."""
+    return Path(path).suffix.lower() in CSV
 
 
 def is_truth(cell: str) -> bool:

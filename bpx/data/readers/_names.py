@@ -9,7 +9,7 @@ from pathlib import Path
 from ...categories import or_its_source
 from ...checks import shortened
 from ...registry import nearest
-from ._dialect import SEPARATORS, Dialect
+from ._dialect import SEPARATORS, Dialect, is_csv
 
 
 def check_first_line(
@@ -70,7 +70,7 @@ def check_inputs(path: Path, names: list[str], dialect: Dialect) -> None:
 def _names_like_a_row(path: Path, names: Sequence[str], dialect: Dialect) -> str:
     """A remedy for a first line that has mostly numbers, beside a text that may be a class."""
     words = sum(map(dialect.is_name, names))
-    if path.suffix.lower() != ".csv" or 2 * words > len(names):
+    if not is_csv(path) or 2 * words > len(names):
         return ""
     return " (if its first line is a row, put a line of names above it)"
 
