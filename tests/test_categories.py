@@ -970,7 +970,7 @@ def test_numbers_that_are_codes(tmp_path):
     assert told == (
         "bpx: note: column 'zip' has codes, it seems, such as 01307, which are learned as "
         "quantities: bpx train --ignore zip leaves it out, and a letter before each, as in "
-        "c01307, makes each an input"
+        "c01307, or a .parquet that has them as text, makes each an input"
     )
     _, err = bpx_command("evaluate", "run", "a.csv", "--missing", "mean", cwd=tmp_path)
     assert "codes" not in err
@@ -985,6 +985,38 @@ def test_codes_in_a_file_that_is_read_in_blocks(tmp_path, in_small_blocks):
     given = "a.csv", "--target", "y", "--budget", "25 kB", "--epochs", 0
     _, err = bpx_command("train", *given, cwd=tmp_path)
     assert "note: column 'zip' has codes, it seems, such as 01307, which are learned as " in err
+
+
+@BUDGETS
+def test_codes_of_either_kind_of_file(tmp_path, in_small_blocks, budget):
+    """A .csv has no types, and a .parquet has: a note says what they were taken for."""
+    blocks("parquet", budget)
+    columns = {"zip": ["10115", "01307"] * 600, **people(1200)}
+    told = {
+        "csv": "column 'zip' has codes, it seems, such as 01307, which are learned as quantities",
+        "parquet": "column 'zip' has numbers as text, such as 01307, each of which is an input: "
+        "pandas.to_numeric(frame['zip'], errors='coerce') makes a column of numbers, if they are "
+        "quantities\n",
+    }
+    for kind, words in told.items():
+        write(tmp_path / f"a.{kind}", columns)
+        given = f"a.{kind}", "--target", "y", "--budget", budget, "--epochs", 1, "--out", kind
+        _, err = bpx_command("train", *given, cwd=tmp_path)
+        assert f"bpx: note: {words}" in err
+        assert len([line for line in err.splitlines() if "'zip' has" in line]) == 1
+    bpx_command("evaluate", "parquet", "a.csv", cwd=tmp_path)
+    _, err = bpx_command(
+        "evaluate", "csv", "a.parquet", "--budget", budget, cwd=tmp_path, status=2
+    )
+    assert "column 'zip' is of type string, expected numbers, as in training, where it may" in err
+    assert err.endswith(
+        "pandas.to_numeric(frame['zip'], errors='coerce') makes a column of numbers\n"
+    )
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    frame = pandas.read_parquet(tmp_path / "a.parquet")
+    frame["zip"] = pandas.to_numeric(frame["zip"], errors="coerce")
+    frame.to_parquet(tmp_path / "b.parquet", row_group_size=10)
+    bpx_command("evaluate", "csv", "b.parquet", cwd=tmp_path)
 
 
 @KINDS

@@ -115,7 +115,7 @@ def note_codes(path: Path, inputs: Sequence[str], dialect: Dialect) -> None:
             note(
                 f"column {shortened(name)} has codes, it seems, such as {code}, which are learned "
                 f"as quantities: {dialect.without(name)} leaves it out, and a letter before each, "
-                f"as in c{code}, makes each an input"
+                f"as in c{code}, or a .parquet that has them as text, makes each an input"
             )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..categories import MISSING
-from ..data.readers import Dialect, as_csv, is_csv
+from ..data.readers import Dialect, as_csv, is_csv, to_numbers
 from .missing import OPTION
 
 TAB = "tab"
@@ -35,6 +35,12 @@ class DialectOptions(Dialect):
             f"cell, or leave out the line, or the column ({self.without(column)}); where it says "
             f"that a value of x is missing, empty all such cells (empty, {', '.join(MISSING)} are "
             f"read as missing) and pass {OPTION}"
+        )
+
+    def of_text_column(self, column: str) -> str:
+        return (
+            ", as in training, where it may have come from a .csv, which has no types: "
+            f"{to_numbers(column)}"
         )
 
     def filling(self) -> str:

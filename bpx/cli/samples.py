@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..categories import Source, source
 from ..checks import FILL_IN, budget_in_bytes, in_words, of_batch, over_budget, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
-from ..data.readers import TABLES, Dialect, Features, is_csv
+from ..data.readers import TABLES, Dialect, Features, is_csv, to_numbers
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..frames import column
@@ -110,7 +109,7 @@ def parts(
             "another"
         )
     sources = _sources(path, names, dialect)
-    _note_text(sources)
+    _note_text(sources, dialect)
     for option, file in others.items():
         if file is not None:
             _check_apart(option, file, {"what is trained on": path, **others})
@@ -220,12 +219,21 @@ def _sources(path: Path, names: Names | None, dialect: Dialect) -> list[Source]:
     return [source(name, known) for name in names.columns]
 
 
-def _note_text(sources: Sequence[Source]) -> None:
-    """Say which of a table's columns are text, and how many inputs each has."""
-    counts = Counter(column for column, category in sources if category is not None)
-    if counts:
-        shown = ", ".join(f"{shortened(name)} {count}" for name, count in counts.items())
+def _note_text(sources: Sequence[Source], dialect: Dialect) -> None:
+    """Say which of a table's columns are text, how many inputs each has, and if it is numbers."""
+    found: dict[str, list[str]] = {}
+    for column, category in sources:
+        if category is not None:
+            found.setdefault(column, []).append(category)
+    if found:
+        shown = ", ".join(f"{shortened(name)} {len(texts)}" for name, texts in found.items())
         note(f"each value in a column of text is an input: {shown}")
+    for name, texts in found.items():
+        if all(dialect.number(text) is not None for text in texts):  # in a .parquet
+            note(
+                f"column {shortened(name)} has numbers as text, such as {texts[0]}, each of which "
+                f"is an input: {to_numbers(name)}, if they are quantities"
+            )
 
 
 def _in_blocks(

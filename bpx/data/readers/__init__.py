@@ -18,6 +18,7 @@ from ._advice import (
     not_csv,
     numbers_as_text,
     odd_word,
+    to_numbers,
     without_values,
 )
 from ._arrays import Slices, mapped
@@ -49,7 +50,7 @@ __all__ = [
     "check_names", "csv_names", "inputs_of", "is_category", "is_csv", "kind_of", "load_npy",
     "load_npz", "mapped", "not_csv", "numbers_as_text", "odd_word", "parquet_names",
     "parquet_size", "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
-    "without_values",
+    "to_numbers", "without_values",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {

@@ -73,11 +73,7 @@ def numbers_as_text(words: Iterable[str], column: str, dialect: Dialect) -> str:
     """What makes numbers of a column of text that has nothing else; empty for any other."""
     if any(dialect.number(word) is None for word in words):
         return ""
-    name = shortened(column)
-    return (
-        f"; those of {name} are numbers, and pandas.to_numeric(frame[{name}], errors='coerce') "
-        "makes a column of numbers"
-    )
+    return f"; those of {shortened(column)} are numbers, and {to_numbers(column)}"
 
 
 def without_values(rows: str, column: str, filling: str, cell: str = "") -> str:
@@ -88,6 +84,13 @@ def without_values(rows: str, column: str, filling: str, cell: str = "") -> str:
     return (
         f"{rows} have no value in column {name}: leave these rows out{hint} (pandas: "
         f"frame.dropna(subset=[{name}]){read})"
+    )
+
+
+def to_numbers(column: str) -> str:
+    """What makes numbers of a column that a file has as text."""
+    return (
+        f"pandas.to_numeric(frame[{shortened(column)}], errors='coerce') makes a column of numbers"
     )
 
 

@@ -65,6 +65,10 @@ class Dialect:
             f"({self.without(column)})"
         )
 
+    def of_text_column(self, column: str) -> str:
+        """The same where a file says of the whole column that it is text."""
+        return self.of_text(column)
+
     def filling(self) -> str:
         """What a user passes to have missing cells of x filled; empty if nothing does it."""
         return ""

@@ -369,7 +369,7 @@ def _is_text(kind: Any) -> bool:
 def _not_numbers(kind: Any, column: str, dialect: Dialect) -> str:
     """What a user does about a column of x of a type that is none of numbers."""
     if _is_text(kind):
-        return dialect.of_text(column)
+        return dialect.of_text_column(column)
     return f"; make numbers of it, or leave it out: {dialect.without(column)}"
 
 
