@@ -503,6 +503,10 @@ def test_a_run_with_missing_cells_is_resumed(tmp_path):
             "column 'a' of x has no value in the rows that are t",
         ),
         (
+            ["gone.csv", "--missing", "mean"],
+            "column 'a', column 'c' of x have no value in the rows that are trained on: leave",
+        ),
+        (
             ["a.csv", "--missing", "mean", "--validation", "empty.csv"],
             "empty.csv has no column 'city=Bern', or 'city' with text. Known: a, b, y",
         ),
@@ -511,6 +515,8 @@ def test_a_run_with_missing_cells_is_resumed(tmp_path):
 def test_what_missing_is_not_for(tmp_path, arguments, told):
     write(tmp_path / "a.csv", with_gaps())
     write(tmp_path / "empty.csv", {"a": [None] * 20, "b": [1, 2] * 10, "y": [0, 1] * 10})
+    gone = {"a": [None] * 20, "b": [1, 2] * 10, "c": [None] * 20, "y": [0, 1] * 10}
+    write(tmp_path / "gone.csv", gone)
     _, err = bpx_command("train", *arguments, cwd=tmp_path, status=2)
     assert told in err
 
@@ -1028,11 +1034,11 @@ def test_all_columns_that_are_no_inputs_are_named_at_once(tmp_path, in_small_blo
     write(tmp_path / f"a.{kind}", columns)
     given = f"a.{kind}", "--target", "y", "--budget", budget
     _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
-    whole = kind == "csv" and budget == "1 GB"  # else the texts are counted once the rest fits
-    named, ignored = ("'name', 'end'", "name,day,end") if whole else ("'end'", "day,end")
+    named, ignored = "'name', 'end' be inputs as they are", "name,day,end"
+    if kind == "csv" and budget != "1 GB":  # the texts are counted once the rest fits
+        named, ignored = "'end' be an input as it is", "day,end"
     assert err.endswith(
-        f"; nor can {named} be inputs as they are: bpx train --ignore {ignored} leaves all of "
-        "them out\n"
+        f"; nor can {named}: bpx train --ignore {ignored} leaves all of them out\n"
     )
     assert "column 'day'" in err
     _, err = bpx_command("train", *given, "--ignore", "day,name", cwd=tmp_path, status=2)
@@ -1041,7 +1047,33 @@ def test_all_columns_that_are_no_inputs_are_named_at_once(tmp_path, in_small_blo
     write(tmp_path / f"a.{kind}", {"a, b": days, **columns})
     _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
     if kind == "parquet":
-        assert err.endswith("; nor can 'day', 'end' be inputs as they are\n")
+        assert err.endswith("; nor can 'name', 'day', 'end' be inputs as they are\n")
+
+
+@KINDS
+def test_columns_of_text_that_are_no_inputs_are_named_at_once(tmp_path, kind):
+    """As those of the Titanic: names, tickets of which most are numbers, and missing cabins."""
+    blocks(kind, "1 GB")
+    columns = {"Name": [f"n {k}" for k in range(120)], **people()}
+    columns["Ticket"] = ["A/5 1", *(str(k) for k in range(119))]
+    columns["Cabin"] = [None if k % 2 else f"C{k // 3}" for k in range(1, 121)]
+    columns["Deck"] = [None, *"ABC"] * 30
+    write(tmp_path / f"a.{kind}", columns)
+    given = f"a.{kind}", "--target", "y", "--epochs", 1
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert err.startswith(f"bpx: a.{kind}")
+    assert "column 'Cabin'" in err
+    assert err.endswith(
+        ", or pass --missing mean; nor can 'Name', 'Ticket' be inputs as they are: bpx train "
+        "--ignore Name,Ticket leaves all of them out\n"
+    )
+    given += ("--missing", "mean")
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert err.endswith(
+        "; nor can 'Name' be an input as it is: bpx train --ignore Name,Ticket leaves all of them "
+        "out\n"
+    )
+    bpx_command("train", *given, "--ignore", "Name,Ticket", cwd=tmp_path)
 
 
 def test_a_single_cell_that_is_no_number_is_told_alone(tmp_path):

@@ -166,11 +166,11 @@ def _with_categories(
 
 
 class _NoInput(ValueError):
-    """A cell of x, in a `column` and below so many `rows`, that is no number."""
+    """A cell of x, in a `column` and below so many `rows`, that is `missing`, or no number."""
 
-    def __init__(self, message: str, column: str, rows: int) -> None:
+    def __init__(self, message: str, column: str, rows: int, missing: bool) -> None:
         super().__init__(message)
-        self.column, self.rows = column, rows
+        self.column, self.rows, self.missing = column, rows, missing
 
 
 def _besides(
@@ -181,8 +181,8 @@ def _besides(
     lines: Iterator[Line],
     dialect: Dialect,
 ) -> str:
-    """The end of the message about an odd column: others that are, or have too many categories."""
-    if error.column not in odd:
+    """The end of the message about an odd column, or a missing cell: others that are no inputs."""
+    if not error.missing and error.column not in odd:
         return ""
     rows = error.rows + 1
     for _, row in lines:
@@ -190,7 +190,8 @@ def _besides(
         for name, categories in inputs.text.items():
             with suppress(ValueError, IndexError):
                 categories.number(row[places[name]])
-    return inputs.besides(error.column, [*odd, *inputs.too_many(rows)], dialect)
+    told = None if error.missing else error.column
+    return inputs.besides(told, [*odd, *inputs.unfit(rows, dialect)], dialect)
 
 
 def _numbers(inputs: Inputs, missing: bool, dialect: Dialect) -> list[Number]:
@@ -212,14 +213,14 @@ def _cells(
     lines: Iterator[Line],
     used: Sequence[tuple[int, Number]],
     of_x: int,
-    missing: bool,
+    may_miss: bool,
     dialect: Dialect,
 ) -> np.ndarray:
     """The numbers that these functions find in the columns of these places, (rows, columns).
 
-    In the first of them, those `of_x`, a cell may be `missing`, and is NaN.
+    In the first of them, those `of_x`, a cell is NaN if it is missing, and `may_miss`.
     """
-    other, may_miss = separated_by_others(names, dialect), of_x if missing else 0
+    other, filled = separated_by_others(names, dialect), of_x if may_miss else 0
     cells = array("d")  # 8 bytes each, where a str has 50
     for line, row in lines:
         if len(row) != len(names):
@@ -229,7 +230,7 @@ def _cells(
         try:
             for k, (column, number) in enumerate(used):
                 value = number(row[column])
-                if value is None or not (isfinite(value) or (k < may_miss and isnan(value))):
+                if value is None or not (isfinite(value) or (k < filled and isnan(value))):
                     raise _no_number(row[column], names[column], dialect, k < of_x)
                 cells.append(value)
         except ValueError as error:
@@ -239,7 +240,8 @@ def _cells(
                 raise ValueError(f"{path}, line {line}: {told}") from None
             told = f"{path}, line {line}, column {shortened(names[column])}: {error}{other}"
             if k < of_x:
-                raise _NoInput(told, names[column], len(cells) // len(used)) from None
+                rows, missing = len(cells) // len(used), is_missing(row[column])
+                raise _NoInput(told, names[column], rows, missing) from None
             raise ValueError(told) from None
     return np.frombuffer(cells).reshape(-1, len(used))
 

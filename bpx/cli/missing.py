@@ -42,8 +42,11 @@ def means(x: np.ndarray, columns: Sequence[str]) -> np.ndarray:
     `columns` are those of a table that the inputs come from.
     """
     if (empty := np.isnan(x).all(axis=0)).any():
-        name = column(int(np.argmax(empty)), columns)
-        raise ValueError(f"{name} of x has no value in the rows that are trained on: leave it out")
+        names = ", ".join(column(int(k), columns) for k in np.flatnonzero(empty))
+        has, it = ("has", "it") if empty.sum() == 1 else ("have", "them")
+        raise ValueError(
+            f"{names} of x {has} no value in the rows that are trained on: leave {it} out"
+        )
     note_filled(x, "that are trained on", columns)
     return np.asarray(np.nanmean(x, axis=0, dtype=np.float64))
 

@@ -128,17 +128,43 @@ class Inputs:
         """The columns that have neither numbers nor text that is one, by their `first_cells`."""
         return [name for name in cells if name not in self.text and dialect.is_word(cells[name])]
 
-    def besides(self, column: str, others: Iterable[str], dialect: Dialect) -> str:
-        """The end of a message about a column that is no input, if there are `others`."""
-        wrong = {column, *others}
-        names = [name for name in self.columns if name in wrong]
-        if len(names) < 2:
+    def besides(self, column: str | None, wrong: Iterable[str], dialect: Dialect) -> str:
+        """The end of a message about a column, if others are `wrong`, and so cannot be inputs."""
+        among = set(wrong)
+        names = [name for name in self.columns if name in among]
+        shown = [shortened(name) for name in names if name != column]
+        if not shown:
             return ""
-        shown = ", ".join(shortened(name) for name in names if name != column)
-        hint = f": {dialect.without(','.join(names))} leaves all of them out"
-        return f"; nor can {shown} be inputs as they are{hint * (',' not in ''.join(names))}"
+        inputs = "be an input as it is" if len(shown) == 1 else "be inputs as they are"
+        all_of = "it" if len(names) == 1 else "all of them"
+        hint = f": {dialect.without(','.join(names))} leaves {all_of} out"
+        return f"; nor can {', '.join(shown)} {inputs}{hint * (',' not in ''.join(names))}"
 
-    def too_many(self, rows: int) -> list[str]:
+    def unfit(self, rows: int, dialect: Dialect) -> list[str]:
+        """The columns of text that cannot be inputs, once the categories of all rows have come."""
+        return [*self._no_text(dialect), *self._too_many(rows)]
+
+    def _no_text(self, dialect: Dialect) -> dict[str, str]:
+        """Of columns of text that have none, or numbers and dates: what a message says of each."""
+        found: dict[str, str] = {}
+        for column, each in self.text.items():
+            if each.known is not None:
+                continue
+            if not each.names:
+                found[column] = (
+                    f": column {shortened(column)} has no value in any row: leave it out "
+                    f"({dialect.without(column)})"
+                )
+            elif (odd := _odd(each.names, dialect)) is not None:
+                found[column] = (
+                    f", column {shortened(column)}: expected numbers, or words that are no "
+                    f"numbers, got {shortened(odd[0])}"
+                    f"{advice(odd[0], column, dialect, unit=odd[1])}"
+                    f"{_IF_CATEGORIES.format(odd[0]) if odd[1] else ''}"
+                )
+        return found
+
+    def _too_many(self, rows: int) -> list[str]:
         """The columns of text that have more categories than may be inputs."""
         most = min(MOST, rows // 2)
         new = {name: each.names for name, each in self.text.items() if each.known is None}
@@ -159,19 +185,9 @@ class Inputs:
         """
         new = [column for column, category in self._sources if category is None]
         found = {column: self.text[column].names for column in new if column in self.text}
-        for column, categories in found.items():
-            if not categories:
-                raise ValueError(
-                    f"{self._path}: column {shortened(column)} has no value in any row: leave it "
-                    f"out ({dialect.without(column)})"
-                )
-            if (odd := _odd(categories, dialect)) is not None:
-                raise ValueError(
-                    f"{self._path}, column {shortened(column)}: expected numbers, or words that "
-                    f"are no numbers, got {shortened(odd[0])}"
-                    f"{advice(odd[0], column, dialect, unit=odd[1])}"
-                    f"{_IF_CATEGORIES.format(odd[0]) if odd[1] else ''}"
-                )
+        for column, told in self._no_text(dialect).items():
+            others = self.besides(column, self.unfit(rows, dialect), dialect)
+            raise ValueError(f"{self._path}{told}{others}")
         self._check_few(rows, dialect)
         each = {column: sorted(categories) for column, categories in found.items()}
         self._sources = [
@@ -189,7 +205,7 @@ class Inputs:
             )
 
     def _check_few(self, rows: int, dialect: Dialect) -> None:
-        if many := self.too_many(rows):
+        if many := self._too_many(rows):
             shown = ", ".join(
                 f"{len(self.text[name].names):,} in {shortened(name)}" for name in many
             )

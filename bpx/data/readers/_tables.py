@@ -127,12 +127,9 @@ class TableReader(Reader):
             raise CellError(f"column {name!r}: {error}") from None
 
     def _note_categories(self, piece: Any, row: int, columns: Iterable[str]) -> None:
-        """Of these columns, in rows from `row` on."""
-        try:
-            for name in columns:
-                self._numbers_of_x(piece, row, name)
-        except CellError as error:
-            raise ValueError(f"{self.path}: {error}") from None
+        """Of these columns, in rows from `row` on; CellError for one that is missing."""
+        for name in columns:
+            self._numbers_of_x(piece, row, name)
 
     def _numbers_held(
         self, piece: Any, row: int, name: str, text: Mapping[str, Classes]
@@ -219,7 +216,10 @@ class Parquet(TableReader):
                 for name in self.inputs.columns
                 if name not in self.inputs.text
             }
+            self._metadata = file.metadata
             odd = [name for name, kind in kinds.items() if _dtype_of(kind) is None]
+            if odd and encoded:
+                odd += self._unfit(encoded, dialect)
             dtypes = [
                 _dtype(path, schema.field(name), _not_numbers(kind, name, dialect),
                        self.inputs.besides(name, odd, dialect) if features.encode else "")
@@ -238,13 +238,8 @@ class Parquet(TableReader):
                     f"{', '.join(held)} of {path} take {over_budget(8 * rows * len(held), budget)}"
                     ": pass a larger budget"
                 )
-        self._metadata = file.metadata
         if encoded:
-            row = 0
-            for piece in self._pieces(encoded, encoded):
-                self._note_categories(piece, row, encoded)
-                row += piece.num_rows
-            self.inputs.settle(rows, dialect)
+            self._settle(encoded, dialect)
         super().__init__(str(path), (rows, len(self.columns)), np.result_type(*dtypes))
         self.held = self._read(held, text) if held else {}
         self.text = set(text)
@@ -252,6 +247,26 @@ class Parquet(TableReader):
         self.borders = np.cumsum([0, *(groups[k].num_rows for k in self._groups)])
         # Pages as they are stored, decoded, and as columns: 3.9 times was measured.
         self.beside = 4 * max(group.total_byte_size for group in groups)
+
+    def _settle(self, encoded: Sequence[str], dialect: Dialect) -> None:
+        """Give each category in these columns an input."""
+        row = 0
+        try:
+            for piece in self._pieces(encoded, encoded):
+                self._note_categories(piece, row, encoded)
+                row += piece.num_rows
+        except CellError as error:
+            others = self.inputs.besides(None, self._unfit(encoded, dialect), dialect)
+            raise ValueError(f"{self.path}: {error}{others}") from None
+        self.inputs.settle(row, dialect)
+
+    def _unfit(self, encoded: Sequence[str], dialect: Dialect) -> list[str]:
+        """Those of these columns of text that cannot be inputs, whatever is missing in them."""
+        for piece in self._pieces(encoded, encoded):
+            for name in encoded:
+                with suppress(ValueError):
+                    self.inputs.text[name].of_column(piece.column(name).drop_null())
+        return self.inputs.unfit(self._metadata.num_rows, dialect)
 
     def _read(self, held: Sequence[str], text: Mapping[str, Classes]) -> dict[str, np.ndarray]:
         """All rows of some columns."""
@@ -432,7 +447,10 @@ class Csv(TableReader):
                     self._text = {n: c for n, c in self._text.items() if self._has_names(lines, n)}
                 wanted = [*held, *encoded]
                 piece = self._parsed(lines, wanted or self.inputs.columns[:1], start)
-                self._note_categories(piece, row, encoded)
+                try:
+                    self._note_categories(piece, row, encoded)
+                except CellError as error:
+                    raise ValueError(f"{path}: {error}") from None
                 parts.append([self._numbers_held(piece, row, n, self._text) for n in held])
                 spans.append((start, file.tell()))
                 sizes.append(piece.num_rows)
