@@ -1202,7 +1202,7 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, message):
         ("a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells, got 3"),
         ("a,b\n1,1\ncat,1\n", "line 3, column 'a': expected a number, got 'cat'"),
         ("a,b\n1,2\n1,cat\n", "line 3, column 'b': expected a number, got 'cat'"),
-        ("a,b\n1,2\n", "a.csv, for three parts, got 1"),
+        ("a,b\n1,2\n", "a.csv, as a tenth is drawn for --validation and for --test, got 1"),
         (
             "a,b\n1,\n",
             "a.csv, line 2: 1 of the 1 rows have no value in column 'b': leave these rows out, as "

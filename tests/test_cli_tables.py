@@ -144,7 +144,7 @@ def test_other_samples_that_do_not_fit(tmp_path, tables, rng):
     wanted = "expected samples as in now.csv in --test wide.npz, x (m, 2) and y (m,), got (5, 3)"
     assert wanted in message("--test", "wide.npz")
     assert "x (m, 2) and y (m,), got (5, 2) and (5, 2)" in message("--test", "several.npz")
-    assert "for two parts, got 5" in bpx_command(
+    assert "for --validation, got 5" in bpx_command(
         "train", "strange.csv", "--ignore", "id", "--test", "now.csv", cwd=tmp_path, status=2
     )[1]  # fmt: skip
     told = "--validation is for files; digits has such samples of its own"
@@ -644,3 +644,25 @@ def test_a_table_with_tabs_by_its_name(tmp_path, tables, kind, monkeypatch):
         assert alike[0] == alike[1]
     rows, _ = bpx_command("predict", "run", f"later{kind}", *tabs, "--keep", "id", cwd=tmp_path)
     assert rows.splitlines()[-1].startswith("later-29,")
+
+
+@pytest.mark.parametrize("budget", ["1 GB", "200"])
+def test_a_table_of_few_rows(tmp_path, tables, budget):
+    """None is drawn where there are files for them."""
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    lines = (tmp_path / "now.csv").read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(lines[:10]))
+    others = {"--validation": "later.csv", "--test": "last.csv"}
+    for given in ({}, {"--test": "last.csv"}):
+        options = "few.csv", "--target", "kind", "--ignore", "id", "--budget", budget
+        files = [word for option in given.items() for word in option]
+        _, err = bpx_command("train", *options, *files, cwd=tmp_path, status=2)
+        drawn = [option for option in others if option not in given]
+        assert err == (
+            "bpx: expected at least 10 samples in few.csv, as a tenth is drawn for "
+            f"{' and for '.join(drawn)}, got 9: pass {' and '.join(drawn)} with files of other "
+            "samples, or in Python train on all with net.fit(x, y)\n"
+        )
+    _, net, _ = trained(tmp_path, *(word for each in others.items() for word in each),
+                        "--batch-size", 1, data="few.csv")  # fmt: skip
+    assert net.steps == 2 * 9

@@ -142,13 +142,22 @@ def _split(
     n = len(x)
     if not drawn:
         return {"train": (x, y)}
-    if n < 10:
-        count = "three" if len(drawn) == 2 else "two"
-        raise ValueError(f"expected at least 10 samples in {data}, for {count} parts, got {n}")
+    _check_enough(data, n, drawn)
     order = generator(seed).permutation(n)
     ends = [0, *(tenths * n // 10 for tenths in range(10 - len(drawn), 11))]
     cuts = (order[first:stop] for first, stop in pairwise(ends))
     return {name: (x[rows], y[rows]) for name, rows in zip(("train", *drawn), cuts, strict=True)}
+
+
+def _check_enough(data: str | Path, n: int, drawn: Sequence[str]) -> None:
+    """ValueError if a tenth of n samples is none, where some are to be drawn."""
+    if drawn and n < 10:
+        options = [f"--{name}" for name in drawn]
+        raise ValueError(
+            f"expected at least 10 samples in {data}, as a tenth is drawn for "
+            f"{' and for '.join(options)}, got {n}: pass {' and '.join(options)} with files of "
+            "other samples, or in Python train on all with net.fit(x, y)"
+        )
 
 
 def _check_apart(option: str, path: Path, files: Mapping[str, Path | None]) -> None:
@@ -247,6 +256,7 @@ def _in_blocks(
 ) -> tuple[dict[str, Any], Names | None, np.ndarray]:
     samples = _opened(path, target, budget, dialect, features)
     samples.flatten()
+    _check_enough(path, samples.n, drawn)
     draw, few = generator(seed), min(samples.n // 10, 10_000)
     found: dict[str, Any] = {}
     rest = samples
