@@ -383,9 +383,20 @@ def test_the_score_of_several_targets_is_their_mean(tmp_path, rng):
 
 def test_runs_that_cannot_be_compared(tmp_path, tables):
     trained(tmp_path)
-    _, err = bpx_command("compare", "run", "none", cwd=tmp_path, status=2)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "recipe.json").write_text("{")
+    (tmp_path / "odd" / "recipe.json").mkdir(parents=True)
+    alone, _ = bpx_command("compare", "run", cwd=tmp_path)
+    out, err = bpx_command("compare", "none", "damaged", "run", "odd", cwd=tmp_path, status=2)
+    assert out == alone  # the others are compared
     told = "there is no none/recipe.json: expected a folder that bpx train --out has made"
-    assert err == f"bpx: {told}\n"
+    missing, damaged, odd = err.splitlines()
+    assert missing == f"bpx: {told}"
+    assert damaged.startswith("bpx: damaged/recipe.json is damaged: ")
+    assert odd == "bpx: odd/recipe.json: Is a directory"
+    out, err = bpx_command("compare", "none", "--out", "c.png", cwd=tmp_path, status=2)
+    assert (out, err) == ("", f"bpx: {told}\n")
+    assert not (tmp_path / "c.png").exists()
     accuracies = "1", "[]", '["many"]', "[true]", "[1e400]", f"[{'1' * 400}]", '"12"'
     for text in ("[", "[]", *(f'{{"accuracy": {value}}}' for value in accuracies)):
         (tmp_path / "run" / "test.json").write_text(text)

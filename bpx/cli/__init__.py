@@ -130,13 +130,19 @@ def main() -> None:
     except MemoryError as error:
         _fail(f"not enough memory: {error}", status=1)
     except OSError as error:
-        plain = error.strerror is None or error.filename is None
-        _fail(str(error) if plain else f"{error.filename}: {error.strerror}")
+        _fail(_in_words(error))
     except (ValueError, TypeError, BackendError, ImportError) as error:
         _fail(str(error).replace('backend="cupy"', "--backend cupy"))
     except (typer.Abort, KeyboardInterrupt):
         raise SystemExit(130) from None
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _in_words(error: Exception) -> str:
+    """Its message; of what the system refuses, without a number."""
+    if isinstance(error, OSError) and error.strerror is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _fail(message: str, status: int = 2, by: int = 0) -> None:
@@ -456,7 +462,7 @@ def compare(
         Path | None, typer.Option(help="A picture of their learning curves, such as curves.png.")
     ] = None,
     overwrite: Overwrite = False,
-) -> None:
+) -> int:
     """Compare runs by their scores.
 
     Each has a line, which ends with the options that not all of them have.
@@ -464,11 +470,20 @@ def compare(
     folders = [run.parent if run.is_file() else run for run in folders]  # of a model
     if out is not None:
         _check_spared(out, overwrite, *(run / name for run in folders for name in runs.WRITTEN))
-    found = {str(run): runs.result(run, training.OPTIONS) for run in folders}
-    print(comparison.table(found))
-    if out is not None:
+    found: dict[str, runs.Result] = {}
+    status = 0
+    for run in folders:
+        try:
+            found[str(run)] = runs.result(run, training.OPTIONS)
+        except (ValueError, OSError) as error:  # the others have a line all the same
+            say(_in_words(error))
+            status = 2
+    if found:
+        print(comparison.table(found))
+    if found and out is not None:
         curves({run: of_run.history for run, of_run in found.items()}, out)
         print(f"wrote {out}")
+    return status
 
 
 @app.command()
