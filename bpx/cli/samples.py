@@ -18,7 +18,7 @@ from ..data.blocks import Blocks, open_data, open_table
 from ..data.readers import TABLES, Dialect, Features, is_csv, to_numbers
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
-from ..frames import column
+from ..frames import column as called
 from ..names import Names
 from ..network import Network
 from ..registry import nearest
@@ -265,7 +265,7 @@ def _in_blocks(
     some, _ = found.get("validation") or rest.hold_out(few, draw)[1]  # alike, drawn at random
     if (row := first_not_finite(some)) is not None:
         names = samples.names.columns if samples.names else None
-        where = column(int(np.argmin(np.isfinite(some[row]))), names)
+        where = called(int(np.argmin(np.isfinite(some[row]))), names)
         raise ValueError(f"{path}: NaN or infinity in x, in {where}: {FILL_IN}")
     return found | {"train": (_without_y(rest), rest.y)}, samples.names, some
 
