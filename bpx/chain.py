@@ -256,6 +256,8 @@ class Chain:
     def to_inputs(self, delta: Array, saved: list[Any], ws: Workspace) -> Array | None:
         """∂C/∂x alone (BP2), if it is wanted."""
         stages = self.architecture.stages
+        if any(layer.own for _, layer in sequence.every(stages)):  # which may write regardless
+            return self.backward(delta, saved, self.destinations(), ws)
         nowhere = [None] * len(stages)
         return sequence.backward(stages, delta, saved, self.p, nowhere, ws.contexts)
 

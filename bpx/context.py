@@ -46,7 +46,7 @@ def added(buffers: dict[Key, Array], key: Key, backend: Backend, dtype: Any) -> 
 
 def _but_for_rows(key: Key) -> Key:
     name, shape, dtype = key
-    return name, shape[1:], dtype
+    return name, (len(shape), *shape[1:]), dtype
 
 
 class Context:

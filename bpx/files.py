@@ -91,11 +91,20 @@ def _to_write(net: Network | Ensemble) -> tuple[dict[str, np.ndarray], dict[str,
 
 def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A network's tensors, and its header."""
+    described = net.chain.architecture
+    # Copied: a fit in another thread may write to them while they are checked and written.
+    theta, state = (net.backend.to_host(each).copy() for each in (net.parameters, net.state))
+    tensors = described.layout.tensors(np, theta)
+    return tensors | described.state_layout.tensors(np, state), header(net)
+
+
+def header(net: Network) -> dict[str, Any]:
+    """A network without its numbers, as JSON."""
     bits = net.generator.bit_generator.state["bit_generator"]
     if bits not in GENERATORS:
         raise ValueError(f"a file cannot hold the generator {bits}; expected one of {GENERATORS}")
     custom = net.chain.architecture.custom
-    header = {
+    found = {
         "input_shape": net.input_shape,
         "layers": [layer.config(custom) for layer in net.layers],
         "cost": COSTS.describe(net.cost, custom),
@@ -106,12 +115,8 @@ def contents(net: Network) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": net.steps,
         "epochs": net.epochs,
     }
-    header |= {what: names for what, names in net.names._asdict().items() if names is not None}
-    described = net.chain.architecture
-    # Copied: a fit in another thread may write to them while they are checked and written.
-    theta, state = (net.backend.to_host(each).copy() for each in (net.parameters, net.state))
-    tensors = described.layout.tensors(np, theta)
-    return tensors | described.state_layout.tensors(np, state), header
+    names = net.names._asdict().items()
+    return found | {what: given for what, given in names if given is not None}
 
 
 def as_json(value: Any) -> Any:

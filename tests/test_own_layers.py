@@ -12,7 +12,7 @@ import pytest
 import bpx
 from bpx import layers
 from bpx.initializers import Constant
-from bpx.layers import Dense, Input, Layer, Rescale, activation_field
+from bpx.layers import Dense, Input, Layer, Rescale, Residual, activation_field
 from bpx.parameters import Parameter
 
 
@@ -324,6 +324,44 @@ def test_an_attribute_that_is_missing_elsewhere_is_told_as_it_is():
 
     with pytest.raises(AttributeError, match=r"'numpy\.ndarray' object has no attribute 'gain'"):
         bpx.Network([Input(2), Scaled(fails), Dense(1)]).backprop(X, X[:, :1])
+
+
+class Trusting(Gains):
+    """Which hands its gradient over without a look whether it is trained."""
+
+    def backward(self, delta, saved, p, out, ctx):
+        below = delta * p.a * p.b
+        out.a.sum_rows(delta * saved * p.b)
+        return below
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_jacobian_of_a_layer_that_always_hands_over(nested):
+    layer = Residual([Trusting()]) if nested else Trusting()
+    net = bpx.Network([Input(2), layer, Dense(3)], dtype="float64", seed=0)
+    step, before = 1e-6 * np.eye(2), net.parameters.copy()
+    found = net.jacobian(X)
+    assert found.shape == (len(X), 3, 2)
+    for k in range(2):
+        slope = (net(X + step[k]) - net(X - step[k])) / 2e-6
+        assert np.abs(found[:, :, k] - slope).max() < 1e-8
+    assert np.array_equal(net.parameters, before)
+
+
+def test_a_buffer_without_axes_and_one_with_an_axis():
+    found = []
+
+    @dataclass(frozen=True)
+    class Asks(Layer):
+        def forward(self, x, p, ctx):
+            found.extend(ctx.buffer("same", shape).shape for shape in ((4,), (), (2,)))
+            return x, None
+
+        def backward(self, delta, saved, p, out, ctx):
+            return delta
+
+    bpx.Network([Input(2), Asks(), Dense(1)], seed=0)(X)
+    assert found[:3] == [(4,), (), (2,)]
 
 
 def test_buffers_of_one_name_and_two_dtypes():

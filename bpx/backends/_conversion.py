@@ -65,7 +65,7 @@ def _of_wrapper(tensor: Any, what: str, name: str) -> str:
     if tensor.device.type == "meta":
         kind = "tensor on the device 'meta'"
     elif kind == "Tensor":
-        kind = "tensor inside a transform of torch.func"
+        kind = "tensor, as inside a transform of torch.func"
     return (
         f"expected {what} to be an array of numbers, got a {kind}, whose elements are not in "
         f"memory: pass a plain tensor{plain.get(kind, '')}"

@@ -430,7 +430,7 @@ def written_by(header: Mapping[str, Any]) -> str:
 
 def described_as_here(net: Network) -> dict[str, Any]:
     """A network as this version describes it in a file, also if another one wrote its own."""
-    _, header = files.contents(net)
+    header = files.header(net)
     found: dict[str, Any] = files.as_json({name: header[name] for name in NETWORK})
     return found | {"generator": header["generator"]["bit_generator"]}
 
