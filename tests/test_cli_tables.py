@@ -259,9 +259,9 @@ def test_runs_beside_each_other(tmp_path, tables):
     columns = ["run", "epochs", "validation cost", "epoch", "validation accuracy", "epoch"]
     assert re.split("  +", titles) == [*columns, "test accuracy", "seconds", "options"]
     differing = [
-        "--ignore id --epochs 2 --no-drop-last --optimizer adam --learning-rate 0.003 --shuffle",
-        "--columns a --columns b --weights normal --epochs 3 --drop-last --optimizer sgd "
-        "--learning-rate 0.1 --no-shuffle",
+        "--ignore id --no-drop-last --optimizer adam --learning-rate 0.003 --shuffle",
+        "--columns a --columns b --weights normal --drop-last --optimizer sgd --learning-rate 0.1 "
+        "--no-shuffle",
     ]
     for run, line, options, score in zip(("a", "b c"), lines, differing, scores, strict=True):
         cost, accuracy = (
@@ -284,7 +284,7 @@ def test_runs_without_accuracy_or_epochs(tmp_path, tables):
     out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
     assert bpx_command("compare", "a/model.safetensors", "b", cwd=tmp_path)[0] == out
     titles, first, last = out.splitlines()
-    columns = ["validation cost", "epoch", "test R²", "seconds", "options"]
+    columns = ["validation cost", "epoch", "test R²", "seconds"]
     assert re.split("  +", titles)[2:] == columns
     test = json.loads((tmp_path / "a" / "test.json").read_text())
     assert re.split("  +", first)[4] == f"{test['r2'][0]:.4f}"
@@ -292,9 +292,31 @@ def test_runs_without_accuracy_or_epochs(tmp_path, tables):
     (tmp_path / "b" / "test.json").unlink()
     out, _ = bpx_command("compare", "a", "b", cwd=tmp_path)
     last = out.splitlines()[2]
-    assert re.split("  +", last) == ["b", "0", "-", "-", "-", "0.0", "--epochs 0"]
+    assert re.split("  +", last) == ["b", "0", "-", "-", "-", "-"]
     out, _ = bpx_command("compare", "a", cwd=tmp_path)
     assert len(re.split("  +", out.splitlines()[0])) == 6  # no options
+
+
+def test_the_options_in_which_runs_differ(tmp_path, tables):
+    """Not how their files are written, nor where all of them are, nor what has a column."""
+    (tmp_path / "there").mkdir()
+    text = (tmp_path / "now.csv").read_text().replace(",", ";")
+    (tmp_path / "there" / "now.csv").write_text(text)
+    given = "--target", "kind", "--ignore", "id", "--out"
+    bpx_command("train", "now.csv", *given, "a", "--epochs", 1, cwd=tmp_path)
+    other = "there/now.csv", "--separator", ";", "--epochs", 2
+    bpx_command("train", *other, *given, "b", cwd=tmp_path)
+    for folder, names in ((".", ("now.csv", "there/now.csv")), ("there", (None, "now.csv"))):
+        runs = [tmp_path / run for run in "ab"]
+        out, _ = bpx_command("compare", *runs, cwd=tmp_path / folder)
+        shown = [re.split("  +", line)[-1] for line in out.splitlines()[1:]]
+        assert shown == [str(tmp_path / "now.csv") if name is None else name for name in names]
+        seconds = [float(re.split("  +", line)[-2]) for line in out.splitlines()[1:]]
+        assert all(seconds)
+    stopped = "--epochs", 30, "--patience", 1, "--lr", 5.0
+    bpx_command("train", "now.csv", *stopped, *given, "c", cwd=tmp_path)
+    out, _ = bpx_command("compare", "a", "c", cwd=tmp_path)
+    assert "--epochs 30" in out.splitlines()[-1]
 
 
 def test_a_run_that_has_not_ended_is_a_line_too(tmp_path, tables):
