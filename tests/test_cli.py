@@ -156,6 +156,39 @@ def test_a_run_that_does_not_go_on_is_left_as_it_was(tmp_path, rng):
     assert bpx.load(tmp_path / "run" / "model.safetensors").epochs == 3
 
 
+def test_a_run_whose_table_has_changed(tmp_path, rng):
+    """What has become of its columns and classes, and no layers that follow from them."""
+    columns = {"a": rng.normal(size=60), "b": ["x", "y"] * 30, "c": rng.normal(size=60)}
+    columns["kind"] = [*"pqr"] * 20
+
+    def write(columns):
+        rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+        (tmp_path / "a.csv").write_text("\n".join([",".join(columns), *rows]))
+
+    write(columns)
+    bpx_command("train", "a.csv", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    begin = "the training data have changed: some samples have other values; the validation data "
+    begin += "have changed: some samples have other values; the inputs have changed: "
+    fewer = {name: column[:30] for name, column in columns.items()}
+    for changed, told in (
+        (columns | {"b": ["x", "z"] * 30}, "the inputs have changed: 'b=y' gone, 'b=z' new"),
+        ({"d": columns["a"], **columns}, f"{begin}'d' new"),
+        ({"c": columns["c"], **columns}, f"{begin}they are in another order"),
+        (columns | {"kind": [*"pqs"] * 20}, "the classes have changed: 'r' gone, 's' new"),
+        (fewer, "the training data have changed: 48 samples then, 24 samples now; the validation "
+                "data have changed: 6 samples then, 3 samples now"),
+    ):  # fmt: skip
+        write(changed)
+        _, err = bpx_command("train", "--resume", "run", "--epochs", 2, cwd=tmp_path, status=2)
+        said = err.splitlines()[-1]
+        assert said == (
+            f"bpx: the run in run cannot go on: {told}; give it what it had, or begin another run "
+            "with another --out"
+        )
+    write(columns)
+    bpx_command("train", "--resume", "run", "--epochs", 2, cwd=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("more", "status"), [(("--patience", 1, "--lr", 1e-9), 0), (("--lr", 1e30), 1)]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
@@ -30,6 +30,7 @@ from ..registry import plain
 from .sources import Source, digest_of
 from .state import numbers, set_numbers, vectors
 
+NAMED = 5  # columns or classes in a message
 NETWORK = ("input_shape", "layers", "cost", "task", "dtype")  # of a header, alike in a resumed run
 
 
@@ -163,9 +164,8 @@ def changed(
 ) -> list[str]:
     """What has changed from the arguments of a run to those of the next, and their networks."""
     different = differing(there, here)
-    found = _changed_layers(net, other) if "layers" in different else []
-    if found:
-        del different["layers"]
+    found: list[str] = []
+    layers = _changed_layers(net, other) if "layers" in different else []
     for what, count, digest in (
         ("training", "samples", "digest of some samples"),
         ("validation", "validation", "digest of some validation samples"),
@@ -180,7 +180,28 @@ def changed(
                 different.pop("n", None)  # which is that of the samples
         elif values and not {count, "dtype of x", "sample_weight"} & different.keys():
             found.append(f"the {what} data have changed: some samples have other values")
+    names = [
+        *_changed_names("inputs", net.columns, other.columns),
+        *_changed_names("classes", net.classes, other.classes),
+    ]
+    if names:
+        different.pop("input_shape", None)
+    if layers or names or any(told.startswith("the training data") for told in found):
+        different.pop("layers", None)  # these have the shapes of data, and what standardizes them
+    found += names + layers
     return found + [f"{name} was {then} and is {now}" for name, (then, now) in different.items()]
+
+
+def _changed_names(what: str, then: Sequence[Any] | None, now: Sequence[Any] | None) -> list[str]:
+    """What became of the names of columns or classes, if there were some, and are."""
+    if then is None or now is None or tuple(then) == tuple(now):
+        return []
+    sides = [
+        ", ".join(map(shortened, names[:NAMED])) + ", ..." * (len(names) > NAMED)
+        for names in ([n for n in then if n not in {*now}], [n for n in now if n not in {*then}])
+    ]
+    sides = [f"{side} {how}" for side, how in zip(sides, ("gone", "new"), strict=True) if side]
+    return [f"the {what} have changed: {', '.join(sides) or 'they are in another order'}"]
 
 
 def _changed_layers(net: Network, other: Network) -> list[str]:
