@@ -943,7 +943,7 @@ def test_what_fit_refuses(samples, path):
         with pytest.raises(ValueError, match=f"as many rows in {what} as in x, 500, got 499"):
             bpx.open_data(path, **{"y": y, what: y[1:]})
     small = bpx.open_data(path, y, budget=20_000)
-    needed = r"expected 300, the largest block or mini-batch: pass at least budget=\d+"
+    needed = r"expected 300, the largest block or mini-batch: pass a budget of at least \d+ bytes"
     refused(f"a budget of 20000 bytes holds 0 rows .* {needed}", small, batch_size=300)
     with pytest.raises(ValueError, match=r"expected x of shape \(m, 5\), got \(500, 12\)"):
         bpx.Network([5, 3]).fit(data)

@@ -641,6 +641,8 @@ def test_a_run_that_does_not_begin_leaves_nothing(tmp_path, tables, monkeypatch)
     given = "now.csv", "--target", "kind", "--ignore", "id", "--budget", "1 kB", "--out"
     _, err = bpx_command("train", *given, "new/run", cwd=tmp_path, status=2)
     assert "a budget of 1000 bytes holds" in err
+    least = re.search(r"mini-batch: pass a budget of at least (\d+) bytes\n", err)[1]
+    assert int(least) > (tmp_path / "now.csv").stat().st_size  # all would be in memory
     assert not (tmp_path / "new" / "run").exists()
     (tmp_path / "there").mkdir()
     bpx_command("train", *given, "there", cwd=tmp_path, status=2)

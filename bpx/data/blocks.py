@@ -298,7 +298,7 @@ class Blocks:
         largest = int(np.diff(borders).max())
         least = max(batch_size, largest)
         if window < least:
-            hint = f"pass at least budget={fixed + a_row * (least + batch_size)}"
+            hint = f"pass a budget of at least {fixed + a_row * (least + batch_size)} bytes"
             if largest > batch_size and self.reader.smaller:
                 hint += f", or {self.reader.smaller}"
             beside = f" besides {fixed} bytes for y and for reading" if fixed else ""
