@@ -419,6 +419,15 @@ def test_runs_that_cannot_be_compared(tmp_path, tables):
     out, err = bpx_command("compare", "none", "--out", "c.png", cwd=tmp_path, status=2)
     assert (out, err) == ("", f"bpx: {told}\n")
     assert not (tmp_path / "c.png").exists()
+    (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "run" / "checkpoints" / "checkpoint-000000000099.safetensors").write_text("{")
+    out, err = bpx_command("compare", "run", cwd=tmp_path)
+    assert out == alone  # by its history
+    told = (
+        "bpx: note: of run this is what its history.csv has: all 1 checkpoints in run/checkpoints"
+    )
+    assert err.startswith(told)
+    (tmp_path / "run" / "checkpoints" / "checkpoint-000000000099.safetensors").unlink()
     accuracies = "1", "[]", '["many"]', "[true]", "[1e400]", f"[{'1' * 400}]", '"12"'
     for text in ("[", "[]", *(f'{{"accuracy": {value}}}' for value in accuracies)):
         (tmp_path / "run" / "test.json").write_text(text)

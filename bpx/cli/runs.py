@@ -14,9 +14,11 @@ from ..data.readers import KINDS
 from ..files import save
 from ..history import History
 from ..network import Network
+from ..persistence import FileFormatError
 from ..plotting import picture
 from ..training.checkpoints import Checkpoint, delete, is_checkpoint, newest
 from ..writing import write_bytes
+from .console import note
 from .recipe import LAID_OUT
 from .spelling import as_typed
 
@@ -216,7 +218,13 @@ class Result(NamedTuple):
 
 def result(out: Path, kinds: Mapping[str, Any]) -> Result:
     """That of the run in a folder; ValueError if there is none, or a part is damaged."""
-    options, last = _read_recipe(out, kinds), newest(_checkpoints(out))
+    options, last = _read_recipe(out, kinds), None
+    try:
+        last = newest(_checkpoints(out))
+    except FileFormatError as error:
+        if not (out / HISTORY).exists():
+            raise
+        note(f"of {out} this is what its {HISTORY} has: {error}")
     if last is not None:  # it has not ended yet, or was cut short
         return Result(options, last.history, _read_scores(out / SCORES), last.epoch.done)
     try:
