@@ -214,7 +214,7 @@ def test_data_on_disk_have_the_categories_that_are_named(tmp_path, in_small_bloc
     ):
         bpx.open_data(path, target="y", columns=["city= Bern"])
     with pytest.raises(
-        (ValueError, TypeError), match=r"for text name the values .* 'city=\.\.\.'"
+        (ValueError, TypeError), match=r"for text name the values .* \*\(f'city={v}' for v in"
     ):
         bpx.open_data(path, target="y").read()
     write(path, columns | {"city": [None, *columns["city"][1:]]})
@@ -632,6 +632,24 @@ def test_a_column_of_parquet_that_is_no_text(tmp_path):
         write(tmp_path / "a.parquet", {"a": values, "y": [0, 1]})
         with pytest.raises(TypeError, match=r"a.parquet: column 'a' is of type .*, expected text"):
             bpx.open_data(tmp_path / "a.parquet", target="y", columns=["a=1", "a=2"])
+
+
+def test_categories_of_pandas_in_open_data(tmp_path):
+    """Those of text are called so, and what is advised works; those of numbers are numbers."""
+    pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    frame = pandas.DataFrame(people())
+    size = pandas.Series([38, 40] * 60)
+    path = tmp_path / "a.parquet"
+    frame.assign(city=frame.city.astype("category")).to_parquet(path)
+    with pytest.raises(TypeError, match="'city' is of type category, of string, exp") as refused:
+        bpx.open_data(path, target="y")
+    code = re.search(r"such as all with (\*\(.*?\)), learn it", str(refused.value))[1]
+    columns = eval(f"[{code}]", {"frame": pandas.read_parquet(path)})
+    assert sorted(columns) == list(NAMES[:3])
+    assert bpx.open_data(path, target="y", columns=[*columns, "height"]).shape == (120, 4)
+    frame.assign(city=size.astype("category")).to_parquet(path)
+    assert bpx.open_data(path, target="y").shape == (120, 2)
 
 
 @KINDS

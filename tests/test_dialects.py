@@ -181,7 +181,8 @@ def test_both_readers_give_the_same_advice(tmp_path, read, row, cell, advice):
     if read is in_blocks:
         words = {
             "text": "; for text name the values that are to be inputs of 1 and 0 in columns=, "
-            "such as 'b=...', learn it (target='b'), or leave it out ",
+            "such as all with *(f'b={v}' for v in frame['b'].dropna().unique()), learn it "
+            "(target='b'), or leave it out ",
             "columns": "columns=[...] without 'b'",
         }
     assert advice.format(**words) in str(error.value)

@@ -60,9 +60,9 @@ class Dialect:
     def of_text(self, column: str) -> str:
         """What a user does about text in a column; the end of a message."""
         return (
-            f"; for text name the values that are to be inputs of 1 and 0 in columns=, such as "
-            f"{f'{column}=...'!r}, learn it ({self.argument('target', column)}), or leave it out "
-            f"({self.without(column)})"
+            "; for text name the values that are to be inputs of 1 and 0 in columns=, such as all "
+            f"with *(f{f'{column}={{v}}'!r} for v in frame[{column!r}].dropna().unique()), learn "
+            f"it ({self.argument('target', column)}), or leave it out ({self.without(column)})"
         )
 
     def of_text_column(self, column: str) -> str:

@@ -201,8 +201,8 @@ class Parquet(TableReader):
             for name in self.inputs.text:
                 if not _is_text(kind := schema.field(name).type):
                     raise TypeError(
-                        f"{path}: column {name!r} is of type {kind}, expected text, as the input "
-                        f"{self.inputs.of(name)!r} marks one in it"
+                        f"{path}: column {name!r} is of type {_called(kind)}, expected text, as "
+                        f"the input {self.inputs.of(name)!r} marks one in it"
                     )
             encoded = [
                 name
@@ -381,6 +381,13 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
+def _called(kind: Any) -> str:
+    """What a user calls a pyarrow type: a dictionary is pandas' category."""
+    if _types().is_dictionary(kind):
+        return f"category, of {_called(kind.value_type)}"
+    return "string" if _is_text(kind) else str(kind)
+
+
 def _not_numbers(kind: Any, column: str, dialect: Dialect) -> str:
     """What a user does about a column of x of a type that is none of numbers."""
     if _is_text(kind):
@@ -395,8 +402,8 @@ def _dtype(path: Path, field: Any, hint: str, besides: str = "") -> np.dtype:
         if _types().is_temporal(field.type):
             hint = "; write it as a number, such as the days since a first date"
         raise TypeError(
-            f"{path}: column {field.name!r} is of type {field.type}, expected numbers{hint}"
-            f"{besides}"
+            f"{path}: column {field.name!r} is of type {_called(field.type)}, expected numbers"
+            f"{hint}{besides}"
         )
     return found
 
