@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -170,14 +171,38 @@ def _numbered(column: Any, known: Categories, name: str, what: str) -> np.ndarra
     for row, value in enumerate(values):
         if isinstance(value, str) and value in numbers:
             continue
-        hint = f"{last_word(what)}[{name!r}].astype(str) makes text of it"
-        if isinstance(value, str) or is_nothing(value):
-            hint = FILL_IN
+        hint = FILL_IN
+        if not isinstance(value, str) and not is_nothing(value):
+            given = f"{last_word(what)}[{name!r}]" if hasattr(column, "astype") else ""
+            hint = _to_text(values, known.names, name, given)
         raise ValueError(
             f"{what}, column {shortened(name)}: expected text, one of the categories, got "
             f"{shortened(value)} in row {row}: {hint}"
         )
     return np.array([numbers[value] for value in values], np.float64)
+
+
+def _to_text(values: Sequence[Any], known: Sequence[str], name: str, given: str) -> str:
+    """What makes text, as it is `known`, of a column's values; `given` is a column of pandas.
+
+    Numbers have lost zeros before them, and may have got a point: 01307 is 1307, or 1307.0.
+    """
+    width, wanted = max(map(len, known)), set(known)
+    for code, text in (
+        (".astype(str)", str),
+        (".astype(int).astype(str)", lambda value: str(int(value))),
+        (
+            f".astype(int).astype(str).str.zfill({width})",
+            lambda value: str(int(value)).zfill(width),
+        ),
+    ):
+        with suppress(ValueError, TypeError, OverflowError):
+            if given and {text(value).strip() for value in values} <= wanted:
+                return f"{given}{code} makes text of it"
+    return (
+        f"it was text in training, such as {shortened(known[0])}, so read it as text (pandas: "
+        f"read_csv(path, dtype={{{name!r}: str}}))"
+    )
 
 
 def rows_of(frame: Any, rows: np.ndarray) -> Any:
