@@ -662,6 +662,19 @@ def test_a_run_that_does_not_begin_leaves_nothing(tmp_path, tables, monkeypatch)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
+def test_a_folder_that_is_not_free_is_refused_before_the_data_are_read(tmp_path, tables):
+    trained(tmp_path)
+    (tmp_path / "now.csv").write_text("a,kind\n1,yes\n2\n")
+    _, err = bpx_command("train", "now.csv", "--out", "run", cwd=tmp_path, status=2)
+    assert err == (
+        "bpx: run already has a trained model: name another --out, or pass --overwrite\n"
+    )
+    given = "now.csv", "--out", "run", "--overwrite"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert "line 3: expected 2 cells, got 1" in err
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_the_scores_on_test_samples(tmp_path, tables):
     _, net, _ = trained(tmp_path, "--test", "last.csv")
     found = json.loads((tmp_path / "run" / "test.json").read_text())

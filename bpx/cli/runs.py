@@ -31,10 +31,8 @@ WRITTEN = MODEL, HISTORY, CURVE, SCORES, RECIPE, LAST
 FOLDERS = ("out", "resume")  # options that say where a run is, and are not in its recipe
 
 
-def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> Callable[[], None]:
-    """Make the folder and write the recipe, from which the run can be resumed.
-
-    Returns a function that undoes it, for a run that does not begin.
+def check_free(out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
+    """Check that a run may begin in the folder.
 
     Raises
     ------
@@ -60,7 +58,15 @@ def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> Callable[[]
     if there and not overwrite and (MODEL in there or RECIPE not in there or not folder.is_dir()):
         what = "trained model" if MODEL in there else f"{there[0]}, which the run would replace"
         raise ValueError(f"{out} already has a {what}: name another --out, or pass --overwrite")
-    is_new, recipe = not out.exists(), out / RECIPE
+
+
+def begin(out: Path, options: Mapping[str, Any], overwrite: bool) -> Callable[[], None]:
+    """Make the folder and write the recipe, from which the run can be resumed.
+
+    Returns a function that undoes it, for a run that does not begin; ValueError as `check_free`.
+    """
+    check_free(out, options, overwrite)
+    is_new, recipe, folder = not out.exists(), out / RECIPE, _checkpoints(out)
     before = recipe.read_bytes() if recipe.exists() else None
     folder.mkdir(parents=True, exist_ok=True)
     _write_recipe(out, options)

@@ -165,6 +165,9 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     started = time.perf_counter()
     asked.check()
     sizes, options = recipe.sizes(asked.hidden), _known_before_data(asked, resume)
+    folder = None if ranks.rank else asked.out  # rank 0 alone writes
+    if folder is not None and not resume:  # before the data, which may take long to read
+        runs.check_free(folder, asked.to_resume(), asked.overwrite)
     data = _read(asked, ranks)
     batch_size = check_batch_size(asked.batch_size, data.n)
     steps = options.epochs * steps_of_epoch(data.n, batch_size, asked.drop_last)
@@ -176,7 +179,6 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
         optimizer=_optimizer(asked, max(1, steps)),
         sample_weight=recipe.weights(asked.class_weight, data.parts[0][1], data.task),
     )  # fmt: skip
-    folder = None if ranks.rank else asked.out  # rank 0 alone writes
     take_back = _begin(asked, folder, resume)
     with _resumable(folder, net):
         try:
