@@ -238,7 +238,8 @@ def as_classes(labels: Array, classes: Sequence[Any] | None, names: bool = True)
         return labels
     if classes is None:
         raise ValueError(
-            "no names of classes are known: pass names as y to the first fit, or set net.classes"
+            "no names of classes are known, as where the targets are 0, 1, ...: leave names=True "
+            "out for these numbers, pass names as y to the first fit, or set net.classes"
         )
     return np.array(classes)[get(labels).to_host(labels)]
 

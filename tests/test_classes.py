@@ -531,7 +531,7 @@ def test_predictions_by_name(backend, put, trees):
 @pytest.mark.parametrize("make", [lambda net: net, lambda net: bpx.Ensemble([net])])
 def test_predictions_by_name_need_names(make):
     asked = make(bpx.Network([2, 3], output="softmax"))
-    with pytest.raises(ValueError, match=r"no names of classes are known: pass names as y to the"):
+    with pytest.raises(ValueError, match=r"known, as where the targets are 0, 1, \.\.\.: leave"):
         asked.predict([[0.0, 1.0]], names=True)
     asked.classes = NAMES
     with pytest.raises(TypeError, match="expected names to be True or False, got 'yes'"):

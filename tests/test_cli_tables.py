@@ -675,6 +675,31 @@ def test_a_folder_that_is_not_free_is_refused_before_the_data_are_read(tmp_path,
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "task", "classes"),
+    [
+        (("0", "1"), None, None),
+        (("1", "2"), "classification", (1, 2)),
+        (("no", "yes"), None, ("no", "yes")),
+    ],
+)
+def test_the_names_that_a_model_of_the_command_line_has_in_python(
+    tmp_path, rng, kinds, task, classes
+):
+    x, _ = write(tmp_path / "now.csv", 60, rng, kinds)
+    given = "now.csv", "--ignore", "id", "--epochs", 30, *(["--task", task] if task else [])
+    bpx_command("train", *given, "--out", "run", cwd=tmp_path)
+    net = bpx.load(tmp_path / "run" / "model.safetensors")
+    assert net.classes == classes
+    printed, _ = bpx_command("predict", "run", "now.csv", "--target", "kind", cwd=tmp_path)
+    if classes is None:
+        with pytest.raises(ValueError, match="leave names=True out for these numbers"):
+            net.predict(x, names=True)
+    labels = net.predict(x, names=classes is not None)
+    assert [str(label) for label in labels] == printed.split()
+    assert {*printed.split()} == {*kinds}
+
+
 def test_the_scores_on_test_samples(tmp_path, tables):
     _, net, _ = trained(tmp_path, "--test", "last.csv")
     found = json.loads((tmp_path / "run" / "test.json").read_text())
