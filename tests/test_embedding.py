@@ -142,16 +142,6 @@ def words(rng):
     return x, x[:, 0] % 3
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"clip_norm": 0.1}])
-def test_fit_is_the_same_everywhere(backend, put, host, words, options):
-    x, y = words
-    ours, numpys = network(backend), network("numpy")
-    given = {"epochs": 2, "batch_size": 9, "optimizer": bpx.SGD(0.1, momentum=0.5), "l2": 0.1}
-    ours.fit(put(x), put(y), **given, **options)
-    numpys.fit(x.astype(float), y, **given, **options)
-    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-12
-
-
 def test_it_learns_what_a_number_means(words):
     net = network(dtype="float32")
     net.fit(*words, epochs=40, optimizer=bpx.Adam(0.02))
@@ -174,25 +164,8 @@ def test_a_device_without_64_bit_integers(where, words):
     assert np.abs(got - numpys.backprop(*words).flat).max() < 1e-6
 
 
-def test_one_that_is_not_trained(words):
-    net = network(trainable=False)
-    before = net.weights[0].copy()
-    net.fit(*words, epochs=1)
-    assert np.array_equal(net.weights[0], before)
-
-
-def test_files_copies_and_resumed_runs(words, tmp_path):
-    whole, first, second = network(), network(), network(seed=9)
-    options = {"batch_size": 9, "optimizer": bpx.Adam(0.01), "validation": words}
-    whole.fit(*words, epochs=4, **options)
-    first.fit(*words, epochs=2, checkpoint=tmp_path / "run", **options)
-    second.fit(*words, epochs=4, checkpoint=tmp_path / "run", resume=True, **options)
-    assert np.array_equal(second.parameters, whole.parameters)
-    whole.save(tmp_path / "net")
-    for twin in (bpx.load(tmp_path / "net"), whole.copy()):
-        assert np.array_equal(twin.feedforward(words[0]), whole.feedforward(words[0]))
-    row = whole.summary().rows[1]
-    assert row[1:] == ("Embedding 30 × 5", "(m, 4, 5)", "150", "0")
+def test_the_work_of_each_is_in_the_summary():
+    assert network().summary().rows[1][1:] == ("Embedding 30 × 5", "(m, 4, 5)", "150", "0")
 
 
 # --- whole numbers, whole ------------------------------------------------------------------------

@@ -273,18 +273,6 @@ def images(rng):
     return rng.normal(size=(22, 1, 4, 4)), np.arange(22) % 3
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"clip_norm": 0.1}])
-def test_fit_is_the_same_everywhere(backend, put, host, images, options):
-    ours, numpys = network(backend), network("numpy")
-    given = {"epochs": 2, "batch_size": 6, "optimizer": bpx.SGD(0.05, momentum=0.5), "l2": 0.1}
-    weight = np.linspace(0.5, 2.0, 22)
-    for net, to in ((ours, put), (numpys, np.asarray)):
-        x, y, w = map(to, (*images, weight))
-        net.fit(x, y, sample_weight=w, **given, **options)
-    assert np.abs(host(ours.parameters) - numpys.parameters).max() < 1e-11
-    assert np.abs(host(ours.state) - numpys.state).max() < 1e-11
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_batch_in_slices_and_parts_is_the_batch(images, monkeypatch, threads):
     x, y = images
@@ -301,15 +289,11 @@ def test_a_batch_in_slices_and_parts_is_the_batch(images, monkeypatch, threads):
     assert np.abs(got.state - expected.state).max() < 1e-12
 
 
-def test_fused_and_through_a_gradient(images):
-    """γ and β are not decayed either way."""
-    one, other = network(), network()
-    for net, options in ((one, {}), (other, {"clip_norm": 1e9})):
-        net.fit(*images, epochs=3, batch_size=8, optimizer=bpx.SGD(0.1), l2=1.0, **options)
-    assert np.abs(one.parameters - other.parameters).max() < 1e-12
-    scales = [e for e in one.layout.entries if e.name in ("scale", "shift")]
+def test_scales_and_shifts_are_not_decayed():
+    layout = network().layout
+    scales = [e for e in layout.entries if e.name in ("scale", "shift")]
     assert len(scales) == 6
-    assert all(e.start >= one.layout.decayed for e in scales)
+    assert all(e.start >= layout.decayed for e in scales)
 
 
 def test_one_that_is_not_trained_keeps_its_statistics(images):
@@ -349,58 +333,10 @@ def test_prediction_leaves_the_statistics(images):
     assert not np.array_equal(net.state, before)
 
 
-def test_files_copies_pickles_and_other_dtypes(images, tmp_path):
-    import pickle
-
-    net, x = network(), images[0]
-    net.fit(*images, epochs=2)
-    path = tmp_path / "net.safetensors"
-    net.save(path)
-    again = bpx.load(path)
-    assert again.layers == net.layers
-    for twin in (again, net.copy(), pickle.loads(pickle.dumps(net))):
-        assert np.array_equal(twin.state, net.state)
-        assert np.array_equal(twin.feedforward(x), net.feedforward(x))
-        twin.fit(*images, epochs=1)
-    single = net.to(dtype="float32").feedforward(x)
-    assert np.abs(single - net.feedforward(x)).max() < 1e-5
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_run_that_was_cut_short_ends_alike(images, tmp_path, dtype):
-    """To the last bit, running statistics included."""
-    whole, first, second = network(dtype=dtype), network(dtype=dtype), network(seed=9, dtype=dtype)
-    options = {"batch_size": 6, "optimizer": bpx.Adam(0.01)}
-    saved = bpx.Checkpoint(tmp_path, steps=3)
-    whole.fit(*images, epochs=4, **options)
-    first.fit(*images, epochs=2, checkpoint=saved, **options)
-    second.fit(*images, epochs=4, checkpoint=saved, resume=True, **options)
-    assert np.array_equal(second.parameters, whole.parameters)
-    assert np.array_equal(second.state, whole.state)
-
-
-def test_the_work_of_each_is_in_the_summary(images):
-    net = network()
-    rows = {row[0]: row for row in net.summary().rows}
+def test_the_work_of_each_is_in_the_summary():
+    rows = {row[0]: row for row in network().summary().rows}
     assert rows["1"][1:] == ("BatchNorm", "(m, 3, 4, 4)", "6", "48")
     assert rows["4"][1:] == ("LayerNorm", "(m, 3, 2, 2)", "8", "12")
-    assert [a.shape[1:] for a in net.activations(images[0])] == [
-        layer.output_shape for layer in net.layers
-    ]
-
-
-@pytest.mark.parametrize("backend", ["cupy-rehearsed", "cupy"], indirect=True)
-def test_steps_can_be_recorded(backend, host, rng):
-    x, y = rng.normal(size=(60, 5)), rng.integers(3, size=60)
-    found = []
-    for graph in (False, True):
-        chain = [layers.Input(5), layers.Dense(6), layers.BatchNorm(), layers.Activation("relu"),
-                 layers.LayerNorm(), layers.Dense(3, "softmax")]  # fmt: skip
-        net = bpx.Network(chain, backend=backend, dtype="float64", seed=1)
-        net.fit(x, y, epochs=2, batch_size=10, graph=graph)
-        found.append((host(net.parameters), host(net.state)))
-    for one, other in zip(*found, strict=True):
-        assert np.abs(one - other).max() < 1e-12
 
 
 # --- what a user gets wrong ----------------------------------------------------------------------
