@@ -1124,6 +1124,23 @@ def test_columns_of_text_that_are_no_inputs_are_named_at_once(tmp_path, kind):
     bpx_command("train", *given, "--ignore", "Name,Ticket", cwd=tmp_path)
 
 
+@KINDS
+def test_many_columns_that_are_no_inputs(tmp_path, kind):
+    """As of a survey: the whole of the command that leaves them out is shown."""
+    blocks(kind, "1 GB")
+    names = [f"survey_question_{k:02d}_text" for k in range(20)]
+    answers = {name: [f"answer {row}" for row in range(120)] for name in names}
+    answers[names[0]][0] = "A/5 1"
+    answers[names[0]][1:] = [str(row) for row in range(119)]
+    write(tmp_path / f"a.{kind}", answers | people())
+    given = f"a.{kind}", "--target", "y", "--epochs", 1
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    shown = ", ".join(map(repr, names[1:6]))
+    told = f"; nor can {shown}, and 14 more be inputs as they are: bpx train --ignore "
+    assert err.endswith(f"{told}{','.join(names)} leaves all of them out\n")
+    bpx_command("train", *given, "--ignore", ",".join(names), cwd=tmp_path)
+
+
 def test_a_single_cell_that_is_no_number_is_told_alone(tmp_path):
     odd = {"a": ["1", "many"] * 60, "day": [None] * 9 + ["2020-01-31"] * 111}
     write(tmp_path / "a.csv", odd | people())

@@ -18,6 +18,8 @@ from ..data.arrays import class_count
 from ..ensemble import Ensemble
 from ..network import Network
 
+MOST = 2_000  # characters of an error: the names of some dozen columns
+
 
 @contextlib.contextmanager
 def told(logged: bool) -> Iterator[None]:
@@ -52,7 +54,7 @@ def note(text: str) -> None:
 def say(message: str) -> None:
     """Print a line of errors."""
     shown = printable(" ".join(message.split()))  # a file's names may be of any length
-    print(f"bpx: {shown if len(shown) <= 1000 else f'{shown[:997]}...'}", file=sys.stderr)
+    print(f"bpx: {shown if len(shown) <= MOST else f'{shown[: MOST - 3]}...'}", file=sys.stderr)
 
 
 @contextlib.contextmanager

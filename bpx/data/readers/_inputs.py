@@ -16,6 +16,7 @@ from ._dialect import Dialect, is_truth
 from ._names import check_known
 
 MOST = 1_000  # categories: inputs of a column of text
+NAMED = 5  # columns, of more that are wrong
 AHEAD = 1_000  # rows that are looked at for a column's first cell with something in it
 
 
@@ -138,7 +139,11 @@ class Inputs:
         inputs = "be an input as it is" if len(shown) == 1 else "be inputs as they are"
         all_of = "it" if len(names) == 1 else "all of them"
         hint = f": {dialect.without(','.join(names))} leaves {all_of} out"
-        return f"; nor can {', '.join(shown)} {inputs}{hint * (',' not in ''.join(names))}"
+        if "," in "".join(names):
+            hint = ""
+        elif len(shown) > NAMED:  # all are in the hint
+            shown[NAMED:] = [f"and {len(shown) - NAMED} more"]
+        return f"; nor can {', '.join(shown)} {inputs}{hint}"
 
     def unfit(self, rows: int, dialect: Dialect) -> list[str]:
         """The columns of text that cannot be inputs, once the categories of all rows have come."""
