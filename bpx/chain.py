@@ -306,7 +306,8 @@ class Chain:
             z, _ = chain.forward(chain.gather(x, rows, ws), ws)
             out[rows, ...] = chain.activated(z, ws) if activated else z
 
-        small = m * self._widest <= KEPT and isinstance(x, np.ndarray)
+        # On a device another thread's stream might take them before this one has done its work.
+        small = m * self._widest <= KEPT and isinstance(x, np.ndarray) and self.backend.is_host
         ws = self._lent() if small else None
         with np.errstate(all="ignore"):  # what is not finite shows in what is returned
             self._each_slice(slices, work, ws)
