@@ -42,6 +42,12 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As in a shell's background processes, where tests of Ctrl-C would wait for ever.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(ImportError):
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = (
+            0  # no thread of its own, which finds no memory where a test takes it
+        )
     if config.getoption("--standard-kernels"):
         bpx.backends._cache["numpy"] = Backend("numpy", np)
 
