@@ -188,13 +188,16 @@ def _to_text(values: Sequence[Any], known: Sequence[str], name: str, given: str)
     Numbers have lost zeros before them, and may have got a point: 01307 is 1307, or 1307.0.
     """
     width, wanted = max(map(len, known)), set(known)
+
+    def whole(value: Any) -> str:
+        if int(value) != value:  # which astype(int) would cut
+            raise ValueError
+        return str(int(value))
+
     for code, text in (
         (".astype(str)", str),
-        (".astype(int).astype(str)", lambda value: str(int(value))),
-        (
-            f".astype(int).astype(str).str.zfill({width})",
-            lambda value: str(int(value)).zfill(width),
-        ),
+        (".astype(int).astype(str)", whole),
+        (f".astype(int).astype(str).str.zfill({width})", lambda value: whole(value).zfill(width)),
     ):
         with suppress(ValueError, TypeError, OverflowError):
             if given and {text(value).strip() for value in values} <= wanted:

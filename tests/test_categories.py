@@ -587,6 +587,14 @@ def test_codes_that_a_frame_has_as_numbers(dtype, codes):
     assert np.array_equal(net.feedforward(better), net.feedforward(np.eye(2)))
 
 
+def test_a_number_with_a_fraction_is_no_code():
+    pandas = pytest.importorskip("pandas", reason="its columns may have any values")
+    net = bpx.Network([2, 2], seed=0)
+    net.columns = ["zip=01307", "zip=20095"]
+    with pytest.raises(ValueError, match="it was text in training, such as '01307', so read it"):
+        net.predict(pandas.DataFrame({"zip": [1307.7, 20095.0]}))
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_numbers_that_are_no_codes_of_training(library):
     """They are to be read as text: whatever can be made of numbers may be another one."""

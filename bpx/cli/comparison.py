@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,9 @@ def _typed(name: str, value: Any) -> str:
 
 def _from_here(path: str) -> str:
     """A path as one types it in the current folder, if it is below."""
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    with suppress(OSError, ValueError):  # in a folder that is gone, or in another one
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
