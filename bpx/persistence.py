@@ -89,7 +89,8 @@ def write(
     IsADirectoryError
         `path` is a folder.
     OSError
-        The disk is full or the folder cannot be written to; an old file is untouched.
+        The disk is full, the folder cannot be written to, or with `follow` the old file is
+        read-only; that one is untouched.
     TypeError
         An array's dtype or something in the header that the file cannot hold.
 

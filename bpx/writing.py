@@ -14,7 +14,8 @@ def write_bytes(
 ) -> None:
     """Write one file of these parts, whole or not at all; OSErrors say what to do.
 
-    With `follow` it goes to where a link of that name leads, else it takes the link's place.
+    With `follow` it goes to where a link of that name leads, else it takes the place of whatever
+    is there, as the files of a run do: one that is read-only too.
     """
     target = _end_of_links(Path(path)) if follow else Path(path)
     if os.fspath(path).endswith(("/", os.sep)):
@@ -30,7 +31,7 @@ def write_bytes(
             f"cannot write {path}: it is a device, a pipe or a socket, which a file would "
             "replace; expected a file's name"
         )
-    if target.is_file() and not os.access(target, os.W_OK):
+    if follow and target.is_file() and not os.access(target, os.W_OK):
         raise PermissionError(
             f"cannot write {path}: it is read-only, and stays as it is; name another file, or "
             "allow writing to it"
@@ -89,6 +90,6 @@ def replace(target: Path, *content: bytes | memoryview) -> None:
 def _stat(target: Path) -> os.stat_result | None:
     """The owner and permissions of an old file; None: there is none, and the umask decides."""
     try:
-        return target.stat()
+        return None if target.is_symlink() else target.stat()
     except OSError:
         return None

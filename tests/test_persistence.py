@@ -540,6 +540,18 @@ def test_what_is_no_file_is_not_replaced(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
+def test_what_takes_a_links_place_has_the_permissions_of_a_new_file(old: Path) -> None:
+    before, link = old.read_bytes(), old.with_name("latest.safetensors")
+    old.chmod(0o400)
+    link.symlink_to(old.name)
+    write(link, {}, HEADER, follow=False)
+    plain = old.with_name("plain")
+    plain.touch()
+    assert (link.stat().st_mode, link.is_symlink()) == (plain.stat().st_mode, False)
+    assert old.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
 def test_a_link_stays_a_link(old: Path) -> None:
     link = old.with_name("latest.safetensors")
     link.symlink_to(old.name)
@@ -563,6 +575,8 @@ def test_a_file_that_is_read_only_stays(old: Path, monkeypatch: pytest.MonkeyPat
         write(old, {}, HEADER)
     assert old.read_bytes() == before
     write(old.with_name("new"), {}, HEADER)
+    write(old, {}, HEADER, follow=False)  # as the files of a run are, once that may replace them
+    assert read(old)[1] == HEADER
 
 
 def test_a_name_that_ends_as_a_folders(tmp_path: Path) -> None:
