@@ -32,7 +32,7 @@ ALL = slice(None)
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
 ROWS_AT_ONCE = 1024  # on a host: products at full speed, activations that stay in the caches
 ELEMENTS_ON_HOST, ELEMENTS_ON_DEVICE = 1 << 22, 1 << 24  # of a layer's activations, at once
-KEPT = 1 << 16  # the same, up to which a prediction's buffers are kept for the next one
+KEPT = 1 << 16  # of these, or of inputs, whose buffers a prediction keeps for the next one
 
 
 class Chain:
@@ -256,7 +256,7 @@ class Chain:
     def to_inputs(self, delta: Array, saved: list[Any], ws: Workspace) -> Array | None:
         """∂C/∂x alone (BP2), if it is wanted."""
         stages = self.architecture.stages
-        if any(layer.own for _, layer in sequence.every(stages)):  # which may write regardless
+        if self._own:  # which may write regardless
             return self.backward(delta, saved, self.destinations(), ws)
         nowhere = [None] * len(stages)
         return sequence.backward(stages, delta, saved, self.p, nowhere, ws.contexts)
@@ -287,7 +287,11 @@ class Chain:
         check = check or _no_check
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
         if few and (forward := self._forward_few) is not None:
-            return forward(x, check)
+            try:
+                return forward(x, check)
+            except FloatingPointError:  # by the user's errstate, of which a change takes 1 µs
+                with np.errstate(all="ignore"):
+                    return forward(x, check)
         out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
         slices, compiled = self._slices_and_forward(x, 0, m, activated)
         doubted: list[int] = []
@@ -306,9 +310,7 @@ class Chain:
             z, _ = chain.forward(chain.gather(x, rows, ws), ws)
             out[rows, ...] = chain.activated(z, ws) if activated else z
 
-        # On a device another thread's stream might take them before this one has done its work.
-        small = m * self._widest <= KEPT and isinstance(x, np.ndarray) and self.backend.is_host
-        ws = self._lent() if small else None
+        ws = self._lent() if 0 < m <= self._rows_lent else None
         with np.errstate(all="ignore"):  # what is not finite shows in what is returned
             self._each_slice(slices, work, ws)
         if ws is not None:  # not after an error
@@ -316,6 +318,22 @@ class Chain:
         if doubted:
             check()
         return out
+
+    @cached_property
+    def _rows_lent(self) -> int:
+        """Rows of a prediction that leaves its workspace to the next one, at most.
+
+        None on a device, where another thread's stream might write to it before this one is done;
+        nor with a user's own layer, which may keep buffers, and is checked once in a workspace.
+        """
+        if self.backend.xp is not np or self._own:
+            return 0
+        return KEPT // max(self._widest, math.prod(self.architecture.input_shape))
+
+    @cached_property
+    def _own(self) -> bool:
+        """Whether it has layers of a user's own."""
+        return any(layer.own for _, layer in sequence.every(self.architecture.layers))
 
     def _lent(self) -> Workspace:
         """An idle workspace, or a new one: of 65 µs for a small image it takes 17 to make one."""

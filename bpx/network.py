@@ -490,9 +490,10 @@ class Network(HasNames):
         # On a copy, which a pass in another thread does not see.
         ws = chain.workspace(training=training, state=chain.state + 0.0)
         ws.step = self._steps if step is None else whole("step", step, 0)
-        gathered = chain.gather(self._checked_x(x), slice(None), ws)
+        x = self._checked_x(x)
         self._steps += training and step is None
         with np.errstate(all="ignore"):  # what is not finite shows in what is returned
+            gathered = chain.gather(x, slice(None), ws)
             # Copied, because a layer may hand its input's buffer through.
             return [a + 0.0 for a in chain.layer_outputs(gathered, ws)]
 

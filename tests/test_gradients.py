@@ -585,6 +585,9 @@ def test_what_underflows_is_no_error_under_a_strict_errstate(rng):
     poisson = bpx.Network([4, 5, 3], output="softplus", cost="poisson", seed=0)
     relu = bpx.Network([4, 5, 3], hidden="relu", output="softmax", seed=0)
     members = bpx.Ensemble([relu, relu.copy()])
+    scaled = bpx.Network(
+        [layers.Input(4), layers.Rescale(1e-30), layers.Dense(3, "softmax")], seed=0
+    )
     with np.errstate(all="raise"):
         for net, y in ((poisson, counts), (relu, labels)):
             net.evaluate(x, y)
@@ -597,6 +600,12 @@ def test_what_underflows_is_no_error_under_a_strict_errstate(rng):
             net.predict(np.tile(x, (20, 1)))
             net.predict(x[:3])
             net.chain.hidden(x, 1)
+        for tiny in (np.full((2, 4), 1e-300), np.full((2, 4), 1e-30, np.float32)):
+            for net in (relu, scaled):
+                net.predict(tiny)
+                net.activations(tiny)
+        with pytest.raises(ValueError, match="x has numbers that float32 does not hold"):
+            relu.predict(np.full((2, 4), 1e300))
         members.predict(x)
         members.evaluate(x, labels)
         with pytest.raises(FloatingPointError):  # in the user's own function

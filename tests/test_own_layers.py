@@ -348,6 +348,43 @@ def test_the_jacobian_of_a_layer_that_always_hands_over(nested):
     assert np.array_equal(net.parameters, before)
 
 
+def test_each_prediction_of_an_own_layer_is_checked():
+    """The first one may be right by chance."""
+
+    @dataclass(frozen=True)
+    class Mean(Layer):
+        def forward(self, x, p, ctx):
+            return x.mean(axis=0, keepdims=True), None
+
+        def backward(self, delta, saved, p, out, ctx):
+            return delta
+
+    net = bpx.Network([Input(2), Mean(), Dense(1)], seed=0)
+    net(X[:1])
+    with pytest.raises(ValueError, match="expected y of the layer Mean"):
+        net(X[:2])
+
+
+def test_an_own_layer_may_keep_what_it_is_lent_for_a_prediction():
+    kept = []
+
+    @dataclass(frozen=True)
+    class Records(Layer):
+        def forward(self, x, p, ctx):
+            y = ctx.buffer("y", x.shape)
+            y[...] = x
+            kept.append(y)
+            return y, None
+
+        def backward(self, delta, saved, p, out, ctx):
+            return delta
+
+    net = bpx.Network([Input(2), Residual([Records()]), Dense(1)], seed=0)
+    for row in X[:2]:
+        net(row[None])
+    assert np.allclose(np.concatenate(kept[:2]), X[:2], rtol=1e-6)
+
+
 def test_a_buffer_without_axes_and_one_with_an_axis():
     found = []
 

@@ -89,6 +89,19 @@ def test_small_predictions_leave_their_buffers_to_the_next(rng):
     assert len(net.chain._idle) == before - 1
     net.parameters = np.zeros_like(net.parameters)
     assert np.array_equal(net(x[:1]), [[0.25] * 4])  # the buffers hold no weights
+    wide = [layers.Input(50_000), layers.Dense(2), layers.LayerNorm(), layers.Dense(2)]
+    wide = bpx.Network(wide, seed=0)
+    wide(np.zeros((2, 50_000), np.uint8))
+    assert wide.chain._idle == []
+
+
+def test_a_memory_map_leaves_no_buffers_with_another_library(backend, tmp_path):
+    """On a device another stream might write to them too soon."""
+    np.save(tmp_path / "x.npy", np.ones((1, 5)))
+    chain = [layers.Input(5), layers.Dense(3), layers.LayerNorm(), layers.Dense(2)]
+    net = bpx.Network(chain, backend=backend, seed=0)
+    net(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert net.chain._idle == [] or net.backend.xp is np
 
 
 def test_work_that_is_spread(monkeypatch):
