@@ -271,28 +271,36 @@ class Chain:
     # --- passes without gradients -----------------------------------------------------------
 
     def outputs(
-        self, x: Array, *, activated: bool = True, check: Callable[[], None] | None = None
+        self,
+        x: Array,
+        *,
+        activated: bool = True,
+        decided: bool = False,
+        check: Callable[[], None] | None = None,
     ) -> Array:
         """a^L, or z^L if not `activated`, for any number of rows, as a fresh array.
 
+        What `decide` makes of a^L if `decided`: with many classes that is far less, (m,) for
+        (m, k), so that all of a^L is never in memory.
         `check` raises an error if x has NaN or infinity. It is not called where the first layer
         shows that there are none, nor for `Blocks`, which are checked as they are read.
         """
         m = x.shape[0]
         if isinstance(x, Blocks):
-            out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
+            out = self._room(m, decided)
             for part, rows in x.in_order(self.backend, 0):
-                out[rows, ...] = self.outputs(part, activated=activated)
+                out[rows, ...] = self.outputs(part, activated=activated, decided=decided)
             return out
         check = check or _no_check
         few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
         if few and (forward := self._forward_few) is not None:
             try:
-                return forward(x, check)
+                a = forward(x, check)
             except FloatingPointError:  # by the user's errstate, of which a change takes 1 µs
                 with np.errstate(all="ignore"):
-                    return forward(x, check)
-        out = self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
+                    a = forward(x, check)
+            return self.decide(a) if decided else a
+        out = self._room(m, decided)
         slices, compiled = self._slices_and_forward(x, 0, m, activated)
         doubted: list[int] = []
         by_slices = check is not _no_check and isinstance(x, np.ndarray)
@@ -301,14 +309,15 @@ class Chain:
 
         def work(chain: Chain, ws: Workspace, at: int, rows: slice) -> None:
             if compiled is not None:
-                gathered = chain.gather(x, rows, ws)
-                out[rows, ...] = compiled(gathered, partial(doubted.append, at))
+                a = compiled(chain.gather(x, rows, ws), partial(doubted.append, at))
+                out[rows, ...] = chain.decide(a) if decided else a
                 return
             # While the rows are on their way through the caches.
             if by_slices and first_not_finite(x[rows], chain.largest_input) is not None:
                 check()
             z, _ = chain.forward(chain.gather(x, rows, ws), ws)
-            out[rows, ...] = chain.activated(z, ws) if activated else z
+            a = chain.activated(z, ws) if activated else z
+            out[rows, ...] = chain.decide(a) if decided else a
 
         ws = self._lent() if 0 < m <= self._rows_lent else None
         with np.errstate(all="ignore"):  # what is not finite shows in what is returned
@@ -318,6 +327,13 @@ class Chain:
         if doubted:
             check()
         return out
+
+    def _room(self, m: int, decided: bool) -> Array:
+        """For the outputs of m rows, or for what is decided by them."""
+        if not decided or self.task == "regression":
+            return self.backend.empty((m, *self.architecture.output_shape), self.xp_dtype)
+        shape = (m, *self.architecture.output_shape) if self.task == "multilabel" else (m,)
+        return self.backend.empty(shape, self.backend.index_dtype)
 
     @cached_property
     def _rows_lent(self) -> int:

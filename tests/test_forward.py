@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +13,7 @@ from compiled_runs import FAST, HIDDEN, PLAIN, STEPS, installed
 
 import bpx
 from bpx.backends import _threads
-from bpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Rescale
+from bpx.layers import Activation, BatchNorm, Dense, Dropout, Input, LayerNorm, Rescale
 
 # Few; one block and a row less or more; several of them, and several parts.
 ROWS = 1, 2, 3, 64, 65, 255, 256, 257, 513, 1000, 4097, 9001
@@ -437,3 +438,45 @@ def test_probabilities_of_rare_events(run, dtype, rows):
     expected = 1.0 / (1.0 + np.exp(-z.astype(float)))
     tolerance = {"float64": 1e-15, "float32": 1e-6}[dtype]
     assert np.abs(net(z) / expected - 1.0).max() <= tolerance
+
+
+@pytest.mark.parametrize("layer", [None, LayerNorm()], ids=["few at once", "by layers"])
+@pytest.mark.parametrize(
+    ("task", "output", "units"),
+    [
+        ("classification", "softmax", 5),
+        ("classification", "sigmoid", 1),
+        ("multilabel", "sigmoid", 3),
+        ("regression", "identity", 2),
+    ],
+)
+def test_predictions_are_decided_by_the_outputs(
+    backend, host, rng, tmp_path, task, output, units, layer
+):
+    between = [] if layer is None else [layer]
+    net = bpx.Network(
+        [Input(4), Dense(6, "tanh"), *between, Dense(units, output)],
+        backend=backend, task=task, seed=0,
+    )  # fmt: skip
+    x = rng.normal(size=(2500, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for rows in (1, 64, 65, 2500):
+        wanted = net.chain.decide(net.feedforward(x[:rows]))
+        found = net.predict(x[:rows])
+        assert found.dtype == wanted.dtype
+        assert np.array_equal(host(found), host(wanted))
+    blocks = bpx.open_data(tmp_path / "x.npy", budget="20 kB")
+    assert np.allclose(host(net.predict(blocks)), host(wanted), atol=1e-6)  # of other products
+
+
+def test_labels_of_many_classes_are_found_without_all_outputs(run):
+    net = bpx.Network([2, 1000], output="softmax", seed=0, backend=run)
+    x = np.zeros((20_000, 2), np.float32)
+    net.predict(x)
+    tracemalloc.start()
+    try:
+        net.predict(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000 * 1000 * 4 / 2
