@@ -169,9 +169,15 @@ def test_layer(backend, put, host, rng, layer, position):
     net = bpx.Network(chain, cost="quadratic", backend=backend, dtype="float64", seed=5)
     x, y = rng.normal(size=(m, *shape)), rng.normal(size=(m, 3))
     x, y = put(rng.integers(4, size=x.shape) if whole else x), put(y)
-    check = bpx.gradient_check(net, x, y)
-    assert check.worst < 1e-7, check
     of_all, of_weights = (net.backprop(x, y, step=0, inputs=inputs) for inputs in (True, False))
+    if backend.name.startswith("array_api_strict"):  # of whose calls a check takes thousands
+        checked = net.to(backend="numpy").backprop(host(x), host(y), step=0)
+        for name in ("flat", "inputs"):
+            found, right = (host(getattr(of, name)) for of in (of_all, checked))
+            assert np.allclose(found, right, rtol=1e-10, atol=1e-12)
+    else:
+        check = bpx.gradient_check(net, x, y)
+        assert check.worst < 1e-7, check
     assert np.array_equal(host(of_all.flat), host(of_weights.flat))
     assert tuple(of_all.inputs.shape) == tuple(x.shape)
     assert of_weights.inputs is None
