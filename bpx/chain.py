@@ -285,14 +285,13 @@ class Chain:
         `check` raises an error if x has NaN or infinity. It is not called where the first layer
         shows that there are none, nor for `Blocks`, which are checked as they are read.
         """
-        m = x.shape[0]
         if isinstance(x, Blocks):
-            out = self._room(m, decided)
+            out = self._room(x.n, decided)
             for part, rows in x.in_order(self.backend, 0):
                 out[rows, ...] = self.outputs(part, activated=activated, decided=decided)
             return out
         check = check or _no_check
-        few = activated and m <= FEW_ROWS and isinstance(x, np.ndarray)
+        few = activated and x.shape[0] <= FEW_ROWS and isinstance(x, np.ndarray)
         if few and (forward := self._forward_few) is not None:
             try:
                 a = forward(x, check)
@@ -300,6 +299,12 @@ class Chain:
                 with np.errstate(all="ignore"):
                     a = forward(x, check)
             return self.decide(a) if decided else a
+        return self._outputs_in_slices(x, activated, decided, check)
+
+    def _outputs_in_slices(
+        self, x: Array, activated: bool, decided: bool, check: Callable[[], None]
+    ) -> Array:
+        m = x.shape[0]
         out = self._room(m, decided)
         slices, compiled = self._slices_and_forward(x, 0, m, activated)
         doubted: list[int] = []
