@@ -21,7 +21,7 @@ from bpx.backends._numpy import NumpyBackend
 from bpx.backends._slot import Slot
 from bpx.cli import tables
 from bpx.data.blocks import Blocks
-from bpx.data.readers import Joined, _tables
+from bpx.data.readers import Joined, _csv
 from bpx.training.sources import Arrays, Windows, of_samples
 
 N, SMALL = 500, 60_000  # bytes, in which a window holds about 200 rows of 12 float64
@@ -147,7 +147,7 @@ def written(kind, folder, x):
 
 @pytest.mark.parametrize("kind", ["npz", "map", "big-endian", "parquet", "csv", "h5", "zarr"])
 def test_what_it_reads(samples, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(_tables, "LINES", 2000)
+    monkeypatch.setattr(_csv, "LINES", 2000)
     x, y = samples[0], np.arange(N) % 3
     given = written(kind, tmp_path, x)
     if kind in ("parquet", "csv"):
@@ -466,7 +466,7 @@ def test_a_file_that_changes_its_size(samples, path, size):
 @pytest.mark.parametrize("kind", ["parquet", "csv", "npz"])
 def test_a_file_that_is_replaced_while_it_is_used(samples, tmp_path, monkeypatch, kind):
     x = samples[0]
-    monkeypatch.setattr(_tables, "LINES", 2000)
+    monkeypatch.setattr(_csv, "LINES", 2000)
     path = written(kind, tmp_path, x)
     arguments = {} if kind == "npz" else {"target": "label", "sample_weight": "w"}
     data = bpx.open_data(path, budget="50 kB", **arguments)
@@ -498,7 +498,7 @@ def parts(kind, folder, x):
 @pytest.mark.parametrize("kind", ["npy", "npz", "parquet", "csv"])
 @pytest.mark.parametrize("given", ["a list", "a folder"])
 def test_files_one_after_another(samples, tmp_path, monkeypatch, kind, given):
-    monkeypatch.setattr(_tables, "LINES", 2000)
+    monkeypatch.setattr(_csv, "LINES", 2000)
     x = samples[0]
     y = np.concatenate([np.arange(n) % 3 for n in (220, 10, 270)])
     paths = parts(kind, tmp_path, x)
@@ -699,7 +699,7 @@ def test_quoted_cells_of_several_lines(tmp_path, monkeypatch, quoted):
     path.write_text('\ufeffa,y,"a\n""note""",pipe\n' + rows, encoding="utf-8")
     expected = np.arange(200) % 10
     for size in range(200, 300):
-        monkeypatch.setattr(_tables, "LINES", size)
+        monkeypatch.setattr(_csv, "LINES", size)
         data = bpx.open_data(path, target="y", columns=["a"], budget="1 kB")
         assert np.array_equal(data.y, np.arange(200) % 2)
         assert np.array_equal(data.read(True)[:, 0], expected)
@@ -715,8 +715,8 @@ def test_quoted_cells_of_several_lines(tmp_path, monkeypatch, quoted):
 )
 def test_quotes_that_do_not_end(tmp_path, monkeypatch, content, message):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr(_tables, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(_tables, "LINES", 10)
+    monkeypatch.setattr(_csv, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(_csv, "LINES", 10)
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
         bpx.open_data(tmp_path / "a.csv", target="y")

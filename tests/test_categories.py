@@ -18,7 +18,7 @@ from bpx import categories, persistence
 from bpx.categories import source
 from bpx.cli import tables
 from bpx.cli.dialect import COMMAS
-from bpx.data.readers import Dialect, Features, Inputs, _tables
+from bpx.data.readers import Dialect, Features, Inputs, _csv, _parquet
 
 NAMES = ("city=Bern", "city=Oslo", "city=Rome", "height")
 CITIES = ["Oslo", "Bern", "Rome"]
@@ -79,7 +79,7 @@ KINDS = pytest.mark.parametrize("kind", ["csv", "parquet"])
 
 @pytest.fixture
 def in_small_blocks(monkeypatch):
-    monkeypatch.setattr(_tables, "LINES", 300)
+    monkeypatch.setattr(_csv, "LINES", 300)
 
 
 def blocks(kind, budget):
@@ -382,7 +382,7 @@ def test_missing_cells(tmp_path, kind):
 
 
 def test_in_which_row_a_text_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(_tables, "BATCH", 10)
+    monkeypatch.setattr(_parquet, "BATCH", 10)
     columns = people()
     columns["city"][25] = None
     write(tmp_path / "a.parquet", columns)
@@ -1008,7 +1008,7 @@ def test_a_text_that_many_rows_share_is_there_once(tmp_path):
 @KINDS
 def test_rows_without_a_target(tmp_path, monkeypatch, kind):
     blocks(kind, "1 GB")
-    monkeypatch.setattr(_tables, "BATCH", 50)
+    monkeypatch.setattr(_parquet, "BATCH", 50)
     columns = people()
     for row in (60, 65, 99):
         columns["y"][row] = None

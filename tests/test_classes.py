@@ -73,7 +73,7 @@ def test_tables_on_disk(trees, written, kind, known, monkeypatch):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
     path = written / f"trees.{kind.replace('dictionary', 'parquet')}"
     if kind == "csv":
-        monkeypatch.setattr(readers._tables, "LINES", 200)  # several blocks
+        monkeypatch.setattr(readers._csv, "LINES", 200)  # several blocks
     else:
         _write_parquet(path, *trees, kind == "dictionary")
     data = bpx.open_data(path, target="kind", classes=known)
@@ -370,7 +370,7 @@ def test_the_command_line_goes_by_names(trees, written, rng):
     many = np.tile(np.arange(60), 80)
     (written / "many.csv").write_text(_lines(trees[0][many], trees[1][many], "ba"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bpx.data.readers._tables.LINES", 2000)
+        patch.setattr("bpx.data.readers._csv.LINES", 2000)
         in_blocks = "many.csv", "--budget", "150 kB"
         found, _ = bpx_command("evaluate", model, *in_blocks, cwd=written)
         cost = float(found.split()[1])

@@ -640,7 +640,7 @@ def test_columns_that_are_x(tmp_path, rng, monkeypatch, budget, kind, options, c
         import pyarrow.parquet as parquet
 
         parquet.write_table(arrow.table(table), tmp_path / "a.parquet", row_group_size=20)
-        monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+        monkeypatch.setattr("bpx.data.readers._csv.LINES", 500)
     given = f"a.{kind}", "--budget", budget
     arguments = *given, "--target", "y", *options, "--epochs", 1
     bpx_command("train", *arguments, "--out", "run", cwd=tmp_path)

@@ -62,7 +62,7 @@ def test_a_tenth_for_the_other_of_them(tmp_path, tables):
 
 def test_other_samples_in_blocks(tmp_path, tables, monkeypatch):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    monkeypatch.setattr("bpx.data.readers._csv.LINES", 500)
     more = 900 * f"\n{'m' * 100},1,2,no"
     (tmp_path / "now.csv").write_text((tmp_path / "now.csv").read_text() + more)
     options = "--validation", "later.csv", "--test", "last.csv", "--budget", "60 kB"
@@ -541,7 +541,7 @@ def test_a_model_is_shown(tmp_path, tables):
 def test_true_and_false_are_1_and_0(tmp_path, rng, monkeypatch, kind, budget):
     if kind == "parquet" or budget != "1 GB":
         pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-        monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+        monkeypatch.setattr("bpx.data.readers._csv.LINES", 500)
     pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
     frame = pandas.DataFrame({"a": rng.normal(size=1500), "b": rng.random(1500) < 0.5})
     frame["y"] = frame.a + frame.b
@@ -564,7 +564,7 @@ def test_true_and_false_are_1_and_0(tmp_path, rng, monkeypatch, kind, budget):
 
 def test_a_column_of_truths_has_no_others_in_blocks(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    monkeypatch.setattr("bpx.data.readers._csv.LINES", 500)
     (tmp_path / "a.csv").write_text("a,y\n" + 200 * "true,1.0\n" + "0.5,1.0\n")
     data = bpx.open_data(tmp_path / "a.csv", target="y", budget="20 kB")
     with pytest.raises(OSError, match=r"column 'a' begins with True or False: write 1 and 0 fo"):
@@ -618,7 +618,7 @@ def test_a_target_of_truths(tmp_path, rng, monkeypatch):
     """Alone it has classes, in a .csv by name; beside others, or for multilabel, 1 and 0."""
     pandas = pytest.importorskip("pandas", reason="no pandas: pip install pandas")
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr("bpx.data.readers._tables.LINES", 500)
+    monkeypatch.setattr("bpx.data.readers._csv.LINES", 500)
     frame = pandas.DataFrame(rng.normal(size=(1500, 2)), columns=["a", "b"])
     frame["c"], frame["d"] = frame.a > 0, frame.b > 0
     frame.to_csv(tmp_path / "t.csv", index=False)
@@ -712,7 +712,7 @@ def test_the_scores_on_test_samples(tmp_path, tables):
 def test_a_table_with_tabs_by_its_name(tmp_path, tables, kind, monkeypatch):
     """It is read as a .csv, in memory and in blocks."""
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr("bpx.data.readers._tables.LINES", 100)
+    monkeypatch.setattr("bpx.data.readers._csv.LINES", 100)
     for name in ("now", "later"):
         text = (tmp_path / f"{name}.csv").read_text().replace(",", "\t")
         (tmp_path / f"{name}{kind}").write_text(text)

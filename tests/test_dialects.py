@@ -17,7 +17,7 @@ import bpx
 from bpx import persistence
 from bpx.cli import tables
 from bpx.cli.dialect import DialectOptions
-from bpx.data.readers import Dialect, Features, _tables
+from bpx.data.readers import Dialect, Features, _csv
 
 NAMES = ["a", 'b;"c", d', "e|f\tg", "kind"]
 DIALECTS = [(",", "."), (";", "."), (";", ","), ("\t", ","), ("|", "."), (" ", "."), (",", ",")]
@@ -56,7 +56,7 @@ BOTH = pytest.mark.parametrize("read", [in_memory, in_blocks])
 def test_the_same_table_however_it_is_written(
     tmp_path, rng, monkeypatch, read, dialect, end, encoding
 ):
-    monkeypatch.setattr(_tables, "LINES", 300)
+    monkeypatch.setattr(_csv, "LINES", 300)
     x = rng.normal(size=(100, 3)).round(4)
     kinds = [f'{("oak", "elm")[k % 2]}, "{dialect[0]}"{end * (k % 3 == 0)}' for k in range(100)]
     rows = [[*row, kind] for row, kind in zip(x.tolist(), kinds, strict=True)]
@@ -193,7 +193,7 @@ def test_both_readers_give_the_same_advice(tmp_path, read, row, cell, advice):
 def test_the_command_line(tmp_path, rng, monkeypatch, budget, separator):
     if budget != "1 GB":
         pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-        monkeypatch.setattr(_tables, "LINES", 300)
+        monkeypatch.setattr(_csv, "LINES", 300)
     x = rng.normal(size=(500, 2)).round(9)
     table = [["a", "b, c", "y"], *np.c_[x, (x @ [1.0, -2.0]).round(9)].tolist()]
     written(tmp_path / "a.csv", table, ",", ".")

@@ -24,7 +24,7 @@ import bpx.training  # or its first import would count as memory that a file tak
 from bpx import cli, files, persistence
 from bpx.categories import Classes
 from bpx.cli import runs, tables
-from bpx.data.readers import _tables
+from bpx.data.readers import _csv
 
 N = 40
 
@@ -356,7 +356,7 @@ def test_a_damaged_page_with_a_checksum(tmp_path):
 
 def test_lines_without_end(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-    monkeypatch.setattr(_tables, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(_csv, "LONGEST_LINE", 1000)
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "1," * 200_000)
     with pytest.raises(ValueError, match=r"expected lines of less than 1000 bytes, got a longer"):

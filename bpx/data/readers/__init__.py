@@ -23,6 +23,7 @@ from ._advice import (
 )
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
+from ._csv import Csv, csv_names
 from ._dialect import CSV, Dialect, is_csv
 from ._inputs import AHEAD, Features, Inputs, inputs_of
 from ._joined import Joined, JoinedTables, number_classes
@@ -34,15 +35,8 @@ from ._names import (
     separated_by_others,
 )
 from ._numpy_files import load_npy, load_npz, member, npy
-from ._tables import (
-    Csv,
-    Parquet,
-    TableReader,
-    csv_names,
-    parquet_names,
-    parquet_size,
-    parquet_text,
-)
+from ._parquet import Parquet, parquet_names, parquet_size, parquet_text
+from ._tables import TableReader
 
 __all__ = [
     "AHEAD", "CSV", "KINDS", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read",
