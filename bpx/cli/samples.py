@@ -74,16 +74,8 @@ def parts(
     size = tables.BUDGET if budget is None else budget_in_bytes(budget)
     path = Path(data)
     if data in BUILT_IN:
-        if target is not None:
-            raise ValueError(f"--target is for files; {data} has its own labels")
-        if budget is not None:
-            raise ValueError(f"--budget is for files; {data} is in memory")
-        if fill:
-            raise ValueError(f"--missing is for files; no cell is missing in {data}")
+        _check_no_files(data, target, budget, others, fill)
         input_names(path, target, columns, ignored, dialect)  # which are for tables
-        for option, other in others.items():
-            if other is not None:
-                raise ValueError(f"--{option} is for files; {data} has such samples of its own")
         return _built_in(data)
     check_known(data)
     for each in (path, *filter(None, others.values())):
@@ -101,15 +93,9 @@ def parts(
             _note_numbered_rows(x, names, dialect)
         found = _split(data, x, y, seed, drawn)
         some = found["train"][0]
-    if is_csv(path) and names is not None:
-        note_codes(path, names.columns or (), dialect)
-    if target is None and names is not None and names.target_columns:
-        note(
-            f"the target is the last column, {shortened(names.target_columns[0])}: --target names "
-            "another"
-        )
     sources = _sources(path, names, dialect)
-    _note_text(sources, dialect)
+    if names is not None:
+        _note_columns(path, names, target, sources, dialect)
     for option, file in others.items():
         if file is not None:
             _check_apart(option, file, {"what is trained on": path, **others})
@@ -128,6 +114,25 @@ def check_known(data: str, hint: str = "") -> None:
     if data not in BUILT_IN and not Path(data).suffix and not Path(data).is_dir():
         known = f"{nearest(data, list(BUILT_IN))}, or a .npz, .csv or .parquet file"
         raise ValueError(f"unknown data {data!r}{hint or known}")
+
+
+def _check_no_files(
+    data: str,
+    target: str | None,
+    budget: int | str | None,
+    others: Mapping[str, Path | None],
+    fill: bool,
+) -> None:
+    """ValueError for options of files, since these data are none."""
+    if target is not None:
+        raise ValueError(f"--target is for files; {data} has its own labels")
+    if budget is not None:
+        raise ValueError(f"--budget is for files; {data} is in memory")
+    if fill:
+        raise ValueError(f"--missing is for files; no cell is missing in {data}")
+    for option, other in others.items():
+        if other is not None:
+            raise ValueError(f"--{option} is for files; {data} has such samples of its own")
 
 
 def _built_in(data: str) -> Split:
@@ -226,6 +231,20 @@ def _sources(path: Path, names: Names | None, dialect: Dialect) -> list[Source]:
         return []
     known = set(column_names(path, dialect))
     return [source(name, known) for name in names.columns]
+
+
+def _note_columns(
+    path: Path, names: Names, target: str | None, sources: Sequence[Source], dialect: Dialect
+) -> None:
+    """Say what columns are taken for, where another reader might see something else in them."""
+    if is_csv(path):
+        note_codes(path, names.columns or (), dialect)
+    if target is None and names.target_columns:
+        note(
+            f"the target is the last column, {shortened(names.target_columns[0])}: --target names "
+            "another"
+        )
+    _note_text(sources, dialect)
 
 
 def _note_text(sources: Sequence[Source], dialect: Dialect) -> None:
