@@ -94,6 +94,7 @@ class Identity(Activation):
     """σ(z) = z.
 
     >>> import numpy as np
+    >>> from bpx.activations import Identity
     >>> Identity().forward(np, np.array([-1.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
@@ -114,6 +115,7 @@ class Sigmoid(Activation):
     """σ(z) = 1 / (1 + e⁻ᶻ), σ' = σ (1 − σ): the book's (ch. 1).
 
     >>> import numpy as np
+    >>> from bpx.activations import Sigmoid
     >>> a = Sigmoid().forward(np, np.array([-1000.0, 0.0, 2.0]))
     >>> a.round(4).tolist(), Sigmoid().derivative(np, None, a).round(4).tolist()
     ([0.0, 0.5, 0.8808], [0.0, 0.25, 0.105])
@@ -137,6 +139,7 @@ class Tanh(Activation):
     """σ(z) = tanh z, σ' = 1 − σ².
 
     >>> import numpy as np
+    >>> from bpx.activations import Tanh
     >>> a = Tanh().forward(np, np.array([-1.0, 0.0, 1.0]))
     >>> a.round(4).tolist(), Tanh().derivative(np, None, a).round(4).tolist()
     ([-0.7616, 0.0, 0.7616], [0.42, 1.0, 0.42])
@@ -158,6 +161,7 @@ class ReLU(Activation):
     """σ(z) = max(z, 0); its derivative at 0 is taken as 0.
 
     >>> import numpy as np
+    >>> from bpx.activations import ReLU
     >>> a = ReLU().forward(np, np.array([-1.0, 0.0, 2.0]))
     >>> a.tolist(), ReLU().derivative(np, None, a).tolist()
     ([0.0, 0.0, 2.0], [0.0, 0.0, 1.0])
@@ -183,6 +187,7 @@ class LeakyReLU(Activation):
     """σ(z) = z where z > 0, else `slope`·z (Maas, Hannun and Ng, 2013).
 
     >>> import numpy as np
+    >>> from bpx.activations import LeakyReLU
     >>> LeakyReLU(0.25).forward(np, np.array([-2.0, 0.0, 2.0])).tolist()
     [-0.5, 0.0, 2.0]
     """
@@ -208,6 +213,7 @@ class ELU(Activation):
     """σ(z) = z where z > 0, else `alpha`·(eᶻ − 1) (Clevert, Unterthiner and Hochreiter, 2016).
 
     >>> import numpy as np
+    >>> from bpx.activations import ELU
     >>> ELU().forward(np, np.array([-1000.0, -1.0, 2.0])).round(4).tolist()
     [-1.0, -0.6321, 2.0]
     """
@@ -236,6 +242,7 @@ class GELU(Activation):
     The exact form needs erf, which the array API standard lacks.
 
     >>> import numpy as np
+    >>> from bpx.activations import GELU
     >>> GELU().forward(np, np.array([-2.0, -1.0, 1.0, 2.0])).round(4).tolist()
     [-0.0454, -0.1588, 0.8412, 1.9546]
     """
@@ -261,6 +268,7 @@ class SiLU(Activation):
     """σ(z) = z / (1 + e⁻ᶻ), also called swish (Elfwing, Uchibe and Doya, 2018).
 
     >>> import numpy as np
+    >>> from bpx.activations import SiLU
     >>> SiLU().forward(np, np.array([-2.0, -1.0, 1.0, 2.0])).round(4).tolist()
     [-0.2384, -0.2689, 0.7311, 1.7616]
     """
@@ -282,6 +290,7 @@ class Softplus(Activation):
     """σ(z) = log(1 + eᶻ), σ' is the sigmoid.
 
     >>> import numpy as np
+    >>> from bpx.activations import Softplus
     >>> Softplus().forward(np, np.array([-1.0, 0.0, 1000.0])).round(4).tolist()
     [0.3133, 0.6931, 1000.0]
     """
@@ -303,6 +312,7 @@ class Exponential(Activation):
     """σ(z) = eᶻ = σ': the output of a Poisson regression.
 
     >>> import numpy as np
+    >>> from bpx.activations import Exponential
     >>> Exponential().forward(np, np.array([-1.0, 0.0, 1.0])).round(4).tolist()
     [0.3679, 1.0, 2.7183]
     """
@@ -327,6 +337,7 @@ class Softmax(Activation):
     and this is right in a hidden layer too.
 
     >>> import numpy as np
+    >>> from bpx.activations import Softmax
     >>> Softmax().forward(np, np.array([[0.0, 0.0], [1000.0, 1001.0]])).round(4).tolist()
     [[0.5, 0.5], [0.2689, 0.7311]]
     """

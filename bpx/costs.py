@@ -90,6 +90,7 @@ class Cost:
         All, if there is not a number of y for each `outputs_per_target` of them.
 
         >>> import numpy as np
+        >>> from bpx.costs import Quantile
         >>> of_two_targets = np.array([[0.1, 10.0, 0.5, 20.0, 0.9, 30.0]])
         >>> Quantile((0.1, 0.5, 0.9)).predictions(of_two_targets, 2).tolist()  # the medians
         [[0.5, 20.0]]
@@ -163,6 +164,7 @@ def xlogy(xp: Any, x: Array, y: Array) -> Array:
     """x log y, and 0 where x is 0, whatever y is.
 
     >>> import numpy as np
+    >>> from bpx.costs import xlogy
     >>> xlogy(np, np.array([0.0, 2.0]), np.array([0.0, 1.0])).tolist()
     [0.0, 0.0]
     """
@@ -174,6 +176,7 @@ class Quadratic(Cost):
     """½ ‖a − y‖²: the book's QuadraticCost (ch. 1).
 
     >>> import numpy as np
+    >>> from bpx.costs import Quadratic
     >>> Quadratic().value(np, np.asarray([[1.0, 3.0]]), np.asarray([[0.0, 1.0]])).tolist()
     [2.5]
     """
@@ -197,6 +200,7 @@ class CrossEntropy(Cost):
     The surer a wrong output is, the more it costs, and the larger its gradient is:
 
     >>> import numpy as np
+    >>> from bpx.costs import CrossEntropy
     >>> a, y = np.array([[0.5], [0.01]]), np.array([[1.0], [1.0]])
     >>> CrossEntropy().value(np, a, y).round(4).tolist()
     [0.6931, 4.6052]
@@ -222,6 +226,7 @@ class LogLikelihood(Cost):
     """−Σ y ln a, for outputs that sum to 1: the book's log-likelihood cost (ch. 3).
 
     >>> import numpy as np
+    >>> from bpx.costs import LogLikelihood
     >>> a, y = np.array([[0.25, 0.75]]), np.array([[1.0, 0.0]])
     >>> LogLikelihood().value(np, a, y).round(4).tolist()  # −ln 0.25
     [1.3863]
@@ -245,6 +250,7 @@ class MeanAbsoluteError(Cost):
     """Σ |a − y|, whose mean over the batch is the sum of each output's mean absolute error.
 
     >>> import numpy as np
+    >>> from bpx.costs import MeanAbsoluteError
     >>> a, y = np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]])
     >>> cost = MeanAbsoluteError()
     >>> cost.value(np, a, y).tolist(), cost.gradient(np, a, y).tolist()
@@ -268,6 +274,7 @@ class Huber(Cost):
     """Σ of ½ e² where e = |a − y| ≤ `threshold` t, else t·(e − ½ t) (Huber, 1964).
 
     >>> import numpy as np
+    >>> from bpx.costs import Huber
     >>> a, y = np.array([[0.5], [3.0]]), np.zeros((2, 1))  # errors below and above 1
     >>> Huber().value(np, a, y).tolist(), Huber().gradient(np, a, y).tolist()
     ([0.125, 2.5], [[0.5], [1.0]])
@@ -307,6 +314,7 @@ class Quantile(Cost):
     Examples
     --------
     >>> import numpy as np
+    >>> from bpx.costs import Quantile
     >>> a, y = np.array([[2.0, 2.0]]), np.array([[3.0, 1.0]])
     >>> cost = Quantile((0.9, 0.9))
     >>> cost.value(np, a, y).round(6).tolist(), cost.gradient(np, a, y).round(6).tolist()
@@ -375,6 +383,7 @@ class GaussianNLL(Cost):
     of the variances (Nix and Weigend, 1994). Where σ is small it is less than 0.
 
     >>> import numpy as np
+    >>> from bpx.costs import GaussianNLL
     >>> a, y = np.array([[1.0, 0.0]]), np.array([[3.0, 3.0]])  # μ = 1, σ² = 1
     >>> GaussianNLL().value(np, a, y).round(4).tolist()  # ½ (0 + 2² + ln 2π)
     [2.9189]
@@ -442,6 +451,7 @@ class Poisson(Cost):
     sigmoid or softplus below z = −87 in float32, a softmax's output below e⁻⁸⁷).
 
     >>> import numpy as np
+    >>> from bpx.costs import Poisson
     >>> a, y = np.array([[2.0], [2.0]]), np.array([[0.0], [2.0]])
     >>> Poisson().value(np, a, y).tolist(), Poisson().gradient(np, a, y).tolist()
     ([2.0, 0.0], [[1.0], [0.0]])
@@ -565,7 +575,9 @@ class Objective:
     Examples
     --------
     >>> import numpy as np
+    >>> from bpx.activations import Sigmoid
     >>> from bpx.backends import get
+    >>> from bpx.costs import CrossEntropy, Objective
     >>> z, a, y = np.array([[0.0]]), np.array([[0.5]]), np.array([[1.0]])
     >>> objective = Objective(CrossEntropy(), Sigmoid())
     >>> objective.delta(get("numpy"), z, a, y, np.empty((1, 1)))  # a − y

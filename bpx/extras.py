@@ -26,6 +26,7 @@ OR_12 = "(or 12 in place of 13, by the version of the CUDA driver)"
 def not_imported(needs: str, package: str, error: ImportError) -> ImportError:
     """The error for an optional package: to install it, or what is wrong with the installed one.
 
+    >>> from bpx.extras import not_imported
     >>> not_imported("pictures need", "no-such-package", ImportError("no module of this name"))
     ImportError('pictures need no-such-package: pip install no-such-package')
     """

@@ -30,6 +30,7 @@ class GradientCheck:
 
     Examples
     --------
+    >>> from bpx import GradientCheck
     >>> GradientCheck({"layers.0.weights": 2e-10, "inputs": 5e-10})
     layers.0.weights  2.00e-10
     inputs            5.00e-10

@@ -86,6 +86,7 @@ class History(Mapping[str, list[float]]):
     ) -> History:
         """A history of these columns; ValueError or TypeError if they cannot be those of one.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).row(0)
         {'epoch': 1, 'training_cost': 0.5}
         """
@@ -113,6 +114,7 @@ class History(Mapping[str, list[float]]):
         `undecided`.
 
         >>> import pathlib, tempfile
+        >>> from bpx import History
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "history.csv")
         ...     text = History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_csv(path)
@@ -149,6 +151,7 @@ class History(Mapping[str, list[float]]):
     def append(self, row: Mapping[str, float]) -> None:
         """Add the row of an epoch that has ended, by column; for `fit`.
 
+        >>> from bpx import History
         >>> history = History()
         >>> history.append({"epoch": 1, "training_cost": 0.5, "seconds": 0.01})
         >>> list(history)
@@ -164,6 +167,7 @@ class History(Mapping[str, list[float]]):
     def log(self, name: str, value: float) -> None:
         """Set a user's own number for the last epoch; for a `bpx.Metric`.
 
+        >>> from bpx import History
         >>> history = History.of({"epoch": [1, 2]})
         >>> history.log("f1", 0.75)
         >>> history["f1"]
@@ -201,6 +205,7 @@ class History(Mapping[str, list[float]]):
     def epochs(self) -> int:
         """The number of rows: the epochs that ended.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [3, 4]}).epochs
         2
         """
@@ -209,6 +214,7 @@ class History(Mapping[str, list[float]]):
     def row(self, index: int = -1) -> dict[str, float]:
         """One epoch, the last by default.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).row()
         {'epoch': 2, 'training_cost': 0.25}
         """
@@ -220,6 +226,7 @@ class History(Mapping[str, list[float]]):
         ValueError if it is not known whether larger is better, KeyError if there is no such
         column.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [1, 2], "validation_accuracy": [0.5, 0.75]}).best(
         ...     "validation_accuracy")
         0.75
@@ -230,6 +237,7 @@ class History(Mapping[str, list[float]]):
     def larger(self, name: str) -> bool:
         """Whether larger is better in a column; ValueError if that is not known.
 
+        >>> from bpx import History
         >>> history = History()
         >>> history.larger("training_accuracy"), history.larger("training_cost")
         (True, False)
@@ -244,6 +252,7 @@ class History(Mapping[str, list[float]]):
     def best_epoch(self, name: str) -> int:
         """The epoch of the `best` of a column, the first of equals, as ``epoch`` counts it.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [4, 5, 6], "validation_cost": [0.3, 0.2, 0.4]}).best_epoch(
         ...     "validation_cost")
         5
@@ -266,6 +275,7 @@ class History(Mapping[str, list[float]]):
     def to_csv(self, path: Any = None) -> str:
         """The table as CSV text; with `path` it is also written there, whole or not at all.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_csv().splitlines()
         ['epoch,training_cost', '1,0.5', '2,0.25']
         """
@@ -285,6 +295,7 @@ class History(Mapping[str, list[float]]):
 
         ImportError without pandas.
 
+        >>> from bpx import History
         >>> History.of({"epoch": [1, 2], "training_cost": [0.5, 0.25]}).to_frame()
            epoch  training_cost
         0      1           0.50

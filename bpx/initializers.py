@@ -26,6 +26,8 @@ class Initializer:
 
     A subclass is a frozen dataclass if it has fields; its class attribute ``name`` is for files.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import Initializer
     >>> class Ones(Initializer):
     ...     def __call__(self, generator, shape):
     ...         return np.ones(shape)
@@ -47,6 +49,7 @@ INITIALIZERS = Registry("initializer", Initializer)
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """fan_in and fan_out of weights of this shape; a vector of length n has both equal to n.
 
+    >>> from bpx.initializers import fans
     >>> fans((30, 784)), fans((20, 3, 5, 5))
     ((784, 30), (75, 500))
     """
@@ -62,6 +65,8 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 class Normal(Initializer):
     """N(`mean`, `std`²); by default the book's first choice (``large_weight_initializer``).
 
+    >>> import numpy as np
+    >>> from bpx.initializers import Normal
     >>> Normal()(np.random.default_rng(0), (2,)).round(3).tolist()
     [0.126, -0.132]
     """
@@ -83,6 +88,8 @@ class Normal(Initializer):
 class Uniform(Initializer):
     """Uniform on [`low`, `high`).
 
+    >>> import numpy as np
+    >>> from bpx.initializers import Uniform
     >>> drawn = Uniform(-0.5, 0.5)(np.random.default_rng(0), (30, 784))
     >>> bool(drawn.min() >= -0.5), bool(drawn.max() < 0.5), drawn.std().round(2).item()  # √(1/12)
     (True, True, 0.29)
@@ -121,6 +128,8 @@ class _Scaled(Initializer):
 class ScaledNormal(_Scaled):
     """N(0, 1/fan_in): the book's second choice (its ``default_weight_initializer``, ch. 3).
 
+    >>> import numpy as np
+    >>> from bpx.initializers import ScaledNormal
     >>> ScaledNormal()(np.random.default_rng(0), (1000, 100)).std().round(2).item()
     0.1
     """
@@ -132,6 +141,8 @@ class ScaledNormal(_Scaled):
 class LeCunNormal(_Scaled):
     """N(0, 1/fan_in): LeCun, Bottou, Orr and Müller, *Efficient BackProp*, 1998.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import LeCunNormal
     >>> LeCunNormal()(np.random.default_rng(0), (1000, 100)).std().round(2).item()
     0.1
     """
@@ -143,6 +154,8 @@ class LeCunNormal(_Scaled):
 class LeCunUniform(_Scaled):
     """Uniform with variance 1/fan_in: LeCun and others, 1998.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import LeCunUniform
     >>> drawn = LeCunUniform()(np.random.default_rng(0), (1000, 100))
     >>> drawn.std().round(2).item(), abs(drawn).max().round(2).item()  # the limit is √(3/100)
     (0.1, 0.17)
@@ -156,6 +169,8 @@ class LeCunUniform(_Scaled):
 class GlorotNormal(_Scaled):
     """N(0, 2/(fan_in + fan_out)): Glorot and Bengio, AISTATS 2010.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import GlorotNormal
     >>> GlorotNormal()(np.random.default_rng(0), (150, 50)).std().round(2).item()  # √(2/200)
     0.1
     """
@@ -168,6 +183,8 @@ class GlorotNormal(_Scaled):
 class GlorotUniform(_Scaled):
     """Uniform with variance 2/(fan_in + fan_out): Glorot and Bengio, AISTATS 2010.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import GlorotUniform
     >>> drawn = GlorotUniform()(np.random.default_rng(0), (150, 50))
     >>> drawn.std().round(2).item(), abs(drawn).max().round(2).item()  # the limit is √(6/200)
     (0.1, 0.17)
@@ -182,6 +199,8 @@ class GlorotUniform(_Scaled):
 class HeNormal(_Scaled):
     """N(0, 2/fan_in): He, Zhang, Ren and Sun, ICCV 2015.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import HeNormal
     >>> HeNormal()(np.random.default_rng(0), (1000, 200)).std().round(2).item()  # √(2/200)
     0.1
     """
@@ -194,6 +213,8 @@ class HeNormal(_Scaled):
 class HeUniform(_Scaled):
     """Uniform with variance 2/fan_in: He and others, 2015.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import HeUniform
     >>> drawn = HeUniform()(np.random.default_rng(0), (1000, 200))
     >>> drawn.std().round(2).item(), abs(drawn).max().round(2).item()  # the limit is √(6/200)
     (0.1, 0.17)
@@ -209,6 +230,8 @@ class HeUniform(_Scaled):
 class Constant(Initializer):
     """Every element is `value`.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import Constant
     >>> Constant(0.1)(np.random.default_rng(0), (3,)).tolist()
     [0.1, 0.1, 0.1]
     """
@@ -227,6 +250,8 @@ class Constant(Initializer):
 class Zeros(Initializer):
     """Every element is 0.
 
+    >>> import numpy as np
+    >>> from bpx.initializers import Zeros
     >>> Zeros()(np.random.default_rng(0), (3,)).tolist()
     [0.0, 0.0, 0.0]
     """

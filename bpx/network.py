@@ -789,6 +789,7 @@ class Network(HasNames):
         --------
         With the quadratic cost on linear outputs δ = a − y is 1 and −2, and ∂C/∂ω the mean of δ·x:
 
+        >>> import numpy as np
         >>> import bpx
         >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
         >>> net.weights[0] = [[1.0, 2.0]]

@@ -47,7 +47,7 @@ class State:
     --------
     >>> import bpx
     >>> net = bpx.Network([2, 1], seed=0)
-    >>> state = SGD(0.5, momentum=0.9).start(net)
+    >>> state = bpx.SGD(0.5, momentum=0.9).start(net)
     >>> state.step, state.factor, state.slots["velocity"].shape == net.parameters.shape
     (0, 1.0, True)
     """
@@ -86,7 +86,9 @@ class Optimizer:
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> import numpy as np
     >>> import bpx
+    >>> from bpx.optimizers import Optimizer
     >>> @dataclass(frozen=True)
     ... class SignDescent(Optimizer):
     ...     def update(self, theta, grad, state, step):
@@ -251,8 +253,9 @@ class SGD(Optimizer):
     --------
     Two steps with a gradient of 1 everywhere: 0.5 each, and with momentum 0.5 and 0.5 + 0.45:
 
+    >>> import numpy as np
     >>> import bpx
-    >>> for optimizer in SGD(0.5), SGD(0.5, momentum=0.9):
+    >>> for optimizer in bpx.SGD(0.5), bpx.SGD(0.5, momentum=0.9):
     ...     net = bpx.Network([2, 1], weights="zeros", bias="zeros", dtype="float64")
     ...     state, theta = optimizer.start(net), net.parameters
     ...     for step in range(2):
@@ -327,7 +330,7 @@ class RMSprop(Optimizer):
 
     >>> import bpx
     >>> net = bpx.Network([2, 1], weights="zeros", seed=0, dtype="float64")
-    >>> optimizer, grad = RMSprop(0.01, rho=0.75), net.backprop([[3.0, -1.0]], [1])
+    >>> optimizer, grad = bpx.RMSprop(0.01, rho=0.75), net.backprop([[3.0, -1.0]], [1])
     >>> optimizer.update(net.parameters, grad.flat, optimizer.start(net), step=0)
     >>> net.weights[0].round(6).tolist()
     [[0.02, -0.02]]
@@ -385,7 +388,7 @@ class Adam(Optimizer):
 
     >>> import bpx
     >>> net = bpx.Network([2, 1], seed=0, dtype="float64")
-    >>> optimizer, before = Adam(0.01), net.parameters.copy()
+    >>> optimizer, before = bpx.Adam(0.01), net.parameters.copy()
     >>> grad = net.backprop([[3.0, -1.0]], [1])
     >>> optimizer.update(net.parameters, grad.flat, optimizer.start(net), step=0)
     >>> (net.weights[0] - before[:2]).round(6).tolist()
@@ -448,10 +451,11 @@ class AdamW(Adam):
     --------
     Without a gradient only the decay remains, of weights and not of biases:
 
+    >>> import numpy as np
     >>> import bpx
     >>> net = bpx.Network([2, 1], weights=bpx.initializers.Constant(1.0), bias="zeros")
     >>> net.biases[0] += 1.0
-    >>> optimizer, theta = AdamW(0.5, weight_decay=0.5), net.parameters
+    >>> optimizer, theta = bpx.AdamW(0.5, weight_decay=0.5), net.parameters
     >>> optimizer.update(theta, np.zeros_like(theta), optimizer.start(net), step=0)
     >>> net.weights[0].tolist(), net.biases[0].tolist()
     ([[0.75, 0.75]], [1.0])
@@ -479,6 +483,7 @@ def default_optimizer(task: str) -> Optimizer:
     hidden layer, of 100 ReLU units some 100, and SGD diverges where η is above 2 over it. Outputs
     of classes are bounded, and so is their curvature.
 
+    >>> from bpx.optimizers import default_optimizer
     >>> default_optimizer("classification"), default_optimizer("regression").learning_rate
     (SGD(learning_rate=0.1, momentum=0.0, nesterov=False), 0.003)
     """
@@ -488,6 +493,7 @@ def default_optimizer(task: str) -> Optimizer:
 def as_optimizer(optimizer: Any) -> Optimizer:
     """An `Optimizer`, or the one of that name with its defaults; TypeError if it is no dataclass.
 
+    >>> from bpx.optimizers import as_optimizer
     >>> as_optimizer("rmsprop")
     RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
     """

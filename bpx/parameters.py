@@ -174,6 +174,7 @@ class Layout:
 def set_path(space: Space, name: str, value: Any) -> None:
     """Set ``space.name``; ``"0.weights"`` goes into a namespace in `space`, made if need be.
 
+    >>> from bpx.parameters import Space, get_path, set_path
     >>> space = Space()
     >>> set_path(space, "0.weights", 1.0)
     >>> get_path(space, "0").weights
@@ -204,6 +205,8 @@ def leaves(space: Space) -> Iterator[tuple[str, Any]]:
 class Views(tuple[Array, ...]):
     """Tensors of several layers, views into one vector; setting one writes into it.
 
+    >>> import numpy as np
+    >>> from bpx.parameters import Views
     >>> views = Views([np.zeros(2), np.zeros(3)])
     >>> views[0] = [1.0, 2.0]
     >>> views[0] += 1.0
@@ -277,6 +280,8 @@ class Views(tuple[Array, ...]):
 class Tensors(Mapping[str, Array]):
     """Tensors by name, views into vectors; setting one writes into it.
 
+    >>> import numpy as np
+    >>> from bpx.parameters import Tensors
     >>> tensors = Tensors({"layers.0.bias": np.zeros(2)})
     >>> tensors["layers.0.bias"] = [1.0, 2.0]
     >>> tensors["layers.0.bias"]

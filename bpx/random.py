@@ -33,6 +33,7 @@ def signed(value: int) -> int:
 def mix(value: int) -> int:
     """SplitMix64's finalizer of one integer, 0 ≤ result < 2⁶⁴.
 
+    >>> from bpx.random import mix
     >>> hex(mix(0x9E3779B97F4A7C15))    # the first output of SplitMix64 from seed 0
     '0xe220a8397b1dcdaf'
     """
@@ -89,6 +90,7 @@ def bits(
     Examples
     --------
     >>> import numpy as np
+    >>> from bpx.random import bits
     >>> bits(np, key=1, layer=2, step=3, row=4, shape=(2, 2)).tolist()
     [[6603409388887923, 2011489540727371], [2113171450290332, 1990693172551442]]
     """
@@ -116,6 +118,7 @@ def normal(xp: Any, bits: Array, dtype: Any) -> Array:
     rounding of their logarithms and cosines.
 
     >>> import numpy as np
+    >>> from bpx.random import bits, normal
     >>> normal(np, bits(np, 1, 2, 3, 4, (1, 3)), np.float64).round(6).tolist()
     [[0.526238, 1.621915, 1.018329]]
     """

@@ -20,6 +20,7 @@ from .keywords import init_hints
 class Schedule:
     """A learning rate for each step: a frozen dataclass that is called with the step.
 
+    >>> from bpx.schedules import Schedule
     >>> class Alternating(Schedule):
     ...     def __call__(self, step):
     ...         return 0.1 if step % 2 else 0.5
@@ -59,6 +60,7 @@ def _grown(initial: float, factor: float, exponent: float) -> float:
 class Constant(Schedule):
     """η = `rate`.
 
+    >>> from bpx.schedules import Constant
     >>> [Constant(0.5)(step) for step in (0, 1000)]
     [0.5, 0.5]
     """
@@ -77,6 +79,7 @@ class Constant(Schedule):
 class StepDecay(Schedule):
     """η = `initial` · `factor`^⌊step / `every`⌋; a `factor` above 1 makes it grow.
 
+    >>> from bpx.schedules import StepDecay
     >>> [StepDecay(1.0, every=2)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
@@ -101,6 +104,7 @@ class Exponential(Schedule):
 
     A `factor` above 1 makes it grow, as in a search for the largest η that does not diverge.
 
+    >>> from bpx.schedules import Exponential
     >>> Exponential(1.0, steps=10, factor=0.25)(5)
     0.5
     """
@@ -126,6 +130,7 @@ class Cosine(Schedule):
     η = final + ½ (initial − final)(1 + cos(π step/steps)) (Loshchilov and Hutter, SGDR, 2017,
     without restarts).
 
+    >>> from bpx.schedules import Cosine
     >>> [Cosine(1.0, steps=4)(step) for step in (0, 2, 4, 9)]
     [1.0, 0.5, 0.0, 0.0]
     """
@@ -155,6 +160,7 @@ class WarmUp(Schedule):
 
     The first step already moves: η = after(0) · (step + 1)/steps while step < steps.
 
+    >>> from bpx.schedules import WarmUp
     >>> [WarmUp(4, 0.8)(step) for step in (0, 1, 3, 4, 5)]
     [0.2, 0.4, 0.8, 0.8, 0.8]
     """
@@ -186,6 +192,7 @@ class OneCycle(Schedule):
     From peak/`start` at step 0 to `peak` after a share `warm_up` of the `steps`, then to
     peak/`end` at step `steps`, the one after the last of them, and constant from there.
 
+    >>> from bpx.schedules import OneCycle
     >>> [round(OneCycle(1.0, steps=10)(step), 3) for step in (0, 3, 10)]
     [0.04, 1.0, 0.0]
     """
@@ -222,6 +229,7 @@ class OneCycle(Schedule):
 class InverseScaling(Schedule):
     """η = `initial` / (step + 1)^`power`.
 
+    >>> from bpx.schedules import InverseScaling
     >>> [InverseScaling(1.0)(step) for step in (0, 3)]
     [1.0, 0.5]
     """
@@ -243,6 +251,7 @@ class InverseScaling(Schedule):
 def as_schedule(rate: float | Schedule) -> Schedule:
     """A schedule from a constant rate or a schedule.
 
+    >>> from bpx.schedules import Cosine, as_schedule
     >>> as_schedule(0.5), as_schedule(Cosine(0.5, steps=10))
     (Constant(rate=0.5), Cosine(initial=0.5, steps=10, final=0.0))
     """
@@ -255,6 +264,7 @@ def as_schedule(rate: float | Schedule) -> Schedule:
 def refuse_class(rate: Any) -> None:
     """TypeError for a schedule's class, which has to be called.
 
+    >>> from bpx.schedules import Cosine, refuse_class
     >>> refuse_class(Cosine(0.1, steps=100)), refuse_class(0.1)
     (None, None)
     """

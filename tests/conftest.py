@@ -52,6 +52,13 @@ def pytest_configure(config):
         bpx.backends._cache["numpy"] = Backend("numpy", np)
 
 
+def pytest_collection_modifyitems(items):
+    """An example in a docstring runs in the session of one who has copied it, with no names."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.dtest.globs.clear()
+
+
 def only_few(join):
     """As in CuPy's `_concatenate`: its kernel for many arrays takes a list of their addresses."""
 

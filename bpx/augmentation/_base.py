@@ -177,7 +177,7 @@ class Pipeline:
 
     Examples
     --------
-    >>> from bpx.augmentation import Flip, Shift
+    >>> from bpx.augmentation import Flip, Pipeline, Shift
     >>> Pipeline.of([Shift(1), Flip(shape=(28, 28))], (784,)).shape
     (1, 28, 28)
     """

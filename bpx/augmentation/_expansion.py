@@ -63,6 +63,7 @@ def expand(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import expand
     >>> x, y = expand(np.array([[1, 2, 3, 4]]), np.array([7]), shape=(2, 2), shuffle=False)
     >>> x.tolist()

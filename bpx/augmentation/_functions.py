@@ -36,6 +36,7 @@ class Shift(Augmentation):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Shift, apply
     >>> apply(np.ones((1, 1, 3, 3)), Shift(1), key=1).tolist()
     [[[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]]
@@ -79,6 +80,7 @@ class Flip(Augmentation):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Flip, apply
     >>> apply(np.eye(3)[None, None], Flip("vertical", probability=1.0)).round(1).tolist()
     [[[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]]]
@@ -119,6 +121,7 @@ class Rotate(Augmentation):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Rotate, apply
     >>> apply(np.eye(3)[None, None], Rotate(90), key=1).round(1).tolist()
     [[[[0.0, 0.1, 0.7], [0.0, 1.0, 0.0], [0.7, 0.1, 0.0]]]]
@@ -155,6 +158,7 @@ class Crop(Augmentation):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Crop, apply
     >>> apply(np.eye(3)[None, None], Crop(0.5), key=1).round(1).tolist()
     [[[[0.9, 0.0, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]]]
@@ -212,6 +216,7 @@ class Elastic(Augmentation):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Elastic, apply
     >>> apply(np.eye(3)[None, None], Elastic(2.0, 1.0), key=1).round(1).tolist()
     [[[[0.4, 0.3, 0.0], [0.0, 0.5, 0.2], [0.0, 0.1, 0.5]]]]
@@ -239,6 +244,7 @@ class Elastic(Augmentation):
 def blur(n: int, sigma: float) -> np.ndarray:
     """The matrix that blurs a vector of n by a Gaussian, cut off at 4σ, with zeros around it.
 
+    >>> from bpx.augmentation._functions import blur
     >>> blur(3, 0.5).round(3).tolist()
     [[0.787, 0.106, 0.0], [0.106, 0.787, 0.106], [0.0, 0.106, 0.787]]
     """
@@ -266,6 +272,7 @@ class Noise(Augmentation):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bpx.augmentation import Noise, apply
     >>> apply(np.eye(3)[None, None], Noise(0.1), key=1).round(1).tolist()
     [[[[0.9, -0.2, 0.0], [-0.0, 1.1, 0.2], [0.0, 0.1, 1.2]]]]

@@ -69,6 +69,7 @@ def get(backend: Any = None) -> Backend:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import bpx
     >>> bpx.backends.get("numpy") is bpx.backends.get(np) is bpx.backends.get(np.zeros(3))
     True
@@ -187,6 +188,7 @@ def move(backend: Backend, array: Any) -> Array:
 
     TypeError for what `asarray` refuses, such as tensors whose elements are in no memory.
 
+    >>> import numpy as np
     >>> import bpx
     >>> x = np.ones(3, np.float32)
     >>> bpx.backends.move(bpx.backends.get("numpy"), x) is x
@@ -209,6 +211,7 @@ def move(backend: Backend, array: Any) -> Array:
 def of(values: Any) -> Backend | None:
     """Where an array lives; None for anything else: lists, frames, sparse matrices.
 
+    >>> import numpy as np
     >>> import bpx
     >>> bpx.backends.of(np.zeros(3)), bpx.backends.of([0.0])
     (<bpx backend 'numpy'>, None)
@@ -220,6 +223,7 @@ def of(values: Any) -> Backend | None:
 def on_host(values: Any) -> Any:
     """An array of any library as NumPy's; anything else as it is.
 
+    >>> import numpy as np
     >>> import bpx
     >>> bpx.backends.on_host(np.zeros(2)).tolist(), bpx.backends.on_host([0.0])
     ([0.0, 0.0], [0.0])

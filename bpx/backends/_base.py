@@ -32,6 +32,8 @@ class BackendError(RuntimeError):
 def native(array: np.ndarray) -> np.ndarray:
     """`array` in this machine's byte order, and in a dtype that other libraries have too.
 
+    >>> import numpy as np
+    >>> from bpx.backends._base import native
     >>> native(np.array([1.0], dtype=">f8")).dtype.isnative
     True
     """
@@ -311,6 +313,7 @@ class Backend(NormKernels):
 def in_slices(first: int, stop: int, step: int) -> list[slice]:
     """From `first` to `stop` in steps, the last of them smaller if need be; one at least.
 
+    >>> from bpx.backends._base import in_slices
     >>> in_slices(0, 10, 4)
     [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
     >>> in_slices(0, 0, 4)  # which sums over slices need, to be 0
@@ -323,6 +326,7 @@ def in_slices(first: int, stop: int, step: int) -> list[slice]:
 def dealt(rows: int, parts: int) -> list[tuple[int, int]]:
     """The first row of each part, and the first after it: lengths differ by one at most.
 
+    >>> from bpx.backends._base import dealt
     >>> dealt(10, 3)
     [(0, 3), (3, 6), (6, 10)]
     """

@@ -56,7 +56,7 @@ class WeightAveraging(Callback):
     >>> net = bpx.Network([1, 1], seed=0, weights="zeros")
     >>> history = net.fit(
     ...     [[0.0], [1.0]], [0, 1], epochs=3,
-    ...     callbacks=[lambda run: seen.append(run.net.parameters.copy()), WeightAveraging(2)],
+    ...     callbacks=[lambda run: seen.append(run.net.parameters.copy()), bpx.WeightAveraging(2)],
     ... )
     >>> bool(abs(net.parameters - (seen[1] + seen[2]) / 2).max() < 1e-6)
     True

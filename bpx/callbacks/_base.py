@@ -180,6 +180,8 @@ class FunctionCallback(Callback):
 def as_callbacks(callbacks: Any) -> list[Any]:
     """A list of callbacks from one, or several, or functions; None: none.
 
+    >>> from bpx import Callback
+    >>> from bpx.callbacks._base import as_callbacks
     >>> [type(callback).__name__ for callback in as_callbacks([Callback(), lambda run: None])]
     ['Callback', 'FunctionCallback']
     >>> as_callbacks(None)
@@ -232,6 +234,8 @@ def _place_of(other: Any) -> str:
 def hooks(callbacks: list[Any], name: str) -> list[Callable[[Run], None]]:
     """The methods of that name which do something.
 
+    >>> from bpx import Callback
+    >>> from bpx.callbacks._base import as_callbacks, hooks
     >>> len(hooks(as_callbacks([Callback(), lambda run: None]), "on_epoch_end"))
     1
     """

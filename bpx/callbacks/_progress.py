@@ -127,6 +127,8 @@ class _Words(logging.Handler):
 def with_progress(callbacks: list[Any], title: str = "") -> list[Any]:
     """These, and a bar on standard error, unless one of them is such a bar.
 
+    >>> from bpx.callbacks import Progress
+    >>> from bpx.callbacks._progress import with_progress
     >>> [type(callback).__name__ for callback in with_progress([Progress()])]
     ['Progress']
     """
@@ -138,6 +140,8 @@ def with_progress(callbacks: list[Any], title: str = "") -> list[Any]:
 def at_each_step(callbacks: list[Any]) -> bool:
     """Whether one of the user's own is called after each step; a progress bar does not count.
 
+    >>> from bpx.callbacks import Progress
+    >>> from bpx.callbacks._progress import at_each_step
     >>> at_each_step([Progress()])
     False
     """

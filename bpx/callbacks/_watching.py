@@ -93,7 +93,7 @@ class EarlyStopping(Callback):
     >>> import bpx
     >>> net = bpx.Network([1, 1], seed=0)
     >>> still = bpx.SGD(0.0)  # learns nothing, so the first epoch stays the best
-    >>> history = net.fit([[0.0], [1.0]], [0, 1], optimizer=still, callbacks=EarlyStopping(2))
+    >>> history = net.fit([[0.0], [1.0]], [0, 1], optimizer=still, callbacks=bpx.EarlyStopping(2))
     >>> history.epochs
     3
     """
@@ -179,7 +179,7 @@ class ReduceOnPlateau(Callback):
     --------
     >>> import bpx
     >>> net = bpx.Network([1, 1], seed=0)
-    >>> plateau = ReduceOnPlateau(patience=1, min_delta=10.0)  # no epoch is that much better
+    >>> plateau = bpx.ReduceOnPlateau(patience=1, min_delta=10.0)  # no epoch is that much better
     >>> history = net.fit([[0.0], [1.0]], [0, 1], optimizer=bpx.SGD(0.8), callbacks=plateau)
     >>> history["learning_rate"]
     [0.8, 0.8, 0.4, 0.2, 0.1, 0.05, 0.025, 0.0125]

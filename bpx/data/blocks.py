@@ -150,6 +150,8 @@ class Blocks:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> from bpx import open_data
         >>> data = open_data(np.arange(40.0).reshape(20, 2), np.arange(20))
         >>> data, (x, y) = data.hold_out(5, seed=0)
         >>> data.n, x.shape, y.shape
@@ -407,6 +409,7 @@ def open_data(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import tempfile, pathlib, bpx
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.npy"
     >>> np.save(path, np.zeros((1000, 20), np.float32))

@@ -63,6 +63,7 @@ def epoch_order(generator: np.random.Generator, n: int, shuffle: Any) -> np.ndar
 def steps_of_epoch(n: int, batch_size: int, drop_last: bool) -> int:
     """How many mini-batches `n` rows are, with a last, smaller one or without it.
 
+    >>> from bpx.data.minibatches import steps_of_epoch
     >>> steps_of_epoch(5, 2, drop_last=False), steps_of_epoch(5, 2, drop_last=True)
     (3, 2)
     """
@@ -172,6 +173,7 @@ def batches(
     Examples
     --------
     >>> import numpy as np
+    >>> from bpx import batches
     >>> loader = batches(np.arange(5), np.arange(5) ** 2, 2, shuffle=False)
     >>> loader
     <Batches: 3 of 2 rows of (5,), (5,)>

@@ -10,6 +10,8 @@ from ..checks import shortened
 class Split(NamedTuple):
     """Images x (n, pixels) and labels y (n,) of int64.
 
+    >>> import numpy as np
+    >>> from bpx.datasets import Split
     >>> x, y = Split(np.zeros((2, 784)), np.array([3, 7]))
     >>> x.shape, y.tolist()
     ((2, 784), [3, 7])

@@ -40,6 +40,9 @@ InitializerField = Converted[Initializer | None, Initializer | str | None]
 def activation_field(default: Any = "identity") -> Any:
     """A field that takes an `Activation` or its name.
 
+    >>> from dataclasses import dataclass
+    >>> from bpx.layers import Layer, activation_field
+    >>> from bpx.layers._base import Any
     >>> @dataclass(frozen=True)
     ... class Own(Layer):
     ...     activation: Any = activation_field("relu")
@@ -57,6 +60,9 @@ def layers_field(default: Any = dataclasses.MISSING) -> Any:
 def initializer_field(default: Any = None) -> Any:
     """A field that takes an `Initializer`, its name, or None for the activation's default.
 
+    >>> from dataclasses import dataclass
+    >>> from bpx.layers import Layer, initializer_field
+    >>> from bpx.layers._base import Any
     >>> @dataclass(frozen=True)
     ... class Own(Layer):
     ...     weights: Any = initializer_field("he-normal")
@@ -129,7 +135,9 @@ class Layer:
 
     Examples
     --------
+    >>> from dataclasses import dataclass
     >>> import bpx
+    >>> from bpx.layers import Input, Layer
     >>> @dataclass(frozen=True)
     ... class Scaled(Layer):
     ...     factor: float = 2.0
@@ -359,6 +367,7 @@ LAYERS = Registry("layer", Layer, classes=True)
 class Input:
     """The shape of one sample, as the first entry of a network's list of layers.
 
+    >>> from bpx.layers import Input
     >>> Input((1, 28, 28)).shape
     (1, 28, 28)
     >>> Input(784).shape

@@ -51,6 +51,7 @@ class Activation(Layer):
 
     Examples
     --------
+    >>> from bpx.layers import Activation
     >>> Activation("relu").bind((16, 8, 8)).output_shape
     (16, 8, 8)
     """

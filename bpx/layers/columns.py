@@ -44,6 +44,7 @@ class Columns(Layer):
     Examples
     --------
     >>> import bpx
+    >>> from bpx.layers import Columns
     >>> net = bpx.Network([bpx.layers.Input(5), Columns([4, 0, 1])], cost="quadratic")
     >>> net([[10.0, 11.0, 12.0, 13.0, 14.0]]).tolist()
     [[14.0, 10.0, 11.0]]

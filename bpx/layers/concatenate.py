@@ -56,7 +56,7 @@ class Concatenate(Nested):
     A table with a category in column 0, one of 7, beside four measurements:
 
     >>> import bpx
-    >>> from bpx.layers import Columns, Conv2D, Dense, Embedding, Flatten, Input
+    >>> from bpx.layers import Columns, Concatenate, Conv2D, Dense, Embedding, Flatten, Input
     >>> category = [Columns([0]), Embedding(7, 3), Flatten()]
     >>> chain = [Input(5), Concatenate([category, [Columns(range(1, 5))]]), Dense(2, "softmax")]
     >>> net = bpx.Network(chain, seed=0)

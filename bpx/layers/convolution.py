@@ -210,6 +210,7 @@ class Conv2D(Convolution):
 
     Examples
     --------
+    >>> from bpx.layers import Conv2D
     >>> layer = Conv2D(20, 5, "relu").bind((1, 28, 28))
     >>> layer.output_shape, layer.parameters()["weights"].shape
     ((20, 24, 24), (20, 1, 5, 5))
@@ -234,6 +235,7 @@ class Conv1D(Convolution):
 
     Examples
     --------
+    >>> from bpx.layers import Conv1D
     >>> Conv1D(8, 3, "relu", padding="same").bind((2, 100)).output_shape
     (8, 100)
     """

@@ -55,6 +55,7 @@ class Dense(Layer):
 
     Examples
     --------
+    >>> from bpx.layers import Dense
     >>> Dense(30, "sigmoid").bind((784,)).parameters()["weights"].shape
     (30, 784)
     """

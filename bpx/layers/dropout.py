@@ -39,6 +39,7 @@ class Dropout(Layer):
     The gradient of the weights after it shows its outputs in training:
 
     >>> import bpx
+    >>> from bpx.layers import Dropout
     >>> layers = [bpx.layers.Input(100), Dropout(0.75), bpx.layers.Dense(1)]
     >>> net, x = bpx.Network(layers, seed=0), [[1.0] * 100]
     >>> sorted(set(net.backprop(x, output_gradient=[[1.0]]).weights[0][0].tolist()))

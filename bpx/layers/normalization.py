@@ -75,6 +75,7 @@ class BatchNorm(Layer):
 
     Examples
     --------
+    >>> from bpx.layers import BatchNorm
     >>> layer = BatchNorm().bind((16, 8, 8))
     >>> layer.output_shape, layer.parameters()["scale"].shape, sorted(layer.state())
     ((16, 8, 8), (16,), ['mean', 'variance'])
@@ -270,6 +271,7 @@ class LayerNorm(Layer):
 
     Examples
     --------
+    >>> from bpx.layers import LayerNorm
     >>> layer = LayerNorm().bind((16, 8, 8))
     >>> layer.output_shape, layer.parameters()["scale"].shape
     ((16, 8, 8), (16, 8, 8))

@@ -106,6 +106,7 @@ class MaxPool2D(MaxPool):
 
     Examples
     --------
+    >>> from bpx.layers import MaxPool2D
     >>> MaxPool2D(2).bind((20, 24, 24)).output_shape
     (20, 12, 12)
     >>> import bpx
@@ -132,6 +133,7 @@ class MaxPool1D(MaxPool):
     Examples
     --------
     >>> import bpx
+    >>> from bpx.layers import MaxPool1D
     >>> net = bpx.Network([bpx.layers.Input((1, 6)), MaxPool1D(3), bpx.layers.Flatten()])
     >>> net([[[1, 3, 2, 6, 5, 4]]]).tolist()
     [[3.0, 6.0]]
@@ -172,6 +174,7 @@ class AveragePool2D(AveragePool):
 
     Examples
     --------
+    >>> from bpx.layers import AveragePool2D
     >>> AveragePool2D(3, stride=1, padding=1).bind((20, 24, 24)).output_shape
     (20, 24, 24)
     >>> import bpx
@@ -198,6 +201,7 @@ class AveragePool1D(AveragePool):
     Examples
     --------
     >>> import bpx
+    >>> from bpx.layers import AveragePool1D
     >>> net = bpx.Network([bpx.layers.Input((1, 6)), AveragePool1D(3), bpx.layers.Flatten()])
     >>> net([[[1, 3, 2, 6, 5, 4]]]).tolist()
     [[2.0, 5.0]]
@@ -234,6 +238,7 @@ class GlobalAveragePool2D(GlobalAveragePool):
 
     Examples
     --------
+    >>> from bpx.layers import GlobalAveragePool2D
     >>> GlobalAveragePool2D().bind((40, 4, 4)).output_shape
     (40,)
     >>> import bpx
@@ -255,6 +260,7 @@ class GlobalAveragePool1D(GlobalAveragePool):
     Examples
     --------
     >>> import bpx
+    >>> from bpx.layers import GlobalAveragePool1D
     >>> net = bpx.Network([bpx.layers.Input((1, 6)), GlobalAveragePool1D()])
     >>> net([[[1, 3, 2, 6, 5, 4]]]).tolist()
     [[3.5]]

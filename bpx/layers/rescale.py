@@ -56,6 +56,7 @@ class Rescale(Layer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import bpx
     >>> net = bpx.Network([bpx.layers.Input(784), bpx.layers.Rescale(1 / 255),
     ...                    bpx.layers.Dense(10, "softmax")])
@@ -91,6 +92,7 @@ class Rescale(Layer):
         TypeError
             Not real numbers.
 
+        >>> from bpx.layers import Rescale
         >>> layer = Rescale.standardizing([[0.0, 5.0], [4.0, 5.0]])
         >>> layer.scale, layer.offset
         ((0.5, 1.0), (-1.0, -5.0))

@@ -51,7 +51,7 @@ class Residual(Nested):
 
     Examples
     --------
-    >>> from bpx.layers import Activation, BatchNorm, Conv2D
+    >>> from bpx.layers import Activation, BatchNorm, Conv2D, Residual
     >>> block = [Conv2D(16, 3, stride=2, padding=1), BatchNorm(), Activation("relu"),
     ...          Conv2D(16, 3, padding=1), BatchNorm()]
     >>> layer = Residual(block, projection="auto").bind((8, 32, 32))
@@ -130,6 +130,7 @@ class Residual(Nested):
 def projecting(shape: Shape, to: Shape) -> Layer | None:
     """The layer that brings inputs linearly from a shape to another; None: there is none.
 
+    >>> from bpx.layers.residual import projecting
     >>> projecting((8, 7, 7), (16, 4, 4)).stride
     (2, 2)
     """

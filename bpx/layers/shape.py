@@ -46,6 +46,7 @@ class Reshape(Reshaped):
 
     Examples
     --------
+    >>> from bpx.layers import Reshape
     >>> Reshape((1, 28, 28)).bind((784,)).output_shape
     (1, 28, 28)
     """
@@ -89,6 +90,7 @@ class Flatten(Reshaped):
 
     Examples
     --------
+    >>> from bpx.layers import Flatten
     >>> Flatten().bind((20, 12, 12)).output_shape
     (2880,)
     """
@@ -123,6 +125,7 @@ class Permute(Layer):
 
     Examples
     --------
+    >>> from bpx.layers import Permute
     >>> Permute((1, 0)).bind((8, 16)).output_shape
     (16, 8)
     """

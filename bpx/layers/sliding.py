@@ -33,6 +33,7 @@ class Sliding:
 
     Examples
     --------
+    >>> from bpx.layers.sliding import Sliding
     >>> Sliding((28, 28), (5, 5), (1, 1), (1, 1), ((0, 0), (2, 2))).counts
     (24, 28)
     """

@@ -76,6 +76,7 @@ class Upsample2D(Upsample):
 
     Examples
     --------
+    >>> from bpx.layers import Upsample2D
     >>> Upsample2D(2).bind((20, 12, 12)).output_shape
     (20, 24, 24)
     >>> import bpx
@@ -102,6 +103,7 @@ class Upsample1D(Upsample):
     Examples
     --------
     >>> import bpx
+    >>> from bpx.layers import Upsample1D
     >>> net = bpx.Network([bpx.layers.Input((1, 3)), Upsample1D(2), bpx.layers.Flatten()])
     >>> net([[[1, 2, 3]]]).tolist()
     [[1.0, 1.0, 2.0, 2.0, 3.0, 3.0]]

@@ -117,6 +117,7 @@ def own_rows(ranks: Ranks, rows: int) -> tuple[int, int]:
 def part_sizes(parts: int, rows: int) -> list[int]:
     """How many of `rows` rows each part has, as `dealt` deals them out.
 
+    >>> from bpx.parallel.ranks import part_sizes
     >>> part_sizes(3, 10)
     [3, 3, 4]
     """

@@ -119,6 +119,7 @@ class MLPClassifier(Classifies, BaseMLP):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
+    >>> from bpx.sklearn import MLPClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> clf = MLPClassifier(random_state=0, max_iter=300).fit(X[:1000], y[:1000])
     >>> bool(clf.score(X[1000:], y[1000:]) > 0.9)
@@ -210,6 +211,7 @@ class MLPClassifier(Classifies, BaseMLP):
         Examples
         --------
         >>> import bpx
+        >>> from bpx.sklearn import MLPClassifier
         >>> net = bpx.Network([4, 8, 3], hidden="tanh", output="softmax", seed=0)
         >>> MLPClassifier.from_network(net, ["cat", "dog", "fish"])
         MLPClassifier(activation='tanh', hidden_layer_sizes=(8,))

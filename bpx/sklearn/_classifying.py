@@ -139,6 +139,7 @@ class Classifies(ClassifierMixin, Learns):
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (n_samples, n_classes), in the order of `classes_`.
 
+        >>> import numpy as np
         >>> import bpx
         >>> from bpx.sklearn import MLPClassifier
         >>> net = bpx.Network([1, 1], bias="zeros", dtype="float64")

@@ -84,9 +84,10 @@ precision, accumulate, callbacks, progress
 
     Examples
     --------
-    >>> import bpx
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.model_selection import GridSearchCV
+    >>> import bpx
+    >>> from bpx.sklearn import NetworkClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> def build(n_inputs, n_outputs, units=30):
     ...     return bpx.Network([n_inputs, units, n_outputs], hidden="relu", output="softmax")
@@ -155,6 +156,7 @@ precision, accumulate, callbacks, progress
         Examples
         --------
         >>> import bpx
+        >>> from bpx.sklearn import NetworkClassifier
         >>> net = bpx.Network([2, 1], bias="zeros", dtype="float64")
         >>> net.weights[0] = [[1.0, 0.0]]
         >>> clf = NetworkClassifier.from_network(net, ["no", "yes"])

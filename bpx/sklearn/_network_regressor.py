@@ -45,9 +45,10 @@ backend, dtype
 
     Examples
     --------
-    >>> import bpx
     >>> from sklearn.datasets import load_diabetes
     >>> from sklearn.preprocessing import scale
+    >>> import bpx
+    >>> from bpx.sklearn import NetworkRegressor
     >>> X, y = load_diabetes(return_X_y=True, scaled=False)
     >>> X, y = scale(X), scale(y)
     >>> net = bpx.Network([10, 20, 1], hidden="tanh", output="identity", cost="huber")
@@ -104,6 +105,7 @@ backend, dtype
         Examples
         --------
         >>> import bpx
+        >>> from bpx.sklearn import NetworkRegressor
         >>> net = bpx.Network([2, 1], output="identity", bias="zeros")
         >>> net.weights[0] = [[1.0, 2.0]]
         >>> NetworkRegressor.from_network(net).predict([[3.0, 4.0], [0.0, 1.0]]).tolist()

@@ -48,6 +48,7 @@ n_features_in_, out_activation_, feature_names_in_
     Examples
     --------
     >>> import numpy as np
+    >>> from bpx.sklearn import MLPRegressor
     >>> X = np.linspace(-1.0, 1.0, 50)[:, None]
     >>> reg = MLPRegressor(solver="lbfgs", random_state=0, max_iter=500).fit(X, X[:, 0] ** 2)
     >>> bool(reg.score(X, X[:, 0] ** 2) > 0.99)
@@ -140,6 +141,7 @@ n_features_in_, out_activation_, feature_names_in_
         Examples
         --------
         >>> import bpx
+        >>> from bpx.sklearn import MLPRegressor
         >>> net = bpx.Network([4, 8, 1], hidden="relu", output="identity", cost="huber", seed=0)
         >>> MLPRegressor.from_network(net, max_iter=50)
         MLPRegressor(hidden_layer_sizes=(8,), loss=Huber(threshold=1.0), max_iter=50)

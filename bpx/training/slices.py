@@ -67,6 +67,7 @@ def gone_through(
 def rows_of_slices(rows: Sequence[int], slices: int) -> list[int]:
     """How many rows each slice has on all ranks together, if each rank cuts its own `rows`.
 
+    >>> from bpx.training.slices import rows_of_slices
     >>> rows_of_slices([5, 4], 2)
     [4, 5]
     """
