@@ -462,7 +462,7 @@ class Chain:
         """The output of each layer in turn, from gathered rows; in the workspace."""
         layers = zip(self.architecture.on_gathered, self.p, ws.contexts, strict=True)
         for layer, p, ctx in layers:
-            x, _ = layer.forward(x, p, ctx)
+            x, _ = sequence.forward((layer,), x, (p,), (ctx,))
             yield x
 
     # --- cost and accuracy ------------------------------------------------------------------

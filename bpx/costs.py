@@ -16,6 +16,7 @@ import numpy as np
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
+from .backends._conversion import read_only
 from .checks import number, positive, shortened, takes, whole
 from .elsewhere import ATTRIBUTES_OF_A_COST, ATTRIBUTES_OF_COSTS
 from .keywords import attr_hints, missing
@@ -605,6 +606,7 @@ class Objective:
         # Where σ' cancels, δ^L = a − y, and the value is computed from z. By exact types: a user's
         # subclass never takes a shortcut that it did not define.
         self._from_z = PAIRS.get((type(cost), type(activation)))
+        self._own = type(cost) not in COSTS.builtin.values()
 
     @property
     def kernel(self) -> tuple[str, str] | None:
@@ -614,11 +616,29 @@ class Objective:
             return None
         return cost.name, activation
 
+    def _asked(self, of_cost: Callable[..., Array], xp: Any, a: Array, y: Array) -> Array:
+        """What C or ∇_a C is; with NumPy one of the user's own cannot write to a and y."""
+        if not self._own:
+            return of_cost(xp, a, y)
+        try:
+            return of_cost(xp, read_only(a), read_only(y))
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise ValueError(
+                f"the cost {called(self.cost)} writes to a or y, which may be an array of the "
+                "caller: make a new one, such as e = a - y in place of a -= y"
+            ) from error
+
     def value(self, backend: Backend, z: Array, a: Array, y: Array) -> Array:
         """C of each sample, shape (m,)."""
         if self._from_z is not None:
             return self._from_z(backend.xp, z, y)
-        values = self.cost.value(backend.xp, a, y)
+        return self.value_of_outputs(backend, a, y)
+
+    def value_of_outputs(self, backend: Backend, a: Array, y: Array) -> Array:
+        """The same by a alone, where z is not known."""
+        values = self._asked(self.cost.value, backend.xp, a, y)
         if tuple(getattr(values, "shape", ())) != (a.shape[0],):
             raise ValueError(
                 f"expected a value of the cost {called(self.cost)} for each sample, shape "
@@ -631,6 +651,6 @@ class Objective:
         """δ^L of each sample into `out`, shape (m, k) (BP1)."""
         if self._from_z is not None:
             return backend.subtract(a, y, out)
-        gradient = self.cost.gradient(backend.xp, a, y)  # ∇_a C
+        gradient = self._asked(self.cost.gradient, backend.xp, a, y)  # ∇_a C
         out[...] = backend.returned("∇_a C of the cost", self.cost, gradient, out)
         return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)

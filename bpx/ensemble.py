@@ -223,7 +223,8 @@ class Ensemble(HasNames):
         xp, ws, sums = backend.xp, first.chain.workspace(), np.zeros(3)
         for part in in_memory(samples, backend):
             mean, settled = self._together(part.x)
-            values = self.cost.value(xp, mean, first.chain.as_outputs(part.y, ws))
+            y = first.chain.as_outputs(part.y, ws)
+            values = first.chain.objective.value_of_outputs(backend, mean, y)
             right, ones = first.chain.correct(settled, part.y), xp.ones_like(values)
             right = xp.zeros_like(values) if right is None else xp.astype(right, values.dtype)
             weight = ones if part.weight is None else part.weight

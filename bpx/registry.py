@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 C = TypeVar("C", bound=type)
@@ -127,7 +128,7 @@ class Registry:
             raise TypeError(
                 f"expected {article(self.kind)}, got the class: pass {spec.__name__}(...)"
             )
-        fields = {}
+        fields: dict[str, Any] = {}
         if isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
             fields = {key: value for key, value in spec.items() if key != "name"}
             spec = spec["name"]
@@ -139,11 +140,15 @@ class Registry:
                 f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
                 f"object, got {type(spec).__name__}{hint}"
             )
-        name = canonical(spec)
+        name, is_own = canonical(spec), fields.pop("own", False)
         named = {canonical(key): value for key, value in (custom or {}).items()}
         own = self.registered | {key: obj for key, obj in named.items() if self.takes(obj)}
         if name in own:
             return own[name]
+        if is_own and name in self.builtin:
+            raise ValueError(
+                f"unknown {self.kind} {spec!r}: not bpx's of that name, but one's own"
+            )
         if name not in self.builtin:
             raise ValueError(f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}")
         return self.builtin[name] if self.classes else _made(self.builtin[name], fields)
@@ -158,10 +163,10 @@ class Registry:
             now that of another one.
         """
         given = [*(custom or {}).items(), *self.registered.items()]
-        names = [name for name, own in given if own is obj]
+        names = [name for name, own in given if _is_copy(own, obj)]
         for name in names:
-            if self.registered.get(name, obj) is obj:
-                return {"name": name}
+            if _is_copy(self.registered.get(name, obj), obj):
+                return {"name": name, "own": True}
         if names:
             raise ValueError(
                 f"the {self.kind} that custom= calls {names[0]!r} would be lost in a file, since "
@@ -180,6 +185,16 @@ class Registry:
             return {"name": name}
         fields = {f.name: plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
         return {"name": name, **fields}
+
+
+def _is_copy(own: Any, obj: Any) -> bool:
+    """Whether they are the same one, or of one class and content, as pickle makes copies."""
+    if own is obj or isinstance(obj, type) or type(own) is not type(obj):
+        return own is obj
+    with suppress(ValueError):  # arrays say nothing of all their elements at once
+        # `==` of a subclass that is no dataclass looks at nothing of it.
+        return bool(vars(own) == vars(obj) if hasattr(obj, "__dict__") else own == obj)
+    return False
 
 
 def _made(cls: type[Any], fields: Mapping[str, Any]) -> Any:
@@ -201,7 +216,7 @@ def name_of(obj: Any) -> str:
     """
     for registry in Registry.all:
         for name, own in registry.registered.items():
-            if own is obj:
+            if _is_copy(own, obj):
                 return str(name)
     return str(obj.name)
 

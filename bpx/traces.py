@@ -11,7 +11,7 @@ from .architecture import without_activation
 from .backends import Array
 from .chain import Chain
 from .context import Workspace
-from .layers import Layer
+from .layers import Layer, sequence
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,7 +58,8 @@ def trace(chain: Chain, x: Array, y: Array | None, ws: Workspace) -> list[LayerT
     found: list[LayerTrace] = []
     kept = []
     for index, (stage, activation) in enumerate(bare):
-        x, saved = stage.forward(x, chain.p[index], ws.contexts[index])
+        p, ctx = chain.p[index], ws.contexts[index]
+        x, (saved,) = sequence.forward((stage,), x, (p,), (ctx,))
         z = x + 0.0  # a copy: a layer may hand its input through
         x = backend.activate(activation, z, backend.empty(z.shape, z.dtype))
         found.append(LayerTrace(layers[index], z, x))

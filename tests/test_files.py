@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 import bpx
 from bpx import files, layers, persistence
+from bpx.activations import ACTIVATIONS
 from bpx.architecture import Architecture
 from bpx.layers._base import LAYERS
 
@@ -154,7 +155,7 @@ def test_a_pickle_of_another_version_has_what_this_one_derives(monkeypatch):
 
 def test_a_name_that_another_one_has_by_now(monkeypatch):
     monkeypatch.setattr(bpx.activations.ACTIVATIONS, "registered", {})
-    own, other = (bpx.CustomActivation(squared, slope) for _ in range(2))
+    own, other = (bpx.CustomActivation(squared, slope, kind) for kind in ("real", "nonnegative"))
     bpx.register("test-mish", own)
     content = bpx.Network([2, 3, 1], hidden="test-mish", seed=0).to_bytes()
     loaded = bpx.load(content, custom={"test-mish": own})
@@ -167,6 +168,70 @@ def test_a_name_that_another_one_has_by_now(monkeypatch):
             net.to_bytes()
     bpx.register("another-name", own)  # what it advises
     assert bpx.load(again.to_bytes()).layers[0].activation is own
+
+
+@dataclass(frozen=True)
+class Snake(bpx.activations.Activation):
+    a: float = 1.0
+
+    def forward(self, xp, z):
+        return z + xp.sin(self.a * z) ** 2 / self.a
+
+    def derivative(self, xp, z, a):
+        return 1 + xp.sin(2 * self.a * z)
+
+
+class Plain(bpx.Cost):
+    def __init__(self, scales):
+        self.scales = scales
+
+    def value(self, xp, a, y):
+        return xp.sum((a - y) ** 2, axis=1)
+
+    def gradient(self, xp, a, y):
+        return 2 * (a - y)
+
+
+def test_a_copy_of_a_registered_one_has_its_name(monkeypatch):
+    """Such as pickle makes of it."""
+    for registry in (bpx.activations.ACTIVATIONS, bpx.costs.COSTS):
+        monkeypatch.setattr(registry, "registered", {})
+    bpx.register("test-snake", Snake(2.0))
+    bpx.register("test-plain", Plain([1.0]))
+    net = bpx.Network([2, 3, 1], hidden="test-snake", cost="test-plain", seed=0)
+    twin = pickle.loads(pickle.dumps(net))
+    assert twin.layers[0].activation is not net.layers[0].activation
+    assert twin.to_bytes() == net.to_bytes()
+    assert str(twin) == str(net)
+    bpx.register("test-arrays", Plain(np.ones(2)))  # which are not compared
+    for other in (Snake(3.0), Plain([2.0]), Plain(np.ones(2))):
+        kind = "cost" if isinstance(other, Plain) else "hidden"
+        with pytest.raises(ValueError, match="no registered name"):
+            bpx.Network([2, 3, 1], **{kind: other}).to_bytes()
+
+
+def test_ones_own_is_not_bpxs_of_the_same_name(monkeypatch):
+    """As after an upgrade to a bpx that has an activation of that name."""
+    monkeypatch.setattr(bpx.activations.ACTIVATIONS, "registered", {})
+    monkeypatch.setattr(LAYERS, "registered", {})
+    monkeypatch.setattr(bpx.activations.ACTIVATIONS, "builtin", {**ACTIVATIONS.builtin})
+    monkeypatch.setattr(LAYERS, "builtin", {**LAYERS.builtin})
+    bpx.register("test-snake", Snake(2.0))
+    bpx.register("test-halved", Halved)
+    net = bpx.Network(
+        [layers.Input(2), layers.Dense(3, "test-snake"), Halved(), layers.Dense(1)], seed=0
+    )
+    content = net.to_bytes()
+    assert bpx.load(content).to_bytes() == content
+    for kind, registry in (("activation", ACTIVATIONS), ("layer", LAYERS)):
+        (name, own), *_ = registry.registered.items()
+        del registry.registered[name]
+        registry.builtin[name] = bpx.activations.Tanh if kind == "activation" else layers.Dense
+        told = f"unknown {kind} '{name}': not bpx's of that name, but one's own"
+        with pytest.raises(bpx.FileFormatError, match=re.escape(told)):
+            bpx.load(content)
+        registry.registered[name] = own
+    assert bpx.load(content).layers[0].activation == Snake(2.0)
 
 
 @pytest.mark.parametrize(

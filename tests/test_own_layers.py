@@ -485,12 +485,14 @@ class Doubling(Layer):
         return 2 * delta
 
 
-@pytest.mark.parametrize("call", ["predict", "fit", "backprop"])
+@pytest.mark.parametrize(
+    "call", ["predict", "fit", "backprop", "evaluate", "trace", "activations"]
+)
 def test_x_is_not_written_to(call):
     net = bpx.Network([Input(3), Doubling(), Dense(2, "softmax")], seed=0)
     x = np.ones((4, 3), np.float32)
     with pytest.raises(ValueError, match=r"^forward of the layer Doubling writes to x, .* y = 2"):
-        getattr(net, call)(x, *[np.array([0, 1, 1, 0])] * (call != "predict"))
+        getattr(net, call)(x, *[np.array([0, 1, 1, 0])] * (call not in ("predict", "activations")))
     assert (x == 1.0).all()
 
 
@@ -502,3 +504,44 @@ def test_a_layer_that_returns_its_x_keeps_outputs_writable():
     net = bpx.Network([Input(3), Same()], seed=0, cost="quadratic")
     found = net(np.ones((4, 3), np.float32))
     found += 1.0
+
+
+class Taking(bpx.Cost):
+    """It writes to y."""
+
+    def value(self, xp, a, y):
+        y -= a
+        return xp.sum(y * y, axis=1)
+
+    def gradient(self, xp, a, y):
+        return 2.0 * (a - y)
+
+
+class Differing(bpx.Cost):
+    """It writes to a."""
+
+    def value(self, xp, a, y):
+        return xp.sum((a - y) ** 2, axis=1)
+
+    def gradient(self, xp, a, y):
+        a -= y
+        return 2.0 * a
+
+
+@pytest.mark.parametrize("call", ["fit", "backprop", "evaluate", "trace", "of ensembles"])
+@pytest.mark.parametrize("cost", [Taking(), Differing()], ids=["y", "a"])
+def test_a_cost_does_not_write_to_outputs_and_targets(call, cost):
+    net = bpx.Network([3, 2], output="identity", cost=cost, seed=0, dtype="float64")
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    told = f"^the cost {type(cost).__name__} writes to a or y, which may be an array of the caller"
+    if call in ("evaluate", "of ensembles"):
+        measured = bpx.Ensemble([net, net.copy()]) if call == "of ensembles" else net
+        if isinstance(cost, Differing):  # whose value does not
+            assert np.isfinite(measured.evaluate(x, y)["cost"])
+            return
+        with pytest.raises(ValueError, match=told):
+            measured.evaluate(x, y)
+    else:
+        with pytest.raises(ValueError, match=told):
+            getattr(net, call)(x, y)
+    assert (y == 1.0).all()

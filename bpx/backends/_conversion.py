@@ -36,6 +36,23 @@ def is_sparse(x: Any) -> bool:
     return type(x).__module__.startswith("scipy.sparse")
 
 
+def read_only(x: Any) -> Any:
+    """An array that is lent to a user's own code: it may be one that a user has passed.
+
+    An array of another library than NumPy is lent as it is.
+
+    >>> import numpy as np
+    >>> from bpx.backends._conversion import read_only
+    >>> read_only(np.zeros(3)).flags.writeable
+    False
+    """
+    if not isinstance(x, np.ndarray):
+        return x
+    view = x.view()
+    view.flags.writeable = False
+    return view
+
+
 def refuse(values: Any, what: str, library: str, code: str = "") -> None:
     """TypeError for names of files, and for arrays, of this library, that are not whole.
 

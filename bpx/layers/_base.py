@@ -308,7 +308,8 @@ class Layer:
         if not isinstance(config, Mapping):
             raise TypeError(f"expected the description of a layer, got {shortened(config)}")
         values = dict(config)
-        cls = LAYERS.get(values.pop("name"), custom)
+        described = {"name": values.pop("name"), "own": values.pop("own", False)}
+        cls = LAYERS.get(described, custom)
         for f in dataclasses.fields(cls):
             registry = f.metadata.get("registry")
             value = values.get(f.name)
