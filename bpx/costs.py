@@ -565,6 +565,30 @@ PAIRS: dict[tuple[type[Cost], type[Activation]], ValueFromZ] = {
 }
 
 
+class _Lending:
+    """A cost of one's own, which with NumPy cannot write to outputs and targets."""
+
+    def __init__(self, cost: Cost) -> None:
+        self.cost = cost
+
+    def value(self, xp: Any, a: Array, y: Array) -> Array:
+        return self._asked(self.cost.value, xp, a, y)
+
+    def gradient(self, xp: Any, a: Array, y: Array) -> Array:
+        return self._asked(self.cost.gradient, xp, a, y)
+
+    def _asked(self, function: Callable[..., Array], xp: Any, a: Array, y: Array) -> Array:
+        try:
+            return function(xp, read_only(a), read_only(y))
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise ValueError(
+                f"the cost {called(self.cost)} writes to a or y, which may be an array of the "
+                "caller: make a new one, such as e = a - y in place of a -= y"
+            ) from error
+
+
 class Objective:
     """A cost on an output activation: the end of the forward pass, the start of the backward.
 
@@ -606,7 +630,7 @@ class Objective:
         # Where σ' cancels, δ^L = a − y, and the value is computed from z. By exact types: a user's
         # subclass never takes a shortcut that it did not define.
         self._from_z = PAIRS.get((type(cost), type(activation)))
-        self._own = type(cost) not in COSTS.builtin.values()
+        self._cost = cost if type(cost) in COSTS.builtin.values() else _Lending(cost)
 
     @property
     def kernel(self) -> tuple[str, str] | None:
@@ -616,20 +640,6 @@ class Objective:
             return None
         return cost.name, activation
 
-    def _asked(self, of_cost: Callable[..., Array], xp: Any, a: Array, y: Array) -> Array:
-        """What C or ∇_a C is; with NumPy one of the user's own cannot write to a and y."""
-        if not self._own:
-            return of_cost(xp, a, y)
-        try:
-            return of_cost(xp, read_only(a), read_only(y))
-        except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-            raise ValueError(
-                f"the cost {called(self.cost)} writes to a or y, which may be an array of the "
-                "caller: make a new one, such as e = a - y in place of a -= y"
-            ) from error
-
     def value(self, backend: Backend, z: Array, a: Array, y: Array) -> Array:
         """C of each sample, shape (m,)."""
         if self._from_z is not None:
@@ -638,7 +648,7 @@ class Objective:
 
     def value_of_outputs(self, backend: Backend, a: Array, y: Array) -> Array:
         """The same by a alone, where z is not known."""
-        values = self._asked(self.cost.value, backend.xp, a, y)
+        values = self._cost.value(backend.xp, a, y)
         if tuple(getattr(values, "shape", ())) != (a.shape[0],):
             raise ValueError(
                 f"expected a value of the cost {called(self.cost)} for each sample, shape "
@@ -651,6 +661,6 @@ class Objective:
         """δ^L of each sample into `out`, shape (m, k) (BP1)."""
         if self._from_z is not None:
             return backend.subtract(a, y, out)
-        gradient = self._asked(self.cost.gradient, backend.xp, a, y)  # ∇_a C
+        gradient = self._cost.gradient(backend.xp, a, y)  # ∇_a C
         out[...] = backend.returned("∇_a C of the cost", self.cost, gradient, out)
         return backend.activate_backward(self.activation, out, z, a)  # ⊙ σ'(z^L)
