@@ -23,6 +23,7 @@ from .file_windows import WindowPlan, WindowReader
 from .readers import (
     CSV,
     TABLES,
+    Asked,
     CellError,
     Dialect,
     Features,
@@ -473,7 +474,7 @@ def open_table(
     if classes is not None and len(targets) != 1:
         raise ValueError("classes= are the classes of one column: name it with target=")
     text = {name: Classes(classes) for name in targets if len(targets) == 1}
-    read = table(parts, [*targets, *weights], features, budget, text, dialect)
+    read = table(parts, Asked([*targets, *weights], features, budget, text, dialect))
     if targets:
         y = as_integers(np.column_stack([read.held[name] for name in targets]))
     if weights:

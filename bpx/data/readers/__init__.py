@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...backends import is_sparse, of
 from ...backends._conversion import refuse
-from ...categories import Classes
 from ...checks import over_budget
 from ._advice import (
     advice,
@@ -36,15 +35,48 @@ from ._names import (
 )
 from ._numpy_files import load_npy, load_npz, member, npy
 from ._parquet import Parquet, parquet_names, parquet_size, parquet_text
-from ._tables import TableReader
+from ._tables import Asked, TableReader
 
 __all__ = [
-    "AHEAD", "CSV", "KINDS", "TABLES", "CellError", "Dialect", "Features", "Inputs", "Read",
-    "Reader", "TableReader", "advice", "as_csv", "check_first_line", "check_inputs", "check_known",
-    "check_names", "csv_names", "inputs_of", "is_category", "is_csv", "kind_of", "load_npy",
-    "load_npz", "mapped", "not_csv", "numbers_as_text", "odd_word", "parquet_names",
-    "parquet_size", "parquet_text", "parts_of", "reader", "separated_by_others", "suffix", "table",
-    "to_numbers", "without_values",
+    "AHEAD",
+    "CSV",
+    "KINDS",
+    "TABLES",
+    "Asked",
+    "CellError",
+    "Dialect",
+    "Features",
+    "Inputs",
+    "Read",
+    "Reader",
+    "TableReader",
+    "advice",
+    "as_csv",
+    "check_first_line",
+    "check_inputs",
+    "check_known",
+    "check_names",
+    "csv_names",
+    "inputs_of",
+    "is_category",
+    "is_csv",
+    "kind_of",
+    "load_npy",
+    "load_npz",
+    "mapped",
+    "not_csv",
+    "numbers_as_text",
+    "odd_word",
+    "parquet_names",
+    "parquet_size",
+    "parquet_text",
+    "parts_of",
+    "reader",
+    "separated_by_others",
+    "suffix",
+    "table",
+    "to_numbers",
+    "without_values",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[..., TableReader]] = {
@@ -116,18 +148,9 @@ def kind_of(parts: Sequence[Any]) -> str:
     return kinds[0]
 
 
-def table(
-    paths: Sequence[Any],
-    held: Sequence[str],
-    features: Features,
-    budget: int,
-    text: Mapping[str, Classes],
-    dialect: Dialect,
-) -> TableReader | JoinedTables:
+def table(paths: Sequence[Any], asked: Asked) -> TableReader | JoinedTables:
     """What reads rows of .parquet or .csv files with the same columns; see `TableReader`."""
-    parts = _with_rows(
-        paths, lambda path: TABLES[suffix(path)](Path(path), held, features, budget, text, dialect)
-    )
+    parts = _with_rows(paths, lambda path: TABLES[suffix(path)](Path(path), asked))
     first = parts[0]
     for part in parts:
         other = {*part.columns} ^ {*first.columns}
@@ -137,14 +160,14 @@ def table(
                 "name those of x with columns="
             )
         part.inputs = first.inputs  # in the same order
-    size = sum(8 * part.shape[0] * len(held) for part in parts)
-    if len(parts) > 1 and size > budget:
+    size = sum(8 * part.shape[0] * len(asked.held) for part in parts)
+    if len(parts) > 1 and size > asked.budget:
         raise ValueError(
-            f"{', '.join(held)} of {len(parts)} files take {over_budget(size, budget)}: pass a "
-            "larger budget"
+            f"{', '.join(asked.held)} of {len(parts)} files take "
+            f"{over_budget(size, asked.budget)}: pass a larger budget"
         )
     found = first if len(parts) == 1 else JoinedTables(parts)
-    number_classes(found, text)
+    number_classes(found, asked.text)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -13,19 +13,18 @@ from typing import IO, Any
 
 import numpy as np
 
-from ...categories import Classes
 from ...checks import shortened
 from ._advice import advice, not_csv
 from ._base import CellError
 from ._dialect import Dialect, is_truth
-from ._inputs import AHEAD, Features
+from ._inputs import AHEAD
 from ._names import (
     check_first_line,
     check_inputs,
     check_names,
     separated_by_others,
 )
-from ._tables import Decoded, TableReader, arrow, x_of_table
+from ._tables import Asked, Decoded, TableReader, arrow, x_of_table
 
 LINES = 1 << 17  # bytes of a CSV file that are a block, up to the end of a line
 LONGEST_LINE = 1 << 24  # bytes of a line
@@ -38,15 +37,8 @@ class Csv(TableReader):
     The file is read through once when it is opened, to find its blocks, and parsed in each epoch.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        held: Sequence[str],
-        features: Features,
-        budget: int,
-        text: Mapping[str, Classes],
-        dialect: Dialect,
-    ) -> None:
+    def __init__(self, path: Path, asked: Asked) -> None:
+        held, features, _, text, dialect = asked
         arrow("csv")
         self._begin(path)
         self._text, self._dialect, self._truths = text, dialect, set[str]()

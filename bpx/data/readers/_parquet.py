@@ -16,7 +16,7 @@ from ._base import CellError
 from ._dialect import Dialect
 from ._inputs import Features
 from ._names import check_names
-from ._tables import Decoded, TableReader, arrow, x_of_table
+from ._tables import Asked, Decoded, TableReader, arrow, x_of_table
 
 BATCH = 1 << 14  # rows of a row group that are decoded at once
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -27,15 +27,8 @@ class Parquet(TableReader):
 
     smaller = "smaller row groups: pyarrow.parquet.write_table(..., row_group_size=)"
 
-    def __init__(
-        self,
-        path: Path,
-        held: Sequence[str],
-        features: Features,
-        budget: int,
-        text: Mapping[str, Classes],
-        dialect: Dialect,
-    ) -> None:
+    def __init__(self, path: Path, asked: Asked) -> None:
+        held, features, budget, text, dialect = asked
         self._begin(path)
         with _parquet(path) as (file, groups):
             schema, self._metadata = file.schema_arrow, file.metadata

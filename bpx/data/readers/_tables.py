@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,21 +32,36 @@ def arrow(module: str) -> Any:
         raise not_imported(needs, PACKAGES["data"], error) from error
 
 
+class Asked(NamedTuple):
+    """What is asked of a table.
+
+    Attributes
+    ----------
+    held : sequence of str
+        The columns that are held in memory.
+    features : Features
+        What x is.
+    budget : int
+        Bytes.
+    text : mapping
+        The numberings of held columns that may be text, by name.
+    dialect : Dialect
+    """
+
+    held: Sequence[str]
+    features: Features
+    budget: int
+    text: Mapping[str, Classes]
+    dialect: Dialect
+
+
 class TableReader(Reader):
     """Columns with names: some are x, others are held in memory, for targets and weights.
 
     Parameters
     ----------
     path : Path
-    held : sequence of str
-        Those that are held.
-    features : Features
-        What x is.
-    budget : int
-        Bytes.
-    text : dict
-        The numberings of held columns that may be text, by name.
-    dialect : Dialect
+    asked : Asked
 
     Attributes
     ----------
