@@ -1085,6 +1085,23 @@ def test_alone_it_shows_its_help():
     assert all(name in bpx_command("train", "-h")[0] for name in ("--l2", "[default: digits]"))
 
 
+@pytest.mark.parametrize(
+    ("option", "known"),
+    [
+        # A constant needs its value.
+        ("weights", set(bpx.initializers.INITIALIZERS.builtin) - {"constant"}),
+        ("activation", set(bpx.activations.ACTIVATIONS.builtin)),
+        ("optimizer", set(bpx.optimizers.OPTIMIZERS.builtin)),
+    ],
+)
+def test_its_help_names_all_that_an_option_takes(option, known):
+    help_of = next(
+        part for part in bpx_command("train", "-h")[0].split("\n  --") if part.startswith(option)
+    )
+    words = re.findall(r"[\w-]+", re.sub(r"-\s+", "-", help_of))  # where a line was broken
+    assert known <= set(words)
+
+
 def test_gradcheck():
     out, _ = bpx_command("gradcheck", "--activation", "gelu", "--l2", 0.5)
     assert out.splitlines()[-1].startswith("worst")

@@ -63,15 +63,27 @@ Separator = Annotated[
 Decimal = Annotated[str, typer.Option(help='The decimal mark in a .csv file: "." or ",".')]
 Missing = Annotated[
     str | None,
-    typer.Option(help="mean: a missing cell of x gets the mean of its column in training."),
+    typer.Option(
+        help="mean fills a missing cell of x with the mean of its column in training; by default "
+        "it is an error."
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the file to be written, if it is there.")
 ]
-On = Annotated[str | None, typer.Option(help="numpy, cupy, cupy:1, torch, torch:cuda, ...")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        help="What computes: numpy, cupy, cupy:1, torch, torch:cuda, ...; by default the one that "
+        "BPX_BACKEND names, or numpy."
+    ),
+]
 Budget = Annotated[
     str | None,
-    typer.Option(help="Memory for a file's samples, 1 GB by default; larger ones go in blocks."),
+    typer.Option(
+        help="Memory for a file's samples, such as 500MB (by default 1GB); larger files are read "
+        "in blocks."
+    ),
 ]
 
 
@@ -180,9 +192,18 @@ def train(
         ),
     ] = None,
     hidden: Annotated[str, typer.Option(help="Sizes of the hidden layers: 256,128.")] = "30",
-    activation: Annotated[str, typer.Option(help="Activation of the hidden layers.")] = "sigmoid",
+    activation: Annotated[
+        str,
+        typer.Option(
+            help="Of the hidden layers: sigmoid, tanh, relu, leaky-relu, elu, gelu, silu, "
+            "softplus, exp, softmax or identity."
+        ),
+    ] = "sigmoid",
     output: Annotated[
-        str | None, typer.Option(help="Activation of the outputs; the task decides by default.")
+        str | None,
+        typer.Option(
+            help="Activation of the outputs, one of the same; the task decides by default."
+        ),
     ] = None,
     cost: Annotated[
         str | None,
@@ -198,8 +219,10 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Initial weights: normal, the book's first N(0, 1), glorot-uniform, ...; by "
-            "default scaled-normal, its N(0, 1/n_in), or he-normal for relu and the like."
+            help="How initial weights are drawn: scaled-normal (the default: N(0, 1/n_in), the "
+            "book's), he-normal (the default for relu and the like), normal (the book's first, "
+            "N(0, 1)), glorot-normal, glorot-uniform, he-uniform, lecun-normal, lecun-uniform, "
+            "uniform or zeros."
         ),
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
@@ -227,12 +250,13 @@ def train(
         typer.Option(
             "--learning-rate",
             "--lr",
-            help="By default 0.5 with sgd (regression 0.1, raw targets 0.01), else 0.001 "
-            "(regression, and labels in a standardized table, 0.003).",
+            help="How far a step goes. By default with sgd 0.5 (values 0.1, with "
+            "--no-standardize 0.01), with others 0.001 (values, and labels in a standardized "
+            "table, 0.003).",
         ),
     ] = None,
-    momentum: Annotated[float, typer.Option(help="For sgd.")] = 0.0,
-    nesterov: Annotated[bool, typer.Option(help="For sgd with momentum.")] = False,
+    momentum: Annotated[float, typer.Option(help="Of sgd, from 0 to below 1.")] = 0.0,
+    nesterov: Annotated[bool, typer.Option(help="Nesterov's, for sgd with --momentum.")] = False,
     schedule: Annotated[
         str,
         typer.Option(
@@ -240,13 +264,15 @@ def train(
             "one-cycle, inverse-scaling or plateau (halved; at 1/128 the run ends)."
         ),
     ] = "constant",
-    l1: Annotated[float, typer.Option(help="λ₁ on |weights|.")] = 0.0,
-    l2: Annotated[float, typer.Option(help="λ on squared weights, as in the book.")] = 0.0,
+    l1: Annotated[float, typer.Option(help="Weight decay: λ₁ on |weights|.")] = 0.0,
+    l2: Annotated[
+        float, typer.Option(help="Weight decay: the book's λ, on squared weights.")
+    ] = 0.0,
     clip_norm: Annotated[
-        float | None, typer.Option(help="Clip the gradient to this norm.")
+        float | None, typer.Option(help="Shorten a gradient whose norm is larger to this norm.")
     ] = None,
     clip_value: Annotated[
-        float | None, typer.Option(help="Clip each element of it to ± this.")
+        float | None, typer.Option(help="Clip each element of the gradient to ± this.")
     ] = None,
     shuffle: Annotated[
         bool, typer.Option(help="Take the samples in a new order each epoch.")
@@ -274,13 +300,18 @@ def train(
     missing: Missing = None,
     class_weight: Annotated[
         str | None,
-        typer.Option(help="balanced: a sample of a rare class counts for more, n / (k · count)."),
+        typer.Option(
+            help="balanced counts a sample of a rare class for more, n / (k · count); by default "
+            "all count the same."
+        ),
     ] = None,
     backend: On = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     precision: Annotated[
         str | None,
-        typer.Option(help="Of products on cupy: float32, tf32, float16 or bfloat16."),
+        typer.Option(
+            help="Of matrix products on cupy: float32 (by default), tf32, float16 or bfloat16."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
     separator: Separator = ",",
@@ -301,8 +332,8 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with the run in this folder, which was cut short, or with more --epochs; "
-            "without other options."
+            help="Go on with the run in this folder, if it was cut short, or with more --epochs. "
+            "All other options are those of the run."
         ),
     ] = None,
 ) -> int:
