@@ -361,7 +361,7 @@ class Softmax(Activation):
         return a * (delta - xp.sum(delta * a, axis=-1, keepdims=True))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class CustomActivation(Activation):
     """An activation of your own from a pair of functions, element by element.
 

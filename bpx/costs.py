@@ -478,7 +478,7 @@ class Poisson(Cost):
         return 1.0 - y / least
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class CustomCost(Cost):
     """A cost of your own from a pair of functions.
 

@@ -94,6 +94,10 @@ def slope(xp, z, a):
     return 2.0 * z
 
 
+def squared_cost(xp, a, y):
+    return xp.sum((a - y) ** 2, axis=1)
+
+
 @dataclass(frozen=True)
 class Halved(layers.Layer):
     name = "test-halved"
@@ -208,6 +212,17 @@ def test_a_copy_of_a_registered_one_has_its_name(monkeypatch):
         kind = "cost" if isinstance(other, Plain) else "hidden"
         with pytest.raises(ValueError, match="no registered name"):
             bpx.Network([2, 3, 1], **{kind: other}).to_bytes()
+
+
+def test_custom_ones_are_equal_if_their_functions_are():
+    one, same = (bpx.CustomActivation(squared, slope) for _ in range(2))
+    other = bpx.CustomActivation(lambda xp, z: 3.0 * z, slope)
+    assert one == same != other
+    assert len({one, same, other}) == 2
+    nets = [bpx.Network([2, 3, 1], hidden=each) for each in (one, same, other)]
+    assert nets[0].layers == nets[1].layers != nets[2].layers
+    cost, another = bpx.CustomCost(slope, squared_cost), bpx.CustomCost(squared_cost, slope)
+    assert cost == pickle.loads(pickle.dumps(cost)) != another
 
 
 def test_ones_own_is_not_bpxs_of_the_same_name(monkeypatch):
