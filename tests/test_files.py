@@ -196,6 +196,26 @@ class Plain(bpx.Cost):
         return 2 * (a - y)
 
 
+class Slotted(bpx.activations.Activation):
+    __slots__ = ("a",)
+
+    def __init__(self, a):
+        object.__setattr__(self, "a", a)
+
+    def forward(self, xp, z):
+        return self.a * z
+
+    def derivative(self, xp, z, a):
+        return self.a + 0.0 * z
+
+
+class Incomparable:
+    def __eq__(self, other):
+        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+
+    __hash__ = None
+
+
 def test_a_copy_of_a_registered_one_has_its_name(monkeypatch):
     """Such as pickle makes of it."""
     for registry in (bpx.activations.ACTIVATIONS, bpx.costs.COSTS):
@@ -207,8 +227,13 @@ def test_a_copy_of_a_registered_one_has_its_name(monkeypatch):
     assert twin.layers[0].activation is not net.layers[0].activation
     assert twin.to_bytes() == net.to_bytes()
     assert str(twin) == str(net)
+    bpx.register("test-slotted", Slotted(2.0))
+    sloped = bpx.Network([2, 3, 1], hidden="test-slotted")
+    assert pickle.loads(pickle.dumps(sloped)).to_bytes() == sloped.to_bytes()
     bpx.register("test-arrays", Plain(np.ones(2)))  # which are not compared
-    for other in (Snake(3.0), Plain([2.0]), Plain(np.ones(2))):
+    bpx.register("test-tensors", Plain(Incomparable()))
+    others = Snake(3.0), Slotted(3.0), Plain([2.0]), Plain(np.ones(2)), Plain(Incomparable())
+    for other in others:
         kind = "cost" if isinstance(other, Plain) else "hidden"
         with pytest.raises(ValueError, match="no registered name"):
             bpx.Network([2, 3, 1], **{kind: other}).to_bytes()
