@@ -106,14 +106,10 @@ class Optimizer:
 
     def __init_subclass__(cls) -> None:
         cls.kernel = cls.__dict__.get("kernel")  # not inherited, as for activations
-        # Not inherited past another `update`, which it would bypass.
-        order = cls.__mro__
-        update, fused = (
-            next(place for place, base in enumerate(order) if name in vars(base))
-            for name in ("update", "fused")
-        )
-        if update < fused:
-            cls.fused = Optimizer.fused  # type: ignore[method-assign]  # a class is being made
+        # Neither is inherited past another `update`, of which it says nothing.
+        for name in ("fused", "decoupled_decay"):
+            if _depth(cls, "update") < _depth(cls, name):
+                setattr(cls, name, getattr(Optimizer, name))
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -186,6 +182,13 @@ class Optimizer:
         """Three scalars that change from step to step, 0 where there are fewer; η first."""
         return self.rate(state, step), 0.0, 0.0
 
+    def decoupled_decay(self) -> float:
+        """w, if each step also multiplies the weights by 1 − ηw, whatever the gradient; else 0.
+
+        `fit` warns of a ``weight_decay`` that is too large by it.
+        """
+        return 0.0
+
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         """One step on `theta`, in place.
 
@@ -215,6 +218,11 @@ class Optimizer:
         is added to θ.
         """
         raise TypeError(f"{type(self).__name__} has no fused update")
+
+
+def _depth(cls: type, name: str) -> int:
+    """How many classes up the one is that defines a method."""
+    return next(place for place, base in enumerate(cls.__mro__) if name in vars(base))
 
 
 OPTIMIZERS = Registry("optimizer", Optimizer)
@@ -469,6 +477,9 @@ class AdamW(Adam):
     def validate(self) -> None:
         super().validate()
         nonnegative("weight_decay", self.weight_decay)
+
+    def decoupled_decay(self) -> float:
+        return self.weight_decay
 
     def update(self, theta: Array, grad: Array, state: State, step: int) -> None:
         weights = theta[: state.decayed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -269,6 +270,38 @@ def test_weight_decay_far_too_large(recwarn):
     warnings.simplefilter("ignore")
     with pytest.raises(bpx.DivergenceError, match=r"step\. A smaller weight_decay, a lower learn"):
         net.fit(ROWS, ROWS[:, :2], epochs=200, **options)
+
+
+@dataclass(frozen=True)
+class Decoupled(bpx.optimizers.Optimizer):
+    """Sign descent with a decoupled decay."""
+
+    decay: float = 0.0  # a name that a user may take
+
+    def decoupled_decay(self):
+        return self.decay
+
+    def update(self, theta, grad, state, step):
+        eta = self.rate(state, step)
+        theta[: state.decayed] *= 1.0 - eta * self.decay
+        theta -= eta * np.sign(grad)
+
+
+@dataclass(frozen=True)
+class Gentler(bpx.AdamW):
+    """Another `update`, of whose decay nothing is known."""
+
+    def update(self, theta, grad, state, step):
+        theta -= self.rate(state, step) * grad
+
+
+def test_any_decoupled_decay_is_told_of(recwarn):
+    net = network(output="identity", task="regression")
+    for fits in Decoupled(0.001, 999.0), Gentler(0.001, weight_decay=5000.0):
+        net.copy().fit(ROWS, ROWS[:, :2], epochs=1, optimizer=fits)
+    assert not recwarn
+    with pytest.warns(RuntimeWarning, match="^weight_decay=5000 is far .* = -4 in the next step"):
+        net.fit(ROWS, ROWS[:, :2], epochs=1, optimizer=Decoupled(0.001, 5000.0))
 
 
 @pytest.mark.parametrize(("l2", "advice"), [(1e9, "A smaller l2, a lower"), (0.0, "A lower")])

@@ -1484,6 +1484,37 @@ def test_the_schedules_of_a_run(name, schedule):
     assert recipe.optimizer("sgd", 0.5, 0.0, False, name, 30).learning_rate == schedule
 
 
+@pytest.mark.parametrize(
+    ("cost", "task"),
+    [
+        (None, None),
+        ("quadratic", None),
+        ("cross-entropy", None),
+        ("log-likelihood", None),
+        ("mean-absolute-error", "regression"),
+        ("gaussian-nll", "regression"),
+        ("poisson", "regression"),  # on probabilities, and on other positive numbers
+    ],
+)
+def test_the_task_of_a_cost(cost, task):
+    assert recipe.task(cost) == task
+
+
+def test_a_new_cost_for_probabilities_is_for_classes(monkeypatch, tmp_path):
+    class Focal(bpx.Cost):
+        name, outputs, targets = "focal", bpx.costs.PROBABILITIES, "unit"
+
+        def value(self, xp, a, y):
+            return bpx.costs.CrossEntropy().value(xp, a, y)
+
+        def gradient(self, xp, a, y):
+            return bpx.costs.CrossEntropy().gradient(xp, a, y)
+
+    monkeypatch.setitem(bpx.costs.COSTS.builtin, "focal", Focal)
+    bpx_command("train", "digits", "--cost", "focal", "--epochs", 1, "--out", tmp_path / "run")
+    assert type(bpx.load(tmp_path / "run" / "model.safetensors").cost) is Focal
+
+
 def test_the_parts_of_a_file_share_nothing(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(20.0)[:, None], y=np.arange(20.0))
     parts, _, _ = samples.parts(str(tmp_path / "a.npz"), None, 0, "1 GB")

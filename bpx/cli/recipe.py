@@ -15,7 +15,7 @@ from ..architecture import Architecture
 from ..augmentation import Augmentation, Crop, Elastic, Flip, Noise, Rotate, Shift
 from ..callbacks import Callback, EarlyStopping, ReduceOnPlateau, WeightAveraging
 from ..chain import Chain
-from ..costs import COSTS, CrossEntropy, GaussianNLL, LogLikelihood, Quadratic
+from ..costs import COSTS, PROBABILITIES, GaussianNLL, Quadratic
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..network import Network
@@ -95,10 +95,13 @@ def followed_by(net: Network, layer: layers.Layer | None) -> Network:
 
 
 def task(cost: str | None) -> str | None:
-    """The task that a cost decides: one that is not for classes is for values."""
-    if cost is None or isinstance(COSTS.get(cost), Quadratic | CrossEntropy | LogLikelihood):
+    """The task that a cost decides: one that is not for classes is for values.
+
+    For classes are the quadratic cost and those on probabilities alone.
+    """
+    if cost is None or isinstance(found := COSTS.get(cost), Quadratic):
         return None
-    return "regression"
+    return None if found.outputs is not None and found.outputs <= PROBABILITIES else "regression"
 
 
 def learning_rate(optimizer: str, task: str, scaled: bool) -> float:

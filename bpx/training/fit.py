@@ -27,7 +27,7 @@ from ..history import History
 from ..labels import learned
 from ..names import Names
 from ..network import Network
-from ..optimizers import SGD, AdamW, Optimizer, State, as_optimizer, default_optimizer
+from ..optimizers import SGD, Optimizer, State, as_optimizer, default_optimizer
 from ..parallel.mpi import joined
 from ..parallel.ranks import Ranks
 from ..registry import article, unknown
@@ -283,12 +283,12 @@ def _warn_of_steps(optimizer: Optimizer, state: State, epochs: int, steps: int |
 
 
 def _warn_of_decay(penalty: Penalty, optimizer: Optimizer, state: State) -> None:
-    """A RuntimeWarning where L2, or AdamW's decay, takes more from the weights than they are."""
+    """A RuntimeWarning where L2, or a decoupled decay, takes more than the weights are."""
     name, decay = penalty.decay(optimizer, state)
     if decay > 1.0:
         given, factor, divided = penalty.l2, "1 − ηλ/n", f", where λ is divided by n = {penalty.n}"
-        if isinstance(optimizer, AdamW):
-            given, factor, divided = optimizer.weight_decay, "1 − ηw", ""
+        if decoupled := optimizer.decoupled_decay():
+            given, factor, divided = decoupled, "1 − ηw", ""
         warn(
             f"{name}={given:g} is far too large: by itself it multiplies the weights by {factor} "
             f"= {1.0 - decay:.3g} in the next step{divided}; with this η, take one well below "

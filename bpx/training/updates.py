@@ -18,7 +18,7 @@ from ..backends import Array, Backend
 from ..backends._codes import rule_of
 from ..chain import Chain
 from ..checks import warn
-from ..optimizers import AdamW, Optimizer, State
+from ..optimizers import Optimizer, State
 from ..parameters import get_path
 from ..schedules import Schedule
 from .sources import Arrays
@@ -59,13 +59,13 @@ class Penalty:
         return self.l1 / n, self.l2 / n
 
     def decay(self, optimizer: Optimizer, state: State) -> tuple[str, float]:
-        """ηλ/n of the next step, by which SGD shrinks the weights, or AdamW's ηw; after its name.
+        """ηλ/n of the next step, by which SGD shrinks weights, or a decoupled ηw; after its name.
 
         0 where n is not known yet, and where the penalty does not act by itself:
         other optimizers rescale it, clipping bounds it.
         """
-        if type(optimizer) is AdamW:
-            return "weight_decay", optimizer.rate(state, state.step) * optimizer.weight_decay
+        if decoupled := optimizer.decoupled_decay():
+            return "weight_decay", optimizer.rate(state, state.step) * decoupled
         clips = self.clip_norm is not None or self.clip_value is not None
         if not self.l2 or clips or optimizer.kernel != "sgd":
             return "l2", 0.0
