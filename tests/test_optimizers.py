@@ -38,8 +38,29 @@ AGAINST_TORCH = [
 ]
 
 
+def second_form(theta, g, memory, t):
+    """Adam as in section 2 of the paper, with ε outside of the correction."""
+    m = memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * g
+    v = memory["v"] = 0.999 * memory.get("v", 0.0) + 0.001 * g * g
+    return theta - 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-2)
+
+
+def rms(theta, g, memory, t):
+    v = memory["v"] = 0.8 * memory.get("v", 0.0) + 0.2 * g * g
+    return theta - 0.01 * g / (np.sqrt(v) + 1e-3)
+
+
+# Functions of one step: θ, its gradient, a dict of what they remember, and t = 1, 2, ...
+FORMULAS = [
+    (bpx.Adam(0.01, epsilon=1e-2, epsilon_hat=True), second_form),
+    (bpx.RMSprop(0.01, rho=0.8, epsilon=1e-3), rms),
+]
+
+
 def test_every_optimizer_is_here():
-    assert {type(ours) for ours, _, _ in AGAINST_TORCH} == set(OPTIMIZERS.builtin.values())
+    found = {type(ours) for ours, *_ in [*AGAINST_TORCH, *FORMULAS]}
+    missing = {cls.__name__ for cls in set(OPTIMIZERS.builtin.values()) - found}
+    assert not missing, "add them to AGAINST_TORCH, or to FORMULAS"
 
 
 @pytest.mark.parametrize(("ours", "name", "options"), AGAINST_TORCH, ids=lambda v: str(v)[:40])
@@ -59,17 +80,17 @@ def test_ten_steps_are_pytorchs(backend, put, host, rng, ours, name, options):
         assert np.abs(host(theta) - leaf.detach().numpy()).max() < 1e-14
 
 
-def test_adam_with_epsilon_hat_is_the_papers_second_form(rng):
-    optimizer = bpx.Adam(0.01, epsilon=1e-2, epsilon_hat=True)
-    theta = rng.normal(size=N)
-    state = optimizer.start(Weights(bpx.backends.get("numpy"), theta))
-    expected, m, v = theta.copy(), np.zeros(N), np.zeros(N)
+@pytest.mark.parametrize(("ours", "formula"), FORMULAS, ids=lambda v: str(v)[:40])
+def test_ten_steps_are_the_formulas(backend, put, host, rng, ours, formula):
+    expected, memory = rng.normal(size=N), {}
+    theta = backend.from_host(expected.copy())
+    state = ours.start(Weights(backend, theta))
     for step in range(10):
-        g = rng.normal(size=N)
-        optimizer.update(theta, g, state, step)
-        m, v, t = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g, step + 1
-        expected -= 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-2)
-    assert np.abs(theta - expected).max() < 1e-14
+        gradient = rng.normal(size=N)
+        ours.update(theta, put(gradient), state, step)
+        state.step += 1
+        expected = formula(expected, gradient, memory, step + 1)
+        assert np.abs(host(theta) - expected).max() < 1e-14
 
 
 def test_decay_leaves_biases_alone(rng):
@@ -92,40 +113,51 @@ def test_numbers_of_numpy_do_not_change_the_precision(number, rng):
     assert type(bpx.SGD(schedule).rate(state, 3)) is float
 
 
-def test_schedules_are_pytorchs():
+SCHEDULES_OF_TORCH = [
+    (schedules.Cosine(0.5, 40, 0.1), lambda there, o: there.CosineAnnealingLR(o, 40, 0.1)),
+    # PyTorch's peak comes at step pct_start·total_steps − 1, its end at total_steps − 1, and it
+    # counts the end from the start.
+    (
+        schedules.OneCycle(0.5, 40, end=25e4),
+        lambda there, o: there.OneCycleLR(o, 0.5, total_steps=41, pct_start=13 / 41),
+    ),
+    (schedules.StepDecay(0.5, 7, 0.3), lambda there, o: there.StepLR(o, 7, 0.3)),
+    (schedules.Exponential(0.5, 10, 0.3), lambda there, o: there.ExponentialLR(o, 0.3**0.1)),
+]
+SCHEDULES_BY_FORMULA = [
+    (schedules.Constant(0.5), lambda step: 0.5),
+    (schedules.InverseScaling(0.5, 0.7), lambda step: 0.5 * (step + 1) ** -0.7),
+    (
+        schedules.WarmUp(8, schedules.StepDecay(0.5, 7, 0.3)),
+        lambda step: 0.5 * ((step + 1) / 8 if step < 8 else 0.3 ** ((step - 8) // 7)),
+    ),
+]
+
+
+def test_every_schedule_is_here():
+    own = {value for value in vars(schedules).values() if isinstance(value, type)}
+    own = {cls for cls in own if issubclass(cls, schedules.Schedule)} - {schedules.Schedule}
+    found = {type(ours) for ours, _ in [*SCHEDULES_OF_TORCH, *SCHEDULES_BY_FORMULA]}
+    missing = {cls.__name__ for cls in own - found}
+    assert not missing, "add them to SCHEDULES_BY_FORMULA, or to SCHEDULES_OF_TORCH"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), SCHEDULES_OF_TORCH, ids=lambda v: str(v)[:20])
+def test_schedules_are_pytorchs(ours, theirs):
     torch = pytest.importorskip("torch", reason="PyTorch's schedules are the oracle")
-    there = torch.optim.lr_scheduler
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    schedule, rates = theirs(torch.optim.lr_scheduler, optimizer), []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert np.allclose([ours(step) for step in range(40)], rates, rtol=1e-12)
 
-    def rates(make):
-        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-        schedule, found = make(optimizer), []
-        for _ in range(40):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        return found
 
-    pairs = [
-        (schedules.Cosine(0.5, 40, 0.1), lambda o: there.CosineAnnealingLR(o, 40, 0.1)),
-        # PyTorch's peak comes at step pct_start·total_steps − 1, its end at total_steps − 1, and
-        # it counts the end from the start.
-        (
-            schedules.OneCycle(0.5, 40, end=25e4),
-            lambda o: there.OneCycleLR(o, 0.5, total_steps=41, pct_start=13 / 41),
-        ),
-        (schedules.StepDecay(0.5, 7, 0.3), lambda o: there.StepLR(o, 7, 0.3)),
-        (schedules.Exponential(0.5, 10, 0.3), lambda o: there.ExponentialLR(o, 0.3**0.1)),
-        (
-            schedules.InverseScaling(0.5, 0.7),
-            lambda o: there.LambdaLR(o, lambda t: (t + 1) ** -0.7),
-        ),
-        (
-            schedules.WarmUp(8, schedules.StepDecay(0.5, 7, 0.3)),
-            lambda o: there.LambdaLR(o, lambda t: (t + 1) / 8 if t < 8 else 0.3 ** ((t - 8) // 7)),
-        ),
-    ]
-    for ours, theirs in pairs:
-        assert np.allclose([ours(step) for step in range(40)], rates(theirs), rtol=1e-12), ours
+@pytest.mark.parametrize(("ours", "formula"), SCHEDULES_BY_FORMULA, ids=lambda v: str(v)[:20])
+def test_schedules_are_their_formulas(ours, formula):
+    rates = [formula(step) for step in range(40)]
+    assert np.allclose([ours(step) for step in range(40)], rates, rtol=1e-12)
 
 
 @pytest.mark.parametrize("number", [float, np.float64])
