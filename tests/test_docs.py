@@ -20,9 +20,21 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def programs(page):
-    """Those of one process; `test_clusters.py` has the others."""
-    found = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
-    return [program for program in found if "parallel=" not in program]
+    """Those of one process, each on its lines of the page; `test_clusters.py` has the others."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.S | re.M)
+    placed = ["\n" * text.count("\n", 0, each.start(1)) + each[1] for each in found]
+    return [program for program in placed if "parallel=" not in program]
+
+
+def test_an_error_of_a_program_names_the_line_of_its_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n\n```python\na = 1\n```\n\n```python\na = 2\n1 / 0\n```\n")
+    first, second = programs(page)
+    exec(compile(first, str(page), "exec"))
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile(second, str(page), "exec"))
+    assert caught.traceback[-1].lineno + 1 == 9
 
 
 @pytest.mark.parametrize(
