@@ -296,6 +296,7 @@ def test_a_gradient_is_not_unpacked():
 
 @pytest.mark.parametrize("name", elsewhere.ATTRIBUTES_OF_LAYERS)
 def test_attributes_of_layers(name):
+    assert not hasattr(layers, name), f"it is there: delete {name!r} from ATTRIBUTES_OF_LAYERS"
     told = f"'bpx.layers' has no attribute {name!r}: {elsewhere.ATTRIBUTES_OF_LAYERS[name]}"
     with pytest.raises(AttributeError, match=re.escape(told)):
         getattr(layers, name)

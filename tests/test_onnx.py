@@ -203,8 +203,12 @@ FLOAT32 = (
 )
 
 
+def test_every_layer_has_a_chain():
+    assert not LAYERS.builtin.keys() - CHAINS.keys(), "add them to CHAINS, and to bpx/onnx"
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", LAYERS.builtin)
+@pytest.mark.parametrize("name", CHAINS)
 def test_each_layer(name, dtype, rng):
     shape = (4,) if name in FLAT else IMAGE
     net = bpx.Network([layers.Input(shape), *CHAINS[name]], cost="quadratic", dtype=dtype, seed=0)

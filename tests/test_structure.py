@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,13 @@ def test_public_names(module):
     assert sorted(module.__all__) == sorted(set(module.__all__))
     for name in module.__all__:
         assert getattr(module, name).__doc__ or name in ("Array", "Forward", "InPlace", "LAYERS")
+
+
+@pytest.mark.parametrize("registry", bpx.registry.Registry.all, ids=lambda registry: registry.kind)
+def test_every_part_is_public_in_its_module(registry):
+    module = import_module(f"bpx.{registry.kind}s")
+    classes = {cls.__name__: cls for cls in registry.builtin.values()}
+    public = {name: getattr(module, name, None) for name in classes}
+    assert public == classes, f"import what is missing in {module.__name__}"
+    unlisted = classes.keys() - set(getattr(module, "__all__", classes))
+    assert not unlisted, f"add them to __all__ of {module.__name__}"
