@@ -13,8 +13,10 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .. import layers
+from .. import backends, layers
+from ..activations import ACTIVATIONS
 from ..callbacks import Callback
+from ..chain import dtype_name
 from ..checks import positive, printable, whole
 from ..costs import COSTS, Poisson
 from ..data.arrays import check_batch_size
@@ -125,6 +127,21 @@ class TrainOptions:
             )
         if self.precision in ("float64", "double"):
             raise ValueError("--precision is of products; for float64 pass --dtype float64")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """ValueError for what is unknown or out of range: data may take long to read."""
+        backends.get(self.backend)
+        dtype_name(self.dtype)
+        if self.output is not None:
+            ACTIVATIONS.get(self.output)
+        if self.cost is not None:
+            COSTS.get(self.cost)
+        if self.batch_size is not None:
+            whole("batch_size", self.batch_size)
+        rate = 1.0 if self.learning_rate is None else self.learning_rate
+        rule = self.optimizer or "sgd"
+        recipe.optimizer(rule, rate, self.momentum, self.nesterov, self.schedule, steps=1)
 
     def check_typed(self, typed: list[str]) -> None:
         """ValueError for an option of the command line, by its name, that would do nothing."""
@@ -164,14 +181,14 @@ def train(asked: TrainOptions, ranks: Ranks, resume: bool) -> int:
     """Train and score; returns the exit status."""
     started = time.perf_counter()
     asked.check()
-    sizes, options = recipe.sizes(asked.hidden), _known_before_data(asked, resume)
+    hidden, options = _hidden(asked), _known_before_data(asked, resume)
     folder = None if ranks.rank else asked.out  # rank 0 alone writes
     if folder is not None and not resume:  # before the data, which may take long to read
         runs.check_free(folder, asked.to_resume(), asked.overwrite)
     data = _read(asked, ranks)
     batch_size = check_batch_size(asked.batch_size, data.n)
     steps = options.epochs * steps_of_epoch(data.n, batch_size, asked.drop_last)
-    net = _network(asked, data, sizes)
+    net = _network(asked, data, hidden)
     learned, undo = recipe.learned(net, data.parts, asked.own_scale)
     asked = _with_optimizer(asked, data.task, undo is not None)
     options = dataclasses.replace(
@@ -303,7 +320,15 @@ def _read(asked: TrainOptions, ranks: Ranks) -> _Data:
     return _Data(*targets.by_classes(parts, names, task, own), some, task, outputs)
 
 
-def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
+def _hidden(asked: TrainOptions) -> list[layers.Layer]:
+    dropout = [layers.Dropout(asked.dropout)] if asked.dropout else []
+    found: list[layers.Layer] = []
+    for units in recipe.sizes(asked.hidden):
+        found += [layers.Dense(units, asked.activation, asked.weights), *dropout]
+    return found
+
+
+def _network(asked: TrainOptions, data: _Data, hidden: list[layers.Layer]) -> Network:
     """A network whose inputs and outputs fit the data."""
     default = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
     if canonical(asked.cost or "") == Poisson.name:
@@ -314,10 +339,7 @@ def _network(asked: TrainOptions, data: _Data, hidden: list[int]) -> Network:
     chain: list[Any] = [layers.Input(data.some.shape[1:])]
     if not asked.own_scale:
         chain.append(layers.Rescale.standardizing(data.some))
-    for units in hidden:
-        chain.append(layers.Dense(units, asked.activation, asked.weights))
-        if asked.dropout:
-            chain.append(layers.Dropout(asked.dropout))
+    chain += hidden
     units = data.outputs * (COSTS.get(cost).outputs_per_target if cost else 1)
     chain.append(layers.Dense(units, asked.output or default[data.task], asked.weights))
     net = Network(
